@@ -1,0 +1,1 @@
+"""From OTLP messages to rows, one module a signal."""

@@ -1,0 +1,1 @@
+"""OTLP over gRPC and HTTP: limits, status codes, acknowledgement after commit."""

@@ -1,0 +1,96 @@
+"""Every error that Modeltrace raises on purpose.
+
+ModeltraceError
+├── SettingsError            a setting does not make sense
+├── BundleError              a bundle cannot be used
+│   ├── BundleNotFoundError      no bundle at that path
+│   ├── BundleAlteredError       a hash differs
+│   ├── UntrustedModelError      the artifact holds types nobody has allowed
+│   └── IncompatibleBundleError  written by other versions of the libraries
+├── PackError                an estimator and its data do not make a bundle
+├── RequestError             the caller sent something that cannot be answered
+│   ├── MalformedRequestError    not JSON, or not the shape that the call takes
+│   ├── InvalidFeaturesError     values that break the feature schema
+│   └── RequestTooLargeError     more bytes or rows than the limits allow
+├── BusyError                more requests wait for the model than the limit allows
+└── InferenceError           the model failed on input that the schema accepts
+
+The message of each says what is wrong, where, and what to do. No HTTP here: `service.api.errors` holds the one
+table from error to status.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ModeltraceError(Exception):
+    """What all of them are."""
+
+
+class SettingsError(ModeltraceError):
+    """A setting does not make sense."""
+
+
+class BundleError(ModeltraceError):
+    """A bundle cannot be used."""
+
+
+class BundleNotFoundError(BundleError):
+    """There is no bundle at that path."""
+
+
+class BundleAlteredError(BundleError):
+    """A hash differs from the one that was recorded or asked for."""
+
+
+class UntrustedModelError(BundleError):
+    """The artifact holds types, or has a format, that nobody has allowed."""
+
+
+class IncompatibleBundleError(BundleError):
+    """The bundle was written by other versions of the libraries."""
+
+
+class PackError(ModeltraceError):
+    """An estimator and its data do not make a bundle."""
+
+
+class RequestError(ModeltraceError):
+    """The caller sent something that cannot be answered."""
+
+
+class MalformedRequestError(RequestError):
+    """Not JSON, or not the shape that the call takes."""
+
+
+class RequestTooLargeError(RequestError):
+    """More bytes or rows than the limits allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One way in which one value breaks the feature schema.
+
+    `reason` is one of a few fixed words, fit for counting: ``missing``, ``type``, ``range``, ``category``,
+    ``unknown``. `message` is for a person and never repeats the value, which may be private.
+    """
+
+    feature: str
+    reason: str
+    message: str
+
+
+class InvalidFeaturesError(RequestError):
+    """Values that break the feature schema."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("; ".join(v.message for v in violations))
+        self.violations = tuple(violations)
+
+
+class BusyError(ModeltraceError):
+    """More requests wait for the model than the limit allows."""
+
+
+class InferenceError(ModeltraceError):
+    """The model failed on input that the schema accepts."""

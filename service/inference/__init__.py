@@ -1,0 +1,1 @@
+"""From a row of features to an answer. It knows nothing of HTTP."""

@@ -1,0 +1,131 @@
+"""The service's settings: one frozen object, read once from the environment and handed down.
+
+OpenTelemetry's own variables mean what its specification says. Those that the SDK reads by itself (sampler, queue
+sizes, export intervals, headers, resource attributes) are left to it; `OtelSettings` holds the few that decide which
+exporters are built at all. docs/settings.md lists every one; a test holds the two together.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import SettingsError
+
+Protocol = Literal["http/protobuf", "grpc"]
+
+
+def data_dir() -> Path:
+    """The user's data folder: bundles, keys and the hub's database live below it."""
+    return platformdirs.user_data_path("modeltrace")
+
+
+def _split(value: object) -> object:
+    """Take a comma-separated list, the form that OpenTelemetry's variables have."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class OtelSettings(BaseSettings):
+    """OpenTelemetry's variables that decide what is exported, and how."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    sdk_disabled: bool = Field(default=False, validation_alias="OTEL_SDK_DISABLED", description="No telemetry at all.")
+    service_name: str = Field(
+        "modeltrace", validation_alias="OTEL_SERVICE_NAME", description="`service.name` of everything sent."
+    )
+    traces_exporter: Literal["otlp", "console", "none"] = Field(
+        "otlp", validation_alias="OTEL_TRACES_EXPORTER", description="Where spans go."
+    )
+    metrics_exporter: Names = Field(
+        ("otlp", "prometheus"),
+        validation_alias="OTEL_METRICS_EXPORTER",
+        description="Where metric points go: any of `otlp`, `prometheus` (the `/metrics` page), `console`; or `none`.",
+    )
+    logs_exporter: Literal["otlp", "console", "none"] = Field(
+        "otlp", validation_alias="OTEL_LOGS_EXPORTER", description="Where log records go, beside stdout."
+    )
+    protocol: Protocol = Field(
+        "http/protobuf", validation_alias="OTEL_EXPORTER_OTLP_PROTOCOL", description="How OTLP travels."
+    )
+    endpoint: str | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="What receives OTLP; unset: port 4318 (4317 for gRPC) of this machine.",
+    )
+    timeout: int = Field(
+        2000,
+        gt=0,
+        validation_alias="OTEL_EXPORTER_OTLP_TIMEOUT",
+        description="Milliseconds that one export may take (the specification's default is 10000).",
+    )
+
+
+class Settings(BaseSettings):
+    """The service's own settings. Environment variables have the prefix `MODELTRACE_`."""
+
+    model_config = SettingsConfigDict(env_prefix="MODELTRACE_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    bundle: Path | None = Field(None, description="The bundle to serve: a folder with a `model.json`.")
+    expect_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of the bundle's `model.json`, which pins all of it; any other bundle is refused.",
+    )
+    trust_pickle: bool = Field(
+        default=False,
+        description="Load joblib and pickle artifacts, which can run any code: only your own.",
+    )
+    trusted_types: Names = Field(
+        (), description="Types beyond scikit-learn's own that a skops artifact may hold, e.g. `mylib.steps.Clip`."
+    )
+
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes, each with its own `service.instance.id`.")
+    inference_threads: int = Field(4, ge=1, le=256, description="Requests that a worker puts to the model at a time.")
+    max_waiting: int = Field(1024, ge=1, description="Requests that may wait for the model before the answer is 503.")
+    max_body_bytes: int = Field(32 * 2**20, ge=1024, description="A larger request body is answered with 413.")
+    max_batch_rows: int = Field(20_000, ge=1, description="A batch of more rows is answered with 413.")
+    drain_timeout: float = Field(2.0, ge=0, description="Seconds that requests in flight may take to finish at a stop.")
+    flush_timeout: float = Field(2.0, ge=0, description="Seconds that telemetry may take to flush at a stop.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The lowest level logged.")
+    log_file: Path | None = Field(None, description="A file that gets the JSON log lines too; it rotates.")
+    log_file_bytes: int = Field(64 * 2**20, ge=4096, description="The size at which the log file rotates.")
+    log_file_backups: int = Field(3, ge=0, description="Rotated log files that are kept.")
+
+    id_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="The secret that signs prediction IDs, the same for every replica; unset: one kept in the user's "
+        "data folder.",
+    )
+
+    otel: OtelSettings = Field(default_factory=OtelSettings, exclude=True, description="OpenTelemetry's variables.")
+
+
+def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values are validated by the model
+    """Read the environment once; `overrides` (what the command line says) win over it, `None` says nothing.
+
+    Raises:
+        SettingsError: a value does not make sense; the message names the variable.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(describe(error, prefix="MODELTRACE_")) from None
+
+
+def describe(error: ValidationError, prefix: str) -> str:
+    """Say which variable is wrong and why, without repeating its value, which may be secret."""
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = str(item["loc"][0]) if item["loc"] else "settings"
+        lines.append(f"{name if name.isupper() else prefix + name.upper()}: {item['msg']}")
+    return "; ".join(lines)

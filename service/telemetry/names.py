@@ -1,0 +1,42 @@
+"""Every name that Modeltrace adds to OpenTelemetry's own, and the bounds of its histograms.
+
+Where a stable semantic convention exists it is used, from `opentelemetry.semconv`. There is none for classic machine
+learning, hence `ml.*`. docs/telemetry.md explains each; a test holds the two together.
+"""
+
+from typing import Final
+
+# Spans: children of the request's SERVER span, in this order.
+SPAN_VALIDATE: Final = "validate"
+SPAN_FEATURES: Final = "features"
+SPAN_INFERENCE: Final = "inference"
+
+# Attributes
+ML_MODEL_NAME: Final = "ml.model.name"
+ML_MODEL_VERSION: Final = "ml.model.version"
+ML_MODEL_HASH: Final = "ml.model.hash"
+ML_PREDICTION_ID: Final = "ml.prediction.id"
+ML_PREDICTION_LABEL: Final = "ml.prediction.label"
+ML_PREDICTION_VALUE: Final = "ml.prediction.value"
+ML_PREDICTION_CONFIDENCE: Final = "ml.prediction.confidence"
+ML_PREDICTION_ROW: Final = "ml.prediction.row"
+ML_PREDICTION_INPUTS: Final = "ml.prediction.inputs"
+ML_BATCH_SIZE: Final = "ml.inference.batch.size"
+ML_REJECTED_ROWS: Final = "ml.inference.batch.rejected"
+
+# Events
+EVENT_PREDICTION: Final = "ml.prediction"
+
+# Metrics
+METRIC_INFERENCE_DURATION: Final = "ml.inference.duration"
+METRIC_PREDICTIONS: Final = "ml.predictions"
+METRIC_CONFIDENCE: Final = "ml.prediction.confidence"
+
+# Baggage: a request that carries it keeps its place as exemplar.
+BAGGAGE_PIN: Final = "modeltrace.pin"
+
+# Seconds. 0.3 and 0.5 are where the alerts look; a percentile cannot be sharper than its bounds.
+DURATION_BOUNDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+CONFIDENCE_BOUNDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

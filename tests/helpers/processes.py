@@ -1,0 +1,107 @@
+"""Real processes for the tests: started on free ports, waited for, their log shown on failure, TERM then KILL."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import httpx
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on right now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def until(question: Callable[[], T | None], *, seconds: float = 15.0, what: str) -> T:
+    """Ask until the answer is truthy.
+
+    Raises:
+        AssertionError: it did not become so in time; the message says what was waited for.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        if answer := question():
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} s for {what}")
+        time.sleep(0.02)
+
+
+@dataclass
+class Process:
+    """A running command and the file that its output goes to."""
+
+    popen: "subprocess.Popen[bytes]"
+    output: Path
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far."""
+        return self.output.read_text(errors="replace")
+
+    def wait_for(self, url: str, seconds: float = 30.0) -> None:
+        """Return when `url` answers 200; show the log if it does not."""
+
+        def answers() -> bool:
+            if self.popen.poll() is not None:
+                raise AssertionError(f"exited with {self.popen.returncode}:\n{self.log}")
+            try:
+                return httpx.get(url, timeout=2).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        try:
+            until(answers, seconds=seconds, what=url)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log}") from None
+
+    def stop(self, signum: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+        """Send a signal, KILL after `seconds`; the return code."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signum)
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            raise AssertionError(f"still there {seconds} s after signal {signum}:\n{self.log}") from None
+
+
+@contextmanager
+def running(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """Run `python -m …` in a clean environment: nothing of OTEL_* or MODELTRACE_* leaks in."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
+    with TemporaryDirectory() as folder:
+        output = Path(folder, "output")
+        with output.open("wb") as sink:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+            )
+        process = Process(popen, output)
+        try:
+            yield process
+        finally:
+            if popen.poll() is None:
+                popen.terminate()
+                try:
+                    popen.wait(10)
+                except subprocess.TimeoutExpired:
+                    popen.kill()
+                    popen.wait()
