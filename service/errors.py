@@ -80,11 +80,16 @@ class Violation:
     message: str
 
 
+SPELLED_OUT = 3
+
+
 class InvalidFeaturesError(RequestError):
     """Values that break the feature schema."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        super().__init__("; ".join(v.message for v in violations))
+        first = "; ".join(v.message for v in violations[:SPELLED_OUT])
+        more = len(violations) - SPELLED_OUT
+        super().__init__(f"{first}; and {more} more" if more > 0 else first)
         self.violations = tuple(violations)
 
 

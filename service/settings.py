@@ -109,6 +109,16 @@ class Settings(BaseSettings):
 
     otel: OtelSettings = Field(default_factory=OtelSettings, exclude=True, description="OpenTelemetry's variables.")
 
+    def bundle_path(self) -> Path:
+        """The bundle to serve.
+
+        Raises:
+            SettingsError: none was named.
+        """
+        if self.bundle is None:
+            raise SettingsError("no bundle to serve: name its folder, or set MODELTRACE_BUNDLE")
+        return self.bundle
+
 
 def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values are validated by the model
     """Read the environment once; `overrides` (what the command line says) win over it, `None` says nothing.

@@ -1,0 +1,113 @@
+"""A closed-loop HTTP/1.1 load: a fixed number of connections, each with one request in flight.
+
+Python clients of the usual kind cost more than the service they measure. This one sends prepared bytes and reads
+answers with the parser that the server uses; one core holds well over the rate of any variant measured. A run in which
+the load's own core was busy throughout says more about the load than about the service, so its share is reported.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import httptools
+import uvloop
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run measured. Latencies are in seconds."""
+
+    requests: int
+    failed: int
+    seconds: float
+    latencies: Sequence[float]
+    cpu_share: float
+
+    @property
+    def rate(self) -> float:
+        """Requests answered a second."""
+        return self.requests / self.seconds
+
+    def quantile(self, share: float) -> float:
+        """The latency that `share` of the requests stayed below."""
+        ordered = sorted(self.latencies)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: send, wait for the answer, send the next."""
+
+    def __init__(self, run: "_Run") -> None:
+        self._run = run
+        self._parser = httptools.HttpResponseParser(self)
+        self._sent = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  what create_connection gives
+        self._transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        self._sent = time.perf_counter()
+        self._transport.write(next(self._run.requests))
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        now = time.perf_counter()
+        self._run.count(self._parser.get_status_code(), now - self._sent)
+        if now < self._run.until:
+            self._send()
+        else:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._run.ended(broken=exc is not None)
+
+
+class _Run:
+    def __init__(self, requests: Sequence[bytes], connections: int, until: float) -> None:
+        self.requests = cycle(requests)
+        self.until = until
+        self.latencies: list[float] = []
+        self.failed = 0
+        self._open = connections
+        self.done = asyncio.get_running_loop().create_future()
+
+    def count(self, status: int, seconds: float) -> None:
+        self.latencies.append(seconds)
+        self.failed += status != 200
+
+    def ended(self, *, broken: bool) -> None:
+        self.failed += broken
+        self._open -= 1
+        if not self._open:
+            self.done.set_result(None)
+
+
+async def _load(host: str, port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
+    loop = asyncio.get_running_loop()
+    start, cpu = time.perf_counter(), time.process_time()
+    run = _Run(requests, connections, start + seconds)
+    for _ in range(connections):
+        await loop.create_connection(lambda: _Connection(run), host, port)
+    await run.done
+    took = time.perf_counter() - start
+    share = (time.process_time() - cpu) / took
+    return Load(len(run.latencies), run.failed, took, run.latencies, share)
+
+
+def load(host: str, port: int, requests: Sequence[bytes], *, connections: int = 16, seconds: float = 5.0) -> Load:
+    """Send `requests` round and round over `connections` for `seconds`."""
+    return uvloop.run(_load(host, port, requests, connections, seconds))
+
+
+def post(path: str, body: bytes) -> bytes:
+    """One request, as it goes over the wire."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,5 @@
+"""`python -m service` is `modeltrace`."""
+
+from service.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""From error to status: one table."""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from service.api.replies import describe_error, reply
+from service.errors import (
+    BusyError,
+    InferenceError,
+    InvalidFeaturesError,
+    MalformedRequestError,
+    ModeltraceError,
+    RequestTooLargeError,
+)
+
+logger = logging.getLogger("modeltrace.api")
+
+STATUS: dict[type[ModeltraceError], tuple[int, str]] = {
+    MalformedRequestError: (400, "malformed_request"),
+    RequestTooLargeError: (413, "request_too_large"),
+    InvalidFeaturesError: (422, "invalid_features"),
+    InferenceError: (500, "inference_failed"),
+    BusyError: (503, "busy"),
+}
+
+
+def describe(error: ModeltraceError) -> dict[str, object]:
+    """An error as JSON. What the model itself said stays in the log: it may repeat private values."""
+    _, kind = STATUS[type(error)]
+    if isinstance(error, InvalidFeaturesError):
+        violations = [{"feature": v.feature, "reason": v.reason, "message": v.message} for v in error.violations]
+        return describe_error(kind, str(error), violations=violations)
+    return describe_error(kind, str(error))
+
+
+async def on_refusal(_: Request, error: Exception) -> Response:
+    """Answer what Modeltrace raised on purpose."""
+    assert isinstance(error, ModeltraceError)  # noqa: S101  registered for that class alone
+    status, kind = STATUS[type(error)]
+    if status == 500:
+        logger.error("%s: %s", kind, error, exc_info=error)
+    else:
+        logger.warning("%s: %s", kind, error)
+    headers = {"Retry-After": "1"} if isinstance(error, BusyError) else None
+    return reply(describe(error), status=status, headers=headers)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer an unknown route or a wrong method."""
+    assert isinstance(error, HTTPException)  # noqa: S101  registered for that class alone
+    messages = {
+        404: f"there is nothing at {request.url.path}; the calls are listed at /docs",
+        405: f"{request.url.path} does not take {request.method}",
+    }
+    kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    message = messages.get(error.status_code, error.detail)
+    return reply(describe_error(kind, message), status=error.status_code, headers=error.headers)
+
+
+async def on_bug(_: Request, error: Exception) -> Response:
+    """Answer what nobody foresaw, without its details; the log has them, under the same trace ID."""
+    logger.error("unexpected %s", type(error).__name__, exc_info=error)
+    message = "something went wrong inside the service; the trace ID leads to its log"
+    return reply(describe_error("internal_error", message), status=500)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Register the table."""
+    handlers: dict[type[Exception], Any] = {
+        ModeltraceError: on_refusal,
+        HTTPException: on_http_error,
+        Exception: on_bug,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)

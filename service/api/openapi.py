@@ -1,0 +1,131 @@
+"""What /docs says about the prediction calls: the bundle's own features, with an example that can be sent as it is."""
+
+from typing import Any
+
+from service.inference.schema import Feature, Schema
+
+JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "category": "string"}
+
+ERROR: dict[str, Any] = {
+    "type": "object",
+    "required": ["error", "trace_id"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {
+                "type": {"type": "string"},
+                "message": {"type": "string"},
+                "violations": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["feature", "reason", "message"],
+                        "properties": {name: {"type": "string"} for name in ("feature", "reason", "message")},
+                    },
+                },
+            },
+        },
+        "trace_id": {"type": ["string", "null"]},
+    },
+}
+PREDICTION: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "prediction_id": {"type": "string"},
+        "label": {"type": ["string", "number", "boolean"]},
+        "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "value": {"type": "number"},
+    },
+}
+MODEL: dict[str, Any] = {
+    "type": "object",
+    "required": ["name", "version"],
+    "properties": {"name": {"type": "string"}, "version": {"type": "string"}},
+}
+REFUSALS = {
+    400: "Not JSON, or not the shape that the call takes.",
+    413: "More bytes or rows than the limits allow.",
+    422: "Values that break the feature schema.",
+    500: "The model failed.",
+    503: "Too many requests wait for the model.",
+}
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a call, for its documentation."""
+    return {
+        status: {"description": REFUSALS[status], "content": {"application/json": {"schema": ERROR}}}
+        for status in statuses
+    }
+
+
+def predict_operation(schema: Schema) -> dict[str, Any]:
+    """How `POST /predict` is documented."""
+    body = {
+        "type": "object",
+        "required": ["features"],
+        "additionalProperties": False,
+        "properties": {"features": _row(schema)},
+        "example": {"features": _example(schema)},
+    }
+    answer = {
+        "type": "object",
+        "required": ["prediction_id", "model", "trace_id"],
+        "properties": {**PREDICTION["properties"], "model": MODEL, "trace_id": {"type": ["string", "null"]}},
+    }
+    return _operation(body, answer, error_responses(400, 413, 422, 500, 503))
+
+
+def batch_operation(schema: Schema) -> dict[str, Any]:
+    """How `POST /predict/batch` is documented. A row that is refused does not refuse the others."""
+    body = {
+        "type": "object",
+        "required": ["rows"],
+        "additionalProperties": False,
+        "properties": {"rows": {"type": "array", "items": _row(schema)}},
+        "example": {"rows": [_example(schema)]},
+    }
+    answer = {
+        "type": "object",
+        "required": ["predictions", "model", "trace_id"],
+        "properties": {
+            "predictions": {"type": "array", "items": {"anyOf": [PREDICTION, ERROR["properties"]["error"]]}},
+            "model": MODEL,
+            "trace_id": {"type": ["string", "null"]},
+        },
+    }
+    return _operation(body, answer, error_responses(400, 413, 500, 503))
+
+
+def _operation(
+    body: dict[str, Any], answer: dict[str, Any], refusals: dict[int | str, dict[str, Any]]
+) -> dict[str, Any]:
+    answered = {"description": "Answered.", "content": {"application/json": {"schema": answer}}}
+    return {
+        "responses": {200: answered, **refusals},
+        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}},
+    }
+
+
+def _row(schema: Schema) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [feature.name for feature in schema.features if not feature.nullable],
+        "properties": {feature.name: _value(feature) for feature in schema.features},
+    }
+
+
+def _value(feature: Feature) -> dict[str, Any]:
+    kind = JSON_TYPES[feature.type]
+    described: dict[str, Any] = {"type": [kind, "null"] if feature.nullable else kind}
+    if feature.valid_range:
+        described["minimum"], described["maximum"] = feature.valid_range
+    if feature.categories and feature.enforce_categories:
+        described["enum"] = [*feature.categories, *([None] if feature.nullable else [])]
+    return described
+
+
+def _example(schema: Schema) -> dict[str, Any]:
+    return {feature.name: feature.example for feature in schema.features}

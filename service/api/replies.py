@@ -1,0 +1,33 @@
+"""How every answer looks: JSON by orjson, the trace ID in the body and in the header `X-Trace-Id`."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from fastapi import Response
+from opentelemetry import trace
+
+TRACE_HEADER: Final = "X-Trace-Id"
+
+
+def current_trace_id() -> str | None:
+    """The ID of the request's trace; `None` when there is none (telemetry is off)."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else None
+
+
+def reply(payload: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with JSON."""
+    trace_id = current_trace_id()
+    traced = {TRACE_HEADER: trace_id} if trace_id else {}
+    return Response(
+        orjson.dumps({**payload, "trace_id": trace_id}),
+        status,
+        headers={**traced, **(headers or {})},
+        media_type="application/json",
+    )
+
+
+def describe_error(kind: str, message: str, **more: object) -> dict[str, object]:
+    """What is wrong, as the API says it everywhere."""
+    return {"error": {"type": kind, "message": message, **more}}

@@ -1,0 +1,32 @@
+"""The command line: the only code that reads argv or exits."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from service.commands.doctor import doctor
+from service.commands.pack import pack
+from service.commands.serve import serve
+from service.commands.traffic import traffic
+from service.commands.up import up
+from service.errors import ModeltraceError
+
+app = typer.Typer(
+    name="modeltrace",
+    help="Serve a scikit-learn model and follow every prediction by one trace ID.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (up, serve, pack, traffic, doctor):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run a command. What Modeltrace raises on purpose becomes one line and exit code 1."""
+    try:
+        app()
+    except ModeltraceError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]modeltrace:[/red] {error}")
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""What calls the service: traffic and doctor. It sees it only through HTTP."""

@@ -1,0 +1,47 @@
+"""The hub as a backend, over its JSON API."""
+
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from service.client.backend import LogSeen
+from service.client.service import UnreachableError, reason
+
+
+class HubBackend:
+    """Asks a hub. The client's base URL is the hub's page; its headers carry the key where one is needed."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._where = str(client.base_url).rstrip("/")
+
+    async def spans(self, trace_id: str) -> list[str]:
+        """The names of its spans."""
+        return [span["name"] for span in (await self._trace(trace_id)).get("spans", [])]
+
+    async def logs(self, trace_id: str) -> list[LogSeen]:
+        """Its log records."""
+        return [LogSeen(log["scope_name"], log["event_name"]) for log in (await self._trace(trace_id)).get("logs", [])]
+
+    async def exemplars(self, trace_id: str) -> list[str]:
+        """The names of the metrics with an exemplar of it."""
+        return [exemplar["metric_name"] for exemplar in (await self._trace(trace_id)).get("exemplars", [])]
+
+    def link(self, trace_id: str) -> str:
+        """Its page."""
+        return f"{self._where}/t/{trace_id}"
+
+    async def _trace(self, trace_id: str) -> dict[str, Any]:
+        try:
+            response = await self._client.get(f"/api/traces/{trace_id}")
+        except httpx.HTTPError as error:
+            raise UnreachableError(f"no hub answers at {self._where} ({reason(error)}); start one: hub") from None
+        if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise UnreachableError(f"the hub at {self._where} wants its key: set MODELTRACE_HUB_KEY to the same value")
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            return {}
+        if response.status_code != HTTPStatus.OK:
+            raise UnreachableError(f"{self._where}/api/traces answers {response.status_code}: that is no hub")
+        found: dict[str, Any] = response.json()
+        return found

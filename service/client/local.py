@@ -1,0 +1,133 @@
+"""What `up` starts on one machine: which programs, on which ports, with which environment."""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from service.errors import ModeltraceError
+from service.settings import OtelSettings
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+SERVICE_NAME = "OTEL_SERVICE_NAME"
+LOG_FILE = "MODELTRACE_LOG_FILE"
+HUB_KEY = "MODELTRACE_HUB_KEY"
+HUB_HOST = "127.0.0.1"
+
+
+class UpError(ModeltraceError):
+    """What `up` starts cannot be started, or has ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """One service on this machine, with or without a hub and traffic.
+
+    `elsewhere` says where telemetry goes when that is not a hub started here; then there is none.
+    """
+
+    bundle: Path
+    host: str
+    port: int
+    hub_port: int
+    grpc_port: int
+    http_port: int
+    rate: float | None
+    elsewhere: str | None
+    logs: Path
+
+    @property
+    def service_url(self) -> str:
+        """Where the service is reached from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104  read, not listened on
+        return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+
+    @property
+    def hub_url(self) -> str:
+        """The hub's page."""
+        return f"http://{HUB_HOST}:{self.hub_port}"
+
+
+def telemetry_elsewhere(otel: OtelSettings) -> str | None:
+    """Where telemetry goes by the user's own settings; `None` when they leave it to us."""
+    if otel.sdk_disabled:
+        return "telemetry is off (OTEL_SDK_DISABLED)"
+    if otel.endpoint is not None:
+        return f"telemetry goes to {otel.endpoint} ({ENDPOINT})"
+    return None
+
+
+def check_ports(local: Local) -> None:
+    """See that every port is free before anything starts.
+
+    Raises:
+        UpError: one is not; the message names its option.
+    """
+    wanted = [("the service", local.host, local.port, "--port")]
+    if local.elsewhere is None:
+        wanted += [
+            ("the hub's page", HUB_HOST, local.hub_port, "--hub-port"),
+            ("the hub's OTLP over gRPC", HUB_HOST, local.grpc_port, "--grpc-port"),
+            ("the hub's OTLP over HTTP", HUB_HOST, local.http_port, "--http-port"),
+        ]
+    for what, host, port, option in wanted:
+        try:
+            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise UpError(
+                f"cannot listen on {host} port {port} for {what}: {reason}. Stop what listens there, or choose "
+                f"another port with {option}"
+            ) from None
+
+
+def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettings, *, workers: int) -> dict[str, str]:
+    """The service's environment: the user's, and our defaults where it says nothing.
+
+    Telemetry goes out soon after it arises, for somebody watches. The JSON lines go to a rotating file, which several
+    workers cannot share.
+    """
+    ours = {
+        SERVICE_NAME: "modeltrace",
+        "OTEL_METRIC_EXPORT_INTERVAL": "5000",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_BLRP_SCHEDULE_DELAY": "200",
+    }
+    if workers == 1:
+        ours[LOG_FILE] = str(local.logs / "service.jsonl")
+    if local.elsewhere is None:
+        ours[ENDPOINT] = f"http://{HUB_HOST}:{local.grpc_port if otel.protocol == 'grpc' else local.http_port}"
+        if key := outer.get(HUB_KEY):
+            ours[HEADERS] = f"authorization={quote(f'Bearer {key}')}"
+    return {**ours, **{name: value for name, value in outer.items() if value or name not in ours}}
+
+
+def traffic_environment(service: Mapping[str, str]) -> dict[str, str]:
+    """The traffic's environment: the service's, but for what tells the two apart."""
+    apart = (SERVICE_NAME, LOG_FILE, "OTEL_RESOURCE_ATTRIBUTES")
+    return {name: value for name, value in service.items() if name not in apart}
+
+
+def hub_arguments(local: Local) -> Sequence[str]:
+    """How the hub is started."""
+    return (
+        "hub",
+        *("--host", HUB_HOST),
+        *("--port", str(local.hub_port)),
+        *("--grpc-port", str(local.grpc_port)),
+        *("--http-port", str(local.http_port)),
+    )
+
+
+def service_arguments(local: Local) -> Sequence[str]:
+    """How the service is started."""
+    return ("service", "serve", str(local.bundle), "--host", local.host, "--port", str(local.port))
+
+
+def traffic_arguments(local: Local, *, held_out: bool) -> Sequence[str]:
+    """How traffic is started; `held_out`: whether the bundle has rows for it."""
+    rows = ("--bundle", str(local.bundle)) if held_out else ()
+    return ("service", "traffic", local.service_url, "--rate", f"{local.rate:g}", "--json", "--every", "1s", *rows)

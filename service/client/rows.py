@@ -1,0 +1,188 @@
+"""Where rows come from: a file, a bundle's held-out part, or the model's own description of its training data."""
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from pyarrow import ArrowInvalid, RecordBatch
+
+from service.client.faults import NUMERIC, Row
+from service.errors import ModeltraceError
+from service.inference.schema import MISSING, OTHER, Feature
+
+# Rows kept in memory; a larger file is read so far.
+MAX_ROWS = 100_000
+
+# The file of a bundle that holds rows its model has never seen.
+HELD_OUT = "traffic.parquet"
+
+
+class RowsError(ModeltraceError):
+    """Rows cannot be had from where they were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row to send, and its true label where the data has one."""
+
+    row: Row
+    label: object = None
+
+
+def read_file(path: Path, features: Sequence[Feature], target: str | None = None) -> list[Sample]:
+    """Read up to `MAX_ROWS` rows from a CSV or Parquet file; columns that are no feature are left out.
+
+    Args:
+        path: the file; its name ends in `.csv` or `.parquet`.
+        features: what the model takes. A category is read as text even where it looks like a number.
+        target: the column of true labels.
+
+    Raises:
+        RowsError: the file cannot be read, has no rows, or lacks a feature.
+    """
+    readers = {".csv": _csv_batches, ".parquet": _parquet_batches}
+    if path.suffix not in readers:
+        raise RowsError(f"{path}: the name must end in .csv or .parquet")
+    samples: list[Sample] = []
+    try:
+        for batch in readers[path.suffix](path, features):
+            absent = [feature.name for feature in features if feature.name not in batch.schema.names]
+            if absent:
+                raise RowsError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
+            samples.extend(_sample(values, features, target) for values in batch.to_pylist())
+            if len(samples) >= MAX_ROWS:
+                break
+    except (OSError, ArrowInvalid) as error:
+        raise RowsError(f"{path} cannot be read: {error}") from None
+    if not samples:
+        raise RowsError(f"{path} has no rows")
+    return samples[:MAX_ROWS]
+
+
+def read_held_out(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
+    """Read the held-out rows that a bundle carries, with their true labels.
+
+    Raises:
+        RowsError: there is no such bundle, or it carries none.
+    """
+    try:
+        target = json.loads((bundle / "model.json").read_bytes())["target"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RowsError(f"{bundle} is not a bundle that can be read: {error!r}") from None
+    if not (bundle / HELD_OUT).exists():
+        raise RowsError(f"{bundle} carries no held-out rows; name a file with --data")
+    return read_file(bundle / HELD_OUT, features, target)
+
+
+class Drawn:
+    """Draws rows from the reference bins, one feature at a time.
+
+    Each feature is distributed as in the training data; that features depend on each other is lost, so the answers
+    are of little use, while the inputs do not look like drift.
+    """
+
+    def __init__(self, features: Sequence[Feature], rng: random.Random) -> None:
+        self._drawers = {feature.name: drawer(feature, rng) for feature in features}
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Rows without end."""
+        while True:
+            yield Sample({name: draw() for name, draw in self._drawers.items()})
+
+
+def drawer(feature: Feature, rng: random.Random) -> Callable[[], object]:
+    """What draws one value that the schema allows: from the bins, or the example where there are none to draw from."""
+    bins = _intervals(feature, rng) if feature.type in NUMERIC else _names(feature, rng)
+    if feature.nullable:
+        bins[MISSING] = lambda: None
+    shares = feature.reference.shares
+    labels = [label for label in bins if shares.get(label, 0) > 0]
+    if not labels:
+        return lambda: feature.example
+    weights = [shares[label] for label in labels]
+
+    def draw() -> object:
+        (label,) = rng.choices(labels, weights)
+        return bins[label]()
+
+    return draw
+
+
+def _intervals(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
+    """A bin's values lie evenly between its edges, the outer ones at the ends of the training range."""
+    if feature.training_range is None:
+        return {}
+    low, high = feature.valid_range or feature.training_range
+    bounds = (feature.training_range[0], *(feature.reference.edges or ()), feature.training_range[1])
+
+    def between(start: float, end: float) -> Callable[[], object]:
+        def draw() -> object:
+            drawn = min(max(rng.uniform(start, end), start), end)
+            value = min(max(drawn, low), high)
+            if feature.type == "integer":
+                return min(max(round(value), math.ceil(low)), math.floor(high))
+            return value
+
+        return draw
+
+    return {f"{index:02d}": between(*ends) for index, ends in enumerate(itertools.pairwise(bounds))}
+
+
+def _names(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
+    """A bin is one value; `other` is any category that has none."""
+    if feature.type == "boolean":
+        return {"true": lambda: True, "false": lambda: False}
+    known = feature.categories or ()
+    rest = [name for name in known if name not in feature.reference.shares]
+    bins: dict[str, Callable[[], object]] = {name: partial(str, name) for name in known}
+    return bins | ({OTHER: partial(rng.choice, rest)} if rest else {})
+
+
+def shuffled(samples: Sequence[Sample], rng: random.Random) -> Iterator[Sample]:
+    """Every sample once in a random order, then again in another, without end."""
+    order = list(samples)
+    while True:
+        rng.shuffle(order)
+        yield from order
+
+
+def _csv_batches(path: Path, features: Sequence[Feature]) -> Iterator[RecordBatch]:
+    texts = {feature.name: pa.string() for feature in features if feature.type == "category"}
+    # An empty field is a missing value, in text columns too.
+    options = pyarrow.csv.ConvertOptions(column_types=texts, strings_can_be_null=True)
+    with pyarrow.csv.open_csv(path, convert_options=options) as reader:
+        yield from reader
+
+
+def _parquet_batches(path: Path, _: Sequence[Feature]) -> Iterator[RecordBatch]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield from file.iter_batches()
+
+
+def _sample(values: Mapping[str, object], features: Sequence[Feature], target: str | None) -> Sample:
+    row = {feature.name: _fit(values[feature.name], feature) for feature in features}
+    return Sample(row, _plain(values.get(target)) if target else None)
+
+
+def _fit(value: object, feature: Feature) -> object:
+    """The value as JSON has it: a gap becomes null, 0 and 1 booleans where the feature is one, a category text."""
+    plain = _plain(value)
+    if plain is None:
+        return None
+    if feature.type == "boolean" and plain in (0, 1):
+        return bool(plain)
+    return str(plain) if feature.type == "category" else plain
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -1,0 +1,72 @@
+"""The service as its clients see it: a URL, and what `GET /model` says is served there."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from service.errors import ModeltraceError
+from service.inference.schema import Feature
+
+_FEATURES = TypeAdapter(tuple[Feature, ...])
+
+
+class UnreachableError(ModeltraceError):
+    """Nothing that can be used answers at an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a service says of its model."""
+
+    name: str
+    version: str
+    features: tuple[Feature, ...]
+
+
+def base_url(text: str) -> str:
+    """Complete an address to a URL without a slash at its end: `host:8000` becomes `http://host:8000`.
+
+    Raises:
+        UnreachableError: it cannot be one.
+    """
+    complete = text if "://" in text else f"http://{text}"
+    try:
+        url = httpx.URL(complete)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UnreachableError(f"{text} is not an address; write it like http://127.0.0.1:8000")
+    return complete.rstrip("/")
+
+
+async def fetch_model(client: httpx.AsyncClient) -> ServedModel:
+    """Ask which model is served at the client's base URL.
+
+    Raises:
+        UnreachableError: no service answers there; the message says what does.
+    """
+    where = str(client.base_url).rstrip("/")
+    try:
+        response = await client.get("/model")
+    except httpx.HTTPError as error:
+        raise UnreachableError(
+            f"no service answers at {where} ({reason(error)}); start one: modeltrace serve BUNDLE"
+        ) from None
+    if response.status_code != HTTPStatus.OK:
+        raise UnreachableError(f"{where}/model answers {response.status_code}: that is no Modeltrace service")
+    try:
+        said: dict[str, Any] = response.json()
+        return ServedModel(said["name"], said["version"], _FEATURES.validate_python(said["features"]))
+    except (ValueError, KeyError, TypeError) as error:
+        why = f"{error.error_count()} errors in it" if isinstance(error, ValidationError) else repr(error)
+        raise UnreachableError(
+            f"{where}/model is not understood ({why}): that is another version, or no Modeltrace"
+        ) from None
+
+
+def reason(error: httpx.HTTPError) -> str:
+    """The kind of a transport error, with its text if it has one."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

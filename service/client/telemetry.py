@@ -1,0 +1,52 @@
+"""Telemetry of the client: spans of its own, in the same traces as the service's."""
+
+import logging
+from importlib.metadata import version
+from itertools import count
+
+import httpx
+from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, RequestInfo
+from opentelemetry.semconv._incubating.attributes.url_attributes import URL_TEMPLATE
+from opentelemetry.trace import Span
+
+from service.settings import OtelSettings
+from service.telemetry.resource import build_resource
+from service.telemetry.setup import Telemetry, build_telemetry
+
+SERVICE_NAME = "modeltrace-traffic"
+# Seconds: for one answer, and for the last flush of telemetry.
+ANSWER_TIMEOUT = 30.0
+FLUSH_TIMEOUT = 2.0
+
+
+def traffic_telemetry(settings: OtelSettings) -> Telemetry:
+    """Telemetry of the client, apart from the service's: its own name unless the environment gives one.
+
+    The SDK says at every export that nobody listens. The first time is enough on stderr; how much was lost in all is
+    known at the end.
+    """
+    said = count()
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("telemetry: %(message)s"))
+    handler.addFilter(lambda _: next(said) == 0)
+    logging.getLogger("opentelemetry").addHandler(handler)
+    name = settings.service_name if "service_name" in settings.model_fields_set else SERVICE_NAME
+    return build_telemetry(settings, build_resource(name, version("modeltrace"), workers=1))
+
+
+def traced_client(url: str, telemetry: Telemetry, connections: int) -> httpx.AsyncClient:
+    """A client that makes a CLIENT span a request and passes its context on (W3C)."""
+    transport = AsyncOpenTelemetryTransport(
+        httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=connections)),
+        tracer_provider=telemetry.tracer_provider,
+        meter_provider=telemetry.meter_provider,
+        request_hook=_name_span,
+    )
+    return httpx.AsyncClient(base_url=url, transport=transport, timeout=ANSWER_TIMEOUT)
+
+
+async def _name_span(span: Span, request: RequestInfo) -> None:
+    """Name the span by method and path: our paths are few, which the instrumentation cannot know."""
+    path = httpx.URL(str(request.url)).path
+    span.update_name(f"{request.method.decode()} {path}")
+    span.set_attribute(URL_TEMPLATE, path)

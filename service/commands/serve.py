@@ -1,0 +1,40 @@
+"""`modeltrace serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.server import serve as run
+from service.settings import read_settings
+
+
+def serve(
+    bundle: Annotated[Path | None, typer.Argument(help="The folder that `modeltrace pack` made.")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on. [default: 8000]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes. [default: 1]")] = None,
+    expect_sha256: Annotated[
+        str | None, typer.Option(help="Refuse any bundle whose model.json has another SHA-256.")
+    ] = None,
+    trust_pickle: Annotated[
+        bool | None, typer.Option("--trust-pickle", help="Load joblib or pickle, which can run any code.")
+    ] = None,
+) -> None:
+    """Serve a bundle over HTTP and send its telemetry over OTLP.
+
+    Every option is a setting, too (MODELTRACE_PORT, …); docs/settings.md lists all of them, and OpenTelemetry's own
+    variables, which decide where telemetry goes.
+
+    Example: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 modeltrace serve my-bundle
+    """
+    run(
+        read_settings(
+            bundle=bundle,
+            host=host,
+            port=port,
+            workers=workers,
+            expect_sha256=expect_sha256,
+            trust_pickle=trust_pickle,
+        )
+    )

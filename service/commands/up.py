@@ -1,0 +1,173 @@
+"""`modeltrace up`."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Self
+
+import platformdirs
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from service.client.bundles import example_bundle
+from service.client.laptop import Laptop
+from service.client.local import Local, telemetry_elsewhere
+from service.client.progress import Snapshot
+from service.client.service import ServedModel
+from service.settings import data_dir, read_settings
+
+# Seconds between two lines where there is no terminal.
+PLAIN_INTERVAL = 10.0
+
+LAST_LINE = "Ctrl-C stops all of it. Your own model: modeltrace pack --help"
+
+
+def up(
+    bundle: Annotated[Path | None, typer.Argument(help="The bundle to serve. [default: an example]")] = None,
+    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Requests a second.")] = 20.0,
+    no_traffic: Annotated[bool, typer.Option("--no-traffic", help="Send none.")] = False,  # noqa: FBT002  a flag
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The service's port. [default: 8000]")] = None,
+    hub_port: Annotated[
+        int, typer.Option(min=1, max=65535, envvar="MODELTRACE_HUB_PORT", help="The hub's page.")
+    ] = 4319,
+    grpc_port: Annotated[
+        int, typer.Option(min=1, max=65535, envvar="MODELTRACE_HUB_GRPC_PORT", help="The hub's OTLP over gRPC.")
+    ] = 4317,
+    http_port: Annotated[
+        int, typer.Option(min=1, max=65535, envvar="MODELTRACE_HUB_HTTP_PORT", help="The hub's OTLP over HTTP.")
+    ] = 4318,
+) -> None:
+    """Start service, hub and traffic on this machine, and stop them together.
+
+    With OTEL_EXPORTER_OTLP_ENDPOINT set, telemetry goes there and no hub is started.
+
+    Example: modeltrace up my-bundle --rate 50
+    """
+    settings = read_settings(bundle=bundle, port=port)
+    with _screen(Console(highlight=False)) as screen:
+        if settings.bundle is None:
+            screen.waiting("the example's bundle")
+            chosen = example_bundle(data_dir() / "example")
+        else:
+            chosen = settings.bundle.resolve()
+        local = Local(
+            bundle=chosen,
+            host=settings.host,
+            port=settings.port,
+            hub_port=hub_port,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            rate=None if no_traffic else rate,
+            elsewhere=telemetry_elsewhere(settings.otel),
+            logs=platformdirs.user_log_path("modeltrace"),
+        )
+        asyncio.run(Laptop(local, settings, os.environ, screen).run())
+
+
+def _screen(console: Console) -> "TerminalScreen | PlainScreen":
+    return TerminalScreen(console) if console.is_terminal else PlainScreen(console)
+
+
+def header(local: Local, model: ServedModel) -> list[Text]:
+    """The lines that stay: what is served, where to predict, where to look."""
+    look = Text(local.elsewhere) if local.elsewhere else Text(local.hub_url, style=f"link {local.hub_url}")
+    docs = f"{local.service_url}/docs"
+    return [
+        Text(f"Modeltrace · {model.name} {model.version} · {len(model.features)} features", style="bold"),
+        Text("  predict   ").append(docs, style=f"link {docs}"),
+        Text("  look      ").append(look),
+    ]
+
+
+def traffic_line(now: Snapshot | None, local: Local, *, whole_id: bool) -> Text:
+    """The line about traffic, before its first figures and without any, too."""
+    if local.rate is None:
+        return Text("  traffic   none; start some: modeltrace traffic ").append(local.service_url)
+    if now is None:
+        return Text("  traffic   starting")
+    page = None if local.elsewhere else local.hub_url
+    return Text("  traffic   ").append(now.line(latency=False, whole_id=whole_id, page=page))
+
+
+class TerminalScreen:
+    """The lines stand still and the one about traffic is rewritten in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False)
+        self._local: Local | None = None
+        self._status = console.status("")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._status.stop()
+        self._live.stop()
+
+    def waiting(self, what: str) -> None:
+        """Show a spinner."""
+        self._live.stop()
+        self._status.update(f"waiting for {what}")
+        self._status.start()
+
+    def started(self, local: Local, model: ServedModel) -> None:
+        """Print the lines."""
+        self._status.stop()
+        self._local = local
+        for line in header(local, model):
+            self._console.print(line, soft_wrap=True)
+        self._live.start()
+        self._rewrite(None)
+
+    def traffic(self, now: Snapshot) -> None:
+        """Rewrite the line about traffic."""
+        self._rewrite(now)
+
+    def _rewrite(self, now: Snapshot | None) -> None:
+        if self._local is not None:
+            line = traffic_line(now, self._local, whole_id=False)
+            self._live.update(Group(line, Text(LAST_LINE, style="dim")), refresh=True)
+
+
+class PlainScreen:
+    """The same lines, and one about traffic now and then: for a file or a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._local: Local | None = None
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def waiting(self, what: str) -> None:
+        """Print a line."""
+        self._print(Text(f"waiting for {what}"))
+
+    def started(self, local: Local, model: ServedModel) -> None:
+        """Print the lines."""
+        self._local = local
+        for line in header(local, model):
+            self._print(line)
+        if local.rate is None:
+            self._print(traffic_line(None, local, whole_id=True))
+        self._print(Text(LAST_LINE))
+
+    def traffic(self, now: Snapshot) -> None:
+        """Print the line about traffic when it is time again."""
+        if self._local is not None and time.monotonic() >= self._next:
+            self._next = time.monotonic() + PLAIN_INTERVAL
+            self._print(traffic_line(now, self._local, whole_id=True))
+
+    def _print(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=True)

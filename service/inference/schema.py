@@ -1,0 +1,84 @@
+"""The feature schema of a bundle: what each feature must be, and what it was in training."""
+
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+FeatureType = Literal["number", "integer", "boolean", "category"]
+Value = float | int | bool | str | None
+
+MISSING = "missing"
+OTHER = "other"
+
+
+class Reference(BaseModel):
+    """The distribution of a feature in the training data, in bins that later traffic is counted into.
+
+    Numbers: `edges` are the inner bounds (training deciles, equal ones merged, at most 9), bin `i` holds
+    `edges[i-1] < x <= edges[i]` and is called `00`, `01`, …. Categories and booleans: one bin a value. `missing` and
+    `other` (a value never seen, or not among the bins) follow. Shares add up to 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int = Field(ge=1)
+    shares: dict[str, float]
+    edges: tuple[float, ...] | None = None
+    mean: float | None = None
+
+
+class Feature(BaseModel):
+    """One feature: its type, what values it may have, and its distribution in training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=256)
+    type: FeatureType
+    nullable: bool = False
+    # What is enforced. Training data shows what happened to occur, which is not the same.
+    valid_range: tuple[float, float] | None = None
+    training_range: tuple[float, float] | None = None
+    categories: tuple[str, ...] | None = None
+    enforce_categories: bool = False
+    # Other ways of treating a feature are not known to this version: refused, never ignored.
+    privacy: Literal["plain"] = "plain"
+    example: Value = None
+    reference: Reference
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.valid_range and self.valid_range[0] > self.valid_range[1]:
+            raise ValueError(f"feature {self.name}: valid_range ends before it begins")
+        if (self.type == "category") != (self.categories is not None):
+            raise ValueError(f"feature {self.name}: categories belong to the type category, and only to it")
+        return self
+
+
+class Schema(BaseModel):
+    """All features, in the order in which the estimator takes them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: tuple[Feature, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        if len(set(self.names)) != len(self.features):
+            raise ValueError("two features have the same name")
+        return self
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Feature names, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def name_set(self) -> frozenset[str]:
+        """Feature names, for look-ups."""
+        return frozenset(self.names)
+
+    @cached_property
+    def numeric(self) -> bool:
+        """Whether every feature is a number, an integer or a boolean."""
+        return all(feature.type != "category" for feature in self.features)

@@ -1,0 +1,40 @@
+"""The secret that signs prediction IDs."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from service.errors import SettingsError
+from service.settings import Settings, data_dir
+
+
+def id_key(settings: Settings) -> bytes:
+    """The key from the settings, or the one kept in the user's data folder, made at first use.
+
+    Every replica needs the same key to take labels for the others' predictions: several machines set
+    `MODELTRACE_ID_KEY`; the workers and restarts of one machine share the file.
+
+    Raises:
+        SettingsError: there is no key and none can be kept.
+    """
+    if settings.id_key is not None:
+        return settings.id_key.get_secret_value().encode()
+    path = data_dir() / "id.key"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make(path)
+        return path.read_text().encode()
+    except OSError as error:
+        raise SettingsError(f"no key to sign prediction IDs: {error}; set MODELTRACE_ID_KEY") from None
+
+
+def _make(path: Path) -> None:
+    """Write a key completely, then give it its name: of several workers that start at once, one wins, all read it."""
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(secrets.token_hex(32))
+    with suppress(FileExistsError):
+        path.hardlink_to(fresh)
+    fresh.unlink()

@@ -1,0 +1,1 @@
+"""What is kept about predictions once they are answered."""

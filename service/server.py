@@ -1,0 +1,70 @@
+"""Serving: one process, or several that share a port."""
+
+import os
+import socket
+from functools import partial
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from service.app import build_app
+from service.errors import SettingsError
+from service.inference.bundle import load_bundle
+from service.settings import Settings
+from service.telemetry.logs import write_lines
+from service.worker import build_in_worker
+
+BACKLOG = 2048
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Requests in flight get `drain_timeout`, telemetry then `flush_timeout`; both together stay below 5 s by default.
+
+    Raises:
+        ModeltraceError: the bundle or a setting is unfit; nothing was served.
+    """
+    sock = listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        app=partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
+        factory=True,
+        workers=settings.workers,
+        log_config=None,
+        timeout_graceful_shutdown=settings.drain_timeout,  # type: ignore[arg-type]  # asyncio takes fractions too
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_worker_healthcheck=30,
+    )
+    if settings.workers == 1:
+        uvicorn.Server(config).run(sockets=[sock])
+        return
+    # A bundle that cannot be served would fail in every worker, again and again: find out once, here.
+    load_bundle(
+        settings.bundle_path(),
+        expect_sha256=settings.expect_sha256,
+        trust_pickle=settings.trust_pickle,
+        trusted_types=settings.trusted_types,
+    )
+    lines = write_lines(level=settings.log_level)
+    Multiprocess(config, sockets=[sock]).run()
+    lines.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind before anything is loaded, so that a port in use is known at once.
+
+    Raises:
+        SettingsError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {reason} (MODELTRACE_HOST, MODELTRACE_PORT)"
+        ) from None
+    sock.set_inheritable(True)
+    return sock

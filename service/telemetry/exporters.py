@@ -1,0 +1,175 @@
+"""The exporters that the settings ask for, each counting what it delivered.
+
+The SDK says nothing of what it gave up. What was taken less what was delivered is what was lost, whatever the reason:
+a full queue, an export that failed, a stop that ran out of time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
+    ConsoleLogRecordExporter,
+    LogRecordExporter,
+    LogRecordExportResult,
+)
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
+
+from service.settings import OtelSettings
+
+# A batch of the largest size allowed by default fits three times over; at about 5 kB a record that is 150 MB.
+AUDIT_QUEUE = 32_768
+
+
+class Tally:
+    """How many items were taken and how many delivered. Counting is atomic without a lock (`itertools.count`)."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._taken = count()
+        self.delivered = 0  # only the one export thread writes it
+        self.take = self._taken.__next__
+
+    def lost(self) -> int:
+        """Items taken and not delivered; right once nothing is taken any more."""
+        return next(self._taken) - self.delivered
+
+
+class CountedSpans(SpanExporter):
+    """Passes spans on and counts those delivered."""
+
+    def __init__(self, exporter: SpanExporter, tally: Tally) -> None:
+        self._exporter = exporter
+        self._tally = tally
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export, and count on success."""
+        result = self._exporter.export(spans)
+        if result is SpanExportResult.SUCCESS:
+            self._tally.delivered += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        """Pass it on."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Pass it on."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+class CountedLogs(LogRecordExporter):
+    """Passes log records on and counts those delivered."""
+
+    def __init__(self, exporter: LogRecordExporter, tally: Tally) -> None:
+        self._exporter = exporter
+        self._tally = tally
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Export, and count on success."""
+        result = self._exporter.export(batch)
+        if result is LogRecordExportResult.SUCCESS:
+            self._tally.delivered += len(batch)
+        return result
+
+    def shutdown(self) -> None:
+        """Pass it on."""
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK has no annotation
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Pass it on."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+class SpanBatches(BatchSpanProcessor):
+    """The SDK's batch processor, counting what it takes."""
+
+    def __init__(self, exporter: SpanExporter, tally: Tally, meter_provider: MeterProvider) -> None:
+        super().__init__(CountedSpans(exporter, tally), meter_provider=meter_provider)
+        self._tally = tally
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a span that is sampled."""
+        if span.context and span.context.trace_flags.sampled:
+            self._tally.take()
+            super().on_end(span)
+
+
+class LogBatches(BatchLogRecordProcessor):
+    """The SDK's batch processor, counting what it takes."""
+
+    def __init__(
+        self, exporter: LogRecordExporter, tally: Tally, meter_provider: MeterProvider, queue: int | None = None
+    ) -> None:
+        super().__init__(CountedLogs(exporter, tally), max_queue_size=queue, meter_provider=meter_provider)
+        self._tally = tally
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Take a record."""
+        self._tally.take()
+        super().on_emit(log_record)
+
+
+@dataclass(frozen=True)
+class ExporterBuilder:
+    """Builds exporters. Endpoints, headers and certificates are read from the environment by the exporters."""
+
+    settings: OtelSettings
+
+    @property
+    def _seconds(self) -> float:
+        return self.settings.timeout / 1000
+
+    @property
+    def _grpc(self) -> bool:
+        return self.settings.protocol == "grpc"
+
+    def spans(self, meter_provider: MeterProvider) -> SpanExporter | None:
+        """The exporter that `OTEL_TRACES_EXPORTER` names."""
+        if self.settings.traces_exporter == "console":
+            return ConsoleSpanExporter()
+        if self.settings.traces_exporter == "none":
+            return None
+        # Each protocol's client is imported only when it is the one in use.
+        if self._grpc:
+            from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415  see above
+
+            return grpc.OTLPSpanExporter(timeout=self._seconds, meter_provider=meter_provider)
+        from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415  see above
+
+        return http.OTLPSpanExporter(timeout=self._seconds, meter_provider=meter_provider)
+
+    def logs(self, meter_provider: MeterProvider) -> LogRecordExporter | None:
+        """The exporter that `OTEL_LOGS_EXPORTER` names."""
+        if self.settings.logs_exporter == "console":
+            return ConsoleLogRecordExporter()
+        if self.settings.logs_exporter == "none":
+            return None
+        if self._grpc:
+            from opentelemetry.exporter.otlp.proto.grpc import _log_exporter as grpc  # noqa: PLC0415  see above
+
+            return grpc.OTLPLogExporter(timeout=self._seconds, meter_provider=meter_provider)
+        from opentelemetry.exporter.otlp.proto.http import _log_exporter as http  # noqa: PLC0415  see above
+
+        return http.OTLPLogExporter(timeout=self._seconds, meter_provider=meter_provider)
+
+    def metrics(self) -> list[MetricExporter]:
+        """The push exporters that `OTEL_METRICS_EXPORTER` names."""
+        exporters: list[MetricExporter] = []
+        if "console" in self.settings.metrics_exporter:
+            exporters.append(ConsoleMetricExporter())
+        if "otlp" in self.settings.metrics_exporter:
+            if self._grpc:
+                from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415  see above
+
+                exporters.append(grpc.OTLPMetricExporter(timeout=self._seconds))
+            else:
+                from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415  see above
+
+                exporters.append(http.OTLPMetricExporter(timeout=self._seconds))
+        return exporters

@@ -1,0 +1,29 @@
+"""What a worker process builds, in a module that costs nothing to import.
+
+The supervisor pings a new worker before the application is built, and replaces one that does not answer. Importing
+scikit-learn takes longer than that on a busy machine, so it happens when the application is built, not when this
+module is unpickled.
+"""
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from uvicorn.config import STARTUP_FAILURE
+
+from service.errors import ModeltraceError
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def build_in_worker(settings: Settings) -> "FastAPI":
+    """Build the application, or end this worker in the way that stops the supervisor, too."""
+    from service.app import build_app  # noqa: PLC0415  see the module's docstring
+
+    try:
+        return build_app(settings)
+    except ModeltraceError as error:
+        logging.getLogger("modeltrace").error("%s", error)  # noqa: TRY400  the message says all
+        sys.exit(STARTUP_FAILURE)

@@ -1,0 +1,108 @@
+"""One request in, and the same trace ID comes back from everywhere."""
+
+import secrets
+from typing import Any
+
+import httpx
+
+from tests.contract.conftest import Hub, Service, arrived
+from tests.helpers.processes import until
+
+PIN = {"baggage": "modeltrace.pin=1"}
+
+
+def predict(service: Service, row: dict[str, float], **headers: str) -> dict[str, Any]:
+    """Send one row, pinned; the answer."""
+    answer = httpx.post(f"{service.url}/predict", json={"features": row}, headers={**PIN, **headers})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-trace-id"] == answer.json()["trace_id"]
+    answered: dict[str, Any] = answer.json()
+    return answered
+
+
+def test_the_stages_are_children_of_the_server_span(service: Service, hub: Hub, rows: list[dict[str, float]]) -> None:
+    """A prediction is one SERVER span with `validate`, `features` and `inference` below it, and nothing else."""
+    answer = predict(service, rows[0])
+
+    spans = {span["name"]: span for span in arrived(hub, answer["trace_id"], "spans", 4)}
+
+    assert set(spans) == {"POST /predict", "validate", "features", "inference"}
+    server = spans["POST /predict"]
+    assert server["kind"] == "SERVER"
+    assert server["attributes"]["http.route"] == "/predict"
+    assert server["attributes"]["ml.prediction.id"] == answer["prediction_id"]
+    assert {spans[n]["parent_span_id"] for n in ("validate", "features", "inference")} == {server["span_id"]}
+
+
+def test_a_client_and_the_service_stand_in_one_trace(service: Service, hub: Hub, rows: list[dict[str, float]]) -> None:
+    """The SERVER span continues the trace of the caller's `traceparent`."""
+    trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
+
+    answer = predict(service, rows[0], traceparent=f"00-{trace_id}-{span_id}-01")
+
+    assert answer["trace_id"] == trace_id
+    server = next(s for s in arrived(hub, trace_id, "spans", 4) if s["kind"] == "SERVER")
+    assert server["parent_span_id"] == span_id
+
+
+def test_the_log_records_carry_the_trace_id(service: Service, hub: Hub, rows: list[dict[str, float]]) -> None:
+    """The access line and the audit record are found by the trace ID."""
+    answer = predict(service, rows[0])
+
+    logs = arrived(hub, answer["trace_id"], "logs", 2)
+
+    assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.audit"}
+
+
+def test_the_audit_record_holds_the_whole_prediction(service: Service, hub: Hub, rows: list[dict[str, float]]) -> None:
+    """Inputs, answer, confidence, model and prediction ID are all in the record."""
+    answer = predict(service, rows[1])
+
+    (prediction,) = arrived(hub, answer["trace_id"], "predictions")
+
+    attributes = prediction["attributes"]
+    assert attributes["ml.prediction.inputs"] == rows[1]
+    assert attributes["ml.prediction.label"] == answer["label"]
+    assert attributes["ml.prediction.confidence"] == answer["confidence"]
+    assert attributes["ml.prediction.id"] == answer["prediction_id"]
+    assert attributes["ml.model.name"] == answer["model"]["name"]
+    assert attributes["ml.model.version"] == answer["model"]["version"]
+    assert len(attributes["ml.model.hash"]) == 64
+
+
+def test_a_pinned_request_is_an_exemplar(service: Service, hub: Hub, rows: list[dict[str, float]]) -> None:
+    """Request duration, inference duration, predictions and confidence all point back to the trace."""
+    answer = predict(service, rows[0])
+
+    exemplars = arrived(hub, answer["trace_id"], "exemplars", 4)
+
+    assert {exemplar["metric_name"] for exemplar in exemplars} >= {
+        "http.server.request.duration",
+        "ml.inference.duration",
+        "ml.predictions",
+        "ml.prediction.confidence",
+    }
+
+
+def test_a_batch_makes_one_audit_record_a_row(service: Service, hub: Hub, rows: list[dict[str, float]]) -> None:
+    """10,000 rows in one request make 10,000 audit records, each row once."""
+    batch = [rows[i % len(rows)] for i in range(10_000)]
+    answer = httpx.post(f"{service.url}/predict/batch", json={"rows": batch}, timeout=60)
+    assert answer.status_code == 200
+
+    def count() -> int:
+        return int(hub.trace(answer.json()["trace_id"])["prediction_count"])
+
+    until(lambda: count() == 10_000, seconds=60, what="10,000 audit records")
+
+
+def test_an_error_of_the_caller_is_found_by_its_trace_id(service: Service, hub: Hub) -> None:
+    """A refused request has its SERVER span, a `validate` span that says so, and a log record."""
+    answer = httpx.post(f"{service.url}/predict", json={"features": {"mean_radius": "wide"}})
+    assert answer.status_code == 422
+
+    trace_id = answer.json()["trace_id"]
+    spans = {span["name"]: span for span in arrived(hub, trace_id, "spans", 2)}
+    assert spans["POST /predict"]["attributes"]["http.response.status_code"] == 422
+    assert spans["validate"]["attributes"]["error.type"] == "invalid_features"
+    assert "modeltrace.api" in {log["scope_name"] for log in arrived(hub, trace_id, "logs", 2)}

@@ -1,0 +1,108 @@
+"""Log lines: JSON, with the IDs of the request, never waited for."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from service.telemetry.logs import LineHandler, Lines, write_lines
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Each test leaves stdlib logging as it found it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[tuple[Lines, Path]]:
+    """Lines going to a file."""
+    file = tmp_path / "logs" / "service.jsonl"
+    lines = write_lines(level="INFO", file=file, file_bytes=100_000, file_backups=1)
+    yield lines, file
+    for sink in lines.listener.handlers:
+        sink.close()
+
+
+def read(file: Path) -> list[dict[str, object]]:
+    """The lines of a log file."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_line_made_within_a_span_carries_its_ids(log: tuple[Lines, Path]) -> None:
+    """The IDs are taken where the record is made, not where it is written."""
+    lines, file = log
+    with TracerProvider(shutdown_on_exit=False).get_tracer("t").start_as_current_span("s") as span:
+        logging.getLogger("x").info("hello %s", "you", extra={"a.b": 1})
+    lines.close()
+
+    (record,) = read(file)
+    assert record["message"] == "hello you"
+    assert record["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+    assert record["span_id"] == f"{span.get_span_context().span_id:016x}"
+    assert record["a.b"] == 1
+    assert record["level"] == "INFO"
+    assert record["logger"] == "x"
+
+
+def test_a_line_outside_a_span_carries_no_ids(log: tuple[Lines, Path]) -> None:
+    """No trace is said by leaving it out, never by zeros."""
+    lines, file = log
+    logging.getLogger("x").warning("alone")
+    lines.close()
+
+    assert "trace_id" not in read(file)[0]
+
+
+def test_an_exception_is_one_line_with_its_stack(log: tuple[Lines, Path]) -> None:
+    """A stack trace does not break the line format."""
+    lines, file = log
+    try:
+        raise ValueError("no")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    lines.close()
+
+    (record,) = read(file)
+    assert "ValueError: no" in str(record["exc_info"])
+
+
+def test_what_is_logged_after_the_close_is_written_too(log: tuple[Lines, Path]) -> None:
+    """The last words of a stop are not lost with the thread that wrote the others."""
+    lines, file = log
+    lines.close()
+    logging.getLogger("x").info("last words")
+
+    assert read(file)[-1]["message"] == "last words"
+
+
+def test_an_access_line_has_the_attributes_of_the_conventions(log: tuple[Lines, Path]) -> None:
+    """uvicorn's five arguments become semantic conventions, without the query, which may be private."""
+    lines, file = log
+    arguments = ("127.0.0.1:5000", "GET", "/model?secret=1", "1.1", 200)
+    logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *arguments)
+    lines.close()
+
+    (record,) = read(file)
+    assert record["client.address"] == "127.0.0.1"
+    assert record["http.request.method"] == "GET"
+    assert record["url.path"] == "/model"
+    assert record["http.response.status_code"] == 200
+
+
+def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:
+    """A full queue never makes a request wait."""
+    handler = LineHandler(Queue(maxsize=2))
+    for _ in range(5):
+        handler.handle(logging.makeLogRecord({"msg": "m"}))
+
+    assert handler.dropped == 3

@@ -1,0 +1,60 @@
+"""The lines between the rooms hold."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def imports(folder: str) -> Iterator[tuple[Path, str]]:
+    """Every module that the files below a folder import, by absolute name."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                for name in node.names:
+                    yield path.relative_to(ROOT), name.name
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield path.relative_to(ROOT), node.module
+
+
+def within(module: str, packages: tuple[str, ...]) -> bool:
+    """Whether a module is one of some packages or in it."""
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("service", ("hub", "tests", "bench")),
+        ("hub", ("service", "tests", "bench")),
+        ("service/inference", ("fastapi", "starlette", "uvicorn", "service.api", "service.app")),
+        ("service/api", ("sklearn", "pandas", "numpy", "skops", "opentelemetry.sdk")),
+        ("service/telemetry", ("fastapi", "starlette", "sklearn", "service.api", "service.inference")),
+        ("service/client", ("service.api", "service.app", "service.server", "sklearn")),
+    ],
+)
+def test_no_room_reaches_into_another(folder: str, forbidden: tuple[str, ...]) -> None:
+    """OTLP is all that hub and service share; HTTP and scikit-learn stay in their rooms."""
+    assert [(str(path), module) for path, module in imports(folder) if within(module, forbidden)] == []
+
+
+def test_providers_are_built_in_one_place() -> None:
+    """The OpenTelemetry SDK is imported by service/telemetry alone."""
+    users = {path.parts[:2] for path, module in imports("service") if within(module, ("opentelemetry.sdk",))}
+
+    assert users == {("service", "telemetry")}
+
+
+def test_only_the_command_line_reads_arguments() -> None:
+    """`sys.argv` appears nowhere else."""
+    readers = [
+        str(path.relative_to(ROOT))
+        for folder in ("service", "hub")
+        for path in (ROOT / folder).rglob("*.py")
+        if "sys.argv" in path.read_text() and path.name not in ("cli.py", "__main__.py")
+    ]
+
+    assert readers == []
