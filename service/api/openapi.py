@@ -3,6 +3,7 @@
 from typing import Any
 
 from service.inference.schema import Feature, Schema
+from service.inference.validate import LARGEST
 
 JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "category": "string"}
 
@@ -43,6 +44,8 @@ MODEL: dict[str, Any] = {
     "required": ["name", "version"],
     "properties": {"name": {"type": "string"}, "version": {"type": "string"}},
 }
+# A row that breaks the feature schema is answered in its place, so the call takes any.
+ANY_ROW = {"description": "A row, as `features` of POST /predict. One that is refused has its error in its place."}
 REFUSALS = {
     400: "Not JSON, or not the shape that the call takes.",
     413: "More bytes or rows than the limits allow.",
@@ -83,7 +86,7 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
         "type": "object",
         "required": ["rows"],
         "additionalProperties": False,
-        "properties": {"rows": {"type": "array", "items": _row(schema)}},
+        "properties": {"rows": {"type": "array", "items": ANY_ROW}},
         "example": {"rows": [_example(schema)]},
     }
     answer = {
@@ -120,8 +123,8 @@ def _row(schema: Schema) -> dict[str, Any]:
 def _value(feature: Feature) -> dict[str, Any]:
     kind = JSON_TYPES[feature.type]
     described: dict[str, Any] = {"type": [kind, "null"] if feature.nullable else kind}
-    if feature.valid_range:
-        described["minimum"], described["maximum"] = feature.valid_range
+    if feature.type in ("number", "integer"):
+        described["minimum"], described["maximum"] = feature.valid_range or (-LARGEST, LARGEST)
     if feature.categories and feature.enforce_categories:
         described["enum"] = [*feature.categories, *([None] if feature.nullable else [])]
     return described

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 import httpx
 import orjson
@@ -24,7 +25,7 @@ RECENT = 10_000
 
 @dataclass
 class Tally:
-    """What was sent and what came back. Times in seconds."""
+    """What was sent and what came back. Times in seconds; `duration` is how long was sent, known at the end."""
 
     sent: int = 0
     answered: int = 0
@@ -36,6 +37,7 @@ class Tally:
     agreed: int = 0
     last_trace: str | None = None
     last_failure: str | None = None
+    duration: float | None = None
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def percentile(self, share: float) -> float | None:
@@ -109,6 +111,7 @@ class Load:
             if stop.is_set():
                 break
             self._send(due)
+        self._tally.duration = time.perf_counter() - start
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=drain)
         for task in self._in_flight:
@@ -152,8 +155,11 @@ class Load:
             self._judge_rows(call, response)
 
     def _judge_rows(self, call: Call, response: httpx.Response) -> None:
-        answer = response.json()
-        entries = answer.get("predictions", [answer])
+        try:
+            entries = _entries(response, len(call.labels))
+        except ValueError as error:
+            self._fail(f"the answer is not understood: {error}")
+            return
         excused = [spoilt or (call.error and index == 0) for index, spoilt in enumerate(call.spoilt_rows)]
         unexpected = [e["error"] for e, spoilt in zip(entries, excused, strict=True) if "error" in e and not spoilt]
         if unexpected:
@@ -171,6 +177,21 @@ class Load:
     def _fail(self, why: str) -> None:
         self._tally.failed += 1
         self._tally.last_failure = why
+
+
+def _entries(response: httpx.Response, rows: int) -> list[dict[str, Any]]:
+    """One entry a row, of an answer to one row or to a batch.
+
+    Raises:
+        ValueError: the answer is something else.
+    """
+    answer = response.json()
+    entries = answer.get("predictions", [answer]) if isinstance(answer, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("it holds no predictions")
+    if len(entries) != rows:
+        raise ValueError(f"{len(entries)} predictions for {rows} rows")
+    return entries
 
 
 async def _sleep_until(due: float, stop: asyncio.Event) -> None:

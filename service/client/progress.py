@@ -176,12 +176,11 @@ class JsonLines:
 
 async def watch(tally: Tally, progress: Progress, ended: asyncio.Event) -> None:
     """Show the tally at every interval, and once more at the end, when `ended` is set."""
-    meter = RateMeter(start := time.monotonic())
+    meter = RateMeter(time.monotonic())
     while not ended.is_set():
         try:
             async with asyncio.timeout(progress.interval):
                 await ended.wait()
         except TimeoutError:
             progress.show(snapshot(tally, meter.read(time.monotonic(), tally.sent)))
-    elapsed = time.monotonic() - start
-    progress.finish(snapshot(tally, tally.sent / elapsed if elapsed else 0.0))
+    progress.finish(snapshot(tally, tally.sent / tally.duration if tally.duration else 0.0))

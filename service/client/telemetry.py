@@ -27,7 +27,7 @@ def traffic_telemetry(settings: OtelSettings) -> Telemetry:
     """
     said = count()
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("telemetry: %(message)s"))
+    handler.setFormatter(logging.Formatter("telemetry is not delivered, traffic goes on: %(message).160s"))
     handler.addFilter(lambda _: next(said) == 0)
     logging.getLogger("opentelemetry").addHandler(handler)
     name = settings.service_name if "service_name" in settings.model_fields_set else SERVICE_NAME

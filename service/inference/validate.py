@@ -3,10 +3,14 @@
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from service.errors import Violation
 from service.inference.schema import Feature, Schema
 
 SHOWN = 64
+# float32's largest: scikit-learn's trees compute in float32 and refuse what it cannot hold.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
@@ -49,6 +53,8 @@ def _check_number(feature: Feature, value: float) -> Violation | None:
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if not math.isfinite(number):
         return Violation(feature.name, "type", f"{feature.name}: expected a finite number")
+    if abs(number) > LARGEST:
+        return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if feature.type == "integer" and not number.is_integer():
         return Violation(feature.name, "type", f"{feature.name}: expected an integer, got a fraction")
     if feature.valid_range and not feature.valid_range[0] <= number <= feature.valid_range[1]:

@@ -6,32 +6,24 @@ has to be asked of the kernel, and nothing of the module.
 """
 
 import os
-import runpy
 import signal
-import sys
 import threading
 import time
 
 # Seconds from SIGTERM to the end, come what may.
 GRACE = 8.0
+STDIN = 0
 
 
-def main() -> None:
-    """Run the module that the first argument names with the others as its own."""
-    threading.Thread(target=_end_with_parent, daemon=True, name="leash").start()
-    module = sys.argv[1]
-    sys.argv = sys.argv[1:]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+def end_with_parent() -> None:
+    """Have this process end when standard input does."""
+    threading.Thread(target=_wait_and_end, daemon=True, name="leash").start()
 
 
-def _end_with_parent() -> None:
+def _wait_and_end() -> None:
     # os.read, not sys.stdin: a thread that waits inside a buffered reader would block the interpreter's own end.
-    while os.read(sys.__stdin__.fileno() if sys.__stdin__ else 0, 1024):
+    while os.read(STDIN, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

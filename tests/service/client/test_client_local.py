@@ -1,0 +1,113 @@
+"""What `up` starts, on which ports and with which environment."""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.client.local import (
+    Local,
+    UpError,
+    check_ports,
+    service_environment,
+    telemetry_elsewhere,
+    traffic_environment,
+)
+from service.settings import OtelSettings
+from tests.helpers.processes import free_port
+
+
+@pytest.fixture
+def local() -> Local:
+    """A service with a hub and traffic, on free ports."""
+    return Local(
+        bundle=Path("bundle"),
+        host="127.0.0.1",
+        port=free_port(),
+        hub_port=free_port(),
+        grpc_port=free_port(),
+        http_port=free_port(),
+        rate=20.0,
+        elsewhere=None,
+        logs=Path("logs"),
+    )
+
+
+@pytest.fixture
+def otel(monkeypatch: pytest.MonkeyPatch) -> OtelSettings:
+    """OpenTelemetry's settings in an environment that says nothing."""
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_SDK_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    return OtelSettings()
+
+
+def test_the_service_sends_to_the_hub(local: Local, otel: OtelSettings) -> None:
+    """Without settings of the user's, OTLP goes to the hub's HTTP port."""
+    env = service_environment({}, local, otel, workers=1)
+    assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://127.0.0.1:{local.http_port}"
+
+
+def test_grpc_goes_to_the_grpc_port(local: Local, otel: OtelSettings) -> None:
+    """With the gRPC protocol, OTLP goes to the hub's gRPC port."""
+    env = service_environment({}, local, otel.model_copy(update={"protocol": "grpc"}), workers=1)
+    assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://127.0.0.1:{local.grpc_port}"
+
+
+def test_what_the_user_set_stands(local: Local, otel: OtelSettings) -> None:
+    """A variable that is set wins over our default; one that is empty is not set."""
+    outer = {"OTEL_METRIC_EXPORT_INTERVAL": "1000", "OTEL_SERVICE_NAME": ""}
+    env = service_environment(outer, local, otel, workers=1)
+    assert env["OTEL_METRIC_EXPORT_INTERVAL"] == "1000"
+    assert env["OTEL_SERVICE_NAME"] == "modeltrace"
+
+
+def test_the_hub_key_goes_along(local: Local, otel: OtelSettings) -> None:
+    """A hub with a key gets it from the service, encoded as OTLP's header variable wants it."""
+    env = service_environment({"MODELTRACE_HUB_KEY": "a key, a=b"}, local, otel, workers=1)
+    assert env["OTEL_EXPORTER_OTLP_HEADERS"] == "authorization=Bearer%20a%20key%2C%20a%3Db"
+
+
+def test_several_workers_share_no_log_file(local: Local, otel: OtelSettings) -> None:
+    """A rotating file has one writer."""
+    assert "MODELTRACE_LOG_FILE" not in service_environment({}, local, otel, workers=2)
+
+
+def test_traffic_has_its_own_name(local: Local, otel: OtelSettings) -> None:
+    """The name that the user gave the service is not the traffic's."""
+    service = service_environment({"OTEL_SERVICE_NAME": "scores"}, local, otel, workers=1)
+    assert service["OTEL_SERVICE_NAME"] == "scores"
+    assert "OTEL_SERVICE_NAME" not in traffic_environment(service)
+
+
+def test_an_endpoint_of_the_users_means_no_hub(otel: OtelSettings) -> None:
+    """Telemetry goes where the user says, and the line says so."""
+    there = otel.model_copy(update={"endpoint": "http://collector:4318"})
+    assert telemetry_elsewhere(there) == "telemetry goes to http://collector:4318 (OTEL_EXPORTER_OTLP_ENDPOINT)"
+
+
+@pytest.mark.parametrize(
+    ("field", "option"),
+    [("port", "--port"), ("hub_port", "--hub-port"), ("grpc_port", "--grpc-port"), ("http_port", "--http-port")],
+)
+def test_a_port_in_use_is_named(local: Local, field: str, option: str) -> None:
+    """The message names the port and the option that changes it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UpError, match=rf"port {port} .* {option}$"):
+            check_ports(replace(local, **{field: port}))
+
+
+def test_a_hubs_ports_do_not_matter_without_a_hub(local: Local) -> None:
+    """Where no hub is started its ports may be in use."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        check_ports(replace(local, hub_port=taken.getsockname()[1], elsewhere="telemetry goes elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:1"), ("0.0.0.0", "http://127.0.0.1:1"), ("::1", "http://[::1]:1")],  # noqa: S104  a value, nothing listens
+)
+def test_the_service_is_reached_where_it_listens(local: Local, host: str, url: str) -> None:
+    """An address that stands for all of them is reached over loopback."""
+    assert replace(local, host=host, port=1).service_url == url

@@ -1,0 +1,149 @@
+"""Rows to send: drawn from a model's description, or read from files."""
+
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.client.faults import seeded
+from service.client.rows import Drawn, RowsError, Sample, drawer, read_file, shuffled
+from service.inference.schema import MISSING, OTHER, Feature, Reference, Schema
+from service.inference.validate import validate_row
+
+finite = st.floats(-1e6, 1e6)
+names = st.text(min_size=1, max_size=8)
+
+
+def shares_over(labels: list[str]) -> st.SearchStrategy[dict[str, float]]:
+    """Any shares of these bins."""
+    return st.fixed_dictionaries({label: st.just(0.0) | st.floats(0.001, 1) for label in labels})
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> Feature:
+    """A number or an integer with up to nine edges, perhaps with a valid range narrower than the training's."""
+    kind = draw(st.sampled_from(("number", "integer")))
+    points = sorted(draw(st.sets(st.integers(-1000, 1000) if kind == "integer" else finite, min_size=2, max_size=11)))
+    valid = sorted(draw(st.lists(st.integers(-2000, 2000), min_size=2, max_size=2)))
+    bins = [f"{index:02d}" for index in range(len(points) - 1)]
+    return Feature(
+        name=draw(names),
+        type=kind,
+        nullable=draw(st.booleans()),
+        training_range=(points[0], points[-1]),
+        valid_range=draw(st.none() | st.just(tuple(valid))),
+        example=valid[0],
+        reference=Reference(n=10, shares=draw(shares_over([*bins, MISSING, OTHER])), edges=tuple(points[1:-1])),
+    )
+
+
+@st.composite
+def labelled(draw: st.DrawFn) -> Feature:
+    """A boolean, or a category that may have more values than bins and may be enforced."""
+    known = tuple(sorted(draw(st.sets(names, min_size=1, max_size=6))))
+    if draw(st.booleans()):
+        kind, categories, bins, example = "boolean", None, ["true", "false"], True
+    else:
+        kind, categories, bins, example = "category", known, list(known[: draw(st.integers(0, 6))]), known[0]
+    return Feature(
+        name=draw(names),
+        type=kind,
+        nullable=draw(st.booleans()),
+        categories=categories,
+        enforce_categories=draw(st.booleans()),
+        example=example,
+        reference=Reference(n=10, shares=draw(shares_over([*bins, MISSING, OTHER]))),
+    )
+
+
+@given(st.lists(numbers() | labelled(), min_size=1, max_size=6, unique_by=lambda f: f.name), st.integers())
+def test_drawn_rows_obey_the_schema(features: list[Feature], seed: int) -> None:
+    """Whatever the features are, the service has nothing to object to in a row drawn from them."""
+    schema = Schema(features=tuple(features))
+    for sample in islice(iter(Drawn(features, seeded(seed))), 20):
+        assert validate_row(sample.row, schema) == []
+
+
+def test_drawn_values_are_distributed_as_in_training() -> None:
+    """Each bin is hit in its share."""
+    feature = Feature(
+        name="age",
+        type="number",
+        nullable=True,
+        training_range=(0, 100),
+        reference=Reference(n=10, edges=(10.0,), shares={"00": 0.7, "01": 0.2, MISSING: 0.1}),
+    )
+    draw = drawer(feature, seeded(1))
+    values = [draw() for _ in range(10_000)]
+    low = sum(1 for value in values if value is not None and value <= 10)
+    assert low / 10_000 == pytest.approx(0.7, abs=0.02)
+    assert values.count(None) / 10_000 == pytest.approx(0.1, abs=0.01)
+
+
+def feature(name: str, kind: str, **more: object) -> Feature:
+    """A feature whose distribution does not matter."""
+    categories = ("a",) if kind == "category" else None
+    return Feature(name=name, type=kind, categories=categories, reference=Reference(n=1, shares={}), **more)
+
+
+FEATURES = (feature("size", "number", nullable=True), feature("code", "category"), feature("member", "boolean"))
+
+
+@pytest.fixture(params=[".csv", ".parquet"])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The same two rows in each format, with a target and a column that is no feature."""
+    path = tmp_path / f"rows{request.param}"
+    frame = pd.DataFrame(
+        {"size": [1.5, None], "code": ["01", "b"], "member": [True, False], "y": ["yes", "no"], "note": ["n", "n"]}
+    )
+    frame.to_csv(path, index=False) if request.param == ".csv" else frame.to_parquet(path)
+    return path
+
+
+def test_files_give_rows_as_the_service_takes_them(file: Path) -> None:
+    """A gap is null, a category stays text even where it looks like a number, and only features are sent."""
+    assert read_file(file, FEATURES, "y") == [
+        Sample({"size": 1.5, "code": "01", "member": True}, "yes"),
+        Sample({"size": None, "code": "b", "member": False}, "no"),
+    ]
+
+
+def test_a_file_without_a_feature_is_refused(file: Path) -> None:
+    """The message names the file and the feature."""
+    with pytest.raises(RowsError, match=r"rows\.\w+ lacks the feature weight"):
+        read_file(file, (*FEATURES, feature("weight", "number")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("rows.csv", b"size,code,member\n", "has no rows"),
+        ("rows.csv", b"", "cannot be read"),
+        ("rows.parquet", b"not parquet", "cannot be read"),
+        ("rows.xlsx", b"", r"must end in \.csv or \.parquet"),
+    ],
+)
+def test_a_file_of_no_use_is_refused(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
+    """The message says why."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(RowsError, match=complaint):
+        read_file(path, FEATURES)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """The message names it."""
+    with pytest.raises(RowsError, match=r"none\.csv cannot be read"):
+        read_file(tmp_path / "none.csv", FEATURES)
+
+
+@given(st.lists(st.integers(), min_size=1, max_size=20), st.integers())
+def test_every_row_comes_before_any_comes_again(values: list[int], seed: int) -> None:
+    """Rows are repeated in rounds, each in an order of its own."""
+    samples = [Sample({"x": value}) for value in values]
+    two = list(islice(shuffled(samples, seeded(seed)), 2 * len(samples)))
+    for part in (two[: len(values)], two[len(values) :]):
+        assert sorted(part, key=lambda s: s.row["x"]) == sorted(samples, key=lambda s: s.row["x"])

@@ -1,0 +1,136 @@
+"""The service in this process, with the real SDK and in-memory exporters."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.inference.bundle import load_bundle
+from service.inference.example import build_example
+from service.inference.model import Model
+from service.settings import Settings, read_settings
+from service.telemetry.logs import AUDIT_LOGGER, send_records
+from service.telemetry.metrics import build_views
+from service.telemetry.setup import Telemetry
+
+KEY = "a key that only the tests use"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A client of the service, and everything that the service has told since."""
+
+    client: TestClient
+    span_exporter: InMemorySpanExporter
+    log_exporter: InMemoryLogRecordExporter
+    metric_reader: InMemoryMetricReader
+
+    def spans(self) -> dict[str, ReadableSpan]:
+        """Finished spans by name."""
+        return {span.name: span for span in self.span_exporter.get_finished_spans()}
+
+    def logs(self, scope: str) -> list[ReadableLogRecord]:
+        """Log records of one logger."""
+        return [r for r in self.log_exporter.get_finished_logs() if r.instrumentation_scope.name == scope]
+
+    def points(self) -> dict[str, list[Any]]:
+        """The data points of every metric, by name; resets exemplars."""
+        data = self.metric_reader.get_metrics_data()
+        assert data is not None
+        return {
+            metric.name: list(metric.data.data_points)
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the developer's own settings reaches a test."""
+    for name in [name for name in os.environ if name.startswith(("OTEL_", "MODELTRACE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example bundle."""
+    return build_example(tmp_path_factory.mktemp("bundles") / "example")
+
+
+@pytest.fixture(scope="session")
+def model(example: Path) -> Model:
+    """The example model."""
+    return load_bundle(example)
+
+
+@pytest.fixture(scope="session")
+def rows(example: Path) -> list[dict[str, float]]:
+    """The example's held-out rows."""
+    held_out: list[dict[str, float]] = (
+        pd.read_parquet(example / "traffic.parquet").drop(columns="target").to_dict(orient="records")
+    )
+    return held_out
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """The defaults, with a key of the tests' own."""
+    return read_settings(id_key=KEY)
+
+
+@pytest.fixture
+def record(settings: Settings) -> Iterator[Callable[..., Recorded]]:
+    """Starts the service around a model; stops all of them at the end."""
+    root, audit = logging.getLogger(), logging.getLogger(AUDIT_LOGGER)
+    handlers, audit_handlers, level = root.handlers[:], audit.handlers[:], root.level
+    clients: list[TestClient] = []
+
+    def start(model: Model, **changes: Any) -> Recorded:  # noqa: ANN401  any setting
+        span_exporter, log_exporter, reader = (
+            InMemorySpanExporter(),
+            InMemoryLogRecordExporter(),
+            InMemoryMetricReader(),
+        )
+        tracers = TracerProvider(shutdown_on_exit=False)
+        tracers.add_span_processor(SimpleSpanProcessor(span_exporter))
+        meters = MeterProvider([reader], views=build_views(), shutdown_on_exit=False)
+        loggers = LoggerProvider(shutdown_on_exit=False)
+        loggers.add_log_record_processor(SimpleLogRecordProcessor(log_exporter))
+        root.setLevel("INFO")
+        send_records(loggers, loggers)
+        app = create_app(
+            settings.model_copy(update=changes), model, Telemetry(tracers, meters, loggers, loggers, enabled=True)
+        )
+        client = TestClient(app, raise_server_exceptions=False)
+        client.__enter__()
+        clients.append(client)
+        return Recorded(client, span_exporter, log_exporter, reader)
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+    root.handlers[:] = handlers
+    audit.handlers[:] = audit_handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def service(record: Callable[..., Recorded], model: Model) -> Recorded:
+    """The service around the example model."""
+    return record(model)

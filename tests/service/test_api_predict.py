@@ -1,0 +1,250 @@
+"""What the prediction calls answer."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Event, Thread
+
+import numpy as np
+import pytest
+
+from service.inference.ids import PredictionIds
+from service.inference.model import Answer, Model
+from tests.service.conftest import KEY, Recorded
+
+Rows = list[dict[str, float]]
+
+
+def test_a_prediction_says_label_confidence_model_and_trace(service: Recorded, rows: Rows) -> None:
+    """The answer has everything that the API promises."""
+    answer = service.client.post("/predict", json={"features": rows[0]})
+
+    assert answer.status_code == 200
+    body = answer.json()
+    assert set(body) == {"prediction_id", "label", "confidence", "model", "trace_id"}
+    assert body["label"] in ("benign", "malignant")
+    assert 0.5 <= body["confidence"] <= 1
+    assert body["model"] == {"name": "breast-cancer", "version": "1.0.0"}
+    assert answer.headers["X-Trace-Id"] == body["trace_id"]
+
+
+def test_a_prediction_id_says_what_it_is_about(service: Recorded, rows: Rows) -> None:
+    """Trace, span, row, version and answer can be read from the ID alone."""
+    body = service.client.post("/predict/batch", json={"rows": rows[:2]}).json()
+
+    ref = PredictionIds(KEY.encode()).read(body["predictions"][1]["prediction_id"])
+
+    assert f"{ref.trace_id:032x}" == body["trace_id"]
+    assert ref.span_id == service.spans()["POST /predict/batch"].context.span_id
+    assert (ref.row, ref.model_version, ref.answer) == (1, "1.0.0", body["predictions"][1]["label"])
+
+
+def test_a_batch_answers_row_by_row_in_order(service: Recorded, rows: Rows) -> None:
+    """A batch gives what single requests give, in the same order."""
+    single = [service.client.post("/predict", json={"features": row}).json()["label"] for row in rows[:20]]
+
+    batch = service.client.post("/predict/batch", json={"rows": rows[:20]}).json()
+
+    assert [entry["label"] for entry in batch["predictions"]] == single
+
+
+@pytest.mark.parametrize("bad", [{}, {"mean_radius": "wide"}, 5, None, [1]])
+def test_a_bad_row_has_its_error_in_its_place_and_the_others_stand(service: Recorded, rows: Rows, bad: object) -> None:
+    """One bad row costs no other row its answer."""
+    answer = service.client.post("/predict/batch", json={"rows": [rows[0], bad, rows[1]]})
+
+    assert answer.status_code == 200
+    first, second, third = answer.json()["predictions"]
+    assert second["error"]["type"] == "invalid_features"
+    assert "label" in first
+    assert "label" in third
+
+
+def test_an_empty_batch_is_answered_with_no_predictions(service: Recorded) -> None:
+    """Nothing asked, nothing answered, no error."""
+    assert service.client.post("/predict/batch", json={"rows": []}).json()["predictions"] == []
+
+
+def test_invalid_features_are_422_with_feature_and_reason(service: Recorded, rows: Rows) -> None:
+    """Each violation is named, and the value is not repeated."""
+    answer = service.client.post("/predict", json={"features": {**rows[0], "mean_radius": "secret", "extra": 1}})
+
+    assert answer.status_code == 422
+    found = {(v["feature"], v["reason"]) for v in answer.json()["error"]["violations"]}
+    assert found == {("mean_radius", "type"), ("extra", "unknown")}
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"features": {"mean_radius": NaN}}',
+        b'{"features": {"mean_radius": Infinity}}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"features": ' + b'{"a":' * 2_000 + b"1" + b"}" * 2_000 + b"}",
+        b'{"rows": []}',
+        b'{"features": {}, "more": 1}',
+    ],
+    ids=["empty", "cut", "array", "null", "nan", "infinity", "not utf-8", "deep array", "deep object", "key", "more"],
+)
+def test_a_malformed_body_is_400_and_the_service_goes_on(service: Recorded, rows: Rows, body: bytes) -> None:
+    """What is not JSON, or not the shape, gets a clear answer; the next request gets its prediction."""
+    answer = service.client.post("/predict", content=body)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "malformed_request"
+    assert service.client.post("/predict", json={"features": rows[0]}).status_code == 200
+
+
+def test_a_body_over_the_limit_is_413(record: Callable[..., Recorded], model: Model) -> None:
+    """The announced length is enough to refuse."""
+    service = record(model, max_body_bytes=2_000)
+
+    answer = service.client.post("/predict", content=b"x" * 2_001)
+
+    assert answer.status_code == 413
+    assert "MODELTRACE_MAX_BODY_BYTES" in answer.json()["error"]["message"]
+
+
+def test_a_body_over_the_limit_is_413_whatever_was_announced(record: Callable[..., Recorded], model: Model) -> None:
+    """A chunked body is counted as it comes."""
+    service = record(model, max_body_bytes=2_000)
+
+    answer = service.client.post("/predict", content=iter([b"x" * 1_500, b"x" * 1_500]))
+
+    assert answer.status_code == 413
+
+
+def test_a_batch_of_too_many_rows_is_413(record: Callable[..., Recorded], model: Model) -> None:
+    """Ten million rows are refused before one of them is looked at."""
+    service = record(model)
+    body = b'{"rows":[' + b"1," * 9_999_999 + b"1]}"
+
+    answer = service.client.post("/predict/batch", content=body)
+
+    assert answer.status_code == 413
+    assert "10000000 rows" in answer.json()["error"]["message"]
+
+
+def test_an_unknown_route_is_404_and_a_wrong_method_405(service: Recorded) -> None:
+    """Both say what is there instead, and have a trace ID."""
+    missing, wrong = service.client.get("/nothing"), service.client.get("/predict")
+
+    assert (missing.status_code, wrong.status_code) == (404, 405)
+    assert "/docs" in missing.json()["error"]["message"]
+    assert wrong.headers["allow"] == "POST"
+    assert all(len(answer.json()["trace_id"]) == 32 for answer in (missing, wrong))
+
+
+def failing(model: Model, error: Exception) -> Model:
+    """A model that raises."""
+
+    def fail(_: object) -> list[Answer]:
+        raise error
+
+    return replace(model, answer_matrix=fail)
+
+
+def test_a_failing_model_is_500_without_its_words(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+    """What the model said may hold private values: it stays in the log."""
+    service = record(failing(model, ValueError("secret 42")))
+
+    answer = service.client.post("/predict", json={"features": rows[0]})
+
+    assert answer.status_code == 500
+    assert answer.json()["error"] == {"type": "inference_failed", "message": "the model failed with ValueError"}
+
+
+def test_a_slow_model_does_not_stall_other_requests(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+    """While the model works, health is still answered."""
+    started, release = Event(), Event()
+
+    def slow(matrix: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> list[Answer]:
+        started.set()
+        assert release.wait(10)
+        return [Answer(label="benign", confidence=1.0)] * len(matrix)
+
+    service = record(replace(model, answer_matrix=slow))
+    statuses: list[int] = []
+
+    def predict() -> None:
+        statuses.append(service.client.post("/predict", json={"features": rows[0]}).status_code)
+
+    thread = Thread(target=predict)
+    thread.start()
+    assert started.wait(10)
+    healthy = service.client.get("/healthz").status_code
+    release.set()
+    thread.join()
+
+    assert (healthy, statuses) == (200, [200])
+
+
+def test_more_requests_than_may_wait_are_503(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+    """A queue without end helps nobody: the caller is told when to come back."""
+    started, release = Event(), Event()
+
+    def slow(_: object) -> list[Answer]:
+        started.set()
+        assert release.wait(10)
+        return [Answer(label="benign", confidence=1.0)]
+
+    service = record(replace(model, answer_matrix=slow), inference_threads=1, max_waiting=0)
+    running = Thread(target=service.client.post, args=("/predict",), kwargs={"json": {"features": rows[0]}})
+    running.start()
+    assert started.wait(10)
+    answer = service.client.post("/predict", json={"features": rows[0]})
+    release.set()
+    running.join()
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_regressor_answers_value(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+    """No label and no confidence where there are none."""
+    service = record(replace(model, task="regressor", classes=None, answer_matrix=lambda _: [Answer(value=2.5)]))
+
+    body = service.client.post("/predict", json={"features": rows[0]}).json()
+
+    assert body["value"] == 2.5
+    assert "label" not in body
+    assert "confidence" not in body
+
+
+def test_a_classifier_without_probabilities_has_no_confidence(
+    record: Callable[..., Recorded], model: Model, rows: Rows
+) -> None:
+    """`confidence` is null, not invented."""
+    service = record(replace(model, answer_matrix=lambda _: [Answer(label="benign")]))
+
+    assert service.client.post("/predict", json={"features": rows[0]}).json()["confidence"] is None
+
+
+def test_get_model_says_what_is_served(service: Recorded, model: Model) -> None:
+    """Name, version, classes and every feature with its type."""
+    body = service.client.get("/model").json()
+
+    assert (body["name"], body["version"], body["hash"]) == (model.name, model.version, model.hash)
+    assert [feature["name"] for feature in body["features"]] == list(model.schema.names)
+
+
+def test_the_example_in_the_documentation_can_be_sent_as_it_is(service: Recorded) -> None:
+    """What /docs offers to try is answered with a prediction."""
+    operation = service.client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["schema"]["example"]
+
+    assert service.client.post("/predict", content=json.dumps(example)).status_code == 200
+
+
+def test_docs_need_no_other_host(service: Recorded) -> None:
+    """The page's scripts come from the service itself."""
+    page = service.client.get("/docs").text
+
+    assert "https://" not in page
+    assert service.client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200

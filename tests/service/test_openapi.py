@@ -1,0 +1,36 @@
+"""The documented API is the API: every call, with generated data, against its OpenAPI description."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+
+from tests.service.conftest import Recorded
+
+CALLS = [("/predict", "POST"), ("/predict/batch", "POST"), ("/model", "GET"), ("/healthz", "GET"), ("/readyz", "GET")]
+
+
+def fuzz(service: Recorded, path: str, method: str, mode: GenerationMode) -> None:
+    """Send generated requests and check each answer against the description."""
+    operation: Any = schemathesis.openapi.from_asgi("/openapi.json", service.client.app)[path][method]
+
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def check(case: Any) -> None:  # noqa: ANN401  a generated request
+        case.call_and_validate()
+
+    check()
+
+
+@pytest.mark.parametrize(("path", "method"), CALLS)
+def test_valid_requests_are_answered_as_described(service: Recorded, path: str, method: str) -> None:
+    """Whatever fits the description is accepted, and the answer fits it too."""
+    fuzz(service, path, method, GenerationMode.POSITIVE)
+
+
+@pytest.mark.parametrize(("path", "method"), CALLS[:2])
+def test_invalid_requests_are_refused_as_described(service: Recorded, path: str, method: str) -> None:
+    """Whatever does not fit gets a documented refusal, never a failure of the service."""
+    fuzz(service, path, method, GenerationMode.NEGATIVE)

@@ -1,0 +1,241 @@
+"""What one request leaves behind: spans, metric points, log records."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
+
+from service.inference.model import Answer, Model
+from tests.service.conftest import Recorded
+
+Rows = list[dict[str, float]]
+PINNED = {"baggage": "modeltrace.pin=1"}
+
+
+def failing(model: Model) -> Model:
+    """A model that raises."""
+
+    def fail(_: object) -> list[Answer]:
+        raise ZeroDivisionError("secret 42")
+
+    return replace(model, answer_matrix=fail)
+
+
+def exceptions(spans: dict[str, ReadableSpan]) -> list[tuple[str, str]]:
+    """Every recorded exception: the span that has it, and its type."""
+    return [
+        (span.name, str((event.attributes or {})["exception.type"]))
+        for span in spans.values()
+        for event in span.events
+        if event.name == "exception"
+    ]
+
+
+def test_a_prediction_is_one_server_span_with_three_stages(service: Recorded, rows: Rows) -> None:
+    """No send or receive spans, no second SERVER span from FastAPI's own telemetry."""
+    service.client.post("/predict", json={"features": rows[0]})
+
+    spans = service.span_exporter.get_finished_spans()
+    assert [span.name for span in spans] == ["validate", "features", "inference", "POST /predict"]
+    assert [span.kind for span in spans] == [SpanKind.INTERNAL] * 3 + [SpanKind.SERVER]
+    server = spans[-1]
+    assert {span.parent.span_id for span in spans[:3] if span.parent} == {server.context.span_id}
+
+
+def test_the_server_span_has_the_stable_conventions_and_the_answer(service: Recorded, rows: Rows) -> None:
+    """HTTP attributes by the stable conventions; model, label and confidence beside them."""
+    body = service.client.post("/predict", json={"features": rows[0]}).json()
+
+    attributes = dict(service.spans()["POST /predict"].attributes or {})
+    assert attributes["http.request.method"] == "POST"
+    assert attributes["http.route"] == "/predict"
+    assert attributes["http.response.status_code"] == 200
+    assert attributes["ml.model.name"] == "breast-cancer"
+    assert attributes["ml.model.version"] == "1.0.0"
+    assert attributes["ml.prediction.id"] == body["prediction_id"]
+    assert attributes["ml.prediction.label"] == body["label"]
+    assert attributes["ml.prediction.confidence"] == body["confidence"]
+
+
+def test_a_batch_says_its_rows(service: Recorded, rows: Rows) -> None:
+    """Rows and refused rows are on the SERVER span, accepted rows on `inference`."""
+    service.client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]})
+
+    spans = service.spans()
+    server = dict(spans["POST /predict/batch"].attributes or {})
+    assert (server["ml.inference.batch.size"], server["ml.inference.batch.rejected"]) == (3, 1)
+    assert dict(spans["inference"].attributes or {})["ml.inference.batch.size"] == 2
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_health_calls_make_no_spans(service: Recorded, path: str) -> None:
+    """What machines ask every few seconds is no trace."""
+    service.client.get(path)
+
+    assert service.span_exporter.get_finished_spans() == ()
+
+
+def test_a_query_that_names_a_health_call_is_traced(service: Recorded) -> None:
+    """Only the path decides what is left out."""
+    service.client.get("/model?next=/healthz")
+
+    assert set(service.spans()) == {"GET /model"}
+
+
+def test_a_failure_is_recorded_once_with_its_type(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+    """The exception stands on `inference` alone; the SERVER span is an error with the status as its type."""
+    service = record(failing(model))
+    service.client.post("/predict", json={"features": rows[0]})
+
+    spans = service.spans()
+    assert exceptions(spans) == [("inference", "service.errors.InferenceError")]
+    assert dict(spans["inference"].attributes or {})["error.type"] == "ZeroDivisionError"
+    assert spans["POST /predict"].status.status_code is StatusCode.ERROR
+    assert dict(spans["POST /predict"].attributes or {})["error.type"] == "500"
+
+
+def test_a_failure_is_logged_once_with_its_stack_and_trace(
+    record: Callable[..., Recorded], model: Model, rows: Rows
+) -> None:
+    """The one ERROR record leads from the trace ID to the line that failed."""
+    service = record(failing(model))
+    body = service.client.post("/predict", json={"features": rows[0]}).json()
+
+    errors = [
+        record.log_record
+        for record in service.log_exporter.get_finished_logs()
+        if record.log_record.severity_text == "ERROR"
+    ]
+    (error,) = errors
+    assert f"{error.trace_id:032x}" == body["trace_id"]
+    assert "ZeroDivisionError" in str((error.attributes or {})["exception.stacktrace"])
+
+
+def test_a_refused_request_is_no_error_of_the_service(service: Recorded) -> None:
+    """A 422 leaves the SERVER span unset, as the conventions ask; `validate` says what it was."""
+    service.client.post("/predict", json={"features": {}})
+
+    spans = service.spans()
+    assert spans["POST /predict"].status.status_code is StatusCode.UNSET
+    assert dict(spans["validate"].attributes or {})["error.type"] == "invalid_features"
+    assert exceptions(spans) == []
+
+
+def test_trace_context_comes_in(service: Recorded, rows: Rows) -> None:
+    """The SERVER span continues the caller's trace, with its tracestate."""
+    trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    headers = {"traceparent": f"00-{trace_id}-{span_id}-01", "tracestate": "vendor=1"}
+
+    body = service.client.post("/predict", json={"features": rows[0]}, headers=headers).json()
+
+    server = service.spans()["POST /predict"]
+    assert body["trace_id"] == trace_id
+    assert server.parent is not None
+    assert f"{server.parent.span_id:016x}" == span_id
+    assert server.context.trace_state.get("vendor") == "1"
+
+
+def test_the_audit_record_is_the_whole_prediction(service: Recorded, model: Model, rows: Rows) -> None:
+    """Inputs, answer, confidence, model with hash and prediction ID, on the SERVER span of the request."""
+    body = service.client.post("/predict", json={"features": rows[0]}).json()
+
+    (record,) = service.logs("modeltrace.audit")
+    server = service.spans()["POST /predict"]
+    assert record.log_record.event_name == "ml.prediction"
+    assert record.log_record.span_id == server.context.span_id
+    assert dict(record.log_record.attributes or {}) == {
+        "ml.prediction.id": body["prediction_id"],
+        "ml.prediction.row": 0,
+        "ml.prediction.label": body["label"],
+        "ml.prediction.confidence": body["confidence"],
+        "ml.prediction.inputs": rows[0],
+        "ml.model.name": model.name,
+        "ml.model.version": model.version,
+        "ml.model.hash": model.hash,
+    }
+
+
+def test_a_batch_writes_one_audit_record_a_row(service: Recorded, rows: Rows) -> None:
+    """Each row's inputs are beside its own answer; a refused row has none."""
+    service.client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]})
+
+    written = [dict(record.log_record.attributes or {}) for record in service.logs("modeltrace.audit")]
+    assert [entry["ml.prediction.row"] for entry in written] == [0, 2]
+    assert [entry["ml.prediction.inputs"] for entry in written] == [rows[0], rows[1]]
+
+
+def test_predictions_are_counted_by_label_and_version(service: Recorded, rows: Rows) -> None:
+    """The counter adds up to the answers."""
+    answers = service.client.post("/predict/batch", json={"rows": rows[:50]}).json()["predictions"]
+
+    counted = {p.attributes["ml.prediction.label"]: p.value for p in service.points()["ml.predictions"]}
+    labels = [answer["label"] for answer in answers]
+    assert counted == {label: labels.count(label) for label in set(labels)}
+
+
+def test_confidence_and_durations_are_recorded(service: Recorded, rows: Rows) -> None:
+    """One confidence a row, one inference a request, one request duration, all in their units."""
+    service.client.post("/predict/batch", json={"rows": rows[:7]})
+
+    points = service.points()
+    assert sum(p.count for p in points["ml.prediction.confidence"]) == 7
+    assert [p.count for p in points["ml.inference.duration"]] == [1]
+    assert [p.count for p in points["http.server.request.duration"]] == [1]
+    assert {0.3, 0.5} <= set(points["http.server.request.duration"][0].explicit_bounds)
+
+
+def test_a_failed_inference_is_counted_as_one(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+    """Its duration carries error.type, and no prediction is counted."""
+    service = record(failing(model))
+    service.client.post("/predict", json={"features": rows[0]})
+
+    points = service.points()
+    assert points["ml.inference.duration"][0].attributes["error.type"] == "ZeroDivisionError"
+    assert "ml.predictions" not in points
+
+
+def test_a_pinned_request_is_the_exemplar_among_many(service: Recorded, rows: Rows) -> None:
+    """Neither those before nor those after it push it out, on any of the four metrics."""
+    for row in rows[:20]:
+        service.client.post("/predict", json={"features": row})
+    pinned = service.client.post("/predict", json={"features": rows[0]}, headers=PINNED).json()
+    for row in rows[:20]:
+        service.client.post("/predict", json={"features": row})
+
+    points = service.points()
+    for name in ("http.server.request.duration", "ml.inference.duration", "ml.predictions", "ml.prediction.confidence"):
+        traces = {f"{e.trace_id:032x}" for point in points[name] for e in point.exemplars}
+        assert pinned["trace_id"] in traces, name
+
+
+def test_no_metric_has_an_identifier_or_a_feature_value(service: Recorded, rows: Rows) -> None:
+    """Attributes of metrics are few and bounded, whatever clients send."""
+    service.client.post("/predict", json={"features": rows[0]})
+    service.client.get("/some/path/that/nobody/serves")
+
+    allowed = {
+        "http.request.method", "http.route", "http.response.status_code", "url.scheme", "network.protocol.version",
+        "error.type", "ml.model.name", "ml.model.version", "ml.prediction.label",
+    }  # fmt: skip
+    for name, points in service.points().items():
+        for point in points:
+            assert set(point.attributes) <= allowed, name
+
+
+def test_body_sizes_are_not_reported(service: Recorded, rows: Rows) -> None:
+    """The instrumentation's sizes are wrong under concurrency, so there are none."""
+    service.client.post("/predict", json={"features": rows[0]})
+
+    assert not [name for name in service.points() if name.endswith("body.size")]
+
+
+def test_a_value_never_becomes_part_of_a_refusal(service: Recorded, rows: Rows) -> None:
+    """A secret in a refused feature is in no span and no log record."""
+    service.client.post("/predict", json={"features": {**rows[0], "mean_radius": "secret-42"}})
+
+    told = str([dict(span.attributes or {}) for span in service.span_exporter.get_finished_spans()])
+    told += str([record.log_record.body for record in service.log_exporter.get_finished_logs()])
+    told += str([dict(record.log_record.attributes or {}) for record in service.log_exporter.get_finished_logs()])
+    assert "secret-42" not in told
