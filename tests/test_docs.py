@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from hub.settings import HubSettings
@@ -23,7 +24,7 @@ def variable(model: type[BaseSettings], name: str, field: FieldInfo) -> str:
 
 def default(value: Any) -> str:  # noqa: ANN401  any default
     """A default as the page shows it."""
-    if value is None or value == ():
+    if value is None or value == () or value is PydanticUndefined:  # made at start: the description says what
         return "unset"
     if isinstance(value, bool):
         return str(value).lower()

@@ -1,0 +1,203 @@
+"""What happens when something dies: nothing answered is lost without a word, and no prediction fails for it."""
+
+import os
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import httpx
+import pytest
+
+from tests.contract.conftest import hub_arguments, telemetry_to
+from tests.helpers.processes import Process, free_port, running, until
+
+pytestmark = pytest.mark.slow
+Rows = list[dict[str, float]]
+
+
+class Load:
+    """Clients that ask for predictions as fast as they are answered, and remember each answer."""
+
+    def __init__(self, url: str, rows: Rows, clients: int = 4) -> None:
+        self.answered: list[str] = []
+        self.refused: list[int] = []
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(url, rows)) for _ in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, url: str, rows: Rows) -> None:
+        with httpx.Client(base_url=url, timeout=10) as client:
+            for number in range(1_000_000):
+                if self._stopping.is_set():
+                    return
+                try:
+                    answer = client.post("/predict", json={"features": rows[number % len(rows)]})
+                except httpx.HTTPError:
+                    return  # the service has gone: what was not answered was not promised
+                if answer.status_code == 200:
+                    self.answered.append(answer.json()["prediction_id"])
+                else:
+                    self.refused.append(answer.status_code)
+
+    def grows_by(self, number: int) -> None:
+        """Wait until that many more were answered."""
+        goal = len(self.answered) + number
+        until(lambda: len(self.answered) >= goal, what=f"{number} more predictions")
+
+
+@contextmanager
+def live_hub(data: Path, ports: tuple[int, int, int]) -> Iterator[Process]:
+    """A hub with a file."""
+    with running(hub_arguments(*ports, "--data", str(data))) as process:
+        process.wait_for(f"http://127.0.0.1:{ports[0]}/healthz")
+        yield process
+
+
+@contextmanager
+def live_service(bundle: Path, otlp: str, *options: str, **env: str) -> Iterator[tuple[Process, str]]:
+    """A service that sends to `otlp`."""
+    port = free_port()
+    arguments = ["service", "serve", str(bundle), "--port", str(port), *options]
+    with running(arguments, env={**telemetry_to(otlp), **env}) as process:
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        yield process, f"http://127.0.0.1:{port}"
+
+
+def ask_file(data: Path, question: str) -> list[tuple[Any, ...]]:
+    """Ask the database of a hub that has stopped."""
+    with duckdb.connect(str(data / "hub.duckdb"), read_only=True) as connection:
+        return connection.execute(question).fetchall()
+
+
+def audited(data: Path) -> Counter[str]:
+    """How often each prediction ID stands in the audit trail."""
+    found = ask_file(data, """SELECT attributes->>'$."ml.prediction.id"' FROM logs WHERE event_name = 'ml.prediction'""")
+    return Counter(row[0] for row in found)
+
+
+@pytest.fixture
+def ports() -> tuple[int, int, int]:
+    """Page, OTLP over HTTP, OTLP over gRPC."""
+    return free_port(), free_port(), free_port()
+
+
+def test_every_answered_prediction_survives_a_sigterm_once(
+    bundle: Path, rows: Rows, tmp_path: Path, ports: tuple[int, int, int]
+) -> None:
+    """The service is told to stop under load: each prediction that was answered is in the hub, exactly once."""
+    with live_hub(tmp_path, ports) as hub:
+        with live_service(bundle, f"http://127.0.0.1:{ports[1]}") as (service, url), Load(url, rows) as load:
+            load.grows_by(300)
+            service.stop(signal.SIGTERM)
+        hub.stop(signal.SIGTERM)
+
+    written = audited(tmp_path)
+    assert set(load.answered) <= set(written)
+    assert set(written.values()) == {1}
+
+
+def test_a_hub_that_is_killed_harms_no_prediction_and_is_found_again(
+    bundle: Path, rows: Rows, tmp_path: Path, ports: tuple[int, int, int]
+) -> None:
+    """SIGKILL of the hub under load: every request is answered all the while, and telemetry arrives again after."""
+    with ExitStack() as stack:
+        service, url = stack.enter_context(live_service(bundle, f"http://127.0.0.1:{ports[1]}"))
+        load = stack.enter_context(Load(url, rows))
+        with live_hub(tmp_path, ports) as hub:
+            load.grows_by(100)
+            hub.stop(signal.SIGKILL)
+        load.grows_by(200)
+        before = len(load.answered)
+        with live_hub(tmp_path, ports) as hub:
+            load.grows_by(200)
+            latest = load.answered[-1]
+            until(lambda: _in_trail(ports[0], latest), seconds=30, what="the latest prediction in the restarted hub")
+            service.stop(signal.SIGTERM)
+            hub.stop(signal.SIGTERM)
+
+    assert load.refused == []
+    assert len(load.answered) > before
+    assert set(audited(tmp_path).values()) == {1}
+
+
+def _in_trail(page: int, prediction_id: str) -> bool:
+    answer = httpx.get(f"http://127.0.0.1:{page}/api/logs", params={"attr.ml.prediction.id": prediction_id})
+    return bool(answer.raise_for_status().json()["logs"])
+
+
+@pytest.fixture(params=["dead", "silent"])
+def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An OTLP endpoint that refuses connections, or one that takes them and never answers."""
+    if request.param == "dead":
+        yield f"http://127.0.0.1:{free_port()}"
+        return
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        yield f"http://127.0.0.1:{silent.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stop_takes_no_longer_than_5_s_without_a_backend(
+    bundle: Path, rows: Rows, endpoint: str, workers: int
+) -> None:
+    """Predictions are answered, the stop is in time, and what was not delivered is said in numbers."""
+    with live_service(bundle, endpoint, "--workers", str(workers)) as (service, url):
+        with Load(url, rows) as load:
+            load.grows_by(200)
+        service.stop(signal.SIGTERM, seconds=5)
+        log = service.log
+
+    assert load.refused == []
+    assert "telemetry not delivered since the start" in log
+    assert "Traceback" not in log
+
+
+def test_every_worker_counts_for_itself_and_the_totals_are_right(
+    bundle: Path, rows: Rows, tmp_path: Path, ports: tuple[int, int, int]
+) -> None:
+    """Two workers, two `service.instance.id`s, and their counts add up to what was answered."""
+    shared = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine"}
+    with live_hub(tmp_path, ports) as hub:
+        with live_service(bundle, f"http://127.0.0.1:{ports[1]}", "--workers", "2", **shared) as (service, url):
+            with Load(url, rows, clients=8) as load:
+                load.grows_by(400)
+            service.stop(signal.SIGTERM)
+        hub.stop(signal.SIGTERM)
+
+    totals = ask_file(
+        tmp_path,
+        """SELECT service_instance_id, sum(latest) FROM (
+               SELECT service_instance_id, series_id, max(coalesce(value_int, value)) AS latest
+               FROM metric_points WHERE metric_name = 'ml.predictions' GROUP BY ALL
+           ) GROUP BY ALL""",
+    )
+    assert len(totals) == 2
+    assert all(instance.startswith("mine-") for instance, _ in totals)
+    assert sum(total for _, total in totals) == len(load.answered)
+
+
+def test_a_worker_that_is_killed_is_replaced(bundle: Path, rows: Rows) -> None:
+    """SIGKILL of one worker: the service goes on with a new one."""
+    with live_service(bundle, f"http://127.0.0.1:{free_port()}", "--workers", "2") as (service, url):
+        children = Path(f"/proc/{service.popen.pid}/task/{service.popen.pid}/children").read_text().split()
+        workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        until(lambda: "died" in service.log, what="the supervisor to notice")
+        answer = httpx.post(f"{url}/predict", json={"features": rows[0]}, timeout=10)
+
+    assert answer.status_code == 200
