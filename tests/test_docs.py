@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import iter_route_contexts
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from hub.api import create_app
+from hub.retention import Retention
 from hub.settings import HubSettings
+from hub.store import Store
+from hub.writer import Writer
 from service.settings import OtelSettings, Settings
 from service.telemetry import names
 
@@ -66,3 +71,27 @@ def test_no_ml_name_is_documented_that_does_not_exist() -> None:
     documented = set(re.findall(r"`(ml\.[a-z_.]+)`", (DOCS / "telemetry.md").read_text()))
 
     assert documented <= {v for v in vars(names).values() if isinstance(v, str)}
+
+
+def hub_paths(*, api: bool) -> set[str]:
+    """The paths that the hub serves, without static files and what only redirects."""
+    settings = HubSettings(memory=True)
+    store = Store(None)
+    app = create_app(store, Writer(store, Retention(store, max_age=settings.max_age, max_size=1)), settings)
+    paths = {route.path for route in iter_route_contexts(app.routes) if hasattr(route, "path")}
+    store.close()
+    return {p for p in paths if (p.startswith("/api/") or p == "/healthz") == api and not p.startswith("/static")}
+
+
+def test_every_call_of_the_hub_is_documented() -> None:
+    """docs/hub.md has a row for each call of the JSON API."""
+    text = (DOCS / "hub.md").read_text()
+
+    assert [path for path in hub_paths(api=True) if f"`GET {path}`" not in text and path not in text] == []
+
+
+def test_every_page_of_the_hub_is_documented() -> None:
+    """docs/hub.md has a row for each page; `/t` only leads to one."""
+    text = (DOCS / "hub.md").read_text()
+
+    assert [path for path in hub_paths(api=False) - {"/t"} if f"| `{path}` |" not in text] == []

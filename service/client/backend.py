@@ -15,8 +15,11 @@ class LogSeen:
 class Backend(Protocol):
     """Where telemetry ends up. Each question is about one trace ID (32 hex digits); nothing found is an empty list.
 
-    All three raise `UnreachableError` when the backend cannot be asked.
+    All of them raise `UnreachableError` when the backend cannot be asked.
     """
+
+    async def check(self) -> None:
+        """See that it can be asked."""
 
     async def spans(self, trace_id: str) -> list[str]:
         """The names of its spans."""

@@ -1,13 +1,17 @@
 """What `up` has to know of a bundle without loading it."""
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from service.client.local import UpError
+from service.client.service import FEATURES
 
 
 def check_bundle(path: Path) -> Mapping[str, Any]:
@@ -18,28 +22,34 @@ def check_bundle(path: Path) -> Mapping[str, Any]:
     """
     try:
         manifest = json.loads((path / "model.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise UpError(f"{path} is not a bundle ({error}); make one: modeltrace pack --help") from None
+    except OSError as error:
+        raise _no_bundle(path, os.strerror(error.errno) if error.errno else str(error)) from None
+    except ValueError as error:
+        raise _no_bundle(path, f"no JSON: {error}") from None
     if not isinstance(manifest, dict):
-        raise UpError(f"{path} is not a bundle (its model.json is no object); make one: modeltrace pack --help")
+        raise _no_bundle(path, "not an object")
     return manifest
 
 
-def example_bundle(path: Path) -> Path:
-    """The example's bundle, built at first use and again when the libraries have changed since."""
-    if not _is_current(path):
-        # Imported when it is needed: scikit-learn takes a second.
-        from service.inference.example import build_example  # noqa: PLC0415  see above
-
-        build_example(path, force=True)
-    return path
+def _no_bundle(path: Path, reason: str) -> UpError:
+    return UpError(f"no bundle at {path}: model.json: {reason} (`modeltrace pack` makes one)")
 
 
-def _is_current(path: Path) -> bool:
+def build_example(path: Path) -> None:
+    """Build the example's bundle, in place of one that may be there."""
+    # Imported when it is needed: scikit-learn takes seconds.
+    from service.inference import example  # noqa: PLC0415  see above
+
+    example.build_example(path, force=True)
+
+
+def is_current(path: Path) -> bool:
+    """Whether there is a bundle made with exactly the libraries installed here, described as this version does."""
     try:
-        libraries = check_bundle(path)["libraries"]
-        return all(_installed(name) == recorded for name, recorded in libraries.items())
-    except (UpError, KeyError, AttributeError):
+        manifest = check_bundle(path)
+        FEATURES.validate_python(manifest["features"])
+        return all(_installed(name) == recorded for name, recorded in manifest["libraries"].items())
+    except (UpError, KeyError, AttributeError, ValidationError):
         return False
 
 

@@ -16,6 +16,12 @@ class HubBackend:
         self._client = client
         self._where = str(client.base_url).rstrip("/")
 
+    async def check(self) -> None:
+        """See that a hub answers, and takes the key."""
+        answer = await self._get("/api/stats")
+        if answer.status_code != HTTPStatus.OK:
+            raise self._unexpected(answer)
+
     async def spans(self, trace_id: str) -> list[str]:
         """The names of its spans."""
         return [span["name"] for span in (await self._trace(trace_id)).get("spans", [])]
@@ -33,15 +39,23 @@ class HubBackend:
         return f"{self._where}/t/{trace_id}"
 
     async def _trace(self, trace_id: str) -> dict[str, Any]:
+        answer = await self._get(f"/api/traces/{trace_id}")
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            return {}
+        if answer.status_code != HTTPStatus.OK:
+            raise self._unexpected(answer)
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def _get(self, path: str) -> httpx.Response:
         try:
-            response = await self._client.get(f"/api/traces/{trace_id}")
+            answer = await self._client.get(path)
         except httpx.HTTPError as error:
             raise UnreachableError(f"no hub answers at {self._where} ({reason(error)}); start one: hub") from None
-        if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise UnreachableError(f"the hub at {self._where} wants its key: set MODELTRACE_HUB_KEY to the same value")
-        if response.status_code == HTTPStatus.NOT_FOUND:
-            return {}
-        if response.status_code != HTTPStatus.OK:
-            raise UnreachableError(f"{self._where}/api/traces answers {response.status_code}: that is no hub")
-        found: dict[str, Any] = response.json()
-        return found
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:
+            raise UnreachableError(f"the hub at {self._where} wants its key: set MODELTRACE_HUB_KEY to the one it has")
+        return answer
+
+    def _unexpected(self, answer: httpx.Response) -> UnreachableError:
+        said = f"{answer.status_code} {answer.text[:200]}"
+        return UnreachableError(f"what answers at {self._where} is no hub that can be asked; it says: {said}")

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -23,7 +23,6 @@ from service.client.local import (
     traffic_environment,
 )
 from service.client.progress import Snapshot
-from service.client.rows import HELD_OUT
 from service.client.service import ServedModel, fetch_model
 from service.settings import Settings
 
@@ -31,7 +30,7 @@ from service.settings import Settings
 READY_TIMEOUT = 60.0
 READY_POLL = 0.05
 # All of them together stay within 8 s. Traffic and service flush by themselves well within theirs.
-STOP_SECONDS = {"traffic": 2.5, "service": 5.0, "hub": 5.0}
+STOP_SECONDS = {"traffic": 3.0, "service": 5.0, "hub": 5.0}
 STOP_TOTAL = 8.0
 
 
@@ -65,8 +64,7 @@ class Laptop:
             UpError: something could not be started or ended by itself; everything else was stopped.
         """
         check_ports(self._local)
-        check_bundle(self._local.bundle)
-        held_out = (self._local.bundle / HELD_OUT).exists()
+        held_out = check_bundle(self._local.bundle).get("traffic") is not None
         work = asyncio.create_task(self._work(held_out=held_out))
         with _on_signals(work.cancel, self._kill):
             try:
@@ -119,7 +117,9 @@ class Laptop:
     async def _show(self, traffic: Child) -> None:
         assert traffic.process.stdout is not None  # noqa: S101  it was started with its output read
         async for line in traffic.process.stdout:
-            self._screen.traffic(Snapshot(**orjson.loads(line)))
+            # Exporters that the user set to `console` write to stdout, too.
+            with suppress(orjson.JSONDecodeError, TypeError):
+                self._screen.traffic(Snapshot(**orjson.loads(line)))
 
     async def _stop(self) -> None:
         """Stop the last one first: what a child still has to send then finds its receiver alive."""

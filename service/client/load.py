@@ -18,6 +18,7 @@ import orjson
 
 from service.client.faults import SLOW_PIECES, SLOW_SECONDS, Spoiler
 from service.client.rows import Sample
+from service.client.service import reason
 
 REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 RECENT = 10_000
@@ -99,7 +100,10 @@ class Load:
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event, *, drain: float) -> None:
-        """Send until the plan is done or `stop` is set, then give requests in flight `drain` seconds to end."""
+        """Send until the plan is done or `stop` is set, then give requests in flight `drain` seconds to end.
+
+        Those that do not have failed.
+        """
         start = time.perf_counter()
         turn = 0
         while not stop.is_set() and (self._plan.count is None or self._tally.sent < self._plan.count):
@@ -137,8 +141,11 @@ class Load:
                 headers={"content-type": "application/json"},
             )
         except httpx.HTTPError as error:
-            self._fail(f"{type(error).__name__}: {error}".rstrip(": "))
+            self._fail(reason(error))
             return
+        except asyncio.CancelledError:
+            self._fail("no answer when the time to wait for the last ones was over")
+            raise
         if not call.slow:
             self._tally.latencies.append(time.perf_counter() - due)
         self._tally.last_trace = response.headers.get("x-trace-id", self._tally.last_trace)

@@ -21,9 +21,6 @@ from service.inference.schema import MISSING, OTHER, Feature
 # Rows kept in memory; a larger file is read so far.
 MAX_ROWS = 100_000
 
-# The file of a bundle that holds rows its model has never seen.
-HELD_OUT = "traffic.parquet"
-
 
 class RowsError(ModeltraceError):
     """Rows cannot be had from where they were asked for."""
@@ -74,12 +71,12 @@ def read_held_out(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
         RowsError: there is no such bundle, or it carries none.
     """
     try:
-        target = json.loads((bundle / "model.json").read_bytes())["target"]
+        traffic = json.loads((bundle / "model.json").read_bytes())["traffic"]
+        if traffic is not None:
+            return read_file(bundle / Path(traffic["file"]).name, features, traffic["target"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RowsError(f"{bundle} is not a bundle that can be read: {error!r}") from None
-    if not (bundle / HELD_OUT).exists():
-        raise RowsError(f"{bundle} carries no held-out rows; name a file with --data")
-    return read_file(bundle / HELD_OUT, features, target)
+    raise RowsError(f"{bundle} carries no held-out rows; name a file with --data")
 
 
 class Drawn:

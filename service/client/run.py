@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.client.faults import Misbehaviour, Spoiler, check_shifts, seeded
+from service.client.faults import SLOW_SECONDS, Misbehaviour, Spoiler, check_shifts, seeded
 from service.client.load import Load, Plan, Tally
 from service.client.progress import Progress, watch
 from service.client.rows import Drawn, Sample, read_file, read_held_out, shuffled
@@ -16,8 +16,8 @@ from service.client.service import ServedModel, fetch_model
 from service.client.telemetry import traced_client
 from service.telemetry.setup import Telemetry
 
-# Seconds that requests in flight may take to end when the run does.
-DRAIN_TIMEOUT = 2.0
+# Seconds that requests in flight may take to end when the run does: those that are sent slowly, too.
+DRAIN_TIMEOUT = SLOW_SECONDS + 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.errors import ModeltraceError
 from service.inference.schema import Feature
 
-_FEATURES = TypeAdapter(tuple[Feature, ...])
+FEATURES = TypeAdapter(tuple[Feature, ...])
 
 
 class UnreachableError(ModeltraceError):
@@ -59,7 +59,7 @@ async def fetch_model(client: httpx.AsyncClient) -> ServedModel:
         raise UnreachableError(f"{where}/model answers {response.status_code}: that is no Modeltrace service")
     try:
         said: dict[str, Any] = response.json()
-        return ServedModel(said["name"], said["version"], _FEATURES.validate_python(said["features"]))
+        return ServedModel(said["name"], said["version"], FEATURES.validate_python(said["features"]))
     except (ValueError, KeyError, TypeError) as error:
         why = f"{error.error_count()} errors in it" if isinstance(error, ValidationError) else repr(error)
         raise UnreachableError(

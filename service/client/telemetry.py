@@ -17,6 +17,8 @@ SERVICE_NAME = "modeltrace-traffic"
 # Seconds: for one answer, and for the last flush of telemetry.
 ANSWER_TIMEOUT = 30.0
 FLUSH_TIMEOUT = 2.0
+# Seconds that a connection may be idle: less than servers allow (uvicorn: 5), or a request meets one just closed.
+KEEP_ALIVE = 2.0
 
 
 def traffic_telemetry(settings: OtelSettings) -> Telemetry:
@@ -37,7 +39,7 @@ def traffic_telemetry(settings: OtelSettings) -> Telemetry:
 def traced_client(url: str, telemetry: Telemetry, connections: int) -> httpx.AsyncClient:
     """A client that makes a CLIENT span a request and passes its context on (W3C)."""
     transport = AsyncOpenTelemetryTransport(
-        httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=connections)),
+        httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE)),
         tracer_provider=telemetry.tracer_provider,
         meter_provider=telemetry.meter_provider,
         request_hook=_name_span,

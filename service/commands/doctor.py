@@ -1,6 +1,7 @@
 """`modeltrace doctor`."""
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -47,7 +48,10 @@ def doctor(
     Example: modeltrace doctor http://127.0.0.1:8000 --hub http://127.0.0.1:4319
     """
     try:
-        finding = asyncio.run(_examine(base_url(url), base_url(hub), timeout=timeout, key=key))
+        with (
+            nullcontext() if json else Console(stderr=True).status("looking for everything that one prediction leaves")
+        ):
+            finding = asyncio.run(_examine(base_url(url), base_url(hub), timeout=timeout, key=key))
     except ModeltraceError as error:
         if not json:
             raise
@@ -67,8 +71,9 @@ async def _examine(url: str, hub: str, *, timeout: float, key: str | None) -> Fi
         httpx.AsyncClient(base_url=url, timeout=QUESTION_TIMEOUT) as service,
         httpx.AsyncClient(base_url=hub, timeout=QUESTION_TIMEOUT, headers=headers) as page,
     ):
-        asked = await ask(service)
         backend = HubBackend(page)
+        await backend.check()
+        asked = await ask(service)
         items = await follow(backend, asked, seconds=timeout)
         return Finding(asked, items, advise(items, asked, seconds=timeout), backend.link(asked.trace_id))
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Self
@@ -13,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from service.client.bundles import example_bundle
+from service.client.bundles import build_example, is_current
 from service.client.laptop import Laptop
 from service.client.local import Local, telemetry_elsewhere
 from service.client.progress import Snapshot
@@ -49,13 +50,12 @@ def up(
     """
     settings = read_settings(bundle=bundle, port=port)
     with _screen(Console(highlight=False)) as screen:
-        if settings.bundle is None:
-            screen.waiting("the example's bundle")
-            chosen = example_bundle(data_dir() / "example")
-        else:
-            chosen = settings.bundle.resolve()
+        example = data_dir() / f"example-{version('modeltrace')}"
+        if settings.bundle is None and not is_current(example):
+            screen.waiting("the example's model to be trained")
+            build_example(example)
         local = Local(
-            bundle=chosen,
+            bundle=settings.bundle.resolve() if settings.bundle else example,
             host=settings.host,
             port=settings.port,
             hub_port=hub_port,

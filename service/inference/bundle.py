@@ -1,19 +1,16 @@
 """A bundle: a folder with `model.json` and the artifact it describes, checked before anything is built from it."""
 
 import hashlib
-import io
 import json
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal
 
-import joblib
-import skops.io
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from service.errors import (
@@ -22,16 +19,19 @@ from service.errors import (
     BundleNotFoundError,
     IncompatibleBundleError,
     PackError,
-    UntrustedModelError,
 )
-from service.inference.model import Label, Model, Task, answering
-from service.inference.schema import Schema
-from service.inference.trusted import untrusted_types
+from service.inference.artifact import Format, load_artifact, minor_version
+from service.inference.model import Label, Model, Task, answering, native
+from service.inference.schema import Feature, Schema
 
 MANIFEST = "model.json"
-TRAFFIC = "traffic.parquet"
-Format = Literal["skops", "joblib"]
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
+
+
+def _plain_file_name(file: str) -> str:
+    if file != Path(file).name or file in ("", ".", "..", MANIFEST) or "\\" in file or "\0" in file:
+        raise ValueError("must be a plain file name, in the bundle's own folder")
+    return file
 
 
 class Artifact(BaseModel):
@@ -44,12 +44,19 @@ class Artifact(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size: int = Field(ge=1)
 
-    @field_validator("file")
-    @classmethod
-    def _beside_the_manifest(cls, file: str) -> str:
-        if file != Path(file).name or file in ("", ".", ".."):
-            raise ValueError("must be a plain file name, in the bundle's own folder")
-        return file
+    _beside_the_manifest = field_validator("file")(_plain_file_name)
+
+
+class Traffic(BaseModel):
+    """Held-out rows to replay: a Parquet file with a column for each feature, and one of true labels if there are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    rows: int = Field(ge=1)
+    target: str | None
+
+    _beside_the_manifest = field_validator("file")(_plain_file_name)
 
 
 class Manifest(BaseModel):
@@ -66,8 +73,13 @@ class Manifest(BaseModel):
     libraries: dict[str, str]
     fitted_with: Literal["array", "frame"]
     classes: tuple[Label, ...] | None
-    target: str | None = None
-    features: Schema
+    features: tuple[Feature, ...] = Field(min_length=1)
+    traffic: Traffic | None = None
+
+    @field_validator("features")
+    @classmethod
+    def _make_a_schema(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        return Schema(features=features).features
 
 
 def installed_libraries() -> dict[str, str]:
@@ -92,16 +104,17 @@ def read_manifest(bundle: Path) -> tuple[Manifest, str]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
         raise BundleNotFoundError(
-            f"no bundle at {bundle}: {path.name}: {reason} (`modeltrace pack` makes one)"
+            f"no bundle at {bundle}: {MANIFEST}: {_reason(error)} (`modeltrace pack` makes one)"
         ) from None
     try:
         return Manifest.model_validate_json(raw), hashlib.sha256(raw).hexdigest()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BundleError(f"{path}: {where}: {first['msg']}") from None
+        raise BundleError(
+            f"{path}: {where}: {first['msg']}; either it is altered or another version of Modeltrace wrote it"
+        ) from None
 
 
 def load_bundle(
@@ -116,84 +129,95 @@ def load_bundle(
         trusted_types: dotted names of types that a skops artifact may hold beyond scikit-learn's own.
 
     Raises:
-        BundleError: one of its kinds says what is wrong; nothing of the artifact was built.
+        BundleError: one of its kinds says what is wrong.
     """
     manifest, digest = read_manifest(bundle)
     if expect_sha256 is not None and digest != expect_sha256:
-        raise BundleAlteredError(f"{bundle / MANIFEST} has the SHA-256 {digest}, expected {expect_sha256}")
-    raw = _read_artifact(bundle, manifest.artifact)
+        raise BundleAlteredError(
+            f"{bundle / MANIFEST} has the SHA-256 {digest}, expected {expect_sha256}; it is not the bundle you pinned"
+        )
+    path = bundle / manifest.artifact.file
+    raw = _read_artifact(path, manifest.artifact)
     _check_libraries(bundle, manifest)
-    estimator = _load(bundle / manifest.artifact.file, manifest.artifact.format, raw, trust_pickle, trusted_types)
+    estimator = load_artifact(
+        raw, manifest.artifact.format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types
+    )
+    _check_estimator(bundle, manifest, estimator)
     return Model(
         name=manifest.name,
         version=manifest.version,
         hash=manifest.artifact.sha256,
         task=manifest.task,
         classes=manifest.classes,
-        schema=manifest.features,
+        schema=Schema(features=manifest.features),
         as_frame=manifest.fitted_with == "frame",
         created=manifest.created,
         answer_matrix=answering(estimator, manifest.task),
     )
 
 
-def _read_artifact(bundle: Path, artifact: Artifact) -> bytes:
-    path = bundle / artifact.file
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def _read_artifact(path: Path, artifact: Artifact) -> bytes:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise BundleNotFoundError(f"{path}: {reason}; the bundle is incomplete") from None
+        raise BundleNotFoundError(f"{path}: {_reason(error)}; the bundle is incomplete") from None
     if len(raw) != artifact.size or hashlib.sha256(raw).hexdigest() != artifact.sha256:
-        raise BundleAlteredError(f"{path} is not the file that {MANIFEST} describes: altered, or copied in part")
+        raise BundleAlteredError(
+            f"{path} is not the file that {MANIFEST} describes: altered, or copied in part. Copy the bundle anew"
+        )
     return raw
 
 
 def _check_libraries(bundle: Path, manifest: Manifest) -> None:
     recorded, here = manifest.libraries.get("scikit-learn", "unknown"), version("scikit-learn")
-    if recorded.split(".")[:2] != here.split(".")[:2]:
+    if minor_version(recorded) != minor_version(here):
         raise IncompatibleBundleError(
             f"{bundle} was made with scikit-learn {recorded}, here is {here}: answers could differ. "
             f"Pack the model anew here, or install scikit-learn {recorded}"
         )
 
 
-def _load(path: Path, kind: Format, raw: bytes, trust_pickle: bool, trusted_types: Sequence[str]) -> Any:  # noqa: ANN401, FBT001  any estimator; passed through
-    if kind == "joblib":
-        if not trust_pickle:
-            raise UntrustedModelError(
-                f"{path} is a pickle, which can run any code when it is loaded. "
-                "If you made it yourself: --trust-pickle, or MODELTRACE_TRUST_PICKLE=true"
-            )
-        return joblib.load(io.BytesIO(raw))
-    unknown = untrusted_types(raw, trusted_types)
-    if unknown:
-        raise UntrustedModelError(
-            f"{path} holds types that nobody has allowed: {', '.join(unknown)}. "
-            f"If you know them: MODELTRACE_TRUSTED_TYPES={','.join(unknown)}"
-        )
-    return skops.io.loads(raw, trusted=skops.io.get_untrusted_types(data=raw))
+def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None:  # noqa: ANN401  whatever was loaded
+    """That what was loaded is what `model.json` describes."""
+    classes = None
+    if manifest.task == "classifier":
+        classes = tuple(native(label) for label in getattr(estimator, "classes_", ()))
+    width = getattr(estimator, "n_features_in_", len(manifest.features))
+    if not hasattr(estimator, "predict") or classes != manifest.classes or width != len(manifest.features):
+        raise BundleError(f"{bundle}: {MANIFEST} and the {type(estimator).__name__} beside it do not belong together")
 
 
-def write_bundle(folder: Path, manifest: Manifest, artifact: bytes, *, force: bool = False) -> Path:
+def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, force: bool = False) -> Path:
     """Write a bundle completely, then give the folder its name.
 
     Raises:
-        PackError: the folder exists and `force` is not given.
+        PackError: the folder exists and `force` is not given, or it is no bundle, or it cannot be written.
     """
     if folder.exists() and not force:
         raise PackError(f"{folder} exists; choose another --out, or replace it with --force")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise PackError(f"{folder} exists and is no bundle, so it is not replaced; choose another --out")
     try:
-        fresh.chmod(0o755)
-        (fresh / manifest.artifact.file).write_bytes(artifact)
-        text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise PackError(f"{folder} cannot be written: {_reason(error)}") from None
+    try:
+        fresh, old = workplace / "fresh", workplace / "old"
+        fresh.mkdir()
+        for name, content in files.items():
+            (fresh / name).write_bytes(content)
+        text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(old)
         fresh.replace(folder)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+    except OSError as error:
+        raise PackError(f"{folder} cannot be written: {_reason(error)}") from None
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
     return folder

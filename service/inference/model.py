@@ -1,10 +1,12 @@
 """An estimator that answers, and what is known about it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import InferenceError
 from service.inference.features import Matrix
@@ -13,8 +15,19 @@ from service.inference.schema import Schema
 Task = Literal["classifier", "regressor"]
 Label = str | int | float | bool
 
-# Their predict() does not answer the most probable class: a threshold, or another method than their probabilities.
-DECIDES_OTHERWISE = ("SVC", "NuSVC", "FixedThresholdClassifier", "TunedThresholdClassifierCV")
+# Their predict() is not the most probable class: it follows a threshold, or another method than their probabilities.
+DECIDES_OTHERWISE = (
+    "FixedThresholdClassifier",
+    "NearestCentroid",
+    "NuSVC",
+    "OneVsRestClassifier",
+    "SVC",
+    "TunedThresholdClassifierCV",
+)
+# Where an estimator keeps the one that decides for it.
+DECIDERS = ("best_estimator_", "final_estimator_", "estimator_", "estimator")
+# Two probabilities this close may come from a tie, or from rounding; which class wins is then for predict() to say.
+TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,8 @@ class Model:
         """
         try:
             answers = self.answer_matrix(matrix)
+        except InferenceError:
+            raise
         except Exception as error:
             raise InferenceError(f"the model failed with {type(error).__name__}") from error
         if len(answers) != len(matrix):
@@ -74,34 +89,74 @@ def native(label: Any) -> Label:  # noqa: ANN401  whatever an estimator has as a
 
 
 def answering(estimator: Any, task: Task) -> Callable[[Matrix], list[Answer]]:  # noqa: ANN401  any estimator
-    """How an estimator is asked: decided once, when it is loaded, not at every call."""
+    """How an estimator is asked: decided once, when it is loaded, not at every call.
+
+    The label is what predict() says. scikit-learn's classifiers answer it together with the confidence in one call of
+    predict_proba(); those of others may decide as they like and are asked both.
+    """
     if task == "regressor":
-        return lambda matrix: [Answer(value=float(value)) for value in estimator.predict(matrix)]
+        return lambda matrix: [Answer(value=value) for value in _values(estimator.predict(matrix)).tolist()]
     labels = [native(label) for label in estimator.classes_]
     if not hasattr(estimator, "predict_proba"):
-        return lambda matrix: [Answer(label=native(label)) for label in estimator.predict(matrix)]
-    if _final(estimator) in DECIDES_OTHERWISE:
-        return lambda matrix: _ask_twice(estimator, labels, matrix)
-    return lambda matrix: _ask_once(estimator, labels, matrix)
+        return lambda matrix: [Answer(label) for label in _labels(estimator.predict(matrix))]
+    if _takes_the_most_probable(estimator):
+        return lambda matrix: _ask_once(estimator, labels, matrix)
+    return lambda matrix: _ask_twice(estimator, labels, matrix)
 
 
-def _final(estimator: Any) -> str:  # noqa: ANN401  any estimator
-    """The class that decides: the last step of a pipeline, the winner of a search."""
-    inner = getattr(estimator, "best_estimator_", None) or (
-        estimator.steps[-1][1] if hasattr(estimator, "steps") else None
-    )
-    return type(estimator).__name__ if inner is None else _final(inner)
+def _takes_the_most_probable(estimator: Any) -> bool:  # noqa: ANN401  any estimator
+    kind = type(estimator)
+    if not kind.__module__.startswith("sklearn.") or kind.__name__ in DECIDES_OTHERWISE:
+        return False
+    inner = [getattr(estimator, name) for name in DECIDERS if getattr(estimator, name, None) is not None]
+    if hasattr(estimator, "steps"):
+        inner.append(estimator.steps[-1][1])
+    return all(_takes_the_most_probable(one) for one in inner if hasattr(one, "predict"))
 
 
 def _ask_once(estimator: Any, labels: list[Label], matrix: Matrix) -> list[Answer]:  # noqa: ANN401  any estimator
     probabilities = estimator.predict_proba(matrix)
     best = probabilities.argmax(axis=1)
-    confidences = probabilities[np.arange(len(best)), best].tolist()
-    return [Answer(labels[index], confidence) for index, confidence in zip(best.tolist(), confidences, strict=True)]
+    confidences = probabilities[np.arange(len(best)), best]
+    lead = confidences - np.partition(probabilities, -2, axis=1)[:, -2] if len(labels) > 1 else confidences
+    if not (lead > TIE).all():
+        return _ask_twice(estimator, labels, matrix, probabilities)
+    return [Answer(labels[index], one) for index, one in zip(best.tolist(), confidences.tolist(), strict=True)]
 
 
-def _ask_twice(estimator: Any, labels: list[Label], matrix: Matrix) -> list[Answer]:  # noqa: ANN401  any estimator
+def _ask_twice(
+    estimator: Any,  # noqa: ANN401  any estimator
+    labels: list[Label],
+    matrix: Matrix,
+    probabilities: "NDArray[Any] | None" = None,
+) -> list[Answer]:
+    """Ask for label and probabilities each by itself.
+
+    A label that is none of the classes (RadiusNeighborsClassifier has one for outliers), or has no finite probability,
+    has no confidence.
+    """
+    known = estimator.predict_proba(matrix) if probabilities is None else probabilities
     places = {label: index for index, label in enumerate(labels)}
-    said = [native(label) for label in estimator.predict(matrix)]
-    probabilities = estimator.predict_proba(matrix)
-    return [Answer(label, float(row[places[label]])) for label, row in zip(said, probabilities, strict=True)]
+    answers = []
+    for label, row in zip(_labels(estimator.predict(matrix)), known.tolist(), strict=True):
+        confidence = row[places[label]] if label in places else math.nan
+        answers.append(Answer(label, confidence if math.isfinite(confidence) else None))
+    return answers
+
+
+def _labels(said: Any) -> list[Label]:  # noqa: ANN401  whatever an estimator returns
+    array = np.asarray(said)
+    if array.ndim != 1:
+        raise InferenceError(f"the model answered with the shape {array.shape}, not one label for each row")
+    return [native(label) for label in array]
+
+
+def _values(said: Any) -> NDArray[np.float64]:  # noqa: ANN401  whatever an estimator returns
+    array = np.asarray(said, dtype=np.float64)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise InferenceError(f"the model answered with the shape {array.shape}, not one value for each row")
+    if not np.isfinite(array).all():
+        raise InferenceError("the model answered with a number that is not finite")
+    return array

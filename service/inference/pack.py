@@ -1,37 +1,29 @@
 """From a fitted estimator and its training data to a bundle, proven to answer the same before it is called done."""
 
 import hashlib
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
-import skops.io
+from pydantic import ValidationError
 from sklearn.base import is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.utils.validation import check_is_fitted
 
-from service.errors import PackError
-from service.inference.bundle import (
-    TRAFFIC,
-    Artifact,
-    Format,
-    Manifest,
-    installed_libraries,
-    load_bundle,
-    write_bundle,
-)
-from service.inference.features import to_matrix
-from service.inference.model import Answer, Task, answering, native
+from service.errors import InferenceError, PackError
+from service.inference.artifact import Format, dump_artifact
+from service.inference.bundle import Artifact, Manifest, Traffic, installed_libraries, load_bundle, write_bundle
+from service.inference.features import Matrix, to_matrix
+from service.inference.model import Answer, Task, native
 from service.inference.reference import describe_column
 from service.inference.schema import Schema
-from service.inference.trusted import untrusted_types
 
+TRAFFIC_FILE = "traffic.parquet"
 PROVEN_ROWS = 50
 
 
@@ -47,9 +39,13 @@ def pack(
     traffic: pd.DataFrame | None = None,
     valid_ranges: Mapping[str, tuple[float, float]] | None = None,
     strict_categories: bool = False,
+    trusted_types: Sequence[str] = (),
     force: bool = False,
 ) -> Path:
     """Write a bundle.
+
+    Of a search (`GridSearchCV` and its kind) only the best estimator is packed, of a tuned threshold only the
+    threshold: the rest is not needed to answer.
 
     Args:
         estimator: a fitted scikit-learn classifier, regressor or Pipeline.
@@ -59,74 +55,97 @@ def pack(
         out: the bundle's folder.
         version: of the model.
         kind: the artifact's format; skops where its types allow, else joblib.
-        traffic: held-out rows, with the target column if there is one, to replay later.
+        traffic: held-out rows, with the target's column if there is one, to replay later.
         valid_ranges: per feature, the lowest and highest value that a request may send.
         strict_categories: refuse categories that training did not have.
+        trusted_types: dotted names of types beyond scikit-learn's own that the service will be told to trust, too.
         force: replace a bundle that is there.
 
     Raises:
         PackError: the estimator and the data do not fit together; the message names what, and the way out.
     """
+    estimator = _deciding(estimator)
     task = _task(estimator)
     training = _as_fitted(estimator, training)
-    if unknown := set(valid_ranges or {}) - set(training.columns):
-        raise PackError(f"a valid range names {min(unknown)}, which is no feature")
-    schema = Schema(
-        features=tuple(
-            describe_column(
-                training[column],
-                valid_range=(valid_ranges or {}).get(column),
-                strict_categories=strict_categories,
-            )
-            for column in training.columns
-        )
-    )
+    schema = _schema(training, valid_ranges or {}, strict_categories=strict_categories)
     classes = tuple(native(label) for label in estimator.classes_) if task == "classifier" else None
     if classes is not None and target is not None:
         _check_labels(classes, target)
-    artifact = _serialise(estimator, kind)
-    manifest = Manifest(
-        name=name,
-        version=version,
-        task=task,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        artifact=Artifact(
-            file=f"model.{kind}", format=kind, sha256=hashlib.sha256(artifact).hexdigest(), size=len(artifact)
-        ),
-        libraries=installed_libraries(),
-        fitted_with="array" if schema.numeric and not hasattr(estimator, "feature_names_in_") else "frame",
-        classes=classes,
-        target=None if target is None else str(target.name),
-        features=schema,
-    )
-    with TemporaryDirectory() as folder:
-        _prove(estimator, training, write_bundle(Path(folder) / "proof", manifest, artifact))
-    bundle = write_bundle(out, manifest, artifact, force=force)
+    sample = _sample(training)
+    as_frame = _takes_frames(estimator, sample)
+    artifact = dump_artifact(estimator, kind, trusted_types=trusted_types)
+    files = {f"model.{kind}": artifact}
+    held_out = None
     if traffic is not None:
-        traffic.to_parquet(bundle / TRAFFIC, index=False)
-    return bundle
+        target_name = None if target is None else str(target.name)
+        held_out, files[TRAFFIC_FILE] = _held_out(traffic, schema, target_name)
+    try:
+        manifest = Manifest(
+            name=name,
+            version=version,
+            task=task,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            artifact=Artifact(
+                file=f"model.{kind}", format=kind, sha256=hashlib.sha256(artifact).hexdigest(), size=len(artifact)
+            ),
+            libraries=installed_libraries(),
+            fitted_with="frame" if as_frame else "array",
+            classes=classes,
+            features=schema.features,
+            traffic=held_out,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise PackError(f"the bundle's {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+    with TemporaryDirectory() as folder:
+        proof = write_bundle(Path(folder) / "proof", manifest, files)
+        _prove(estimator, sample, proof, trusted_types, as_frame=as_frame)
+    return write_bundle(out, manifest, files, force=force)
+
+
+def _deciding(estimator: Any) -> Any:  # noqa: ANN401  any estimator
+    """The best estimator of a search, a tuned threshold as a fixed one; any other estimator itself."""
+    if isinstance(estimator, TunedThresholdClassifierCV) and hasattr(estimator, "best_threshold_"):
+        fixed = FixedThresholdClassifier(
+            estimator.estimator,
+            threshold=float(estimator.best_threshold_),
+            pos_label=estimator._curve_scorer._get_pos_label(),  # noqa: SLF001  kept nowhere else
+            response_method=estimator.response_method,
+        )
+        # What fit() would keep, without fitting anew.
+        fixed.estimator_ = estimator.estimator_
+        return fixed
+    if not hasattr(estimator, "cv_results_") or not hasattr(estimator, "refit"):
+        return estimator
+    if not hasattr(estimator, "best_estimator_"):
+        raise PackError(f"the {type(estimator).__name__} kept no best estimator; fit it with refit=True")
+    return _deciding(estimator.best_estimator_)
 
 
 def _task(estimator: Any) -> Task:  # noqa: ANN401  any estimator
+    kind = type(estimator).__name__
     try:
         check_is_fitted(estimator)
     except NotFittedError:
-        raise PackError(f"{type(estimator).__name__} is not fitted; fit it, then pack it") from None
+        raise PackError(f"the {kind} is not fitted; fit it, then pack it") from None
     except TypeError:
-        raise PackError(f"{type(estimator).__name__} is no scikit-learn estimator") from None
+        raise PackError(f"{kind} is no scikit-learn estimator") from None
     if is_classifier(estimator):
-        if isinstance(estimator.classes_, list):
-            raise PackError("the classifier answers several outputs at once; pack one for each of them")
+        if not hasattr(estimator, "classes_") or isinstance(estimator.classes_, list):
+            raise PackError(f"the {kind} answers several outputs at once; pack one model for each of them")
         return "classifier"
     if is_regressor(estimator):
         return "regressor"
-    raise PackError(f"{type(estimator).__name__} is neither a classifier nor a regressor")
+    raise PackError(f"the {kind} is neither a classifier nor a regressor")
 
 
 def _as_fitted(estimator: Any, training: pd.DataFrame) -> pd.DataFrame:  # noqa: ANN401  any estimator
-    """The columns that the estimator was fitted on, in its order."""
+    """The columns that the estimator was fitted on, in its order, with names that JSON can have."""
     if not len(training):
         raise PackError("the training data has no rows")
+    training = training.rename(columns=str)
+    if not training.columns.is_unique:
+        raise PackError(f"two columns are called {training.columns[training.columns.duplicated()][0]}")
     known = getattr(estimator, "feature_names_in_", None)
     if known is not None:
         if missing := [column for column in known if column not in training.columns]:
@@ -138,55 +157,101 @@ def _as_fitted(estimator: Any, training: pd.DataFrame) -> pd.DataFrame:  # noqa:
             f"the estimator was fitted on {expected} columns, the training data has {len(training.columns)} "
             "(is the label's column named with --target?)"
         )
-    return training.rename(columns=str)
+    return training
 
 
-def _check_labels(classes: tuple[object, ...], target: "pd.Series") -> None:
+def _schema(
+    training: pd.DataFrame, valid_ranges: Mapping[str, tuple[float, float]], *, strict_categories: bool
+) -> Schema:
+    if unknown := set(valid_ranges) - set(training.columns):
+        raise PackError(f"a valid range names {min(unknown)}, which is no feature")
+    for name, (low, high) in valid_ranges.items():
+        if not low <= high:
+            raise PackError(f"the valid range of {name} ends before it begins")
+    return Schema(
+        features=tuple(
+            describe_column(training[name], valid_range=valid_ranges.get(name), strict_categories=strict_categories)
+            for name in training.columns
+        )
+    )
+
+
+def _check_labels(classes: Sequence[object], target: "pd.Series") -> None:
     unknown = sorted({str(native(label)) for label in target.dropna().unique()} - {str(label) for label in classes})
     if unknown:
         known = ", ".join(str(label) for label in classes)
         raise PackError(f"the column {target.name} holds the class {unknown[0]}, the estimator knows {known}")
 
 
-def _serialise(estimator: Any, kind: Format) -> bytes:  # noqa: ANN401  any estimator
-    if kind == "joblib":
-        sink = io.BytesIO()
-        joblib.dump(estimator, sink)
-        return sink.getvalue()
-    way_out = "pack it with --format joblib and serve it with --trust-pickle"
+def _held_out(traffic: pd.DataFrame, schema: Schema, target: str | None) -> tuple[Traffic, bytes]:
+    traffic = traffic.rename(columns=str)
+    if missing := [name for name in schema.names if name not in traffic.columns]:
+        raise PackError(f"the traffic lacks the column {missing[0]}")
+    if not len(traffic):
+        raise PackError("the traffic has no rows")
+    columns = [*schema.names, *([target] if target is not None and target in traffic.columns else [])]
+    content = traffic[columns].to_parquet(index=False)
+    return Traffic(file=TRAFFIC_FILE, rows=len(traffic), target=target if target in columns else None), content
+
+
+def _sample(training: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are proven: the first ones, and for each column one where it is missing."""
+    gaps = [index for name in training.columns for index in np.flatnonzero(training[name].isna())[:1]]
+    return training.iloc[sorted({*range(min(PROVEN_ROWS, len(training))), *gaps})]
+
+
+def _takes_frames(estimator: Any, sample: pd.DataFrame) -> bool:  # noqa: ANN401  any estimator
+    """Whether it was fitted with column names; where it does not say, whether it refuses an array."""
+    if hasattr(estimator, "feature_names_in_"):
+        return True
     try:
-        artifact: bytes = skops.io.dumps(estimator)
-    except Exception as error:
-        raise PackError(f"skops cannot write this estimator ({error}); {way_out}") from error
-    if unknown := untrusted_types(artifact):
-        raise PackError(f"the estimator holds types beyond scikit-learn's own: {', '.join(unknown)}; {way_out}")
-    return artifact
+        estimator.predict(_as_array(sample))
+    except Exception:  # noqa: BLE001  whatever it raises, an array is not what it takes
+        return True
+    return False
 
 
-def _prove(estimator: Any, training: pd.DataFrame, bundle: Path) -> None:  # noqa: ANN401  any estimator
-    """Load what was written and compare its answers with the estimator's own."""
-    model = load_bundle(bundle, trust_pickle=True)  # what was written here and now is trusted
-    rows = [
-        {str(name): _plain(value) for name, value in row.items()}
-        for row in training.head(PROVEN_ROWS).to_dict(orient="records")
-    ]
-    packed = model.answer(to_matrix(rows, model.schema, as_frame=model.as_frame))
-    frame = training.head(PROVEN_ROWS)
-    own = answering(estimator, model.task)(frame if model.as_frame else frame.to_numpy(dtype=np.float64))
-    for index, (one, other) in enumerate(zip(packed, own, strict=True)):
-        if not _same(one, other):
-            raise PackError(f"row {index}: the packed model answers {one}, the estimator {other}")
+def _as_array(sample: pd.DataFrame) -> Matrix:
+    numeric = all(pd.api.types.is_numeric_dtype(dtype) for dtype in sample.dtypes)
+    return sample.to_numpy(dtype=np.float64 if numeric else object, na_value=np.nan)
+
+
+def _prove(
+    estimator: Any,  # noqa: ANN401  any estimator
+    sample: pd.DataFrame,
+    bundle: Path,
+    trusted_types: Sequence[str],
+    *,
+    as_frame: bool,
+) -> None:
+    """Load what was written, ask it as a request would, and compare with what the estimator itself says."""
+    # What was written here and now is trusted.
+    model = load_bundle(bundle, trust_pickle=True, trusted_types=trusted_types)
+    rows = [{str(name): _plain(value) for name, value in row.items()} for row in sample.to_dict(orient="records")]
+    try:
+        packed = model.answer(to_matrix(rows, model.schema, as_frame=as_frame))
+    except InferenceError as error:
+        raise PackError(f"the packed model cannot answer rows of the training data: {_cause(error)}") from error
+    matrix = sample if as_frame else _as_array(sample)
+    said = np.asarray(estimator.predict(matrix))
+    if said.size != len(sample):
+        raise PackError(f"the {type(estimator).__name__} answers several outputs at once; pack one model for each")
+    for index, (answer, own) in enumerate(zip(packed, said.ravel(), strict=True)):
+        if not _same(answer, own):
+            raise PackError(
+                f"row {sample.index[index]} of the training data: the packed model answers "
+                f"{answer.label if answer.value is None else answer.value}, the estimator itself {own}"
+            )
+
+
+def _cause(error: InferenceError) -> str:
+    return str(error) if error.__cause__ is None else f"{type(error.__cause__).__name__}: {error.__cause__}"
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  any cell
     """A cell as JSON would carry it."""
-    if value is None or (not isinstance(value, str) and pd.isna(value)):
-        return None
-    return native(value)
+    return None if pd.isna(value) else native(value)
 
 
-def _same(one: Answer, other: Answer) -> bool:
-    numbers = [[answer.confidence, answer.value] for answer in (one, other)]
-    mine, theirs = np.array(numbers, dtype=np.float64)  # None becomes NaN
-    close = np.isclose(mine, theirs, equal_nan=True)
-    return one.label == other.label and bool(close.all())
+def _same(answer: Answer, own: Any) -> bool:  # noqa: ANN401  a label or a value
+    return answer.label == native(own) if answer.value is None else bool(np.isclose(answer.value, float(own)))

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FeatureType = Literal["number", "integer", "boolean", "category"]
+Dtype = Literal["float64", "int64", "bool", "boolean", "object", "str", "string", "category"]
 Value = float | int | bool | str | None
 
 MISSING = "missing"
@@ -17,7 +18,8 @@ class Reference(BaseModel):
 
     Numbers: `edges` are the inner bounds (training deciles, equal ones merged, at most 9), bin `i` holds
     `edges[i-1] < x <= edges[i]` and is called `00`, `01`, …. Categories and booleans: one bin a value. `missing` and
-    `other` (a value never seen, or not among the bins) follow. Shares add up to 1.
+    `other` (a value never seen, or not among the bins) follow; a category of that very name counts there, too. Shares
+    add up to 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +37,9 @@ class Feature(BaseModel):
 
     name: str = Field(min_length=1, max_length=256)
     type: FeatureType
+    # The column that the estimator is given: its pandas dtype, and, in one of objects, how a missing value looks.
+    dtype: Dtype = "float64"
+    missing_as: Literal["nan", "none"] = "nan"
     nullable: bool = False
     # What is enforced. Training data shows what happened to occur, which is not the same.
     valid_range: tuple[float, float] | None = None
@@ -82,3 +87,8 @@ class Schema(BaseModel):
     def numeric(self) -> bool:
         """Whether every feature is a number, an integer or a boolean."""
         return all(feature.type != "category" for feature in self.features)
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Whether every feature is a column of floats."""
+        return all(feature.dtype == "float64" for feature in self.features)

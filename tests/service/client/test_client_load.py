@@ -86,6 +86,12 @@ def test_a_service_that_does_not_answer_does_not_stop_the_clock() -> None:
     assert (tally.sent, tally.behind) == (3, 47)
 
 
+def test_what_is_never_answered_has_failed() -> None:
+    """A service that hangs is no success."""
+    tally = drive(silent, Plan(rate=1000, count=2), drain=0.01)
+    assert (tally.sent, tally.failed) == (2, 2)
+
+
 def test_what_was_spoilt_on_purpose_is_refused_and_does_not_count_as_failed() -> None:
     """Refusals of injected faults are told apart from failures."""
     tally = drive(strict, Plan(rate=5000, count=40), misbehaviour=Misbehaviour(missing=0.25, errors=0.5))

@@ -1,0 +1,138 @@
+"""The application of the page's port: the JSON API, and the pages beside it."""
+
+import logging
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import FastAPI, HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from hub.errors import QueryTimeoutError, ReadersBusyError, StoreError
+from hub.filters import LogFilter, MetricFilter, TraceDetail, TraceFilter
+from hub.guard import Guard, GuardMiddleware
+from hub.pages import Pages, SecurityHeaders
+from hub.queries import Queries
+from hub.settings import HubSettings
+from hub.stats import Stats
+from hub.store import Store
+from hub.trace import absence, read_trace
+from hub.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+# The hub makes no telemetry of its own: it would send it to itself.
+NATIVE_TELEMETRY_OFF: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 hex digits.")]
+
+
+def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
+    """Put the API and the pages together."""
+    queries = Queries(store)
+    stats = Stats(store, writer, settings, queries)
+    pages = Pages(queries, stats, writer.retention)
+    app = FastAPI(
+        title="Modeltrace hub",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        telemetry=NATIVE_TELEMETRY_OFF,
+    )
+    _add_api(app, queries, stats, writer)
+    app.include_router(pages.router())
+    app.mount("/static", pages.static())
+    _add_error_handlers(app, pages)
+    app.add_middleware(GuardMiddleware, guard=Guard(settings))
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+def _add_api(app: FastAPI, queries: Queries, stats: Stats, writer: Writer) -> None:
+    """The calls that answer JSON. They run on worker threads, since the database makes them wait."""
+
+    @app.get("/healthz", response_class=Response)
+    async def healthz() -> Response:
+        """200 as long as the hub runs."""
+        return Response("ok", media_type="text/plain")
+
+    @app.get("/api/traces", response_class=Response)
+    def traces(asked: Annotated[TraceFilter, Query()]) -> Response:
+        """Traces, newest first; `next` is the `cursor` of those that follow."""
+        with queries.ask() as reader:
+            found, following = reader.traces(asked)
+        return json({"traces": found, "next": following})
+
+    @app.get("/api/traces/{trace_id}", response_class=Response)
+    def trace(trace_id: TraceIdPath, asked: Annotated[TraceDetail, Query()]) -> Response:
+        """All that is kept under one trace ID."""
+        with queries.ask() as reader:
+            found = read_trace(reader, writer.retention.kept, trace_id.lower(), asked.limit)
+            if found is None:
+                raise HTTPException(404, absence(reader, writer.retention.kept))
+        return json(found)
+
+    @app.get("/api/logs", response_class=Response)
+    def logs(asked: Annotated[LogFilter, Query()]) -> Response:
+        """Log records, newest first."""
+        with queries.ask() as reader:
+            return json({"logs": reader.logs(asked)})
+
+    @app.get("/api/metrics", response_class=Response)
+    def metrics(asked: Annotated[MetricFilter, Query()]) -> Response:
+        """All metrics; with `name`, the points of one, newest first."""
+        with queries.ask() as reader:
+            if asked.name is None:
+                return json({"metrics": reader.metrics()})
+            return json({"name": asked.name, "points": reader.points(asked)})
+
+    @app.get("/api/stats", response_class=Response)
+    def statistics(request: Request) -> Response:
+        """What has arrived, what has become of it, what is kept, and who sent it."""
+        return json(asdict(stats.read(request.url.hostname)))
+
+
+def _add_error_handlers(app: FastAPI, pages: Pages) -> None:
+    """JSON for the API, a page for everything else."""
+
+    def answer(request: Request, status: int, type_: str, message: str, **more: str) -> Response:
+        if request.url.path.startswith("/api/") or request.url.path == "/healthz":
+            return json({"error": {"type": type_, "message": message, **more}}, status)
+        return pages.error(status, message)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = [str(part) for part in first["loc"] if part not in {"query", "path"}]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "there is no such parameter"
+        named = {"parameter": where[-1][:80]} if where else {}
+        text = f"{named['parameter']}: {message}" if named else message
+        return answer(request, 422, "invalid_parameter", text, **named)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(request: Request, error: StarletteHTTPException) -> Response:
+        types = {404: "not_found", 405: "method_not_allowed"}
+        response = answer(request, error.status_code, types.get(error.status_code, "error"), str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(StoreError)
+    async def unanswered(request: Request, error: StoreError) -> Response:
+        slow = isinstance(error, QueryTimeoutError | ReadersBusyError)
+        response = answer(request, 503, "timeout" if slow else "store_failed", str(error))
+        response.headers["Retry-After"] = "1"
+        return response
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return answer(request, 500, "internal", "The hub failed to answer; its log says why.")
+
+
+def json(content: object, status: int = 200) -> Response:
+    """JSON, never from a cache."""
+    return Response(orjson.dumps(content), status, {"Cache-Control": "no-store"}, "application/json")

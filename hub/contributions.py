@@ -1,0 +1,200 @@
+"""Which metric points a trace contributed to.
+
+Only few requests leave an exemplar: a reservoir keeps one a bucket and export interval. So the points are found by what
+the series says. A series matches a span or a log record of the same service instance when each of its attributes has
+the same value there, on its span, on a span around it, or on the resource; the point is the first one exported after.
+Exemplars are exact where there are any, and come first.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from hub.queries import Reader, Record, pointer
+
+# Senders export every minute or more often; what comes later than this is another request's.
+AFTER_NS: Final = 5 * 60 * 10**9
+BEFORE_NS: Final = 10 * 60 * 10**9
+
+MOST_SERIES: Final = 2000
+MOST_RECORDS: Final = 1000
+MOST_SPANS: Final = 1000
+
+_SECONDS_IN: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A span or a log record that may have been measured: what is known there, and when it was over.
+
+    `depth` counts the spans around it; `span` is None for a record.
+    """
+
+    instance: tuple[str, str]
+    attributes: Mapping[str, Any]
+    moment_ns: int
+    depth: int
+    span: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    moment_ns: int
+    value: float | None
+
+
+def contributions(reader: Reader, trace_id: str, spans: Sequence[Record], exemplars: Sequence[Record]) -> list[Record]:
+    """The points, ordered by metric, each with `interval`, `request_value`, `bucket` and the trace's `exemplars`."""
+    spans = spans[:MOST_SPANS]
+    series = _series(reader, spans)
+    keys = {key for one in series for key in one["attributes"]}
+    witnesses = _span_witnesses(spans, keys | {one["name"] for one in series})
+    witnesses += _record_witnesses(reader, trace_id, witnesses, keys)
+    asked: dict[str, _Match] = {}
+    for one in series:
+        if match := _best(one, witnesses):
+            asked[one["series_id"]] = match
+    for exemplar in exemplars:
+        asked[exemplar["series_id"]] = _Match(exemplar["point_time_ns"], exemplar["value"])
+    if not asked:
+        return []
+    points = reader.records(
+        "points_after",
+        series_ids=list(asked),
+        moments=[match.moment_ns for match in asked.values()],
+        before_ns=BEFORE_NS,
+        after_ns=AFTER_NS,
+    )
+    return [_describe(point, asked[point["series_id"]], exemplars) for point in points]
+
+
+def _series(reader: Reader, spans: Sequence[Record]) -> list[Record]:
+    """The series that the services of these spans exported during and soon after them."""
+    if not spans:
+        return []
+    return reader.records(
+        "series_between",
+        from_ns=min(span["end_ns"] for span in spans),
+        until_ns=max(span["end_ns"] for span in spans) + AFTER_NS,
+        instances=sorted({span["service_instance_id"] for span in spans}),
+        limit=MOST_SERIES,
+    )
+
+
+def _span_witnesses(spans: Sequence[Record], keys: set[str]) -> list[Witness]:
+    """Every span, with what it and the spans of the same service around it say under these keys."""
+    by_id = {span["span_id"]: span for span in spans}
+    done: dict[str, Witness] = {}
+    for span in spans:
+        # Upwards to a span that is done, to the outermost of this service, or once around a circle of parents.
+        path: dict[str, Record] = {}
+        above: Record | None = span
+        while above is not None and above["span_id"] not in done and above["span_id"] not in path:
+            path[above["span_id"]] = above
+            parent = by_id.get(above["parent_span_id"])
+            above = parent if parent is not None and _instance(parent) == _instance(span) else None
+        around = done.get(above["span_id"]) if above is not None else None
+        for one in reversed(path.values()):
+            known = around.attributes if around is not None else _under(keys, one["resource_attributes"])
+            depth = around.depth + 1 if around is not None else 1
+            around = Witness(_instance(one), {**known, **_under(keys, one["attributes"])}, one["end_ns"], depth, one)
+            done[one["span_id"]] = around
+    return list(done.values())
+
+
+def _under(keys: set[str], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said under these keys."""
+    return {key: attributes[key] for key in keys & attributes.keys()}
+
+
+def _record_witnesses(reader: Reader, trace_id: str, spans: Iterable[Witness], keys: set[str]) -> list[Witness]:
+    """The log records by what distinguishes them under these keys, each with what its span knows."""
+    if not keys:
+        return []
+    names = sorted(keys)
+    by_id = {witness.span["span_id"]: witness for witness in spans if witness.span is not None}
+    found = reader.records(
+        "record_attributes", trace_id=trace_id, pointers=[pointer(name) for name in names], limit=MOST_RECORDS
+    )
+    witnesses = []
+    for record in found:
+        around = by_id.get(record["span_id"])
+        own = {
+            name: orjson.loads(value) for name, value in zip(names, record["found"], strict=True) if value is not None
+        }
+        known = {**(around.attributes if around else {}), **own}
+        depth = around.depth + 1 if around else 1
+        witnesses.append(Witness(_instance(record), known, record["time_ns"], depth, None))
+    return witnesses
+
+
+def _best(series: Record, witnesses: Iterable[Witness]) -> _Match | None:
+    """The span or record that the series measured: one that its name speaks of, else the outermost that fits."""
+    instance, wanted, parts = _instance(series), series["attributes"], set(series["name"].lower().split("."))
+    fitting = [
+        witness
+        for witness in witnesses
+        if witness.instance == instance
+        and all(key in witness.attributes and witness.attributes[key] == value for key, value in wanted.items())
+    ]
+    if not fitting:
+        return None
+    named = [witness for witness in fitting if witness.span is not None and _is_named(witness.span, parts)]
+    # A duration is that of a span: a request refused before a stage, so without its span, took no part in it.
+    if "duration" in parts and not named:
+        return None
+    best = min(named or fitting, key=lambda witness: witness.depth)
+    if len(named) == 1 and named[0].span is not None and "duration" in parts:
+        in_seconds = _SECONDS_IN.get(series["unit"])
+        return _Match(best.moment_ns, named[0].span["duration_ns"] * 1e-9 / in_seconds if in_seconds else None)
+    measured = {
+        value for witness in fitting if isinstance(value := witness.attributes.get(series["name"]), int | float)
+    }
+    return _Match(best.moment_ns, float(measured.pop()) if len(measured) == 1 else None)
+
+
+def _is_named(span: Record, parts: set[str]) -> bool:
+    """Whether a metric's name speaks of this span: `http.server.…` of a SERVER one, `ml.inference.…` of `inference`."""
+    return span["name"].lower() in parts or span["kind"].lower() in parts
+
+
+def _describe(point: Record, match: _Match, exemplars: Iterable[Record]) -> Record:
+    """A point with what its interval added and this trace's part in it."""
+    previous = point.pop("previous")
+    if previous is not None and (previous["start_ns"] != point["start_ns"] or point["temporality"] != "CUMULATIVE"):
+        previous = None
+    own = [
+        one for one in exemplars if one["series_id"] == point["series_id"] and one["point_time_ns"] == point["time_ns"]
+    ]
+    bounds = point["explicit_bounds"]
+    return {
+        **{key: value for key, value in point.items() if key != "moment_ns"},
+        "interval": {
+            "start_ns": previous["time_ns"] if previous else point["start_ns"],
+            "end_ns": point["time_ns"],
+            "value": _less(point["value"], previous and previous["value"]),
+            "count": _less(point["count"], previous and previous["count"]),
+            "sum": _less(point["sum"], previous and previous["sum"]),
+            "bucket_counts": _less_each(point["bucket_counts"], previous and previous["bucket_counts"]),
+        },
+        "request_value": match.value,
+        "bucket": bisect_left(bounds, match.value) if bounds and match.value is not None else None,
+        "exemplars": own,
+    }
+
+
+def _less(now: float | None, before: float | None) -> float | None:
+    return now if now is None or before is None else now - before
+
+
+def _less_each(now: list[int] | None, before: list[int] | None) -> list[int] | None:
+    if not now or not before or len(now) != len(before):
+        return now
+    return [a - b for a, b in zip(now, before, strict=True)]
+
+
+def _instance(record: Record) -> tuple[str, str]:
+    return record["service_name"], record["service_instance_id"]

@@ -1,0 +1,130 @@
+"""How figures are written for people: always with their unit, never more digits than can be read."""
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+from zlib import crc32
+
+import orjson
+from markupsafe import Markup
+
+# As many as hub/web/static/style.css names; none is near red, which means an error.
+HUES: Final = 8
+
+_DURATIONS: Final = ((60 * 10**9, "min"), (10**9, "s"), (10**6, "ms"), (10**3, "µs"), (1, "ns"))
+_AGES: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+_BYTES: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_SECONDS: Final = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
+_DIGITS: Final = 3
+
+
+def duration(ns: float) -> str:
+    """`1.23 ms`, `12.3 ms`, `2.05 s`."""
+    if ns == 0:
+        return "0 ns"
+    for size, unit in _DURATIONS:
+        if abs(ns) >= size:
+            return f"{number(ns / size)}\u202f{unit}"
+    return f"{number(ns)}\u202fns"
+
+
+def share(ns: float) -> float:
+    """A duration as percentage of a bar: logarithmic from 0.1 ms to 10 s, so that a bar stays when others arrive."""
+    return round(100 * min(math.log10(max(ns, 1e5) / 1e5) / 5, 1.0), 1)
+
+
+def number(value: float) -> str:
+    """Three significant digits, all digits of a whole number, thousands separated."""
+    if not math.isfinite(value):
+        return str(value)
+    if float(value).is_integer():
+        return f"{int(value):,}"
+    if abs(value) >= 10**_DIGITS:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        return f"{value:.{_DIGITS - 1}e}"
+    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"
+
+
+def measure(value: float | None, unit: str) -> str:
+    """A metric's value in its unit (UCUM): times are written as durations, `{prediction}` as its word."""
+    if value is None:
+        return "n/a"
+    if unit in _SECONDS:
+        return duration(value * _SECONDS[unit])
+    if unit == "By":
+        return size(value)
+    word = unit.strip("{}") if unit not in {"", "1"} else ""
+    if word and unit.startswith("{") and value != 1:
+        word += "s"
+    return f"{number(value)} {word}".rstrip()
+
+
+def size(count: float) -> str:
+    """Bytes."""
+    for factor, unit in _BYTES:
+        if abs(count) >= factor:
+            return f"{number(count / factor)}\u202f{unit}"
+    return f"{number(count)}\u202fB"
+
+
+def age(ns: int, now_ns: int) -> str:
+    """How long ago that was."""
+    seconds = (now_ns - ns) / 1e9
+    if seconds < 0:
+        return f"in {_span(-seconds)}"
+    return "now" if seconds < 1 else f"{_span(seconds)} ago"
+
+
+def span_of(seconds: float) -> str:
+    """A length of time in its largest unit: `7 d`."""
+    return _span(seconds)
+
+
+def _span(seconds: float) -> str:
+    for factor, unit in _AGES:
+        if seconds >= factor:
+            return f"{int(seconds // factor)}\u202f{unit}"
+    return "0\u202fs"
+
+
+def exact(ns: int) -> str:
+    """A time to the microsecond, in UTC."""
+    whole, rest = divmod(ns, 10**9)
+    try:
+        moment = datetime.fromtimestamp(whole, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{ns} ns"
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{rest // 1000:06d} UTC"
+
+
+def machine(ns: int) -> str:
+    """A time for `<time datetime>`."""
+    return exact(ns).replace(" UTC", "Z").replace(" ", "T", 1)
+
+
+def clock(ns: int) -> str:
+    """The time of day, to the millisecond, in UTC."""
+    return exact(ns)[11:23]
+
+
+def shown(item: Any) -> str:  # noqa: ANN401  attributes are any JSON
+    """An attribute's value: text as it is, everything else as JSON."""
+    return item if isinstance(item, str) else orjson.dumps(item).decode()
+
+
+def breakable(key: str) -> Markup:
+    """A name that may be broken behind its dots and underscores."""
+    return Markup("<wbr>").join(re.split(r"(?<=[._])", key))
+
+
+def hue(service: str) -> int:
+    """The service's hue, the same on every page."""
+    return crc32(service.encode()) % HUES
+
+
+def plural(count: int, word: str) -> str:
+    """`1 span`, `2,000 spans`."""
+    return f"{count:,}\u202f{word}" if count == 1 else f"{count:,}\u202f{word}s"

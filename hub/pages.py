@@ -1,0 +1,237 @@
+"""The pages: rendered here, whole without JavaScript; static/main.js makes them live.
+
+A page refreshes by asking for itself again and changing what differs, so that each thing is drawn in one place only.
+"""
+
+import re
+import secrets
+import time
+from importlib import resources
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import ValidationError
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hub import chart
+from hub import format as fmt
+from hub.filters import ATTRIBUTE_PREFIX, PageView, TraceFilter
+from hub.queries import Queries, Record
+from hub.retention import Retention
+from hub.stats import Stats
+from hub.trace import absence
+from hub.tracepage import read_page
+
+LATEST: Final = 8
+
+# What is in the navigation, in its order.
+PAGES: Final = (("/", "Overview"), ("/traces", "Traces"))
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+class Pages:
+    """The routes of the pages."""
+
+    def __init__(self, queries: Queries, stats: Stats, retention: Retention) -> None:
+        self._queries = queries
+        self._stats = stats
+        self._retention = retention
+        self._run = secrets.token_hex(4)
+        self._templates = _environment()
+
+    def router(self) -> APIRouter:
+        """The pages' routes; they run on worker threads, since the database makes them wait."""
+        router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+        router.add_api_route("/", self._overview)
+        router.add_api_route("/traces", self._traces)
+        router.add_api_route("/t", self._open)
+        router.add_api_route("/t/{trace_id}", self._trace)
+        return router
+
+    def static(self) -> ASGIApp:
+        """Style, scripts and the icon."""
+        return StaticFiles(directory=str(resources.files("hub").joinpath("web/static")))
+
+    def error(self, status_code: int, message: str) -> Response:
+        """A page that says what went wrong."""
+        return self._render("error.html", "", status_code, message=message)
+
+    def _overview(self, request: Request) -> Response:
+        snapshot = self._stats.read(request.url.hostname)
+        with self._queries.ask() as reader:
+            latest, _ = reader.traces(TraceFilter(limit=LATEST))
+        return self._render("overview.html", "/", snapshot=snapshot, latest=latest)
+
+    def _traces(self, request: Request) -> Response:
+        given = [(key, value) for key, value in request.query_params.multi_items() if value]
+        if "attr" in request.query_params:
+            return RedirectResponse(f"/traces?{urlencode(_canonical(given))}", status_code=303)
+        if (unchanged := self._unchanged(request)) is not None:
+            return unchanged
+        etag = self._etag()
+        problem: str | None = None
+        found: list[Record] = []
+        following: str | None = None
+        asked = TraceFilter()
+        try:
+            asked = TraceFilter.model_validate(_grouped(given))
+        except ValidationError as error:
+            problem = _first_problem(error)
+        with self._queries.ask() as reader:
+            if problem is None:
+                found, following = reader.traces(asked)
+            services = [record["service_name"] for record in reader.services()]
+        return self._render(
+            "traces.html",
+            "/traces",
+            422 if problem else 200,
+            etag,
+            asked=asked,
+            attributes=[(f"{ATTRIBUTE_PREFIX}{key}", key, value) for key, value in asked.attributes],
+            given=dict(given),
+            without=lambda *pair: urlencode([one for one in given if one != pair and one[0] != "cursor"]),
+            problem=problem,
+            traces=found,
+            following=following and urlencode([*(one for one in given if one[0] != "cursor"), ("cursor", following)]),
+            services=services,
+        )
+
+    def _open(self, request: Request) -> Response:
+        trace_id = request.query_params.get("id", "").strip().lower().replace("-", "")
+        return RedirectResponse(f"/t/{trace_id[:64]}" if trace_id.isalnum() else "/traces", status_code=303)
+
+    def _trace(self, request: Request, trace_id: str) -> Response:
+        trace_id = trace_id.lower()
+        if not re.fullmatch("[0-9a-f]{32}", trace_id) or trace_id == "0" * 32:
+            return self.error(
+                404, f"“{trace_id[:80]}” is not a trace ID. A trace ID is 32 hexadecimal digits, not all of them zero."
+            )
+        try:
+            view = PageView.model_validate(dict(request.query_params))
+        except ValidationError as error:
+            return self.error(422, _first_problem(error))
+        if (unchanged := self._unchanged(request)) is not None:
+            return unchanged
+        etag = self._etag()
+        with self._queries.ask() as reader:
+            context = read_page(reader, self._retention.kept, trace_id, view)
+            if context is None:
+                words = absence(reader, self._retention.kept)
+                return self._render("absent.html", "/traces", 404, trace_id=trace_id, words=words)
+        return self._render("trace.html", "/traces", 200, etag, trace_id=trace_id, view=view, **context)
+
+    def _etag(self) -> str:
+        """Stands for all that is stored; taken before the store is asked, so that it is never too new."""
+        return f'W/"{self._run}-{self._stats.generation}"'
+
+    def _unchanged(self, request: Request) -> Response | None:
+        if request.headers.get("if-none-match") == self._etag():
+            return Response(status_code=304)
+        return None
+
+    def _render(
+        self,
+        template: str,
+        here: str,
+        status_code: int = 200,
+        etag: str | None = None,
+        **context: Any,  # noqa: ANN401  what a template takes differs
+    ) -> Response:
+        html = self._templates.get_template(template).render(here=here, pages=PAGES, now_ns=time.time_ns(), **context)
+        headers = {"Cache-Control": "no-cache"} | ({"ETag": etag} if etag else {})
+        return HTMLResponse(html, status_code, headers)
+
+
+class SecurityHeaders:
+    """What every answer says to browsers: run nothing but our own files, show us in no frame, tell nobody whence."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the headers."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+_HEADERS: Final = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+def _environment() -> Environment:
+    """Templates, everything in them escaped."""
+    environment = Environment(
+        loader=PackageLoader("hub", "web/templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    writers = (
+        fmt.age,
+        fmt.breakable,
+        fmt.clock,
+        fmt.duration,
+        fmt.exact,
+        fmt.hue,
+        fmt.machine,
+        fmt.measure,
+        fmt.number,
+    )
+    environment.filters |= {
+        writer.__name__: writer for writer in (*writers, fmt.plural, fmt.share, fmt.shown, fmt.size, fmt.span_of)
+    }
+    environment.filters |= {"query": urlencode, "without": _without}
+    environment.globals["draw"] = chart.draw
+    return environment
+
+
+def _without(items: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: item for key, item in items.items() if key not in keys}
+
+
+def _canonical(given: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The form's one field `KEY=VALUE` as the parameter `attr.KEY`."""
+    pairs = []
+    for name, value in given:
+        key, equals, wanted = value.partition("=")
+        pairs.append(
+            (f"{ATTRIBUTE_PREFIX}{key.strip()}", wanted.strip()) if name == "attr" and equals else (name, value)
+        )
+    return [pair for pair in pairs if pair[0] != "attr"]
+
+
+def _grouped(given: list[tuple[str, str]]) -> dict[str, str | list[str]]:
+    """Parameters by name; a repeated attribute as a list."""
+    grouped: dict[str, str | list[str]] = {}
+    for name, value in given:
+        before = grouped.get(name)
+        if before is None or not name.startswith(ATTRIBUTE_PREFIX):
+            grouped[name] = value
+        else:
+            grouped[name] = [*([before] if isinstance(before, str) else before), value]
+    return grouped
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = f"{first['loc'][0]}: " if first["loc"] else ""
+    return name + first["msg"].removeprefix("Value error, ")

@@ -1,0 +1,69 @@
+"""OTLP over gRPC, as the OTLP specification 1.x has it ("OTLP/gRPC").
+
+The three `Export` calls take raw bytes and parse them where HTTP's are parsed, so that what cannot be read is
+INVALID_ARGUMENT, which senders drop. UNAVAILABLE with RetryInfo asks them to send it again ("Failures", "OTLP/gRPC
+Throttling"); RESOURCE_EXHAUSTED without RetryInfo, for what is too large, is final. gRPC itself unpacks gzip, within
+the limit on a message's length.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
+
+import grpc
+
+from hub.errors import HubError, RetryableError
+from hub.guard import Guard
+from hub.receive.intake import Intake
+from hub.receive.signals import SIGNALS, Signal
+from hub.receive.status import codes, status
+
+# Calls at a time on one connection; the next ones wait in the sender.
+CALLS_A_CONNECTION: Final = 64
+
+Export = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
+
+
+def create_server(intake: Intake, guard: Guard) -> grpc.aio.Server:
+    """The gRPC server, not yet bound to a port."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", intake.max_request_bytes),
+            ("grpc.max_concurrent_streams", CALLS_A_CONNECTION),
+            # Without this a second hub would bind the same port, and each would get some of the calls.
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    server.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(
+                signal.service, {"Export": grpc.unary_unary_rpc_method_handler(_export(signal, intake, guard))}
+            )
+            for signal in SIGNALS
+        ]
+    )
+    return server
+
+
+def _export(signal: Signal, intake: Intake, guard: Guard) -> Export:
+    async def export(body: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+        try:
+            with intake.request(signal) as reservation:
+                metadata = dict(context.invocation_metadata() or ())
+                guard.check_bearer(str(metadata.get("authorization", "")))
+                reservation.add(len(body))
+                answer = await intake.take(signal, body, "protobuf", "identity")
+        except HubError as error:
+            await _abort(context, error)
+        return answer.SerializeToString()
+
+    return export
+
+
+async def _abort(context: "grpc.aio.ServicerContext[bytes, bytes]", error: HubError) -> NoReturn:
+    """End the call with the error's status; with the details that ask to send it again when that makes sense."""
+    _, code = codes(error)
+    if isinstance(error, RetryableError):
+        details = status(code, str(error), retry=True).SerializeToString()
+        context.set_trailing_metadata((("grpc-status-details-bin", details),))
+    await context.abort(code, str(error))
+    raise AssertionError("abort does not return")

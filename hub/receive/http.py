@@ -1,0 +1,129 @@
+"""OTLP over HTTP, as the OTLP specification 1.x has it ("OTLP/HTTP").
+
+- `POST /v1/traces`, `/v1/metrics`, `/v1/logs`; protobuf or JSON by Content-Type, plain or gzip by Content-Encoding.
+- "OTLP/HTTP Response": 200 once the data is committed, with a partial success when some of it was not kept; the
+  response has the request's encoding.
+- "Failures": a `google.rpc.Status` in the request's encoding. 400 for what cannot be read and 413 for what is too
+  large, which senders drop; 503 with Retry-After for what may be sent again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import grpc
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hub.errors import HubError, MalformedError, UnsupportedError
+from hub.guard import Guard
+from hub.receive.intake import Form, Intake, Packing, Reservation
+from hub.receive.signals import SIGNALS, Signal
+from hub.receive.status import RETRY_AFTER_SECONDS, codes, status
+
+# How long the bytes of one request may take to arrive.
+BODY_SECONDS: Final = 30.0
+
+_FORMS: Final[dict[str, Form]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
+_TYPES: Final[dict[Form, str]] = {form: type_ for type_, form in _FORMS.items()}
+_PACKINGS: Final[dict[str, Packing]] = {"": "identity", "identity": "identity", "gzip": "gzip"}
+
+# What an answer says besides.
+_HEADERS: Final[dict[int, dict[str, str]]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    415: {"Accept-Encoding": "gzip, identity"},
+    503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+}
+
+
+def create_receiver(intake: Intake, guard: Guard) -> Starlette:
+    """The application of the OTLP/HTTP port."""
+    return Starlette(
+        routes=[Route(signal.path, _endpoint(signal, intake, guard), methods=["POST"]) for signal in SIGNALS],
+        exception_handlers={HTTPException: _no_such_call},
+    )
+
+
+def _endpoint(signal: Signal, intake: Intake, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
+    async def export(request: Request) -> Response:
+        form = _FORMS.get(_media_type(request), "json")
+        try:
+            with intake.request(signal) as reservation:
+                guard.check_origin(request.headers)
+                guard.check_bearer(request.headers.get("authorization", ""))
+                packing = _packing(request)
+                body = await _read(request, reservation)
+                answer = await intake.take(signal, body, form, packing)
+        except HubError as error:
+            return _failure(error, form)
+        return Response(_encode(answer, form), media_type=_TYPES[form])
+
+    return export
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _packing(request: Request) -> Packing:
+    """How the body is packed.
+
+    Raises:
+        UnsupportedError: in a way, or of a type, that this does not read.
+    """
+    if (type_ := _media_type(request)) not in _FORMS:
+        raise UnsupportedError(f"Content-Type is {type_!r}; send application/x-protobuf or application/json.")
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in _PACKINGS:
+        raise UnsupportedError(f"Content-Encoding is {encoding!r}; send gzip or none.")
+    return _PACKINGS[encoding]
+
+
+async def _read(request: Request, reservation: Reservation) -> bytes:
+    """The body, which is given up as soon as it is too long.
+
+    Raises:
+        TooLargeError: it is.
+        BusyError: all requests together are.
+        MalformedError: it did not arrive in time, or at all.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                reservation.add(len(chunk))
+                body += chunk
+    except TimeoutError:
+        raise MalformedError(f"The body did not arrive within {BODY_SECONDS:g} s.") from None
+    except ClientDisconnect:
+        raise MalformedError("The body was cut off.") from None
+    return bytes(body)
+
+
+def _failure(error: HubError, form: Form) -> Response:
+    """The answer that tells the sender what was wrong, and by its status whether to send it again."""
+    http, code = codes(error)
+    body = _encode(status(code, str(error)), form)
+    return Response(body, http, headers=_HEADERS.get(http), media_type=_TYPES[form])
+
+
+async def _no_such_call(request: Request, error: Exception) -> Response:
+    """404 and 405, as a Status too."""
+    if not isinstance(error, HTTPException):
+        raise error
+    form = _FORMS.get(_media_type(request), "json")
+    message = f"{error.detail}: send POST to /v1/traces, /v1/metrics or /v1/logs."
+    code = grpc.StatusCode.NOT_FOUND if error.status_code == 404 else grpc.StatusCode.UNIMPLEMENTED
+    return Response(
+        _encode(status(code, message), form), error.status_code, headers=error.headers, media_type=_TYPES[form]
+    )
+
+
+def _encode(message: Message, form: Form) -> bytes:
+    """A message in the form that the request has."""
+    return message.SerializeToString() if form == "protobuf" else MessageToJson(message, indent=None).encode()

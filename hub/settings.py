@@ -1,0 +1,106 @@
+"""The hub's settings: one frozen object, read once from the environment and handed down.
+
+docs/settings.md lists every one; a test holds the two together.
+"""
+
+import ipaddress
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import platformdirs
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hub.errors import SettingsError
+
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(value: object) -> object:
+    """Read `90s`, `15m`, `36h`, `7d`; leave all else to pydantic, which knows ISO 8601."""
+    match = re.fullmatch(r"(\d{1,6})([smhd])", value.strip()) if isinstance(value, str) else None
+    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class HubSettings(BaseSettings):
+    """The hub's own settings. Environment variables have the prefix `MODELTRACE_HUB_`."""
+
+    model_config = SettingsConfigDict(env_prefix="MODELTRACE_HUB_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="The address to listen on; any but a loopback one needs a key.")
+    port: int = Field(4319, ge=1, le=65535, description="The port of the pages and their API.")
+    grpc_port: int = Field(4317, ge=1, le=65535, description="The port that takes OTLP over gRPC.")
+    http_port: int = Field(4318, ge=1, le=65535, description="The port that takes OTLP over HTTP.")
+    key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="The secret that senders (`Authorization: Bearer …`) and browsers must show; unset: none asked.",
+    )
+
+    data: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("modeltrace") / "hub",
+        description="The folder of the database; unset: `hub` in the user's data folder.",
+    )
+    memory: bool = Field(default=False, description="Keep everything in memory only; `data` is then not used.")
+    max_age: Duration = Field(
+        timedelta(days=7), gt=timedelta(0), description="Rows older than this are deleted (`36h`, `7d`, or ISO 8601)."
+    )
+    max_size: ByteSize = Field(
+        ByteSize(2 * 2**30),
+        ge=16 * 2**20,
+        description="Size of the data (`500MB`, `2GiB`) above which the oldest rows are deleted.",
+    )
+
+    max_request_bytes: ByteSize = Field(
+        ByteSize(16 * 2**20),
+        ge=1024,
+        description="A larger OTLP request, packed or unpacked, is answered with 413 (gRPC: RESOURCE_EXHAUSTED).",
+    )
+    queue_bytes: ByteSize = Field(
+        ByteSize(64 * 2**20),
+        ge=1024,
+        description="Bytes of requests that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE).",
+    )
+    queue_rows: int = Field(
+        200_000, ge=1, description="Rows that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE)."
+    )
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the hub."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @model_validator(mode="after")
+    def _key_unless_loopback(self) -> Self:
+        if not self.loopback and self.key is None:
+            raise ValueError(
+                f"{self.host} can be reached from other machines, so a key is needed: set MODELTRACE_HUB_KEY to a "
+                "secret of 16 or more characters, or listen on 127.0.0.1"
+            )
+        return self
+
+
+def read_settings(**overrides: Any) -> HubSettings:  # noqa: ANN401  values are validated by the model
+    """Read the environment once; `overrides` (what the command line says) win over it, `None` says nothing.
+
+    Raises:
+        SettingsError: a value does not make sense; the message names the variable, and never repeats a secret.
+    """
+    try:
+        return HubSettings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        lines = []
+        for item in error.errors(include_url=False, include_input=False):
+            name = f"MODELTRACE_HUB_{str(item['loc'][0]).upper()}: " if item["loc"] else ""
+            lines.append(name + item["msg"].removeprefix("Value error, "))
+        raise SettingsError("; ".join(lines)) from None

@@ -1,0 +1,10 @@
+-- What the waterfall shows of each span: no attributes, which are most of the bytes.
+SELECT
+    span_id, parent_span_id, name, kind, start_ns, end_ns, duration_ns, status_code, service_name,
+    json_extract_string(attributes, '/error.type') AS error_type,
+    json_array_length(events) AS event_count
+FROM spans
+WHERE trace_id = $trace_id
+QUALIFY row_number() OVER (PARTITION BY span_id ORDER BY received_ns) = 1
+ORDER BY start_ns, (parent_span_id IS NOT NULL), end_ns DESC, span_id
+LIMIT $limit

@@ -1,0 +1,27 @@
+-- One row a log record.
+CREATE TABLE logs (
+    received_ns BIGINT NOT NULL,
+    time_ns BIGINT NOT NULL,                 -- when it happened; else when it was observed; else when it was received
+    observed_time_ns BIGINT,
+    trace_id VARCHAR,                        -- NULL: not written inside a span
+    span_id VARCHAR,
+    flags UINTEGER NOT NULL,                 -- W3C trace flags (bits 0-7)
+    severity_number INTEGER NOT NULL,        -- 1-24, 0: unspecified; 9 INFO, 13 WARN, 17 ERROR
+    severity_text VARCHAR NOT NULL,          -- as the sender writes it
+    event_name VARCHAR NOT NULL,             -- '' when the record is no event
+    body VARCHAR,                            -- the text; a structured body is written as JSON
+    body_structured BOOLEAN NOT NULL,        -- whether `body` is JSON rather than text
+    attributes JSON NOT NULL,
+    dropped_attributes_count UINTEGER NOT NULL,
+    service_name VARCHAR NOT NULL,
+    service_instance_id VARCHAR NOT NULL,
+    resource_attributes JSON NOT NULL,
+    resource_dropped_attributes_count UINTEGER NOT NULL,
+    resource_entity_refs JSON NOT NULL,
+    resource_schema_url VARCHAR NOT NULL,
+    scope_name VARCHAR NOT NULL,             -- the logger
+    scope_version VARCHAR NOT NULL,
+    scope_attributes JSON NOT NULL,
+    scope_dropped_attributes_count UINTEGER NOT NULL,
+    scope_schema_url VARCHAR NOT NULL
+);

@@ -1,0 +1,86 @@
+"""The waterfall of a trace: spans as a tree in the order of time, placed on one time axis."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from hub.queries import Record
+
+TICKS: Final = 4
+MOST_MARKS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One span: `left`, `width` and `marks` (log records) are percentages of the axis.
+
+    `detached`: it names a parent that is not here, its caller's for example. `entered`: its parent is of another
+    service, or not here. `children` counts those below it.
+    """
+
+    span: Record
+    depth: int
+    left: float
+    width: float
+    children: int
+    detached: bool
+    entered: bool
+    marks: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """All rows, top to bottom, and the axis."""
+
+    rows: list[Row]
+    start_ns: int
+    duration_ns: int
+
+    @property
+    def ticks(self) -> list[tuple[float, float]]:
+        """Places on the axis in percent, and what time it is there, in nanoseconds."""
+        return [(100 * n / TICKS, self.duration_ns * n / TICKS) for n in range(TICKS + 1)]
+
+
+def build(spans: Sequence[Record], log_times: Mapping[str, Sequence[int]]) -> Waterfall:
+    """Place the spans, ordered by start; `log_times` are those of log records by span ID."""
+    if not spans:
+        return Waterfall([], 0, 0)
+    start: int = min(span["start_ns"] for span in spans)
+    end: int = max(max(span["end_ns"], span["start_ns"]) for span in spans)
+    length = max(end - start, 1)
+
+    def place(ns: int) -> float:
+        return round(min(max(100.0 * (ns - start) / length, 0.0), 100.0), 3)
+
+    services = {span["span_id"]: span["service_name"] for span in spans}
+    below: dict[str | None, list[Record]] = defaultdict(list)
+    for span in spans:
+        below[span["parent_span_id"] if span["parent_span_id"] in services else None].append(span)
+    rows: list[Row] = []
+    seen: set[str] = set()
+    # Spans that are each other's parent hang from no root; they are taken in order after all others.
+    for top in (*below[None], *spans):
+        waiting = [(top, 0)]
+        while waiting:
+            span, depth = waiting.pop()
+            if span["span_id"] in seen:
+                continue
+            seen.add(span["span_id"])
+            children = below.get(span["span_id"], [])
+            left = place(span["start_ns"])
+            rows.append(
+                Row(
+                    span,
+                    depth,
+                    left,
+                    round(max(place(span["end_ns"]) - left, 0.0), 3),
+                    len(children),
+                    entered=span["service_name"] != services.get(span["parent_span_id"]),
+                    detached=span["parent_span_id"] is not None and span["parent_span_id"] not in services,
+                    marks=sorted({place(ns) for ns in log_times.get(span["span_id"], ())})[:MOST_MARKS],
+                )
+            )
+            waiting += [(child, depth + 1) for child in reversed(children)]
+    return Waterfall(rows, start, end - start)

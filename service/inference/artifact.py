@@ -1,0 +1,122 @@
+"""An estimator as bytes, and back: skops, whose types are checked before anything is built, or joblib when trusted."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, Literal
+
+import joblib
+import skops.io
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
+
+from service.errors import BundleError, IncompatibleBundleError, PackError, UntrustedModelError
+from service.inference.trees import check_trees, every_part
+from service.inference.trusted import REVIEWED, untrusted_types
+
+Format = Literal["skops", "joblib"]
+
+
+def dump_artifact(estimator: Any, kind: Format, *, trusted_types: Sequence[str] = ()) -> bytes:  # noqa: ANN401  any estimator
+    """Write an estimator.
+
+    Raises:
+        PackError: it holds what the format cannot carry, or types that nobody would be allowed to load.
+    """
+    if kind == "joblib":
+        sink = io.BytesIO()
+        joblib.dump(estimator, sink)
+        return sink.getvalue()
+    way_out = "pack it with --format joblib and serve it with MODELTRACE_TRUST_PICKLE=true"
+    try:
+        raw: bytes = skops.io.dumps(estimator)
+        unknown = untrusted_types(raw, trusted_types)
+    except Exception as error:
+        raise PackError(
+            f"skops cannot write this {type(estimator).__name__} ({type(error).__name__}: {error}); {way_out}"
+        ) from error
+    if unknown:
+        raise PackError(
+            f"the estimator holds types that are not reviewed: {', '.join(unknown)}. If you know them, set "
+            f"MODELTRACE_TRUSTED_TYPES={','.join(unknown)} here and where it is served; or {way_out}"
+        )
+    return raw
+
+
+def load_artifact(
+    raw: bytes, kind: Format, *, source: object, trust_pickle: bool = False, trusted_types: Sequence[str] = ()
+) -> Any:  # noqa: ANN401  any estimator
+    """Build an estimator from bytes, if it is allowed.
+
+    Args:
+        raw: the bytes.
+        kind: their format; joblib reads plain pickles, too.
+        source: what an error message calls them.
+        trust_pickle: build from joblib, which can run any code.
+        trusted_types: dotted names of types that skops may build beyond scikit-learn's own.
+
+    Raises:
+        UntrustedModelError: nobody has allowed it; nothing was built.
+        IncompatibleBundleError: it is from another minor version of scikit-learn.
+        BundleError: the bytes are not what `kind` says, or hold what no training produces.
+    """
+    if kind == "joblib" and not trust_pickle:
+        raise UntrustedModelError(
+            f"{source} is a pickle, which can run any code when it is loaded. "
+            "If you made it yourself: --trust-pickle, or MODELTRACE_TRUST_PICKLE=true"
+        )
+    try:
+        if kind == "joblib":
+            return _build(raw, kind, source, ())
+        _check_types(raw, source, trusted_types)
+        estimator = _build(raw, kind, source, trusted_types)
+        check_trees(estimator)
+        _forget_caches(estimator)
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError(f"{source} cannot be loaded as {kind}: {type(error).__name__}: {error}") from error
+    return estimator
+
+
+def _check_types(raw: bytes, source: object, trusted_types: Sequence[str]) -> None:
+    if unknown := untrusted_types(raw, trusted_types):
+        raise UntrustedModelError(
+            f"{source} holds types that nobody has allowed: {', '.join(unknown)}. "
+            f"If you know them: MODELTRACE_TRUSTED_TYPES={','.join(unknown)}"
+        )
+
+
+def _forget_caches(estimator: Any) -> None:  # noqa: ANN401  any estimator
+    """Take away every `memory`: a folder of pickles that fitting reads, and that answering does without.
+
+    An estimator calls others by method names that it keeps (`response_method`, `stack_method_`), and a forged one of
+    them is `fit`: it would load what lies in a folder of the artifact's choice.
+    """
+    for part in every_part(estimator):
+        if isinstance(part, BaseEstimator) and getattr(part, "memory", None) is not None:
+            part.memory = None
+
+
+def _build(raw: bytes, kind: Format, source: object, trusted_types: Sequence[str]) -> Any:  # noqa: ANN401  any estimator
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InconsistentVersionWarning)
+        if kind == "joblib":
+            estimator = joblib.load(io.BytesIO(raw))
+        else:
+            estimator = skops.io.loads(raw, trusted=[*REVIEWED, *trusted_types])
+    for warning in caught:
+        if not isinstance(warning.message, InconsistentVersionWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif minor_version(warning.message.original_sklearn_version) != minor_version(version("scikit-learn")):
+            raise IncompatibleBundleError(
+                f"{source} was made with scikit-learn {warning.message.original_sklearn_version}, here is "
+                f"{version('scikit-learn')}: answers could differ. Fit it anew here, or install that version"
+            )
+    return estimator
+
+
+def minor_version(text: str) -> list[str]:
+    """Major and minor: within them, scikit-learn keeps what it has fitted readable."""
+    return text.split(".")[:2]

@@ -1,0 +1,98 @@
+"""A browser of the system's, and a hub for it to look at.
+
+Without Chromium these tests are skipped, and the last lines of the run say so.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.browser.telemetry import Sender
+from tests.helpers.processes import free_port, running
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# The sandbox needs rights that root in a container has not; the rest keeps it from calling anyone.
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def chromium() -> str | None:
+    """The path of the system's Chromium, or None."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a browser, and skip it where there is none."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+            if chromium() is None:
+                item.add_marker(pytest.mark.skip(reason="no Chromium on this machine"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what did not run."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "no Chromium" in str(report.longrepr)]
+    if skipped:
+        terminalreporter.section("NOT RUN: the pages in a browser", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} tests need Chromium and none was found (Debian: apt install chromium):")
+        for report in skipped:
+            terminalreporter.line(f"  {report.nodeid}")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running hub: where its pages are, and a sender to it."""
+
+    url: str
+    sender: Sender
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*ARGUMENTS])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """A hub in memory, one for the tests of a module."""
+    port, http_port = free_port(), free_port()
+    arguments = ["hub", "--memory", "--port", str(port), "--http-port", str(http_port), "--grpc-port", str(free_port())]
+    with running(arguments) as process:
+        process.wait_for(f"http://127.0.0.1:{port}/healthz")
+        yield Site(f"http://127.0.0.1:{port}", Sender(f"http://127.0.0.1:{http_port}"))
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    """A fresh tab whose addresses are the hub's. What the browser complains about fails the test."""
+    context = browser.new_context(base_url=site.url, permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    complaints: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        # The browser notes every answer that is no success; tests look at what the page makes of it.
+        if message.type in {"error", "warning"} and "responded with a status of 4" not in message.text:
+            complaints.append(message.text)
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert complaints == []

@@ -1,0 +1,228 @@
+"""Telemetry as a service would send it, made of the protocol's own messages."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from secrets import token_bytes
+
+import httpx
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs, SeverityNumber
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    Exemplar,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    ResourceMetrics,
+    ScopeMetrics,
+)
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+MS = 10**6
+
+Value = str | bool | int | float | Mapping[str, float]
+
+SEVERITIES = {
+    "INFO": SeverityNumber.SEVERITY_NUMBER_INFO,
+    "WARN": SeverityNumber.SEVERITY_NUMBER_WARN,
+    "ERROR": SeverityNumber.SEVERITY_NUMBER_ERROR,
+}
+
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Posts OTLP to a hub, as one service."""
+
+    endpoint: str
+    service: str = "modeltrace"
+
+    def send(self, request: Message, signal: str) -> None:
+        """Post one request; the hub answers once it is stored."""
+        answer = httpx.post(
+            f"{self.endpoint}/v1/{signal}",
+            content=request.SerializeToString(),
+            headers={"Content-Type": "application/x-protobuf"},
+        )
+        answer.raise_for_status()
+
+    def spans(self, *spans: Span) -> None:
+        """Send spans."""
+        scope = ScopeSpans(scope=InstrumentationScope(name="modeltrace"), spans=spans)
+        resource = ResourceSpans(resource=self._resource(), scope_spans=[scope])
+        self.send(ExportTraceServiceRequest(resource_spans=[resource]), "traces")
+
+    def logs(self, *records: LogRecord, scope: str = "modeltrace.audit") -> None:
+        """Send log records."""
+        logs = ScopeLogs(scope=InstrumentationScope(name=scope), log_records=records)
+        resource = ResourceLogs(resource=self._resource(), scope_logs=[logs])
+        self.send(ExportLogsServiceRequest(resource_logs=[resource]), "logs")
+
+    def metrics(self, *metrics: Metric) -> None:
+        """Send metric points."""
+        scope = ScopeMetrics(scope=InstrumentationScope(name="modeltrace"), metrics=metrics)
+        resource = ResourceMetrics(resource=self._resource(), scope_metrics=[scope])
+        self.send(ExportMetricsServiceRequest(resource_metrics=[resource]), "metrics")
+
+    def prediction(
+        self, trace_id: bytes | None = None, *, start_ns: int | None = None, duration_ms: float = 4.2, logs: bool = True
+    ) -> str:
+        """A whole prediction: its spans, its records, and a histogram point with its exemplar. The trace ID in hex."""
+        trace_id = trace_id or token_bytes(16)
+        start = start_ns or time.time_ns() - 10 * MS
+        root = span(
+            trace_id,
+            "POST /predict",
+            start,
+            duration_ms,
+            kind=Span.SPAN_KIND_SERVER,
+            attributes={
+                "http.request.method": "POST",
+                "http.route": "/predict",
+                "http.response.status_code": 200,
+                "ml.model.name": "breast-cancer",
+                "ml.model.version": "1.0.0",
+                "ml.prediction.id": "p1.AAAA",
+                "ml.prediction.label": "benign",
+                "ml.prediction.confidence": 0.9731,
+            },
+        )
+        inference = span(trace_id, "inference", start + 1 * MS, duration_ms / 2, parent=root)
+        self.spans(root, span(trace_id, "validate", start + MS // 5, 0.3, parent=root), inference)
+        if logs:
+            self.logs(audit(trace_id, root, row=0, label="benign"))
+            self.logs(record(trace_id, inference, "model answered"), scope="service.api")
+        self.metrics(durations(trace_id, root))
+        return trace_id.hex()
+
+    def _resource(self) -> Resource:
+        return Resource(attributes=pairs({"service.name": self.service, "service.instance.id": f"{self.service}-1"}))
+
+
+def pairs(values: Mapping[str, Value]) -> list[KeyValue]:
+    """Attributes."""
+    return [KeyValue(key=key, value=_value(value)) for key, value in values.items()]
+
+
+def span(
+    trace_id: bytes,
+    name: str,
+    start_ns: int,
+    duration_ms: float,
+    *,
+    parent: Span | None = None,
+    kind: Span.SpanKind = Span.SPAN_KIND_INTERNAL,
+    attributes: Mapping[str, Value] | None = None,
+    error: str | None = None,
+    events: Sequence[Span.Event] = (),
+) -> Span:
+    """One span; `error` is the message of its ERROR status."""
+    return Span(
+        trace_id=trace_id,
+        span_id=token_bytes(8),
+        parent_span_id=parent.span_id if parent else b"",
+        name=name,
+        kind=kind,
+        start_time_unix_nano=start_ns,
+        end_time_unix_nano=start_ns + round(duration_ms * MS),
+        attributes=pairs(attributes or {}),
+        events=events,
+        status=Status(code=Status.STATUS_CODE_ERROR, message=error) if error is not None else None,
+    )
+
+
+def exception(time_ns: int, message: str, stacktrace: str) -> Span.Event:
+    """An exception as the conventions record it on a span."""
+    return Span.Event(
+        time_unix_nano=time_ns,
+        name="exception",
+        attributes=pairs(
+            {"exception.type": "ValueError", "exception.message": message, "exception.stacktrace": stacktrace}
+        ),
+    )
+
+
+def record(
+    trace_id: bytes, around: Span, body: str, *, severity: str = "INFO", attributes: Mapping[str, Value] | None = None
+) -> LogRecord:
+    """A log record written inside a span."""
+    return LogRecord(
+        time_unix_nano=around.end_time_unix_nano - 1000,
+        trace_id=trace_id,
+        span_id=around.span_id,
+        flags=1,
+        severity_text=severity,
+        severity_number=SEVERITIES[severity],
+        body=AnyValue(string_value=body),
+        attributes=pairs(attributes or {}),
+    )
+
+
+def audit(trace_id: bytes, around: Span, *, row: int, label: str) -> LogRecord:
+    """The audit record of one prediction."""
+    inputs = {"mean radius": 12.5 + row, "mean texture": 17.25, "worst area": 640.0}
+    audited = record(
+        trace_id,
+        around,
+        "prediction",
+        attributes={
+            "ml.prediction.id": f"p1.{row:04}",
+            "ml.prediction.row": row,
+            "ml.prediction.label": label,
+            "ml.prediction.confidence": 0.9731,
+            "ml.prediction.inputs": inputs,
+            "ml.model.name": "breast-cancer",
+            "ml.model.version": "1.0.0",
+            "ml.model.hash": "ab" * 32,
+        },
+    )
+    audited.event_name = "ml.prediction"
+    return audited
+
+
+def durations(trace_id: bytes, server: Span) -> Metric:
+    """The request duration's histogram as exported after one request, which is its exemplar."""
+    seconds = (server.end_time_unix_nano - server.start_time_unix_nano) / 1e9
+    bucket = next((index for index, bound in enumerate(BOUNDS) if seconds <= bound), len(BOUNDS))
+    attributes = {"http.request.method": "POST", "http.route": "/predict", "http.response.status_code": 200}
+    point = HistogramDataPoint(
+        start_time_unix_nano=server.start_time_unix_nano - 1000 * MS,
+        time_unix_nano=server.end_time_unix_nano + 5 * MS,
+        count=1,
+        sum=seconds,
+        explicit_bounds=BOUNDS,
+        bucket_counts=[int(index == bucket) for index in range(len(BOUNDS) + 1)],
+        attributes=pairs(attributes),
+        exemplars=[
+            Exemplar(
+                time_unix_nano=server.end_time_unix_nano,
+                as_double=seconds,
+                trace_id=trace_id,
+                span_id=server.span_id,
+            )
+        ],
+    )
+    histogram = Histogram(aggregation_temporality=2, data_points=[point])
+    return Metric(name="http.server.request.duration", unit="s", histogram=histogram)
+
+
+def _value(value: Value) -> AnyValue:
+    match value:
+        case bool():
+            return AnyValue(bool_value=value)
+        case int():
+            return AnyValue(int_value=value)
+        case float():
+            return AnyValue(double_value=value)
+        case str():
+            return AnyValue(string_value=value)
+        case _:
+            result = AnyValue()
+            result.kvlist_value.values.extend(pairs(value))
+            return result

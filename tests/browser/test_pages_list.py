@@ -1,0 +1,137 @@
+"""The overview and the list of traces in a real browser."""
+
+import re
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Site
+from tests.browser.telemetry import MS, Span, span
+
+
+def test_empty_list_says_so(page: Page, site: Site) -> None:
+    """Before anything has arrived the list says so and leads to how to send."""
+    page.goto("/traces")
+
+    expect(page.get_by_text("No traces have arrived yet")).to_be_visible()
+    page.get_by_role("link", name="how to send").click()
+    expect(page.get_by_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={site.sender.endpoint}").first).to_be_visible()
+
+
+def test_new_trace_appears_by_itself(page: Page, site: Site) -> None:
+    """A trace that arrives is in the list without a reload."""
+    page.goto("/traces")
+    page.evaluate("window.notReloaded = true")
+
+    trace_id = site.sender.prediction()
+
+    expect(page.locator(f"a[href='/t/{trace_id}']").first).to_be_visible()
+    assert page.evaluate("window.notReloaded")
+
+
+def test_rows_stand_still_under_the_pointer(page: Page, site: Site) -> None:
+    """While the pointer is over the list no row moves; how many are new is said, and a click shows them."""
+    first = site.sender.prediction()
+    page.goto("/traces")
+    row = page.locator("tr", has=page.locator(f"a[href='/t/{first}']"))
+    row.hover()
+    before = row.bounding_box()
+
+    second = site.sender.prediction()
+
+    fresh = page.get_by_role("button", name=re.compile("1 new"))
+    expect(fresh).to_be_visible()
+    assert row.bounding_box() == before
+    fresh.click()
+    expect(page.locator(f"a[href='/t/{second}']").first).to_be_visible()
+
+
+def test_filters_are_in_the_address(page: Page, site: Site) -> None:
+    """A filter set in the form is in the address, chooses, and is still in the form."""
+    fast, slow = site.sender.prediction(duration_ms=1.5), site.sender.prediction(duration_ms=700)
+    page.goto("/traces")
+
+    page.get_by_label("Longer than").fill("500ms")
+    page.get_by_label("Attribute").fill("ml.prediction.label=benign")
+    page.get_by_role("button", name="Filter").click()
+
+    expect(page.locator(f"a[href='/t/{slow}']").first).to_be_visible()
+    expect(page.locator(f"a[href='/t/{fast}']")).to_have_count(0)
+    expect(page.get_by_label("Longer than")).to_have_value("500ms")
+    asked = parse_qs(urlsplit(page.url).query)
+    assert (asked["min_duration"], asked["attr.ml.prediction.label"]) == (["500ms"], ["benign"])
+
+
+def test_filter_that_makes_no_sense(page: Page) -> None:
+    """A wrong filter is explained on the page."""
+    page.goto("/traces?min_duration=fast")
+
+    expect(page.get_by_role("alert")).to_contain_text("min_duration")
+
+
+def test_older_traces_are_a_link_away(page: Page, site: Site) -> None:
+    """A list that is cut off leads on to older traces."""
+    older = site.sender.prediction(start_ns=time.time_ns() - 60_000 * MS)
+    site.sender.prediction()
+    page.goto("/traces?limit=1")
+
+    expect(page.locator(f"a[href='/t/{older}']")).to_have_count(0)
+    while not page.locator(f"a[href='/t/{older}']").count():
+        page.get_by_role("link", name="Older traces").click()
+
+
+def test_overview_counts_live(page: Page, site: Site) -> None:
+    """What has been stored is counted on the overview as it arrives."""
+    page.goto("/")
+    stored = page.get_by_role("row", name=re.compile("^Spans")).get_by_role("cell")
+    before = int(stored.nth(1).inner_text().replace(",", ""))
+
+    site.sender.prediction()
+
+    expect(stored.nth(1)).to_have_text(f"{before + 3:,}")
+
+
+def test_services_lead_to_their_traces(page: Page, site: Site) -> None:
+    """A service seen is named on the overview, with a link to its traces."""
+    site.sender.prediction()
+    page.goto("/")
+
+    page.get_by_role("table").get_by_role("link", name="modeltrace", exact=True).first.click()
+
+    assert parse_qs(urlsplit(page.url).query) == {"service": ["modeltrace"]}
+
+
+def test_list_needs_no_script(browser: Browser, site: Site) -> None:
+    """Filters and links work without JavaScript."""
+    trace_id = site.sender.prediction()
+    page = browser.new_page(base_url=site.url, java_script_enabled=False)
+    page.goto("/traces")
+    page.get_by_label("Name").fill("predict")
+    page.get_by_role("button", name="Filter").click()
+    page.locator(f"a[href='/t/{trace_id}']").first.click()
+
+    expect(page.get_by_text("inference").first).to_be_visible()
+    page.close()
+
+
+def test_hostile_names_stay_text(page: Page, site: Site) -> None:
+    """Markup in a span's name is shown, not run."""
+    name = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
+    site.sender.spans(span(b"\x01" * 16, name, time.time_ns(), 1, kind=Span.SPAN_KIND_SERVER))
+    page.goto("/traces")
+
+    expect(page.get_by_text(name, exact=True)).to_be_visible()
+    expect(page).to_have_title(re.compile("^Traces"))
+
+
+@pytest.mark.parametrize("path", ["/", "/traces"])
+def test_narrow_screen(browser: Browser, site: Site, path: str) -> None:
+    """At 390 px nothing sticks out of the page."""
+    site.sender.prediction()
+    page = browser.new_page(base_url=site.url, viewport={"width": 390, "height": 844})
+    page.goto(path)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()

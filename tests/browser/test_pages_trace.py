@@ -1,0 +1,242 @@
+"""The page of one trace in a real browser."""
+
+import re
+import time
+from secrets import token_bytes
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Site
+from tests.browser.telemetry import MS, Span, audit, exception, record, span
+
+ROWS = 10_000
+
+
+@pytest.fixture(scope="module")
+def failed(site: Site) -> str:
+    """The ID of a trace in which the model raised."""
+    trace_id, start = token_bytes(16), time.time_ns() - 20 * MS
+    root = span(trace_id, "POST /predict", start, 12, kind=Span.SPAN_KIND_SERVER, error="")
+    event = exception(start + 9 * MS, "Input X contains NaN.", "Traceback (most recent call last):\n  nowhere\n")
+    inference = span(trace_id, "inference", start + 2 * MS, 8, parent=root, error="it raised", events=[event])
+    site.sender.spans(root, inference)
+    site.sender.logs(record(trace_id, inference, "the model failed", severity="ERROR"), scope="service.inference")
+    return trace_id.hex()
+
+
+@pytest.fixture(scope="module")
+def batch(site: Site) -> str:
+    """The ID of a trace with 10,000 predictions."""
+    trace_id, start = token_bytes(16), time.time_ns() - 900 * MS
+    root = span(trace_id, "POST /predict/batch", start, 850, kind=Span.SPAN_KIND_SERVER)
+    site.sender.spans(root)
+    for first in range(0, ROWS, 2500):
+        records = (audit(trace_id, root, row=row, label=f"label {row}") for row in range(first, first + 2500))
+        site.sender.logs(*records)
+    return trace_id.hex()
+
+
+def test_everything_of_a_prediction_is_on_its_page(page: Page, site: Site) -> None:
+    """Spans, answer, inputs, log records and the marked exemplar stand on one page."""
+    page.goto(f"/t/{site.sender.prediction()}")
+
+    expect(page.locator(".waterfall li")).to_have_count(3)
+    expect(page.get_by_role("region", name="Prediction", exact=True)).to_contain_text("benign")
+    expect(page.get_by_role("definition").filter(has_text="17.25")).to_be_visible()
+    expect(page.get_by_text("model answered")).to_be_visible()
+    metrics = page.get_by_role("region", name="Metric points")
+    expect(metrics).to_contain_text("http.server.request.duration")
+    expect(metrics.locator(".exemplar")).to_have_count(1)
+
+
+def test_selecting_a_span_shows_it(page: Page, site: Site) -> None:
+    """A click on a span shows its details and puts it into the address, without a reload."""
+    page.goto(f"/t/{site.sender.prediction()}")
+    page.evaluate("window.notReloaded = true")
+
+    page.locator(".waterfall").get_by_role("link", name="inference").click()
+
+    expect(page.get_by_role("complementary")).to_contain_text("inference")
+    expect(page).to_have_url(re.compile("span=[0-9a-f]{16}"))
+    assert page.evaluate("window.notReloaded")
+
+
+def test_keys_move_the_selection(page: Page, site: Site) -> None:
+    """j goes to the next span, k back."""
+    page.goto(f"/t/{site.sender.prediction()}")
+    details = page.get_by_role("complementary").get_by_role("heading", level=2)
+    expect(details).to_have_text("POST /predict")
+
+    page.keyboard.press("j")
+    expect(details).to_have_text("validate")
+    page.keyboard.press("j")
+    expect(details).to_have_text("inference")
+    page.keyboard.press("k")
+    expect(details).to_have_text("validate")
+
+
+def test_folding_hides_children(page: Page, site: Site) -> None:
+    """A folded span hides what is below it, until it is unfolded."""
+    page.goto(f"/t/{site.sender.prediction()}")
+
+    fold = page.get_by_role("button", name="Fold")
+    fold.click()
+    expect(page.locator(".waterfall li:visible")).to_have_count(1)
+    fold.click()
+    expect(page.locator(".waterfall li:visible")).to_have_count(3)
+
+
+def test_logs_of_one_span(page: Page, site: Site) -> None:
+    """The log records are those of the whole trace, or those of the selected span."""
+    page.goto(f"/t/{site.sender.prediction()}")
+    records = page.locator(".logs > li")
+    expect(records).to_have_count(2)
+
+    page.locator(".waterfall").get_by_role("link", name="inference").click()
+    page.get_by_role("link", name="This span").click()
+
+    expect(records).to_have_count(1)
+    expect(records).to_contain_text("model answered")
+
+
+def test_what_failed_is_open_at_first(page: Page, failed: str) -> None:
+    """Of a failed trace the span is shown in which the error began, with the exception and its stack."""
+    page.goto(f"/t/{failed}")
+
+    details = page.get_by_role("complementary")
+    expect(details.get_by_role("heading", level=2)).to_have_text("inference")
+    expect(details).to_contain_text("Input X contains NaN.")
+    details.get_by_text("Stack trace").click()
+    expect(details.get_by_text("Traceback (most recent call last)")).to_be_visible()
+
+
+def test_page_waits_for_its_trace(page: Page, site: Site) -> None:
+    """The page of a trace that has not arrived says so, and shows it once it has."""
+    trace_id = token_bytes(16)
+    page.goto(f"/t/{trace_id.hex()}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing here yet")
+
+    site.sender.prediction(trace_id)
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("POST /predict")
+
+
+def test_late_records_appear(page: Page, site: Site) -> None:
+    """Log records that arrive after the spans appear by themselves, and the selection stays."""
+    trace_id, start = token_bytes(16), time.time_ns()
+    root = span(trace_id, "late", start, 5, kind=Span.SPAN_KIND_SERVER)
+    child = span(trace_id, "child", start, 2, parent=root)
+    site.sender.spans(root, child)
+    page.goto(f"/t/{trace_id.hex()}")
+    expect(page.get_by_text("No log records have arrived")).to_be_visible()
+    page.locator(".waterfall").get_by_role("link", name="child").click()
+
+    site.sender.logs(record(trace_id, root, "better late"))
+
+    expect(page.get_by_text("better late")).to_be_visible()
+    expect(page.get_by_role("complementary").get_by_role("heading", level=2)).to_have_text("child")
+
+
+def test_open_details_stay_open(page: Page, site: Site) -> None:
+    """What a reader has unfolded stays so when something arrives."""
+    trace_id, start = token_bytes(16), time.time_ns()
+    root = span(trace_id, "reading", start, 5, kind=Span.SPAN_KIND_SERVER)
+    site.sender.spans(root)
+    page.goto(f"/t/{trace_id.hex()}")
+    page.get_by_text("Resource, scope and times").click()
+
+    site.sender.logs(record(trace_id, root, "meanwhile"))
+
+    expect(page.get_by_text("meanwhile")).to_be_visible()
+    expect(page.get_by_text("service.instance.id")).to_be_visible()
+
+
+def test_identifiers_copy_on_click(page: Page, site: Site) -> None:
+    """A click on the trace ID puts it into the clipboard."""
+    trace_id = site.sender.prediction()
+    page.goto(f"/t/{trace_id}")
+
+    page.get_by_role("button", name=f"Copy trace ID {trace_id}").click()
+
+    expect(page.get_by_text("Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == trace_id
+
+
+def test_large_batch_is_paged(page: Page, batch: str) -> None:
+    """Of 10,000 predictions fifty are on the page, the next fifty a link away, all of them in the JSON."""
+    page.goto(f"/t/{batch}")
+    rows = page.locator(".predictions tbody tr")
+    expect(rows).to_have_count(50)
+    expect(page.get_by_text("of 10,000")).to_be_visible()
+
+    page.get_by_role("link", name="the next 50").click()
+    expect(rows.first).to_contain_text("label 50")
+
+    page.locator(".predictions").get_by_role("link", name="57", exact=True).click()
+    expect(page.locator(".answer")).to_contain_text("label 57")
+
+
+def test_ten_thousand_spans_are_paged(page: Page, site: Site) -> None:
+    """A trace of 10,000 spans is shown in parts."""
+    trace_id, start = token_bytes(16), time.time_ns()
+    root = span(trace_id, "nightly", start, 5000)
+    site.sender.spans(root, *(span(trace_id, f"chunk {n}", start + n * MS // 2, 1, parent=root) for n in range(ROWS)))
+    page.goto(f"/t/{trace_id.hex()}")
+
+    expect(page.locator(".waterfall li")).to_have_count(500)
+    page.get_by_role("link", name="the next 500").click()
+    expect(page.locator(".waterfall li").first).to_contain_text("chunk 499")
+
+
+def test_markup_stays_text(page: Page, site: Site) -> None:
+    """Markup in names, attributes, bodies and stack traces is shown, not run."""
+    markup = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
+    trace_id, start = token_bytes(16), time.time_ns()
+    event = exception(start, markup, markup)
+    root = span(trace_id, markup, start, 5, attributes={markup: markup}, error=markup, events=[event])
+    site.sender.spans(root)
+    site.sender.logs(record(trace_id, root, markup, attributes={markup: markup}), scope=markup)
+    page.goto(f"/t/{trace_id.hex()}")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text(markup)
+    expect(page.locator(".logs")).to_contain_text(markup)
+    assert page.locator("main img, main script").count() == 0
+    assert "run" not in page.title().split(" · ")[-1]
+
+
+def test_not_a_trace_id(page: Page) -> None:
+    """What is no trace ID is called so."""
+    page.goto("/t/nonsense")
+
+    expect(page.get_by_text("is not a trace ID")).to_be_visible()
+
+
+def test_trace_is_found_by_its_id(page: Page, site: Site) -> None:
+    """The field in the header opens a trace, in whichever case its ID is written."""
+    trace_id = site.sender.prediction()
+    page.goto("/")
+    page.get_by_role("search").get_by_role("textbox").fill(f" {trace_id.upper()} ")
+    page.keyboard.press("Enter")
+
+    expect(page).to_have_url(re.compile(f"/t/{trace_id}$"))
+
+
+def test_trace_page_needs_no_script(browser: Browser, site: Site) -> None:
+    """Without JavaScript a span is still selected by its link."""
+    trace_id = site.sender.prediction()
+    page = browser.new_page(base_url=site.url, java_script_enabled=False)
+    page.goto(f"/t/{trace_id}")
+    page.locator(".waterfall").get_by_role("link", name="validate").click()
+
+    expect(page.get_by_role("complementary").get_by_role("heading", level=2)).to_have_text("validate")
+    page.close()
+
+
+def test_trace_page_on_a_narrow_screen(browser: Browser, site: Site, failed: str) -> None:
+    """At 390 px nothing sticks out of the page."""
+    for trace_id in (failed, site.sender.prediction()):
+        page = browser.new_page(base_url=site.url, viewport={"width": 390, "height": 844})
+        page.goto(f"/t/{trace_id}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.close()

@@ -1,0 +1,118 @@
+"""OTLP over gRPC against a hub that listens."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from hub.receive.signals import SIGNALS, TRACES, Signal
+from tests.hub.conftest import LiveHub
+from tests.hub.otlp_samples import logs, metrics, span, traces
+
+REQUESTS = {"traces": traces, "metrics": metrics, "logs": logs}
+
+StartHub = Callable[..., AbstractContextManager[LiveHub]]
+
+
+@pytest.fixture
+def channel(hub: LiveHub) -> Iterator[grpc.Channel]:
+    """A channel to the module's hub."""
+    with grpc.insecure_channel(hub.target) as channel:
+        yield channel
+
+
+def _export(channel: grpc.Channel, body: bytes, signal: Signal = TRACES, **options: object) -> bytes:
+    return channel.unary_unary(f"/{signal.service}/Export")(body, timeout=20, **options)
+
+
+def _refused(channel: grpc.Channel, body: bytes, **options: object) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as caught:
+        _export(channel, body, **options)
+    return caught.value
+
+
+def _details(error: grpc.RpcError) -> Status:
+    raw = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+    return Status.FromString(raw)
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
+def test_every_signal_is_taken(hub: LiveHub, channel: grpc.Channel, signal: Signal) -> None:
+    """A request is answered with an empty response, and is stored by then."""
+    before = hub.writer.counts.snapshot()[signal.name].stored
+    answer = _export(channel, REQUESTS[signal.name]().SerializeToString(), signal)
+    assert signal.response.FromString(answer) == signal.response()
+    assert hub.writer.counts.snapshot()[signal.name].stored == before + 1
+
+
+def test_gzip_is_taken(hub: LiveHub, channel: grpc.Channel) -> None:
+    """A packed call is unpacked."""
+    _export(channel, traces(span(name="packed")).SerializeToString(), compression=grpc.Compression.Gzip)
+    assert len(hub.rows("FROM spans WHERE name = 'packed'")) == 1
+
+
+def test_invalid_spans_are_counted(channel: grpc.Channel) -> None:
+    """A partial success says how many spans were rejected."""
+    answer = _export(channel, traces(span(), span(trace_id=b"short")).SerializeToString())
+    assert ExportTraceServiceResponse.FromString(answer).partial_success.rejected_spans == 1
+
+
+def test_bytes_that_are_no_request_are_invalid_argument(channel: grpc.Channel) -> None:
+    """What protobuf cannot read is final: senders drop it."""
+    assert _refused(channel, b"\xff" * 20).code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_another_call_is_unimplemented(channel: grpc.Channel) -> None:
+    """A service that the hub does not have is UNIMPLEMENTED."""
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/opentelemetry.proto.collector.profiles.v1.ProfilesService/Export")(b"", timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_call_over_the_limit_is_resource_exhausted(start_hub: StartHub) -> None:
+    """A message over the limit is final, which RESOURCE_EXHAUSTED without RetryInfo means."""
+    with start_hub(max_request_bytes=2000) as hub, grpc.insecure_channel(hub.target) as channel:
+        error = _refused(channel, b"x" * 2001)
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert not _details(error).details
+
+
+def test_a_packed_call_over_the_limit_is_refused(start_hub: StartHub) -> None:
+    """A small call that unpacks to more than the limit is refused, and the next one is taken."""
+    with start_hub(max_request_bytes=2**20) as hub, grpc.insecure_channel(hub.target) as channel:
+        bomb = bytes(100 * 2**20)
+        assert len(zlib.compress(bomb)) < 2**20
+        error = _refused(channel, bomb, compression=grpc.Compression.Gzip)
+        assert error.code() in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL}
+        _export(channel, traces().SerializeToString())
+
+
+def test_a_full_queue_is_unavailable_and_a_later_try_succeeds(start_hub: StartHub) -> None:
+    """While the queue is full the call is UNAVAILABLE with RetryInfo; the same call succeeds once it is written."""
+    body = traces(span(name="later")).SerializeToString()
+    with start_hub() as hub, grpc.insecure_channel(hub.target) as channel:
+        hub.writer._rows += hub.writer.max_rows
+        error = _refused(channel, body)
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        retry = RetryInfo()
+        assert _details(error).details[0].Unpack(retry)
+        assert retry.retry_delay.seconds == 1
+        hub.writer._rows -= hub.writer.max_rows
+        _export(channel, body)
+        assert len(hub.rows("FROM spans WHERE name = 'later'")) == 1
+
+
+def test_with_a_key_calls_must_show_it(start_hub: StartHub) -> None:
+    """A call without the key, or with another, is UNAUTHENTICATED; with it it is taken."""
+    body = traces().SerializeToString()
+    with start_hub(key="0123456789abcdef") as hub, grpc.insecure_channel(hub.target) as channel:
+        assert _refused(channel, body).code() is grpc.StatusCode.UNAUTHENTICATED
+        wrong = (("authorization", "Bearer fedcba9876543210"),)
+        assert _refused(channel, body, metadata=wrong).code() is grpc.StatusCode.UNAUTHENTICATED
+        _export(channel, body, metadata=(("authorization", "Bearer 0123456789abcdef"),))
+        assert len(hub.rows("FROM spans")) == 1

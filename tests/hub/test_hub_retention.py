@@ -1,0 +1,129 @@
+"""Limits of age and size: the oldest go first, whatever the signal, and the room is used again."""
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hub.decode import logs, traces
+from hub.retention import Retention
+from hub.store import FILE_NAME, Store
+from hub.writer import _append
+from tests.hub.otlp_samples import attribute, span
+from tests.hub.otlp_samples import logs as log_request
+from tests.hub.otlp_samples import traces as trace_request
+
+HOUR_NS = 3600 * 10**9
+
+
+@pytest.fixture(params=["file", "memory"])
+def kept_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store of either kind."""
+    store = Store(tmp_path / FILE_NAME if request.param == "file" else None)
+    yield store
+    store.close()
+
+
+def _fill(store: Store, received_ns: int, spans: int = 1, *, size: int = 0) -> None:
+    """Write spans, with so many random bytes each, and one log record, as received at a time."""
+    items = [span(attributes=[attribute("blob", os.urandom(size).hex())]) for _ in range(spans)]
+    with store.write() as connection:
+        _append(
+            connection,
+            [traces.decode(trace_request(*items), received_ns, 0), logs.decode(log_request(), received_ns, 0)],
+        )
+
+
+def _times(store: Store, table: str = "spans") -> list[int]:
+    with store.read() as cursor:
+        return [row[0] for row in cursor.execute(f"SELECT received_ns FROM {table} ORDER BY 1").fetchall()]  # noqa: S608  a fixed name
+
+
+def _retention(store: Store, *, hours: int = 24, max_size: int = 2**31) -> Retention:
+    return Retention(store, max_age=timedelta(hours=hours), max_size=max_size)
+
+
+def test_rows_over_the_age_limit_go(kept_store: Store) -> None:
+    """Rows of all signals received before the limit are deleted, younger ones stay."""
+    now = time.time_ns()
+    _fill(kept_store, now - 25 * HOUR_NS)
+    _fill(kept_store, now - 23 * HOUR_NS)
+    assert _retention(kept_store).enforce(now) == 2
+    assert _times(kept_store, "spans") == [now - 23 * HOUR_NS]
+    assert _times(kept_store, "logs") == [now - 23 * HOUR_NS]
+
+
+def test_within_the_limits_nothing_goes(kept_store: Store) -> None:
+    """A store that is neither too old nor too large keeps all its rows."""
+    now = time.time_ns()
+    _fill(kept_store, now)
+    assert _retention(kept_store).enforce(now) == 0
+    assert _times(kept_store) == [now]
+
+
+def test_age_goes_by_arrival(kept_store: Store) -> None:
+    """A span that says it is from 1970 stays as long as one of today."""
+    now = time.time_ns()
+    _fill(kept_store, now)
+    _retention(kept_store).enforce(now)
+    with kept_store.read() as cursor:
+        assert cursor.execute("SELECT start_ns FROM spans").fetchall() == [(1000,)]
+
+
+def test_over_the_size_limit_the_oldest_go(kept_store: Store) -> None:
+    """The size falls under the limit, the youngest rows stay, and they are a part without gaps."""
+    start = time.time_ns()
+    for step in range(20):
+        _fill(kept_store, start + step, spans=200, size=1000)
+    kept_store.checkpoint()
+    full = kept_store.size().live
+    limit = full // 2
+    deleted = _retention(kept_store, max_size=limit).enforce(start + 100)
+    assert deleted > 0
+    assert kept_store.size().live <= limit
+    times = sorted(set(_times(kept_store)))
+    assert times
+    assert times == list(range(times[0], start + 20))
+    assert set(_times(kept_store, "logs")) == set(times)
+
+
+def test_freed_room_is_used_again(tmp_path: Path) -> None:
+    """The file of a store that is pruned again and again stops growing."""
+    store = Store(tmp_path / FILE_NAME)
+    start = time.time_ns()
+    sizes = []
+    retention = _retention(store, max_size=2**22)
+    for step in range(12):
+        _fill(store, start + step, spans=1000, size=1000)
+        store.checkpoint()
+        retention.enforce(start + step)
+        sizes.append(store.size().file)
+    assert sum(retention.kept.deleted.values()) > 3000
+    assert max(sizes) < 2**22 * 5
+    store.close()
+
+
+def test_what_was_deleted_is_known(kept_store: Store) -> None:
+    """Counts by table and the time before which rows are gone can be told."""
+    now = time.time_ns()
+    _fill(kept_store, now - 25 * HOUR_NS, spans=3)
+    retention = _retention(kept_store)
+    assert retention.kept.pruned_before_ns is None
+    retention.enforce(now)
+    assert retention.kept.deleted == {"spans": 3, "logs": 1}
+    assert retention.kept.pruned_before_ns == now - 24 * HOUR_NS
+
+
+def test_a_restart_remembers_what_was_pruned(tmp_path: Path) -> None:
+    """The time before which rows are gone stands in the file."""
+    now = time.time_ns()
+    store = Store(tmp_path / FILE_NAME)
+    _fill(store, now - 25 * HOUR_NS)
+    _retention(store).enforce(now)
+    store.close()
+    store = Store(tmp_path / FILE_NAME)
+    assert _retention(store).kept.pruned_before_ns == now - 24 * HOUR_NS
+    store.close()

@@ -1,0 +1,176 @@
+"""What is received is what can be read back, for every request there is and in both encodings."""
+
+import base64
+import time
+from collections.abc import Iterator, MutableSequence
+from typing import Any
+
+import orjson
+import pytest
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from hub.decode import logs, metrics, otlp_json, traces
+from hub.decode.batch import Batch
+from hub.decode.values import Json, from_json, to_json
+from hub.store import Store
+from hub.writer import _append
+from tests.hub import rebuild
+from tests.hub.otlp_samples import any_values, log_requests, metric_requests, trace_requests
+
+_quiet = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def _sorted(pairs: MutableSequence[KeyValue]) -> None:
+    """Put attributes in the order in which metrics keep them."""
+    items = sorted((KeyValue.FromString(pair.SerializeToString()) for pair in pairs), key=lambda pair: pair.key)
+    for pair in items:
+        pair.value.CopyFrom(from_json(_deep(to_json(pair.value))))
+    del pairs[:]
+    pairs.extend(items)
+
+
+def _deep(value: Json) -> Json:
+    match value:
+        case dict():
+            return {key: _deep(value[key]) for key in sorted(value)}
+        case list():
+            return [_deep(item) for item in value]
+        case _:
+            return value
+
+
+def _canonical(message: Message) -> bytes:
+    return message.SerializeToString(deterministic=True)
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[Store]:
+    """One store for all examples, emptied for each."""
+    store = Store(None)
+    yield store
+    store.close()
+
+
+def _stored(store: Store, batch: Batch, table: str) -> list[dict[str, Any]]:
+    """Write a batch; read one table's rows as they were written; leave nothing."""
+    with store.write() as connection:
+        _append(connection, [batch])
+        result = connection.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608  a fixed name
+        names = [column[0] for column in result.description]
+        rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        for each in batch.tables:
+            connection.execute(f"DELETE FROM {each}")  # noqa: S608  a fixed name
+    return rows
+
+
+def _json(request: Message) -> bytes:
+    """A request as OTLP/JSON has it: IDs in hex, enums as numbers."""
+    document = MessageToDict(request, use_integers_for_enums=True)
+
+    def hexed(node: Json, parent: str = "") -> Json:
+        if isinstance(node, list):
+            return [hexed(item, parent) for item in node]
+        if isinstance(node, dict):
+            # Inside attribute values the same words are ordinary text.
+            return {key: hexed(value, key) for key, value in node.items()}
+        if parent in {"traceId", "spanId", "parentSpanId"}:
+            return base64.b64decode(node).hex()
+        return node
+
+    return orjson.dumps(hexed(document))
+
+
+@given(value=any_values)
+@_quiet
+def test_every_value_has_an_inverse(value: AnyValue) -> None:
+    """A value written as JSON text and read again is the same value."""
+    written = orjson.loads(orjson.dumps(to_json(value)))
+    assert _canonical(from_json(written)) == _canonical(value)
+
+
+@given(request=st.one_of(trace_requests, log_requests, metric_requests))
+@_quiet
+def test_json_means_what_protobuf_means(request: Message) -> None:
+    """A request in OTLP/JSON is read as the same message as in protobuf."""
+    assert _canonical(otlp_json.parse(_json(request), type(request))) == _canonical(request)
+
+
+@given(request=trace_requests)
+@_quiet
+def test_spans_come_back_whole(memory: Store, request: Message) -> None:
+    """Every span is read back equal, with its resource and scope."""
+    rows = _stored(memory, traces.decode(request, time.time_ns(), 0), "spans")
+    sent = [
+        (span, scope.scope, scope.schema_url, resource.resource, resource.schema_url)
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert len(rows) == len(sent)
+    for row, (span, scope, scope_url, resource, resource_url) in zip(rows, sent, strict=True):
+        span.status.SetInParent()
+        assert _canonical(rebuild.span(row)) == _canonical(span)
+        assert _canonical(rebuild.scope(row)) == _canonical(scope)
+        assert _canonical(rebuild.resource(row)) == _canonical(resource)
+        assert (row["scope_schema_url"], row["resource_schema_url"]) == (scope_url, resource_url)
+        assert row["duration_ns"] == span.end_time_unix_nano - span.start_time_unix_nano
+
+
+@given(request=log_requests)
+@_quiet
+def test_log_records_come_back_whole(memory: Store, request: Message) -> None:
+    """Every log record is read back equal, but for an absent time, which the next best one stands in for."""
+    received = time.time_ns()
+    rows = _stored(memory, logs.decode(request, received, 0), "logs")
+    sent = [
+        record for resource in request.resource_logs for scope in resource.scope_logs for record in scope.log_records
+    ]
+    assert len(rows) == len(sent)
+    for row, record in zip(rows, sent, strict=True):
+        record.time_unix_nano = record.time_unix_nano or record.observed_time_unix_nano or received
+        if record.body.WhichOneof("value") is None:
+            record.ClearField("body")
+        assert _canonical(rebuild.record(row)) == _canonical(record)
+
+
+@given(request=metric_requests)
+@_quiet
+def test_data_points_come_back_whole(memory: Store, request: Message) -> None:
+    """Every data point is read back equal with its exemplars; attributes are then sorted."""
+    received = time.time_ns()
+    batch = metrics.decode(request, received, 0)
+    exemplars = list(batch.tables["exemplars"])
+    rows = _stored(memory, batch, "metric_points")
+    exemplar_rows = _stored(memory, batch, "exemplars")
+    assert len(exemplar_rows) == len(exemplars)
+    for resource in request.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                type_ = metric.WhichOneof("data")
+                _sorted(metric.metadata)
+                for point in list(getattr(metric, type_).data_points):
+                    row = rows.pop(0)
+                    mine = [exemplar_rows.pop(0) for _ in getattr(point, "exemplars", ())]
+                    expected = type(metric).FromString(metric.SerializeToString())
+                    held = getattr(expected, type_)
+                    del held.data_points[:]
+                    held.data_points.append(point)
+                    only = held.data_points[0]
+                    _sorted(only.attributes)
+                    only.time_unix_nano = only.time_unix_nano or received
+                    for exemplar in getattr(only, "exemplars", ()):
+                        _sorted(exemplar.filtered_attributes)
+                        exemplar.time_unix_nano = exemplar.time_unix_nano or only.time_unix_nano
+                    if type_ == "exponential_histogram":
+                        only.positive.SetInParent()
+                        only.negative.SetInParent()
+                    assert _canonical(rebuild.metric(row, mine)) == _canonical(expected)
+                    assert {(item["series_id"], item["point_time_ns"]) for item in mine} <= {
+                        (row["series_id"], row["time_ns"])
+                    }
+    assert not rows
+    assert not exemplar_rows

@@ -1,0 +1,86 @@
+"""The hub's settings: what makes no sense is refused in words that name the variable."""
+
+from datetime import timedelta
+
+import pytest
+
+from hub.errors import SettingsError
+from hub.settings import HubSettings, read_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in HubSettings.model_fields:
+        monkeypatch.delenv(f"MODELTRACE_HUB_{name.upper()}", raising=False)
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable with the hub's prefix is a setting."""
+    monkeypatch.setenv("MODELTRACE_HUB_PORT", "5000")
+    assert read_settings().port == 5000
+
+
+def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said on the command line wins over the environment, and None says nothing."""
+    monkeypatch.setenv("MODELTRACE_HUB_PORT", "5000")
+    assert read_settings(port=6000, http_port=None).port == 6000
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("15m", timedelta(minutes=15)),
+        ("36h", timedelta(hours=36)),
+        ("7d", timedelta(days=7)),
+        ("P2DT1H", timedelta(days=2, hours=1)),
+    ],
+)
+def test_an_age_has_a_unit_or_is_iso_8601(monkeypatch: pytest.MonkeyPatch, text: str, age: timedelta) -> None:
+    """`MODELTRACE_HUB_MAX_AGE` takes both."""
+    monkeypatch.setenv("MODELTRACE_HUB_MAX_AGE", text)
+    assert read_settings().max_age == age
+
+
+@pytest.mark.parametrize(("text", "size"), [("20000000", 20_000_000), ("500MB", 500_000_000), ("1GiB", 2**30)])
+def test_a_size_may_have_a_unit(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
+    """`MODELTRACE_HUB_MAX_SIZE` takes bytes, or a unit."""
+    monkeypatch.setenv("MODELTRACE_HUB_MAX_SIZE", text)
+    assert read_settings().max_size == size
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("MAX_AGE", "0s"), ("MAX_AGE", "soon"), ("MAX_SIZE", "1KB"), ("PORT", "0"), ("PORT", "70000")]
+)
+def test_a_value_without_sense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    """The error names the variable."""
+    monkeypatch.setenv(f"MODELTRACE_HUB_{name}", text)
+    with pytest.raises(SettingsError, match=f"MODELTRACE_HUB_{name}: "):
+        read_settings()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "hub.example"])  # noqa: S104  what is to be refused
+def test_beyond_loopback_a_key_is_needed(host: str) -> None:
+    """An address that others can reach is refused without a key, and the message says what to set."""
+    with pytest.raises(SettingsError, match="MODELTRACE_HUB_KEY"):
+        read_settings(host=host)
+    assert not read_settings(host=host, key="0123456789abcdef").loopback
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_on_loopback_no_key_is_needed(host: str) -> None:
+    """An address of this machine alone is fine without a key."""
+    assert read_settings(host=host).loopback
+
+
+def test_an_error_names_the_variable_and_keeps_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is too short is not repeated."""
+    monkeypatch.setenv("MODELTRACE_HUB_KEY", "hush")
+    with pytest.raises(SettingsError, match="MODELTRACE_HUB_KEY") as caught:
+        read_settings()
+    assert "hush" not in str(caught.value)
+
+
+def test_a_key_is_not_shown() -> None:
+    """The settings can be printed without giving the key away."""
+    assert "0123456789abcdef" not in repr(read_settings(key="0123456789abcdef"))

@@ -1,0 +1,172 @@
+"""The one writer: all or nothing, bounded, and it goes on after a failure."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hub.counts import SignalCounts
+from hub.decode import logs, traces
+from hub.decode.batch import Batch
+from hub.errors import ClosingError, QueueFullError, WriteFailedError
+from hub.retention import Retention
+from hub.store import FILE_NAME, Store
+from hub.writer import Writer
+from tests.hub.otlp_samples import logs as log_request
+from tests.hub.otlp_samples import span
+from tests.hub.otlp_samples import traces as trace_request
+
+
+def _batch(spans: int = 1, size: int = 100) -> Batch:
+    return traces.decode(trace_request(*(span() for _ in range(spans))), time.time_ns(), size)
+
+
+def _bad_batch() -> Batch:
+    """Rows that the table does not take, as no decoder makes them."""
+    return Batch("traces", {"spans": [("not a row",)]}, accepted=1)
+
+
+def _count(store: Store, table: str = "spans") -> int:
+    with store.read() as cursor:
+        return cursor.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608  a fixed name
+
+
+@pytest.fixture
+def idle(store: Store) -> Iterator[Writer]:
+    """A writer that has not begun, so that what is queued stays there."""
+    writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31), max_rows=10, max_bytes=1000)
+    yield writer
+    if writer._thread.ident is None:
+        writer.start()
+    writer.close()
+
+
+def test_a_batch_is_done_when_it_is_committed(store: Store, writer: Writer) -> None:
+    """Once its future is done, readers see its rows."""
+    writer.submit(_batch(3)).result(20)
+    assert _count(store) == 3
+
+
+def test_every_commit_is_a_new_generation(writer: Writer) -> None:
+    """The generation grows when something was committed."""
+    before = writer.generation
+    writer.submit(_batch()).result(20)
+    assert writer.generation > before
+
+
+def test_too_many_rows_are_refused_until_there_is_room(store: Store, idle: Writer) -> None:
+    """A batch over the limit of rows raises a retryable error, and is taken once the queue is written."""
+    first = idle.submit(_batch(10))
+    with pytest.raises(QueueFullError):
+        idle.submit(_batch(1))
+    idle.start()
+    first.result(20)
+    idle.submit(_batch(1)).result(20)
+    assert _count(store) == 11
+
+
+def test_too_many_bytes_are_refused(idle: Writer) -> None:
+    """A batch over the limit of bytes raises a retryable error."""
+    idle.submit(_batch(size=1000))
+    with pytest.raises(QueueFullError):
+        idle.submit(_batch(size=1))
+
+
+def test_what_waits_shares_a_commit(store: Store, idle: Writer) -> None:
+    """Batches that are queued together are one generation."""
+    futures = [idle.submit(_batch()) for _ in range(10)]
+    idle.start()
+    for future in futures:
+        future.result(20)
+    assert idle.generation == 1
+    assert _count(store) == 10
+
+
+def test_a_closed_writer_refuses(store: Store) -> None:
+    """After `close` a batch raises a retryable error."""
+    writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31))
+    writer.start()
+    writer.close()
+    with pytest.raises(ClosingError):
+        writer.submit(_batch())
+
+
+def test_close_writes_what_is_queued(store: Store, idle: Writer) -> None:
+    """What was accepted before `close` is committed by it."""
+    futures = [idle.submit(_batch()) for _ in range(5)]
+    idle.start()
+    idle.close()
+    assert all(future.done() for future in futures)
+    assert _count(store) == 5
+
+
+def test_rows_that_cannot_be_written_fail_alone(store: Store, idle: Writer) -> None:
+    """In a shared commit only the batch at fault fails; its neighbours are stored once."""
+    good, bad, after = idle.submit(_batch()), idle.submit(_bad_batch()), idle.submit(_batch())
+    idle.start()
+    good.result(20)
+    after.result(20)
+    with pytest.raises(WriteFailedError):
+        bad.result(20)
+    assert _count(store) == 2
+
+
+def test_a_failed_write_is_counted(writer: Writer) -> None:
+    """A batch that could not be written counts as refused, not as stored."""
+    with pytest.raises(WriteFailedError):
+        writer.submit(_bad_batch()).result(20)
+    counts = writer.counts.snapshot()["traces"]
+    assert (counts.received, counts.stored, counts.refused) == (1, 0, {"write_failed": 1})
+
+
+def test_counts_are_kept_by_signal_and_reason(writer: Writer) -> None:
+    """Stored and rejected items add up to what was received, each signal by itself."""
+    writer.submit(
+        traces.decode(trace_request(span(), span(trace_id=b"short"), span(span_id=bytes(8))), time.time_ns(), 9)
+    ).result(20)
+    writer.submit(logs.decode(log_request(), time.time_ns(), 9)).result(20)
+    counts = writer.counts.snapshot()
+    assert (counts["traces"].received, counts["traces"].stored) == (3, 1)
+    assert counts["traces"].rejected == {"trace_id": 1, "span_id": 1}
+    assert (counts["logs"].received, counts["logs"].stored, counts["logs"].rejected) == (1, 1, {})
+    assert counts["metrics"] == SignalCounts()
+
+
+def test_senders_from_many_threads_are_all_answered(store: Store, writer: Writer) -> None:
+    """Batches submitted from several threads at once are each stored once."""
+
+    def send() -> None:
+        for _ in range(20):
+            writer.submit(_batch()).result(20)
+
+    threads = [threading.Thread(target=send) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _count(store) == 100
+
+
+def test_a_hang_up_does_not_take_rows_back(writer: Writer) -> None:
+    """A future cannot be cancelled once its batch is queued."""
+    future = writer.submit(_batch())
+    assert not future.cancel()
+    assert future.result(20) is None
+
+
+def test_a_writer_recovers_from_a_fatal_error(tmp_path: Path) -> None:
+    """When the database has to be opened anew, the batch fails with a retryable error and the next one is stored."""
+    store = Store(tmp_path / FILE_NAME)
+    writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31))
+    writer.start()
+    writer.submit(_batch()).result(20)
+    store._connection.close()
+    with pytest.raises(WriteFailedError):
+        writer.submit(_batch()).result(20)
+    writer.submit(_batch()).result(20)
+    assert _count(store) == 2
+    writer.close()
+    store.close()

@@ -1,0 +1,77 @@
+"""Every estimator of scikit-learn goes through an artifact and comes out the same."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.base import is_classifier
+from sklearn.utils import all_estimators
+
+from service.inference.artifact import dump_artifact, load_artifact
+from service.inference.model import answering, native
+from service.inference.trusted import REVIEWED
+from tests.service.inference.estimators import OUT_OF_REACH, every_predictor, variants
+
+PREDICTORS = {**every_predictor(), **variants()}
+Prepared = Callable[[str], tuple[Any, Any, bytes]]
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Prepared:
+    """A fitted estimator, its data and its artifact by name, each made once."""
+
+    @cache
+    def prepare(name: str) -> tuple[Any, Any, bytes]:
+        estimator, data = PREDICTORS[name]()
+        return estimator, data, dump_artifact(estimator, "skops")
+
+    return prepare
+
+
+@pytest.mark.parametrize("name", sorted(PREDICTORS))
+@pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
+def test_an_estimator_predicts_the_same_after_loading(name: str, prepared: Prepared) -> None:
+    """What comes out of the artifact predicts what went in did."""
+    estimator, data, raw = prepared(name)
+
+    loaded = load_artifact(raw, "skops", source=name)
+
+    if "Dummy" not in name:  # one strategy of it is chance
+        np.testing.assert_array_equal(loaded.predict(data), estimator.predict(data))
+
+
+@pytest.mark.parametrize("name", sorted(PREDICTORS))
+@pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
+def test_the_answer_is_what_the_estimator_predicts(name: str, prepared: Prepared) -> None:
+    """A label is the one that predict() says, with its own probability; a value is the predicted one."""
+    estimator, data, _ = prepared(name)
+    answers = answering(estimator, "classifier" if is_classifier(estimator) else "regressor")(data)
+
+    said = estimator.predict(data)
+    if not is_classifier(estimator):
+        np.testing.assert_allclose([answer.value for answer in answers], np.ravel(said))
+        return
+    assert [answer.label for answer in answers] == [native(label) for label in said]
+    if hasattr(estimator, "predict_proba"):
+        places = [list(estimator.classes_).index(label) for label in said]
+        own = estimator.predict_proba(data)[np.arange(len(said)), places]
+        np.testing.assert_allclose([answer.confidence for answer in answers], own)
+
+
+def test_no_reviewed_name_is_stale(prepared: Prepared) -> None:
+    """Each name on the list is needed by an estimator of scikit-learn."""
+    needed = {name for one in PREDICTORS for name in skops.io.get_untrusted_types(data=prepared(one)[2])}
+
+    assert sorted(REVIEWED - needed) == []
+
+
+def test_what_is_out_of_reach_exists() -> None:
+    """The list of exceptions names estimators that there are."""
+    known = {
+        name for kind in ("transformer", "regressor", "classifier") for name, _ in all_estimators(type_filter=kind)
+    }
+
+    assert sorted(set(OUT_OF_REACH) - known) == []

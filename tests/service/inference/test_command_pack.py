@@ -1,0 +1,111 @@
+"""`modeltrace pack`, as it is typed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.linear_model import LogisticRegression
+
+from service.inference.bundle import read_manifest
+from tests.service.inference.estimators import LABELS, frame
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a model in two formats and its data in two."""
+    data = frame()
+    estimator = LogisticRegression(max_iter=1000).fit(data, LABELS)
+    skops.io.dump(estimator, tmp_path / "iris.skops")
+    joblib.dump(estimator, tmp_path / "iris.joblib")
+    data.assign(species=LABELS).to_csv(tmp_path / "train.csv", index=False)
+    data.assign(species=LABELS).to_parquet(tmp_path / "train.parquet")
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", "pack", *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).parents[3]), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_skops_file_is_packed(folder: Path) -> None:
+    """It prints what was packed, the SHA-256 to pin, and what to type next."""
+    done = run(folder, "iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "train.parquet")
+
+    manifest, digest = read_manifest(folder / "iris")
+    assert done.returncode == 0, done.stderr
+    assert digest in done.stdout
+    assert "modeltrace up iris" in done.stdout
+    assert all(feature.name in done.stdout for feature in manifest.features)
+    assert "Held-out rows: 50, with labels" in done.stdout
+
+
+def test_options_reach_the_bundle(folder: Path) -> None:
+    """Name, version, folder, range and format are what was asked for."""
+    done = run(
+        folder,
+        *("iris.joblib", "--trust-pickle", "--data", "train.parquet", "--target", "species", "--out", "made/here"),
+        *("--name", "flowers", "--version", "2.1", "--format", "joblib", "--range", "petal_width=0:5"),
+    )
+
+    manifest, _ = read_manifest(folder / "made" / "here")
+    assert done.returncode == 0, done.stderr
+    assert (manifest.name, manifest.version, manifest.artifact.format) == ("flowers", "2.1", "joblib")
+    assert manifest.features[-1].valid_range == (0, 5)
+    assert "MODELTRACE_TRUST_PICKLE=true modeltrace up" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("iris.joblib", "--data", "train.csv"), "--trust-pickle"),
+        (("iris.skops", "--data", "train.csv", "--target", "genus"), "no column genus"),
+        (("iris.skops", "--data", "nowhere.csv"), "nowhere.csv cannot be read"),
+        (("iris.skops", "--data", "train.xlsx"), "must end in .csv or .parquet"),
+        (("nowhere.skops", "--data", "train.csv"), "nowhere.skops"),
+        (("train.csv", "--data", "train.csv"), "must end in .skops"),
+        (("iris.skops", "--data", "train.csv", "--range", "petal_width=9"), "FEATURE=LOW:HIGH"),
+        (("iris.skops", "--data", "train.csv", "--range", "petal_width=2:1"), "the lower one first"),
+        (("iris.skops", "--data", "train.csv", "--range", "girth=0:1"), "girth, which is no feature"),
+    ],
+)
+def test_an_error_is_one_message_and_an_exit_code(folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    """What is wrong goes to stderr without a traceback, and nothing is written."""
+    before = sorted(folder.iterdir())
+
+    done = run(folder, *arguments)
+
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(folder.iterdir()) == before
+
+
+def test_packing_twice_asks_for_force(folder: Path) -> None:
+    """A bundle that is there is replaced only by force."""
+    again = ("iris.skops", "--data", "train.csv", "--target", "species")
+    assert run(folder, *again).returncode == 0
+
+    assert "--force" in run(folder, *again).stderr
+    assert run(folder, *again, "--force", "--version", "2").returncode == 0
+    assert read_manifest(folder / "iris")[0].version == "2"
+
+
+def test_held_out_rows_without_labels_are_taken(folder: Path) -> None:
+    """Traffic can be replayed without knowing the truth."""
+    frame().to_csv(folder / "rows.csv", index=False)
+
+    done = run(folder, "iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "rows.csv")
+
+    assert "without labels" in done.stdout
+    assert len(pd.read_parquet(folder / "iris" / "traffic.parquet").columns) == 4

@@ -1,0 +1,101 @@
+"""The reference distribution that later traffic is compared with."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import PackError
+from service.inference.reference import MOST_CATEGORIES, MOST_KNOWN, describe_column, number_reference
+
+numbers = st.lists(st.floats(-1e9, 1e9) | st.integers(-3, 3).map(float), min_size=1, max_size=200)
+texts = st.lists(st.sampled_from(["a", "b", "missing", "other"]) | st.text(max_size=2) | st.none(), min_size=1)
+
+
+@given(numbers, st.integers(0, 50))
+def test_the_bins_of_numbers(values: list[float], missing: int) -> None:
+    """Edges increase strictly, no bin is empty for good, and the shares add up to 1."""
+    reference = number_reference(np.array(values), n=len(values) + missing)
+    edges = reference.edges
+    assert edges is not None
+
+    assert list(edges) == sorted(set(edges))
+    assert len(edges) <= 9
+    assert all(edge < max(values) for edge in edges)
+    assert list(reference.shares) == [*(f"{index:02d}" for index in range(len(edges) + 1)), "missing", "other"]
+    assert sum(reference.shares.values()) == pytest.approx(1)
+    assert reference.mean == pytest.approx(np.mean(values))
+
+
+@given(numbers)
+def test_a_bin_holds_what_lies_above_one_edge_up_to_the_next(values: list[float]) -> None:
+    """Counting the training data into the bins again gives the shares."""
+    reference = number_reference(np.array(values), n=len(values))
+    bounds = [-np.inf, *(reference.edges or ()), np.inf]
+
+    for index, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        inside = sum(low < value <= high for value in values)
+        assert reference.shares[f"{index:02d}"] == pytest.approx(inside / len(values))
+
+
+def test_even_data_gives_deciles() -> None:
+    """A thousand different numbers fall into ten bins of a hundred."""
+    shares = number_reference(np.arange(1000.0), n=1000).shares
+
+    assert [shares[f"{index:02d}"] for index in range(10)] == [pytest.approx(0.1)] * 10
+
+
+@given(texts)
+def test_the_shares_of_categories_add_up(values: list[str | None]) -> None:
+    """Nothing is counted twice or lost, whatever the categories are called."""
+    if not any(values):
+        values = [*values, "a"]
+    feature = describe_column(pd.Series(values, name="x", dtype=object))
+
+    assert sum(feature.reference.shares.values()) == pytest.approx(1)
+    assert len(feature.reference.shares) <= MOST_CATEGORIES + 2
+
+
+def test_a_category_called_missing_or_other_counts_there() -> None:
+    """The two bins that every feature has keep their meaning; a category of that name is added to it."""
+    shares = describe_column(pd.Series(["missing", "other", "a", None], name="x", dtype=object)).reference.shares
+
+    assert shares == {"a": 0.25, "missing": 0.5, "other": 0.25}
+
+
+def test_rare_categories_count_as_other() -> None:
+    """The twenty most frequent have a bin each."""
+    values = [f"c{index:02d}" for index in range(30) for _ in range(30 - index)]
+    reference = describe_column(pd.Series(values, name="x")).reference
+
+    assert list(reference.shares) == [*(f"c{index:02d}" for index in range(20)), "missing", "other"]
+    assert reference.shares["other"] == pytest.approx(sum(range(1, 11)) / len(values))
+
+
+def test_free_text_does_not_flood_the_schema() -> None:
+    """A schema names a bounded number of categories, and cannot be strict about more."""
+    column = pd.Series([f"text {index}" for index in range(MOST_KNOWN + 1)], name="x")
+
+    assert len(describe_column(column).categories or ()) == MOST_KNOWN
+    with pytest.raises(PackError, match="too many to be strict"):
+        describe_column(column, strict_categories=True)
+
+
+def test_the_example_lies_in_the_valid_range() -> None:
+    """An example that the service would refuse is none."""
+    feature = describe_column(pd.Series(np.arange(100.0), name="x"), valid_range=(0, 10))
+
+    assert 0 <= float(feature.example or 0) <= 10
+
+
+def test_the_example_of_an_integer_is_one() -> None:
+    """The example has the feature's type."""
+    assert describe_column(pd.Series([1, 2, 3], name="x")).example == 2
+    assert describe_column(pd.Series([True, True, False], name="x")).example is True
+
+
+def test_a_range_of_categories_is_refused() -> None:
+    """Only numbers have a valid range."""
+    with pytest.raises(PackError, match="belongs to a number"):
+        describe_column(pd.Series(["a"], name="x"), valid_range=(0, 1))

@@ -1,0 +1,178 @@
+"""What a row must be to be put to the model."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.inference.features import to_matrix
+from service.inference.schema import Feature, Reference, Schema
+from service.inference.validate import validate_row
+
+REFERENCE = Reference(n=1, shares={"00": 1.0})
+SCHEMA = Schema(
+    features=(
+        Feature(name="size", type="number", valid_range=(0, 10), reference=REFERENCE),
+        Feature(name="weight", type="number", nullable=True, reference=REFERENCE),
+        Feature(name="rooms", type="integer", dtype="int64", reference=REFERENCE),
+        Feature(name="garden", type="boolean", dtype="bool", reference=REFERENCE),
+        Feature(name="city", type="category", dtype="object", categories=("Bonn", "Trier"), reference=REFERENCE),
+        Feature(
+            name="heating",
+            type="category",
+            dtype="object",
+            categories=("gas", "wood"),
+            enforce_categories=True,
+            nullable=True,
+            reference=REFERENCE,
+        ),
+    )
+)
+GOOD: dict[str, object] = {
+    "size": 3.5,
+    "weight": 1,
+    "rooms": 4,
+    "garden": True,
+    "city": "Atlantis",
+    "heating": "gas",
+}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+good_rows = st.fixed_dictionaries(
+    {
+        "size": st.floats(0, 10) | st.integers(0, 10),
+        "rooms": st.integers(-(2**62), 2**62) | st.integers(-1000, 1000).map(float),
+        "garden": st.booleans(),
+        "city": st.text(max_size=10),
+    },
+    optional={
+        "weight": st.none() | st.floats(-1e30, 1e30) | st.integers(-(2**80), 2**80),
+        "heating": st.none() | st.sampled_from(("gas", "wood")),
+    },
+)
+
+
+def reasons(**changes: Any) -> list[tuple[str, str]]:
+    """Which features are refused for what when a good row is changed; `...` takes a feature out."""
+    row = {name: value for name, value in {**GOOD, **changes}.items() if value is not ...}
+    return [(violation.feature, violation.reason) for violation in validate_row(row, SCHEMA)]
+
+
+@given(good_rows)
+def test_a_row_by_the_schema_is_accepted(row: dict[str, object]) -> None:
+    """Whatever has the types, the ranges and the categories has no violation."""
+    assert validate_row(row, SCHEMA) == []
+
+
+@given(good_rows, st.booleans())
+def test_what_is_accepted_becomes_a_matrix(row: dict[str, object], as_frame: bool) -> None:
+    """An accepted row always has a matrix, with a row of one value a feature."""
+    assert to_matrix([row], SCHEMA, as_frame=as_frame).shape == (1, len(SCHEMA.features))
+
+
+@given(st.dictionaries(st.sampled_from([*SCHEMA.names, "surprise", ""]), json_values))
+def test_any_json_object_is_judged(row: dict[str, object]) -> None:
+    """Whatever arrives is accepted with a matrix to show for it, or refused for a fixed reason; nothing raises."""
+    violations = validate_row(row, SCHEMA)
+
+    assert {violation.reason for violation in violations} <= {"missing", "type", "range", "category", "unknown"}
+    if not violations:
+        assert to_matrix([row], SCHEMA, as_frame=True).shape == (1, len(SCHEMA.features))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"size": ...}, [("size", "missing")]),
+        ({"size": None}, [("size", "missing")]),
+        ({"weight": ...}, []),
+        ({"weight": None}, []),
+        ({"size": "3.5"}, [("size", "type")]),
+        ({"size": True}, [("size", "type")]),
+        ({"size": [3.5]}, [("size", "type")]),
+        ({"size": {}}, [("size", "type")]),
+        ({"size": math.nan}, [("size", "type")]),
+        ({"size": math.inf}, [("size", "type")]),
+        ({"size": -0.001}, [("size", "range")]),
+        ({"size": 10}, []),
+        ({"size": 10.001}, [("size", "range")]),
+        ({"weight": 10**400}, [("weight", "range")]),
+        ({"weight": 1e39}, [("weight", "range")]),
+        ({"rooms": 4.0}, []),
+        ({"rooms": 4.5}, [("rooms", "type")]),
+        ({"rooms": "4"}, [("rooms", "type")]),
+        ({"rooms": False}, [("rooms", "type")]),
+        ({"rooms": 2**63}, [("rooms", "range")]),
+        ({"rooms": -(10**400)}, [("rooms", "range")]),
+        ({"garden": 1}, [("garden", "type")]),
+        ({"garden": "true"}, [("garden", "type")]),
+        ({"city": "anything"}, []),
+        ({"city": 1}, [("city", "type")]),
+        ({"heating": "coal"}, [("heating", "category")]),
+        ({"heating": None}, []),
+        ({"surprise": 1}, [("surprise", "unknown")]),
+        ({"size": "x", "garden": 0, "surprise": 1}, [("size", "type"), ("garden", "type"), ("surprise", "unknown")]),
+    ],
+)
+def test_what_breaks_the_schema_is_named(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    """Every violation of a row is found, with the feature and a fixed reason."""
+    assert reasons(**changes) == expected
+
+
+def test_a_message_never_repeats_the_value() -> None:
+    """A value may be private; the message says what was expected instead."""
+    (violation,) = validate_row({**GOOD, "size": "my secret"}, SCHEMA)
+
+    assert "secret" not in violation.message
+    assert "size: expected a number, got a string" in violation.message
+
+
+def test_a_long_unknown_name_is_cut() -> None:
+    """An unknown name of a megabyte does not come back as one."""
+    (violation,) = validate_row({**GOOD, "x" * 1_000_000: 1}, SCHEMA)
+
+    assert len(violation.feature) + len(violation.message) < 300
+
+
+def test_a_thousand_unknown_names_are_reported_in_part() -> None:
+    """The number of violations is bounded by the schema, not by the caller."""
+    violations = validate_row({**GOOD, **{f"x{index}": 1 for index in range(1000)}}, SCHEMA)
+
+    assert 0 < len(violations) <= 20
+
+
+def test_missing_values_become_nan() -> None:
+    """In an array of numbers a missing value is NaN, a boolean 0 or 1."""
+    numeric = Schema(features=(SCHEMA.features[1], SCHEMA.features[3]))
+
+    matrix = to_matrix([{"garden": True}, {"weight": 2, "garden": False}], numeric, as_frame=False)
+
+    np.testing.assert_array_equal(matrix, [[np.nan, 1.0], [2.0, 0.0]])
+
+
+def test_a_frame_has_the_dtypes_of_training() -> None:
+    """Columns are named and typed like the training data."""
+    matrix = to_matrix([GOOD, {**GOOD, "weight": None, "heating": None}], SCHEMA, as_frame=True)
+
+    assert list(map(str, matrix.dtypes)) == ["float64", "float64", "int64", "bool", "object", "object"]
+    assert list(matrix.columns) == list(SCHEMA.names)
+
+
+def test_a_schema_with_a_name_twice_is_refused() -> None:
+    """Names are unique."""
+    with pytest.raises(ValueError, match="same name"):
+        Schema(features=(SCHEMA.features[0], SCHEMA.features[0]))
+
+
+@pytest.mark.parametrize("privacy", ["hash", "drop", "", None])
+def test_a_treatment_that_is_not_known_is_refused(privacy: Any) -> None:
+    """A feature that asks to be treated in a way that this version does not know is not served as if it had not."""
+    with pytest.raises(ValueError, match="privacy"):
+        Feature(name="x", type="number", privacy=privacy, reference=REFERENCE)

@@ -1,0 +1,173 @@
+"""`modeltrace traffic` against a live service and a live hub."""
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from service.commands.traffic import seconds, traffic
+from tests.helpers.processes import free_port, running, until
+from tests.service.client.live import Live, live_stack, modeltrace
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def live(example: Path) -> Iterator[Live]:
+    """The example, served."""
+    with live_stack(example) as stack:
+        yield stack
+
+
+def summary(output: str) -> dict[str, Any]:
+    """The last line, which is JSON."""
+    end: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return end
+
+
+def test_as_many_requests_as_asked_for_are_answered(live: Live) -> None:
+    """Rows drawn from the model's own description are answered, every one."""
+    done = modeltrace("traffic", live.service, "--rate", "200", "--count", "40", "--json", OTEL_SDK_DISABLED="true")
+    assert done.returncode == 0, done.stderr
+    end = summary(done.stdout)
+    assert (end["sent"], end["answered"], end["failed"]) == (40, 40, 0)
+
+
+def test_held_out_rows_come_with_their_true_labels(live: Live, example: Path) -> None:
+    """The model agrees with most labels of rows that it has never seen."""
+    done = modeltrace(
+        "traffic", live.service, "--bundle", str(example), "--batch", "50", "--count", "2", "--json",
+        OTEL_SDK_DISABLED="true",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    end = summary(done.stdout)
+    assert end["labelled"] == 100
+    assert end["agreed"] > 90
+
+
+def test_client_and_service_stand_in_one_trace(live: Live) -> None:
+    """The traffic's CLIENT span is the parent of the service's SERVER span, under names of their own."""
+    done = modeltrace("traffic", live.service, "--count", "3", "--json", OTEL_EXPORTER_OTLP_ENDPOINT=live.otlp)
+    trace_id = summary(done.stdout)["last_trace"]
+
+    def spans() -> dict[str, Any] | None:
+        answer = httpx.get(f"{live.hub}/api/traces/{trace_id}")
+        found = {span["kind"]: span for span in answer.json()["spans"]} if answer.status_code == 200 else {}
+        return found if {"CLIENT", "SERVER"} <= found.keys() else None
+
+    found = until(spans, what=f"both spans of {trace_id}")
+    assert found["SERVER"]["parent_span_id"] == found["CLIENT"]["span_id"]
+    assert found["CLIENT"]["name"] == "POST /predict"
+    assert found["CLIENT"]["service_name"] == "modeltrace-traffic"
+    assert found["SERVER"]["service_name"] == "modeltrace"
+
+
+def test_refusals_of_injected_faults_are_no_failures(live: Live) -> None:
+    """The service refuses what is spoilt, answers the rest, and the exit code is 0."""
+    done = modeltrace(
+        "traffic", live.service, "--count", "60", "--rate", "200", "--seed", "1", "--json",
+        "--missing", "0.2", "--wrong-type", "0.2", "--errors", "0.2",
+        OTEL_SDK_DISABLED="true",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    end = summary(done.stdout)
+    assert end["failed"] == 0
+    assert end["answered"] + end["refused"] == 60
+    assert 12 <= end["refused"] <= 39
+
+
+def test_a_dead_service_is_one_clear_line() -> None:
+    """The message names the address and how to start a service; the exit code is 1."""
+    port = free_port()
+    done = modeltrace("traffic", f"http://127.0.0.1:{port}", OTEL_SDK_DISABLED="true")
+    assert done.returncode == 1
+    assert f"no service answers at http://127.0.0.1:{port}" in done.stderr
+    assert "modeltrace serve" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_server_is_not_taken_for_a_service(live: Live) -> None:
+    """The hub has no model."""
+    done = modeltrace("traffic", live.hub, OTEL_SDK_DISABLED="true")
+    assert done.returncode == 1
+    assert "that is no Modeltrace service" in done.stderr
+
+
+def test_sigterm_ends_it_with_a_summary(live: Live) -> None:
+    """What is in flight is waited for, and the last line says how it went."""
+    arguments = ["service", "traffic", live.service, "--json", "--every", "100ms"]
+    with running(arguments, env={"OTEL_SDK_DISABLED": "true"}) as process:
+        until(lambda: '"sent":' in process.log, what="traffic")
+        assert process.stop(signal.SIGTERM) == 0
+        end = summary(process.log)
+    assert end["sent"] == end["answered"] > 0
+
+
+def test_a_silent_telemetry_endpoint_does_not_hold_it_up(live: Live) -> None:
+    """It ends within its limit and says how much was not delivered."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = modeltrace(
+            "traffic", live.service, "--count", "5", "--rate", "100", "--json",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "telemetry not delivered since the start: 6 spans" in done.stderr
+
+
+def test_a_service_that_goes_away_makes_failures(example: Path) -> None:
+    """Traffic goes on without its service, counts what failed, and exits with 1."""
+    port = free_port()
+    serve = ["service", "serve", str(example), "--port", str(port)]
+    send = ["service", "traffic", f"http://127.0.0.1:{port}", "--every", "100ms"]
+    with running(serve, env={"OTEL_SDK_DISABLED": "true"}) as service:
+        service.wait_for(f"http://127.0.0.1:{port}/readyz")
+        with running(send, env={"OTEL_SDK_DISABLED": "true"}) as process:
+            until(lambda: "last trace" in process.log or " sent" in process.log, what="traffic")
+            service.stop(signal.SIGKILL)
+            until(lambda: " 0 failed" not in process.log.splitlines()[-1], what="failures")
+            assert process.stop(signal.SIGTERM) == 1
+            assert "requests failed; the last one: Connect" in process.log
+
+
+@pytest.fixture(scope="module")
+def cli() -> typer.Typer:
+    """The command by itself."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(traffic)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--rate", "0"], "--rate"),
+        (["--missing", "1.1"], "--missing"),
+        (["--count", "0"], "--count"),
+        (["--duration", "soon"], "30s, 500ms, 5m or 1h"),
+        (["--duration", "0s"], "above 0"),
+        (["--data", "a.csv", "--bundle", "b"], "not both"),
+        (["--shift", "age"], "FEATURE=FACTOR"),
+        (["ftp://x"], "not an address"),
+        (["http://"], "not an address"),
+    ],
+)
+def test_bad_input_is_refused(cli: typer.Typer, arguments: list[str], complaint: str) -> None:
+    """The message says which option, or what it should look like; nothing is sent."""
+    result = CliRunner().invoke(cli, arguments, env={"COLUMNS": "200", "OTEL_SDK_DISABLED": "true"})
+    assert result.exit_code != 0
+    assert complaint in result.output + str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("30", 30.0), ("30s", 30.0), ("500ms", 0.5), ("5m", 300.0), ("1.5h", 5400.0)]
+)
+def test_times_are_read_with_their_unit(text: str, value: float) -> None:
+    """Seconds are the default."""
+    assert seconds(text) == value
