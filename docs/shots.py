@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 T = TypeVar("T")
 
 IMAGE: Final = Path(__file__).parent / "images" / "trace.png"
-SIZE: Final = (1440, 1000)
+SIZE: Final = (1440, 1190)
 
 # Traces that are looked through for one with exemplars, and how many of those it should have.
 LATEST: Final = 200
@@ -54,7 +54,7 @@ def _running(arguments: list[str]) -> Iterator[None]:
     """Run `modeltrace …` with its data in a folder that is gone afterwards."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "MODELTRACE_", "XDG_"))}
     with TemporaryDirectory() as folder:
-        popen = subprocess.Popen(  # noqa: S603  our own program
+        popen = subprocess.Popen(
             [sys.executable, "-m", "service", *arguments],
             env=clean | {"HOME": folder, "OTEL_METRIC_EXPORT_INTERVAL": "2000"},
             stdout=subprocess.DEVNULL,

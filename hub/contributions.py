@@ -42,7 +42,10 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    moment_ns: int
+    """When a trace was measured by a series, first and last (a batch is measured row by row), and the value if one."""
+
+    first_ns: int
+    last_ns: int
     value: float | None
 
 
@@ -57,18 +60,33 @@ def contributions(reader: Reader, trace_id: str, spans: Sequence[Record], exempl
     for one in series:
         if match := _best(one, witnesses):
             asked[one["series_id"]] = match
-    for exemplar in exemplars:
-        asked[exemplar["series_id"]] = _Match(exemplar["point_time_ns"], exemplar["value"])
+    asked |= _exact(asked, exemplars)
     if not asked:
         return []
     points = reader.records(
         "points_after",
         series_ids=list(asked),
-        moments=[match.moment_ns for match in asked.values()],
+        firsts=[match.first_ns for match in asked.values()],
+        lasts=[match.last_ns for match in asked.values()],
         before_ns=BEFORE_NS,
         after_ns=AFTER_NS,
     )
     return [_describe(point, asked[point["series_id"]], exemplars) for point in points]
+
+
+def _exact(found: Mapping[str, _Match], exemplars: Iterable[Record]) -> dict[str, _Match]:
+    """What exemplars say of their series: which points it was, and the value where the trace has only one."""
+    exact: dict[str, _Match] = {}
+    for exemplar in exemplars:
+        series_id, moment, value = exemplar["series_id"], exemplar["point_time_ns"], exemplar["value"]
+        before = exact.get(series_id) or found.get(series_id)
+        if before is None:
+            exact[series_id] = _Match(moment, moment, value)
+        else:
+            several = series_id in exact or before.value is None
+            first, last = min(before.first_ns, moment), max(before.last_ns, moment)
+            exact[series_id] = _Match(first, last, None if several else value)
+    return exact
 
 
 def _series(reader: Reader, spans: Sequence[Record]) -> list[Record]:
@@ -146,14 +164,16 @@ def _best(series: Record, witnesses: Iterable[Witness]) -> _Match | None:
     # A duration is that of a span: a request refused before a stage, so without its span, took no part in it.
     if "duration" in parts and not named:
         return None
-    best = min(named or fitting, key=lambda witness: witness.depth)
+    best = min(named or fitting, key=lambda witness: (witness.depth, witness.moment_ns))
     if len(named) == 1 and named[0].span is not None and "duration" in parts:
         in_seconds = _SECONDS_IN.get(series["unit"])
-        return _Match(best.moment_ns, named[0].span["duration_ns"] * 1e-9 / in_seconds if in_seconds else None)
+        value = named[0].span["duration_ns"] * 1e-9 / in_seconds if in_seconds else None
+        return _Match(best.moment_ns, best.moment_ns, value)
     measured = {
         value for witness in fitting if isinstance(value := witness.attributes.get(series["name"]), int | float)
     }
-    return _Match(best.moment_ns, float(measured.pop()) if len(measured) == 1 else None)
+    last = max((witness.moment_ns for witness in fitting if witness.depth == best.depth), default=best.moment_ns)
+    return _Match(best.moment_ns, last, float(measured.pop()) if len(measured) == 1 else None)
 
 
 def _is_named(span: Record, parts: set[str]) -> bool:
@@ -171,7 +191,7 @@ def _describe(point: Record, match: _Match, exemplars: Iterable[Record]) -> Reco
     ]
     bounds = point["explicit_bounds"]
     return {
-        **{key: value for key, value in point.items() if key != "moment_ns"},
+        **point,
         "interval": {
             "start_ns": previous["time_ns"] if previous else point["start_ns"],
             "end_ns": point["time_ns"],

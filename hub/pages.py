@@ -185,23 +185,19 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    writers = (
-        fmt.age,
-        fmt.breakable,
-        fmt.clock,
-        fmt.duration,
-        fmt.exact,
-        fmt.hue,
-        fmt.machine,
-        fmt.measure,
-        fmt.number,
+    names = (
+        *("age", "breakable", "clock", "duration", "exact", "hue", "machine", "measure", "number", "plural"),
+        *("share", "shown", "size", "span_of"),
     )
-    environment.filters |= {
-        writer.__name__: writer for writer in (*writers, fmt.plural, fmt.share, fmt.shown, fmt.size, fmt.span_of)
-    }
-    environment.filters |= {"query": urlencode, "without": _without}
+    environment.filters |= {name: getattr(fmt, name) for name in names}
+    environment.filters |= {"with": _with, "without": _without}
     environment.globals["draw"] = chart.draw
     return environment
+
+
+def _with(view: PageView, **changes: object) -> str:
+    """The query string of the page with something else open."""
+    return urlencode(view.model_copy(update=changes).model_dump(exclude_defaults=True))
 
 
 def _without(items: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -99,10 +99,11 @@ class Reader:
         ceiling = asked.until if asked.until is not None else MAX_NS - SLACK_NS
         before, before_id = asked.place
         ceiling = min(ceiling, before)
-        newest = self.one("newest_span", ceiling_ns=ceiling)["start_ns"]
+        kept = self.one("span_times", ceiling_ns=ceiling)
+        newest, oldest = kept["newest_ns"], kept["oldest_ns"]
         if newest is None:
             return [], None
-        lowest = max(asked.since or 0, SLACK_NS)
+        lowest = max(asked.since or 0, oldest, SLACK_NS)
         found: list[Record] = []
         for window in (*WINDOWS_NS, MAX_NS):
             floor = max(newest - window, lowest)

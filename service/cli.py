@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from service.commands.doctor import doctor
 from service.commands.pack import pack
@@ -28,5 +29,5 @@ def main() -> None:
     try:
         app()
     except ModeltraceError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]modeltrace:[/red] {error}")
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]modeltrace:[/red] {escape(str(error))}")
         sys.exit(1)

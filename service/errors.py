@@ -13,7 +13,11 @@ ModeltraceError
 │   ├── InvalidFeaturesError     values that break the feature schema
 │   └── RequestTooLargeError     more bytes or rows than the limits allow
 ├── BusyError                more requests wait for the model than the limit allows
-└── InferenceError           the model failed on input that the schema accepts
+├── InferenceError           the model failed on input that the schema accepts
+├── UnreachableError         nothing that can be used answers at an address     (service.client.service)
+├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
+├── RowsError                there are no rows to send                          (service.client.rows)
+└── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
 
 The message of each says what is wrong, where, and what to do. No HTTP here: `service.api.errors` holds the one
 table from error to status.

@@ -33,7 +33,8 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("service/inference", ("fastapi", "starlette", "uvicorn", "service.api", "service.app")),
         ("service/api", ("sklearn", "pandas", "numpy", "skops", "opentelemetry.sdk")),
         ("service/telemetry", ("fastapi", "starlette", "sklearn", "service.api", "service.inference")),
-        ("service/client", ("service.api", "service.app", "service.server", "sklearn")),
+        ("service/client", ("service.api", "service.app", "service.server", "service.local", "sklearn")),
+        ("service/local", ("service.api", "service.app", "service.server", "sklearn")),
     ],
 )
 def test_no_room_reaches_into_another(folder: str, forbidden: tuple[str, ...]) -> None:

@@ -27,7 +27,7 @@ def variable(model: type[BaseSettings], name: str, field: FieldInfo) -> str:
     return str(field.validation_alias or f"{model.model_config['env_prefix']}{name}".upper())
 
 
-def default(value: Any) -> str:  # noqa: ANN401  any default
+def default(value: Any) -> str:
     """A default as the page shows it."""
     if value is None or value == () or value is PydanticUndefined:  # made at start: the description says what
         return "unset"

@@ -111,8 +111,9 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _show(bundle: Path) -> None:
     manifest, digest = read_manifest(bundle)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]Packed {manifest.name} {manifest.version}[/bold] into {bundle}")
+    # No markup: a feature may be called `length [cm]`.
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console.print(f"Packed {manifest.name} {manifest.version} into {bundle}", style="bold")
     console.print(_features(manifest))
     if manifest.traffic is not None:
         labels = "with" if manifest.traffic.target else "without"

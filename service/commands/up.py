@@ -14,9 +14,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from service.client.bundles import build_example, is_current
-from service.client.laptop import Laptop
-from service.client.local import Local, telemetry_elsewhere
+from service.local.bundles import build_example, is_current
+from service.local.laptop import Laptop
+from service.local.plan import HUB_KEY, Local, telemetry_elsewhere
 from service.client.progress import Snapshot
 from service.client.service import ServedModel
 from service.settings import data_dir, read_settings
@@ -63,6 +63,7 @@ def up(
             http_port=http_port,
             rate=None if no_traffic else rate,
             elsewhere=telemetry_elsewhere(settings.otel),
+            keyed=bool(os.environ.get(HUB_KEY)),
             logs=platformdirs.user_log_path("modeltrace"),
         )
         asyncio.run(Laptop(local, settings, os.environ, screen).run())
@@ -75,6 +76,8 @@ def _screen(console: Console) -> "TerminalScreen | PlainScreen":
 def header(local: Local, model: ServedModel) -> list[Text]:
     """The lines that stay: what is served, where to predict, where to look."""
     look = Text(local.elsewhere) if local.elsewhere else Text(local.hub_url, style=f"link {local.hub_url}")
+    if local.keyed and not local.elsewhere:
+        look = look + Text(f"  (the first time with ?key= and the value of {HUB_KEY})")
     docs = f"{local.service_url}/docs"
     return [
         Text(f"Modeltrace · {model.name} {model.version} · {len(model.features)} features", style="bold"),

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Literal
+from zipfile import ZipFile
 
 import joblib
 import skops.io
@@ -16,6 +17,9 @@ from service.inference.trees import check_trees, every_part
 from service.inference.trusted import REVIEWED, untrusted_types
 
 Format = Literal["skops", "joblib"]
+
+# Times the file's size. skops compresses only when told to; then a model shrinks to a fifth, a bomb to a thousandth.
+UNPACKED_AT_MOST = 50
 
 
 def dump_artifact(estimator: Any, kind: Format, *, trusted_types: Sequence[str] = ()) -> bytes:  # noqa: ANN401  any estimator
@@ -69,6 +73,7 @@ def load_artifact(
     try:
         if kind == "joblib":
             return _build(raw, kind, source, ())
+        _check_size(raw, source)
         _check_types(raw, source, trusted_types)
         estimator = _build(raw, kind, source, trusted_types)
         check_trees(estimator)
@@ -78,6 +83,15 @@ def load_artifact(
     except Exception as error:
         raise BundleError(f"{source} cannot be loaded as {kind}: {type(error).__name__}: {error}") from error
     return estimator
+
+
+def _check_size(raw: bytes, source: object) -> None:
+    with ZipFile(io.BytesIO(raw)) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > UNPACKED_AT_MOST * len(raw):
+        raise BundleError(
+            f"{source} would unpack to {unpacked:,} bytes, {unpacked // len(raw)} times its size: refused"
+        )
 
 
 def _check_types(raw: bytes, source: object, trusted_types: Sequence[str]) -> None:

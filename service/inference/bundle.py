@@ -142,7 +142,13 @@ def load_bundle(
     estimator = load_artifact(
         raw, manifest.artifact.format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types
     )
-    _check_estimator(bundle, manifest, estimator)
+    try:
+        _check_estimator(bundle, manifest, estimator)
+        answer_matrix = answering(estimator, manifest.task)
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError(f"{path} holds a damaged estimator: {type(error).__name__}: {error}") from error
     return Model(
         name=manifest.name,
         version=manifest.version,
@@ -152,7 +158,7 @@ def load_bundle(
         schema=Schema(features=manifest.features),
         as_frame=manifest.fitted_with == "frame",
         created=manifest.created,
-        answer_matrix=answering(estimator, manifest.task),
+        answer_matrix=answer_matrix,
     )
 
 

@@ -41,7 +41,7 @@ def _values(rows: Sequence[Mapping[str, object]], feature: Feature) -> list[obje
 def _column(rows: Sequence[Mapping[str, object]], feature: Feature) -> "NDArray[np.generic] | pd.Series":
     values = _values(rows, feature)
     match feature.dtype:
-        case "float64" | "int64" | "bool" | "object":
+        case "float64" | "int64" | "bool":
             return np.array(values, dtype=feature.dtype)
         case "category":
             known = pd.CategoricalDtype(list(feature.categories or ()))

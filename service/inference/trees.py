@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble._forest import BaseForest
+from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.tree import BaseDecisionTree
@@ -34,6 +36,10 @@ def check_trees(estimator: object) -> None:
                 _check_nodes(inner, children, part.feature, part.n_features)
         elif isinstance(part, BaseDecisionTree) and hasattr(part, "tree_"):
             if part.tree_.n_features != part.n_features_in_:
+                raise _forged()
+        elif isinstance(part, BaseForest | BaseGradientBoosting) and hasattr(part, "estimators_"):
+            # They look at the width of the rows once, not again for each of their trees.
+            if any(tree.tree_.n_features != part.n_features_in_ for tree in np.ravel(part.estimators_)):
                 raise _forged()
         elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
             for predictor in (p for iteration in part._predictors for p in iteration):  # noqa: SLF001  kept nowhere else

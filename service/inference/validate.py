@@ -9,8 +9,10 @@ from service.errors import Violation
 from service.inference.schema import Feature, Schema
 
 SHOWN = 64
+SHOWN_UNKNOWN = 10
 # float32's largest: scikit-learn's trees compute in float32 and refuse what it cannot hold.
 LARGEST = float(np.finfo(np.float32).max)
+LARGEST_INTEGER = float(2**63 - 1024)  # the largest double that is an int64
 
 
 def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
@@ -24,11 +26,16 @@ def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
         violation for feature in schema.features if (violation := _check(feature, row.get(feature.name))) is not None
     ]
     if not row.keys() <= schema.name_set:
-        violations += [
-            Violation(name[:SHOWN], "unknown", f"{name[:SHOWN]}: the model has no such feature (GET /model lists them)")
-            for name in sorted(row.keys() - schema.name_set)
-        ]
+        violations += _unknown(sorted(row.keys() - schema.name_set))
     return violations
+
+
+def _unknown(names: list[str]) -> list[Violation]:
+    """A violation for each of the first few: how many there are is up to the caller."""
+    return [
+        Violation(name[:SHOWN], "unknown", f"{name[:SHOWN]}: the model has no such feature (GET /model lists them)")
+        for name in names[:SHOWN_UNKNOWN]
+    ]
 
 
 def _check(feature: Feature, value: object) -> Violation | None:
@@ -53,7 +60,7 @@ def _check_number(feature: Feature, value: float) -> Violation | None:
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if not math.isfinite(number):
         return Violation(feature.name, "type", f"{feature.name}: expected a finite number")
-    if abs(number) > LARGEST:
+    if abs(number) > (LARGEST_INTEGER if feature.type == "integer" else LARGEST):
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if feature.type == "integer" and not number.is_integer():
         return Violation(feature.name, "type", f"{feature.name}: expected an integer, got a fraction")

@@ -5,6 +5,7 @@ Without Chromium these tests are skipped, and the last lines of the run say so.
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -68,14 +69,21 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    """A hub in memory, one for the tests of a module."""
+@contextmanager
+def running_hub() -> Iterator[Site]:
+    """Run a hub in memory."""
     port, http_port = free_port(), free_port()
     arguments = ["hub", "--memory", "--port", str(port), "--http-port", str(http_port), "--grpc-port", str(free_port())]
     with running(arguments) as process:
         process.wait_for(f"http://127.0.0.1:{port}/healthz")
         yield Site(f"http://127.0.0.1:{port}", Sender(f"http://127.0.0.1:{http_port}"))
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """A hub, one for the tests of a module."""
+    with running_hub() as site:
+        yield site
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Site
+from tests.browser.conftest import Site, running_hub
 from tests.browser.telemetry import MS, Span, span
 
 
@@ -124,6 +124,19 @@ def test_hostile_names_stay_text(page: Page, site: Site) -> None:
 
     expect(page.get_by_text(name, exact=True)).to_be_visible()
     expect(page).to_have_title(re.compile("^Traces"))
+
+
+def test_stopped_hub(browser: Browser) -> None:
+    """When the hub stops answering the page says so and keeps what it shows."""
+    with running_hub() as site:
+        trace_id = site.sender.prediction()
+        page = browser.new_page(base_url=site.url)
+        page.goto("/traces")
+        expect(page.get_by_text("The hub does not answer")).to_be_hidden()
+
+    expect(page.get_by_text("The hub does not answer")).to_be_visible()
+    expect(page.locator(f"a[href='/t/{trace_id}']").first).to_be_visible()
+    page.close()
 
 
 @pytest.mark.parametrize("path", ["/", "/traces"])

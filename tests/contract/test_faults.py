@@ -86,7 +86,9 @@ def ask_file(data: Path, question: str) -> list[tuple[Any, ...]]:
 
 def audited(data: Path) -> Counter[str]:
     """How often each prediction ID stands in the audit trail."""
-    found = ask_file(data, """SELECT attributes->>'$."ml.prediction.id"' FROM logs WHERE event_name = 'ml.prediction'""")
+    found = ask_file(
+        data, """SELECT attributes->>'$."ml.prediction.id"' FROM logs WHERE event_name = 'ml.prediction'"""
+    )
     return Counter(row[0] for row in found)
 
 

@@ -101,7 +101,7 @@ def record(settings: Settings) -> Iterator[Callable[..., Recorded]]:
     handlers, audit_handlers, level = root.handlers[:], audit.handlers[:], root.level
     clients: list[TestClient] = []
 
-    def start(model: Model, **changes: Any) -> Recorded:  # noqa: ANN401  any setting
+    def start(model: Model, **changes: Any) -> Recorded:
         span_exporter, log_exporter, reader = (
             InMemorySpanExporter(),
             InMemoryLogRecordExporter(),

@@ -18,7 +18,7 @@ def fuzz(service: Recorded, path: str, method: str, mode: GenerationMode) -> Non
 
     @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy(generation_mode=mode))
-    def check(case: Any) -> None:  # noqa: ANN401  a generated request
+    def check(case: Any) -> None:
         case.call_and_validate()
 
     check()

@@ -5,7 +5,7 @@ import { tick } from "./time.js";
 
 const SLOWEST = 5000;
 
-export function live(main) {
+export function live(main, lost) {
   let etag = null;
   let failures = 0;
   let waiting = null;
@@ -25,13 +25,13 @@ export function live(main) {
     offer(0);
   };
 
-  const offer = (count) => {
+  const offer = (count, all = false) => {
     const place = main.querySelector(".fresh");
     if (!place) return;
     if (!count) return place.replaceChildren();
     const button = place.querySelector("button") ?? place.appendChild(document.createElement("button"));
     button.type = "button";
-    button.textContent = `${count} new`;
+    button.textContent = `${count}${all ? "+" : ""} new`;
     button.onclick = () => {
       scrollTo({ top: 0 });
       if (waiting) show(waiting);
@@ -49,7 +49,9 @@ export function live(main) {
     const answer = await fetch(address, {
       cache: "no-store", signal: controller.signal, headers: etag ? { "If-None-Match": etag } : {},
     });
+    if (answer.status >= 500) throw new Error(answer.statusText);
     failures = 0;
+    lost.hidden = true;
     if (answer.status === 304) return;
     if ("untilFound" in main.dataset && answer.ok) return location.reload();
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -58,20 +60,26 @@ export function live(main) {
     const count = news(next);
     if (count && busy()) {
       waiting = next;
-      offer(count);
+      offer(count, count === next.querySelectorAll("[data-rows] > tr").length);
     } else show(next);
   }
 
   async function keepLooking() {
+    let took = 0;
     for (;;) {
       const pause = Number(main.dataset.live) || 0;
-      await new Promise((resolve) => setTimeout(resolve, pause ? Math.min(pause * 2 ** failures, SLOWEST) : 1000));
+      // A hub that needs long to answer is asked less often.
+      await new Promise((resolve) => setTimeout(resolve, pause ? Math.min(pause * 2 ** failures + took, SLOWEST) : 1000));
       if (!pause || document.hidden) continue;
+      const began = performance.now();
       try {
         await look();
       } catch (error) {
-        if (error.name !== "AbortError") failures = Math.min(failures + 1, 4);
+        if (error.name === "AbortError") continue;
+        failures = Math.min(failures + 1, 4);
+        lost.hidden = false;
       }
+      took = performance.now() - began;
     }
   }
 

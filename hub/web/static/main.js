@@ -8,4 +8,4 @@ document.documentElement.classList.remove("no-js");
 copyOnClick(document.querySelector("#said"));
 keepTime();
 waterfall();
-live(document.querySelector("main"));
+live(document.querySelector("main"), document.querySelector("#lost"));

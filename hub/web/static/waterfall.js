@@ -2,19 +2,23 @@
 
 const links = () => [...document.querySelectorAll(".waterfall li:not([hidden]) a.span")];
 
-function go(address) {
-  history.replaceState(null, "", address);
-  document.dispatchEvent(new Event("modeltrace:address"));
-}
-
 let timer;
+
+// The address changes at once, so that two changes in a row add up; the page follows when the reader pauses.
+function open(what, which) {
+  const address = new URL(location.href);
+  address.searchParams.set(what, which);
+  address.hash = "";
+  history.replaceState(null, "", address);
+  clearTimeout(timer);
+  timer = setTimeout(() => document.dispatchEvent(new Event("modeltrace:address")), 60);
+}
 
 function select(link) {
   for (const other of document.querySelectorAll('a.span[aria-current="true"]')) other.removeAttribute("aria-current");
   link.setAttribute("aria-current", "true");
   link.scrollIntoView({ block: "nearest" });
-  clearTimeout(timer);
-  timer = setTimeout(() => go(link.getAttribute("href")), 60);
+  open("span", link.dataset.span);
 }
 
 function fold(row, closed) {
@@ -86,6 +90,7 @@ export function waterfall() {
     event.preventDefault();
     const row = link.dataset.span && document.querySelector(`.waterfall a.span[data-span="${CSS.escape(link.dataset.span)}"]`);
     if (row) select(row);
-    else go(link.getAttribute("href").replace(/#.*/, ""));
+    else if (link.dataset.span) open("span", link.dataset.span);
+    else open("logs", link.dataset.logs);
   });
 }

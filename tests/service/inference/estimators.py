@@ -15,15 +15,11 @@ from sklearn.cluster import FeatureAgglomeration
 from sklearn.datasets import load_iris
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
-    RandomForestClassifier,
-    StackingClassifier,
-    StackingRegressor,
 )
 from sklearn.experimental import enable_halving_search_cv, enable_iterative_imputer  # noqa: F401  the import enables
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 from sklearn.impute import IterativeImputer, MissingIndicator
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, TweedieRegressor
-from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
+from sklearn.linear_model import LinearRegression, LogisticRegression, TweedieRegressor
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -122,7 +118,7 @@ def _required(cls: type, kind: str) -> dict[str, Any]:
     return {p.name: given[p.name] for p in parameters if p.default is inspect.Parameter.empty and p.name in given}
 
 
-def fit(estimator: Any, target: Any, data: Any = X) -> Fitted:  # noqa: ANN401  any estimator, array or frame
+def fit(estimator: Any, target: Any, data: Any = X) -> Fitted:
     """Fit on so little data that scikit-learn warns of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

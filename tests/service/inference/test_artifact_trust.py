@@ -206,6 +206,7 @@ def _version() -> str:
 
 
 def forest() -> Any:
+    """A small forest."""
     return fit(RandomForestClassifier(3, random_state=0), LABELS)[0]
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import skops.io
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
 
 from service.errors import (
     BundleAlteredError,
@@ -82,7 +84,7 @@ def test_an_altered_artifact_is_refused(bundle: Path, change: Callable[[bytes], 
 
 def test_a_missing_bundle_says_how_to_make_one(tmp_path: Path) -> None:
     """Where there is no bundle, the message names the folder and `modeltrace pack`."""
-    with pytest.raises(BundleNotFoundError, match="nowhere.*modeltrace pack"):
+    with pytest.raises(BundleNotFoundError, match=r"nowhere.*modeltrace pack"):
         load_bundle(tmp_path / "nowhere")
 
 
@@ -151,6 +153,17 @@ def test_a_manifest_for_another_model_is_refused(edit: Edit, change: Callable[[A
     """Classes and features are those of the estimator beside it."""
     with pytest.raises(BundleError, match="do not belong together"):
         load_bundle(edit(change))
+
+
+@pytest.mark.parametrize("steps", [[], [("a", "b", "c")], "steps", None])
+def test_a_damaged_estimator_is_refused(bundle: Path, edit: Edit, steps: object) -> None:
+    """An estimator that cannot even be asked what it is does not get as far as a request."""
+    raw = skops.io.dumps(Pipeline(steps))
+    (bundle / "model.skops").write_bytes(raw)
+    edit(lambda manifest: manifest["artifact"].update(sha256=hashlib.sha256(raw).hexdigest(), size=len(raw)))
+
+    with pytest.raises(BundleError, match=r"model\.skops|do not belong together"):
+        load_bundle(bundle)
 
 
 def test_a_joblib_bundle_needs_the_operators_word(tmp_path: Path) -> None:

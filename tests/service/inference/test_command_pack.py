@@ -1,7 +1,8 @@
 """`modeltrace pack`, as it is typed."""
 
-import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -10,6 +11,7 @@ import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
+from service.cli import main
 from service.inference.bundle import read_manifest
 from tests.service.inference.estimators import LABELS, frame
 
@@ -26,21 +28,36 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command in a folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "service", "pack", *arguments],
-        cwd=folder,
-        env={"PYTHONPATH": str(Path(__file__).parents[3]), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Done:
+    """What a run of the command has left."""
+
+    returncode: object
+    stdout: str
+    stderr: str
 
 
-def test_a_skops_file_is_packed(folder: Path) -> None:
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `modeltrace pack` in the folder, through the entry point that a shell would call."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["modeltrace", "pack", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(main())
+        return Done(ended.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+def test_a_skops_file_is_packed(run: Run, folder: Path) -> None:
     """It prints what was packed, the SHA-256 to pin, and what to type next."""
-    done = run(folder, "iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "train.parquet")
+    done = run("iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "train.parquet")
 
     manifest, digest = read_manifest(folder / "iris")
     assert done.returncode == 0, done.stderr
@@ -50,10 +67,21 @@ def test_a_skops_file_is_packed(folder: Path) -> None:
     assert "Held-out rows: 50, with labels" in done.stdout
 
 
-def test_options_reach_the_bundle(folder: Path) -> None:
+def test_brackets_are_printed_as_they_are(run: Run, folder: Path) -> None:
+    """A name with a unit in brackets is shown in full."""
+    data = frame().add_suffix(" [cm]")
+    skops.io.dump(LogisticRegression(max_iter=1000).fit(data, LABELS), folder / "units.skops")
+    data.to_csv(folder / "units.csv", index=False)
+
+    done = run("units.skops", "--data", "units.csv", "--name", "iris [/lab]")
+
+    assert "petal_width [cm]" in done.stdout
+    assert "Packed iris [/lab] 1.0.0" in done.stdout
+
+
+def test_options_reach_the_bundle(run: Run, folder: Path) -> None:
     """Name, version, folder, range and format are what was asked for."""
     done = run(
-        folder,
         *("iris.joblib", "--trust-pickle", "--data", "train.parquet", "--target", "species", "--out", "made/here"),
         *("--name", "flowers", "--version", "2.1", "--format", "joblib", "--range", "petal_width=0:5"),
     )
@@ -79,11 +107,13 @@ def test_options_reach_the_bundle(folder: Path) -> None:
         (("iris.skops", "--data", "train.csv", "--range", "girth=0:1"), "girth, which is no feature"),
     ],
 )
-def test_an_error_is_one_message_and_an_exit_code(folder: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_an_error_is_one_message_and_an_exit_code(
+    run: Run, folder: Path, arguments: tuple[str, ...], message: str
+) -> None:
     """What is wrong goes to stderr without a traceback, and nothing is written."""
     before = sorted(folder.iterdir())
 
-    done = run(folder, *arguments)
+    done = run(*arguments)
 
     assert done.returncode != 0
     assert message in done.stderr
@@ -91,21 +121,21 @@ def test_an_error_is_one_message_and_an_exit_code(folder: Path, arguments: tuple
     assert sorted(folder.iterdir()) == before
 
 
-def test_packing_twice_asks_for_force(folder: Path) -> None:
+def test_packing_twice_asks_for_force(run: Run, folder: Path) -> None:
     """A bundle that is there is replaced only by force."""
     again = ("iris.skops", "--data", "train.csv", "--target", "species")
-    assert run(folder, *again).returncode == 0
+    assert run(*again).returncode == 0
 
-    assert "--force" in run(folder, *again).stderr
-    assert run(folder, *again, "--force", "--version", "2").returncode == 0
+    assert "--force" in run(*again).stderr
+    assert run(*again, "--force", "--version", "2").returncode == 0
     assert read_manifest(folder / "iris")[0].version == "2"
 
 
-def test_held_out_rows_without_labels_are_taken(folder: Path) -> None:
+def test_held_out_rows_without_labels_are_taken(run: Run, folder: Path) -> None:
     """Traffic can be replayed without knowing the truth."""
     frame().to_csv(folder / "rows.csv", index=False)
 
-    done = run(folder, "iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "rows.csv")
+    done = run("iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "rows.csv")
 
     assert "without labels" in done.stdout
     assert len(pd.read_parquet(folder / "iris" / "traffic.parquet").columns) == 4

@@ -83,7 +83,7 @@ def test_labels_are_plain_python() -> None:
 
 def test_what_the_model_raises_is_kept_as_the_cause() -> None:
     """The message names the type alone: its text may hold values."""
-    with pytest.raises(InferenceError, match="failed with ValueError$") as raised:
+    with pytest.raises(InferenceError, match=r"failed with ValueError$") as raised:
         model(Says(ValueError("secret")), "regressor").answer(X[:1])
 
     assert isinstance(raised.value.__cause__, ValueError)

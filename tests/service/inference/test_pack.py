@@ -1,5 +1,6 @@
 """What packing makes of an estimator and its data, and what it refuses."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, TunedThresholdClassifierCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -122,6 +123,24 @@ def test_of_a_search_the_best_is_packed(search: Any, tmp_path: Path) -> None:
     assert ask(model, **row).label == found.predict(X[:1])[0]
 
 
+@pytest.mark.parametrize("method", ["auto", "predict_proba", "decision_function"])
+def test_of_a_tuned_threshold_the_threshold_is_packed(method: str, tmp_path: Path) -> None:
+    """How it was found does not reach the bundle, which decides as the tuned one does."""
+    tuned = TunedThresholdClassifierCV(LogisticRegression(), scoring="recall", response_method=method, cv=2)
+    tuned.fit(X, LABELS == "virginica")
+
+    model = load_bundle(pack(tuned, frame(), name="tuned", out=tmp_path / "tuned"))
+
+    assert [answer.label for answer in model.answer(X)] == tuned.predict(X).tolist()
+    assert tuned.predict(X).tolist() != tuned.estimator_.predict(X).tolist()
+
+
+def test_an_unfitted_tuned_threshold_is_refused(tmp_path: Path) -> None:
+    """There is no threshold yet to be packed."""
+    with pytest.raises(PackError, match="TunedThresholdClassifierCV is not fitted"):
+        pack(TunedThresholdClassifierCV(LogisticRegression()), frame(), name="x", out=tmp_path / "x")
+
+
 def test_a_search_without_refit_is_refused(tmp_path: Path) -> None:
     """It knows which was best and has not kept it."""
     search = GridSearchCV(RandomForestClassifier(2), {"max_depth": [1]}, cv=2, refit=False).fit(X, LABELS)
@@ -135,7 +154,7 @@ def test_a_search_without_refit_is_refused(tmp_path: Path) -> None:
 def test_text_columns_of_every_dtype_answer_as_before(dtype: str, missing: Any, tmp_path: Path) -> None:
     """Whatever stood for a missing value in training stands for it in a request: packing proves it."""
     data = people().drop(columns="income")
-    data["city"] = pd.Series(list(data.city.where(data.city.notna(), missing)), dtype=object)
+    data["city"] = pd.Series([missing if pd.isna(city) else city for city in data.city], dtype=object)
     data["city"] = data.city.astype(dtype)
     estimator = make_pipeline(make_column_transformer((OneHotEncoder(), ["city"])), LogisticRegression())
     target = np.where(data.city.isna(), "gap", "known")
@@ -239,14 +258,17 @@ class Contrary(ClassifierMixin, BaseEstimator):
     """Says the least probable class: its own decision, unlike what its probabilities suggest."""
 
     def fit(self, data: Any, target: Any) -> "Contrary":
+        """Learn."""
         self.inner_ = LogisticRegression(max_iter=1000).fit(data, target)
         self.classes_ = self.inner_.classes_
         return self
 
     def predict_proba(self, data: Any) -> Any:
+        """What a logistic regression would say."""
         return self.inner_.predict_proba(data)
 
     def predict(self, data: Any) -> Any:
+        """The contrary."""
         return self.classes_[self.predict_proba(data).argmin(axis=1)]
 
 
@@ -265,30 +287,34 @@ def test_an_estimator_of_ones_own_decides_for_itself(tmp_path: Path) -> None:
 def unfit(what: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
     """Estimators and data that do not make a bundle."""
     good, data = fit(LogisticRegression(), LABELS)[0], frame()
-    named = LogisticRegression(max_iter=1000).fit(data, LABELS)
-    return {
-        "not fitted": (LogisticRegression(), data, None),
-        "no estimator": ("a string", data, None),
-        "clusters": (KMeans(2, n_init=1).fit(X), data, None),
-        "several outputs": (
+    made: dict[str, Callable[[], tuple[Any, pd.DataFrame, pd.Series | None]]] = {
+        "not fitted": lambda: (LogisticRegression(), data, None),
+        "no estimator": lambda: ("a string", data, None),
+        "clusters": lambda: (KMeans(2, n_init=1).fit(X), data, None),
+        "several outputs": lambda: (
             MultiOutputClassifier(LogisticRegression(max_iter=1000)).fit(X, np.c_[X > 3][:, 1:3]),
             data,
             None,
         ),
-        "many labels": (fit(MLPClassifier(max_iter=2), X > 3)[0], data, None),
-        "many values": (LinearRegression().fit(X, X), data, None),
-        "no rows": (good, data.iloc[:0], None),
-        "missing column": (named, data.drop(columns="petal_width"), None),
-        "other width": (good, data.assign(label=1.0), None),
-        "twice": (good, pd.concat([data.iloc[:, :3], data.iloc[:, :1]], axis=1), None),
-        "unknown class": (good, data, pd.Series(["tulip", *LABELS[1:]], name="species")),
-        "dates": (good, data.assign(petal_width=pd.Timestamp("2026-01-01")), None),
-        "nested": (good, data.assign(petal_width=[[1]] * len(data)), None),
-        "all missing": (good, data.assign(petal_width=np.nan), None),
-        "infinite": (good, data.assign(petal_width=np.inf), None),
-        "number categories": (good, data.assign(petal_width=pd.Categorical([1, 2] * (len(data) // 2))), None),
-        "texts": (good, data.assign(petal_width="wide"), None),
-    }[what]
+        "many labels": lambda: (fit(MLPClassifier(max_iter=2), X > 3)[0], data, None),
+        "many values": lambda: (LinearRegression().fit(X, X), data, None),
+        "no rows": lambda: (good, data.iloc[:0], None),
+        "missing column": lambda: (
+            LogisticRegression(max_iter=1000).fit(data, LABELS),
+            data.drop(columns="petal_width"),
+            None,
+        ),
+        "other width": lambda: (good, data.assign(label=1.0), None),
+        "twice": lambda: (good, pd.concat([data.iloc[:, :3], data.iloc[:, :1]], axis=1), None),
+        "unknown class": lambda: (good, data, pd.Series(["tulip", *LABELS[1:]], name="species")),
+        "dates": lambda: (good, data.assign(petal_width=pd.Timestamp("2026-01-01")), None),
+        "nested": lambda: (good, data.assign(petal_width=[[1]] * len(data)), None),
+        "all missing": lambda: (good, data.assign(petal_width=np.nan), None),
+        "infinite": lambda: (good, data.assign(petal_width=np.inf), None),
+        "number categories": lambda: (good, data.assign(petal_width=pd.Categorical([1, 2] * (len(data) // 2))), None),
+        "texts": lambda: (good, data.assign(petal_width="wide"), None),
+    }
+    return made[what]()
 
 
 @pytest.mark.parametrize(

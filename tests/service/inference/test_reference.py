@@ -1,5 +1,7 @@
 """The reference distribution that later traffic is compared with."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,7 +36,7 @@ def test_a_bin_holds_what_lies_above_one_edge_up_to_the_next(values: list[float]
     reference = number_reference(np.array(values), n=len(values))
     bounds = [-np.inf, *(reference.edges or ()), np.inf]
 
-    for index, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for index, (low, high) in enumerate(pairwise(bounds)):
         inside = sum(low < value <= high for value in values)
         assert reference.shares[f"{index:02d}"] == pytest.approx(inside / len(values))
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.client.bundles import check_bundle, is_current
-from service.client.local import UpError
+from service.local.bundles import check_bundle, is_current
+from service.local.plan import UpError
 
 
 def test_a_bundle_is_read(example: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import httpx
 import orjson
 
-from service.client.bundles import check_bundle
-from service.client.children import Child, start
-from service.client.local import (
+from service.local.bundles import check_bundle
+from service.local.children import Child, start
+from service.local.plan import (
     Local,
     UpError,
     check_ports,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.client.local import (
+from service.local.plan import (
     Local,
     UpError,
     check_ports,
@@ -30,6 +30,7 @@ def local() -> Local:
         http_port=free_port(),
         rate=20.0,
         elsewhere=None,
+        keyed=False,
         logs=Path("logs"),
     )
 

@@ -1,4 +1,4 @@
-"""Runs a module like `python -m` does, for no longer than its parent lives: `python -m service.client.leash MODULE …`.
+"""Runs a module like `python -m` does, for no longer than its parent lives: `python -m service.local.leash MODULE …`.
 
 The parent holds the other end of standard input and never writes to it. When it ends, in whatever way, standard input
 ends, and the module gets the SIGTERM that the parent can no longer send. That works wherever there are pipes; nothing

@@ -26,7 +26,8 @@ class UpError(ModeltraceError):
 class Local:
     """One service on this machine, with or without a hub and traffic.
 
-    `elsewhere` says where telemetry goes when that is not a hub started here; then there is none.
+    `elsewhere` says where telemetry goes when that is not a hub started here; then there is none. `keyed`: whether the
+    hub asks for a key.
     """
 
     bundle: Path
@@ -37,6 +38,7 @@ class Local:
     http_port: int
     rate: float | None
     elsewhere: str | None
+    keyed: bool
     logs: Path
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.client.local import UpError
+from service.local.plan import UpError
 from service.client.service import FEATURES
 
 

@@ -71,7 +71,7 @@ async def start(
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "service.client.leash",
+            "service.local.leash",
             *arguments,
             env=dict(env),
             stdin=subprocess.PIPE,

@@ -1,0 +1,74 @@
+"""What the pages look like, as far as a machine can tell."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.conftest import Site
+from tests.browser.telemetry import Span, exception, record, span
+
+CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def failed(site: Site) -> str:
+    """The ID of a trace with errors, warnings and all else that has a colour."""
+    trace_id, start = b"\x0e" * 16, time.time_ns()
+    events = [exception(start, "it failed", "Traceback")]
+    root = span(
+        trace_id,
+        "POST /predict",
+        start,
+        9,
+        kind=Span.SPAN_KIND_SERVER,
+        error="it failed",
+        events=events,
+        attributes={"http.response.status_code": 500, "error.type": "ValueError"},
+    )
+    site.sender.spans(root, span(trace_id, "inference", start, 3, parent=root))
+    site.sender.logs(record(trace_id, root, "soon", severity="WARN"), record(trace_id, root, "now", severity="ERROR"))
+    return trace_id.hex()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out(browser: Browser, site: Site, failed: str, scheme: Literal["light", "dark"]) -> None:
+    """All text has the contrast that WCAG's level AA asks for, by day and by night."""
+    paths = [
+        "/",
+        "/traces",
+        "/traces?min_duration=x",
+        f"/t/{failed}",
+        f"/t/{site.sender.prediction()}",
+        "/t/" + "7" * 32,
+    ]
+    page = browser.new_page(base_url=site.url, color_scheme=scheme)
+    faint = {}
+    for path in paths:
+        page.goto(path)
+        faint[path] = page.evaluate(CONTRAST)
+    page.close()
+
+    assert faint == {path: [] for path in paths}
+
+
+def test_weak_contrast_is_found(browser: Browser) -> None:
+    """The check of contrast does find grey on grey."""
+    page = browser.new_page()
+    page.set_content("<p style='color: #999; background: #ccc'>faint</p><p>clear</p>")
+
+    assert page.evaluate(CONTRAST) == ["faint"]
+    page.close()
+
+
+def test_pages_run_their_own_files_only(browser: Browser, site: Site) -> None:
+    """The policy that pages are sent with allows no inline script or style and nothing from elsewhere."""
+    page = browser.new_page(base_url=site.url)
+    answer = page.goto("/")
+    assert answer is not None
+    policy = dict(part.strip().partition(" ")[::2] for part in answer.headers["content-security-policy"].split(";"))
+    page.close()
+
+    assert (policy["default-src"], policy["script-src"], policy["style-src"]) == ("'none'", "'self'", "'self'")
