@@ -28,14 +28,15 @@ _SECONDS_IN: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A span or a log record that may have been measured: what is known there, and when it was over.
+    """A span, or log records that say the same, that may have been measured: what is known there, and when it was over.
 
-    `depth` counts the spans around it; `span` is None for a record.
+    `depth` counts the spans around it; `span` is None for records, of which a batch writes many.
     """
 
     instance: tuple[str, str]
     attributes: Mapping[str, Any]
-    moment_ns: int
+    first_ns: int
+    last_ns: int
     depth: int
     span: Record | None
 
@@ -118,7 +119,8 @@ def _span_witnesses(spans: Sequence[Record], keys: set[str]) -> list[Witness]:
         for one in reversed(path.values()):
             known = around.attributes if around is not None else _under(keys, one["resource_attributes"])
             depth = around.depth + 1 if around is not None else 1
-            around = Witness(_instance(one), {**known, **_under(keys, one["attributes"])}, one["end_ns"], depth, one)
+            said = {**known, **_under(keys, one["attributes"])}
+            around = Witness(_instance(one), said, one["end_ns"], one["end_ns"], depth, one)
             done[one["span_id"]] = around
     return list(done.values())
 
@@ -145,7 +147,7 @@ def _record_witnesses(reader: Reader, trace_id: str, spans: Iterable[Witness], k
         }
         known = {**(around.attributes if around else {}), **own}
         depth = around.depth + 1 if around else 1
-        witnesses.append(Witness(_instance(record), known, record["time_ns"], depth, None))
+        witnesses.append(Witness(_instance(record), known, record["first_ns"], record["last_ns"], depth, None))
     return witnesses
 
 
@@ -164,16 +166,17 @@ def _best(series: Record, witnesses: Iterable[Witness]) -> _Match | None:
     # A duration is that of a span: a request refused before a stage, so without its span, took no part in it.
     if "duration" in parts and not named:
         return None
-    best = min(named or fitting, key=lambda witness: (witness.depth, witness.moment_ns))
+    depth = min(witness.depth for witness in named or fitting)
+    best = [witness for witness in named or fitting if witness.depth == depth]
+    first, last = min(witness.first_ns for witness in best), max(witness.last_ns for witness in best)
     if len(named) == 1 and named[0].span is not None and "duration" in parts:
         in_seconds = _SECONDS_IN.get(series["unit"])
         value = named[0].span["duration_ns"] * 1e-9 / in_seconds if in_seconds else None
-        return _Match(best.moment_ns, best.moment_ns, value)
+        return _Match(first, last, value)
     measured = {
         value for witness in fitting if isinstance(value := witness.attributes.get(series["name"]), int | float)
     }
-    last = max((witness.moment_ns for witness in fitting if witness.depth == best.depth), default=best.moment_ns)
-    return _Match(best.moment_ns, last, float(measured.pop()) if len(measured) == 1 else None)
+    return _Match(first, last, float(measured.pop()) if len(measured) == 1 else None)
 
 
 def _is_named(span: Record, parts: set[str]) -> bool:

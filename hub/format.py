@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 from zlib import crc32
@@ -120,9 +121,14 @@ def breakable(key: str) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[._])", key))
 
 
-def hue(service: str) -> int:
-    """The service's hue, the same on every page."""
-    return crc32(service.encode()) % HUES
+def hues(services: Iterable[str]) -> dict[str, int]:
+    """A hue for each service: its own on every page, but where two of one page would be alike."""
+    given: dict[str, int] = {}
+    for service in sorted(set(services)):
+        own = crc32(service.encode()) % HUES
+        free = (hue % HUES for hue in range(own, own + HUES) if hue % HUES not in given.values())
+        given[service] = next(free, own)
+    return given
 
 
 def plural(count: int, word: str) -> str:

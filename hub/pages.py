@@ -68,7 +68,9 @@ class Pages:
         snapshot = self._stats.read(request.url.hostname)
         with self._queries.ask() as reader:
             latest, _ = reader.traces(TraceFilter(limit=LATEST))
-        return self._render("overview.html", "/", snapshot=snapshot, latest=latest)
+        services = [record["service_name"] for record in snapshot.services]
+        services += [name for trace in latest for name in trace["services"]]
+        return self._render("overview.html", "/", snapshot=snapshot, latest=latest, hues=fmt.hues(services))
 
     def _traces(self, request: Request) -> Response:
         given = [(key, value) for key, value in request.query_params.multi_items() if value]
@@ -102,6 +104,7 @@ class Pages:
             traces=found,
             following=following and urlencode([*(one for one in given if one[0] != "cursor"), ("cursor", following)]),
             services=services,
+            hues=fmt.hues(name for trace in found for name in trace["services"]),
         )
 
     def _open(self, request: Request) -> Response:
@@ -126,7 +129,8 @@ class Pages:
             if context is None:
                 words = absence(reader, self._retention.kept)
                 return self._render("absent.html", "/traces", 404, trace_id=trace_id, words=words)
-        return self._render("trace.html", "/traces", 200, etag, trace_id=trace_id, view=view, **context)
+        hues = fmt.hues(context["services"])
+        return self._render("trace.html", "/traces", 200, etag, trace_id=trace_id, view=view, hues=hues, **context)
 
     def _etag(self) -> str:
         """Stands for all that is stored; taken before the store is asked, so that it is never too new."""
@@ -186,7 +190,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     names = (
-        *("age", "breakable", "clock", "duration", "exact", "hue", "machine", "measure", "number", "plural"),
+        *("age", "breakable", "clock", "duration", "exact", "machine", "measure", "number", "plural"),
         *("share", "shown", "size", "span_of"),
     )
     environment.filters |= {name: getattr(fmt, name) for name in names}

@@ -7,7 +7,7 @@ touch no other file and load no extension.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -110,6 +110,8 @@ class Store:
             yield cursor
         except duckdb.InterruptException:
             raise QueryTimeoutError(f"The question took longer than {seconds:g} s. Ask for less.") from None
+        except (duckdb.FatalException, duckdb.ConnectionException):
+            raise StoreError("The database has failed and is to be opened again. Ask again in a moment.") from None
         finally:
             deadline.cancel()
             _rollback(cursor)
@@ -231,11 +233,9 @@ class _Deadline:
 
 
 def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
-    """End the transaction; there is none when it has failed to begin."""
-    try:
+    """End the transaction, if there is one; in a database that has failed there is nothing to be done."""
+    with suppress(duckdb.Error):
         connection.rollback()
-    except duckdb.TransactionException:
-        return
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, path: Path | None) -> None:

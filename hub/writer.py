@@ -17,7 +17,14 @@ import duckdb
 
 from hub.counts import Counts
 from hub.decode.batch import Batch
-from hub.errors import ClosingError, QueueFullError, StoreError, WriteFailedError
+from hub.errors import (
+    ClosingError,
+    QueryTimeoutError,
+    QueueFullError,
+    ReadersBusyError,
+    StoreError,
+    WriteFailedError,
+)
 from hub.retention import Retention
 from hub.store import Store
 
@@ -26,6 +33,9 @@ logger = logging.getLogger(__name__)
 RETENTION_INTERVAL: Final = 10.0
 MERGE_BYTES: Final = 32 * 2**20
 ROWS_A_COMMIT: Final = 50_000
+
+# What DuckDB does not recover from by itself, and what the store says from then on.
+_FATAL: Final = (duckdb.FatalException, duckdb.ConnectionException, duckdb.InternalException, StoreError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +186,13 @@ class Writer:
         """Merge the log into the file; what fails here is still in the log."""
         try:
             self._store.checkpoint()
-        except duckdb.Error as error:
+        except (duckdb.Error, StoreError) as error:
             logger.warning("The write-ahead log could not be merged: %s", _first_line(error))
             self._recover(error)
 
     def _recover(self, error: Exception) -> None:
-        """After an error that DuckDB calls fatal the file has to be opened anew."""
-        if not isinstance(error, duckdb.FatalException | duckdb.ConnectionException | duckdb.InternalException):
+        """After an error that DuckDB calls fatal the file has to be opened anew; if that fails, again the next time."""
+        if isinstance(error, QueryTimeoutError | ReadersBusyError) or not isinstance(error, _FATAL):
             return
         try:
             self._store.reopen()

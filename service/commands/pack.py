@@ -3,18 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import pandas as pd
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from service.errors import PackError
-from service.inference.artifact import Format, load_artifact
-from service.inference.bundle import MANIFEST, Manifest, read_manifest
-from service.inference.pack import pack as write
 from service.settings import read_settings
-
-FORMATS: dict[str, Format] = {".skops": "skops", ".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib"}
 
 
 def valid_range(text: str) -> tuple[str, float, float]:
@@ -61,76 +52,22 @@ def pack(
 
     Example: modeltrace pack churn.joblib --trust-pickle --data train.parquet --target churned
     """
-    bounds = {feature: (low, high) for feature, low, high in map(valid_range, ranges or ())}
+    # Imported when it is needed: scikit-learn and pandas take seconds that the other commands would wait for.
+    from service.inference.packing import pack_files  # noqa: PLC0415  see above
+
     settings = read_settings(trust_pickle=trust_pickle)
-    estimator = _read_model(model_file, trust_pickle=settings.trust_pickle, trusted_types=settings.trusted_types)
-    table = _read_table(data)
-    if target is not None and target not in table.columns:
-        raise PackError(f"{data} has no column {target}; it has {', '.join(map(str, table.columns))}")
-    chosen = name or model_file.stem
-    bundle = write(
-        estimator,
-        table if target is None else table.drop(columns=target),
-        None if target is None else table[target],
-        name=chosen,
+    pack_files(
+        model_file,
+        data,
+        target=target,
+        name=name or model_file.stem,
         version=version,
-        out=out or Path(chosen),
-        kind=format_,
-        traffic=None if traffic is None else _read_table(traffic),
-        valid_ranges=bounds,
+        out=out or Path(name or model_file.stem),
+        traffic=traffic,
+        valid_ranges={feature: (low, high) for feature, low, high in map(valid_range, ranges or ())},
         strict_categories=strict_categories,
+        kind=format_,
+        trust_pickle=settings.trust_pickle,
         trusted_types=settings.trusted_types,
         force=force,
     )
-    _show(bundle)
-
-
-def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> object:
-    if path.suffix not in FORMATS:
-        raise PackError(f"{path}: the name must end in {', '.join(FORMATS)}")
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PackError(f"{path}: {error.strerror}") from None
-    return load_artifact(raw, FORMATS[path.suffix], source=path, trust_pickle=trust_pickle, trusted_types=trusted_types)
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet file.
-
-    Raises:
-        PackError: it is neither, or cannot be read.
-    """
-    if path.suffix not in (".csv", ".parquet"):
-        raise PackError(f"{path}: the name must end in .csv or .parquet")
-    try:
-        return pd.read_csv(path, low_memory=False) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise PackError(f"{path} cannot be read: {error}") from None
-
-
-def _show(bundle: Path) -> None:
-    manifest, digest = read_manifest(bundle)
-    # No markup: a feature may be called `length [cm]`.
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(f"Packed {manifest.name} {manifest.version} into {bundle}", style="bold")
-    console.print(_features(manifest))
-    if manifest.traffic is not None:
-        labels = "with" if manifest.traffic.target else "without"
-        console.print(f"Held-out rows: {manifest.traffic.rows:,}, {labels} labels")
-    console.print(f"SHA-256 of {MANIFEST}, to pin it with --expect-sha256:\n  {digest}")
-    pickled = "MODELTRACE_TRUST_PICKLE=true " if manifest.artifact.format == "joblib" else ""
-    console.print(f"Next: {pickled}modeltrace up {bundle}")
-
-
-def _features(manifest: Manifest) -> Table:
-    classes = "" if manifest.classes is None else f": {', '.join(map(str, manifest.classes))}"
-    table = Table("feature", "type", "training data", box=None, title=f"{manifest.task}{classes}", title_justify="left")
-    for feature in manifest.features:
-        said = "" if feature.training_range is None else "{:g} to {:g}".format(*feature.training_range)
-        if feature.categories is not None:
-            said = f"{len(feature.categories)} categories"
-        if feature.valid_range is not None:
-            said += "; only {:g} to {:g} is taken".format(*feature.valid_range)
-        table.add_row(feature.name, feature.type, f"{said}{'; may be missing' if feature.nullable else ''}")
-    return table

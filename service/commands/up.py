@@ -14,11 +14,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from service.client.progress import Snapshot
+from service.client.service import ServedModel
 from service.local.bundles import build_example, is_current
 from service.local.laptop import Laptop
 from service.local.plan import HUB_KEY, Local, telemetry_elsewhere
-from service.client.progress import Snapshot
-from service.client.service import ServedModel
 from service.settings import data_dir, read_settings
 
 # Seconds between two lines where there is no terminal.

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.local.plan import UpError
 from service.client.service import FEATURES
+from service.local.plan import UpError
 
 
 def check_bundle(path: Path) -> Mapping[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import httpx
 import orjson
 
+from service.client.progress import Snapshot
+from service.client.service import ServedModel, fetch_model
 from service.local.bundles import check_bundle
 from service.local.children import Child, start
 from service.local.plan import (
@@ -22,8 +24,6 @@ from service.local.plan import (
     traffic_arguments,
     traffic_environment,
 )
-from service.client.progress import Snapshot
-from service.client.service import ServedModel, fetch_model
 from service.settings import Settings
 
 # Seconds.

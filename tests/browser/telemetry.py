@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AggregationTemporality,
     Exemplar,
     Histogram,
     HistogramDataPoint,
@@ -117,7 +118,7 @@ def span(
     duration_ms: float,
     *,
     parent: Span | None = None,
-    kind: Span.SpanKind = Span.SPAN_KIND_INTERNAL,
+    kind: "Span.SpanKind.ValueType" = Span.SPAN_KIND_INTERNAL,
     attributes: Mapping[str, Value] | None = None,
     error: str | None = None,
     events: Sequence[Span.Event] = (),
@@ -190,7 +191,11 @@ def durations(trace_id: bytes, server: Span) -> Metric:
     """The request duration's histogram as exported after one request, which is its exemplar."""
     seconds = (server.end_time_unix_nano - server.start_time_unix_nano) / 1e9
     bucket = next((index for index, bound in enumerate(BOUNDS) if seconds <= bound), len(BOUNDS))
-    attributes = {"http.request.method": "POST", "http.route": "/predict", "http.response.status_code": 200}
+    attributes: dict[str, Value] = {
+        "http.request.method": "POST",
+        "http.route": "/predict",
+        "http.response.status_code": 200,
+    }
     point = HistogramDataPoint(
         start_time_unix_nano=server.start_time_unix_nano - 1000 * MS,
         time_unix_nano=server.end_time_unix_nano + 5 * MS,
@@ -208,7 +213,9 @@ def durations(trace_id: bytes, server: Span) -> Metric:
             )
         ],
     )
-    histogram = Histogram(aggregation_temporality=2, data_points=[point])
+    histogram = Histogram(
+        aggregation_temporality=AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE, data_points=[point]
+    )
     return Metric(name="http.server.request.duration", unit="s", histogram=histogram)
 
 

@@ -5,10 +5,11 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Site, running_hub
-from tests.browser.telemetry import MS, Span, span
+from tests.browser.telemetry import MS, span
 
 
 def test_empty_list_says_so(page: Page, site: Site) -> None:

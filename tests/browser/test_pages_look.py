@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from playwright.sync_api import Browser
 
 from tests.browser.conftest import Site
-from tests.browser.telemetry import Span, exception, record, span
+from tests.browser.telemetry import exception, record, span
 
 CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 

@@ -5,10 +5,11 @@ import time
 from secrets import token_bytes
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Site
-from tests.browser.telemetry import MS, Span, audit, exception, record, span
+from tests.browser.telemetry import MS, audit, exception, record, span
 
 ROWS = 10_000
 

@@ -64,12 +64,12 @@ def send_metrics(hub: LiveHub, *items: Metric) -> None:
     send(hub, "metrics", request)
 
 
-def record(body: str, **fields: Any) -> LogRecord:  # noqa: ANN401  any field of the message
+def record(body: str, **fields: Any) -> LogRecord:
     """A log record."""
     return LogRecord(**{"time_unix_nano": NOW, "body": AnyValue(string_value=body), **fields})
 
 
-def ask(hub: LiveHub, path: str, **parameters: str) -> Any:  # noqa: ANN401  JSON
+def ask(hub: LiveHub, path: str, **parameters: str) -> Any:
     """The answer to a call."""
     answer = httpx.get(f"{hub.page}/api/{path}", params=parameters, timeout=20)
     assert answer.status_code == 200, answer.text

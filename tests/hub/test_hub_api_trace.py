@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -58,7 +58,7 @@ def ask(hub: LiveHub, trace_id: bytes, **parameters: str) -> dict[str, Any]:
     return found
 
 
-def request_span(**fields: Any) -> Span:  # noqa: ANN401  any field of the message
+def request_span(**fields: Any) -> Span:
     """The SERVER span of a request that took 30 ms."""
     return span(
         **{
@@ -86,7 +86,7 @@ def durations(*points: HistogramDataPoint) -> Metric:
     )
 
 
-def export(seconds: int, counts: list[int], **fields: Any) -> HistogramDataPoint:  # noqa: ANN401  any field
+def export(seconds: int, counts: list[int], **fields: Any) -> HistogramDataPoint:
     """What was exported so many seconds after the request; buckets end at 10 and 100 ms."""
     return HistogramDataPoint(
         start_time_unix_nano=NOW - 60 * S,
@@ -100,15 +100,16 @@ def export(seconds: int, counts: list[int], **fields: Any) -> HistogramDataPoint
     )
 
 
-def audit(trace_id: bytes, row: int, **fields: Any) -> LogRecord:  # noqa: ANN401  any field of the message
+def audit(trace_id: bytes, row: int, *, more: Sequence[KeyValue] = (), **fields: Any) -> LogRecord:
     """The audit record of one row."""
     return LogRecord(
         trace_id=trace_id,
         event_name="ml.prediction",
-        time_unix_nano=NOW + 20_000_000,
+        time_unix_nano=fields.pop("time_unix_nano", NOW + 20_000_000),
         attributes=[
             KeyValue(key="ml.prediction.row", value=AnyValue(int_value=row)),
             attribute("ml.prediction.label", "benign"),
+            *more,
         ],
         **fields,
     )
@@ -316,6 +317,36 @@ def test_a_counter_is_found_by_the_audit_record(start_hub: StartHub) -> None:
         (point,) = ask(hub, sent.trace_id)["metrics"]
 
     assert point["attributes"] == {"ml.prediction.label": "benign"}
+
+
+def test_a_batch_is_shown_in_every_interval_that_measured_it(start_hub: StartHub) -> None:
+    """Rows recorded before and after an export count in both; no single value is claimed for all of them."""
+    batch, label = request_span(), attribute("ml.prediction.label", "benign")
+    records = [
+        audit(batch.trace_id, row, time_unix_nano=NOW + seconds * S, more=[confidence])
+        for row, (seconds, confidence) in enumerate(
+            (seconds, KeyValue(key="ml.prediction.confidence", value=AnyValue(double_value=value)))
+            for seconds, value in ((1, 0.7), (4, 0.9))
+        )
+    ]
+    points = [
+        HistogramDataPoint(
+            start_time_unix_nano=NOW - 60 * S, time_unix_nano=NOW + seconds * S, attributes=[label],
+            explicit_bounds=[0.8], bucket_counts=counts, count=sum(counts), sum=1.0,
+        )
+        for seconds, counts in ((0, [5, 5]), (2, [6, 5]), (5, [6, 6]), (8, [9, 9]))
+    ]  # fmt: skip
+    confidences = Metric(
+        name="ml.prediction.confidence", histogram=Histogram(data_points=points, aggregation_temporality=CUMULATIVE)
+    )
+    with start_hub() as hub:
+        send(hub, "traces", traces(batch))
+        send(hub, "logs", logs(*records))
+        send(hub, "metrics", metrics(confidences))
+        found = ask(hub, batch.trace_id)["metrics"]
+
+    assert [one["interval"]["bucket_counts"] for one in found] == [[1, 0], [0, 1]]
+    assert [one["request_value"] for one in found] == [None, None]
 
 
 def test_a_stage_that_did_not_run_is_not_claimed(start_hub: StartHub) -> None:

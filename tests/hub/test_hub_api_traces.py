@@ -32,7 +32,7 @@ def send(hub: LiveHub, *spans: Span, service: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def timed(start_ns: int = NOW, duration_ns: int = MS, **fields: Any) -> Span:  # noqa: ANN401  any field of the message
+def timed(start_ns: int = NOW, duration_ns: int = MS, **fields: Any) -> Span:
     """A span at a time."""
     return span(start_time_unix_nano=start_ns, end_time_unix_nano=start_ns + duration_ns, **fields)
 

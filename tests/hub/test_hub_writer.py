@@ -1,22 +1,25 @@
 """The one writer: all or nothing, bounded, and it goes on after a failure."""
 
+import os
+import resource
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from hub.counts import SignalCounts
 from hub.decode import logs, traces
 from hub.decode.batch import Batch
-from hub.errors import ClosingError, QueueFullError, WriteFailedError
+from hub.errors import ClosingError, QueueFullError, StoreError, WriteFailedError
 from hub.retention import Retention
-from hub.store import FILE_NAME, Store
+from hub.store import FILE_NAME, READERS, Store
 from hub.writer import Writer
+from tests.hub.otlp_samples import attribute, span
 from tests.hub.otlp_samples import logs as log_request
-from tests.hub.otlp_samples import span
 from tests.hub.otlp_samples import traces as trace_request
 
 
@@ -168,5 +171,32 @@ def test_a_writer_recovers_from_a_fatal_error(tmp_path: Path) -> None:
         writer.submit(_batch()).result(20)
     writer.submit(_batch()).result(20)
     assert _count(store) == 2
+    writer.close()
+    store.close()
+
+
+def test_a_merge_that_fails_is_survived(tmp_path: Path) -> None:
+    """When the log cannot be merged for want of room, readers are told, and with room again nothing is lost."""
+    store = Store(tmp_path / FILE_NAME)
+    writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31))
+    writer.start()
+    blobs = [span(attributes=[attribute("blob", os.urandom(1000).hex())]) for _ in range(1000)]
+    writer.submit(traces.decode(trace_request(*blobs), time.time_ns(), 1)).result(20)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+    try:
+        with pytest.raises(duckdb.FatalException):
+            store.checkpoint()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    for _ in range(READERS + 1):
+        with pytest.raises(StoreError, match="opened again"):
+            _count(store)
+    with pytest.raises(WriteFailedError):
+        writer.submit(_batch()).result(20)
+    writer.submit(_batch()).result(20)
+    assert _count(store) == 1001
     writer.close()
     store.close()

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from service.client.load import Tally
-from service.local.plan import Local
 from service.client.progress import snapshot
 from service.client.service import ServedModel
 from service.commands.up import PlainScreen, TerminalScreen, header
 from service.inference.schema import Feature, Reference
+from service.local.plan import Local
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 LOCAL = Local(

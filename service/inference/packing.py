@@ -1,0 +1,109 @@
+"""From files to a bundle, and what a person is told of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from service.errors import PackError
+from service.inference.artifact import Format, load_artifact
+from service.inference.bundle import MANIFEST, Manifest, read_manifest
+from service.inference.pack import pack
+
+FORMATS: dict[str, Format] = {".skops": "skops", ".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib"}
+
+
+def pack_files(
+    model_file: Path,
+    data: Path,
+    *,
+    target: str | None,
+    name: str,
+    version: str,
+    out: Path,
+    traffic: Path | None,
+    valid_ranges: Mapping[str, tuple[float, float]],
+    strict_categories: bool,
+    kind: Format,
+    trust_pickle: bool,
+    trusted_types: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Read a model and its data, pack them (`service.inference.pack.pack`) and print what was packed.
+
+    Raises:
+        PackError: a file cannot be read, or they do not make a bundle.
+        BundleError: the model file is not trusted, or is damaged.
+    """
+    estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
+    table = _read_table(data)
+    if target is not None and target not in table.columns:
+        raise PackError(f"{data} has no column {target}; it has {', '.join(map(str, table.columns))}")
+    bundle = pack(
+        estimator,
+        table if target is None else table.drop(columns=target),
+        None if target is None else table[target],
+        name=name,
+        version=version,
+        out=out,
+        kind=kind,
+        traffic=None if traffic is None else _read_table(traffic),
+        valid_ranges=valid_ranges,
+        strict_categories=strict_categories,
+        trusted_types=trusted_types,
+        force=force,
+    )
+    _show(bundle)
+
+
+def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> object:
+    if path.suffix not in FORMATS:
+        raise PackError(f"{path}: the name must end in {', '.join(FORMATS)}")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise PackError(f"{path}: {error.strerror}") from None
+    return load_artifact(raw, FORMATS[path.suffix], source=path, trust_pickle=trust_pickle, trusted_types=trusted_types)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or Parquet file.
+
+    Raises:
+        PackError: it is neither, or cannot be read.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise PackError(f"{path}: the name must end in .csv or .parquet")
+    try:
+        return pd.read_csv(path, low_memory=False) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise PackError(f"{path} cannot be read: {error}") from None
+
+
+def _show(bundle: Path) -> None:
+    manifest, digest = read_manifest(bundle)
+    # No markup: a feature may be called `length [cm]`.
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console.print(f"Packed {manifest.name} {manifest.version} into {bundle}", style="bold")
+    console.print(_features(manifest))
+    if manifest.traffic is not None:
+        labels = "with" if manifest.traffic.target else "without"
+        console.print(f"Held-out rows: {manifest.traffic.rows:,}, {labels} labels")
+    console.print(f"SHA-256 of {MANIFEST}, to pin it with --expect-sha256:\n  {digest}")
+    pickled = "MODELTRACE_TRUST_PICKLE=true " if manifest.artifact.format == "joblib" else ""
+    console.print(f"Next: {pickled}modeltrace up {bundle}")
+
+
+def _features(manifest: Manifest) -> Table:
+    classes = "" if manifest.classes is None else f": {', '.join(map(str, manifest.classes))}"
+    table = Table("feature", "type", "training data", box=None, title=f"{manifest.task}{classes}", title_justify="left")
+    for feature in manifest.features:
+        said = "" if feature.training_range is None else "{:g} to {:g}".format(*feature.training_range)
+        if feature.categories is not None:
+            said = f"{len(feature.categories)} categories"
+        if feature.valid_range is not None:
+            said += "; only {:g} to {:g} is taken".format(*feature.valid_range)
+        table.add_row(feature.name, feature.type, f"{said}{'; may be missing' if feature.nullable else ''}")
+    return table
