@@ -1,0 +1,115 @@
+"""What the pages are made of: figures in words, the waterfall's rows, the buckets of a histogram."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub import chart
+from hub import format as fmt
+from hub.waterfall import build
+
+IDS = [f"{number:016x}" for number in range(1, 9)]
+
+SPANS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "span_id": st.sampled_from(IDS),
+            "parent_span_id": st.none() | st.sampled_from(IDS) | st.just("f" * 16),
+            "service_name": st.sampled_from(["a", "b"]),
+            "start_ns": st.integers(0, 10**19 // 2),
+            "end_ns": st.integers(0, 10**19 // 2),
+        }
+    ),
+    unique_by=lambda span: span["span_id"],
+)
+
+
+@given(SPANS)
+def test_every_span_has_one_row(spans: list[dict[str, Any]]) -> None:
+    """Each span stands in the waterfall once, whatever parents it claims, cycles among them."""
+    rows = build(spans, {}).rows
+
+    assert sorted(row.span["span_id"] for row in rows) == sorted(span["span_id"] for span in spans)
+
+
+@given(SPANS)
+def test_rows_stay_on_the_axis(spans: list[dict[str, Any]]) -> None:
+    """Bars lie between the ends of the axis, even those of spans that end before they start."""
+    for row in build(spans, {}).rows:
+        assert 0 <= row.left <= 100
+        assert 0 <= row.width <= 100.001 - row.left
+
+
+@given(SPANS)
+def test_a_child_stands_below_its_parent(spans: list[dict[str, Any]]) -> None:
+    """The nearest row above that is less deep is the parent's."""
+    above: list[str] = []
+    for row in build(spans, {}).rows:
+        del above[row.depth :]
+        assert len(above) == row.depth
+        if row.depth:
+            assert row.span["parent_span_id"] == above[-1]
+        above.append(row.span["span_id"])
+
+
+@pytest.mark.parametrize(
+    ("ns", "words"),
+    [(0, "0 ns"), (48_700, "48.7 µs"), (4_200_000, "4.20 ms"), (850_000_000, "850 ms"), (90 * 10**9, "1.50 min")],
+)
+def test_durations_have_three_digits_and_a_unit(ns: int, words: str) -> None:
+    """Durations are written in the unit in which they are shortest."""
+    assert fmt.duration(ns).replace("\u202f", " ") == words
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_any_time_can_be_written(ns: int) -> None:
+    """A time that no calendar has is written as its number."""
+    assert fmt.exact(ns).endswith((" UTC", " ns"))
+
+
+@given(st.lists(st.text(), max_size=fmt.HUES, unique=True))
+def test_services_of_a_page_differ(services: list[str]) -> None:
+    """As long as there are hues, no two services of one page have the same."""
+    given_hues = fmt.hues(services)
+
+    assert len(set(given_hues.values())) == len(services)
+
+
+def test_names_break_behind_dots_and_stay_escaped() -> None:
+    """A long key may be broken, and its markup is text."""
+    assert str(fmt.breakable("a.<b>_c")) == "a.<wbr>&lt;b&gt;_<wbr>c"
+
+
+def point(counts: list[int], *, value: float | None) -> dict[str, Any]:
+    """A histogram point with bounds at 1 and 2 seconds."""
+    return {
+        "unit": "s",
+        "explicit_bounds": [1.0, 2.0],
+        "interval": {"bucket_counts": counts},
+        "bucket": None if value is None else int(value > 1) + int(value > 2),
+        "exemplars": [] if value is None else [{"value": value}],
+    }
+
+
+def test_exemplar_is_marked_on_its_bucket() -> None:
+    """The mark stands on the bucket that holds the exemplar's value; bounds are inclusive."""
+    drawn = chart.draw(point([1, 4, 0], value=2.0))
+
+    assert drawn is not None
+    assert [(bar.exemplar, bar.mine) for bar in drawn.bars] == [(False, False), (True, True), (False, False)]
+
+
+def test_bars_are_as_high_as_their_counts() -> None:
+    """Heights are in the ratio of the counts."""
+    drawn = chart.draw(point([1, 4, 2], value=None))
+
+    assert drawn is not None
+    first, second, third = (bar.height for bar in drawn.bars)
+    assert (second / first, second / third) == (4, 2)
+
+
+def test_empty_interval_has_no_chart() -> None:
+    """Without measurements nothing is drawn."""
+    assert chart.draw(point([0, 0, 0], value=None)) is None
