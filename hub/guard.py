@@ -58,7 +58,8 @@ class Guard:
         if scheme.lower() != "bearer" or not self.is_key(value.strip()):
             raise UnauthorizedError(
                 "A key is needed: send `Authorization: Bearer KEY`, the key that MODELTRACE_HUB_KEY holds where the "
-                "hub runs (for OpenTelemetry SDKs: OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20KEY)."
+                "hub runs (for OpenTelemetry SDKs: OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20KEY). "
+                "In a browser: open this address once with ?key=KEY at its end."
             )
 
     def is_key(self, value: str) -> bool:

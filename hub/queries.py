@@ -18,7 +18,7 @@ from hub.store import Store
 Record = dict[str, Any]
 
 # The newest traces are looked for in windows that grow until there are enough.
-WINDOWS_NS: Final = (60 * 10**9, 30 * 60 * 10**9, 12 * 3600 * 10**9)
+WINDOWS_NS: Final = (2 * 10**9, 60 * 10**9, 30 * 60 * 10**9, 12 * 3600 * 10**9)
 # A trace's spans are looked for this long around the window in which it was found.
 SLACK_NS: Final = 3600 * 10**9
 MOST_SERVICES: Final = 200

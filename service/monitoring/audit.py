@@ -47,4 +47,4 @@ class AuditTrail:
             extra[ML_PREDICTION_LABEL] = str(answer.label)
         if answer.confidence is not None:
             extra[ML_PREDICTION_CONFIDENCE] = answer.confidence
-        self._logger.info("prediction", extra=extra)
+        self._logger.info("predicted %s", answer.label if answer.value is None else answer.value, extra=extra)

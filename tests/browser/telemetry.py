@@ -171,7 +171,7 @@ def audit(trace_id: bytes, around: Span, *, row: int, label: str) -> LogRecord:
     audited = record(
         trace_id,
         around,
-        "prediction",
+        "predicted benign",
         attributes={
             "ml.prediction.id": f"p1.{row:04}",
             "ml.prediction.row": row,

@@ -184,7 +184,7 @@ def test_every_worker_counts_for_itself_and_the_totals_are_right(
         tmp_path,
         """SELECT service_instance_id, sum(latest) FROM (
                SELECT service_instance_id, series_id, max(coalesce(value_int, value)) AS latest
-               FROM metric_points WHERE metric_name = 'ml.predictions' GROUP BY ALL
+               FROM metric_points WHERE name = 'ml.predictions' GROUP BY ALL
            ) GROUP BY ALL""",
     )
     assert len(totals) == 2
@@ -199,7 +199,7 @@ def test_a_worker_that_is_killed_is_replaced(bundle: Path, rows: Rows) -> None:
         workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
-        until(lambda: "died" in service.log, what="the supervisor to notice")
+        until(lambda: "died" in service.log, seconds=60, what="the supervisor to notice")
         answer = httpx.post(f"{url}/predict", json={"features": rows[0]}, timeout=10)
 
     assert answer.status_code == 200

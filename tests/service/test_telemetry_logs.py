@@ -13,9 +13,11 @@ from service.telemetry.logs import LineHandler, Lines, write_lines
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    """Each test leaves stdlib logging as it found it."""
+def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test leaves stdlib logging as it found it, and finds it as a new process has it."""
     root = logging.getLogger()
+    # uvicorn cuts its access logger off in a process that has run a server without access lines.
+    monkeypatch.setattr(logging.getLogger("uvicorn.access"), "propagate", True)
     handlers, level = root.handlers[:], root.level
     yield
     logging.captureWarnings(capture=False)
