@@ -11,14 +11,14 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from hub.errors import QueryTimeoutError, ReadersBusyError, StoreError
-from hub.filters import LogFilter, MetricFilter, TraceDetail, TraceFilter
 from hub.guard import Guard, GuardMiddleware
-from hub.pages import Pages, SecurityHeaders
-from hub.queries import Queries
+from hub.questions.filters import LogFilter, MetricFilter, TraceDetail, TraceFilter
+from hub.questions.queries import Queries
+from hub.questions.stats import Stats
+from hub.questions.trace import absence, read_trace
 from hub.settings import HubSettings
-from hub.stats import Stats
 from hub.store import Store
-from hub.trace import absence, read_trace
+from hub.web.pages import Pages, SecurityHeaders
 from hub.writer import Writer
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import chart
-from hub import format as fmt
-from hub.waterfall import build
+from hub.web import chart
+from hub.web import format as fmt
+from hub.web.waterfall import build
 
 IDS = [f"{number:016x}" for number in range(1, 9)]
 

@@ -20,6 +20,7 @@ class Hub:
     process: Process
     page: str
     otlp: str
+    grpc: str
 
     def trace(self, trace_id: str) -> dict[str, Any]:
         """Everything kept under one trace ID; empty lists while nothing has arrived."""
@@ -75,7 +76,7 @@ def hub() -> Iterator[Hub]:
     page, http, grpc = free_port(), free_port(), free_port()
     with running(hub_arguments(page, http, grpc, "--memory")) as process:
         process.wait_for(f"http://127.0.0.1:{page}/healthz")
-        yield Hub(process, f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http}")
+        yield Hub(process, f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}")
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from hub.contributions import contributions
-from hub.queries import Reader, Record
+from hub.questions.contributions import contributions
+from hub.questions.queries import Reader, Record
 from hub.retention import Kept
 
 SAMPLED: Final = 1

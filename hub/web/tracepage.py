@@ -4,13 +4,13 @@ import time
 from collections import defaultdict
 from typing import Any, Final
 
-from hub.contributions import MOST_SPANS as MOST_MATCHED
-from hub.contributions import contributions
-from hub.filters import PageView
-from hub.queries import Reader, Record
+from hub.questions.contributions import MOST_SPANS as MOST_MATCHED
+from hub.questions.contributions import contributions
+from hub.questions.filters import PageView
+from hub.questions.queries import Reader, Record
+from hub.questions.trace import count, status
 from hub.retention import Kept
-from hub.trace import count, status
-from hub.waterfall import Row, build
+from hub.web.waterfall import Row, build
 
 SPANS_A_PAGE: Final = 500
 MOST_SPANS: Final = 20_000

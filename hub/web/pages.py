@@ -17,14 +17,14 @@ from pydantic import ValidationError
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hub import chart
-from hub import format as fmt
-from hub.filters import ATTRIBUTE_PREFIX, PageView, TraceFilter
-from hub.queries import Queries, Record
+from hub.questions.filters import ATTRIBUTE_PREFIX, PageView, TraceFilter
+from hub.questions.queries import Queries, Record
+from hub.questions.stats import Stats
+from hub.questions.trace import absence
 from hub.retention import Retention
-from hub.stats import Stats
-from hub.trace import absence
-from hub.tracepage import read_page
+from hub.web import chart
+from hub.web import format as fmt
+from hub.web.tracepage import read_page
 
 LATEST: Final = 8
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hub.counts import SignalCounts
 from hub.decode.batch import SignalName
-from hub.queries import Queries, Record
+from hub.questions.queries import Queries, Record
 from hub.settings import HubSettings
 from hub.store import FILE_NAME, Size, Store
 from hub.writer import Writer

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from hub.queries import Reader, Record, pointer
+from hub.questions.queries import Reader, Record, pointer
 
 # Senders export every minute or more often; what comes later than this is another request's.
 AFTER_NS: Final = 5 * 60 * 10**9

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from hub.queries import Record
+from hub.questions.queries import Record
 
 TICKS: Final = 4
 MOST_MARKS: Final = 20

@@ -12,7 +12,7 @@ from typing import Any, Final
 import duckdb
 import orjson
 
-from hub.filters import MAX_NS, LogFilter, MetricFilter, TraceFilter
+from hub.questions.filters import MAX_NS, LogFilter, MetricFilter, TraceFilter
 from hub.store import Store
 
 Record = dict[str, Any]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from hub.format import measure
-from hub.queries import Record
+from hub.questions.queries import Record
+from hub.web.format import measure
 
 STEP: Final = 12.0
 GAP: Final = 2.0

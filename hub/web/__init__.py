@@ -1,0 +1,1 @@
+"""The pages: rendered here, whole without JavaScript; static/ makes them live."""

@@ -1,0 +1,80 @@
+"""Telemetry takes the way that OpenTelemetry's variables name, and says the same on each."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract.conftest import Hub, arrived, telemetry_to
+from tests.helpers.processes import free_port, running, until
+
+Start = Callable[..., str]
+Rows = list[dict[str, float]]
+
+
+def predict(url: str, row: dict[str, float]) -> dict[str, Any]:
+    """Send one row, pinned; the answer."""
+    answer = httpx.post(f"{url}/predict", json={"features": row}, headers={"baggage": "modeltrace.pin=1"})
+    answered: dict[str, Any] = answer.raise_for_status().json()
+    return answered
+
+
+@pytest.fixture
+def start(bundle: Path) -> Iterator[Start]:
+    """Starts a service with an environment; the URL."""
+    with ExitStack() as stack:
+
+        def service(**env: str) -> str:
+            port = free_port()
+            process = stack.enter_context(running(["service", "serve", str(bundle), "--port", str(port)], env=env))
+            process.wait_for(f"http://127.0.0.1:{port}/readyz")
+            return f"http://127.0.0.1:{port}"
+
+        yield service
+
+
+def test_all_signals_travel_over_grpc(start: Start, hub: Hub, rows: Rows) -> None:
+    """The other protocol, one setting away."""
+    url = start(**{**telemetry_to(hub.grpc), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+
+    trace_id = predict(url, rows[0])["trace_id"]
+
+    assert len(arrived(hub, trace_id, "spans", 4)) == 4
+    assert len(arrived(hub, trace_id, "logs", 2)) == 2
+    assert len(arrived(hub, trace_id, "exemplars", 4)) >= 4
+
+
+def test_the_log_file_holds_what_went_out(start: Start, hub: Hub, rows: Rows, tmp_path: Path) -> None:
+    """The lines of MODELTRACE_LOG_FILE are the records that the hub got: same IDs, same attributes."""
+    file = tmp_path / "service.jsonl"
+    url = start(**{**telemetry_to(hub.otlp), "MODELTRACE_LOG_FILE": str(file)})
+
+    trace_id = predict(url, rows[0])["trace_id"]
+
+    def lines() -> list[dict[str, Any]]:
+        written = [json.loads(line) for line in file.read_text().splitlines()]
+        return [line for line in written if line.get("trace_id") == trace_id]
+
+    until(lambda: len(lines()) == 2, what="two lines of the trace")
+    sent = {log["scope_name"]: log for log in arrived(hub, trace_id, "logs", 2)}
+    for line in lines():
+        same = sent[line["logger"]]
+        assert line["span_id"] == same["span_id"]
+        assert line["message"] == same["body"]
+        assert {name: line[name] for name in same["attributes"]} == same["attributes"]
+
+
+def test_an_unsampled_trace_is_complete_but_for_its_spans(start: Start, hub: Hub, rows: Rows) -> None:
+    """Its log records and audit record arrive, and the hub says why there are no spans."""
+    url = start(**{**telemetry_to(hub.otlp), "OTEL_TRACES_SAMPLER": "always_off"})
+
+    trace_id = predict(url, rows[0])["trace_id"]
+
+    assert len(arrived(hub, trace_id, "predictions")) == 1
+    found = hub.trace(trace_id)
+    assert found["spans"] == []
+    assert "not sampled" in found["status"]["spans"]

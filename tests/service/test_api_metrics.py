@@ -1,0 +1,47 @@
+"""`/metrics`: Prometheus text of one process, or a clear refusal."""
+
+from collections.abc import Callable
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.inference.model import Model
+from service.settings import Settings
+from service.telemetry.metrics import build_views
+from service.telemetry.setup import Telemetry
+from tests.service.conftest import Recorded
+
+
+def test_metrics_are_prometheus_text(settings: Settings, model: Model, rows: list[dict[str, float]]) -> None:
+    """The same instruments that go out over OTLP, in a form that Prometheus' own parser reads."""
+    registry = CollectorRegistry()
+    meters = MeterProvider([PrometheusMetricReader(registry=registry)], views=build_views(), shutdown_on_exit=False)
+    app = create_app(settings, model, Telemetry(meter_provider=meters, enabled=True), registry=registry)
+    with TestClient(app) as client:
+        client.post("/predict/batch", json={"rows": rows[:7]})
+        answer = client.get("/metrics")
+
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert sum(sample.value for sample in families["ml_predictions"].samples) == 7
+    assert {"http_server_request_duration_seconds", "ml_inference_duration_seconds"} <= set(families)
+
+
+def test_metrics_of_several_workers_are_refused(record: Callable[..., Recorded], model: Model) -> None:
+    """One worker's share would look like the whole: 501, and the way that adds up."""
+    answer = record(model, workers=2).client.get("/metrics")
+
+    assert answer.status_code == 501
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in answer.json()["error"]["message"]
+
+
+def test_metrics_that_are_switched_off_are_refused(service: Recorded) -> None:
+    """Without the Prometheus exporter the page says how to switch it on."""
+    answer = service.client.get("/metrics")
+
+    assert answer.status_code == 501
+    assert "OTEL_METRICS_EXPORTER" in answer.json()["error"]["message"]
