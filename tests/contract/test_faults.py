@@ -24,9 +24,10 @@ Rows = list[dict[str, float]]
 class Load:
     """Clients that ask for predictions as fast as they are answered, and remember each answer."""
 
-    def __init__(self, url: str, rows: Rows, clients: int = 4) -> None:
+    def __init__(self, url: str, rows: Rows, clients: int = 4, *, reconnect: bool = False) -> None:
         self.answered: list[str] = []
         self.refused: list[int] = []
+        self._kept_connections = 0 if reconnect else 1
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(url, rows)) for _ in range(clients)]
 
@@ -41,7 +42,8 @@ class Load:
             thread.join()
 
     def _ask(self, url: str, rows: Rows) -> None:
-        with httpx.Client(base_url=url, timeout=10) as client:
+        limits = httpx.Limits(max_keepalive_connections=self._kept_connections)
+        with httpx.Client(base_url=url, timeout=10, limits=limits) as client:
             for number in range(1_000_000):
                 if self._stopping.is_set():
                     return
@@ -175,7 +177,9 @@ def test_every_worker_counts_for_itself_and_the_totals_are_right(
     shared = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine"}
     with live_hub(tmp_path, ports) as hub:
         with live_service(bundle, f"http://127.0.0.1:{ports[1]}", "--workers", "2", **shared) as (service, url):
-            with Load(url, rows, clients=8) as load:
+            until(lambda: service.log.count("startup complete") == 2, seconds=60, what="both workers")
+            # A connection stays with the worker that took it: only new ones reach both.
+            with Load(url, rows, clients=8, reconnect=True) as load:
                 load.grows_by(400)
             service.stop(signal.SIGTERM)
         hub.stop(signal.SIGTERM)

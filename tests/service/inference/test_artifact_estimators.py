@@ -40,7 +40,10 @@ def test_an_estimator_predicts_the_same_after_loading(name: str, prepared: Prepa
     loaded = load_artifact(raw, "skops", source=name)
 
     if "Dummy" not in name:  # one strategy of it is chance
-        np.testing.assert_array_equal(loaded.predict(data), estimator.predict(data))
+        before, after = estimator.predict(data), loaded.predict(data)
+        # Where arrays lie in memory decides the order in which they are added up: the last bits may differ.
+        same = np.allclose(after, before, rtol=1e-9) if before.dtype.kind == "f" else np.array_equal(after, before)
+        assert same
 
 
 @pytest.mark.parametrize("name", sorted(PREDICTORS))
