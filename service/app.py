@@ -1,6 +1,7 @@
 """The wiring of one process, readable from top to bottom."""
 
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -108,6 +109,8 @@ def build_app(settings: Settings) -> FastAPI:
         lines.close()
 
     app = create_app(settings, model, telemetry, registry=registry, on_stop=stop)
+    where = f"http://{settings.host}:{settings.port}"
+    logging.getLogger(SCOPE).info("serving %s %s at %s", model.name, model.version, where)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.
     gc.collect()
     gc.freeze()

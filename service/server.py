@@ -26,6 +26,7 @@ def serve(settings: Settings) -> None:
         ModeltraceError: the bundle or a setting is unfit; nothing was served.
     """
     sock = listen(settings.host, settings.port)
+    settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # port 0 has become a real one
     config = uvicorn.Config(
         app=partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
         factory=True,
