@@ -67,6 +67,7 @@ REVIEWED: frozenset[str] = frozenset(
         "numpy.min",
         "scipy._lib.array_api_compat.numpy._aliases.asarray",
         "scipy.interpolate._bsplines.BSpline",
+        "scipy.interpolate._bsplines._BSpline",  # inside of it from SciPy 1.18 on
         "scipy.sparse._csr.csr_matrix",
         "sklearn.feature_selection._mutual_info.mutual_info_classif",
         "sklearn.feature_selection._mutual_info.mutual_info_regression",

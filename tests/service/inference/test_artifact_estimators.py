@@ -1,5 +1,6 @@
 """Every estimator of scikit-learn goes through an artifact and comes out the same."""
 
+import importlib
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -65,10 +66,16 @@ def test_the_answer_is_what_the_estimator_predicts(name: str, prepared: Prepared
 
 
 def test_no_reviewed_name_is_stale(prepared: Prepared) -> None:
-    """Each name on the list is needed by an estimator of scikit-learn."""
+    """Each name on the list that the installed libraries have is needed by an estimator of scikit-learn."""
     needed = {name for one in PREDICTORS for name in skops.io.get_untrusted_types(data=prepared(one)[2])}
 
-    assert sorted(REVIEWED - needed) == []
+    assert [name for name in sorted(REVIEWED - needed) if exists(name)] == []
+
+
+def exists(name: str) -> bool:
+    """Whether the installed libraries have something of that dotted name."""
+    module, _, attribute = name.rpartition(".")
+    return hasattr(importlib.import_module(module), attribute)
 
 
 def test_what_is_out_of_reach_exists() -> None:
