@@ -9,6 +9,7 @@ Other compiled parts (k-d trees, support vectors) are not looked into: who made 
 
 from collections.abc import Iterator
 from functools import partial
+from types import ModuleType, NoneType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import TREE_LEAF, Tree
 
 from service.errors import BundleError
+
+# What holds no part of an estimator: values, and code, from which the whole program could be reached.
+LEAVES = (str, bytes, int, float, NoneType, type, ModuleType)
 
 
 def check_trees(estimator: object) -> None:
@@ -73,7 +77,7 @@ def every_part(root: object) -> Iterator[object]:
     waiting, seen = [root], set()
     while waiting:
         part = waiting.pop()
-        if isinstance(part, str | bytes | int | float | None) or id(part) in seen:
+        if isinstance(part, LEAVES) or id(part) in seen:
             continue
         seen.add(id(part))
         yield part
