@@ -107,14 +107,14 @@ class Load:
         start = time.perf_counter()
         turn = 0
         while not stop.is_set() and (self._plan.count is None or self._tally.sent < self._plan.count):
-            due = start + turn / self._plan.rate
+            elapsed = turn / self._plan.rate
             turn += 1
-            if self._plan.duration is not None and due - start >= self._plan.duration:
+            if self._plan.duration is not None and elapsed >= self._plan.duration:
                 break
-            await _sleep_until(due, stop)
+            await _sleep_until(start + elapsed, stop)
             if stop.is_set():
                 break
-            self._send(due)
+            self._send(start + elapsed)
         self._tally.duration = time.perf_counter() - start
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=drain)
