@@ -36,7 +36,10 @@ def share(ns: float) -> float:
 
 
 def number(value: float) -> str:
-    """Three significant digits, all digits of a whole number, thousands separated."""
+    """Three significant digits, all digits of a whole number, thousands separated.
+
+    What is below one stays below it, with as many digits as that takes: a confidence of 0.9998 is no certainty.
+    """
     if not math.isfinite(value):
         return str(value)
     if float(value).is_integer():
@@ -46,6 +49,8 @@ def number(value: float) -> str:
     if abs(value) < 1e-4:
         return f"{value:.{_DIGITS - 1}e}"
     decimals = max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))
+    while abs(value) < 1 <= abs(float(f"{value:.{decimals}f}")):
+        decimals += 1
     return f"{value:.{decimals}f}"
 
 

@@ -113,3 +113,9 @@ def test_bars_are_as_high_as_their_counts() -> None:
 def test_empty_interval_has_no_chart() -> None:
     """Without measurements nothing is drawn."""
     assert chart.draw(point([0, 0, 0], value=None)) is None
+
+
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_what_is_below_one_is_never_written_as_one(value: float) -> None:
+    """A confidence close to certainty is not shown as certainty."""
+    assert float(fmt.number(value)) < 1
