@@ -106,3 +106,22 @@ def test_an_error_of_the_caller_is_found_by_its_trace_id(service: Service, hub: 
     assert spans["POST /predict"]["attributes"]["http.response.status_code"] == 422
     assert spans["validate"]["attributes"]["error.type"] == "invalid_features"
     assert "modeltrace.api" in {log["scope_name"] for log in arrived(hub, trace_id, "logs", 2)}
+
+
+def test_the_process_and_the_sdk_report_themselves(service: Service, hub: Hub, rows: list[dict[str, float]]) -> None:
+    """CPU, memory, queue sizes and exports arrive beside the metrics of predictions."""
+    predict(service, rows[0])
+    wanted = {
+        "process.cpu.time",
+        "process.memory.usage",
+        "otel.sdk.processor.span.queue.size",
+        "otel.sdk.processor.log.queue.size",
+        "otel.sdk.processor.log.queue.capacity",
+        "otel.sdk.exporter.span.exported",
+    }
+
+    def reported() -> set[str]:
+        metrics = httpx.get(f"{hub.page}/api/metrics").raise_for_status().json()["metrics"]
+        return {metric["name"] for metric in metrics}
+
+    until(lambda: wanted <= reported(), what=f"{wanted}")
