@@ -268,7 +268,7 @@ def _connect(path: Path | None, config: Config) -> duckdb.DuckDBPyConnection:
     if path is None:
         return duckdb.connect(":memory:", config=config)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
     except OSError as error:
         raise StoreError(f"{path.parent} cannot be made: {error.strerror}. Name another folder with --data.") from None
     try:

@@ -66,7 +66,7 @@ async def start(
         log: the file for its stderr.
         read_output: whether its stdout is read by the caller (`child.process.stdout`); otherwise it is dropped.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with log.open("wb") as sink:
         process = await asyncio.create_subprocess_exec(
             sys.executable,

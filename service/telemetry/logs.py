@@ -106,7 +106,7 @@ def write_lines(*, level: str, file: Path | None = None, file_bytes: int = 0, fi
     )
     sinks: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
         sinks.append(
             logging.handlers.RotatingFileHandler(file, maxBytes=file_bytes, backupCount=file_backups, encoding="utf-8")
         )

@@ -204,3 +204,11 @@ def test_the_size_grows_with_the_data(tmp_path: Path, kept: str) -> None:
     assert full.live > empty.live + 1_000_000
     assert (full.file > 0) == (kept == "file")
     store.close()
+
+
+def test_nobody_else_can_read_a_new_folder(tmp_path: Path) -> None:
+    """The inputs of predictions are in the database: the folder that the hub makes is its user's alone."""
+    path = tmp_path / "data" / FILE_NAME
+    Store(path).close()
+
+    assert path.parent.stat().st_mode & 0o077 == 0
