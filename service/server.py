@@ -1,8 +1,10 @@
 """Serving: one process, or several that share a port."""
 
 import os
+import signal
 import socket
 from functools import partial
+from types import FrameType
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -39,7 +41,7 @@ def serve(settings: Settings) -> None:
         timeout_worker_healthcheck=30,
     )
     if settings.workers == 1:
-        uvicorn.Server(config).run(sockets=[sock])
+        _Server(config).run(sockets=[sock])
         return
     # A bundle that cannot be served would fail in every worker, again and again: find out once, here.
     load_bundle(
@@ -51,6 +53,28 @@ def serve(settings: Settings) -> None:
     lines = write_lines(level=settings.log_level)
     Multiprocess(config, sockets=[sock]).run()
     lines.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends by the signal that stopped it, as soon as everything is flushed.
+
+    uvicorn raises the signal again, too; but Python turns SIGINT into an exception, and then waits for a model that
+    still computes, however long.
+    """
+
+    _stopped_by: int | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Remember the signal."""
+        self._stopped_by = sig
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop as uvicorn does, then end."""
+        await super().shutdown(sockets)
+        if self._stopped_by is not None:
+            signal.signal(self._stopped_by, signal.SIG_DFL)
+            signal.raise_signal(self._stopped_by)
 
 
 def listen(host: str, port: int) -> socket.socket:

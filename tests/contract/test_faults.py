@@ -1,19 +1,25 @@
 """What happens when something dies: nothing answered is lost without a word, and no prediction fails for it."""
 
+import importlib
 import os
 import signal
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import duckdb
 import httpx
+import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+from service.inference.pack import pack
 from tests.contract.conftest import hub_arguments, telemetry_to
 from tests.helpers.processes import Process, free_port, running, until
 
@@ -100,14 +106,15 @@ def ports() -> tuple[int, int, int]:
     return free_port(), free_port(), free_port()
 
 
-def test_every_answered_prediction_survives_a_sigterm_once(
-    bundle: Path, rows: Rows, tmp_path: Path, ports: tuple[int, int, int]
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_every_answered_prediction_survives_a_stop_once(
+    bundle: Path, rows: Rows, tmp_path: Path, ports: tuple[int, int, int], signum: signal.Signals
 ) -> None:
     """The service is told to stop under load: each prediction that was answered is in the hub, exactly once."""
     with live_hub(tmp_path, ports) as hub:
         with live_service(bundle, f"http://127.0.0.1:{ports[1]}") as (service, url), Load(url, rows) as load:
             load.grows_by(300)
-            service.stop(signal.SIGTERM)
+            service.stop(signum)
         hub.stop(signal.SIGTERM)
 
     written = audited(tmp_path)
@@ -168,6 +175,49 @@ def test_a_stop_takes_no_longer_than_5_s_without_a_backend(
     assert load.refused == []
     assert "telemetry not delivered since the start" in log
     assert "Traceback" not in log
+
+
+STUCK = """
+import threading
+
+def work(X):
+    if len(X) == 1:
+        threading.Event().wait(60)
+    return X
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_does_not_wait_for_a_model_that_is_stuck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
+) -> None:
+    """A request in flight gets its time to finish; then the service goes, whatever the model does."""
+    (tmp_path / "stuck.py").write_text(STUCK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    training = pd.DataFrame({"a": range(50)})
+    step = FunctionTransformer(importlib.import_module("stuck").work)
+    estimator = make_pipeline(step, LinearRegression()).fit(training.to_numpy(), range(50))
+    bundle = pack(estimator, training, name="stuck", out=tmp_path / "bundle", kind="joblib")
+    env = {"PYTHONPATH": str(tmp_path), "MODELTRACE_TRUST_PICKLE": "true"}
+
+    with live_service(bundle, f"http://127.0.0.1:{free_port()}", **env) as (service, url):
+        asked = threading.Thread(target=_ask_in_vain, args=(url,))
+        asked.start()
+        until(lambda: _waits_for_the_model(service, url), what="the request to reach the model")
+        service.stop(signum, seconds=5)
+        asked.join()
+
+
+def _ask_in_vain(url: str) -> None:
+    with suppress(httpx.HTTPError):
+        httpx.post(f"{url}/predict", json={"features": {"a": 1}}, timeout=30)
+
+
+def _waits_for_the_model(service: Process, url: str) -> bool:
+    """Whether a request is being served beside the one that asks."""
+    assert service.popen.poll() is None, service.log
+    active = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if "http_server_active_requests{" in line]
+    return any(line.endswith(" 1.0") for line in active)
 
 
 def test_every_worker_counts_for_itself_and_the_totals_are_right(
