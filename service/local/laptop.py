@@ -53,7 +53,7 @@ class Laptop:
     def __init__(self, local: Local, settings: Settings, environment: Mapping[str, str], screen: Screen) -> None:
         self._local = local
         self._screen = screen
-        self._service_env = service_environment(environment, local, settings.otel, workers=settings.workers)
+        self._service_env = service_environment(environment, local, settings.otel)
         self._environment = environment
         self._children: list[Child] = []
 

@@ -86,20 +86,18 @@ def check_ports(local: Local) -> None:
             ) from None
 
 
-def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettings, *, workers: int) -> dict[str, str]:
+def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettings) -> dict[str, str]:
     """The service's environment: the user's, and our defaults where it says nothing.
 
-    Telemetry goes out soon after it arises, for somebody watches. The JSON lines go to a rotating file, which several
-    workers cannot share.
+    Telemetry goes out soon after it arises, for somebody watches. The JSON lines go to a rotating file.
     """
     ours = {
         SERVICE_NAME: "modeltrace",
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_BLRP_SCHEDULE_DELAY": "200",
+        LOG_FILE: str(local.logs / "service.jsonl"),
     }
-    if workers == 1:
-        ours[LOG_FILE] = str(local.logs / "service.jsonl")
     if local.elsewhere is None:
         ours[ENDPOINT] = f"http://{HUB_HOST}:{local.grpc_port if otel.protocol == 'grpc' else local.http_port}"
         if key := outer.get(HUB_KEY):

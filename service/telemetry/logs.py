@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
 
+from concurrent_log_handler import ConcurrentRotatingFileHandler
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
@@ -107,9 +108,8 @@ def write_lines(*, level: str, file: Path | None = None, file_bytes: int = 0, fi
     sinks: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if file is not None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
-        sinks.append(
-            logging.handlers.RotatingFileHandler(file, maxBytes=file_bytes, backupCount=file_backups, encoding="utf-8")
-        )
+        # Several workers write to the same file: the stock handler would have each rotate it under the others.
+        sinks.append(ConcurrentRotatingFileHandler(str(file), "a", file_bytes, file_backups, "utf-8"))
     for sink in sinks:
         sink.setFormatter(formatter)
     lines: Queue[logging.LogRecord] = Queue(LINES_WAITING)

@@ -68,6 +68,23 @@ def test_the_log_file_holds_what_went_out(start: Start, hub: Hub, rows: Rows, tm
         assert {name: line[name] for name in same["attributes"]} == same["attributes"]
 
 
+def test_workers_share_a_log_file_and_rotate_it(start: Start, rows: Rows, tmp_path: Path) -> None:
+    """Two workers write to one file that rotates all the while: each prediction is in it, or a rotated one, once."""
+    env = {"MODELTRACE_LOG_FILE": str(tmp_path / "service.jsonl"), "MODELTRACE_WORKERS": "2"}
+    limits = {"MODELTRACE_LOG_FILE_BYTES": "60000", "MODELTRACE_LOG_FILE_BACKUPS": "50"}
+    url = start(**env, **limits, OTEL_TRACES_EXPORTER="none", OTEL_LOGS_EXPORTER="none", OTEL_METRICS_EXPORTER="none")
+
+    answered = [predict(url, rows[number % len(rows)])["prediction_id"] for number in range(400)]
+
+    def written() -> list[str]:
+        lines = [line for file in tmp_path.glob("service.jsonl*") for line in file.read_text().splitlines()]
+        return [record["ml.prediction.id"] for line in lines if "ml.prediction.id" in (record := json.loads(line))]
+
+    until(lambda: len(written()) >= 400, what="400 lines")
+    assert sorted(written()) == sorted(answered)
+    assert len([*tmp_path.glob("service.jsonl*")]) > 3
+
+
 def test_an_unsampled_trace_is_complete_but_for_its_spans(start: Start, hub: Hub, rows: Rows) -> None:
     """Its log records and audit record arrive, and the hub says why there are no spans."""
     url = start(**{**telemetry_to(hub.otlp), "OTEL_TRACES_SAMPLER": "always_off"})

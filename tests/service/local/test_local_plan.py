@@ -45,38 +45,38 @@ def otel(monkeypatch: pytest.MonkeyPatch) -> OtelSettings:
 
 def test_the_service_sends_to_the_hub(local: Local, otel: OtelSettings) -> None:
     """Without settings of the user's, OTLP goes to the hub's HTTP port."""
-    env = service_environment({}, local, otel, workers=1)
+    env = service_environment({}, local, otel)
     assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://127.0.0.1:{local.http_port}"
 
 
 def test_grpc_goes_to_the_grpc_port(local: Local, otel: OtelSettings) -> None:
     """With the gRPC protocol, OTLP goes to the hub's gRPC port."""
-    env = service_environment({}, local, otel.model_copy(update={"protocol": "grpc"}), workers=1)
+    env = service_environment({}, local, otel.model_copy(update={"protocol": "grpc"}))
     assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://127.0.0.1:{local.grpc_port}"
 
 
 def test_what_the_user_set_stands(local: Local, otel: OtelSettings) -> None:
     """A variable that is set wins over our default; one that is empty is not set."""
     outer = {"OTEL_METRIC_EXPORT_INTERVAL": "1000", "OTEL_SERVICE_NAME": ""}
-    env = service_environment(outer, local, otel, workers=1)
+    env = service_environment(outer, local, otel)
     assert env["OTEL_METRIC_EXPORT_INTERVAL"] == "1000"
     assert env["OTEL_SERVICE_NAME"] == "modeltrace"
 
 
 def test_the_hub_key_goes_along(local: Local, otel: OtelSettings) -> None:
     """A hub with a key gets it from the service, encoded as OTLP's header variable wants it."""
-    env = service_environment({"MODELTRACE_HUB_KEY": "a key, a=b"}, local, otel, workers=1)
+    env = service_environment({"MODELTRACE_HUB_KEY": "a key, a=b"}, local, otel)
     assert env["OTEL_EXPORTER_OTLP_HEADERS"] == "authorization=Bearer%20a%20key%2C%20a%3Db"
 
 
-def test_several_workers_share_no_log_file(local: Local, otel: OtelSettings) -> None:
-    """A rotating file has one writer."""
-    assert "MODELTRACE_LOG_FILE" not in service_environment({}, local, otel, workers=2)
+def test_the_lines_of_the_service_go_to_a_file(local: Local, otel: OtelSettings) -> None:
+    """The terminal stays quiet; the file is beside the other logs."""
+    assert service_environment({}, local, otel)["MODELTRACE_LOG_FILE"] == str(local.logs / "service.jsonl")
 
 
 def test_traffic_has_its_own_name(local: Local, otel: OtelSettings) -> None:
     """The name that the user gave the service is not the traffic's."""
-    service = service_environment({"OTEL_SERVICE_NAME": "scores"}, local, otel, workers=1)
+    service = service_environment({"OTEL_SERVICE_NAME": "scores"}, local, otel)
     assert service["OTEL_SERVICE_NAME"] == "scores"
     assert "OTEL_SERVICE_NAME" not in traffic_environment(service)
 
