@@ -76,6 +76,20 @@ def create_app(
     return app
 
 
+def load_model(settings: Settings) -> Model:
+    """The model that the settings name, if they allow it.
+
+    Raises:
+        ModeltraceError: none is named, or its bundle cannot be served.
+    """
+    return load_bundle(
+        settings.bundle_path(),
+        expect_sha256=settings.expect_sha256,
+        trust_pickle=settings.trust_pickle,
+        trusted_types=settings.trusted_types,
+    )
+
+
 def build_app(settings: Settings) -> FastAPI:
     """Everything a serving process needs, built in that process: nothing of telemetry survives a fork.
 
@@ -88,12 +102,7 @@ def build_app(settings: Settings) -> FastAPI:
         file_bytes=settings.log_file_bytes,
         file_backups=settings.log_file_backups,
     )
-    model = load_bundle(
-        settings.bundle_path(),
-        expect_sha256=settings.expect_sha256,
-        trust_pickle=settings.trust_pickle,
-        trusted_types=settings.trusted_types,
-    )
+    model = load_model(settings)
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()

@@ -9,9 +9,8 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from service.app import build_app
+from service.app import build_app, load_model
 from service.errors import SettingsError
-from service.inference.bundle import load_bundle
 from service.settings import Settings
 from service.telemetry.logs import write_lines
 from service.worker import build_in_worker
@@ -44,12 +43,7 @@ def serve(settings: Settings) -> None:
         _Server(config).run(sockets=[sock])
         return
     # A bundle that cannot be served would fail in every worker, again and again: find out once, here.
-    load_bundle(
-        settings.bundle_path(),
-        expect_sha256=settings.expect_sha256,
-        trust_pickle=settings.trust_pickle,
-        trusted_types=settings.trusted_types,
-    )
+    load_model(settings)
     lines = write_lines(level=settings.log_level)
     Multiprocess(config, sockets=[sock]).run()
     lines.close()
