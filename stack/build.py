@@ -1,0 +1,215 @@
+"""Builds the parts from their pinned Go modules into the cache, each once.
+
+A part is built inside its own downloaded module, with the versions that its own `go.mod` names. Two things differ: a
+`replace` that leads to a folder outside the module is left out, since a downloaded module does not have it; and the
+Collector's sources are first written by its builder, from a manifest. Binaries are static, so that an image can be
+made of one and nothing else.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stack.errors import BuildError
+from stack.parts import HERE, Part
+
+# How many parts are built at a time: a linker is one thread, so two keep two cores busy.
+AT_A_TIME = 2
+# Bytes that modules and intermediate results take at the most, and that a build therefore asks for.
+NEEDED_BYTES = 14 * 10**9
+
+# What is told while a part is built: its name, what is being done, packages compiled, packages in all (0: not known).
+Progress = Callable[[str, str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Where binaries are kept: `bin/NAME-VERSION-DIGEST/`. What a build needs besides is in `build/`."""
+
+    root: Path
+
+    def folder(self, name: str, part: Part) -> Path:
+        """The folder of a part's binaries; another recipe means another folder."""
+        recipe = [part.module, part.version_variable, json.dumps(part.binaries, sort_keys=True)]
+        if part.manifest:
+            recipe.append((HERE / part.manifest).read_text())
+        digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()
+        return self.root / "bin" / f"{name}-{part.version}-{digest[:8]}"
+
+    def missing(self, parts: Mapping[str, Part]) -> dict[str, Part]:
+        """The parts of which a binary is not there."""
+        return {
+            name: part
+            for name, part in parts.items()
+            if not all((self.folder(name, part) / binary).exists() for binary in part.binaries)
+        }
+
+    @property
+    def scratch(self) -> Path:
+        """Modules and intermediate results."""
+        return self.root / "build"
+
+
+def build_missing(parts: Mapping[str, Part], cache: Cache, go: Path, tell: Progress) -> None:
+    """Build every part that is not in the cache; what the build needed besides is removed at the end.
+
+    Raises:
+        BuildError: one of them cannot be built; those that could are kept.
+    """
+    missing = cache.missing(parts)
+    if not missing:
+        return
+    cache.scratch.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache.scratch).free
+    if free < NEEDED_BYTES:
+        raise BuildError(
+            f"a build needs about {NEEDED_BYTES / 1e9:.0f} GB in {cache.root}, and {free / 1e9:.1f} GB are free. Make "
+            "room, or set XDG_CACHE_HOME to a folder with more"
+        )
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        builds = [pool.submit(Build(name, part, cache, go, tell).run) for name, part in missing.items()]
+    for build in builds:
+        build.result()
+    shutil.rmtree(cache.scratch)
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """The build of one part."""
+
+    name: str
+    part: Part
+    cache: Cache
+    go: Path
+    tell: Progress
+
+    def run(self) -> None:
+        """Build it.
+
+        Raises:
+            BuildError: it cannot be built.
+        """
+        folder = self.cache.folder(self.name, self.part)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.cache.scratch) as work:
+            self.tell(self.name, "downloading", 0, 0)
+            source = self._generated(Path(work)) if self.part.manifest else self._module()
+            modfile = _modfile_without_local_replaces(source, Path(work))
+            out = Path(work, "out")
+            for binary, package in self.part.binaries.items():
+                self._compile(source, modfile, package, out / binary)
+            shutil.rmtree(folder, ignore_errors=True)
+            out.rename(folder)
+        self.tell(self.name, "built", 1, 1)
+
+    def _module(self) -> Path:
+        said = self._go("mod", "download", "-json", self.part.module)
+        return Path(json.loads(said)["Dir"])
+
+    def _generated(self, work: Path) -> Path:
+        """Have the Collector's builder write its sources."""
+        self._go("install", self.part.module, environment={"GOBIN": str(work)})
+        source = work / "source"
+        self._run(
+            work / "builder",
+            *("--skip-compilation", "--skip-get-modules"),
+            *("--config", str(HERE / self.part.manifest), "--output-path", str(source)),
+        )
+        return source
+
+    def _compile(self, source: Path, modfile: Path, package: str, out: Path) -> None:
+        options = ("-mod=mod", f"-modfile={modfile}")
+        total = len(self._go("list", *options, "-deps", package, cwd=source).splitlines())
+        flags = "-s -w"
+        if self.part.version_variable:
+            flags += f" -X {self.part.version_variable}={self.part.version}"
+        arguments = ("build", *options, "-v", "-trimpath", f"-ldflags={flags}", "-o", str(out), package)
+        done = [0]
+
+        def line(_: str) -> None:
+            done[0] += 1
+            self.tell(self.name, f"compiling {out.name}", min(done[0], total), total)
+
+        self._go(*arguments, cwd=source, each_line=line)
+
+    def _go(
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        each_line: Callable[[str], None] = lambda _: None,
+    ) -> str:
+        return self._run(self.go, *arguments, cwd=cwd, environment=environment, each_line=each_line)
+
+    def _run(
+        self,
+        program: Path,
+        *arguments: str,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        each_line: Callable[[str], None] = lambda _: None,
+    ) -> str:
+        """Run a program to its end, with each line of its stderr told; its stdout.
+
+        Raises:
+            BuildError: it failed.
+        """
+        with (
+            TemporaryDirectory(dir=self.cache.scratch) as work,
+            Path(work, "stdout").open("w+") as stdout,
+            subprocess.Popen(
+                [str(program), *arguments],
+                cwd=cwd or work,
+                env={**os.environ, **self._environment(), **(environment or {})},
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process,
+        ):
+            assert process.stderr is not None  # noqa: S101  it was started with a pipe
+            lines = []
+            for text in process.stderr:
+                lines.append(text.rstrip())
+                each_line(text)
+            process.wait()
+            stdout.seek(0)
+            if process.returncode:
+                raise self._failure(arguments, lines, stdout.read())
+            return stdout.read()
+
+    def _environment(self) -> dict[str, str]:
+        """Static binaries, everything below the cache, and no other Go fetched behind our back."""
+        return {
+            "CGO_ENABLED": "0",
+            "GOCACHE": str(self.cache.scratch / "cache"),
+            "GOFLAGS": "-buildvcs=false -modcacherw",
+            "GOPATH": str(self.cache.scratch / "path"),
+            "GOTOOLCHAIN": "local",
+            "GOWORK": "off",
+            "PATH": f"{self.go.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+
+    def _failure(self, arguments: tuple[str, ...], lines: list[str], output: str) -> BuildError:
+        said = [line for line in [*lines, *output.splitlines()] if line and not line.startswith("go: downloading")]
+        if any("no space left on device" in line for line in said):
+            return BuildError(f"{self.part.title} could not be built: no space left in {self.cache.root}")
+        why = " / ".join(said[-3:])[-600:]
+        return BuildError(f"{self.part.title} could not be built: go {arguments[0]}: {why}")
+
+
+def _modfile_without_local_replaces(source: Path, work: Path) -> Path:
+    """A copy of a module's `go.mod` without its `replace … => ./…`, and of its `go.sum` beside it."""
+    modfile = work / "modfile.mod"
+    text = (source / "go.mod").read_text()
+    modfile.write_text(re.sub(r"(?m)^.*=>\s*\.{1,2}/.*\n", "", text))
+    if (source / "go.sum").exists():
+        shutil.copy(source / "go.sum", work / "modfile.sum")
+    return modfile

@@ -1,0 +1,72 @@
+"""What `parts.toml` says, read and checked once."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from pydantic import BaseModel, ConfigDict, Field
+
+HERE = Path(__file__).parent
+HOST = "127.0.0.1"
+
+
+class Part(BaseModel):
+    """One program of the stack, as `parts.toml` describes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    version: str
+    image: str
+    module: str = Field(pattern=r"^[^@]+@v[^@]+$")
+    binaries: dict[str, str]
+    version_variable: str = ""
+    manifest: str = ""
+    command: list[str]
+    environment: dict[str, str] = Field(default_factory=dict)
+    health: str
+    metrics: str
+    ports: dict[str, int]
+    after: list[str] = Field(default_factory=list)
+
+
+class Go(BaseModel):
+    """The compiler: where it comes from, and the oldest that will do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    package: str
+    minimum: str
+
+
+class Parts(BaseModel):
+    """All of them, by name, in the order of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    go: Go
+    parts: dict[str, Part]
+
+
+def read_parts(path: Path = HERE / "parts.toml") -> Parts:
+    """Read the table of parts."""
+    return Parts.model_validate(tomllib.loads(path.read_text()))
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The port of every listener, by part and name. Those of `parts.toml`, or others for a second stack beside it."""
+
+    by_part: Mapping[str, Mapping[str, int]]
+
+    @classmethod
+    def usual(cls, parts: Parts) -> "Ports":
+        """Those that the table names."""
+        return cls({name: part.ports for name, part in parts.parts.items()})
+
+    def fill(self, text: str, **folders: Path) -> str:
+        """Put ports and folders into a text of the table: ``{jaeger.otlp}``, ``{host}``, ``{data}``."""
+        named = {part: SimpleNamespace(**ports) for part, ports in self.by_part.items()}
+        return text.format(host=HOST, **named, **folders)
