@@ -1,4 +1,4 @@
-"""A live service and a live hub, both real processes, shared by the suite."""
+"""A live service and live backends, all of them real processes, shared by the suite."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,25 +10,10 @@ import pandas as pd
 import pytest
 
 from service.inference.example import build_example
+from stack.run import Stack
+from tests.contract.backends import Backend, Hub, RealStack
 from tests.helpers.processes import Process, free_port, running, until
-
-
-@dataclass(frozen=True)
-class Hub:
-    """What the suite asks of a backend. The same questions will be put to other backends."""
-
-    process: Process
-    page: str
-    otlp: str
-    grpc: str
-
-    def trace(self, trace_id: str) -> dict[str, Any]:
-        """Everything kept under one trace ID; empty lists while nothing has arrived."""
-        answer = httpx.get(f"{self.page}/api/traces/{trace_id}", timeout=10)
-        if answer.status_code == 404:
-            return {"spans": [], "logs": [], "exemplars": [], "predictions": []}
-        found: dict[str, Any] = answer.raise_for_status().json()
-        return found
+from tests.helpers.stack import running_stack
 
 
 @dataclass(frozen=True)
@@ -80,19 +65,47 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="session")
-def service(bundle: Path, hub: Hub) -> Iterator[Service]:
-    """The service with the example, sending to the hub."""
+def real_stack() -> Iterator[RealStack]:
+    """The real stack, on free ports."""
+    with running_stack() as stack, httpx.Client(timeout=30) as client:
+        yield real_stack_of(stack, client)
+
+
+def real_stack_of(stack: Stack, client: httpx.Client) -> RealStack:
+    """What the suite asks, of a stack that runs."""
+    address = stack.layout.address
+    return RealStack(
+        otlp=f"http://{address('otelcol', 'http')}",
+        grpc=f"http://{address('otelcol', 'grpc')}",
+        jaeger=f"http://{address('jaeger', 'query')}",
+        loki=f"http://{address('loki', 'http')}",
+        prometheus=f"http://{address('prometheus', 'http')}",
+        sampling=f"http://{address('jaeger', 'sampling')}",
+        client=client,
+    )
+
+
+@pytest.fixture(scope="session", params=["hub", pytest.param("real_stack", marks=pytest.mark.stack)])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn: the suite is the same for all of them."""
+    found: Backend = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="session")
+def service(bundle: Path, backend: Backend) -> Iterator[Service]:
+    """The service with the example, sending to the backend."""
     port = free_port()
-    with running(["service", "serve", str(bundle), "--port", str(port)], env=telemetry_to(hub.otlp)) as process:
+    with running(["service", "serve", str(bundle), "--port", str(port)], env=telemetry_to(backend.otlp)) as process:
         process.wait_for(f"http://127.0.0.1:{port}/readyz")
         yield Service(process, f"http://127.0.0.1:{port}")
 
 
-def arrived(hub: Hub, trace_id: str, kind: str, number: int = 1) -> list[dict[str, Any]]:
-    """What the hub keeps of one kind under a trace ID, once there are `number` of them."""
+def arrived(backend: Backend, trace_id: str, kind: str, number: int = 1) -> list[dict[str, Any]]:
+    """What a backend keeps of one kind under a trace ID, once there are `number` of them."""
 
     def enough() -> list[dict[str, Any]] | None:
-        found: list[dict[str, Any]] = hub.trace(trace_id)[kind]
+        found: list[dict[str, Any]] = backend.trace(trace_id)[kind]
         return found if len(found) >= number else None
 
     return until(enough, what=f"{number} {kind} of trace {trace_id}")

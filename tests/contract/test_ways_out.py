@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.conftest import Hub, arrived, telemetry_to
+from tests.contract.backends import Backend, Hub
+from tests.contract.conftest import arrived, telemetry_to
 from tests.helpers.processes import free_port, running, until
 
 Start = Callable[..., str]
@@ -37,15 +38,15 @@ def start(bundle: Path) -> Iterator[Start]:
         yield service
 
 
-def test_all_signals_travel_over_grpc(start: Start, hub: Hub, rows: Rows) -> None:
+def test_all_signals_travel_over_grpc(start: Start, backend: Backend, rows: Rows) -> None:
     """The other protocol, one setting away."""
-    url = start(**{**telemetry_to(hub.grpc), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    url = start(**{**telemetry_to(backend.grpc), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
 
     trace_id = predict(url, rows[0])["trace_id"]
 
-    assert len(arrived(hub, trace_id, "spans", 4)) == 4
-    assert len(arrived(hub, trace_id, "logs", 2)) == 2
-    assert len(arrived(hub, trace_id, "exemplars", 4)) >= 4
+    assert len(arrived(backend, trace_id, "spans", 4)) == 4
+    assert len(arrived(backend, trace_id, "logs", 2)) == 2
+    assert len(arrived(backend, trace_id, "exemplars", 4)) >= 4
 
 
 def test_the_log_file_holds_what_went_out(start: Start, hub: Hub, rows: Rows, tmp_path: Path) -> None:
@@ -85,13 +86,21 @@ def test_workers_share_a_log_file_and_rotate_it(start: Start, rows: Rows, tmp_pa
     assert len([*tmp_path.glob("service.jsonl*")]) > 3
 
 
-def test_an_unsampled_trace_is_complete_but_for_its_spans(start: Start, hub: Hub, rows: Rows) -> None:
-    """Its log records and audit record arrive, and the hub says why there are no spans."""
+def test_an_unsampled_trace_is_complete_but_for_its_spans(start: Start, backend: Backend, rows: Rows) -> None:
+    """Its log records and audit record arrive, and no span does."""
+    url = start(**{**telemetry_to(backend.otlp), "OTEL_TRACES_SAMPLER": "always_off"})
+
+    trace_id = predict(url, rows[0])["trace_id"]
+
+    assert len(arrived(backend, trace_id, "predictions")) == 1
+    assert backend.trace(trace_id)["spans"] == []
+
+
+def test_the_hub_says_that_a_trace_was_not_sampled(start: Start, hub: Hub, rows: Rows) -> None:
+    """Where spans are missing, the reason is told."""
     url = start(**{**telemetry_to(hub.otlp), "OTEL_TRACES_SAMPLER": "always_off"})
 
     trace_id = predict(url, rows[0])["trace_id"]
 
-    assert len(arrived(hub, trace_id, "predictions")) == 1
-    found = hub.trace(trace_id)
-    assert found["spans"] == []
-    assert "not sampled" in found["status"]["spans"]
+    arrived(hub, trace_id, "predictions")
+    assert "not sampled" in hub.trace(trace_id)["status"]["spans"]

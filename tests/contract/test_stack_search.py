@@ -1,0 +1,224 @@
+"""The real stack is searched as its users do it, and what they find is the prediction they look for."""
+
+import importlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from service.inference.pack import pack
+from tests.contract.backends import RealStack
+from tests.contract.conftest import arrived, telemetry_to
+from tests.helpers.processes import free_port, running, until
+
+pytestmark = pytest.mark.stack
+Rows = list[dict[str, float]]
+
+WIDE = 300
+
+
+@pytest.fixture(scope="module")
+def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
+    """A service that sends to the stack."""
+    with ExitStack() as stack:
+        port = free_port()
+        arguments = ["service", "serve", str(bundle), "--port", str(port)]
+        process = stack.enter_context(running(arguments, env=telemetry_to(real_stack.otlp)))
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def predicted(url: str, real_stack: RealStack, rows: Rows) -> dict[str, Any]:
+    """A prediction that has arrived."""
+    answer = httpx.post(f"{url}/predict", json={"features": rows[0]}, headers={"baggage": "modeltrace.pin=1"})
+    predicted: dict[str, Any] = answer.raise_for_status().json()
+    arrived(real_stack, predicted["trace_id"], "spans", 4)
+    return predicted
+
+
+def search(real_stack: RealStack, **asked: str) -> set[str]:
+    """The trace IDs that Jaeger's search finds for the service."""
+    answer = real_stack.client.get(
+        f"{real_stack.jaeger}/api/traces", params={"service": "modeltrace", "lookback": "1h", "limit": "500", **asked}
+    )
+    return {trace["traceID"] for trace in answer.raise_for_status().json()["data"]}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"operation": "POST /predict"},
+        {"operation": "inference"},
+        {"minDuration": "10us", "maxDuration": "1m"},
+        {"tags": json.dumps({"ml.model.version": "1.0.0"})},
+        {"tags": json.dumps({"ml.model.name": "breast-cancer", "http.route": "/predict"})},
+    ],
+    ids=str,
+)
+def test_jaeger_finds_a_trace(real_stack: RealStack, predicted: dict[str, Any], asked: dict[str, str]) -> None:
+    """By service, operation, duration and tags."""
+    until(lambda: predicted["trace_id"] in search(real_stack, **asked), what=f"the trace by {asked}")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"operation": "POST /feedback"},
+        {"minDuration": "1m"},
+        {"tags": json.dumps({"ml.model.version": "0.0.0"})},
+        {"tags": json.dumps({"error": "true"})},
+    ],
+    ids=str,
+)
+def test_jaeger_does_not_find_what_does_not_fit(
+    real_stack: RealStack, predicted: dict[str, Any], asked: dict[str, str]
+) -> None:
+    """Another operation, duration, version or outcome is another trace."""
+    assert predicted["trace_id"] not in search(real_stack, **asked)
+
+
+def test_jaeger_finds_a_trace_by_its_answer(real_stack: RealStack, predicted: dict[str, Any]) -> None:
+    """`ml.prediction.label` and `ml.prediction.id` are tags."""
+    for name in ("ml.prediction.label", "ml.prediction.id"):
+        value = predicted["label"] if name.endswith("label") else predicted["prediction_id"]
+        found = search(real_stack, tags=json.dumps({name: value}))
+        assert predicted["trace_id"] in found
+    assert found == {predicted["trace_id"]}
+
+
+@pytest.mark.parametrize("tags", [{"error.type": "invalid_features"}, {"http.response.status_code": "422"}], ids=str)
+def test_jaeger_finds_a_refused_request(url: str, real_stack: RealStack, tags: dict[str, str]) -> None:
+    """By its status, and by the reason on the span that refused it."""
+    refused = httpx.post(f"{url}/predict", json={"features": {"mean_radius": "wide"}})
+    assert refused.status_code == 422
+    trace_id = refused.json()["trace_id"]
+
+    until(lambda: trace_id in search(real_stack, tags=json.dumps(tags)), what="the refused request")
+
+
+FAILING = """
+def work(X):
+    if (X == 13).any():
+        raise ArithmeticError("thirteen")
+    return X
+"""
+
+
+def test_jaeger_finds_a_failed_request_by_error(
+    real_stack: RealStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`error=true` leads to the request in which the model failed, and the span says by what."""
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    training = pd.DataFrame({"a": range(50)})
+    step = FunctionTransformer(importlib.import_module("failing").work)
+    estimator = make_pipeline(step, LinearRegression())
+    estimator.fit(training[training != 13].dropna().to_numpy(), range(49))
+    bundle = pack(estimator, training, name="failing", out=tmp_path / "bundle", kind="joblib")
+    port = free_port()
+    env = {"PYTHONPATH": str(tmp_path), "MODELTRACE_TRUST_PICKLE": "true", **telemetry_to(real_stack.otlp)}
+    with running(["service", "serve", str(bundle), "--port", str(port)], env=env) as process:
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        failed = httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": {"a": 13}})
+        assert failed.status_code == 500
+        trace_id = failed.json()["trace_id"]
+
+        until(lambda: trace_id in search(real_stack, tags=json.dumps({"error": "true"})), what="the failed request")
+    inference = next(s for s in real_stack.spans(trace_id) if s["name"] == "inference")
+    assert inference["attributes"]["error.type"] == "ArithmeticError"
+
+
+def test_logql_by_trace_id_finds_exactly_its_records(
+    url: str, real_stack: RealStack, predicted: dict[str, Any], rows: Rows
+) -> None:
+    """The access line and the audit record of one request, none of another's."""
+    httpx.post(f"{url}/predict", json={"features": rows[1]}).raise_for_status()
+    trace_id = predicted["trace_id"]
+
+    logs = arrived(real_stack, trace_id, "logs", 2)
+
+    assert sorted(log["scope_name"] for log in logs) == ["modeltrace.audit", "uvicorn.access"]
+    assert {log["trace_id"] for log in logs} == {trace_id}
+
+
+def test_loki_keeps_few_labels(real_stack: RealStack, predicted: dict[str, Any]) -> None:
+    """Only what names a service is an index label: no instance, no trace, no feature."""
+    arrived(real_stack, predicted["trace_id"], "logs", 2)
+    labels = real_stack.client.get(f"{real_stack.loki}/loki/api/v1/labels").raise_for_status().json()["data"]
+
+    assert set(labels) <= {"service_name", "service_namespace", "deployment_environment_name"}
+
+
+def test_an_exemplar_of_the_latency_histogram_leads_to_the_trace(
+    real_stack: RealStack, predicted: dict[str, Any]
+) -> None:
+    """The query that a dashboard's panel makes returns the trace ID."""
+
+    def exemplars() -> set[str]:
+        now = time.time()
+        answer = real_stack.client.get(
+            f"{real_stack.prometheus}/api/v1/query_exemplars",
+            params={
+                "query": "histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket[5m])))",
+                "start": now - 600,
+                "end": now,
+            },
+        )
+        series = answer.raise_for_status().json()["data"]
+        return {exemplar["labels"]["trace_id"] for one in series for exemplar in one["exemplars"]}
+
+    until(lambda: predicted["trace_id"] in exemplars(), what="the exemplar")
+
+
+def test_span_metrics_count_every_span_and_feed_the_monitor_tab(
+    real_stack: RealStack, predicted: dict[str, Any]
+) -> None:
+    """The Collector makes rate, errors and duration of spans; Jaeger answers for the service from them."""
+    assert predicted["trace_id"]
+
+    def rates() -> list[Any]:
+        answer = real_stack.client.get(
+            f"{real_stack.jaeger}/api/metrics/calls",
+            params={"service": "modeltrace", "quantile": 0.95, "ratePer": 60_000, "step": 5_000, "lookback": 600_000},
+        )
+        return [metric["metricPoints"] for metric in answer.raise_for_status().json()["metrics"]]
+
+    until(lambda: real_stack.query("traces_span_metrics_calls_total{span_name='inference'}"), seconds=60, what="calls")
+    until(rates, seconds=60, what="the service's rates in Jaeger")
+
+
+def test_samplers_can_fetch_their_strategy(real_stack: RealStack) -> None:
+    """Jaeger serves what deploy/jaeger/sampling.json says."""
+    asked = real_stack.client.get(f"{real_stack.sampling}/sampling", params={"service": "modeltrace"})
+    answer = asked.raise_for_status().json()
+
+    assert answer["probabilisticSampling"]["samplingRate"] == 1
+
+
+def test_a_wide_audit_record_is_kept_whole(real_stack: RealStack, tmp_path: Path) -> None:
+    """A model of 300 features: Loki keeps each of the record's inputs."""
+    rng = np.random.default_rng(7)
+    training = pd.DataFrame(rng.normal(size=(80, WIDE)), columns=[f"feature_{n:03}" for n in range(WIDE)])
+    bundle = pack(
+        LogisticRegression().fit(training, rng.integers(0, 2, 80)), training, name="wide", out=tmp_path / "wide"
+    )
+    port = free_port()
+    with running(["service", "serve", str(bundle), "--port", str(port)], env=telemetry_to(real_stack.otlp)) as process:
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        row = training.iloc[0].to_dict()
+        answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": row}).raise_for_status().json()
+        (record,) = arrived(real_stack, answer["trace_id"], "predictions")
+
+    assert record["attributes"]["ml.prediction.inputs"] == pytest.approx(row)

