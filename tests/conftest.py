@@ -6,8 +6,9 @@ from tests.helpers.stack import missing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--stack`: the real stack, too."""
+    """`--stack`: the real stack, too; `--outage`: how long a part of it is away."""
     parser.addoption("--stack", action="store_true", help="also run what needs the real stack (./dev stack build)")
+    parser.addoption("--outage", type=float, default=8.0, metavar="SECONDS", help="how long an outage lasts [8]")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

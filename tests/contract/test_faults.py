@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import duckdb
 import httpx
@@ -21,51 +21,11 @@ from sklearn.preprocessing import FunctionTransformer
 
 from service.inference.pack import pack
 from tests.contract.conftest import hub_arguments, telemetry_to
+from tests.helpers.load import Load
 from tests.helpers.processes import Process, free_port, running, until
 
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
-
-
-class Load:
-    """Clients that ask for predictions as fast as they are answered, and remember each answer."""
-
-    def __init__(self, url: str, rows: Rows, clients: int = 4, *, reconnect: bool = False) -> None:
-        self.answered: list[str] = []
-        self.refused: list[int] = []
-        self._kept_connections = 0 if reconnect else 1
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(url, rows)) for _ in range(clients)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, url: str, rows: Rows) -> None:
-        limits = httpx.Limits(max_keepalive_connections=self._kept_connections)
-        with httpx.Client(base_url=url, timeout=10, limits=limits) as client:
-            for number in range(1_000_000):
-                if self._stopping.is_set():
-                    return
-                try:
-                    answer = client.post("/predict", json={"features": rows[number % len(rows)]})
-                except httpx.HTTPError:
-                    return  # the service has gone: what was not answered was not promised
-                if answer.status_code == 200:
-                    self.answered.append(answer.json()["prediction_id"])
-                else:
-                    self.refused.append(answer.status_code)
-
-    def grows_by(self, number: int) -> None:
-        """Wait until that many more were answered."""
-        goal = len(self.answered) + number
-        until(lambda: len(self.answered) >= goal, what=f"{number} more predictions")
 
 
 @contextmanager

@@ -1,0 +1,274 @@
+"""Something is away for a while, under load: what was sent is stored afterwards, or the loss is counted.
+
+Each test prints its figures; docs/reliability.md has those of a minute's outage: ./dev test --stack --outage 60 -s …
+"""
+
+import secrets
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from stack.run import Stack
+from tests.contract.backends import RealStack
+from tests.contract.conftest import real_stack_of, telemetry_to
+from tests.helpers.load import Load, Rows
+from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.stack import running_stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+# Seconds: between two requests of a client, and that a backend may take to catch up.
+PAUSE = 0.02
+CATCH_UP = 90.0
+SPANS_A_REQUEST = 4
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A running stack, a service that sends to it, and how long something is away."""
+
+    stack: Stack
+    ask: RealStack
+    name: str
+    process: Process
+    url: str
+    seconds: float
+
+    def traces(self, load: Load) -> Counter[int]:
+        """How many spans Jaeger has of each answered request: number of spans → number of requests."""
+        return Counter(len(self.ask.spans(answer.trace_id)) for answer in load.answers)
+
+    def audited(self) -> Counter[str]:
+        """How often each prediction of the service stands in Loki."""
+        found: Counter[str] = Counter()
+        start = time.time_ns() - 3600 * 10**9
+        while True:
+            page = self._page(start)
+            found.update(prediction for _, prediction in page)
+            if len(page) < 5000:
+                return found
+            start = page[-1][0] + 1
+
+    def _page(self, start: int) -> list[tuple[int, str]]:
+        query = f'{{service_name="{self.name}"}} | event_name="ml.prediction"'
+        answer = self.ask.client.get(
+            f"{self.ask.loki}/loki/api/v1/query_range",
+            params={"query": query, "start": start, "end": time.time_ns(), "limit": 5000, "direction": "forward"},
+        )
+        streams = answer.raise_for_status().json()["data"]["result"]
+        return sorted(
+            (int(at), stream["stream"]["ml_prediction_id"]) for stream in streams for at, _ in stream["values"]
+        )
+
+    def counted(self) -> int:
+        """How many predictions Prometheus has counted."""
+        series = self.ask.query(f'sum(ml_predictions_total{{job="{self.name}"}})')
+        return int(float(series[0]["value"][1])) if series else 0
+
+    def said(self, what: str, **figures: Any) -> None:
+        """Print figures, one line a test."""
+        print(f"\n{what}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items()))  # noqa: T201  for docs/reliability.md
+
+
+@contextmanager
+def service_of(stack: Stack, bundle: Path, name: str, seconds: float) -> Iterator[Outage]:
+    """A service of that name, sending to the stack."""
+    with httpx.Client(timeout=30) as client:
+        ask = real_stack_of(stack, client)
+        port = free_port()
+        env = {**telemetry_to(ask.otlp), "OTEL_SERVICE_NAME": name}
+        with running(["service", "serve", str(bundle), "--port", str(port)], env=env) as process:
+            process.wait_for(f"http://127.0.0.1:{port}/readyz")
+            yield Outage(stack, ask, name, process, f"http://127.0.0.1:{port}", seconds)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """One stack for all that restarts."""
+    with running_stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def outage(stack: Stack, bundle: Path, request: pytest.FixtureRequest) -> Iterator[Outage]:
+    """A service of its own for each test."""
+    name = f"outage-{secrets.token_hex(4)}"
+    with service_of(stack, bundle, name, request.config.getoption("--outage")) as found:
+        yield found
+
+
+def p99(load: Load, since: int) -> float:
+    """The 99th percentile of the answers' milliseconds, from one answer on."""
+    return round(1000 * statistics.quantiles([a.seconds for a in load.answers[since:]], n=100)[98], 1)
+
+
+@pytest.mark.parametrize("part", ["jaeger", "loki", "prometheus"])
+def test_a_backend_that_is_away_loses_nothing(outage: Outage, rows: Rows, part: str) -> None:
+    """The Collector keeps on disk what a backend cannot take, and delivers it once the backend is back."""
+    with Load(outage.url, rows, pause=PAUSE) as load:
+        load.grows_by(50)
+        outage.stack.stop(part)
+        before = len(load.answers)
+        time.sleep(outage.seconds)
+        during = p99(load, before)
+        outage.stack.start(part)
+        back = time.monotonic()
+        load.grows_by(50)
+    outage.process.stop(signal.SIGTERM)
+    sent = len(load.answers)
+    until(lambda: outage.traces(load)[SPANS_A_REQUEST] == sent, seconds=CATCH_UP, what="every trace, whole")
+    until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, what="every audit record")
+    until(lambda: outage.counted() == sent, seconds=CATCH_UP, what="every count")
+    caught_up = round(time.monotonic() - back, 1)
+
+    audited = outage.audited()
+    outage.said(
+        f"{part} away for {outage.seconds:g} s",
+        sent=sent,
+        traces=outage.traces(load)[SPANS_A_REQUEST],
+        audit_records=len(audited),
+        duplicates=audited.total() - len(audited),
+        counted=outage.counted(),
+        refused=len(load.refused),
+        p99_ms=during,
+        caught_up_after_s=caught_up,
+    )
+    assert load.refused == []
+    assert set(audited) == set(load.answered)
+    assert audited.total() == sent
+
+
+def test_a_collector_that_is_killed_loses_nothing_it_has_taken(outage: Outage, rows: Rows) -> None:
+    """SIGKILL with a full queue on disk: after the restart all of it arrives; the service counts what it lost."""
+    with Load(outage.url, rows, pause=PAUSE) as load:
+        load.grows_by(50)
+        outage.stack.stop("jaeger")
+        time.sleep(outage.seconds / 2)
+        outage.stack.kill("otelcol")
+        load.grows_by(50)
+        until(lambda: outage.stack.standing("otelcol").healthy, seconds=30, what="the Collector to be back")
+        time.sleep(outage.seconds / 2)
+        outage.stack.start("jaeger")
+        load.grows_by(50)
+    outage.process.stop(signal.SIGTERM)
+    lost = lost_by_the_service(outage)
+    sent = len(load.answers)
+    until(
+        lambda: (
+            sum(n * requests for n, requests in outage.traces(load).items()) >= SPANS_A_REQUEST * sent - lost["spans"]
+        ),
+        seconds=CATCH_UP,
+        what="every span that was delivered",
+    )
+    until(lambda: len(outage.audited()) >= sent - lost["audit records"], seconds=CATCH_UP, what="every audit record")
+    until(lambda: outage.counted() == sent, seconds=CATCH_UP, what="every count")
+
+    audited, traces = outage.audited(), outage.traces(load)
+    outage.said(
+        "Collector killed, Jaeger away",
+        sent=sent,
+        whole_traces=traces[SPANS_A_REQUEST],
+        audit_records=len(audited),
+        duplicates=audited.total() - len(audited),
+        lost_and_counted_by_the_service=lost,
+        refused=len(load.refused),
+    )
+    assert load.refused == []
+    assert set(audited) <= set(load.answered)
+
+
+def test_without_a_collector_losses_are_bounded_and_counted(outage: Outage, rows: Rows) -> None:
+    """No Collector at all: predictions go on; what is lost is exactly what the service says."""
+    with Load(outage.url, rows, pause=PAUSE) as load:
+        load.grows_by(200)
+        with_collector = p99(load, 0)
+        outage.stack.stop("otelcol")
+        before = len(load.answers)
+        time.sleep(outage.seconds)
+        without = p99(load, before)
+        outage.stack.start("otelcol")
+        load.grows_by(200)
+    outage.process.stop(signal.SIGTERM)
+    lost = lost_by_the_service(outage)
+    sent = len(load.answers)
+    until(lambda: len(outage.audited()) >= sent - lost["audit records"], seconds=CATCH_UP, what="what was not lost")
+    until(lambda: outage.counted() == sent, seconds=CATCH_UP, what="every count")
+    audited = outage.audited()
+    spans = sum(n * requests for n, requests in outage.traces(load).items())
+    outage.said(
+        f"no Collector for {outage.seconds:g} s",
+        sent=sent,
+        spans_lost=SPANS_A_REQUEST * sent - spans,
+        audit_records_lost=sent - len(audited),
+        lost_and_counted_by_the_service=lost,
+        p99_ms_with=with_collector,
+        p99_ms_without=without,
+        refused=len(load.refused),
+    )
+    assert load.refused == []
+    assert SPANS_A_REQUEST * sent - spans <= lost["spans"]
+    assert sent - len(audited) <= lost["audit records"]
+
+
+def test_a_full_queue_refuses_and_counts(bundle: Path, rows: Rows, request: pytest.FixtureRequest) -> None:
+    """Jaeger is away and the Collector's queue is full: each span is stored, or counted as refused and as lost."""
+    small = {"OTELCOL_QUEUE_ITEMS": "2048"}
+    seconds = request.config.getoption("--outage")
+    with running_stack(environment=small) as stack, service_of(stack, bundle, "full", seconds) as outage:
+        stack.stop("jaeger")
+        with Load(outage.url, rows, pause=PAUSE) as load:
+            time.sleep(outage.seconds)
+            refused = until(lambda: enqueue_failures(stack), what="the Collector to count what it refused")
+            stack.start("jaeger")
+            load.grows_by(200)
+        outage.process.stop(signal.SIGTERM)
+        lost = lost_by_the_service(outage)
+        sent = len(load.answers)
+
+        def spans() -> int:
+            return sum(n * requests for n, requests in outage.traces(load).items())
+
+        until(lambda: spans() >= SPANS_A_REQUEST * sent - lost["spans"], seconds=CATCH_UP, what="what was not lost")
+        audited = outage.audited()
+        outage.said(
+            f"queue of 2,048 spans full, Jaeger away for {outage.seconds:g} s",
+            sent=sent,
+            spans_lost=SPANS_A_REQUEST * sent - spans(),
+            lost_and_counted_by_the_service=lost,
+            refused_and_counted_by_the_collector=refused,
+            audit_records=len(audited),
+        )
+        assert 0 < SPANS_A_REQUEST * sent - spans() <= lost["spans"]
+    assert load.refused == []
+    assert set(audited) == set(load.answered)
+
+
+def lost_by_the_service(outage: Outage) -> Counter[str]:
+    """What the service said at its stop that it could not deliver: kind → number."""
+    lost: Counter[str] = Counter()
+    for line in outage.process.log.splitlines():
+        if "telemetry not delivered since the start: " in line:
+            figures = line.split("since the start: ")[1].split('"')[0]
+            for figure in figures.split(", "):
+                number, _, what = figure.partition(" ")
+                lost[what] += int(number)
+    return lost
+
+
+def enqueue_failures(stack: Stack) -> int:
+    """Spans that the Collector refused because a queue was full, by its own count."""
+    metrics = httpx.get(f"http://{stack.layout.address('otelcol', 'metrics')}/metrics").text
+    return sum(
+        int(float(line.rpartition(" ")[2]))
+        for line in metrics.splitlines()
+        if line.startswith("otelcol_exporter_enqueue_failed_spans")
+    )
