@@ -61,9 +61,11 @@ class Stack:
         """Start what is not running, and return when all of it is healthy.
 
         Raises:
-            RunError: a port is in use, there is no room, or a part does not start; then all of it is stopped again.
+            RunError: a part is not built, a port is in use, there is no room, or a part does not start; then all of it
+                is stopped again.
         """
         if not self.running:
+            self._check_binaries()
             self._check_ports()
             self.layout.prepare()
             self._start_supervisor()
@@ -114,6 +116,10 @@ class Stack:
         if not self.running:
             return [Standing(name, "STOPPED", healthy=False, uptime=0, pid=0) for name in self.layout.order()]
         return [self.standing(name) for name in self.layout.order()]
+
+    def _check_binaries(self) -> None:
+        if missing := self.layout.cache.missing(self.layout.parts.parts):
+            raise RunError(f"not built yet: {', '.join(missing)}. First: ./dev stack build")
 
     def _check_ports(self) -> None:
         for part, ports in self.layout.ports.by_part.items():

@@ -1,0 +1,168 @@
+"""A stack starts, stands, is asked, and stops; what goes wrong is one clear line."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from stack.build import Cache
+from stack.errors import RunError
+from stack.layout import Layout
+from stack.parts import read_parts
+from stack.run import Stack
+from tests.helpers.processes import until
+from tests.helpers.stack import binaries, free_ports, running_stack
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def layout() -> Iterator[Layout]:
+    """A stack that does not run."""
+    with TemporaryDirectory(prefix="stack-") as folder:
+        yield Layout(read_parts(), free_ports(), binaries(), Path(folder))
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A stack that runs."""
+    with running_stack() as stack:
+        yield stack
+
+
+def cli(*arguments: str, state: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    """Run the stack's command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "stack", *arguments, "--state", str(state)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", **env},
+        check=False,
+    )
+
+
+def test_every_part_is_healthy(stack: Stack) -> None:
+    """`up` returns when all of them are."""
+    assert all(part.healthy for part in stack.standings())
+    assert [part.name for part in stack.standings()] == stack.layout.order()
+
+
+def test_every_listener_is_on_loopback(stack: Stack) -> None:
+    """Nothing listens on an address that others reach."""
+    pids = {part.pid for part in stack.standings()}
+    listening = subprocess.check_output(["ss", "-Hltnp"], text=True).splitlines()
+    addresses = [line.split()[3] for line in listening if any(f"pid={pid}," in line for pid in pids)]
+
+    assert len(addresses) >= len([port for ports in stack.layout.ports.by_part.values() for port in ports.values()])
+    assert {address.rpartition(":")[0] for address in addresses} == {"127.0.0.1"}
+
+
+def test_up_again_changes_nothing(stack: Stack) -> None:
+    """What runs goes on with the same processes."""
+    before = {part.name: part.pid for part in stack.standings()}
+    stack.up()
+
+    assert {part.name: part.pid for part in stack.standings()} == before
+
+
+def test_a_part_that_is_killed_comes_back(stack: Stack) -> None:
+    """The supervisor starts it again, as another process."""
+    pid = stack.standing("node_exporter").pid
+    stack.kill("node_exporter")
+
+    until(lambda: stack.standing("node_exporter").healthy, what="node_exporter")
+    assert stack.standing("node_exporter").pid != pid
+
+
+def test_status_and_logs_are_for_a_person(stack: Stack) -> None:
+    """A row a part with version and health; what they say, by file."""
+    status = cli("status", state=stack.layout.state)
+    logs = cli("logs", "otelcol", "-n", "500", state=stack.layout.state)
+
+    for name, part in stack.layout.parts.parts.items():
+        assert f"{name} " in status.stdout
+        assert part.version in status.stdout
+    assert "Everything is ready" in logs.stdout
+
+
+def test_logs_of_a_part_that_there_is_not(stack: Stack) -> None:
+    """The error lists those that there are."""
+    asked = cli("logs", "grafana", state=stack.layout.state)
+
+    assert asked.returncode != 0
+    assert "otelcol" in asked.stderr
+
+
+def test_status_of_nothing_says_so(tmp_path: Path) -> None:
+    """Exit code 1 and a row a part, stopped."""
+    status = cli("status", state=tmp_path)
+
+    assert status.returncode == 1
+    assert status.stdout.count("stopped") == len(read_parts().parts)
+
+
+def test_down_ends_every_process(layout: Layout) -> None:
+    """None is left, and a second time is no error."""
+    stack = Stack(layout)
+    stack.up()
+    pids = [part.pid for part in stack.standings()]
+    stack.down()
+    stack.down()
+
+    assert not stack.running
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_port_in_use_is_named(layout: Layout) -> None:
+    """The message says which part wanted it and where that is written; nothing was started."""
+    port = layout.ports.by_part["loki"]["http"]
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(
+            RunError, match=rf"port {port} for Loki \(loki.http in stack/parts.toml\): Address already in use"
+        ),
+    ):
+        Stack(layout).up()
+
+    assert not layout.pid_file.exists()
+
+
+def test_a_broken_configuration_is_told_in_the_parts_own_words(layout: Layout, tmp_path: Path) -> None:
+    """The Collector says what it does not understand, and everything that had started is stopped."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("exporters: {otlp_grpc/jaeger: {endpiont: here}}\n")
+    stack = Stack(replace(layout, collector_configs=[broken]))
+
+    with pytest.raises(RunError, match=r"OpenTelemetry Collector does not start\. It says: .*endpiont"):
+        stack.up()
+
+    assert not stack.running
+
+
+def test_a_missing_binary_is_named(layout: Layout, tmp_path: Path) -> None:
+    """And the command that makes it."""
+    stack = Stack(replace(layout, cache=Cache(tmp_path)))
+
+    with pytest.raises(RunError, match=r"not built yet: .*otelcol.*\./dev stack build"):
+        stack.up()
+
+
+def test_ctrl_c_while_starting_stops_what_has_started(layout: Layout) -> None:
+    """Nothing is left behind."""
+    stack = Stack(layout)
+
+    def interrupt(_: str, what: str) -> None:
+        if what == "healthy":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        stack.up(interrupt)
+
+    assert not stack.running
