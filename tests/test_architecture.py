@@ -28,8 +28,9 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
 @pytest.mark.parametrize(
     ("folder", "forbidden"),
     [
-        ("service", ("hub", "tests", "bench")),
-        ("hub", ("service", "tests", "bench")),
+        ("service", ("hub", "stack", "tests", "bench")),
+        ("hub", ("service", "stack", "tests", "bench")),
+        ("stack", ("service", "hub", "tests", "bench")),
         ("service/inference", ("fastapi", "starlette", "uvicorn", "service.api", "service.app")),
         ("service/api", ("sklearn", "pandas", "numpy", "skops", "opentelemetry.sdk")),
         ("service/telemetry", ("fastapi", "starlette", "sklearn", "service.api", "service.inference")),

@@ -17,6 +17,8 @@ from hub.store import Store
 from hub.writer import Writer
 from service.settings import OtelSettings, Settings
 from service.telemetry import names
+from stack.__main__ import app
+from stack.parts import read_parts
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -95,3 +97,18 @@ def test_every_page_of_the_hub_is_documented() -> None:
     text = (DOCS / "hub.md").read_text()
 
     assert [path for path in hub_paths(api=False) - {"/t"} if f"| `{path}` |" not in text] == []
+
+
+def test_every_port_of_the_stack_is_documented() -> None:
+    """docs/stack.md has a row for each part with every port that it listens on."""
+    rows = [line for line in (DOCS / "stack.md").read_text().splitlines() if line.startswith("| ")]
+    for part in read_parts().parts.values():
+        row = next(line for line in rows if line.startswith(f"| {part.title.removeprefix('OpenTelemetry ')} |"))
+        assert set(map(str, part.ports.values())) <= set(re.findall(r"\d+", row))
+
+
+def test_every_command_of_the_stack_is_documented() -> None:
+    """docs/stack.md names each."""
+    text = (DOCS / "stack.md").read_text()
+
+    assert [c for c in app.registered_commands if f"./dev stack {c.callback.__name__} " not in text] == []  # type: ignore[union-attr]  # each has one

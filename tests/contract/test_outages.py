@@ -248,6 +248,7 @@ def test_a_full_queue_refuses_and_counts(bundle: Path, rows: Rows, request: pyte
             audit_records=len(audited),
         )
         assert 0 < SPANS_A_REQUEST * sent - spans() <= lost["spans"]
+        assert max(outage.traces(load)) == SPANS_A_REQUEST  # what was sent again is stored once
     assert load.refused == []
     assert set(audited) == set(load.answered)
 
