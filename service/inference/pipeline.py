@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter, time_ns
 
 from opentelemetry import trace
+from opentelemetry.baggage import get_baggage
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Span, Tracer
 from opentelemetry.util.types import AttributeValue
@@ -23,7 +24,9 @@ from service.inference.validate import validate_row
 from service.monitoring.audit import AuditTrail
 from service.telemetry.metrics import Instruments
 from service.telemetry.names import (
+    BAGGAGE_PIN,
     ML_BATCH_SIZE,
+    ML_LOWEST_CONFIDENCE,
     ML_MODEL_NAME,
     ML_MODEL_VERSION,
     ML_PREDICTION_CONFIDENCE,
@@ -86,11 +89,15 @@ class Pipeline:
         outcomes = self._answer(rows)
         rejected = sum(isinstance(outcome, InvalidFeaturesError) for outcome in outcomes)
         request.set_attributes({ML_BATCH_SIZE: len(rows), ML_REJECTED_ROWS: rejected})
+        if confidences := [c for o in outcomes if isinstance(o, Prediction) and (c := o.answer.confidence) is not None]:
+            request.set_attribute(ML_LOWEST_CONFIDENCE, min(confidences))
         return outcomes
 
     def _describe_request(self) -> Span:
         span = trace.get_current_span()
         span.set_attributes(self._series)
+        if get_baggage(BAGGAGE_PIN) is not None:
+            span.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         return span
 
     def _answer(self, rows: Sequence[Row]) -> list[Prediction | InvalidFeaturesError]:

@@ -23,6 +23,7 @@ ML_PREDICTION_ROW: Final = "ml.prediction.row"
 ML_PREDICTION_INPUTS: Final = "ml.prediction.inputs"
 ML_BATCH_SIZE: Final = "ml.inference.batch.size"
 ML_REJECTED_ROWS: Final = "ml.inference.batch.rejected"
+ML_LOWEST_CONFIDENCE: Final = "ml.inference.batch.lowest_confidence"
 
 # Events
 EVENT_PREDICTION: Final = "ml.prediction"
@@ -32,7 +33,7 @@ METRIC_INFERENCE_DURATION: Final = "ml.inference.duration"
 METRIC_PREDICTIONS: Final = "ml.predictions"
 METRIC_CONFIDENCE: Final = "ml.prediction.confidence"
 
-# Baggage: a request that carries it keeps its place as exemplar.
+# Baggage: a request that carries it keeps its place as exemplar, and says so on its span for whoever samples.
 BAGGAGE_PIN: Final = "modeltrace.pin"
 
 # Seconds. 0.3 and 0.5 are where the alerts look; a percentile cannot be sharper than its bounds.

@@ -61,10 +61,12 @@ def test_the_server_span_has_the_stable_conventions_and_the_answer(service: Reco
 
 def test_a_batch_says_its_rows(service: Recorded, rows: Rows) -> None:
     """Rows and refused rows are on the SERVER span, accepted rows on `inference`."""
-    service.client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]})
+    answer = service.client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]}).json()
 
     spans = service.spans()
     server = dict(spans["POST /predict/batch"].attributes or {})
+    confidences = [p["confidence"] for p in answer["predictions"] if "confidence" in p]
+    assert server["ml.inference.batch.lowest_confidence"] == min(confidences)
     assert (server["ml.inference.batch.size"], server["ml.inference.batch.rejected"]) == (3, 1)
     assert dict(spans["inference"].attributes or {})["ml.inference.batch.size"] == 2
 
@@ -208,6 +210,16 @@ def test_a_pinned_request_is_the_exemplar_among_many(service: Recorded, rows: Ro
     for name in ("http.server.request.duration", "ml.inference.duration", "ml.predictions", "ml.prediction.confidence"):
         traces = {f"{e.trace_id:032x}" for point in points[name] for e in point.exemplars}
         assert pinned["trace_id"] in traces, name
+
+
+@pytest.mark.parametrize(("headers", "said"), [(PINNED, True), ({}, None)])
+def test_a_pinned_request_says_so_on_its_span(
+    service: Recorded, rows: Rows, headers: dict[str, str], said: bool | None
+) -> None:
+    """Whoever samples after the fact sees which requests somebody waits for."""
+    service.client.post("/predict", json={"features": rows[0]}, headers=headers)
+
+    assert dict(service.spans()["POST /predict"].attributes or {}).get("modeltrace.pin") is said
 
 
 def test_no_metric_has_an_identifier_or_a_feature_value(service: Recorded, rows: Rows) -> None:
