@@ -1,0 +1,178 @@
+"""What panels look like: calm and dense, units on every axis, colour only where something is to be done."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from grafana_foundation_sdk.builders import common, logs, stat, table, timeseries
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    BigValueGraphMode,
+    GraphTresholdsStyleMode,
+    LegendDisplayMode,
+    LogsSortOrder,
+    SortOrder,
+    StackingMode,
+    TooltipDisplayMode,
+    VisibilityMode,
+)
+
+from deploy.grafana.source.queries import PROMETHEUS, Target, source_of
+
+# Where the alerts look.
+SLOW, TOO_SLOW = 0.3, 0.5
+MANY_SLOW = 0.05
+MANY_ERRORS = 5
+
+HEIGHT = 7
+NAMES = "ABCDEFGH"
+
+P = TypeVar("P", timeseries.Panel, stat.Panel, table.Panel, logs.Panel)
+Limits = Sequence[float]
+Panels = Sequence[Any]  # builders of panels, which have no common type
+
+
+def named(panel: P, width: int, title: str, description: str, targets: Sequence[Target]) -> P:
+    """A panel of a width, of 24, with its title, what it says, and its queries."""
+    queries: list[Builder[Dataquery]] = [target.ref_id(name) for target, name in zip(targets, NAMES, strict=False)]
+    panel.title(title).description(description).targets(queries).datasource(source_of(targets[0]))
+    return panel.span(width).height(HEIGHT)
+
+
+def lines(
+    width: int,
+    title: str,
+    description: str,
+    unit: str,
+    *targets: Target,
+    limits: Limits = (),
+    links: Sequence[Builder[models.DashboardLink]] = (),
+    most: float | None = None,
+    stacked: bool = False,
+) -> timeseries.Panel:
+    """Lines over time. `limits` are drawn dashed: where an alert begins, and where it hurts.
+
+    `links` are followed from a point, `most` is the highest value there can be, `stacked` adds the lines up.
+    """
+    panel = named(timeseries.Panel(), width, title, description, targets)
+    panel = (
+        panel.unit(unit)
+        .min(0)
+        .line_width(1)
+        .fill_opacity(0)
+        .show_points(VisibilityMode.NEVER)
+        .span_nulls(180_000)  # milliseconds: a gap longer than this is one
+        .legend(common.VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.LIST))  # noqa: FBT003
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
+        .thresholds(thresholds(limits))
+        .data_links([*links])
+    )
+    if limits:
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.DASHED))
+    if most is not None:
+        panel.max(most)
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL)).fill_opacity(20)
+    return panel
+
+
+def number(width: int, title: str, description: str, unit: str, target: Target, limits: Limits = ()) -> stat.Panel:
+    """One number, in colour from its first limit on."""
+    panel = named(stat.Panel(), width, title, description, [target])
+    return (
+        panel.unit(unit)
+        .color_mode(BigValueColorMode.VALUE)
+        .graph_mode(BigValueGraphMode.NONE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .thresholds(thresholds(limits))
+        .height(4)
+    )
+
+
+def columns(
+    width: int, title: str, description: str, by: Mapping[str, str], cells: Mapping[str, tuple[str, Target]]
+) -> table.Panel:
+    """A row for each value of the labels in `by`, and a column with its unit for each query."""
+    panel = named(table.Panel(), width, title, description, [query for _, query in cells.values()])
+    shown = {label: position for position, label in enumerate(by)}
+    values = {f"Value #{name}": heading for name, heading in zip(NAMES, cells, strict=False)}
+    values = {"Value": next(iter(cells))} if len(cells) == 1 else values
+    panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={})).with_transformation(
+        models.DataTransformerConfig(
+            id_val="organize",
+            options={"excludeByName": {"Time": True}, "indexByName": shown, "renameByName": {**by, **values}},
+        )
+    )
+    panel.show_header(True)  # noqa: FBT003
+    for heading, (unit, _) in cells.items():
+        panel.override_by_name(heading, [models.DynamicConfigValue(id_val="unit", value=unit)])
+    return panel
+
+
+def traces(width: int, title: str, description: str, search: Target, none: str) -> table.Panel:
+    """The traces that Jaeger finds, the longest first; each ID leads to its trace."""
+    panel = named(table.Panel(), width, title, description, [search])
+    return (
+        panel.no_value(none)
+        .sort_by([common.TableSortByFieldState().display_name("Duration").desc(True)])  # noqa: FBT003
+        .override_by_name("Trace name", [models.DynamicConfigValue(id_val="custom.minWidth", value=220)])
+    )
+
+
+def records(width: int, title: str, description: str, query: Target) -> logs.Panel:
+    """Log records, the newest first; each has a link to its trace."""
+    panel = named(logs.Panel(), width, title, description, [query])
+    newest_first = panel.sort_order(LogsSortOrder.DESCENDING).show_time(True)  # noqa: FBT003
+    return newest_first.enable_log_details(True).wrap_log_message(True)  # noqa: FBT003
+
+
+def thresholds(limits: Limits) -> builders.ThresholdsConfig:
+    """No colour below the first limit, orange above it, red above the next; a single limit is red."""
+    colours = ("red",) if len(limits) == 1 else ("orange", "red")
+    steps = [models.Threshold(color="text")]
+    steps += [models.Threshold(value=v, color=c) for v, c in zip(limits, colours, strict=bool(limits))]
+    return builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def choice(name: str, label: str, query: str, *, every: bool, regex: str = "") -> builders.QueryVariable:
+    """A list to choose from, above the panels. With `every` more than one can be chosen, or all."""
+    variable = (
+        builders.QueryVariable(name)
+        .label(label)
+        .datasource(PROMETHEUS)
+        .query(query)
+        .regex(regex)
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_ASC)
+    )
+    if not every:
+        return variable
+    everything = models.VariableOption(selected=True, text="All", value="$__all")
+    return variable.multi(True).include_all(True).all_value(".*").current(everything)  # noqa: FBT003
+
+
+def board(uid: str, title: str, description: str, rows: Mapping[str, Panels]) -> builders.Dashboard:
+    """A dashboard of rows of panels, by heading; the first row needs none."""
+    dashboard = (
+        builders.Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags(["modeltrace"])
+        .readonly()
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .time("now-1h", "now")
+        .refresh("30s")
+        .timezone("browser")
+    )
+    last = 0
+    for heading, panels in rows.items():
+        if heading:
+            last += 1
+            dashboard.with_row(builders.Row(heading).id(last))
+        for panel in panels:
+            last += 1
+            dashboard.with_panel(panel.id(last))
+    return dashboard

@@ -1,0 +1,305 @@
+"""Every query of every dashboard, link and variable is run against the real stack and returns data."""
+
+import importlib
+import json
+import math
+import mmap
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import pandas as pd
+import pytest
+import yaml
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from service.inference.pack import pack
+from tests.helpers.processes import free_port, running, until
+from tests.helpers.stack import binary, running_stack
+
+pytestmark = pytest.mark.stack
+
+GRAFANA = Path(__file__).parents[2] / "deploy" / "grafana"
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(GRAFANA.glob("dashboards/*.json"))}
+SOURCES = {
+    source["uid"]: source
+    for source in yaml.safe_load((GRAFANA / "provisioning/datasources/datasources.yaml").read_text())["datasources"]
+}
+# What Grafana puts in place of variables: the service, all of the others, and the windows that an hour gets.
+VARIABLES = {
+    "service": "modeltrace",
+    "instance": ".*",
+    "route": ".*",
+    "__rate_interval": "4m",
+    "__auto": "1m",
+    "__from": "now-1h",
+    "__to": "now",
+}
+# Parts are read every 15 s, and a rate needs two readings.
+PATIENCE = 90.0
+LOOK_BACK = 600
+
+MISBEHAVING = """
+import time
+
+import numpy as np
+
+def work(X):
+    if 13 in np.asarray(X):
+        raise ArithmeticError("thirteen")
+    if 17 in np.asarray(X):
+        time.sleep(0.4)
+    return X
+"""
+
+
+def fill(text: str, variables: Mapping[str, str] = VARIABLES) -> str:
+    """A text with its variables replaced, as Grafana does it."""
+    return re.sub(r"\$(?:\{([\w.]+)\}|(\w+))", lambda found: variables[found[1] or found[2]], text)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The three stores, asked the way that Grafana's data sources ask them."""
+
+    prometheus: str
+    loki: str
+    jaeger: str
+
+    def run(self, source: str, query: Mapping[str, Any]) -> list[Any]:
+        """What a query finds: series with a number, streams, or traces."""
+        if source == "prometheus":
+            return self.promql(fill(query["expr"]), instant=query.get("instant", False))
+        if source == "loki":
+            return self.logql(fill(query["expr"]))
+        return self.search({name: fill(value) for name, value in query.items() if isinstance(value, str)})
+
+    def promql(self, expression: str, *, instant: bool = False) -> list[dict[str, Any]]:
+        """The series that hold a number."""
+        now = time.time()
+        span = {"time": now} if instant else {"start": now - LOOK_BACK, "end": now, "step": 15}
+        found = self._get(
+            f"{self.prometheus}/api/v1/query{'' if instant else '_range'}", {"query": expression, **span}
+        )["result"]
+        values = [[s["value"]] if instant else s["values"] for s in found]
+        return [s for s, of in zip(found, values, strict=True) if any(math.isfinite(float(v)) for _, v in of)]
+
+    def logql(self, expression: str) -> list[dict[str, Any]]:
+        """The streams or series found."""
+        now = int(time.time())
+        asked = {"query": expression, "start": now - LOOK_BACK, "end": now + 5, "limit": 100}
+        found: list[dict[str, Any]] = self._get(f"{self.loki}/loki/api/v1/query_range", asked)["result"]
+        return found
+
+    def search(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The traces found; tags are written `key=value` in Grafana."""
+        now = time.time()
+        asked = {name: query[name] for name in ("service", "operation", "minDuration") if query.get(name)}
+        if tags := query.get("tags"):
+            asked["tags"] = json.dumps(dict(tag.split("=") for tag in tags.split()))
+        microseconds = {"start": str(int((now - LOOK_BACK) * 1e6)), "end": str(int(now * 1e6))}
+        found: list[dict[str, Any]] = self._get(f"{self.jaeger}/api/traces", {**asked, "limit": "20", **microseconds})
+        return found
+
+    def trace(self, trace_id: str) -> dict[str, Any] | None:
+        """One trace."""
+        answer = httpx.get(f"{self.jaeger}/api/traces/{trace_id}", timeout=30)
+        return None if answer.status_code == 404 else answer.raise_for_status().json()["data"][0]
+
+    def exemplars(self, expression: str) -> list[dict[str, str]]:
+        """The labels of the exemplars of an expression's series."""
+        now = time.time()
+        asked = {"query": expression, "start": now - LOOK_BACK, "end": now}
+        found = self._get(f"{self.prometheus}/api/v1/query_exemplars", asked)
+        return [exemplar["labels"] for s in found for exemplar in s["exemplars"]]
+
+    def label_values(self, label: str, selector: str) -> list[str]:
+        """What a variable's `label_values(selector, label)` lists."""
+        found: list[str] = self._get(f"{self.prometheus}/api/v1/label/{label}/values", {"match[]": selector})
+        return found
+
+    def selectors(self, expression: str) -> list[str]:
+        """The names of the metrics in an expression, as Prometheus itself parses it; some are patterns."""
+
+        def walk(node: Any) -> Iterator[str]:
+            if isinstance(node, dict):
+                if node.get("type") == "vectorSelector":
+                    yield next(m["value"] for m in node["matchers"] if m["name"] == "__name__")
+                node = list(node.values())
+            if isinstance(node, list):
+                for inner in node:
+                    yield from walk(inner)
+
+        return list(walk(self._get(f"{self.prometheus}/api/v1/parse_query", {"query": expression})))
+
+    def _get(self, url: str, params: Mapping[str, Any]) -> Any:
+        answer = httpx.get(url, params=dict(params), timeout=30)
+        assert answer.status_code == 200, f"{params}: {answer.text}"
+        return answer.json()["data"]
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    """The stack with a service of two workers on it, which has answered, refused, failed and been slow."""
+    folder = tmp_path_factory.mktemp("misbehaving")
+    with running_stack() as stack, pytest.MonkeyPatch.context() as patch:
+        (folder / "misbehaving.py").write_text(MISBEHAVING)
+        patch.syspath_prepend(str(folder))
+        training = pd.DataFrame({"a": [number for number in range(50) if number not in (13, 17)]})
+        step = FunctionTransformer(importlib.import_module("misbehaving").work)
+        estimator = make_pipeline(step, LogisticRegression()).fit(training.to_numpy(), training.a > 25)
+        bundle = pack(estimator, training, name="misbehaving", out=folder / "bundle", kind="joblib")
+        port, address = free_port(), stack.layout.address
+        env = {
+            "PYTHONPATH": str(folder),
+            "MODELTRACE_TRUST_PICKLE": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address('otelcol', 'http')}",
+            "OTEL_METRIC_EXPORT_INTERVAL": "2000",
+        }
+        with running(["service", "serve", str(bundle), "--port", str(port), "--workers", "2"], env=env) as process:
+            process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=240)  # two workers on a busy machine
+            for number in (*range(60), 13, 17, "wide"):
+                httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": {"a": number}}, timeout=60)
+                httpx.get(f"http://127.0.0.1:{port}/nowhere", timeout=60)
+            yield Stores(
+                prometheus=f"http://{address('prometheus', 'http')}",
+                loki=f"http://{address('loki', 'http')}",
+                jaeger=f"http://{address('jaeger', 'query')}",
+            )
+
+
+def targets() -> list[Any]:
+    """Every query of every panel."""
+    return [
+        pytest.param(target, id=f"{name}: {panel['title']}, {target['refId']}")
+        for name, dashboard in DASHBOARDS.items()
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+    ]
+
+
+def links() -> list[Any]:
+    """Every link into Explore, once."""
+    found = {
+        link["url"]: f"{name}: {link['title']}"
+        for name, dashboard in DASHBOARDS.items()
+        for place in (dashboard, *(panel.get("fieldConfig", {}).get("defaults", {}) for panel in dashboard["panels"]))
+        for link in place.get("links", [])
+        if link["url"].startswith("/explore")
+    }
+    return [pytest.param(url, id=name) for url, name in found.items()]
+
+
+@pytest.mark.parametrize("target", targets())
+def test_a_panel_has_data(stores: Stores, target: dict[str, Any]) -> None:
+    """What a panel asks is answered; what only trouble brings about reads 0 without it."""
+    until(
+        lambda: stores.run(target["datasource"]["type"], target),
+        seconds=PATIENCE,
+        what=f"data of {json.dumps(target, indent=1)}",
+    )
+
+
+@pytest.mark.parametrize("target", [p for p in targets() if p.values[0].get("exemplar")])
+def test_an_exemplar_leads_to_its_trace(stores: Stores, target: dict[str, Any]) -> None:
+    """Under the label that the data source names there is the ID of a trace that Jaeger has."""
+    (destination,) = SOURCES["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    assert SOURCES[destination["datasourceUid"]]["type"] == "jaeger"
+
+    found = until(lambda: stores.exemplars(fill(target["expr"])), seconds=PATIENCE, what="exemplars")
+
+    until(lambda: stores.trace(found[-1][destination["name"]]), what="the trace of an exemplar")
+
+
+@pytest.mark.parametrize("url", links())
+def test_a_link_into_explore_finds_something(stores: Stores, url: str) -> None:
+    """A link over the panels or from a point opens a query that finds traces or records."""
+    (pane,) = json.loads(fill(unquote(url.partition("panes=")[2]))).values()
+    (query,) = pane["queries"]
+
+    assert pane["range"] == {"from": "now-1h", "to": "now"}
+    until(lambda: stores.run(query["datasource"]["type"], query), what=f"something for {query}")
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        pytest.param(variable, id=f"{name}: {variable['name']}")
+        for name, dashboard in DASHBOARDS.items()
+        for variable in dashboard["templating"]["list"]
+    ],
+)
+def test_a_variable_offers_what_there_is(stores: Stores, variable: dict[str, Any]) -> None:
+    """The service by the name that Jaeger and Loki know; every worker; the routes."""
+    selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
+    wanted = {"service": 1, "instance": 2, "route": 1}[variable["name"]]
+
+    def offered() -> list[str]:
+        found = stores.label_values(label, fill(selector))
+        return found if len(found) >= wanted else []
+
+    found = until(offered, seconds=PATIENCE, what=f"values of {variable['name']}")
+    if variable["name"] == "service":
+        pattern = re.compile(variable["regex"].strip("/").replace("\\/", "/"))
+        assert pattern.match("shop/modeltrace")[1] == pattern.match(found[0])[1] == "modeltrace"  # type: ignore[index]
+
+
+def test_a_log_record_leads_to_its_trace_and_back(stores: Stores) -> None:
+    """The derived field takes the trace ID from a record, and the trace's link finds its records, all of them its."""
+    (field,) = SOURCES["loki"]["jsonData"]["derivedFields"]
+    back = SOURCES["jaeger"]["jsonData"]["tracesToLogsV2"]
+    assert (SOURCES[field["datasourceUid"]]["type"], SOURCES[back["datasourceUid"]]["type"]) == ("jaeger", "loki")
+    refused = '{service_name="modeltrace"} | severity_number >= 13'
+
+    record = until(lambda: stores.logql(refused), what="a warning")[0]["stream"]
+    matcher = re.compile(field["matcherRegex"].replace("$$", "$"))
+    (trace_id,) = (value for label, value in record.items() if matcher.search(label))
+    trace = until(lambda: stores.trace(trace_id), what="its trace")
+    records = stores.logql(fill(back["query"].replace("$$", "$"), {"__trace.traceId": trace["traceID"]}))
+
+    assert records
+    assert {found["stream"]["trace_id"] for found in records} == {trace_id}
+
+
+def test_a_span_leads_to_metrics(stores: Stores) -> None:
+    """Each query behind the link finds the metrics of the span's worker or operation."""
+    settings = SOURCES["jaeger"]["jsonData"]["tracesToMetrics"]
+    assert SOURCES[settings["datasourceUid"]]["type"] == "prometheus"
+    trace = until(lambda: stores.search({"service": "modeltrace", "operation": "POST /predict"}), what="a trace")[0]
+    span = next(span for span in trace["spans"] if span["operationName"] == "POST /predict")
+    known = {tag["key"]: tag["value"] for tag in (*trace["processes"][span["processID"]]["tags"], *span["tags"])}
+    # Grafana takes those of the tags that the span or its process has: none would select everything.
+    tags = ", ".join(f'{tag["value"]}="{known[tag["key"]]}"' for tag in settings["tags"])
+
+    for query in settings["queries"]:
+        variables = {"__tags": f"{{{tags}}}", "__span.name": span["operationName"]}
+        expression = query["query"].replace("{$$__tags}", "$__tags").replace("$$", "$")
+        ask = partial(stores.promql, fill(expression, variables))
+        until(ask, seconds=PATIENCE, what=query["name"])
+
+
+def test_every_metric_exists(stores: Stores) -> None:
+    """A metric that no part emits has no place in a query; those that only trouble brings about are in the binaries."""
+    names = {
+        (name, target["expr"])
+        for param in targets()
+        if (target := param.values[0])["datasource"]["type"] == "prometheus"
+        for name in stores.selectors(fill(target["expr"]))
+    }
+    absent = {}
+    for name, expression in names:
+        if not stores.label_values("__name__", f'{{__name__=~"{name}"}}'):
+            absent[name.removesuffix("(_total)?").removeprefix("otelcol_").removeprefix("loki_")] = expression
+
+    for part, program in (("otelcol", "otelcol"), ("loki", "loki")):
+        with binary(part, program).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            absent = {name: where for name, where in absent.items() if content.find(name.encode()) < 0}
+    assert not absent

@@ -1,0 +1,217 @@
+"""What Grafana is given is checked without a Grafana: the dashboards, the data sources, and the ways between them."""
+
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from deploy.grafana.source.render import FOLDER, render_all
+
+ROOT = Path(__file__).parents[2]
+GRAFANA = ROOT / "deploy" / "grafana"
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+PANELS = [
+    pytest.param(panel, id=f"{name}: {panel['title']}")
+    for name, dashboard in DASHBOARDS.items()
+    for panel in dashboard["panels"]
+    if panel["type"] != "row"
+]
+# Grafana's own, and those of a trace or span in the data sources' links.
+BUILT_IN = {"__rate_interval", "__auto", "__from", "__to"}
+
+
+def provisioned(kind: str) -> dict[str, Any]:
+    """A provisioning file."""
+    (path,) = (GRAFANA / "provisioning" / kind).iterdir()
+    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    return found
+
+
+def sources() -> dict[str, dict[str, Any]]:
+    """The data sources by UID."""
+    return {source["uid"]: source for source in provisioned("datasources")["datasources"]}
+
+
+def container() -> dict[str, Any]:
+    """Grafana in docker-compose.yml."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
+    return found
+
+
+def variables(text: str) -> set[str]:
+    """The names of the variables in a text."""
+    return {braced or bare for braced, bare in re.findall(r"\$(?:\{([\w.]+)\}|([A-Za-z_]\w*))", text)}
+
+
+def everywhere(inside: Any, name: str) -> list[Any]:
+    """Everything that stands under a name, however deep."""
+    if isinstance(inside, dict):
+        here = [value for key, value in inside.items() if key == name]
+        return here + [found for value in inside.values() for found in everywhere(value, name)]
+    if isinstance(inside, list):
+        return [found for value in inside for found in everywhere(value, name)]
+    return []
+
+
+def test_the_dashboards_are_what_the_code_makes() -> None:
+    """What is committed is what `./dev dashboards` writes, file by file."""
+    assert {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()} == render_all()
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_fits_the_types_of_grafanas_sdk(name: str) -> None:
+    """Read into the types and written again, it is the same: nothing in it is unknown to them."""
+    register_default_plugins()
+    dashboard = DASHBOARDS[name]
+
+    assert json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder)) == dashboard
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_lie_side_by_side(name: str) -> None:
+    """Each has an ID of its own and a place of its own, and every line of panels is filled."""
+    panels = DASHBOARDS[name]["panels"]
+    cells = [
+        {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        for place in (panel["gridPos"] for panel in panels)
+    ]
+
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert not any(one & other for one, other in combinations(cells, 2))
+    taken = set().union(*cells)
+    assert taken == {(x, y) for x in range(24) for y in range(max(y for _, y in taken) + 1)}
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
+    """It has a title, a description in sentences, queries with names of their own, and a unit for what it draws."""
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    names = [target["refId"] for target in panel["targets"]]
+    assert names == list("ABCDEFGH"[: len(names)])
+
+    if panel["type"] in ("timeseries", "stat"):
+        assert panel["fieldConfig"]["defaults"]["unit"]
+    if panel["type"] == "table" and panel["datasource"]["type"] == "prometheus":
+        units = {
+            o["matcher"]["options"] for o in panel["fieldConfig"]["overrides"] if o["properties"][0]["id"] == "unit"
+        }
+        renamed = panel["transformations"][1]["options"]["renameByName"]
+        assert units == {heading for name, heading in renamed.items() if name.startswith("Value")}
+    if len(names) > 1 and panel["type"] == "timeseries":
+        assert all(target["legendFormat"] for target in panel["targets"])
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_variables_are_defined(name: str) -> None:
+    """Queries and links use the dashboard's own variables and Grafana's."""
+    dashboard = DASHBOARDS[name]
+    own = {variable["name"] for variable in dashboard["templating"]["list"]}
+    texts = [text for key in ("expr", "service", "query", "url") for text in everywhere(dashboard, key)]
+
+    used = set().union(*(variables(text) for text in texts))
+
+    assert used - BUILT_IN <= own
+    assert own <= used
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_data_source_exists(name: str) -> None:
+    """Panels, queries and variables name a data source that is provisioned, by its UID and type."""
+    known = {(source["type"], source["uid"]) for source in sources().values()}
+    links = [json.loads(unquote(url.partition("panes=")[2])) for url in explore_links(DASHBOARDS[name])]
+
+    used = everywhere(DASHBOARDS[name], "datasource") + everywhere(links, "datasource")
+
+    uids = {source for source in used if isinstance(source, str)}
+    pairs = {(source["type"], source["uid"]) for source in used if isinstance(source, dict)}
+    assert pairs <= known
+    assert uids <= set(sources())
+
+
+def explore_links(dashboard: dict[str, Any]) -> list[str]:
+    """The addresses in a dashboard that lead into Explore."""
+    return [url for url in everywhere(dashboard, "url") if url.startswith("/explore")]
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_dashboards_lead_to_each_other(name: str) -> None:
+    """With the same time and service, and to nothing that does not exist."""
+    links = [link for link in DASHBOARDS[name]["links"] if link["url"].startswith("/d/")]
+
+    others = {dashboard["uid"] for other, dashboard in DASHBOARDS.items() if other != name}
+    assert {link["url"].removeprefix("/d/") for link in links} == others
+    assert all(link["keepTime"] and link["includeVars"] for link in links)
+
+
+def test_data_sources_lead_to_each_other() -> None:
+    """Exemplar to trace, record to trace, trace to records, trace to metrics."""
+    known = sources()
+    (exemplar,) = known["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    (record,) = known["loki"]["jsonData"]["derivedFields"]
+    of_trace = known["jaeger"]["jsonData"]
+
+    assert exemplar == {"name": "trace_id", "datasourceUid": "jaeger", "urlDisplayLabel": "Trace"}
+    assert (record["datasourceUid"], record["matcherType"]) == ("jaeger", "label")
+    assert of_trace["tracesToLogsV2"]["datasourceUid"] == "loki"
+    assert of_trace["tracesToMetrics"]["datasourceUid"] == "prometheus"
+    assert known["prometheus"]["jsonData"]["alertmanagerUid"] in known
+
+
+@pytest.mark.parametrize(
+    ("label", "taken"), [("trace_id", True), ("parent_trace_id", False), ("trace_id_of_feedback", False)]
+)
+def test_the_derived_field_takes_the_trace_id_alone(label: str, *, taken: bool) -> None:
+    """Grafana looks for the expression anywhere in a label's name."""
+    (field,) = sources()["loki"]["jsonData"]["derivedFields"]
+
+    assert bool(re.search(interpolated(field["matcherRegex"], {}), label)) is taken
+
+
+def interpolated(text: str, environment: dict[str, str]) -> str:
+    """A value as Grafana reads it from a provisioning file: $$ is a dollar, a variable its value, without default."""
+    return "$".join(
+        re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda found: environment[found[1] or found[2]], part)
+        for part in text.split("$$")
+    )
+
+
+def test_addresses_come_from_the_environment() -> None:
+    """Grafana knows no defaults, so docker-compose.yml sets each, to the part of that name and its port."""
+    environment = {
+        name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", str(value)) for name, value in container()["environment"].items()
+    }
+
+    addresses = {uid: interpolated(source["url"], environment) for uid, source in sources().items()}
+
+    assert addresses == {
+        "prometheus": "http://prometheus:9090",
+        "loki": "http://loki:3100",
+        "jaeger": "http://jaeger:16686",
+        "alertmanager": "http://alertmanager:9093",
+    }
+
+
+def test_no_other_variable_is_replaced() -> None:
+    """What is left for the browser is written with $$: read by Grafana, nothing in it is missing."""
+    for source in sources().values():
+        for text in [*everywhere(source["jsonData"], "query"), *everywhere(source["jsonData"], "url")]:
+            assert variables(interpolated(text, {})) <= {"__value.raw", "__trace.traceId", "__span.name", "__tags"}
+
+
+def test_files_are_where_grafana_looks() -> None:
+    """docker-compose.yml mounts the folders that the provisioning names."""
+    mounts = dict(volume.split(":")[:2] for volume in container()["volumes"])
+    (provider,) = provisioned("dashboards")["providers"]
+
+    assert mounts["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"
+    assert mounts["./deploy/grafana/dashboards"] == provider["options"]["path"]
+    assert not provider["allowUiUpdates"]
