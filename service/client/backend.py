@@ -1,7 +1,10 @@
 """What a store of telemetry can be asked about one trace, whichever store it is."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+Signal = Literal["span", "log record", "exemplar"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +15,30 @@ class LogSeen:
     event_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where a person looks at a trace; `query` is what to paste where the address alone shows no page."""
+
+    what: str
+    url: str
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dangling:
+    """How many traces the latest exemplars name, and how many of those traces are not there."""
+
+    looked_at: int
+    lead_nowhere: int
+
+
 class Backend(Protocol):
     """Where telemetry ends up. Each question is about one trace ID (32 hex digits); nothing found is an empty list.
 
-    All of them raise `UnreachableError` when the backend cannot be asked.
+    All of them raise `UnreachableError` when the backend cannot be asked. `entry` names what takes OTLP for it.
     """
+
+    entry: str
 
     async def check(self) -> None:
         """See that it can be asked."""
@@ -30,5 +52,11 @@ class Backend(Protocol):
     async def exemplars(self, trace_id: str) -> list[str]:
         """The names of the metrics with an exemplar of it."""
 
-    def link(self, trace_id: str) -> str:
-        """Where a person looks at it."""
+    async def links(self, trace_id: str) -> list[Link]:
+        """Where a person looks at it, the most telling place first."""
+
+    async def explain(self, missing: Collection[Signal]) -> list[str]:
+        """What it knows of why these did not arrive while others did, each with what to do."""
+
+    async def dangling(self) -> Dangling | None:
+        """Which of the latest exemplars lead to a trace; `None`: it does not keep count."""

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Literal
 
 import httpx
 
-from service.client.backend import Backend, LogSeen
+from service.client.backend import Backend, LogSeen, Signal
 from service.client.service import ServedModel, UnreachableError, fetch_model, reason
 from service.errors import ModeltraceError
 from service.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION, SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
-
-Signal = Literal["span", "log record", "exemplar"]
 
 SPAN_SERVER = "POST /predict"
 ACCESS_LOGGER = "uvicorn.access"
@@ -122,15 +119,18 @@ def expected() -> list[Item]:
     ]
 
 
-def advise(items: Sequence[Item], asked: Asked, *, seconds: float) -> list[str]:
-    """What to look at first, a line for each thing that is missing; nothing when nothing is."""
+def advise(items: Sequence[Item], asked: Asked, *, seconds: float, entry: str = "this backend") -> list[str]:
+    """What to look at first, a line for each thing that is missing; nothing when nothing is.
+
+    `entry` is what ought to take the service's OTLP.
+    """
     absent = {signal: [i.what for i in items if i.signal == signal and i.arrived_ms is None] for signal in _SIGNALS}
     if not any(absent.values()):
         return []
     lines = []
     if all(item.arrived_ms is None for item in items):
         lines.append(
-            "nothing arrived: does the service's OTEL_EXPORTER_OTLP_ENDPOINT lead to this backend? It is read when "
+            f"nothing arrived: does the service's OTEL_EXPORTER_OTLP_ENDPOINT lead to {entry}? It is read when "
             "the service starts; its log says what could not be delivered"
         )
     elif len(absent["span"]) == len([item for item in items if item.signal == "span"]):
@@ -152,6 +152,12 @@ def advise(items: Sequence[Item], asked: Asked, *, seconds: float) -> list[str]:
             "or as not yet happened"
         )
     return lines
+
+
+def partly_missing(items: Sequence[Item]) -> list[Signal]:
+    """The signals of which something is missing; none when all of it arrived, or nothing at all."""
+    missing = [item for item in items if item.arrived_ms is None]
+    return [] if len(missing) == len(items) else [s for s in _SIGNALS if s in {item.signal for item in missing}]
 
 
 _SIGNALS: tuple[Signal, ...] = ("span", "log record", "exemplar")

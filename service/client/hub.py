@@ -1,16 +1,19 @@
 """The hub as a backend, over its JSON API."""
 
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 
-from service.client.backend import LogSeen
+from service.client.backend import Dangling, Link, LogSeen, Signal
 from service.client.service import UnreachableError, reason
 
 
 class HubBackend:
     """Asks a hub. The client's base URL is the hub's page; its headers carry the key where one is needed."""
+
+    entry = "this backend"
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -34,9 +37,17 @@ class HubBackend:
         """The names of the metrics with an exemplar of it."""
         return [exemplar["metric_name"] for exemplar in (await self._trace(trace_id)).get("exemplars", [])]
 
-    def link(self, trace_id: str) -> str:
-        """Its page."""
-        return f"{self._where}/t/{trace_id}"
+    async def links(self, trace_id: str) -> list[Link]:
+        """Its page, which has everything."""
+        return [Link("look", f"{self._where}/t/{trace_id}")]
+
+    async def explain(self, missing: Collection[Signal]) -> list[str]:  # noqa: ARG002  what other backends need
+        """Nothing: what the hub has taken is there to be asked for."""
+        return []
+
+    async def dangling(self) -> Dangling | None:
+        """It does not keep count: its pages say it of each trace."""
+        return None
 
     async def _trace(self, trace_id: str) -> dict[str, Any]:
         answer = await self._get(f"/api/traces/{trace_id}")

@@ -1,23 +1,41 @@
 """`modeltrace doctor`."""
 
 import asyncio
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import httpx
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from service.client.checkup import Asked, Item, advise, ask, follow
+from service.client.backend import Backend, Dangling, Link
+from service.client.checkup import Asked, Item, advise, ask, follow, partly_missing
 from service.client.hub import HubBackend
 from service.client.service import base_url
+from service.client.stack import JAEGER, LOKI, PROMETHEUS, Addresses, StackBackend
 from service.errors import ModeltraceError
 
 # Seconds that one question to the service or the backend may take.
 QUESTION_TIMEOUT = 10.0
+# Seconds to wait for everything: where traces are sampled in the Collector, it decides about 15 s after the first span.
+WAIT = {"hub": 15.0, "stack": 30.0}
+
+_STACK = "With --against stack"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which backend is asked, and where it is."""
+
+    against: Literal["hub", "stack"]
+    hub: str
+    key: str | None
+    stack: Addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +45,33 @@ class Finding:
     asked: Asked
     items: list[Item]
     advice: list[str]
-    link: str
+    links: list[Link]
+    dangling: Dangling | None
 
 
 def doctor(
     url: Annotated[str, typer.Argument(help="The service.")] = "http://127.0.0.1:8000",
-    hub: Annotated[str, typer.Option(help="The hub's page, where the telemetry should arrive.")] = (
-        "http://127.0.0.1:4319"
-    ),
-    timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds to wait for everything.")] = 15.0,
+    against: Annotated[Literal["hub", "stack"], typer.Option(help="Where the telemetry should arrive.")] = "hub",
+    hub: Annotated[str, typer.Option(help="The hub's page.")] = "http://127.0.0.1:4319",
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=3600, help="Seconds to wait for everything. [default: 15; the stack: 30]"),
+    ] = None,
     key: Annotated[
         str | None, typer.Option(envvar="MODELTRACE_HUB_KEY", help="The hub's key, when it has one.")
+    ] = None,
+    jaeger: Annotated[
+        str, typer.Option(envvar="MODELTRACE_JAEGER_URL", help="Jaeger.", rich_help_panel=_STACK)
+    ] = JAEGER,
+    loki: Annotated[str, typer.Option(envvar="MODELTRACE_LOKI_URL", help="Loki.", rich_help_panel=_STACK)] = LOKI,
+    prometheus: Annotated[
+        str, typer.Option(envvar="MODELTRACE_PROMETHEUS_URL", help="Prometheus.", rich_help_panel=_STACK)
+    ] = PROMETHEUS,
+    grafana: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MODELTRACE_GRAFANA_URL", help="Grafana, for links to what has no page.", rich_help_panel=_STACK
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
@@ -45,13 +79,17 @@ def doctor(
 
     Exit code 0 only if all of it did; otherwise the last lines say what to look at first.
 
-    Example: modeltrace doctor http://127.0.0.1:8000 --hub http://127.0.0.1:4319
+    Example: modeltrace doctor http://127.0.0.1:8000 --against stack
     """
     try:
+        stack = Addresses(
+            base_url(jaeger), base_url(loki), base_url(prometheus), base_url(grafana) if grafana else None
+        )
+        where = Where(against, base_url(hub), key, stack)
         with (
             nullcontext() if json else Console(stderr=True).status("looking for everything that one prediction leaves")
         ):
-            finding = asyncio.run(_examine(base_url(url), base_url(hub), timeout=timeout, key=key))
+            finding = asyncio.run(_examine(base_url(url), where, timeout=timeout or WAIT[against]))
     except ModeltraceError as error:
         if not json:
             raise
@@ -65,17 +103,26 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _examine(url: str, hub: str, *, timeout: float, key: str | None) -> Finding:  # noqa: ASYNC109  a budget, not one call's limit
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    async with (
-        httpx.AsyncClient(base_url=url, timeout=QUESTION_TIMEOUT) as service,
-        httpx.AsyncClient(base_url=hub, timeout=QUESTION_TIMEOUT, headers=headers) as page,
-    ):
-        backend = HubBackend(page)
+async def _examine(url: str, where: Where, *, timeout: float) -> Finding:  # noqa: ASYNC109  a budget, not one call's limit
+    async with httpx.AsyncClient(base_url=url, timeout=QUESTION_TIMEOUT) as service, _backend(where) as backend:
         await backend.check()
         asked = await ask(service)
         items = await follow(backend, asked, seconds=timeout)
-        return Finding(asked, items, advise(items, asked, seconds=timeout), backend.link(asked.trace_id))
+        advice = advise(items, asked, seconds=timeout, entry=backend.entry)
+        if missing := partly_missing(items):
+            advice += await backend.explain(missing)
+        return Finding(asked, items, advice, await backend.links(asked.trace_id), await backend.dangling())
+
+
+@asynccontextmanager
+async def _backend(where: Where) -> AsyncIterator[Backend]:
+    if where.against == "stack":
+        async with httpx.AsyncClient(timeout=QUESTION_TIMEOUT) as client:
+            yield StackBackend(client, where.stack)
+        return
+    headers = {"authorization": f"Bearer {where.key}"} if where.key else {}
+    async with httpx.AsyncClient(base_url=where.hub, timeout=QUESTION_TIMEOUT, headers=headers) as page:
+        yield HubBackend(page)
 
 
 def _print(finding: Finding) -> None:
@@ -90,10 +137,32 @@ def _print(finding: Finding) -> None:
         arrived = "[red]missing[/red]" if item.arrived_ms is None else f"{item.arrived_ms:,.0f} ms"
         table.add_row(item.signal, item.what, arrived)
     console.print(table)
-    console.print(f"look  {finding.link}", soft_wrap=True)
+    for line in _links(finding.links):
+        console.print(line, soft_wrap=True)
+    if finding.dangling and finding.dangling.looked_at:
+        console.print(_counted(finding.dangling), soft_wrap=True)
     problems = Console(stderr=True, highlight=False)
-    for line in finding.advice:
-        problems.print(f"- {line}", markup=False, soft_wrap=True)
+    for advice in finding.advice:
+        problems.print(f"- {advice}", markup=False, soft_wrap=True)
+
+
+def _links(links: list[Link]) -> list[Text]:
+    width = max(len(link.what) for link in links)
+    lines = []
+    for link in links:
+        lines.append(Text(f"{link.what:<{width}}  ").append(link.url, style=f"link {link.url}"))
+        if link.query:
+            lines.append(Text(f"{'':<{width}}  {link.query}", style="dim"))
+    return lines
+
+
+def _counted(dangling: Dangling) -> str:
+    if not dangling.lead_nowhere:
+        return f"of the latest exemplars {dangling.looked_at} looked at, each leads to its trace"
+    return (
+        f"of the latest exemplars {dangling.looked_at} looked at, {dangling.lead_nowhere} lead to traces that were "
+        "sampled away or lost"
+    )
 
 
 def _as_json(finding: Finding) -> dict[str, object]:
@@ -103,5 +172,7 @@ def _as_json(finding: Finding) -> dict[str, object]:
         "model": {"name": finding.asked.model.name, "version": finding.asked.model.version},
         "items": [asdict(item) for item in finding.items],
         "advice": finding.advice,
-        "link": finding.link,
+        "link": finding.links[0].url,
+        "links": [asdict(link) for link in finding.links],
+        "exemplars": asdict(finding.dangling) if finding.dangling else None,
     }

@@ -3,26 +3,34 @@
 import asyncio
 import os
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Self
 
+import httpx
 import platformdirs
 import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from service.client.jaeger import Jaeger
 from service.client.progress import Snapshot
-from service.client.service import ServedModel
+from service.client.service import ServedModel, UnreachableError, base_url
+from service.client.stack import JAEGER
 from service.local.bundles import build_example, is_current
 from service.local.laptop import Laptop
-from service.local.plan import HUB_KEY, Local, telemetry_elsewhere
-from service.settings import data_dir, read_settings
+from service.local.plan import HUB_KEY, Local, Stack, collector_endpoint, telemetry_elsewhere
+from service.settings import OtelSettings, data_dir, read_settings
 
 # Seconds between two lines where there is no terminal.
 PLAIN_INTERVAL = 10.0
+# Seconds that Jaeger may take to say whether it has pages.
+QUESTION_TIMEOUT = 2.0
+
+_STACK = "The real stack instead of the hub"
 
 LAST_LINE = "Ctrl-C stops all of it. Your own model: modeltrace pack --help"
 
@@ -41,10 +49,19 @@ def up(
     http_port: Annotated[
         int, typer.Option(min=1, max=65535, envvar="MODELTRACE_HUB_HTTP_PORT", help="The hub's OTLP over HTTP.")
     ] = 4318,
+    stack: Annotated[bool, typer.Option("--stack", help="Send to the running stack.", rich_help_panel=_STACK)] = False,  # noqa: FBT002  a flag
+    jaeger: Annotated[
+        str, typer.Option(envvar="MODELTRACE_JAEGER_URL", help="Where to look.", rich_help_panel=_STACK)
+    ] = JAEGER,
+    grafana: Annotated[
+        str | None,
+        typer.Option(envvar="MODELTRACE_GRAFANA_URL", help="Where to look, too.", rich_help_panel=_STACK),
+    ] = None,
 ) -> None:
     """Start service, hub and traffic on this machine, and stop them together.
 
-    With OTEL_EXPORTER_OTLP_ENDPOINT set, telemetry goes there and no hub is started.
+    With --stack there is no hub: telemetry goes to the stack that ./dev stack up or docker compose up has started.
+    With OTEL_EXPORTER_OTLP_ENDPOINT set, it goes there.
 
     Example: modeltrace up my-bundle --rate 50
     """
@@ -54,6 +71,10 @@ def up(
         if settings.bundle is None and not is_current(example):
             screen.waiting("the example's model to be trained")
             build_example(example)
+        real = None
+        if stack and not settings.otel.sdk_disabled:
+            there = (base_url(jaeger), base_url(grafana) if grafana else None)
+            real = asyncio.run(_stack(settings.otel, *there))
         local = Local(
             bundle=settings.bundle.resolve() if settings.bundle else example,
             host=settings.host,
@@ -62,11 +83,29 @@ def up(
             grpc_port=grpc_port,
             http_port=http_port,
             rate=None if no_traffic else rate,
-            elsewhere=telemetry_elsewhere(settings.otel),
+            elsewhere=None if real else telemetry_elsewhere(settings.otel),
             keyed=bool(os.environ.get(HUB_KEY)),
             logs=platformdirs.user_log_path("modeltrace"),
+            stack=real,
         )
         asyncio.run(Laptop(local, settings, os.environ, screen).run())
+
+
+async def _stack(otel: OtelSettings, url: str, grafana: str | None) -> Stack:
+    """The stack as it is found: a Jaeger built from its sources alone has no pages, only JSON."""
+    async with httpx.AsyncClient(timeout=QUESTION_TIMEOUT) as client:
+        jaeger = Jaeger(url, client)
+        look, trace, note = url, jaeger.page(), ""
+        try:
+            if not await jaeger.has_pages():
+                look, trace, note = (
+                    jaeger.latest(otel.service_name),
+                    jaeger.answer(),
+                    "this Jaeger has no pages, only JSON",
+                )
+        except UnreachableError:
+            note = "no Jaeger answers there yet"
+    return Stack(collector_endpoint(otel), (grafana, look) if grafana else (look,), trace, note)
 
 
 def _screen(console: Console) -> "TerminalScreen | PlainScreen":
@@ -75,15 +114,23 @@ def _screen(console: Console) -> "TerminalScreen | PlainScreen":
 
 def header(local: Local, model: ServedModel) -> list[Text]:
     """The lines that stay: what is served, where to predict, where to look."""
-    look = Text(local.elsewhere) if local.elsewhere else Text(local.hub_url, style=f"link {local.hub_url}")
-    if local.keyed and not local.elsewhere:
+    if local.stack is not None:
+        look = Text("  ").join(_link(page) for page in local.stack.look)
+        look = look + Text(f"  ({local.stack.note})") if local.stack.note else look
+    else:
+        look = Text(local.elsewhere) if local.elsewhere else _link(local.hub_url)
+    if local.keyed and local.with_hub:
         look = look + Text(f"  (the first time with ?key= and the value of {HUB_KEY})")
     docs = f"{local.service_url}/docs"
     return [
         Text(f"Modeltrace · {model.name} {model.version} · {len(model.features)} features", style="bold"),
-        Text("  predict   ").append(docs, style=f"link {docs}"),
+        Text("  predict   ").append(_link(docs)),
         Text("  look      ").append(look),
     ]
+
+
+def _link(url: str) -> Text:
+    return Text(url, style=f"link {url}")
 
 
 def traffic_line(now: Snapshot | None, local: Local, *, whole_id: bool) -> Text:
@@ -92,8 +139,16 @@ def traffic_line(now: Snapshot | None, local: Local, *, whole_id: bool) -> Text:
         return Text("  traffic   none; start some: modeltrace traffic ").append(local.service_url)
     if now is None:
         return Text("  traffic   starting")
-    page = None if local.elsewhere else local.hub_url
+    if local.stack is not None:
+        line = Text("  traffic   ").append(replace(now, last_trace=None).line(latency=False))
+        return line.append(_last_trace(now.last_trace, local.stack, whole_id=whole_id)) if now.last_trace else line
+    page = local.hub_url if local.with_hub else None
     return Text("  traffic   ").append(now.line(latency=False, whole_id=whole_id, page=page))
+
+
+def _last_trace(trace_id: str, stack: Stack, *, whole_id: bool) -> Text:
+    shown = trace_id if whole_id else f"{trace_id[:8]}…"
+    return Text(" · last trace ").append(shown, style=f"link {stack.trace}{trace_id}")
 
 
 class TerminalScreen:

@@ -17,6 +17,7 @@ from service.local.children import Child, start
 from service.local.plan import (
     Local,
     UpError,
+    check_collector,
     check_ports,
     hub_arguments,
     service_arguments,
@@ -64,6 +65,8 @@ class Laptop:
             UpError: something could not be started or ended by itself; everything else was stopped.
         """
         check_ports(self._local)
+        if self._local.stack is not None:
+            check_collector(self._local.stack)
         held_out = check_bundle(self._local.bundle).get("traffic") is not None
         work = asyncio.create_task(self._work(held_out=held_out))
         with _on_signals(work.cancel, self._kill):
@@ -77,7 +80,7 @@ class Laptop:
     async def _work(self, *, held_out: bool) -> None:
         local = self._local
         waits: list[Coroutine[Any, Any, None]] = []
-        if local.elsewhere is None:
+        if local.with_hub:
             hub = await self._start("hub", hub_arguments(local), self._environment)
             waits.append(_ready(hub, f"{local.hub_url}/healthz"))
         service = await self._start("service", service_arguments(local), self._service_env)

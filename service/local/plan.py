@@ -5,7 +5,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from service.errors import ModeltraceError
 from service.settings import OtelSettings
@@ -16,6 +16,10 @@ SERVICE_NAME = "OTEL_SERVICE_NAME"
 LOG_FILE = "MODELTRACE_LOG_FILE"
 HUB_KEY = "MODELTRACE_HUB_KEY"
 HUB_HOST = "127.0.0.1"
+# Where the Collector of the real stack takes OTLP, by protocol.
+COLLECTOR = {"http/protobuf": "http://127.0.0.1:4318", "grpc": "http://127.0.0.1:4317"}
+# Seconds that a connection to it may take.
+CONNECT_TIMEOUT = 2.0
 
 
 class UpError(ModeltraceError):
@@ -23,11 +27,25 @@ class UpError(ModeltraceError):
 
 
 @dataclass(frozen=True, slots=True)
+class Stack:
+    """The real stack, which is started by itself.
+
+    `endpoint` is where its Collector takes OTLP, `look` where people look, `trace` the same for a trace, whose ID is
+    put behind it. `note` says what they should know first.
+    """
+
+    endpoint: str
+    look: Sequence[str]
+    trace: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Local:
     """One service on this machine, with or without a hub and traffic.
 
-    `elsewhere` says where telemetry goes when that is not a hub started here; then there is none. `keyed`: whether the
-    hub asks for a key.
+    `elsewhere` says where telemetry goes when that is not a hub started here; then there is none. `stack`: where it
+    goes is a real stack. `keyed`: whether the hub asks for a key.
     """
 
     bundle: Path
@@ -40,6 +58,12 @@ class Local:
     elsewhere: str | None
     keyed: bool
     logs: Path
+    stack: Stack | None = None
+
+    @property
+    def with_hub(self) -> bool:
+        """Whether a hub is started here."""
+        return self.elsewhere is None and self.stack is None
 
     @property
     def service_url(self) -> str:
@@ -69,7 +93,7 @@ def check_ports(local: Local) -> None:
         UpError: one is not; the message names its option.
     """
     wanted = [("the service", local.host, local.port, "--port")]
-    if local.elsewhere is None:
+    if local.with_hub:
         wanted += [
             ("the hub's page", HUB_HOST, local.hub_port, "--hub-port"),
             ("the hub's OTLP over gRPC", HUB_HOST, local.grpc_port, "--grpc-port"),
@@ -86,6 +110,26 @@ def check_ports(local: Local) -> None:
             ) from None
 
 
+def collector_endpoint(otel: OtelSettings) -> str:
+    """Where the stack's Collector takes OTLP: what the user says, or its usual port for the protocol."""
+    return otel.endpoint or COLLECTOR[otel.protocol]
+
+
+def check_collector(stack: Stack) -> None:
+    """See that something takes connections where OTLP is to go.
+
+    Raises:
+        UpError: nothing does; the message says what to start.
+    """
+    url = urlsplit(stack.endpoint if "//" in stack.endpoint else f"//{stack.endpoint}")
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        socket.create_connection((url.hostname or HUB_HOST, port), timeout=CONNECT_TIMEOUT).close()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UpError(f"no Collector answers at {stack.endpoint}: {reason}. Start the stack: ./dev stack up") from None
+
+
 def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettings) -> dict[str, str]:
     """The service's environment: the user's, and our defaults where it says nothing.
 
@@ -98,7 +142,9 @@ def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettin
         "OTEL_BLRP_SCHEDULE_DELAY": "200",
         LOG_FILE: str(local.logs / "service.jsonl"),
     }
-    if local.elsewhere is None:
+    if local.stack is not None:
+        ours[ENDPOINT] = local.stack.endpoint
+    elif local.with_hub:
         ours[ENDPOINT] = f"http://{HUB_HOST}:{local.grpc_port if otel.protocol == 'grpc' else local.http_port}"
         if key := outer.get(HUB_KEY):
             ours[HEADERS] = f"authorization={quote(f'Bearer {key}')}"

@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from service.commands.doctor import doctor
+from stack.layout import ROOT
 from tests.helpers.processes import free_port, running, until
 from tests.service.client.live import Live, live_stack, modeltrace
 
@@ -31,6 +32,7 @@ def test_everything_arrives(live: Live) -> None:
     result = json.loads(done.stdout)
     assert result["ok"]
     assert result["link"] == f"{live.hub}/t/{result['trace_id']}"
+    assert [link["url"] for link in result["links"]] == [result["link"]]
     assert {item["what"] for item in result["items"]} == {
         "POST /predict", "validate", "features", "inference", "ml.prediction (audit)", "access line", "any metric",
     }  # fmt: skip
@@ -84,6 +86,26 @@ def test_another_server_is_not_taken_for_a_hub(live: Live, cli: typer.Typer) -> 
     result = CliRunner().invoke(cli, [live.service, "--hub", live.service])
     assert result.exit_code == 1
     assert "is no hub that can be asked; it says: 404" in str(result.exception)
+
+
+def test_a_stack_that_is_not_there_is_one_clear_line(live: Live) -> None:
+    """Each of its parts is named, and what starts them; the environment can say where they are."""
+    urls = {f"MODELTRACE_{part}_URL": f"127.0.0.1:{free_port()}" for part in ("JAEGER", "LOKI", "PROMETHEUS")}
+    done = modeltrace("doctor", live.service, "--against", "stack", **urls)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert all(f"answers at http://{url}:" in line for url in urls.values())
+    assert line.endswith("Start what is missing: ./dev stack up")
+
+
+def test_where_the_stack_is_is_documented(cli: typer.Typer) -> None:
+    """docs/settings.md has a row for each of its options, with the variable and the default."""
+    settings = (ROOT / "docs" / "settings.md").read_text()
+    command = typer.main.get_command(cli)
+    options = {p.opts[0]: p for p in command.params if str(p.envvar).endswith("_URL")}
+    assert set(options) == {"--jaeger", "--loki", "--prometheus", "--grafana"}
+    for name, option in options.items():
+        assert f"| `{name}` | `{option.envvar}` | {option.default or 'unset'} |" in settings
 
 
 def test_an_error_is_json_where_json_was_asked_for(live: Live, cli: typer.Typer) -> None:

@@ -123,6 +123,21 @@ def test_with_an_endpoint_of_ones_own_there_is_no_hub(up: Up) -> None:
             httpx.get(f"http://127.0.0.1:{up.hub}/healthz")
 
 
+def test_without_a_collector_there_is_no_service_either(up: Up) -> None:
+    """One clear line that says what to start, before anything is started."""
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    with up.run("--stack", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as process:
+        assert process.popen.wait(30) == 1
+        assert f"no Collector answers at {endpoint}: Connection refused. Start the stack: ./dev stack up" in process.log
+        assert not up.logs.exists()
+
+
+def test_without_telemetry_no_collector_is_needed(up: Up) -> None:
+    """The line says that telemetry is off."""
+    with up.run("--stack", "--no-traffic", OTEL_SDK_DISABLED="true") as process:
+        assert "  look      telemetry is off (OTEL_SDK_DISABLED)\n" in started(process)
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port that something else listens on."""

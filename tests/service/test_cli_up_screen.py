@@ -12,7 +12,7 @@ from service.client.progress import snapshot
 from service.client.service import ServedModel
 from service.commands.up import PlainScreen, TerminalScreen, header
 from service.inference.schema import Feature, Reference
-from service.local.plan import Local
+from service.local.plan import Local, Stack
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 LOCAL = Local(
@@ -27,6 +27,8 @@ LOCAL = Local(
     keyed=False,
     logs=Path("logs"),
 )
+JAEGER = "http://127.0.0.1:16686"
+REAL = replace(LOCAL, stack=Stack("http://127.0.0.1:4318", (JAEGER,), f"{JAEGER}/trace/"))
 MODEL = ServedModel(
     "breast-cancer",
     "1.0.0",
@@ -78,6 +80,11 @@ def test_in_a_terminal_the_line_about_traffic_stands_above_the_last_one() -> Non
     [
         (LOCAL, "  look      http://127.0.0.1:4319"),
         (replace(LOCAL, elsewhere="telemetry goes to X"), "  look      telemetry goes to X"),
+        (replace(REAL, keyed=True), f"  look      {JAEGER}"),
+        (
+            replace(LOCAL, stack=Stack("http://127.0.0.1:4318", ("http://grafana", JAEGER), "", "none there yet")),
+            f"  look      http://grafana  {JAEGER}  (none there yet)",
+        ),
         (
             replace(LOCAL, keyed=True),
             "  look      http://127.0.0.1:4319  (the first time with ?key= and the value of MODELTRACE_HUB_KEY)",
@@ -85,8 +92,19 @@ def test_in_a_terminal_the_line_about_traffic_stands_above_the_last_one() -> Non
     ],
 )
 def test_the_line_says_where_to_look(local: Local, line: str) -> None:
-    """The hub, how to get in where it asks for a key, or what the user chose instead."""
+    """The hub, how to get in where it asks for a key, the pages of the real stack, or what the user chose instead."""
     assert header(local, MODEL)[2].plain == line
+
+
+def test_with_the_real_stack_the_last_trace_is_a_link_to_jaeger() -> None:
+    """The line is otherwise the same."""
+    file = io.StringIO()
+    with TerminalScreen(Console(file=file, force_terminal=True, width=120)) as screen:
+        screen.started(REAL, MODEL)
+        screen.traffic(NOW)
+    shown = file.getvalue()
+    assert "  traffic   20/s · 1,204 sent · 0 failed · last trace " in shown
+    assert f";{JAEGER}/trace/{TRACE}\x1b\\{TRACE[:8]}…" in shown
 
 
 def test_without_traffic_the_line_says_how_to_get_some() -> None:

@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 
 from service.local.plan import (
+    COLLECTOR,
     Local,
+    Stack,
     UpError,
+    check_collector,
     check_ports,
+    collector_endpoint,
     service_environment,
     telemetry_elsewhere,
     traffic_environment,
 )
 from service.settings import OtelSettings
+from stack.parts import Ports, read_parts
 from tests.helpers.processes import free_port
 
 
@@ -53,6 +58,22 @@ def test_grpc_goes_to_the_grpc_port(local: Local, otel: OtelSettings) -> None:
     """With the gRPC protocol, OTLP goes to the hub's gRPC port."""
     env = service_environment({}, local, otel.model_copy(update={"protocol": "grpc"}))
     assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://127.0.0.1:{local.grpc_port}"
+
+
+def test_with_the_real_stack_it_sends_to_the_collector(local: Local, otel: OtelSettings) -> None:
+    """The hub's key does not go there."""
+    real = replace(local, stack=Stack("http://127.0.0.1:4318", (), ""))
+    env = service_environment({"MODELTRACE_HUB_KEY": "a key"}, real, otel)
+    assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://127.0.0.1:4318"
+    assert "OTEL_EXPORTER_OTLP_HEADERS" not in env
+
+
+def test_the_collector_is_where_the_stack_has_it_listen(otel: OtelSettings) -> None:
+    """By protocol, on the ports of stack/parts.toml; the user's own endpoint wins."""
+    ports = Ports.usual(read_parts())
+    assert collector_endpoint(otel) == ports.fill("http://{host}:{otelcol.http}")
+    assert COLLECTOR["grpc"] == ports.fill("http://{host}:{otelcol.grpc}")
+    assert collector_endpoint(otel.model_copy(update={"endpoint": "http://there:1"})) == "http://there:1"
 
 
 def test_what_the_user_set_stands(local: Local, otel: OtelSettings) -> None:
@@ -103,6 +124,18 @@ def test_a_hubs_ports_do_not_matter_without_a_hub(local: Local) -> None:
     """Where no hub is started its ports may be in use."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         check_ports(replace(local, hub_port=taken.getsockname()[1], elsewhere="telemetry goes elsewhere"))
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:{}", "http://127.0.0.1:{}/otlp", "http://[::ffff:127.0.0.1]:{}", "127.0.0.1:{}"]
+)
+def test_a_collector_is_found_where_it_listens(endpoint: str) -> None:
+    """Whichever form the endpoint has; where nothing listens, the message says what to start."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        there = Stack(endpoint.format(listening.getsockname()[1]), (), "")
+        check_collector(there)
+    with pytest.raises(UpError, match=r"^no Collector answers at .*: Connection refused\. .* \./dev stack up$"):
+        check_collector(there)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""The real stack as a backend: Jaeger, Loki and Prometheus behind one Collector, each over its own API."""
+
+import asyncio
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import httpx
+
+from service.client.backend import Dangling, Link, LogSeen, Signal
+from service.client.grafana import explore_logs, explore_metric, explore_trace
+from service.client.jaeger import Jaeger
+from service.client.loki import Loki, query
+from service.client.prometheus import OF_A_PREDICTION, OF_PREDICTIONS, SHOWN, Prometheus
+from service.client.service import UnreachableError
+
+JAEGER = "http://127.0.0.1:16686"
+LOKI = "http://127.0.0.1:3100"
+PROMETHEUS = "http://127.0.0.1:9090"
+
+START = "./dev stack up"
+# How many traces are looked for behind exemplars, and how many of them at a time.
+LOOKED_AT = 50
+AT_A_TIME = 8
+# Seconds that a trace may take to be decided about and stored; a younger exemplar says nothing yet.
+SETTLED = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the parts answer, without a slash at the end. Grafana is optional."""
+
+    jaeger: str = JAEGER
+    loki: str = LOKI
+    prometheus: str = PROMETHEUS
+    grafana: str | None = None
+
+
+class StackBackend:
+    """Asks the three stores. `settled`: see `SETTLED`."""
+
+    entry = "the Collector in front of them (port 4318, or 4317 for gRPC; ./dev stack logs otelcol)"
+
+    def __init__(self, client: httpx.AsyncClient, addresses: Addresses, *, settled: float = SETTLED) -> None:
+        self._jaeger = Jaeger(addresses.jaeger, client)
+        self._loki = Loki(addresses.loki, client)
+        self._prometheus = Prometheus(addresses.prometheus, client)
+        self._grafana = addresses.grafana
+        self._settled = settled
+
+    async def check(self) -> None:
+        """See that each of them answers; the message names those that do not."""
+        parts = (self._jaeger, self._loki, self._prometheus)
+        errors = [e for e in await asyncio.gather(*(p.check() for p in parts), return_exceptions=True) if e is not None]
+        absent = [str(error) for error in errors if isinstance(error, UnreachableError)]
+        if len(absent) < len(errors):
+            raise next(error for error in errors if not isinstance(error, UnreachableError))
+        if absent:
+            raise UnreachableError(f"{'; '.join(absent)}. Start what is missing: {START}")
+
+    async def spans(self, trace_id: str) -> list[str]:
+        """The names of its spans, from Jaeger."""
+        return await self._jaeger.spans(trace_id)
+
+    async def logs(self, trace_id: str) -> list[LogSeen]:
+        """Its log records, from Loki."""
+        return await self._loki.logs(trace_id)
+
+    async def exemplars(self, trace_id: str) -> list[str]:
+        """The names, as Prometheus has them, of the metrics with an exemplar of it."""
+        found = await self._prometheus.exemplars(OF_A_PREDICTION)
+        return sorted({exemplar.metric for exemplar in found if exemplar.trace_id == trace_id})
+
+    async def links(self, trace_id: str) -> list[Link]:
+        """A part's own page where it has one; otherwise Grafana's, or else, without a Grafana, its answer as JSON."""
+        at = time.time()
+        grafana = self._grafana
+        logql = query(trace_id)
+        if await self._jaeger.has_pages():
+            trace = self._jaeger.page(trace_id)
+        else:
+            trace = explore_trace(grafana, trace_id, at) if grafana else self._jaeger.answer(trace_id)
+        logs = explore_logs(grafana, logql, at) if grafana else self._loki.answer(trace_id, at)
+        if await self._prometheus.has_pages():
+            metric = self._prometheus.page()
+        else:
+            metric = explore_metric(grafana, SHOWN, at) if grafana else self._prometheus.answer(at)
+        return [Link("trace", trace), Link("logs", logs, "" if grafana else logql), Link("exemplars", metric)]
+
+    async def explain(self, missing: Collection[Signal]) -> list[str]:
+        """What waits in the Collector, and what a part is set not to keep."""
+        lines = []
+        for signal, part, otherwise in (
+            ("span", "Jaeger", "was the trace sampled away (otel/sampling.yaml)?"),
+            ("log record", "Loki", "was it refused?"),
+            ("exemplar", "Prometheus", ""),
+        ):
+            if signal not in missing:
+                continue
+            if waiting := await self._prometheus.waiting_for(part.lower()):
+                lines.append(f"{waiting:,} wait in the Collector for {part}: is it healthy? ./dev stack status")
+            elif otherwise:
+                lines.append(f"nothing waits in the Collector for {part}: {otherwise} ./dev stack logs otelcol")
+        if "exemplar" in missing and not await self._prometheus.keeps_exemplars():
+            lines.append("Prometheus keeps no exemplars: start it with --enable-feature=exemplar-storage")
+        return lines
+
+    async def dangling(self) -> Dangling | None:
+        """Look for the traces of the latest exemplars: sampling in the Collector drops traces, exemplars stay."""
+        before = time.time() - self._settled
+        found = await self._prometheus.exemplars(OF_PREDICTIONS)
+        latest = sorted((e for e in found if e.at <= before), key=lambda e: e.at, reverse=True)
+        named = list(dict.fromkeys(exemplar.trace_id for exemplar in latest))[:LOOKED_AT]
+        turn = asyncio.Semaphore(AT_A_TIME)
+
+        async def is_there(trace_id: str) -> bool:
+            async with turn:
+                return await self._jaeger.has(trace_id)
+
+        there = await asyncio.gather(*(is_there(trace_id) for trace_id in named))
+        return Dangling(len(named), there.count(False))

@@ -1,0 +1,164 @@
+"""The command line against the real stack: `up --stack` sends there, the doctor finds everything there."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.client.backend import Dangling
+from service.client.prometheus import OF_PREDICTIONS, Prometheus
+from service.client.stack import Addresses, StackBackend
+from stack.layout import ROOT
+from stack.run import Stack
+from tests.contract.backends import RealStack
+from tests.contract.conftest import telemetry_to
+from tests.helpers.processes import free_port, running, until
+from tests.helpers.stack import running_stack
+from tests.service.client.live import modeltrace
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+
+def addresses(stack: RealStack) -> dict[str, str]:
+    """What tells the command line where this stack is."""
+    return {
+        "MODELTRACE_JAEGER_URL": stack.jaeger,
+        "MODELTRACE_LOKI_URL": stack.loki,
+        "MODELTRACE_PROMETHEUS_URL": stack.prometheus,
+    }
+
+
+@contextmanager
+def served(bundle: Path, otlp: str, **env: str) -> Iterator[str]:
+    """A service that sends to a Collector."""
+    port = free_port()
+    arguments = ["service", "serve", str(bundle), "--port", str(port)]
+    with running(arguments, env={**telemetry_to(otlp), **env}) as process:
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
+    """A service that sends to the stack."""
+    with served(bundle, real_stack.otlp) as url:
+        yield url
+
+
+def test_everything_arrives_and_every_link_leads_to_it(url: str, real_stack: RealStack) -> None:
+    """Spans in Jaeger, records in Loki, an exemplar in Prometheus; behind each link stands the trace ID."""
+    done = modeltrace("doctor", url, "--against", "stack", "--json", **addresses(real_stack))
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["ok"]
+    assert len(result["items"]) == 7
+    assert all(item["arrived_ms"] > 0 for item in result["items"])
+    assert [link["what"] for link in result["links"]] == ["trace", "logs", "exemplars"]
+    for link in result["links"]:
+        # These builds of Jaeger and Prometheus have no pages, so the links lead to their answers.
+        assert result["trace_id"] in httpx.get(link["url"], timeout=10).raise_for_status().text
+    (logql,) = (link["query"] for link in result["links"] if link["query"])
+    assert len(real_stack.loki_query(logql)) == 2
+
+
+def test_the_table_says_where_to_look(url: str, real_stack: RealStack) -> None:
+    """A line for each of the three, and the query to paste into Grafana."""
+    done = modeltrace("doctor", url, "--against", "stack", **addresses(real_stack))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[-1] for line in lines[2:9]] == ["ms"] * 7
+    trace_id = lines[0].rpartition(" ")[2]
+    assert lines[9] == f"trace      {real_stack.jaeger}/api/v3/traces/{trace_id}"
+    assert lines[10].startswith(f"logs       {real_stack.loki}/loki/api/v1/query_range?query=")
+    assert lines[11].strip() == f'{{service_name=~".+"}} | trace_id="{trace_id}"'
+    assert lines[12].startswith(f"exemplars  {real_stack.prometheus}/api/v1/query_exemplars?query=")
+
+
+def test_spans_that_are_not_sent_are_missed(bundle: Path, real_stack: RealStack) -> None:
+    """What did arrive is shown; the rest is explained by the service's settings and by what the Collector has."""
+    with served(bundle, real_stack.otlp, OTEL_TRACES_EXPORTER="none") as url:
+        done = modeltrace("doctor", url, "--against", "stack", "--timeout", "8", **addresses(real_stack))
+    assert done.returncode == 1
+    assert done.stdout.count("missing") == 4
+    first, second = done.stderr.splitlines()
+    assert "Is OTEL_TRACES_EXPORTER none?" in first
+    assert "in the Collector for Jaeger" in second
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_up_sends_to_the_stack(bundle: Path, real_stack: RealStack, tmp_path: Path, protocol: str) -> None:
+    """Service and traffic, no hub: the trace of a request leads from one to the other in Jaeger."""
+    port = free_port()
+    env = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": real_stack.grpc if protocol == "grpc" else real_stack.otlp,
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        **addresses(real_stack),
+    }
+    with running(["service", "up", str(bundle), "--stack", "--port", str(port)], env=env) as process:
+        until(lambda: " · last trace " in process.log or process.popen.poll() is not None, seconds=120, what="traffic")
+        assert f"  look      {real_stack.jaeger}/api/traces?service=modeltrace" in process.log
+        trace_id = process.log.rpartition(" · last trace ")[2][:32]
+
+        def whole() -> bool:
+            return {"CLIENT", "SERVER"} <= {span["kind"] for span in real_stack.spans(trace_id)}
+
+        until(whole, what="both sides of a request of the traffic in Jaeger")
+        assert not (tmp_path / "state" / "modeltrace" / "log" / "hub.log").exists()
+        assert process.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def sampling() -> Iterator[Stack]:
+    """A stack that keeps no ordinary trace."""
+    environment = {"OTELCOL_SAMPLING_PERCENTAGE": "0", "OTELCOL_SAMPLING_WAIT": "1s"}
+    with running_stack(collector_configs=[ROOT / "otel" / "sampling.yaml"], environment=environment) as stack:
+        yield stack
+
+
+def test_exemplars_whose_trace_was_sampled_away_are_counted(
+    bundle: Path, sampling: Stack, rows: list[dict[str, float]]
+) -> None:
+    """Exemplars stay where traces go, and each of them is told."""
+    at = sampling.layout.address
+    where = Addresses(*(f"http://{at(*p)}" for p in (("jaeger", "query"), ("loki", "http"), ("prometheus", "http"))))
+
+    async def named() -> set[str]:
+        async with httpx.AsyncClient() as client:
+            return {
+                exemplar.trace_id for exemplar in await Prometheus(where.prometheus, client).exemplars(OF_PREDICTIONS)
+            }
+
+    async def dangling() -> Dangling | None:
+        async with httpx.AsyncClient() as client:
+            return await StackBackend(client, where, settled=0).dangling()
+
+    with served(bundle, f"http://{at('otelcol', 'http')}") as url:
+        confident = next(
+            answer
+            for row in rows
+            if (answer := httpx.post(f"{url}/predict", json={"features": row}).json())["confidence"] > 0.9
+        )
+        until(lambda: confident["trace_id"] in asyncio.run(named()), what="the exemplar")
+    counted = asyncio.run(dangling())
+    assert counted is not None
+    assert 1 <= counted.lead_nowhere <= counted.looked_at
+
+
+def test_the_part_that_does_not_answer_is_named(sampling: Stack) -> None:
+    """And only that one, before a prediction is asked for."""
+    at = sampling.layout.address
+    sampling.stop("loki")
+    done = modeltrace(
+        *("doctor", "http://127.0.0.1:1", "--against", "stack", "--jaeger", at("jaeger", "query")),
+        *("--loki", at("loki", "http"), "--prometheus", at("prometheus", "http")),
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"modeltrace: no Loki answers at http://{at('loki', 'http')}: ")
+    assert line.endswith("(--loki). Start what is missing: ./dev stack up")
