@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from service.errors import SettingsError
-from service.settings import Settings, data_dir
+from service.settings import SHORTEST_KEY, Settings, data_dir
 
 
 def id_key(settings: Settings) -> bytes:
@@ -16,7 +16,7 @@ def id_key(settings: Settings) -> bytes:
     `MODELTRACE_ID_KEY`; the workers and restarts of one machine share the file.
 
     Raises:
-        SettingsError: there is no key and none can be kept.
+        SettingsError: there is no key and none can be kept, or the one that is kept is too short to be one.
     """
     if settings.id_key is not None:
         return settings.id_key.get_secret_value().encode()
@@ -25,9 +25,15 @@ def id_key(settings: Settings) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _make(path)
-        return path.read_text().encode()
+        key = path.read_text().strip()  # as one from the environment, which has no newline at its end
     except OSError as error:
         raise SettingsError(f"no key to sign prediction IDs: {error}; set MODELTRACE_ID_KEY") from None
+    if len(key) < SHORTEST_KEY:
+        raise SettingsError(
+            f"the key to sign prediction IDs in {path} has fewer than {SHORTEST_KEY} characters; remove the file, or "
+            "set MODELTRACE_ID_KEY"
+        )
+    return key.encode()
 
 
 def _make(path: Path) -> None:

@@ -16,6 +16,9 @@ from service.errors import SettingsError
 
 Protocol = Literal["http/protobuf", "grpc"]
 
+# Characters of the secret that signs prediction IDs.
+SHORTEST_KEY = 16
+
 
 def data_dir() -> Path:
     """The user's data folder: bundles, keys and the hub's database live below it."""
@@ -102,7 +105,7 @@ class Settings(BaseSettings):
 
     id_key: SecretStr | None = Field(
         None,
-        min_length=16,
+        min_length=SHORTEST_KEY,
         description="The secret that signs prediction IDs, the same for every replica; unset: one kept in the user's "
         "data folder.",
     )
