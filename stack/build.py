@@ -115,14 +115,19 @@ class Build:
         return Path(json.loads(said)["Dir"])
 
     def _generated(self, work: Path) -> Path:
-        """Have the Collector's builder write its sources."""
+        """Have the Collector's builder write its sources.
+
+        Its last step fetches what every system would need, some of which cannot always be had. By then the sources are
+        complete, and the compiler fetches what this system needs.
+        """
         self._go("install", self.part.module, environment={"GOBIN": str(work)})
         source = work / "source"
-        self._run(
-            work / "builder",
-            *("--skip-compilation", "--skip-get-modules"),
-            *("--config", str(HERE / self.part.manifest), "--output-path", str(source)),
-        )
+        options = ("--skip-compilation", "--config", str(HERE / self.part.manifest), "--output-path", str(source))
+        try:
+            self._run(work / "builder", *options)
+        except BuildError:
+            if not (source / "go.sum").exists():
+                raise
         return source
 
     def _compile(self, source: Path, modfile: Path, package: str, out: Path) -> None:
@@ -182,7 +187,7 @@ class Build:
             process.wait()
             stdout.seek(0)
             if process.returncode:
-                raise self._failure(arguments, lines, stdout.read())
+                raise self._failure(program, arguments, lines, stdout.read())
             return stdout.read()
 
     def _environment(self) -> dict[str, str]:
@@ -197,12 +202,12 @@ class Build:
             "PATH": f"{self.go.parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
 
-    def _failure(self, arguments: tuple[str, ...], lines: list[str], output: str) -> BuildError:
+    def _failure(self, program: Path, arguments: tuple[str, ...], lines: list[str], output: str) -> BuildError:
         said = [line for line in [*lines, *output.splitlines()] if line and not line.startswith("go: downloading")]
         if any("no space left on device" in line for line in said):
             return BuildError(f"{self.part.title} could not be built: no space left in {self.cache.root}")
         why = " / ".join(said[-3:])[-600:]
-        return BuildError(f"{self.part.title} could not be built: go {arguments[0]}: {why}")
+        return BuildError(f"{self.part.title} could not be built: {program.name} {arguments[0]}: {why}")
 
 
 def _modfile_without_local_replaces(source: Path, work: Path) -> Path:

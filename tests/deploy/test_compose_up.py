@@ -1,0 +1,318 @@
+"""`docker compose up` for real, with the repository's own docker-compose.yml."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from service.inference.ids import PredictionIds
+from service.inference.pack import pack
+from stack.parts import read_parts
+from tests.contract.backends import RealStack
+from tests.helpers.engine import Engine, NoEngineError, running_engine
+from tests.helpers.images import provide
+from tests.helpers.processes import free_port, until
+
+ROOT = Path(__file__).parent.parent.parent
+FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+PARTS = read_parts().parts
+PIN = {"baggage": "modeltrace.pin=1"}
+
+pytestmark = [pytest.mark.stack, pytest.mark.docker]
+
+
+class Notice:
+    """A line at the end of the run about what was not tested."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Write it."""
+        terminalreporter.write_line(f"NOT TESTED: {self.text}", yellow=True, bold=True)
+
+
+@dataclass(frozen=True)
+class Compose:
+    """The project: its engine, its files, its ports."""
+
+    engine: Engine
+    files: tuple[Path, ...]
+    ports: Mapping[str, int]
+    project: str
+
+    def __call__(self, *arguments: str, files: tuple[Path, ...] = ()) -> str:
+        """Run `docker compose …` with these files besides; what it prints."""
+        named = [option for file in (*self.files, *files) for option in ("--file", str(file))]
+        environment = {name: str(port) for name, port in self.ports.items()}
+        environment |= {"OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+        command = [*self.engine.compose_command, "--project-name", self.project, *named, *arguments]
+        return self.engine.run(command, environment=environment)
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """What the engine knows of each container, by service."""
+        found = self.engine.inspect(*self("ps", "--all", "--quiet").split())
+        return {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in found}
+
+    def url(self, port: str) -> str:
+        """Where a published port is."""
+        return f"http://127.0.0.1:{self.ports[port]}"
+
+
+def absent_services(engine: Engine) -> list[str]:
+    """The services whose image the engine has not, and that nothing here can stand in for."""
+    return [name for name, s in FILE["services"].items() if name == "grafana" and not engine.has(s["image"])]
+
+
+def override(folder: Path, absent: list[str]) -> Path:
+    """What the tests add to docker-compose.yml: services left out, and how a build reaches the package index."""
+    options = [f"index-url = {os.environ['PIP_INDEX_URL']}"] if "PIP_INDEX_URL" in os.environ else []
+    index = [f'[[index]]\nurl = "{os.environ["PIP_INDEX_URL"]}"\ndefault = true'] if options else []
+    certificates = "cert = /etc/ssl/certs/ca-certificates.crt"
+    (folder / "pip.conf").write_text("\n".join(["[global]", certificates, *options, ""]))
+    (folder / "uv.toml").write_text("\n".join(["native-tls = true", *index, ""]))
+    secrets = ["pip.conf", "uv.toml"]
+    file = folder / "test.yml"
+    document = {
+        "services": {
+            "modeltrace": {"build": {"network": "host", "secrets": secrets}},
+            **{name: {"profiles": ["absent"]} for name in absent},
+        },
+        "secrets": {name: {"file": str(folder / name)} for name in secrets},
+    }
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+@pytest.fixture(scope="module")
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine that has every image but Grafana's; what was made here is not left in one that is not ours."""
+    try:
+        with running_engine() as engine:
+            made = provide(engine, FILE["services"]["grafana"]["image"])
+            try:
+                yield engine
+            finally:
+                if engine.own:
+                    engine.docker("image", "prune", "--force")
+                    engine.docker("builder", "prune", "--force", "--keep-storage", "4GB")
+                elif made:
+                    engine.docker("rmi", "--force", *made)
+    except NoEngineError as error:
+        request.config.pluginmanager.register(Notice(f"docker compose: {error}."))
+        pytest.skip(f"NO DOCKER ENGINE: {error}")
+
+
+@pytest.fixture(scope="module")
+def compose(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Compose]:
+    """Everything up and healthy, on free ports; afterwards gone with its volumes."""
+    absent = absent_services(engine)
+    if absent:
+        request.config.pluginmanager.register(
+            Notice(f"{', '.join(FILE['services'][name]['image'] for name in absent)} in docker compose: not to be had.")
+        )
+    names = re.findall(r"\$\{([A-Z_]+_PORT):-", (ROOT / "docker-compose.yml").read_text())
+    with TemporaryDirectory() as folder:
+        compose = Compose(
+            engine,
+            (ROOT / "docker-compose.yml", override(Path(folder), absent)),
+            {name: free_port() for name in names},
+            f"modeltrace-test-{os.getpid()}",
+        )
+        try:
+            compose("up", "--build", "--detach", "--wait", "--quiet-pull")
+            yield compose
+        except AssertionError:
+            print(compose("ps", "--all"), compose("logs", "--tail", "20"))  # noqa: T201  why it did not start
+            raise
+        finally:
+            compose("--profile", "*", "down", "--volumes", "--timeout", "10")
+
+
+@pytest.fixture(scope="module")
+def backend(compose: Compose) -> Iterator[RealStack]:
+    """The stores behind the published ports."""
+    with httpx.Client(timeout=30) as client:
+        yield RealStack(
+            otlp=compose.url("OTLP_HTTP_PORT"),
+            grpc=compose.url("OTLP_GRPC_PORT"),
+            jaeger=compose.url("JAEGER_PORT"),
+            loki=compose.url("LOKI_PORT"),
+            prometheus=compose.url("PROMETHEUS_PORT"),
+            sampling="",
+            client=client,
+        )
+
+
+def predict(compose: Compose) -> dict[str, Any]:
+    """Send a row that the model's own description is an example of."""
+    url = compose.url("MODELTRACE_PORT")
+    features = httpx.get(f"{url}/model").raise_for_status().json()["features"]
+    row = {feature["name"]: feature["example"] for feature in features}
+    answer = httpx.post(f"{url}/predict", json={"features": row}, headers=PIN)
+    assert answer.status_code == 200, answer.text
+    answered: dict[str, Any] = answer.json()
+    return answered
+
+
+def test_one_trace_id_is_found_everywhere(compose: Compose, backend: RealStack) -> None:
+    """A prediction's ID leads to its spans in Jaeger, its records in Loki and an exemplar in Prometheus."""
+    trace_id = predict(compose)["trace_id"]
+
+    spans = until(lambda: s if len(s := backend.spans(trace_id)) >= 4 else None, seconds=60, what="spans in Jaeger")
+    logs = until(lambda: s if len(s := backend.logs(trace_id)) >= 2 else None, seconds=60, what="records in Loki")
+    exemplars = until(lambda: backend.exemplars(trace_id), seconds=60, what="an exemplar in Prometheus")
+
+    assert {span["name"] for span in spans} == {"POST /predict", "validate", "features", "inference"}
+    assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.audit"}
+    assert "ml.inference.duration" in {exemplar["metric_name"] for exemplar in exemplars}
+
+
+def test_prometheus_scrapes_every_part_and_knows_its_alertmanager(compose: Compose, backend: RealStack) -> None:
+    """Each part's own metrics come in under the part's name; alerts have somewhere to go."""
+
+    def scraped() -> set[str]:
+        return {series["metric"]["job"] for series in backend.query("up == 1")}
+
+    until(lambda: scraped() >= PARTS.keys(), seconds=60, what="every part to be scraped")
+    answer = httpx.get(f"{compose.url('PROMETHEUS_PORT')}/api/v1/alertmanagers").json()
+    assert [found["url"] for found in answer["data"]["activeAlertmanagers"]] == [
+        "http://alertmanager:9093/api/v2/alerts"
+    ]
+
+
+def test_the_host_is_what_node_exporter_measures(compose: Compose, backend: RealStack) -> None:
+    """The size of `/` is that of the engine's machine, and the name is its own, not the container's."""
+    query = 'node_filesystem_size_bytes{mountpoint="/"}'
+    (series,) = until(lambda: backend.query(query), seconds=60, what=query)
+    (uname,) = until(lambda: backend.query("node_uname_info"), seconds=60, what="node_uname_info")
+
+    if compose.engine.own:  # on this machine, then
+        assert int(series["value"][1]) == shutil.disk_usage("/").total
+        assert uname["metric"]["nodename"] == os.uname().nodename
+    assert uname["metric"]["nodename"] != compose.containers()["node_exporter"]["Id"][:12]
+
+
+def test_containers_run_without_rights(compose: Compose) -> None:
+    """No process is root's or has a capability, no root file system can be written, memory is limited."""
+    for name, container in compose.containers().items():
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"] is True, name
+        assert host["Memory"] > 0, name
+        assert host["CapDrop"] == ["ALL"], name
+        assert "no-new-privileges:true" in host["SecurityOpt"], name
+        if container["State"]["Running"]:
+            users = compose.engine.docker("top", container["Id"], "-eo", "pid,uid").split("\n")[1:]
+            assert all(line.split()[1] != "0" for line in users if line), name
+
+    inside = compose("exec", "--no-TTY", "modeltrace", "cat", "/proc/self/status")
+    assert re.search(r"CapEff:\s+0{16}\n", inside)
+    assert re.search(r"CapBnd:\s+0{16}\n", inside)
+    assert re.search(r"NoNewPrivs:\s+1\n", inside)
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        compose("exec", "--no-TTY", "modeltrace", "touch", "/opt/modeltrace/x")
+
+
+def test_configuration_cannot_be_written(compose: Compose) -> None:
+    """Every mount of a folder of the host is read-only."""
+    mounts = [mount for container in compose.containers().values() for mount in container["Mounts"]]
+
+    bound = [mount for mount in mounts if mount["Type"] == "bind"]
+    assert len(bound) >= 6
+    assert [mount["Source"] for mount in bound if mount["RW"]] == []
+    # A volume without a name would be one that an image asked for and nobody keeps.
+    assert [m["Name"] for m in mounts if m["Type"] == "volume" and re.fullmatch("[0-9a-f]{64}", m["Name"])] == []
+
+
+def test_ports_are_on_loopback(compose: Compose) -> None:
+    """Whatever is published is published on 127.0.0.1."""
+    published = [
+        (name, binding["HostIp"], binding["HostPort"])
+        for name, container in compose.containers().items()
+        for bindings in container["NetworkSettings"]["Ports"].values()
+        for binding in bindings or ()
+    ]
+
+    assert {host for _, host, _ in published} == {"127.0.0.1"}
+    assert {int(port) for _, _, port in published} >= set(compose.ports.values()) - {compose.ports["GRAFANA_PORT"]}
+
+
+def test_the_image_holds_what_the_lock_says_and_no_more(compose: Compose) -> None:
+    """Every package in it has the version of requirements.lock; none that only the tests need is there."""
+    script = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    found = json.loads(compose("exec", "--no-TTY", "modeltrace", "/opt/modeltrace/bin/python", "-Ic", script))
+    inside = {name.lower().replace("_", "-"): version for name, version in found.items()}
+    locked = re.findall(r"(?m)^([a-z0-9._-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text())
+
+    del inside["modeltrace"]
+    assert len(inside) > 50
+    assert [item for item in inside.items() if item not in locked] == []
+    assert not inside.keys() & {"pytest", "mypy", "ruff", "playwright", "hatchling", "pip"}
+
+
+def test_what_is_stored_outlives_its_container(compose: Compose, backend: RealStack) -> None:
+    """New containers on the old volumes know the old traces and records, and sign with the old key."""
+    answer = predict(compose)
+    trace_id, key = answer["trace_id"], ("exec", "--no-TTY", "modeltrace", "cat", "/var/lib/modeltrace/id.key")
+    until(lambda: backend.spans(trace_id) and len(backend.logs(trace_id)) >= 2, seconds=60, what="the prediction")
+    before = compose(*key)
+
+    compose("up", "--detach", "--wait", "--force-recreate", "jaeger", "loki", "prometheus", "modeltrace")
+
+    assert backend.spans(trace_id)
+    assert backend.logs(trace_id)
+    assert compose(*key) == before
+
+
+def test_traffic_is_a_profile(compose: Compose) -> None:
+    """`--profile traffic` sends predictions; without it there are none."""
+    assert "traffic" not in compose.containers()
+
+    compose("--profile", "traffic", "up", "--detach", "--wait", "traffic")
+
+    line = until(lambda: re.search(r"\d+ sent.*", compose("logs", "traffic")), seconds=60, what="a line about traffic")
+    assert " 0 failed" in line[0]
+    compose("--profile", "traffic", "rm", "--stop", "--force", "traffic")
+
+
+def test_a_model_of_ones_own(compose: Compose, tmp_path: Path) -> None:
+    """A second file with a bundle and a key as a secret, as docs/compose.md shows it, is all that it takes."""
+    text = (ROOT / "docs" / "compose.md").read_text()
+    (documented,) = re.findall(r"```yaml\n(# mine\.yml\n.*?)```", text, re.DOTALL)
+    (tmp_path / "churn").symlink_to(small_bundle(tmp_path / "bundle"))
+    (tmp_path / "id.key").write_text(key := "a key that only the tests use")
+    mine = tmp_path / "mine.yml"
+    mine.write_text(documented.replace("./", f"{tmp_path}/"))
+
+    compose("up", "--detach", "--wait", "modeltrace", files=(mine,))
+
+    assert httpx.get(f"{compose.url('MODELTRACE_PORT')}/model").json()["name"] == "churn"
+    answer = predict(compose)
+    assert f"{PredictionIds(key.encode()).read(answer['prediction_id']).trace_id:032x}" == answer["trace_id"]
+
+
+def small_bundle(out: Path) -> Path:
+    """A model named churn."""
+    import pandas as pd  # noqa: PLC0415  seconds that the other tests need not wait for
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
+    data = pd.DataFrame({"age": [20.0, 30.0, 40.0, 50.0], "calls": [1.0, 5.0, 2.0, 8.0]})
+    labels = pd.Series(["stays", "leaves", "stays", "leaves"], name="churned")
+    return pack(LogisticRegression().fit(data.to_numpy(), labels), data, labels, name="churn", version="1", out=out)
+
+
+def test_everything_stops_when_told_to(compose: Compose) -> None:
+    """Nothing waits for SIGKILL, by which what is queued would be lost; `ready`, which holds nothing, is sent it."""
+    compose("stop")
+
+    ended = {name: container["State"]["ExitCode"] for name, container in compose.containers().items()}
+    assert [name for name, code in ended.items() if code == 137] == ["ready"]

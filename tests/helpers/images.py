@@ -1,0 +1,213 @@
+"""Images under the official names for an engine that cannot get the official ones.
+
+The parts' are made of the binaries that are built here, the Python base of Debian's packages. Layout, user and volumes
+are those that the official Dockerfiles say; where an official image has a shell, busybox stands in for it, and where
+it has none, there is none. docs/compose.md says what this cannot prove.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stack.parts import read_parts
+from tests.helpers.engine import Engine, NoEngineError, cache_folder
+from tests.helpers.stack import binary
+
+BASE = "python:3.11-slim-bookworm"
+PACKAGES = ("python3", "python3-pip", "python3-venv", "ca-certificates", "busybox-static")
+CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
+BASE_DIGEST = hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:16]
+LABEL = "modeltrace.stand-in"
+
+BUSYBOX_APPLETS = ("sh", "wget")
+USERS = "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
+GROUPS = "root:x:0:\nnobody:x:65534:\n"
+
+
+@dataclass(frozen=True)
+class Official:
+    """What an official image of a part is like."""
+
+    part: str
+    files: dict[str, str]  # path in the image: binary of the part
+    entrypoint: str
+    user: str
+    owned: Sequence[str] = ()  # folders that belong to the user
+    uid: int = 65534
+    volumes: Sequence[str] = ()
+    shell: bool = True
+    environment: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def name(self) -> str:
+        """Its name, with the version."""
+        return read_parts().parts[self.part].image
+
+    @property
+    def changes(self) -> list[str]:
+        """Its configuration, as `docker import` takes it."""
+        lines = [f'ENTRYPOINT ["{self.entrypoint}"]', f"USER {self.user}", f"LABEL {LABEL}={self.digest}"]
+        lines += [f"VOLUME {volume}" for volume in self.volumes] + [f"ENV {line}" for line in self.environment]
+        return [argument for line in lines for argument in ("--change", line)]
+
+    @property
+    def digest(self) -> str:
+        """Changes when anything in it does."""
+        built = [
+            f"{path}: {binary(self.part, name)} {binary(self.part, name).stat()}" for path, name in self.files.items()
+        ]
+        return hashlib.sha256(repr((self.files, self.entrypoint, self.user, self.owned, built)).encode()).hexdigest()[
+            :16
+        ]
+
+
+OFFICIAL = (
+    Official("otelcol", {"otelcol-contrib": "otelcol"}, "/otelcol-contrib", "10001:10001", shell=False),
+    Official(
+        "jaeger",
+        {"cmd/jaeger/jaeger-linux": "jaeger"},
+        "/cmd/jaeger/jaeger-linux",
+        "10001",
+        volumes=["/tmp"],  # noqa: S108  as the official image says
+        environment=["JAEGER_LISTEN_HOST=0.0.0.0"],
+    ),
+    Official(
+        "loki", {"usr/bin/loki": "loki"}, "/usr/bin/loki", "10001", owned=["loki", "etc/loki"], uid=10001, shell=False
+    ),
+    Official(
+        "prometheus",
+        {"bin/prometheus": "prometheus", "bin/promtool": "promtool"},
+        "/bin/prometheus",
+        "nobody",
+        owned=["prometheus", "etc/prometheus"],
+        volumes=["/prometheus"],
+    ),
+    Official(
+        "alertmanager",
+        {"bin/alertmanager": "alertmanager", "bin/amtool": "amtool"},
+        "/bin/alertmanager",
+        "nobody",
+        owned=["alertmanager", "etc/alertmanager"],
+        volumes=["/alertmanager"],
+    ),
+    Official("node_exporter", {"bin/node_exporter": "node_exporter"}, "/bin/node_exporter", "nobody"),
+)
+
+
+def provide(engine: Engine, *others: str) -> list[str]:
+    """Give the engine every image that it lacks, under the official name; those made here.
+
+    An engine that was there before may have a registry: it is asked first, for `others`, too, which nothing here can
+    stand in for.
+    """
+    if not engine.own:
+        _pull(engine, [BASE, *(official.name for official in OFFICIAL), *others])
+    made = []
+    if _lacks(engine, BASE, BASE_DIGEST):
+        changes = (f"LABEL {LABEL}={BASE_DIGEST}", 'CMD ["python3"]')
+        engine.docker("import", *(a for line in changes for a in ("--change", line)), "-", BASE, stdin=_base())
+        made.append(BASE)
+    for official in OFFICIAL:
+        if _lacks(engine, official.name, official.digest):
+            with TemporaryDirectory() as folder:
+                archive = Path(folder, "image.tar")
+                _pack(official, archive)
+                engine.docker("import", *official.changes, "-", official.name, stdin=archive)
+            made.append(official.name)
+    return made
+
+
+def _pull(engine: Engine, images: Sequence[str]) -> None:
+    """Get what is missing from its registry, up to the first that cannot be had."""
+    for image in images:
+        if not engine.has(image):
+            try:
+                engine.docker("pull", "--quiet", image)
+            except AssertionError:
+                return
+
+
+def _lacks(engine: Engine, image: str, digest: str) -> bool:
+    """Whether an image is missing, or is a stand-in made of something else. A real one is taken as it is."""
+    if not engine.has(image):
+        return True
+    found = (engine.inspect(image)[0]["Config"].get("Labels") or {}).get(LABEL)
+    return found is not None and found != digest
+
+
+def _pack(official: Official, archive: Path) -> None:
+    """Write the root file system of an image."""
+    with tarfile.open(archive, "w") as tar:
+        for folder in official.owned:
+            info = tarfile.TarInfo(folder)
+            info.type, info.mode, info.uid, info.gid = tarfile.DIRTYPE, 0o775, official.uid, official.uid
+            tar.addfile(info)
+        for path, name in official.files.items():
+            tar.add(binary(official.part, name), path, filter=_of_root)
+        if official.shell:
+            busybox = _busybox(archive.parent)
+            tar.add(busybox, "bin/busybox", filter=_of_root)
+            for applet in BUSYBOX_APPLETS:
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+            for path, text in (("etc/passwd", USERS), ("etc/group", GROUPS)):
+                file = busybox.with_name(Path(path).name)
+                file.write_text(text)
+                tar.add(file, path, filter=_of_root)
+
+
+def _of_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    return info
+
+
+def _busybox(folder: Path) -> Path:
+    """The static busybox of the base."""
+    with tarfile.open(_base()) as tar:
+        member = next(m for m in tar if m.name.removeprefix("./") in ("bin/busybox", "usr/bin/busybox"))
+        source = tar.extractfile(member)
+        assert source is not None
+        out = folder / "busybox"
+        out.write_bytes(source.read())
+    out.chmod(0o755)
+    return out
+
+
+def _base() -> Path:
+    """A small Debian with Python, as an archive; made once. It trusts what this machine trusts.
+
+    Raises:
+        NoEngineError: debootstrap is not there or not allowed to.
+    """
+    archive = cache_folder() / f"base-{BASE_DIGEST}.tar"
+    if archive.exists():
+        return archive
+    if shutil.which("debootstrap") is None or os.geteuid() != 0:
+        raise NoEngineError(f"the engine has no {BASE}, and there is no debootstrap here that could be run as root")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=archive.parent) as folder:
+        root = Path(folder, "root")
+        done = subprocess.run(
+            ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(root)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise NoEngineError(f"debootstrap cannot make {BASE}: {done.stdout.strip()[-300:]}")
+        (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
+        shutil.copy(f"/{CERTIFICATES}", root / CERTIFICATES)
+        for litter in ("var/cache/apt/archives", "var/lib/apt/lists"):
+            shutil.rmtree(root / litter)
+        fresh = Path(folder, "base.tar")
+        with tarfile.open(fresh, "w") as tar:
+            tar.add(root, ".")
+        fresh.rename(archive)
+    return archive
