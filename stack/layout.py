@@ -147,7 +147,7 @@ class Layout:
         return {
             "command": " ".join(_quoted(argument) for argument in self.command(name)),
             "environment": ",".join(f"{k}={_quoted(v)}" for k, v in self.part_environment(name).items()),
-            "directory": str(self.data(name)),
+            "directory": self.fill(name, self.parts.parts[name].directory),
             "priority": str(priority),
             "autostart": "false",
             "autorestart": "true",

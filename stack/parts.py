@@ -26,6 +26,7 @@ class Part(BaseModel):
     manifest: str = ""
     command: list[str]
     environment: dict[str, str] = Field(default_factory=dict)
+    directory: str = "{data}"
     health: str
     metrics: str
     ports: dict[str, int]

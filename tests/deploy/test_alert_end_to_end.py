@@ -1,0 +1,206 @@
+"""From a misbehaving request to the message that somebody reads, and from there back to its trace.
+
+Rules, windows and `for:` are those that are deployed; only how often rules are evaluated and how long notifications are
+gathered is shortened.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.inference.example import build_example
+from stack.run import Stack
+from tests.helpers.processes import free_port, running, until
+from tests.helpers.receivers import Receivers, receivers
+from tests.helpers.stack import running_stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+RUNBOOKS = "https://docs.example.org/runbooks"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A stack whose alerts arrive in the inboxes."""
+
+    stack: Stack
+    inboxes: Receivers
+
+    def url(self, part: str, port: str) -> str:
+        """Where a part listens."""
+        return f"http://{self.stack.layout.address(part, port)}"
+
+    def ask(self, path: str, **params: str) -> Any:
+        """Ask Prometheus."""
+        url = f"{self.url('prometheus', 'http')}/api/v1/{path}"
+        return httpx.get(url, params=params, timeout=30).raise_for_status().json()["data"]
+
+    def posted(self, name: str) -> dict[str, Any] | None:
+        """The first firing alert of a name that came over the webhook."""
+        alerts = [alert for post in self.inboxes.posts for alert in post.body["alerts"]]
+        found = [a for a in alerts if a["labels"]["alertname"] == name and a["status"] == "firing"]
+        return found[0] if found else None
+
+    def mailed(self, name: str) -> EmailMessage | None:
+        """The first mail about a firing alert of a name."""
+        found = [mail for mail in self.inboxes.mails if f"[PAGE] {name} " in mail["Subject"]]
+        return found[0] if found else None
+
+    def traces(self, link: str) -> list[dict[str, Any]]:
+        """What Jaeger has behind the link of a notification, asked as its page asks."""
+        assert link.startswith(f"{self.url('jaeger', 'query')}/search?")
+        answer = httpx.get(link.replace("/search?", "/api/traces?"), timeout=30)
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
+    """A stack that sends its alerts to local receivers, and looks at its rules every two seconds."""
+    environment = {"ALERT_CHANNELS": "webhook,email", "RUNBOOKS_URL": RUNBOOKS}
+    with receivers() as inboxes, running_stack(environment=environment) as stack:
+        inboxes.connect(stack.layout.config / "deploy" / "alertmanager")
+        prometheus = stack.layout.config / "deploy" / "prometheus" / "prometheus.yml"
+        text = prometheus.read_text()
+        prometheus.write_text(text.replace("evaluation_interval: 15s", "evaluation_interval: 2s"))
+        assert prometheus.read_text() != text
+        for part in ("alertmanager", "prometheus"):
+            os.kill(stack.standing(part).pid, signal.SIGHUP)
+        yield Watched(stack, inboxes)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example bundle."""
+    return build_example(tmp_path_factory.mktemp("bundles") / "breast-cancer")
+
+
+@contextmanager
+def service(watched: Watched, bundle: Path, name: str, **settings: str) -> Iterator[str]:
+    """Serve the bundle under a name of its own, with telemetry to the stack; its address."""
+    port = free_port()
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": watched.url("otelcol", "http"),
+        "OTEL_METRIC_EXPORT_INTERVAL": "2000",
+        "OTEL_RESOURCE_ATTRIBUTES": "service.namespace=shop",
+        "OTEL_SERVICE_NAME": name,
+        **settings,
+    }
+    with running(["service", "serve", str(bundle), "--port", str(port)], env=env) as process:
+        process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=180)
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def credit_risk(watched: Watched, bundle: Path) -> Iterator[str]:
+    """A service that is well as long as its clients are."""
+    with service(watched, bundle, "credit-risk") as url:
+        yield url
+
+
+def server_spans(traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The SERVER spans of traces, with their tags as a mapping."""
+    spans = [span | {"tags": {t["key"]: t["value"] for t in span["tags"]}} for t in traces for span in t["spans"]]
+    return [span for span in spans if span["tags"].get("span.kind") == "server"]
+
+
+def test_a_latency_spike_reaches_a_mailbox_and_a_webhook_with_its_traces(watched: Watched, credit_risk: str) -> None:
+    """A fifth of the requests takes 2 s; both messages say so, and their link finds requests that did."""
+    with running(["service", "traffic", credit_risk, "--rate", "10", "--slow", "0.2"]):
+        post = until(lambda: watched.posted("HighLatency"), seconds=180, what="the alert over the webhook")
+        mail = until(lambda: watched.mailed("HighLatency"), seconds=30, what="the alert by mail")
+    link = post["annotations"]["traces"]
+    spans = until(lambda: server_spans(watched.traces(link)), what="traces behind the link")
+
+    assert post["labels"] == {
+        "alertname": "HighLatency",
+        "channels": "webhook,email",
+        "http_request_method": "POST",
+        "http_route": "/predict",
+        "job": "shop/credit-risk",
+        "severity": "page",
+        "team": "sre",
+    }
+    assert post["annotations"]["runbook_url"] == f"{RUNBOOKS}#highlatency"
+    assert {span["operationName"] for span in spans} == {"POST /predict"}
+    assert min(span["duration"] for span in spans) > 300_000
+
+    body = mail.get_body(("plain",))
+    assert body is not None
+    assert all(text in body.get_content() for text in (post["annotations"]["summary"], link, f"{RUNBOOKS}#highlatency"))
+
+
+def test_the_first_failures_there_ever_were_reach_somebody(watched: Watched, bundle: Path) -> None:
+    """A service too busy from its first requests on answers 503; the link finds those traces and no others."""
+    busy = {"MODELTRACE_INFERENCE_THREADS": "1", "MODELTRACE_MAX_WAITING": "1"}
+    with service(watched, bundle, "overloaded", **busy) as url:
+        arguments = ["--rate", "40", "--batch", "500", "--count", "80"]
+        with running(["service", "traffic", url, *arguments], env={"OTEL_SDK_DISABLED": "true"}):
+            post = until(lambda: watched.posted("RequestFailures"), seconds=120, what="the alert over the webhook")
+        link = post["annotations"]["traces"]
+        spans = until(lambda: server_spans(watched.traces(link)), what="traces behind the link")
+
+    assert post["labels"]["job"] == "shop/overloaded"
+    assert {span["tags"]["http.response.status_code"] for span in spans} == {503}
+
+
+def test_a_record_that_loki_refuses_is_missed_at_once(watched: Watched) -> None:
+    """The Collector's counter of failures appears with its first failure, and that one is already told."""
+    old = (datetime.now(UTC) - timedelta(days=30)).timestamp()
+    record = {"timeUnixNano": f"{old:.0f}000000000", "body": {"stringValue": "too late"}}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "latecomer"}}]}
+    body = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
+    httpx.post(f"{watched.url('otelcol', 'http')}/v1/logs", json=body).raise_for_status()
+
+    post = until(lambda: watched.posted("CollectorDroppingTelemetry"), seconds=60, what="the alert over the webhook")
+
+    assert post["labels"]["exporter"] == "otlp_http/loki"
+    assert post["labels"]["signal"] == "log records"
+    assert post["annotations"]["summary"].endswith("log records did not get to otlp_http/loki")
+
+
+def test_rules_speak_of_metrics_that_exist(watched: Watched, credit_risk: str) -> None:
+    """What a rule names is recorded by another rule, or sent by a service or a part that has just run; none fails."""
+    rules = [rule for group in watched.ask("rules")["groups"] for rule in group["rules"]]
+    named = {name for rule in rules for name in names(watched.ask("parse_query", query=rule["query"]))}
+    recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
+    sent = named - recorded | {"receiver:otelcol_refused:increase10m"}
+
+    with running(["service", "traffic", credit_risk]):
+        until(lambda: sent <= set(watched.ask("label/__name__/values")), seconds=60, what=f"the metrics {sent}")
+
+    assert {(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] == "err"} == set()
+
+
+def test_only_services_have_metrics_of_served_requests(watched: Watched, credit_risk: str) -> None:
+    """What Collector and Jaeger measure of their own HTTP does not look like a service."""
+    query = "count by (job) (last_over_time(http_server_request_duration_seconds_count[1h]))"
+
+    def jobs() -> set[str]:
+        return {found["metric"]["job"] for found in watched.ask("query", query=query)["result"]}
+
+    with running(["service", "traffic", credit_risk]):
+        until(lambda: "shop/credit-risk" in jobs(), seconds=60, what="the service's metrics")
+
+    assert all(job.startswith("shop/") for job in jobs())
+
+
+def names(node: object) -> Iterator[str]:
+    """The metrics that a parsed query selects by their whole name."""
+    if isinstance(node, dict):
+        if node.get("type") in ("vectorSelector", "matrixSelector") and node.get("name"):
+            yield node["name"]
+        for value in node.values():
+            yield from names(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from names(value)

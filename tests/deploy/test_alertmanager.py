@@ -1,0 +1,271 @@
+"""Alertmanager sends each alert to whom it concerns, over every channel that is switched on, with its links."""
+
+import html
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.helpers.processes import Process, free_port, until
+from tests.helpers.receivers import Post, Receivers, receivers
+from tests.helpers.stack import binary
+
+ROOT = Path(__file__).parents[2]
+ALERTMANAGER = ROOT / "deploy" / "alertmanager"
+CHANNELS = "slack,teams,email,pagerduty,opsgenie,webhook"
+ANNOTATIONS = {
+    "summary": "10% of POST /predict took longer than 300 ms",
+    "description": "More than 5 % of the requests took longer than 300 ms.",
+    "runbook_url": "https://docs.example.org/runbooks#highlatency",
+    "traces": "http://jaeger.example.org/search?service=modeltrace&operation=POST+%2Fpredict&minDuration=300ms",
+}
+
+pytestmark = pytest.mark.stack
+
+
+@dataclass(frozen=True)
+class Running:
+    """A live Alertmanager and the folder of its configuration."""
+
+    process: Process
+    url: str
+    folder: Path
+
+    def alert(self, name: str, **labels: str) -> None:
+        """Tell it of an alert that fires, as Prometheus would."""
+        alert = {
+            "labels": {"alertname": name, "job": "modeltrace", **labels},
+            "annotations": ANNOTATIONS,
+            "startsAt": datetime.now(UTC).isoformat(),
+        }
+        httpx.post(f"{self.url}/api/v2/alerts", json=[alert]).raise_for_status()
+
+    def state(self, name: str) -> str:
+        """How an alert stands: `active`, or `suppressed` by another."""
+        alerts = httpx.get(f"{self.url}/api/v2/alerts").raise_for_status().json()
+        found = [alert for alert in alerts if alert["labels"]["alertname"] == name]
+        return str(found[0]["status"]["state"]) if found else ""
+
+    def notifications(self, metric: str) -> float:
+        """How many were sent, or failed, over all channels."""
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"alertmanager_{metric}{{"))
+
+
+@contextmanager
+def alertmanager(folder: Path) -> Iterator[Running]:
+    """Run Alertmanager as the stack does, in the folder of its configuration."""
+    port = free_port()
+    output = folder.parent / "alertmanager.log"
+    arguments = ["--config.file=alertmanager.yml", f"--storage.path={folder.parent}", "--cluster.listen-address="]
+    with output.open("wb") as sink:
+        popen = subprocess.Popen(
+            [binary("alertmanager", "alertmanager"), *arguments, f"--web.listen-address=127.0.0.1:{port}"],
+            cwd=folder,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    process = Process(popen, output)
+    try:
+        process.wait_for(f"http://127.0.0.1:{port}/-/ready")
+        yield Running(process, f"http://127.0.0.1:{port}", folder)
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of deploy/alertmanager without secrets."""
+    copy = tmp_path / "alertmanager"
+    shutil.copytree(ALERTMANAGER, copy, ignore=shutil.ignore_patterns("secrets"))
+    (copy / "secrets").mkdir()
+    return copy
+
+
+@pytest.fixture
+def inboxes() -> Iterator[Receivers]:
+    """An HTTP and an SMTP receiver."""
+    with receivers() as found:
+        yield found
+
+
+def receivers_of(**labels: str) -> set[str]:
+    """Who gets an alert with these labels, by amtool."""
+    command = [binary("alertmanager", "amtool"), "config", "routes", "test"]
+    done = subprocess.run(
+        [*command, "--config.file=alertmanager.yml", *(f'{name}="{value}"' for name, value in labels.items())],
+        cwd=ALERTMANAGER,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.strip().split(","))
+
+
+def test_amtool_takes_the_configuration() -> None:
+    """`amtool check-config` finds nothing wrong, templates included."""
+    done = subprocess.run(
+        [binary("alertmanager", "amtool"), "check-config", "alertmanager.yml"],
+        cwd=ALERTMANAGER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 templates\n  SUCCESS" in done.stdout
+
+
+@pytest.mark.parametrize("team", ["sre", "ml"])
+@pytest.mark.parametrize("severity", ["page", "ticket"])
+def test_severity_and_team_decide_who_hears_of_it(severity: str, team: str) -> None:
+    """A page goes to the team's rotation and its other channels, a ticket to the others alone."""
+    told = {f"slack-{team}", f"teams-{team}", "email", "webhook"}
+    paged = {f"pagerduty-{team}", "opsgenie"} if severity == "page" else set()
+
+    assert receivers_of(severity=severity, team=team, channels=CHANNELS) == told | paged
+
+
+@pytest.mark.parametrize("channel", CHANNELS.split(","))
+def test_a_channel_alone_is_the_only_one_used(channel: str) -> None:
+    """What is not named in the label `channels` gets nothing."""
+    assert {name.split("-")[0] for name in receivers_of(severity="page", team="sre", channels=channel)} == {channel}
+
+
+def test_without_channels_an_alert_goes_to_nobody() -> None:
+    """A stack where nothing was switched on sends nothing."""
+    assert receivers_of(severity="page", team="sre") == {"nobody"}
+
+
+def test_every_secret_comes_from_a_file_that_is_explained() -> None:
+    """The configuration reads all secrets from files, and secrets/README.md says of each what belongs into it."""
+    settings = dict(leaves(yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())))
+    files = {value for path, value in settings.items() if path.endswith("_file")}
+    inline = ("api_url", "api_key", "routing_key", "service_key", "webhook_url", "auth_password", "/url")
+    explained = re.findall(r"`(\w+)`", (ALERTMANAGER / "secrets" / "README.md").read_text())
+
+    assert len(files) == 9
+    assert files <= {f"secrets/{name}" for name in explained}
+    assert not [path for path in settings if path.endswith(inline)]
+
+
+def test_a_fresh_stack_without_secrets_is_quiet(folder: Path) -> None:
+    """It starts, keeps and shows alerts, and neither sends a notification nor fails to."""
+    with alertmanager(folder) as running:
+        running.alert("HighLatency", severity="page", team="sre")
+        until(lambda: running.state("HighLatency") == "active", what="the alert")
+
+        assert running.notifications("notifications_failed_total") == 0
+        assert running.notifications("notifications_total") == 0
+        assert "level=ERROR" not in running.process.log
+
+
+def test_a_channel_without_its_secret_fails_loudly(folder: Path, inboxes: Receivers) -> None:
+    """Alertmanager counts what it could not send, which is what the alert NotificationsFailing looks at."""
+    inboxes.connect(folder)
+    (folder / "secrets" / "slack_sre_url").unlink()
+    with alertmanager(folder) as running:
+        running.alert("HighLatency", severity="page", team="sre", channels="slack")
+        until(lambda: running.notifications("notifications_failed_total"), what="a failed notification")
+
+        assert "secrets/slack_sre_url" in running.process.log
+
+
+def test_every_channel_says_what_is_wrong_and_links_to_runbook_and_traces(folder: Path, inboxes: Receivers) -> None:
+    """Slack, Teams, PagerDuty, Opsgenie, mail and webhook get summary, description, runbook and traces."""
+    inboxes.connect(folder)
+    with alertmanager(folder) as running:
+        running.alert("HighLatency", severity="page", team="sre", channels=CHANNELS)
+        until(lambda: len(inboxes.posts) >= 5 and inboxes.mails, what="six notifications")
+        posts = {post.path: post for post in inboxes.posts}
+        mail = inboxes.mails[0]
+
+        assert posts.keys() == {"/slack/sre", "/teams/sre", "/pagerduty", "/opsgenie/v2/alerts", "/webhook"}
+        for post in posts.values():
+            assert all(said in texts(post) for said in ANNOTATIONS.values()), post
+        assert running.notifications("notifications_failed_total") == 0
+
+    body, page = mail.get_body(("plain",)), mail.get_body(("html",))
+    assert body is not None
+    assert page is not None
+    assert all(said in body.get_content() for said in ANNOTATIONS.values())
+    assert f'href="{ANNOTATIONS["traces"]}"' in html.unescape(page.get_content())
+    assert mail["Subject"] == "[PAGE] HighLatency · modeltrace"
+    assert mail["To"] == "sre@example.org"
+
+
+def test_a_page_is_addressed_and_signed_as_the_channel_wants_it(folder: Path, inboxes: Receivers) -> None:
+    """PagerDuty gets the team's key and both links, Opsgenie the key, the team and its highest priority."""
+    inboxes.connect(folder)
+    with alertmanager(folder) as running:
+        running.alert("NoPredictions", severity="page", team="ml", channels="pagerduty,opsgenie")
+        until(lambda: len(inboxes.posts) >= 2, what="two notifications")
+    posts = {post.path: post for post in inboxes.posts}
+    page, opsgenie = posts["/pagerduty"].body, posts["/opsgenie/v2/alerts"]
+
+    assert page["routing_key"] == "key of ml"
+    assert page["payload"]["severity"] == "critical"
+    assert [link["href"] for link in page["links"]] == [ANNOTATIONS["traces"], ANNOTATIONS["runbook_url"]]
+    assert opsgenie.authorization == "GenieKey key of opsgenie"
+    assert opsgenie.body["responders"] == [{"name": "ml", "type": "team"}]
+    assert opsgenie.body["priority"] == "P1"
+
+
+def test_a_page_suppresses_the_tickets_of_its_service_alone(folder: Path, inboxes: Receivers) -> None:
+    """Whoever was paged for a service gets no ticket for it; those of another service go out."""
+    inboxes.connect(folder)
+    with alertmanager(folder) as running:
+        running.alert("RequestFailures", severity="page", team="sre", channels="webhook")
+        running.alert("NoPredictions", severity="ticket", team="ml", channels="webhook")
+        running.alert("MetricOverflow", severity="ticket", team="ml", channels="webhook", job="another")
+        until(lambda: running.state("NoPredictions") == "suppressed", what="the ticket to be suppressed")
+        until(lambda: len(inboxes.posts) >= 2, what="two notifications")
+
+        assert running.state("MetricOverflow") == "active"
+    assert {post.body["groupLabels"]["alertname"] for post in inboxes.posts} == {"RequestFailures", "MetricOverflow"}
+
+
+def test_without_the_collector_no_service_is_called_down(folder: Path, inboxes: Receivers) -> None:
+    """That nothing is heard of services says nothing about them while the Collector is away."""
+    inboxes.connect(folder)
+    with alertmanager(folder) as running:
+        running.alert("CollectorDown", severity="page", team="sre", job="otelcol", channels="webhook")
+        running.alert("ServiceDown", severity="page", team="sre", channels="webhook")
+
+        until(lambda: running.state("ServiceDown") == "suppressed", what="the page to be suppressed")
+
+
+def test_all_routes_lead_to_receivers_with_a_channel_of_their_name() -> None:
+    """A route takes the alerts that name the channel which its receiver is called by."""
+    config = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())
+    routes = [route for branch in config["route"]["routes"] for route in branch["routes"]]
+
+    assert len(routes) == 15
+    for route in routes:
+        channel = route["receiver"].split("-")[0]
+        assert f'channels=~".*{channel}.*"' in route["matchers"]
+
+
+def texts(post: Post) -> str:
+    """Every text in a body, one after the other."""
+    return "\n".join(value for _, value in leaves(post.body))
+
+
+def leaves(node: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in what JSON or YAML said, with the keys that lead to it."""
+    if isinstance(node, str):
+        yield path, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, f"{path}/{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from leaves(value, f"{path}/{index}")
