@@ -1,0 +1,368 @@
+"""Every way in which the Collector's files may be merged, as the real Collector judges it."""
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from opentelemetry._logs import LogRecord
+from opentelemetry.context import get_current
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.trace import StatusCode
+from opentelemetry.util.types import AnyValue, AttributeValue
+
+from tests.helpers.collector import BASE, OTEL, Collector, Sink, attributes, running_collector, running_sink, validate
+from tests.helpers.processes import free_port, until
+
+pytestmark = pytest.mark.stack
+
+VENDORS = sorted((OTEL / "vendors").glob("*.yaml"))
+AND_LOCAL = OTEL / "vendors" / "and-local.yaml"
+SAMPLING, FILELOG = OTEL / "sampling.yaml", OTEL / "filelog.yaml"
+FLUENT = OTEL.parent / "deploy" / "fluent-bit" / "collector.yaml"
+AGENT, GATEWAY = OTEL / "tiers" / "agent.yaml", OTEL / "tiers" / "gateway.yaml"
+AGENT_KAFKA, GATEWAY_KAFKA = OTEL / "tiers" / "agent-kafka.yaml", OTEL / "tiers" / "gateway-kafka.yaml"
+DOCUMENT = OTEL.parent / "docs" / "collector.md"
+
+# What cannot be built here, by the file that needs it: the contrib image has it.
+NOT_BUILT = {"gcp.yaml": "googleclientauth"}
+
+DUMMIES = {
+    "VENDOR_OTLP_ENDPOINT": "https://otlp.example.com",
+    "VENDOR_OTLP_KEY": "key",
+    "GRAFANA_CLOUD_OTLP_ENDPOINT": "https://otlp.example.com/otlp",
+    "GRAFANA_CLOUD_INSTANCE_ID": "1",
+    "GRAFANA_CLOUD_API_KEY": "key",
+    "HONEYCOMB_API_KEY": "key",
+    "NEW_RELIC_LICENSE_KEY": "key",
+    "DT_OTLP_ENDPOINT": "https://otlp.example.com/api/v2/otlp",
+    "DT_API_TOKEN": "key",
+    "DD_API_KEY": "key",
+    "ELASTIC_OTLP_ENDPOINT": "https://otlp.example.com:443",
+    "ELASTIC_API_KEY": "key",
+    "AZURE_TRACES_ENDPOINT": "https://otlp.example.com/v1/traces",
+    "AZURE_METRICS_ENDPOINT": "https://otlp.example.com/v1/metrics",
+    "AZURE_LOGS_ENDPOINT": "https://otlp.example.com/v1/logs",
+    "AZURE_TENANT_ID": "tenant",
+    "AZURE_CLIENT_ID": "client",
+    "AZURE_CLIENT_SECRET": "key",
+    "AWS_REGION": "eu-west-1",
+    "AWS_LOG_GROUP": "group",
+    "AWS_ACCESS_KEY_ID": "id",
+    "AWS_SECRET_ACCESS_KEY": "key",
+    "GOOGLE_CLOUD_PROJECT": "project",
+    "MLFLOW_TRACKING_URI": "http://mlflow.example.com:5000",
+    "OTELCOL_GATEWAY_RESOLVER": "{static: {hostnames: [a.example.com:4317, b.example.com:4317]}}",
+    "OTELCOL_GATEWAY": "dns:///gateway.example.com:4317",
+    "OTELCOL_INSTANCE": "gateway-0",
+    "KAFKA_BROKERS": "a.example.com:9092,b.example.com:9092",
+}
+
+COMBINATIONS: list[tuple[Path, ...]] = [
+    (),
+    (SAMPLING,),
+    (FILELOG,),
+    (SAMPLING, FILELOG),
+    (FLUENT,),
+    (SAMPLING, FLUENT),
+    *((vendor,) for vendor in VENDORS),
+    *((SAMPLING, vendor) for vendor in VENDORS),
+    *((SAMPLING, FILELOG, vendor, AND_LOCAL) for vendor in VENDORS if vendor != AND_LOCAL),
+    (AGENT,),
+    (AGENT, FILELOG),
+    (GATEWAY,),
+    (GATEWAY, SAMPLING),
+    *((GATEWAY, SAMPLING, vendor) for vendor in VENDORS),
+    (AGENT_KAFKA,),
+    (AGENT_KAFKA, FILELOG),
+    (GATEWAY, GATEWAY_KAFKA),
+    (GATEWAY, GATEWAY_KAFKA, SAMPLING),
+    *((GATEWAY, GATEWAY_KAFKA, SAMPLING, vendor) for vendor in VENDORS),
+]
+
+
+def title(configs: tuple[Path, ...]) -> str:
+    """A combination by the names of its files."""
+    return "+".join(["collector", *("fluent-bit" if path == FLUENT else path.stem for path in configs)])
+
+
+def missing_component(configs: tuple[Path, ...]) -> str | None:
+    """What a combination needs and this Collector does not have."""
+    return next((NOT_BUILT[path.name] for path in configs if path.name in NOT_BUILT), None)
+
+
+def required(*configs: Path) -> set[str]:
+    """The variables without a default in the files."""
+    return set(re.findall(r"\$\{env:(\w+)\}", "".join(path.read_text() for path in configs)))
+
+
+@pytest.mark.parametrize("configs", COMBINATIONS, ids=title)
+def test_the_collector_takes_every_combination(configs: tuple[Path, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """`otelcol validate` accepts it in any order, or refuses for want of the one component that is not built here."""
+    wanting = missing_component(configs)
+    for ordered in {configs, configs[::-1]} if GATEWAY_KAFKA not in configs else {configs}:
+        said = validate(BASE, *ordered, environment=DUMMIES)
+
+        if wanting is None:
+            assert said.returncode == 0, said.stderr
+        else:
+            with capsys.disabled():
+                sys.stdout.write(f"\nNOT VALIDATED: {title(configs)} needs {wanting}, which cannot be built here\n")
+            assert said.returncode == 1
+            assert f'unknown type: "{wanting}"' in said.stderr
+            assert said.stderr.count("unknown type") == 1
+
+
+@pytest.mark.parametrize(("name", "component"), NOT_BUILT.items())
+def test_all_but_the_missing_component_is_valid(name: str, component: str, tmp_path: Path) -> None:
+    """With an authenticator that is there in the place of the one that is not, the file is accepted."""
+    text = (OTEL / "vendors" / name).read_text()
+    config = yaml.safe_load(text.replace(component, "bearertokenauth/stand-in"))
+    config["extensions"]["bearertokenauth/stand-in"] = {"token": "key"}
+    (tmp_path / name).write_text(yaml.safe_dump(config))
+
+    said = validate(BASE, tmp_path / name, environment=DUMMIES)
+
+    assert said.returncode == 0, said.stderr
+
+
+@pytest.mark.parametrize(
+    ("configs", "variable"),
+    [
+        (configs, variable)
+        for configs in [*((vendor,) for vendor in VENDORS), (AGENT,), (AGENT_KAFKA,), (GATEWAY, GATEWAY_KAFKA)]
+        if not missing_component(configs)
+        for variable in sorted(required(*configs))
+    ],
+    ids=str,
+)
+def test_a_missing_variable_is_an_error(configs: tuple[Path, ...], variable: str) -> None:
+    """A key or an address that is not set is one line of error, before anything starts."""
+    without = {k: v for k, v in DUMMIES.items() if k != variable}
+
+    said = validate(BASE, *configs, environment=without)
+
+    assert said.returncode == 1
+    assert len(said.stderr.splitlines()) == 1
+    assert re.search(r"must_be_set|no \S+ (token )?provided|must be specified|non-empty|no resolvers", said.stderr)
+
+
+@pytest.mark.parametrize(
+    ("variable", "file", "said"),
+    [
+        ("OTELCOL_SAMPLING_PERCENTAGE", SAMPLING, "sampling_percentage"),
+        ("OTELCOL_SAMPLING_CONFIDENCE", SAMPLING, "low-confidence"),
+        ("OTELCOL_SAMPLING_SLOW_MS", SAMPLING, "slow"),
+        ("OTELCOL_SAMPLING_WAIT", SAMPLING, "decision_wait"),
+        ("OTELCOL_GATEWAY_INSECURE", AGENT, "insecure"),
+        ("OTELCOL_GATEWAY_RESOLVER", AGENT, "resolver"),
+    ],
+)
+def test_a_senseless_value_ends_the_start(variable: str, file: Path, said: str, tmp_path: Path) -> None:
+    """A variable that is not what it should be is an error that says where, not a policy that never fires."""
+    collector = Collector([BASE, file], tmp_path, {**DUMMIES, variable: "often"})
+    with pytest.raises(AssertionError, match="exited with 1"):
+        collector.start()
+
+    _, error, why = collector.log.rpartition("\nError: ")
+    assert error
+    assert said in why
+
+
+@pytest.mark.parametrize("text", ["receivers: {otlp: {protocols: {grpc: {endpont: x}}}}", "receivers: ["])
+def test_a_broken_file_is_named(text: str, tmp_path: Path) -> None:
+    """The Collector says what is wrong in a file, and does not start."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text)
+
+    said = validate(BASE, broken)
+
+    assert said.returncode == 1
+    assert re.search("endpont|yaml", said.stderr)
+
+
+@pytest.mark.parametrize("path", sorted(OTEL.rglob("*.yaml")), ids=lambda path: str(path.relative_to(OTEL)))
+def test_no_file_names_a_machine(path: Path) -> None:
+    """Addresses come from the environment; what is written down is loopback or a vendor's public address."""
+    public = r"(?:nr-data\.net|honeycomb\.io|googleapis\.com|amazonaws\.com|microsoftonline\.com|monitor\.azure\.com)"
+    code = "\n".join(line.split(" #")[0] for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
+    code = re.sub(r"https://otlp\.\$\{env:DD_SITE:-datadoghq\.com\}", "", code)
+    for address in re.findall(r"(?:https?://|endpoint: )[^\s,\"]+|\d+\.\d+\.\d+\.\d+", code):
+        host = re.sub(r"^(https?://|endpoint: )", "", address)
+        assert host.startswith(("127.0.0.1", "${env:")) or re.search(public, host), address
+
+
+@pytest.mark.parametrize("path", sorted(OTEL.rglob("*.yaml")), ids=lambda path: str(path.relative_to(OTEL)))
+def test_every_file_and_variable_is_documented(path: Path) -> None:
+    """docs/collector.md has a line for each file, with each variable it reads."""
+    document = DOCUMENT.read_text()
+    assert f"otel/{path.relative_to(OTEL)}" in document
+    for variable in re.findall(r"\$\{env:(\w+)", path.read_text()):
+        assert f"`{variable}`" in document, variable
+
+
+def test_no_secret_stands_in_a_file() -> None:
+    """Keys, tokens and passwords come from the environment and nowhere else."""
+    for path in OTEL.rglob("*.yaml"):
+        for name, value in re.findall(r"\b(token|password|client_secret|api[-_]key): *([^\s,}]+)", path.read_text()):
+            assert value.strip("\"'").startswith("${env:"), f"{path.name}: {name}"
+
+
+# ── what runs ──
+
+
+@pytest.fixture(scope="module")
+def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sink]:
+    """What stands for the backends."""
+    with running_sink(tmp_path_factory.mktemp("sink")) as sink:
+        yield sink
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        c
+        for c in COMBINATIONS
+        if not missing_component(c) and GATEWAY_KAFKA not in c and AGENT_KAFKA not in c and len(c) < 3
+    ],
+    ids=title,
+)
+def test_nothing_that_is_deprecated_is_used(configs: tuple[Path, ...], sink: Sink, tmp_path: Path) -> None:
+    """A Collector that starts with the combination does not speak of deprecation."""
+    environment = {
+        **DUMMIES,
+        **sink.backends,
+        "MODELTRACE_LOG_FILE": str(tmp_path / "service.log"),
+        "OTELCOL_FORWARD_PORT": str(free_port()),
+        "OTELCOL_GATEWAY_RESOLVER": f"{{static: {{hostnames: ['{sink.collector.grpc}']}}}}",
+    }
+    with running_collector(BASE, *configs, data=tmp_path, **environment) as collector:
+        said = collector.log
+
+    assert "Everything is ready" in said
+    assert not [line for line in said.splitlines() if "deprecat" in line.lower()]
+
+
+# What must not leave, and where it was put. Each is made up, and each has a form that the rules know.
+BEARER = "Bearer abcDEF123456.ghi-jkl"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJlLW9mLW5vYm9keQ"
+PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAK\n-----END RSA PRIVATE KEY-----"
+PLANTED: dict[str, AttributeValue] = {
+    "authorization": "hidden-0",
+    "http.request.header.authorization": "hidden-1",
+    "api_key": "hidden-2",
+    "x-api-key": "hidden-3",
+    "password": "hidden-4",
+    "db.password": "hidden-5",
+    "client_secret": "hidden-6",
+    "note.bearer": f"sent with {BEARER}",
+    "note.jwt": f"got {JWT} back",
+    "note.key": PRIVATE_KEY,
+}
+SECRETS = [*(f"hidden-{n}" for n in range(7)), "abcDEF123456", "eyJhbGciOiJIUzI1NiJ9", "MIIBOgIBAAJBAK"]
+KEPT: dict[str, Any] = {
+    "ml.prediction.id": "1.eyJhbGciOiJub25lIn0.c2ln",
+    "ml.prediction.label": "benign",
+    "ml.prediction.confidence": 0.875,
+    "http.route": "/predict",
+}
+INPUTS: dict[str, AnyValue] = {"mean_radius": 17.99, "plan": "basic", "bearer": "no", "visits": 3, "vip": True}
+SPOILT: list[dict[str, AnyValue]] = [{"plan": BEARER}, {"password": "hidden-4"}, {"plan": [JWT, {"note": PRIVATE_KEY}]}]
+
+
+@pytest.fixture(scope="module")
+def redacted(sink: Sink, tmp_path_factory: pytest.TempPathFactory) -> Sink:
+    """What arrives behind the Collector of a span, a metric and a log record with secrets in every place."""
+    resource = Resource({"service.name": "planted", **PLANTED})
+    data = tmp_path_factory.mktemp("redaction")
+    with running_collector(BASE, data=data, **sink.backends) as collector:
+        tracers = TracerProvider(resource=resource)
+        tracers.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{collector.http}/v1/traces")))
+        with tracers.get_tracer("planted").start_as_current_span("planted") as span:
+            span.set_attributes({**PLANTED, **KEPT})
+            span.add_event("planted", PLANTED)
+            span.record_exception(ValueError(f"refused {BEARER}"))
+            span.set_status(StatusCode.ERROR, f"ValueError: refused {BEARER} and {JWT} for {PRIVATE_KEY}")
+
+            reader = PeriodicExportingMetricReader(OTLPMetricExporter(f"{collector.http}/v1/metrics"))
+            meters = MeterProvider([reader], resource=resource)
+            meters.get_meter("planted").create_counter("planted").add(1, {**PLANTED, **KEPT})
+            meters.shutdown()
+
+            loggers = LoggerProvider(resource=resource)
+            loggers.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter(f"{collector.http}/v1/logs")))
+            bodies: list[AnyValue] = [
+                f"called with {BEARER}",
+                {"authorization": "hidden-0", "text": f"and {JWT}"},
+                '{"password": "hidden-4", "a": 1}',
+                PRIVATE_KEY,
+            ]
+            for body, inputs in zip(bodies, (INPUTS, *SPOILT), strict=True):
+                record = LogRecord(
+                    timestamp=time.time_ns(),
+                    body=body,
+                    event_name="ml.prediction",
+                    context=get_current(),
+                    attributes={**PLANTED, **KEPT, "ml.prediction.inputs": inputs},
+                )
+                loggers.get_logger("planted").emit(record)
+            loggers.shutdown()
+        tracers.shutdown()
+        for signal, number in (("traces", 1), ("logs", 4)):
+            until(
+                lambda signal=signal, number=number: len(planted(sink, signal)) >= number,  # type: ignore[misc]
+                seconds=30,
+                what=signal,
+            )
+        until(lambda: planted(sink, "metrics"), seconds=30, what="metrics")
+    return sink
+
+
+def planted(sink: Sink, signal: str) -> list[dict[str, Any]]:
+    """What of the planted arrived."""
+    return [item for item in sink.items(signal) if item["scope"] == "planted"]
+
+
+@pytest.mark.parametrize("signal", ["traces", "metrics", "logs"])
+def test_no_secret_passes_the_collector(redacted: Sink, signal: str) -> None:
+    """Neither by the name of its attribute nor by its form, in resource, attributes, events, bodies and maps."""
+    assert planted(redacted, signal)
+
+    assert [secret for secret in SECRETS if secret in redacted.text(signal)] == []
+
+
+@pytest.mark.parametrize("signal", ["traces", "logs"])
+def test_what_a_prediction_is_followed_by_passes_unharmed(redacted: Sink, signal: str) -> None:
+    """Prediction ID, label, confidence, route and trace ID arrive as they were sent."""
+    for item in planted(redacted, signal):
+        assert {name: item["attributes"].get(name) for name in KEPT} == KEPT
+        assert re.fullmatch("[0-9a-f]{32}", item["traceId"])
+
+
+def test_inputs_of_a_prediction_pass_unharmed(redacted: Sink) -> None:
+    """The map of feature values keeps its names, values and types, unless there is a secret in it."""
+    records = planted(redacted, "logs")
+
+    assert {record["eventName"] for record in records} == {"ml.prediction"}
+    assert [r["attributes"]["ml.prediction.inputs"] for r in records if "called" in str(r["body"])] == [INPUTS]
+
+
+def test_points_of_a_metric_keep_their_series(redacted: Sink) -> None:
+    """What is not secret of a point's attributes arrives."""
+    (metric,) = planted(redacted, "metrics")
+    (point,) = metric["sum"]["dataPoints"]
+
+    assert {name: attributes(point).get(name) for name in KEPT} == KEPT

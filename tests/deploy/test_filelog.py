@@ -1,0 +1,342 @@
+"""Log records read from the service's file are the records that it would have sent over OTLP, each once."""
+
+import logging
+import secrets
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pythonjsonlogger.orjson import OrjsonFormatter
+
+from tests.helpers.collector import BASE, OTEL, Collector, Sink, running_collector, running_sink
+from tests.helpers.load import Load
+from tests.helpers.processes import free_port, running, until
+from tests.helpers.stack import running_stack
+from tests.helpers.toy import BROKEN, SURE, UNSURE, pack_toy, row
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+FILELOG = OTEL / "filelog.yaml"
+FLUENT = OTEL.parent / "deploy" / "fluent-bit" / "collector.yaml"
+# As the file's first lines call the Collector: what a crash interrupts is read again, not left out.
+OPTIONS = ("--feature-gates=stanza.synchronousLogEmitter",)
+
+# What is read between two notes of the place, at the load of these tests.
+A_POLL = 100
+
+# What is not in a line (docs/collector.md): who sent it, the flags of its trace, and when the SDK saw it.
+NOT_IN_A_LINE = {
+    "service_name", "service_instance_id", "service_version", "telemetry_sdk_language", "telemetry_sdk_name",
+    "telemetry_sdk_version", "process_pid", "process_runtime_name", "process_runtime_version",
+    "observed_timestamp", "flags",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One record as Loki keeps it: nanoseconds, body, and everything else by name."""
+
+    at: int
+    body: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What must be the same on both ways."""
+        return {"body": self.body} | {k: v for k, v in self.fields.items() if k not in NOT_IN_A_LINE}
+
+
+def stored(loki: str, service: str) -> list[Stored]:
+    """All records of a service, those of one body together."""
+    now = time.time()
+    asked: dict[str, str | int] = {
+        "query": f'{{service_name="{service}"}} | scope_name !~ "opentelemetry.*"',
+        "start": int(now - 3600),
+        "end": int(now + 60),
+        "limit": 5000,
+    }
+    answer = httpx.get(f"{loki}/loki/api/v1/query_range", params=asked, timeout=30).raise_for_status()
+    records = [
+        Stored(int(at), body, stream["stream"])
+        for stream in answer.json()["data"]["result"]
+        for at, body in stream["values"]
+    ]
+    return sorted(records, key=lambda record: (record.body, record.at))
+
+
+@dataclass(frozen=True)
+class BothWays:
+    """The same records, over OTLP and from the file."""
+
+    otlp: list[Stored]
+    file: list[Stored]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The bundle and what its service needs."""
+    return pack_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def both(toy: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> BothWays:
+    """One service that sends its records over OTLP and writes them to a file, which a second Collector reads."""
+    folder = tmp_path_factory.mktemp("both")
+    bundle, needs = toy
+    with ExitStack() as stack:
+        real = stack.enter_context(running_stack())
+        loki = f"http://{real.layout.address('loki', 'http')}"
+        service = {
+            **needs,
+            "MODELTRACE_LOG_FILE": str(folder / "logs" / "service.log"),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{real.layout.address('otelcol', 'http')}",
+            "OTEL_BLRP_SCHEDULE_DELAY": "100",
+        }
+        reader = {
+            "MODELTRACE_LOG_FILE": service["MODELTRACE_LOG_FILE"],
+            "OTEL_SERVICE_NAME": "from-the-file",
+            "JAEGER_OTLP_ENDPOINT": real.layout.address("jaeger", "otlp"),
+            "PROMETHEUS_OTLP_ENDPOINT": f"http://{real.layout.address('prometheus', 'http')}/api/v1/otlp",
+            "LOKI_OTLP_ENDPOINT": f"{loki}/otlp",
+        }
+        stack.enter_context(running_collector(BASE, FILELOG, data=folder / "reader", **reader))
+        with serving(bundle, service) as url:
+            for a in (SURE, UNSURE, 3.5):
+                httpx.post(f"{url}/predict", json={"features": row(a)}).raise_for_status()
+            httpx.post(f"{url}/predict/batch", json={"rows": [row(1), row(99), {"a": "wide"}]}).raise_for_status()
+            assert httpx.post(f"{url}/predict", json={"features": row(BROKEN)}).status_code == 500
+            assert httpx.post(f"{url}/predict", json={"features": {"a": "wide"}}).status_code == 422
+            assert httpx.post(f"{url}/predict", content=b"not json").status_code == 400
+            assert httpx.get(f"{url}/nothing?key=1").status_code == 404
+        text = (folder / "logs" / "service.log").read_text()
+        number = sum('"logger":"opentelemetry.' not in line for line in text.splitlines())
+        until(lambda: len(stored(loki, "from-the-file")) >= number, seconds=60, what=f"{number} lines")
+        return BothWays(stored(loki, "modeltrace"), stored(loki, "from-the-file"))
+
+
+@contextmanager
+def serving(bundle: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """A service until everything it has to say is sent and written."""
+    port = free_port()
+    with running(["service", "serve", str(bundle), "--port", str(port)], env=environment) as process:
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        yield f"http://127.0.0.1:{port}"
+        process.stop()
+
+
+def test_the_records_are_the_same(both: BothWays) -> None:
+    """Time, body, severity, scope, trace, span and every attribute are in Loki what they are over OTLP."""
+    otlp, file = ([record for record in records if "trace_id" in record.fields] for records in (both.otlp, both.file))
+
+    assert len(otlp) > 15
+    assert [record.body for record in file] == [record.body for record in otlp]
+    pairs = [(sent.known, read.known) for sent, read in zip(otlp, file, strict=True)]
+    assert [
+        (sent["body"], name, sent.get(name), read.get(name))
+        for sent, read in pairs
+        for name in sent | read
+        if sent.get(name) != read.get(name)
+    ] == []
+    assert all(abs(sent.at - read.at) < 2000 for sent, read in zip(otlp, file, strict=True))  # rounded to microseconds
+
+
+def test_the_audit_record_keeps_its_map_and_its_name(both: BothWays) -> None:
+    """Inputs arrive one by one, with their values, under the event's name."""
+    audits = [r.fields for r in both.file if r.fields.get("event_name") == "ml.prediction"]
+
+    assert len(audits) == 5
+    assert {(a["ml_prediction_inputs_a"], a["ml_prediction_inputs_b"]) for a in audits} >= {
+        ("50.5", str(UNSURE / 7)),
+        ("99", str(99 / 7)),
+    }
+    assert {a["scope_name"] for a in audits} == {"modeltrace.audit"}
+
+
+def test_an_exception_is_taken_apart(both: BothWays) -> None:
+    """Type, message over several lines and stack trace have the names of the semantic conventions."""
+    (failed,) = [r.fields for r in both.file if "exception_type" in r.fields]
+
+    assert failed["severity_text"] == "ERROR"
+    assert failed["exception_type"] == "InferenceError"
+    assert failed["exception_stacktrace"].startswith("Traceback (most recent call last):\n")
+    assert "BrokenError: thirteen: of all numbers\nthis one" in failed["exception_stacktrace"]
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[Sink]:
+    """What stands for the backends."""
+    with running_sink(tmp_path / "sink") as sink:
+        yield sink
+
+
+def collector_of(sink: Sink, file: Path, data: Path) -> Collector:
+    """A Collector that reads the file and sends to the sink; not started."""
+    return Collector([BASE, FILELOG], data, {**sink.backends, "MODELTRACE_LOG_FILE": str(file)}, OPTIONS)
+
+
+def predictions(sink: Sink) -> list[tuple[str, str]]:
+    """Each audit record that arrived, as its prediction's ID and the moment at which its line was read."""
+    return [
+        (item["attributes"]["ml.prediction.id"], item["observedTimeUnixNano"])
+        for item in sink.items("logs")
+        if item.get("eventName") == "ml.prediction"
+    ]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
+def test_restarts_and_rotation_lose_nothing(
+    end: signal.Signals, toy: tuple[Path, dict[str, str]], sink: Sink, tmp_path: Path
+) -> None:
+    """Under load, with a file that rotates all the time, the Collector is ended and started again, three times.
+
+    Every prediction that was answered has its record. After a stop in good order no line is read again; after a crash,
+    those are whose place was not yet noted. What an exporter had on its way when it was ended, it sends again, word for
+    word: that is one record to Loki.
+    """
+    bundle, needs = toy
+    file = tmp_path / "logs" / "service.log"
+    environment = {
+        **needs,
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "none",
+        "MODELTRACE_LOG_FILE": str(file),
+        "MODELTRACE_LOG_FILE_BYTES": "100000",
+        "MODELTRACE_LOG_FILE_BACKUPS": "100",
+    }
+    collector = collector_of(sink, file, tmp_path / "collector")
+    collector.start()
+    with serving(bundle, environment) as url, Load(url, [row(SURE), row(UNSURE)], clients=2, pause=0.01) as load:
+        for _ in range(3):
+            load.grows_by(100)
+            collector.stop(signum=end)
+            load.grows_by(100)
+            collector.start()
+        load.grows_by(100)
+    wanted = set(load.answered)
+    until(
+        lambda: wanted <= {prediction for prediction, _ in predictions(sink)}, seconds=60, what=f"{len(wanted)} records"
+    )
+    time.sleep(1)  # what would come twice
+    arrived = predictions(sink)
+    collector.stop()
+
+    rotated = len(list(file.parent.glob("service.log.*")))
+    read_again = len(set(arrived)) - len(wanted)
+    sent_again = len(arrived) - len(set(arrived))
+    print(f"{len(wanted)} predictions, {rotated} rotated files, {read_again} read again, {sent_again} sent again")  # noqa: T201
+    assert rotated > 3
+    assert {prediction for prediction, _ in arrived} == wanted
+    assert read_again <= (0 if end == signal.SIGTERM else 3 * A_POLL)
+
+
+def test_lines_written_before_the_first_start_are_read(sink: Sink, tmp_path: Path) -> None:
+    """A file that is older than the Collector is read from its beginning, with those that it rotated from."""
+    file = tmp_path / "service.log"
+    line = '{{"level":"INFO","logger":"a","message":"{}","timestamp":"2026-11-24T15:31:54.315916+00:00"}}\n'
+    file.write_text(line.format("new"))
+    file.with_name("service.log.1").write_text(line.format("old"))
+    collector = collector_of(sink, file, tmp_path / "collector")
+    collector.start()
+
+    until(lambda: len(sink.items("logs")) == 2, seconds=20, what="both lines")
+    collector.stop()
+
+    assert {item["body"]["stringValue"] for item in sink.items("logs")} == {"old", "new"}
+
+
+def test_a_line_that_is_not_json_is_kept_as_it_is(sink: Sink, tmp_path: Path) -> None:
+    """What is not a record of the service is a record with the line as its body; half a line waits for its end."""
+    file = tmp_path / "service.log"
+    file.write_text('not json\n{"level":"INFO","logger":"a","mess')
+    collector = collector_of(sink, file, tmp_path / "collector")
+    collector.start()
+    until(lambda: sink.items("logs"), seconds=20, what="the line")
+    time.sleep(1)
+    with file.open("a") as more:
+        more.write('age":"whole","timestamp":"2026-11-24T15:31:54+00:00"}\n')
+
+    until(lambda: len(sink.items("logs")) == 2, seconds=20, what="the other line")
+    collector.stop()
+
+    assert [item["body"]["stringValue"] for item in sink.items("logs")] == ["not json", "whole"]
+
+
+def test_logs_over_otlp_are_refused(sink: Sink, tmp_path: Path) -> None:
+    """A service that still sends its logs is told so: nothing can arrive both ways."""
+    collector = collector_of(sink, tmp_path / "service.log", tmp_path / "collector")
+    collector.start()
+
+    answer = httpx.post(f"{collector.http}/v1/logs", content=b"", headers={"Content-Type": "application/x-protobuf"})
+    traces = httpx.post(f"{collector.http}/v1/traces", content=b"", headers={"Content-Type": "application/x-protobuf"})
+    collector.stop()
+
+    assert (answer.status_code, traces.status_code) == (404, 200)
+
+
+def forward(port: int, lines: list[str]) -> bytes:
+    """Hand lines over as Fluent Bit does: one message of the Forward protocol, acknowledged; the answer.
+
+    Source: Fluentd's Forward Protocol Specification v1, "Forward Mode"; MessagePack written by hand.
+    """
+
+    def text(value: str) -> bytes:
+        raw = value.encode()
+        return b"\xdb" + struct.pack(">I", len(raw)) + raw
+
+    entries = b"".join(
+        b"\x92\xce" + struct.pack(">I", int(time.time())) + b"\x81" + text("log") + text(line) for line in lines
+    )
+    message = b"\x93" + text("modeltrace") + b"\xdd" + struct.pack(">I", len(lines)) + entries
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(message + b"\x81" + text("chunk") + text("a-chunk"))
+        return connection.recv(1000)
+
+
+def test_lines_from_fluent_bit_are_the_same_records(sink: Sink, tmp_path: Path) -> None:
+    """What Fluent Bit hands over, and what is read from the file, differ in the scope alone, which is an attribute."""
+    log = logging.Logger("a.logger")  # noqa: LOG001  one of its own, so that no other is changed
+    file = tmp_path / "service.log"
+    handler = logging.FileHandler(file)
+    handler.setFormatter(
+        OrjsonFormatter(
+            ["levelname", "name", "message"], rename_fields={"levelname": "level", "name": "logger"}, timestamp=True
+        )
+    )
+    log.addHandler(handler)
+    inputs = {"a": 1.5, "plan": "basic", "missing": None, "vip": True}
+    ids = {"trace_id": secrets.token_hex(16), "span_id": secrets.token_hex(8)}
+    log.info("predicted", extra={"otel.event.name": "ml.prediction", "ml.prediction.inputs": inputs, **ids})
+    log.warning("refused", extra=ids)
+    log.critical("ended")
+    try:
+        raise ValueError("of: two\nlines")
+    except ValueError:
+        log.exception("failed", extra=ids)
+    handler.close()
+    lines = file.read_text().splitlines()
+    port = free_port()
+    environment = {**sink.backends, "OTELCOL_FORWARD_PORT": str(port), "MODELTRACE_LOG_FILE": str(file)}
+
+    with running_collector(BASE, FLUENT, data=tmp_path / "fluent", **environment):
+        assert b"a-chunk" in forward(port, [*lines, "not json"])
+        until(lambda: len(sink.items("logs")) == len(lines) + 1, seconds=20, what="the lines")
+    *fluent, plain = sink.items("logs")
+    with running_collector(BASE, FILELOG, data=tmp_path / "file", **environment):
+        until(lambda: len(sink.items("logs")) == 2 * len(lines) + 1, seconds=20, what="the lines of the file")
+    read = sink.items("logs")[len(lines) + 1 :]
+
+    assert plain["body"] == {"stringValue": "not json"}
+    assert {record["attributes"].pop("logger") for record in fluent} == {record["scope"] for record in read}
+    ignored = ("observedTimeUnixNano", "scope")
+    assert [{k: v for k, v in record.items() if k not in ignored} for record in fluent] == [
+        {k: v for k, v in record.items() if k not in ignored} for record in read
+    ]

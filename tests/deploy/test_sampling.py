@@ -1,0 +1,231 @@
+"""With otel/sampling.yaml, what matters is kept and a share of the rest; metrics and logs stay complete."""
+
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+from scipy.stats import binom
+
+from tests.contract.backends import RealStack
+from tests.contract.conftest import real_stack_of, telemetry_to
+from tests.helpers.collector import BASE, OTEL, Collector, running_collector, running_sink
+from tests.helpers.processes import free_port, running, until
+from tests.helpers.stack import running_stack
+from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+PIN = {"baggage": "modeltrace.pin=1"}
+
+SAMPLING = OTEL / "sampling.yaml"
+WAIT = 3.0
+PERCENTAGE = 20
+LOW = 0.6  # the default of OTELCOL_SAMPLING_CONFIDENCE
+ORDINARY, OF_EACH_KIND = 300, 8
+# How likely a right share is called wrong.
+ALPHA = 1e-6
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A stack that samples, and the trace IDs of what was sent through it, by kind."""
+
+    ask: RealStack
+    metrics: str
+    sent: dict[str, list[str]]
+
+    def kept(self, kind: str) -> list[str]:
+        """Those of a kind that Jaeger has."""
+        return [trace_id for trace_id in self.sent[kind] if self.ask.spans(trace_id)]
+
+    def decided(self, sampled: str) -> int:
+        """How many traces the Collector says that it kept, or not."""
+        return _decided(self.metrics, sampled)
+
+
+def _decided(metrics: str, sampled: str) -> int:
+    text = httpx.get(metrics).raise_for_status().text
+    name = "otelcol_processor_tail_sampling_global_count_traces_sampled"
+    return sum(
+        int(float(line.rpartition(" ")[2]))
+        for line in text.splitlines()
+        if line.startswith(name) and f'sampled="{sampled}"' in line
+    )
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
+    """Requests of every kind, in no order, each with a trace ID of its own."""
+    environment = {"OTELCOL_SAMPLING_WAIT": f"{WAIT}s", "OTELCOL_SAMPLING_PERCENTAGE": str(PERCENTAGE)}
+    with ExitStack() as stack:
+        real = stack.enter_context(running_stack(collector_configs=[SAMPLING], environment=environment))
+        ask = real_stack_of(real, stack.enter_context(httpx.Client(timeout=30)))
+        bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
+        port = free_port()
+        process = stack.enter_context(
+            running(["service", "serve", str(bundle), "--port", str(port)], env={**needs, **telemetry_to(ask.otlp)})
+        )
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        sent = send(f"http://127.0.0.1:{port}")
+        metrics = f"http://{real.layout.address('otelcol', 'metrics')}/metrics"
+        number = sum(len(ids) for ids in sent.values())
+        until(lambda: _decided(metrics, "true") + _decided(metrics, "false") >= number, seconds=60, what="decisions")
+        yield Sampled(ask, metrics, sent)
+
+
+def send(url: str) -> dict[str, list[str]]:
+    """Send all kinds of requests; the trace IDs, by kind."""
+    bodies: dict[str, tuple[str, Any, int]] = {
+        "ordinary": ("predict", {"features": row(SURE)}, 200),
+        "unsure": ("predict", {"features": row(UNSURE)}, 200),
+        "slow": ("predict", {"features": row(SLOW)}, 200),
+        "broken": ("predict", {"features": row(BROKEN)}, 500),
+        "refused": ("predict", {"features": {"a": "wide"}}, 422),
+        "partly refused": ("predict/batch", {"rows": [row(SURE), {"a": "wide"}]}, 200),
+        "partly unsure": ("predict/batch", {"rows": [row(SURE), row(UNSURE)]}, 200),
+        "pinned": ("predict", {"features": row(SURE)}, 200),
+    }
+    kinds = [*bodies] * OF_EACH_KIND + ["ordinary"] * (ORDINARY - OF_EACH_KIND)
+    random.shuffle(kinds)
+    sent: dict[str, list[str]] = {kind: [] for kind in bodies}
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for kind in kinds:
+            path, body, status = bodies[kind]
+            answer = client.post(f"/{path}", json=body, headers=PIN if kind == "pinned" else {})
+            assert answer.status_code == status, answer.text
+            if "confidence" in answer.json():
+                assert (answer.json()["confidence"] < LOW) == (kind == "unsure")
+            sent[kind].append(answer.json()["trace_id"])
+    return sent
+
+
+@pytest.mark.parametrize("kind", ["unsure", "slow", "broken", "refused", "partly refused", "partly unsure", "pinned"])
+def test_what_matters_is_kept(sampled: Sampled, kind: str) -> None:
+    """Every failed, refused, slow, unsure and pinned request is in Jaeger, and every batch with such a row."""
+    until(lambda: sampled.kept(kind) == sampled.sent[kind], seconds=20, what=f"all that was {kind}")
+
+
+def test_a_kept_trace_is_whole(sampled: Sampled) -> None:
+    """All four spans of a prediction are there."""
+    for trace_id in sampled.sent["unsure"]:
+        until(lambda trace_id=trace_id: len(sampled.ask.spans(trace_id)) == 4, what="four spans")  # type: ignore[misc]
+
+
+def test_of_the_rest_a_share_is_kept(sampled: Sampled) -> None:
+    """As many as the percentage says, within what chance allows."""
+    until(lambda: sampled.kept("unsure") == sampled.sent["unsure"], seconds=20, what="what was decided with them")
+    lowest, highest = binom.interval(1 - ALPHA, ORDINARY, PERCENTAGE / 100)
+
+    kept = len(sampled.kept("ordinary"))
+
+    print(f"{kept} of {ORDINARY} kept at {PERCENTAGE} %")  # noqa: T201
+    assert lowest <= kept <= highest
+
+
+def test_what_was_sampled_away_is_counted(sampled: Sampled) -> None:
+    """The Collector's own metrics say how many traces were kept and how many were not."""
+    kept = sum(len(sampled.kept(kind)) for kind in sampled.sent)
+    number = sum(len(ids) for ids in sampled.sent.values())
+
+    assert (sampled.decided("true"), sampled.decided("false")) == (kept, number - kept)
+
+
+def test_span_metrics_count_every_request(sampled: Sampled) -> None:
+    """They are made before anything is sampled away."""
+    number = len([trace_id for kind, ids in sampled.sent.items() if "partly" not in kind for trace_id in ids])
+    query = "sum(traces_span_metrics_calls_total{span_name='POST /predict'})"
+
+    def counted() -> float:
+        return sum(float(series["value"][1]) for series in sampled.ask.query(query))
+
+    until(lambda: counted() >= number, seconds=60, what=f"{number} calls")
+    assert counted() == number
+
+
+def test_all_audit_records_are_there(sampled: Sampled) -> None:
+    """Logs are not sampled: a prediction whose trace is gone has its record."""
+    records = {"ordinary": 1, "unsure": 1, "slow": 1, "partly refused": 1, "partly unsure": 2}
+    for trace_id, number in [(trace_id, number) for kind, number in records.items() for trace_id in sampled.sent[kind]]:
+        asked = (trace_id, number)
+        until(lambda asked=asked: sampled.ask.prediction_count(asked[0]) == asked[1], what="its records")  # type: ignore[misc]
+
+
+def test_span_metrics_have_no_exemplars(sampled: Sampled) -> None:
+    """They would be taken before the decision, and most would lead nowhere."""
+    now = time.time()
+    answer = sampled.ask.client.get(
+        f"{sampled.ask.prometheus}/api/v1/query_exemplars",
+        params={"query": '{__name__=~"traces_span_metrics_.+"}', "start": now - 3600, "end": now + 60},
+    )
+
+    assert answer.raise_for_status().json()["data"] == []
+
+
+def test_exemplars_of_failed_requests_lead_to_their_trace(sampled: Sampled) -> None:
+    """The service's exemplars prefer failed requests, and those are kept."""
+    failed = {*sampled.sent["broken"], *sampled.sent["refused"]}
+    named = {trace_id for trace_id in failed if sampled.ask.exemplars(trace_id)}
+
+    assert named
+    assert named <= {trace_id for trace_id in named if sampled.ask.spans(trace_id)}
+
+
+def emit(otlp: str, trace_id: str, attributes: dict[str, Any]) -> None:
+    """Send one span of a trace."""
+    parent = SpanContext(int(trace_id, 16), secrets.randbits(63) + 1, is_remote=True, trace_flags=TraceFlags(1))
+    tracers = TracerProvider(resource=Resource({"service.name": "planted"}))
+    tracers.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{otlp}/v1/traces")))
+    context = set_span_in_context(NonRecordingSpan(parent))
+    tracers.get_tracer("planted").start_span("planted", context, attributes=attributes).end()
+    tracers.shutdown()
+
+
+def test_late_spans_follow_the_decision(tmp_path: Path) -> None:
+    """A span that comes after the decision is kept if its trace was. A pinned trace always is."""
+    pinned, other = secrets.token_hex(16), secrets.token_hex(16)
+    environment = {"OTELCOL_SAMPLING_WAIT": "1s", "OTELCOL_SAMPLING_PERCENTAGE": "0"}
+    with ExitStack() as stack:
+        sink = stack.enter_context(running_sink(tmp_path / "sink"))
+        collector = stack.enter_context(
+            running_collector(BASE, SAMPLING, data=tmp_path / "collector", **sink.backends, **environment)
+        )
+        emit(collector.http, pinned, {"modeltrace.pin": True})
+        emit(collector.http, other, {"http.response.status_code": 200})
+        decided = "otelcol_processor_tail_sampling_global_count_traces_sampled"
+        until(lambda: collector.metric(decided) == 2, seconds=20, what="both decisions")
+
+        emit(collector.http, other, {"http.response.status_code": 500})
+        emit(collector.http, pinned, {})
+        until(lambda: len(sink.items("traces")) == 2, seconds=20, what="both spans of the pinned trace")
+        time.sleep(2)
+
+        assert [span["traceId"] for span in sink.items("traces")] == [pinned, pinned]
+        early = "otelcol_processor_tail_sampling_early_releases_from_cache_decision"
+        assert collector.metric(early, sampled="true") == collector.metric(early, sampled="false") == 1
+
+
+def test_a_stop_decides_what_waits(tmp_path: Path) -> None:
+    """Traces that wait when the Collector is stopped are decided by what is there of them; none is forgotten."""
+    failed = secrets.token_hex(16)
+    with running_sink(tmp_path / "sink") as sink:
+        collector = Collector([BASE, SAMPLING], tmp_path / "collector", sink.backends)
+        collector.start()
+        emit(collector.http, failed, {"http.response.status_code": 503})
+        collector.stop()
+        collector.start()  # what the exporter could not send any more is on disk
+
+        until(lambda: sink.items("traces"), seconds=20, what="the failed trace")
+        collector.stop()
+        assert [span["traceId"] for span in sink.items("traces")] == [failed]

@@ -1,0 +1,192 @@
+"""One agent, two gateways: all spans of a trace reach the same gateway, which therefore samples by whole traces."""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+from tests.helpers.collector import BASE, OTEL, Collector, Sink, attributes, running_collector, running_sink
+from tests.helpers.processes import until
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+TIERS = OTEL / "tiers"
+SAMPLING = OTEL / "sampling.yaml"
+TRACES = 60
+# A broker that runs already, host:port, for the tier with Kafka: there is none among the parts of the stack.
+BROKERS = os.environ.get("MODELTRACE_TEST_KAFKA", "")
+NAMES = ("gateway-0", "gateway-1")
+
+
+def emit(otlp: str, service: str, trace_ids: list[str], attributes: dict[str, Any]) -> None:
+    """Have a service send one span of each trace, one request a span."""
+    tracers = TracerProvider(resource=Resource({"service.name": service}))
+    tracers.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{otlp}/v1/traces")))
+    for trace_id in trace_ids:
+        parent = SpanContext(int(trace_id, 16), secrets.randbits(63) + 1, is_remote=True, trace_flags=TraceFlags(1))
+        context = set_span_in_context(NonRecordingSpan(parent))
+        tracers.get_tracer(service).start_span(service, context, attributes=attributes).end()
+    tracers.shutdown()
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """An agent, the gateways behind it, and what each gateway passed on."""
+
+    agent: Collector
+    gateways: dict[str, Collector]
+    sinks: dict[str, Sink]
+
+    def arrived(self) -> dict[str, set[tuple[str, str]]]:
+        """Trace ID and service of every span that each gateway passed on."""
+        return {
+            name: {(span["traceId"], span["resource"]["service.name"]) for span in sink.items("traces")}
+            for name, sink in self.sinks.items()
+        }
+
+
+@pytest.fixture(
+    params=[
+        "otlp",
+        pytest.param("kafka", marks=pytest.mark.skipif(not BROKERS, reason="no broker: MODELTRACE_TEST_KAFKA")),
+    ]
+)
+def tiers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tiers]:
+    """One agent and two gateways that sample, over OTLP or through Kafka."""
+    kafka = request.param == "kafka"
+    topics = {
+        "KAFKA_BROKERS": BROKERS,
+        "KAFKA_TOPIC_PREFIX": f"t{secrets.token_hex(4)}",
+        "KAFKA_GROUP": secrets.token_hex(4),
+    }
+    over = topics if kafka else {}
+    files = [TIERS / "gateway.yaml", *([TIERS / "gateway-kafka.yaml"] if kafka else []), SAMPLING]
+    with ExitStack() as stack:
+        sinks = {name: stack.enter_context(running_sink(tmp_path / name / "sink")) for name in NAMES}
+        gateways = {
+            name: Collector(
+                [BASE, *files],
+                tmp_path / name,
+                {
+                    **sinks[name].backends,
+                    **over,
+                    "OTELCOL_INSTANCE": name,
+                    "OTELCOL_SAMPLING_WAIT": "2s",
+                    "OTELCOL_SAMPLING_PERCENTAGE": "0",
+                },
+            )
+            for name in NAMES
+        }
+        resolver = ", ".join(f"'{gateway.grpc}'" for gateway in gateways.values())
+        agent = Collector(
+            [BASE, TIERS / ("agent-kafka.yaml" if kafka else "agent.yaml")],
+            tmp_path / "agent",
+            {
+                **over,
+                "OTELCOL_GATEWAY_RESOLVER": f"{{static: {{hostnames: [{resolver}]}}}}",
+                "OTELCOL_GATEWAY": gateways[NAMES[0]].grpc,
+            },
+        )
+        for collector in (agent, *gateways.values()) if kafka else (*gateways.values(), agent):
+            stack.callback(collector.stop)
+            collector.start()
+            if kafka and collector is agent:
+                emit(agent.http, "makes the topics", [secrets.token_hex(16)], {})
+
+        def both_work() -> bool:
+            """Whether each gateway has been given spans, and so its part of the work."""
+            emit(agent.http, "warms up", [secrets.token_hex(16) for _ in range(8)], {})
+            return all(gateway.metric("otelcol_receiver_accepted_spans") for gateway in gateways.values())
+
+        until(both_work, seconds=60, what="work for both gateways")
+        yield Tiers(agent, gateways, sinks)
+
+
+def test_a_trace_is_sampled_by_all_of_its_spans(tiers: Tiers) -> None:
+    """Two services send their spans of the same traces apart; where one failed, both are kept, by one gateway."""
+    failed, fine = ([secrets.token_hex(16) for _ in range(TRACES)] for _ in range(2))
+    emit(tiers.agent.http, "caller", [*failed, *fine], {"http.response.status_code": 200})
+    emit(tiers.agent.http, "model", failed, {"http.response.status_code": 503})
+    emit(tiers.agent.http, "model", fine, {"http.response.status_code": 200})
+    wanted = {(trace_id, service) for trace_id in failed for service in ("caller", "model")}
+
+    until(lambda: set().union(*tiers.arrived().values()) >= wanted, seconds=60, what="both spans of failed traces")
+    time.sleep(3)
+
+    one, other = tiers.arrived().values()
+    assert one | other == wanted
+    assert {trace_id for trace_id, _ in one}.isdisjoint(trace_id for trace_id, _ in other)
+    assert min(len(one), len(other)) > TRACES / 2  # each has a good part of the work
+
+
+def test_each_gateway_counts_under_its_own_name(tiers: Tiers) -> None:
+    """Span metrics of the gateways are series of their own, which add up to all spans."""
+    trace_ids = [secrets.token_hex(16) for _ in range(TRACES)]
+    emit(tiers.agent.http, "counted", trace_ids, {})
+
+    def counts() -> dict[str, int]:
+        found: dict[str, int] = {}
+        for name, sink in tiers.sinks.items():
+            for metric in sink.items("metrics"):
+                if metric["name"] == "traces.span.metrics.calls" and metric["resource"]["service.name"] == "counted":
+                    for point in metric["sum"]["dataPoints"]:
+                        assert attributes(point)["collector.instance.id"] == name
+                        found[name] = int(point["asInt"])
+        return found
+
+    until(lambda: sum(counts().values()) == TRACES, seconds=60, what="counts of all spans")
+    assert counts().keys() == set(NAMES)
+
+
+def test_a_gateway_that_is_away_costs_no_span(tmp_path: Path) -> None:
+    """What a gateway cannot take waits with the agent, on disk, until it is back; a restart of the agent between."""
+    trace_ids = [secrets.token_hex(16) for _ in range(TRACES)]
+    with ExitStack() as stack:
+        sink = stack.enter_context(running_sink(tmp_path / "sink"))
+        gateway = Collector(
+            [BASE, TIERS / "gateway.yaml"], tmp_path / "gateway", {**sink.backends, "OTELCOL_INSTANCE": "a"}
+        )
+        environment = {
+            "OTELCOL_GATEWAY_RESOLVER": f"{{static: {{hostnames: ['{gateway.grpc}']}}}}",
+            "OTELCOL_GATEWAY": gateway.grpc,
+        }
+        with running_collector(BASE, TIERS / "agent.yaml", data=tmp_path / "agent", **environment) as agent:
+            emit(agent.http, "sent", trace_ids, {})
+        stack.callback(gateway.stop)
+        gateway.start()
+        with running_collector(BASE, TIERS / "agent.yaml", data=tmp_path / "agent", **environment):
+            until(lambda: len(sink.items("traces")) >= TRACES, seconds=60, what="all spans")
+
+        assert {span["traceId"] for span in sink.items("traces")} == set(trace_ids)
+
+
+def test_secrets_are_taken_out_on_the_node(tmp_path: Path) -> None:
+    """The agent redacts: nothing secret travels to a gateway; and it says on which host a span was made."""
+    with ExitStack() as stack:
+        gateway = stack.enter_context(running_sink(tmp_path / "gateway"))
+        environment = {
+            "OTELCOL_GATEWAY_RESOLVER": f"{{static: {{hostnames: ['{gateway.collector.grpc}']}}}}",
+            "OTELCOL_GATEWAY": gateway.collector.grpc,
+        }
+        agent = stack.enter_context(
+            running_collector(BASE, TIERS / "agent.yaml", data=tmp_path / "agent", **environment)
+        )
+        emit(agent.http, "sent", [secrets.token_hex(16)], {"password": "hidden", "kept": "seen"})
+
+        (span,) = until(lambda: gateway.items("traces"), seconds=30, what="the span")
+        until(lambda: gateway.items("metrics"), seconds=60, what="the host's metrics")
+
+    assert "hidden" not in gateway.text("traces")
+    assert span["attributes"]["kept"] == "seen"
+    assert span["resource"]["host.name"]

@@ -1,0 +1,55 @@
+"""A classifier that does on request what a test wants to see: sure, unsure, slow or broken, by the value of `a`."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from service.inference.pack import pack
+
+SURE, UNSURE, SLOW, BROKEN = 2.0, 50.5, 14.0, 13.0
+SLOW_SECONDS = 0.4
+MODULE = "toy_model_of_the_tests"
+SOURCE = f"""
+import time
+
+import numpy as np
+
+class BrokenError(Exception):
+    pass
+
+def work(X):
+    values = np.asarray(X, dtype=float)[:, 0]
+    if {BROKEN} in values:
+        raise BrokenError("thirteen: of all numbers\\nthis one")
+    if {SLOW} in values:
+        time.sleep({SLOW_SECONDS})
+    return X
+"""
+
+
+def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
+    """Pack the model; its bundle, and the environment in which it can be served."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{MODULE}.py").write_text(SOURCE)
+    training = pd.DataFrame({"a": [float(n) for n in range(101) if n not in (BROKEN, SLOW)]}).assign(
+        b=lambda t: t.a / 7
+    )
+    sys.path.insert(0, str(folder))
+    try:
+        step = FunctionTransformer(importlib.import_module(MODULE).work)
+        estimator = make_pipeline(step, LogisticRegression()).fit(training.to_numpy(), training.a > 50)
+        bundle = pack(estimator, training, name="toy", out=folder / "bundle", kind="joblib")
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop(MODULE, None)
+    return bundle, {"PYTHONPATH": str(folder), "MODELTRACE_TRUST_PICKLE": "true"}
+
+
+def row(a: float) -> dict[str, float]:
+    """A row that has the model do what `a` says."""
+    return {"a": a, "b": a / 7}
