@@ -177,7 +177,7 @@ def test_a_senseless_value_ends_the_start(variable: str, file: Path, said: str, 
     with pytest.raises(AssertionError, match="exited with 1"):
         collector.start()
 
-    _, error, why = collector.log.rpartition("\nError: ")
+    _, error, why = collector.log.rpartition("Error: ")
     assert error
     assert said in why
 
