@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import httpx
 
-from service.client.backend import Backend, LogSeen, Signal
+from service.client.backends.backend import Backend, LogSeen, Signal
 from service.client.service import ServedModel, UnreachableError, fetch_model, reason
 from service.errors import ModeltraceError
 from service.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION, SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE

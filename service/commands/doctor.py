@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.client.backend import Backend, Dangling, Link
+from service.client.backends.backend import Backend, Dangling, Link
+from service.client.backends.hub import HubBackend
+from service.client.backends.stack import JAEGER, LOKI, PROMETHEUS, Addresses, StackBackend
 from service.client.checkup import Asked, Item, advise, ask, follow, partly_missing
-from service.client.hub import HubBackend
 from service.client.service import base_url
-from service.client.stack import JAEGER, LOKI, PROMETHEUS, Addresses, StackBackend
 from service.errors import ModeltraceError
 
 # Seconds that one question to the service or the backend may take.

@@ -16,10 +16,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from service.client.jaeger import Jaeger
+from service.client.backends.jaeger import Jaeger
+from service.client.backends.stack import JAEGER
 from service.client.progress import Snapshot
 from service.client.service import ServedModel, UnreachableError, base_url
-from service.client.stack import JAEGER
 from service.local.bundles import build_example, is_current
 from service.local.laptop import Laptop
 from service.local.plan import HUB_KEY, Local, Stack, collector_endpoint, telemetry_elsewhere

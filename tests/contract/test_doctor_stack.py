@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.client.backend import Dangling
-from service.client.prometheus import OF_PREDICTIONS, Prometheus
-from service.client.stack import Addresses, StackBackend
+from service.client.backends.backend import Dangling
+from service.client.backends.prometheus import OF_PREDICTIONS, Prometheus
+from service.client.backends.stack import Addresses, StackBackend
 from stack.layout import ROOT
 from stack.run import Stack
 from tests.contract.backends import RealStack

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.client.backend import LogSeen
+from service.client.backends.backend import LogSeen
 from service.client.checkup import ACCESS_LINE, AUDIT_RECORD, Asked, RefusedError, advise, ask, expected, follow
 from service.client.service import ServedModel, UnreachableError
 from service.inference.model import Model

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from service.client import grafana
-from service.client.backend import Dangling, Link, LogSeen
-from service.client.jaeger import PLACEHOLDER
+from service.client.backends.backend import Dangling, Link, LogSeen
+from service.client.backends.jaeger import PLACEHOLDER
+from service.client.backends.stack import LOOKED_AT, SETTLED, Addresses, StackBackend
 from service.client.service import UnreachableError
-from service.client.stack import LOOKED_AT, SETTLED, Addresses, StackBackend
 from stack.layout import ROOT
 from stack.parts import Ports, read_parts
 from tests.helpers.processes import free_port

@@ -5,8 +5,8 @@ from urllib.parse import urlencode
 
 import httpx
 
-from service.client.api import Api
-from service.client.backend import LogSeen
+from service.client.backends.api import Api
+from service.client.backends.backend import LogSeen
 
 PATH = "/loki/api/v1/query_range"
 # Seconds looked back: a prediction that is followed is not older, and Loki reads less.

@@ -4,7 +4,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from service.client.api import Api
+from service.client.backends.api import Api
 
 # What a build without the web pages shows in their place.
 PLACEHOLDER = "<title>Test Page</title>"

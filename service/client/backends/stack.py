@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import httpx
 
-from service.client.backend import Dangling, Link, LogSeen, Signal
-from service.client.grafana import explore_logs, explore_metric, explore_trace
-from service.client.jaeger import Jaeger
-from service.client.loki import Loki, query
-from service.client.prometheus import OF_A_PREDICTION, OF_PREDICTIONS, SHOWN, Prometheus
+from service.client.backends.backend import Dangling, Link, LogSeen, Signal
+from service.client.backends.grafana import explore_logs, explore_metric, explore_trace
+from service.client.backends.jaeger import Jaeger
+from service.client.backends.loki import Loki, query
+from service.client.backends.prometheus import OF_A_PREDICTION, OF_PREDICTIONS, SHOWN, Prometheus
 from service.client.service import UnreachableError
 
 JAEGER = "http://127.0.0.1:16686"

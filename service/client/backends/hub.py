@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from service.client.backend import Dangling, Link, LogSeen, Signal
+from service.client.backends.backend import Dangling, Link, LogSeen, Signal
 from service.client.service import UnreachableError, reason
 
 

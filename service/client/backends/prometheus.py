@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from service.client.api import Api
+from service.client.backends.api import Api
 
 PATH = "/api/v1/query_exemplars"
 # The metrics of a prediction, and those made of predictions and their spans alone: the parts of the stack have
