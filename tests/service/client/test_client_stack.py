@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from service.client import grafana
+from service.client.backends import grafana
 from service.client.backends.backend import Dangling, Link, LogSeen
 from service.client.backends.jaeger import PLACEHOLDER
 from service.client.backends.stack import LOOKED_AT, SETTLED, Addresses, StackBackend
