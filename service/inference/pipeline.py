@@ -4,6 +4,7 @@ It knows nothing of HTTP. It runs on a worker thread, in the context of the requ
 `predict` is called.
 """
 
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,9 +143,11 @@ class Pipeline:
     def _keep(self, index: int, row: Mapping[str, object], answer: Answer) -> Prediction:
         """Sign the ID of one answer, record its confidence and write it to the audit trail."""
         context = trace.get_current_span().get_span_context()
+        # Without telemetry there is no span, and its ID is what tells two equal answers of one millisecond apart.
+        span_id = context.span_id or secrets.randbits(64)
         said = str(answer.label) if answer.value is None else answer.value
         prediction_id = self._ids.sign(
-            PredictionRef(context.trace_id, context.span_id, index, time_ns(), self.model.version, said)
+            PredictionRef(context.trace_id, span_id, index, time_ns(), self.model.version, said)
         )
         if answer.confidence is not None:
             self._instruments.confidence.record(answer.confidence, self._series_of(answer.label))

@@ -1,6 +1,5 @@
 """Every query of every dashboard, link and variable is run against the real stack and returns data."""
 
-import importlib
 import json
 import math
 import mmap
@@ -14,16 +13,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx
-import pandas as pd
 import pytest
 import yaml
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 
-from service.inference.pack import pack
 from tests.helpers.processes import free_port, running, until
 from tests.helpers.stack import binary, running_stack
+from tests.helpers.toy import BROKEN, SLOW, pack_toy, row
 
 pytestmark = pytest.mark.stack
 
@@ -46,19 +41,6 @@ VARIABLES = {
 # Parts are read every 15 s, and a rate needs two readings.
 PATIENCE = 90.0
 LOOK_BACK = 600
-
-MISBEHAVING = """
-import time
-
-import numpy as np
-
-def work(X):
-    if 13 in np.asarray(X):
-        raise ArithmeticError("thirteen")
-    if 17 in np.asarray(X):
-        time.sleep(0.4)
-    return X
-"""
 
 
 def fill(text: str, variables: Mapping[str, str] = VARIABLES) -> str:
@@ -149,25 +131,19 @@ class Stores:
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
     """The stack with a service of two workers on it, which has answered, refused, failed and been slow."""
-    folder = tmp_path_factory.mktemp("misbehaving")
-    with running_stack() as stack, pytest.MonkeyPatch.context() as patch:
-        (folder / "misbehaving.py").write_text(MISBEHAVING)
-        patch.syspath_prepend(str(folder))
-        training = pd.DataFrame({"a": [number for number in range(50) if number not in (13, 17)]})
-        step = FunctionTransformer(importlib.import_module("misbehaving").work)
-        estimator = make_pipeline(step, LogisticRegression()).fit(training.to_numpy(), training.a > 25)
-        bundle = pack(estimator, training, name="misbehaving", out=folder / "bundle", kind="joblib")
+    bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
+    with running_stack() as stack:
         port, address = free_port(), stack.layout.address
         env = {
-            "PYTHONPATH": str(folder),
-            "MODELTRACE_TRUST_PICKLE": "true",
+            **needs,
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address('otelcol', 'http')}",
             "OTEL_METRIC_EXPORT_INTERVAL": "2000",
         }
         with running(["service", "serve", str(bundle), "--port", str(port), "--workers", "2"], env=env) as process:
             process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=240)  # two workers on a busy machine
-            for number in (*range(60), 13, 17, "wide"):
-                httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": {"a": number}}, timeout=60)
+            for number in (*range(60), BROKEN, SLOW):
+                httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": row(number)}, timeout=60)
+                httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": {"a": "wide"}}, timeout=60)
                 httpx.get(f"http://127.0.0.1:{port}/nowhere", timeout=60)
             yield Stores(
                 prometheus=f"http://{address('prometheus', 'http')}",

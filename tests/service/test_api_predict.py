@@ -7,9 +7,14 @@ from threading import Event, Thread
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
+from service.app import create_app
+from service.inference import pipeline
 from service.inference.ids import PredictionIds
 from service.inference.model import Answer, Model
+from service.settings import Settings
+from service.telemetry.setup import Telemetry
 from tests.service.conftest import KEY, Recorded
 
 Rows = list[dict[str, float]]
@@ -248,3 +253,15 @@ def test_docs_need_no_other_host(service: Recorded) -> None:
 
     assert "https://" not in page
     assert service.client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+
+
+def test_prediction_ids_differ_without_telemetry(
+    settings: Settings, model: Model, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answer many times within a millisecond, with no span to tell one from the other."""
+    monkeypatch.setattr(pipeline, "time_ns", lambda: 1_795_000_000_000_000_000)
+    with TestClient(create_app(settings, model, Telemetry())) as client:
+        answers = [client.post("/predict", json={"features": rows[0]}).json() for _ in range(20)]
+
+    assert {answer["trace_id"] for answer in answers} == {None}
+    assert len({answer["prediction_id"] for answer in answers}) == 20
