@@ -1,6 +1,7 @@
 """Where one running stack keeps its things, and what its supervisor is told."""
 
 import configparser
+import io
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,7 +125,8 @@ class Layout:
         (targets / "parts.yml").write_text(yaml.safe_dump(scraped))
         (targets / "alertmanager.yml").write_text(yaml.safe_dump([{"targets": [self.address("alertmanager", "http")]}]))
 
-    def _write_supervisor_config(self) -> None:
+    def supervisor_text(self) -> str:
+        """What the supervisor is told: the same text means the same parts, ports and options."""
         config = configparser.RawConfigParser()
         config.optionxform = str  # type: ignore[assignment,method-assign]  # names of variables keep their case
         config["unix_http_server"] = {"file": str(self.socket), "chmod": "0700"}
@@ -138,9 +140,13 @@ class Layout:
         }
         for priority, name in enumerate(self.order(), start=1):
             config[f"program:{name}"] = self._program(name, priority)
-        with self.supervisor_config.open("w") as file:
-            config.write(file)
-        self.supervisor_config.chmod(0o600)
+        text = io.StringIO()
+        config.write(text)
+        return text.getvalue()
+
+    def _write_supervisor_config(self) -> None:
+        self.supervisor_config.touch(mode=0o600)
+        self.supervisor_config.write_text(self.supervisor_text())
 
     def _program(self, name: str, priority: int) -> dict[str, str]:
         """A part as the supervisor runs it; the one with the highest priority number is stopped first."""

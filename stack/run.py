@@ -61,10 +61,12 @@ class Stack:
         """Start what is not running, and return when all of it is healthy.
 
         Raises:
-            RunError: a part is not built, a port is in use, there is no room, or a part does not start; then all of it
-                is stopped again.
+            RunError: a part is not built, a port is in use, there is no room, it runs already with other options; or a
+                part does not start, and then all of it is stopped again.
         """
-        if not self.running:
+        if self.running:
+            self._check_same()
+        else:
             self._check_binaries()
             self._check_ports()
             self.layout.prepare()
@@ -116,6 +118,12 @@ class Stack:
         if not self.running:
             return [Standing(name, "STOPPED", healthy=False, uptime=0, pid=0) for name in self.layout.order()]
         return [self.standing(name) for name in self.layout.order()]
+
+    def _check_same(self) -> None:
+        if self.layout.supervisor_config.read_text() != self.layout.supervisor_text():
+            raise RunError(
+                "it runs already, with other options or other parts. To change them: ./dev stack down, then up"
+            )
 
     def _check_binaries(self) -> None:
         if missing := self.layout.cache.missing(self.layout.parts.parts):

@@ -72,6 +72,14 @@ def test_up_again_changes_nothing(stack: Stack) -> None:
     assert {part.name: part.pid for part in stack.standings()} == before
 
 
+def test_up_with_other_options_is_refused(stack: Stack, tmp_path: Path) -> None:
+    """What was asked for is not silently left out, and what runs goes on."""
+    with pytest.raises(RunError, match=r"it runs already, with other options.*\./dev stack down"):
+        Stack(replace(stack.layout, collector_configs=[tmp_path / "sampling.yaml"])).up()
+
+    assert all(part.healthy for part in stack.standings())
+
+
 def test_a_part_that_is_killed_comes_back(stack: Stack) -> None:
     """The supervisor starts it again, as another process."""
     pid = stack.standing("node_exporter").pid
