@@ -141,7 +141,9 @@ def test_loki_keeps_few_labels(real_stack: RealStack, predicted: dict[str, Any])
     arrived(real_stack, predicted["trace_id"], "logs", 2)
     labels = real_stack.client.get(f"{real_stack.loki}/loki/api/v1/labels").raise_for_status().json()["data"]
 
-    assert set(labels) <= {"service_name", "service_namespace", "deployment_environment_name"}
+    ours = {label for label in labels if not label.startswith("__")}  # Loki's own: __stream_shard__ after a large batch
+    assert "service_name" in ours
+    assert ours <= {"service_name", "service_namespace", "deployment_environment_name"}
 
 
 def test_an_exemplar_of_the_latency_histogram_leads_to_the_trace(
