@@ -16,9 +16,10 @@ import httpx
 import pytest
 import yaml
 
+from tests.helpers.load import Load
 from tests.helpers.processes import free_port, running, until
 from tests.helpers.stack import binary, running_stack
-from tests.helpers.toy import BROKEN, SLOW, pack_toy, row
+from tests.helpers.toy import BROKEN, SLOW, SURE, pack_toy, row
 
 pytestmark = pytest.mark.stack
 
@@ -145,11 +146,13 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
                 httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": row(number)}, timeout=60)
                 httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": {"a": "wide"}}, timeout=60)
                 httpx.get(f"http://127.0.0.1:{port}/nowhere", timeout=60)
-            yield Stores(
-                prometheus=f"http://{address('prometheus', 'http')}",
-                loki=f"http://{address('loki', 'http')}",
-                jaeger=f"http://{address('jaeger', 'query')}",
-            )
+            # What was counted before the first scrape has no rate: something has to go on happening.
+            with Load(f"http://127.0.0.1:{port}", [row(SURE)], clients=1, pause=0.5):
+                yield Stores(
+                    prometheus=f"http://{address('prometheus', 'http')}",
+                    loki=f"http://{address('loki', 'http')}",
+                    jaeger=f"http://{address('jaeger', 'query')}",
+                )
 
 
 def targets() -> list[Any]:
