@@ -62,15 +62,16 @@ class Stack:
 
         Raises:
             RunError: a part is not built, a port is in use, there is no room, it runs already with other options; or a
-                part does not start, and then all of it is stopped again.
+                part does not start: then what this call has started is stopped again.
         """
         if self.running:
             self._check_same()
-        else:
-            self._check_binaries()
-            self._check_ports()
-            self.layout.prepare()
-            self._start_supervisor()
+            self._start_parts(tell)
+            return
+        self._check_binaries()
+        self._check_ports()
+        self.layout.prepare()
+        self._start_supervisor()
         try:
             self._start_parts(tell)
         except BaseException:
@@ -163,7 +164,7 @@ class Stack:
                 waiting.remove(name)
                 starting.add(name)
                 tell(name, "starting")
-                if self._ask("getProcessInfo", name)["statename"] != "RUNNING":
+                if self._ask("getProcessInfo", name)["statename"] in ("STOPPED", "EXITED", "FATAL"):
                     self._ask("startProcess", name, *NOT_WAITING)
             for name in [n for n in starting if self._is_up(n)]:
                 starting.remove(name)

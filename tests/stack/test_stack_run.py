@@ -72,6 +72,32 @@ def test_up_again_changes_nothing(stack: Stack) -> None:
     assert {part.name: part.pid for part in stack.standings()} == before
 
 
+def test_up_again_starts_what_has_stopped(stack: Stack) -> None:
+    """One part is started, the others go on."""
+    before = {part.name: part.pid for part in stack.standings()}
+    stack.stop("loki")
+    stack.up()
+
+    after = {part.name: part.pid for part in stack.standings()}
+    assert all(part.healthy for part in stack.standings())
+    assert [name for name in before if before[name] != after[name]] == ["loki"]
+
+
+def test_up_again_in_vain_leaves_the_others_running(stack: Stack) -> None:
+    """A part that cannot start any more is named; what ran before still runs."""
+    config = stack.layout.config / "deploy" / "loki" / "loki.yaml"
+    stack.stop("loki")
+    text = config.read_text()
+    config.write_text("limits_config: {no_such_limit: 1}\n")
+    with pytest.raises(RunError, match=r"Loki does not start\. It says: .*no_such_limit"):
+        stack.up()
+
+    assert {part.name for part in stack.standings() if not part.healthy} == {"loki"}
+    config.write_text(text)
+    until(lambda: stack.standing("loki").state in ("FATAL", "RUNNING"), seconds=60, what="the supervisor to be done")
+    stack.up()
+
+
 def test_up_with_other_options_is_refused(stack: Stack, tmp_path: Path) -> None:
     """What was asked for is not silently left out, and what runs goes on."""
     with pytest.raises(RunError, match=r"it runs already, with other options.*\./dev stack down"):
