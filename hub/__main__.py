@@ -20,7 +20,7 @@ cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @cli.command()
 def hub(
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the database. [default: `hub` in the user's data folder]")
+        Path | None, typer.Option(show_default="`hub` in the user's data folder", help="Folder of the database.")
     ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Keep everything in memory only.")] = False,  # noqa: FBT002  typer's way
     host: Annotated[

@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 StateOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where it stores and logs. [default: the user's state folder]")
+    Path | None, typer.Option(metavar="DIR", show_default="the user's state folder", help="Where it stores and logs.")
 ]
 
 
@@ -121,7 +121,7 @@ def status(state: StateOption = None) -> None:
 
 @app.command()
 def logs(
-    parts: Annotated[list[str] | None, typer.Argument(help="Whose. [default: all]", metavar="[PART]...")] = None,
+    parts: Annotated[list[str] | None, typer.Argument(show_default="all", help="Whose.", metavar="[PART]...")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,  # noqa: FBT002  a flag
     lines: Annotated[int, typer.Option("-n", min=0, help="Lines of each.")] = 20,
     state: StateOption = None,
@@ -143,7 +143,7 @@ def logs(
 def main() -> None:
     """Run a command. What the stack raises on purpose becomes one line and exit code 1."""
     try:
-        app()
+        app(prog_name="./dev stack")
     except StackError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]stack:[/red] {escape(str(error))}")
         sys.exit(1)

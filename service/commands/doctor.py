@@ -55,7 +55,7 @@ def doctor(
     hub: Annotated[str, typer.Option(help="The hub's page.")] = "http://127.0.0.1:4319",
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.1, max=3600, help="Seconds to wait for everything. [default: 15; the stack: 30]"),
+        typer.Option(min=0.1, max=3600, show_default="15; the stack: 30", help="Seconds to wait for everything."),
     ] = None,
     key: Annotated[
         str | None, typer.Option(envvar="MODELTRACE_HUB_KEY", help="The hub's key, when it has one.")

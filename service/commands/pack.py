@@ -24,9 +24,9 @@ def pack(
     model_file: Annotated[Path, typer.Argument(help="A fitted estimator: .skops, .joblib or .pkl.")],
     data: Annotated[Path, typer.Option(metavar="FILE", help="The training data: .csv or .parquet.")],
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The label's column in the data.")] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name. [default: the file's]")] = None,
+    name: Annotated[str | None, typer.Option(show_default="the file's", help="The model's name.")] = None,
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0.0",
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The bundle's folder. [default: NAME]")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", show_default="NAME", help="The bundle's folder.")] = None,
     traffic: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Held-out rows to replay: .csv or .parquet.")
     ] = None,

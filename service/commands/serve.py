@@ -10,9 +10,9 @@ from service.settings import read_settings
 
 def serve(
     bundle: Annotated[Path | None, typer.Argument(help="The folder that `modeltrace pack` made.")] = None,
-    host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen on. [default: 8000]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes. [default: 1]")] = None,
+    host: Annotated[str | None, typer.Option(show_default="127.0.0.1", help="The address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(show_default="8000", help="The port to listen on.")] = None,
+    workers: Annotated[int | None, typer.Option(show_default="1", help="Worker processes.")] = None,
     expect_sha256: Annotated[
         str | None, typer.Option(help="Refuse any bundle whose model.json has another SHA-256.")
     ] = None,

@@ -36,10 +36,10 @@ LAST_LINE = "Ctrl-C stops all of it. Your own model: modeltrace pack --help"
 
 
 def up(
-    bundle: Annotated[Path | None, typer.Argument(help="The bundle to serve. [default: an example]")] = None,
+    bundle: Annotated[Path | None, typer.Argument(show_default="an example", help="The bundle to serve.")] = None,
     rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Requests a second.")] = 20.0,
     no_traffic: Annotated[bool, typer.Option("--no-traffic", help="Send none.")] = False,  # noqa: FBT002  a flag
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The service's port. [default: 8000]")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="8000", help="The service's port.")] = None,
     hub_port: Annotated[
         int, typer.Option(min=1, max=65535, envvar="MODELTRACE_HUB_PORT", help="The hub's page.")
     ] = 4319,
