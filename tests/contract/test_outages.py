@@ -220,7 +220,7 @@ def test_without_a_collector_losses_are_bounded_and_counted(outage: Outage, rows
 
 
 def test_a_full_queue_refuses_and_counts(bundle: Path, rows: Rows, request: pytest.FixtureRequest) -> None:
-    """Jaeger is away and the Collector's queue is full: each span is stored, or counted as refused and as lost."""
+    """Jaeger is away and the Collector's queue is full: each span is stored, or counted as lost, and an alert fires."""
     small = {"OTELCOL_QUEUE_ITEMS": "2048"}
     seconds = request.config.getoption("--outage")
     with running_stack(environment=small) as stack, service_of(stack, bundle, "full", seconds) as outage:
@@ -228,6 +228,8 @@ def test_a_full_queue_refuses_and_counts(bundle: Path, rows: Rows, request: pyte
         with Load(outage.url, rows, pause=PAUSE) as load:
             time.sleep(outage.seconds)
             refused = until(lambda: enqueue_failures(stack), what="the Collector to count what it refused")
+            alert = 'ALERTS{alertname="CollectorDroppingTelemetry", alertstate="firing"}'
+            until(lambda: outage.ask.query(alert), seconds=90, what="the alert on what was refused")
             stack.start("jaeger")
             load.grows_by(200)
         outage.process.stop(signal.SIGTERM)
