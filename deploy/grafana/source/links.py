@@ -60,5 +60,5 @@ def above(*others: str) -> list[Link]:
     """The links above all panels: everything in Jaeger and in Loki, and the other dashboards."""
     found: list[Link] = [link("Traces", search()), link("Log records", explore(LOKI, records("")))]
     for uid, title in zip(others[::2], others[1::2], strict=True):
-        found.append(link(title, f"/d/{uid}").keep_time(True).include_vars(True).icon("dashboard"))  # noqa: FBT003
+        found.append(link(title, f"/d/{uid}").keep_time(True).include_vars(True).icon("dashboard"))
     return found

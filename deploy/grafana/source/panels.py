@@ -65,7 +65,7 @@ def lines(
         .fill_opacity(0)
         .show_points(VisibilityMode.NEVER)
         .span_nulls(180_000)  # milliseconds: a gap longer than this is one
-        .legend(common.VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.LIST))  # noqa: FBT003
+        .legend(common.VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.LIST))
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
         .thresholds(thresholds(limits))
         .data_links([*links])
@@ -106,7 +106,7 @@ def columns(
             options={"excludeByName": {"Time": True}, "indexByName": shown, "renameByName": {**by, **values}},
         )
     )
-    panel.show_header(True)  # noqa: FBT003
+    panel.show_header(True)
     for heading, (unit, _) in cells.items():
         panel.override_by_name(heading, [models.DynamicConfigValue(id_val="unit", value=unit)])
     return panel
@@ -117,7 +117,7 @@ def traces(width: int, title: str, description: str, search: Target, none: str) 
     panel = named(table.Panel(), width, title, description, [search])
     return (
         panel.no_value(none)
-        .sort_by([common.TableSortByFieldState().display_name("Duration").desc(True)])  # noqa: FBT003
+        .sort_by([common.TableSortByFieldState().display_name("Duration").desc(True)])
         .override_by_name("Trace name", [models.DynamicConfigValue(id_val="custom.minWidth", value=220)])
     )
 
@@ -125,8 +125,8 @@ def traces(width: int, title: str, description: str, search: Target, none: str) 
 def records(width: int, title: str, description: str, query: Target) -> logs.Panel:
     """Log records, the newest first; each has a link to its trace."""
     panel = named(logs.Panel(), width, title, description, [query])
-    newest_first = panel.sort_order(LogsSortOrder.DESCENDING).show_time(True)  # noqa: FBT003
-    return newest_first.enable_log_details(True).wrap_log_message(True)  # noqa: FBT003
+    newest_first = panel.sort_order(LogsSortOrder.DESCENDING).show_time(True)
+    return newest_first.enable_log_details(True).wrap_log_message(True)
 
 
 def thresholds(limits: Limits) -> builders.ThresholdsConfig:
@@ -151,7 +151,7 @@ def choice(name: str, label: str, query: str, *, every: bool, regex: str = "") -
     if not every:
         return variable
     everything = models.VariableOption(selected=True, text="All", value="$__all")
-    return variable.multi(True).include_all(True).all_value(".*").current(everything)  # noqa: FBT003
+    return variable.multi(True).include_all(True).all_value(".*").current(everything)
 
 
 def board(uid: str, title: str, description: str, rows: Mapping[str, Panels]) -> builders.Dashboard:

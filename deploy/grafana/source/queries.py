@@ -64,7 +64,7 @@ def by_process(expression: str) -> str:
 def series(expression: str, legend: str, *, exemplars: bool = False) -> prometheus.Dataquery:
     """A PromQL query over the time shown."""
     target = prometheus.Dataquery().expr(expression).legend_format(legend).range().datasource(PROMETHEUS)
-    return target.exemplar(True) if exemplars else target  # noqa: FBT003  the builder's own signature
+    return target.exemplar(True) if exemplars else target
 
 
 def cell(expression: str) -> prometheus.Dataquery:
