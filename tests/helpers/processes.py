@@ -53,7 +53,7 @@ class Process:
         """What it has printed so far."""
         return self.output.read_text(errors="replace")
 
-    def wait_for(self, url: str, seconds: float = 60.0) -> None:
+    def wait_for(self, url: str, seconds: float = 120.0) -> None:
         """Return when `url` answers 200; show the log if it does not."""
 
         def answers() -> bool:
