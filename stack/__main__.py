@@ -78,6 +78,7 @@ def up(
         f"Prometheus  http://{address('prometheus', 'http')}\n"
         f"Loki        http://{address('loki', 'http')}\n"
         f"Alerts      http://{address('alertmanager', 'http')}\n"
+        "Jaeger and Prometheus have no web pages in builds from source; their APIs are complete.\n"
         "Now: ./dev up --stack  ·  ./dev stack status | logs | down"
     )
 
@@ -112,7 +113,7 @@ def status(state: StateOption = None) -> None:
             part.state.lower(),
             f"{part.uptime} s" if part.uptime else "",
             str(part.pid or ""),
-            f"{word}  {stack.layout.fill(part.name, described.health)}" if part.pid else "",
+            (word if part.healthy else f"{word}  {stack.layout.fill(part.name, described.health)}") if part.pid else "",
         )
     Console(highlight=False).print(table)
     if not all(part.healthy for part in standings):
