@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -111,7 +112,7 @@ class Build:
         self.tell(self.name, "built", 1, 1)
 
     def _module(self) -> Path:
-        said = self._go("mod", "download", "-json", self.part.module)
+        said = self._run(self.go, "mod", "download", "-json", self.part.module)
         return Path(json.loads(said)["Dir"])
 
     def _generated(self, work: Path) -> Path:
@@ -120,7 +121,7 @@ class Build:
         Its last step fetches what every system would need, some of which cannot always be had. By then the sources are
         complete, and the compiler fetches what this system needs.
         """
-        self._go("install", self.part.module, environment={"GOBIN": str(work)})
+        self._run(self.go, "install", self.part.module, environment={"GOBIN": str(work)})
         source = work / "source"
         options = ("--skip-compilation", "--config", str(HERE / self.part.manifest), "--output-path", str(source))
         try:
@@ -132,27 +133,17 @@ class Build:
 
     def _compile(self, source: Path, modfile: Path, package: str, out: Path) -> None:
         options = ("-mod=mod", f"-modfile={modfile}")
-        total = len(self._go("list", *options, "-deps", package, cwd=source).splitlines())
+        total = len(self._run(self.go, "list", *options, "-deps", package, cwd=source).splitlines())
         flags = "-s -w"
         if self.part.version_variable:
             flags += f" -X {self.part.version_variable}={self.part.version}"
         arguments = ("build", *options, "-v", "-trimpath", f"-ldflags={flags}", "-o", str(out), package)
-        done = [0]
+        done = count(1)
 
         def line(_: str) -> None:
-            done[0] += 1
-            self.tell(self.name, f"compiling {out.name}", min(done[0], total), total)
+            self.tell(self.name, f"compiling {out.name}", min(next(done), total), total)
 
-        self._go(*arguments, cwd=source, each_line=line)
-
-    def _go(
-        self,
-        *arguments: str,
-        cwd: Path | None = None,
-        environment: Mapping[str, str] | None = None,
-        each_line: Callable[[str], None] = lambda _: None,
-    ) -> str:
-        return self._run(self.go, *arguments, cwd=cwd, environment=environment, each_line=each_line)
+        self._run(self.go, *arguments, cwd=source, each_line=line)
 
     def _run(
         self,

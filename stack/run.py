@@ -98,7 +98,7 @@ class Stack:
     def start(self, name: str) -> None:
         """Start one part that was stopped, and return when it is healthy."""
         self._ask("startProcess", name)
-        self._wait_healthy({name})
+        self._wait_healthy(name)
 
     def stop(self, name: str) -> None:
         """Stop one part."""
@@ -174,11 +174,11 @@ class Stack:
                 raise self._not_healthy(min(starting))
             time.sleep(POLL)
 
-    def _wait_healthy(self, names: set[str]) -> None:
+    def _wait_healthy(self, name: str) -> None:
         deadline = time.monotonic() + HEALTHY_TIMEOUT
-        while names := {name for name in names if not self._is_up(name)}:
+        while not self._is_up(name):
             if time.monotonic() > deadline:
-                raise self._not_healthy(min(names))
+                raise self._not_healthy(name)
             time.sleep(POLL)
 
     def _is_up(self, name: str) -> bool:

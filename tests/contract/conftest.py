@@ -1,6 +1,7 @@
 """A live service and live backends, all of them real processes, shared by the suite."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ def telemetry_to(otlp: str) -> dict[str, str]:
         "OTEL_BLRP_SCHEDULE_DELAY": "100",
         "MODELTRACE_ID_KEY": "a key that only the tests use",
     }
+
+
+@contextmanager
+def live_service(bundle: Path, otlp: str, *options: str, **env: str) -> Iterator[tuple[Process, str]]:
+    """A service that sends to `otlp`."""
+    port = free_port()
+    arguments = ["service", "serve", str(bundle), "--port", str(port), *options]
+    with running(arguments, env={**telemetry_to(otlp), **env}) as process:
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        yield process, f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="session")
@@ -95,10 +106,8 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture(scope="session")
 def service(bundle: Path, backend: Backend) -> Iterator[Service]:
     """The service with the example, sending to the backend."""
-    port = free_port()
-    with running(["service", "serve", str(bundle), "--port", str(port)], env=telemetry_to(backend.otlp)) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        yield Service(process, f"http://127.0.0.1:{port}")
+    with live_service(bundle, backend.otlp) as (process, url):
+        yield Service(process, url)
 
 
 def arrived(backend: Backend, trace_id: str, kind: str, number: int = 1) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from service.inference.pack import pack
-from tests.contract.conftest import hub_arguments, telemetry_to
+from tests.contract.conftest import hub_arguments, live_service
 from tests.helpers.load import Load
 from tests.helpers.processes import Process, free_port, running, until
 
@@ -34,16 +34,6 @@ def live_hub(data: Path, ports: tuple[int, int, int]) -> Iterator[Process]:
     with running(hub_arguments(*ports, "--data", str(data))) as process:
         process.wait_for(f"http://127.0.0.1:{ports[0]}/healthz")
         yield process
-
-
-@contextmanager
-def live_service(bundle: Path, otlp: str, *options: str, **env: str) -> Iterator[tuple[Process, str]]:
-    """A service that sends to `otlp`."""
-    port = free_port()
-    arguments = ["service", "serve", str(bundle), "--port", str(port), *options]
-    with running(arguments, env={**telemetry_to(otlp), **env}) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        yield process, f"http://127.0.0.1:{port}"
 
 
 def ask_file(data: Path, question: str) -> list[tuple[Any, ...]]:

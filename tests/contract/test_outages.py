@@ -19,9 +19,9 @@ import pytest
 
 from stack.run import Stack
 from tests.contract.backends import RealStack
-from tests.contract.conftest import real_stack_of, telemetry_to
+from tests.contract.conftest import live_service, real_stack_of
 from tests.helpers.load import Load, Rows
-from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.processes import Process, until
 from tests.helpers.stack import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -84,11 +84,8 @@ def service_of(stack: Stack, bundle: Path, name: str, seconds: float) -> Iterato
     """A service of that name, sending to the stack."""
     with httpx.Client(timeout=30) as client:
         ask = real_stack_of(stack, client)
-        port = free_port()
-        env = {**telemetry_to(ask.otlp), "OTEL_SERVICE_NAME": name}
-        with running(["service", "serve", str(bundle), "--port", str(port)], env=env) as process:
-            process.wait_for(f"http://127.0.0.1:{port}/readyz")
-            yield Outage(stack, ask, name, process, f"http://127.0.0.1:{port}", seconds)
+        with live_service(bundle, ask.otlp, OTEL_SERVICE_NAME=name) as (process, url):
+            yield Outage(stack, ask, name, process, url, seconds)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 from service.inference.pack import pack
 from tests.contract.backends import RealStack
-from tests.contract.conftest import arrived, telemetry_to
-from tests.helpers.processes import free_port, running, until
+from tests.contract.conftest import arrived, live_service
+from tests.helpers.processes import until
 from tests.helpers.toy import BROKEN, pack_toy, row
 
 pytestmark = pytest.mark.stack
@@ -29,12 +28,8 @@ REQUEST_BUCKETS = "http_server_request_duration_seconds_bucket"
 @pytest.fixture(scope="module")
 def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
     """A service that sends to the stack."""
-    with ExitStack() as stack:
-        port = free_port()
-        arguments = ["service", "serve", str(bundle), "--port", str(port)]
-        process = stack.enter_context(running(arguments, env=telemetry_to(real_stack.otlp)))
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        yield f"http://127.0.0.1:{port}"
+    with live_service(bundle, real_stack.otlp) as (_, url):
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +105,8 @@ def test_jaeger_finds_a_refused_request(url: str, real_stack: RealStack, tags: d
 def test_jaeger_finds_a_failed_request_by_error(real_stack: RealStack, tmp_path: Path) -> None:
     """`error=true` leads to the request in which the model failed, and the span says by what."""
     bundle, needs = pack_toy(tmp_path)
-    port = free_port()
-    arguments = ["service", "serve", str(bundle), "--port", str(port)]
-    with running(arguments, env={**needs, **telemetry_to(real_stack.otlp)}) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        failed = httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": row(BROKEN)})
+    with live_service(bundle, real_stack.otlp, **needs) as (_, url):
+        failed = httpx.post(f"{url}/predict", json={"features": row(BROKEN)})
         assert failed.status_code == 500
         trace_id = failed.json()["trace_id"]
 
@@ -199,11 +191,9 @@ def test_a_wide_audit_record_is_kept_whole(real_stack: RealStack, tmp_path: Path
     bundle = pack(
         LogisticRegression().fit(training, rng.integers(0, 2, 80)), training, name="wide", out=tmp_path / "wide"
     )
-    port = free_port()
-    with running(["service", "serve", str(bundle), "--port", str(port)], env=telemetry_to(real_stack.otlp)) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+    with live_service(bundle, real_stack.otlp) as (_, url):
         inputs = training.iloc[0].to_dict()
-        answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": inputs}).raise_for_status().json()
+        answer = httpx.post(f"{url}/predict", json={"features": inputs}).raise_for_status().json()
         (record,) = arrived(real_stack, answer["trace_id"], "predictions")
 
     assert record["attributes"]["ml.prediction.inputs"] == pytest.approx(inputs)
