@@ -43,6 +43,9 @@ def pack(
     trust_pickle: Annotated[
         bool | None, typer.Option("--trust-pickle", help="Load a joblib or pickle file, which can run any code.")
     ] = None,
+    onnx: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--onnx", help="Keep it for ONNX Runtime, too, if it is proven to answer the same there.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,  # noqa: FBT002  a flag
 ) -> None:
     """Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.
@@ -69,5 +72,6 @@ def pack(
         kind=format_,
         trust_pickle=settings.trust_pickle,
         trusted_types=settings.trusted_types,
+        onnx=onnx,
         force=force,
     )

@@ -21,11 +21,12 @@ from service.errors import (
     PackError,
 )
 from service.inference.artifact import Format, load_artifact, minor_version
-from service.inference.model import Label, Model, Task, answering, native
+from service.inference.model import Engine, Label, Model, Task, answering, native
+from service.inference.onnx import Ask, Precision, asking, open_session
 from service.inference.schema import Feature, Schema
 
 MANIFEST = "model.json"
-LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "skl2onnx", "onnxruntime")
 
 
 def _plain_file_name(file: str) -> str:
@@ -34,17 +35,32 @@ def _plain_file_name(file: str) -> str:
     return file
 
 
-class Artifact(BaseModel):
-    """The file that holds the estimator."""
+class ModelFile(BaseModel):
+    """A file that holds the model in one form or another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
-    format: Format
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size: int = Field(ge=1)
 
     _beside_the_manifest = field_validator("file")(_plain_file_name)
+
+
+class Artifact(ModelFile):
+    """The file that holds the estimator."""
+
+    format: Format
+
+
+class OnnxFile(ModelFile):
+    """The same model for ONNX Runtime, and how it was proven to be the same."""
+
+    opset: dict[str, int]
+    precision: Precision
+    proven_rows: int = Field(ge=1)
+    # Of confidences, or of values as a share of the greatest.
+    largest_difference: float = Field(ge=0)
 
 
 class Traffic(BaseModel):
@@ -75,6 +91,7 @@ class Manifest(BaseModel):
     classes: tuple[Label, ...] | None
     features: tuple[Feature, ...] = Field(min_length=1)
     traffic: Traffic | None = None
+    onnx: OnnxFile | None = None
 
     @field_validator("features")
     @classmethod
@@ -118,60 +135,91 @@ def read_manifest(bundle: Path) -> tuple[Manifest, str]:
 
 
 def load_bundle(
-    bundle: Path, *, expect_sha256: str | None = None, trust_pickle: bool = False, trusted_types: Sequence[str] = ()
+    bundle: Path,
+    *,
+    engine: Engine = "sklearn",
+    expect_sha256: str | None = None,
+    trust_pickle: bool = False,
+    trusted_types: Sequence[str] = (),
 ) -> Model:
-    """Check a bundle, then load it. The artifact is read once: what was hashed is what is loaded.
+    """Check a bundle, then load it. The model's file is read once: what was hashed is what is loaded.
 
     Args:
         bundle: the folder.
-        expect_sha256: the SHA-256 that `model.json` must have; it pins the artifact, too, whose hash it holds.
+        engine: what answers. With `onnx` the artifact is not read at all: neither its format nor its types nor its
+            version of scikit-learn matter then.
+        expect_sha256: the SHA-256 that `model.json` must have; it pins the model's files, too, whose hashes it holds.
         trust_pickle: load joblib, which can run any code.
         trusted_types: dotted names of types that a skops artifact may hold beyond scikit-learn's own.
 
     Raises:
         BundleError: one of its kinds says what is wrong.
+        SettingsError: the engine is not installed.
     """
     manifest, digest = read_manifest(bundle)
     if expect_sha256 is not None and digest != expect_sha256:
         raise BundleAlteredError(
             f"{bundle / MANIFEST} has the SHA-256 {digest}, expected {expect_sha256}; it is not the bundle you pinned"
         )
+    if engine == "onnx":
+        file, answer_matrix = _load_onnx(bundle, manifest)
+    else:
+        file, answer_matrix = manifest.artifact, _load_estimator(bundle, manifest, trust_pickle, trusted_types)
+    return Model(
+        name=manifest.name,
+        version=manifest.version,
+        hash=file.sha256,
+        task=manifest.task,
+        classes=manifest.classes,
+        schema=Schema(features=manifest.features),
+        as_frame=manifest.fitted_with == "frame" and engine == "sklearn",
+        created=manifest.created,
+        answer_matrix=answer_matrix,
+        computes_only=engine == "onnx" or (manifest.artifact.format == "skops" and not trusted_types),
+        engine=engine,
+    )
+
+
+def _load_estimator(bundle: Path, manifest: Manifest, trust_pickle: bool, trusted_types: Sequence[str]) -> Ask:  # noqa: FBT001  passed on
     path = bundle / manifest.artifact.file
-    raw = _read_artifact(path, manifest.artifact)
+    raw = _read_file(path, manifest.artifact)
     _check_libraries(bundle, manifest)
     estimator = load_artifact(
         raw, manifest.artifact.format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types
     )
     try:
         _check_estimator(bundle, manifest, estimator)
-        answer_matrix = answering(estimator, manifest.task)
+        return answering(estimator, manifest.task)
     except BundleError:
         raise
     except Exception as error:
         raise BundleError(f"{path} holds a damaged estimator: {type(error).__name__}: {error}") from error
-    return Model(
-        name=manifest.name,
-        version=manifest.version,
-        hash=manifest.artifact.sha256,
-        task=manifest.task,
-        classes=manifest.classes,
-        schema=Schema(features=manifest.features),
-        as_frame=manifest.fitted_with == "frame",
-        created=manifest.created,
-        answer_matrix=answer_matrix,
-    )
+
+
+def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, Ask]:
+    if manifest.onnx is None:
+        raise BundleError(
+            f"{bundle} holds no model for ONNX Runtime: pack it anew with --onnx, or serve it with "
+            "MODELTRACE_ENGINE=sklearn"
+        )
+    path = bundle / manifest.onnx.file
+    session = open_session(_read_file(path, manifest.onnx), path)
+    try:
+        return manifest.onnx, asking(session, manifest.task, manifest.classes, Schema(features=manifest.features))
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None
 
 
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def _read_artifact(path: Path, artifact: Artifact) -> bytes:
+def _read_file(path: Path, described: ModelFile) -> bytes:
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise BundleNotFoundError(f"{path}: {_reason(error)}; the bundle is incomplete") from None
-    if len(raw) != artifact.size or hashlib.sha256(raw).hexdigest() != artifact.sha256:
+    if len(raw) != described.size or hashlib.sha256(raw).hexdigest() != described.sha256:
         raise BundleAlteredError(
             f"{path} is not the file that {MANIFEST} describes: altered, or copied in part. Copy the bundle anew"
         )

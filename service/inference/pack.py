@@ -17,14 +17,27 @@ from sklearn.utils.validation import check_is_fitted
 
 from service.errors import InferenceError, PackError
 from service.inference.artifact import Format, dump_artifact
-from service.inference.bundle import Artifact, Manifest, Traffic, installed_libraries, load_bundle, write_bundle
+from service.inference.bundle import (
+    Artifact,
+    Manifest,
+    OnnxFile,
+    Traffic,
+    installed_libraries,
+    load_bundle,
+    write_bundle,
+)
+from service.inference.conversion import convert
 from service.inference.features import Matrix, to_matrix
 from service.inference.model import Answer, Task, native
 from service.inference.reference import describe_column
 from service.inference.schema import Schema
+from service.inference.validate import Values
 
 TRAFFIC_FILE = "traffic.parquet"
+ONNX_FILE = "model.onnx"
 PROVEN_ROWS = 50
+# Rows on which two engines must agree.
+COMPARED_ROWS = 10_000
 
 
 def pack(
@@ -40,6 +53,7 @@ def pack(
     valid_ranges: Mapping[str, tuple[float, float]] | None = None,
     strict_categories: bool = False,
     trusted_types: Sequence[str] = (),
+    onnx: bool = False,
     force: bool = False,
 ) -> Path:
     """Write a bundle.
@@ -59,6 +73,7 @@ def pack(
         valid_ranges: per feature, the lowest and highest value that a request may send.
         strict_categories: refuse categories that training did not have.
         trusted_types: dotted names of types beyond scikit-learn's own that the service will be told to trust, too.
+        onnx: keep the model for ONNX Runtime beside it, proven to answer the same on the training data.
         force: replace a bundle that is there.
 
     Raises:
@@ -79,20 +94,22 @@ def pack(
     if traffic is not None:
         target_name = None if target is None else str(target.name)
         held_out, files[TRAFFIC_FILE] = _held_out(traffic, schema, target_name)
+    converted = None
+    if onnx:
+        converted, files[ONNX_FILE] = _convert(estimator, task, schema, training, as_frame=as_frame)
     try:
         manifest = Manifest(
             name=name,
             version=version,
             task=task,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            artifact=Artifact(
-                file=f"model.{kind}", format=kind, sha256=hashlib.sha256(artifact).hexdigest(), size=len(artifact)
-            ),
+            artifact=Artifact(**_describe(f"model.{kind}", artifact), format=kind),
             libraries=installed_libraries(),
             fitted_with="frame" if as_frame else "array",
             classes=classes,
             features=schema.features,
             traffic=held_out,
+            onnx=converted,
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -194,10 +211,40 @@ def _held_out(traffic: pd.DataFrame, schema: Schema, target: str | None) -> tupl
     return Traffic(file=TRAFFIC_FILE, rows=len(traffic), target=target if target in columns else None), content
 
 
+def _describe(file: str, content: bytes) -> dict[str, Any]:
+    return {"file": file, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+
+
+def _convert(
+    estimator: Any,  # noqa: ANN401  any estimator
+    task: Task,
+    schema: Schema,
+    training: pd.DataFrame,
+    *,
+    as_frame: bool,
+) -> tuple[OnnxFile, bytes]:
+    number = min(COMPARED_ROWS, len(training))
+    drawn = np.random.default_rng(0).choice(len(training), number, replace=False)
+    rows = _rows(training.iloc[sorted({*drawn.tolist(), *_gaps(training)})])
+    done = convert(estimator, task, schema, rows, as_frame=as_frame)
+    file = OnnxFile(
+        **_describe(ONNX_FILE, done.raw),
+        opset=done.opset,
+        precision=done.precision,
+        proven_rows=done.rows,
+        largest_difference=done.largest_difference,
+    )
+    return file, done.raw
+
+
+def _gaps(training: pd.DataFrame) -> list[int]:
+    """For each column a row where it is missing."""
+    return [int(index) for name in training.columns for index in np.flatnonzero(training[name].isna())[:1]]
+
+
 def _sample(training: pd.DataFrame) -> pd.DataFrame:
     """The rows that are proven: the first ones, and for each column one where it is missing."""
-    gaps = [index for name in training.columns for index in np.flatnonzero(training[name].isna())[:1]]
-    return training.iloc[sorted({*range(min(PROVEN_ROWS, len(training))), *gaps})]
+    return training.iloc[sorted({*range(min(PROVEN_ROWS, len(training))), *_gaps(training)})]
 
 
 def _takes_frames(estimator: Any, sample: pd.DataFrame) -> bool:  # noqa: ANN401  any estimator
@@ -227,9 +274,8 @@ def _prove(
     """Load what was written, ask it as a request would, and compare with what the estimator itself says."""
     # What was written here and now is trusted.
     model = load_bundle(bundle, trust_pickle=True, trusted_types=trusted_types)
-    rows = [{str(name): _plain(value) for name, value in row.items()} for row in sample.to_dict(orient="records")]
     try:
-        packed = model.answer(to_matrix(rows, model.schema, as_frame=as_frame))
+        packed = model.answer(to_matrix(_rows(sample), model.schema, as_frame=as_frame))
     except InferenceError as error:
         raise PackError(f"the packed model cannot answer rows of the training data: {_cause(error)}") from error
     matrix = sample if as_frame else _as_array(sample)
@@ -246,6 +292,11 @@ def _prove(
 
 def _cause(error: InferenceError) -> str:
     return str(error) if error.__cause__ is None else f"{type(error.__cause__).__name__}: {error.__cause__}"
+
+
+def _rows(table: pd.DataFrame) -> list[Values]:
+    """Rows as requests would bring them."""
+    return [tuple(map(_plain, values)) for values in table.itertuples(index=False, name=None)]
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  any cell

@@ -29,6 +29,7 @@ def pack_files(
     kind: Format,
     trust_pickle: bool,
     trusted_types: tuple[str, ...],
+    onnx: bool,
     force: bool,
 ) -> None:
     """Read a model and its data, pack them (`service.inference.pack.pack`) and print what was packed.
@@ -53,6 +54,7 @@ def pack_files(
         valid_ranges=valid_ranges,
         strict_categories=strict_categories,
         trusted_types=trusted_types,
+        onnx=onnx,
         force=force,
     )
     _show(bundle)
@@ -91,6 +93,11 @@ def _show(bundle: Path) -> None:
     if manifest.traffic is not None:
         labels = "with" if manifest.traffic.target else "without"
         console.print(f"Held-out rows: {manifest.traffic.rows:,}, {labels} labels")
+    if (onnx := manifest.onnx) is not None:
+        console.print(
+            f"For ONNX Runtime, in {onnx.precision}: answers to {onnx.proven_rows:,} rows of training data differ by "
+            f"{onnx.largest_difference:.1g} at most; serve it with MODELTRACE_ENGINE=onnx"
+        )
     console.print(f"SHA-256 of {MANIFEST}, to pin it with --expect-sha256:\n  {digest}")
     pickled = "MODELTRACE_TRUST_PICKLE=true " if manifest.artifact.format == "joblib" else ""
     console.print(f"Next: {pickled}modeltrace up {bundle}")
