@@ -1,13 +1,15 @@
-"""What telemetry costs a prediction: the service with none, with each signal, with all, with nobody to take it.
+"""What telemetry costs a prediction: the service with none, with everything, and with the stock set-up instead of ours.
 
-The service has a core of its own; the load, and a real hub that takes the telemetry, share the other. Rounds are
-interleaved, so that a machine whose speed drifts slows every variant alike. `ratio` is requests/s with everything on
-over requests/s with nothing on, the median of the rounds.
+The service has a core of its own; the load, a real Collector (the hub, where none is built) and the service's exporter
+process share the other. Every request is traced, logged, audited with all of its inputs, and measured. Rounds are
+interleaved and ratios taken within a round, so that a machine whose speed drifts slows every variant alike. `ratio` is
+requests/s with everything on over requests/s with nothing on, the median of the rounds.
 """
 
 import argparse
 import json
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,30 +17,36 @@ from statistics import median
 from typing import Any
 
 import orjson
-import pandas as pd
 import psutil
 from rich.console import Console
 from rich.table import Table
 
+from bench.example import Example, example
 from bench.load import Load, load, post
-from bench.processes import cores, free_port, running
-from service.inference.example import build_example
+from bench.processes import cores, cpu_seconds, free_port, move, started, tree
+from bench.receiver import Receiver, receiver
 
+NOTHING = {"OTEL_SDK_DISABLED": "true"}
+BATCHING = {"MODELTRACE_BATCHING": "true"}
+STOCK = {"MODELTRACE_INSTRUMENTATION": "stock"}
+# The SDK's own processors and exporters beside the stock instrumentation. Port 9 (discard, RFC 863) is where nobody
+# listens.
 VARIANTS: dict[str, dict[str, str]] = {
-    "none": {"OTEL_SDK_DISABLED": "true"},
-    "traces": {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"},
-    "metrics": {"OTEL_TRACES_SAMPLER": "always_off", "OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"},
-    "logs": {"OTEL_TRACES_SAMPLER": "always_off", "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"},
+    "none": NOTHING,
     "all": {},
-    # Port 9 (discard, RFC 863) is where nobody listens.
+    "all, traces only": {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"},
     "all, dead endpoint": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+    "all, stock": STOCK,
+    "none, batching": {**NOTHING, **BATCHING},
+    "all, batching": BATCHING,
 }
+BARE = "bare FastAPI"
 SATURATED = 0.95
 
 
 @dataclass(frozen=True)
 class Pins:
-    """Which core the service has to itself, and which one load and hub share; `None` where nothing can be pinned."""
+    """Which core the service has to itself, and which one all else shares; `None` where nothing can be pinned."""
 
     service: int | None = None
     other: int | None = None
@@ -46,60 +54,104 @@ class Pins:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: what the load measured, and how busy the core was that load and hub share."""
+    """One run: what the load measured, what it cost, and how busy the other core was."""
 
     load: Load
     other_core: float
+    service_cpu: float  # seconds, of the service and its workers
+    exporter_cpu: float  # seconds, of the exporter process
+    receiver_cpu: float
 
 
-def measure(variant: dict[str, str], bundle: Path, requests: list[bytes], otlp: str, seconds: float, pins: Pins) -> Run:
+def measure(command: list[str], ready: str, port: int, env: dict[str, str], requests: list[bytes], *,
+            seconds: float, connections: int, pins: Pins, receiving: psutil.Process) -> Run:  # fmt: skip
     """One run of one variant."""
-    port = free_port()
-    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": otlp, "OTEL_METRIC_EXPORT_INTERVAL": "5000", **variant}
-    arguments = ["service", "serve", str(bundle), "--port", str(port)]
-    with running(arguments, ready=f"http://127.0.0.1:{port}/readyz", env=env, core=pins.service):
-        load("127.0.0.1", port, requests, seconds=min(2.0, seconds))
+    with started(command, ready=ready, env=env, core=pins.service) as process:
+        exporters = [one for one in tree(process.pid) if "service.exporter" in one.cmdline()]
+        if pins.other is not None:
+            for one in exporters:
+                move(one, pins.other)
+        load("127.0.0.1", port, requests, seconds=min(2.0, seconds), connections=connections)
+        mine = [one for one in tree(process.pid) if one not in exporters]
+        before = cpu_seconds(mine), cpu_seconds(exporters), cpu_seconds([receiving])
         psutil.cpu_percent(percpu=True)  # what the next call says is since this one
-        measured = load("127.0.0.1", port, requests, seconds=seconds)
-        return Run(measured, psutil.cpu_percent(percpu=True)[pins.other or 0] / 100)
+        measured = load("127.0.0.1", port, requests, seconds=seconds, connections=connections)
+        busy = psutil.cpu_percent(percpu=True)[pins.other or 0] / 100
+        after = cpu_seconds(mine), cpu_seconds(exporters), cpu_seconds([receiving])
+        return Run(measured, busy, *(b - a for a, b in zip(before, after, strict=True)))
 
 
-def run(*, rounds: int, seconds: float) -> dict[str, Any]:
-    """All variants, `rounds` times."""
+def run(names: list[str], *, rounds: int, seconds: float, connections: int, tell: Console) -> dict[str, Any]:
+    """The variants named, `rounds` times."""
     available = cores()
     pins = Pins(service=available[-1], other=available[0]) if len(available) > 1 else Pins()
     if pins.other is not None:
         os.sched_setaffinity(0, {pins.other})
-    results: dict[str, list[Run]] = {name: [] for name in VARIANTS}
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = build_example(Path(folder) / "bundle")
-        rows = pd.read_parquet(bundle / "traffic.parquet").drop(columns="target").to_dict(orient="records")
-        requests = [post("/predict", orjson.dumps({"features": row})) for row in rows]
-        hub, http = free_port(), free_port()
-        arguments = ["hub", "--memory", "--port", str(hub), "--http-port", str(http), "--grpc-port", str(free_port())]
-        with running(arguments, ready=f"http://127.0.0.1:{hub}/healthz", core=pins.other):
-            for _ in range(rounds):
-                for name, variant in VARIANTS.items():
-                    results[name].append(measure(variant, bundle, requests, f"http://127.0.0.1:{http}", seconds, pins))
-    return summarise(results, pinned=pins.service is not None)
+    results: dict[str, list[Run]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as folder, receiver(pins.other) as receiving:
+        model = example(Path(folder))
+        requests = [post("/predict", orjson.dumps({"features": row})) for row in model.rows]
+        (process,) = (one for one in psutil.Process().children() if one.is_running())
+        for number in range(rounds):
+            for name in names:
+                tell.print(f"[dim]round {number + 1} of {rounds}: {name}[/dim]", end="\r")
+                command, ready, port, env = _how(name, model, receiving, Path(folder))
+                results[name].append(
+                    measure(command, ready, port, env, requests, seconds=seconds, connections=connections, pins=pins,
+                            receiving=process)
+                )  # fmt: skip
+        return {**summarise(results), "pinned": pins.service is not None, "receiver": receiving.name,
+                "connections": connections}  # fmt: skip
 
 
-def summarise(results: dict[str, list[Run]], *, pinned: bool) -> dict[str, Any]:
-    """Medians over the rounds; ratios are taken round by round."""
-    base = results["none"]
-    table = {
-        name: {
-            "requests_per_second": round(median(x.load.rate for x in runs), 1),
-            "p50_ms": round(1000 * median(x.load.quantile(0.5) for x in runs), 2),
-            "p99_ms": round(1000 * median(x.load.quantile(0.99) for x in runs), 2),
-            "ratio": round(median(x.load.rate / b.load.rate for x, b in zip(runs, base, strict=True)), 3),
-            "failed": sum(x.load.failed for x in runs),
-            "other_core_busy": round(max(x.other_core for x in runs), 2),
-        }
-        for name, runs in results.items()
+def _how(name: str, model: Example, receiving: Receiver, folder: Path) -> tuple[list[str], str, int, dict[str, str]]:
+    port = free_port()
+    if name == BARE:
+        command = [sys.executable, "-m", "uvicorn", "--factory", "bench.bare:create_app", "--port", str(port)]
+        command += ["--no-access-log", "--loop", "uvloop", "--http", "httptools"]
+        return command, f"http://127.0.0.1:{port}/docs", port, {"BENCH_MODEL": str(model.joblib)}
+    command = [sys.executable, "-m", "service", "serve", str(model.bundle), "--port", str(port)]
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.endpoint,
+        "OTEL_METRIC_EXPORT_INTERVAL": "5000",
+        "MODELTRACE_SPOOL": str(folder / "spool"),
+        **VARIANTS[name],
     }
-    void = any(x.other_core > SATURATED for runs in results.values() for x in runs)
-    return {"ratio": table["all"]["ratio"], "void": void, "pinned": pinned, "rounds": len(base), "variants": table}
+    return command, f"http://127.0.0.1:{port}/readyz", port, env
+
+
+def summarise(results: dict[str, list[Run]]) -> dict[str, Any]:
+    """Medians over the rounds; ratios are taken round by round."""
+    base, bare = results["none"], results[BARE]
+    table = {}
+    for name, runs in results.items():
+        thousands = [run.load.requests / 1000 for run in runs]
+        table[name] = {
+            "requests_per_second": round(median(one.load.rate for one in runs), 1),
+            "p50_ms": round(1000 * median(one.load.quantile(0.5) for one in runs), 2),
+            "p99_ms": round(1000 * median(one.load.quantile(0.99) for one in runs), 2),
+            "of_none": _ratio(runs, base),
+            "p99_of_none": round(
+                median(a.load.quantile(0.99) / b.load.quantile(0.99) for a, b in zip(runs, base, strict=True)), 2
+            ),
+            "of_bare": _ratio(runs, bare),
+            "service_cpu_ms": round(median(one.service_cpu / n for one, n in zip(runs, thousands, strict=True)) * 1000),
+            "exporter_cpu_ms": round(
+                median(one.exporter_cpu / n for one, n in zip(runs, thousands, strict=True)) * 1000
+            ),
+            "receiver_cpu_ms": round(
+                median(one.receiver_cpu / n for one, n in zip(runs, thousands, strict=True)) * 1000
+            ),
+            "failed": sum(one.load.failed for one in runs),
+            "other_core_busy": round(max(one.other_core for one in runs), 2),
+        }
+    void = [name for name, runs in results.items() if any(one.other_core > SATURATED for one in runs)]
+    ratio = table["all"]["of_none"] if "all" in table else None
+    return {"ratio": ratio, "void": void, "rounds": len(base), "variants": table}
+
+
+def _ratio(runs: list[Run], base: list[Run]) -> float:
+    return round(median(one.load.rate / other.load.rate for one, other in zip(runs, base, strict=True)), 3)
 
 
 def main() -> None:
@@ -108,19 +160,24 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds a run (default: 5)")
+    parser.add_argument("--connections", type=int, default=16, help="requests in flight (default: 16)")
+    parser.add_argument("--only", action="append", choices=list(VARIANTS), help="a variant, beside bare and none")
     arguments = parser.parse_args()
-    result = run(rounds=arguments.rounds, seconds=arguments.seconds)
+    names = [BARE, *(name for name in VARIANTS if not arguments.only or name in (*arguments.only, "none"))]
+    result = run(names, rounds=arguments.rounds, seconds=arguments.seconds, connections=arguments.connections,
+                 tell=Console(stderr=True))  # fmt: skip
     if arguments.json:
         print(json.dumps(result))
         return
-    table = Table("telemetry", "requests/s", "p50 ms", "p99 ms", "of none", "failed", "other core")
-    for name, row in result["variants"].items():
-        table.add_row(name, *(str(row[k]) for k in row))
     console = Console()
+    table = Table("variant", "requests/s", "p50 ms", "p99 ms", "of none", "p99", "of bare",
+                  "CPU ms/1000: service", "exporter", "receiver", "failed", "other core")  # fmt: skip
+    for name, row in result["variants"].items():
+        table.add_row(name, *(str(value) for value in row.values()))
     console.print(table)
-    console.print(f"ratio {result['ratio']} (all / none, median of {result['rounds']} rounds)")
-    if result["void"]:
-        console.print("[red]void:[/red] the core of load and hub was saturated in a run")
+    console.print(f"ratio {result['ratio']} (all / none, median of {result['rounds']} rounds; {result['receiver']})")
+    for name in result["void"]:
+        console.print(f"[red]void:[/red] {name}: the other core was saturated")
 
 
 if __name__ == "__main__":

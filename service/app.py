@@ -10,24 +10,30 @@ from typing import Any
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from service.api.errors import add_error_handlers
+from service.api.execution import ModelThreads
+from service.api.front import Front
 from service.api.health import SILENT_PATHS, health_routes
-from service.api.predict import prediction_routes
+from service.api.predict import PredictionCalls, prediction_routes
+from service.inference.batching import Batcher
 from service.inference.bundle import load_bundle
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.inference.pipeline import Pipeline
 from service.keys import id_key
-from service.monitoring.audit import AuditTrail
 from service.settings import Settings
 from service.telemetry.logs import send_records, write_lines
 from service.telemetry.metrics import build_instruments
+from service.telemetry.record import Batch, ModelInfo
+from service.telemetry.recorded import build_recorded, needs_stock
+from service.telemetry.recorder import Recorder
 from service.telemetry.resource import build_resource
-from service.telemetry.setup import SCOPE, Telemetry, build_telemetry, report_losses
+from service.telemetry.setup import SCOPE, Telemetry, report_rest
+from service.telemetry.stock import build_stock
 
 # FastAPI's own telemetry would make a second SERVER span beside the instrumentation's.
 NATIVE_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -40,7 +46,7 @@ def create_app(
     *,
     registry: CollectorRegistry | None = None,
     on_stop: Callable[[], None] = lambda: None,
-) -> FastAPI:
+) -> ASGIApp:
     """Wire one application. `registry` is what `/metrics` shows; `on_stop` is called last, off the event loop."""
 
     @asynccontextmanager
@@ -48,13 +54,13 @@ def create_app(
         yield
         await anyio.to_thread.run_sync(on_stop)
 
-    pipeline = Pipeline(
-        model,
+    records = telemetry.records
+    recorder = Recorder(
         telemetry.tracer_provider.get_tracer(SCOPE),
         build_instruments(telemetry.meter_provider.get_meter(SCOPE)),
-        AuditTrail(model),
-        PredictionIds(id_key(settings)),
+        describe(model),
     )
+    calls = build_calls(settings, model, tell_batch=records.outbox.put_batch if records else recorder.tell_batch)
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
         version=version("modeltrace"),
@@ -62,7 +68,7 @@ def create_app(
         lifespan=lifespan,
         telemetry=NATIVE_TELEMETRY_OFF,
     )
-    app.include_router(prediction_routes(pipeline, settings))
+    app.include_router(prediction_routes(calls, recorder, most_bytes=settings.max_body_bytes))
     app.include_router(health_routes(model, registry, workers=settings.workers))
     add_error_handlers(app)
     if telemetry.enabled:
@@ -73,7 +79,38 @@ def create_app(
             exclude_spans=["receive", "send"],
             excluded_urls=",".join(f"^https?://[^/]+/{path}$" for path in (*SILENT_PATHS, "static-offline-docs/.*")),
         )
-    return app
+    if records is None:
+        return app
+    return Front(
+        app,
+        {"/predict": calls.predict, "/predict/batch": calls.predict_batch},
+        records.tracing,
+        records.outbox,
+        most_bytes=settings.max_body_bytes,
+        active=records.active,
+    )
+
+
+def build_calls(settings: Settings, model: Model, *, tell_batch: Callable[[Batch], None]) -> PredictionCalls:
+    """The prediction calls: where the model runs, and whether requests share its calls."""
+    pipeline = Pipeline(model, PredictionIds(id_key(settings)))
+    threads = ModelThreads(settings.inference_threads, settings.max_waiting)
+    on_loop = pipeline.seconds_a_row() < settings.inline_seconds
+    batcher = None
+    if settings.batching:
+        batcher = Batcher(
+            pipeline,
+            largest=settings.batching_rows,
+            most_waiting=settings.max_waiting,
+            on_thread=None if on_loop else threads.run,
+            tell=tell_batch,
+        )
+    return PredictionCalls(pipeline, threads, on_loop=on_loop, batcher=batcher, most_rows=settings.max_batch_rows)
+
+
+def describe(model: Model) -> ModelInfo:
+    """What telemetry says of a model."""
+    return ModelInfo(model.name, model.version, model.hash, model.schema.names)
 
 
 def load_model(settings: Settings) -> Model:
@@ -87,10 +124,11 @@ def load_model(settings: Settings) -> Model:
         expect_sha256=settings.expect_sha256,
         trust_pickle=settings.trust_pickle,
         trusted_types=settings.trusted_types,
+        engine=settings.engine,
     )
 
 
-def build_app(settings: Settings) -> FastAPI:
+def build_app(settings: Settings) -> ASGIApp:
     """Everything a serving process needs, built in that process: nothing of telemetry survives a fork.
 
     Raises:
@@ -106,15 +144,15 @@ def build_app(settings: Settings) -> FastAPI:
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()
-    telemetry = build_telemetry(
-        settings.otel,
-        build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers),
-        pull_readers=(PrometheusMetricReader(registry=registry),) if registry else (),
-    )
+    resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
+    if needs_stock(settings):
+        telemetry = build_stock(settings.otel, resource, registry=registry)
+    else:
+        telemetry = build_recorded(settings, resource, describe(model), registry=registry)
     send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:
-        report_losses(telemetry.shutdown(settings.flush_timeout))
+        report_rest(telemetry.shutdown(settings.flush_timeout))
         lines.close()
 
     app = create_app(settings, model, telemetry, registry=registry, on_stop=stop)

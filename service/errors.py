@@ -11,7 +11,8 @@ ModeltraceError
 ├── RequestError             the caller sent something that cannot be answered
 │   ├── MalformedRequestError    not JSON, or not the shape that the call takes
 │   ├── InvalidFeaturesError     values that break the feature schema
-│   └── RequestTooLargeError     more bytes or rows than the limits allow
+│   ├── RequestTooLargeError     more bytes or rows than the limits allow
+│   └── ClientGoneError          it went away before it had sent all of its request
 ├── BusyError                more requests wait for the model than the limit allows
 ├── InferenceError           the model failed on input that the schema accepts
 ├── UnreachableError         nothing that can be used answers at an address     (service.client.service)
@@ -69,6 +70,10 @@ class MalformedRequestError(RequestError):
 
 class RequestTooLargeError(RequestError):
     """More bytes or rows than the limits allow."""
+
+
+class ClientGoneError(RequestError):
+    """The client went away before it had sent all of its request."""
 
 
 @dataclass(frozen=True, slots=True)

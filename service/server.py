@@ -13,6 +13,7 @@ from service.app import build_app, load_model
 from service.errors import SettingsError
 from service.settings import Settings
 from service.telemetry.logs import write_lines
+from service.telemetry.recorded import needs_stock
 from service.worker import build_in_worker
 
 BACKLOG = 2048
@@ -33,6 +34,7 @@ def serve(settings: Settings) -> None:
         factory=True,
         workers=settings.workers,
         log_config=None,
+        access_log=needs_stock(settings) is not None,  # otherwise the front writes the access lines
         timeout_graceful_shutdown=settings.drain_timeout,  # type: ignore[arg-type]  # asyncio takes fractions too
         server_header=False,
         proxy_headers=False,

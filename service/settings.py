@@ -87,16 +87,45 @@ class Settings(BaseSettings):
     trusted_types: Names = Field(
         (), description="Types beyond scikit-learn's own that a skops artifact may hold, e.g. `mylib.steps.Clip`."
     )
+    engine: Literal["sklearn", "onnx"] = Field(
+        "sklearn",
+        description="What answers: scikit-learn, or ONNX Runtime (the extra `onnx`) for a bundle packed with `--onnx`.",
+    )
 
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes, each with its own `service.instance.id`.")
     inference_threads: int = Field(4, ge=1, le=256, description="Requests that a worker puts to the model at a time.")
+    inline_seconds: float = Field(
+        0.002,
+        ge=0,
+        description="A model that only computes, and answers one row in less, is asked on the event loop; others, and "
+        "with 0 all, on a thread.",
+    )
+    batching: bool = Field(
+        default=False, description="Requests that are there at the same time share one call of the model."
+    )
+    batching_rows: int = Field(64, ge=2, description="The most requests that share a call.")
     max_waiting: int = Field(1024, ge=1, description="Requests that may wait for the model before the answer is 503.")
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="A larger request body is answered with 413.")
     max_batch_rows: int = Field(20_000, ge=1, description="A batch of more rows is answered with 413.")
     drain_timeout: float = Field(2.0, ge=0, description="Seconds that requests in flight may take to finish at a stop.")
     flush_timeout: float = Field(2.0, ge=0, description="Seconds that telemetry may take to flush at a stop.")
+
+    instrumentation: Literal["records", "stock"] = Field(
+        "records",
+        description="`records`: a prediction is written down once and told by a process beside the service; `stock`: "
+        "OpenTelemetry's SDK and its FastAPI instrumentation tell it while the request waits.",
+    )
+    spool: Path | None = Field(
+        None,
+        description="The folder that keeps telemetry which cannot be delivered; unset: one in the user's data folder.",
+    )
+    spool_bytes: int = Field(
+        256 * 2**20,
+        ge=0,
+        description="The most that a worker keeps there; 0 keeps it in memory, up to 64 MiB a signal.",
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The lowest level logged.")
     log_file: Path | None = Field(None, description="A file that gets the JSON log lines too; it rotates.")

@@ -15,10 +15,10 @@ from service.errors import ModeltraceError
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
 
-def build_in_worker(settings: Settings) -> "FastAPI":
+def build_in_worker(settings: Settings) -> "ASGIApp":
     """Build the application, or end this worker in the way that stops the supervisor, too."""
     from service.app import build_app  # noqa: PLC0415  see the module's docstring
 

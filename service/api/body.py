@@ -4,35 +4,45 @@ import asyncio
 from collections.abc import Mapping
 
 import orjson
-from fastapi import Request
+from starlette.types import Receive, Scope
 
-from service.errors import MalformedRequestError, RequestTooLargeError
+from service.errors import ClientGoneError, MalformedRequestError, RequestTooLargeError
 
 BODY_SECONDS = 30
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Read at most `limit` bytes, whatever the client announces.
 
     Raises:
         RequestTooLargeError: more bytes were announced or came.
         MalformedRequestError: the body did not arrive in time.
+        ClientGoneError: the client went away before it had sent all of it.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise RequestTooLargeError(f"the body has {announced} bytes, the limit is {limit} (MODELTRACE_MAX_BODY_BYTES)")
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            announced = int(value)
+            raise RequestTooLargeError(
+                f"the body has {announced} bytes, the limit is {limit} (MODELTRACE_MAX_BODY_BYTES)"
+            )
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError("the client went away before it had sent its request")
+                chunk = message.get("body", b"")
+                more = message.get("more_body", False)
                 size += len(chunk)
                 if size > limit:
                     raise RequestTooLargeError(f"the body exceeds {limit} bytes (MODELTRACE_MAX_BODY_BYTES)")
                 chunks.append(chunk)
     except TimeoutError:
         raise MalformedRequestError(f"the body did not arrive within {BODY_SECONDS} s") from None
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def parse_object(body: bytes) -> Mapping[str, object]:

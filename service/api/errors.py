@@ -6,9 +6,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from service.api.replies import describe_error, reply
+from service.api.replies import Reply, describe_error, reply
 from service.errors import (
     BusyError,
+    ClientGoneError,
     InferenceError,
     InvalidFeaturesError,
     MalformedRequestError,
@@ -20,6 +21,7 @@ logger = logging.getLogger("modeltrace.api")
 
 STATUS: dict[type[ModeltraceError], tuple[int, str]] = {
     MalformedRequestError: (400, "malformed_request"),
+    ClientGoneError: (400, "client_gone"),  # nobody reads it
     RequestTooLargeError: (413, "request_too_large"),
     InvalidFeaturesError: (422, "invalid_features"),
     InferenceError: (500, "inference_failed"),
@@ -36,16 +38,28 @@ def describe(error: ModeltraceError) -> dict[str, object]:
     return describe_error(kind, str(error))
 
 
-async def on_refusal(_: Request, error: Exception) -> Response:
-    """Answer what Modeltrace raised on purpose."""
-    assert isinstance(error, ModeltraceError)  # noqa: S101  registered for that class alone
+def refuse(error: ModeltraceError) -> Reply:
+    """The answer to what Modeltrace raised on purpose; it is logged, too."""
     status, kind = STATUS[type(error)]
     if status == 500:
         logger.error("%s: %s", kind, error, exc_info=error)
     else:
         logger.warning("%s: %s", kind, error)
-    headers = {"Retry-After": "1"} if isinstance(error, BusyError) else None
-    return reply(describe(error), status=status, headers=headers)
+    return Reply(status, describe(error), {"Retry-After": "1"} if isinstance(error, BusyError) else None)
+
+
+def excuse(error: Exception) -> Reply:
+    """The answer to what nobody foresaw, without its details; the log has them, under the same trace ID."""
+    logger.error("unexpected %s", type(error).__name__, exc_info=error)
+    message = "something went wrong inside the service; the trace ID leads to its log"
+    return Reply(500, describe_error("internal_error", message))
+
+
+async def on_refusal(_: Request, error: Exception) -> Response:
+    """Answer what Modeltrace raised on purpose."""
+    assert isinstance(error, ModeltraceError)  # noqa: S101  registered for that class alone
+    status, payload, headers = refuse(error)
+    return reply(payload, status=status, headers=headers)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
@@ -61,10 +75,9 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_bug(_: Request, error: Exception) -> Response:
-    """Answer what nobody foresaw, without its details; the log has them, under the same trace ID."""
-    logger.error("unexpected %s", type(error).__name__, exc_info=error)
-    message = "something went wrong inside the service; the trace ID leads to its log"
-    return reply(describe_error("internal_error", message), status=500)
+    """Answer what nobody foresaw."""
+    status, payload, _headers = excuse(error)
+    return reply(payload, status=status)
 
 
 def add_error_handlers(app: FastAPI) -> None:

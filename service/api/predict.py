@@ -1,86 +1,111 @@
-"""`POST /predict` and `POST /predict/batch`.
+"""`POST /predict` and `POST /predict/batch`: from a body to what is answered.
 
-Parsing, inference and encoding happen on one worker thread, so neither a slow model nor a large body stalls the event
-loop. How many requests run and wait at a time is bounded.
+A model that answers one row faster than a thread could be woken is asked on the event loop; any other, and every batch
+of rows, on a thread, so that neither a slow model nor a large body stalls the loop. How many requests run and wait at
+a time is bounded.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
-import anyio
-import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
 from service.api.body import only_key, parse_object, read_body
 from service.api.errors import describe
+from service.api.execution import ModelThreads
 from service.api.openapi import batch_operation, predict_operation
-from service.api.replies import reply
-from service.errors import (
-    BusyError,
-    InvalidFeaturesError,
-    MalformedRequestError,
-    RequestTooLargeError,
-)
+from service.api.replies import encode, send
+from service.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
+from service.inference.batching import Batcher
 from service.inference.pipeline import Pipeline, Prediction
-from service.settings import Settings
+from service.telemetry.recorder import Recorder
+from service.telemetry.tracing import RequestTrace
 
-T = TypeVar("T")
+# A larger body takes longer to parse than a thread takes to wake.
+SMALL_BODY: Final = 64 * 1024
 
-
-class ModelThreads:
-    """Runs calls of the model on a bounded number of threads, with a bounded number waiting."""
-
-    def __init__(self, threads: int, waiting: int) -> None:
-        self._limiter = anyio.CapacityLimiter(threads)
-        self._room = threads + waiting
-
-    async def run(self, call: Callable[[bytes], T], body: bytes) -> T:
-        """Run `call(body)` in the context of this request.
-
-        Raises:
-            BusyError: too many wait already.
-        """
-        if self._room <= 0:
-            raise BusyError("too many requests wait for the model; try again in a second")
-        self._room -= 1
-        try:
-            return await anyio.to_thread.run_sync(call, body, limiter=self._limiter)
-        finally:
-            self._room += 1
+Payload = dict[str, Any]
+# From the body of a request to the body of its answer.
+Call = Callable[[bytes, RequestTrace], Awaitable[bytes]]
 
 
-def prediction_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
-    """The two prediction calls, bound to a model."""
-    router = APIRouter(tags=["predict"])
-    threads = ModelThreads(settings.inference_threads, settings.max_waiting)
-    model = {"name": pipeline.model.name, "version": pipeline.model.version}
+class PredictionCalls:
+    """The two calls, bound to a model."""
 
-    def one(body: bytes) -> Response:
-        row = only_key(parse_object(body), "features")
-        return reply({**_say(pipeline.predict(row)), "model": model})
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        threads: ModelThreads,
+        *,
+        on_loop: bool,
+        batcher: Batcher | None,
+        most_rows: int,
+    ) -> None:
+        """`on_loop`: one row is answered faster than on a thread; `batcher`: shares calls between requests."""
+        self.pipeline = pipeline
+        self._threads = threads
+        self._on_loop = on_loop
+        self._batcher = batcher
+        self._most_rows = most_rows
+        self._model = {"name": pipeline.model.name, "version": pipeline.model.version}
 
-    def many(body: bytes) -> Response:
+    async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
+        """Answer one row."""
+        if self._batcher is not None:
+            values = self.pipeline.read(_row(body), trace)
+            answer = await self._batcher.answer(values, trace)
+            return self._say_one(self.pipeline.keep(0, values, answer, trace), trace)
+        if self._on_loop and len(body) <= SMALL_BODY:
+            return self._one(body, trace)
+        return await self._threads.run(self._one, body, trace)
+
+    async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
+        """Answer many rows."""
+        return await self._threads.run(self._many, body, trace)
+
+    def _one(self, body: bytes, trace: RequestTrace) -> bytes:
+        return self._say_one(self.pipeline.predict(_row(body), trace), trace)
+
+    def _say_one(self, prediction: Prediction, trace: RequestTrace) -> bytes:
+        return encode({**_say(prediction), "model": self._model}, trace.hex_id)
+
+    def _many(self, body: bytes, trace: RequestTrace) -> bytes:
         rows = only_key(parse_object(body), "rows")
         if not isinstance(rows, list):
             raise MalformedRequestError('"rows" must be an array of objects')
-        if len(rows) > settings.max_batch_rows:
-            limit = f"the limit is {settings.max_batch_rows} (MODELTRACE_MAX_BATCH_ROWS)"
+        if len(rows) > self._most_rows:
+            limit = f"the limit is {self._most_rows} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
-        outcomes = pipeline.predict_batch(rows)
-        return reply({"predictions": [_say(outcome) for outcome in outcomes], "model": model})
+        outcomes = self.pipeline.predict_batch(rows, trace)
+        return encode({"predictions": [_say(outcome) for outcome in outcomes], "model": self._model}, trace.hex_id)
 
-    @router.post("/predict", summary="Predict one row", **predict_operation(pipeline.model.schema))
+
+def prediction_routes(calls: PredictionCalls, recorder: Recorder, *, most_bytes: int) -> APIRouter:
+    """The calls as routes of FastAPI, which documents them and, with the stock instrumentation, answers them."""
+    router = APIRouter(tags=["predict"])
+    schema = calls.pipeline.model.schema
+
+    async def answer(request: Request, call: Call) -> Response:
+        with recorder.recording(request.scope) as trace:
+            answered = await call(await read_body(request.scope, request.receive, most_bytes), trace)
+            return send(answered, trace.hex_id)
+
+    @router.post("/predict", summary="Predict one row", **predict_operation(schema))
     async def predict(request: Request) -> Response:
-        return await threads.run(one, await read_body(request, settings.max_body_bytes))
+        return await answer(request, calls.predict)
 
-    @router.post("/predict/batch", summary="Predict many rows", **batch_operation(pipeline.model.schema))
+    @router.post("/predict/batch", summary="Predict many rows", **batch_operation(schema))
     async def predict_batch(request: Request) -> Response:
-        return await threads.run(many, await read_body(request, settings.max_body_bytes))
+        return await answer(request, calls.predict_batch)
 
     return router
 
 
-def _say(outcome: Prediction | InvalidFeaturesError) -> dict[str, Any]:
+def _row(body: bytes) -> object:
+    return only_key(parse_object(body), "features")
+
+
+def _say(outcome: Prediction | InvalidFeaturesError) -> Payload:
     if isinstance(outcome, InvalidFeaturesError):
         return describe(outcome)
     answer = outcome.answer

@@ -1,13 +1,22 @@
 """How every answer looks: JSON by orjson, the trace ID in the body and in the header `X-Trace-Id`."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from fastapi import Response
 from opentelemetry import trace
 
 TRACE_HEADER: Final = "X-Trace-Id"
+JSON: Final = (b"content-type", b"application/json")
+
+
+class Reply(NamedTuple):
+    """An answer before it is written."""
+
+    status: int
+    payload: Mapping[str, Any]
+    headers: Mapping[str, str] | None = None
 
 
 def current_trace_id() -> str | None:
@@ -16,16 +25,21 @@ def current_trace_id() -> str | None:
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
+def encode(payload: Mapping[str, Any], trace_id: str | None) -> bytes:
+    """A payload as it goes out."""
+    return orjson.dumps({**payload, "trace_id": trace_id})
+
+
+def send(body: bytes, trace_id: str | None, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with what is encoded."""
+    traced = {TRACE_HEADER: trace_id} if trace_id else {}
+    return Response(body, status, headers={**traced, **(headers or {})}, media_type="application/json")
+
+
 def reply(payload: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with JSON."""
     trace_id = current_trace_id()
-    traced = {TRACE_HEADER: trace_id} if trace_id else {}
-    return Response(
-        orjson.dumps({**payload, "trace_id": trace_id}),
-        status,
-        headers={**traced, **(headers or {})},
-        media_type="application/json",
-    )
+    return send(encode(payload, trace_id), trace_id, status=status, headers=headers)
 
 
 def describe_error(kind: str, message: str, **more: object) -> dict[str, object]:

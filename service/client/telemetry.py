@@ -11,7 +11,8 @@ from opentelemetry.trace import Span
 
 from service.settings import OtelSettings
 from service.telemetry.resource import build_resource
-from service.telemetry.setup import Telemetry, build_telemetry
+from service.telemetry.setup import Telemetry
+from service.telemetry.stock import build_stock
 
 SERVICE_NAME = "modeltrace-traffic"
 # Seconds: for one answer, and for the last flush of telemetry.
@@ -33,7 +34,7 @@ def traffic_telemetry(settings: OtelSettings) -> Telemetry:
     handler.addFilter(lambda _: next(said) == 0)
     logging.getLogger("opentelemetry").addHandler(handler)
     name = settings.service_name if "service_name" in settings.model_fields_set else SERVICE_NAME
-    return build_telemetry(settings, build_resource(name, version("modeltrace"), workers=1))
+    return build_stock(settings, build_resource(name, version("modeltrace"), workers=1))
 
 
 def traced_client(url: str, telemetry: Telemetry, connections: int) -> httpx.AsyncClient:

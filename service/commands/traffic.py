@@ -15,7 +15,7 @@ from service.client.run import Run, run_traffic
 from service.client.service import base_url
 from service.client.telemetry import FLUSH_TIMEOUT, traffic_telemetry
 from service.settings import read_settings
-from service.telemetry.setup import report_losses
+from service.telemetry.setup import report_rest
 
 # Seconds between two plain lines.
 PLAIN_INTERVAL = 5.0
@@ -115,7 +115,7 @@ def traffic(
         with _progress(json=json, every=every) as progress:
             tally = asyncio.run(run_traffic(run, telemetry, progress))
     finally:
-        report_losses(telemetry.shutdown(FLUSH_TIMEOUT))
+        report_rest(telemetry.shutdown(FLUSH_TIMEOUT))
     if tally.failed:
         typer.echo(f"{tally.failed:,} requests failed; the last one: {tally.last_failure}", err=True)
         raise typer.Exit(1)

@@ -1,48 +1,27 @@
-"""From rows to predictions: validate ► features ► inference, each a span, each timed once.
+"""From rows to predictions: validate ► features ► inference, each step marked in the request's trace.
 
-It knows nothing of HTTP. It runs on a worker thread, in the context of the request, whose SERVER span is current when
-`predict` is called.
+It knows nothing of HTTP and makes no telemetry: what it writes down is told by whoever holds the trace.
 """
 
+import math
 import secrets
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter, time_ns
+from time import perf_counter
 
-from opentelemetry import trace
-from opentelemetry.baggage import get_baggage
-from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.trace import Span, Tracer
-from opentelemetry.util.types import AttributeValue
-
-from service.errors import InvalidFeaturesError, Violation
+from service.errors import InvalidFeaturesError, ModeltraceError
 from service.inference.features import to_matrix
 from service.inference.ids import PredictionIds, PredictionRef
 from service.inference.model import Answer, Model
-from service.inference.validate import validate_row
-from service.monitoring.audit import AuditTrail
-from service.telemetry.metrics import Instruments
-from service.telemetry.names import (
-    BAGGAGE_PIN,
-    ML_BATCH_SIZE,
-    ML_LOWEST_CONFIDENCE,
-    ML_MODEL_NAME,
-    ML_MODEL_VERSION,
-    ML_PREDICTION_CONFIDENCE,
-    ML_PREDICTION_ID,
-    ML_PREDICTION_LABEL,
-    ML_PREDICTION_VALUE,
-    ML_REJECTED_ROWS,
-    SPAN_FEATURES,
-    SPAN_INFERENCE,
-    SPAN_VALIDATE,
-)
+from service.inference.validate import RowReader, Values
+from service.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
+from service.telemetry.record import Answered, Failure
+from service.telemetry.tracing import NO_ID, NO_TRACE, RequestTrace
 
 # What a caller sends as one row; anything but a mapping of feature names to values is a violation of its own.
 Row = object
-NOT_A_ROW = Violation("", "type", "a row must be an object of feature names and values")
+TRIES = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,121 +33,141 @@ class Prediction:
 
 
 class Pipeline:
-    """Answers rows with one model and leaves the trace of each answer."""
+    """Answers rows with one model and writes down how."""
 
-    def __init__(
-        self, model: Model, tracer: Tracer, instruments: Instruments, audit: AuditTrail, ids: PredictionIds
-    ) -> None:
+    def __init__(self, model: Model, ids: PredictionIds) -> None:
         self.model = model
-        self._tracer = tracer
-        self._instruments = instruments
-        self._audit = audit
         self._ids = ids
-        self._series: dict[str, AttributeValue] = {ML_MODEL_NAME: model.name, ML_MODEL_VERSION: model.version}
+        self._reader = RowReader(model.schema)
 
-    def predict(self, row: Row) -> Prediction:
+    def predict(self, row: Row, trace: RequestTrace) -> Prediction:
         """Answer one row.
 
         Raises:
             InvalidFeaturesError: the row breaks the feature schema.
             InferenceError: the model failed.
         """
-        request = self._describe_request()
-        (outcome,) = self._answer([row])
-        if isinstance(outcome, InvalidFeaturesError):
-            raise outcome
-        request.set_attributes({ML_PREDICTION_ID: outcome.id, **_attributes(outcome.answer)})
-        return outcome
+        values = self.read(row, trace)
+        (answer,) = self.infer([values], [trace])
+        return self.keep(0, values, answer, trace)
 
-    def predict_batch(self, rows: Sequence[Row]) -> list[Prediction | InvalidFeaturesError]:
+    def predict_batch(self, rows: Sequence[Row], trace: RequestTrace) -> list[Prediction | InvalidFeaturesError]:
         """Answer many rows with one call of the model, in order; a bad row has its error in its place.
 
         Raises:
             InferenceError: the model failed, for all of them.
         """
-        request = self._describe_request()
-        outcomes = self._answer(rows)
-        rejected = sum(isinstance(outcome, InvalidFeaturesError) for outcome in outcomes)
-        request.set_attributes({ML_BATCH_SIZE: len(rows), ML_REJECTED_ROWS: rejected})
-        if confidences := [c for o in outcomes if isinstance(o, Prediction) and (c := o.answer.confidence) is not None]:
-            request.set_attribute(ML_LOWEST_CONFIDENCE, min(confidences))
-        return outcomes
+        trace.reached_model = trace.many = True
+        trace.rows = len(rows)
+        trace.validate_start = trace.now()
+        try:
+            read = [self._read_or_refuse(row) for row in rows]
+        except Exception as error:
+            fail(trace, SPAN_VALIDATE, error)
+            raise
+        trace.validate_end = trace.now()
+        accepted = [values for values in read if isinstance(values, tuple)]
+        trace.rejected = len(rows) - len(accepted)
+        answers = iter(self.infer(accepted, [trace]) if accepted else ())
+        return [
+            self.keep(index, values, next(answers), trace) if isinstance(values, tuple) else values
+            for index, values in enumerate(read)
+        ]
 
-    def _describe_request(self) -> Span:
-        span = trace.get_current_span()
-        span.set_attributes(self._series)
-        if get_baggage(BAGGAGE_PIN) is not None:
-            span.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
-        return span
+    def read(self, row: Row, trace: RequestTrace) -> Values:
+        """The values of one row.
 
-    def _answer(self, rows: Sequence[Row]) -> list[Prediction | InvalidFeaturesError]:
-        outcomes: list[Prediction | InvalidFeaturesError | None] = [None] * len(rows)
-        accepted: list[tuple[int, Mapping[str, object]]] = []
-        with self._tracer.start_as_current_span(SPAN_VALIDATE) as span:
-            for index, row in enumerate(rows):
-                if not isinstance(row, Mapping):
-                    outcomes[index] = InvalidFeaturesError([NOT_A_ROW])
-                elif violations := validate_row(row, self.model.schema):
-                    outcomes[index] = InvalidFeaturesError(violations)
-                else:
-                    accepted.append((index, row))
-            if len(accepted) < len(rows):
-                span.set_attributes({ERROR_TYPE: "invalid_features", ML_REJECTED_ROWS: len(rows) - len(accepted)})
-        if accepted:
-            with self._tracer.start_as_current_span(SPAN_FEATURES):
-                matrix = to_matrix([row for _, row in accepted], self.model.schema, as_frame=self.model.as_frame)
-            with self._timed_inference(len(accepted)):
-                answers = self.model.answer(matrix)
-            for (index, row), answer in zip(accepted, answers, strict=True):
-                outcomes[index] = self._keep(index, row, answer)
-            for label, number in Counter(answer.label for answer in answers).items():
-                self._instruments.predictions.add(number, self._series_of(label))
-        return [outcome for outcome in outcomes if outcome is not None]
+        Raises:
+            InvalidFeaturesError: the row breaks the feature schema.
+        """
+        trace.reached_model = True
+        trace.rows = 1
+        trace.validate_start = trace.now()
+        try:
+            return self._reader.read(row)
+        except InvalidFeaturesError:
+            trace.rejected = 1
+            raise
+        except Exception as error:
+            fail(trace, SPAN_VALIDATE, error)
+            raise
+        finally:
+            trace.validate_end = trace.now()
 
-    @contextmanager
-    def _timed_inference(self, rows: int) -> Iterator[None]:
-        attributes: dict[str, AttributeValue] = {**self._series}
-        with self._tracer.start_as_current_span(SPAN_INFERENCE) as span:
-            span.set_attribute(ML_BATCH_SIZE, rows)
-            start = perf_counter()
-            try:
-                yield
-            except Exception as error:
-                attributes[ERROR_TYPE] = _cause(error)
-                span.set_attribute(ERROR_TYPE, attributes[ERROR_TYPE])
-                raise
-            finally:
-                self._instruments.inference_duration.record(perf_counter() - start, attributes)
+    def infer(self, rows: Sequence[Values], traces: Sequence[RequestTrace]) -> list[Answer]:
+        """Ask the model once; every request in `traces` gets the marks of it, by the first one's clock.
 
-    def _keep(self, index: int, row: Mapping[str, object], answer: Answer) -> Prediction:
-        """Sign the ID of one answer, record its confidence and write it to the audit trail."""
-        context = trace.get_current_span().get_span_context()
+        Raises:
+            InferenceError: the model failed.
+        """
+        now = traces[0].now
+        start = now() if traces[0].batch else traces[0].validate_end
+        _mark(traces, "features_start", start)
+        stage = SPAN_FEATURES
+        try:
+            matrix = to_matrix(rows, self.model.schema, as_frame=self.model.as_frame)
+            _mark(traces, "inference_start", now())
+            stage = SPAN_INFERENCE
+            answers = self.model.answer(matrix)
+            _mark(traces, "inference_end", now())
+        except Exception as error:
+            for trace in traces:
+                fail(trace, stage, error)
+            raise
+        return answers
+
+    def keep(self, index: int, values: Values, answer: Answer, trace: RequestTrace) -> Prediction:
+        """Sign the ID of one answer and write the prediction down."""
+        time = trace.now()
         # Without telemetry there is no span, and its ID is what tells two equal answers of one millisecond apart.
-        span_id = context.span_id or secrets.randbits(64)
+        span_id = int.from_bytes(trace.span_id) or secrets.randbits(64)
         said = str(answer.label) if answer.value is None else answer.value
-        prediction_id = self._ids.sign(
-            PredictionRef(context.trace_id, span_id, index, time_ns(), self.model.version, said)
+        ref = PredictionRef(int.from_bytes(trace.trace_id), span_id, index, time, self.model.version, said)
+        prediction = Prediction(self._ids.sign(ref), answer)
+        trace.answered.append(
+            Answered(index, prediction.id, answer.label, answer.confidence, answer.value, values, time)  # type: ignore[arg-type]  # validated: JSON's plain values
         )
-        if answer.confidence is not None:
-            self._instruments.confidence.record(answer.confidence, self._series_of(answer.label))
-        self._audit.record(prediction_id, index, row, answer)
-        return Prediction(prediction_id, answer)
+        return prediction
 
-    def _series_of(self, label: object) -> dict[str, AttributeValue]:
-        return self._series if label is None else {**self._series, ML_PREDICTION_LABEL: str(label)}
+    def seconds_a_row(self) -> float:
+        """What one row costs, at best; infinite for a model that may do more than compute, or has no row to try.
+
+        A model that waits for something must never be asked where everything else waits for it, however fast it
+        usually is.
+        """
+        example = {feature.name: feature.example for feature in self.model.schema.features}
+        if not self.model.computes_only:
+            return math.inf
+        try:
+            values = self._reader.read(example)
+            took = []
+            for _ in range(TRIES):
+                start = perf_counter()
+                self.infer([values], [RequestTrace({}, NO_TRACE, NO_ID, 0)])
+                took.append(perf_counter() - start)
+        except ModeltraceError:
+            return math.inf
+        return min(took)
+
+    def _read_or_refuse(self, row: Row) -> Values | InvalidFeaturesError:
+        try:
+            return self._reader.read(row)
+        except InvalidFeaturesError as error:
+            return error
 
 
-def _attributes(answer: Answer) -> dict[str, AttributeValue]:
-    """What a SERVER span says of the one row that it answered."""
-    if answer.value is not None:
-        return {ML_PREDICTION_VALUE: answer.value}
-    attributes: dict[str, AttributeValue] = {ML_PREDICTION_LABEL: str(answer.label)}
-    if answer.confidence is not None:
-        attributes[ML_PREDICTION_CONFIDENCE] = answer.confidence
-    return attributes
+def fail(trace: RequestTrace, stage: str, error: BaseException) -> None:
+    """Write down the exception that ended a stage, as the SDK's `record_exception` would."""
+    cause = _qualified(error.__cause__ or error) if stage == SPAN_INFERENCE else ""
+    stack = "".join(traceback.format_exception(error))
+    trace.failure = Failure(stage, cause, _qualified(error), str(error), stack, trace.now())
 
 
-def _cause(error: BaseException) -> str:
-    """The type of what the model raised, for `error.type`."""
-    kind = type(error.__cause__ or error)
+def _mark(traces: Sequence[RequestTrace], name: str, time: int) -> None:
+    for trace in traces:
+        setattr(trace, name, time)
+
+
+def _qualified(error: BaseException) -> str:
+    kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -2,17 +2,55 @@
 
 import math
 from collections.abc import Mapping
+from operator import itemgetter
 
 import numpy as np
 
-from service.errors import Violation
+from service.errors import InvalidFeaturesError, Violation
 from service.inference.schema import Feature, Schema
+
+# The values of a row in the order of the schema, as they were sent; None where there was none.
+Values = tuple[object, ...]
 
 SHOWN = 64
 SHOWN_UNKNOWN = 10
 # float32's largest: scikit-learn's trees compute in float32 and refuse what it cannot hold.
 LARGEST = float(np.finfo(np.float32).max)
 LARGEST_INTEGER = float(2**63 - 1024)  # the largest double that is an int64
+NOT_A_ROW = Violation("", "type", "a row must be an object of feature names and values")
+_NUMBERS = ({float}, {float, int}, {int})
+
+
+class RowReader:
+    """Reads rows of one schema. What is found to be in order at a glance is not looked at feature by feature."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        names = schema.names
+        getter = itemgetter(*names)
+        self._values = getter if len(names) > 1 else lambda row: (getter(row),)
+        # Only the type and the size of a number have to be right where nothing else is enforced.
+        self._plain = all(feature.type == "number" and not feature.valid_range for feature in schema.features)
+
+    def read(self, row: object) -> Values:
+        """The values of a row.
+
+        Raises:
+            InvalidFeaturesError: it is no row, or breaks the schema.
+        """
+        if not isinstance(row, Mapping):
+            raise InvalidFeaturesError([NOT_A_ROW])
+        if self._plain and len(row) == len(self._schema.names):
+            try:
+                values: Values = self._values(row)
+                # A bool is no number, and what is not finite is not between the two.
+                if set(map(type, values)) in _NUMBERS and min(values) >= -LARGEST and max(values) <= LARGEST:  # type: ignore[type-var, operator]  # numbers
+                    return values
+            except KeyError:
+                pass
+        if violations := validate_row(row, self._schema):
+            raise InvalidFeaturesError(violations)
+        return tuple(map(row.get, self._schema.names))
 
 
 def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:

@@ -1,6 +1,7 @@
 """The instruments of the prediction path, and the Views that give all instruments their bounds and limits."""
 
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from opentelemetry.metrics import Counter, Histogram, Meter
 from opentelemetry.sdk.metrics.view import DropAggregation, ExplicitBucketHistogramAggregation, View
@@ -16,6 +17,28 @@ from service.telemetry.names import (
 )
 
 
+class Instrument(NamedTuple):
+    """What an instrument is called, and how it is aggregated: a histogram, or a counter if it has no bounds."""
+
+    name: str
+    unit: str
+    description: str
+    limit: int  # of attribute sets
+    bounds: tuple[float, ...] = ()
+
+
+REQUEST_DURATION: Final = Instrument(
+    HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests.", 500, DURATION_BOUNDS
+)
+INFERENCE_DURATION: Final = Instrument(
+    METRIC_INFERENCE_DURATION, "s", "Duration of one call of the model, for all its rows.", 100, DURATION_BOUNDS
+)
+CONFIDENCE: Final = Instrument(
+    METRIC_CONFIDENCE, "1", "Probability that the model gave to the label it answered.", 1000, CONFIDENCE_BOUNDS
+)
+PREDICTIONS: Final = Instrument(METRIC_PREDICTIONS, "{prediction}", "Predictions answered.", 1000)
+
+
 @dataclass(frozen=True, slots=True)
 class Instruments:
     """What the prediction path records into."""
@@ -27,47 +50,30 @@ class Instruments:
 
 def build_instruments(meter: Meter) -> Instruments:
     """Create each instrument once."""
-    return Instruments(
-        inference_duration=meter.create_histogram(
-            METRIC_INFERENCE_DURATION, unit="s", description="Duration of one call of the model, for all its rows."
-        ),
-        predictions=meter.create_counter(METRIC_PREDICTIONS, unit="{prediction}", description="Predictions answered."),
-        confidence=meter.create_histogram(
-            METRIC_CONFIDENCE, unit="1", description="Probability that the model gave to the label it answered."
-        ),
+    duration, confidence = (
+        meter.create_histogram(one.name, one.unit, one.description) for one in (INFERENCE_DURATION, CONFIDENCE)
     )
+    predictions = meter.create_counter(PREDICTIONS.name, PREDICTIONS.unit, PREDICTIONS.description)
+    return Instruments(duration, predictions, confidence)
 
 
 def build_views() -> list[View]:
     """Bounds where the alerts look, exemplars worth following, and a limit to what clients can make us keep."""
-    duration = ExplicitBucketHistogramAggregation(boundaries=DURATION_BOUNDS)
-    share = ExplicitBucketHistogramAggregation(boundaries=CONFIDENCE_BOUNDS)
     return [
-        View(
-            instrument_name=HTTP_SERVER_REQUEST_DURATION,
-            aggregation=duration,
-            exemplar_reservoir_factory=reservoir_factory,
-            aggregation_cardinality_limit=500,
-        ),
-        View(
-            instrument_name=METRIC_INFERENCE_DURATION,
-            aggregation=duration,
-            exemplar_reservoir_factory=reservoir_factory,
-            aggregation_cardinality_limit=100,
-        ),
-        View(
-            instrument_name=METRIC_CONFIDENCE,
-            aggregation=share,
-            exemplar_reservoir_factory=reservoir_factory,
-            aggregation_cardinality_limit=1000,
-        ),
-        View(
-            instrument_name=METRIC_PREDICTIONS,
-            exemplar_reservoir_factory=reservoir_factory,
-            aggregation_cardinality_limit=1000,
+        *(
+            View(
+                instrument_name=one.name,
+                aggregation=ExplicitBucketHistogramAggregation(boundaries=one.bounds) if one.bounds else None,
+                exemplar_reservoir_factory=reservoir_factory,
+                aggregation_cardinality_limit=one.limit,
+            )
+            for one in (REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS)
         ),
         # The stock bounds are for milliseconds.
-        View(instrument_name="otel.sdk.*.duration", aggregation=duration),
+        View(
+            instrument_name="otel.sdk.*.duration",
+            aggregation=ExplicitBucketHistogramAggregation(boundaries=DURATION_BOUNDS),
+        ),
         # The instrumentation keeps the response's size on itself, not on the request: wrong under concurrency.
         View(instrument_name="http.server.*.body.size", aggregation=DropAggregation()),
     ]

@@ -8,8 +8,11 @@ from typing import Final
 
 # Spans: children of the request's SERVER span, in this order.
 SPAN_VALIDATE: Final = "validate"
+SPAN_QUEUE: Final = "queue"
 SPAN_FEATURES: Final = "features"
 SPAN_INFERENCE: Final = "inference"
+# One call of the model that answered several requests: a root span, linked to each of them.
+SPAN_BATCH: Final = "batch"
 
 # Attributes
 ML_MODEL_NAME: Final = "ml.model.name"

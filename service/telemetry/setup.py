@@ -1,11 +1,12 @@
-"""Builds the providers once, hands out what the service needs of them, and flushes all of them under one deadline."""
+"""What the service needs of OpenTelemetry, built once, and flushed under one deadline."""
 
 import logging
-import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from opentelemetry._logs import LoggerProvider as ApiLoggerProvider
 from opentelemetry._logs import NoOpLoggerProvider
@@ -14,15 +15,14 @@ from opentelemetry.metrics import MeterProvider as ApiMeterProvider
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NoOpTracerProvider
 from opentelemetry.trace import TracerProvider as ApiTracerProvider
 
-from service.settings import OtelSettings
-from service.telemetry.exporters import AUDIT_QUEUE, ExporterBuilder, LogBatches, SpanBatches, Tally
-from service.telemetry.metrics import build_views
+from service.telemetry.exporters import Tally
+from service.telemetry.health import ExportHealth
+from service.telemetry.outbox import Outbox
+from service.telemetry.tracing import Tracing
 
 SCOPE = "modeltrace"
 PROCESS_METRICS = {
@@ -35,9 +35,39 @@ PROCESS_METRICS = {
 }
 
 
+class Rest(NamedTuple):
+    """What was not delivered since the start, by kind: gone for good, or kept on disk for the next start."""
+
+    lost: dict[str, int]
+    kept: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Records:
+    """The way out of predictions that are written down: see `service.telemetry.outbox`."""
+
+    tracing: Tracing
+    outbox: Outbox
+    health: ExportHealth
+    active: Counter[tuple[str, str]]  # requests in flight by method and scheme
+
+    def close(self, deadline: float) -> Rest:
+        """Deliver what can be delivered by the monotonic `deadline`."""
+        ended = self.outbox.close(deadline)
+        lost = self.health.lost(self.outbox)
+        if not ended:
+            logging.getLogger(SCOPE).warning(
+                "the exporter process goes on by itself with what it has not delivered yet"
+            )
+        return Rest(lost, self.health.kept())
+
+
 @dataclass(frozen=True)
 class Telemetry:
-    """The providers of one process. With telemetry off they are the API's own no-ops: no code asks whether."""
+    """The providers of one process. With telemetry off they are the API's own no-ops: no code asks whether.
+
+    `records` is there when predictions are told from records, not by the SDK.
+    """
 
     tracer_provider: ApiTracerProvider = field(default_factory=NoOpTracerProvider)
     meter_provider: ApiMeterProvider = field(default_factory=NoOpMeterProvider)
@@ -45,15 +75,13 @@ class Telemetry:
     audit_provider: ApiLoggerProvider = field(default_factory=NoOpLoggerProvider)
     tallies: tuple[Tally, ...] = ()
     enabled: bool = False
+    records: Records | None = None
 
-    def shutdown(self, seconds: float) -> dict[str, int]:
+    def shutdown(self, seconds: float) -> Rest:
         """Flush every signal at the same time and stop; return after `seconds` at the latest.
 
         One after the other, a silent endpoint would cost each signal's timeout. What the SDK still tries after the
         deadline happens on daemon threads, which end with the process.
-
-        Returns:
-            How many items of each kind were taken and never delivered, since the start; only kinds that lost any.
         """
         deadline = time.monotonic() + seconds
         stops: list[Callable[[], object]] = [
@@ -66,48 +94,24 @@ class Telemetry:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return {tally.what: lost for tally in self.tallies if (lost := tally.lost())}
+        rest = self.records.close(deadline) if self.records else Rest({}, {})
+        lost = Counter(rest.lost) + Counter({tally.what: tally.lost() for tally in self.tallies})
+        return Rest(dict(lost), rest.kept)
 
 
-def build_telemetry(
-    settings: OtelSettings, resource: Resource, *, pull_readers: tuple[MetricReader, ...] = ()
-) -> Telemetry:
-    """Build all providers for this process. Call it once, in the process that serves: nothing survives a fork.
-
-    `pull_readers` are read by somebody else, such as the reader behind `/metrics`.
-    """
-    if settings.sdk_disabled:
-        return Telemetry()
-    # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
-    os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
-    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
-
-    exporters = ExporterBuilder(settings)
-    spans, records, audits = Tally("spans"), Tally("log records"), Tally("audit records")
-
-    # The meter provider comes first: the other providers' queues report to it.
-    meters = MeterProvider(
-        metric_readers=[*(PeriodicExportingMetricReader(e) for e in exporters.metrics()), *pull_readers],
-        resource=resource,
-        views=build_views(),
-        shutdown_on_exit=False,
-    )
-    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-    if span_exporter := exporters.spans(meters):
-        tracers.add_span_processor(SpanBatches(span_exporter, spans, meters))
-
-    loggers, audit = (LoggerProvider(resource=resource, shutdown_on_exit=False) for _ in range(2))
-    if log_exporter := exporters.logs(meters):
-        loggers.add_log_record_processor(LogBatches(log_exporter, records, meters))
-    if audit_exporter := exporters.logs(meters):
-        audit.add_log_record_processor(LogBatches(audit_exporter, audits, meters, queue=AUDIT_QUEUE))
-
+def report_process(meters: MeterProvider) -> None:
+    """Measure this process."""
     SystemMetricsInstrumentor(config=PROCESS_METRICS).instrument(meter_provider=meters)
-    return Telemetry(tracers, meters, loggers, audit, (spans, records, audits), enabled=True)
 
 
-def report_losses(losses: dict[str, int]) -> None:
+def report_rest(rest: Rest) -> None:
     """Say what was not delivered. A loss in silence is the one that is found too late."""
-    if losses:
-        text = ", ".join(f"{number} {what}" for what, number in losses.items())
-        logging.getLogger(SCOPE).error("telemetry not delivered since the start: %s", text)
+    logger = logging.getLogger(SCOPE)
+    if rest.lost:
+        logger.error("telemetry not delivered since the start: %s", _words(rest.lost))
+    if rest.kept:
+        logger.warning("telemetry kept on disk for the next start: %s", _words(rest.kept))
+
+
+def _words(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in numbers.items())

@@ -87,10 +87,12 @@ def running(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
     with TemporaryDirectory() as folder:
         output = Path(folder, "output")
+        # What one test could not deliver must never be sent by another, to a port that has a new owner.
+        own = {"PYTHONUNBUFFERED": "1", "MODELTRACE_SPOOL": str(Path(folder, "spool"))}
         with output.open("wb") as sink:
             popen = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
-                env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
+                env={**clean, **own, **(env or {})},
                 stdout=sink,
                 stderr=subprocess.STDOUT,
             )

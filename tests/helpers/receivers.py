@@ -1,16 +1,19 @@
-"""What notifications are sent to: an HTTP and an SMTP receiver that keep what they get."""
+"""What is sent to: an HTTP and an SMTP receiver of notifications, and OTLP endpoints, which keep what they get."""
 
 import json
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import grpc
 import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -130,3 +133,109 @@ class _Mailbox:
 def _authenticate(_server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: object) -> AuthResult:
     right = isinstance(data, LoginPassword) and data.password == PASSWORD.encode()
     return AuthResult(success=right)
+
+
+class Sent(NamedTuple):
+    """One OTLP request: the path of the URL or of the gRPC method, headers in small letters, and the bytes."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """What an OTLP endpoint says: headers, or trailing metadata. A gRPC status other than OK ends the call."""
+
+    status: int | grpc.StatusCode = 200
+    headers: Mapping[str, str | bytes] = {}
+    body: bytes = b""
+
+
+@dataclass
+class OtlpEndpoint:
+    """An OTLP endpoint that answers as told, from one request to the next."""
+
+    url: str
+    answer: Callable[[Sent], Answer] = lambda _: Answer()
+    sent: list[Sent] = field(default_factory=list)
+    taken: list[bytes] = field(default_factory=list)
+
+    def reply(self, sent: Sent) -> Answer:
+        """Keep a request, and answer it."""
+        self.sent.append(sent)
+        answer = self.answer(sent)
+        if answer.status in (200, grpc.StatusCode.OK):
+            self.taken.append(sent.body)
+        return answer
+
+
+@contextmanager
+def otlp_http(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[OtlpEndpoint]:
+    """An OTLP/HTTP endpoint; each request has a connection of its own, so none outlives the endpoint."""
+    endpoint = OtlpEndpoint("")
+    server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_OtlpHandler,), {"endpoint": endpoint}))
+    endpoint.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield endpoint
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def otlp_grpc(port: int = 0, credentials: grpc.ServerCredentials | None = None) -> Iterator[OtlpEndpoint]:
+    """An OTLP/gRPC endpoint that takes any method."""
+    endpoint = OtlpEndpoint("")
+    with ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool, handlers=[_OtlpMethods(endpoint)], options=[("grpc.so_reuseport", 0)])
+        address = f"127.0.0.1:{port}"
+        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        endpoint.url = f"{'https' if credentials else 'http'}://127.0.0.1:{bound}"
+        server.start()
+        try:
+            yield endpoint
+        finally:
+            server.stop(None).wait()
+
+
+class _OtlpHandler(BaseHTTPRequestHandler):
+    endpoint: OtlpEndpoint
+
+    def do_POST(self) -> None:
+        """Answer as the endpoint does."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        answer = self.endpoint.reply(Sent(self.path, headers, body))
+        assert isinstance(answer.status, int)
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, str(value))
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class _OtlpMethods(grpc.GenericRpcHandler):
+    def __init__(self, endpoint: OtlpEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """Take the bytes as they are, whatever the method."""
+
+        def export(body: bytes, context: grpc.ServicerContext) -> bytes:
+            headers = {key: str(value) for key, value in context.invocation_metadata()}
+            answer = self._endpoint.reply(Sent(handler_call_details.method, headers, body))
+            context.set_trailing_metadata(tuple(answer.headers.items()))
+            if isinstance(answer.status, grpc.StatusCode) and answer.status is not grpc.StatusCode.OK:
+                context.abort(answer.status, "as told")
+            return answer.body
+
+        return grpc.unary_unary_rpc_method_handler(export)

@@ -10,10 +10,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.inference import pipeline
 from service.inference.ids import PredictionIds
 from service.inference.model import Answer, Model
 from service.settings import Settings
+from service.telemetry import tracing
 from service.telemetry.setup import Telemetry
 from tests.service.conftest import KEY, Recorded
 
@@ -199,7 +199,8 @@ def test_more_requests_than_may_wait_are_503(record: Callable[..., Recorded], mo
         assert release.wait(10)
         return [Answer(label="benign", confidence=1.0)]
 
-    service = record(replace(model, answer_matrix=slow), inference_threads=1, max_waiting=0)
+    waiting = replace(model, answer_matrix=slow, computes_only=False)
+    service = record(waiting, inference_threads=1, max_waiting=0)
     running = Thread(target=service.client.post, args=("/predict",), kwargs={"json": {"features": rows[0]}})
     running.start()
     assert started.wait(10)
@@ -259,7 +260,8 @@ def test_prediction_ids_differ_without_telemetry(
     settings: Settings, model: Model, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same answer many times within a millisecond, with no span to tell one from the other."""
-    monkeypatch.setattr(pipeline, "time_ns", lambda: 1_795_000_000_000_000_000)
+    monkeypatch.setattr(tracing, "time_ns", lambda: 1_795_000_000_000_000_000)
+    monkeypatch.setattr(tracing, "perf_counter_ns", lambda: 0)
     with TestClient(create_app(settings, model, Telemetry())) as client:
         answers = [client.post("/predict", json={"features": rows[0]}).json() for _ in range(20)]
 

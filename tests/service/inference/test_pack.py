@@ -24,12 +24,13 @@ from service.inference.bundle import load_bundle, read_manifest
 from service.inference.features import to_matrix
 from service.inference.model import Answer, Model
 from service.inference.pack import pack
+from service.inference.validate import RowReader
 from tests.service.inference.estimators import LABELS, VALUES, X, fit, frame
 
 
 def ask(model: Model, **row: Any) -> Answer:
     """The answer to one row."""
-    return model.answer(to_matrix([row], model.schema, as_frame=model.as_frame))[0]
+    return model.answer(to_matrix([RowReader(model.schema).read(row)], model.schema, as_frame=model.as_frame))[0]
 
 
 def people(n: int = 120) -> pd.DataFrame:

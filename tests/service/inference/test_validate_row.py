@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.errors import InvalidFeaturesError
 from service.inference.features import to_matrix
 from service.inference.schema import Feature, Reference, Schema
-from service.inference.validate import validate_row
+from service.inference.validate import RowReader, validate_row
 
 REFERENCE = Reference(n=1, shares={"00": 1.0})
 SCHEMA = Schema(
@@ -75,7 +76,7 @@ def test_a_row_by_the_schema_is_accepted(row: dict[str, object]) -> None:
 def test_what_is_accepted_becomes_a_matrix(row: dict[str, object]) -> None:
     """An accepted row has one value a feature, in a frame and in an array."""
     for as_frame in (True, False):
-        assert to_matrix([row], SCHEMA, as_frame=as_frame).shape == (1, len(SCHEMA.features))
+        assert to_matrix([RowReader(SCHEMA).read(row)], SCHEMA, as_frame=as_frame).shape == (1, len(SCHEMA.features))
 
 
 @given(st.dictionaries(st.sampled_from([*SCHEMA.names, "surprise", ""]), json_values))
@@ -85,7 +86,24 @@ def test_any_json_object_is_judged(row: dict[str, object]) -> None:
 
     assert {violation.reason for violation in violations} <= {"missing", "type", "range", "category", "unknown"}
     if not violations:
-        assert to_matrix([row], SCHEMA, as_frame=True).shape == (1, len(SCHEMA.features))
+        assert to_matrix([RowReader(SCHEMA).read(row)], SCHEMA, as_frame=True).shape == (1, len(SCHEMA.features))
+
+
+NUMBERS = Schema(features=tuple(Feature(name=name, type="number", reference=REFERENCE) for name in ("a", "b")))
+numbers = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(), json_values)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "surprise"]), numbers))
+def test_a_glance_judges_as_the_careful_look_does(row: dict[str, object]) -> None:
+    """The short way for rows of numbers accepts what has no violation, refuses all else, and keeps every value."""
+    violations = validate_row(row, NUMBERS)
+
+    if violations:
+        with pytest.raises(InvalidFeaturesError) as refused:
+            RowReader(NUMBERS).read(row)
+        assert list(refused.value.violations) == violations
+    else:
+        assert [repr(value) for value in RowReader(NUMBERS).read(row)] == [repr(row["a"]), repr(row["b"])]
 
 
 @pytest.mark.parametrize(
@@ -154,14 +172,15 @@ def test_missing_values_become_nan() -> None:
     """In an array of numbers a missing value is NaN, a boolean 0 or 1."""
     numeric = Schema(features=(SCHEMA.features[1], SCHEMA.features[3]))
 
-    matrix = to_matrix([{"garden": True}, {"weight": 2, "garden": False}], numeric, as_frame=False)
+    matrix = to_matrix([(None, True), (2, False)], numeric, as_frame=False)
 
     np.testing.assert_array_equal(matrix, [[np.nan, 1.0], [2.0, 0.0]])
 
 
 def test_a_frame_has_the_dtypes_of_training() -> None:
     """Columns are named and typed like the training data."""
-    matrix = to_matrix([GOOD, {**GOOD, "weight": None, "heating": None}], SCHEMA, as_frame=True)
+    rows = [RowReader(SCHEMA).read(row) for row in (GOOD, {**GOOD, "weight": None, "heating": None})]
+    matrix = to_matrix(rows, SCHEMA, as_frame=True)
 
     assert list(map(str, matrix.dtypes)) == ["float64", "float64", "int64", "bool", "object", "object"]
     assert list(matrix.columns) == list(SCHEMA.names)

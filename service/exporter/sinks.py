@@ -1,0 +1,72 @@
+"""Where log lines go: standard output, and the log file if there is one. Both may be slow; nobody waits for them."""
+
+import logging
+import os
+import sys
+import threading
+import time
+from queue import Full, Queue
+from typing import TYPE_CHECKING, Final
+
+from concurrent_log_handler import ConcurrentRotatingFileHandler
+
+if TYPE_CHECKING:
+    from service.exporter.run import Config
+
+# Chunks of lines that may wait: at 64 requests each as many as the service's own lines may.
+CHUNKS_WAITING: Final = 2048
+# A pipe takes so many bytes whole (PIPE_BUF on Linux): no line of another process lands in the middle of them.
+WHOLE: Final = 4096
+
+
+class LineWriter:
+    """Writes lines on a thread of its own."""
+
+    def __init__(self, config: "Config") -> None:
+        self.dropped = 0
+        self._file: ConcurrentRotatingFileHandler | None = None
+        if config.log_file:
+            # The service's own lines go to the same file: the handler's lock keeps the two from rotating each other.
+            self._file = ConcurrentRotatingFileHandler(
+                config.log_file, "a", config.log_file_bytes, config.log_file_backups, "utf-8"
+            )
+        self._chunks: Queue[bytes] = Queue(CHUNKS_WAITING)
+        self._thread = threading.Thread(target=self._run, daemon=True, name="lines")
+        self._thread.start()
+
+    def put(self, lines: bytes) -> None:
+        """Take newline-terminated lines; when too many wait they are dropped and counted."""
+        if not lines:
+            return
+        try:
+            self._chunks.put_nowait(lines)
+        except Full:
+            self.dropped += lines.count(b"\n")
+
+    def close(self, deadline: float) -> None:
+        """Write what waits, until the monotonic deadline."""
+        self._chunks.put(b"") if not self._chunks.full() else None
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _run(self) -> None:
+        while lines := self._chunks.get():
+            _write_out(lines)
+            if self._file:
+                text = lines.decode().removesuffix("\n")  # the handler ends what it writes with one
+                self._file.emit(logging.LogRecord("", logging.INFO, "", 0, text, None, None))
+
+
+def _write_out(lines: bytes) -> None:
+    """Write to standard output in pieces that a pipe takes whole, as many lines in each as fit."""
+    start = 0
+    while start < len(lines):
+        end = lines.rfind(b"\n", start, start + WHOLE) + 1
+        if end <= start:
+            end = lines.index(b"\n", start) + 1
+        rest = memoryview(lines)[start:end]
+        try:
+            while rest:
+                rest = rest[os.write(sys.stdout.fileno(), rest) :]
+        except OSError:
+            return  # nobody reads them any more
+        start = end

@@ -1,0 +1,121 @@
+"""What the way out says of itself: OpenTelemetry's SDK metrics, for records that no processor of the SDK has seen.
+
+`otel.sdk.exporter.*` counts what was delivered and what was given up; `otel.sdk.processor.*` what waits here, and what
+found no room. Source: OpenTelemetry semantic conventions, "SDK metrics" (in development).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from threading import Lock
+from typing import Final
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.semconv._incubating.attributes.otel_attributes import OTEL_COMPONENT_NAME, OTEL_COMPONENT_TYPE
+from opentelemetry.semconv._incubating.metrics import otel_metrics
+from opentelemetry.semconv._incubating.metrics.otel_metrics import (
+    OTEL_SDK_PROCESSOR_LOG_QUEUE_SIZE,
+    OTEL_SDK_PROCESSOR_SPAN_QUEUE_SIZE,
+)
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+
+from service.telemetry.outbox import SPANS_OF_A_REQUEST, Heard, Outbox
+
+UNITS: Final = {"traces": "span", "logs": "log", "metrics": "metric_data_point"}
+WORDS: Final = {"traces": "spans", "logs": "log records", "metrics": "metric points"}
+NO_ROOM: Final = ("queue_full", "spool_full")
+COMPONENT: Final = "modeltrace_outbox"
+RESTARTS: Final = "modeltrace.exporter.restarts"
+
+
+class ExportHealth:
+    """Adds up what the exporter process says, and tells it as metrics."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lost: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()
+        self._tell: Callable[[str, str, int, float, str], None] = lambda *_: None
+
+    def hear(self, heard: Heard) -> None:
+        """Take what the exporter process said; called on the thread that listens to it."""
+        if heard.kind != "event":
+            return
+        kind, signal, items, seconds, error_type = heard.details
+        with self._lock:
+            if kind == "lost":
+                self._lost[signal] += items  # type: ignore[index, operator]  # plain values of an Event
+            elif kind in ("spooled", "unspooled"):
+                self._kept[signal] += items if kind == "spooled" else -items  # type: ignore[index, operator]
+        self._tell(kind, signal, items, seconds, error_type)  # type: ignore[arg-type]
+
+    def lost(self, outbox: Outbox) -> dict[str, int]:
+        """What is gone for good, since the start, by kind; only kinds that lost any."""
+        with self._lock:
+            lost = {WORDS[signal]: number for signal, number in self._lost.items()}
+        if outbox.dropped_requests:
+            lost["requests"] = outbox.dropped_requests
+        if outbox.dropped_rows:
+            lost["audit records"] = outbox.dropped_rows
+        return {what: number for what, number in lost.items() if number > 0}
+
+    def kept(self) -> dict[str, int]:
+        """What waits on disk for the next start, by kind."""
+        with self._lock:
+            return {WORDS[signal]: number for signal, number in self._kept.items() if number > 0}
+
+    def report_to(self, meter: Meter, outbox: Outbox, *, exporter: str) -> None:
+        """Make metrics of it. `exporter` is the SDK's word for the protocol: `otlp_http` or `otlp_grpc`."""
+        ours = {OTEL_COMPONENT_TYPE: COMPONENT, OTEL_COMPONENT_NAME: f"{COMPONENT}/0"}
+        kinds = {
+            signal: f"{exporter}_{'metric' if signal == 'metrics' else unit}_exporter" for signal, unit in UNITS.items()
+        }
+        theirs = {s: {OTEL_COMPONENT_TYPE: kind, OTEL_COMPONENT_NAME: f"{kind}/0"} for s, kind in kinds.items()}
+        exported = {
+            "traces": otel_metrics.create_otel_sdk_exporter_span_exported(meter),
+            "logs": otel_metrics.create_otel_sdk_exporter_log_exported(meter),
+            "metrics": otel_metrics.create_otel_sdk_exporter_metric_data_point_exported(meter),
+        }
+        processed = {
+            "traces": otel_metrics.create_otel_sdk_processor_span_processed(meter),
+            "logs": otel_metrics.create_otel_sdk_processor_log_processed(meter),
+        }
+        duration = otel_metrics.create_otel_sdk_exporter_operation_duration(meter)
+
+        def tell(kind: str, signal: str, items: int, seconds: float, error_type: str) -> None:
+            failed = {ERROR_TYPE: error_type} if error_type else {}
+            if kind in ("exported", "failed"):
+                duration.record(seconds, {**theirs[signal], **failed})
+            if kind == "exported":
+                exported[signal].add(items, theirs[signal])
+            elif kind == "lost" and error_type in NO_ROOM and signal in processed:
+                processed[signal].add(items, {**ours, ERROR_TYPE: "queue_full"})
+            elif kind == "lost":
+                exported[signal].add(items, {**theirs[signal], **failed})
+
+        self._tell = tell
+        otel_metrics.create_otel_sdk_processor_span_queue_capacity(meter).add(
+            outbox.capacity * SPANS_OF_A_REQUEST, ours
+        )
+        otel_metrics.create_otel_sdk_processor_log_queue_capacity(meter).add(outbox.capacity, ours)
+
+        def observe(number: Callable[[], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+            return lambda _: [Observation(number(), ours)]
+
+        meter.create_observable_up_down_counter(
+            OTEL_SDK_PROCESSOR_SPAN_QUEUE_SIZE,
+            [observe(lambda: outbox.waiting_rows * SPANS_OF_A_REQUEST)],
+            unit="{span}",
+            description="Spans that wait for the exporter process, four for each row that does.",
+        )
+        meter.create_observable_up_down_counter(
+            OTEL_SDK_PROCESSOR_LOG_QUEUE_SIZE,
+            [observe(lambda: outbox.waiting_rows)],
+            unit="{log_record}",
+            description="Audit records that wait for the exporter process.",
+        )
+        meter.create_observable_counter(
+            RESTARTS,
+            [observe(lambda: outbox.restarts)],
+            unit="{restart}",
+            description="How often the exporter process died and was replaced.",
+        )

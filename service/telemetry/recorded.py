@@ -1,0 +1,169 @@
+"""The set-up of records: predictions are written down, and a process beside this one tells them.
+
+What is not a prediction (other calls, log records, process metrics) is a few records a minute: it goes through the SDK,
+and leaves by the same process.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from opentelemetry.exporter.otlp.proto.common._internal import _encode_resource
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.view import DropAggregation, View
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
+from opentelemetry.semconv.attributes.url_attributes import URL_SCHEME
+from opentelemetry.util.http import sanitize_method
+from prometheus_client import CollectorRegistry
+
+from service.exporter.run import Config
+from service.settings import Settings, data_dir
+from service.telemetry.exporters import LogBatches, SpanBatches, Tally
+from service.telemetry.handover import LogHandover, MetricHandover, SpanHandover
+from service.telemetry.health import ExportHealth
+from service.telemetry.metrics import build_views
+from service.telemetry.outbox import Outbox
+from service.telemetry.points import PeriodicReader, PredictionPoints, PrometheusReader
+from service.telemetry.process import ExporterProcess
+from service.telemetry.record import ModelInfo, Origin
+from service.telemetry.setup import SCOPE, Records, Telemetry, report_process
+from service.telemetry.tracing import Tracing
+
+# Milliseconds that records gather before they go out; the specification's 5 s for spans is long to look at.
+DELAY: Final = 500
+# What the exporter process needs to end, of the time that a stop has.
+LEAVE: Final = 0.25
+ACTIVE: Final = "http.server.active_requests"
+# What only the stock set-up knows how to do.
+STOCK_ONLY: Final = (
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+)
+
+
+def needs_stock(settings: Settings) -> str | None:
+    """What among the settings only the stock set-up can do; `None` when there is nothing."""
+    if settings.instrumentation == "stock":
+        return "MODELTRACE_INSTRUMENTATION"
+    otel = settings.otel
+    if "console" in (otel.traces_exporter, otel.logs_exporter, *otel.metrics_exporter):
+        return "an exporter to the console"
+    return next((name for name in STOCK_ONLY if os.environ.get(name)), None)
+
+
+def build_recorded(
+    settings: Settings, resource: Resource, model: ModelInfo, *, registry: CollectorRegistry | None = None
+) -> Telemetry:
+    """Build all of it for this process. Call it once, in the process that serves: nothing survives a fork.
+
+    `registry` is what `/metrics` shows, if anything.
+    """
+    otel = settings.otel
+    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE, *model)
+    health = ExportHealth()
+    active: Counter[tuple[str, str]] = Counter()
+    if otel.sdk_disabled:
+        outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear)
+        return Telemetry(records=Records(Tracing(None), outbox, health, active))
+    # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
+    os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+
+    signals = tuple(
+        signal
+        for signal, exporters in (
+            ("traces", (otel.traces_exporter,)),
+            ("metrics", otel.metrics_exporter),
+            ("logs", (otel.logs_exporter,)),
+        )
+        if "otlp" in exporters
+    )
+    delta = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower() in ("delta", "lowmemory")
+    exemplars = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based").lower()
+    points = partial(PredictionPoints, model.name, model.version, exemplar_filter=exemplars)
+    counted = ([points(delta=delta)] if "metrics" in signals else []) + ([points()] if registry else [])
+    outbox = Outbox(partial(ExporterProcess, origin, _config(settings, signals)), counted, listen=health.hear)
+
+    spans, records = Tally("spans"), Tally("log records")
+    scope = InstrumentationScope(SCOPE)
+    readers: list[MetricReader] = []
+    if "metrics" in signals:
+        readers.append(PeriodicReader(MetricHandover(outbox)).with_predictions(counted[0], resource, scope))
+    if registry:
+        readers.append(PrometheusReader(registry=registry).with_predictions(counted[-1], resource, scope))
+    meters = MeterProvider(
+        metric_readers=readers,
+        resource=resource,
+        # Requests in flight are counted ahead of the instrumentation, which does not see predictions.
+        views=[
+            *build_views(),
+            View(meter_name="opentelemetry.instrumentation.*", instrument_name=ACTIVE, aggregation=DropAggregation()),
+        ],
+        shutdown_on_exit=False,
+    )
+    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+    if "traces" in signals:
+        tracers.add_span_processor(SpanBatches(SpanHandover(outbox), spans, meters))
+    loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    if "logs" in signals:
+        loggers.add_log_record_processor(LogBatches(LogHandover(outbox), records, meters))
+
+    report_process(meters)
+    meter = meters.get_meter(SCOPE)
+    health.report_to(meter, outbox, exporter="otlp_grpc" if otel.protocol == "grpc" else "otlp_http")
+    meter.create_observable_up_down_counter(
+        ACTIVE, [partial(_in_flight, active)], unit="{request}", description="Number of active HTTP server requests."
+    )
+    return Telemetry(
+        tracers,
+        meters,
+        loggers,
+        tallies=(spans, records),
+        enabled=True,
+        records=Records(Tracing(tracers.sampler), outbox, health, active),
+    )
+
+
+def _in_flight(active: Counter[tuple[str, str]], _: CallbackOptions) -> Iterable[Observation]:
+    kinds: Counter[tuple[str, str]] = Counter()
+    for (method, scheme), number in list(active.items()):
+        kinds[sanitize_method(method), scheme] += number
+    return [Observation(number, {HTTP_REQUEST_METHOD: m, URL_SCHEME: s}) for (m, s), number in kinds.items()]
+
+
+def _config(settings: Settings, signals: tuple[str, ...]) -> Config:
+    otel = settings.otel
+    spool = ""
+    if settings.spool_bytes and signals:
+        # What waits for one endpoint must never be sent to another.
+        where = f"{otel.service_name} {otel.protocol} {otel.endpoint}"
+        folder = settings.spool or data_dir() / "spool"
+        spool = str(folder / hashlib.sha256(where.encode()).hexdigest()[:16])
+    return Config(
+        signals=signals,
+        protocol=otel.protocol,
+        timeout=otel.timeout / 1000,
+        delay=float(os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or DELAY) / 1000,
+        flush_timeout=max(settings.flush_timeout - LEAVE, 0.0),
+        spool=spool,
+        spool_bytes=settings.spool_bytes,
+        log_level=settings.log_level,
+        log_file=str(settings.log_file) if settings.log_file else "",
+        log_file_bytes=settings.log_file_bytes,
+        log_file_backups=settings.log_file_backups,
+    )

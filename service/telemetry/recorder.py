@@ -1,0 +1,186 @@
+"""The stock way: a request's trace told through the OpenTelemetry SDK, while the request waits.
+
+The SERVER span is that of opentelemetry-instrumentation-fastapi. What the records say is made by the SDK's own spans,
+instruments and handlers, so it is what `service.exporter` is compared with, and what a setting switches back to.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.baggage import get_baggage
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.exception_attributes import (
+    EXCEPTION_ESCAPED,
+    EXCEPTION_MESSAGE,
+    EXCEPTION_STACKTRACE,
+    EXCEPTION_TYPE,
+)
+from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
+from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags, Tracer
+from opentelemetry.util.types import AttributeValue
+
+from service.telemetry.logs import AUDIT_LOGGER
+from service.telemetry.metrics import Instruments
+from service.telemetry.names import (
+    BAGGAGE_PIN,
+    EVENT_PREDICTION,
+    ML_BATCH_SIZE,
+    ML_LOWEST_CONFIDENCE,
+    ML_MODEL_HASH,
+    ML_MODEL_NAME,
+    ML_MODEL_VERSION,
+    ML_PREDICTION_CONFIDENCE,
+    ML_PREDICTION_ID,
+    ML_PREDICTION_INPUTS,
+    ML_PREDICTION_LABEL,
+    ML_PREDICTION_ROW,
+    ML_PREDICTION_VALUE,
+    ML_REJECTED_ROWS,
+    SPAN_BATCH,
+    SPAN_FEATURES,
+    SPAN_INFERENCE,
+    SPAN_QUEUE,
+    SPAN_VALIDATE,
+)
+from service.telemetry.record import Answered, Batch, Failure, ModelInfo
+from service.telemetry.tracing import RequestTrace, Scope
+
+Attributes = dict[str, AttributeValue]
+
+
+class Recorder:
+    """Tells what was written down of a request, in the context of that request."""
+
+    def __init__(self, tracer: Tracer, instruments: Instruments, model: ModelInfo) -> None:
+        self._tracer = tracer
+        self._instruments = instruments
+        self._audit = logging.getLogger(AUDIT_LOGGER)
+        self._series: Attributes = {ML_MODEL_NAME: model.name, ML_MODEL_VERSION: model.version}
+        self._constant = {OTEL_EVENT_NAME: EVENT_PREDICTION, **self._series, ML_MODEL_HASH: model.hash}
+        self._features = model.features
+
+    @contextmanager
+    def recording(self, scope: Scope) -> Iterator[RequestTrace]:
+        """A trace to write to; it is told when the block ends, however it ends."""
+        context = trace.get_current_span().get_span_context()
+        request = RequestTrace(
+            scope, context.trace_id.to_bytes(16), context.span_id.to_bytes(8), int(context.trace_flags)
+        )
+        try:
+            yield request
+        finally:
+            self._tell(request)
+
+    def tell_batch(self, batch: Batch) -> None:
+        """The span of a call that answered several requests. Its IDs are the SDK's, so no request's link finds it."""
+        flags = TraceFlags(TraceFlags.SAMPLED)
+        links = [
+            Link(SpanContext(int.from_bytes(t), int.from_bytes(s), is_remote=False, trace_flags=flags))
+            for t, s in batch.members
+        ]
+        attributes = {**self._series, ML_BATCH_SIZE: batch.rows}
+        context = trace.set_span_in_context(trace.INVALID_SPAN)
+        span = self._tracer.start_span(SPAN_BATCH, context, attributes=attributes, links=links, start_time=batch.start)
+        if batch.error_type:
+            span.set_attribute(ERROR_TYPE, batch.error_type)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(batch.end)
+
+    def _tell(self, request: RequestTrace) -> None:
+        if not request.reached_model:
+            return
+        server = trace.get_current_span()
+        server.set_attributes(self._series)
+        if get_baggage(BAGGAGE_PIN) is not None:
+            server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
+        server.set_attributes(_answer(request))
+        self._stages(request)
+        self._measure(request)
+        for one in request.answered:
+            self._write(one)
+
+    def _stages(self, request: RequestTrace) -> None:
+        rejected: Attributes = {}
+        if request.rejected:
+            rejected = {ERROR_TYPE: "invalid_features", ML_REJECTED_ROWS: request.rejected}
+        self._stage(SPAN_VALIDATE, request.validate_start, request.validate_end, request, rejected)
+        if request.batch:
+            self._stage(SPAN_QUEUE, request.validate_end, request.features_start, request, {})
+        self._stage(SPAN_FEATURES, request.features_start, request.inference_start, request, {})
+        size: Attributes = {ML_BATCH_SIZE: request.rows - request.rejected}
+        self._stage(SPAN_INFERENCE, request.inference_start, request.inference_end, request, size)
+
+    def _stage(self, name: str, start: int, end: int, request: RequestTrace, attributes: Attributes) -> None:
+        if not start:
+            return
+        span = self._tracer.start_span(name, attributes=attributes, start_time=start)
+        failure = request.failure
+        if failure and failure.stage == name:
+            if failure.error_type:
+                span.set_attribute(ERROR_TYPE, failure.error_type)
+            span.add_event("exception", _exception(failure), failure.time)
+            kind = failure.exception_type.rpartition(".")[2]
+            span.set_status(Status(StatusCode.ERROR, f"{kind}: {failure.message}"))
+            end = end or failure.time
+        span.end(end)
+
+    def _measure(self, request: RequestTrace) -> None:
+        if request.inference_start:
+            failure = request.failure
+            ended = request.inference_end or (failure.time if failure else request.inference_start)
+            attributes = {**self._series}
+            if failure and failure.stage == SPAN_INFERENCE:
+                attributes[ERROR_TYPE] = failure.error_type
+            self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
+        for one in request.answered:
+            if one.confidence is not None:
+                self._instruments.confidence.record(one.confidence, self._labelled(one.label))
+        for label, number in Counter(one.label for one in request.answered).items():
+            self._instruments.predictions.add(number, self._labelled(label))
+
+    def _labelled(self, label: object) -> Attributes:
+        return self._series if label is None else {**self._series, ML_PREDICTION_LABEL: str(label)}
+
+    def _write(self, one: Answered) -> None:
+        extra: dict[str, object] = {
+            **self._constant,
+            ML_PREDICTION_ID: one.prediction_id,
+            ML_PREDICTION_ROW: one.row,
+            ML_PREDICTION_INPUTS: dict(zip(self._features, one.inputs, strict=True)),
+        }
+        if one.value is not None:
+            extra[ML_PREDICTION_VALUE] = one.value
+        else:
+            extra[ML_PREDICTION_LABEL] = str(one.label)
+        if one.confidence is not None:
+            extra[ML_PREDICTION_CONFIDENCE] = one.confidence
+        self._audit.info("predicted %s", one.label if one.value is None else one.value, extra=extra)
+
+
+def _answer(request: RequestTrace) -> Attributes:
+    """What the SERVER span says of what was answered."""
+    if request.many:
+        if request.failure:
+            return {}
+        attributes: Attributes = {ML_BATCH_SIZE: request.rows, ML_REJECTED_ROWS: request.rejected}
+        confidences = [one.confidence for one in request.answered if one.confidence is not None]
+        return {**attributes, ML_LOWEST_CONFIDENCE: min(confidences)} if confidences else attributes
+    if not request.answered:
+        return {}
+    (one,) = request.answered
+    if one.value is not None:
+        return {ML_PREDICTION_ID: one.prediction_id, ML_PREDICTION_VALUE: one.value}
+    attributes = {ML_PREDICTION_ID: one.prediction_id, ML_PREDICTION_LABEL: str(one.label)}
+    return attributes if one.confidence is None else {**attributes, ML_PREDICTION_CONFIDENCE: one.confidence}
+
+
+def _exception(failure: Failure) -> Mapping[str, str]:
+    return {
+        EXCEPTION_TYPE: failure.exception_type,
+        EXCEPTION_MESSAGE: failure.message,
+        EXCEPTION_STACKTRACE: failure.stacktrace,
+        EXCEPTION_ESCAPED: "False",
+    }

@@ -1,0 +1,151 @@
+"""The trace of one request while it is answered: written down, not yet told.
+
+`RequestTrace` collects what `service.telemetry.record` describes; `Tracing` starts one from an ASGI scope, in the way
+of opentelemetry-instrumentation-asgi: the caller's context, the sampler's decision, the conventions' attributes.
+"""
+
+import random
+from collections.abc import Callable
+from time import perf_counter_ns, time_ns
+from typing import Any, Final
+
+from opentelemetry import propagate, trace
+from opentelemetry.baggage import get_baggage
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.asgi import asgi_getter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, Decision, Sampler
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.util.http import normalize_user_agent
+
+from service.telemetry.names import BAGGAGE_PIN
+from service.telemetry.record import Answered, Failure, Request
+
+Scope = Any  # an ASGI scope
+NO_ID: Final = b""
+NO_TRACE: Final = bytes(16)
+SAMPLED: Final = TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID
+
+
+class RequestTrace:
+    """What is written down of one request. Times are nanoseconds since the epoch, by a clock that never steps back."""
+
+    __slots__ = (
+        "_ticks", "answered", "batch", "end", "failure", "features_start", "inference_end", "inference_start", "many",
+        "parent_remote", "parent_span_id", "pinned", "reached_model", "rejected", "rows", "scope", "span_id", "start",
+        "status", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, trace_id: bytes, span_id: bytes, trace_flags: int) -> None:
+        self.scope = scope
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.trace_flags = trace_flags
+        self.parent_span_id = NO_ID
+        self.parent_remote = False
+        self.trace_state = ""
+        self.pinned = False
+        self.start = time_ns()
+        self._ticks = self.start - perf_counter_ns()
+        self.end = 0
+        self.status = 0
+        self.validate_start = self.validate_end = self.features_start = self.inference_start = self.inference_end = 0
+        self.reached_model = self.many = False
+        self.rows = self.rejected = 0
+        self.batch: tuple[bytes, bytes] | None = None
+        self.failure: Failure | None = None
+        self.answered: list[Answered] = []
+
+    def now(self) -> int:
+        """The time."""
+        return self._ticks + perf_counter_ns()
+
+    @property
+    def hex_id(self) -> str | None:
+        """The trace ID as people see it; `None` where there is no trace."""
+        return self.trace_id.hex() if self.trace_id != NO_TRACE else None
+
+    def record(self) -> Request:
+        """All of it, once the request is over."""
+        scope = self.scope
+        headers = dict(scope["headers"])
+        host, port = scope.get("server") or ("0.0.0.0", 80)  # noqa: S104  what the instrumentation says of none
+        client = scope.get("client") or ("", 0)
+        agent = headers.get(b"user-agent")
+        return Request(
+            self.trace_id, self.span_id, self.parent_span_id, self.parent_remote, self.trace_state, self.trace_flags,
+            self.pinned, self.start, self.end,
+            scope["method"], scope["path"], scope["path"], scope["query_string"].decode("latin-1"), scope["scheme"],
+            scope["http_version"], host if port == 80 else f"{host}:{port}", port or 0, client[0], client[1],
+            "" if agent is None else normalize_user_agent(agent) or "", self.status,
+            self.validate_start, self.validate_end, self.features_start, self.inference_start, self.inference_end,
+            self.reached_model, self.many, self.rows, self.rejected, self.batch, self.failure, tuple(self.answered),
+        )  # fmt: skip
+
+
+class _RequestSpan(NonRecordingSpan):
+    """Stands for the SERVER span in the context, so that log records and the spans of others find it."""
+
+    def __init__(self, request: RequestTrace) -> None:
+        self._request = request
+
+    def get_span_context(self) -> SpanContext:
+        """Built when somebody asks, which for most requests nobody does."""
+        request = self._request
+        return SpanContext(
+            int.from_bytes(request.trace_id),
+            int.from_bytes(request.span_id),
+            is_remote=False,
+            trace_flags=TraceFlags(request.trace_flags),
+            trace_state=TraceState.from_header([request.trace_state]) if request.trace_state else None,
+        )
+
+
+class Tracing:
+    """Starts the trace of a request."""
+
+    def __init__(self, sampler: Sampler | None, random_bits: Callable[[int], int] = random.getrandbits) -> None:
+        """Without a sampler there are no traces at all: telemetry is off."""
+        self._sampler = sampler
+        # The two samplers whose answer is known need not be asked, unless there is a parent.
+        self._always = sampler in (ALWAYS_ON, DEFAULT_ON)
+        self._bits = random_bits
+        self._fields = frozenset(field.encode() for field in propagate.get_global_textmap().fields)
+
+    def begin(self, scope: Scope) -> tuple[RequestTrace, Context]:
+        """Start the trace of an HTTP request; the context is the one to answer it in."""
+        if self._sampler is None:
+            return RequestTrace(scope, NO_TRACE, self._new_id(64), 0), Context()
+        for name, _ in scope["headers"]:
+            if name in self._fields:
+                return self._continue(self._sampler, scope)
+        request = RequestTrace(scope, self._new_id(128), self._new_id(64), SAMPLED)
+        if not self._always:
+            self._sample(self._sampler, request, Context(), parent=None)
+        return request, trace.set_span_in_context(_RequestSpan(request), Context())
+
+    def _continue(self, sampler: Sampler, scope: Scope) -> tuple[RequestTrace, Context]:
+        """Go on with the caller's trace, if the headers hold one."""
+        context = propagate.extract(scope, Context(), getter=asgi_getter)
+        parent = trace.get_current_span(context).get_span_context()
+        request = RequestTrace(scope, NO_ID, self._new_id(64), SAMPLED)
+        if parent.is_valid:
+            request.trace_id = parent.trace_id.to_bytes(16)
+            request.parent_span_id = parent.span_id.to_bytes(8)
+            request.parent_remote = parent.is_remote
+            request.trace_flags = parent.trace_flags
+        else:
+            request.trace_id = self._new_id(128)
+        self._sample(sampler, request, context, parent if parent.is_valid else None)
+        request.pinned = get_baggage(BAGGAGE_PIN, context) is not None
+        return request, trace.set_span_in_context(_RequestSpan(request), context)
+
+    @staticmethod
+    def _sample(sampler: Sampler, request: RequestTrace, context: Context, parent: SpanContext | None) -> None:
+        name = f"{request.scope['method']} {request.scope['path']}"
+        said = sampler.should_sample(context, int.from_bytes(request.trace_id), name, SpanKind.SERVER)
+        random_id = TraceFlags.RANDOM_TRACE_ID if parent is None else parent.trace_flags & TraceFlags.RANDOM_TRACE_ID
+        request.trace_flags = (TraceFlags.SAMPLED if said.decision is Decision.RECORD_AND_SAMPLE else 0) | random_id
+        request.trace_state = said.trace_state.to_header() if said.trace_state else ""
+
+    def _new_id(self, bits: int) -> bytes:
+        return (self._bits(bits) or 1).to_bytes(bits // 8)

@@ -1,0 +1,274 @@
+"""What is told from records is what the stock instrumentation and the SDK tell of the same requests."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+from starlette.testclient import TestClient
+
+from hub.decode.values import to_json
+from service.app import create_app, describe
+from service.errors import ModeltraceError
+from service.exporter.spans import SpanEncoder
+from service.inference.model import Answer, Model
+from service.settings import read_settings
+from service.telemetry.health import ExportHealth
+from service.telemetry.points import PredictionPoints
+from service.telemetry.record import Batch, Origin, Request
+from service.telemetry.setup import Records, Telemetry
+from service.telemetry.tracing import RequestTrace, Tracing
+from tests.service.conftest import KEY, Recorded
+
+Rows = list[dict[str, float]]
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+VARIES = {"ml.prediction.id", "client.port"}
+
+
+class Kept:
+    """Stands for the outbox: keeps what is put."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.batches: list[Batch] = []
+
+    def put(self, request: RequestTrace) -> None:
+        self.requests.append(request.record())
+
+    def put_batch(self, batch: Batch) -> None:
+        self.batches.append(batch)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A client of the service that writes records, and those records."""
+
+    client: TestClient
+    kept: Kept
+    model: Model
+
+    def spans(self) -> list[Span]:
+        """The spans that the exporter process would send."""
+        origin = Origin(b"", "modeltrace", *describe(self.model))
+        encoded, _ = SpanEncoder(origin).encode(self.kept.requests, self.kept.batches)
+        return _spans(ExportTraceServiceRequest.FromString(encoded))
+
+    def metrics(self) -> list[Metric]:
+        """The metric points that a reader would collect."""
+        points = PredictionPoints(self.model.name, self.model.version, exemplar_filter="trace_based")
+        points.add(self.kept.requests)
+        return points.collect()
+
+
+@contextmanager
+def written(model: Model, **settings: Any) -> Iterator[Written]:
+    """The service as it is by default, but for the process beside it."""
+    kept = Kept()
+    records = Records(Tracing(DEFAULT_ON), kept, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
+    app = create_app(read_settings(id_key=KEY, **settings), model, Telemetry(records=records))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Written(client, kept, model)
+
+
+def _spans(request: ExportTraceServiceRequest) -> list[Span]:
+    return [span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
+
+
+def told(spans: list[Span]) -> dict[str, dict[str, Any]]:
+    """All that is comparable of each span: not its IDs, its times and its place in the code."""
+    names = {span.span_id: span.name for span in spans}
+    return {
+        span.name: {
+            "kind": span.kind,
+            "parent": names.get(span.parent_span_id, span.parent_span_id.hex()),
+            "flags": span.flags,
+            "trace_state": span.trace_state,
+            "attributes": {a.key: to_json(a.value) for a in span.attributes if a.key not in VARIES},
+            "varying": sorted(a.key for a in span.attributes if a.key in VARIES),
+            "events": [
+                (e.name, {a.key: to_json(a.value) for a in e.attributes if a.key != "exception.stacktrace"})
+                for e in span.events
+            ],
+            "status": (span.status.code, span.status.message),
+            "links": len(span.links),
+            "in order": span.start_time_unix_nano <= span.end_time_unix_nano,
+        }
+        for span in spans
+    }
+
+
+def measured(metrics: list[Metric]) -> dict[str, Any]:
+    """All that is comparable of each metric: not the durations."""
+    return {
+        metric.name: (
+            metric.unit,
+            metric.description,
+            metric.data.aggregation_temporality,
+            sorted(
+                (
+                    str(sorted(point.attributes.items())),
+                    getattr(point, "explicit_bounds", None),
+                    getattr(point, "count", None) or point.value,
+                    None if "duration" in metric.name else getattr(point, "sum", None),
+                    len(point.exemplars) > 0,
+                )
+                for point in metric.data.data_points
+            ),
+        )
+        for metric in metrics
+        if metric.name != "http.server.active_requests"
+    }
+
+
+def ask(client: TestClient, rows: Rows, case: str) -> int:
+    """One of the requests that a client may send."""
+    one = {"features": rows[0]}
+    match case:
+        case "one row":
+            answer = client.post("/predict", json=one)
+        case "many rows, one refused":
+            answer = client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]})
+        case "many rows, all refused":
+            answer = client.post("/predict/batch", json={"rows": [{}, []]})
+        case "no rows":
+            answer = client.post("/predict/batch", json={"rows": []})
+        case "not JSON":
+            answer = client.post("/predict", content=b"{")
+        case "not the shape":
+            answer = client.post("/predict", json={"rows": []})
+        case "refused":
+            answer = client.post("/predict", json={"features": {**rows[0], "mean_radius": "wide"}})
+        case "too large":
+            answer = client.post("/predict", content=b" " * 5000)
+        case "a parent":
+            headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "tracestate": "vendor=1,other=2"}
+            answer = client.post("/predict", json=one, headers=headers)
+        case "a parent with a random ID":
+            answer = client.post("/predict", json=one, headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-03"})
+        case "a parent that is not sampled":
+            answer = client.post("/predict", json=one, headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"})
+        case "a broken parent":
+            answer = client.post("/predict", json=one, headers={"traceparent": "00-0-0-01"})
+        case "pinned":
+            answer = client.post("/predict", json=one, headers={"baggage": "modeltrace.pin=1"})
+        case "a query":
+            answer = client.post("/predict?next=/healthz&x=%20", json=one)
+        case "a bot":
+            answer = client.post("/predict", json=one, headers={"user-agent": "Googlebot/2.1"})
+        case "an empty user agent":
+            answer = client.post("/predict", json=one, headers={"user-agent": ""})
+        case "no host":
+            answer = client.post("/predict", json=one, headers={"host": ""})
+    return answer.status_code
+
+
+CASES = [
+    "one row", "many rows, one refused", "many rows, all refused", "no rows", "not JSON", "not the shape", "refused",
+    "too large", "a parent", "a parent with a random ID", "a parent that is not sampled", "a broken parent", "pinned",
+    "a query", "a bot", "an empty user agent", "no host",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_spans_are_those_of_the_stock_instrumentation(
+    record: Callable[..., Recorded], model: Model, rows: Rows, case: str
+) -> None:
+    """Name, kind, parent, flags, state, attributes, events, status and links of every span are the same."""
+    service = record(model, max_body_bytes=4096)
+    with written(model, max_body_bytes=4096) as ours:
+        statuses = ask(service.client, rows, case), ask(ours.client, rows, case)
+
+        assert statuses[0] == statuses[1]
+        stock = _spans(
+            ExportTraceServiceRequest.FromString(
+                encode_spans(service.span_exporter.get_finished_spans()).SerializeToString()
+            )
+        )
+        assert told(ours.spans()) == told(stock)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_metrics_are_those_of_the_stock_instrumentation(
+    record: Callable[..., Recorded], model: Model, rows: Rows, case: str
+) -> None:
+    """Name, unit, description, attributes, bounds, counts and sums are the same, and so is who has an exemplar."""
+    service = record(model, max_body_bytes=4096)
+    with written(model, max_body_bytes=4096) as ours:
+        ask(service.client, rows, case)
+        ask(ours.client, rows, case)
+
+        data = service.metric_reader.get_metrics_data()
+        assert data is not None
+        stock = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
+        assert measured(ours.metrics()) == measured(stock)
+
+
+def _breaking(error: Exception) -> Callable[[object], list[Answer]]:
+    def fail(_: object) -> list[Answer]:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("case", ["one row", "many rows, one refused"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("secret 42"), ModeltraceError("on purpose")])
+def test_failures_are_told_as_the_stock_instrumentation_tells_them(
+    record: Callable[..., Recorded], model: Model, rows: Rows, case: str, error: Exception
+) -> None:
+    """The exception stands on `inference` with its type; the SERVER span is an error with the status as its type."""
+    failing = replace(model, answer_matrix=_breaking(error))
+    service = record(failing)
+    with written(failing) as ours:
+        assert (ask(service.client, rows, case), ask(ours.client, rows, case)) == (500, 500)
+
+        stock = _spans(
+            ExportTraceServiceRequest.FromString(
+                encode_spans(service.span_exporter.get_finished_spans()).SerializeToString()
+            )
+        )
+        assert told(ours.spans()) == told(stock)
+
+
+def test_answers_are_the_same_either_way(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+    """Status, headers and body of the front are those of the routes, but for IDs."""
+    service = record(model)
+    with written(model) as ours:
+        for path, body in (
+            ("/predict", {"features": rows[0]}),
+            ("/predict/batch", {"rows": [rows[0], {}]}),
+            ("/predict", {"features": {}}),
+            ("/predict", []),
+        ):
+            theirs, own = (client.post(path, json=body) for client in (service.client, ours.client))
+            assert own.status_code == theirs.status_code
+            assert set(own.headers) == set(theirs.headers)
+            assert own.headers["content-type"] == theirs.headers["content-type"]
+            assert _without_ids(own.json()) == _without_ids(theirs.json())
+
+
+def _without_ids(body: Any) -> Any:
+    if isinstance(body, dict):
+        return {key: _without_ids(value) for key, value in body.items() if key not in ("trace_id", "prediction_id")}
+    return [_without_ids(item) for item in body] if isinstance(body, list) else body
+
+
+def test_a_shared_call_leaves_each_request_its_own_spans(model: Model, rows: Rows) -> None:
+    """A request that shared a call has `queue` and `inference` of its own, linked to the span of the call."""
+    with written(model, batching=True) as ours:
+        assert ask(ours.client, rows, "one row") == 200
+
+        spans = {span.name: span for span in ours.spans()}
+    assert set(spans) == {"POST /predict", "validate", "queue", "features", "inference", "batch"}
+    assert [link.span_id for link in spans["inference"].links] == [spans["batch"].span_id]
+    assert [link.span_id for link in spans["batch"].links] == [spans["POST /predict"].span_id]
+    assert spans["batch"].trace_id != spans["inference"].trace_id
+    server = spans["POST /predict"]
+    assert {spans[name].parent_span_id for name in ("validate", "queue", "features", "inference")} == {server.span_id}
