@@ -6,7 +6,7 @@ they take any other; `WithPredictions` adds them to what a reader collects.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from threading import Lock
 from time import time_ns
 from typing import Any, Final, Self
@@ -48,17 +48,32 @@ _OVERFLOW: Final = ("overflow",)
 
 
 class _Series:
-    """What is counted for one set of attributes. A counter's one bucket is the last."""
+    """What is counted for one set of attributes. A counter has one bucket, and counts ones."""
 
-    __slots__ = ("attributes", "buckets", "exemplars", "highest", "lowest", "total")
+    __slots__ = ("attributes", "bounds", "buckets", "exemplars", "highest", "lowest", "total")
 
-    def __init__(self, attributes: Attributes, buckets: int) -> None:
+    def __init__(self, attributes: Attributes, bounds: tuple[float, ...]) -> None:
         self.attributes = attributes
-        self.buckets = [0] * buckets
+        self.bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
         self.total = 0.0
         self.lowest = float("inf")
         self.highest = float("-inf")
         self.exemplars: dict[int, tuple[int, float, Request]] = {}
+
+    def add(self, value: float, rank: int, request: Request | None) -> None:
+        """Count a value; a request makes it an exemplar's candidate."""
+        bucket = bisect_left(self.bounds, value)
+        self.buckets[bucket] += 1
+        self.total += value
+        if value < self.lowest:
+            self.lowest = value
+        if value > self.highest:
+            self.highest = value
+        if request is not None:
+            kept = self.exemplars.get(bucket)
+            if kept is None or kept[0] <= rank:
+                self.exemplars[bucket] = (rank, value, request)
 
 
 class _Points:
@@ -68,35 +83,20 @@ class _Points:
         self.instrument = instrument
         self.series: dict[Hashable, _Series] = {}
 
-    def of(self, key: Hashable, attributes: Callable[[], Attributes]) -> _Series:
-        """The series of a key; beyond the limit, the one for all others."""
-        found = self.series.get(key)
-        if found is None:
-            if len(self.series) >= self.instrument.limit:
-                key, attributes = _OVERFLOW, lambda: {"otel.metric.overflow": True}
-            found = self.series.setdefault(key, _Series(attributes(), len(self.instrument.bounds) + 1))
-        return found
-
-    def add(self, series: _Series, value: float, rank: int, request: Request | None, number: int = 1) -> None:
-        """Count a value, `number` times for a counter; a request makes it an exemplar's candidate."""
-        bucket = bisect_left(self.instrument.bounds, value)
-        series.buckets[bucket] += number
-        series.total += value
-        series.lowest = min(series.lowest, value)
-        series.highest = max(series.highest, value)
-        if request is not None:
-            kept = series.exemplars.get(bucket)
-            if kept is None or kept[0] <= rank:
-                series.exemplars[bucket] = (rank, value, request)
+    def create(self, key: Hashable, attributes: Attributes) -> _Series:
+        """The series of a key that has none yet; beyond the limit, the one for all others."""
+        if len(self.series) >= self.instrument.limit:
+            key, attributes = _OVERFLOW, {"otel.metric.overflow": True}
+        return self.series.setdefault(key, _Series(attributes, self.instrument.bounds))
 
 
 class PredictionPoints:
-    """Counts records for one reader."""
+    """Counts records, for every reader that takes them cumulative, or for one that takes what is new (`delta`)."""
 
     def __init__(self, model_name: str, model_version: str, *, exemplar_filter: str, delta: bool = False) -> None:
         """`exemplar_filter` is that of `OTEL_METRICS_EXEMPLAR_FILTER`; with `delta` each collection starts afresh."""
         self._model: Attributes = {ML_MODEL_NAME: model_name, ML_MODEL_VERSION: model_version}
-        self._filter = exemplar_filter
+        self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
         self._delta = delta
         self._start = time_ns()
         self._lock = Lock()
@@ -113,43 +113,40 @@ class PredictionPoints:
                 self._add(request)
 
     def _add(self, request: Request) -> None:
-        exemplar = request if self._filter == "always_on" or self._may_be_exemplar(request) else None
         rank = PINNED if request.pinned else LATEST
-        failed = rank or (FAILED if request.status >= 500 else LATEST)
+        exemplar = request if self._all or (self._sampled and request.trace_flags & 1) else None
 
-        kind = (request.method, request.route, request.scheme, request.http_version, request.status)
-        series = self._requests.of(kind, lambda: _http(request))
-        self._requests.add(series, max(request.end - request.start, 0) / 1e9, failed, exemplar)
+        kind = (request.status, request.route, request.method, request.scheme, request.http_version)
+        series = self._requests.series.get(kind) or self._requests.create(kind, _http(request))
+        series.add(
+            max(request.end - request.start, 0) / 1e9, rank or (FAILED if request.status >= 500 else LATEST), exemplar
+        )
 
         if request.inference_start:
-            failure = request.failure if request.failure and request.failure.stage == SPAN_INFERENCE else None
-            error = failure.error_type if failure else ""
-            ended = request.inference_end or (failure.time if failure else request.inference_start)
-            series = self._inferences.of(error, lambda: {**self._model, **({ERROR_TYPE: error} if error else {})})
-            seconds = max(ended - request.inference_start, 0) / 1e9
-            self._inferences.add(series, seconds, rank or (FAILED if error else LATEST), exemplar)
+            error, seconds = _inference(request)
+            series = self._inferences.series.get(error) or self._inferences.create(
+                error, {**self._model, **({ERROR_TYPE: error} if error else {})}
+            )
+            series.add(seconds, rank or (FAILED if error else LATEST), exemplar)
 
         for answered in request.answered:
             label = answered.label
             if answered.confidence is not None:
-                series = self._confidences.of(label, lambda label=label: self._labelled(label))  # type: ignore[misc]  # bound now
-                self._confidences.add(series, answered.confidence, rank, exemplar)
-            series = self._predictions.of(label, lambda label=label: self._labelled(label))  # type: ignore[misc]  # bound now
-            self._predictions.add(series, 1, rank, exemplar)
-
-    def _may_be_exemplar(self, request: Request) -> bool:
-        return self._filter == "trace_based" and bool(request.trace_flags & 1)
+                series = self._confidences.series.get(label) or self._confidences.create(label, self._labelled(label))
+                series.add(answered.confidence, rank, exemplar)
+            series = self._predictions.series.get(label) or self._predictions.create(label, self._labelled(label))
+            series.add(1, rank, exemplar)
 
     def _labelled(self, label: object) -> Attributes:
         return dict(self._model) if label is None else {**self._model, ML_PREDICTION_LABEL: str(label)}
 
-    def collect(self) -> list[Metric]:
-        """Everything counted, as the SDK's metrics; exemplars are handed over once."""
+    def collect(self, *, exemplars: bool = True) -> list[Metric]:
+        """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
         with self._lock:
             now = time_ns()
             temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
             metrics = [
-                _metric(points.instrument, list(_data(points, self._start, now)), temporality)
+                _metric(points.instrument, list(_data(points, self._start, now, exemplars=exemplars)), temporality)
                 for points in (self._requests, self._inferences, self._predictions, self._confidences)
                 if points.series
             ]
@@ -173,16 +170,26 @@ def _http(request: Request) -> Attributes:
     return attributes
 
 
-def _data(points: _Points, start: int, now: int) -> Iterator[HistogramDataPoint | NumberDataPoint]:
+def _inference(request: Request) -> tuple[str, float]:
+    """What the model's call failed with, "" for nothing, and how many seconds it took."""
+    failure = request.failure
+    if failure is None or failure.stage != SPAN_INFERENCE:
+        return "", max((request.inference_end or request.inference_start) - request.inference_start, 0) / 1e9
+    return failure.error_type, max((request.inference_end or failure.time) - request.inference_start, 0) / 1e9
+
+
+def _data(points: _Points, start: int, now: int, *, exemplars: bool) -> Iterator[HistogramDataPoint | NumberDataPoint]:
     for series in points.series.values():
-        kept, series.exemplars = series.exemplars, {}
-        exemplars = [
+        kept: dict[int, tuple[int, float, Request]] = {}
+        if exemplars:
+            kept, series.exemplars = series.exemplars, {}
+        found = [
             Exemplar({}, value, request.end, int.from_bytes(request.span_id), int.from_bytes(request.trace_id))
             for _, (_, value, request) in sorted(kept.items())
         ]
         count = sum(series.buckets)
         if not points.instrument.bounds:
-            yield NumberDataPoint(series.attributes, start, now, count, exemplars)
+            yield NumberDataPoint(series.attributes, start, now, count, found)
             continue
         yield HistogramDataPoint(
             series.attributes,
@@ -194,7 +201,7 @@ def _data(points: _Points, start: int, now: int) -> Iterator[HistogramDataPoint 
             points.instrument.bounds,
             series.lowest,
             series.highest,
-            exemplars,
+            found,
         )
 
 
@@ -209,6 +216,7 @@ class WithPredictions(MetricReader):
     """A reader that also collects what is counted from records. Mixed into one of the SDK's."""
 
     _predictions: PredictionPoints | None = None
+    _exemplars = True
 
     def with_predictions(self, points: PredictionPoints, resource: Resource, scope: InstrumentationScope) -> Self:
         """Collect these, too. The SDK's readers take no further arguments when they are built."""
@@ -216,7 +224,7 @@ class WithPredictions(MetricReader):
         return self
 
     def _receive_metrics(self, metrics_data: MetricsData | None, *arguments: Any, **more: Any) -> None:  # noqa: ANN401  passed on
-        found = self._predictions.collect() if self._predictions else []
+        found = self._predictions.collect(exemplars=self._exemplars) if self._predictions else []
         if found:
             metrics_data = _joined(metrics_data, found, self._resource, self._scope)
         super()._receive_metrics(metrics_data, *arguments, **more)  # type: ignore[safe-super, arg-type]  # the SDK's readers take none, too
@@ -238,4 +246,6 @@ class PeriodicReader(WithPredictions, PeriodicExportingMetricReader):
 
 
 class PrometheusReader(WithPredictions, PrometheusMetricReader):
-    """Is read by `/metrics`."""
+    """Is read by `/metrics`, which has no exemplars."""
+
+    _exemplars = False

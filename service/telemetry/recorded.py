@@ -96,16 +96,18 @@ def build_recorded(
     delta = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower() in ("delta", "lowmemory")
     exemplars = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based").lower()
     points = partial(PredictionPoints, model.name, model.version, exemplar_filter=exemplars)
-    counted = ([points(delta=delta)] if "metrics" in signals else []) + ([points()] if registry else [])
-    outbox = Outbox(partial(ExporterProcess, origin, _config(settings, signals)), counted, listen=health.hear)
+    pushed = points(delta=delta)
+    shown = points() if delta else pushed  # Prometheus takes totals
+    counted = {*([pushed] if "metrics" in signals else []), *([shown] if registry else [])}
+    outbox = Outbox(partial(ExporterProcess, origin, _config(settings, signals)), tuple(counted), listen=health.hear)
 
     spans, records = Tally("spans"), Tally("log records")
     scope = InstrumentationScope(SCOPE)
     readers: list[MetricReader] = []
     if "metrics" in signals:
-        readers.append(PeriodicReader(MetricHandover(outbox)).with_predictions(counted[0], resource, scope))
+        readers.append(PeriodicReader(MetricHandover(outbox)).with_predictions(pushed, resource, scope))
     if registry:
-        readers.append(PrometheusReader(registry=registry).with_predictions(counted[-1], resource, scope))
+        readers.append(PrometheusReader(registry=registry).with_predictions(shown, resource, scope))
     meters = MeterProvider(
         metric_readers=readers,
         resource=resource,

@@ -10,8 +10,7 @@ import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric
+from opentelemetry.sdk.metrics.export import Metric
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from starlette.testclient import TestClient
 
@@ -41,9 +40,11 @@ class Kept:
         self.batches: list[Batch] = []
 
     def put(self, request: RequestTrace) -> None:
+        """Keep a record."""
         self.requests.append(request.record())
 
     def put_batch(self, batch: Batch) -> None:
+        """Keep the span of a shared call."""
         self.batches.append(batch)
 
 
@@ -80,6 +81,12 @@ def written(model: Model, **settings: Any) -> Iterator[Written]:
 
 def _spans(request: ExportTraceServiceRequest) -> list[Span]:
     return [span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
+
+
+def stock_spans(service: Recorded) -> list[Span]:
+    """The spans that the stock exporter would send."""
+    encoded = encode_spans(service.span_exporter.get_finished_spans()).SerializeToString()
+    return _spans(ExportTraceServiceRequest.FromString(encoded))
 
 
 def told(spans: list[Span]) -> dict[str, dict[str, Any]]:
@@ -128,53 +135,46 @@ def measured(metrics: list[Metric]) -> dict[str, Any]:
     }
 
 
+def one(rows: Rows, **more: Any) -> dict[str, Any]:
+    """A request for one row."""
+    return {"url": "/predict", "json": {"features": rows[0]}, **more}
+
+
+def many(rows: Rows, *batch: Any) -> dict[str, Any]:
+    """A request for several rows: the first ones, then those given."""
+    return {"url": "/predict/batch", "json": {"rows": [*rows, *batch]}}
+
+
+def parent(flags: str, **more: str) -> dict[str, dict[str, str]]:
+    """The headers of a caller that traces."""
+    return {"headers": {"traceparent": f"00-{TRACE}-b7ad6b7169203331-{flags}", **more}}
+
+
+CASES: dict[str, Callable[[Rows], dict[str, Any]]] = {
+    "one row": one,
+    "many rows, one refused": lambda rows: many(rows[:2], {}),
+    "many rows, all refused": lambda _: many([], {}, []),
+    "no rows": lambda _: many([]),
+    "not JSON": lambda _: {"url": "/predict", "content": b"{"},
+    "not the shape": lambda _: {"url": "/predict", "json": {"rows": []}},
+    "refused": lambda rows: one([{**rows[0], "mean_radius": "wide"}]),  # type: ignore[dict-item]  # on purpose
+    "too large": lambda _: {"url": "/predict", "content": b" " * 5000},
+    "a parent": lambda rows: one(rows, **parent("01", tracestate="vendor=1,other=2")),
+    "a parent with a random ID": lambda rows: one(rows, **parent("03")),
+    "a parent that is not sampled": lambda rows: one(rows, **parent("00")),
+    "a broken parent": lambda rows: one(rows, headers={"traceparent": "00-0-0-01"}),
+    "pinned": lambda rows: one(rows, headers={"baggage": "modeltrace.pin=1"}),
+    "a query": lambda rows: {**one(rows), "url": "/predict?next=/healthz&x=%20"},
+    "a bot": lambda rows: one(rows, headers={"user-agent": "Googlebot/2.1"}),
+    "an empty user agent": lambda rows: one(rows, headers={"user-agent": ""}),
+    "no host": lambda rows: one(rows, headers={"host": ""}),
+}
+
+
 def ask(client: TestClient, rows: Rows, case: str) -> int:
-    """One of the requests that a client may send."""
-    one = {"features": rows[0]}
-    match case:
-        case "one row":
-            answer = client.post("/predict", json=one)
-        case "many rows, one refused":
-            answer = client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]})
-        case "many rows, all refused":
-            answer = client.post("/predict/batch", json={"rows": [{}, []]})
-        case "no rows":
-            answer = client.post("/predict/batch", json={"rows": []})
-        case "not JSON":
-            answer = client.post("/predict", content=b"{")
-        case "not the shape":
-            answer = client.post("/predict", json={"rows": []})
-        case "refused":
-            answer = client.post("/predict", json={"features": {**rows[0], "mean_radius": "wide"}})
-        case "too large":
-            answer = client.post("/predict", content=b" " * 5000)
-        case "a parent":
-            headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "tracestate": "vendor=1,other=2"}
-            answer = client.post("/predict", json=one, headers=headers)
-        case "a parent with a random ID":
-            answer = client.post("/predict", json=one, headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-03"})
-        case "a parent that is not sampled":
-            answer = client.post("/predict", json=one, headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"})
-        case "a broken parent":
-            answer = client.post("/predict", json=one, headers={"traceparent": "00-0-0-01"})
-        case "pinned":
-            answer = client.post("/predict", json=one, headers={"baggage": "modeltrace.pin=1"})
-        case "a query":
-            answer = client.post("/predict?next=/healthz&x=%20", json=one)
-        case "a bot":
-            answer = client.post("/predict", json=one, headers={"user-agent": "Googlebot/2.1"})
-        case "an empty user agent":
-            answer = client.post("/predict", json=one, headers={"user-agent": ""})
-        case "no host":
-            answer = client.post("/predict", json=one, headers={"host": ""})
-    return answer.status_code
-
-
-CASES = [
-    "one row", "many rows, one refused", "many rows, all refused", "no rows", "not JSON", "not the shape", "refused",
-    "too large", "a parent", "a parent with a random ID", "a parent that is not sampled", "a broken parent", "pinned",
-    "a query", "a bot", "an empty user agent", "no host",
-]  # fmt: skip
+    """Send one of the requests that a client may send."""
+    status: int = client.post(**CASES[case](rows)).status_code
+    return status
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -187,11 +187,7 @@ def test_spans_are_those_of_the_stock_instrumentation(
         statuses = ask(service.client, rows, case), ask(ours.client, rows, case)
 
         assert statuses[0] == statuses[1]
-        stock = _spans(
-            ExportTraceServiceRequest.FromString(
-                encode_spans(service.span_exporter.get_finished_spans()).SerializeToString()
-            )
-        )
+        stock = stock_spans(service)
         assert told(ours.spans()) == told(stock)
 
 
@@ -229,11 +225,7 @@ def test_failures_are_told_as_the_stock_instrumentation_tells_them(
     with written(failing) as ours:
         assert (ask(service.client, rows, case), ask(ours.client, rows, case)) == (500, 500)
 
-        stock = _spans(
-            ExportTraceServiceRequest.FromString(
-                encode_spans(service.span_exporter.get_finished_spans()).SerializeToString()
-            )
-        )
+        stock = stock_spans(service)
         assert told(ours.spans()) == told(stock)
 
 

@@ -1,1 +1,0 @@
-"""What is kept about predictions once they are answered."""
