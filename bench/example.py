@@ -24,7 +24,7 @@ class Example:
 
 def example(folder: Path) -> Example:
     """Fit the example model once and write it to `folder`."""
-    bundle = build_example(folder / "bundle")
+    bundle = build_example(folder / "bundle", onnx=True)
     manifest, _ = read_manifest(bundle)
     artifact = bundle / manifest.artifact.file
     estimator = load_artifact(artifact.read_bytes(), manifest.artifact.format, source=artifact)

@@ -28,17 +28,21 @@ from bench.receiver import Receiver, receiver
 
 NOTHING = {"OTEL_SDK_DISABLED": "true"}
 BATCHING = {"MODELTRACE_BATCHING": "true"}
+ONNX = {"MODELTRACE_ENGINE": "onnx"}
 STOCK = {"MODELTRACE_INSTRUMENTATION": "stock"}
 # The SDK's own processors and exporters beside the stock instrumentation. Port 9 (discard, RFC 863) is where nobody
 # listens.
 VARIANTS: dict[str, dict[str, str]] = {
     "none": NOTHING,
     "all": {},
-    "all, traces only": {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"},
     "all, dead endpoint": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
     "all, stock": STOCK,
     "none, batching": {**NOTHING, **BATCHING},
     "all, batching": BATCHING,
+    "none, ONNX": {**NOTHING, **ONNX},
+    "all, ONNX": ONNX,
+    "none, batching, ONNX": {**NOTHING, **BATCHING, **ONNX},
+    "all, batching, ONNX": {**BATCHING, **ONNX},
 }
 BARE = "bare FastAPI"
 SATURATED = 0.95
@@ -122,9 +126,11 @@ def _how(name: str, model: Example, receiving: Receiver, folder: Path) -> tuple[
 
 def summarise(results: dict[str, list[Run]]) -> dict[str, Any]:
     """Medians over the rounds; ratios are taken round by round."""
-    base, bare = results["none"], results[BARE]
+    bare = results[BARE]
     table = {}
     for name, runs in results.items():
+        # The same without telemetry: "all, ONNX" is compared with "none, ONNX".
+        base = results.get(name.replace("all", "none", 1), results["none"])
         thousands = [run.load.requests / 1000 for run in runs]
         table[name] = {
             "requests_per_second": round(median(one.load.rate for one in runs), 1),
@@ -147,7 +153,7 @@ def summarise(results: dict[str, list[Run]]) -> dict[str, Any]:
         }
     void = [name for name, runs in results.items() if any(one.other_core > SATURATED for one in runs)]
     ratio = table["all"]["of_none"] if "all" in table else None
-    return {"ratio": ratio, "void": void, "rounds": len(base), "variants": table}
+    return {"ratio": ratio, "void": void, "rounds": len(bare), "variants": table}
 
 
 def _ratio(runs: list[Run], base: list[Run]) -> float:

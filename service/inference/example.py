@@ -16,7 +16,7 @@ TARGET = "target"
 HELD_OUT = 0.3
 
 
-def build_example(out: Path, *, force: bool = False) -> Path:
+def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path:
     """Fit the default model and pack it into `out`; the held-out part is kept as its traffic."""
     data = load_breast_cancer(as_frame=True)
     features = data.data.rename(columns=lambda name: name.replace(" ", "_"))
@@ -36,4 +36,5 @@ def build_example(out: Path, *, force: bool = False) -> Path:
         out=out,
         traffic=held_out.assign(**{TARGET: held_out_labels}),
         force=force,
+        onnx=onnx,
     )
