@@ -149,10 +149,12 @@ def build_app(settings: Settings) -> ASGIApp:
         telemetry = build_stock(settings.otel, resource, registry=registry)
     else:
         telemetry = build_recorded(settings, resource, describe(model), registry=registry)
-    send_records(telemetry.logger_provider, telemetry.audit_provider)
+    stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:
-        report_rest(telemetry.shutdown(settings.flush_timeout))
+        rest = telemetry.shutdown(settings.flush_timeout)
+        stop_sending()
+        report_rest(rest)
         lines.close()
 
     app = create_app(settings, model, telemetry, registry=registry, on_stop=stop)

@@ -5,14 +5,15 @@
                    ├─ features
                    └─ inference ─ link to the batch
 
-All of them are in one scope, ours; the instrumentation would put the SERVER span into its own. Limits of the SDK on the
+A stage's span ID follows from that of its SERVER span: a request that is told again, by an exporter process that took
+over from one that died, makes the same spans again. All of them are in one scope, ours; the instrumentation would put the SERVER span into its own. Limits of the SDK on the
 number of links or the length of attributes are not applied.
 """
 
-import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
 from opentelemetry.semconv.attributes.client_attributes import CLIENT_PORT
@@ -65,7 +66,6 @@ INVALID_FEATURES = "invalid_features"
 # As many of the last values are kept as bytes: of clients with what they ask for, of labels, … Longer texts of clients
 # are not: what is kept stays small whatever they send.
 KNOWN, LONGEST = 1024, 1024
-STAGES = 4  # a request has so many at the most
 
 # Fields of Span; the IDs and the kind with their length or value.
 _TRACE_ID, _SPAN_ID, _PARENT = tag(1) + b"\x10", tag(2) + b"\x08", tag(4) + b"\x08"
@@ -83,15 +83,15 @@ _time: Final = struct.Struct("<BQ").pack
 
 
 class SpanEncoder:
-    """Writes the spans of one process. `ids` makes so many random bytes, of which span IDs are cut."""
+    """Writes the spans of one process."""
 
-    def __init__(self, origin: Origin, ids: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, origin: Origin) -> None:
         self._envelope = Envelope(origin.resource, origin.scope)
-        self._ids = ids
         self._stage_names = {
             name: delimited(_NAME, name.encode()) + _INTERNAL
             for name in (SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, SPAN_BATCH)
         }
+        self._stage_bits = {name: stage_bits(name) for name in self._stage_names}
         self._model = _said(ML_MODEL_NAME, origin.model_name) + _said(ML_MODEL_VERSION, origin.model_version)
         self._pinned = _said(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         self._port, self._id, self._value, self._confidence = map(
@@ -113,13 +113,12 @@ class SpanEncoder:
 
     def _spans(self, requests: Sequence[Request], batches: Sequence[Batch]) -> Iterator[bytes]:
         sampled = [request for request in requests if request.trace_flags & SAMPLED]
-        ids = self._ids(8 * STAGES * len(sampled)) if sampled else b""
-        used = 0
         for request in sampled:
             header = request.trace_state
             state = (self._state if len(header) <= LONGEST else _state)(header) if header else b""
             shared = b"".join((_TRACE_ID, request.trace_id, _PARENT, request.span_id, state, _LOCAL))
             failure = request.failure
+            server_id = int.from_bytes(request.span_id)
             for name, start, end, error_type, said in self._stages(request):
                 status = _UNSET
                 if failure and failure.stage == name and start:
@@ -130,8 +129,8 @@ class SpanEncoder:
                 if error_type:
                     status = self._said(ERROR_TYPE, error_type) + status
                 times = _times(_START, start, _END, end)
-                own = (shared, _SPAN_ID, ids[used : used + 8], self._stage_names[name], times, said, status)
-                used += 8
+                span_id = (server_id ^ self._stage_bits[name]).to_bytes(8)
+                own = (shared, _SPAN_ID, span_id, self._stage_names[name], times, said, status)
                 yield delimited(ITEM, b"".join(own))
             # What failed without a span of its own is told by the SERVER span.
             yield delimited(ITEM, b"".join((state, *self._server(request, failure))))
@@ -210,6 +209,11 @@ class SpanEncoder:
         if batch.error_type:
             yield _said(ERROR_TYPE, batch.error_type)
         yield delimited(_STATUS, _FAILED) if batch.error_type else _UNSET
+
+
+def stage_bits(name: str) -> int:
+    """In which bits the span ID of a stage differs from that of its SERVER span."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest())
 
 
 def _said(name: str, value: Value) -> bytes:

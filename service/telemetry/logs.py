@@ -11,6 +11,7 @@ and span ID are taken where the record is made: on that thread there is no reque
 import logging
 import logging.handlers
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
@@ -124,8 +125,12 @@ def write_lines(*, level: str, file: Path | None = None, file_bytes: int = 0, fi
     return Lines(handler, listener)
 
 
-def send_records(provider: LoggerProvider, audit_provider: LoggerProvider) -> None:
-    """Send the same records over OTLP; the audit trail through a provider, and so a queue, of its own."""
+def send_records(provider: LoggerProvider, audit_provider: LoggerProvider) -> Callable[[], None]:
+    """Send the same records over OTLP; the audit trail through a provider, and so a queue, of its own.
+
+    Returns:
+        What ends it: a provider that is shut down says so of every record that it still gets.
+    """
     everything = LoggingHandler(logger_provider=provider)
     everything.addFilter(AccessAttributes())
     everything.addFilter(not_opentelemetry)
@@ -134,3 +139,9 @@ def send_records(provider: LoggerProvider, audit_provider: LoggerProvider) -> No
     root.handlers.insert(0, everything)  # before the line handler adds its own fields to the record
     audit = logging.getLogger(AUDIT_LOGGER)
     audit.handlers[:] = [LoggingHandler(logger_provider=audit_provider)]
+
+    def end() -> None:
+        root.removeHandler(everything)
+        audit.handlers.clear()
+
+    return end

@@ -53,7 +53,7 @@ class Request(NamedTuple):
     parent_span_id: bytes  # 8 bytes, or none
     parent_remote: bool
     trace_state: str  # as the header has it
-    trace_flags: int  # bit 0: sampled
+    trace_flags: int  # bit 0: sampled, bit 1: the trace ID is random
     pinned: bool
     start: int
     end: int
