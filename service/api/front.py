@@ -19,10 +19,13 @@ from service.api.errors import excuse, refuse
 from service.api.health import SILENT_PATHS
 from service.api.predict import Call
 from service.api.replies import JSON, TRACE_HEADER, encode
-from service.errors import ModeltraceError
+from service.errors import ClientGoneError, ModeltraceError
 from service.inference.pipeline import fail
 from service.telemetry.outbox import Outbox
 from service.telemetry.tracing import Tracing
+
+logger = logging.getLogger("modeltrace.api")
+access_logger = logging.getLogger("uvicorn.access")
 
 _TRACE_HEADER: Final = TRACE_HEADER.lower().encode()
 _SILENT: Final = frozenset(f"/{path}" for path in SILENT_PATHS)
@@ -74,6 +77,9 @@ class Front:
             status, headers = 200, None
             try:
                 content = await call(await read_body(scope, receive, self._most_bytes), trace)
+            except ClientGoneError as error:
+                logger.info("%s", error)
+                return
             except ModeltraceError as error:
                 status, payload, headers = refuse(error)
                 content = encode(payload, trace_id)
@@ -100,7 +106,7 @@ def _logged(scope: Scope, send: Send) -> Send:
 
     async def logged(message: Message) -> None:
         if message["type"] == "http.response.start":
-            logging.getLogger("uvicorn.access").info(
+            access_logger.info(
                 '%s - "%s %s HTTP/%s" %d',
                 get_client_addr(scope),  # type: ignore[arg-type]  # an HTTP scope
                 scope["method"],
