@@ -14,6 +14,8 @@ from typing import cast
 import httptools
 import uvloop
 
+LAST_ANSWER_SECONDS = 60
+
 
 @dataclass(frozen=True)
 class Load:
@@ -92,12 +94,16 @@ async def _load(host: str, port: int, requests: Sequence[bytes], connections: in
     run = _Run(requests, connections, start + seconds)
     for _ in range(connections):
         await loop.create_connection(lambda: _Connection(run), host, port)
-    await run.done
+    await asyncio.wait_for(run.done, seconds + LAST_ANSWER_SECONDS)
     return Load(len(run.latencies), run.failed, time.perf_counter() - start, run.latencies)
 
 
 def load(host: str, port: int, requests: Sequence[bytes], *, connections: int = 16, seconds: float = 5.0) -> Load:
-    """Send `requests` round and round over `connections` for `seconds`."""
+    """Send `requests` round and round over `connections` for `seconds`.
+
+    Raises:
+        TimeoutError: an answer was still not there a minute later.
+    """
     return uvloop.run(_load(host, port, requests, connections, seconds))
 
 

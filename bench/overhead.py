@@ -8,7 +8,6 @@ requests/s with everything on over requests/s with nothing on, the median of the
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from rich.table import Table
 
 from bench.example import Example, example
 from bench.load import Load, load, post
-from bench.processes import cores, cpu_seconds, free_port, move, started, tree
+from bench.processes import Pins, cpu_seconds, free_port, move, started, tree
 from bench.receiver import Receiver, receiver
 
 NOTHING = {"OTEL_SDK_DISABLED": "true"}
@@ -46,14 +45,6 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 BARE = "bare FastAPI"
 SATURATED = 0.95
-
-
-@dataclass(frozen=True)
-class Pins:
-    """Which core the service has to itself, and which one all else shares; `None` where nothing can be pinned."""
-
-    service: int | None = None
-    other: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,10 +78,7 @@ def measure(command: list[str], ready: str, port: int, env: dict[str, str], requ
 
 def run(names: list[str], *, rounds: int, seconds: float, connections: int, tell: Console) -> dict[str, Any]:
     """The variants named, `rounds` times."""
-    available = cores()
-    pins = Pins(service=available[-1], other=available[0]) if len(available) > 1 else Pins()
-    if pins.other is not None:
-        os.sched_setaffinity(0, {pins.other})
+    pins = Pins.take()
     results: dict[str, list[Run]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder, receiver(pins.other) as receiving:
         model = example(Path(folder))

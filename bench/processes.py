@@ -10,7 +10,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -21,6 +23,23 @@ STOP_SECONDS = 15
 def cores() -> list[int]:
     """The cores this process may use; empty where the system cannot say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Which core a server has to itself, and which one all else shares; `None` where nothing can be pinned."""
+
+    service: int | None = None
+    other: int | None = None
+
+    @classmethod
+    def take(cls) -> Self:
+        """The last core for the server, the first for this process and whatever it starts."""
+        available = cores()
+        if len(available) < 2:
+            return cls()
+        os.sched_setaffinity(0, {available[0]})
+        return cls(service=available[-1], other=available[0])
 
 
 def free_port() -> int:

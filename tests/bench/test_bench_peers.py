@@ -1,4 +1,4 @@
-"""What bench/peers.py makes of its runs, and how it treats what it cannot measure."""
+"""What bench/peers makes of its runs, and how it treats what it cannot measure."""
 
 import subprocess
 import sys
@@ -8,13 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import peers
 from bench.load import Load
-from bench.peer_environments import InstallError, environment
-from bench.peer_launch import Place, Variant
-from bench.peer_run import refuse_unknown
-from bench.peer_servers import SERVERS
-from bench.peer_summary import Entry, Run, share, summarise
+from bench.peers import __main__ as peers
+from bench.peers.environments import InstallError, environment
+from bench.peers.launch import Place, Variant
+from bench.peers.run import refuse_unknown
+from bench.peers.servers import SERVERS
+from bench.peers.summary import Entry, Run, share, summarise
 from bench.processes import cores, free_port, started
 
 BY_NAME = {server.name: server for server in SERVERS}
@@ -36,7 +36,7 @@ def entry(name: str, variant: Variant, *runs: Run) -> Entry:
 
 
 def test_the_ratio_is_of_everything_on_to_the_fastest_peer_with_its_telemetry_off() -> None:
-    """Neither bare, nor a peer with telemetry on, nor Modeltrace without its own is what the ratio is about."""
+    """It is about neither bare, nor a peer with telemetry on, nor one installed beyond its documentation."""
     result = summarise(
         [
             entry("bare", OFF, a_run(9000)),
@@ -44,6 +44,7 @@ def test_the_ratio_is_of_everything_on_to_the_fastest_peer_with_its_telemetry_of
             entry("modeltrace", ON_BATCHING, a_run(4000)),
             entry("mlserver", OFF, a_run(1000)),
             entry("mlserver", OFF_BATCHING, a_run(2000)),
+            entry("mlserver-httptools", OFF_BATCHING, a_run(2500)),
             entry("bentoml", ON_BATCHING, a_run(7000)),
         ],
         pinned=True,
@@ -51,6 +52,8 @@ def test_the_ratio_is_of_everything_on_to_the_fastest_peer_with_its_telemetry_of
     )
     assert result["ratio"] == 2.0
     assert result["best_peer"] == "mlserver, off, batching"
+    assert result["ratio_to_tuned"] == 1.6
+    assert result["best_peer_tuned"] == "mlserver-httptools, off, batching"
 
 
 def test_a_share_is_taken_within_a_round() -> None:

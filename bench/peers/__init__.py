@@ -1,0 +1,1 @@
+"""Modeltrace beside the other Python model servers."""

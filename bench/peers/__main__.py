@@ -1,0 +1,117 @@
+"""Modeltrace beside the other Python model servers: the same model, the same load, the same run.
+
+Each peer has an environment of its own, installed once by the bench. A server, with all that it starts, has a core; the
+load and a real hub that takes the telemetry share the other. Rounds are interleaved, shares are taken in a round: of
+bare, a FastAPI application of thirty lines around the same model. `ratio` is requests/s of Modeltrace with everything
+on over those of the fastest peer with its telemetry off, batching allowed and scikit-learn running on both sides; peers
+are installed as their documentation says. `ratio_to_tuned` lets those in, too, that are installed with more than that.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.example import example
+from bench.peers.environments import InstallError, environment
+from bench.peers.run import Bench, measure_again, receiver
+from bench.peers.servers import SERVERS, Server
+from bench.peers.summary import Entry, summarise
+from bench.processes import Pins
+
+
+def install(servers: Sequence[Server]) -> tuple[dict[str, Path], dict[str, str]]:
+    """The Python of each server, and why there is none."""
+    pythons, problems = {}, {}
+    for server in servers:
+        try:
+            pythons[server.name] = environment(server.name, server.requirements, say) if server.requirements else None
+        except InstallError as error:
+            problems[server.name] = str(error)
+            say(str(error))
+    return {name: python or Path(sys.executable) for name, python in pythons.items()}, problems
+
+
+def run(servers: Sequence[Server], *, rounds: int, seconds: float) -> dict[str, Any]:
+    """All servers in all their variants, `rounds` times."""
+    pythons, problems = install(servers)
+    pins = Pins.take()
+    entries = [Entry(server, variant) for server in servers for variant in server.variants]
+    for entry in entries:
+        if entry.server.name in problems:
+            entry.problem.append(problems[entry.server.name])
+    with tempfile.TemporaryDirectory() as folder, receiver(pins) as hub:
+        bench = Bench(example(Path(folder)), hub, pins, seconds)
+        for number in range(rounds):
+            for entry in entries:
+                if entry.problem:
+                    continue
+                say(f"round {number + 1}: {entry.name}")
+                try:
+                    entry.runs.append(measure_again(bench, entry.server, entry.variant, pythons[entry.server.name]))
+                except Exception as error:  # noqa: BLE001  whatever one of them does, the others are measured
+                    entry.problem.append(f"{type(error).__name__}: {error}"[:400])
+                    say(f"{entry.name}: {entry.problem[0]}")
+    return summarise(entries, pinned=pins.service is not None, rounds=rounds)
+
+
+def say(line: str) -> None:
+    """Progress, which is none of the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def show(result: dict[str, Any]) -> None:
+    """The result for people."""
+    lines = result["variants"]
+    table = Table(
+        *("server", "batching", "telemetry", "requests/s", "of bare", "p50 ms", "p99 ms"), "CPU s/1000", "spans", "logs"
+    )
+    for line in lines.values():
+        figures = ("requests_per_second", "of_bare", "p50_ms", "p99_ms")
+        others = ("cpu_seconds_per_1000", "spans_per_request", "log_records_per_request")
+        table.add_row(
+            " · ".join(part for part in (line["server"], line["note"]) if part),
+            "yes" if line["batching"] else "",
+            "on" if line["telemetry"] else "off",
+            *("void" if line["void"] else "n/a" if line[key] is None else f"{line[key]}" for key in figures),
+            *(f"{line[key]}" for key in others),
+        )
+    console = Console(width=max(Console().width, 120))
+    console.print(table)
+    for server, holds in {x["server"]: x["telemetry_holds"] for x in lines.values() if x["telemetry"]}.items():
+        console.print(f"{server}, telemetry on: {holds}.")
+    for name, line in lines.items():
+        for helper, where in line["helpers"].items():
+            console.print(f"{name}: {helper} ran on the {where}, {line['elsewhere_per_1000']} CPU s / 1000 there.")
+        if line["failed"]:
+            console.print(f"[red]{name}:[/red] {line['failed']} requests failed.")
+    for name, reason in result["not_measured"].items():
+        console.print(f"[red]{name}, not measured:[/red] {reason}")
+    if result["void"]:
+        console.print("[red]void:[/red] in every run somebody else needed the cores, too; these count nowhere.")
+    for ratio, peer in (("ratio", "best_peer"), ("ratio_to_tuned", "best_peer_tuned")):
+        console.print(f"{ratio} {result[ratio]} (modeltrace, on, batching / {result[peer]}; {result['rounds']} rounds)")
+
+
+def main() -> None:
+    """Read the arguments, run, print."""
+    names = [server.name for server in SERVERS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"any of {', '.join(names)}")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds a run (default: 5)")
+    arguments = parser.parse_args()
+    chosen = {"bare", *(arguments.only or names)}
+    result = run([x for x in SERVERS if x.name in chosen], rounds=arguments.rounds, seconds=arguments.seconds)
+    print(json.dumps(result)) if arguments.json else show(result)
+
+
+if __name__ == "__main__":
+    main()

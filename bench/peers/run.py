@@ -1,0 +1,171 @@
+"""One run of one server for bench/peers: started, asked, loaded, its telemetry counted, stopped."""
+
+import http.client
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from bench.example import Example
+from bench.load import load, post
+from bench.peers.launch import Place, Variant, common_env
+from bench.peers.servers import Server
+from bench.peers.summary import Run
+from bench.processes import Pins, cpu_seconds, free_port, move, running, started, tree
+from service.settings import Settings
+
+WARM_UP_SECONDS = 2.0
+PATIENCE_SECONDS = 90.0
+# A server's telemetry has arrived when nothing new has come for this long.
+QUIET_SECONDS = 2.5
+# Processes of a server that may run elsewhere: what its telemetry is encoded in, which a request never waits for.
+HELPERS = ("service.exporter",)
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The receiver: where it takes OTLP, and how many spans and log records it has taken."""
+
+    page: str
+    http: str
+    grpc: str
+
+    def received(self) -> tuple[int, int]:
+        """Spans and log records so far."""
+        signals = httpx.get(f"{self.page}/api/stats").raise_for_status().json()["signals"]
+        return signals["traces"]["received"], signals["logs"]["received"]
+
+    def settled(self) -> tuple[int, int]:
+        """The same, once nothing new arrives."""
+        last, since = self.received(), time.monotonic()
+        while time.monotonic() - since < QUIET_SECONDS:
+            time.sleep(0.25)
+            if (now := self.received()) != last:
+                last, since = now, time.monotonic()
+        return last
+
+
+@contextmanager
+def receiver(pins: Pins) -> Iterator[Hub]:
+    """A hub that keeps everything in memory."""
+    page, http_port, grpc = free_port(), free_port(), free_port()
+    hub = Hub(f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{grpc}")
+    ports = ["--port", str(page), "--http-port", str(http_port), "--grpc-port", str(grpc)]
+    with running(["hub", "--memory", *ports], ready=f"{hub.page}/healthz", core=pins.other):
+        yield hub
+
+
+def check(server: Server, port: int, model: Example) -> None:
+    """Wait for the first answer, which has to be the model's.
+
+    Raises:
+        RuntimeError: none came in time, or another.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("POST", server.path, server.body(model.rows[0]), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+        connection.close()
+        if response.status == http.client.OK:
+            break
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{server.path} answers {response.status}: {answer[:200]!r}")
+        time.sleep(0.25)
+    if abs(server.confidence(json.loads(answer)) - model.confidences[0]) > 1e-5:  # ONNX Runtime counts in float32
+        raise RuntimeError(f"{server.path} answers {answer[:200]!r}, and the model {model.confidences[0]}")
+
+
+def find_helpers(pid: int) -> dict[str, psutil.Process]:
+    """A server's helpers, by name."""
+    below = tree(pid)[1:]
+    return {name: process for name in HELPERS for process in below if name in process.cmdline()}
+
+
+def refuse_unknown(env: Mapping[str, str]) -> None:
+    """A variable that the service does not know would be ignored, and the figure would be another variant's.
+
+    Raises:
+        RuntimeError: it names one.
+    """
+    known = {f"MODELTRACE_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in env if name.startswith("MODELTRACE_") and name not in known)
+    if unknown:
+        raise RuntimeError(f"the service has no setting {', '.join(unknown)}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all runs have in common."""
+
+    model: Example
+    hub: Hub
+    pins: Pins
+    seconds: float
+
+
+def measure(bench: Bench, server: Server, variant: Variant, python: Path) -> Run:
+    """One run of one server.
+
+    Raises:
+        RuntimeError: it did not start, or did not answer as the model does, or refused more than a few requests.
+    """
+    model, hub, pins = bench.model, bench.hub, bench.pins
+    requests = [post(server.path, server.body(row)) for row in model.rows]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        place = Place(python, folder, model.bundle, model.joblib, free_port(), hub.http, hub.grpc)
+        launch = server.launch(place, variant)
+        refuse_unknown(launch.env)
+        with started(
+            launch.command,
+            ready=f"http://127.0.0.1:{place.port}{server.ready}",
+            env={**common_env(place, variant), **launch.env},
+            core=pins.service,
+            folder=folder,
+            output=folder / "output.txt",
+            patience=PATIENCE_SECONDS,
+        ) as process:
+            check(server, place.port, model)
+            helpers = find_helpers(process.pid)
+            moved = [] if variant.helper_stays or pins.other is None else list(helpers.values())
+            for helper in moved:
+                move(helper, pins.other or 0)
+            before = hub.received()
+            warm_up = load("127.0.0.1", place.port, requests, seconds=min(WARM_UP_SECONDS, bench.seconds))
+            stay = [x for x in tree(process.pid) if x not in moved]
+            used, used_elsewhere = cpu_seconds(stay), cpu_seconds(moved)
+            psutil.cpu_percent(percpu=True)  # what the next call says is since this one
+            measured = load("127.0.0.1", place.port, requests, seconds=bench.seconds)
+            busy = psutil.cpu_percent(percpu=True)
+            used, used_elsewhere = cpu_seconds(stay) - used, cpu_seconds(moved) - used_elsewhere
+            after = hub.settled() if variant.telemetry else hub.received()
+        if measured.failed > measured.requests / 100 or not measured.requests:
+            raise RuntimeError(f"{measured.failed} of {measured.requests} requests failed")
+        sent = warm_up.requests + measured.requests
+        spans, records = ((now - then) / sent for now, then in zip(after, before, strict=True))
+        return Run(
+            load=measured,
+            cpu_seconds=used + used_elsewhere,
+            cpu_elsewhere=used_elsewhere,
+            other_core=busy[pins.other] / 100 if pins.other is not None else 0.0,
+            taken=max(0.0, busy[pins.service] / 100 - used / measured.seconds) if pins.service is not None else 0.0,
+            spans=spans,
+            log_records=records,
+            helpers=dict.fromkeys(
+                helpers, "other core" if moved else "server's core" if pins.service is not None else "any core"
+            ),
+        )
+
+
+def measure_again(bench: Bench, server: Server, variant: Variant, python: Path) -> Run:
+    """The same; a run beside which somebody else needed the cores is made once more."""
+    run = measure(bench, server, variant, python)
+    return measure(bench, server, variant, python) if run.void else run

@@ -1,0 +1,169 @@
+"""The servers that bench/peers compares: how each is installed and asked, and what its telemetry holds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+
+from bench.peers import launch
+from bench.peers.launch import ONNX, Launch, Place, Variant
+
+# What loads the model has the version that made it. All else is what each one's documentation says to install.
+SAME = f"scikit-learn=={version('scikit-learn')}"
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server: its environment, its HTTP interface, and what is known about it."""
+
+    name: str
+    requirements: Sequence[str]  # none: the project's own environment
+    variants: Sequence[Variant]
+    telemetry: str  # what it holds when it is on, in a sentence
+    batching: str  # how rows of concurrent requests come together
+    launch: Callable[[Place, Variant], Launch]
+    ready: str
+    path: str
+    body: Callable[[Row], bytes]
+    confidence: Callable[[Any], float]  # the highest probability, from the JSON of an answer
+    tuned: bool = False  # installed with more than its documentation asks for, because that makes it faster
+
+
+OFF_ON = (Variant(telemetry=False), Variant(telemetry=True))
+ALL_FOUR = (*OFF_ON, Variant(telemetry=False, batching=True), Variant(telemetry=True, batching=True))
+
+
+def features_body(row: Row) -> bytes:
+    """Names and values, as Modeltrace and bare take them."""
+    return orjson.dumps({"features": row})
+
+
+def row_body(row: Row) -> bytes:
+    """One row of values."""
+    return orjson.dumps({"row": list(row.values())})
+
+
+def best(answer: Sequence[Sequence[float]]) -> float:
+    """The highest probability of the only row."""
+    (row,) = answer
+    return max(row)
+
+
+MLSERVER = Server(
+    name="mlserver",
+    requirements=("mlserver==1.7.1", "mlserver-sklearn==1.7.1", SAME),
+    variants=ALL_FOUR,
+    telemetry="server, receive and send spans over OTLP (tracing_server), Prometheus metrics (not scraped); no "
+    "inputs, no log records",
+    batching="adaptive batching",
+    launch=launch.mlserver,
+    ready="/v2/models/model/ready",
+    path="/v2/models/model/infer",
+    body=lambda row: orjson.dumps(
+        {
+            "inputs": [{"name": "rows", "shape": [1, len(row)], "datatype": "FP64", "data": list(row.values())}],
+            "outputs": [{"name": "predict_proba"}],
+        }
+    ),
+    confidence=lambda answer: max(answer["outputs"][0]["data"]),
+)
+
+SERVERS = (
+    Server(
+        name="bare",
+        requirements=(),
+        variants=(Variant(telemetry=False),),
+        telemetry="none",
+        batching="none",
+        launch=launch.bare,
+        ready="/openapi.json",
+        path="/predict",
+        body=features_body,
+        confidence=lambda answer: float(answer["confidence"]),
+    ),
+    Server(
+        name="modeltrace",
+        requirements=(),
+        variants=(
+            *ALL_FOUR,
+            Variant(telemetry=True, batching=True, note="helper on the service's core", helper_stays=True),
+            Variant(telemetry=True, batching=True, note="ONNX Runtime", env=ONNX),
+        ),
+        telemetry="server, validate, features and inference spans (with batching a batch span that links them), access "
+        "and audit log records (all inputs and the answer) and metrics over OTLP, every request; the same log lines on "
+        "stdout; /metrics",
+        batching="its own",
+        launch=launch.modeltrace,
+        ready="/readyz",
+        path="/predict",
+        body=features_body,
+        confidence=lambda answer: float(answer["confidence"]),
+    ),
+    Server(
+        name="bentoml",
+        requirements=("bentoml[monitor-otlp,tracing-otlp]==1.4.40", SAME),
+        variants=ALL_FOUR,
+        telemetry="spans over OTLP, a log record with all inputs and the answer over OTLP (bentoml.monitor), access "
+        "lines, Prometheus metrics (not scraped)",
+        batching="batchable API",
+        launch=launch.bentoml,
+        ready="/readyz",
+        path="/predict",
+        body=lambda row: orjson.dumps({"rows": [list(row.values())]}),
+        confidence=best,
+    ),
+    MLSERVER,
+    # Its HTTP server takes a faster parser if there is one.
+    replace(
+        MLSERVER,
+        name="mlserver-httptools",
+        requirements=(*MLSERVER.requirements, "httptools==0.7.1"),
+        variants=ALL_FOUR[2:],
+        tuned=True,
+    ),
+    Server(
+        name="litserve",
+        requirements=(
+            *("litserve==0.2.19", "opentelemetry-sdk==1.45.2", "opentelemetry-exporter-otlp-proto-http==1.45.2"),
+            *("opentelemetry-instrumentation-fastapi==0.66b2", SAME),
+        ),
+        variants=ALL_FOUR,
+        telemetry="it has none of its own: opentelemetry-instrumentation-fastapi on its application, server, receive "
+        "and send spans over OTLP; access lines; no inputs, no metrics",
+        batching="max_batch_size",
+        launch=launch.litserve,
+        ready="/health",
+        path="/predict",
+        body=row_body,
+        confidence=lambda answer: max(answer["probabilities"]),
+    ),
+    Server(
+        name="mlflow",
+        requirements=("mlflow==3.17.0", "opentelemetry-exporter-otlp-proto-http==1.45.2", SAME),
+        variants=OFF_ON,
+        telemetry="a span with inputs and answer around the model (mlflow.trace on a Python model) over OTLP; access "
+        "lines; no metrics",
+        batching="none",
+        launch=launch.mlflow,
+        ready="/ping",
+        path="/invocations",
+        body=lambda row: orjson.dumps({"inputs": [list(row.values())]}),
+        confidence=lambda answer: best(answer["predictions"]),
+    ),
+    Server(
+        name="ray",
+        requirements=("ray[serve]==2.60.0", "opentelemetry-exporter-otlp-proto-http==1.45.2", SAME),
+        variants=ALL_FOUR,
+        telemetry="spans of proxy and replica over OTLP (its tracing exporter), access lines; no inputs",
+        batching="serve.batch",
+        launch=launch.ray,
+        ready="/-/healthz",
+        path="/predict",
+        body=row_body,
+        confidence=lambda answer: max(answer["probabilities"]),
+    ),
+)
