@@ -12,7 +12,7 @@ import platformdirs
 
 # The Python found is the one used, and the system's certificates are trusted, as ./dev does it.
 UV_ENVIRONMENT = {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "true"}
-BROUGHT_ALONG = Path(__file__).parent.parent / ".tools" / "uv" / "bin" / "uv"
+BROUGHT_ALONG = Path(__file__).parents[2] / ".tools" / "uv" / "bin" / "uv"
 
 
 class InstallError(Exception):

@@ -87,7 +87,7 @@ def bare(place: Place, variant: Variant) -> Launch:  # noqa: ARG001  every serve
     """The thirty lines."""
     app = ["--factory", "bench.bare:create_app", "--port", str(place.port), "--loop", "uvloop", "--http", "httptools"]
     command = [sys.executable, "-m", "uvicorn", *app, "--no-access-log", "--log-level", "warning"]
-    return Launch(command, {"BENCH_MODEL": str(place.joblib), "PYTHONPATH": str(APPS.parent.parent)})
+    return Launch(command, {"BENCH_MODEL": str(place.joblib), "PYTHONPATH": str(APPS.parents[2])})
 
 
 def bentoml(place: Place, variant: Variant) -> Launch:
