@@ -4,20 +4,27 @@
                      └─► gathered ─► spans, audit and access records ─► deliveries
             encoded by the SDK ─────────────────────────────────────────► deliveries
 
-Records gather for as long as `Config.delay` or until there are enough for a request. How far everything is delivered,
-on disk, or lost for good is told to the worker, which keeps what is not.
+Records gather for as long as `Config.delay` or until there are enough for a request. What cannot be encoded is counted
+as lost and holds up nothing else. What the worker is told:
+
+| frame | says |
+|---|---|
+| `event` | an `Event` of a delivery; `adopted`, before all others, what the spool holds from earlier processes |
+| `lines` | the log lines of the records up to this frame are written |
+| `done` | everything up to this frame is delivered, on disk, or lost for good: the worker keeps what is not |
+| `end` | that was all |
 """
 
 import logging
 import os
 import select
-import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
@@ -26,7 +33,7 @@ from service.exporter.delivery import Deliveries, Delivery, Event, open_spool
 from service.exporter.frames import Frame, FrameReader, write_frame
 from service.exporter.lines import LineEncoder
 from service.exporter.logs import LogEncoder
-from service.exporter.sinks import LineWriter
+from service.exporter.sinks import LineHandler, LineWriter
 from service.exporter.spans import SpanEncoder
 from service.telemetry.record import Batch, Origin, Request, request
 
@@ -34,6 +41,9 @@ from service.telemetry.record import Batch, Origin, Request, request
 LARGEST_REQUEST: Final = 4 * 2**20 - 64 * 1024
 MOST_ROWS: Final = 512
 MEMORY_BYTES: Final = 64 * 2**20
+
+logger = logging.getLogger("modeltrace.exporter")
+T = TypeVar("T")
 
 
 class Config(NamedTuple):
@@ -95,14 +105,19 @@ class _Progress:
 class _Exporting:
     """One worker's telemetry, on its way."""
 
-    def __init__(self, origin: Origin, config: Config, tell: Callable[[Frame], None]) -> None:
+    def __init__(self, origin: Origin, config: Config, lines: LineWriter, tell: Callable[[Frame], None]) -> None:
         self._config = config
+        self._lines = lines
+        self._tell = tell
+        self._tells_requests = config.log_level in ("DEBUG", "INFO")
         self._progress = _Progress(tell)
         self._spans, self._logs = SpanEncoder(origin), LogEncoder(origin)
         self._line_encoder = LineEncoder(origin)
-        self._lines = LineWriter(config) if config.log_level in ("DEBUG", "INFO") else None
         spool = open_spool(Path(config.spool), config.spool_bytes, self._progress.report) if config.spool else None
-        self._deliveries = Deliveries({signal: self._delivery(signal, spool) for signal in self._signals()}, spool)
+        deliveries = {signal: self._delivery(signal, spool) for signal in self._signals()}
+        for signal, delivery in deliveries.items():
+            tell(("event", "adopted", signal, delivery.spooled_items, 0.0, ""))
+        self._deliveries = Deliveries(deliveries, spool)
         self._deliveries.start()
         self._requests: list[Request] = []
         self._batches: list[Batch] = []
@@ -118,7 +133,10 @@ class _Exporting:
         return Delivery(signal, client, report=self._progress.report, limit_bytes=MEMORY_BYTES, spool=spool)
 
     def take(self, frame: Frame) -> None:
-        """Take one frame."""
+        """Take one frame: `otlp` is encoded already, `records` are not.
+
+        Of those that a process before this one had got, the lines are written (`again`) or are all that is missing.
+        """
         self._sequence, kind, *content = frame
         if kind == "otlp":
             signal, encoded, items = content
@@ -127,8 +145,13 @@ class _Exporting:
                 self._progress.mark(self._sequence)
             return
         requests = list(map(request, content[0]))
-        if self._lines:
-            self._lines.put(self._line_encoder.encode(requests))
+        if kind != "again":
+            lines = b""
+            if self._tells_requests:
+                lines = b"".join(_each(lambda some, _: [self._line_encoder.encode(some)], requests))
+            self._lines.put(lines, then=partial(self._tell, ("lines", self._sequence)))
+        if kind == "lines":
+            return
         if not self._due:
             self._due = time.monotonic() + self._config.delay
         self._requests += requests
@@ -146,15 +169,23 @@ class _Exporting:
         requests, batches = self._requests, self._batches
         self._requests, self._batches, self._rows, self._due = [], [], 0, 0.0
         if "traces" in self._config.signals:
-            for encoded, items in self._spans.cut(requests, batches, limit=LARGEST_REQUEST):
+            for encoded, items in _each(self._encoded_spans, requests, batches, partial(self._lose, "traces")):
                 self._put("traces", encoded, items)
-        if "logs" in self._config.signals and self._lines:
-            for encoded, items in (
-                *self._logs.audit(requests, LARGEST_REQUEST),
-                *self._logs.access(requests, LARGEST_REQUEST),
-            ):
+        if "logs" in self._config.signals and self._tells_requests:
+            for encoded, items in _each(self._encoded_logs, requests, lost=partial(self._lose, "logs")):
                 self._put("logs", encoded, items)
         self._progress.mark(self._sequence)
+
+    def _encoded_spans(self, requests: Sequence[Request], batches: Sequence[Batch]) -> Iterable[tuple[bytes, int]]:
+        return self._spans.cut(requests, batches, limit=LARGEST_REQUEST)
+
+    def _encoded_logs(self, requests: Sequence[Request], _: Sequence[Batch]) -> Iterable[tuple[bytes, int]]:
+        return [*self._logs.audit(requests, LARGEST_REQUEST), *self._logs.access(requests, LARGEST_REQUEST)]
+
+    def _lose(self, signal: Signal, error: Exception) -> None:
+        """Count what a record would have become as one item: how many it would have been, nobody knows."""
+        self._progress.put(signal, 1)
+        self._progress.report(Event("lost", signal, 1, error_type=type(error).__qualname__))
 
     def _put(self, signal: str, encoded: bytes, items: int) -> None:
         if signal in self._config.signals and items:
@@ -166,14 +197,35 @@ class _Exporting:
         if self._requests or self._batches:
             self.flush()
         deadline = time.monotonic() + self._config.flush_timeout
-        if self._lines:
-            self._lines.close(deadline)
+        self._lines.end()
         self._deliveries.close(deadline)
+        self._lines.wait(deadline)
 
 
-def _log_as_the_service_does() -> None:
-    """What this process itself has to say, JSON lines on standard output; OpenTelemetry's own complaints are told."""
-    handler = logging.StreamHandler(sys.stdout)
+def _each(
+    encode: Callable[[Sequence[Request], Sequence[Batch]], Iterable[T]],
+    requests: Sequence[Request],
+    batches: Sequence[Batch] = (),
+    lost: Callable[[Exception], None] = lambda _: None,
+) -> list[T]:
+    """All of them encoded together; when that fails, all but those that it fails for by themselves.
+
+    A record that nobody foresaw would otherwise end this process, and the next one, to which it is sent again.
+    """
+    try:
+        return list(encode(requests, batches))
+    except Exception as error:
+        if len(requests) + len(batches) <= 1:
+            logger.exception("a record could not be encoded")
+            lost(error)
+            return []
+    one_by_one = [*(([one], []) for one in requests), *(([], [one]) for one in batches)]
+    return [encoded for some in one_by_one for encoded in _each(encode, *some, lost)]
+
+
+def _log_as_the_service_does(lines: LineWriter) -> None:
+    """What this process itself has to say, as JSON lines; OpenTelemetry's own complaints are told."""
+    handler = LineHandler(lines)
     handler.setFormatter(
         OrjsonFormatter(
             ["levelname", "name", "message"], rename_fields={"levelname": "level", "name": "logger"}, timestamp=True
@@ -185,7 +237,6 @@ def _log_as_the_service_does() -> None:
 
 def run(records: int, status: int) -> None:
     """Serve one worker: frames come from the descriptor `records` and answers go to `status`."""
-    _log_as_the_service_does()
     lock = threading.Lock()
 
     def tell(frame: Frame) -> None:
@@ -209,7 +260,9 @@ def run(records: int, status: int) -> None:
         for frame in reader.feed(chunk):
             if exporting is None:
                 origin, config = frame
-                exporting = _Exporting(Origin(*origin), Config(*config), tell)
+                lines = LineWriter(Config(*config))
+                _log_as_the_service_does(lines)
+                exporting = _Exporting(Origin(*origin), Config(*config), lines, tell)
             else:
                 exporting.take(frame)
         if exporting and exporting.patience() == 0.0:

@@ -5,6 +5,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from queue import Full, Queue
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +21,18 @@ CHUNKS_WAITING: Final = 2048
 WHOLE: Final = 4096
 
 
+class LineHandler(logging.Handler):
+    """Gives what this process itself has to say to the same writer: a delivery must not wait for stdout either."""
+
+    def __init__(self, lines: "LineWriter") -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand over one line."""
+        self._lines.put(self.format(record).encode() + b"\n")
+
+
 class LineWriter:
     """Writes lines on a thread of its own."""
 
@@ -30,30 +44,38 @@ class LineWriter:
             self._file = ConcurrentRotatingFileHandler(
                 config.log_file, "a", config.log_file_bytes, config.log_file_backups, "utf-8"
             )
-        self._chunks: Queue[bytes] = Queue(CHUNKS_WAITING)
+        self._chunks: Queue[tuple[bytes, Callable[[], None]] | None] = Queue(CHUNKS_WAITING)
         self._thread = threading.Thread(target=self._run, daemon=True, name="lines")
         self._thread.start()
 
-    def put(self, lines: bytes) -> None:
-        """Take newline-terminated lines; when too many wait they are dropped and counted."""
-        if not lines:
-            return
+    def put(self, lines: bytes, then: Callable[[], None] = lambda: None) -> None:
+        """Take newline-terminated lines, and call `then` once they are written.
+
+        When too many wait they are dropped and counted.
+        """
         try:
-            self._chunks.put_nowait(lines)
+            self._chunks.put_nowait((lines, then))
         except Full:
             self.dropped += lines.count(b"\n")
+            then()
 
-    def close(self, deadline: float) -> None:
-        """Write what waits, until the monotonic deadline."""
-        self._chunks.put(b"") if not self._chunks.full() else None
+    def end(self) -> None:
+        """Take no more: the thread ends with what waits by now. When too much waits it is not going to end at all."""
+        with suppress(Full):
+            self._chunks.put_nowait(None)
+
+    def wait(self, deadline: float) -> None:
+        """Wait for that until the monotonic deadline; nobody may be reading."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
-        while lines := self._chunks.get():
+        while chunk := self._chunks.get():
+            lines, then = chunk
             _write_out(lines)
-            if self._file:
+            if self._file and lines:
                 text = lines.decode().removesuffix("\n")  # the handler ends what it writes with one
                 self._file.emit(logging.LogRecord("", logging.INFO, "", 0, text, None, None))
+            then()
 
 
 def _write_out(lines: bytes) -> None:

@@ -6,8 +6,8 @@
                    └─ inference ─ link to the batch
 
 A stage's span ID follows from that of its SERVER span: a request that is told again, by an exporter process that took
-over from one that died, makes the same spans again. All of them are in one scope, ours; the instrumentation would put the SERVER span into its own. Limits of the SDK on the
-number of links or the length of attributes are not applied.
+over from one that died, makes the same spans again. All of them are in one scope, ours; the instrumentation would put
+the SERVER span into its own. Limits of the SDK on the number of links or the length of attributes are not applied.
 """
 
 import struct

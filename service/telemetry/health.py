@@ -1,7 +1,9 @@
 """What the way out says of itself: OpenTelemetry's SDK metrics, for records that no processor of the SDK has seen.
 
-`otel.sdk.exporter.*` counts what was delivered and what was given up; `otel.sdk.processor.*` what waits here, and what
-found no room. Source: OpenTelemetry semantic conventions, "SDK metrics" (in development).
+`otel.sdk.exporter.*` counts what was delivered and what was given up, and times attempts: one that failed is tried
+again, and loses nothing by itself. `otel.sdk.processor.*` counts what waits here, and what found no room, here or with
+the exporter process. `modeltrace.exporter.*` is what there is no word for: items on disk, and restarts. Source:
+OpenTelemetry semantic conventions, "SDK metrics" (in development).
 """
 
 from collections import Counter
@@ -25,6 +27,8 @@ WORDS: Final = {"traces": "spans", "logs": "log records", "metrics": "metric poi
 NO_ROOM: Final = ("queue_full", "spool_full")
 COMPONENT: Final = "modeltrace_outbox"
 RESTARTS: Final = "modeltrace.exporter.restarts"
+SPOOLED: Final = "modeltrace.exporter.spooled"
+SIGNAL: Final = "modeltrace.signal"
 
 
 class ExportHealth:
@@ -38,6 +42,11 @@ class ExportHealth:
 
     def hear(self, heard: Heard) -> None:
         """Take what the exporter process said; called on the thread that listens to it."""
+        if heard.kind == "dropped":
+            requests, rows = heard.details
+            self._tell("lost", "traces", requests * SPANS_OF_A_REQUEST, 0.0, NO_ROOM[0])  # type: ignore[operator]  # ints
+            self._tell("lost", "logs", rows, 0.0, NO_ROOM[0])  # type: ignore[arg-type]  # an int
+            return
         if heard.kind != "event":
             return
         kind, signal, items, seconds, error_type = heard.details
@@ -46,12 +55,14 @@ class ExportHealth:
                 self._lost[signal] += items  # type: ignore[index, operator]  # plain values of an Event
             elif kind in ("spooled", "unspooled"):
                 self._kept[signal] += items if kind == "spooled" else -items  # type: ignore[index, operator]
+            elif kind == "adopted":  # by a process that has just begun, so that is all there is
+                self._kept[signal] = items  # type: ignore[index, assignment]
         self._tell(kind, signal, items, seconds, error_type)  # type: ignore[arg-type]
 
     def lost(self, outbox: Outbox) -> dict[str, int]:
         """What is gone for good, since the start, by kind; only kinds that lost any."""
         with self._lock:
-            lost = {WORDS[signal]: number for signal, number in self._lost.items()}
+            lost = {WORDS[signal]: n for signal, n in (self._lost + Counter(outbox.dropped_items)).items()}
         if outbox.dropped_requests:
             lost["requests"] = outbox.dropped_requests
         if outbox.dropped_rows:
@@ -59,7 +70,7 @@ class ExportHealth:
         return {what: number for what, number in lost.items() if number > 0}
 
     def kept(self) -> dict[str, int]:
-        """What waits on disk for the next start, by kind."""
+        """What waits on disk, by kind."""
         with self._lock:
             return {WORDS[signal]: number for signal, number in self._kept.items() if number > 0}
 
@@ -113,9 +124,19 @@ class ExportHealth:
             unit="{log_record}",
             description="Audit records that wait for the exporter process.",
         )
+        meter.create_observable_up_down_counter(
+            SPOOLED,
+            [self._spooled],
+            unit="{item}",
+            description="Spans, log records and metric points that wait on disk until the endpoint takes them.",
+        )
         meter.create_observable_counter(
             RESTARTS,
             [observe(lambda: outbox.restarts)],
             unit="{restart}",
             description="How often the exporter process died and was replaced.",
         )
+
+    def _spooled(self, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            return [Observation(max(0, self._kept[signal]), {SIGNAL: signal}) for signal in UNITS]

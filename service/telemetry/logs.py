@@ -12,6 +12,7 @@ import logging
 import logging.handlers
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
@@ -27,6 +28,7 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 AUDIT_LOGGER = "modeltrace.audit"
 LINES_WAITING = 100_000
+CLOSE = 0.5  # seconds for the last lines
 
 
 class AccessAttributes(logging.Filter):
@@ -85,9 +87,19 @@ class Lines:
     listener: logging.handlers.QueueListener
 
     def close(self) -> None:
-        """Write what waits; what is logged from here on is written at once, on the caller's thread."""
-        self.listener.stop()
+        """Write what waits; what is logged from here on is written at once, on the caller's thread.
+
+        When nobody reads stdout, that thread waits for ever: what is left then is not written.
+        """
         root = logging.getLogger()
+        thread = self.listener._thread  # noqa: SLF001  `stop` would wait for ever
+        with suppress(Full):
+            self.listener.enqueue_sentinel()
+        if thread:
+            thread.join(CLOSE)
+            if thread.is_alive():
+                root.handlers[:] = [logging.NullHandler()]
+                return
         root.removeHandler(self.handler)
         for sink in self.listener.handlers:
             root.addHandler(sink)
@@ -121,6 +133,7 @@ def write_lines(*, level: str, file: Path | None = None, file_bytes: int = 0, fi
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("uvicorn.access").propagate = True  # uvicorn ends it where it writes no access lines itself
     logging.captureWarnings(capture=True)
     return Lines(handler, listener)
 

@@ -5,15 +5,17 @@
                                                             ◄─ what became of it
 
 Encoding a span costs 45 µs in Python and holds the interpreter's lock all the while; writing a record down costs 6.
-What the process has not yet delivered or put on disk is kept here, so one that dies is replaced and loses nothing.
+What the process has not yet delivered or put on disk is kept here, so one that dies is replaced and loses nothing. What
+it had on its way then is told again: it may arrive twice, and is the same bytes both times.
 """
 
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from service.telemetry.points import PredictionPoints
 from service.telemetry.record import Batch, plain
@@ -27,8 +29,14 @@ CHUNK: Final = 64
 # A batch of the largest size allowed by default fits in here, beside those of others.
 MOST_ROWS: Final = 32_768
 UNCONFIRMED_BYTES: Final = 64 * 2**20
+ENCODED_BYTES: Final = 64 * 2**20
+# Seconds: a process that dies sooner is not replaced at once, but at a stop, which has no time, a little later.
 SHORTEST_LIFE: Final = 1.0
+SHORTEST_PAUSE: Final = 0.1
 SPANS_OF_A_REQUEST: Final = 4
+
+
+Encoded = tuple[str, bytes, int]  # signal, an OTLP request, its items
 
 
 class Exporter(Protocol):
@@ -61,23 +69,33 @@ class Outbox:
         points: Sequence[PredictionPoints] = (),
         *,
         most_rows: int = MOST_ROWS,
+        most_encoded: int = ENCODED_BYTES,
         listen: Callable[[Heard], None] = lambda _: None,
     ) -> None:
         """`start` starts an exporter process and tells its caller what that says; `points` count every record."""
         self._start = start
         self._points = points
         self._most_rows = most_rows
+        self._most_encoded = most_encoded
         self._listen = listen
-        self._waiting: deque[RequestTrace | Batch | tuple[str, bytes, int]] = deque()
+        self._waiting: deque[RequestTrace | Batch | Encoded] = deque()
+        self._in_hand: list[RequestTrace | Encoded] = []
         self._put_rows = self._sent_rows = 0  # each written by one thread only
+        self._put_bytes = self._sent_bytes = 0
         self.dropped_requests = self.dropped_rows = self.restarts = 0
-        self._sequence = 0
-        self._unconfirmed: deque[tuple[int, tuple[object, ...], int]] = deque()
+        self.dropped_items: Counter[str] = Counter()  # of what came encoded, by signal
+        # Up to which frame everything is delivered or on disk, and all log lines are written.
+        self._sequence = self._done = self._lined = 0
+        self._unconfirmed: deque[tuple[int, tuple[Any, ...], int]] = deque()
         self._unconfirmed_bytes = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._deadline = 0.0
+        self._ended = False
         self._exporter: Exporter | None = None
         self._started = 0.0
+        self._generation = 0
+        self._gone = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="telemetry-outbox")
         self._thread.start()
 
@@ -95,55 +113,113 @@ class Outbox:
         """Take a request that is over. Never waits: what finds no room is dropped and counted."""
         rows = len(request.answered) or 1
         if self._put_rows - self._sent_rows + rows > self._most_rows:
-            self.dropped_requests += 1
-            self.dropped_rows += len(request.answered)
+            self._drop(1, len(request.answered))
             return
         self._put_rows += rows
         self._waiting.append(request)
 
     def put_batch(self, batch: Batch) -> None:
-        """Take the span of a call that answered several requests."""
-        self._waiting.append(batch)
+        """Take the span of a call that answered several requests; it finds room where a request would."""
+        if self._put_rows - self._sent_rows < self._most_rows:
+            self._waiting.append(batch)
 
     def put_encoded(self, signal: str, request: bytes, items: int) -> None:
         """Take an OTLP request that is already encoded, from an exporter of the SDK."""
+        with self._lock:
+            if self._put_bytes - self._sent_bytes + len(request) > self._most_encoded:
+                self.dropped_items[signal] += items
+                return
+            self._put_bytes += len(request)
         self._waiting.append((signal, request, items))
 
+    def drain(self, deadline: float) -> None:
+        """Wait until all that was put is counted and handed over, or until the deadline: for the last metric points."""
+        while (self._waiting or self._in_hand) and time.monotonic() < deadline:
+            time.sleep(INTERVAL / 10)
+
     def close(self, deadline: float) -> bool:
-        """Send what waits, then let the exporter process deliver it; whether that ended by the monotonic `deadline`."""
+        """Send what waits, then let the exporter process deliver it; whether that ended by the monotonic `deadline`.
+
+        What could not even be handed to it is counted as dropped.
+        """
+        self._deadline = deadline
         self._stopping.set()
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        exporter = self._exporter
-        return not self._thread.is_alive() and (exporter is None or exporter.stop(deadline))
+        if self._thread.is_alive():  # the process does not read, or does not end
+            left = [one for one in (*self._in_hand, *tuple(self._waiting)) if not isinstance(one, Batch)]
+            requests = [one for one in left if isinstance(one, RequestTrace)]
+            self._drop(len(requests), sum(len(one.answered) for one in requests))
+            for signal, _, items in (one for one in left if isinstance(one, tuple)):
+                self.dropped_items[signal] += items
+        return self._ended
+
+    # The thread.
 
     def _run(self) -> None:
-        self._exporter = self._start_exporter()
+        if not self._begin():
+            self._replace()
         while not self._stopping.wait(INTERVAL):
+            if self._gone:
+                self._replace()
             self._send_waiting()
         self._send_waiting()
+        ended = self._stop_exporter()
+        if ended and self._left() and self._replace():  # it died meanwhile
+            ended = self._stop_exporter()
+        if ended:
+            self._drop_unconfirmed()
+        self._ended = ended
+
+    def _stop_exporter(self) -> bool:
+        return self._exporter is None or self._exporter.stop(self._deadline)
 
     def _send_waiting(self) -> None:
         while self._waiting:
-            requests, batches, encoded = [], [], []
+            requests: list[RequestTrace] = []
+            batches: list[Batch] = []
+            encoded: list[Encoded] = []
             rows = 0
             while self._waiting and rows < CHUNK:
-                item = self._waiting.popleft()
+                item = self._waiting[0]
+                if not isinstance(item, Batch):
+                    self._in_hand.append(item)  # first: whoever looks must find it in one of the two
+                self._waiting.popleft()
                 if isinstance(item, RequestTrace):
-                    requests.append(item.record())
+                    requests.append(item)
                     rows += len(item.answered) or 1
                 elif isinstance(item, Batch):
-                    batches.append(plain(item))
+                    batches.append(item)
                 else:
                     encoded.append(item)
-            for points in self._points:
-                points.add(requests)
             self._sent_rows += rows
-            if requests or batches:
-                self._send(("records", list(map(plain, requests)), batches), rows * 1024)
+            self._tell(requests, batches)
+            self._in_hand[:] = encoded
             for one in encoded:
+                self._sent_bytes += len(one[1])
                 self._send(("otlp", *one), len(one[1]))
+                del self._in_hand[0]
 
-    def _send(self, frame: tuple[object, ...], size: int) -> None:
+    def _tell(self, requests: list[RequestTrace], batches: list[Batch]) -> None:
+        """Count and send. A request that nobody foresaw must not end the thread, nor take others with it."""
+        if not requests and not batches:
+            return
+        try:
+            records = [request.record() for request in requests]
+            frame = ("records", list(map(plain, records)), list(map(plain, batches)))
+            for points in self._points:
+                points.add(records)
+            self._send(frame, sum(len(request.answered) or 1 for request in requests) * 1024)
+        except Exception:
+            if len(requests) + len(batches) > 1:
+                for request in requests:
+                    self._tell([request], [])
+                for batch in batches:
+                    self._tell([], [batch])
+                return
+            logger.exception("a request could not be told")
+            self._drop(len(requests), sum(len(request.answered) for request in requests))
+
+    def _send(self, frame: tuple[Any, ...], size: int) -> None:
         self._sequence += 1
         numbered = (self._sequence, *frame)
         with self._lock:
@@ -152,41 +228,95 @@ class Outbox:
             while self._unconfirmed_bytes > UNCONFIRMED_BYTES and len(self._unconfirmed) > 1:
                 # The exporter process still has it: it is lost only if that dies before it is delivered.
                 self._unconfirmed_bytes -= self._unconfirmed.popleft()[2]
-        self._write(numbered)
-
-    def _write(self, frame: tuple[object, ...]) -> None:
         try:
-            assert self._exporter is not None  # noqa: S101  started before anything is sent
-            self._exporter.write(frame)
+            if self._exporter is None:
+                raise BrokenPipeError
+            self._exporter.write(numbered)
         except OSError:
             self._replace()
+        except ValueError:  # a value that cannot cross the pipe
+            with self._lock:
+                self._unconfirmed_bytes -= self._unconfirmed.pop()[2]
+            raise
 
-    def _replace(self) -> None:
-        """Start another exporter process, and send it what the last one did not finish."""
+    def _replace(self) -> bool:
+        """Start exporter processes until one takes what the last one did not finish; at a stop, until the deadline."""
         while True:
             self.restarts += 1
             logger.warning("the exporter process died; starting another one (%d so far)", self.restarts)
             if time.monotonic() - self._started < SHORTEST_LIFE and self._stopping.wait(SHORTEST_LIFE):
-                return
-            self._exporter = self._start_exporter()
-            with self._lock:
-                again = [frame for _, frame, _ in self._unconfirmed]
-            try:
-                for frame in again:
-                    self._exporter.write(frame)
-            except OSError:
-                continue
-            return
+                time.sleep(SHORTEST_PAUSE)
+            if self._begin() and self._repeat():
+                return True
+            if self._stopping.is_set() and time.monotonic() > self._deadline:
+                return False
 
-    def _start_exporter(self) -> Exporter:
+    def _begin(self) -> bool:
+        """Start one; whether it could be started."""
         self._started = time.monotonic()
-        return self._start(self._hear)
+        self._generation += 1
+        self._gone = False
+        try:
+            self._exporter = self._start(partial(self._hear, self._generation))
+        except OSError:
+            logger.exception("no exporter process could be started")
+            self._exporter = None
+            return False
+        return True
 
-    def _hear(self, heard: Heard) -> None:
-        """Called on the thread that listens to the exporter process."""
-        if heard.kind == "done":
-            (sequence,) = heard.details
+    def _repeat(self) -> bool:
+        with self._lock:
+            unconfirmed = [frame for _, frame, _ in self._unconfirmed]
+            done, lined = self._done, self._lined
+        assert self._exporter is not None  # noqa: S101  just started
+        try:
+            for number, kind, *content in unconfirmed:
+                if kind == "records":
+                    kind = "lines" if number <= done else "again" if number <= lined else kind  # noqa: PLW2901
+                self._exporter.write((number, kind, *content))
+        except OSError:
+            return False
+        return True
+
+    def _finished(self, frame: tuple[Any, ...]) -> bool:
+        number, kind = cast("tuple[int, str]", frame[:2])
+        return number <= self._done and (kind != "records" or number <= self._lined)
+
+    def _left(self) -> bool:
+        """Whether there is anything that was not told. Lines may be left because nobody reads them."""
+        with self._lock:
+            return any(number > self._done for number, _, _ in self._unconfirmed)
+
+    # Losses.
+
+    def _drop(self, requests: int, rows: int) -> None:
+        if requests:
+            self.dropped_requests += requests
+            self.dropped_rows += rows
+            self._listen(Heard("dropped", (requests, rows)))
+
+    def _drop_unconfirmed(self) -> None:
+        """Nobody has these any more."""
+        with self._lock:
+            frames = [frame for number, frame, _ in self._unconfirmed if number > self._done]
+            self._unconfirmed.clear()
+        for _, kind, *content in frames:
+            if kind == "otlp":
+                self.dropped_items[content[0]] += content[2]
+            else:
+                self._drop(len(content[0]), sum(len(request[-1]) for request in content[0]))
+
+    def _hear(self, generation: int, heard: Heard) -> None:
+        """Called on the thread that listens to the exporter process of that generation."""
+        if heard.kind == "gone":
+            self._gone = generation == self._generation
+        elif heard.kind in ("lines", "done"):
+            (sequence,) = cast("tuple[int]", heard.details)
             with self._lock:
-                while self._unconfirmed and self._unconfirmed[0][0] <= sequence:  # type: ignore[operator]  # an int
+                if heard.kind == "lines":
+                    self._lined = max(self._lined, sequence)
+                else:
+                    self._done = max(self._done, sequence)
+                while self._unconfirmed and self._finished(self._unconfirmed[0][1]):
                     self._unconfirmed_bytes -= self._unconfirmed.popleft()[2]
         self._listen(heard)

@@ -70,3 +70,4 @@ class ExporterProcess:
                 hear(Heard(kind, tuple(details)))
         finally:
             os.close(answers)
+            hear(Heard("gone", ()))

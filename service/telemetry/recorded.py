@@ -156,7 +156,8 @@ def _config(settings: Settings, signals: tuple[str, ...]) -> Config:
     spool = ""
     if settings.spool_bytes and signals:
         # What waits for one endpoint must never be sent to another.
-        where = f"{otel.service_name} {otel.protocol} {otel.endpoint}"
+        own = [os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") for signal in ("TRACES", "METRICS", "LOGS")]
+        where = f"{otel.service_name} {otel.protocol} {otel.endpoint} {own}"
         folder = settings.spool or data_dir() / "spool"
         spool = str(folder / hashlib.sha256(where.encode()).hexdigest()[:16])
     return Config(

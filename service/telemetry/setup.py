@@ -84,6 +84,8 @@ class Telemetry:
         deadline happens on daemon threads, which end with the process.
         """
         deadline = time.monotonic() + seconds
+        if self.records:  # the last points are collected when the meter provider stops
+            self.records.outbox.drain(time.monotonic() + seconds / 4)
         stops: list[Callable[[], object]] = [
             provider.shutdown
             for provider in (self.tracer_provider, self.meter_provider, self.logger_provider, self.audit_provider)

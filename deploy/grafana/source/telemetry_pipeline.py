@@ -20,11 +20,11 @@ def telemetry_pipeline() -> Dashboard:
     dashboard = board(
         UID,
         "Telemetry pipeline",
-        "From the SDK's queues through the Collector to Jaeger, Prometheus and Loki: throughput, queues, drops, loss.",
+        "From the services through the Collector to Jaeger, Prometheus and Loki: throughput, queues, drops, loss.",
         {
             "": _summary(),
             "Hop by hop: what was handed over, taken, sent on and stored": _hops(),
-            "SDK, in the services": _sdk(),
+            "In the services": _services(),
             "Collector": _collector(),
             "Prometheus": _prometheus(),
             "Loki and Jaeger": _loki_and_jaeger(),
@@ -193,7 +193,7 @@ def _hops() -> Panels:
     return [*rates, points, loss]
 
 
-def _sdk() -> Panels:
+def _services() -> Panels:
     of_service = f"{WORKER}, "
     by = "job, instance, host_name, otel_component_name"
     fill = [
@@ -217,6 +217,8 @@ def _sdk() -> Panels:
         series(by_process(rate(f"otel_sdk_exporter_{kind}_exported_total", WORKER)), f"{{{{process_pid}}}} · {kind}s")
         for kind in OF_SDK.values()
     ]
+    attempts = count("otel_sdk_exporter_operation_duration_seconds_count", f'{of_service}error_type!=""')
+    failed = "otel_component_type, error_type"
     duration = quantile(0.95, "otel_sdk_exporter_operation_duration_seconds", WORKER, "otel_component_type")
     return [
         lines(
@@ -231,7 +233,7 @@ def _sdk() -> Panels:
         lines(
             6,
             "Lost in the service in 5 minutes",
-            "What did not fit a queue, and what exports gave up: lost for good.",
+            "What did not fit a queue or the disk space, and what exports gave up: lost for good.",
             "short",
             *lost,
             limits=(1,),
@@ -240,9 +242,34 @@ def _sdk() -> Panels:
         lines(
             6,
             "Duration of exports, p95",
-            "From the first byte sent to the answer, with what the exporter tried again.",
+            "Of each attempt, from the first byte sent to the answer, or to the end of patience.",
             "s",
             series(duration, "{{otel_component_type}}"),
+        ),
+        lines(
+            8,
+            "Kept on disk",
+            "Items that the endpoint has not taken yet, by signal. They go out once it does; the oldest are lost "
+            "when the disk space for them is full.",
+            "short",
+            series(f"sum by (modeltrace_signal) (modeltrace_exporter_spooled{{{WORKER}}})", "{{modeltrace_signal}}"),
+            limits=(1,),
+        ),
+        lines(
+            8,
+            "Failed attempts in 5 minutes",
+            "Exports that failed, by what happened. Predictions are kept and tried again; the stock set-up gives up.",
+            "short",
+            series(or_zero(total(attempts, failed), total(every, "job")), "{{otel_component_type}}: {{error_type}}"),
+            limits=(1,),
+        ),
+        lines(
+            8,
+            "Exporter processes replaced in 5 minutes",
+            "The process beside a worker that encodes and delivers died; another one has taken over what it had.",
+            "short",
+            series(by_process(count("modeltrace_exporter_restarts_total", WORKER)), "{{host_name}} · {{process_pid}}"),
+            limits=(1,),
         ),
     ]
 

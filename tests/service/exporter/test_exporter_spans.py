@@ -1,8 +1,6 @@
 """Spans from records are the spans that the SDK and the stock instrumentation make of the same request."""
 
-import random
 from collections.abc import Sequence
-from itertools import count
 
 import pytest
 from hypothesis import example, given, settings
@@ -22,31 +20,25 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.http import sanitize_method
 
-from service.exporter.spans import SpanEncoder
+from service.exporter.spans import SpanEncoder, stage_bits
 from service.telemetry.record import Batch, Failure, Origin, Request
 from tests.service.exporter.records import RESOURCE, batches, cleaned, look_alikes, one_request, requests, traffic
 
 
-def fixed_ids(size: int) -> bytes:
-    """The same bytes each time, none of them zero."""
-    return bytes(random.Random(1).choices(range(1, 256), k=size))  # noqa: S311  no secret
-
-
 class Ids(IdGenerator):
-    """Gives a span the ID that its record has, and a stage the next of `fixed_ids`."""
+    """Gives a span the ID that it is to have."""
 
     def __init__(self) -> None:
         self.trace_id = 0
         self.span_ids: list[int] = []
-        self._stages = (int.from_bytes(fixed_ids(8 * n)[-8:]) for n in count(1))
 
     def generate_trace_id(self) -> int:
         """The trace ID of the record."""
         return self.trace_id
 
     def generate_span_id(self) -> int:
-        """The span ID of the record, or of the next stage."""
-        return self.span_ids.pop() if self.span_ids else next(self._stages)
+        """The span ID of the record, or of its stage."""
+        return self.span_ids.pop()
 
 
 class Stock:
@@ -111,6 +103,7 @@ class Stock:
             fails = failure is not None and failure.stage == stage
             if start and (end or fails):
                 around = trace.set_span_in_context(server)
+                self.ids.span_ids = [int.from_bytes(request.span_id) ^ stage_bits(stage)]
                 span = tracer.start_span(stage, around, attributes=attributes, links=links, start_time=start)
                 assert isinstance(span, SdkSpan)
                 if failure and fails:
@@ -238,7 +231,7 @@ def attributes_of(span: Span) -> dict[str, object]:
 def test_spans_are_those_of_the_sdk(known: tuple[Origin, list[Request]], called: list[Batch]) -> None:
     """Every field of every span is what the SDK's encoder sends for the same facts."""
     origin, asked = known
-    body, number = SpanEncoder(origin, fixed_ids).encode(asked, called)
+    body, number = SpanEncoder(origin).encode(asked, called)
 
     stock = Stock().encode(cleaned(origin), list(map(cleaned, asked)), list(map(cleaned, called)))
     assert number == sum(len(scope.spans) for r in stock.resource_spans for scope in r.scope_spans)
@@ -250,10 +243,10 @@ def test_spans_are_those_of_the_sdk(known: tuple[Origin, list[Request]], called:
 def test_what_is_kept_from_earlier_requests_changes_nothing(asked: list[Request]) -> None:
     """A request is encoded alike by an encoder that has seen it before and by one that has not."""
     origin, _ = one_request(3)
-    used = SpanEncoder(origin, fixed_ids)
+    used = SpanEncoder(origin)
     used.encode(asked)
     for request in asked:
-        assert used.encode([request]) == SpanEncoder(origin, fixed_ids).encode([request])
+        assert used.encode([request]) == SpanEncoder(origin).encode([request])
 
 
 @pytest.mark.parametrize(
@@ -301,13 +294,14 @@ def test_nothing_sampled_is_no_request() -> None:
     assert SpanEncoder(origin).cut([request._replace(trace_flags=0)], limit=1000) == []
 
 
-def test_span_ids_are_random_and_never_repeated() -> None:
-    """Two equal requests have different stages below their SERVER spans."""
+def test_a_request_that_is_told_again_makes_the_same_spans() -> None:
+    """Another process gives its stages the same span IDs; those of another request, and of each stage, are others."""
     origin, request = one_request()
-    encoder = SpanEncoder(origin)
+    other = request._replace(span_id=bytes(reversed(request.span_id)))
 
-    ids = [span.span_id for _ in range(100) for span in spans_of(encoder, request).values() if span.kind == 1]
-    assert len(set(ids)) == len(ids) == 300
+    ids = [span.span_id for each in (request, other) for span in spans_of(SpanEncoder(origin), each).values()]
+    assert len(set(ids)) == len(ids) == 8
+    assert SpanEncoder(origin).encode([request]) == SpanEncoder(origin).encode([request])
 
 
 def test_a_request_that_waited_for_a_batch_has_a_queue_and_a_link() -> None:
@@ -355,7 +349,7 @@ def test_an_exception_without_a_stage_of_its_own_is_on_the_server_span() -> None
 def test_spans_are_cut_into_requests_that_a_receiver_takes() -> None:
     """Each piece is a whole export request within the limit, and none of the spans is lost."""
     origin, request = one_request()
-    pieces = SpanEncoder(origin, fixed_ids).cut([request] * 100, limit=10_000)
+    pieces = SpanEncoder(origin).cut([request] * 100, limit=10_000)
 
     assert len(pieces) > 5
     assert all(len(body) <= 10_000 for body, _ in pieces)
@@ -364,5 +358,5 @@ def test_spans_are_cut_into_requests_that_a_receiver_takes() -> None:
         scope = ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0]
         assert len(scope.spans) == number
         spans.extend(scope.spans)
-    whole = ExportTraceServiceRequest.FromString(SpanEncoder(origin, fixed_ids).encode([request] * 100)[0])
+    whole = ExportTraceServiceRequest.FromString(SpanEncoder(origin).encode([request] * 100)[0])
     assert spans == list(whole.resource_spans[0].scope_spans[0].spans)

@@ -1,0 +1,445 @@
+"""The exporter process beside the service is killed, stopped or cut off: no prediction fails, and none is lost."""
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+import pytest
+
+from tests.contract.conftest import hub_arguments, live_service, telemetry_to
+from tests.helpers.load import Load
+from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.receivers import Answer, otlp_http
+
+pytestmark = pytest.mark.slow
+Rows = list[dict[str, float]]
+PAUSE = 0.01
+SPANS_A_REQUEST = 4
+
+
+@dataclass(frozen=True)
+class FileHub:
+    """A hub with a file, which may be started and ended several times."""
+
+    data: Path
+    page: int
+    http: int
+    grpc: int
+
+    @property
+    def otlp(self) -> str:
+        """Where it takes OTLP."""
+        return f"http://127.0.0.1:{self.http}"
+
+    def start(self, stack: ExitStack) -> Process:
+        """Start it, until the end of the context."""
+        arguments = hub_arguments(self.page, self.http, self.grpc, "--data", str(self.data))
+        process = stack.enter_context(running(arguments))
+        process.wait_for(f"http://127.0.0.1:{self.page}/healthz")
+        return process
+
+    def ask(self, question: str) -> list[tuple[Any, ...]]:
+        """Ask its database, once it has ended."""
+        with duckdb.connect(str(self.data / "hub.duckdb"), read_only=True) as connection:
+            return connection.execute(question).fetchall()
+
+    def audited(self) -> Counter[str]:
+        """How often each prediction stands in the audit trail."""
+        found = self.ask("""SELECT attributes->>'$."ml.prediction.id"' FROM logs WHERE event_name = 'ml.prediction'""")
+        return Counter(row[0] for row in found)
+
+    def spans(self) -> Counter[tuple[str, str]]:
+        """How often each span of a prediction stands there, by trace and span ID."""
+        found = self.ask(
+            """SELECT trace_id, span_id FROM spans WHERE trace_id IN
+               (SELECT trace_id FROM logs WHERE event_name = 'ml.prediction')"""
+        )
+        return Counter(found)
+
+    def counted(self) -> int:
+        """How many predictions its metrics count."""
+        ((total,),) = self.ask(
+            """SELECT sum(latest) FROM (SELECT max(coalesce(value_int, value)) AS latest FROM metric_points
+               WHERE name = 'ml.predictions' GROUP BY service_instance_id, series_id)"""
+        )
+        return int(total)
+
+    def latest(self, metric: str, condition: str = "true") -> int:
+        """The sum over the series of a metric of what each had reached."""
+        ((total,),) = self.ask(
+            f"""SELECT coalesce(sum(latest), 0) FROM (SELECT max(coalesce(value_int, value)) AS latest
+                FROM metric_points WHERE name = '{metric}' AND {condition} GROUP BY service_instance_id, series_id)"""  # noqa: S608  our own words
+        )
+        return int(total)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> FileHub:
+    """A hub that is not started yet."""
+    return FileHub(tmp_path / "hub", free_port(), free_port(), free_port())
+
+
+def exporters(service: Process) -> list[int]:
+    """The exporter processes of a service: its children, or those of its workers, that have not ended."""
+    found, below = [], [service.popen.pid]
+    while below:
+        with suppress(OSError):
+            pid = below.pop()
+            children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            below += children
+            found += [child for child in children if runs_exporter(child)]
+            for thread in Path(f"/proc/{pid}/task").iterdir():  # a child belongs to the thread that started it
+                if int(thread.name) != pid:
+                    of_thread = [int(child) for child in (thread / "children").read_text().split()]
+                    below += of_thread
+                    found += [child for child in of_thread if runs_exporter(child)]
+    return found
+
+
+def runs_exporter(pid: int) -> bool:
+    """Whether a process is an exporter process that has not ended."""
+    return b"service.exporter" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_an_exporter_process_that_is_killed_is_replaced_and_loses_nothing(
+    bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path
+) -> None:
+    """SIGKILL again and again under load: nothing fails, everything arrives; what comes twice is the same twice."""
+    file = tmp_path / "service.jsonl"
+    kills = 4
+    with ExitStack() as stack:
+        process = hub.start(stack)
+        service, url = stack.enter_context(live_service(bundle, hub.otlp, MODELTRACE_LOG_FILE=str(file)))
+        with Load(url, rows, pause=PAUSE) as load:
+            for number in range(kills):
+                time.sleep(2)  # one that has just started has all to do at once
+                load.grows_by(150)
+                (exporter,) = exporters(service)
+                os.kill(exporter, signal.SIGKILL)
+                until(lambda n=number: service.log.count("exporter process died") > n, what="the death to be told")  # type: ignore[misc]
+                until(lambda old=exporter: exporters(service) not in ([], [old]), what="another one")  # type: ignore[misc]
+            load.grows_by(150)
+        service.stop(signal.SIGTERM)
+        process.stop(signal.SIGTERM)
+        log = service.log
+
+    audited, spans = hub.audited(), hub.spans()
+    twice = [sum(n > 1 for n in found.values()) for found in (audited, spans)]
+    lines = Counter(re.findall(r'"ml\.prediction\.id":"([^"]+)"', file.read_text()))
+    print(f"{len(load.answered)} answered, {kills} kills; twice: {twice[0]} audit records, {twice[1]} spans, "  # noqa: T201
+          f"{sum(n > 1 for n in lines.values())} lines")  # fmt: skip
+    assert load.refused == []
+    assert set(load.answered) == set(audited) == set(lines)
+    assert len(spans) == SPANS_A_REQUEST * len(load.answered)
+    assert hub.counted() == len(load.answered)
+    assert hub.latest("modeltrace.exporter.restarts") == kills
+    assert "Traceback" not in log
+    assert "not delivered" not in log
+
+
+def test_a_process_that_dies_while_nobody_asks_is_replaced_at_once(bundle: Path, rows: Rows, hub: FileHub) -> None:
+    """No record has to meet a broken pipe first: what had gathered in it is told by the next one."""
+    with ExitStack() as stack:
+        process = hub.start(stack)
+        slow = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "otlp"}
+        service, url = stack.enter_context(live_service(bundle, hub.otlp, **slow))
+        (exporter,) = until(lambda: exporters(service), what="the exporter process")
+        answer = httpx.post(f"{url}/predict", json={"features": rows[0]}).raise_for_status().json()
+        until(lambda: answer["prediction_id"] in service.log, what="its line")
+        os.kill(exporter, signal.SIGKILL)
+        until(lambda: exporters(service) not in ([], [exporter]), what="another one")
+        service.stop(signal.SIGTERM)
+        process.stop(signal.SIGTERM)
+        log = service.log
+
+    assert hub.audited() == {answer["prediction_id"]: 1}
+    assert set(hub.spans().values()) == {1}
+    assert log.count(answer["prediction_id"]) == 1  # its line is not written again
+
+
+def test_a_service_that_is_killed_loses_the_last_moment_only(bundle: Path, rows: Rows, hub: FileHub) -> None:
+    """SIGKILL under load: the exporter process delivers what it had got; what was answered a second before is there."""
+    with ExitStack() as stack:
+        process = hub.start(stack)
+        service, url = stack.enter_context(live_service(bundle, hub.otlp))
+        with Load(url, rows) as load:
+            load.grows_by(300)
+            (exporter,) = exporters(service)
+            safe = list(load.answered)
+            time.sleep(1)
+            os.kill(service.popen.pid, signal.SIGKILL)
+            service.popen.wait()
+        until(lambda: not Path(f"/proc/{exporter}").exists() or ended(exporter), what="the exporter process to end")
+        process.stop(signal.SIGTERM)
+
+    audited, spans = hub.audited(), hub.spans()
+    missing = len(set(load.answered) - set(audited))
+    print(f"{len(load.answered)} answered, the last {missing} of them lost")  # noqa: T201
+    assert set(safe) <= set(audited)
+    assert set(audited.values()) == set(spans.values()) == {1}
+    assert len(spans) == SPANS_A_REQUEST * len(audited)
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is a zombie, or none any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("more", [20, 1000], ids=["the pipe takes it", "the pipe is full"])
+def test_a_stop_does_not_wait_for_a_stopped_exporter_process(bundle: Path, rows: Rows, hub: FileHub, more: int) -> None:
+    """SIGSTOP of the exporter process: predictions go on, the stop is in time, and it goes on by itself afterwards."""
+    with ExitStack() as stack:
+        process = hub.start(stack)
+        service, url = stack.enter_context(live_service(bundle, hub.otlp))
+        with Load(url, rows) as load:
+            load.grows_by(100)
+            (exporter,) = exporters(service)
+            os.kill(exporter, signal.SIGSTOP)
+            stack.callback(end, exporter)
+            load.grows_by(more)
+        service.stop(signal.SIGTERM, seconds=5)
+        os.kill(exporter, signal.SIGCONT)
+        until(lambda: ended(exporter), seconds=30, what="the exporter process to end by itself")
+        process.stop(signal.SIGTERM)
+        log = service.log
+
+    lost = said(log, "not delivered").get("audit records", 0)
+    audited = hub.audited()
+    print(f"{len(load.answered)} answered, {lost} lost and told")  # noqa: T201
+    assert load.refused == []
+    assert "goes on by itself" in log
+    assert len(load.answered) - len(audited) == lost
+    assert set(audited.values()) == {1}
+
+
+def end(pid: int) -> None:
+    """Kill a process that a failed test has left behind."""
+    with suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def said(log: str, words: str) -> dict[str, int]:
+    """The figures of the line with these words, by kind."""
+    found = re.search(rf"{words}[^:\"]*: ([^\"]+)", log)
+    return {kind: int(n) for n, kind in re.findall(r"(\d+) ([a-z ]+)", found[1])} if found else {}
+
+
+@pytest.mark.parametrize("refusing", [True, False], ids=["refusing", "taking"])
+def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, tmp_path: Path, refusing: bool) -> None:
+    """Nobody reads standard output: predictions go on, what can be delivered is, and the stop is in time."""
+    port = free_port()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
+    with ExitStack() as stack:
+        endpoint = stack.enter_context(otlp_http())
+        if refusing:
+            endpoint.answer = lambda _: Answer(503)
+        service = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "service", "serve", str(bundle), "--port", str(port)],
+                env={**clean, **telemetry_to(endpoint.url), "MODELTRACE_SPOOL": str(tmp_path / "spool")},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        )
+        stack.callback(service.kill)
+        process = Process(service, tmp_path / "nothing")
+        (tmp_path / "nothing").touch()
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        with Load(f"http://127.0.0.1:{port}", rows) as load:
+            load.grows_by(400)  # 400 kB of lines; a pipe takes 64
+        (exporter,) = exporters(process)
+        process.stop(signal.SIGTERM, seconds=5)
+        until(lambda: ended(exporter), what="the exporter process to end")
+        arrived = b"".join(endpoint.taken) + b"".join(f.read_bytes() for f in tmp_path.glob("spool/*/*/*.logs.*"))
+
+    assert load.refused == []
+    assert [one for one in load.answered if one.encode() not in arrived] == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_predictions_that_share_calls_survive_a_stop_once(bundle: Path, rows: Rows, hub: FileHub, workers: int) -> None:
+    """With batching, and from each worker: every answered prediction arrives once, with all of its spans."""
+    with ExitStack() as stack:
+        process = hub.start(stack)
+        service, url = stack.enter_context(
+            live_service(bundle, hub.otlp, "--workers", str(workers), MODELTRACE_BATCHING="true")
+        )
+        until(lambda: service.log.count("startup complete") == workers, seconds=60, what="every worker")
+        with Load(url, rows, clients=8, reconnect=workers > 1) as load:
+            load.grows_by(300)
+            service.stop(signal.SIGTERM)
+        process.stop(signal.SIGTERM)
+
+    audited, spans = hub.audited(), hub.spans()
+    assert set(load.answered) <= set(audited)
+    assert set(audited.values()) == set(spans.values()) == {1}
+    assert len(spans) == (SPANS_A_REQUEST + 1) * len(audited)  # with `queue`
+    assert hub.counted() == len(audited)
+
+
+def test_what_no_endpoint_took_is_kept_within_bounds_and_sent_when_there_is_one(
+    bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path
+) -> None:
+    """No endpoint at all: nothing fails, what waits is on disk, and it is sent as soon as there is one, each once."""
+    spool = tmp_path / "spool"
+    with ExitStack() as stack:
+        service, url = stack.enter_context(live_service(bundle, hub.otlp, MODELTRACE_SPOOL=str(spool)))
+        with Load(url, rows, pause=PAUSE) as load:
+            load.grows_by(300)
+            until(lambda: in_spool(spool), what="something on disk")
+            process = hub.start(stack)
+            load.grows_by(100)
+            until(lambda: not in_spool(spool), seconds=60, what="the disk to be empty again")
+        service.stop(signal.SIGTERM)
+        process.stop(signal.SIGTERM)
+        log = service.log
+
+    audited, spans = hub.audited(), hub.spans()
+    assert load.refused == []
+    assert audited == dict.fromkeys(load.answered, 1)
+    assert len(spans) == SPANS_A_REQUEST * len(audited)
+    assert set(spans.values()) == {1}
+    assert hub.counted() == len(audited)
+    assert hub.latest("modeltrace.exporter.spooled") > 0
+    failed = "attributes->>'$.\"error.type\"' IS NOT NULL"
+    ((attempts,),) = hub.ask(
+        f"SELECT count(*) FROM metric_points WHERE name = 'otel.sdk.exporter.operation.duration' AND {failed}"  # noqa: S608  our own words
+    )
+    assert attempts > 0
+    assert "not delivered" not in log
+
+
+def test_what_no_endpoint_took_is_sent_by_the_next_start(
+    bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path
+) -> None:
+    """The service ends without an endpoint and says what it keeps; the next one sends it, each once."""
+    spool = {"MODELTRACE_SPOOL": str(tmp_path / "spool")}
+    with ExitStack() as stack:
+        with live_service(bundle, hub.otlp, **spool) as (service, url), Load(url, rows) as load:
+            load.grows_by(300)
+            service.stop(signal.SIGTERM)
+            log = service.log
+        process = hub.start(stack)
+        service, _ = stack.enter_context(live_service(bundle, hub.otlp, **spool))
+        until(lambda: not in_spool(tmp_path / "spool"), seconds=60, what="the disk to be empty")
+        service.stop(signal.SIGTERM)
+        process.stop(signal.SIGTERM)
+
+    kept = said(log, "kept on disk")
+    audited = hub.audited()
+    assert set(load.answered) <= set(audited)
+    assert set(audited.values()) == set(hub.spans().values()) == {1}
+    assert kept["spans"] == SPANS_A_REQUEST * len(audited)
+    assert "not delivered" not in log
+
+
+def in_spool(folder: Path) -> list[Path]:
+    """The requests on disk."""
+    return [path for path in folder.glob("*/*/*.*.*") if not path.name.endswith((".part", ".damaged"))]
+
+
+def test_a_full_spool_loses_the_oldest_and_counts_them(bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path) -> None:
+    """The limit holds whatever comes; what had to go for it is in the metrics and in the last words."""
+    spool, limit = tmp_path / "spool", 150_000
+    with ExitStack() as stack:
+        service, url = stack.enter_context(
+            live_service(bundle, hub.otlp, MODELTRACE_SPOOL=str(spool), MODELTRACE_SPOOL_BYTES=str(limit))
+        )
+        with Load(url, rows, pause=PAUSE) as load:
+            load.grows_by(600)
+            used = sum(path.stat().st_size for path in in_spool(spool) if path.exists())
+            process = hub.start(stack)
+            until(lambda: not in_spool(spool), seconds=60, what="the disk to be empty")
+        service.stop(signal.SIGTERM)
+        process.stop(signal.SIGTERM)
+        log = service.log
+
+    lost = said(log, "not delivered")
+    spans = hub.spans()
+    full = "attributes->>'$.\"error.type\"' = 'queue_full'"
+    assert load.refused == []
+    assert 0 < used <= limit
+    assert lost["spans"] == SPANS_A_REQUEST * len(load.answered) - sum_of_spans(hub)
+    assert hub.latest("otel.sdk.processor.span.processed", full) == lost["spans"]
+    assert hub.latest("otel.sdk.processor.log.processed", full) == lost["log records"]
+    assert set(spans.values()) == {1}
+    assert hub.counted() == len(load.answered)
+
+
+def sum_of_spans(hub: FileHub) -> int:
+    """All spans of predictions, whether or not their audit record arrived."""
+    ((number,),) = hub.ask(
+        """SELECT count(*) FROM spans WHERE trace_id IN (SELECT trace_id FROM spans WHERE name = 'POST /predict')
+           OR name IN ('validate', 'features', 'inference')"""
+    )
+    return int(number)
+
+
+@pytest.fixture(params=["unusable", "full"])
+def broken_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Callable[[int], None]]]:
+    """A folder that cannot be made, or a disk that takes no more: where, and what is done to the process for it."""
+    if request.param == "unusable":
+        (tmp_path / "file").touch()
+        yield tmp_path / "file" / "spool", lambda _: None
+        return
+    yield tmp_path / "spool", lambda pid: resource.prlimit(pid, resource.RLIMIT_FSIZE, (100, 100)) and None
+
+
+def test_without_a_disk_memory_keeps_what_waits(
+    bundle: Path, rows: Rows, hub: FileHub, broken_disk: tuple[Path, Callable[[int], None]]
+) -> None:
+    """The disk is full or not to be used: predictions go on, and what waits arrives once there is an endpoint."""
+    spool, limit = broken_disk
+    with ExitStack() as stack:
+        service, url = stack.enter_context(live_service(bundle, hub.otlp, MODELTRACE_SPOOL=str(spool)))
+        (exporter,) = until(lambda: exporters(service), what="the exporter process")
+        limit(exporter)
+        with Load(url, rows, pause=PAUSE) as load:
+            load.grows_by(200)
+            process = hub.start(stack)
+            latest = load.answered[-1]
+            until(lambda: in_trail(hub, latest), seconds=60, what="what waited")
+        service.stop(signal.SIGTERM)
+        process.stop(signal.SIGTERM)
+        log = service.log
+
+    assert load.refused == []
+    assert in_spool(spool) == []
+    assert hub.audited() == dict.fromkeys(load.answered, 1)
+    assert len(hub.spans()) == SPANS_A_REQUEST * len(load.answered)
+    assert "not delivered" not in log
+
+
+def in_trail(hub: FileHub, prediction_id: str) -> bool:
+    """Whether a hub that runs has a prediction."""
+    answer = httpx.get(f"http://127.0.0.1:{hub.page}/api/logs", params={"attr.ml.prediction.id": prediction_id})
+    return bool(answer.raise_for_status().json()["logs"])
+
+
+def test_without_a_disk_a_stop_says_what_it_lost(bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path) -> None:
+    """No endpoint and no disk: each span and record is counted as lost, and nothing is said to be kept."""
+    (tmp_path / "file").touch()
+    spool = str(tmp_path / "file" / "spool")
+    with live_service(bundle, hub.otlp, MODELTRACE_SPOOL=spool) as (service, url):
+        with Load(url, rows) as load:
+            load.grows_by(200)
+        service.stop(signal.SIGTERM, seconds=5)
+        log = service.log
+
+    assert said(log, "not delivered")["spans"] >= SPANS_A_REQUEST * len(load.answered)
+    assert "kept on disk" not in log

@@ -1,0 +1,222 @@
+"""The way out: everything is handed over in order, kept until it is acknowledged, and told again to a new process."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+
+from service.telemetry.outbox import Exporter, Heard, Outbox
+from service.telemetry.record import Answered
+from service.telemetry.tracing import RequestTrace, Tracing
+from tests.helpers.processes import until
+
+Frame = tuple[Any, ...]
+SCOPE = {
+    "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "scheme": "http", "http_version": "1.1",
+    "server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 1), "headers": [],
+}  # fmt: skip
+
+
+@dataclass
+class Fake:
+    """An exporter process that keeps frames, and says and does what it is told."""
+
+    hear: Callable[[Heard], None]
+    frames: list[Frame] = field(default_factory=list)
+    dead: bool = False
+    reads: threading.Event = field(default_factory=threading.Event)
+    dies_at_stop: bool = False
+
+    def write(self, frame: Frame) -> None:
+        """Take a frame, once the process reads."""
+        self.reads.wait()
+        if self.dead:
+            raise BrokenPipeError
+        self.frames.append(frame)
+
+    def stop(self, deadline: float) -> bool:  # noqa: ARG002  the protocol's
+        """End; what was got is acknowledged, unless it dies first."""
+        if not self.dies_at_stop and self.frames:
+            self.hear(Heard("done", (self.frames[-1][0],)))
+        return True
+
+    @property
+    def rows(self) -> list[str]:
+        """The predictions it got, in order."""
+        return [row[1] for _, kind, *content in self.frames if kind != "otlp" for one in content[0] for row in one[-1]]
+
+
+@dataclass
+class Fakes:
+    """Starts fake processes."""
+
+    started: list[Fake] = field(default_factory=list)
+    reading: bool = True
+    failures: int = 0  # so many starts fail
+    dying: int = 0  # so many die at their stop
+
+    def start(self, hear: Callable[[Heard], None]) -> Exporter:
+        """Start one, if there is room for a process."""
+        if self.failures:
+            self.failures -= 1
+            raise OSError("no more processes")
+        fake = Fake(hear, dies_at_stop=len(self.started) < self.dying)
+        if self.reading:
+            fake.reads.set()
+        self.started.append(fake)
+        return fake
+
+
+@pytest.fixture
+def fakes() -> Fakes:
+    """No process yet."""
+    return Fakes()
+
+
+def trace(*rows: str) -> RequestTrace:
+    """A request in which rows were answered, named by their prediction IDs."""
+    request, _ = Tracing(DEFAULT_ON).begin(SCOPE)
+    request.answered = [Answered(n, row, "a", 0.5, None, (1.0,), 1) for n, row in enumerate(rows)]
+    return request
+
+
+def soon() -> float:
+    """A deadline."""
+    return time.monotonic() + 10
+
+
+def test_requests_are_handed_over_in_order(fakes: Fakes) -> None:
+    """What is put before the end is written before the end, and nothing is left."""
+    outbox = Outbox(fakes.start)
+    for number in range(200):
+        outbox.put(trace(str(number)))
+
+    assert outbox.close(soon())
+    (fake,) = fakes.started
+    assert fake.rows == [str(number) for number in range(200)]
+    assert (outbox.waiting_rows, outbox.dropped_requests, outbox.restarts) == (0, 0, 0)
+
+
+def test_what_a_dead_process_had_not_acknowledged_is_told_again(fakes: Fakes) -> None:
+    """The next process gets what the last one was not done with, and nothing else."""
+    outbox = Outbox(fakes.start)
+    outbox.put(trace("done"))
+    until(lambda: fakes.started and fakes.started[0].rows, what="the first")
+    fakes.started[0].hear(Heard("lines", (1,)))
+    fakes.started[0].hear(Heard("done", (1,)))
+    outbox.put(trace("not done"))
+    until(lambda: len(fakes.started[0].rows) == 2, what="the second")
+    fakes.started[0].dead = True
+    outbox.put(trace("after"))
+
+    until(lambda: len(fakes.started) == 2 and len(fakes.started[1].rows) == 2, what="the next process")
+    assert outbox.close(soon())
+    assert fakes.started[1].rows == ["not done", "after"]
+    assert outbox.restarts == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [([], "records"), (["lines"], "again"), (["done"], "lines"), (["lines", "done"], None)],
+    ids=["nothing", "lines", "done", "both"],
+)
+def test_lines_and_telemetry_are_repeated_each_by_itself(fakes: Fakes, said: list[str], told: str | None) -> None:
+    """A record whose lines are written is told without them; one that is delivered is written as lines alone."""
+    outbox = Outbox(fakes.start)
+    outbox.put(trace("one"))
+    until(lambda: fakes.started and fakes.started[0].rows, what="the record")
+    for kind in said:
+        fakes.started[0].hear(Heard(kind, (1,)))
+    fakes.started[0].hear(Heard("gone", ()))
+
+    until(lambda: len(fakes.started) == 2, what="the next process")
+    outbox.close(soon())
+    assert [frame[1] for frame in fakes.started[1].frames] == ([told] if told else [])
+
+
+def test_a_process_that_is_gone_is_replaced_without_a_record(fakes: Fakes) -> None:
+    """Its silence is enough; the silence of one that was replaced long ago is not."""
+    outbox = Outbox(fakes.start)
+    until(lambda: fakes.started, what="the first process")
+    fakes.started[0].hear(Heard("gone", ()))
+    until(lambda: len(fakes.started) == 2, what="the second process")
+    fakes.started[0].hear(Heard("gone", ()))
+    outbox.put(trace("one"))
+    until(lambda: fakes.started[1].rows, what="the record")
+
+    assert outbox.close(soon())
+    assert outbox.restarts == 1
+
+
+def test_a_process_that_dies_at_the_stop_is_replaced_once_more(fakes: Fakes) -> None:
+    """What it had not acknowledged is told to another one before the deadline."""
+    fakes.dying = 1
+    outbox = Outbox(fakes.start)
+    outbox.put(trace("one"))
+
+    assert outbox.close(soon())
+    assert [fake.rows for fake in fakes.started] == [["one"], ["one"]]
+    assert outbox.dropped_requests == 0
+
+
+def test_what_nobody_took_at_the_stop_is_counted(fakes: Fakes) -> None:
+    """When the second one dies, too, there is no time for a third."""
+    fakes.dying = 2
+    heard: list[Heard] = []
+    outbox = Outbox(fakes.start, listen=heard.append)
+    outbox.put(trace("one", "two"))
+    outbox.put_encoded("metrics", b"points", 7)
+
+    assert outbox.close(soon())
+    assert (outbox.dropped_requests, outbox.dropped_rows, outbox.dropped_items) == (1, 2, {"metrics": 7})
+    assert Heard("dropped", (1, 2)) in heard
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(fakes: Fakes) -> None:
+    """No memory, no process: what was put meanwhile arrives when there is one."""
+    fakes.failures = 1
+    outbox = Outbox(fakes.start)
+    outbox.put(trace("one"))
+
+    until(lambda: fakes.started and fakes.started[0].rows, what="the record")
+    assert outbox.close(soon())
+
+
+def test_a_process_that_does_not_read_costs_no_more_than_the_room_there_is(fakes: Fakes) -> None:
+    """What finds no room is dropped, at once; a stop is in time and counts what was left."""
+    fakes.reading = False
+    outbox = Outbox(fakes.start, most_rows=10, most_encoded=10)
+    outbox.put(trace("in hand"))
+    until(lambda: outbox.waiting_rows == 0, what="the thread to take it")
+    for number in range(12):
+        outbox.put(trace(str(number)))
+    outbox.put_encoded("logs", b"12345678", 3)
+    outbox.put_encoded("logs", b"12345678", 4)
+
+    assert outbox.waiting_rows == 10
+    assert outbox.dropped_requests == 2
+    assert outbox.dropped_items == {"logs": 4}
+    assert not outbox.close(time.monotonic() + 0.2)
+    assert outbox.dropped_requests == outbox.dropped_rows == 13
+    assert outbox.dropped_items == {"logs": 7}
+    fakes.started[0].reads.set()
+
+
+def test_a_request_that_cannot_be_told_takes_no_other_with_it(
+    fakes: Fakes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of its chunk arrive, and so does what comes after; it is counted and logged."""
+    outbox = Outbox(fakes.start)
+    good, bad, also = trace("good"), trace("bad"), trace("also good")
+    monkeypatch.setattr(bad, "scope", {})
+    for one in (good, bad, also):
+        outbox.put(one)
+
+    assert outbox.close(soon())
+    assert fakes.started[0].rows == ["good", "also good"]
+    assert (outbox.dropped_requests, outbox.dropped_rows) == (1, 1)
+    assert "could not be told" in caplog.text
