@@ -11,7 +11,6 @@ from threading import Lock
 from time import time_ns
 from typing import Any, Final, Self
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -227,6 +226,9 @@ class WithPredictions(MetricReader):
         found = self._predictions.collect(exemplars=self._exemplars) if self._predictions else []
         if found:
             metrics_data = _joined(metrics_data, found, self._resource, self._scope)
+        self._receive(metrics_data, *arguments, **more)
+
+    def _receive(self, metrics_data: MetricsData | None, *arguments: Any, **more: Any) -> None:  # noqa: ANN401  passed on
         super()._receive_metrics(metrics_data, *arguments, **more)  # type: ignore[safe-super, arg-type]  # the SDK's readers take none, too
 
 
@@ -243,9 +245,3 @@ def _joined(
 
 class PeriodicReader(WithPredictions, PeriodicExportingMetricReader):
     """Pushes every interval."""
-
-
-class PrometheusReader(WithPredictions, PrometheusMetricReader):
-    """Is read by `/metrics`, which has no exemplars."""
-
-    _exemplars = False

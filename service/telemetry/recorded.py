@@ -32,8 +32,9 @@ from service.telemetry.handover import LogHandover, MetricHandover, SpanHandover
 from service.telemetry.health import ExportHealth
 from service.telemetry.metrics import build_views
 from service.telemetry.outbox import Outbox
-from service.telemetry.points import PeriodicReader, PredictionPoints, PrometheusReader
+from service.telemetry.points import PeriodicReader, PredictionPoints
 from service.telemetry.process import ExporterProcess
+from service.telemetry.prometheus import PrometheusReader
 from service.telemetry.record import ModelInfo, Origin
 from service.telemetry.setup import SCOPE, Records, Telemetry, report_process
 from service.telemetry.tracing import Tracing

@@ -1,0 +1,110 @@
+"""Who takes the telemetry of a bench and counts all of it: a real hub, a real Collector, or nobody."""
+
+import json
+import sys
+import tempfile
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import platformdirs
+
+from bench.processes import free_port, started
+from bench.receiver import CONFIG, Receiver
+from hub.store import FILE_NAME
+from service.telemetry.names import EVENT_PREDICTION
+from stack.build import Cache
+from stack.parts import read_parts
+
+COUNTS = Path(__file__).with_name("losses.yaml")
+# Nobody listens there: discard, RFC 863.
+NOWHERE = "http://127.0.0.1:9"
+
+
+@dataclass
+class Sink:
+    """Who takes the telemetry. `arrived` is known once it has stopped."""
+
+    name: str
+    endpoint: str
+    taken: Callable[[], int]
+    arrived: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def hub(folder: Path, core: int | None) -> Iterator[Sink]:
+    """A hub; its database is counted when it has stopped."""
+    page, http = free_port(), free_port()
+    url = f"http://127.0.0.1:{page}"
+    data = Path(tempfile.mkdtemp(dir=folder))
+    ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(free_port())]
+
+    def taken() -> int:
+        with urllib.request.urlopen(f"{url}/api/stats", timeout=30) as answer:  # noqa: S310  loopback
+            signals = json.load(answer)["signals"]
+        return int(signals["traces"]["stored"] + signals["logs"]["stored"])
+
+    sink = Sink("hub", f"http://127.0.0.1:{http}", taken)
+    command = [sys.executable, "-m", "hub", "--data", str(data), *ports]
+    with started(command, ready=f"{url}/healthz", core=core):
+        yield sink
+    with duckdb.connect(data / FILE_NAME, read_only=True) as store:
+        for what, query in (
+            ("spans", "SELECT count(*) FROM spans"),
+            ("audit records", f"SELECT count(*) FROM logs WHERE event_name = '{EVENT_PREDICTION}'"),  # noqa: S608  ours
+        ):
+            (number,) = store.execute(query).fetchone() or (0,)
+            sink.arrived[what] = number
+
+
+@contextmanager
+def collector(folder: Path, core: int | None) -> Iterator[Sink]:
+    """A Collector that counts; it has written down the last of it when it has stopped."""
+    otlp, health, metrics = free_port(), free_port(), free_port()
+    counts = Path(tempfile.mkdtemp(dir=folder), "counts.jsonl")
+    env = {
+        "BENCH_OTLP_PORT": str(otlp),
+        "BENCH_HEALTH_PORT": str(health),
+        "BENCH_METRICS_PORT": str(metrics),
+        "BENCH_COUNTS": str(counts),
+    }
+    receiver = Receiver("Collector", f"http://127.0.0.1:{otlp}", f"http://127.0.0.1:{metrics}/metrics")
+
+    def taken() -> int:
+        accepted = receiver.accepted()
+        return accepted["spans"] + accepted["log records"]
+
+    sink = Sink(receiver.name, receiver.endpoint, taken)
+    command = [str(binary()), f"--config={CONFIG}", f"--config={COUNTS}"]
+    with started(command, ready=f"http://127.0.0.1:{health}/", env=env, core=core):
+        yield sink
+    with counts.open() as lines:
+        sink.arrived = read_counts(lines)
+
+
+def read_counts(lines: Iterable[str]) -> Counter[str]:
+    """Add up what the Collector's count connectors have written, a JSON document a line."""
+    names = {"modeltrace.spans": "spans", "modeltrace.audit_records": "audit records"}
+    found: Counter[str] = Counter(dict.fromkeys(names.values(), 0))
+    for line in lines:
+        for resource in json.loads(line).get("resourceMetrics", []):  # nothing counted: an empty document
+            for scope in resource["scopeMetrics"]:
+                for metric in scope["metrics"]:
+                    found[names[metric["name"]]] += sum(int(point["asInt"]) for point in metric["sum"]["dataPoints"])
+    return found
+
+
+def binary() -> Path:
+    """Where the Collector is, if it is built."""
+    part = read_parts().parts["otelcol"]
+    return Cache(platformdirs.user_cache_path("modeltrace") / "stack").folder("otelcol", part) / "otelcol"
+
+
+@contextmanager
+def nobody(_: Path, __: int | None) -> Iterator[Sink]:
+    """An endpoint where nobody listens."""
+    yield Sink("nobody", NOWHERE, lambda: 0, Counter({"spans": 0, "audit records": 0}))

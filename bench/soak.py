@@ -1,0 +1,214 @@
+"""Whether memory stays flat under load: RSS and open files of the service, its exporter process and the receiver.
+
+Single predictions and batches go in over 16 connections for as long as asked, to a real Collector (the hub, where none
+is built). Every second all three are looked at. The slope is that of a least-squares line through all but the first
+fifth, in which pools and caches fill; its error comes from a bootstrap over blocks of what the line leaves, since
+neighbours in time are no independent samples. `mb_per_hour` on top is the service's.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import orjson
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from bench.example import example
+from bench.load import load, post
+from bench.processes import cores
+from bench.receiver import receiver
+from bench.served import served
+
+MB = 1e6
+SAMPLE_SECONDS = 1.0
+# Seconds of load between two lines of progress.
+SLICE = 10.0
+WARM_UP = 0.2
+BLOCKS = 20
+RESAMPLES = 500
+BATCH_ROWS = 100
+SHORTEST = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at one process: seconds since the start, bytes, open file descriptors."""
+
+    at: float
+    rss: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A slope with its standard error."""
+
+    slope: float
+    error: float
+
+
+def trend(at: Sequence[float], values: Sequence[float], *, seed: int = 0) -> Trend:
+    """The slope of the least-squares line, by the unit of `at`; its error by a bootstrap over blocks of residuals."""
+    x, y = np.asarray(at, dtype=float), np.asarray(values, dtype=float)
+    slope, intercept = np.polyfit(x, y, 1)
+    fitted = slope * x + intercept
+    left = y - fitted
+    length = max(1, len(x) // BLOCKS)
+    starts = len(x) - length + 1
+    random = np.random.default_rng(seed)
+    slopes = []
+    for _ in range(RESAMPLES):
+        chosen = random.integers(0, starts, size=-(-len(x) // length))
+        resampled = np.concatenate([left[start : start + length] for start in chosen])[: len(x)]
+        slopes.append(np.polyfit(x, fitted + resampled, 1)[0])
+    return Trend(float(slope), float(np.std(slopes, ddof=1)))
+
+
+class Watch:
+    """Looks at processes every second, on a thread of its own."""
+
+    def __init__(self, processes: Mapping[str, psutil.Process]) -> None:
+        self.samples: dict[str, list[Sample]] = {name: [] for name in processes}
+        self._processes = processes
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._start = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(SAMPLE_SECONDS):
+            for name, process in self._processes.items():
+                with suppress(psutil.NoSuchProcess):
+                    at = time.monotonic() - self._start
+                    self.samples[name].append(Sample(at, process.memory_info().rss, process.num_fds()))
+
+
+def summarise(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
+    """What a process began and ended with, and where it is heading."""
+    found = {}
+    for name, every in samples.items():
+        settled = every[int(WARM_UP * len(every)) :]
+        memory = trend([one.at / 3600 for one in settled], [one.rss / MB for one in settled])
+        found[name] = {
+            "first_mb": round(every[0].rss / MB, 1),
+            "settled_mb": round(settled[0].rss / MB, 1),
+            "last_mb": round(every[-1].rss / MB, 1),
+            "highest_mb": round(max(one.rss for one in every) / MB, 1),
+            "mb_per_hour": round(memory.slope, 1),
+            "error_mb_per_hour": round(memory.error, 1),
+            "files_first": every[0].files,
+            "files_last": every[-1].files,
+            "files_most": max(one.files for one in every),
+        }
+    return found
+
+
+def run(minutes: float, *, connections: int, tell: Console) -> dict[str, Any]:
+    """Load for so long."""
+    available = cores()
+    core, other = (available[-1], available[0]) if len(available) > 1 else (None, None)
+    if other is not None:
+        os.sched_setaffinity(0, {other})
+    with tempfile.TemporaryDirectory() as name, receiver(other) as receiving:
+        folder = Path(name)
+        (taker,) = psutil.Process().children()
+        model = example(folder)
+        batches = [model.rows[start : start + BATCH_ROWS] for start in (0, 20)]
+        requests = [
+            *(post("/predict", orjson.dumps({"features": row})) for row in model.rows),
+            *(post("/predict/batch", orjson.dumps({"rows": rows})) for rows in batches),
+        ]
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiving.endpoint, "MODELTRACE_SPOOL": str(folder / "spool")}
+        with served(model.bundle, env, core=core, other=other) as service:
+            watched = {"service": psutil.Process(service.pid), "exporter": service.exporters()[0], "receiver": taker}
+            sent = failed = 0
+            until = time.monotonic() + 60 * minutes
+            with Watch(watched) as watch:
+                while (left := until - time.monotonic()) > 0:
+                    part = load(
+                        "127.0.0.1", service.port, requests, connections=connections, seconds=min(SLICE, max(left, 0.1))
+                    )
+                    sent += part.requests
+                    failed += part.failed
+                    last = (
+                        f"{which} {looked[-1].rss / MB:.0f} MB" for which, looked in watch.samples.items() if looked
+                    )
+                    tell.print(
+                        "[dim]" + " · ".join(chain([f"{left / 60:.1f} min left, {sent:,} sent"], last)) + "[/dim]"
+                    )
+        processes = summarise(watch.samples)
+        return {
+            "mb_per_hour": processes["service"]["mb_per_hour"],
+            "minutes": minutes,
+            "sent": sent,
+            "failed": failed,
+            "receiver": receiving.name,
+            "load_average": os.getloadavg(),
+            "processes": processes,
+        }
+
+
+def show(result: dict[str, Any]) -> None:
+    """The result for people."""
+    console = Console(width=max(Console().width, 110))
+    table = Table(
+        *(
+            "process",
+            "MB\nfirst",
+            "\nsettled",
+            "\nlast",
+            "\nhighest",
+            "MB/hour",
+            "open files\nfirst",
+            "\nlast",
+            "\nmost",
+        )
+    )
+    for name, line in result["processes"].items():
+        memory = (f"{line[key]}" for key in ("first_mb", "settled_mb", "last_mb", "highest_mb"))
+        files = (f"{line[key]}" for key in ("files_first", "files_last", "files_most"))
+        table.add_row(name, *memory, f"{line['mb_per_hour']:+} ± {line['error_mb_per_hour']}", *files)
+    console.print(table)
+    average = " ".join(f"{number:.1f}" for number in result["load_average"])
+    console.print(
+        f"{result['minutes']:g} minutes, {result['sent']:,} requests, {result['failed']} failed; receiver: "
+        f"{result['receiver']}; load average {average}"
+    )
+
+
+def main() -> None:
+    """Read the arguments, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="how long the load lasts (default: 10; an hour: 60)"
+    )
+    parser.add_argument("--connections", type=int, default=16, help="requests in flight (default: 16)")
+    arguments = parser.parse_args()
+    if arguments.minutes < SHORTEST:
+        parser.error(f"a line through less than {SHORTEST:g} minutes says nothing")
+    result = run(arguments.minutes, connections=arguments.connections, tell=Console(stderr=True))
+    print(json.dumps(result)) if arguments.json else show(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""What `/metrics` shows of metrics that come from two sides."""
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.telemetry.points import PredictionPoints
+from service.telemetry.prometheus import PrometheusReader
+from tests.service.exporter.records import one_request
+
+DURATION = "http.server.request.duration"
+
+
+def test_every_value_stands_under_its_own_label() -> None:
+    """A call that has no route, measured by the SDK, and a prediction, counted from its record, are each told right."""
+    registry, resource = CollectorRegistry(), Resource({})
+    points = PredictionPoints("m", "1", exemplar_filter="trace_based")
+    reader = PrometheusReader(registry=registry).with_predictions(points, resource, InstrumentationScope("modeltrace"))
+    meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
+    other = {"http.request.method": "GET", "http.response.status_code": 404, "url.scheme": "http"}
+    meters.get_meter("another scope").create_histogram(DURATION, "s", "Duration of HTTP server requests.").record(
+        0.1, other
+    )
+    _, request = one_request()
+    points.add([request])
+
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    (family,) = [one for one in families if one.name == "http_server_request_duration_seconds"]
+    counts = [sample.labels for sample in family.samples if sample.name.endswith("_count")]
+
+    told = {(labels["otel_scope_name"], labels["http_route"], labels["http_response_status_code"]) for labels in counts}
+    assert told == {("another scope", "", "404"), ("modeltrace", request.route, str(request.status))}
