@@ -105,14 +105,18 @@ def _logged(scope: Scope, send: Send) -> Send:
     """Write the access line that the server writes by itself when nobody else does, in the server's words."""
 
     async def logged(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            access_logger.info(
-                '%s - "%s %s HTTP/%s" %d',
+        if message["type"] == "http.response.start" and access_logger.isEnabledFor(logging.INFO):
+            said = (
                 get_client_addr(scope),  # type: ignore[arg-type]  # an HTTP scope
                 scope["method"],
                 get_path_with_query_string(scope),  # type: ignore[arg-type]  # an HTTP scope
                 scope["http_version"],
                 message["status"],
+            )
+            # The server believes that whoever can be heard by this name wants its own lines, too.
+            line = '%s - "%s %s HTTP/%s" %d'
+            logging.getLogger().handle(
+                access_logger.makeRecord("uvicorn.access", logging.INFO, "", 0, line, said, None)
             )
         await send(message)
 

@@ -133,7 +133,6 @@ def write_lines(*, level: str, file: Path | None = None, file_bytes: int = 0, fi
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("uvicorn.access").propagate = True  # uvicorn ends it where it writes no access lines itself
     logging.captureWarnings(capture=True)
     return Lines(handler, listener)
 
