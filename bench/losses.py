@@ -32,7 +32,7 @@ from rich.table import Table
 
 from bench.example import Example, example
 from bench.load import load, post
-from bench.processes import cores
+from bench.processes import Pins
 from bench.served import Served, rest, served
 from bench.sinks import Sink, binary, collector, hub, nobody
 
@@ -182,15 +182,12 @@ def halt(seconds: float) -> Callable[[Served], None]:
 
 def run(*, seconds: float, tell: Console) -> dict[str, Any]:
     """All steps."""
-    available = cores()
-    core, other = (available[-1], available[0]) if len(available) > 1 else (None, None)
-    if other is not None:
-        os.sched_setaffinity(0, {other})
+    pins = Pins.take()
     sinks = [hub, collector] if binary().exists() else [hub]
     ramp: list[Step] = []
     forced: list[Step] = []
     with tempfile.TemporaryDirectory() as name:
-        bench = Bench(example(Path(name)), Path(name), (core, other), seconds)
+        bench = Bench(example(Path(name)), Path(name), (pins.service, pins.other), seconds)
         for sink in sinks:
             for rows in ROWS:
                 tell.print(f"[dim]{sink.__name__}, {rows} rows a request[/dim]")

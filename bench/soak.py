@@ -27,7 +27,7 @@ from rich.table import Table
 
 from bench.example import example
 from bench.load import load, post
-from bench.processes import cores
+from bench.processes import Pins
 from bench.receiver import receiver
 from bench.served import served
 
@@ -124,11 +124,8 @@ def summarise(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
 
 def run(minutes: float, *, connections: int, tell: Console) -> dict[str, Any]:
     """Load for so long."""
-    available = cores()
-    core, other = (available[-1], available[0]) if len(available) > 1 else (None, None)
-    if other is not None:
-        os.sched_setaffinity(0, {other})
-    with tempfile.TemporaryDirectory() as name, receiver(other) as receiving:
+    pins = Pins.take()
+    with tempfile.TemporaryDirectory() as name, receiver(pins.other) as receiving:
         folder = Path(name)
         (taker,) = psutil.Process().children()
         model = example(folder)
@@ -138,7 +135,7 @@ def run(minutes: float, *, connections: int, tell: Console) -> dict[str, Any]:
             *(post("/predict/batch", orjson.dumps({"rows": rows})) for rows in batches),
         ]
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiving.endpoint, "MODELTRACE_SPOOL": str(folder / "spool")}
-        with served(model.bundle, env, core=core, other=other) as service:
+        with served(model.bundle, env, core=pins.service, other=pins.other) as service:
             watched = {"service": psutil.Process(service.pid), "exporter": service.exporters()[0], "receiver": taker}
             sent = failed = 0
             until = time.monotonic() + 60 * minutes

@@ -22,10 +22,11 @@ from service.api.replies import JSON, TRACE_HEADER, encode
 from service.errors import ClientGoneError, ModeltraceError
 from service.inference.pipeline import fail
 from service.telemetry.outbox import Outbox
+from service.telemetry.record import ACCESS_LOGGER
 from service.telemetry.tracing import Tracing
 
 logger = logging.getLogger("modeltrace.api")
-access_logger = logging.getLogger("uvicorn.access")
+access_logger = logging.getLogger(ACCESS_LOGGER)
 
 _TRACE_HEADER: Final = TRACE_HEADER.lower().encode()
 _SILENT: Final = frozenset(f"/{path}" for path in SILENT_PATHS)
@@ -115,9 +116,7 @@ def _logged(scope: Scope, send: Send) -> Send:
             )
             # The server believes that whoever can be heard by this name wants its own lines, too.
             line = '%s - "%s %s HTTP/%s" %d'
-            logging.getLogger().handle(
-                access_logger.makeRecord("uvicorn.access", logging.INFO, "", 0, line, said, None)
-            )
+            logging.getLogger().handle(access_logger.makeRecord(ACCESS_LOGGER, logging.INFO, "", 0, line, said, None))
         await send(message)
 
     return logged

@@ -14,9 +14,9 @@ from service.client.backends.backend import Backend, LogSeen, Signal
 from service.client.service import ServedModel, UnreachableError, fetch_model, reason
 from service.errors import ModeltraceError
 from service.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION, SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
+from service.telemetry.record import ACCESS_LOGGER
 
 SPAN_SERVER = "POST /predict"
-ACCESS_LOGGER = "uvicorn.access"
 ACCESS_LINE = "access line"
 AUDIT_RECORD = f"{EVENT_PREDICTION} (audit)"
 ANY_METRIC = "any metric"

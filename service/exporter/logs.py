@@ -38,10 +38,10 @@ from service.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_VALUE,
 )
-from service.telemetry.record import Answered, Origin, Request, Value
+from service.telemetry.record import ACCESS_LOGGER, AUDIT_LOGGER, Answered, Origin, Request, Value
 
-AUDIT_SCOPE = "modeltrace.audit"
-ACCESS_SCOPE = "uvicorn.access"
+AUDIT_SCOPE = AUDIT_LOGGER
+ACCESS_SCOPE = ACCESS_LOGGER
 LIMIT = 4_000_000  # bytes; a gRPC server refuses more than 4 MiB unless it is told otherwise
 # As many of the last values are kept as bytes: of labels, of inputs that are no floats, of clients with what they ask
 # for. Longer texts of clients are not: what is kept stays small whatever they send.

@@ -26,7 +26,8 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
 from opentelemetry.semconv.attributes.url_attributes import URL_PATH
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-AUDIT_LOGGER = "modeltrace.audit"
+from service.telemetry.record import ACCESS_LOGGER, AUDIT_LOGGER
+
 LINES_WAITING = 100_000
 CLOSE = 0.5  # seconds for the last lines
 
@@ -37,7 +38,7 @@ class AccessAttributes(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Add to the record; never drops one."""
         record.__dict__.pop("color_message", None)
-        if record.name == "uvicorn.access" and isinstance(record.args, tuple) and len(record.args) == 5:
+        if record.name == ACCESS_LOGGER and isinstance(record.args, tuple) and len(record.args) == 5:
             client, method, path, _, status = record.args
             record.__dict__[CLIENT_ADDRESS] = str(client).rpartition(":")[0]
             record.__dict__[HTTP_REQUEST_METHOD] = method

@@ -38,11 +38,6 @@ class ExporterProcess:
         self._listener.start()
         self.write((tuple(origin), tuple(config)))
 
-    @property
-    def pid(self) -> int:
-        """Its process ID."""
-        return self._process.pid
-
     def write(self, frame: tuple[object, ...]) -> None:
         """Send a frame; blocks while the pipe is full.
 

@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 Value = str | float | int | bool | None
 
+# The loggers whose records are made of these, here and beside the service; over OTLP they are scopes.
+AUDIT_LOGGER = "modeltrace.audit"
+ACCESS_LOGGER = "uvicorn.access"
+
 
 class Failure(NamedTuple):
     """An exception, as its span tells it."""

@@ -22,7 +22,6 @@ from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from service.telemetry.logs import AUDIT_LOGGER
 from service.telemetry.metrics import Instruments
 from service.telemetry.names import (
     BAGGAGE_PIN,
@@ -45,7 +44,7 @@ from service.telemetry.names import (
     SPAN_QUEUE,
     SPAN_VALIDATE,
 )
-from service.telemetry.record import Answered, Batch, Failure, ModelInfo
+from service.telemetry.record import AUDIT_LOGGER, Answered, Batch, Failure, ModelInfo
 from service.telemetry.tracing import RequestTrace, Scope
 
 Attributes = dict[str, AttributeValue]
