@@ -178,7 +178,7 @@ def run(axes: Sequence[str], *, rounds: int, seconds: float, tell: Console) -> d
 
 def _environment(receiving: Receiver, folder: Path) -> dict[str, str]:
     return {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.endpoint,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "MODELTRACE_SPOOL": str(folder / "spool"),
     }

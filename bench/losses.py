@@ -33,8 +33,9 @@ from rich.table import Table
 from bench.example import Example, example
 from bench.load import load, post
 from bench.processes import Pins
+from bench.receiver import collector_binary
 from bench.served import Served, rest, served
-from bench.sinks import Sink, binary, collector, hub, nobody
+from bench.sinks import Sink, collector, hub, nobody
 
 BATCHING = {"MODELTRACE_BATCHING": "true"}
 ROWS = (1, 10, 30, 100, 1000)
@@ -183,7 +184,7 @@ def halt(seconds: float) -> Callable[[Served], None]:
 def run(*, seconds: float, tell: Console) -> dict[str, Any]:
     """All steps."""
     pins = Pins.take()
-    sinks = [hub, collector] if binary().exists() else [hub]
+    sinks = [hub, collector] if collector_binary().exists() else [hub]
     ramp: list[Step] = []
     forced: list[Step] = []
     with tempfile.TemporaryDirectory() as name:

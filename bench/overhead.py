@@ -105,7 +105,7 @@ def _how(name: str, model: Example, receiving: Receiver, folder: Path) -> tuple[
         return command, f"http://127.0.0.1:{port}/docs", port, {"BENCH_MODEL": str(model.joblib)}
     command = [sys.executable, "-m", "service", "serve", str(model.bundle), "--port", str(port)]
     env = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.endpoint,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "MODELTRACE_SPOOL": str(folder / "spool"),
         **VARIANTS[name],

@@ -1,10 +1,12 @@
 """What takes the telemetry while something is measured: the real Collector where it is built, else the hub."""
 
+import json
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import platformdirs
@@ -15,54 +17,83 @@ from stack.build import Cache
 from stack.parts import read_parts
 
 CONFIG = Path(__file__).with_name("collector.yaml")
+# What arrived, as the Collector and the hub name it.
 ACCEPTED = {
-    "spans": "otelcol_receiver_accepted_spans",
-    "log records": "otelcol_receiver_accepted_log_records",
-    "metric points": "otelcol_receiver_accepted_metric_points",
+    "spans": ("otelcol_receiver_accepted_spans", "traces"),
+    "log records": ("otelcol_receiver_accepted_log_records", "logs"),
+    "metric points": ("otelcol_receiver_accepted_metric_points", "metrics"),
 }
 
 
 @dataclass(frozen=True)
 class Receiver:
-    """Where OTLP over HTTP goes."""
+    """Where OTLP goes, and how many items of each kind have arrived so far."""
 
     name: str
-    endpoint: str
-    metrics: str | None = None
-
-    def accepted(self) -> dict[str, int]:
-        """How many items of each kind have arrived so far; empty where the receiver does not count them."""
-        if self.metrics is None:
-            return {}
-        with urllib.request.urlopen(self.metrics, timeout=5) as answer:  # noqa: S310  loopback
-            text = answer.read().decode()
-        totals: dict[str, float] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                name = sample.name.removesuffix("_total")
-                totals[name] = totals.get(name, 0) + sample.value
-        return {what: int(totals.get(name, 0)) for what, name in ACCEPTED.items()}
+    http: str
+    grpc: str
+    accepted: Callable[[], dict[str, int]]
 
 
 @contextmanager
 def receiver(core: int | None) -> Iterator[Receiver]:
     """A receiver on `core`, until the block ends."""
+    with collector([CONFIG], core) if collector_binary().exists() else _hub(core) as receiving:
+        yield receiving
+
+
+def collector_binary() -> Path:
+    """Where the Collector is, if it is built."""
     part = read_parts().parts["otelcol"]
-    binary = Cache(platformdirs.user_cache_path("modeltrace") / "stack").folder("otelcol", part) / "otelcol"
-    if binary.exists():
-        otlp, health, metrics = free_port(), free_port(), free_port()
-        env = {
-            "BENCH_OTLP_PORT": str(otlp),
-            "BENCH_HEALTH_PORT": str(health),
-            "BENCH_METRICS_PORT": str(metrics),
-        }
-        with started([str(binary), f"--config={CONFIG}"], ready=f"http://127.0.0.1:{health}/", env=env, core=core):
-            yield Receiver(
-                f"Collector {part.version}", f"http://127.0.0.1:{otlp}", f"http://127.0.0.1:{metrics}/metrics"
-            )
-        return
-    hub, http = free_port(), free_port()
-    ports = ["--port", str(hub), "--http-port", str(http), "--grpc-port", str(free_port())]
-    command = [sys.executable, "-m", "hub", "--memory", *ports]
-    with started(command, ready=f"http://127.0.0.1:{hub}/healthz", core=core):
-        yield Receiver("hub", f"http://127.0.0.1:{http}")
+    return Cache(platformdirs.user_cache_path("modeltrace") / "stack").folder("otelcol", part) / "otelcol"
+
+
+@contextmanager
+def collector(configs: Sequence[Path], core: int | None, env: dict[str, str] | None = None) -> Iterator[Receiver]:
+    """A Collector with these configurations, which take their ports, and what is in `env`, from the environment."""
+    http, grpc, health, metrics = (free_port() for _ in range(4))
+    ports = {
+        "BENCH_OTLP_PORT": str(http),
+        "BENCH_GRPC_PORT": str(grpc),
+        "BENCH_HEALTH_PORT": str(health),
+        "BENCH_METRICS_PORT": str(metrics),
+    }
+    command = [str(collector_binary()), *(f"--config={config}" for config in configs)]
+    with started(command, ready=f"http://127.0.0.1:{health}/", env={**ports, **(env or {})}, core=core):
+        yield Receiver(
+            f"Collector {read_parts().parts['otelcol'].version}",
+            f"http://127.0.0.1:{http}",
+            f"http://127.0.0.1:{grpc}",
+            partial(_accepted_by_collector, f"http://127.0.0.1:{metrics}/metrics"),
+        )
+
+
+@contextmanager
+def _hub(core: int | None) -> Iterator[Receiver]:
+    """A hub that keeps everything in memory."""
+    page, http, grpc = (free_port() for _ in range(3))
+    ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(grpc)]
+    url = f"http://127.0.0.1:{page}"
+    with started([sys.executable, "-m", "hub", "--memory", *ports], ready=f"{url}/healthz", core=core):
+        accepted = partial(_accepted_by_hub, f"{url}/api/stats")
+        yield Receiver("hub", f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}", accepted)
+
+
+def _accepted_by_collector(metrics: str) -> dict[str, int]:
+    totals: dict[str, float] = {}
+    for family in text_string_to_metric_families(_read(metrics).decode()):
+        for sample in family.samples:
+            name = sample.name.removesuffix("_total")
+            totals[name] = totals.get(name, 0) + sample.value
+    return {what: int(totals.get(name, 0)) for what, (name, _) in ACCEPTED.items()}
+
+
+def _accepted_by_hub(stats: str) -> dict[str, int]:
+    signals = json.loads(_read(stats))["signals"]
+    return {what: int(signals[name]["received"]) for what, (_, name) in ACCEPTED.items()}
+
+
+def _read(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  loopback
+        content: bytes = answer.read()
+    return content

@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
-import platformdirs
 
+from bench import receiver
 from bench.processes import free_port, started
-from bench.receiver import CONFIG, Receiver
 from hub.store import FILE_NAME
 from service.telemetry.names import EVENT_PREDICTION
-from stack.build import Cache
-from stack.parts import read_parts
 
 COUNTS = Path(__file__).with_name("losses.yaml")
 # Nobody listens there: discard, RFC 863.
@@ -64,23 +61,14 @@ def hub(folder: Path, core: int | None) -> Iterator[Sink]:
 @contextmanager
 def collector(folder: Path, core: int | None) -> Iterator[Sink]:
     """A Collector that counts; it has written down the last of it when it has stopped."""
-    otlp, health, metrics = free_port(), free_port(), free_port()
     counts = Path(tempfile.mkdtemp(dir=folder), "counts.jsonl")
-    env = {
-        "BENCH_OTLP_PORT": str(otlp),
-        "BENCH_HEALTH_PORT": str(health),
-        "BENCH_METRICS_PORT": str(metrics),
-        "BENCH_COUNTS": str(counts),
-    }
-    receiver = Receiver("Collector", f"http://127.0.0.1:{otlp}", f"http://127.0.0.1:{metrics}/metrics")
+    with receiver.collector([receiver.CONFIG, COUNTS], core, {"BENCH_COUNTS": str(counts)}) as receiving:
 
-    def taken() -> int:
-        accepted = receiver.accepted()
-        return accepted["spans"] + accepted["log records"]
+        def taken() -> int:
+            accepted = receiving.accepted()
+            return accepted["spans"] + accepted["log records"]
 
-    sink = Sink(receiver.name, receiver.endpoint, taken)
-    command = [str(binary()), f"--config={CONFIG}", f"--config={COUNTS}"]
-    with started(command, ready=f"http://127.0.0.1:{health}/", env=env, core=core):
+        sink = Sink("Collector", receiving.http, taken)
         yield sink
     with counts.open() as lines:
         sink.arrived = read_counts(lines)
@@ -96,12 +84,6 @@ def read_counts(lines: Iterable[str]) -> Counter[str]:
                 for metric in scope["metrics"]:
                     found[names[metric["name"]]] += sum(int(point["asInt"]) for point in metric["sum"]["dataPoints"])
     return found
-
-
-def binary() -> Path:
-    """Where the Collector is, if it is built."""
-    part = read_parts().parts["otelcol"]
-    return Cache(platformdirs.user_cache_path("modeltrace") / "stack").folder("otelcol", part) / "otelcol"
 
 
 @contextmanager

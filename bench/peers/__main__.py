@@ -1,10 +1,11 @@
 """Modeltrace beside the other Python model servers: the same model, the same load, the same run.
 
 Each peer has an environment of its own, installed once by the bench. A server, with all that it starts, has a core; the
-load and a real hub that takes the telemetry share the other. Rounds are interleaved, shares are taken in a round: of
-bare, a FastAPI application of thirty lines around the same model. `ratio` is requests/s of Modeltrace with everything
-on over those of the fastest peer with its telemetry off, batching allowed and scikit-learn running on both sides; peers
-are installed as their documentation says. `ratio_to_tuned` lets those in, too, that are installed with more than that.
+load and a real Collector (the hub, where none is built) that takes the telemetry share the other. Rounds are
+interleaved, shares are taken in a round: of bare, a FastAPI application of thirty lines around the same model. `ratio`
+is requests/s of Modeltrace with everything on over those of the fastest peer with its telemetry off, batching allowed
+and scikit-learn running on both sides; peers are installed as their documentation says. `ratio_to_tuned` lets those in,
+too, that are installed with more than that.
 """
 
 import argparse
@@ -20,10 +21,11 @@ from rich.table import Table
 
 from bench.example import example
 from bench.peers.environments import InstallError, environment
-from bench.peers.run import Bench, measure_again, receiver
+from bench.peers.run import Bench, measure_again
 from bench.peers.servers import SERVERS, Server
 from bench.peers.summary import Entry, summarise
 from bench.processes import Pins
+from bench.receiver import receiver
 
 
 def install(servers: Sequence[Server]) -> tuple[dict[str, Path], dict[str, str]]:
@@ -46,8 +48,8 @@ def run(servers: Sequence[Server], *, rounds: int, seconds: float) -> dict[str, 
     for entry in entries:
         if entry.server.name in problems:
             entry.problem.append(problems[entry.server.name])
-    with tempfile.TemporaryDirectory() as folder, receiver(pins) as hub:
-        bench = Bench(example(Path(folder)), hub, pins, seconds)
+    with tempfile.TemporaryDirectory() as folder, receiver(pins.other) as receiving:
+        bench = Bench(example(Path(folder)), receiving, pins, seconds)
         for number in range(rounds):
             for entry in entries:
                 if entry.problem:
@@ -58,7 +60,8 @@ def run(servers: Sequence[Server], *, rounds: int, seconds: float) -> dict[str, 
                 except Exception as error:  # noqa: BLE001  whatever one of them does, the others are measured
                     entry.problem.append(f"{type(error).__name__}: {error}"[:400])
                     say(f"{entry.name}: {entry.problem[0]}")
-    return summarise(entries, pinned=pins.service is not None, rounds=rounds)
+        result = summarise(entries, pinned=pins.service is not None, rounds=rounds)
+        return {**result, "receiver": receiving.name}
 
 
 def say(line: str) -> None:
@@ -96,7 +99,10 @@ def show(result: dict[str, Any]) -> None:
     if result["void"]:
         console.print("[red]void:[/red] in every run somebody else needed the cores, too; these count nowhere.")
     for ratio, peer in (("ratio", "best_peer"), ("ratio_to_tuned", "best_peer_tuned")):
-        console.print(f"{ratio} {result[ratio]} (modeltrace, on, batching / {result[peer]}; {result['rounds']} rounds)")
+        console.print(
+            f"{ratio} {result[ratio]} (modeltrace, on, batching / {result[peer]}; {result['rounds']} rounds; "
+            f"{result['receiver']})"
+        )
 
 
 def main() -> None:

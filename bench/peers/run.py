@@ -4,12 +4,10 @@ import http.client
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 
 from bench.example import Example
@@ -17,7 +15,8 @@ from bench.load import load, post
 from bench.peers.launch import Place, Variant, common_env
 from bench.peers.servers import Server
 from bench.peers.summary import Run
-from bench.processes import Pins, cpu_seconds, free_port, move, running, started, tree
+from bench.processes import Pins, cpu_seconds, free_port, move, started, tree
+from bench.receiver import Receiver
 from service.settings import Settings
 
 WARM_UP_SECONDS = 2.0
@@ -28,37 +27,14 @@ QUIET_SECONDS = 2.5
 HELPERS = ("service.exporter",)
 
 
-@dataclass(frozen=True)
-class Hub:
-    """The receiver: where it takes OTLP, and how many spans and log records it has taken."""
-
-    page: str
-    http: str
-    grpc: str
-
-    def received(self) -> tuple[int, int]:
-        """Spans and log records so far."""
-        signals = httpx.get(f"{self.page}/api/stats").raise_for_status().json()["signals"]
-        return signals["traces"]["received"], signals["logs"]["received"]
-
-    def settled(self) -> tuple[int, int]:
-        """The same, once nothing new arrives."""
-        last, since = self.received(), time.monotonic()
-        while time.monotonic() - since < QUIET_SECONDS:
-            time.sleep(0.25)
-            if (now := self.received()) != last:
-                last, since = now, time.monotonic()
-        return last
-
-
-@contextmanager
-def receiver(pins: Pins) -> Iterator[Hub]:
-    """A hub that keeps everything in memory."""
-    page, http_port, grpc = free_port(), free_port(), free_port()
-    hub = Hub(f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{grpc}")
-    ports = ["--port", str(page), "--http-port", str(http_port), "--grpc-port", str(grpc)]
-    with running(["hub", "--memory", *ports], ready=f"{hub.page}/healthz", core=pins.other):
-        yield hub
+def settled(receiving: Receiver) -> dict[str, int]:
+    """What has arrived, once nothing new arrives."""
+    last, since = receiving.accepted(), time.monotonic()
+    while time.monotonic() - since < QUIET_SECONDS:
+        time.sleep(0.25)
+        if (now := receiving.accepted()) != last:
+            last, since = now, time.monotonic()
+    return last
 
 
 def check(server: Server, port: int, model: Example) -> None:
@@ -106,7 +82,7 @@ class Bench:
     """What all runs have in common."""
 
     model: Example
-    hub: Hub
+    receiver: Receiver
     pins: Pins
     seconds: float
 
@@ -117,11 +93,11 @@ def measure(bench: Bench, server: Server, variant: Variant, python: Path) -> Run
     Raises:
         RuntimeError: it did not start, or did not answer as the model does, or refused more than a few requests.
     """
-    model, hub, pins = bench.model, bench.hub, bench.pins
+    model, receiving, pins = bench.model, bench.receiver, bench.pins
     requests = [post(server.path, server.body(row)) for row in model.rows]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        place = Place(python, folder, model.bundle, model.joblib, free_port(), hub.http, hub.grpc)
+        place = Place(python, folder, model.bundle, model.joblib, free_port(), receiving.http, receiving.grpc)
         launch = server.launch(place, variant)
         refuse_unknown(launch.env)
         with started(
@@ -138,7 +114,7 @@ def measure(bench: Bench, server: Server, variant: Variant, python: Path) -> Run
             moved = [] if variant.helper_stays or pins.other is None else list(helpers.values())
             for helper in moved:
                 move(helper, pins.other or 0)
-            before = hub.received()
+            before = receiving.accepted()
             warm_up = load("127.0.0.1", place.port, requests, seconds=min(WARM_UP_SECONDS, bench.seconds))
             stay = [x for x in tree(process.pid) if x not in moved]
             used, used_elsewhere = cpu_seconds(stay), cpu_seconds(moved)
@@ -146,19 +122,18 @@ def measure(bench: Bench, server: Server, variant: Variant, python: Path) -> Run
             measured = load("127.0.0.1", place.port, requests, seconds=bench.seconds)
             busy = psutil.cpu_percent(percpu=True)
             used, used_elsewhere = cpu_seconds(stay) - used, cpu_seconds(moved) - used_elsewhere
-            after = hub.settled() if variant.telemetry else hub.received()
+            after = settled(receiving) if variant.telemetry else receiving.accepted()
         if measured.failed > measured.requests / 100 or not measured.requests:
             raise RuntimeError(f"{measured.failed} of {measured.requests} requests failed")
         sent = warm_up.requests + measured.requests
-        spans, records = ((now - then) / sent for now, then in zip(after, before, strict=True))
         return Run(
             load=measured,
             cpu_seconds=used + used_elsewhere,
             cpu_elsewhere=used_elsewhere,
             other_core=busy[pins.other] / 100 if pins.other is not None else 0.0,
             taken=max(0.0, busy[pins.service] / 100 - used / measured.seconds) if pins.service is not None else 0.0,
-            spans=spans,
-            log_records=records,
+            spans=(after["spans"] - before["spans"]) / sent,
+            log_records=(after["log records"] - before["log records"]) / sent,
             helpers=dict.fromkeys(
                 helpers, "other core" if moved else "server's core" if pins.service is not None else "any core"
             ),
