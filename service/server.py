@@ -17,6 +17,9 @@ from service.telemetry.recorded import needs_stock
 from service.worker import build_in_worker
 
 BACKLOG = 2048
+# libuv, below uvloop, accepts one connection a turn of its loop and listening socket (since 1.46), and a busy turn
+# answers every connection it has: of 256 that came at once, 180 waited for more than 5 s. Each copy accepts another.
+LISTENERS = 16
 
 
 def serve(settings: Settings) -> None:
@@ -28,6 +31,7 @@ def serve(settings: Settings) -> None:
         ModeltraceError: the bundle or a setting is unfit; nothing was served.
     """
     sock = listen(settings.host, settings.port)
+    sockets = [sock, *(sock.dup() for _ in range(LISTENERS - 1))]
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # port 0 has become a real one
     config = uvicorn.Config(
         app=partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
@@ -42,12 +46,12 @@ def serve(settings: Settings) -> None:
         timeout_worker_healthcheck=30,
     )
     if settings.workers == 1:
-        _Server(config).run(sockets=[sock])
+        _Server(config).run(sockets=sockets)
         return
     # A bundle that cannot be served would fail in every worker, again and again: find out once, here.
     load_model(settings)
     lines = write_lines(level=settings.log_level)
-    Multiprocess(config, sockets=[sock]).run()
+    Multiprocess(config, sockets=sockets).run()
     lines.close()
 
 

@@ -1,0 +1,40 @@
+"""Connections that come at once: none of them waits while others are answered over and over."""
+
+import json
+import signal
+import socket
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.contract.conftest import live_service
+from tests.helpers.processes import until
+
+CONNECTIONS, REQUESTS = 64, 20
+
+
+@pytest.mark.slow
+def test_connections_that_come_at_once_are_accepted_before_some_are_answered_often(bundle: Path, rows: list[dict[str, float]]) -> None:
+    """The service finds 64 of them with 20 requests each; when all had an answer, no one had more than a few."""
+    body = json.dumps({"features": rows[0]}).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with live_service(bundle, "http://127.0.0.1:9") as (process, url), ExitStack() as stack:
+        port = int(url.rpartition(":")[2])
+        process.popen.send_signal(signal.SIGSTOP)
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(CONNECTIONS)]
+        ours = {client.getsockname()[1] for client in clients}
+        for client in clients:
+            client.sendall((head.encode() + body) * REQUESTS)
+        process.popen.send_signal(signal.SIGCONT)
+
+        def all_answered() -> list[int] | None:
+            lines = [json.loads(line)["message"] for line in process.log.splitlines() if "POST /predict" in line]
+            ports = [int(line.split(" ")[0].rpartition(":")[2]) for line in lines]
+            return ports if len(ports) == CONNECTIONS * REQUESTS else None
+
+        answered = until(all_answered, what="all answers")
+        assert set(answered) == ours
+        last = max(answered.index(port) for port in ours)
+        assert max(Counter(answered[:last]).values()) < REQUESTS / 2
