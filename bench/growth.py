@@ -1,18 +1,18 @@
-"""How the cost of a prediction grows with features, rows a request, workers and connections.
+"""How the cost of a prediction grows with features, rows a request, workers, connections and model versions.
 
-One of them changes at a time, the others stay at 30 features, 1 row, 1 worker, 16 connections. Each is measured with
-all telemetry and with none (`OTEL_SDK_DISABLED=true`), one after the other, `rounds` times. Rows/s on a machine that
-others use, too, say little; CPU time a prediction says more, so both are here. `ratio` is rows/s with all over rows/s
-with none, `cpu_ratio` the service's CPU time a prediction with all over that with none; both are medians of ratios
-taken within a round. `lost` counts rows whose audit record found no room, as the service says at its stop.
+One of them changes at a time, the others stay at 30 features, 1 row, 1 worker, 16 connections, 1 version. Each is
+measured with all telemetry and with none (`OTEL_SDK_DISABLED=true`), one after the other, `rounds` times. Rows/s on a
+machine that others use, too, say little; CPU time a prediction says more, so both are here. `ratio` is rows/s with all
+over rows/s with none, `cpu_ratio` the service's CPU time a prediction with all over that with none; both are medians of
+ratios taken within a round. `lost` counts rows whose audit record found no room, as the service says at its stop.
 
 A single worker has a core of its own; the load, a real Collector (the hub, where none is built) and the exporter
 process share the other. Two workers, their exporter processes, the load and the Collector share all cores: what that
 row shows is the CPU time, which does not depend on how many wait for a core. A run in which the other core was
 saturated is void but for its CPU time.
 
-Two versions of one model are two services here, which costs what two services cost: serving them side by side comes
-later, and is measured then.
+Each version of a model has a service of its own, which is how several are served at a time; all of them share the
+core, and the connections go to one after the other.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -61,6 +61,7 @@ class Case(NamedTuple):
     rows: int = 1
     workers: int = 1
     connections: int = 16
+    versions: int = 1
 
 
 AXES: dict[str, tuple[int, ...]] = {
@@ -68,6 +69,7 @@ AXES: dict[str, tuple[int, ...]] = {
     "rows": (1, 100, 10_000),
     "workers": (1, 2),
     "connections": (1, 16, 256),
+    "versions": (1, 2, 4),
 }
 
 
@@ -107,13 +109,15 @@ def cases(axes: Sequence[str]) -> list[Case]:
     return list(dict.fromkeys(Case()._replace(**{axis: value}) for axis in axes for value in AXES[axis]))
 
 
-def build(folder: Path, features: int) -> Path:
+def build(folder: Path, features: int, version: int = 1) -> Path:
     """A bundle with a logistic regression of so many features, fitted on synthetic data."""
     values, labels = make_classification(SAMPLES, features, n_informative=5, random_state=0)
     table = pd.DataFrame(values, columns=[f"feature_{number}" for number in range(features)])
     target = pd.Series(np.where(labels == 1, "yes", "no"), name="label")
     estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(values, target)
-    return pack(estimator, table, target, name=f"growth-{features}", out=folder / f"growth-{features}", traffic=table)
+    name = f"growth-{features}"
+    out = folder / f"{name}-{version}"
+    return pack(estimator, table, target, name=name, version=f"{version}.0.0", out=out, traffic=table)
 
 
 def requests_of(bundle: Path, rows: int) -> list[bytes]:
@@ -143,22 +147,39 @@ def placed(workers: int) -> Iterator[tuple[int | None, int | None]]:
         os.sched_setaffinity(0, set(available))
 
 
-def measure(case: Case, bundle: Path, env: dict[str, str], *, seconds: float, folder: Path) -> Run:
-    """One run."""
-    requests = requests_of(bundle, case.rows)
-    output = folder / "output"
+def measure(case: Case, bundles: Sequence[Path], env: dict[str, str], *, seconds: float, folder: Path) -> Run:
+    """One run; `bundles` holds a bundle for each version."""
+    requests = requests_of(bundles[0], case.rows)
+    outputs = [folder / f"output-{number}" for number in range(case.versions)]
     with placed(case.workers) as (core, other):
-        with served(bundle, env, workers=case.workers, core=core, other=other, output=output) as service:
-            load("127.0.0.1", service.port, requests, connections=case.connections, seconds=min(1.0, seconds))
+        with ExitStack() as stack:
+            services = [
+                stack.enter_context(
+                    served(
+                        bundle,
+                        {**env, "MODELTRACE_SPOOL": str(folder / f"spool-{output.name}")},
+                        workers=case.workers,
+                        core=core,
+                        other=other,
+                        output=output,
+                    )
+                )
+                for bundle, output in zip(bundles, outputs, strict=True)
+            ]
+            ports = [service.port for service in services]
+            load(ports, requests, connections=case.connections, seconds=min(1.0, seconds))
             time.sleep(SETTLE)
-            before = service.cpu()
+            before = [service.cpu() for service in services]
             psutil.cpu_percent(percpu=True)  # what the next call says is since this one
-            measured = load("127.0.0.1", service.port, requests, connections=case.connections, seconds=seconds)
+            measured = load(ports, requests, connections=case.connections, seconds=seconds)
             busy = psutil.cpu_percent(percpu=True)[other] / 100 if other is not None else 0.0
             time.sleep(SETTLE)
-            after = service.cpu()
-        used = Cpu(after.service - before.service, after.exporter - before.exporter)
-        return Run(measured, case.rows, used, busy, rest(output).lost["audit records"])
+            after = [service.cpu() for service in services]
+        used = Cpu(
+            sum(b.service - a.service for a, b in zip(before, after, strict=True)),
+            sum(b.exporter - a.exporter for a, b in zip(before, after, strict=True)),
+        )
+        return Run(measured, case.rows, used, busy, sum(rest(output).lost["audit records"] for output in outputs))
 
 
 def run(axes: Sequence[str], *, rounds: int, seconds: float, tell: Console) -> dict[str, Any]:
@@ -167,21 +188,23 @@ def run(axes: Sequence[str], *, rounds: int, seconds: float, tell: Console) -> d
     runs: dict[tuple[Case, str], list[Run]] = {key: [] for key in product(cases(axes), VARIANTS)}
     with tempfile.TemporaryDirectory() as name, receiver(available[0] if len(available) > 1 else None) as receiving:
         folder = Path(name)
-        bundles = {features: build(folder, features) for features in {case.features for case in cases(axes)}}
+        most = max(case.versions for case in cases(axes))
+        bundles = {
+            features: [build(folder, features, version) for version in range(1, most + 1)]
+            for features in {case.features for case in cases(axes)}
+        }
         for number, (case, variant) in product(range(rounds), runs):
             tell.print(f"[dim]round {number + 1} of {rounds}: {case}, {variant}[/dim]")
-            env = {**_environment(receiving, folder), **VARIANTS[variant]}
-            runs[case, variant].append(measure(case, bundles[case.features], env, seconds=seconds, folder=folder))
+            env = {**_environment(receiving), **VARIANTS[variant]}
+            runs[case, variant].append(
+                measure(case, bundles[case.features][: case.versions], env, seconds=seconds, folder=folder)
+            )
         receiver_name = receiving.name
     return {**summarise(axes, runs), "rounds": rounds, "receiver": receiver_name, "load_average": os.getloadavg()}
 
 
-def _environment(receiving: Receiver, folder: Path) -> dict[str, str]:
-    return {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
-        "OTEL_METRIC_EXPORT_INTERVAL": "5000",
-        "MODELTRACE_SPOOL": str(folder / "spool"),
-    }
+def _environment(receiving: Receiver) -> dict[str, str]:
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http, "OTEL_METRIC_EXPORT_INTERVAL": "5000"}
 
 
 def summarise(axes: Sequence[str], runs: dict[tuple[Case, str], list[Run]]) -> dict[str, Any]:

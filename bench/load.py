@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 from typing import cast
 
 import httptools
@@ -88,23 +88,24 @@ class _Run:
             self.done.set_result(None)
 
 
-async def _load(host: str, port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
+async def _load(ports: Sequence[int], requests: Sequence[bytes], connections: int, seconds: float) -> Load:
     loop = asyncio.get_running_loop()
     start = time.perf_counter()
     run = _Run(requests, connections, start + seconds)
-    for _ in range(connections):
-        await loop.create_connection(lambda: _Connection(run), host, port)
+    for port in islice(cycle(ports), connections):
+        await loop.create_connection(lambda: _Connection(run), "127.0.0.1", port)
     await asyncio.wait_for(run.done, seconds + LAST_ANSWER_SECONDS)
     return Load(len(run.latencies), run.failed, time.perf_counter() - start, run.latencies)
 
 
-def load(host: str, port: int, requests: Sequence[bytes], *, connections: int = 16, seconds: float = 5.0) -> Load:
-    """Send `requests` round and round over `connections` for `seconds`.
+def load(ports: int | Sequence[int], requests: Sequence[bytes], *, connections: int = 16, seconds: float = 5.0) -> Load:
+    """Send `requests` round and round over `connections` for `seconds`, to the loopback port, or to each in turn.
 
     Raises:
         TimeoutError: an answer was still not there a minute later.
     """
-    return uvloop.run(_load(host, port, requests, connections, seconds))
+    ports = [ports] if isinstance(ports, int) else ports
+    return uvloop.run(_load(ports, requests, connections, seconds))
 
 
 def post(path: str, body: bytes) -> bytes:

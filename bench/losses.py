@@ -123,9 +123,7 @@ class Bench:
             ) as service:
                 beside = threading.Thread(target=during, args=(service,))
                 beside.start()
-                measured = load(
-                    "127.0.0.1", service.port, self._requests(rows), connections=connections, seconds=self._seconds
-                )
+                measured = load(service.port, self._requests(rows), connections=connections, seconds=self._seconds)
                 beside.join()
                 behind = settle(sink.taken)
                 found_no_room = queue_full(service.url)

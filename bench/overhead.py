@@ -67,11 +67,11 @@ def measure(command: list[str], ready: str, port: int, env: dict[str, str], requ
         if pins.other is not None:
             for one in exporters:
                 move(one, pins.other)
-        load("127.0.0.1", port, requests, seconds=min(2.0, seconds), connections=connections)
+        load(port, requests, seconds=min(2.0, seconds), connections=connections)
         mine = [one for one in tree(process.pid) if one not in exporters]
         before = cpu_seconds(mine), cpu_seconds(exporters), cpu_seconds([receiving])
         psutil.cpu_percent(percpu=True)  # what the next call says is since this one
-        measured = load("127.0.0.1", port, requests, seconds=seconds, connections=connections)
+        measured = load(port, requests, seconds=seconds, connections=connections)
         busy = psutil.cpu_percent(percpu=True)[pins.other or 0] / 100
         after = cpu_seconds(mine), cpu_seconds(exporters), cpu_seconds([receiving])
         return Run(measured, busy, *(b - a for a, b in zip(before, after, strict=True)))

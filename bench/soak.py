@@ -141,9 +141,7 @@ def run(minutes: float, *, connections: int, tell: Console) -> dict[str, Any]:
             until = time.monotonic() + 60 * minutes
             with Watch(watched) as watch:
                 while (left := until - time.monotonic()) > 0:
-                    part = load(
-                        "127.0.0.1", service.port, requests, connections=connections, seconds=min(SLICE, max(left, 0.1))
-                    )
+                    part = load(service.port, requests, connections=connections, seconds=min(SLICE, max(left, 0.1)))
                     sent += part.requests
                     failed += part.failed
                     last = (

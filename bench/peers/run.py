@@ -115,11 +115,11 @@ def measure(bench: Bench, server: Server, variant: Variant, python: Path) -> Run
             for helper in moved:
                 move(helper, pins.other or 0)
             before = receiving.accepted()
-            warm_up = load("127.0.0.1", place.port, requests, seconds=min(WARM_UP_SECONDS, bench.seconds))
+            warm_up = load(place.port, requests, seconds=min(WARM_UP_SECONDS, bench.seconds))
             stay = [x for x in tree(process.pid) if x not in moved]
             used, used_elsewhere = cpu_seconds(stay), cpu_seconds(moved)
             psutil.cpu_percent(percpu=True)  # what the next call says is since this one
-            measured = load("127.0.0.1", place.port, requests, seconds=bench.seconds)
+            measured = load(place.port, requests, seconds=bench.seconds)
             busy = psutil.cpu_percent(percpu=True)
             used, used_elsewhere = cpu_seconds(stay) - used, cpu_seconds(moved) - used_elsewhere
             after = settled(receiving) if variant.telemetry else receiving.accepted()

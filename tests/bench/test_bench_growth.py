@@ -8,6 +8,7 @@ import pytest
 from bench.growth import AXES, Case, Run, build, cases, requests_of, summarise
 from bench.load import Load
 from bench.served import Cpu
+from service.inference.bundle import read_manifest
 
 
 def a_run(rate: float, *, rows: int = 1, cpu: float = 1.0, failed: int = 0, other_core: float = 0.3) -> Run:
@@ -58,6 +59,14 @@ def test_cost_is_told_by_the_answered_row() -> None:
     assert run.predictions == 4000
     assert run.service_us == pytest.approx(250)
     assert run.exporter_us == pytest.approx(125)
+
+
+def test_versions_of_a_model_differ_in_nothing_else(tmp_path: Path) -> None:
+    """They take the same rows and have the same name."""
+    first, second = (read_manifest(build(tmp_path, 10, version))[0] for version in (1, 2))
+
+    assert (first.version, second.version) == ("1.0.0", "2.0.0")
+    assert (first.name, first.features) == (second.name, second.features)
 
 
 def test_what_is_sent_is_what_the_bundle_takes(tmp_path: Path) -> None:
