@@ -13,13 +13,14 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 from service.telemetry.points import PredictionPoints
 from service.telemetry.record import Batch, plain
 from service.telemetry.tracing import RequestTrace
+from service.telemetry.unconfirmed import RECORDS, Frame, Lost, Unconfirmed
 
 logger = logging.getLogger("modeltrace.telemetry")
 
@@ -84,10 +85,7 @@ class Outbox:
         self._put_bytes = self._sent_bytes = 0
         self.dropped_requests = self.dropped_rows = self.restarts = 0
         self.dropped_items: Counter[str] = Counter()  # of what came encoded, by signal
-        # Up to which frame everything is delivered or on disk, and all log lines are written.
-        self._sequence = self._done = self._lined = 0
-        self._unconfirmed: deque[tuple[int, tuple[Any, ...], int]] = deque()
-        self._unconfirmed_bytes = 0
+        self._unconfirmed = Unconfirmed(UNCONFIRMED_BYTES)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._deadline = 0.0
@@ -164,10 +162,10 @@ class Outbox:
             self._send_waiting()
         self._send_waiting()
         ended = self._stop_exporter()
-        if ended and self._left() and self._replace():  # it died meanwhile
+        if ended and self._unconfirmed.left() and self._replace():  # it died meanwhile
             ended = self._stop_exporter()
         if ended:
-            self._drop_unconfirmed()
+            self._count(self._unconfirmed.rest())
         self._ended = ended
 
     def _stop_exporter(self) -> bool:
@@ -205,10 +203,10 @@ class Outbox:
             return
         try:
             records = [request.record() for request in requests]
-            frame = ("records", list(map(plain, records)), list(map(plain, batches)))
+            content = (RECORDS, list(map(plain, records)), list(map(plain, batches)))
             for points in self._points:
                 points.add(records)
-            self._send(frame, sum(len(request.answered) or 1 for request in requests) * 1024)
+            self._send(content, sum(len(request.answered) or 1 for request in requests) * 1024)
         except Exception:
             if len(requests) + len(batches) > 1:
                 for request in requests:
@@ -219,30 +217,23 @@ class Outbox:
             logger.exception("a request could not be told")
             self._drop(len(requests), sum(len(request.answered) for request in requests))
 
-    def _send(self, frame: tuple[Any, ...], size: int) -> None:
-        self._sequence += 1
-        numbered = (self._sequence, *frame)
-        with self._lock:
-            self._unconfirmed.append((self._sequence, numbered, size))
-            self._unconfirmed_bytes += size
-            while self._unconfirmed_bytes > UNCONFIRMED_BYTES and len(self._unconfirmed) > 1:
-                # The exporter process still has it: it is lost only if that dies before it is delivered.
-                self._unconfirmed_bytes -= self._unconfirmed.popleft()[2]
+    def _send(self, content: Frame, size: int) -> None:
+        frame = self._unconfirmed.add(content, size)
         try:
             if self._exporter is None:
                 raise BrokenPipeError
-            self._exporter.write(numbered)
+            self._exporter.write(frame)
         except OSError:
             self._replace()
         except ValueError:  # a value that cannot cross the pipe
-            with self._lock:
-                self._unconfirmed_bytes -= self._unconfirmed.pop()[2]
+            self._unconfirmed.withdraw()
             raise
 
     def _replace(self) -> bool:
         """Start exporter processes until one takes what the last one did not finish; at a stop, until the deadline."""
         while True:
             self.restarts += 1
+            self._count(self._unconfirmed.trimmed())
             logger.warning("the exporter process died; starting another one (%d so far)", self.restarts)
             if time.monotonic() - self._started < SHORTEST_LIFE and self._stopping.wait(SHORTEST_LIFE):
                 time.sleep(SHORTEST_PAUSE)
@@ -265,27 +256,13 @@ class Outbox:
         return True
 
     def _repeat(self) -> bool:
-        with self._lock:
-            unconfirmed = [frame for _, frame, _ in self._unconfirmed]
-            done, lined = self._done, self._lined
         assert self._exporter is not None  # noqa: S101  just started
         try:
-            for number, kind, *content in unconfirmed:
-                if kind == "records":
-                    kind = "lines" if number <= done else "again" if number <= lined else kind  # noqa: PLW2901
-                self._exporter.write((number, kind, *content))
+            for frame in self._unconfirmed.again():
+                self._exporter.write(frame)
         except OSError:
             return False
         return True
-
-    def _finished(self, frame: tuple[Any, ...]) -> bool:
-        number, kind = cast("tuple[int, str]", frame[:2])
-        return number <= self._done and (kind != "records" or number <= self._lined)
-
-    def _left(self) -> bool:
-        """Whether there is anything that was not told. Lines may be left because nobody reads them."""
-        with self._lock:
-            return any(number > self._done for number, _, _ in self._unconfirmed)
 
     # Losses.
 
@@ -295,28 +272,17 @@ class Outbox:
             self.dropped_rows += rows
             self._listen(Heard("dropped", (requests, rows)))
 
-    def _drop_unconfirmed(self) -> None:
-        """Nobody has these any more."""
-        with self._lock:
-            frames = [frame for number, frame, _ in self._unconfirmed if number > self._done]
-            self._unconfirmed.clear()
-        for _, kind, *content in frames:
-            if kind == "otlp":
-                self.dropped_items[content[0]] += content[2]
-            else:
-                self._drop(len(content[0]), sum(len(request[-1]) for request in content[0]))
+    def _count(self, lost: Iterable[Lost]) -> None:
+        for one in lost:
+            if one.items:
+                self.dropped_items[one.signal] += one.items
+            self._drop(one.requests, one.rows)
 
     def _hear(self, generation: int, heard: Heard) -> None:
         """Called on the thread that listens to the exporter process of that generation."""
         if heard.kind == "gone":
             self._gone = generation == self._generation
         elif heard.kind in ("lines", "done"):
-            (sequence,) = cast("tuple[int]", heard.details)
-            with self._lock:
-                if heard.kind == "lines":
-                    self._lined = max(self._lined, sequence)
-                else:
-                    self._done = max(self._done, sequence)
-                while self._unconfirmed and self._finished(self._unconfirmed[0][1]):
-                    self._unconfirmed_bytes -= self._unconfirmed.popleft()[2]
+            (number,) = cast("tuple[int]", heard.details)
+            self._unconfirmed.confirm(heard.kind, number)
         self._listen(heard)

@@ -176,6 +176,24 @@ def test_what_nobody_took_at_the_stop_is_counted(fakes: Fakes) -> None:
     assert Heard("dropped", (1, 2)) in heard
 
 
+def test_what_there_was_no_room_to_keep_is_counted_when_the_process_dies_with_it(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four that it was given, it was done with one, and there was room for one: two are gone, and told once."""
+    monkeypatch.setattr("service.telemetry.outbox.UNCONFIRMED_BYTES", 1)
+    outbox = Outbox(fakes.start)
+    for number in range(4):
+        outbox.put(trace(str(number), "another"))
+        until(lambda n=number: fakes.started and len(fakes.started[0].rows) == 2 * n + 2, what="the record")
+    fakes.started[0].hear(Heard("done", (1,)))
+    fakes.started[0].hear(Heard("gone", ()))
+
+    until(lambda: len(fakes.started) == 2 and fakes.started[1].rows, what="the next process")
+    assert outbox.close(soon())
+    assert fakes.started[1].rows == ["3", "another"]
+    assert (outbox.dropped_requests, outbox.dropped_rows) == (2, 4)
+
+
 def test_a_process_that_cannot_be_started_is_tried_again(fakes: Fakes) -> None:
     """No memory, no process: what was put meanwhile arrives when there is one."""
     fakes.failures = 1
