@@ -1,4 +1,4 @@
-"""JSON lines from records: what the line handler and its formatter write of the same audit and access records.
+"""JSON lines from records: what the line handler and its formatter write of the same audit, data and access records.
 
 A value that JSON cannot hold costs no line: a lone surrogate becomes U+FFFD, and an integer of more than 64 bits is
 written as it is, in full.
@@ -11,10 +11,11 @@ import orjson
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 
 from service.exporter.http import access
-from service.exporter.logs import ACCESS_SCOPE, AUDIT_SCOPE
+from service.exporter.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE
 from service.exporter.protobuf import utf8
 from service.telemetry.names import (
     EVENT_PREDICTION,
+    EVENT_VIOLATION,
     ML_MODEL_HASH,
     ML_MODEL_NAME,
     ML_MODEL_VERSION,
@@ -25,7 +26,7 @@ from service.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_VALUE,
 )
-from service.telemetry.record import Answered, Origin, Request
+from service.telemetry.record import TOLD, Answered, Origin, Request, Violated
 
 _NO_TRACE = bytes(16)
 
@@ -43,7 +44,7 @@ class LineEncoder:
         }
 
     def encode(self, requests: Iterable[Request]) -> bytes:
-        """The lines of some requests: for each its answered rows, then its access line if it was answered."""
+        """The lines of some requests: for each what broke the schema, its answered rows, and its access line if any."""
         # Not joined from a list: a hundred lines that live at once make the allocator go to the system each time.
         lines = bytearray()
         for line in self._lines(requests):
@@ -53,10 +54,17 @@ class LineEncoder:
     def _lines(self, requests: Iterable[Request]) -> Iterator[bytes]:
         for request in requests:
             ids = _ids(request)
+            for violated in request.violations[:TOLD]:
+                yield _write(self._violation(violated, ids, request.validate_end))
             for row in request.answered:
                 yield _write(self._prediction(row, ids))
             if request.status:
                 yield _write(_access(request, ids))
+
+    def _violation(self, violated: Violated, ids: dict[str, str], time: int) -> dict[str, object]:
+        head = {"level": "INFO", "logger": DATA_SCOPE, "message": violated.message()}
+        event = {**self._model, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
+        return {**head, **event, **ids, "timestamp": _when(time)}
 
     def _prediction(self, row: Answered, ids: dict[str, str]) -> dict[str, object]:
         line: dict[str, object] = {

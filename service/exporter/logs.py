@@ -1,4 +1,4 @@
-"""Log records from records: what the stock logging handler makes of the same audit and access lines.
+"""Log records from records: what the stock logging handler makes of the same audit, data and access lines.
 
 A prediction of floats, the most frequent, is one `struct` with the names of its features between the numbers. Times are
 those of the record, to the nanosecond; the stock handler takes them through a float.
@@ -28,6 +28,7 @@ from service.exporter.protobuf import (
 )
 from service.telemetry.names import (
     EVENT_PREDICTION,
+    EVENT_VIOLATION,
     ML_MODEL_HASH,
     ML_MODEL_NAME,
     ML_MODEL_VERSION,
@@ -38,10 +39,19 @@ from service.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_VALUE,
 )
-from service.telemetry.record import ACCESS_LOGGER, AUDIT_LOGGER, Answered, Origin, Request, Value
+from service.telemetry.record import (
+    ACCESS_LOGGER,
+    AUDIT_LOGGER,
+    DATA_LOGGER,
+    TOLD,
+    Answered,
+    Origin,
+    Request,
+    Value,
+    Violated,
+)
 
-AUDIT_SCOPE = AUDIT_LOGGER
-ACCESS_SCOPE = ACCESS_LOGGER
+AUDIT_SCOPE, DATA_SCOPE, ACCESS_SCOPE = AUDIT_LOGGER, DATA_LOGGER, ACCESS_LOGGER
 LIMIT = 4_000_000  # bytes; a gRPC server refuses more than 4 MiB unless it is told otherwise
 # As many of the last values are kept as bytes: of labels, of inputs that are no floats, of clients with what they ask
 # for. Longer texts of clients are not: what is kept stays small whatever they send.
@@ -52,7 +62,7 @@ _TIME, _OBSERVED, _FLAGS = tag(1, FIXED64)[0], tag(11, FIXED64)[0], tag(8, FIXED
 _INFO = tag(2, VARINT) + b"\x09" + delimited(tag(3), b"INFO")
 _BODY, _ATTRIBUTE = tag(5), tag(6)
 _TRACE_ID, _SPAN_ID = tag(9) + b"\x10", tag(10) + b"\x08"
-_EVENT: Final = delimited(tag(12), EVENT_PREDICTION.encode())
+_PREDICTED, _VIOLATED = (delimited(tag(12), name.encode()) for name in (EVENT_PREDICTION, EVENT_VIOLATION))
 _NO_TRACE = bytes(16)
 
 _times: Final = struct.Struct("<BQBQ").pack
@@ -61,17 +71,19 @@ _flags: Final = struct.Struct("<BI").pack
 
 
 class LogEncoder:
-    """Writes the audit and access records of one process."""
+    """Writes the audit, data and access records of one process."""
 
     def __init__(self, origin: Origin) -> None:
         self._audit = Envelope(origin.resource, AUDIT_SCOPE)
+        self._data = Envelope(origin.resource, DATA_SCOPE)
         self._access = Envelope(origin.resource, ACCESS_SCOPE)
         model = {
             ML_MODEL_NAME: origin.model_name,
             ML_MODEL_VERSION: origin.model_version,
             ML_MODEL_HASH: origin.model_hash,
         }
-        self._prediction = b"".join((_INFO, _EVENT, *(_said(*item) for item in model.items())))
+        said = b"".join(_said(*item) for item in model.items())
+        self._prediction, self._violation = _INFO + _PREDICTED + said, _INFO + _VIOLATED + said
         self._inputs = _Inputs(origin.features)
         self._id, self._row, self._value, self._confidence = map(
             key, (ML_PREDICTION_ID, ML_PREDICTION_ROW, ML_PREDICTION_VALUE, ML_PREDICTION_CONFIDENCE)
@@ -86,6 +98,10 @@ class LogEncoder:
         """
         return self._audit.cut(self._predictions(requests), limit)
 
+    def data(self, requests: Iterable[Request], limit: int = LIMIT) -> list[tuple[bytes, int]]:
+        """The same with a record for each way in which a request broke the schema, as far as they are told."""
+        return self._data.cut(self._violations(requests), limit)
+
     def access(self, requests: Iterable[Request], limit: int = LIMIT) -> list[tuple[bytes, int]]:
         """The same with a record a request that was answered."""
         return self._access.cut(self._lines(requests), limit)
@@ -97,6 +113,12 @@ class LogEncoder:
                 for row in request.answered:
                     times = _times(_TIME, row.time, _OBSERVED, row.time)
                     yield delimited(ITEM, b"".join((times, context, *self._answer(row))))
+
+    def _violations(self, requests: Iterable[Request]) -> Iterator[bytes]:
+        for request in requests:
+            times = _times(_TIME, request.validate_end, _OBSERVED, request.validate_end)
+            for one in request.violations[:TOLD]:
+                yield delimited(ITEM, b"".join((times, self._violation, _context(request), *_violated(one))))
 
     def _answer(self, row: Answered) -> Iterator[bytes]:
         yield pair(_ATTRIBUTE, self._id, any_value(row.prediction_id))
@@ -168,6 +190,12 @@ def _said(name: str, value: Value) -> bytes:
 
 def _said_in_words(answer: Value) -> bytes:
     return delimited(_BODY, any_value(f"predicted {answer}"))
+
+
+def _violated(one: Violated) -> Iterator[bytes]:
+    yield delimited(_BODY, any_value(one.message()))
+    for name, value in one.attributes().items():
+        yield _said(name, value)
 
 
 def _label(label: str) -> bytes:

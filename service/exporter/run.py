@@ -180,7 +180,8 @@ class _Exporting:
         return self._spans.cut(requests, batches, limit=LARGEST_REQUEST)
 
     def _encoded_logs(self, requests: Sequence[Request], _: Sequence[Batch]) -> Iterable[tuple[bytes, int]]:
-        return [*self._logs.audit(requests, LARGEST_REQUEST), *self._logs.access(requests, LARGEST_REQUEST)]
+        kinds = (self._logs.audit, self._logs.data, self._logs.access)
+        return [encoded for encode in kinds for encoded in encode(requests, LARGEST_REQUEST)]
 
     def _lose(self, signal: Signal, error: Exception) -> None:
         """Count what a record would have become as one item: how many it would have been, nobody knows."""

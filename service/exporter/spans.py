@@ -44,6 +44,7 @@ from service.exporter.protobuf import (
 )
 from service.telemetry.names import (
     BAGGAGE_PIN,
+    EVENT_VIOLATION,
     ML_BATCH_SIZE,
     ML_LOWEST_CONFIDENCE,
     ML_MODEL_NAME,
@@ -59,7 +60,7 @@ from service.telemetry.names import (
     SPAN_QUEUE,
     SPAN_VALIDATE,
 )
-from service.telemetry.record import Answered, Batch, Failure, Origin, Request, Value
+from service.telemetry.record import TOLD, Answered, Batch, Failure, Origin, Request, Value, Violated
 
 SAMPLED = 1
 INVALID_FEATURES = "invalid_features"
@@ -76,7 +77,8 @@ _START, _END = tag(7, FIXED64)[0], tag(8, FIXED64)[0]
 _LOCAL, _REMOTE = (tag(16, FIXED32) + flags.to_bytes(4, "little") for flags in (0x100, 0x300))
 _LINK_FLAGS = tag(6, FIXED32) + (0x100).to_bytes(4, "little")
 _UNSET, _FAILED = delimited(_STATUS, b""), tag(3, VARINT) + b"\x02"
-_EVENT_TIME, _EVENT_NAME, _EVENT_ATTRIBUTE = tag(1, FIXED64)[0], delimited(tag(2), b"exception"), tag(3)
+_EVENT_TIME, _EVENT_ATTRIBUTE = tag(1, FIXED64)[0], tag(3)
+_EXCEPTION, _VIOLATION = (delimited(tag(2), name.encode()) for name in ("exception", EVENT_VIOLATION))
 
 _times: Final = struct.Struct("<BQBQ").pack
 _time: Final = struct.Struct("<BQ").pack
@@ -142,6 +144,7 @@ class SpanEncoder:
         """Name, start, end, `error.type` and other content of each stage; a time of 0 was not reached."""
         if request.rejected:
             said = _said(ML_REJECTED_ROWS, request.rejected)
+            said += b"".join(_violation(one, request.validate_end) for one in request.violations[:TOLD])
             yield SPAN_VALIDATE, request.validate_start, request.validate_end, INVALID_FEATURES, said
         else:
             yield SPAN_VALIDATE, request.validate_start, request.validate_end, "", b""
@@ -265,7 +268,12 @@ def _event(failure: Failure) -> bytes:
         EXCEPTION_ESCAPED: "False",
     }
     said = (attribute(_EVENT_ATTRIBUTE, *item) for item in attributes.items())
-    return delimited(_EVENT, b"".join((_time(_EVENT_TIME, failure.time), _EVENT_NAME, *said)))
+    return delimited(_EVENT, b"".join((_time(_EVENT_TIME, failure.time), _EXCEPTION, *said)))
+
+
+def _violation(violated: Violated, time: int) -> bytes:
+    said = (attribute(_EVENT_ATTRIBUTE, *item) for item in violated.attributes().items())
+    return delimited(_EVENT, b"".join((_time(_EVENT_TIME, time), _VIOLATION, *said)))
 
 
 def _error(failure: Failure) -> bytes:

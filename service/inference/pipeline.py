@@ -61,7 +61,7 @@ class Pipeline:
         trace.rows = len(rows)
         trace.validate_start = trace.now()
         try:
-            read = [self._read_or_refuse(row) for row in rows]
+            read = [self._read_or_refuse(row, trace) for row in rows]
         except Exception as error:
             fail(trace, SPAN_VALIDATE, error)
             raise
@@ -85,8 +85,9 @@ class Pipeline:
         trace.validate_start = trace.now()
         try:
             return self._reader.read(row)
-        except InvalidFeaturesError:
+        except InvalidFeaturesError as error:
             trace.rejected = 1
+            _count(error, trace)
             raise
         except Exception as error:
             fail(trace, SPAN_VALIDATE, error)
@@ -149,10 +150,11 @@ class Pipeline:
             return math.inf
         return min(took)
 
-    def _read_or_refuse(self, row: Row) -> Values | InvalidFeaturesError:
+    def _read_or_refuse(self, row: Row, trace: RequestTrace) -> Values | InvalidFeaturesError:
         try:
             return self._reader.read(row)
         except InvalidFeaturesError as error:
+            _count(error, trace)
             return error
 
 
@@ -161,6 +163,12 @@ def fail(trace: RequestTrace, stage: str, error: BaseException) -> None:
     cause = _qualified(error.__cause__ or error) if stage == SPAN_INFERENCE else ""
     stack = "".join(traceback.format_exception(error))
     trace.failure = Failure(stage, cause, _qualified(error), str(error), stack, trace.now())
+
+
+def _count(error: InvalidFeaturesError, trace: RequestTrace) -> None:
+    """Write down what was wrong with a row, once for each feature and reason."""
+    for kind in {("" if one.reason == "unknown" else one.feature, one.reason): None for one in error.violations}:
+        trace.violations[kind] = trace.violations.get(kind, 0) + 1
 
 
 def _mark(traces: Sequence[RequestTrace], name: str, time: int) -> None:

@@ -14,6 +14,7 @@ from service.telemetry.names import (
     METRIC_CONFIDENCE,
     METRIC_INFERENCE_DURATION,
     METRIC_PREDICTIONS,
+    METRIC_VIOLATIONS,
 )
 
 
@@ -37,6 +38,7 @@ CONFIDENCE: Final = Instrument(
     METRIC_CONFIDENCE, "1", "Probability that the model gave to the label it answered.", 1000, CONFIDENCE_BOUNDS
 )
 PREDICTIONS: Final = Instrument(METRIC_PREDICTIONS, "{prediction}", "Predictions answered.", 1000)
+VIOLATIONS: Final = Instrument(METRIC_VIOLATIONS, "{violation}", "Values that broke the feature schema.", 2000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Instruments:
     inference_duration: Histogram
     predictions: Counter
     confidence: Histogram
+    violations: Counter
 
 
 def build_instruments(meter: Meter) -> Instruments:
@@ -53,8 +56,10 @@ def build_instruments(meter: Meter) -> Instruments:
     duration, confidence = (
         meter.create_histogram(one.name, one.unit, one.description) for one in (INFERENCE_DURATION, CONFIDENCE)
     )
-    predictions = meter.create_counter(PREDICTIONS.name, PREDICTIONS.unit, PREDICTIONS.description)
-    return Instruments(duration, predictions, confidence)
+    predictions, violations = (
+        meter.create_counter(one.name, one.unit, one.description) for one in (PREDICTIONS, VIOLATIONS)
+    )
+    return Instruments(duration, predictions, confidence, violations)
 
 
 def build_views() -> list[View]:
@@ -67,7 +72,7 @@ def build_views() -> list[View]:
                 exemplar_reservoir_factory=reservoir_factory,
                 aggregation_cardinality_limit=one.limit,
             )
-            for one in (REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS)
+            for one in (REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, VIOLATIONS)
         ),
         # The stock bounds are for milliseconds.
         View(

@@ -27,14 +27,19 @@ ML_PREDICTION_INPUTS: Final = "ml.prediction.inputs"
 ML_BATCH_SIZE: Final = "ml.inference.batch.size"
 ML_REJECTED_ROWS: Final = "ml.inference.batch.rejected"
 ML_LOWEST_CONFIDENCE: Final = "ml.inference.batch.lowest_confidence"
+ML_FEATURE_NAME: Final = "ml.feature.name"
+ML_VIOLATION_REASON: Final = "ml.data.violation.reason"
+ML_VIOLATION_ROWS: Final = "ml.data.violation.rows"
 
 # Events
 EVENT_PREDICTION: Final = "ml.prediction"
+EVENT_VIOLATION: Final = "ml.data.violation"
 
 # Metrics
 METRIC_INFERENCE_DURATION: Final = "ml.inference.duration"
 METRIC_PREDICTIONS: Final = "ml.predictions"
 METRIC_CONFIDENCE: Final = "ml.prediction.confidence"
+METRIC_VIOLATIONS: Final = "ml.data.violations"
 
 # Baggage: a request that carries it keeps its place as exemplar, and says so on its span for whoever samples.
 BAGGAGE_PIN: Final = "modeltrace.pin"

@@ -38,9 +38,23 @@ from opentelemetry.semconv.attributes.url_attributes import URL_SCHEME
 from opentelemetry.util.types import AttributeValue
 
 from service.telemetry.exemplars import FAILED, LATEST, PINNED
-from service.telemetry.metrics import CONFIDENCE, INFERENCE_DURATION, PREDICTIONS, REQUEST_DURATION, Instrument
-from service.telemetry.names import ML_MODEL_NAME, ML_MODEL_VERSION, ML_PREDICTION_LABEL, SPAN_INFERENCE
-from service.telemetry.record import Request
+from service.telemetry.metrics import (
+    CONFIDENCE,
+    INFERENCE_DURATION,
+    PREDICTIONS,
+    REQUEST_DURATION,
+    VIOLATIONS,
+    Instrument,
+)
+from service.telemetry.names import (
+    ML_FEATURE_NAME,
+    ML_MODEL_NAME,
+    ML_MODEL_VERSION,
+    ML_PREDICTION_LABEL,
+    ML_VIOLATION_REASON,
+    SPAN_INFERENCE,
+)
+from service.telemetry.record import Request, Violated
 
 Attributes = dict[str, AttributeValue]
 _OVERFLOW: Final = ("overflow",)
@@ -60,10 +74,10 @@ class _Series:
         self.highest = float("-inf")
         self.exemplars: dict[int, tuple[int, float, Request]] = {}
 
-    def add(self, value: float, rank: int, request: Request | None) -> None:
+    def add(self, value: float, rank: int, request: Request | None, *, times: int = 1) -> None:
         """Count a value; a request makes it an exemplar's candidate."""
         bucket = bisect_left(self.bounds, value)
-        self.buckets[bucket] += 1
+        self.buckets[bucket] += times
         self.total += value
         if value < self.lowest:
             self.lowest = value
@@ -104,6 +118,7 @@ class PredictionPoints:
     def _forget(self) -> None:
         self._requests, self._inferences = _Points(REQUEST_DURATION), _Points(INFERENCE_DURATION)
         self._predictions, self._confidences = _Points(PREDICTIONS), _Points(CONFIDENCE)
+        self._violations = _Points(VIOLATIONS)
 
     def add(self, requests: Iterable[Request]) -> None:
         """Count some more."""
@@ -128,6 +143,11 @@ class PredictionPoints:
             )
             series.add(seconds, rank or (FAILED if error else LATEST), exemplar)
 
+        for violated in request.violations:
+            what = violated.feature, violated.reason
+            series = self._violations.series.get(what) or self._violations.create(what, self._violating(violated))
+            series.add(violated.rows, rank, exemplar, times=violated.rows)
+
         for answered in request.answered:
             label = answered.label
             if answered.confidence is not None:
@@ -139,6 +159,10 @@ class PredictionPoints:
     def _labelled(self, label: object) -> Attributes:
         return dict(self._model) if label is None else {**self._model, ML_PREDICTION_LABEL: str(label)}
 
+    def _violating(self, violated: Violated) -> Attributes:
+        name: Attributes = {ML_FEATURE_NAME: violated.feature} if violated.feature else {}
+        return {**self._model, **name, ML_VIOLATION_REASON: violated.reason}
+
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
         with self._lock:
@@ -146,7 +170,7 @@ class PredictionPoints:
             temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
             metrics = [
                 _metric(points.instrument, list(_data(points, self._start, now, exemplars=exemplars)), temporality)
-                for points in (self._requests, self._inferences, self._predictions, self._confidences)
+                for points in (self._requests, self._inferences, self._predictions, self._confidences, self._violations)
                 if points.series
             ]
             if self._delta:

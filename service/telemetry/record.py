@@ -5,13 +5,19 @@ the service only writes it down, and whoever has time makes the rest. Times are 
 are bytes, as OTLP has them.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from service.telemetry.names import ML_FEATURE_NAME, ML_VIOLATION_REASON, ML_VIOLATION_ROWS
 
 Value = str | float | int | bool | None
 
 # The loggers whose records are made of these, here and beside the service; over OTLP they are scopes.
 AUDIT_LOGGER = "modeltrace.audit"
 ACCESS_LOGGER = "uvicorn.access"
+DATA_LOGGER = "modeltrace.data"
+
+# Kinds of violations of one request that its trace and its log tell, each by itself; all of them are counted.
+TOLD: Final = 32
 
 
 class Failure(NamedTuple):
@@ -23,6 +29,23 @@ class Failure(NamedTuple):
     message: str
     stacktrace: str
     time: int
+
+
+class Violated(NamedTuple):
+    """One way in which rows of a request broke the feature schema."""
+
+    feature: str  # "" where it is none of the model's, whose names are up to the client, or no row at all
+    reason: str  # as in `service.errors.Violation`
+    rows: int
+
+    def attributes(self) -> dict[str, str | int]:
+        """What a span event and a log record say of it."""
+        name = {ML_FEATURE_NAME: self.feature} if self.feature else {}
+        return {**name, ML_VIOLATION_REASON: self.reason, ML_VIOLATION_ROWS: self.rows}
+
+    def message(self) -> str:
+        """The same in words."""
+        return f"{self.feature or 'a row'}: {self.reason}, rows: {self.rows}"
 
 
 class Answered(NamedTuple):
@@ -86,6 +109,7 @@ class Request(NamedTuple):
     rows: int
     rejected: int
     batch: tuple[bytes, bytes] | None  # trace and span ID of the Batch that answered it
+    violations: tuple[Violated, ...]
     failure: Failure | None
     answered: tuple[Answered, ...]
 
@@ -115,14 +139,15 @@ def plain(record: Request | Batch) -> tuple[object, ...]:
     if isinstance(record, Batch):
         return tuple(record)
     failure = record.failure and tuple(record.failure)
-    return (*record[:-2], failure, tuple(map(tuple, record.answered)))
+    return (*record[:-3], tuple(map(tuple, record.violations)), failure, tuple(map(tuple, record.answered)))
 
 
 def request(fields: tuple[object, ...]) -> Request:
     """The inverse of `plain` for a request."""
-    *head, failure, answered = fields
+    *head, violations, failure, answered = fields
     return Request(  # type: ignore[call-arg]  # mypy cannot count what is unpacked
         *head,  # type: ignore[arg-type]  # as `plain` took them apart
+        tuple(map(Violated._make, violations)),  # type: ignore[call-overload]
         Failure(*failure) if isinstance(failure, tuple) else None,
         tuple(map(Answered._make, answered)),  # type: ignore[call-overload]
     )

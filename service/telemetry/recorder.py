@@ -6,7 +6,7 @@ instruments and handlers, so it is what `service.exporter` is compared with, and
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -26,7 +26,9 @@ from service.telemetry.metrics import Instruments
 from service.telemetry.names import (
     BAGGAGE_PIN,
     EVENT_PREDICTION,
+    EVENT_VIOLATION,
     ML_BATCH_SIZE,
+    ML_FEATURE_NAME,
     ML_LOWEST_CONFIDENCE,
     ML_MODEL_HASH,
     ML_MODEL_NAME,
@@ -38,13 +40,23 @@ from service.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_VALUE,
     ML_REJECTED_ROWS,
+    ML_VIOLATION_REASON,
     SPAN_BATCH,
     SPAN_FEATURES,
     SPAN_INFERENCE,
     SPAN_QUEUE,
     SPAN_VALIDATE,
 )
-from service.telemetry.record import AUDIT_LOGGER, Answered, Batch, Failure, ModelInfo
+from service.telemetry.record import (
+    AUDIT_LOGGER,
+    DATA_LOGGER,
+    TOLD,
+    Answered,
+    Batch,
+    Failure,
+    ModelInfo,
+    Violated,
+)
 from service.telemetry.tracing import RequestTrace, Scope
 
 Attributes = dict[str, AttributeValue]
@@ -56,7 +68,7 @@ class Recorder:
     def __init__(self, tracer: Tracer, instruments: Instruments, model: ModelInfo) -> None:
         self._tracer = tracer
         self._instruments = instruments
-        self._audit = logging.getLogger(AUDIT_LOGGER)
+        self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
         self._series: Attributes = {ML_MODEL_NAME: model.name, ML_MODEL_VERSION: model.version}
         self._constant = {OTEL_EVENT_NAME: EVENT_PREDICTION, **self._series, ML_MODEL_HASH: model.hash}
         self._features = model.features
@@ -96,26 +108,40 @@ class Recorder:
         if get_baggage(BAGGAGE_PIN) is not None:
             server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         server.set_attributes(_answer(request))
-        self._stages(request)
-        self._measure(request)
+        violations = request.violated()
+        self._stages(request, violations[:TOLD])
+        self._measure(request, violations)
+        for violated in violations[:TOLD]:
+            extra = {**self._constant, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
+            self._data.info("%s", violated.message(), extra=extra)
         for one in request.answered:
             self._write(one)
 
-    def _stages(self, request: RequestTrace) -> None:
+    def _stages(self, request: RequestTrace, violations: Sequence[Violated]) -> None:
         rejected: Attributes = {}
         if request.rejected:
             rejected = {ERROR_TYPE: "invalid_features", ML_REJECTED_ROWS: request.rejected}
-        self._stage(SPAN_VALIDATE, request.validate_start, request.validate_end, request, rejected)
+        self._stage(SPAN_VALIDATE, request.validate_start, request.validate_end, request, rejected, violations)
         if request.batch:
             self._stage(SPAN_QUEUE, request.validate_end, request.features_start, request, {})
         self._stage(SPAN_FEATURES, request.features_start, request.inference_start, request, {})
         size: Attributes = {ML_BATCH_SIZE: request.rows - request.rejected}
         self._stage(SPAN_INFERENCE, request.inference_start, request.inference_end, request, size)
 
-    def _stage(self, name: str, start: int, end: int, request: RequestTrace, attributes: Attributes) -> None:
+    def _stage(
+        self,
+        name: str,
+        start: int,
+        end: int,
+        request: RequestTrace,
+        attributes: Attributes,
+        violations: Sequence[Violated] = (),
+    ) -> None:
         if not start:
             return
         span = self._tracer.start_span(name, attributes=attributes, start_time=start)
+        for violated in violations:
+            span.add_event(EVENT_VIOLATION, violated.attributes(), end)
         failure = request.failure
         if failure and failure.stage == name:
             if failure.error_type:
@@ -126,7 +152,7 @@ class Recorder:
             end = end or failure.time
         span.end(end)
 
-    def _measure(self, request: RequestTrace) -> None:
+    def _measure(self, request: RequestTrace, violations: Sequence[Violated]) -> None:
         if request.inference_start:
             failure = request.failure
             ended = request.inference_end or (failure.time if failure else request.inference_start)
@@ -134,6 +160,10 @@ class Recorder:
             if failure and failure.stage == SPAN_INFERENCE:
                 attributes[ERROR_TYPE] = failure.error_type
             self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
+        for violated in violations:
+            name = {ML_FEATURE_NAME: violated.feature} if violated.feature else {}
+            attributes = {**self._series, **name, ML_VIOLATION_REASON: violated.reason}
+            self._instruments.violations.add(violated.rows, attributes)
         for one in request.answered:
             if one.confidence is not None:
                 self._instruments.confidence.record(one.confidence, self._labelled(one.label))

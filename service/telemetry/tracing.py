@@ -18,7 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from opentelemetry.util.http import normalize_user_agent
 
 from service.telemetry.names import BAGGAGE_PIN
-from service.telemetry.record import Answered, Failure, Request
+from service.telemetry.record import Answered, Failure, Request, Violated
 
 Scope = Any  # an ASGI scope
 NO_ID: Final = b""
@@ -32,7 +32,7 @@ class RequestTrace:
     __slots__ = (
         "_ticks", "answered", "batch", "end", "failure", "features_start", "inference_end", "inference_start", "many",
         "parent_remote", "parent_span_id", "pinned", "reached_model", "rejected", "rows", "scope", "span_id", "start",
-        "status", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start",
+        "status", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start", "violations",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, trace_id: bytes, span_id: bytes, trace_flags: int) -> None:
@@ -52,6 +52,7 @@ class RequestTrace:
         self.reached_model = self.many = False
         self.rows = self.rejected = 0
         self.batch: tuple[bytes, bytes] | None = None
+        self.violations: dict[tuple[str, str], int] = {}  # rows by feature and reason
         self.failure: Failure | None = None
         self.answered: list[Answered] = []
 
@@ -63,6 +64,10 @@ class RequestTrace:
     def hex_id(self) -> str | None:
         """The trace ID as people see it; `None` where there is no trace."""
         return self.trace_id.hex() if self.trace_id != NO_TRACE else None
+
+    def violated(self) -> tuple[Violated, ...]:
+        """In which ways rows broke the feature schema, in the order in which that was found."""
+        return tuple(Violated(*kind, rows) for kind, rows in self.violations.items())
 
     def record(self) -> Request:
         """All of it, once the request is over."""
@@ -78,7 +83,8 @@ class RequestTrace:
             scope["http_version"], host if port == 80 else f"{host}:{port}", port or 0, client[0], client[1],
             "" if agent is None else normalize_user_agent(agent) or "", self.status,
             self.validate_start, self.validate_end, self.features_start, self.inference_start, self.inference_end,
-            self.reached_model, self.many, self.rows, self.rejected, self.batch, self.failure, tuple(self.answered),
+            self.reached_model, self.many, self.rows, self.rejected, self.batch,
+            self.violated(), self.failure, tuple(self.answered),
         )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """One request in, and the same trace ID comes back from everywhere."""
 
 import secrets
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -102,15 +103,22 @@ def test_a_batch_makes_one_audit_record_a_row(service: Service, backend: Backend
 
 
 def test_an_error_of_the_caller_is_found_by_its_trace_id(service: Service, backend: Backend) -> None:
-    """A refused request has its SERVER span, a `validate` span that says so, and a log record."""
-    answer = httpx.post(f"{service.url}/predict", json={"features": {"mean_radius": "wide"}})
+    """A refused request has its SERVER span, a `validate` span that says so, log records, and is an exemplar."""
+    answer = httpx.post(f"{service.url}/predict", json={"features": {"mean_radius": "wide"}}, headers=PIN)
     assert answer.status_code == 422
 
     trace_id = answer.json()["trace_id"]
     spans = {span["name"]: span for span in arrived(backend, trace_id, "spans", 2)}
     assert spans["POST /predict"]["attributes"]["http.response.status_code"] == 422
     assert spans["validate"]["attributes"]["error.type"] == "invalid_features"
-    assert "modeltrace.api" in {log["scope_name"] for log in arrived(backend, trace_id, "logs", 2)}
+    logs = arrived(backend, trace_id, "logs", 32)
+    assert "modeltrace.api" in {log["scope_name"] for log in logs}
+    told = [log["attributes"] for log in logs if log["scope_name"] == "modeltrace.data"]
+    wrong = {one["ml.feature.name"]: one["ml.data.violation.reason"] for one in told}
+    assert len(wrong) == 30
+    assert Counter(wrong.values()) == {"missing": 29, "type": 1}
+    assert wrong["mean_radius"] == "type"
+    assert "ml.data.violations" in {e["metric_name"] for e in arrived(backend, trace_id, "exemplars", 2)}
 
 
 def test_the_process_and_the_sdk_report_themselves(

@@ -92,9 +92,17 @@ def test_jaeger_finds_a_trace_by_its_answer(real_stack: RealStack, predicted: di
     assert found == {predicted["trace_id"]}
 
 
-@pytest.mark.parametrize("tags", [{"error.type": "invalid_features"}, {"http.response.status_code": "422"}], ids=str)
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"error.type": "invalid_features"},
+        {"http.response.status_code": "422"},
+        {"ml.feature.name": "mean_radius", "ml.data.violation.reason": "type"},
+    ],
+    ids=str,
+)
 def test_jaeger_finds_a_refused_request(url: str, real_stack: RealStack, tags: dict[str, str]) -> None:
-    """By its status, and by the reason on the span that refused it."""
+    """By its status, by the reason on the span that refused it, and by the feature that it was refused for."""
     refused = httpx.post(f"{url}/predict", json={"features": {"mean_radius": "wide"}})
     assert refused.status_code == 422
     trace_id = refused.json()["trace_id"]

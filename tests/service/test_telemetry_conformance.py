@@ -158,6 +158,9 @@ CASES: dict[str, Callable[[Rows], dict[str, Any]]] = {
     "not JSON": lambda _: {"url": "/predict", "content": b"{"},
     "not the shape": lambda _: {"url": "/predict", "json": {"rows": []}},
     "refused": lambda rows: one([{**rows[0], "mean_radius": "wide"}]),  # type: ignore[dict-item]  # on purpose
+    "many rows, refused for several reasons": lambda rows: many(
+        rows[:1], {**rows[0], "mean_radius": None}, {**rows[0], "mean_radius": None, "mean_area": "wide"}, {"x": 1}, 7
+    ),
     "too large": lambda _: {"url": "/predict", "content": b" " * 5000},
     "a parent": lambda rows: one(rows, **parent("01", tracestate="vendor=1,other=2")),
     "a parent with a random ID": lambda rows: one(rows, **parent("03")),

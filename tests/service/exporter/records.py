@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from service.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_QUEUE, SPAN_VALIDATE
-from service.telemetry.record import Answered, Batch, Failure, Origin, Request, Value
+from service.telemetry.record import Answered, Batch, Failure, Origin, Request, Value, Violated
 
 T = TypeVar("T")
 
@@ -87,6 +87,11 @@ def failures() -> st.SearchStrategy[Failure]:
     )
 
 
+def violations() -> st.SearchStrategy[Violated]:
+    """Ways to break a schema, of features and of none."""
+    return st.builds(Violated, feature=TEXT, reason=st.sampled_from(["missing", "range", "unknown"]), rows=COUNT)
+
+
 @st.composite
 def requests(draw: st.DrawFn, features: int = 3) -> Request:
     """Requests of rows of so many features, however far they came."""
@@ -128,6 +133,7 @@ def requests(draw: st.DrawFn, features: int = 3) -> Request:
         many=draw(st.booleans()),
         rows=rows,
         rejected=draw(st.integers(0, rows)),
+        violations=tuple(draw(st.lists(violations(), max_size=3) | st.lists(violations(), min_size=31, max_size=34))),
         batch=draw(st.none() | st.tuples(some_id(16), some_id(8))),
         failure=draw(st.none() | failures()),
         answered=tuple(draw(st.lists(answers(features), max_size=3))),
@@ -195,6 +201,22 @@ def audit_records(origin: Origin, request: Request) -> Iterator[logging.LogRecor
             extra["ml.prediction.confidence"] = row.confidence
         answer = row.label if row.value is None else row.value
         yield _log_record("modeltrace.audit", row.time, "predicted %s", (answer,), extra)
+
+
+def data_records(origin: Origin, request: Request) -> Iterator[logging.LogRecord]:
+    """What is given to stdlib logging of rows that broke the schema: one for each of the first ways."""
+    for one in request.violations[:32]:
+        extra: dict[str, object] = {
+            "otel.event.name": "ml.data.violation",
+            "ml.model.name": origin.model_name,
+            "ml.model.version": origin.model_version,
+            "ml.model.hash": origin.model_hash,
+            **({"ml.feature.name": one.feature} if one.feature else {}),
+            "ml.data.violation.reason": one.reason,
+            "ml.data.violation.rows": one.rows,
+        }
+        words = f"{one.feature or 'a row'}: {one.reason}, rows: {one.rows}"
+        yield _log_record("modeltrace.data", request.validate_end, "%s", (words,), extra)
 
 
 def access_record(request: Request) -> logging.LogRecord:
@@ -277,6 +299,7 @@ def one_request(features: int = 30) -> tuple[Origin, Request]:
         many=False,
         rows=1,
         rejected=0,
+        violations=(),
         batch=None,
         failure=None,
         answered=(answered,),

@@ -16,6 +16,7 @@ from tests.service.exporter.records import (
     access_record,
     audit_records,
     cleaned,
+    data_records,
     in_span,
     look_alikes,
     one_request,
@@ -43,7 +44,7 @@ def stock(lines: Lines, origin: Origin, asked: list[Request]) -> bytes:
     (sink,) = lines.listener.handlers
     written = []
     for request in asked:
-        records = list(audit_records(origin, request))
+        records = [*data_records(origin, request), *audit_records(origin, request)]
         if request.status:
             records.append(access_record(request))
         with in_span(request):

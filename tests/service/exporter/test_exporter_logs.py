@@ -1,4 +1,4 @@
-"""Log records from records are what the stock logging handler sends of the same audit and access lines."""
+"""Log records from records are what the stock logging handler sends of the same audit, data and access lines."""
 
 import logging
 import tracemalloc
@@ -13,7 +13,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from service.exporter.logs import ACCESS_SCOPE, AUDIT_SCOPE, LIMIT, LogEncoder
+from service.exporter.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE, LIMIT, LogEncoder
 from service.exporter.spans import SpanEncoder
 from service.telemetry.logs import AUDIT_LOGGER, AccessAttributes
 from service.telemetry.record import Origin, Request, Value
@@ -22,6 +22,7 @@ from tests.service.exporter.records import (
     access_record,
     audit_records,
     cleaned,
+    data_records,
     in_span,
     look_alikes,
     one_request,
@@ -58,6 +59,8 @@ def log_records(origin: Origin, request: Request, logger: str) -> Iterator[tuple
     if logger == AUDIT_SCOPE:
         times = [row.time for row in request.answered]
         yield from zip(times, audit_records(origin, request), strict=True)
+    elif logger == DATA_SCOPE:
+        yield from ((request.validate_end, record) for record in data_records(origin, request))
     elif request.status:
         yield request.end, access_record(request)
 
@@ -110,6 +113,18 @@ def test_audit_records_are_those_of_the_stock_handler(known: tuple[Origin, list[
 
     expected = stock(cleaned(origin), [with_decimals(cleaned(request)) for request in asked], AUDIT_SCOPE)
     assert sum(number for _, number in pieces) == sum(len(request.answered) for request in asked)
+    assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
+
+
+@settings(deadline=None)
+@given(traffic())
+def test_records_of_violations_are_those_of_the_stock_handler(known: tuple[Origin, list[Request]]) -> None:
+    """Feature, reason and number of rows, as attributes and in words; of the first 32 kinds of a request."""
+    origin, asked = known
+    pieces = LogEncoder(origin).data(asked)
+
+    expected = stock(cleaned(origin), list(map(cleaned, asked)), DATA_SCOPE)
+    assert sum(number for _, number in pieces) == sum(min(len(request.violations), 32) for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 

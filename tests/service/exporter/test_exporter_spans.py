@@ -106,6 +106,7 @@ class Stock:
                 self.ids.span_ids = [int.from_bytes(request.span_id) ^ stage_bits(stage)]
                 span = tracer.start_span(stage, around, attributes=attributes, links=links, start_time=start)
                 assert isinstance(span, SdkSpan)
+                tell_violations(span, request, stage)
                 if failure and fails:
                     fail(span, failure)
                     end, failure = end or failure.time, None  # noqa: PLW2901
@@ -173,6 +174,14 @@ def stages_of(request: Request) -> list[tuple[str, int, int, dict[str, str | int
         ("features", request.features_start, request.inference_start, {}, []),
         ("inference", request.inference_start, request.inference_end, size, links),
     ]
+
+
+def tell_violations(span: SdkSpan, request: Request, stage: str) -> None:
+    """On `validate` an event for each of the first ways in which rows broke the schema."""
+    for violated in request.violations[:32] if stage == "validate" and request.rejected else ():
+        name = {"ml.feature.name": violated.feature} if violated.feature else {}
+        rows = {"ml.data.violation.reason": violated.reason, "ml.data.violation.rows": violated.rows}
+        span.add_event("ml.data.violation", {**name, **rows}, request.validate_end)
 
 
 def fail(span: SdkSpan, failure: Failure) -> None:
