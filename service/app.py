@@ -25,7 +25,10 @@ from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.inference.pipeline import Pipeline
 from service.keys import id_key
+from service.monitoring.bins import FeatureBins
+from service.monitoring.training import training_data
 from service.settings import Settings
+from service.telemetry.features import FeaturePoints, observe_features, report_training
 from service.telemetry.logs import send_records, write_lines
 from service.telemetry.metrics import build_instruments
 from service.telemetry.record import Batch, ModelInfo
@@ -55,11 +58,13 @@ def create_app(
         await anyio.to_thread.run_sync(on_stop)
 
     records = telemetry.records
-    recorder = Recorder(
-        telemetry.tracer_provider.get_tracer(SCOPE),
-        build_instruments(telemetry.meter_provider.get_meter(SCOPE)),
-        describe(model),
-    )
+    meter, about, training = telemetry.meter_provider.get_meter(SCOPE), describe(model), training_data(model.schema)
+    report_training(meter, training, about.attributes())
+    features = None
+    if telemetry.enabled and records is None:
+        features = FeaturePoints(training.bins, about.attributes(), exemplar_filter="always_off")
+        observe_features(meter, features)
+    recorder = Recorder(telemetry.tracer_provider.get_tracer(SCOPE), build_instruments(meter), about, features)
     calls = build_calls(settings, model, tell_batch=records.outbox.put_batch if records else recorder.tell_batch)
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
@@ -148,7 +153,7 @@ def build_app(settings: Settings) -> ASGIApp:
     if needs_stock(settings):
         telemetry = build_stock(settings.otel, resource, registry=registry)
     else:
-        telemetry = build_recorded(settings, resource, describe(model), registry=registry)
+        telemetry = build_recorded(settings, resource, describe(model), FeatureBins(model.schema), registry=registry)
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:

@@ -13,9 +13,16 @@ from service.telemetry.names import (
     DURATION_BOUNDS,
     METRIC_CONFIDENCE,
     METRIC_INFERENCE_DURATION,
+    METRIC_OBSERVATIONS,
     METRIC_PREDICTIONS,
+    METRIC_REFERENCE,
+    METRIC_REFERENCE_MEAN,
+    METRIC_SUM,
     METRIC_VIOLATIONS,
 )
+
+# Series that a bundle may ask for: 300 features in 12 bins are 3,600.
+BUNDLE: Final = 50_000
 
 
 class Instrument(NamedTuple):
@@ -39,6 +46,11 @@ CONFIDENCE: Final = Instrument(
 )
 PREDICTIONS: Final = Instrument(METRIC_PREDICTIONS, "{prediction}", "Predictions answered.", 1000)
 VIOLATIONS: Final = Instrument(METRIC_VIOLATIONS, "{violation}", "Values that broke the feature schema.", 2000)
+# How many features and bins there are, the bundle says, not a client.
+OBSERVATIONS: Final = Instrument(METRIC_OBSERVATIONS, "{observation}", "Values of a feature in a bin.", BUNDLE)
+SUM: Final = Instrument(METRIC_SUM, "1", "Sum of the values of a feature, by their sign.", BUNDLE)
+REFERENCE: Final = Instrument(METRIC_REFERENCE, "1", "Share of the training data in a bin.", BUNDLE)
+REFERENCE_MEAN: Final = Instrument(METRIC_REFERENCE_MEAN, "1", "Mean of a feature in the training data.", BUNDLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,10 @@ def build_views() -> list[View]:
                 aggregation_cardinality_limit=one.limit,
             )
             for one in (REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, VIOLATIONS)
+        ),
+        *(
+            View(instrument_name=one.name, aggregation_cardinality_limit=one.limit)
+            for one in (OBSERVATIONS, SUM, REFERENCE, REFERENCE_MEAN)
         ),
         # The stock bounds are for milliseconds.
         View(

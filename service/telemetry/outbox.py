@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
-from service.telemetry.points import PredictionPoints
+from service.telemetry.points import Points
 from service.telemetry.record import Batch, plain
 from service.telemetry.tracing import RequestTrace
 from service.telemetry.unconfirmed import RECORDS, Frame, Lost, Unconfirmed
@@ -67,7 +67,7 @@ class Outbox:
     def __init__(
         self,
         start: Callable[[Callable[[Heard], None]], Exporter],
-        points: Sequence[PredictionPoints] = (),
+        points: Sequence[Points] = (),
         *,
         most_rows: int = MOST_ROWS,
         most_encoded: int = ENCODED_BYTES,

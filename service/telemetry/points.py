@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from threading import Lock
 from time import time_ns
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
@@ -58,6 +58,16 @@ from service.telemetry.record import Request, Violated
 
 Attributes = dict[str, AttributeValue]
 _OVERFLOW: Final = ("overflow",)
+
+
+class Points(Protocol):
+    """Counts records."""
+
+    def add(self, requests: Sequence[Request], /) -> None:
+        """Count some more."""
+
+    def collect(self, *, exemplars: bool = True) -> list[Metric]:
+        """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
 
 
 class _Series:
@@ -238,16 +248,16 @@ def _metric(instrument: Instrument, data: Sequence[Any], temporality: Aggregatio
 class WithPredictions(MetricReader):
     """A reader that also collects what is counted from records. Mixed into one of the SDK's."""
 
-    _predictions: PredictionPoints | None = None
+    _predictions: Sequence[Points] = ()
     _exemplars = True
 
-    def with_predictions(self, points: PredictionPoints, resource: Resource, scope: InstrumentationScope) -> Self:
+    def with_predictions(self, points: Sequence[Points], resource: Resource, scope: InstrumentationScope) -> Self:
         """Collect these, too. The SDK's readers take no further arguments when they are built."""
         self._predictions, self._resource, self._scope = points, resource, scope
         return self
 
     def _receive_metrics(self, metrics_data: MetricsData | None, *arguments: Any, **more: Any) -> None:  # noqa: ANN401  passed on
-        found = self._predictions.collect(exemplars=self._exemplars) if self._predictions else []
+        found = [metric for points in self._predictions for metric in points.collect(exemplars=self._exemplars)]
         if found:
             metrics_data = _joined(metrics_data, found, self._resource, self._scope)
         self._receive(metrics_data, *arguments, **more)

@@ -7,7 +7,13 @@ are bytes, as OTLP has them.
 
 from typing import Final, NamedTuple
 
-from service.telemetry.names import ML_FEATURE_NAME, ML_VIOLATION_REASON, ML_VIOLATION_ROWS
+from service.telemetry.names import (
+    ML_FEATURE_NAME,
+    ML_MODEL_NAME,
+    ML_MODEL_VERSION,
+    ML_VIOLATION_REASON,
+    ML_VIOLATION_ROWS,
+)
 
 Value = str | float | int | bool | None
 
@@ -121,6 +127,10 @@ class ModelInfo(NamedTuple):
     version: str
     hash: str
     features: tuple[str, ...]  # names, in the order of `Answered.inputs`
+
+    def attributes(self) -> dict[str, str]:
+        """What its metric points carry."""
+        return {ML_MODEL_NAME: self.name, ML_MODEL_VERSION: self.version}
 
 
 class Origin(NamedTuple):

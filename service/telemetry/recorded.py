@@ -28,11 +28,12 @@ from prometheus_client import CollectorRegistry
 from service.exporter.run import Config
 from service.settings import Settings, data_dir
 from service.telemetry.exporters import LogBatches, SpanBatches, Tally
+from service.telemetry.features import Bins, FeaturePoints
 from service.telemetry.handover import LogHandover, MetricHandover, SpanHandover
 from service.telemetry.health import ExportHealth
 from service.telemetry.metrics import build_views
 from service.telemetry.outbox import Outbox
-from service.telemetry.points import PeriodicReader, PredictionPoints
+from service.telemetry.points import PeriodicReader, Points, PredictionPoints
 from service.telemetry.process import ExporterProcess
 from service.telemetry.prometheus import PrometheusReader
 from service.telemetry.record import ModelInfo, Origin
@@ -71,11 +72,11 @@ def needs_stock(settings: Settings) -> str | None:
 
 
 def build_recorded(
-    settings: Settings, resource: Resource, model: ModelInfo, *, registry: CollectorRegistry | None = None
+    settings: Settings, resource: Resource, model: ModelInfo, bins: Bins, *, registry: CollectorRegistry | None = None
 ) -> Telemetry:
     """Build all of it for this process. Call it once, in the process that serves: nothing survives a fork.
 
-    `registry` is what `/metrics` shows, if anything.
+    `bins` is what inputs are counted into, `registry` what `/metrics` shows, if anything.
     """
     otel = settings.otel
     origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE, *model)
@@ -99,10 +100,16 @@ def build_recorded(
     )
     delta = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower() in ("delta", "lowmemory")
     exemplars = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based").lower()
-    points = partial(PredictionPoints, model.name, model.version, exemplar_filter=exemplars)
-    pushed = points(delta=delta)
-    shown = points() if delta else pushed  # Prometheus takes totals
-    counted = {*([pushed] if "metrics" in signals else []), *([shown] if registry else [])}
+
+    def count(*, delta: bool = False) -> tuple[Points, ...]:
+        return (
+            PredictionPoints(model.name, model.version, exemplar_filter=exemplars, delta=delta),
+            FeaturePoints(bins, model.attributes(), exemplar_filter=exemplars, delta=delta),
+        )
+
+    pushed = count(delta=delta)
+    shown = count() if delta else pushed  # Prometheus takes totals
+    counted = dict.fromkeys((*(pushed if "metrics" in signals else ()), *(shown if registry else ())))
     outbox = Outbox(partial(ExporterProcess, origin, _config(settings, signals)), tuple(counted), listen=health.hear)
 
     spans, records = Tally("spans"), Tally("log records")

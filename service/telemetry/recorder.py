@@ -22,6 +22,7 @@ from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags, Tracer
 from opentelemetry.util.types import AttributeValue
 
+from service.telemetry.features import FeaturePoints
 from service.telemetry.metrics import Instruments
 from service.telemetry.names import (
     BAGGAGE_PIN,
@@ -31,8 +32,6 @@ from service.telemetry.names import (
     ML_FEATURE_NAME,
     ML_LOWEST_CONFIDENCE,
     ML_MODEL_HASH,
-    ML_MODEL_NAME,
-    ML_MODEL_VERSION,
     ML_PREDICTION_CONFIDENCE,
     ML_PREDICTION_ID,
     ML_PREDICTION_INPUTS,
@@ -65,11 +64,15 @@ Attributes = dict[str, AttributeValue]
 class Recorder:
     """Tells what was written down of a request, in the context of that request."""
 
-    def __init__(self, tracer: Tracer, instruments: Instruments, model: ModelInfo) -> None:
+    def __init__(
+        self, tracer: Tracer, instruments: Instruments, model: ModelInfo, features: FeaturePoints | None = None
+    ) -> None:
+        """`features` counts the inputs."""
+        self._counted = features
         self._tracer = tracer
         self._instruments = instruments
         self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
-        self._series: Attributes = {ML_MODEL_NAME: model.name, ML_MODEL_VERSION: model.version}
+        self._series: Attributes = {**model.attributes()}
         self._constant = {OTEL_EVENT_NAME: EVENT_PREDICTION, **self._series, ML_MODEL_HASH: model.hash}
         self._features = model.features
 
@@ -111,6 +114,8 @@ class Recorder:
         violations = request.violated()
         self._stages(request, violations[:TOLD])
         self._measure(request, violations)
+        if self._counted and request.answered:
+            self._counted.add([request.record()])
         for violated in violations[:TOLD]:
             extra = {**self._constant, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)

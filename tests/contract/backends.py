@@ -170,7 +170,7 @@ def _value(value: Mapping[str, Any]) -> Any:
 def _metric_name(prometheus: str) -> str:
     """The OpenTelemetry name behind a name of Prometheus'."""
     known = ("http.server.request.duration", names.METRIC_INFERENCE_DURATION, names.METRIC_PREDICTIONS)
-    for name in (*known, names.METRIC_CONFIDENCE, names.METRIC_VIOLATIONS):
+    for name in (*known, names.METRIC_CONFIDENCE, names.METRIC_VIOLATIONS, names.METRIC_OBSERVATIONS):
         if prometheus.startswith(name.replace(".", "_")):
             return name
     return prometheus

@@ -79,11 +79,12 @@ def test_the_audit_record_holds_the_whole_prediction(
 
 
 def test_a_pinned_request_is_an_exemplar(service: Service, backend: Backend, rows: list[dict[str, float]]) -> None:
-    """Request duration, inference duration, predictions and confidence all point back to the trace."""
+    """Request and inference duration, predictions, confidence and every input's bin point back to the trace."""
     answer = predict(service, rows[0])
 
-    exemplars = arrived(backend, answer["trace_id"], "exemplars", 4)
+    exemplars = arrived(backend, answer["trace_id"], "exemplars", 34)
 
+    assert Counter(exemplar["metric_name"] for exemplar in exemplars)["ml.feature.observations"] == 30
     assert {exemplar["metric_name"] for exemplar in exemplars} >= {
         "http.server.request.duration",
         "ml.inference.duration",

@@ -85,7 +85,8 @@ class Process:
 def running(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Process]:
     """Run `python -m …` in a clean environment: nothing of OTEL_* or MODELTRACE_* leaks in."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
-    with TemporaryDirectory() as folder:
+    # An exporter process may outlive its service by a moment, and still write there.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
         # What one test could not deliver must never be sent by another, to a port that has a new owner.
         own = {"PYTHONUNBUFFERED": "1", "MODELTRACE_SPOOL": str(Path(folder, "spool"))}

@@ -19,7 +19,9 @@ from service.app import create_app, describe
 from service.errors import ModeltraceError
 from service.exporter.spans import SpanEncoder
 from service.inference.model import Answer, Model
+from service.monitoring.bins import FeatureBins
 from service.settings import read_settings
+from service.telemetry.features import FeaturePoints
 from service.telemetry.health import ExportHealth
 from service.telemetry.points import PredictionPoints
 from service.telemetry.record import Batch, Origin, Request
@@ -64,9 +66,14 @@ class Written:
 
     def metrics(self) -> list[Metric]:
         """The metric points that a reader would collect."""
-        points = PredictionPoints(self.model.name, self.model.version, exemplar_filter="trace_based")
-        points.add(self.kept.requests)
-        return points.collect()
+        about = describe(self.model)
+        both = (
+            PredictionPoints(about.name, about.version, exemplar_filter="trace_based"),
+            FeaturePoints(FeatureBins(self.model.schema), about.attributes(), exemplar_filter="trace_based"),
+        )
+        for points in both:
+            points.add(self.kept.requests)
+        return [metric for points in both for metric in points.collect()]
 
 
 @contextmanager
@@ -125,13 +132,15 @@ def measured(metrics: list[Metric]) -> dict[str, Any]:
                     getattr(point, "explicit_bounds", None),
                     getattr(point, "count", None) or point.value,
                     None if "duration" in metric.name else getattr(point, "sum", None),
-                    len(point.exemplars) > 0,
+                    # Instruments that are asked for what was counted have none.
+                    len(point.exemplars) > 0 and not metric.name.startswith("ml.feature."),
                 )
                 for point in metric.data.data_points
             ),
         )
         for metric in metrics
-        if metric.name != "http.server.active_requests"
+        # Counted ahead of the instrumentation; said of the bundle, whatever is asked.
+        if metric.name != "http.server.active_requests" and not metric.name.startswith("ml.feature.reference")
     }
 
 

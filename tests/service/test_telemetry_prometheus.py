@@ -17,7 +17,9 @@ def test_every_value_stands_under_its_own_label() -> None:
     """A call that has no route, measured by the SDK, and a prediction, counted from its record, are each told right."""
     registry, resource = CollectorRegistry(), Resource({})
     points = PredictionPoints("m", "1", exemplar_filter="trace_based")
-    reader = PrometheusReader(registry=registry).with_predictions(points, resource, InstrumentationScope("modeltrace"))
+    reader = PrometheusReader(registry=registry).with_predictions(
+        [points], resource, InstrumentationScope("modeltrace")
+    )
     meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
     other = {"http.request.method": "GET", "http.response.status_code": 404, "url.scheme": "http"}
     meters.get_meter("another scope").create_histogram(DURATION, "s", "Duration of HTTP server requests.").record(

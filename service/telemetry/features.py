@@ -1,0 +1,170 @@
+"""Metric points of features: how often each bin was met, and the sums that a mean needs.
+
+    records ─► rows ─► bins ─► counts ─► ml.feature.observations, ml.feature.sum
+                                  ▲
+    bundle ─► shares and mean of the training data ─► ml.feature.reference, ml.feature.reference.mean
+
+Thirty counters a prediction would cost 273 µs; a chunk of records at a time costs 2 a prediction. The sum of a
+feature may fall, which a counter must not: what is added and what is taken away are counted apart.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock
+from time import time_ns
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.sdk.metrics import Exemplar
+from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
+
+from service.telemetry.metrics import OBSERVATIONS, REFERENCE, REFERENCE_MEAN, SUM, Instrument
+from service.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
+from service.telemetry.record import Request, Value
+
+Attributes = Mapping[str, str]
+# Rows that are placed at a time: what that takes in memory is bounded, however large a batch.
+PIECE: Final = 1024
+SIGNS: Final = ("positive", "negative")
+
+
+class Bins(Protocol):
+    """What knows where a value belongs."""
+
+    @property
+    def series(self) -> Sequence[tuple[str, str]]:
+        """All bins of all features, each by both names."""
+
+    @property
+    def numeric(self) -> Sequence[str]:
+        """The features that have a mean."""
+
+    def numbers(self, rows: Sequence[tuple[Value, ...]]) -> NDArray[np.float64]:
+        """Their values, shape (n_rows, n_numeric)."""
+
+    def place(self, rows: Sequence[tuple[Value, ...]], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
+        """The places in `series` of all values, shape (n_rows, n_features)."""
+
+
+class Training(NamedTuple):
+    """The distribution of the data that the model was fitted on."""
+
+    bins: Bins
+    shares: Sequence[float]  # one for each of `bins.series`
+    means: Sequence[float]  # one for each of `bins.numeric`
+
+
+class FeaturePoints:
+    """Counts the inputs of answered rows, for readers that take totals, or for one that takes what is new (`delta`)."""
+
+    def __init__(self, bins: Bins, model: Attributes, *, exemplar_filter: str, delta: bool = False) -> None:
+        """`exemplar_filter` and `delta` as for `PredictionPoints`."""
+        self._bins = bins
+        self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
+        self._delta = delta
+        self._attributes = [{**model, ML_FEATURE_NAME: name, ML_FEATURE_BIN: one} for name, one in bins.series]
+        self._sum_attributes = [
+            {**model, ML_FEATURE_NAME: name, ML_FEATURE_SIGN: sign} for sign in SIGNS for name in bins.numeric
+        ]
+        self._start = time_ns()
+        self._lock = Lock()
+        self._counts = np.zeros(len(bins.series), dtype=np.int64)
+        self._sums = np.zeros((len(SIGNS), len(bins.numeric)))
+        # The request that each bin was last met in, and whether that one was pinned.
+        self._met = np.full(len(bins.series), None, dtype=object)
+        self._pinned = np.zeros(len(bins.series), dtype=bool)
+
+    def add(self, requests: Iterable[Request]) -> None:
+        """Count some more."""
+        met = [(row.inputs, request) for request in requests for row in request.answered]
+        for start in range(0, len(met), PIECE):
+            self._add(met[start : start + PIECE])
+
+    def _add(self, met: list[tuple[tuple[Value, ...], Request]]) -> None:
+        rows = [inputs for inputs, _ in met]
+        numbers = self._bins.numbers(rows)
+        places = self._bins.place(rows, numbers)
+        with self._lock:
+            self._counts += np.bincount(places.ravel(), minlength=len(self._counts))
+            known = np.nan_to_num(numbers, nan=0.0)
+            self._sums[0] += np.maximum(known, 0.0).sum(axis=0)
+            self._sums[1] -= np.minimum(known, 0.0).sum(axis=0)
+            self._meet([request for _, request in met], places)
+
+    def _meet(self, requests: Sequence[Request], places: NDArray[np.intp]) -> None:
+        """Remember who may be an exemplar of a bin: the latest, but a pinned one before any other."""
+        kept = np.array([self._all or bool(self._sampled and one.trace_flags & 1) for one in requests], dtype=bool)
+        pinned = np.array([one.pinned for one in requests], dtype=bool)
+        who = np.fromiter(requests, dtype=object, count=len(requests))
+        for these, first in ((kept & ~pinned, False), (kept & pinned, True)):
+            if these.any():
+                where = places[these]
+                asking = np.broadcast_to(who[these][:, np.newaxis], where.shape)
+                free = np.ones_like(where, dtype=bool) if first else ~self._pinned[where]
+                self._met[where[free]] = asking[free]  # of several for one bin, the last stays
+                if first:
+                    self._pinned[where] = True
+
+    def collect(self, *, exemplars: bool = True) -> list[Metric]:
+        """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
+        with self._lock:
+            start, now = self._start, time_ns()
+            counts, sums = self._counts.tolist(), self._sums.ravel().tolist()
+            met: list[Request | None] = [None] * len(counts)
+            if exemplars:
+                met = self._met.tolist()
+                self._met[:] = None
+                self._pinned[:] = False
+            if self._delta:
+                self._start = now
+                self._counts[:] = 0
+                self._sums[:] = 0.0
+        observed = (
+            NumberDataPoint(said, start, now, count, [_exemplar(request)] if request else [])
+            for said, count, request in zip(self._attributes, counts, met, strict=True)
+        )
+        summed = (
+            NumberDataPoint(said, start, now, total, []) for said, total in zip(self._sum_attributes, sums, strict=True)
+        )
+        temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
+        return [_metric(OBSERVATIONS, observed, temporality), _metric(SUM, summed, temporality)]
+
+
+def report_training(meter: Meter, training: Training, model: Attributes) -> None:
+    """Say with every export what traffic is compared with, so that whoever compares needs nothing else."""
+    shares = [
+        Observation(share, {**model, ML_FEATURE_NAME: name, ML_FEATURE_BIN: one})
+        for (name, one), share in zip(training.bins.series, training.shares, strict=True)
+    ]
+    means = [
+        Observation(mean, {**model, ML_FEATURE_NAME: name})
+        for name, mean in zip(training.bins.numeric, training.means, strict=True)
+    ]
+    meter.create_observable_gauge(REFERENCE.name, [lambda _: shares], REFERENCE.unit, REFERENCE.description)
+    meter.create_observable_gauge(
+        REFERENCE_MEAN.name, [lambda _: means], REFERENCE_MEAN.unit, REFERENCE_MEAN.description
+    )
+
+
+def observe_features(meter: Meter, points: FeaturePoints) -> None:
+    """The same counts as instruments of the SDK, for the stock set-up: those have no exemplars."""
+
+    def observing(place: int) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            data = points.collect(exemplars=False)[place].data.data_points
+            return [Observation(point.value, point.attributes) for point in data]  # type: ignore[union-attr]  # sums
+
+        return observe
+
+    for place, one in enumerate((OBSERVATIONS, SUM)):
+        meter.create_observable_counter(one.name, [observing(place)], one.unit, one.description)
+
+
+def _exemplar(request: Request) -> Exemplar:
+    return Exemplar({}, 1, request.end, int.from_bytes(request.span_id), int.from_bytes(request.trace_id))
+
+
+def _metric(instrument: Instrument, points: Iterable[NumberDataPoint], temporality: AggregationTemporality) -> Metric:
+    total = Sum(list(points), aggregation_temporality=temporality, is_monotonic=True)
+    return Metric(instrument.name, instrument.description, instrument.unit, total)

@@ -1,0 +1,124 @@
+"""Metric points of features: exact counts and sums, and exemplars worth following."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.inference.reference import describe_column
+from service.inference.schema import Schema
+from service.monitoring.bins import FeatureBins
+from service.telemetry.features import PIECE, FeaturePoints
+from service.telemetry.record import Answered, Request
+from tests.service.exporter.records import one_request
+
+COLUMNS = {"age": np.arange(20.0, 60.0), "balance": np.arange(-20.0, 20.0), "plan": ["basic", "pro"] * 20}
+SCHEMA = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in COLUMNS.items()))
+ROWS = st.tuples(
+    st.none() | st.integers(-100, 100), st.none() | st.floats(-1e6, 1e6), st.none() | st.sampled_from(["basic", "x"])
+)
+
+
+def request_of(*rows: tuple[Any, ...], number: int = 1, pinned: bool = False, sampled: bool = True) -> Request:
+    """A request that answered rows; its number is its span ID."""
+    _, request = one_request()
+    answered = tuple(Answered(n, str(n), "a", 0.5, None, row, 1) for n, row in enumerate(rows))
+    return request._replace(
+        span_id=number.to_bytes(8), pinned=pinned, trace_flags=int(sampled), answered=answered, many=len(rows) > 1
+    )
+
+
+def points_of(*, exemplar_filter: str = "trace_based", delta: bool = False) -> FeaturePoints:
+    """Points of the toy schema."""
+    model = {"ml.model.name": "toy", "ml.model.version": "1"}
+    return FeaturePoints(FeatureBins(SCHEMA), model, exemplar_filter=exemplar_filter, delta=delta)
+
+
+def counts(points: FeaturePoints) -> dict[tuple[str, str], int]:
+    """What was met, by feature and bin; without zeros."""
+    data = points.collect()[0].data.data_points
+    found = {(p.attributes["ml.feature.name"], p.attributes["ml.feature.bin"]): p.value for p in data}  # type: ignore[index, union-attr]
+    return {key: int(value) for key, value in found.items() if value}
+
+
+def sums(points: FeaturePoints) -> dict[str, float]:
+    """The sum of each feature."""
+    total: dict[str, float] = {}
+    for point in points.collect()[1].data.data_points:
+        said: Any = point.attributes
+        sign = 1 if said["ml.feature.sign"] == "positive" else -1
+        total[said["ml.feature.name"]] = total.get(said["ml.feature.name"], 0.0) + sign * point.value  # type: ignore[union-attr]
+    return total
+
+
+def exemplars(points: FeaturePoints) -> dict[tuple[str, str], int]:
+    """The request that each bin leads to."""
+    return {
+        (p.attributes["ml.feature.name"], p.attributes["ml.feature.bin"]): p.exemplars[0].span_id  # type: ignore[index, misc]
+        for p in points.collect()[0].data.data_points
+        if p.exemplars
+    }
+
+
+@given(st.lists(st.lists(ROWS, max_size=4), max_size=6))
+def test_however_rows_come_together_they_are_counted_once(requests: list[Sequence[tuple[Any, ...]]]) -> None:
+    """One request a row, or all in one: the same counts, and sums that are those of the values."""
+    apart, together = points_of(), points_of()
+    apart.add([request_of(*rows) for rows in requests])
+    every = [row for rows in requests for row in rows]
+    for row in every:
+        together.add([request_of(row)])
+
+    assert counts(apart) == counts(together)
+    assert sum(counts(apart).values()) == 3 * len(every)
+    for place, name in enumerate(("age", "balance")):
+        expected = np.sum([row[place] for row in every if row[place] is not None])
+        assert sums(apart)[name] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_batch_larger_than_a_piece_is_counted_whole() -> None:
+    """Rows are placed a piece at a time, and none is lost between two."""
+    points = points_of()
+    points.add([request_of(*[(30, 1.0, "pro")] * (2 * PIECE + 1))])
+
+    assert set(counts(points).values()) == {2 * PIECE + 1}
+
+
+def test_a_bin_leads_to_the_request_that_was_in_it_last() -> None:
+    """A pinned one stays before all others; each is handed over once."""
+    points = points_of()
+    points.add([request_of((25, 0.0, "pro"), number=1), request_of((25, 0.0, "basic"), number=2)])
+    points.add([request_of((25, 0.0, "x"), number=3, pinned=True), request_of((25, 19.0, "x"), number=4)])
+
+    found = exemplars(points)
+    assert found["plan", "pro"] == 1
+    assert found["plan", "basic"] == 2
+    assert found["plan", "other"] == 3
+    assert found["age", "01"] == 3
+    assert found["balance", "09"] == 4
+    assert exemplars(points) == {}
+
+
+@pytest.mark.parametrize(
+    ("exemplar_filter", "expected"), [("trace_based", {1}), ("always_on", {2}), ("always_off", set())]
+)
+def test_a_trace_that_was_not_sampled_is_no_exemplar(exemplar_filter: str, expected: set[int]) -> None:
+    """A link would lead nowhere, unless the filter asks for it."""
+    points = points_of(exemplar_filter=exemplar_filter)
+    points.add([request_of((25, 0.0, "pro"), number=1), request_of((25, 0.0, "pro"), number=2, sampled=False)])
+
+    assert set(exemplars(points).values()) == expected
+
+
+def test_what_is_new_is_told_once_to_who_asks_for_that() -> None:
+    """With `delta` a collection takes what it tells; every bin is told, empty ones too, so that no rate starts late."""
+    points = points_of(delta=True)
+    points.add([request_of((25, -1.5, "pro"))])
+
+    assert sums(points) == {"age": 25.0, "balance": -1.5}
+    assert counts(points) == {}
+    assert len(points.collect()[0].data.data_points) == len(FeatureBins(SCHEMA).series)
