@@ -88,9 +88,9 @@ class Hostile:
         return [
             *(orjson.dumps({"features": row | {chosen: sign * far}}) for sign in (-1, 1)),  # one of each label
             orjson.dumps({"features": row | {self._word(): 1.0}}),
-            orjson.dumps({"features": row | {chosen: self._word()}}),
+            orjson.dumps({"features": dict.fromkeys(row, self._word())}),  # every feature that the bundle knows
             orjson.dumps({"rows": [row] * self._random.randint(1, 40)}),
-            orjson.dumps({"rows": [row | {chosen: self._word()}] * self._random.randint(1, 40)}),
+            orjson.dumps({"rows": [dict.fromkeys(row, self._word())] * self._random.randint(1, 40)}),
             orjson.dumps({"rows": [row, {self._word(): self._word()}] * self._random.randint(1, 40)}),
             orjson.dumps({self._word(): self._word()}),
             self._random.randbytes(self._random.randint(1, 200)),
