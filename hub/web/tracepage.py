@@ -10,6 +10,7 @@ from hub.questions.filters import PageView
 from hub.questions.queries import Reader, Record
 from hub.questions.trace import count, status
 from hub.retention import Kept
+from hub.web.points import by_metric
 from hub.web.waterfall import Row, build
 
 SPANS_A_PAGE: Final = 500
@@ -70,7 +71,7 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
         or next(iter(predictions), None),
         "predictions_a_page": PREDICTIONS_A_PAGE,
         "spans_a_page": SPANS_A_PAGE,
-        "metrics": metrics,
+        "metrics": by_metric(metrics),
         "status": status(reader, kept, counted, spans, logs, metrics),
         "young": time.time_ns() - newest < YOUNG_NS,
     }

@@ -51,7 +51,7 @@ class Violated(NamedTuple):
 
     def message(self) -> str:
         """The same in words."""
-        return f"{self.feature or 'a row'}: {self.reason}, rows: {self.rows}"
+        return f"{self.feature or 'none of the features'}: {self.reason}, rows: {self.rows}"
 
 
 class Answered(NamedTuple):

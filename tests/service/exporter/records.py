@@ -215,7 +215,7 @@ def data_records(origin: Origin, request: Request) -> Iterator[logging.LogRecord
             "ml.data.violation.reason": one.reason,
             "ml.data.violation.rows": one.rows,
         }
-        words = f"{one.feature or 'a row'}: {one.reason}, rows: {one.rows}"
+        words = f"{one.feature or 'none of the features'}: {one.reason}, rows: {one.rows}"
         yield _log_record("modeltrace.data", request.validate_end, "%s", (words,), extra)
 
 
