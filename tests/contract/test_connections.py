@@ -16,7 +16,9 @@ CONNECTIONS, REQUESTS = 64, 20
 
 
 @pytest.mark.slow
-def test_connections_that_come_at_once_are_accepted_before_some_are_answered_often(bundle: Path, rows: list[dict[str, float]]) -> None:
+def test_connections_that_come_at_once_are_accepted_before_some_are_answered_often(
+    bundle: Path, rows: list[dict[str, float]]
+) -> None:
     """The service finds 64 of them with 20 requests each; when all had an answer, no one had more than a few."""
     body = json.dumps({"features": rows[0]}).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
