@@ -15,6 +15,9 @@ ModeltraceError
 │   └── ClientGoneError          it went away before it had sent all of its request
 ├── BusyError                more requests wait for the model than the limit allows
 ├── InferenceError           the model failed on input that the schema accepts
+├── StoreError               the prediction store cannot be used, or refuses something
+│   └── StoreAwayError           it is locked, full or away: it may pass by itself
+├── ExportError              predictions cannot be written to a file            (service.store.export)
 ├── UnreachableError         nothing that can be used answers at an address     (service.client.service)
 ├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
 ├── RowsError                there are no rows to send                          (service.client.rows)
@@ -108,3 +111,11 @@ class BusyError(ModeltraceError):
 
 class InferenceError(ModeltraceError):
     """The model failed on input that the schema accepts."""
+
+
+class StoreError(ModeltraceError):
+    """The prediction store cannot be used, or refuses something."""
+
+
+class StoreAwayError(StoreError):
+    """The prediction store is locked, full or away: it may pass by itself."""
