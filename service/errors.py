@@ -21,7 +21,8 @@ ModeltraceError
 ├── UnreachableError         nothing that can be used answers at an address     (service.client.service)
 ├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
 ├── RowsError                there are no rows to send                          (service.client.rows)
-└── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
+├── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
+└── NotFoundError            the prediction store does not have it              (service.commands.audit)
 
 The message of each says what is wrong, where, and what to do. No HTTP here: `service.api.errors` holds the one
 table from error to status.

@@ -65,11 +65,16 @@ class Writer:
         model: ModelInfo,
         *,
         report: Callable[[Written], object],
+        tried: Callable[[], object] = lambda: None,
         open_store: Callable[[str], Open] | None = None,
         most_rows: int = MOST_ROWS,
         tidy_every: float = TIDY_EVERY,
     ) -> None:
-        """`report` is called by the writer's thread, and by that of `put`; it must neither block nor raise."""
+        """`report` is called by the writer's thread, and by that of `put`; it must neither block nor raise.
+
+        `tried` is called once the store is open, or has been tried to open in vain for the first time.
+        """
+        self._tried = tried
         self._config = config
         self._maker = RowMaker(model, config.code_version)
         self._report = report
@@ -122,6 +127,7 @@ class Writer:
     def _run(self) -> None:
         with suppress(Exception):  # it was there at the start of the service; else `_write` says what is wrong
             self._opened()
+        self._tried()
         while (rows := self._next()) is not None:
             begun = time.monotonic()
             if rows:
@@ -230,6 +236,14 @@ def _open(said: str) -> Open:
     return open_store(said)
 
 
-def start_writer(config: StoreConfig | None, model: ModelInfo, report: Callable[[Written], object]) -> Writer | None:
-    """A writer, unless nothing is to be kept."""
-    return Writer(config, model, report=report) if config else None
+def start_writer(
+    config: StoreConfig | None,
+    model: ModelInfo,
+    report: Callable[[Written], object],
+    tried: Callable[[], object] = lambda: None,
+) -> Writer | None:
+    """A writer, unless nothing is to be kept: then there is nothing to be tried, either."""
+    if config is None:
+        tried()
+        return None
+    return Writer(config, model, report=report, tried=tried)

@@ -6,7 +6,7 @@ instruments and handlers, so it is what `service.exporter` is compared with, and
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -53,7 +53,15 @@ Attributes = dict[str, AttributeValue]
 class Recorder:
     """Tells what was written down of a request, in the context of that request."""
 
-    def __init__(self, tracer: Tracer, instruments: Instruments, model: ModelInfo) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        instruments: Instruments,
+        model: ModelInfo,
+        keep: Callable[[RequestTrace], None] = lambda _: None,
+    ) -> None:
+        """`keep` takes each request once it is told."""
+        self._keep = keep
         self._tracer = tracer
         self._instruments = instruments
         self._audit = logging.getLogger(AUDIT_LOGGER)
@@ -72,6 +80,7 @@ class Recorder:
             yield request
         finally:
             self._tell(request)
+            self._keep(request)
 
     def tell_batch(self, batch: Batch) -> None:
         """The span of a call that answered several requests. Its IDs are the SDK's, so no request's link finds it."""
