@@ -28,7 +28,7 @@ from service.inference.pipeline import Pipeline
 from service.keys import id_key
 from service.settings import Settings
 from service.store.config import store_config
-from service.store.keeping import Keeping, check_store
+from service.store.keeping import Keeping
 from service.telemetry.logs import send_records, write_lines
 from service.telemetry.metrics import build_instruments
 from service.telemetry.record import Batch, ModelInfo
@@ -153,7 +153,6 @@ def build_app(settings: Settings) -> ASGIApp:
         file_backups=settings.log_file_backups,
     )
     model = load_model(settings)
-    check_store(settings)
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()
