@@ -1,9 +1,10 @@
 """What the settings say of the prediction store, as values that cross a pipe."""
 
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from service.settings import Settings
+if TYPE_CHECKING:  # the exporter process, whose start is waited for, reads no settings
+    from service.settings import Settings
 
 
 class StoreConfig(NamedTuple):
@@ -15,7 +16,7 @@ class StoreConfig(NamedTuple):
     code_version: str
 
 
-def store_config(settings: Settings) -> StoreConfig | None:
+def store_config(settings: "Settings") -> StoreConfig | None:
     """What the settings say; `None` when nothing is to be kept."""
     said = settings.store_location()
     if said is None:
