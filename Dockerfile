@@ -43,7 +43,7 @@ LABEL org.opencontainers.image.title="modeltrace" \
       org.opencontainers.image.description="Serves a scikit-learn model and makes every prediction traceable." \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# No installer in it; one folder to write in, for the key that signs prediction IDs.
+# No installer in it; one folder to write in, for the key that signs prediction IDs, the prediction store, the spool.
 RUN rm -rf /usr/local/lib/python3*/site-packages /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* && \
     useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/modeltrace --shell /usr/sbin/nologin modeltrace && \
     install -d -o modeltrace -g modeltrace -m 700 /var/lib/modeltrace

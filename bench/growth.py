@@ -1,10 +1,11 @@
 """How the cost of a prediction grows with features, rows a request, workers, connections and model versions.
 
 One of them changes at a time, the others stay at 30 features, 1 row, 1 worker, 16 connections, 1 version. Each is
-measured with all telemetry and with none (`OTEL_SDK_DISABLED=true`), one after the other, `rounds` times. Rows/s on a
-machine that others use, too, say little; CPU time a prediction says more, so both are here. `ratio` is rows/s with all
-over rows/s with none, `cpu_ratio` the service's CPU time a prediction with all over that with none; both are medians of
-ratios taken within a round. `lost` counts rows whose audit record found no room, as the service says at its stop.
+measured with all telemetry and the prediction store, and with none (`OTEL_SDK_DISABLED=true`, `MODELTRACE_STORE=none`),
+one after the other, `rounds` times. Rows/s on a machine that others use, too, say little; CPU time a prediction says
+more, so both are here. `ratio` is rows/s with all over rows/s with none, `cpu_ratio` the service's CPU time a
+prediction with all over that with none; both are medians of ratios taken within a round. `lost` counts rows whose audit
+record found no room, as the service says at its stop.
 
 A single worker has a core of its own; the load, a real Collector (the hub, where none is built) and the exporter
 process share the other. Two workers, their exporter processes, the load and the Collector share all cores: what that
@@ -46,7 +47,7 @@ from bench.served import Cpu, rest, served
 from service.inference.pack import pack
 
 SAMPLES = 500
-VARIANTS = {"all": {}, "none": {"OTEL_SDK_DISABLED": "true"}}
+VARIANTS = {"all": {}, "none": {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}}
 SATURATED = 0.95
 # Seconds: what the outbox and the exporter process still work once the load is over counts for it.
 SETTLE = 1.0
@@ -157,7 +158,11 @@ def measure(case: Case, bundles: Sequence[Path], env: dict[str, str], *, seconds
                 stack.enter_context(
                     served(
                         bundle,
-                        {**env, "MODELTRACE_SPOOL": str(folder / f"spool-{output.name}")},
+                        {
+                            "MODELTRACE_SPOOL": str(output.with_suffix(".spool")),
+                            "MODELTRACE_STORE": str(output.with_suffix(".db")),
+                            **env,
+                        },
                         workers=case.workers,
                         core=core,
                         other=other,

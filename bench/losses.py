@@ -117,7 +117,11 @@ class Bench:
         output = Path(tempfile.mkdtemp(dir=self._folder), "output")
         with open_sink(self._folder, self._other) as sink:
             # What another step has left on disk must not arrive here.
-            own = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint, "MODELTRACE_SPOOL": str(output.parent / "spool")}
+            own = {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
+                "MODELTRACE_SPOOL": str(output.parent / "spool"),
+                "MODELTRACE_STORE": str(output.parent / "predictions.db"),
+            }
             with served(
                 self._model.bundle, {**own, **env}, core=self._core, other=self._other, output=output
             ) as service:

@@ -25,7 +25,7 @@ from bench.load import Load, load, post
 from bench.processes import Pins, cpu_seconds, free_port, move, started, tree
 from bench.receiver import Receiver, receiver
 
-NOTHING = {"OTEL_SDK_DISABLED": "true"}
+NOTHING = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}
 BATCHING = {"MODELTRACE_BATCHING": "true"}
 ONNX = {"MODELTRACE_ENGINE": "onnx"}
 # The SDK's own processors and exporters beside the stock instrumentation; what it says of itself costs much, and is off
@@ -108,6 +108,7 @@ def _how(name: str, model: Example, receiving: Receiver, folder: Path) -> tuple[
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "MODELTRACE_SPOOL": str(folder / "spool"),
+        "MODELTRACE_STORE": str(folder / "predictions.db"),
         **VARIANTS[name],
     }
     return command, f"http://127.0.0.1:{port}/readyz", port, env

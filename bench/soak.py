@@ -134,7 +134,11 @@ def run(minutes: float, *, connections: int, tell: Console) -> dict[str, Any]:
             *(post("/predict", orjson.dumps({"features": row})) for row in model.rows),
             *(post("/predict/batch", orjson.dumps({"rows": rows})) for rows in batches),
         ]
-        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http, "MODELTRACE_SPOOL": str(folder / "spool")}
+        env = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
+            "MODELTRACE_SPOOL": str(folder / "spool"),
+            "MODELTRACE_STORE": str(folder / "predictions.db"),
+        }
         with served(model.bundle, env, core=pins.service, other=pins.other) as service:
             watched = {"service": psutil.Process(service.pid), "exporter": service.exporters()[0], "receiver": taker}
             sent = failed = 0

@@ -168,6 +168,7 @@ def run(names: list[str], *, predictions: int, interval: float, tell: Console) -
                     "OTEL_EXPORTER_OTLP_ENDPOINT": target.endpoint,
                     "OTEL_METRIC_EXPORT_INTERVAL": str(int(1000 * interval)),
                     "MODELTRACE_SPOOL": str(Path(name, f"spool-{number}")),
+                    "MODELTRACE_STORE": str(Path(name, f"predictions-{number}.db")),
                 }
                 with served(model.bundle, env) as service:
                     seen = asyncio.run(measure(service.url, target, model, predictions=predictions, interval=interval))

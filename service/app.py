@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -28,6 +29,8 @@ from service.keys import id_key
 from service.monitoring.bins import FeatureBins
 from service.monitoring.training import training_data
 from service.settings import Settings
+from service.store.config import store_config
+from service.store.keeping import Keeping
 from service.telemetry.features import FeaturePoints, observe_features, report_training
 from service.telemetry.logs import send_records, write_lines
 from service.telemetry.metrics import build_instruments
@@ -35,9 +38,12 @@ from service.telemetry.record import Batch, ModelInfo
 from service.telemetry.recorded import build_recorded, needs_stock
 from service.telemetry.recorder import Recorder
 from service.telemetry.resource import build_resource
-from service.telemetry.setup import SCOPE, Telemetry, report_rest
+from service.telemetry.setup import SCOPE, Rest, Telemetry, report_rest
 from service.telemetry.stock import build_stock
+from service.telemetry.tracing import RequestTrace
 
+# Seconds that a start waits for the exporter process: it takes a second, and longer on a busy machine.
+EXPORTER_START = 10.0
 # FastAPI's own telemetry would make a second SERVER span beside the instrumentation's.
 NATIVE_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
@@ -48,9 +54,14 @@ def create_app(
     telemetry: Telemetry,
     *,
     registry: CollectorRegistry | None = None,
+    keep: Callable[[RequestTrace], None] = lambda _: None,
     on_stop: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
-    """Wire one application. `registry` is what `/metrics` shows; `on_stop` is called last, off the event loop."""
+    """Wire one application.
+
+    `registry` is what `/metrics` shows; `keep` takes requests that are told by the SDK, for the prediction store;
+    `on_stop` is called last, off the event loop.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -60,11 +71,12 @@ def create_app(
     records = telemetry.records
     meter, about, training = telemetry.meter_provider.get_meter(SCOPE), describe(model), training_data(model.schema)
     report_training(meter, training, about.attributes())
-    features = None
+    also = [keep]
     if telemetry.enabled and records is None:
         features = FeaturePoints(training.bins, about.attributes(), exemplar_filter="always_off")
         observe_features(meter, features)
-    recorder = Recorder(telemetry.tracer_provider.get_tracer(SCOPE), build_instruments(meter), about, features)
+        also.append(features.count)
+    recorder = Recorder(telemetry.tracer_provider.get_tracer(SCOPE), build_instruments(meter), about, also)
     calls = build_calls(settings, model, tell_batch=records.outbox.put_batch if records else recorder.tell_batch)
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
@@ -152,17 +164,26 @@ def build_app(settings: Settings) -> ASGIApp:
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
     if needs_stock(settings):
         telemetry = build_stock(settings.otel, resource, registry=registry)
+        keeping = Keeping(store_config(settings), describe(model), telemetry.meter_provider.get_meter(SCOPE))
     else:
         telemetry = build_recorded(settings, resource, describe(model), FeatureBins(model.schema), registry=registry)
+        keeping = Keeping(None, describe(model), telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:
+        deadline = time.monotonic() + settings.flush_timeout
+        keeping.end()
         rest = telemetry.shutdown(settings.flush_timeout)
         stop_sending()
-        report_rest(rest)
+        report_rest(Rest({**rest.lost, **keeping.close(deadline)}, rest.kept))
         lines.close()
 
-    app = create_app(settings, model, telemetry, registry=registry, on_stop=stop)
+    app = create_app(settings, model, telemetry, registry=registry, keep=keeping.keep, on_stop=stop)
+    if telemetry.records and not telemetry.records.outbox.wait_ready(EXPORTER_START):
+        logging.getLogger(SCOPE).warning(
+            "no exporter process after %g s: what is answered until there is one waits in the service",
+            EXPORTER_START,
+        )
     where = f"http://{settings.host}:{settings.port}"
     logging.getLogger(SCOPE).info("serving %s %s at %s", model.name, model.version, where)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.

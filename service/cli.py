@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from service.commands.audit import erase, export, prune, show
 from service.commands.doctor import doctor
 from service.commands.pack import pack
 from service.commands.serve import serve
@@ -22,6 +23,12 @@ app = typer.Typer(
 )
 for command in (up, serve, pack, traffic, doctor):
     app.command()(command)
+audit = typer.Typer(
+    name="audit", help="Export, show, erase and prune predictions in the prediction store.", no_args_is_help=True
+)
+for question in (export, show, erase, prune):
+    audit.command()(question)
+app.add_typer(audit)
 
 
 def main() -> None:

@@ -15,10 +15,14 @@ ModeltraceError
 │   └── ClientGoneError          it went away before it had sent all of its request
 ├── BusyError                more requests wait for the model than the limit allows
 ├── InferenceError           the model failed on input that the schema accepts
+├── StoreError               the prediction store cannot be used, or refuses something
+│   └── StoreAwayError           it is locked, full or away: it may pass by itself
+├── ExportError              predictions cannot be written to a file            (service.store.export)
 ├── UnreachableError         nothing that can be used answers at an address     (service.client.service)
 ├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
 ├── RowsError                there are no rows to send                          (service.client.rows)
-└── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
+├── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
+└── NotFoundError            the prediction store does not have it              (service.commands.audit)
 
 The message of each says what is wrong, where, and what to do. No HTTP here: `service.api.errors` holds the one
 table from error to status.
@@ -108,3 +112,11 @@ class BusyError(ModeltraceError):
 
 class InferenceError(ModeltraceError):
     """The model failed on input that the schema accepts."""
+
+
+class StoreError(ModeltraceError):
+    """The prediction store cannot be used, or refuses something."""
+
+
+class StoreAwayError(StoreError):
+    """The prediction store is locked, full or away: it may pass by itself."""

@@ -12,6 +12,7 @@ from uvicorn.supervisors import Multiprocess
 from service.app import build_app, load_model
 from service.errors import SettingsError
 from service.settings import Settings
+from service.store.keeping import check_store
 from service.telemetry.logs import write_lines
 from service.telemetry.recorded import needs_stock
 from service.worker import build_in_worker
@@ -33,6 +34,7 @@ def serve(settings: Settings) -> None:
     sock = listen(settings.host, settings.port)
     sockets = [sock, *(sock.dup() for _ in range(LISTENERS - 1))]
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # port 0 has become a real one
+    check_store(settings)  # once, here: a worker that is replaced while the store is away takes its place all the same
     config = uvicorn.Config(
         app=partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
         factory=True,

@@ -127,6 +127,16 @@ class Settings(BaseSettings):
         description="The most that a worker keeps there; 0 keeps it in memory, up to 64 MiB a signal.",
     )
 
+    store: SecretStr | None = Field(
+        None,
+        description="Where every answered prediction is kept: a path, `postgresql+psycopg://…`, or `none`; unset: "
+        "`predictions.db` in the user's data folder.",
+    )
+    store_days: float = Field(30, ge=0, description="Predictions older than this are deleted; 0 keeps them for good.")
+    store_bytes: int = Field(
+        8 * 2**30, ge=0, description="SQLite only: above this size the oldest are deleted; 0 sets no limit."
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The lowest level logged.")
     log_file: Path | None = Field(None, description="A file that gets the JSON log lines too; it rotates.")
     log_file_bytes: int = Field(64 * 2**20, ge=4096, description="The size at which the log file rotates.")
@@ -150,6 +160,11 @@ class Settings(BaseSettings):
         if self.bundle is None:
             raise SettingsError("no bundle to serve: name its folder, or set MODELTRACE_BUNDLE")
         return self.bundle
+
+    def store_location(self) -> str | None:
+        """Where predictions are kept, a path or a URL that may hold a password; `None`: nowhere."""
+        said = self.store.get_secret_value() if self.store else str(data_dir() / "predictions.db")
+        return None if said == "none" else said
 
 
 def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values are validated by the model

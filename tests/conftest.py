@@ -1,8 +1,15 @@
-"""Which backends a run is put to."""
+"""Which backends a run is put to, and the databases that the prediction store is put to."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from tests.helpers.postgres import NoPostgresError, Postgres, running_postgres
 from tests.helpers.stack import missing
+
+NO_POSTGRES = "needs PostgreSQL"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,12 +30,38 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the run's own."""
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(running_postgres())
+        except NoPostgresError as error:
+            pytest.skip(f"{NO_POSTGRES}: {error}")
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store may be that is not there yet, in each database in turn."""
+    if request.param == "sqlite":
+        return str(tmp_path / "store" / "predictions.db")
+    cluster: Postgres = request.getfixturevalue("postgres")
+    return cluster.url(cluster.new())
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say in the last lines what was not tested."""
     if not config.getoption("--stack"):
         terminalreporter.write_line(
             "NOT TESTED: the real Collector, Jaeger, Prometheus, Loki and what is deployed with them. "
             "./dev test --stack does (a first build takes about 25 minutes).",
+            yellow=True,
+            bold=True,
+        )
+    if any(NO_POSTGRES in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(
+            "NOT TESTED: the prediction store in PostgreSQL (Debian: apt install postgresql).",
             yellow=True,
             bold=True,
         )

@@ -76,11 +76,11 @@ def common_env(place: Place, variant: Variant) -> dict[str, str]:
 
 def modeltrace(place: Place, variant: Variant) -> Launch:
     """The service of this project."""
-    telemetry = {} if variant.telemetry else {"OTEL_SDK_DISABLED": "true"}
+    telemetry = {} if variant.telemetry else {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}
     batching = BATCHING if variant.batching else {}
-    spool = {"MODELTRACE_SPOOL": str(place.folder / "spool")}
+    own = {"MODELTRACE_SPOOL": str(place.folder / "spool"), "MODELTRACE_STORE": str(place.folder / "predictions.db")}
     command = [sys.executable, "-m", "service", "serve", str(place.bundle), "--port", str(place.port)]
-    return Launch(command, {**telemetry, **batching, **spool, **variant.env})
+    return Launch(command, {**own, **telemetry, **batching, **variant.env})
 
 
 def bare(place: Place, variant: Variant) -> Launch:  # noqa: ARG001  every server is launched alike

@@ -39,11 +39,15 @@ SPARE_SHARE: Final = 0.25
 SPARE_SECONDS: Final = 1.0
 
 
-class Event(NamedTuple):
-    """Something that happened to items of a signal. Plain values."""
+# What stands for the prediction store where signals are counted.
+STORE: Final = "store"
 
-    kind: Literal["exported", "failed", "lost", "spooled", "unspooled"]
-    signal: Signal
+
+class Event(NamedTuple):
+    """Something that happened to items of a signal, or to rows of the prediction store. Plain values."""
+
+    kind: Literal["exported", "failed", "lost", "spooled", "unspooled", "stored"]
+    signal: Signal | Literal["store"]
     items: int
     seconds: float = 0.0  # of an attempt
     error_type: str = ""

@@ -1,6 +1,7 @@
 """What the exporter process does: read records, turn them into OTLP and log lines, deliver.
 
     pipe ─► records ─┬─► lines ─► stdout, log file
+                     ├─► rows ─► the prediction store
                      └─► gathered ─► spans, audit and access records ─► deliveries
             encoded by the SDK ─────────────────────────────────────────► deliveries
 
@@ -10,8 +11,9 @@ as lost and holds up nothing else. What the worker is told:
 | frame | says |
 |---|---|
 | `event` | an `Event` of a delivery; `adopted`, before all others, what the spool holds from earlier processes |
+| `ready` | this process takes frames, and has opened the prediction store if there is one |
 | `lines` | the log lines of the records up to this frame are written |
-| `done` | everything up to this frame is delivered, on disk, or lost for good: the worker keeps what is not |
+| `done` | everything up to this frame is delivered, on disk, stored, or lost for good: the worker keeps what is not |
 | `end` | that was all |
 """
 
@@ -20,7 +22,6 @@ import os
 import select
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,13 +30,16 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from service.exporter.client import Signal, otlp_client
-from service.exporter.delivery import Deliveries, Delivery, Event, open_spool
+from service.exporter.delivery import STORE, Deliveries, Delivery, Event, open_spool
 from service.exporter.frames import Frame, FrameReader, write_frame
 from service.exporter.lines import LineEncoder
 from service.exporter.logs import LogEncoder
+from service.exporter.progress import Progress
 from service.exporter.sinks import LineHandler, LineWriter
 from service.exporter.spans import SpanEncoder
-from service.telemetry.record import Batch, Origin, Request, request
+from service.store.config import StoreConfig
+from service.store.writer import Written, start_writer
+from service.telemetry.record import Batch, Origin, Request, model_of, request
 
 # Receivers of OTLP over gRPC refuse more than 4 MiB unless they are told otherwise.
 LARGEST_REQUEST: Final = 4 * 2**20 - 64 * 1024
@@ -60,46 +64,7 @@ class Config(NamedTuple):
     log_file: str  # "" for none
     log_file_bytes: int
     log_file_backups: int
-
-
-class _Progress:
-    """Knows up to which frame nothing is in memory any more."""
-
-    def __init__(self, tell: Callable[[Frame], None]) -> None:
-        self._tell = tell
-        self._lock = threading.Lock()
-        self._put: Counter[str] = Counter()
-        self._gone: Counter[str] = Counter()
-        self._marks: deque[tuple[int, dict[str, int]]] = deque()
-
-    def put(self, signal: str, items: int) -> None:
-        """So many items are about to be handed to their delivery."""
-        with self._lock:
-            self._put[signal] += items
-
-    def mark(self, sequence: int) -> None:
-        """All items of the frames up to this one have been put."""
-        with self._lock:
-            self._marks.append((sequence, dict(self._put)))
-        self._settle()
-
-    def report(self, event: Event) -> None:
-        """Something happened to items; called by the deliveries' threads."""
-        with self._lock:
-            if event.kind in ("exported", "lost", "spooled"):
-                self._gone[event.signal] += event.items
-            elif event.kind == "unspooled":  # counted when it went to disk
-                self._gone[event.signal] -= event.items
-        self._tell(("event", *event))
-        self._settle()
-
-    def _settle(self) -> None:
-        done = 0
-        with self._lock:
-            while self._marks and all(self._gone[s] >= n for s, n in self._marks[0][1].items()):
-                done = self._marks.popleft()[0]
-        if done:
-            self._tell(("done", done))
+    store: tuple[str, float, int, str] | None = None  # a `StoreConfig`; none: no prediction is stored
 
 
 class _Exporting:
@@ -110,7 +75,7 @@ class _Exporting:
         self._lines = lines
         self._tell = tell
         self._tells_requests = config.log_level in ("DEBUG", "INFO")
-        self._progress = _Progress(tell)
+        self._progress = Progress(tell)
         self._spans, self._logs = SpanEncoder(origin), LogEncoder(origin)
         self._line_encoder = LineEncoder(origin)
         spool = open_spool(Path(config.spool), config.spool_bytes, self._progress.report) if config.spool else None
@@ -119,6 +84,8 @@ class _Exporting:
             tell(("event", "adopted", signal, delivery.spooled_items, 0.0, ""))
         self._deliveries = Deliveries(deliveries, spool)
         self._deliveries.start()
+        store = StoreConfig(*config.store) if config.store else None
+        self._store = start_writer(store, model_of(origin), self._written, partial(tell, ("ready",)))
         self._requests: list[Request] = []
         self._batches: list[Batch] = []
         self._rows = self._sequence = 0
@@ -152,6 +119,9 @@ class _Exporting:
             self._lines.put(lines, then=partial(self._tell, ("lines", self._sequence)))
         if kind == "lines":
             return
+        if self._store:
+            self._progress.put(STORE, sum(len(one.answered) for one in requests))
+            self._store.put(requests)
         if not self._due:
             self._due = time.monotonic() + self._config.delay
         self._requests += requests
@@ -188,6 +158,9 @@ class _Exporting:
         self._progress.put(signal, 1)
         self._progress.report(Event("lost", signal, 1, error_type=type(error).__qualname__))
 
+    def _written(self, what: Written) -> None:
+        self._progress.report(Event(what.kind, STORE, what.rows, error_type=what.error_type))
+
     def _put(self, signal: str, encoded: bytes, items: int) -> None:
         if signal in self._config.signals and items:
             self._progress.put(signal, items)
@@ -199,8 +172,12 @@ class _Exporting:
             self.flush()
         deadline = time.monotonic() + self._config.flush_timeout
         self._lines.end()
+        if self._store:
+            self._store.end()
         self._deliveries.close(deadline)
         self._lines.wait(deadline)
+        if self._store:
+            self._store.wait(deadline)
 
 
 def _each(

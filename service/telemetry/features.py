@@ -22,6 +22,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, Num
 from service.telemetry.metrics import OBSERVATIONS, REFERENCE, REFERENCE_MEAN, SUM, Instrument
 from service.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
 from service.telemetry.record import Request, Value
+from service.telemetry.tracing import RequestTrace
 
 Attributes = Mapping[str, str]
 # Rows that are placed at a time: what that takes in memory is bounded, however large a batch.
@@ -80,6 +81,11 @@ class FeaturePoints:
         met = [(row.inputs, request) for request in requests for row in request.answered]
         for start in range(0, len(met), PIECE):
             self._add(met[start : start + PIECE])
+
+    def count(self, request: RequestTrace) -> None:
+        """Count one request that is over."""
+        if request.answered:
+            self.add([request.record()])
 
     def _add(self, met: list[tuple[tuple[Value, ...], Request]]) -> None:
         rows = [inputs for inputs, _ in met]

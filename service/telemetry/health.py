@@ -21,6 +21,7 @@ from opentelemetry.semconv._incubating.metrics.otel_metrics import (
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from service.telemetry.outbox import SPANS_OF_A_REQUEST, Heard, Outbox
+from service.telemetry.stored import STORE, StoreHealth
 
 UNITS: Final = {"traces": "span", "logs": "log", "metrics": "metric_data_point"}
 WORDS: Final = {"traces": "spans", "logs": "log records", "metrics": "metric points"}
@@ -34,7 +35,9 @@ SIGNAL: Final = "modeltrace.signal"
 class ExportHealth:
     """Adds up what the exporter process says, and tells it as metrics."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: StoreHealth | None = None) -> None:
+        """`store` hears what is about the prediction store, if there is one."""
+        self._store = store
         self._lock = Lock()
         self._lost: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
@@ -46,10 +49,16 @@ class ExportHealth:
             requests, rows = heard.details
             self._tell("lost", "traces", requests * SPANS_OF_A_REQUEST, 0.0, NO_ROOM[0])  # type: ignore[operator]  # ints
             self._tell("lost", "logs", rows, 0.0, NO_ROOM[0])  # type: ignore[arg-type]  # an int
+            if self._store and rows:
+                self._store.hear("lost", rows, NO_ROOM[0])  # type: ignore[arg-type]  # an int
             return
         if heard.kind != "event":
             return
         kind, signal, items, seconds, error_type = heard.details
+        if signal == STORE:
+            if self._store:
+                self._store.hear(kind, items, error_type)  # type: ignore[arg-type]  # plain values of an Event
+            return
         with self._lock:
             if kind == "lost":
                 self._lost[signal] += items  # type: ignore[index, operator]  # plain values of an Event
@@ -67,6 +76,8 @@ class ExportHealth:
             lost["requests"] = outbox.dropped_requests
         if outbox.dropped_rows:
             lost["audit records"] = outbox.dropped_rows
+        if self._store:
+            lost |= self._store.lost()
         return {what: number for what, number in lost.items() if number > 0}
 
     def kept(self) -> dict[str, int]:
@@ -104,6 +115,8 @@ class ExportHealth:
                 exported[signal].add(items, {**theirs[signal], **failed})
 
         self._tell = tell
+        if self._store:
+            self._store.report_to(meter)
         otel_metrics.create_otel_sdk_processor_span_queue_capacity(meter).add(
             outbox.capacity * SPANS_OF_A_REQUEST, ours
         )

@@ -88,6 +88,7 @@ class Outbox:
         self._unconfirmed = Unconfirmed(UNCONFIRMED_BYTES)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._ready = threading.Event()
         self._deadline = 0.0
         self._ended = False
         self._exporter: Exporter | None = None
@@ -129,6 +130,13 @@ class Outbox:
                 return
             self._put_bytes += len(request)
         self._waiting.append((signal, request, items))
+
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until an exporter process takes what is put here; whether one did in time.
+
+        What is put before that waits in this process alone.
+        """
+        return self._ready.wait(seconds)
 
     def drain(self, deadline: float) -> None:
         """Wait until all that was put is counted and handed over, or until the deadline: for the last metric points."""
@@ -282,6 +290,8 @@ class Outbox:
         """Called on the thread that listens to the exporter process of that generation."""
         if heard.kind == "gone":
             self._gone = generation == self._generation
+        elif heard.kind == "ready":
+            self._ready.set()
         elif heard.kind in ("lines", "done"):
             (number,) = cast("tuple[int]", heard.details)
             self._unconfirmed.confirm(heard.kind, number)

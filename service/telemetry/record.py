@@ -144,6 +144,11 @@ class Origin(NamedTuple):
     features: tuple[str, ...]  # names, in the order of `Answered.inputs`
 
 
+def model_of(origin: Origin) -> ModelInfo:
+    """The model whose records an origin is of."""
+    return ModelInfo(origin.model_name, origin.model_version, origin.model_hash, origin.features)
+
+
 def plain(record: Request | Batch) -> tuple[object, ...]:
     """A record as `marshal` takes it, which knows tuples but none of their subclasses."""
     if isinstance(record, Batch):

@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry
 
 from service.exporter.run import Config
 from service.settings import Settings, data_dir
+from service.store.config import store_config
 from service.telemetry.exporters import LogBatches, SpanBatches, Tally
 from service.telemetry.features import Bins, FeaturePoints
 from service.telemetry.handover import LogHandover, MetricHandover, SpanHandover
@@ -38,6 +39,7 @@ from service.telemetry.process import ExporterProcess
 from service.telemetry.prometheus import PrometheusReader
 from service.telemetry.record import ModelInfo, Origin
 from service.telemetry.setup import SCOPE, Records, Telemetry, report_process
+from service.telemetry.stored import StoreHealth
 from service.telemetry.tracing import Tracing
 
 # Milliseconds that records gather before they go out; the specification's 5 s for spans is long to look at.
@@ -80,7 +82,7 @@ def build_recorded(
     """
     otel = settings.otel
     origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE, *model)
-    health = ExportHealth()
+    health = ExportHealth(StoreHealth() if settings.store_location() else None)
     active: Counter[tuple[str, str]] = Counter()
     if otel.sdk_disabled:
         outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear)
@@ -161,6 +163,7 @@ def _in_flight(active: Counter[tuple[str, str]], _: CallbackOptions) -> Iterable
 
 def _config(settings: Settings, signals: tuple[str, ...]) -> Config:
     otel = settings.otel
+    store = store_config(settings)
     spool = ""
     if settings.spool_bytes and signals:
         # What waits for one endpoint must never be sent to another.
@@ -180,4 +183,5 @@ def _config(settings: Settings, signals: tuple[str, ...]) -> Config:
         log_file=str(settings.log_file) if settings.log_file else "",
         log_file_bytes=settings.log_file_bytes,
         log_file_backups=settings.log_file_backups,
+        store=store and (store.said, store.days, store.most_bytes, store.code_version),
     )

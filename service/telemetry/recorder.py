@@ -6,7 +6,7 @@ instruments and handlers, so it is what `service.exporter` is compared with, and
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -22,7 +22,6 @@ from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from service.telemetry.features import FeaturePoints
 from service.telemetry.metrics import Instruments
 from service.telemetry.names import (
     BAGGAGE_PIN,
@@ -65,10 +64,14 @@ class Recorder:
     """Tells what was written down of a request, in the context of that request."""
 
     def __init__(
-        self, tracer: Tracer, instruments: Instruments, model: ModelInfo, features: FeaturePoints | None = None
+        self,
+        tracer: Tracer,
+        instruments: Instruments,
+        model: ModelInfo,
+        also: Iterable[Callable[[RequestTrace], object]] = (),
     ) -> None:
-        """`features` counts the inputs."""
-        self._counted = features
+        """`also` take each request once it is told."""
+        self._also = tuple(also)
         self._tracer = tracer
         self._instruments = instruments
         self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
@@ -87,6 +90,8 @@ class Recorder:
             yield request
         finally:
             self._tell(request)
+            for take in self._also:
+                take(request)
 
     def tell_batch(self, batch: Batch) -> None:
         """The span of a call that answered several requests. Its IDs are the SDK's, so no request's link finds it."""
@@ -114,8 +119,6 @@ class Recorder:
         violations = request.violated()
         self._stages(request, violations[:TOLD])
         self._measure(request, violations)
-        if self._counted and request.answered:
-            self._counted.add([request.record()])
         for violated in violations[:TOLD]:
             extra = {**self._constant, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)

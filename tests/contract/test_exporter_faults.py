@@ -244,6 +244,7 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
     """Nobody reads standard output: predictions go on, what can be delivered is, and the stop is in time."""
     port = free_port()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
+    own = {"MODELTRACE_SPOOL": str(tmp_path / "spool"), "MODELTRACE_STORE": str(tmp_path / "predictions.db")}
     with ExitStack() as stack:
         endpoint = stack.enter_context(otlp_http())
         if refusing:
@@ -251,7 +252,7 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
         service = stack.enter_context(
             subprocess.Popen(
                 [sys.executable, "-m", "service", "serve", str(bundle), "--port", str(port)],
-                env={**clean, **telemetry_to(endpoint.url), "MODELTRACE_SPOOL": str(tmp_path / "spool")},
+                env={**clean, **telemetry_to(endpoint.url), **own},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )

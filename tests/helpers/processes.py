@@ -88,8 +88,13 @@ def running(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -
     # An exporter process may outlive its service by a moment, and still write there.
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
-        # What one test could not deliver must never be sent by another, to a port that has a new owner.
-        own = {"PYTHONUNBUFFERED": "1", "MODELTRACE_SPOOL": str(Path(folder, "spool"))}
+        # What one test could not deliver must never be sent by another, to a port that has a new owner; and nothing
+        # that a test predicts is kept in the user's data folder.
+        own = {
+            "PYTHONUNBUFFERED": "1",
+            "MODELTRACE_SPOOL": str(Path(folder, "spool")),
+            "MODELTRACE_STORE": str(Path(folder, "predictions.db")),
+        }
         with output.open("wb") as sink:
             popen = subprocess.Popen(
                 [sys.executable, "-m", *arguments],

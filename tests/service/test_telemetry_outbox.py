@@ -101,6 +101,17 @@ def test_requests_are_handed_over_in_order(fakes: Fakes) -> None:
     assert (outbox.waiting_rows, outbox.dropped_requests, outbox.restarts) == (0, 0, 0)
 
 
+def test_a_start_can_wait_for_the_process(fakes: Fakes) -> None:
+    """It is ready when it says so, and stays so for those who ask later."""
+    outbox = Outbox(fakes.start)
+    assert not outbox.wait_ready(0.05)
+    until(lambda: fakes.started, what="the process")
+    fakes.started[0].hear(Heard("ready", ()))
+
+    assert outbox.wait_ready(0)
+    assert outbox.close(soon())
+
+
 def test_what_a_dead_process_had_not_acknowledged_is_told_again(fakes: Fakes) -> None:
     """The next process gets what the last one was not done with, and nothing else."""
     outbox = Outbox(fakes.start)

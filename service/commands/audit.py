@@ -1,0 +1,193 @@
+"""`modeltrace audit`: reads and looks after the prediction store."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from service.errors import ModeltraceError, SettingsError
+from service.settings import read_settings
+
+if TYPE_CHECKING:
+    from service.store.rows import Kept
+    from service.store.store import Store
+
+# Seconds between two lines about progress where there is no terminal.
+PLAIN_INTERVAL = 10.0
+
+_AGO = re.compile(r"(\d+)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
+_WHEN = "2026-11-01, 2026-11-01T12:00:00+01:00 (UTC without an offset), or 7d, 12h, 30m ago"
+
+
+class NotFoundError(ModeltraceError):
+    """The store does not have it."""
+
+
+def moment(text: str) -> int:
+    """Read a time, or how long ago it was, as nanoseconds since the epoch."""
+    if match := _AGO.fullmatch(text.strip()):
+        at = datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    else:
+        try:
+            at = datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise typer.BadParameter(f"write {_WHEN}") from None
+    return _nanoseconds(at if at.tzinfo else at.replace(tzinfo=UTC))
+
+
+def _nanoseconds(at: datetime) -> int:
+    since = at - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+
+
+def _time(help_text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(parser=moment, metavar="TIME", help=help_text)
+    return option
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to: .parquet or .jsonl.")],
+    since: Annotated[int | None, _time("From this time on.")] = None,
+    until: Annotated[int | None, _time("Up to this time, which is not included.")] = None,
+    trace: Annotated[str | None, typer.Option(metavar="ID", help="Those of one trace.")] = None,
+    format_: Annotated[
+        Literal["parquet", "jsonl"] | None, typer.Option("--format", show_default="by the suffix", help="The format.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,  # noqa: FBT002  a flag
+) -> None:
+    """Write predictions, with the true labels that have arrived, to a file.
+
+    A time is a date (2026-11-01), a date and time (2026-11-01T12:00:00+01:00; UTC without an offset), or how long ago
+    (7d, 12h, 30m).
+
+    Example: modeltrace audit export week.parquet --since 7d
+    """
+    # Imported when it is needed: the other commands need not wait for it.
+    from service.store.export import ExportError, format_of  # noqa: PLC0415  see above
+    from service.store.export import export as write  # noqa: PLC0415  see above
+    from service.store.selection import Selection  # noqa: PLC0415  see above
+
+    kind = format_ or format_of(file)
+    if file.exists() and not force:
+        raise ExportError(f"{file} is there already; --force replaces it")
+    selection = Selection(since, until, None if trace is None else _trace_id(trace))
+    with _store() as store, _telling(store.counts(selection).predictions) as progress:
+        number = write(store.read(selection), file, kind, progress=progress)
+    typer.echo(f"{number:,} predictions written to {file}")
+
+
+def show(
+    what: Annotated[str, typer.Argument(metavar="PREDICTION_ID|TRACE_ID", help="Which one, or those of which trace.")],
+) -> None:
+    """Print what is kept of a prediction, or of all predictions of a trace, as JSON.
+
+    Example: modeltrace audit show 4bf92f3577b34da6a3ce929d0e0e4736
+    """
+    from service.store.selection import Selection  # noqa: PLC0415  as above
+
+    with _store() as store:
+        if _TRACE_ID.fullmatch(what):
+            found = [one for chunk in store.read(Selection(trace_id=what.lower())) for one in chunk]
+        else:
+            one = store.find(what)
+            found = [] if one is None else [one]
+        if not found:
+            raise NotFoundError(
+                f"no prediction or trace {what} in {store.location.words}. It may be older than MODELTRACE_STORE_DAYS, "
+                "or in another store: MODELTRACE_STORE"
+            )
+    for one in found:
+        typer.echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
+
+
+def _readable(one: "Kept") -> dict[str, object]:
+    times = {name: value for name in ("time", "erased", "received") if (value := getattr(one, name)) is not None}
+    return {**one._asdict(), **{name: _said(value) for name, value in times.items()}}
+
+
+def _said(nanoseconds: int) -> str:
+    whole, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+
+
+def erase(
+    prediction_ids: Annotated[list[str], typer.Argument(metavar="PREDICTION_ID…", help="Which ones.")],
+) -> None:
+    """Remove the inputs of predictions; their rows stay, with the time of the removal.
+
+    Copies of the inputs in what receives telemetry (the audit records in Loki, in the hub, at a vendor) and in log
+    files are not touched: they fall under the retention there.
+
+    Ends with exit code 1 when the store does not have all of them; those that it has are erased all the same.
+    """
+    with _store() as store:
+        found = set(store.erase(prediction_ids, time.time_ns()))
+        where, in_file = store.location.words, store.location.file is not None
+    typer.echo(f"the inputs of {len(found):,} predictions are removed from {where}")
+    if not in_file:
+        typer.echo("PostgreSQL overwrites them at its next VACUUM of the table predictions")
+    typer.echo("copies in Loki, the hub, other backends and log files fall under the retention there", err=True)
+    if missing := [one for one in prediction_ids if one not in found]:
+        raise NotFoundError(f"not in {where}: {', '.join(missing)}")
+
+
+def prune(before: Annotated[int, _time("Older than this.")]) -> None:
+    """Delete predictions, and their labels, that are older than a time.
+
+    Example: modeltrace audit prune --before 90d
+    """
+    from service.store.selection import Selection  # noqa: PLC0415  as above
+
+    deleted, more = 0, True
+    with _store() as store, _telling(store.counts(Selection(until=before)).predictions) as progress:
+        while more:
+            number, more = store.prune(before)
+            deleted += number
+            progress(deleted)
+        where = store.location.words
+    typer.echo(f"{deleted:,} predictions deleted from {where}")
+
+
+def _trace_id(text: str) -> str:
+    if not _TRACE_ID.fullmatch(text):
+        raise typer.BadParameter("a trace ID has 32 hexadecimal digits", param_hint="--trace")
+    return text.lower()
+
+
+def _store() -> "Store":
+    from service.store.store import open_store  # noqa: PLC0415  as above
+
+    said = read_settings().store_location()
+    if said is None:
+        raise SettingsError("there is no prediction store: MODELTRACE_STORE is none")
+    return open_store(said, create=False)
+
+
+@contextmanager
+def _telling(total: int) -> Iterator[Callable[[int], None]]:
+    """Say on stderr how far long work has come: a bar, or a line now and then where there is no terminal."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("predictions", total=total)
+            yield lambda done: bar.update(task, completed=done)
+        return
+    last = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_INTERVAL:
+            last = time.monotonic()
+            console.print(f"{done:,} of {total:,} predictions")
+
+    yield tell

@@ -1,0 +1,134 @@
+"""What is kept of a prediction, made of the record that telemetry is made of. No database here."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import orjson
+
+from service.telemetry.record import Answered, ModelInfo, Value
+
+_NO_TRACE: Final = bytes(16)
+
+
+class Row(NamedTuple):
+    """One prediction as the table `predictions` has it, in the order of its columns; `inputs` and `label` are JSON."""
+
+    prediction_id: str
+    time: int
+    trace_id: str | None
+    span_id: str | None
+    row: int
+    sampled: bool
+    model_name: str
+    model_version: str
+    model_hash: str
+    code_version: str
+    inputs: str | None
+    label: str | None
+    value: float | None
+    confidence: float | None
+    erased: int | None = None
+
+
+class Kept(NamedTuple):
+    """One prediction as it is read: a `Row` with values instead of JSON, and its true label once there is one.
+
+    `true_label` is `None`, too, for a label that is null: `received` tells the two apart.
+    """
+
+    prediction_id: str
+    time: int
+    trace_id: str | None
+    span_id: str | None
+    row: int
+    sampled: bool
+    model_name: str
+    model_version: str
+    model_hash: str
+    code_version: str
+    inputs: dict[str, Value] | None
+    label: Value
+    value: float | None
+    confidence: float | None
+    erased: int | None
+    true_label: Value
+    received: int | None
+
+
+class Label(NamedTuple):
+    """A true label that arrived for a prediction."""
+
+    prediction_id: str
+    label: Value
+    received: int
+    prediction_time: int
+
+
+class Told(Protocol):
+    """A request, as far as rows are made of it: `service.telemetry.record.Request` and what becomes one."""
+
+    @property
+    def trace_id(self) -> bytes:
+        """16 bytes; zeros with telemetry off."""
+
+    @property
+    def span_id(self) -> bytes:
+        """8 bytes."""
+
+    @property
+    def trace_flags(self) -> int:
+        """Bit 0: sampled."""
+
+    @property
+    def answered(self) -> Sequence[Answered]:
+        """The answered rows."""
+
+
+class RowMaker:
+    """Makes the rows of one model's predictions."""
+
+    def __init__(self, model: ModelInfo, code_version: str) -> None:
+        self._model = model
+        self._code_version = code_version
+
+    def rows(self, request: Told) -> list[Row]:
+        """A row for each answered one."""
+        traced = request.trace_id != _NO_TRACE
+        trace_id, span_id = (request.trace_id.hex(), request.span_id.hex()) if traced else (None, None)
+        sampled = bool(request.trace_flags & 1)
+        name, version, digest, features = self._model
+        return [
+            Row(
+                one.prediction_id, one.time, trace_id, span_id, one.row, sampled,
+                name, version, digest, self._code_version,
+                write(dict(zip(features, one.inputs, strict=True))),
+                write(one.label) if one.value is None else None, one.value, one.confidence,
+            )
+            for one in request.answered
+        ]  # fmt: skip
+
+
+def write(value: object) -> str:
+    """A value as JSON; what the fast encoder refuses (large integers, half a surrogate pair), the other one takes."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return json.dumps(value, separators=(",", ":"))
+
+
+def read(text: str | None) -> object:
+    """The value again; no JSON is no value. The fast decoder would make floats of large integers."""
+    return None if text is None else json.loads(text)
+
+
+def kept(fields: Iterable[object]) -> Kept:
+    """A prediction as its row and its label's say: `Row`'s fields, then `label` and `received`."""
+    *row, true_label, received = fields
+    found = Row(*row)  # type: ignore[arg-type]  # as the table has them
+    values = found._replace(
+        sampled=bool(found.sampled),
+        inputs=read(found.inputs),  # type: ignore[arg-type]  # JSON was in its place
+        label=read(found.label),  # type: ignore[arg-type]
+    )
+    return Kept(*values, read(true_label), received)  # type: ignore[arg-type]

@@ -1,0 +1,43 @@
+"""Which predictions are meant, and the questions that are asked of them."""
+
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
+
+from service.store.schema import labels, predictions
+
+
+class Selection(NamedTuple):
+    """Predictions by time (`since` included, `until` not) or those of a trace; without either, all of them."""
+
+    since: int | None = None
+    until: int | None = None
+    trace_id: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What holds for each of them."""
+        return [
+            *([predictions.c.time >= self.since] if self.since is not None else []),
+            *([predictions.c.time < self.until] if self.until is not None else []),
+            *([predictions.c.trace_id == self.trace_id] if self.trace_id is not None else []),
+        ]
+
+    def rows(self, after: tuple[int, str] | None, limit: int) -> Select[Any]:
+        """So many of them by time, with their labels; those behind one of that time and ID."""
+        place = predictions.c.time, predictions.c.prediction_id
+        question = with_labels().where(*self.conditions()).order_by(*place).limit(limit)
+        return question if after is None else question.where(tuple_(*place) > tuple_(*after))
+
+    def summary(self) -> Select[Any, Any, Any]:
+        """How many there are, the oldest time and the latest."""
+        time = predictions.c.time
+        return select(func.count(), func.min(time), func.max(time)).where(*self.conditions())
+
+
+ALL: Final = Selection()
+
+
+def with_labels() -> Select[Any]:
+    """Predictions as `service.store.rows.kept` takes them."""
+    joined = predictions.outerjoin(labels, predictions.c.prediction_id == labels.c.prediction_id)
+    return select(*predictions.columns, labels.c.label, labels.c.received).select_from(joined)

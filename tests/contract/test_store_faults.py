@@ -1,0 +1,262 @@
+"""The prediction store under faults, with real processes: what was answered is there, once, or is told to be lost."""
+
+import os
+import re
+import resource
+import signal
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.store.rows import Kept
+from service.store.store import open_store
+from tests.contract.conftest import live_service
+from tests.contract.test_exporter_faults import end, ended, exporters, said
+from tests.helpers.load import Load
+from tests.helpers.postgres import Postgres
+from tests.helpers.processes import free_port, running, until
+
+pytestmark = pytest.mark.slow
+Rows = list[dict[str, float]]
+
+# What the store promises: so long after its answer a prediction is committed. Seconds.
+COMMITTED = 0.2
+STORE_LOST = "predictions for the store"
+# A file that may grow no further, for the exporter process: smaller than the store's log by then, and larger than what
+# it prints, which goes to a file as well.
+FULL = 65_536
+QUIET = {"MODELTRACE_SPOOL_BYTES": "0", "MODELTRACE_LOG_LEVEL": "WARNING"}
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """An endpoint that nobody listens on: telemetry waits, and nothing of it helps the store."""
+    return f"http://127.0.0.1:{free_port()}"
+
+
+def everything(url: str) -> list[Kept]:
+    """All that a store has."""
+    with open_store(url, create=False) as store:
+        return [one for chunk in store.read() for one in chunk]
+
+
+def stored(url: str) -> Counter[str]:
+    """How often a store has each prediction."""
+    return Counter(one.prediction_id for one in everything(url))
+
+
+@pytest.mark.parametrize("instrumentation", ["records", "stock"])
+def test_a_stop_leaves_every_prediction_in_the_store(
+    bundle: Path, rows: Rows, nowhere: str, store_url: str, instrumentation: str
+) -> None:
+    """SIGTERM under load: each answered prediction is there once, with its inputs, its answer and its trace."""
+    env = {"MODELTRACE_STORE": store_url, "MODELTRACE_INSTRUMENTATION": instrumentation}
+    with live_service(bundle, nowhere, **env) as (service, url):
+        with Load(url, rows) as load:
+            load.grows_by(300)
+            service.stop(signal.SIGTERM)
+        log = service.log
+
+    found = {one.prediction_id: one for one in everything(store_url)}
+    trace_ids = {answer.prediction_id: answer.trace_id for answer in load.answers}
+    assert set(load.answered) <= set(found)
+    assert {one: found[one].trace_id for one in trace_ids} == trace_ids
+    assert all(one.inputs in rows and one.sampled and one.code_version for one in found.values())
+    assert {one.label for one in found.values()} == {"benign", "malignant"}
+    assert STORE_LOST not in log
+
+
+@pytest.mark.parametrize("env", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_SAMPLER": "always_off"}], ids=str)
+def test_the_store_is_complete_whatever_is_sampled(
+    bundle: Path, rows: Rows, nowhere: str, tmp_path: Path, env: dict[str, str]
+) -> None:
+    """Without traces and without telemetry at all; the row says that there is no trace to look for."""
+    file = str(tmp_path / "s.db")
+    with live_service(bundle, nowhere, MODELTRACE_STORE=file, **env) as (service, url):
+        with Load(url, rows) as load:
+            load.grows_by(50)
+        service.stop(signal.SIGTERM)
+
+    found = everything(file)
+    assert {one.prediction_id for one in found} == set(load.answered)
+    assert not any(one.sampled for one in found)
+    assert {one.trace_id is None for one in found} == {"OTEL_SDK_DISABLED" in env}
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["the service", "the service and its exporter process"])
+def test_what_was_answered_a_moment_before_a_kill_is_stored(
+    bundle: Path, rows: Rows, nowhere: str, store_url: str, both: bool
+) -> None:
+    """SIGKILL under load: every prediction answered more than 200 ms before it is there, exactly once."""
+    with ExitStack() as stack:
+        service, url = stack.enter_context(live_service(bundle, nowhere, MODELTRACE_STORE=store_url))
+        with Load(url, rows, pause=0.01) as load:
+            load.grows_by(200)
+            time.sleep(1)
+            (exporter,) = exporters(service)
+            stack.callback(end, exporter)
+            safe = list(load.answered)
+            time.sleep(COMMITTED)
+            for pid in (*([exporter] if both else []), service.popen.pid):
+                os.kill(pid, signal.SIGKILL)
+            service.popen.wait()
+        until(lambda: ended(exporter), seconds=30, what="the exporter process to end")
+
+    found = stored(store_url)
+    print(f"{len(load.answered)} answered, {len(set(load.answered) - set(found))} of the last not stored")  # noqa: T201
+    assert set(safe) <= set(found)
+    assert set(found.values()) == {1}
+
+
+def test_an_exporter_process_that_is_killed_costs_no_row(
+    bundle: Path, rows: Rows, nowhere: str, store_url: str
+) -> None:
+    """SIGKILL again and again under load: what it had not committed is told to the next one; all is there, once."""
+    kills = 3
+    with live_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
+        with Load(url, rows, pause=0.01) as load:
+            for _ in range(kills):
+                load.grows_by(150)
+                time.sleep(1.5)
+                (exporter,) = exporters(service)
+                os.kill(exporter, signal.SIGKILL)
+                until(lambda old=exporter: exporters(service) not in ([], [old]), what="another one")  # type: ignore[misc]
+            load.grows_by(150)
+        service.stop(signal.SIGTERM)
+        log = service.log
+
+    assert load.refused == []
+    assert stored(store_url) == dict.fromkeys(load.answered, 1)
+    assert log.count("exporter process died") == kills
+    assert STORE_LOST not in log
+
+
+def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
+    """Two workers: as many rows as answers."""
+    with live_service(bundle, nowhere, "--workers", "2", MODELTRACE_STORE=store_url) as (service, url):
+        until(lambda: service.log.count("startup complete") == 2, seconds=60, what="every worker")
+        with Load(url, rows, clients=8, reconnect=True) as load:
+            load.grows_by(400)
+        service.stop(signal.SIGTERM)
+
+    with open_store(store_url, create=False) as store:
+        assert store.counts().predictions == len(load.answered)
+    assert stored(store_url) == dict.fromkeys(load.answered, 1)
+
+
+def test_a_full_disk_loses_rows_and_no_answers(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
+    """The exporter process cannot write any more: predictions go on, and the stop says how many are not stored."""
+    file = str(tmp_path / "s.db")
+    with live_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
+        (exporter,) = until(lambda: exporters(service), what="the exporter process")
+        with Load(url, rows, pause=0.01) as load:
+            load.grows_by(50)
+            resource.prlimit(exporter, resource.RLIMIT_FSIZE, (FULL, FULL))
+            load.grows_by(150)
+        service.stop(signal.SIGTERM)
+        log = service.log
+
+    found = stored(file)
+    assert load.refused == []
+    assert "no prediction is stored for now" in log
+    assert said(log, "not delivered")[STORE_LOST] == len(load.answered) - len(found) > 0
+    assert set(found) < set(load.answered)
+
+
+def test_a_disk_that_has_room_again_takes_what_waited(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
+    """Full for a while: nothing is lost."""
+    file = str(tmp_path / "s.db")
+    with live_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
+        (exporter,) = until(lambda: exporters(service), what="the exporter process")
+        with Load(url, rows, pause=0.01) as load:
+            load.grows_by(50)
+            _, hard = resource.prlimit(exporter, resource.RLIMIT_FSIZE)
+            resource.prlimit(exporter, resource.RLIMIT_FSIZE, (FULL, hard))
+            until(lambda: "no prediction is stored for now" in service.log, what="the disk to be full")
+            resource.prlimit(exporter, resource.RLIMIT_FSIZE, (hard, hard))
+            until(lambda: "predictions are stored again" in service.log, what="room")
+        service.stop(signal.SIGTERM)
+        log = service.log
+
+    assert stored(file) == dict.fromkeys(load.answered, 1)
+    assert STORE_LOST not in log
+
+
+def test_a_database_that_is_away_for_a_while_costs_no_row(
+    bundle: Path, rows: Rows, nowhere: str, postgres: Postgres
+) -> None:
+    """PostgreSQL crashes and comes back: predictions go on, and all of them are there, once."""
+    location = postgres.url(postgres.new())
+    with live_service(bundle, nowhere, MODELTRACE_STORE=location) as (service, url):
+        with Load(url, rows, pause=0.01) as load:
+            load.grows_by(100)
+            postgres.stop()
+            load.grows_by(200)
+            postgres.start()
+            load.grows_by(50)
+            until(lambda: "predictions are stored again" in service.log, seconds=30, what="the store to be back")
+        service.stop(signal.SIGTERM)
+        log = service.log
+
+    assert load.refused == []
+    assert stored(location) == dict.fromkeys(load.answered, 1)
+    assert STORE_LOST not in log
+    assert postgres.password not in log
+
+
+def test_a_batch_of_10_000_rows_is_stored(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
+    """Each row of it, in its place, under one trace."""
+    body = {"rows": [rows[number % len(rows)] for number in range(10_000)]}
+    with live_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
+        answer = httpx.post(f"{url}/predict/batch", json=body, timeout=60).raise_for_status().json()
+        until(lambda: len(everything(store_url)) == 10_000, what="every row")
+        service.stop(signal.SIGTERM)
+
+    found = {one.prediction_id: one for one in everything(store_url)}
+    assert [found[one["prediction_id"]].row for one in answer["predictions"]] == list(range(10_000))
+    assert {one.trace_id for one in found.values()} == {answer["trace_id"]}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_store_that_cannot_be_opened_ends_the_start(
+    bundle: Path, postgres: Postgres, tmp_path: Path, workers: int
+) -> None:
+    """The log says why and names the setting, and repeats no password."""
+    (tmp_path / "file").touch()
+    for location in (str(tmp_path / "file" / "s.db"), postgres.url("postgres", "hunter2"), "mysql://u:hunter2@h/d"):
+        arguments = ["service", "serve", str(bundle), "--port", str(free_port()), "--workers", str(workers)]
+        with running(arguments, env={"MODELTRACE_STORE": location}) as service:
+            code = service.popen.wait(60)
+            log = service.log
+
+        assert code != 0
+        assert "MODELTRACE_STORE" in log
+        assert "Traceback" not in log
+        assert "hunter2" not in log
+
+
+def test_what_is_stored_and_lost_is_a_metric(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
+    """`modeltrace.store.rows`, by outcome, on /metrics too."""
+    with live_service(bundle, nowhere, MODELTRACE_STORE=str(tmp_path / "s.db")) as (service, url):
+        with Load(url, rows) as load:
+            load.grows_by(20)
+        wanted = rf'modeltrace_store_rows_total{{[^}}]*modeltrace_outcome="stored"[^}}]*}} {len(load.answered)}.0\n'
+        until(lambda: re.search(wanted, httpx.get(f"{url}/metrics").text), what=wanted)
+        service.stop(signal.SIGTERM)
+
+
+def test_without_a_store_nothing_is_kept(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
+    """`none`: no file, no metric, and no loss."""
+    with live_service(bundle, nowhere, MODELTRACE_STORE="none", XDG_DATA_HOME=str(tmp_path)) as (service, url):
+        with Load(url, rows) as load:
+            load.grows_by(20)
+        assert "modeltrace_store" not in httpx.get(f"{url}/metrics").text
+        service.stop(signal.SIGTERM)
+        log = service.log
+
+    assert not list(tmp_path.rglob("*.db*"))
+    assert STORE_LOST not in log

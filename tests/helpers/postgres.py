@@ -1,0 +1,110 @@
+"""A PostgreSQL of the tests' own: the distribution's binaries, a cluster in a temporary folder, a free port."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from tests.helpers.processes import free_port
+
+USER = "modeltrace"
+
+
+class NoPostgresError(Exception):
+    """PostgreSQL is not installed; the message says how it would be."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running cluster, which asks for a password."""
+
+    port: int
+    password: str
+    folder: Path
+    binaries: Path
+
+    def url(self, database: str, password: str | None = None) -> str:
+        """How a database of it is reached."""
+        return f"postgresql+psycopg://{USER}:{password or self.password}@127.0.0.1:{self.port}/{database}"
+
+    def new(self) -> str:
+        """A database that nobody else uses."""
+        name = f"test_{secrets.token_hex(4)}"
+        with psycopg.connect(self._reached("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return name
+
+    def ask(self, database: str, question: str) -> list[tuple[object, ...]]:
+        """Ask one of its databases, past all of our own code."""
+        with psycopg.connect(self._reached(database)) as connection:
+            return connection.execute(question.encode()).fetchall()
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        options = f"-p {self.port} -h 127.0.0.1 -k {self.folder}"
+        self.control("start", "-w", "-l", str(self.folder / "log"), "-o", options)
+
+    def stop(self) -> None:
+        """End it at once, as a crash would."""
+        self.control("stop", "-m", "immediate")
+
+    def control(self, *arguments: str) -> None:
+        """Run `pg_ctl`."""
+        _run(self.binaries / "pg_ctl", "-D", str(self.folder / "data"), *arguments)
+
+    def _reached(self, database: str) -> str:
+        return f"host=127.0.0.1 port={self.port} dbname={database} user={USER} password={self.password}"
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A cluster until the end of the block.
+
+    Raises:
+        NoPostgresError: there are no binaries to run it with.
+    """
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("pg_ctl")
+    if not found and on_path is None:
+        raise NoPostgresError("PostgreSQL is not installed (Debian: apt install postgresql)")
+    binaries = found[-1].parent if found else Path(on_path or "").parent
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")  # it refuses to run as root
+    cluster = Postgres(free_port(), secrets.token_hex(16), folder, binaries)
+    try:
+        secret = folder / "password"
+        secret.touch(mode=0o644)
+        secret.write_text(cluster.password)
+        _run(
+            binaries / "initdb", "-D", str(folder / "data"), "-U", USER, f"--pwfile={secret}", "--auth=scram-sha-256",
+            "--encoding=UTF8", "--locale=C.UTF-8",
+        )  # fmt: skip
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(program: Path, *arguments: str) -> None:
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*user, str(program), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # not a pipe: the server that stays behind would hold it
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{program.name} {' '.join(arguments)}: exit code {done.returncode}"

@@ -1,0 +1,58 @@
+"""What becomes of rows for the prediction store is counted, and said at a stop."""
+
+from functools import partial
+from typing import Any
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from service.telemetry.health import ExportHealth
+from service.telemetry.outbox import Heard
+from service.telemetry.stored import WORDS, StoreHealth
+
+
+def counted(reader: InMemoryMetricReader) -> dict[tuple[Any, ...], int]:
+    """The points of the metric, by outcome and reason."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    assert metric.name == "modeltrace.store.rows"
+    return {
+        (point.attributes["modeltrace.outcome"], point.attributes.get("error.type")): point.value
+        for point in metric.data.data_points
+    }
+
+
+def test_what_was_heard_before_there_was_a_meter_counts() -> None:
+    """The writer may be faster than the set-up."""
+    health, reader = StoreHealth(), InMemoryMetricReader()
+    health.hear("stored", 3, "")
+    health.hear("lost", 1, "queue_full")
+    health.report_to(MeterProvider([reader]).get_meter("test"))
+    health.hear("stored", 2, "")
+
+    assert counted(reader) == {("stored", None): 5, ("lost", "queue_full"): 1}
+    assert health.lost() == {WORDS: 1}
+
+
+def test_rows_that_never_left_the_service_are_lost_for_the_store_too() -> None:
+    """The exporter process says what it stored and lost; what was dropped before it is added."""
+    store, reader = StoreHealth(), InMemoryMetricReader()
+    health = ExportHealth(store)
+    store.report_to(MeterProvider([reader]).get_meter("test"))
+    say = partial(Heard, "event")
+    health.hear(say(("stored", "store", 10, 0.0, "")))
+    health.hear(say(("lost", "store", 2, 0.0, "shutdown")))
+    health.hear(Heard("dropped", (1, 4)))
+
+    assert counted(reader) == {("stored", None): 10, ("lost", "shutdown"): 2, ("lost", "queue_full"): 4}
+    assert store.lost() == {WORDS: 6}
+
+
+def test_without_a_store_nothing_is_said_of_it() -> None:
+    """No metric, no words."""
+    health = ExportHealth()
+    health.hear(Heard("dropped", (1, 4)))
+    health.hear(Heard("event", ("stored", "store", 1, 0.0, "")))
+
+    assert StoreHealth().lost() == {}
