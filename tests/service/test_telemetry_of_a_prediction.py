@@ -222,18 +222,24 @@ def test_a_pinned_request_says_so_on_its_span(
     assert dict(service.spans()["POST /predict"].attributes or {}).get("modeltrace.pin") is said
 
 
-def test_no_metric_has_an_identifier_or_a_feature_value(service: Recorded, rows: Rows) -> None:
-    """Attributes of metrics are few and bounded, whatever clients send."""
+def test_no_metric_has_an_identifier_or_a_feature_value(service: Recorded, model: Model, rows: Rows) -> None:
+    """Attributes of metrics are few and bounded, whatever clients send: features and bins are named by the bundle."""
     service.client.post("/predict", json={"features": rows[0]})
     service.client.get("/some/path/that/nobody/serves")
 
     allowed = {
         "http.request.method", "http.route", "http.response.status_code", "url.scheme", "network.protocol.version",
         "error.type", "ml.model.name", "ml.model.version", "ml.prediction.label",
+        "ml.feature.name", "ml.feature.bin", "ml.feature.sign",
     }  # fmt: skip
+    bins = {(one.name, name) for one in model.schema.features for name in one.reference.shares}
     for name, points in service.points().items():
         for point in points:
             assert set(point.attributes) <= allowed, name
+            if "ml.feature.bin" in point.attributes:
+                assert (point.attributes["ml.feature.name"], point.attributes["ml.feature.bin"]) in bins
+            else:
+                assert {point.attributes.get("ml.feature.name")} <= {None, *model.schema.names}
 
 
 def test_body_sizes_are_not_reported(service: Recorded, rows: Rows) -> None:
@@ -247,7 +253,9 @@ def test_a_value_never_becomes_part_of_a_refusal(service: Recorded, rows: Rows) 
     """A secret in a refused feature is in no span and no log record."""
     service.client.post("/predict", json={"features": {**rows[0], "mean_radius": "secret-42"}})
 
-    told = str([dict(span.attributes or {}) for span in service.span_exporter.get_finished_spans()])
+    spans = service.span_exporter.get_finished_spans()
+    told = str([dict(span.attributes or {}) for span in spans])
+    told += str([dict(event.attributes or {}) for span in spans for event in span.events])
     told += str([record.log_record.body for record in service.log_exporter.get_finished_logs()])
     told += str([dict(record.log_record.attributes or {}) for record in service.log_exporter.get_finished_logs()])
     assert "secret-42" not in told
