@@ -19,7 +19,7 @@ from service.worker import build_in_worker
 
 BACKLOG = 2048
 # libuv, below uvloop, accepts one connection a turn of its loop and listening socket (since 1.46), and a busy turn
-# answers every connection it has: of 256 that came at once, 180 waited for more than 5 s. Each copy accepts another.
+# answers every connection it has: of 256 that came at once, 170 waited for more than 5 s. Each copy accepts another.
 LISTENERS = 16
 
 
