@@ -1,7 +1,6 @@
 """What takes the telemetry while something is measured: the real Collector where it is built, else the hub."""
 
 import json
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 import platformdirs
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.processes import free_port, started
+from bench.processes import free_port, running, started
 from stack.build import Cache
 from stack.parts import read_parts
 
@@ -74,7 +73,7 @@ def _hub(core: int | None) -> Iterator[Receiver]:
     page, http, grpc = (free_port() for _ in range(3))
     ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(grpc)]
     url = f"http://127.0.0.1:{page}"
-    with started([sys.executable, "-m", "hub", "--memory", *ports], ready=f"{url}/healthz", core=core):
+    with running(["hub", "--memory", *ports], ready=f"{url}/healthz", core=core):
         accepted = partial(_accepted_by_hub, f"{url}/api/stats")
         yield Receiver("hub", f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}", accepted)
 

@@ -20,8 +20,9 @@ from opentelemetry.semconv._incubating.metrics.otel_metrics import (
 )
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
+from service.exporter.delivery import STORE
 from service.telemetry.outbox import SPANS_OF_A_REQUEST, Heard, Outbox
-from service.telemetry.stored import STORE, StoreHealth
+from service.telemetry.stored import StoreHealth
 
 UNITS: Final = {"traces": "span", "logs": "log", "metrics": "metric_data_point"}
 WORDS: Final = {"traces": "spans", "logs": "log records", "metrics": "metric points"}

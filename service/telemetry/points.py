@@ -47,14 +47,12 @@ from service.telemetry.metrics import (
     Instrument,
 )
 from service.telemetry.names import (
-    ML_FEATURE_NAME,
     ML_MODEL_NAME,
     ML_MODEL_VERSION,
     ML_PREDICTION_LABEL,
-    ML_VIOLATION_REASON,
     SPAN_INFERENCE,
 )
-from service.telemetry.record import Request, Violated
+from service.telemetry.record import Request
 
 Attributes = dict[str, AttributeValue]
 _OVERFLOW: Final = ("overflow",)
@@ -155,7 +153,9 @@ class PredictionPoints:
 
         for violated in request.violations:
             what = violated.feature, violated.reason
-            series = self._violations.series.get(what) or self._violations.create(what, self._violating(violated))
+            series = self._violations.series.get(what) or self._violations.create(
+                what, {**self._model, **violated.series()}
+            )
             series.add(violated.rows, rank, exemplar, times=violated.rows)
 
         for answered in request.answered:
@@ -168,10 +168,6 @@ class PredictionPoints:
 
     def _labelled(self, label: object) -> Attributes:
         return dict(self._model) if label is None else {**self._model, ML_PREDICTION_LABEL: str(label)}
-
-    def _violating(self, violated: Violated) -> Attributes:
-        name: Attributes = {ML_FEATURE_NAME: violated.feature} if violated.feature else {}
-        return {**self._model, **name, ML_VIOLATION_REASON: violated.reason}
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""

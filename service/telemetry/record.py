@@ -44,10 +44,14 @@ class Violated(NamedTuple):
     reason: str  # as in `service.errors.Violation`
     rows: int
 
+    def series(self) -> dict[str, str]:
+        """What a metric point says of it."""
+        name = {ML_FEATURE_NAME: self.feature} if self.feature else {}
+        return {**name, ML_VIOLATION_REASON: self.reason}
+
     def attributes(self) -> dict[str, str | int]:
         """What a span event and a log record say of it."""
-        name = {ML_FEATURE_NAME: self.feature} if self.feature else {}
-        return {**name, ML_VIOLATION_REASON: self.reason, ML_VIOLATION_ROWS: self.rows}
+        return {**self.series(), ML_VIOLATION_ROWS: self.rows}
 
     def message(self) -> str:
         """The same in words."""

@@ -28,7 +28,6 @@ from service.telemetry.names import (
     EVENT_PREDICTION,
     EVENT_VIOLATION,
     ML_BATCH_SIZE,
-    ML_FEATURE_NAME,
     ML_LOWEST_CONFIDENCE,
     ML_MODEL_HASH,
     ML_PREDICTION_CONFIDENCE,
@@ -38,7 +37,6 @@ from service.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_VALUE,
     ML_REJECTED_ROWS,
-    ML_VIOLATION_REASON,
     SPAN_BATCH,
     SPAN_FEATURES,
     SPAN_INFERENCE,
@@ -169,9 +167,7 @@ class Recorder:
                 attributes[ERROR_TYPE] = failure.error_type
             self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
         for violated in violations:
-            name = {ML_FEATURE_NAME: violated.feature} if violated.feature else {}
-            attributes = {**self._series, **name, ML_VIOLATION_REASON: violated.reason}
-            self._instruments.violations.add(violated.rows, attributes)
+            self._instruments.violations.add(violated.rows, {**self._series, **violated.series()})
         for one in request.answered:
             if one.confidence is not None:
                 self._instruments.confidence.record(one.confidence, self._labelled(one.label))

@@ -8,7 +8,6 @@ from typing import Final
 from opentelemetry.metrics import Meter
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
-STORE: Final = "store"
 STORED_ROWS: Final = "modeltrace.store.rows"
 OUTCOME: Final = "modeltrace.outcome"
 WORDS: Final = "predictions for the store"
