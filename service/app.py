@@ -27,6 +27,7 @@ from service.inference.model import Model
 from service.inference.pipeline import Pipeline, describe
 from service.keys import id_key
 from service.monitoring.training import training_data
+from service.registry.catalog import Catalog
 from service.settings import Settings
 from service.store.config import store_config
 from service.store.keeping import Keeping
@@ -134,7 +135,7 @@ def load_model(settings: Settings) -> Model:
         ModeltraceError: none is named, or its bundle cannot be served.
     """
     return load_bundle(
-        settings.bundle_path(),
+        Catalog(logging.getLogger(SCOPE).warning).locate(settings.bundle_source()).path,
         expect_sha256=settings.expect_sha256,
         trust_pickle=settings.trust_pickle,
         trusted_types=settings.trusted_types,
