@@ -38,6 +38,7 @@ ALL: Final = Selection()
 
 
 def with_labels() -> Select[Any]:
-    """Predictions as `service.store.rows.kept` takes them."""
-    joined = predictions.outerjoin(labels, predictions.c.prediction_id == labels.c.prediction_id)
+    """Predictions as `service.store.rows.kept` takes them. The label of an answer is that of its shadows, too."""
+    answer = func.coalesce(predictions.c.shadow_of, predictions.c.prediction_id)
+    joined = predictions.outerjoin(labels, answer == labels.c.prediction_id)
     return select(*predictions.columns, labels.c.label, labels.c.received).select_from(joined)
