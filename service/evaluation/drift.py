@@ -1,7 +1,7 @@
 """Concept drift: does a model err more often than it used to?
 
-The Drift Detection Method (Gama, Medas, Castillo, Rodrigues: Learning with Drift Detection, SBIA 2004), in the form that
-river's `drift.binary.DDM` gives it. Over labelled predictions in their order, 1 for an error:
+The Drift Detection Method (Gama, Medas, Castillo, Rodrigues: Learning with Drift Detection, SBIA 2004), in the form
+that river's `drift.binary.DDM` gives it. Over labelled predictions in their order, 1 for an error:
 
     p = errors / n          s = sqrt(p (1 - p) / n)          p_min, s_min: where p + s was lowest so far
     warning: p + s > p_min + 2 s_min          drift: p + s > p_min + 3 s_min
