@@ -54,6 +54,18 @@ class Detected:
         """Where a drift was found."""
         return [int(place) for place in np.flatnonzero(self.levels == DRIFT)]
 
+    @property
+    def level(self) -> int:
+        """DRIFT if there was one anywhere; else what is said after the last prediction."""
+        if not len(self.levels):
+            return STABLE
+        return DRIFT if self.drifts else int(self.levels[-1])
+
+    @property
+    def error_rate(self) -> float | None:
+        """The rate of errors since the last start; `None` without predictions."""
+        return float(self.error_rates[-1]) if len(self.error_rates) else None
+
 
 def detect(errors: NDArray[np.integer], limits: Limits = OURS) -> Detected:
     """Look for drift in errors (1) and right answers (0), in order; shape (n,)."""
