@@ -20,6 +20,7 @@ from service.api.execution import ModelThreads
 from service.api.front import Front
 from service.api.health import SILENT_PATHS, health_routes
 from service.api.predict import PredictionCalls, prediction_routes
+from service.evaluation.publisher import start_publisher
 from service.inference.batching import Batcher
 from service.inference.bundle import load_bundle
 from service.inference.ids import PredictionIds
@@ -167,14 +168,22 @@ def build_app(settings: Settings) -> ASGIApp:
     else:
         telemetry = build_recorded(settings, resource, watched, registry=registry)
         keeping = Keeping(None, telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
+    publisher = None
+    if telemetry.enabled:
+        meter = telemetry.meter_provider.get_meter(SCOPE)
+        publisher = start_publisher(settings, model.name, model.classes, meter)
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:
         deadline = time.monotonic() + settings.flush_timeout
         keeping.end()
+        if publisher:
+            publisher.end()
         rest = telemetry.shutdown(settings.flush_timeout)
         stop_sending()
         report_rest(Rest({**rest.lost, **keeping.close(deadline)}, rest.kept))
+        if publisher:
+            publisher.close(deadline)
         lines.close()
 
     app = create_app(settings, model, telemetry, registry=registry, watched=watched, keep=keeping.keep, on_stop=stop)

@@ -137,6 +137,11 @@ def read(text: str | None) -> object:
     return None if text is None else json.loads(text)
 
 
+def identity(label: object) -> tuple[bool, object]:
+    """What two labels share that are one: 1 and 1.0 are, 1 and true are not."""
+    return isinstance(label, bool), label
+
+
 def kept(fields: Iterable[object]) -> Kept:
     """A prediction as its row and its label's say: `Row`'s fields, then `label` and `received`."""
     *row, true_label, received = fields
