@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from service.inference.bundle import Manifest
     from service.report.comparison import Comparison
     from service.report.environments import Library
-    from service.report.sources import Reference, Window
+    from service.report.sources import Chosen, Reference
     from service.store.store import Store
 
 # Rows of a window and of a reference that a library is given: with more, its report takes minutes and says the same.
@@ -33,8 +34,10 @@ def _time(text: str) -> Any:  # noqa: ANN401  typer's own
 
 
 Bundle = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", show_default="MODELTRACE_BUNDLE", help="The model's bundle: it says what columns are."),
+    str | None,
+    typer.Option(
+        metavar="SOURCE", show_default="MODELTRACE_BUNDLE", help="The model's bundle: it says what columns are."
+    ),
 ]
 Since = Annotated[int | None, _time("Predictions from this time on: a date, a date and time, or 7d, 12h, 30m ago.")]
 Until = Annotated[int | None, _time("Up to this time, which is not included.")]
@@ -67,7 +70,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 class Asked:
     """What is to be compared with what."""
 
-    bundle: Path | None
+    bundle: str | None
     since: int | None
     until: int | None
     version: str | None
@@ -191,29 +194,67 @@ def whylogs(
     _tell("written to", f"{out}: window.bin, reference.bin, summary.json")
 
 
+def fiddler(
+    out: Annotated[Path, typer.Argument(metavar="OUT.parquet|.jsonl", help="Where to; the model goes beside it.")],
+    bundle: Bundle = None,
+    since: Since = None,
+    until: Until = None,
+    version: Version = None,
+    force: Force = False,  # noqa: FBT002  a flag
+) -> None:
+    """Predictions as events that Fiddler takes, and OUT.model.json: schema and specification of their model.
+
+    Example: modeltrace report fiddler yesterday.parquet --since 1d
+    """
+    from service.report.comparison import left_out, notes_of  # noqa: PLC0415  as above
+    from service.report.fiddler import events_of, write_events  # noqa: PLC0415  as above
+    from service.report.sources import ReportError  # noqa: PLC0415  as above
+    from service.store.export import format_of  # noqa: PLC0415  as above
+
+    kind = format_of(out)
+    beside = out.with_suffix(".model.json")
+    if there := [path for path in (out, beside) if path.exists() and not force]:
+        raise ReportError(f"{there[0]} is there already; --force replaces it")
+    _, _, manifest = read_bundle(bundle)
+    with open_audit() as store, chosen(store, manifest.name, version, since, until) as predictions:
+        rows = iter(predictions)
+        first = next(rows, None)
+        if first is None:
+            predictions.check()
+            return
+        events = events_of(manifest, probabilities=first.confidence is not None)
+        write_events(chain([first], rows), events, out, kind)
+    beside.write_text(json.dumps(events.model(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for term, words in [*notes_of(predictions, manifest.name, predictions.found), *left_out(events.layout)]:
+        _tell(term, words)
+    _tell("written to", f"{out}: the events; {beside}: their model")
+
+
 def suffix(out: Path, *suffixes: str) -> None:
     """Refuse a name that says something else of the format."""
     if out.suffix not in suffixes:
         raise typer.BadParameter(f"the name must end in {' or '.join(suffixes)}")
 
 
-def read_bundle(bundle: Path | None) -> tuple[Settings, Path, "Manifest"]:
+def read_bundle(bundle: str | None) -> tuple[Settings, Path, "Manifest"]:
     """The settings, and the bundle that they or the command line name."""
     from service.inference.bundle import read_manifest  # noqa: PLC0415  as above
+    from service.registry.catalog import Catalog  # noqa: PLC0415  as above
 
     settings = read_settings(bundle=bundle)
-    folder = settings.bundle_path()
+    folder = Catalog(lambda words: typer.echo(words, err=True)).locate(settings.bundle_source()).path
     return settings, folder, read_manifest(folder)[0]
 
 
-def read_rows(store: "Store", asked: Asked, model: str, since: int | None, until: int | None) -> "Window":
-    """The predictions of a window, with what is told of progress."""
-    from service.report.sources import read_window  # noqa: PLC0415  as above
+@contextmanager
+def chosen(store: "Store", model: str, version: str | None, since: int | None, until: int | None) -> "Iterator[Chosen]":
+    """The predictions of a time, with what is told of progress while they are read."""
+    from service.report.sources import Chosen  # noqa: PLC0415  as above
     from service.store.selection import Selection  # noqa: PLC0415  as above
 
     selection = Selection(since, until)
     with telling(store.counts(selection).predictions) as progress:
-        return read_window(store, selection, model, asked.version, asked.rows, progress)
+        yield Chosen(store, selection, model, version, progress)
 
 
 @contextmanager
@@ -221,13 +262,14 @@ def _made(asked: Asked, out: Path, force: bool) -> "Iterator[tuple[Comparison, P
     """Both sides of a comparison, told of, and a folder to work in that is the user's alone."""
     from service.report.columns import layout_of  # noqa: PLC0415  as above
     from service.report.comparison import compare  # noqa: PLC0415  as above
-    from service.report.sources import ReportError  # noqa: PLC0415  as above
+    from service.report.sources import ReportError, read_window  # noqa: PLC0415  as above
 
     if out.exists() and not force:
         raise ReportError(f"{out} is there already; --force replaces it")
     settings, bundle, manifest = read_bundle(asked.bundle)
     with open_audit() as store:
-        window = read_rows(store, asked, manifest.name, asked.since, asked.until)
+        with chosen(store, manifest.name, asked.version, asked.since, asked.until) as predictions:
+            window = read_window(predictions, asked.rows)
         reference = _reference(store, asked, settings, bundle, manifest)
     said = compare(window, reference, layout_of(manifest), manifest.name)
     for term, words in said.notes:
@@ -239,6 +281,7 @@ def _made(asked: Asked, out: Path, force: bool) -> "Iterator[tuple[Comparison, P
 def _reference(store: "Store", asked: Asked, settings: Settings, bundle: Path, manifest: "Manifest") -> "Reference":
     from service.report.sources import (  # noqa: PLC0415  as above
         Trust,
+        read_window,
         reference_file,
         reference_held_out,
         reference_window,
@@ -251,7 +294,9 @@ def _reference(store: "Store", asked: Asked, settings: Settings, bundle: Path, m
     if asked.target is not None and asked.reference is None:
         raise typer.BadParameter("it belongs to --reference FILE", param_hint="--target")
     if earlier:
-        return reference_window(read_rows(store, asked, manifest.name, asked.reference_since, asked.reference_until))
+        since, until = asked.reference_since, asked.reference_until
+        with chosen(store, manifest.name, asked.version, since, until) as predictions:
+            return reference_window(read_window(predictions, asked.rows))
     if asked.reference is not None:
         return reference_file(asked.reference, asked.target, bundle, manifest, trust)
     return reference_held_out(bundle, manifest, trust)

@@ -57,20 +57,20 @@ class Layout:
         return kinds if self.score is None else {**kinds, self.score: "number"}
 
 
-def layout_of(manifest: Manifest) -> Layout:
-    """The columns that a bundle's model gives a table."""
+def layout_of(manifest: Manifest, *, scored: bool = True) -> Layout:
+    """The columns that a bundle's model gives a table; `scored`: one for the probability of the second class of two."""
     left_out = {one.name: "its privacy is drop" for one in manifest.features if treatment(one) == "drop"}
     features = {one.name: kind_of(one) for one in manifest.features if one.name not in left_out}
     taken = {one.name for one in manifest.features}
-    prediction, confidence, target = (_free(name, taken) for name in ("prediction", "confidence", "true label"))
+    prediction, confidence, target = (free(name, taken) for name in ("prediction", "confidence", "true label"))
     classes = tuple(manifest.classes or ())
     layout = Layout(manifest.task, features, prediction, confidence, target, classes, left_out=left_out)
-    if len(classes) != 2:
+    if not scored or len(classes) != 2:
         return layout
     positive = text(classes[1])
     return Layout(
         manifest.task, features, prediction, confidence, target, classes,
-        score=_free(f"probability of {positive}", taken), positive=positive, left_out=left_out,
+        score=free(f"probability of {positive}", taken), positive=positive, left_out=left_out,
     )  # fmt: skip
 
 
@@ -84,7 +84,8 @@ def treatment(feature: Feature) -> str:
     return feature.privacy
 
 
-def _free(name: str, taken: Iterable[str]) -> str:
+def free(name: str, taken: Iterable[str]) -> str:
+    """The name, with an underscore or more if it is taken."""
     while name in taken:
         name += "_"
     return name
@@ -96,7 +97,8 @@ def text(value: object) -> str:
     return said.encode("utf-8", "replace").decode()
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """A finite number as such, anything else as missing."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -106,7 +108,8 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _category(value: object) -> str | None:
+def category(value: object) -> str | None:
+    """A category as text, what is missing as such."""
     return None if value is None or (isinstance(value, float) and math.isnan(value)) else text(value)
 
 
@@ -120,22 +123,23 @@ def table(rows: Sequence[Row], layout: Layout, wanted: Iterable[str]) -> pa.Tabl
         layout.target: [classes.get(row.truth, row.truth) for row in rows],
     }
     if layout.score is not None:
-        columns[layout.score] = [_score(row, layout.classes[1]) for row in rows]
+        columns[layout.score] = [score(row.answer, row.confidence, layout.classes[1]) for row in rows]
     kinds: dict[str, Kind] = {**layout.features, **layout.answers}
     made = {name: _column(columns[name], kinds[name]) for name in wanted}
     return pa.table(list(made.values()), names=list(made))
 
 
-def _score(row: Row, positive: object) -> float | None:
-    if row.confidence is None:
+def score(answer: object, confidence: float | None, positive: object) -> float | None:
+    """The probability of one of two classes, from that of the answered one."""
+    if confidence is None:
         return None
-    return row.confidence if row.answer == positive else 1 - row.confidence
+    return confidence if answer == positive else 1 - confidence
 
 
 def _column(values: Sequence[object], kind: Kind) -> pa.Array:
     if kind == "number":
-        return pa.array([_number(value) for value in values], pa.float64())
-    return pa.array([_category(value) for value in values], pa.string())
+        return pa.array([number(value) for value in values], pa.float64())
+    return pa.array([category(value) for value in values], pa.string())
 
 
 def merge_rare(tables: Sequence[pa.Table], names: Iterable[str]) -> tuple[list[pa.Table], dict[str, int]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.report.columns import Layout, merge_rare, table
-from service.report.sources import Reference, Window, said
+from service.report.sources import Chosen, Reference, Window, said
 
 SHOWN: Final = 8
 
@@ -54,7 +54,7 @@ def compare(window: Window, reference: Reference, layout: Layout, name: str) -> 
     kinds = {**layout.features, **layout.answers}
     scored = layout.score is not None and one.column(layout.score).null_count < len(one)
     description = {
-        "title": f"{name} {', '.join(window.versions)}",
+        "title": f"{name} {', '.join(window.chosen.versions)}",
         "task": layout.task,
         "features": list(layout.features),
         "columns": {column: kinds[column] for column in [*layout.features, *compared]},
@@ -64,9 +64,14 @@ def compare(window: Window, reference: Reference, layout: Layout, name: str) -> 
         "positive": layout.positive,
         "labelled": labelled,
         "reference_labelled": reference.labelled,
-        "times": {"window": window.last / 10**9, "reference": reference.at / 10**9},
+        "times": {"window": window.chosen.last / 10**9, "reference": reference.at / 10**9},
     }
-    notes = [*window_notes(window, name, labelled), ("reference", _words(reference)), *_left_out(layout, merged)]
+    notes = [
+        *notes_of(window.chosen, name, len(window.kept)),
+        ("reference", _words(reference)),
+        *left_out(layout),
+        *_put_together(merged),
+    ]
     if not reference.answered:
         notes.append(("not compared", "the answers: none are known for the reference"))
     return Comparison(one, other, {**description, "notes": notes}, notes)
@@ -76,24 +81,37 @@ def _in_both(column: str, *tables: pa.Table) -> bool:
     return all(column in one.column_names and one.column(column).null_count < len(one) for one in tables)
 
 
-def window_notes(window: Window, name: str, labelled: int) -> list[tuple[str, str]]:
-    """What a window is, in terms and words."""
-    words = f"{window.found:,} predictions of {name} {', '.join(window.versions)}"
-    times = f"{said(window.first)} to {said(window.last)}"
-    if len(window.kept) < window.found:
-        words += f", {len(window.kept):,} of them drawn at random"
-    erased = [("left out", f"{window.erased:,} predictions whose inputs were erased")] if window.erased else []
-    return [("window", f"{words}, {times}; {labelled:,} with a true label"), *erased]
+def notes_of(chosen: Chosen, name: str, kept: int) -> list[tuple[str, str]]:
+    """What was chosen of the store, in terms and words; `kept` of it are compared."""
+    words = f"{counted(chosen.found, 'prediction')} of {name} {', '.join(chosen.versions)}"
+    if kept < chosen.found:
+        words += f", {kept:,} of them drawn at random"
+    times = f"{said(chosen.first)} to {said(chosen.last)}"
+    passed_over = {
+        f"{counted(chosen.erased, 'prediction')} whose inputs were erased": chosen.erased,
+        f"{counted(chosen.shadows, 'answer')} of shadows, unless their version is named": chosen.shadows,
+    }
+    left_out = [("left out", words) for words, number in passed_over.items() if number]
+    return [("window", f"{words}, {times}; {chosen.labelled:,} with a true label"), *left_out]
+
+
+def counted(number: int, what: str) -> str:
+    """So many of something."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _words(reference: Reference) -> str:
     return f"{len(reference.rows):,} {reference.words}; {reference.labelled:,} with a true label"
 
 
-def _left_out(layout: Layout, merged: dict[str, int]) -> Iterable[tuple[str, str]]:
+def left_out(layout: Layout) -> Iterable[tuple[str, str]]:
+    """Which features are no part of a table, and why."""
     for reason in dict.fromkeys(layout.left_out.values()):
         names = [name for name, its in layout.left_out.items() if its == reason]
         yield "left out", f"{_some(names)}: {reason}"
+
+
+def _put_together(merged: dict[str, int]) -> Iterable[tuple[str, str]]:
     for name, number in merged.items():
         yield "put together", f"{name}: of {number:,} values the rarest count as one"
 

@@ -1,7 +1,7 @@
 """Where rows come from: a window of the prediction store; a file, a bundle's held-out rows, or an earlier window."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,27 +26,6 @@ class ReportError(ModeltraceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Predictions of one model in a time. `found` counts those with inputs; `kept` are drawn from them if too many."""
-
-    kept: list[Kept]
-    found: int
-    labelled: int
-    erased: int
-    versions: tuple[str, ...]
-    first: int
-    last: int
-
-    @property
-    def rows(self) -> list[Row]:
-        """What is compared."""
-        return [
-            Row(one.inputs or {}, one.label if one.value is None else one.value, one.confidence, one.true_label)
-            for one in self.kept
-        ]
-
-
-@dataclass(frozen=True, slots=True)
 class Reference:
     """What a window is compared with, and what a person is told of it."""
 
@@ -65,43 +44,104 @@ class Reference:
         return sum(row.truth is not None and row.answer is not None for row in self.rows)
 
 
-def read_window(
-    store: Store,
-    selection: Selection,
-    model: str,
-    version: str | None,
-    sample: int,
-    progress: Callable[[int], None] = lambda _: None,
-) -> Window:
-    """Predictions of a model, at most `sample` of them, drawn so that each has the same chance.
+class Chosen:
+    """The predictions of one model in a time that have inputs, one after the other; what is passed over is counted.
+
+    `shadows` are answers that nobody got; they count only where their version is named.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        selection: Selection,
+        model: str,
+        version: str | None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.found = self.labelled = self.erased = self.shadows = self.first = self.last = 0
+        self.versions: dict[str, None] = {}
+        self._others: dict[str, None] = {}
+        self._store, self._selection, self._progress = store, selection, progress
+        self._model, self._version = model, version
+
+    def __iter__(self) -> Iterator[Kept]:
+        """By time.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        read = 0
+        for chunk in self._store.read(self._selection):
+            yield from filter(self._is_one, chunk)
+            read += len(chunk)
+            self._progress(read)
+
+    def _is_one(self, one: Kept) -> bool:
+        if one.model_name != self._model or self._version not in (None, one.model_version):
+            self._others[f"{one.model_name} {one.model_version}"] = None
+        elif one.shadow_of is not None and self._version is None:
+            self.shadows += 1
+        elif one.inputs is None:
+            self.erased += 1
+        else:
+            self.found += 1
+            self.labelled += one.true_label is not None
+            self.versions[one.model_version] = None
+            self.first, self.last = self.first or one.time, one.time
+            return True
+        return False
+
+    def check(self) -> None:
+        """See that there were any.
+
+        Raises:
+            ReportError: none; the message says what there is.
+        """
+        if self.found:
+            return
+        wanted = self._model if self._version is None else f"{self._model} {self._version}"
+        others = list(self._others)
+        more = f" and {len(others) - SPELLED_OUT} more" if len(others) > SPELLED_OUT else ""
+        besides = f"; there are some of {', '.join(others[:SPELLED_OUT])}{more}" if others else ""
+        gone = f"; the inputs of {self.erased:,} were erased" if self.erased else ""
+        shadows = (
+            f"; {self.shadows:,} are answers of shadows: name their version with --version" if self.shadows else ""
+        )
+        raise ReportError(
+            f"no prediction of {wanted} {span(self._selection.since, self._selection.until)} in "
+            f"{self._store.location.words}{gone}{shadows}{besides}. "
+            "Another time: --since, --until; another store: MODELTRACE_STORE; another bundle: --bundle"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Predictions to compare, and what they were drawn from."""
+
+    kept: list[Kept]
+    chosen: Chosen
+
+    @property
+    def rows(self) -> list[Row]:
+        """What is compared."""
+        return [
+            Row(one.inputs or {}, one.label if one.value is None else one.value, one.confidence, one.true_label)
+            for one in self.kept
+        ]
+
+
+def read_window(chosen: Chosen, sample: int) -> Window:
+    """At most `sample` predictions, drawn so that each has the same chance.
 
     Raises:
-        ReportError: there are none with inputs; the message says what there is.
+        ReportError: there are none with inputs.
         StoreError: they cannot be read.
     """
     drawn = Drawn(sample)
-    others: dict[str, None] = {}
-    versions: dict[str, None] = {}
-    labelled = erased = read = 0
-    first = last = 0
-    for chunk in store.read(selection):
-        read += len(chunk)
-        progress(read)
-        for one in chunk:
-            if one.model_name != model or version not in (None, one.model_version):
-                others[f"{one.model_name} {one.model_version}"] = None
-                continue
-            if one.inputs is None:
-                erased += 1
-                continue
-            versions[one.model_version] = None
-            labelled += one.received is not None
-            first, last = first or one.time, one.time
-            drawn.add(one)
-    if not drawn.kept:
-        raise ReportError(_nothing(selection, model, version, erased, others, store.location.words))
-    kept = sorted(drawn.kept, key=lambda one: one.time)
-    return Window(kept, drawn.seen, labelled, erased, tuple(versions), first, last)
+    for one in chosen:
+        drawn.add(one)
+    chosen.check()
+    return Window(sorted(drawn.kept, key=lambda one: one.time), chosen)
 
 
 class Drawn:
@@ -120,20 +160,6 @@ class Drawn:
             self.kept.append(one)
         elif (place := self._random.randrange(self.seen)) < self._most:
             self.kept[place] = one
-
-
-def _nothing(
-    selection: Selection, model: str, version: str | None, erased: int, others: Iterable[str], where: str
-) -> str:
-    wanted = model if version is None else f"{model} {version}"
-    there = list(others)
-    more = f" and {len(there) - SPELLED_OUT} more" if len(there) > SPELLED_OUT else ""
-    besides = f"; there are predictions of {', '.join(there[:SPELLED_OUT])}{more}" if there else ""
-    gone = f"; the inputs of {erased:,} were erased" if erased else ""
-    return (
-        f"no prediction of {wanted} {span(selection.since, selection.until)} in {where}{gone}{besides}. "
-        "Another time: --since, --until; another store: MODELTRACE_STORE; another bundle: --bundle"
-    )
 
 
 def span(since: int | None, until: int | None) -> str:
@@ -220,5 +246,5 @@ def answered(model: Model, rows: Sequence[Row]) -> list[Row]:
 
 def reference_window(window: Window) -> Reference:
     """An earlier window of the store."""
-    words = f"predictions from {said(window.first)} to {said(window.last)}"
-    return Reference(window.rows, words, window.last)
+    first, last = window.chosen.first, window.chosen.last
+    return Reference(window.rows, f"predictions from {said(first)} to {said(last)}", last)

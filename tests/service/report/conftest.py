@@ -83,24 +83,42 @@ def fill(
     store: str,
     bundle: Path,
     frame: pd.DataFrame,
-    truth: Sequence[Any] | None,
+    truth: Sequence[Any] | None = None,
     *,
     time: int = TIME,
     version: str | None = None,
+    shadow_of: int | None = None,
 ) -> None:
-    """Store what the bundle's model answers to these rows, a second apart, with their true labels."""
+    """Store what the bundle's model answers to these rows, a second apart, with their true labels.
+
+    Args:
+        store: where.
+        bundle: of the model that answers.
+        frame: what is asked.
+        truth: a label each, `None` where there is none.
+        time: of the first row; it is part of their IDs.
+        version: what the model calls itself, if not what its bundle says.
+        shadow_of: they are a shadow of those with this time.
+    """
     model = load_bundle(bundle)
-    rows = [tuple(None if pd.isna(value) else getattr(value, "item", lambda v=value: v)() for value in row) for row in frame.itertuples(index=False, name=None)]  # fmt: skip
+    rows = [tuple(map(plain, row)) for row in frame.itertuples(index=False, name=None)]
     answers = model.answer(to_matrix(rows, model.schema, as_frame=model.as_frame))
     told = [
-        Answered(0, f"{time}-{index}", one.label, one.confidence, one.value, row, time + index * SECOND)
+        Answered(index, f"{time}-{index}", one.label, one.confidence, one.value, row, time + index * SECOND)
         for index, (row, one) in enumerate(zip(rows, answers, strict=True))
     ]
     info = ModelInfo(model.name, version or model.version, model.hash, tuple(model.schema.names))
+    of = None if shadow_of is None else [f"{shadow_of}-{index}" for index in range(len(told))]
     with open_store(store) as opened:
-        opened.add_predictions(RowMaker(info, "0.1.0").rows(Told(told)))
+        opened.add_predictions(RowMaker("0.1.0").rows(Told(told, model=info, shadow_of=of)))
         if truth is not None:
-            opened.add_labels([Label(one.prediction_id, label, one.time + SECOND, one.time) for one, label in zip(told, truth, strict=True) if label is not None])  # fmt: skip
+            pairs = [(one, label) for one, label in zip(told, truth, strict=True) if label is not None]
+            opened.add_labels([Label(one.prediction_id, label, one.time + SECOND, one.time) for one, label in pairs])
+
+
+def plain(value: Any) -> Any:
+    """A cell as JSON would carry it."""
+    return None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
 
 
 @pytest.fixture(scope="session")
@@ -133,13 +151,14 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pa
 
 @pytest.fixture
 def two(packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reporting:
-    """Predictions of two classes, shifted; most with a true label, one of them erased; some of another version."""
+    """Predictions of two classes, shifted; most with a true label, one of them erased; some of other versions."""
     bundle, training = packed("two")
     store = str(tmp_path / "predictions.db")
     frame = people(400, 5, shift=10)
     truth = [label if index % 4 else None for index, label in enumerate(classes_of(frame, ["no", "yes"], 6))]
     fill(store, bundle, frame, truth)
-    fill(store, bundle, people(30, 7), None, time=TIME + 3600 * SECOND, version="2.0.0")
+    fill(store, bundle, people(30, 7), time=TIME + 3600 * SECOND, version="2.0.0")
+    fill(store, bundle, people(20, 8), time=TIME + 7200 * SECOND, version="3.0.0", shadow_of=TIME)
     with open_store(store) as opened:
         opened.erase([f"{TIME}-3"], TIME)
     return Reporting(bundle, training, store, monkeypatch)
