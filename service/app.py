@@ -26,6 +26,7 @@ from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.inference.pipeline import Pipeline
 from service.keys import id_key
+from service.monitoring.announce import announce
 from service.monitoring.bins import FeatureBins
 from service.monitoring.training import training_data
 from service.settings import Settings
@@ -69,7 +70,7 @@ def create_app(
         await anyio.to_thread.run_sync(on_stop)
 
     records = telemetry.records
-    meter, about, training = telemetry.meter_provider.get_meter(SCOPE), describe(model), training_data(model.schema)
+    meter, about, training = telemetry.meter_provider.get_meter(SCOPE), describe(model), training_data(model)
     report_training(meter, training, about.attributes())
     also = [keep]
     if telemetry.enabled and records is None:
@@ -127,7 +128,8 @@ def build_calls(settings: Settings, model: Model, *, tell_batch: Callable[[Batch
 
 def describe(model: Model) -> ModelInfo:
     """What telemetry says of a model."""
-    return ModelInfo(model.name, model.version, model.hash, model.schema.names)
+    edges = model.answers.edges if model.answers else None
+    return ModelInfo(model.name, model.version, model.hash, model.schema.names, edges or (), model.confidence_threshold)
 
 
 def load_model(settings: Settings) -> Model:
@@ -186,6 +188,7 @@ def build_app(settings: Settings) -> ASGIApp:
         )
     where = f"http://{settings.host}:{settings.port}"
     logging.getLogger(SCOPE).info("serving %s %s at %s", model.name, model.version, where)
+    announce(model)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.
     gc.collect()
     gc.freeze()

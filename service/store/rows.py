@@ -97,7 +97,7 @@ class RowMaker:
         traced = request.trace_id != _NO_TRACE
         trace_id, span_id = (request.trace_id.hex(), request.span_id.hex()) if traced else (None, None)
         sampled = bool(request.trace_flags & 1)
-        name, version, digest, features = self._model
+        name, version, digest, features = self._model[:4]
         return [
             Row(
                 one.prediction_id, one.time, trace_id, span_id, one.row, sampled,

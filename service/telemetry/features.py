@@ -9,6 +9,7 @@ feature may fall, which a counter must not: what is added and what is taken away
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from threading import Lock
 from time import time_ns
 from typing import Final, NamedTuple, Protocol
@@ -54,6 +55,8 @@ class Training(NamedTuple):
     bins: Bins
     shares: Sequence[float]  # one for each of `bins.series`
     means: Sequence[float]  # one for each of `bins.numeric`
+    # What else a comparison needs: gauges, each with its values and their attributes.
+    facts: Sequence[tuple[Instrument, Sequence[tuple[float, Attributes]]]] = ()
 
 
 class FeaturePoints:
@@ -147,10 +150,14 @@ def report_training(meter: Meter, training: Training, model: Attributes) -> None
         Observation(mean, {**model, ML_FEATURE_NAME: name})
         for name, mean in zip(training.bins.numeric, training.means, strict=True)
     ]
-    meter.create_observable_gauge(REFERENCE.name, [lambda _: shares], REFERENCE.unit, REFERENCE.description)
-    meter.create_observable_gauge(
-        REFERENCE_MEAN.name, [lambda _: means], REFERENCE_MEAN.unit, REFERENCE_MEAN.description
-    )
+    facts = [(one, [Observation(value, {**model, **said}) for value, said in values]) for one, values in training.facts]
+    for one, points in ((REFERENCE, shares), (REFERENCE_MEAN, means), *facts):
+        if points:
+            meter.create_observable_gauge(one.name, [partial(_saying, points)], one.unit, one.description)
+
+
+def _saying(points: Sequence[Observation], _: CallbackOptions) -> Sequence[Observation]:
+    return points
 
 
 def observe_features(meter: Meter, points: FeaturePoints) -> None:

@@ -41,18 +41,14 @@ from service.telemetry.exemplars import FAILED, LATEST, PINNED
 from service.telemetry.metrics import (
     CONFIDENCE,
     INFERENCE_DURATION,
+    LOW_CONFIDENCE,
     PREDICTIONS,
     REQUEST_DURATION,
     VIOLATIONS,
     Instrument,
 )
-from service.telemetry.names import (
-    ML_MODEL_NAME,
-    ML_MODEL_VERSION,
-    ML_PREDICTION_LABEL,
-    SPAN_INFERENCE,
-)
-from service.telemetry.record import Request
+from service.telemetry.names import SPAN_INFERENCE
+from service.telemetry.record import ModelInfo, Request
 
 Attributes = dict[str, AttributeValue]
 _OVERFLOW: Final = ("overflow",)
@@ -114,9 +110,10 @@ class _Points:
 class PredictionPoints:
     """Counts records, for every reader that takes them cumulative, or for one that takes what is new (`delta`)."""
 
-    def __init__(self, model_name: str, model_version: str, *, exemplar_filter: str, delta: bool = False) -> None:
+    def __init__(self, model: ModelInfo, *, exemplar_filter: str, delta: bool = False) -> None:
         """`exemplar_filter` is that of `OTEL_METRICS_EXEMPLAR_FILTER`; with `delta` each collection starts afresh."""
-        self._model: Attributes = {ML_MODEL_NAME: model_name, ML_MODEL_VERSION: model_version}
+        self._about = model
+        self._model: Attributes = {**model.attributes()}
         self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
         self._delta = delta
         self._start = time_ns()
@@ -126,7 +123,7 @@ class PredictionPoints:
     def _forget(self) -> None:
         self._requests, self._inferences = _Points(REQUEST_DURATION), _Points(INFERENCE_DURATION)
         self._predictions, self._confidences = _Points(PREDICTIONS), _Points(CONFIDENCE)
-        self._violations = _Points(VIOLATIONS)
+        self._unsure, self._violations = _Points(LOW_CONFIDENCE), _Points(VIOLATIONS)
 
     def add(self, requests: Iterable[Request]) -> None:
         """Count some more."""
@@ -159,15 +156,16 @@ class PredictionPoints:
             series.add(violated.rows, rank, exemplar, times=violated.rows)
 
         for answered in request.answered:
-            label = answered.label
+            outcome = self._about.outcome(answered)
+            key = tuple(outcome.items())
             if answered.confidence is not None:
-                series = self._confidences.series.get(label) or self._confidences.create(label, self._labelled(label))
+                series = self._confidences.series.get(key) or self._confidences.create(key, {**self._model, **outcome})
                 series.add(answered.confidence, rank, exemplar)
-            series = self._predictions.series.get(label) or self._predictions.create(label, self._labelled(label))
+            if self._about.unsure(answered):
+                series = self._unsure.series.get(()) or self._unsure.create((), dict(self._model))
+                series.add(1, rank, exemplar)
+            series = self._predictions.series.get(key) or self._predictions.create(key, {**self._model, **outcome})
             series.add(1, rank, exemplar)
-
-    def _labelled(self, label: object) -> Attributes:
-        return dict(self._model) if label is None else {**self._model, ML_PREDICTION_LABEL: str(label)}
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
@@ -176,7 +174,14 @@ class PredictionPoints:
             temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
             metrics = [
                 _metric(points.instrument, list(_data(points, self._start, now, exemplars=exemplars)), temporality)
-                for points in (self._requests, self._inferences, self._predictions, self._confidences, self._violations)
+                for points in (
+                    self._requests,
+                    self._inferences,
+                    self._predictions,
+                    self._confidences,
+                    self._unsure,
+                    self._violations,
+                )
                 if points.series
             ]
             if self._delta:

@@ -5,12 +5,15 @@ the service only writes it down, and whoever has time makes the rest. Times are 
 are bytes, as OTLP has them.
 """
 
+from bisect import bisect_left
 from typing import Final, NamedTuple
 
 from service.telemetry.names import (
     ML_FEATURE_NAME,
     ML_MODEL_NAME,
     ML_MODEL_VERSION,
+    ML_PREDICTION_BIN,
+    ML_PREDICTION_LABEL,
     ML_VIOLATION_REASON,
     ML_VIOLATION_ROWS,
 )
@@ -21,6 +24,7 @@ Value = str | float | int | bool | None
 AUDIT_LOGGER = "modeltrace.audit"
 ACCESS_LOGGER = "uvicorn.access"
 DATA_LOGGER = "modeltrace.data"
+MODEL_LOGGER = "modeltrace.model"
 
 # Kinds of violations of one request that its trace and its log tell, each by itself; all of them are counted.
 TOLD: Final = 32
@@ -131,6 +135,24 @@ class ModelInfo(NamedTuple):
     version: str
     hash: str
     features: tuple[str, ...]  # names, in the order of `Answered.inputs`
+    value_edges: tuple[float, ...] = ()  # between the bins of a regressor's values
+    low_confidence: float | None = None  # an answer with less is one
+
+    def outcome(self, answered: Answered) -> dict[str, str]:
+        """What a metric point says of an answer: the label, or the bin that the value falls into."""
+        if answered.label is not None:
+            return {ML_PREDICTION_LABEL: str(answered.label)}
+        if answered.value is None or not self.value_edges:
+            return {}
+        return {ML_PREDICTION_BIN: f"{bisect_left(self.value_edges, answered.value):02d}"}
+
+    def unsure(self, answered: Answered) -> bool:
+        """Whether an answer has low confidence."""
+        return (
+            self.low_confidence is not None
+            and answered.confidence is not None
+            and answered.confidence < self.low_confidence
+        )
 
     def attributes(self) -> dict[str, str]:
         """What its metric points carry."""

@@ -81,7 +81,7 @@ def build_recorded(
     `bins` is what inputs are counted into, `registry` what `/metrics` shows, if anything.
     """
     otel = settings.otel
-    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE, *model)
+    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE, *model[:4])
     health = ExportHealth(StoreHealth() if settings.store_location() else None)
     active: Counter[tuple[str, str]] = Counter()
     if otel.sdk_disabled:
@@ -105,7 +105,7 @@ def build_recorded(
 
     def count(*, delta: bool = False) -> tuple[Points, ...]:
         return (
-            PredictionPoints(model.name, model.version, exemplar_filter=exemplars, delta=delta),
+            PredictionPoints(model, exemplar_filter=exemplars, delta=delta),
             FeaturePoints(bins, model.attributes(), exemplar_filter=exemplars, delta=delta),
         )
 

@@ -73,6 +73,7 @@ class Recorder:
         self._tracer = tracer
         self._instruments = instruments
         self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
+        self._model = model
         self._series: Attributes = {**model.attributes()}
         self._constant = {OTEL_EVENT_NAME: EVENT_PREDICTION, **self._series, ML_MODEL_HASH: model.hash}
         self._features = model.features
@@ -170,12 +171,11 @@ class Recorder:
             self._instruments.violations.add(violated.rows, {**self._series, **violated.series()})
         for one in request.answered:
             if one.confidence is not None:
-                self._instruments.confidence.record(one.confidence, self._labelled(one.label))
-        for label, number in Counter(one.label for one in request.answered).items():
-            self._instruments.predictions.add(number, self._labelled(label))
-
-    def _labelled(self, label: object) -> Attributes:
-        return self._series if label is None else {**self._series, ML_PREDICTION_LABEL: str(label)}
+                self._instruments.confidence.record(one.confidence, {**self._series, **self._model.outcome(one)})
+        for outcome, number in Counter(tuple(self._model.outcome(one).items()) for one in request.answered).items():
+            self._instruments.predictions.add(number, {**self._series, **dict(outcome)})
+        if unsure := sum(map(self._model.unsure, request.answered)):
+            self._instruments.low_confidence.add(unsure, self._series)
 
     def _write(self, one: Answered) -> None:
         extra: dict[str, object] = {
