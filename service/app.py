@@ -27,6 +27,7 @@ from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.inference.pipeline import Pipeline, describe
 from service.keys import id_key
+from service.monitoring.announce import announce
 from service.monitoring.training import training_data
 from service.registry.catalog import Catalog
 from service.settings import Settings
@@ -73,7 +74,7 @@ def create_app(
 
     records = telemetry.records
     meter, watched = telemetry.meter_provider.get_meter(SCOPE), watched or Watched()
-    watched.add(describe(model), training_data(model.schema))
+    watched.add(describe(model), training_data(model))
     report_training(meter, watched)
     also = [keep]
     if telemetry.enabled and records is None:
@@ -194,6 +195,7 @@ def build_app(settings: Settings) -> ASGIApp:
         )
     where = f"http://{settings.host}:{settings.port}"
     logging.getLogger(SCOPE).info("serving %s %s at %s", model.name, model.version, where)
+    announce(model)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.
     gc.collect()
     gc.freeze()

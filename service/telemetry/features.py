@@ -2,13 +2,14 @@
 
     records ─► rows ─► bins ─► counts ─► ml.feature.observations, ml.feature.sum
                                   ▲
-    bundle ─► shares and mean of the training data ─► ml.feature.reference, ml.feature.reference.mean
+    bundle ─► shares, means, … of the training data ─► ml.feature.reference, ml.feature.reference.mean, …
 
 Thirty counters a prediction would cost 273 µs; a chunk of records at a time costs 2 a prediction. The sum of a
 feature may fall, which a counter must not: what is added and what is taken away are counted apart.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from threading import Lock
 from time import time_ns
 from typing import Final
@@ -19,7 +20,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
-from service.telemetry.metrics import OBSERVATIONS, REFERENCE, REFERENCE_MEAN, SUM, Instrument
+from service.telemetry.metrics import FACTS, OBSERVATIONS, SUM, Instrument
 from service.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
 from service.telemetry.record import ModelInfo, Request, Value
 from service.telemetry.tracing import RequestTrace
@@ -152,20 +153,13 @@ class _Counts:
 def report_training(meter: Meter, watched: Watched) -> None:
     """Say with every export what traffic is compared with, so that whoever compares needs nothing else."""
 
-    def shares(_: CallbackOptions) -> Iterable[Observation]:
+    def fact(instrument: Instrument, _: CallbackOptions) -> Iterable[Observation]:
         for model, training in watched.served():
-            said = model.attributes()
-            for (name, one), share in zip(training.bins.series, training.shares, strict=True):
-                yield Observation(share, {**said, ML_FEATURE_NAME: name, ML_FEATURE_BIN: one})
+            for value, more in training.facts.get(instrument, ()):
+                yield Observation(value, {**model.attributes(), **more})
 
-    def means(_: CallbackOptions) -> Iterable[Observation]:
-        for model, training in watched.served():
-            said = model.attributes()
-            for name, mean in zip(training.bins.numeric, training.means, strict=True):
-                yield Observation(mean, {**said, ML_FEATURE_NAME: name})
-
-    for one, callback in ((REFERENCE, shares), (REFERENCE_MEAN, means)):
-        meter.create_observable_gauge(one.name, [callback], one.unit, one.description)
+    for one in FACTS:
+        meter.create_observable_gauge(one.name, [partial(fact, one)], one.unit, one.description)
 
 
 def observe_features(meter: Meter, points: FeaturePoints) -> None:

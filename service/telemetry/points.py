@@ -41,15 +41,13 @@ from service.telemetry.exemplars import FAILED, LATEST, PINNED
 from service.telemetry.metrics import (
     CONFIDENCE,
     INFERENCE_DURATION,
+    LOW_CONFIDENCE,
     PREDICTIONS,
     REQUEST_DURATION,
     VIOLATIONS,
     Instrument,
 )
-from service.telemetry.names import (
-    ML_PREDICTION_LABEL,
-    SPAN_INFERENCE,
-)
+from service.telemetry.names import SPAN_INFERENCE
 from service.telemetry.permodel import PerModel
 from service.telemetry.record import ModelInfo, Request
 
@@ -124,7 +122,7 @@ class PredictionPoints:
     def _forget(self) -> None:
         self._requests, self._inferences = _Points(REQUEST_DURATION), _Points(INFERENCE_DURATION)
         self._predictions, self._confidences = _Points(PREDICTIONS), _Points(CONFIDENCE)
-        self._violations = _Points(VIOLATIONS)
+        self._unsure, self._violations = _Points(LOW_CONFIDENCE), _Points(VIOLATIONS)
         self._of = PerModel(_OfModel)
 
     def add(self, requests: Iterable[Request]) -> None:
@@ -143,9 +141,9 @@ class PredictionPoints:
             max(request.end - request.start, 0) / 1e9, rank or (FAILED if request.status >= 500 else LATEST), exemplar
         )
 
-        if request.model is None:
+        if (about := request.model) is None:
             return
-        model = self._of(request.model)
+        model = self._of(about)
         if request.inference_start:
             error, seconds = _inference(request)
             series = model.inferences.get(error) or model.create(
@@ -161,14 +159,17 @@ class PredictionPoints:
             series.add(violated.rows, rank, exemplar, times=violated.rows)
 
         for answered in request.answered:
-            label = answered.label
+            said = about.said(answered)
             if answered.confidence is not None:
-                series = model.confidences.get(label) or model.create(
-                    self._confidences, model.confidences, label, _labelled(label)
+                series = model.confidences.get(said) or model.create(
+                    self._confidences, model.confidences, said, about.outcome(answered)
                 )
                 series.add(answered.confidence, rank, exemplar)
-            series = model.predictions.get(label) or model.create(
-                self._predictions, model.predictions, label, _labelled(label)
+                if about.unsure(answered):
+                    series = model.unsure.get(()) or model.create(self._unsure, model.unsure, (), {})
+                    series.add(1, rank, exemplar)
+            series = model.predictions.get(said) or model.create(
+                self._predictions, model.predictions, said, about.outcome(answered)
             )
             series.add(1, rank, exemplar)
 
@@ -179,7 +180,14 @@ class PredictionPoints:
             temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
             metrics = [
                 _metric(points.instrument, list(_data(points, self._start, now, exemplars=exemplars)), temporality)
-                for points in (self._requests, self._inferences, self._predictions, self._confidences, self._violations)
+                for points in (
+                    self._requests,
+                    self._inferences,
+                    self._predictions,
+                    self._confidences,
+                    self._unsure,
+                    self._violations,
+                )
                 if points.series
             ]
             if self._delta:
@@ -191,7 +199,7 @@ class PredictionPoints:
 class _OfModel:
     """The series of one model, found by what else tells them apart."""
 
-    __slots__ = ("_model", "confidences", "inferences", "predictions", "violations")
+    __slots__ = ("_model", "confidences", "inferences", "predictions", "unsure", "violations")
 
     def __init__(self, model: ModelInfo) -> None:
         self._model = model
@@ -199,6 +207,7 @@ class _OfModel:
         self.violations: dict[Hashable, _Series] = {}
         self.confidences: dict[Hashable, _Series] = {}
         self.predictions: dict[Hashable, _Series] = {}
+        self.unsure: dict[Hashable, _Series] = {}
 
     def create(self, points: _Points, found: dict[Hashable, _Series], key: Hashable, more: dict[str, str]) -> _Series:
         """The series of a key that is not found yet. Two models that are told by the same attributes share it."""
@@ -206,10 +215,6 @@ class _OfModel:
         whole = tuple(attributes.items())
         found[key] = points.series.get(whole) or points.create(whole, attributes)
         return found[key]
-
-
-def _labelled(label: object) -> dict[str, str]:
-    return {} if label is None else {ML_PREDICTION_LABEL: str(label)}
 
 
 def _http(request: Request) -> Attributes:

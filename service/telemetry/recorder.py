@@ -112,7 +112,7 @@ class Recorder:
         server.set_attributes(_answer(request))
         violations = request.violated()
         self._stages(request, violations[:TOLD])
-        self._measure(request, violations, {**model.attributes()})
+        self._measure(request, violations, model)
         for violated in violations[:TOLD]:
             extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)
@@ -154,7 +154,8 @@ class Recorder:
             end = end or failure.time
         span.end(end)
 
-    def _measure(self, request: RequestTrace, violations: Sequence[Violated], series: Attributes) -> None:
+    def _measure(self, request: RequestTrace, violations: Sequence[Violated], model: ModelInfo) -> None:
+        series: Attributes = {**model.attributes()}
         if request.inference_start:
             failure = request.failure
             ended = request.inference_end or (failure.time if failure else request.inference_start)
@@ -166,9 +167,11 @@ class Recorder:
             self._instruments.violations.add(violated.rows, {**series, **violated.series()})
         for one in request.answered:
             if one.confidence is not None:
-                self._instruments.confidence.record(one.confidence, _labelled(series, one.label))
-        for label, number in Counter(one.label for one in request.answered).items():
-            self._instruments.predictions.add(number, _labelled(series, label))
+                self._instruments.confidence.record(one.confidence, {**series, **model.outcome(one)})
+        for outcome, number in Counter(tuple(model.outcome(one).items()) for one in request.answered).items():
+            self._instruments.predictions.add(number, {**series, **dict(outcome)})
+        if unsure := sum(map(model.unsure, request.answered)):
+            self._instruments.low_confidence.add(unsure, series)
 
     def _write(self, one: Answered, model: ModelInfo) -> None:
         extra: dict[str, object] = {
@@ -185,10 +188,6 @@ class Recorder:
         if one.confidence is not None:
             extra[ML_PREDICTION_CONFIDENCE] = one.confidence
         self._audit.info("predicted %s", one.label if one.value is None else one.value, extra=extra)
-
-
-def _labelled(series: Attributes, label: object) -> Attributes:
-    return series if label is None else {**series, ML_PREDICTION_LABEL: str(label)}
 
 
 def _answer(request: RequestTrace) -> Attributes:
