@@ -74,7 +74,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MODELTRACE_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    bundle: Path | None = Field(None, description="The bundle to serve: a folder with a `model.json`.")
+    bundle: str | None = Field(
+        None,
+        description="The bundle to serve: its folder, or a folder of bundles, with or without `@VERSION`.",
+    )
     expect_sha256: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
@@ -166,8 +169,8 @@ class Settings(BaseSettings):
 
     otel: OtelSettings = Field(default_factory=OtelSettings, exclude=True, description="OpenTelemetry's variables.")
 
-    def bundle_path(self) -> Path:
-        """The bundle to serve.
+    def bundle_source(self) -> str:
+        """Where the bundle to serve comes from, as `service.registry` reads it.
 
         Raises:
             SettingsError: none was named.

@@ -42,8 +42,11 @@ ALL: Final = Selection()
 
 
 def its_label() -> ColumnElement[bool]:
-    """Whether a label is that of a prediction: what every question joins the two by."""
-    return predictions.c.prediction_id == labels.c.prediction_id
+    """Whether a label is that of a prediction: what every question joins the two by.
+
+    The label of an answer is that of its shadows, too.
+    """
+    return func.coalesce(predictions.c.shadow_of, predictions.c.prediction_id) == labels.c.prediction_id
 
 
 def with_labels() -> Select[Any]:
