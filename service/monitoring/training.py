@@ -7,16 +7,24 @@ from service.inference.model import Model
 from service.inference.schema import MISSING, Feature, Reference
 from service.monitoring import drift
 from service.monitoring.bins import FeatureBins
-from service.telemetry.features import Training
 from service.telemetry.metrics import (
     CONFIDENCE_THRESHOLD,
     DRIFT_CRITICAL,
     DRIFT_FLOOR,
     PREDICTION_REFERENCE,
+    REFERENCE,
     REFERENCE_DEVIATION,
+    REFERENCE_MEAN,
     REFERENCE_SIZE,
 )
-from service.telemetry.names import ML_DRIFT_STATISTIC, ML_FEATURE_NAME, ML_PREDICTION_BIN, ML_PREDICTION_LABEL
+from service.telemetry.names import (
+    ML_DRIFT_STATISTIC,
+    ML_FEATURE_BIN,
+    ML_FEATURE_NAME,
+    ML_PREDICTION_BIN,
+    ML_PREDICTION_LABEL,
+)
+from service.telemetry.watched import Training
 
 # The features' name where the answers are meant: no feature has none.
 OUTPUTS = ""
@@ -33,27 +41,25 @@ def training_data(model: Model) -> Training:
     threshold = model.confidence_threshold
     return Training(
         bins,
-        [references[name].shares[one] for name, one in bins.series],
-        [references[name].mean or 0.0 for name in bins.numeric],
-        (
-            (REFERENCE_SIZE, [(one.n, _named(name)) for name, one in sized.items()]),
-            (REFERENCE_DEVIATION, [(value, _named(name)) for name, value in deviations if value is not None]),
-            (PREDICTION_REFERENCE, [(q, {binned: one}) for one, q in (answers.shares if answers else {}).items()]),
-            (CONFIDENCE_THRESHOLD, [] if threshold is None else [(threshold, {})]),
-            (DRIFT_FLOOR, [(value, {ML_DRIFT_STATISTIC: name}) for name, value in drift.FLOORS.items()]),
-            (
-                DRIFT_CRITICAL,
-                [
-                    (value, {**_named(name), ML_DRIFT_STATISTIC: statistic})
-                    for (name, statistic), value in critical_values(model).items()
-                ],
-            ),
-        ),
+        {
+            REFERENCE: [(references[name].shares[one], _named(name, one)) for name, one in bins.series],
+            REFERENCE_MEAN: [(references[name].mean or 0.0, _named(name)) for name in bins.numeric],
+            REFERENCE_SIZE: [(one.n, _named(name)) for name, one in sized.items()],
+            REFERENCE_DEVIATION: [(value, _named(name)) for name, value in deviations if value is not None],
+            PREDICTION_REFERENCE: [(q, {binned: one}) for one, q in (answers.shares if answers else {}).items()],
+            CONFIDENCE_THRESHOLD: [] if threshold is None else [(threshold, {})],
+            DRIFT_FLOOR: [(value, {ML_DRIFT_STATISTIC: name}) for name, value in drift.FLOORS.items()],
+            DRIFT_CRITICAL: [
+                (value, {**_named(name), ML_DRIFT_STATISTIC: statistic})
+                for (name, statistic), value in critical_values(model).items()
+            ],
+        },
     )
 
 
-def _named(feature: str) -> Mapping[str, str]:
-    return {ML_FEATURE_NAME: feature} if feature else {}
+def _named(feature: str, one: str | None = None) -> Mapping[str, str]:
+    """The attributes of a feature, or of one of its bins."""
+    return {**({ML_FEATURE_NAME: feature} if feature else {}), **({} if one is None else {ML_FEATURE_BIN: one})}
 
 
 def critical_values(model: Model) -> dict[tuple[str, str], float]:

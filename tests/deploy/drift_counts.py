@@ -107,11 +107,7 @@ def traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: float) 
 def said(model: Model) -> Iterator[tuple[str, Labels, float]]:
     """The gauges of a model as Prometheus has them: name, labels, value."""
     training, about = training_data(model), {"job": "modeltrace", **_model(model)}
-    for (name, one), share in zip(training.bins.series, training.shares, strict=True):
-        yield "ml_feature_reference_ratio", {**about, "ml_feature_name": name, "ml_feature_bin": one}, share
-    for name, mean in zip(training.bins.numeric, training.means, strict=True):
-        yield "ml_feature_reference_mean_ratio", {**about, "ml_feature_name": name}, mean
-    for instrument, values in training.facts:
+    for instrument, values in training.facts.items():
         suffix = "_ratio" if instrument.unit == "1" else ""
         for value, labels in values:
             yield _name(instrument.name) + suffix, {**about, **{_name(k): v for k, v in labels.items()}}, value

@@ -8,7 +8,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.telemetry.points import PredictionPoints
 from service.telemetry.prometheus import PrometheusReader
-from service.telemetry.record import ModelInfo
 from tests.service.exporter.records import one_request
 
 DURATION = "http.server.request.duration"
@@ -17,7 +16,7 @@ DURATION = "http.server.request.duration"
 def test_every_value_stands_under_its_own_label() -> None:
     """A call that has no route, measured by the SDK, and a prediction, counted from its record, are each told right."""
     registry, resource = CollectorRegistry(), Resource({})
-    points = PredictionPoints(ModelInfo("m", "1", "", ()), exemplar_filter="trace_based")
+    points = PredictionPoints(exemplar_filter="trace_based")
     reader = PrometheusReader(registry=registry).with_predictions(
         [points], resource, InstrumentationScope("modeltrace")
     )
