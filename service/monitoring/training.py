@@ -42,10 +42,7 @@ def training_data(model: Model) -> Training:
     return Training(
         bins,
         {
-            REFERENCE: [
-                (references[name].shares[one], {ML_FEATURE_NAME: name, ML_FEATURE_BIN: one})
-                for name, one in bins.series
-            ],
+            REFERENCE: [(references[name].shares[one], _named(name, one)) for name, one in bins.series],
             REFERENCE_MEAN: [(references[name].mean or 0.0, _named(name)) for name in bins.numeric],
             REFERENCE_SIZE: [(one.n, _named(name)) for name, one in sized.items()],
             REFERENCE_DEVIATION: [(value, _named(name)) for name, value in deviations if value is not None],
@@ -60,8 +57,9 @@ def training_data(model: Model) -> Training:
     )
 
 
-def _named(feature: str) -> Mapping[str, str]:
-    return {ML_FEATURE_NAME: feature} if feature else {}
+def _named(feature: str, one: str | None = None) -> Mapping[str, str]:
+    """The attributes of a feature, or of one of its bins."""
+    return {**({ML_FEATURE_NAME: feature} if feature else {}), **({} if one is None else {ML_FEATURE_BIN: one})}
 
 
 def critical_values(model: Model) -> dict[tuple[str, str], float]:

@@ -96,7 +96,7 @@ DRIFT_CRITICAL: Final = Instrument(
     METRIC_DRIFT_CRITICAL, "1", "What a drift statistic must exceed, scaled by sample sizes, not to be chance.", BUNDLE
 )
 # What a bundle says of a model, told as it is.
-FACTS: Final = (
+SAID: Final = (
     REFERENCE,
     REFERENCE_MEAN,
     REFERENCE_DEVIATION,
@@ -179,7 +179,7 @@ def build_views() -> list[View]:
         ),
         *(
             View(instrument_name=one.name, aggregation_cardinality_limit=one.limit)
-            for one in (OBSERVATIONS, SUM, *FACTS, *EVALUATION)
+            for one in (OBSERVATIONS, SUM, *SAID, *EVALUATION)
         ),
         # The stock bounds are for milliseconds.
         View(

@@ -141,9 +141,9 @@ class PredictionPoints:
             max(request.end - request.start, 0) / 1e9, rank or (FAILED if request.status >= 500 else LATEST), exemplar
         )
 
-        if (about := request.model) is None:
+        if request.model is None:
             return
-        model = self._of(about)
+        about, model = request.model, self._of(request.model)
         if request.inference_start:
             error, seconds = _inference(request)
             series = model.inferences.get(error) or model.create(
@@ -159,15 +159,15 @@ class PredictionPoints:
             series.add(violated.rows, rank, exemplar, times=violated.rows)
 
         for answered in request.answered:
-            said = about.said(answered)
+            said = about.kind(answered)
             if answered.confidence is not None:
                 series = model.confidences.get(said) or model.create(
                     self._confidences, model.confidences, said, about.outcome(answered)
                 )
                 series.add(answered.confidence, rank, exemplar)
-                if about.unsure(answered):
-                    series = model.unsure.get(()) or model.create(self._unsure, model.unsure, (), {})
-                    series.add(1, rank, exemplar)
+            if about.unsure(answered):
+                series = model.unsure.get(None) or model.create(self._unsure, model.unsure, None, {})
+                series.add(1, rank, exemplar)
             series = model.predictions.get(said) or model.create(
                 self._predictions, model.predictions, said, about.outcome(answered)
             )

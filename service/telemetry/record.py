@@ -48,6 +48,22 @@ class ModelInfo(NamedTuple):
         """Of what tells two models apart: that of all feature names would be computed again for every record."""
         return hash((self.version, self.hash, self.role))
 
+    def kind(self, answered: "Answered") -> Value:
+        """What an answer is counted as: its label, or the bin that its value falls into."""
+        if answered.value is None:
+            return answered.label
+        return f"{bisect_left(self.value_edges, answered.value):02d}" if self.value_edges else None
+
+    def outcome(self, answered: "Answered") -> dict[str, str]:
+        """The same as a metric point has it."""
+        kind = self.kind(answered)
+        return {} if kind is None else {ML_PREDICTION_LABEL if answered.value is None else ML_PREDICTION_BIN: str(kind)}
+
+    def unsure(self, answered: "Answered") -> bool:
+        """Whether an answer has low confidence."""
+        least, confidence = self.low_confidence, answered.confidence
+        return least is not None and confidence is not None and confidence < least
+
     def attributes(self) -> dict[str, str]:
         """What its metric points carry."""
         return {ML_MODEL_NAME: self.name, ML_MODEL_VERSION: self.version}
@@ -59,26 +75,6 @@ class ModelInfo(NamedTuple):
     def log_attributes(self) -> dict[str, str]:
         """What a log record of its prediction carries."""
         return {**self.span_attributes(), ML_MODEL_HASH: self.hash}
-
-    def said(self, answered: "Answered") -> "Value":
-        """What tells the series of an answer from those of others: its label, or the bin that its value falls into."""
-        if answered.value is None or not self.value_edges:
-            return answered.label
-        return f"{bisect_left(self.value_edges, answered.value):02d}"
-
-    def outcome(self, answered: "Answered") -> dict[str, str]:
-        """The same as a metric point says it."""
-        if (said := self.said(answered)) is None:
-            return {}
-        return {ML_PREDICTION_LABEL if answered.value is None else ML_PREDICTION_BIN: str(said)}
-
-    def unsure(self, answered: "Answered") -> bool:
-        """Whether an answer has low confidence."""
-        return (
-            self.low_confidence is not None
-            and answered.confidence is not None
-            and answered.confidence < self.low_confidence
-        )
 
 
 class Failure(NamedTuple):

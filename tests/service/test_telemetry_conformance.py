@@ -25,7 +25,7 @@ from service.monitoring.training import training_data
 from service.settings import read_settings
 from service.telemetry.features import FeaturePoints
 from service.telemetry.health import ExportHealth
-from service.telemetry.metrics import FACTS
+from service.telemetry.metrics import SAID
 from service.telemetry.points import PredictionPoints
 from service.telemetry.record import Batch, Origin, Request
 from service.telemetry.setup import Records, Telemetry
@@ -35,7 +35,7 @@ from tests.service.conftest import KEY, Recorded
 
 Rows = list[dict[str, float]]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-SAID_OF_BUNDLE = {one.name for one in FACTS}
+SAID_OF_BUNDLE = {one.name for one in SAID}
 VARIES = {"ml.prediction.id", "client.port"}
 
 
