@@ -9,6 +9,7 @@ from rich.markup import escape
 from service.commands.audit import erase, export, prune, show
 from service.commands.doctor import doctor
 from service.commands.pack import pack
+from service.commands.report import alibi, evidently, fiddler, whylogs
 from service.commands.serve import serve
 from service.commands.traffic import traffic
 from service.commands.up import up
@@ -29,6 +30,14 @@ audit = typer.Typer(
 for question in (export, show, erase, prune):
     audit.command()(question)
 app.add_typer(audit)
+report = typer.Typer(
+    name="report",
+    help="Report on predictions, by the field's own libraries: Evidently, Alibi Detect, whylogs; events for Fiddler.",
+    no_args_is_help=True,
+)
+for library in (evidently, alibi, whylogs, fiddler):
+    report.command()(library)
+app.add_typer(report)
 
 
 def main() -> None:

@@ -22,6 +22,9 @@ ModeltraceError
 ├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
 ├── RowsError                there are no rows to send                          (service.client.rows)
 ├── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
+├── ReportError              nothing to report on, or to compare it with        (service.report.sources)
+├── EnvironmentMissingError  a library's environment cannot be made             (service.report.environments)
+├── ProgramError             a library failed on the data                       (service.report.run)
 └── NotFoundError            the prediction store does not have it              (service.commands.audit)
 
 The message of each says what is wrong, where, and what to do. No HTTP here: `service.api.errors` holds the one

@@ -81,7 +81,7 @@ def export(
     if file.exists() and not force:
         raise ExportError(f"{file} is there already; --force replaces it")
     selection = Selection(since, until, None if trace is None else _trace_id(trace))
-    with _store() as store, _telling(store.counts(selection).predictions) as progress:
+    with open_audit() as store, telling(store.counts(selection).predictions) as progress:
         number = write(store.read(selection), file, kind, progress=progress)
     typer.echo(f"{number:,} predictions written to {file}")
 
@@ -95,7 +95,7 @@ def show(
     """
     from service.store.selection import Selection  # noqa: PLC0415  as above
 
-    with _store() as store:
+    with open_audit() as store:
         if _TRACE_ID.fullmatch(what):
             found = [one for chunk in store.read(Selection(trace_id=what.lower())) for one in chunk]
         else:
@@ -130,7 +130,7 @@ def erase(
 
     Ends with exit code 1 when the store does not have all of them; those that it has are erased all the same.
     """
-    with _store() as store:
+    with open_audit() as store:
         found = set(store.erase(prediction_ids, time.time_ns()))
         where, in_file = store.location.words, store.location.file is not None
     typer.echo(f"the inputs of {len(found):,} predictions are removed from {where}")
@@ -149,7 +149,7 @@ def prune(before: Annotated[int, _time("Older than this.")]) -> None:
     from service.store.selection import Selection  # noqa: PLC0415  as above
 
     deleted, more = 0, True
-    with _store() as store, _telling(store.counts(Selection(until=before)).predictions) as progress:
+    with open_audit() as store, telling(store.counts(Selection(until=before)).predictions) as progress:
         while more:
             number, more = store.prune(before)
             deleted += number
@@ -164,7 +164,13 @@ def _trace_id(text: str) -> str:
     return text.lower()
 
 
-def _store() -> "Store":
+def open_audit() -> "Store":
+    """The prediction store that the settings name.
+
+    Raises:
+        SettingsError: there is none.
+        StoreError: it cannot be opened.
+    """
     from service.store.store import open_store  # noqa: PLC0415  as above
 
     said = read_settings().store_location()
@@ -174,7 +180,7 @@ def _store() -> "Store":
 
 
 @contextmanager
-def _telling(total: int) -> Iterator[Callable[[int], None]]:
+def telling(total: int) -> Iterator[Callable[[int], None]]:
     """Say on stderr how far long work has come: a bar, or a line now and then where there is no terminal."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:
