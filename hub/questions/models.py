@@ -26,7 +26,7 @@ REJECTED: Final = "ml.feedback.rejected"
 LOW_CONFIDENCE: Final = "low_confidence"
 THRESHOLD: Final = "ml.prediction.confidence.threshold"
 _COUNTERS: Final = (PREDICTIONS, CONFIDENCE, LOW, VIOLATIONS, FEEDBACK, ERRORS, REJECTED)
-_COMPARED: Final = (PREDICTIONS, "ml.feature.observations", "ml.feature.sum")
+_COMPARED: Final = (PREDICTIONS, VIOLATIONS, "ml.feature.observations", "ml.feature.sum")
 
 EVALUATION: Final = "ml.evaluation."
 SCORES: Final = (
@@ -199,20 +199,20 @@ def _violations(rows: Iterable[Record]) -> list[Record]:
 
 
 def _missing(features: Iterable[Record]) -> list[Record]:
-    """Where values are missing, now or in the training data, the largest rise first."""
+    """Where values are missing, now or in the training data, the largest rise first; refused rows count, too."""
     found = []
     for one in features:
         was = next((part for part in one["bins"] if part["bin"] == "missing"), None)
-        if was is None or not (was["observed"] or was["share"]):
-            continue
         judged = one["statistics"].get("missing", {})
-        share = was["observed"] / one["n"] if one["n"] else None
+        rise = judged.get("value")
+        if was is None or not (rise or was["share"]):
+            continue
         found.append(
             {
                 "feature": one["feature"],
-                "share": share,
+                "share": was["share"] + rise if rise is not None else None,
                 "reference": was["share"],
-                "rise": share - was["share"] if share is not None else None,
+                "rise": rise,
                 "threshold": judged.get("threshold"),
                 "state": judged.get("state"),
             }

@@ -53,40 +53,36 @@ class Feature:
 
 def read_schema(reader: Reader, model: str, version: str | None) -> dict[str, Feature]:
     """The features of a model by name; empty when its start has not been heard of, or is not kept any more."""
-    said = next(iter(reader.records("model_said", model=model, version=version)), None)
-    if said is None:
-        return {}
-    features = _schema(said["attributes"]).get("features")
-    found = [_feature(one) for one in features if isinstance(one, Mapping)] if isinstance(features, list) else []
-    return {one.name: one for one in found if one is not None}
+    found = {}
+    for record in reader.records("model_said", model=model, version=version):
+        for said in _features(record["body"]):
+            if (feature := _feature(said)) is not None:
+                found[feature.name] = feature
+    return found
 
 
-def _schema(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    said = attributes.get("ml.model.schema")
-    if isinstance(said, str):
-        try:
-            said = orjson.loads(said)
-        except orjson.JSONDecodeError:
-            said = None
-    if isinstance(said, list):
-        return {"features": said}
-    return said if isinstance(said, Mapping) else {}
+def _features(body: str | None) -> list[Mapping[str, Any]]:
+    """What one record says of features. Anybody may send one: what is not as ours says nothing."""
+    try:
+        said = orjson.loads(body or "")
+    except orjson.JSONDecodeError:
+        return []
+    features = said.get("features") if isinstance(said, Mapping) else None
+    return [one for one in features if isinstance(one, Mapping)] if isinstance(features, list) else []
 
 
 def _feature(said: Mapping[str, Any]) -> Feature | None:
     """A feature as the event describes it; None for what is none."""
-    name, reference = said.get("name"), said.get("reference")
+    name, edges, bins, span = (said.get(key) for key in ("name", "edges", "bins", "training_range"))
     if not isinstance(name, str):
         return None
-    reference = reference if isinstance(reference, Mapping) else {}
-    edges = said.get("edges", reference.get("edges"))
-    bins = said.get("bins", [*reference.get("shares", {})])
-    low, high = said.get("training_range") or (None, None)
-    return Feature(
-        name=name,
-        edges=tuple(edges) if edges is not None else None,
-        bins=tuple(map(str, bins)),
-        low=low,
-        high=high,
-        privacy=str(said.get("privacy", PLAIN)),
-    )
+    edges, span = _numbers(edges), _numbers(span)
+    low, high = span if span and len(span) == 2 else (None, None)
+    named = tuple(map(str, bins)) if isinstance(bins, list) else ()
+    return Feature(name, edges, named, low, high, str(said.get("privacy", PLAIN)))
+
+
+def _numbers(said: Any) -> tuple[float, ...] | None:  # noqa: ANN401  any JSON
+    if not isinstance(said, list) or not all(isinstance(one, int | float) for one in said):
+        return None
+    return tuple(said)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from secrets import token_bytes
 from typing import Any
 
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AggregationTemporality,
@@ -59,6 +60,7 @@ class Feature:
     categories: tuple[str, ...] = ()
     shift: float = 0.0
     missing: float = 0.0
+    privacy: str = "plain"
 
     @property
     def bins(self) -> dict[str, float]:
@@ -85,14 +87,12 @@ class Feature:
 
     def described(self) -> dict[str, Any]:
         """What the event at the start says of it."""
-        edges = None if self.categories else list(EDGES)
-        return {
-            "name": self.name,
-            "type": "category" if self.categories else "number",
-            "training_range": None if self.categories else [-3.5, 3.5],
-            "privacy": "plain",
-            "reference": {"n": 10_000, "edges": edges, "shares": self.bins},
-        }
+        said: dict[str, Any] = {"name": self.name, "type": "category" if self.categories else "number"}
+        if self.privacy != "plain":
+            return {**said, "privacy": self.privacy}
+        if self.categories:
+            return {**said, "bins": list(self.bins)}
+        return {**said, "training_range": [-3.5, 3.5], "edges": EDGES, "mean": 0.0}
 
 
 @dataclass
@@ -117,32 +117,45 @@ class ModelService:
 
     def begin(self, **thresholds: float) -> None:
         """The event at the start, and the references."""
-        described = {"features": [feature.described() for feature in self.features]}
-        event = LogRecord(
-            time_unix_nano=self.start_ns,
-            event_name="ml.model",
-            attributes=pairs({**dict(self.said), "ml.model.hash": "ab" * 32, "ml.model.schema": json.dumps(described)}),
-        )
-        self.sender.logs(event, scope="modeltrace.model")
+        for number, feature in enumerate(self.features, 1):
+            said = {"name": self.name, "features": [feature.described()], "answers": None}
+            parts: dict[str, Value] = {"ml.model.part": number, "ml.model.parts": len(self.features)}
+            event = LogRecord(
+                time_unix_nano=self.start_ns,
+                event_name="ml.model",
+                body=AnyValue(string_value=json.dumps(said)),
+                attributes=pairs({**dict(self.said), "ml.model.hash": "ab" * 32, **parts}),
+            )
+            self.sender.logs(event, scope="modeltrace.model")
         self.references(time.time_ns() - 60 * SECOND, **thresholds)
 
     def references(self, time_ns: int, threshold: float = 0.6) -> None:
         """What the traffic is compared with."""
         shares, means, critical = {}, {}, {}
+        sizes = {self.said: 10_000.0}
         for feature in self.features:
             of = (*self.said, ("ml.feature.name", feature.name))
             shares |= {(*of, ("ml.feature.bin", name)): share for name, share in feature.bins.items()}
-            critical |= {(*of, ("ml.drift.statistic", name)): value for name, value in CRITICAL.items()}
+            sizes[of] = 10_000
+            other = {"ks", "mean_change"} if feature.categories else {"new_categories"}
+            critical |= {
+                (*of, ("ml.drift.statistic", name)): value
+                for name, value in CRITICAL.items()
+                if name not in {*other, "low_confidence"}
+            }
             if not feature.categories:
                 means[of] = 0.0
         answers = {(*self.said, ("ml.prediction.label", label)): 1 / len(self.labels) for label in self.labels}
-        critical |= {(*self.said, ("ml.drift.statistic", name)): value for name, value in CRITICAL.items()}
+        critical |= {
+            (*self.said, ("ml.drift.statistic", name)): CRITICAL[name]
+            for name in ("psi", "jensen_shannon", "low_confidence")
+        }
         self.gauges(
             {
                 ("ml.feature.reference", "1"): shares,
                 ("ml.feature.reference.mean", "1"): means,
                 ("ml.feature.reference.deviation", "1"): dict.fromkeys(means, 1.0),
-                ("ml.feature.reference.size", "{row}"): {self.said: 10_000},
+                ("ml.feature.reference.size", "{row}"): sizes,
                 ("ml.prediction.reference", "1"): answers,
                 ("ml.prediction.confidence.threshold", "1"): {self.said: threshold},
                 ("ml.drift.floor", "1"): {

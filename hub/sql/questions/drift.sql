@@ -63,21 +63,37 @@ summed AS (
     WHERE name = 'ml.feature.sum'
     GROUP BY ALL
 ),
--- The rows of the training data: said once for a model, or for each feature.
-training AS (
-    SELECT model, version, feature, max(value) AS size FROM gauge WHERE name = 'ml.feature.reference.size' GROUP BY ALL
+-- Rows that were refused for a missing value are no observations.
+refused AS (
+    SELECT
+        attributes ->> '/ml.model.name' AS model,
+        coalesce(attributes ->> '/ml.model.version', '') AS version,
+        attributes ->> '/ml.feature.name' AS feature,
+        sum(added) AS refused
+    FROM increment
+    WHERE name = 'ml.data.violations' AND attributes ->> '/ml.data.violation.reason' = 'missing'
+    GROUP BY ALL
 ),
--- One row a bin; a label that no training row was answered with has no share.
+-- The rows of the training data; of the answers, those that were answered to know.
+training AS (
+    SELECT model, version, feature, value AS size FROM gauge WHERE name = 'ml.feature.reference.size'
+),
+floor AS (
+    SELECT model, version, statistic, value FROM gauge WHERE name = 'ml.drift.floor' AND feature = ''
+),
+critical AS (
+    SELECT model, version, feature, statistic, value FROM gauge WHERE name = 'ml.drift.critical_value'
+),
+-- One row a bin of the training data; what has none there counts nowhere.
 compared AS (
     SELECT
-        model, version, feature, bin, coalesce(observed, 0) AS observed, coalesce(share, 0) AS share,
-        coalesce(own.size, common.size) AS size,
-        bin NOT IN ('missing', 'other') AND coalesce(binned OR mean.reference_mean IS NOT NULL, false) AS ordered
+        model, version, feature, bin, coalesce(observed, 0) AS observed, share, size,
+        bin NOT IN ('missing', 'other') AND (binned OR mean.reference_mean IS NOT NULL) AS ordered,
+        CASE bin WHEN 'missing' THEN 1 WHEN 'other' THEN 2 ELSE 0 END AS place
     FROM reference
-    FULL JOIN observed USING (model, version, feature, bin)
+    LEFT JOIN observed USING (model, version, feature, bin)
     LEFT JOIN mean USING (model, version, feature)
-    LEFT JOIN training AS own USING (model, version, feature)
-    LEFT JOIN (FROM training WHERE feature = '') AS common USING (model, version)
+    LEFT JOIN training USING (model, version, feature)
 ),
 {statistics}
 SELECT
