@@ -51,7 +51,7 @@ class FeedbackRecorder:
 
 def _predicted(one: TrueLabel) -> SpanContext:
     """The span of the prediction; whether it was sampled is not known, and taken for granted."""
-    flags = TraceFlags(TraceFlags.SAMPLED)
+    flags = TraceFlags(TraceFlags.SAMPLED if one.traced else TraceFlags.DEFAULT)
     return SpanContext(int.from_bytes(one.trace_id), int.from_bytes(one.span_id), is_remote=True, trace_flags=flags)
 
 

@@ -107,12 +107,12 @@ class Recorder:
         span.end(batch.end)
 
     def _tell(self, request: RequestTrace) -> None:
-        if not request.reached_model:
-            return
         server = trace.get_current_span()
-        server.set_attributes(self._series)
         if get_baggage(BAGGAGE_PIN) is not None:
             server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
+        if not request.reached_model:
+            return
+        server.set_attributes(self._series)
         server.set_attributes(_answer(request))
         violations = request.violated()
         self._stages(request, violations[:TOLD])

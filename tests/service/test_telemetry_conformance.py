@@ -137,7 +137,7 @@ def told(spans: list[Span]) -> dict[str, dict[str, Any]]:
 
 
 def measured(metrics: list[Metric]) -> dict[str, Any]:
-    """All that is comparable of each metric: not the durations."""
+    """All that is comparable of each metric: not how long it took."""
     return {
         metric.name: (
             metric.unit,
@@ -148,7 +148,7 @@ def measured(metrics: list[Metric]) -> dict[str, Any]:
                     str(sorted(point.attributes.items())),
                     getattr(point, "explicit_bounds", None),
                     getattr(point, "count", None) or point.value,
-                    None if "duration" in metric.name else getattr(point, "sum", None),
+                    None if metric.name.endswith(("duration", "delay")) else getattr(point, "sum", None),
                     # Instruments that are asked for what was counted have none.
                     len(point.exemplars) > 0 and not metric.name.startswith("ml.feature."),
                 )
