@@ -35,6 +35,10 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("service/api", ("sklearn", "pandas", "numpy", "skops", "opentelemetry.sdk")),
         ("service/telemetry", ("fastapi", "starlette", "sklearn", "service.api", "service.inference")),
         ("service/store", ("fastapi", "starlette", "sklearn", "service.api", "service.inference", "service.exporter")),
+        (
+            "service/registry",
+            ("fastapi", "starlette", "uvicorn", "sklearn", "service.api", "service.app", "service.store"),
+        ),
         ("service/client", ("service.api", "service.app", "service.server", "service.local", "sklearn")),
         ("service/local", ("service.api", "service.app", "service.server", "sklearn")),
     ],

@@ -41,7 +41,7 @@ from service.exporter.spans import SpanEncoder
 from service.store.config import StoreConfig
 from service.store.writer import Written, start_writer
 from service.telemetry.feedback import Feedback, feedback
-from service.telemetry.record import Batch, Origin, Request, model_of, request
+from service.telemetry.record import Batch, ModelInfo, Origin, Request, batch, request
 
 # Receivers of OTLP over gRPC refuse more than 4 MiB unless they are told otherwise.
 LARGEST_REQUEST: Final = 4 * 2**20 - 64 * 1024
@@ -80,7 +80,7 @@ class _Exporting:
         self._tells_requests = config.log_level in ("DEBUG", "INFO")
         self._progress = Progress(tell)
         self._spans, self._logs = SpanEncoder(origin), LogEncoder(origin)
-        self._line_encoder = LineEncoder(origin)
+        self._line_encoder = LineEncoder()
         self._feedback_encoder = FeedbackEncoder(origin)
         spool = open_spool(Path(config.spool), config.spool_bytes, self._progress.report) if config.spool else None
         deliveries = {signal: self._delivery(signal, spool) for signal in self._signals()}
@@ -89,7 +89,8 @@ class _Exporting:
         self._deliveries = Deliveries(deliveries, spool)
         self._deliveries.start()
         store = StoreConfig(*config.store) if config.store else None
-        self._store = start_writer(store, model_of(origin), self._written, partial(tell, ("ready",)))
+        self._store = start_writer(store, self._written, partial(tell, ("ready",)))
+        self._known: dict[ModelInfo, ModelInfo] = {}
         self._requests: list[Request] = []
         self._batches: list[Batch] = []
         self._feedback: list[Feedback] = []
@@ -116,7 +117,11 @@ class _Exporting:
             if not self._gathered():
                 self._progress.mark(self._sequence)
             return
-        requests, labels = list(map(request, content[0])), list(map(feedback, content[2]))
+        # Equal ones become one object, by which everything that was made of it is found.
+        found = {place: ModelInfo(*fields) for place, fields in content[2].items()}
+        models = {place: self._known.setdefault(one, one) for place, one in found.items()}
+        requests = [request(one, models) for one in content[0]]
+        labels = list(map(feedback, content[3]))
         if kind != "again":
             lines = b""
             if self._tells_requests:
@@ -135,7 +140,7 @@ class _Exporting:
         if not self._due:
             self._due = time.monotonic() + self._config.delay
         self._requests += requests
-        self._batches += map(Batch._make, content[1])
+        self._batches += [batch(one, models) for one in content[1]]
         self._feedback += labels
         self._rows += sum(len(one.answered) or 1 for one in requests) + sum(len(one.labels) for one in labels)
         if self._rows >= MOST_ROWS:

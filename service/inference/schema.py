@@ -1,5 +1,6 @@
 """The feature schema of a bundle: what each feature must be, and what it was in training."""
 
+import hashlib
 from functools import cached_property
 from typing import Literal, Self
 
@@ -82,6 +83,11 @@ class Schema(BaseModel):
     def name_set(self) -> frozenset[str]:
         """Feature names, for look-ups."""
         return frozenset(self.names)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of its JSON, without what is as it is by default: what later versions add changes no hash."""
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     @cached_property
     def numeric(self) -> bool:

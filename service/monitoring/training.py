@@ -2,7 +2,7 @@
 
 from service.inference.schema import Schema
 from service.monitoring.bins import FeatureBins
-from service.telemetry.features import Training
+from service.telemetry.watched import Training
 
 
 def training_data(schema: Schema) -> Training:

@@ -13,7 +13,22 @@ from service.telemetry.names import (
     DELAY_BOUNDS,
     DURATION_BOUNDS,
     ERROR_BOUNDS,
+    METRIC_CONCEPT_DRIFT_ERROR_RATE,
+    METRIC_CONCEPT_DRIFT_LEVEL,
     METRIC_CONFIDENCE,
+    METRIC_EVALUATION_ACCURACY,
+    METRIC_EVALUATION_BRIER_SCORE,
+    METRIC_EVALUATION_CALIBRATION_ERROR,
+    METRIC_EVALUATION_F1,
+    METRIC_EVALUATION_LABEL_COVERAGE,
+    METRIC_EVALUATION_LABEL_DELAY,
+    METRIC_EVALUATION_LABELS,
+    METRIC_EVALUATION_MEAN_ABSOLUTE_ERROR,
+    METRIC_EVALUATION_PRECISION,
+    METRIC_EVALUATION_PREDICTIONS,
+    METRIC_EVALUATION_R2,
+    METRIC_EVALUATION_RECALL,
+    METRIC_EVALUATION_ROOT_MEAN_SQUARED_ERROR,
     METRIC_FEEDBACK,
     METRIC_FEEDBACK_DELAY,
     METRIC_FEEDBACK_ERROR,
@@ -67,6 +82,41 @@ SUM: Final = Instrument(METRIC_SUM, "1", "Sum of the values of a feature, by the
 REFERENCE: Final = Instrument(METRIC_REFERENCE, "1", "Share of the training data in a bin.", BUNDLE)
 REFERENCE_MEAN: Final = Instrument(METRIC_REFERENCE_MEAN, "1", "Mean of a feature in the training data.", BUNDLE)
 
+# Of labelled predictions, by version; PRECISION, RECALL and F1 by class, too.
+ACCURACY: Final = Instrument(METRIC_EVALUATION_ACCURACY, "1", "Share of labelled predictions that are right.", 1000)
+PRECISION: Final = Instrument(METRIC_EVALUATION_PRECISION, "1", "Of what was answered so, the share that is.", BUNDLE)
+RECALL: Final = Instrument(METRIC_EVALUATION_RECALL, "1", "Of what is so, the share that was answered so.", BUNDLE)
+F1: Final = Instrument(METRIC_EVALUATION_F1, "1", "Harmonic mean of precision and recall.", BUNDLE)
+CALIBRATION_ERROR: Final = Instrument(
+    METRIC_EVALUATION_CALIBRATION_ERROR, "1", "Expected calibration error, over ten bins of the confidence.", 1000
+)
+BRIER_SCORE: Final = Instrument(
+    METRIC_EVALUATION_BRIER_SCORE, "1", "Mean squared distance of the confidence from being right.", 1000
+)
+MEAN_ABSOLUTE_ERROR: Final = Instrument(
+    METRIC_EVALUATION_MEAN_ABSOLUTE_ERROR, "1", "Mean distance of value and label.", 1000
+)
+ROOT_MEAN_SQUARED_ERROR: Final = Instrument(
+    METRIC_EVALUATION_ROOT_MEAN_SQUARED_ERROR, "1", "Root of the mean squared distance of value and label.", 1000
+)
+R2: Final = Instrument(METRIC_EVALUATION_R2, "1", "Share of the labels' variance that the model explains.", 1000)
+EVALUATED: Final = Instrument(METRIC_EVALUATION_PREDICTIONS, "{prediction}", "Predictions of the window.", 1000)
+LABELS: Final = Instrument(METRIC_EVALUATION_LABELS, "{label}", "Predictions of the window that have a label.", 1000)
+LABEL_COVERAGE: Final = Instrument(METRIC_EVALUATION_LABEL_COVERAGE, "1", "Share of them.", 1000)
+LABEL_DELAY: Final = Instrument(
+    METRIC_EVALUATION_LABEL_DELAY, "s", "Time from prediction to label that a share of labels does not exceed.", 1000
+)
+DRIFT_LEVEL: Final = Instrument(
+    METRIC_CONCEPT_DRIFT_LEVEL, "{level}", "0: the rate of errors is stable, 1: a warning, 2: it has risen.", 1000
+)
+DRIFT_ERROR_RATE: Final = Instrument(
+    METRIC_CONCEPT_DRIFT_ERROR_RATE, "1", "Rate of errors since it was last found to have risen.", 1000
+)
+EVALUATION: Final = (
+    ACCURACY, PRECISION, RECALL, F1, CALIBRATION_ERROR, BRIER_SCORE, MEAN_ABSOLUTE_ERROR, ROOT_MEAN_SQUARED_ERROR, R2,
+    EVALUATED, LABELS, LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE,
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Instruments:
@@ -106,7 +156,7 @@ def build_views() -> list[View]:
         ),
         *(
             View(instrument_name=one.name, aggregation_cardinality_limit=one.limit)
-            for one in (OBSERVATIONS, SUM, REFERENCE, REFERENCE_MEAN)
+            for one in (OBSERVATIONS, SUM, REFERENCE, REFERENCE_MEAN, *EVALUATION)
         ),
         # The stock bounds are for milliseconds.
         View(

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, Protocol, cast
 from service.telemetry import feedback as labels
 from service.telemetry.feedback import Feedback
 from service.telemetry.points import Points
-from service.telemetry.record import Batch, plain
+from service.telemetry.record import Batch, Models, plain
 from service.telemetry.tracing import RequestTrace
 from service.telemetry.unconfirmed import RECORDS, Frame, Lost, Unconfirmed
 
@@ -243,12 +243,10 @@ class Outbox:
         rows, given = (sum(len(r.answered) for r in requests), sum(len(one.labels) for one in feedback))
         try:
             records = [request.record() for request in requests]
-            content = (
-                RECORDS,
-                list(map(plain, records)),
-                list(map(plain, batches)),
-                list(map(labels.plain, feedback)),
-            )
+            models: Models = {}
+            plainly = [plain(one, models) for one in records], [plain(one, models) for one in batches]
+            known = {place: tuple(model) for place, model in models.items()}
+            content = (RECORDS, *plainly, known, list(map(labels.plain, feedback)))
             for points in self._points:
                 points.add(records)
             if feedback:

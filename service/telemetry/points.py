@@ -5,7 +5,7 @@ thread that no request waits for. What comes out are the SDK's own data points, 
 they take any other; `WithPredictions` adds them to what a reader collects.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from threading import Lock
 from time import time_ns
 from typing import Any, Protocol, Self
@@ -39,13 +39,12 @@ from service.telemetry.metrics import (
     VIOLATIONS,
 )
 from service.telemetry.names import (
-    ML_MODEL_NAME,
-    ML_MODEL_VERSION,
     ML_PREDICTION_LABEL,
     SPAN_INFERENCE,
 )
-from service.telemetry.record import Request
-from service.telemetry.series import Attributes, SeriesOf
+from service.telemetry.permodel import PerModel
+from service.telemetry.record import ModelInfo, Request
+from service.telemetry.series import Attributes, Series, SeriesOf
 
 
 class Counted(Protocol):
@@ -65,9 +64,8 @@ class Points(Counted, Protocol):
 class PredictionPoints:
     """Counts records, for every reader that takes them cumulative, or for one that takes what is new (`delta`)."""
 
-    def __init__(self, model_name: str, model_version: str, *, exemplar_filter: str, delta: bool = False) -> None:
+    def __init__(self, *, exemplar_filter: str, delta: bool = False) -> None:
         """`exemplar_filter` is that of `OTEL_METRICS_EXEMPLAR_FILTER`; with `delta` each collection starts afresh."""
-        self._model: Attributes = {ML_MODEL_NAME: model_name, ML_MODEL_VERSION: model_version}
         self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
         self._delta = delta
         self._start = time_ns()
@@ -78,6 +76,7 @@ class PredictionPoints:
         self._requests, self._inferences = SeriesOf(REQUEST_DURATION), SeriesOf(INFERENCE_DURATION)
         self._predictions, self._confidences = SeriesOf(PREDICTIONS), SeriesOf(CONFIDENCE)
         self._violations = SeriesOf(VIOLATIONS)
+        self._of = PerModel(_OfModel)
 
     def add(self, requests: Iterable[Request]) -> None:
         """Count some more."""
@@ -95,30 +94,34 @@ class PredictionPoints:
             max(request.end - request.start, 0) / 1e9, rank or (FAILED if request.status >= 500 else LATEST), exemplar
         )
 
+        if request.model is None:
+            return
+        model = self._of(request.model)
         if request.inference_start:
             error, seconds = _inference(request)
-            series = self._inferences.series.get(error) or self._inferences.create(
-                error, {**self._model, **({ERROR_TYPE: error} if error else {})}
+            series = model.inferences.get(error) or model.create(
+                self._inferences, model.inferences, error, {ERROR_TYPE: error} if error else {}
             )
             series.add(seconds, rank or (FAILED if error else LATEST), exemplar)
 
         for violated in request.violations:
             what = violated.feature, violated.reason
-            series = self._violations.series.get(what) or self._violations.create(
-                what, {**self._model, **violated.series()}
+            series = model.violations.get(what) or model.create(
+                self._violations, model.violations, what, violated.series()
             )
             series.add(violated.rows, rank, exemplar, times=violated.rows)
 
         for answered in request.answered:
             label = answered.label
             if answered.confidence is not None:
-                series = self._confidences.series.get(label) or self._confidences.create(label, self._labelled(label))
+                series = model.confidences.get(label) or model.create(
+                    self._confidences, model.confidences, label, _labelled(label)
+                )
                 series.add(answered.confidence, rank, exemplar)
-            series = self._predictions.series.get(label) or self._predictions.create(label, self._labelled(label))
+            series = model.predictions.get(label) or model.create(
+                self._predictions, model.predictions, label, _labelled(label)
+            )
             series.add(1, rank, exemplar)
-
-    def _labelled(self, label: object) -> Attributes:
-        return dict(self._model) if label is None else {**self._model, ML_PREDICTION_LABEL: str(label)}
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
@@ -134,6 +137,30 @@ class PredictionPoints:
                 self._start = now
                 self._forget()
         return metrics
+
+
+class _OfModel:
+    """The series of one model, found by what else tells them apart."""
+
+    __slots__ = ("_model", "confidences", "inferences", "predictions", "violations")
+
+    def __init__(self, model: ModelInfo) -> None:
+        self._model = model
+        self.inferences: dict[Hashable, Series] = {}
+        self.violations: dict[Hashable, Series] = {}
+        self.confidences: dict[Hashable, Series] = {}
+        self.predictions: dict[Hashable, Series] = {}
+
+    def create(self, points: SeriesOf, found: dict[Hashable, Series], key: Hashable, more: dict[str, str]) -> Series:
+        """The series of a key that is not found yet. Two models that are told by the same attributes share it."""
+        attributes: Attributes = {**self._model.attributes(), **more}
+        whole = tuple(attributes.items())
+        found[key] = points.series.get(whole) or points.create(whole, attributes)
+        return found[key]
+
+
+def _labelled(label: object) -> dict[str, str]:
+    return {} if label is None else {ML_PREDICTION_LABEL: str(label)}
 
 
 def _http(request: Request) -> Attributes:

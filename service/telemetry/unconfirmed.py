@@ -111,7 +111,7 @@ class Unconfirmed:
 def _lost(frame: Frame) -> Lost:
     _, kind, *content = frame
     if kind == RECORDS:
-        requests, _, feedback = content
+        requests, _, _, feedback = content
         rows, labels = (sum(len(one[place]) for one in some) for some, place in ((requests, -1), (feedback, -2)))
         return Lost("", 0, len(requests), rows, labels)
     return Lost(content[0], content[2], 0, 0)

@@ -16,12 +16,13 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from starlette.testclient import TestClient
 
 from hub.decode.values import to_json
-from service.app import create_app, describe
+from service.app import create_app
 from service.errors import ModeltraceError
 from service.exporter.feedback import FeedbackEncoder
 from service.exporter.spans import SpanEncoder
 from service.inference.model import Answer, Model
-from service.monitoring.bins import FeatureBins
+from service.inference.pipeline import describe
+from service.monitoring.training import training_data
 from service.settings import read_settings
 from service.telemetry.features import FeaturePoints
 from service.telemetry.feedback import Feedback, plain
@@ -32,6 +33,7 @@ from service.telemetry.points import PredictionPoints
 from service.telemetry.record import Batch, Origin, Request
 from service.telemetry.setup import Records, Telemetry
 from service.telemetry.tracing import RequestTrace, Tracing
+from service.telemetry.watched import Watched
 from tests.service.conftest import KEY, Recorded
 
 Rows = list[dict[str, float]]
@@ -70,7 +72,7 @@ class Written:
 
     def spans(self) -> list[Span]:
         """The spans that the exporter process would send."""
-        origin = Origin(b"", "modeltrace", *describe(self.model))
+        origin = Origin(b"", "modeltrace")
         encoded, _ = SpanEncoder(origin).encode(self.kept.requests, self.kept.batches)
         labels = FeedbackEncoder(origin).spans(self.kept.feedback, 2**20)
         return [
@@ -81,11 +83,9 @@ class Written:
 
     def metrics(self) -> list[Metric]:
         """The metric points that a reader would collect."""
-        about = describe(self.model)
-        both = (
-            PredictionPoints(about.name, about.version, exemplar_filter="trace_based"),
-            FeaturePoints(FeatureBins(self.model.schema), about.attributes(), exemplar_filter="trace_based"),
-        )
+        watched = Watched()
+        watched.add(describe(self.model), training_data(self.model.schema))
+        both = (PredictionPoints(exemplar_filter="trace_based"), FeaturePoints(watched, exemplar_filter="trace_based"))
         for points in both:
             points.add(self.kept.requests)
         labels = FeedbackPoints(exemplar_filter="trace_based")

@@ -31,7 +31,7 @@ from tests.service.test_telemetry_conformance import Written, measured, parent, 
 
 IDS = PredictionIds(KEY.encode())
 DAY = 86_400 * 10**9
-ORIGIN = Origin(b"", "modeltrace", "m", "1", "", ())
+ORIGIN = Origin(b"", "modeltrace")
 
 
 def prediction(number: int, answer: str | float = "benign", *, version: str = "1.0.0", traced: bool = True) -> str:
