@@ -12,8 +12,12 @@ ModeltraceError
 │   ├── MalformedRequestError    not JSON, or not the shape that the call takes
 │   ├── InvalidFeaturesError     values that break the feature schema
 │   ├── RequestTooLargeError     more bytes or rows than the limits allow
+│   ├── UnknownPredictionError   no prediction ID of this service
+│   ├── InvalidLabelError        a label that the model cannot answer
+│   ├── LabelConflictError       the prediction has another label already
 │   └── ClientGoneError          it went away before it had sent all of its request
-├── BusyError                more requests wait for the model than the limit allows
+├── BusyError                more requests wait for the model, or with labels, than the limit allows
+├── LabelsAwayError          labels cannot be stored now: whoever sent them has to send them again
 ├── InferenceError           the model failed on input that the schema accepts
 ├── StoreError               the prediction store cannot be used, or refuses something
 │   └── StoreAwayError           it is locked, full or away: it may pass by itself
@@ -79,6 +83,18 @@ class RequestTooLargeError(RequestError):
     """More bytes or rows than the limits allow."""
 
 
+class UnknownPredictionError(RequestError):
+    """No prediction ID of this service: not signed with its key, or of another model."""
+
+
+class InvalidLabelError(RequestError):
+    """A label that the model cannot answer."""
+
+
+class LabelConflictError(RequestError):
+    """The prediction has another label already."""
+
+
 class ClientGoneError(RequestError):
     """The client went away before it had sent all of its request."""
 
@@ -110,7 +126,11 @@ class InvalidFeaturesError(RequestError):
 
 
 class BusyError(ModeltraceError):
-    """More requests wait for the model than the limit allows."""
+    """More requests wait for the model, or with labels, than the limit allows."""
+
+
+class LabelsAwayError(ModeltraceError):
+    """Labels cannot be stored now: whoever sent them has to send them again."""
 
 
 class InferenceError(ModeltraceError):

@@ -18,7 +18,7 @@ from tests.service.store.told import TIME
 
 
 def test_every_prediction_is_an_event(two: Reporting, tmp_path: Path) -> None:
-    """Inputs, the probability of the second class, the true label once it is there; ID, time and trace tell it apart."""
+    """Inputs, the probability of the second class, the true label once there is one; ID, time and trace."""
     out = tmp_path / "week.parquet"
     said = two.run("fiddler", str(out))
     events = pq.read_table(out).to_pylist()
