@@ -6,7 +6,8 @@ ModeltraceError
 │   ├── BundleNotFoundError      no bundle at that path
 │   ├── BundleAlteredError       a hash differs
 │   ├── UntrustedModelError      the artifact holds types nobody has allowed
-│   └── IncompatibleBundleError  written by other versions of the libraries
+│   ├── IncompatibleBundleError  written by other versions of the libraries
+│   └── RegistryAwayError        a model registry cannot be reached: it may pass by itself
 ├── PackError                an estimator and its data do not make a bundle
 ├── RequestError             the caller sent something that cannot be answered
 │   ├── MalformedRequestError    not JSON, or not the shape that the call takes
@@ -22,7 +23,8 @@ ModeltraceError
 ├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
 ├── RowsError                there are no rows to send                          (service.client.rows)
 ├── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
-└── NotFoundError            the prediction store does not have it              (service.commands.audit)
+├── NotFoundError            the prediction store does not have it              (service.store.lookup)
+└── ReplayError              recorded predictions cannot be answered again      (service.commands.replay)
 
 The message of each says what is wrong, where, and what to do. No HTTP here: `service.api.errors` holds the one
 table from error to status.
@@ -58,6 +60,10 @@ class UntrustedModelError(BundleError):
 
 class IncompatibleBundleError(BundleError):
     """The bundle was written by other versions of the libraries."""
+
+
+class RegistryAwayError(BundleError):
+    """A model registry, or where it keeps files, cannot be reached: it may pass by itself."""
 
 
 class PackError(ModeltraceError):
