@@ -20,13 +20,14 @@ from service.api.execution import ModelThreads
 from service.api.front import Front
 from service.api.health import SILENT_PATHS, health_routes
 from service.api.predict import PredictionCalls, prediction_routes
+from service.evaluation.publisher import start_publisher
 from service.inference.batching import Batcher
 from service.inference.bundle import load_bundle
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
-from service.inference.pipeline import Pipeline
+from service.inference.pipeline import Pipeline, describe
 from service.keys import id_key
-from service.monitoring.bins import FeatureBins
+from service.monitoring.announce import announce
 from service.monitoring.training import training_data
 from service.registry.catalog import Catalog
 from service.settings import Settings
@@ -35,13 +36,14 @@ from service.store.keeping import Keeping
 from service.telemetry.features import FeaturePoints, observe_features, report_training
 from service.telemetry.logs import send_records, write_lines
 from service.telemetry.metrics import build_instruments
-from service.telemetry.record import Batch, ModelInfo
+from service.telemetry.record import Batch
 from service.telemetry.recorded import build_recorded, needs_stock
 from service.telemetry.recorder import Recorder
 from service.telemetry.resource import build_resource
 from service.telemetry.setup import SCOPE, Rest, Telemetry, report_rest
 from service.telemetry.stock import build_stock
 from service.telemetry.tracing import RequestTrace
+from service.telemetry.watched import Watched
 
 # Seconds that a start waits for the exporter process: it takes a second, and longer on a busy machine.
 EXPORTER_START = 10.0
@@ -55,13 +57,14 @@ def create_app(
     telemetry: Telemetry,
     *,
     registry: CollectorRegistry | None = None,
+    watched: Watched | None = None,
     keep: Callable[[RequestTrace], None] = lambda _: None,
     on_stop: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
     """Wire one application.
 
-    `registry` is what `/metrics` shows; `keep` takes requests that are told by the SDK, for the prediction store;
-    `on_stop` is called last, off the event loop.
+    `registry` is what `/metrics` shows; `watched` what telemetry from records knows of models; `keep` takes requests
+    that are told by the SDK, for the prediction store; `on_stop` is called last, off the event loop.
     """
 
     @asynccontextmanager
@@ -70,14 +73,15 @@ def create_app(
         await anyio.to_thread.run_sync(on_stop)
 
     records = telemetry.records
-    meter, about, training = telemetry.meter_provider.get_meter(SCOPE), describe(model), training_data(model.schema)
-    report_training(meter, training, about.attributes())
+    meter, watched = telemetry.meter_provider.get_meter(SCOPE), watched or Watched()
+    watched.add(describe(model), training_data(model))
+    report_training(meter, watched)
     also = [keep]
     if telemetry.enabled and records is None:
-        features = FeaturePoints(training.bins, about.attributes(), exemplar_filter="always_off")
+        features = FeaturePoints(watched, exemplar_filter="always_off")
         observe_features(meter, features)
         also.append(features.count)
-    recorder = Recorder(telemetry.tracer_provider.get_tracer(SCOPE), build_instruments(meter), about, also)
+    recorder = Recorder(telemetry.tracer_provider.get_tracer(SCOPE), build_instruments(meter), also)
     calls = build_calls(settings, model, tell_batch=records.outbox.put_batch if records else recorder.tell_batch)
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
@@ -126,11 +130,6 @@ def build_calls(settings: Settings, model: Model, *, tell_batch: Callable[[Batch
     return PredictionCalls(pipeline, threads, on_loop=on_loop, batcher=batcher, most_rows=settings.max_batch_rows)
 
 
-def describe(model: Model) -> ModelInfo:
-    """What telemetry says of a model."""
-    return ModelInfo(model.name, model.version, model.hash, model.schema.names)
-
-
 def load_model(settings: Settings) -> Model:
     """The model that the settings name, if they allow it.
 
@@ -164,24 +163,33 @@ def build_app(settings: Settings) -> ASGIApp:
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()
+    watched = Watched()
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
     if needs_stock(settings):
         telemetry = build_stock(settings.otel, resource, registry=registry)
-        keeping = Keeping(store_config(settings), describe(model), telemetry.meter_provider.get_meter(SCOPE))
+        keeping = Keeping(store_config(settings), telemetry.meter_provider.get_meter(SCOPE))
     else:
-        telemetry = build_recorded(settings, resource, describe(model), FeatureBins(model.schema), registry=registry)
-        keeping = Keeping(None, describe(model), telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
+        telemetry = build_recorded(settings, resource, watched, registry=registry)
+        keeping = Keeping(None, telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
+    publisher = None
+    if telemetry.enabled:
+        meter = telemetry.meter_provider.get_meter(SCOPE)
+        publisher = start_publisher(settings, model.name, model.classes, meter)
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:
         deadline = time.monotonic() + settings.flush_timeout
         keeping.end()
+        if publisher:
+            publisher.end()
         rest = telemetry.shutdown(settings.flush_timeout)
         stop_sending()
         report_rest(Rest({**rest.lost, **keeping.close(deadline)}, rest.kept))
+        if publisher:
+            publisher.close(deadline)
         lines.close()
 
-    app = create_app(settings, model, telemetry, registry=registry, keep=keeping.keep, on_stop=stop)
+    app = create_app(settings, model, telemetry, registry=registry, watched=watched, keep=keeping.keep, on_stop=stop)
     if telemetry.records and not telemetry.records.outbox.wait_ready(EXPORTER_START):
         logging.getLogger(SCOPE).warning(
             "no exporter process after %g s: what is answered until there is one waits in the service",
@@ -189,6 +197,7 @@ def build_app(settings: Settings) -> ASGIApp:
         )
     where = f"http://{settings.host}:{settings.port}"
     logging.getLogger(SCOPE).info("serving %s %s at %s", model.name, model.version, where)
+    announce(model)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.
     gc.collect()
     gc.freeze()

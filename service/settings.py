@@ -141,6 +141,21 @@ class Settings(BaseSettings):
         8 * 2**30, ge=0, description="SQLite only: above this size the oldest are deleted; 0 sets no limit."
     )
 
+    evaluation_seconds: float = Field(
+        60,
+        ge=0,
+        description="Seconds until one of all workers and replicas computes accuracy and the like anew; 0: never.",
+    )
+    evaluation_window: float = Field(
+        168, gt=0, description="Hours, by the time of prediction, that these figures are about."
+    )
+    evaluation_tolerance: float | None = Field(
+        None,
+        ge=0,
+        description="Regressors only: what is further off counts as an error in the search for concept drift; unset: "
+        "none is searched for.",
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The lowest level logged.")
     log_file: Path | None = Field(None, description="A file that gets the JSON log lines too; it rotates.")
     log_file_bytes: int = Field(64 * 2**20, ge=4096, description="The size at which the log file rotates.")

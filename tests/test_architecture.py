@@ -36,6 +36,10 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("service/telemetry", ("fastapi", "starlette", "sklearn", "service.api", "service.inference")),
         ("service/store", ("fastapi", "starlette", "sklearn", "service.api", "service.inference", "service.exporter")),
         (
+            "service/evaluation",
+            ("fastapi", "starlette", "httpx", "sklearn", "service.api", "service.inference", "service.exporter"),
+        ),
+        (
             "service/registry",
             ("fastapi", "starlette", "uvicorn", "sklearn", "service.api", "service.app", "service.store"),
         ),

@@ -39,7 +39,7 @@ from service.exporter.sinks import LineHandler, LineWriter
 from service.exporter.spans import SpanEncoder
 from service.store.config import StoreConfig
 from service.store.writer import Written, start_writer
-from service.telemetry.record import Batch, Origin, Request, model_of, request
+from service.telemetry.record import Batch, ModelInfo, Origin, Request, batch, request
 
 # Receivers of OTLP over gRPC refuse more than 4 MiB unless they are told otherwise.
 LARGEST_REQUEST: Final = 4 * 2**20 - 64 * 1024
@@ -77,7 +77,7 @@ class _Exporting:
         self._tells_requests = config.log_level in ("DEBUG", "INFO")
         self._progress = Progress(tell)
         self._spans, self._logs = SpanEncoder(origin), LogEncoder(origin)
-        self._line_encoder = LineEncoder(origin)
+        self._line_encoder = LineEncoder()
         spool = open_spool(Path(config.spool), config.spool_bytes, self._progress.report) if config.spool else None
         deliveries = {signal: self._delivery(signal, spool) for signal in self._signals()}
         for signal, delivery in deliveries.items():
@@ -85,7 +85,8 @@ class _Exporting:
         self._deliveries = Deliveries(deliveries, spool)
         self._deliveries.start()
         store = StoreConfig(*config.store) if config.store else None
-        self._store = start_writer(store, model_of(origin), self._written, partial(tell, ("ready",)))
+        self._store = start_writer(store, self._written, partial(tell, ("ready",)))
+        self._known: dict[ModelInfo, ModelInfo] = {}
         self._requests: list[Request] = []
         self._batches: list[Batch] = []
         self._rows = self._sequence = 0
@@ -111,7 +112,10 @@ class _Exporting:
             if not self._requests and not self._batches:
                 self._progress.mark(self._sequence)
             return
-        requests = list(map(request, content[0]))
+        # Equal ones become one object, by which everything that was made of it is found.
+        found = {place: ModelInfo(*fields) for place, fields in content[2].items()}
+        models = {place: self._known.setdefault(one, one) for place, one in found.items()}
+        requests = [request(one, models) for one in content[0]]
         if kind != "again":
             lines = b""
             if self._tells_requests:
@@ -125,7 +129,7 @@ class _Exporting:
         if not self._due:
             self._due = time.monotonic() + self._config.delay
         self._requests += requests
-        self._batches += map(Batch._make, content[1])
+        self._batches += [batch(one, models) for one in content[1]]
         self._rows += sum(len(one.answered) or 1 for one in requests)
         if self._rows >= MOST_ROWS:
             self.flush()

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
 from service.telemetry.points import Points
-from service.telemetry.record import Batch, plain
+from service.telemetry.record import Batch, Models, plain
 from service.telemetry.tracing import RequestTrace
 from service.telemetry.unconfirmed import RECORDS, Frame, Lost, Unconfirmed
 
@@ -211,7 +211,9 @@ class Outbox:
             return
         try:
             records = [request.record() for request in requests]
-            content = (RECORDS, list(map(plain, records)), list(map(plain, batches)))
+            models: Models = {}
+            plainly = [plain(one, models) for one in records], [plain(one, models) for one in batches]
+            content = (RECORDS, *plainly, {place: tuple(model) for place, model in models.items()})
             for points in self._points:
                 points.add(records)
             self._send(content, sum(len(request.answered) or 1 for request in requests) * 1024)

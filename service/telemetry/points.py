@@ -41,18 +41,15 @@ from service.telemetry.exemplars import FAILED, LATEST, PINNED
 from service.telemetry.metrics import (
     CONFIDENCE,
     INFERENCE_DURATION,
+    LOW_CONFIDENCE,
     PREDICTIONS,
     REQUEST_DURATION,
     VIOLATIONS,
     Instrument,
 )
-from service.telemetry.names import (
-    ML_MODEL_NAME,
-    ML_MODEL_VERSION,
-    ML_PREDICTION_LABEL,
-    SPAN_INFERENCE,
-)
-from service.telemetry.record import Request
+from service.telemetry.names import SPAN_INFERENCE
+from service.telemetry.permodel import PerModel
+from service.telemetry.record import ModelInfo, Request
 
 Attributes = dict[str, AttributeValue]
 _OVERFLOW: Final = ("overflow",)
@@ -114,9 +111,8 @@ class _Points:
 class PredictionPoints:
     """Counts records, for every reader that takes them cumulative, or for one that takes what is new (`delta`)."""
 
-    def __init__(self, model_name: str, model_version: str, *, exemplar_filter: str, delta: bool = False) -> None:
+    def __init__(self, *, exemplar_filter: str, delta: bool = False) -> None:
         """`exemplar_filter` is that of `OTEL_METRICS_EXEMPLAR_FILTER`; with `delta` each collection starts afresh."""
-        self._model: Attributes = {ML_MODEL_NAME: model_name, ML_MODEL_VERSION: model_version}
         self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
         self._delta = delta
         self._start = time_ns()
@@ -126,7 +122,8 @@ class PredictionPoints:
     def _forget(self) -> None:
         self._requests, self._inferences = _Points(REQUEST_DURATION), _Points(INFERENCE_DURATION)
         self._predictions, self._confidences = _Points(PREDICTIONS), _Points(CONFIDENCE)
-        self._violations = _Points(VIOLATIONS)
+        self._unsure, self._violations = _Points(LOW_CONFIDENCE), _Points(VIOLATIONS)
+        self._of = PerModel(_OfModel)
 
     def add(self, requests: Iterable[Request]) -> None:
         """Count some more."""
@@ -144,30 +141,37 @@ class PredictionPoints:
             max(request.end - request.start, 0) / 1e9, rank or (FAILED if request.status >= 500 else LATEST), exemplar
         )
 
+        if (about := request.model) is None:
+            return
+        model = self._of(about)
         if request.inference_start:
             error, seconds = _inference(request)
-            series = self._inferences.series.get(error) or self._inferences.create(
-                error, {**self._model, **({ERROR_TYPE: error} if error else {})}
+            series = model.inferences.get(error) or model.create(
+                self._inferences, model.inferences, error, {ERROR_TYPE: error} if error else {}
             )
             series.add(seconds, rank or (FAILED if error else LATEST), exemplar)
 
         for violated in request.violations:
             what = violated.feature, violated.reason
-            series = self._violations.series.get(what) or self._violations.create(
-                what, {**self._model, **violated.series()}
+            series = model.violations.get(what) or model.create(
+                self._violations, model.violations, what, violated.series()
             )
             series.add(violated.rows, rank, exemplar, times=violated.rows)
 
         for answered in request.answered:
-            label = answered.label
+            said = about.said(answered)
             if answered.confidence is not None:
-                series = self._confidences.series.get(label) or self._confidences.create(label, self._labelled(label))
+                series = model.confidences.get(said) or model.create(
+                    self._confidences, model.confidences, said, about.outcome(answered)
+                )
                 series.add(answered.confidence, rank, exemplar)
-            series = self._predictions.series.get(label) or self._predictions.create(label, self._labelled(label))
+                if about.unsure(answered):
+                    series = model.unsure.get(()) or model.create(self._unsure, model.unsure, (), {})
+                    series.add(1, rank, exemplar)
+            series = model.predictions.get(said) or model.create(
+                self._predictions, model.predictions, said, about.outcome(answered)
+            )
             series.add(1, rank, exemplar)
-
-    def _labelled(self, label: object) -> Attributes:
-        return dict(self._model) if label is None else {**self._model, ML_PREDICTION_LABEL: str(label)}
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
@@ -176,13 +180,41 @@ class PredictionPoints:
             temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
             metrics = [
                 _metric(points.instrument, list(_data(points, self._start, now, exemplars=exemplars)), temporality)
-                for points in (self._requests, self._inferences, self._predictions, self._confidences, self._violations)
+                for points in (
+                    self._requests,
+                    self._inferences,
+                    self._predictions,
+                    self._confidences,
+                    self._unsure,
+                    self._violations,
+                )
                 if points.series
             ]
             if self._delta:
                 self._start = now
                 self._forget()
         return metrics
+
+
+class _OfModel:
+    """The series of one model, found by what else tells them apart."""
+
+    __slots__ = ("_model", "confidences", "inferences", "predictions", "unsure", "violations")
+
+    def __init__(self, model: ModelInfo) -> None:
+        self._model = model
+        self.inferences: dict[Hashable, _Series] = {}
+        self.violations: dict[Hashable, _Series] = {}
+        self.confidences: dict[Hashable, _Series] = {}
+        self.predictions: dict[Hashable, _Series] = {}
+        self.unsure: dict[Hashable, _Series] = {}
+
+    def create(self, points: _Points, found: dict[Hashable, _Series], key: Hashable, more: dict[str, str]) -> _Series:
+        """The series of a key that is not found yet. Two models that are told by the same attributes share it."""
+        attributes: Attributes = {**self._model.attributes(), **more}
+        whole = tuple(attributes.items())
+        found[key] = points.series.get(whole) or points.create(whole, attributes)
+        return found[key]
 
 
 def _http(request: Request) -> Attributes:

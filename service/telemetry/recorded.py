@@ -29,7 +29,7 @@ from service.exporter.run import Config
 from service.settings import Settings, data_dir
 from service.store.config import store_config
 from service.telemetry.exporters import LogBatches, SpanBatches, Tally
-from service.telemetry.features import Bins, FeaturePoints
+from service.telemetry.features import FeaturePoints
 from service.telemetry.handover import LogHandover, MetricHandover, SpanHandover
 from service.telemetry.health import ExportHealth
 from service.telemetry.metrics import build_views
@@ -37,10 +37,11 @@ from service.telemetry.outbox import Outbox
 from service.telemetry.points import PeriodicReader, Points, PredictionPoints
 from service.telemetry.process import ExporterProcess
 from service.telemetry.prometheus import PrometheusReader
-from service.telemetry.record import ModelInfo, Origin
+from service.telemetry.record import Origin
 from service.telemetry.setup import SCOPE, Records, Telemetry, report_process
 from service.telemetry.stored import StoreHealth
 from service.telemetry.tracing import Tracing
+from service.telemetry.watched import Watched
 
 # Milliseconds that records gather before they go out; the specification's 5 s for spans is long to look at.
 DELAY: Final = 500
@@ -74,14 +75,14 @@ def needs_stock(settings: Settings) -> str | None:
 
 
 def build_recorded(
-    settings: Settings, resource: Resource, model: ModelInfo, bins: Bins, *, registry: CollectorRegistry | None = None
+    settings: Settings, resource: Resource, watched: Watched, *, registry: CollectorRegistry | None = None
 ) -> Telemetry:
     """Build all of it for this process. Call it once, in the process that serves: nothing survives a fork.
 
-    `bins` is what inputs are counted into, `registry` what `/metrics` shows, if anything.
+    `watched` are the models whose inputs are counted, `registry` what `/metrics` shows, if anything.
     """
     otel = settings.otel
-    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE, *model)
+    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE)
     health = ExportHealth(StoreHealth() if settings.store_location() else None)
     active: Counter[tuple[str, str]] = Counter()
     if otel.sdk_disabled:
@@ -105,8 +106,8 @@ def build_recorded(
 
     def count(*, delta: bool = False) -> tuple[Points, ...]:
         return (
-            PredictionPoints(model.name, model.version, exemplar_filter=exemplars, delta=delta),
-            FeaturePoints(bins, model.attributes(), exemplar_filter=exemplars, delta=delta),
+            PredictionPoints(exemplar_filter=exemplars, delta=delta),
+            FeaturePoints(watched, exemplar_filter=exemplars, delta=delta),
         )
 
     pushed = count(delta=delta)

@@ -15,22 +15,27 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from starlette.testclient import TestClient
 
 from hub.decode.values import to_json
-from service.app import create_app, describe
+from service.app import create_app
 from service.errors import ModeltraceError
 from service.exporter.spans import SpanEncoder
 from service.inference.model import Answer, Model
-from service.monitoring.bins import FeatureBins
+from service.inference.pipeline import describe
+from service.inference.schema import Answers
+from service.monitoring.training import training_data
 from service.settings import read_settings
 from service.telemetry.features import FeaturePoints
 from service.telemetry.health import ExportHealth
+from service.telemetry.metrics import FACTS
 from service.telemetry.points import PredictionPoints
 from service.telemetry.record import Batch, Origin, Request
 from service.telemetry.setup import Records, Telemetry
 from service.telemetry.tracing import RequestTrace, Tracing
+from service.telemetry.watched import Watched
 from tests.service.conftest import KEY, Recorded
 
 Rows = list[dict[str, float]]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+SAID_OF_BUNDLE = {one.name for one in FACTS}
 VARIES = {"ml.prediction.id", "client.port"}
 
 
@@ -60,17 +65,15 @@ class Written:
 
     def spans(self) -> list[Span]:
         """The spans that the exporter process would send."""
-        origin = Origin(b"", "modeltrace", *describe(self.model))
+        origin = Origin(b"", "modeltrace")
         encoded, _ = SpanEncoder(origin).encode(self.kept.requests, self.kept.batches)
         return _spans(ExportTraceServiceRequest.FromString(encoded))
 
     def metrics(self) -> list[Metric]:
         """The metric points that a reader would collect."""
-        about = describe(self.model)
-        both = (
-            PredictionPoints(about.name, about.version, exemplar_filter="trace_based"),
-            FeaturePoints(FeatureBins(self.model.schema), about.attributes(), exemplar_filter="trace_based"),
-        )
+        watched = Watched()
+        watched.add(describe(self.model), training_data(self.model))
+        both = (PredictionPoints(exemplar_filter="trace_based"), FeaturePoints(watched, exemplar_filter="trace_based"))
         for points in both:
             points.add(self.kept.requests)
         return [metric for points in both for metric in points.collect()]
@@ -140,7 +143,7 @@ def measured(metrics: list[Metric]) -> dict[str, Any]:
         )
         for metric in metrics
         # Counted ahead of the instrumentation; said of the bundle, whatever is asked.
-        if metric.name != "http.server.active_requests" and not metric.name.startswith("ml.feature.reference")
+        if metric.name != "http.server.active_requests" and metric.name not in SAID_OF_BUNDLE
     }
 
 
@@ -217,6 +220,36 @@ def test_metrics_are_those_of_the_stock_instrumentation(
         assert data is not None
         stock = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
         assert measured(ours.metrics()) == measured(stock)
+
+
+def test_answers_are_counted_by_label_bin_and_confidence_either_way(
+    record: Callable[..., Recorded], model: Model, rows: Rows
+) -> None:
+    """Low confidence is counted below the bundle's threshold; a regressor's values by the bin they lie in."""
+    unsure = replace(model, confidence_threshold=1.0)
+    edges = Answers(n=3, shares={"00": 0.5, "01": 0.5}, edges=(1.0,))
+    values = replace(model, task="regressor", classes=None, answers=edges, answer_matrix=_values)
+    for one_of, name, expected in (
+        (unsure, "ml.predictions.low_confidence", {(): 3}),
+        (values, "ml.predictions", {(("ml.prediction.bin", "00"),): 2, (("ml.prediction.bin", "01"),): 1}),
+    ):
+        service = record(one_of)
+        with written(one_of) as ours:
+            for client in (service.client, ours.client):
+                assert client.post(**many(rows[:3])).status_code == 200
+            data = service.metric_reader.get_metrics_data()
+            assert data is not None
+            stock = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
+            for metrics in (stock, ours.metrics()):
+                (found,) = (metric for metric in metrics if metric.name == name)
+                assert {
+                    tuple(item for item in p.attributes.items() if not item[0].startswith("ml.model")): p.value
+                    for p in found.data.data_points
+                } == expected
+
+
+def _values(matrix: Any) -> list[Answer]:
+    return [Answer(value=float(index)) for index in range(len(matrix))]
 
 
 def _breaking(error: Exception) -> Callable[[object], list[Answer]]:

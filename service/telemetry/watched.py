@@ -1,0 +1,70 @@
+"""The models whose inputs are counted, each with what its training data was like.
+
+A version that takes over is added before it answers. One that is no longer served keeps its bins, for its last records
+are still to be counted; what is said of its training data ends.
+"""
+
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.telemetry.metrics import Instrument
+from service.telemetry.record import ModelInfo, Value
+
+
+class Bins(Protocol):
+    """What knows where a value belongs."""
+
+    @property
+    def series(self) -> Sequence[tuple[str, str]]:
+        """All bins of all features, each by both names."""
+
+    @property
+    def numeric(self) -> Sequence[str]:
+        """The features that have a mean."""
+
+    def numbers(self, rows: Sequence[tuple[Value, ...]]) -> NDArray[np.float64]:
+        """Their values, shape (n_rows, n_numeric)."""
+
+    def place(self, rows: Sequence[tuple[Value, ...]], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
+        """The places in `series` of all values, shape (n_rows, n_features)."""
+
+
+class Training(NamedTuple):
+    """The distribution of the data that the model was fitted on."""
+
+    bins: Bins
+    # What a comparison needs: gauges, each with its values and their attributes.
+    facts: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
+
+
+class Watched:
+    """What is known of each model. Of any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._known: dict[ModelInfo, Training] = {}
+        self._served: dict[ModelInfo, Training] = {}
+
+    def add(self, model: ModelInfo, training: Training) -> None:
+        """From now on this model may answer."""
+        with self._lock:
+            self._known[model] = self._served[model] = training
+
+    def retire(self, model: ModelInfo) -> None:
+        """It answers nothing new."""
+        with self._lock:
+            self._served.pop(model, None)
+
+    def bins(self, model: ModelInfo) -> Bins | None:
+        """What its inputs are counted into; `None` for a model that was never added."""
+        training = self._known.get(model)
+        return training and training.bins
+
+    def served(self) -> list[tuple[ModelInfo, Training]]:
+        """Those that may answer now."""
+        with self._lock:
+            return list(self._served.items())
