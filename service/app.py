@@ -152,8 +152,10 @@ def load_model(settings: Settings) -> Model:
     Raises:
         ModeltraceError: none is named, or its bundle cannot be served.
     """
+    with Catalog(logging.getLogger(SCOPE).warning) as catalog:
+        bundle = catalog.locate(settings.bundle_source()).path
     return load_bundle(
-        Catalog(logging.getLogger(SCOPE).warning).locate(settings.bundle_source()).path,
+        bundle,
         expect_sha256=settings.expect_sha256,
         trust_pickle=settings.trust_pickle,
         trusted_types=settings.trusted_types,

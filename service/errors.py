@@ -6,7 +6,8 @@ ModeltraceError
 │   ├── BundleNotFoundError      no bundle at that path
 │   ├── BundleAlteredError       a hash differs
 │   ├── UntrustedModelError      the artifact holds types nobody has allowed
-│   └── IncompatibleBundleError  written by other versions of the libraries
+│   ├── IncompatibleBundleError  written by other versions of the libraries
+│   └── RegistryAwayError        a model registry cannot be reached: it may pass by itself
 ├── PackError                an estimator and its data do not make a bundle
 ├── RequestError             the caller sent something that cannot be answered
 │   ├── MalformedRequestError    not JSON, or not the shape that the call takes
@@ -29,7 +30,8 @@ ModeltraceError
 ├── ReportError              nothing to report on, or to compare it with        (service.report.sources)
 ├── EnvironmentMissingError  a library's environment cannot be made             (service.report.environments)
 ├── ProgramError             a library failed on the data                       (service.report.run)
-└── NotFoundError            the prediction store does not have it              (service.commands.audit)
+├── NotFoundError            the prediction store does not have it              (service.store.lookup)
+└── ReplayError              recorded predictions cannot be answered again      (service.commands.replay)
 
 The message of each says what is wrong, where, and what to do. No HTTP here: `service.api.errors` holds the one
 table from error to status.
@@ -65,6 +67,10 @@ class UntrustedModelError(BundleError):
 
 class IncompatibleBundleError(BundleError):
     """The bundle was written by other versions of the libraries."""
+
+
+class RegistryAwayError(BundleError):
+    """A model registry, or where it keeps files, cannot be reached: it may pass by itself."""
 
 
 class PackError(ModeltraceError):
