@@ -4,12 +4,14 @@ import json
 import math
 import os
 import stat
+import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import given
@@ -223,6 +225,22 @@ def test_every_lock_is_there_with_hashes_and_without_addresses(name: str) -> Non
     assert "://" not in lock.read_text()
     assert sum("--hash=sha256:" in line for line in lines) >= len(requirements)
     assert any(line.startswith({"alibi": "alibi-detect"}.get(name, name)) for line in requirements)
+
+
+@pytest.mark.slow
+def test_locks_and_programs_are_part_of_what_is_installed(tmp_path: Path) -> None:
+    """The wheel has them where an installed Modeltrace looks."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=environments.CHECKOUT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = ZipFile(wheel).namelist()
+
+    for name in ("evidently", "alibi", "whylogs"):
+        assert f"service/report/locks/{name}.lock" in names
+    assert {name for name in names if name.startswith("service/report/programs/")} == {
+        f"service/report/programs/{path.name}"
+        for path in (environments.CHECKOUT / "service" / "report" / "programs").glob("*.py")
+    }
 
 
 def test_the_report_is_for_its_user_alone(two: Reporting, tmp_path: Path) -> None:
