@@ -32,6 +32,7 @@ ML_FEATURE_BIN: Final = "ml.feature.bin"
 ML_FEATURE_SIGN: Final = "ml.feature.sign"
 ML_VIOLATION_REASON: Final = "ml.data.violation.reason"
 ML_VIOLATION_ROWS: Final = "ml.data.violation.rows"
+ML_VIOLATION_ACTION: Final = "ml.data.violation.action"
 
 # Events
 EVENT_PREDICTION: Final = "ml.prediction"

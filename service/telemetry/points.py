@@ -152,7 +152,7 @@ class PredictionPoints:
             series.add(seconds, rank or (FAILED if error else LATEST), exemplar)
 
         for violated in request.violations:
-            what = violated.feature, violated.reason
+            what = violated[:-1]
             series = self._violations.series.get(what) or self._violations.create(
                 what, {**self._model, **violated.series()}
             )
