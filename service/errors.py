@@ -20,7 +20,10 @@ ModeltraceError
 ├── ExportError              predictions cannot be written to a file            (service.store.export)
 ├── UnreachableError         nothing that can be used answers at an address     (service.client.service)
 ├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
+├── NotTakenError            a service does not take rows or labels             (service.client.scored)
 ├── RowsError                there are no rows to send                          (service.client.rows)
+├── LabelError               a file's label is none that the model could answer (service.evaluation.offline)
+├── NothingToSayError        there is nothing to make figures of                (service.commands.evaluate)
 ├── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
 └── NotFoundError            the prediction store does not have it              (service.commands.audit)
 
