@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from service.commands.audit import erase, export, prune, show
 from service.commands.doctor import doctor
+from service.commands.evidence import evidence
 from service.commands.pack import pack
 from service.commands.serve import serve
 from service.commands.traffic import traffic
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (up, serve, pack, traffic, doctor):
+for command in (up, serve, pack, traffic, doctor, evidence):
     app.command()(command)
 audit = typer.Typer(
     name="audit", help="Export, show, erase and prune predictions in the prediction store.", no_args_is_help=True

@@ -160,17 +160,17 @@ class PredictionPoints:
 
         about = request.model
         for answered in request.answered:
-            what = about.kind(answered)
+            counted_as = about.kind(answered)
             if answered.confidence is not None:
-                series = model.confidences.get(what) or model.create(
-                    self._confidences, model.confidences, what, about.outcome(answered)
+                series = model.confidences.get(counted_as) or model.create(
+                    self._confidences, model.confidences, counted_as, about.outcome(answered)
                 )
                 series.add(answered.confidence, rank, exemplar)
             if about.unsure(answered):
                 series = model.unsure.get(None) or model.create(self._unsure, model.unsure, None, {})
                 series.add(1, rank, exemplar)
-            series = model.predictions.get(what) or model.create(
-                self._predictions, model.predictions, what, about.outcome(answered)
+            series = model.predictions.get(counted_as) or model.create(
+                self._predictions, model.predictions, counted_as, about.outcome(answered)
             )
             series.add(1, rank, exemplar)
 
