@@ -26,6 +26,7 @@ def _group(group: Group) -> dict[str, Any]:
         "verdict": group.verdict,
         "recorded": {"name": group.name, "version": group.version, "hash": group.hash},
         "found": None if group.origin is None else group.origin.where,
+        "privacy_rules_known": group.rules_known,
         "replayed_with": {
             "name": group.used.name,
             "version": group.used.version,
@@ -64,8 +65,10 @@ def show(console: Console, groups: Sequence[Group]) -> None:
         console.print(f"{number} of {group.name} {group.version}, {when:%Y-%m-%d %H:%M:%S} UTC", style="bold")
         console.print(f"  answered now by {_used(group)}")
         if group.origin is None:
+            console.print("  the model that answered is not to be found", style="yellow")
+        if not group.rules_known:
             console.print(
-                "  the model that answered is not to be found, nor what its privacy rules did to the inputs",
+                "  the feature schema that is recorded is not to be found: privacy rules may have changed the inputs",
                 style="yellow",
             )
         console.print(_rows(group.rows))

@@ -101,6 +101,16 @@ def test_a_hash_that_nobody_has_names_where_it_was_looked_for(models: Path, cata
     assert (group.origin, group.verdict) == (None, "differs")
 
 
+def test_a_schema_that_is_not_the_recorded_one_is_said(models: Path, catalog: Catalog) -> None:
+    """The same file, packed again with other rules: what those did to the inputs is not known."""
+    model = load_bundle(models / "one")
+    kept = recorded(model, rows(3))
+    for schema_hash, known in ((None, True), (model.schema.hash, True), ("0" * 64, False)):
+        group = replayer(catalog, models).group([one._replace(schema_hash=schema_hash) for one in kept], None)
+
+        assert (group.rules_known, group.verdict) == (known, "equal")
+
+
 def test_an_altered_model_is_not_asked(models: Path, tmp_path: Path, catalog: Catalog) -> None:
     """Its bytes are hashed again when it is loaded."""
     kept = recorded(load_bundle(models / "one"), rows(3))
