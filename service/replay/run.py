@@ -81,7 +81,7 @@ class Replayer:
         """
         first = kept[0]
         try:
-            origin = self._catalog.find_by_hash(first.model_hash, self._sources)
+            origin = self._catalog.find_by_hash(first.model_hash, self._sources, version=first.model_version)
         except BundleNotFoundError:
             if against is None:
                 raise
