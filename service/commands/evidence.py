@@ -50,10 +50,11 @@ def evidence(
     from service.telemetry.record import ModelInfo  # noqa: PLC0415  see above
 
     settings = read_settings(bundle=bundle)
-    catalog, source = Catalog(lambda text: typer.echo(text, err=True)), settings.bundle_source()
-    found = catalog.locate(source)
-    if version is not None and version != found.version:
-        found = catalog.find_version(found.name, version, [source])
+    source = settings.bundle_source()
+    with Catalog(lambda text: typer.echo(text, err=True)) as catalog:
+        found = catalog.locate(source)
+        if version is not None and version != found.version:
+            found = catalog.find_version(found.name, version, [source])
     manifest, _ = read_manifest(found.path)
     schema = Schema(features=manifest.features)
     edges = manifest.answers.edges if manifest.answers else None
