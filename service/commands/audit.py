@@ -46,15 +46,16 @@ def _nanoseconds(at: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
-def _time(help_text: str) -> typer.models.OptionInfo:
+def time_option(help_text: str) -> typer.models.OptionInfo:
+    """An option that takes a time."""
     option: typer.models.OptionInfo = typer.Option(parser=moment, metavar="TIME", help=help_text)
     return option
 
 
 def export(
     file: Annotated[Path, typer.Argument(help="Where to: .parquet or .jsonl.")],
-    since: Annotated[int | None, _time("From this time on.")] = None,
-    until: Annotated[int | None, _time("Up to this time, which is not included.")] = None,
+    since: Annotated[int | None, time_option("From this time on.")] = None,
+    until: Annotated[int | None, time_option("Up to this time, which is not included.")] = None,
     trace: Annotated[str | None, typer.Option(metavar="ID", help="Those of one trace.")] = None,
     format_: Annotated[
         Literal["parquet", "jsonl"] | None, typer.Option("--format", show_default="by the suffix", help="The format.")
@@ -77,7 +78,7 @@ def export(
     if file.exists() and not force:
         raise ExportError(f"{file} is there already; --force replaces it")
     selection = Selection(since, until, None if trace is None else _trace_id(trace))
-    with open_kept() as store, _telling(store.counts(selection).predictions) as progress:
+    with open_audit() as store, telling(store.counts(selection).predictions) as progress:
         number = write(store.read(selection), file, kind, progress=progress)
     typer.echo(f"{number:,} predictions written to {file}")
 
@@ -91,7 +92,7 @@ def show(
     """
     from service.store.lookup import look_up  # noqa: PLC0415  as above
 
-    with open_kept() as store:
+    with open_audit() as store:
         found = look_up(store, what)
     for one in found:
         typer.echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
@@ -117,7 +118,7 @@ def erase(
 
     Ends with exit code 1 when the store does not have all of them; those that it has are erased all the same.
     """
-    with open_kept() as store:
+    with open_audit() as store:
         found = set(store.erase(prediction_ids, time.time_ns()))
         where, in_file = store.location.words, store.location.file is not None
     typer.echo(f"the inputs of {len(found):,} predictions are removed from {where}")
@@ -130,7 +131,7 @@ def erase(
         raise NotFoundError(f"not in {where}: {', '.join(missing)}")
 
 
-def prune(before: Annotated[int, _time("Older than this.")]) -> None:
+def prune(before: Annotated[int, time_option("Older than this.")]) -> None:
     """Delete predictions, and their labels, that are older than a time.
 
     Example: modeltrace audit prune --before 90d
@@ -138,7 +139,7 @@ def prune(before: Annotated[int, _time("Older than this.")]) -> None:
     from service.store.selection import Selection  # noqa: PLC0415  as above
 
     deleted, more = 0, True
-    with open_kept() as store, _telling(store.counts(Selection(until=before)).predictions) as progress:
+    with open_audit() as store, telling(store.counts(Selection(until=before)).predictions) as progress:
         while more:
             number, more = store.prune(before)
             deleted += number
@@ -153,8 +154,8 @@ def _trace_id(text: str) -> str:
     return text.lower()
 
 
-def open_kept() -> "Store":
-    """Open the store that the settings name, if there is one.
+def open_audit() -> "Store":
+    """Open the prediction store that the settings name.
 
     Raises:
         SettingsError: the settings want none.
@@ -169,7 +170,7 @@ def open_kept() -> "Store":
 
 
 @contextmanager
-def _telling(total: int) -> Iterator[Callable[[int], None]]:
+def telling(total: int | None) -> Iterator[Callable[[int], None]]:
     """Say on stderr how far long work has come: a bar, or a line now and then where there is no terminal."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:
@@ -183,6 +184,6 @@ def _telling(total: int) -> Iterator[Callable[[int], None]]:
         nonlocal last
         if time.monotonic() - last >= PLAIN_INTERVAL:
             last = time.monotonic()
-            console.print(f"{done:,} of {total:,} predictions")
+            console.print(f"{done:,} predictions" if total is None else f"{done:,} of {total:,} predictions")
 
     yield tell

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from service.commands.audit import open_kept
+from service.commands.audit import open_audit
 from service.errors import ModeltraceError, SettingsError
 from service.settings import data_dir, read_settings
 
@@ -55,7 +55,7 @@ def replay(
     from service.store.lookup import look_up  # noqa: PLC0415  see above
 
     settings = read_settings(trust_pickle=trust_pickle)
-    with open_kept() as store:
+    with open_audit() as store:
         kept = look_up(store, what)
     data = data_dir()
     sources = known_sources(bundles or (), settings.bundle, data, data / f"example-{version('modeltrace')}")

@@ -2,14 +2,13 @@
 
     records ─► rows ─► bins ─► counts ─► ml.feature.observations, ml.feature.sum
                                   ▲
-    bundle ─► shares, means, … of the training data ─► ml.feature.reference, ml.feature.reference.mean, …
+    bundle ─► shares and mean of the training data ─► ml.feature.reference, ml.feature.reference.mean
 
 Thirty counters a prediction would cost 273 µs; a chunk of records at a time costs 2 a prediction. The sum of a
 feature may fall, which a counter must not: what is added and what is taken away are counted apart.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from threading import Lock
 from time import time_ns
 from typing import Final
@@ -20,7 +19,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
-from service.telemetry.metrics import FACTS, OBSERVATIONS, SUM, Instrument
+from service.telemetry.metrics import OBSERVATIONS, SAID, SUM, Instrument
 from service.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
 from service.telemetry.record import ModelInfo, Request, Value
 from service.telemetry.tracing import RequestTrace
@@ -153,13 +152,17 @@ class _Counts:
 def report_training(meter: Meter, watched: Watched) -> None:
     """Say with every export what traffic is compared with, so that whoever compares needs nothing else."""
 
-    def fact(instrument: Instrument, _: CallbackOptions) -> Iterable[Observation]:
-        for model, training in watched.served():
-            for value, more in training.facts.get(instrument, ()):
-                yield Observation(value, {**model.attributes(), **more})
+    def saying(one: Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def say(_: CallbackOptions) -> Iterable[Observation]:
+            for model, training in watched.served():
+                about = model.attributes()
+                for value, said in training.facts.get(one, ()):
+                    yield Observation(value, {**about, **said})
 
-    for one in FACTS:
-        meter.create_observable_gauge(one.name, [partial(fact, one)], one.unit, one.description)
+        return say
+
+    for one in SAID:
+        meter.create_observable_gauge(one.name, [saying(one)], one.unit, one.description)
 
 
 def observe_features(meter: Meter, points: FeaturePoints) -> None:

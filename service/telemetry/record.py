@@ -16,6 +16,7 @@ from service.telemetry.names import (
     ML_MODEL_VERSION,
     ML_PREDICTION_BIN,
     ML_PREDICTION_LABEL,
+    ML_VIOLATION_ACTION,
     ML_VIOLATION_REASON,
     ML_VIOLATION_ROWS,
 )
@@ -48,6 +49,22 @@ class ModelInfo(NamedTuple):
         """Of what tells two models apart: that of all feature names would be computed again for every record."""
         return hash((self.version, self.hash, self.role))
 
+    def kind(self, answered: "Answered") -> Value:
+        """What an answer is counted as: its label, or the bin that its value falls into."""
+        if answered.value is None:
+            return answered.label
+        return f"{bisect_left(self.value_edges, answered.value):02d}" if self.value_edges else None
+
+    def outcome(self, answered: "Answered") -> dict[str, str]:
+        """The same as a metric point has it."""
+        kind = self.kind(answered)
+        return {} if kind is None else {ML_PREDICTION_LABEL if answered.value is None else ML_PREDICTION_BIN: str(kind)}
+
+    def unsure(self, answered: "Answered") -> bool:
+        """Whether an answer has low confidence."""
+        least, confidence = self.low_confidence, answered.confidence
+        return least is not None and confidence is not None and confidence < least
+
     def attributes(self) -> dict[str, str]:
         """What its metric points carry."""
         return {ML_MODEL_NAME: self.name, ML_MODEL_VERSION: self.version}
@@ -59,26 +76,6 @@ class ModelInfo(NamedTuple):
     def log_attributes(self) -> dict[str, str]:
         """What a log record of its prediction carries."""
         return {**self.span_attributes(), ML_MODEL_HASH: self.hash}
-
-    def said(self, answered: "Answered") -> "Value":
-        """What tells the series of an answer from those of others: its label, or the bin that its value falls into."""
-        if answered.value is None or not self.value_edges:
-            return answered.label
-        return f"{bisect_left(self.value_edges, answered.value):02d}"
-
-    def outcome(self, answered: "Answered") -> dict[str, str]:
-        """The same as a metric point says it."""
-        if (said := self.said(answered)) is None:
-            return {}
-        return {ML_PREDICTION_LABEL if answered.value is None else ML_PREDICTION_BIN: str(said)}
-
-    def unsure(self, answered: "Answered") -> bool:
-        """Whether an answer has low confidence."""
-        return (
-            self.low_confidence is not None
-            and answered.confidence is not None
-            and answered.confidence < self.low_confidence
-        )
 
 
 class Failure(NamedTuple):
@@ -97,12 +94,18 @@ class Violated(NamedTuple):
 
     feature: str  # "" where it is none of the model's, whose names are up to the client, or no row at all
     reason: str  # as in `service.errors.Violation`
+    let_through: bool  # the schema has it counted, not refused
     rows: int
+
+    @property
+    def action(self) -> str:
+        """What the schema does about it, in one word."""
+        return "counted" if self.let_through else "rejected"
 
     def series(self) -> dict[str, str]:
         """What a metric point says of it."""
         name = {ML_FEATURE_NAME: self.feature} if self.feature else {}
-        return {**name, ML_VIOLATION_REASON: self.reason}
+        return {**name, ML_VIOLATION_REASON: self.reason, ML_VIOLATION_ACTION: self.action}
 
     def attributes(self) -> dict[str, str | int]:
         """What a span event and a log record say of it."""
@@ -110,7 +113,7 @@ class Violated(NamedTuple):
 
     def message(self) -> str:
         """The same in words."""
-        return f"{self.feature or 'none of the features'}: {self.reason}, rows: {self.rows}"
+        return f"{self.feature or 'none of the features'}: {self.reason}, {self.action}, rows: {self.rows}"
 
 
 class Answered(NamedTuple):

@@ -102,17 +102,17 @@ class Recorder:
         span.end(batch.end)
 
     def _tell(self, request: RequestTrace) -> None:
+        server = trace.get_current_span()
+        if get_baggage(BAGGAGE_PIN) is not None:
+            server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         model = request.model
         if model is None:
             return
-        server = trace.get_current_span()
         server.set_attributes({**model.span_attributes()})
-        if get_baggage(BAGGAGE_PIN) is not None:
-            server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         server.set_attributes(_answer(request))
         violations = request.violated()
         self._stages(request, violations[:TOLD])
-        self._measure(request, violations, model)
+        self._measure(request, violations, {**model.attributes()})
         for violated in violations[:TOLD]:
             extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)
@@ -154,8 +154,7 @@ class Recorder:
             end = end or failure.time
         span.end(end)
 
-    def _measure(self, request: RequestTrace, violations: Sequence[Violated], model: ModelInfo) -> None:
-        series: Attributes = {**model.attributes()}
+    def _measure(self, request: RequestTrace, violations: Sequence[Violated], series: Attributes) -> None:
         if request.inference_start:
             failure = request.failure
             ended = request.inference_end or (failure.time if failure else request.inference_start)
@@ -165,6 +164,9 @@ class Recorder:
             self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
         for violated in violations:
             self._instruments.violations.add(violated.rows, {**series, **violated.series()})
+        model = request.model
+        if model is None:
+            return
         for one in request.answered:
             if one.confidence is not None:
                 self._instruments.confidence.record(one.confidence, {**series, **model.outcome(one)})

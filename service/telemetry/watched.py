@@ -37,7 +37,7 @@ class Training(NamedTuple):
     """The distribution of the data that the model was fitted on."""
 
     bins: Bins
-    # What a comparison needs: gauges, each with its values and their attributes.
+    # What a comparison needs to know of it: by gauge, values with their attributes.
     facts: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
 
 
