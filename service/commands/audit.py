@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from service.errors import ModeltraceError, SettingsError
+from service.errors import SettingsError
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
 _WHEN = "2026-11-01, 2026-11-01T12:00:00+01:00 (UTC without an offset), or 7d, 12h, 30m ago"
-
-
-class NotFoundError(ModeltraceError):
-    """The store does not have it."""
 
 
 def moment(text: str) -> int:
@@ -94,19 +90,10 @@ def show(
 
     Example: modeltrace audit show 4bf92f3577b34da6a3ce929d0e0e4736
     """
-    from service.store.selection import Selection  # noqa: PLC0415  as above
+    from service.store.lookup import look_up  # noqa: PLC0415  as above
 
     with open_audit() as store:
-        if _TRACE_ID.fullmatch(what):
-            found = [one for chunk in store.read(Selection(trace_id=what.lower())) for one in chunk]
-        else:
-            one = store.find(what)
-            found = [] if one is None else [one]
-        if not found:
-            raise NotFoundError(
-                f"no prediction or trace {what} in {store.location.words}. It may be older than MODELTRACE_STORE_DAYS, "
-                "or in another store: MODELTRACE_STORE"
-            )
+        found = look_up(store, what)
     for one in found:
         typer.echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
 
@@ -139,6 +126,8 @@ def erase(
         typer.echo("PostgreSQL overwrites them at its next VACUUM of the table predictions")
     typer.echo("copies in Loki, the hub, other backends and log files fall under the retention there", err=True)
     if missing := [one for one in prediction_ids if one not in found]:
+        from service.store.lookup import NotFoundError  # noqa: PLC0415  as above
+
         raise NotFoundError(f"not in {where}: {', '.join(missing)}")
 
 
@@ -166,10 +155,10 @@ def _trace_id(text: str) -> str:
 
 
 def open_audit() -> "Store":
-    """The prediction store that the settings name.
+    """Open the prediction store that the settings name.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: the settings want none.
         StoreError: it cannot be opened.
     """
     from service.store.store import open_store  # noqa: PLC0415  as above

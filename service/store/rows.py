@@ -110,7 +110,7 @@ class RowMaker:
         sampled = bool(request.trace_flags & 1)
         if request.model is None:
             return []
-        name, version, digest, features, schema_hash, _ = request.model
+        name, version, digest, features, schema_hash = request.model[:5]
         of = request.shadow_of
         return [
             Row(
