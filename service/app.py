@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from service.api.errors import add_error_handlers
 from service.api.execution import ModelThreads
+from service.api.feedback import FeedbackCalls, feedback_routes
 from service.api.front import Front
 from service.api.health import SILENT_PATHS, health_routes
 from service.api.predict import PredictionCalls, prediction_routes
@@ -28,12 +29,15 @@ from service.inference.model import Model
 from service.inference.pipeline import Pipeline, describe
 from service.keys import id_key
 from service.monitoring.announce import announce
+from service.monitoring.feedback import LabelReader
 from service.monitoring.training import training_data
 from service.registry.catalog import Catalog
 from service.settings import Settings
 from service.store.config import store_config
 from service.store.keeping import Keeping
+from service.store.taking import LabelDesk
 from service.telemetry.features import FeaturePoints, observe_features, report_training
+from service.telemetry.feedback_recorder import FeedbackRecorder
 from service.telemetry.logs import send_records, write_lines
 from service.telemetry.metrics import build_instruments
 from service.telemetry.record import Batch
@@ -70,6 +74,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await anyio.to_thread.run_sync(desk.close)
         await anyio.to_thread.run_sync(on_stop)
 
     records = telemetry.records
@@ -81,8 +86,18 @@ def create_app(
         features = FeaturePoints(watched, exemplar_filter="always_off")
         observe_features(meter, features)
         also.append(features.count)
-    recorder = Recorder(telemetry.tracer_provider.get_tracer(SCOPE), build_instruments(meter), also)
+    tracer = telemetry.tracer_provider.get_tracer(SCOPE)
+    recorder = Recorder(tracer, build_instruments(meter), also)
     calls = build_calls(settings, model, tell_batch=records.outbox.put_batch if records else recorder.tell_batch)
+    desk = LabelDesk(settings.store_location())
+    feedback = FeedbackCalls(
+        model,
+        LabelReader(model, PredictionIds(id_key(settings))),
+        desk,
+        ModelThreads(settings.inference_threads, settings.max_waiting),
+        records.outbox.put_feedback if records else FeedbackRecorder(tracer, meter).tell,
+        most_items=settings.max_batch_rows,
+    )
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
         version=version("modeltrace"),
@@ -91,6 +106,7 @@ def create_app(
         telemetry=NATIVE_TELEMETRY_OFF,
     )
     app.include_router(prediction_routes(calls, recorder, most_bytes=settings.max_body_bytes))
+    app.include_router(feedback_routes(feedback, recorder, most_bytes=settings.max_body_bytes))
     app.include_router(health_routes(model, registry, workers=settings.workers))
     add_error_handlers(app)
     if telemetry.enabled:
@@ -105,7 +121,7 @@ def create_app(
         return app
     return Front(
         app,
-        {"/predict": calls.predict, "/predict/batch": calls.predict_batch},
+        {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
         records.tracing,
         records.outbox,
         most_bytes=settings.max_body_bytes,
@@ -136,8 +152,10 @@ def load_model(settings: Settings) -> Model:
     Raises:
         ModeltraceError: none is named, or its bundle cannot be served.
     """
+    with Catalog(logging.getLogger(SCOPE).warning) as catalog:
+        bundle = catalog.locate(settings.bundle_source()).path
     return load_bundle(
-        Catalog(logging.getLogger(SCOPE).warning).locate(settings.bundle_source()).path,
+        bundle,
         expect_sha256=settings.expect_sha256,
         trust_pickle=settings.trust_pickle,
         trusted_types=settings.trusted_types,

@@ -6,23 +6,35 @@ ModeltraceError
 │   ├── BundleNotFoundError      no bundle at that path
 │   ├── BundleAlteredError       a hash differs
 │   ├── UntrustedModelError      the artifact holds types nobody has allowed
-│   └── IncompatibleBundleError  written by other versions of the libraries
+│   ├── IncompatibleBundleError  written by other versions of the libraries
+│   └── RegistryAwayError        a model registry cannot be reached: it may pass by itself
 ├── PackError                an estimator and its data do not make a bundle
 ├── RequestError             the caller sent something that cannot be answered
 │   ├── MalformedRequestError    not JSON, or not the shape that the call takes
 │   ├── InvalidFeaturesError     values that break the feature schema
 │   ├── RequestTooLargeError     more bytes or rows than the limits allow
+│   ├── UnknownPredictionError   no prediction ID of this service
+│   ├── InvalidLabelError        a label that the model cannot answer
+│   ├── LabelConflictError       the prediction has another label already
 │   └── ClientGoneError          it went away before it had sent all of its request
-├── BusyError                more requests wait for the model than the limit allows
+├── BusyError                more requests wait for the model, or with labels, than the limit allows
+├── LabelsAwayError          labels cannot be stored now: whoever sent them has to send them again
 ├── InferenceError           the model failed on input that the schema accepts
 ├── StoreError               the prediction store cannot be used, or refuses something
 │   └── StoreAwayError           it is locked, full or away: it may pass by itself
 ├── ExportError              predictions cannot be written to a file            (service.store.export)
 ├── UnreachableError         nothing that can be used answers at an address     (service.client.service)
 ├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
+├── NotTakenError            a service does not take rows or labels             (service.client.scored)
 ├── RowsError                there are no rows to send                          (service.client.rows)
+├── LabelError               a file's label is none that the model could answer (service.evaluation.offline)
+├── NothingToSayError        there is nothing to make figures of                (service.commands.evaluate)
 ├── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
-└── NotFoundError            the prediction store does not have it              (service.commands.audit)
+├── ReportError              nothing to report on, or to compare it with        (service.report.sources)
+├── EnvironmentMissingError  a library's environment cannot be made             (service.report.environments)
+├── ProgramError             a library failed on the data                       (service.report.run)
+├── NotFoundError            the prediction store does not have it              (service.store.lookup)
+└── ReplayError              recorded predictions cannot be answered again      (service.commands.replay)
 
 The message of each says what is wrong, where, and what to do. No HTTP here: `service.api.errors` holds the one
 table from error to status.
@@ -60,6 +72,10 @@ class IncompatibleBundleError(BundleError):
     """The bundle was written by other versions of the libraries."""
 
 
+class RegistryAwayError(BundleError):
+    """A model registry, or where it keeps files, cannot be reached: it may pass by itself."""
+
+
 class PackError(ModeltraceError):
     """An estimator and its data do not make a bundle."""
 
@@ -76,6 +92,18 @@ class RequestTooLargeError(RequestError):
     """More bytes or rows than the limits allow."""
 
 
+class UnknownPredictionError(RequestError):
+    """No prediction ID of this service: not signed with its key, or of another model."""
+
+
+class InvalidLabelError(RequestError):
+    """A label that the model cannot answer."""
+
+
+class LabelConflictError(RequestError):
+    """The prediction has another label already."""
+
+
 class ClientGoneError(RequestError):
     """The client went away before it had sent all of its request."""
 
@@ -85,12 +113,14 @@ class Violation:
     """One way in which one value breaks the feature schema.
 
     `reason` is one of a few fixed words, fit for counting: ``missing``, ``type``, ``range``, ``category``,
-    ``unknown``. `message` is for a person and never repeats the value, which may be private.
+    ``unknown``. `message` is for a person and never repeats the value, which may be private. `let_through` says that
+    the schema has it counted, and nothing else.
     """
 
     feature: str
     reason: str
     message: str
+    let_through: bool = False
 
 
 SPELLED_OUT = 3
@@ -100,14 +130,29 @@ class InvalidFeaturesError(RequestError):
     """Values that break the feature schema."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        first = "; ".join(v.message for v in violations[:SPELLED_OUT])
-        more = len(violations) - SPELLED_OUT
-        super().__init__(f"{first}; and {more} more" if more > 0 else first)
+        missing, unknown = (_names(violations, reason) for reason in ("missing", "unknown"))
+        said = [violation.message for violation in violations]
+        if missing and unknown:  # rows of another model, or of another version of this one: that is one thing to say
+            others = [violation.message for violation in violations if violation.reason not in ("missing", "unknown")]
+            said = [f"the row has not the features of this model: missing {missing}; unknown {unknown}", *others]
+        more = len(said) - SPELLED_OUT
+        super().__init__("; ".join(said[:SPELLED_OUT]) + (f"; and {more} more" if more > 0 else ""))
         self.violations = tuple(violations)
 
 
+def _names(violations: Sequence[Violation], reason: str) -> str:
+    """The first features that it is, "" for none. How many are unknown is not even looked at."""
+    names = [violation.feature for violation in violations if violation.reason == reason]
+    first = ", ".join(names[:SPELLED_OUT])
+    return f"{first}, …" if len(names) > SPELLED_OUT else first
+
+
 class BusyError(ModeltraceError):
-    """More requests wait for the model than the limit allows."""
+    """More requests wait for the model, or with labels, than the limit allows."""
+
+
+class LabelsAwayError(ModeltraceError):
+    """Labels cannot be stored now: whoever sent them has to send them again."""
 
 
 class InferenceError(ModeltraceError):

@@ -76,7 +76,8 @@ class Settings(BaseSettings):
 
     bundle: str | None = Field(
         None,
-        description="The bundle to serve: its folder, or a folder of bundles, with or without `@VERSION`.",
+        description="The bundle to serve: its folder, a folder of bundles (with or without `@VERSION`), or a model of "
+        "an MLflow registry, `models:/NAME@ALIAS` or `models:/NAME/NUMBER`.",
     )
     expect_sha256: str | None = Field(
         None,

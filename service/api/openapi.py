@@ -1,9 +1,10 @@
-"""What /docs says about the prediction calls: the bundle's own features, with an example that can be sent as it is."""
+"""What /docs says about the calls: the bundle's own features and classes, with an example of each body."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from service.inference.schema import Feature, Schema
-from service.inference.validate import LARGEST
+from service.inference.validate import LARGEST, LARGEST_INTEGER
 
 JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "category": "string"}
 
@@ -54,6 +55,17 @@ REFUSALS = {
     503: "Too many requests wait for the model.",
 }
 
+# A label that is refused has its error in its place, so the call takes any.
+ANY_LABEL = {"description": "A label, as it would be sent by itself. One that is refused has its error in its place."}
+LABEL_REFUSALS: dict[int | str, str] = {
+    400: REFUSALS[400],
+    404: "No prediction ID of this service.",
+    409: "The prediction has another label already, and the first one stays.",
+    413: "More bytes or labels than the limits allow.",
+    422: "The model cannot answer that label.",
+    503: "Labels cannot be stored for now: send them again.",
+}
+
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a call, for its documentation."""
@@ -101,6 +113,49 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
     return _operation(body, answer, error_responses(400, 413, 500, 503))
 
 
+def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str, Any]:
+    """How `POST /feedback` is documented; `classes`: `None` for a regressor."""
+    label: dict[str, Any] = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+    if classes is not None:
+        label = {"enum": list(classes)}
+    one = {
+        "type": "object",
+        "required": ["prediction_id", "label"],
+        "additionalProperties": False,
+        "properties": {"prediction_id": {"type": "string"}, "label": label},
+    }
+    many = {
+        "type": "object",
+        "required": ["items"],
+        "additionalProperties": False,
+        "properties": {"items": {"type": "array", "items": ANY_LABEL}},
+    }
+    example = {"prediction_id": "as POST /predict answered it", "label": classes[0] if classes else 0.0}
+    trace_id = {"type": ["string", "null"]}
+    taken = {
+        "type": "object",
+        "required": ["prediction_id", "status", "trace_id"],
+        "properties": {
+            "prediction_id": {"type": "string"},
+            "status": {"enum": ["new", "same"]},
+            "trace_id": {**trace_id, "description": "The prediction's; the request's own is in the header X-Trace-Id."},
+        },
+    }
+    each = {
+        "type": "object",
+        "required": ["results", "trace_id"],
+        "properties": {
+            "results": {"type": "array", "items": {"anyOf": [taken, {"type": "object", "required": ["error"]}]}},
+            "trace_id": trace_id,
+        },
+    }
+    refusals = {
+        status: {"description": text, "content": {"application/json": {"schema": ERROR}}}
+        for status, text in LABEL_REFUSALS.items()
+    }
+    return _operation({"anyOf": [one, many], "example": example}, {"anyOf": [taken, each]}, refusals)
+
+
 def _operation(
     body: dict[str, Any], answer: dict[str, Any], refusals: dict[int | str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -114,20 +169,31 @@ def _operation(
 def _row(schema: Schema) -> dict[str, Any]:
     return {
         "type": "object",
-        "additionalProperties": False,
-        "required": [feature.name for feature in schema.features if not feature.nullable],
+        "additionalProperties": schema.on_unknown == "count",
+        "required": [feature.name for feature in schema.features if not _may_lack(feature)],
         "properties": {feature.name: _value(feature) for feature in schema.features},
     }
 
 
 def _value(feature: Feature) -> dict[str, Any]:
-    kind = JSON_TYPES[feature.type]
-    described: dict[str, Any] = {"type": [kind, "null"] if feature.nullable else kind}
+    """What is answered of it: what is in order, and what is let through."""
+    kind, let_through = JSON_TYPES[feature.type], feature.on_violation
+    described: dict[str, Any] = {}
+    if let_through.type == "reject":
+        described["type"] = [kind, "null"] if _may_lack(feature) else kind
+    elif not _may_lack(feature):
+        described["not"] = {"type": "null"}
     if feature.type in ("number", "integer"):
-        described["minimum"], described["maximum"] = feature.valid_range or (-LARGEST, LARGEST)
-    if feature.categories and feature.enforce_categories:
-        described["enum"] = [*feature.categories, *([None] if feature.nullable else [])]
+        largest = LARGEST if feature.type == "number" else LARGEST_INTEGER
+        enforced = feature.valid_range if let_through.range == "reject" else None
+        described["minimum"], described["maximum"] = enforced or (-largest, largest)
+    if feature.categories and feature.enforce_categories and "count" not in (let_through.category, let_through.type):
+        described["enum"] = [*feature.categories, *([None] if _may_lack(feature) else [])]
     return described
+
+
+def _may_lack(feature: Feature) -> bool:
+    return feature.nullable or feature.on_violation.missing == "count"
 
 
 def _example(schema: Schema) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from service.errors import ModeltraceError, SettingsError
+from service.errors import SettingsError
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
 _WHEN = "2026-11-01, 2026-11-01T12:00:00+01:00 (UTC without an offset), or 7d, 12h, 30m ago"
-
-
-class NotFoundError(ModeltraceError):
-    """The store does not have it."""
 
 
 def moment(text: str) -> int:
@@ -50,15 +46,16 @@ def _nanoseconds(at: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
-def _time(help_text: str) -> typer.models.OptionInfo:
+def time_option(help_text: str) -> typer.models.OptionInfo:
+    """An option that takes a time."""
     option: typer.models.OptionInfo = typer.Option(parser=moment, metavar="TIME", help=help_text)
     return option
 
 
 def export(
     file: Annotated[Path, typer.Argument(help="Where to: .parquet or .jsonl.")],
-    since: Annotated[int | None, _time("From this time on.")] = None,
-    until: Annotated[int | None, _time("Up to this time, which is not included.")] = None,
+    since: Annotated[int | None, time_option("From this time on.")] = None,
+    until: Annotated[int | None, time_option("Up to this time, which is not included.")] = None,
     trace: Annotated[str | None, typer.Option(metavar="ID", help="Those of one trace.")] = None,
     format_: Annotated[
         Literal["parquet", "jsonl"] | None, typer.Option("--format", show_default="by the suffix", help="The format.")
@@ -81,7 +78,7 @@ def export(
     if file.exists() and not force:
         raise ExportError(f"{file} is there already; --force replaces it")
     selection = Selection(since, until, None if trace is None else _trace_id(trace))
-    with _store() as store, _telling(store.counts(selection).predictions) as progress:
+    with open_audit() as store, telling(store.counts(selection).predictions) as progress:
         number = write(store.read(selection), file, kind, progress=progress)
     typer.echo(f"{number:,} predictions written to {file}")
 
@@ -93,19 +90,10 @@ def show(
 
     Example: modeltrace audit show 4bf92f3577b34da6a3ce929d0e0e4736
     """
-    from service.store.selection import Selection  # noqa: PLC0415  as above
+    from service.store.lookup import look_up  # noqa: PLC0415  as above
 
-    with _store() as store:
-        if _TRACE_ID.fullmatch(what):
-            found = [one for chunk in store.read(Selection(trace_id=what.lower())) for one in chunk]
-        else:
-            one = store.find(what)
-            found = [] if one is None else [one]
-        if not found:
-            raise NotFoundError(
-                f"no prediction or trace {what} in {store.location.words}. It may be older than MODELTRACE_STORE_DAYS, "
-                "or in another store: MODELTRACE_STORE"
-            )
+    with open_audit() as store:
+        found = look_up(store, what)
     for one in found:
         typer.echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
 
@@ -130,7 +118,7 @@ def erase(
 
     Ends with exit code 1 when the store does not have all of them; those that it has are erased all the same.
     """
-    with _store() as store:
+    with open_audit() as store:
         found = set(store.erase(prediction_ids, time.time_ns()))
         where, in_file = store.location.words, store.location.file is not None
     typer.echo(f"the inputs of {len(found):,} predictions are removed from {where}")
@@ -138,10 +126,12 @@ def erase(
         typer.echo("PostgreSQL overwrites them at its next VACUUM of the table predictions")
     typer.echo("copies in Loki, the hub, other backends and log files fall under the retention there", err=True)
     if missing := [one for one in prediction_ids if one not in found]:
+        from service.store.lookup import NotFoundError  # noqa: PLC0415  as above
+
         raise NotFoundError(f"not in {where}: {', '.join(missing)}")
 
 
-def prune(before: Annotated[int, _time("Older than this.")]) -> None:
+def prune(before: Annotated[int, time_option("Older than this.")]) -> None:
     """Delete predictions, and their labels, that are older than a time.
 
     Example: modeltrace audit prune --before 90d
@@ -149,7 +139,7 @@ def prune(before: Annotated[int, _time("Older than this.")]) -> None:
     from service.store.selection import Selection  # noqa: PLC0415  as above
 
     deleted, more = 0, True
-    with _store() as store, _telling(store.counts(Selection(until=before)).predictions) as progress:
+    with open_audit() as store, telling(store.counts(Selection(until=before)).predictions) as progress:
         while more:
             number, more = store.prune(before)
             deleted += number
@@ -164,7 +154,13 @@ def _trace_id(text: str) -> str:
     return text.lower()
 
 
-def _store() -> "Store":
+def open_audit() -> "Store":
+    """Open the prediction store that the settings name.
+
+    Raises:
+        SettingsError: the settings want none.
+        StoreError: it cannot be opened.
+    """
     from service.store.store import open_store  # noqa: PLC0415  as above
 
     said = read_settings().store_location()
@@ -174,7 +170,7 @@ def _store() -> "Store":
 
 
 @contextmanager
-def _telling(total: int) -> Iterator[Callable[[int], None]]:
+def telling(total: int | None) -> Iterator[Callable[[int], None]]:
     """Say on stderr how far long work has come: a bar, or a line now and then where there is no terminal."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:
@@ -188,6 +184,6 @@ def _telling(total: int) -> Iterator[Callable[[int], None]]:
         nonlocal last
         if time.monotonic() - last >= PLAIN_INTERVAL:
             last = time.monotonic()
-            console.print(f"{done:,} of {total:,} predictions")
+            console.print(f"{done:,} predictions" if total is None else f"{done:,} of {total:,} predictions")
 
     yield tell

@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.commands.audit import moment
-from service.errors import SettingsError
+from service.commands.audit import moment, open_audit
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -48,17 +47,14 @@ def evidence(
     from service.monitoring.evidence import gather  # noqa: PLC0415  see above
     from service.registry.catalog import Catalog  # noqa: PLC0415  see above
     from service.store.selection import Selection  # noqa: PLC0415  see above
-    from service.store.store import open_store  # noqa: PLC0415  see above
     from service.telemetry.record import ModelInfo  # noqa: PLC0415  see above
 
     settings = read_settings(bundle=bundle)
-    where = settings.store_location()
-    if where is None:
-        raise SettingsError("there is no prediction store: MODELTRACE_STORE is none")
-    catalog, source = Catalog(lambda text: typer.echo(text, err=True)), settings.bundle_source()
-    found = catalog.locate(source)
-    if version is not None and version != found.version:
-        found = catalog.find_version(found.name, version, [source])
+    source = settings.bundle_source()
+    with Catalog(lambda text: typer.echo(text, err=True)) as catalog:
+        found = catalog.locate(source)
+        if version is not None and version != found.version:
+            found = catalog.find_version(found.name, version, [source])
     manifest, _ = read_manifest(found.path)
     schema = Schema(features=manifest.features)
     edges = manifest.answers.edges if manifest.answers else None
@@ -71,7 +67,7 @@ def evidence(
         low_confidence=manifest.confidence_threshold,
     )
     start = since if since is not None else time.time_ns() - HOUR
-    with open_store(where, create=False) as store:
+    with open_audit() as store:
         kept = (
             one
             for chunk in store.read(Selection(since=start))
@@ -110,10 +106,10 @@ def _show(manifest: "Manifest", said: "Evidence", start: int) -> None:
     grown = [one for one in said.bins if one.grown]
     if not grown:
         console.print("No bin grew by more than chance.")
-    for one in grown:
-        name = one.name if one.bounds == one.name else f"{one.name} ({one.bounds})"
-        console.print(f"\n{name}: {one.training:.1%} in training, {one.window:.1%} now, {one.count:,} predictions")
-        for trace in one.traces:
+    for bin_ in grown:
+        name = bin_.name if bin_.bounds == bin_.name else f"{bin_.name} ({bin_.bounds})"
+        console.print(f"\n{name}: {bin_.training:.1%} in training, {bin_.window:.1%} now, {bin_.count:,} predictions")
+        for trace in bin_.traces:
             unsampled = "" if trace.sampled else "  (not sampled: no trace was sent)"
             console.print(f"  {trace.trace_id or 'no trace'}  {_said(trace.time)}{unsampled}")
 

@@ -1,11 +1,17 @@
 """`modeltrace pack`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+if TYPE_CHECKING:
+    from service.inference.schema import Reason
+
 from service.settings import read_settings
+
+_MLFLOW = "An MLflow registry"
 
 
 def valid_range(text: str) -> tuple[str, float, float]:
@@ -20,8 +26,30 @@ def valid_range(text: str) -> tuple[str, float, float]:
     return name, low, high
 
 
+def tolerated(text: str) -> "tuple[str, tuple[Reason, ...]]":
+    """Read `FEATURE` or `FEATURE=REASON,…`; without a reason, all of them."""
+    from service.inference.schema import REASONS  # noqa: PLC0415  see `pack`
+
+    name, _, tail = text.rpartition("=")
+    reasons = tuple(reason for reason in REASONS if reason in tail.split(","))
+    # A name may hold an equals sign, too.
+    return (name, reasons) if name and set(tail.split(",")) <= set(REASONS) else (text, ())
+
+
+def merged(asked: list[str]) -> "dict[str, tuple[Reason, ...]]":
+    """All of them, by feature."""
+    found: dict[str, tuple[Reason, ...]] = {}
+    for name, reasons in map(tolerated, asked):
+        # Without a reason means all of them, whatever else is said of the feature.
+        all_of_them = not reasons or found.get(name) == ()
+        found[name] = () if all_of_them else tuple(dict.fromkeys((*found.get(name, ()), *reasons)))
+    return found
+
+
 def pack(
-    model_file: Annotated[Path, typer.Argument(help="A fitted estimator: .skops, .joblib or .pkl.")],
+    model_file: Annotated[
+        str, typer.Argument(help="A fitted estimator: .skops, .joblib, .pkl, or a registered one: models:/NAME@ALIAS.")
+    ],
     data: Annotated[Path, typer.Option(metavar="FILE", help="The training data: .csv or .parquet.")],
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The label's column in the data.")] = None,
     name: Annotated[str | None, typer.Option(show_default="the file's", help="The model's name.")] = None,
@@ -37,6 +65,19 @@ def pack(
     strict_categories: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--strict-categories", help="Refuse categories that the data does not have.")
     ] = False,
+    let_through: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--let-through",
+            metavar="FEATURE[=REASON,…]",
+            help="Answer rows that break the schema there, and count them. Reasons: missing, type (given to the model "
+            "as missing), range, category; all of them if none is named. Refused unless the model takes such rows. "
+            "Repeatable.",
+        ),
+    ] = None,
+    ignore_unknown: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--ignore-unknown", help="Answer rows with features that the model does not have, counted.")
+    ] = False,
     format_: Annotated[
         Literal["skops", "joblib"], typer.Option("--format", help="How the estimator is kept.")
     ] = "skops",
@@ -47,31 +88,56 @@ def pack(
         bool, typer.Option("--onnx", help="Keep it for ONNX Runtime, too, if it is proven to answer the same there.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,  # noqa: FBT002  a flag
+    register: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Make it a new version of that model.", rich_help_panel=_MLFLOW),
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option(help="Have this alias mean that version.", rich_help_panel=_MLFLOW)
+    ] = None,
 ) -> None:
     """Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.
 
     The data gives each feature its type, its range and its distribution, which later traffic is compared with. The
     bundle is loaded and asked for proof before it is written.
 
+    With --register it goes to the MLflow registry that MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI names, too.
+
     Example: modeltrace pack churn.joblib --trust-pickle --data train.parquet --target churned
     """
+    if alias is not None and register is None:
+        raise typer.BadParameter("an alias is of a registered model: name that with --register", param_hint="--alias")
     # Imported when it is needed: scikit-learn and pandas take seconds that the other commands would wait for.
     from service.inference.packing import pack_files  # noqa: PLC0415  see above
+    from service.registry.mlflow_client import MlflowClient  # noqa: PLC0415  see above
+    from service.registry.publish import fetch_estimator  # noqa: PLC0415  see above
+    from service.registry.publish import register as publish  # noqa: PLC0415  see above
+    from service.registry.source import MODELS  # noqa: PLC0415  see above
 
     settings = read_settings(trust_pickle=trust_pickle)
-    pack_files(
-        model_file,
-        data,
-        target=target,
-        name=name or model_file.stem,
-        version=version,
-        out=out or Path(name or model_file.stem),
-        traffic=traffic,
-        valid_ranges={feature: (low, high) for feature, low, high in map(valid_range, ranges or ())},
-        strict_categories=strict_categories,
-        kind=format_,
-        trust_pickle=settings.trust_pickle,
-        trusted_types=settings.trusted_types,
-        onnx=onnx,
-        force=force,
-    )
+    with TemporaryDirectory() as folder, MlflowClient() as mlflow:
+        registered = model_file.startswith(MODELS)
+        file = fetch_estimator(mlflow, model_file, Path(folder)) if registered else Path(model_file)
+        bundle = out or Path(name or file.stem)
+        pack_files(
+            file,
+            data,
+            target=target,
+            name=name or file.stem,
+            version=version,
+            out=bundle,
+            traffic=traffic,
+            valid_ranges={feature: (low, high) for feature, low, high in map(valid_range, ranges or ())},
+            strict_categories=strict_categories,
+            tolerate=merged(let_through or []),
+            ignore_unknown=ignore_unknown,
+            kind=format_,
+            trust_pickle=settings.trust_pickle,
+            trusted_types=settings.trusted_types,
+            onnx=onnx,
+            force=force,
+        )
+        if register is not None:
+            number = publish(mlflow, bundle, register, alias)
+            source = f"{MODELS}{register}@{alias}" if alias else f"{MODELS}{register}/{number}"
+            typer.echo(f"Registered as {MODELS}{register}/{number}. To serve it from there: modeltrace serve {source}")

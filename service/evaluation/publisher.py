@@ -53,7 +53,7 @@ class Publisher:
         """The first figures are there after `plan.seconds`: a start has enough to do."""
         self._plan = plan
         self._figures: Sequence[Figures] = ()
-        self._said = ""
+        self._failing = False
         self._ending = threading.Event()
         observe(meter, plan.classes, lambda: self._figures)
         self._runs = meter.create_counter(
@@ -87,17 +87,16 @@ class Publisher:
         work.close()
 
     def _tell(self, error: Exception | None) -> None:
-        """Count a run, and log what the state has become; what stays as it is, is not repeated."""
+        """Count a run, and log the first of several that fail, and the first that does not."""
         if error is None:
             self._runs.add(1, {OUTCOME: "done"})
-            if self._said:
+            if self._failing:
                 logger.warning("the figures of models are computed again")
-            self._said = ""
-            return
-        self._runs.add(1, {OUTCOME: "failed", ERROR_TYPE: type(error).__qualname__})
-        if str(error) != self._said:
-            logger.warning("no figures of models for now: %s", error)
-        self._said = str(error)
+        else:
+            self._runs.add(1, {OUTCOME: "failed", ERROR_TYPE: type(error).__qualname__})
+            if not self._failing:
+                logger.warning("no figures of models for now: %s", error)
+        self._failing = error is not None
 
 
 class _Work:

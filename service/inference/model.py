@@ -92,6 +92,7 @@ class Model:
             "engine": self.engine,
             "classes": None if self.classes is None else list(self.classes),
             "features": [feature.model_dump(mode="json") for feature in self.schema.features],
+            "on_unknown": self.schema.on_unknown,
             "created": self.created,
         }
 

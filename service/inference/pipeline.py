@@ -87,10 +87,9 @@ class Pipeline:
         trace.rows = 1
         trace.validate_start = trace.now()
         try:
-            return self._reader.read(row)
-        except InvalidFeaturesError as error:
+            return self._reader.read(row, trace.violations)
+        except InvalidFeaturesError:
             trace.rejected = 1
-            _count(error, trace)
             raise
         except Exception as error:
             fail(trace, SPAN_VALIDATE, error)
@@ -155,9 +154,8 @@ class Pipeline:
 
     def _read_or_refuse(self, row: Row, trace: RequestTrace) -> Values | InvalidFeaturesError:
         try:
-            return self._reader.read(row)
+            return self._reader.read(row, trace.violations)
         except InvalidFeaturesError as error:
-            _count(error, trace)
             return error
 
 
@@ -181,12 +179,6 @@ def fail(trace: RequestTrace, stage: str, error: BaseException) -> None:
     cause = _qualified(error.__cause__ or error) if stage == SPAN_INFERENCE else ""
     stack = "".join(traceback.format_exception(error))
     trace.failure = Failure(stage, cause, _qualified(error), str(error), stack, trace.now())
-
-
-def _count(error: InvalidFeaturesError, trace: RequestTrace) -> None:
-    """Write down what was wrong with a row, once for each feature and reason."""
-    for kind in {("" if one.reason == "unknown" else one.feature, one.reason): None for one in error.violations}:
-        trace.violations[kind] = trace.violations.get(kind, 0) + 1
 
 
 def _mark(traces: Sequence[RequestTrace], name: str, time: int) -> None:

@@ -10,7 +10,9 @@ from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURAT
 from service.telemetry.exemplars import reservoir_factory
 from service.telemetry.names import (
     CONFIDENCE_BOUNDS,
+    DELAY_BOUNDS,
     DURATION_BOUNDS,
+    ERROR_BOUNDS,
     METRIC_CONCEPT_DRIFT_ERROR_RATE,
     METRIC_CONCEPT_DRIFT_LEVEL,
     METRIC_CONFIDENCE,
@@ -30,6 +32,10 @@ from service.telemetry.names import (
     METRIC_EVALUATION_R2,
     METRIC_EVALUATION_RECALL,
     METRIC_EVALUATION_ROOT_MEAN_SQUARED_ERROR,
+    METRIC_FEEDBACK,
+    METRIC_FEEDBACK_DELAY,
+    METRIC_FEEDBACK_ERROR,
+    METRIC_FEEDBACK_REJECTED,
     METRIC_INFERENCE_DURATION,
     METRIC_LOW_CONFIDENCE,
     METRIC_OBSERVATIONS,
@@ -71,6 +77,15 @@ LOW_CONFIDENCE: Final = Instrument(
     METRIC_LOW_CONFIDENCE, "{prediction}", "Predictions answered with less confidence than the bundle expects.", 100
 )
 VIOLATIONS: Final = Instrument(METRIC_VIOLATIONS, "{violation}", "Values that broke the feature schema.", 2000)
+# Pairs of classes, five ages, versions: a hundred classes fill it. Which there are, the bundle says, not a client.
+FEEDBACK: Final = Instrument(METRIC_FEEDBACK, "{label}", "True labels that arrived, by what was predicted.", BUNDLE)
+FEEDBACK_DELAY: Final = Instrument(
+    METRIC_FEEDBACK_DELAY, "s", "Time from a prediction to the arrival of its label.", 100, DELAY_BOUNDS
+)
+FEEDBACK_ERROR: Final = Instrument(
+    METRIC_FEEDBACK_ERROR, "1", "Absolute difference between a predicted value and the true one.", 100, ERROR_BOUNDS
+)
+FEEDBACK_REJECTED: Final = Instrument(METRIC_FEEDBACK_REJECTED, "{label}", "Labels that were refused.", 100)
 # How many features and bins there are, the bundle says, not a client.
 OBSERVATIONS: Final = Instrument(METRIC_OBSERVATIONS, "{observation}", "Values of a feature in a bin.", BUNDLE)
 SUM: Final = Instrument(METRIC_SUM, "1", "Sum of the values of a feature, by their sign.", BUNDLE)
@@ -175,12 +190,14 @@ def build_views() -> list[View]:
                 exemplar_reservoir_factory=reservoir_factory,
                 aggregation_cardinality_limit=one.limit,
             )
-            for one in (REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS)
+            for one in (
+                *(REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS),
+                *(FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED),
+            )
         ),
         *(
             View(instrument_name=one.name, aggregation_cardinality_limit=one.limit)
-            for one in (OBSERVATIONS, SUM, *SAID)
-            for one in (OBSERVATIONS, SUM, REFERENCE, REFERENCE_MEAN, *EVALUATION)
+            for one in (OBSERVATIONS, SUM, *SAID, *EVALUATION)
         ),
         # The stock bounds are for milliseconds.
         View(

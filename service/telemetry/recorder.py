@@ -102,13 +102,13 @@ class Recorder:
         span.end(batch.end)
 
     def _tell(self, request: RequestTrace) -> None:
+        server = trace.get_current_span()
+        if get_baggage(BAGGAGE_PIN) is not None:
+            server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         model = request.model
         if model is None:
             return
-        server = trace.get_current_span()
         server.set_attributes({**model.span_attributes()})
-        if get_baggage(BAGGAGE_PIN) is not None:
-            server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         server.set_attributes(_answer(request))
         violations = request.violated()
         self._stages(request, violations[:TOLD])

@@ -1,5 +1,6 @@
 """What is told from records is what the stock instrumentation and the SDK tell of the same requests."""
 
+import marshal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from starlette.testclient import TestClient
 from hub.decode.values import to_json
 from service.app import create_app
 from service.errors import ModeltraceError
+from service.exporter.feedback import FeedbackEncoder
 from service.exporter.spans import SpanEncoder
 from service.inference.model import Answer, Model
 from service.inference.pipeline import describe
@@ -24,6 +26,9 @@ from service.inference.schema import Answers
 from service.monitoring.training import training_data
 from service.settings import read_settings
 from service.telemetry.features import FeaturePoints
+from service.telemetry.feedback import Feedback, plain
+from service.telemetry.feedback import feedback as out_of_pipe
+from service.telemetry.feedback_points import FeedbackPoints
 from service.telemetry.health import ExportHealth
 from service.telemetry.metrics import SAID
 from service.telemetry.points import PredictionPoints
@@ -45,10 +50,15 @@ class Kept:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.batches: list[Batch] = []
+        self.feedback: list[Feedback] = []
 
     def put(self, request: RequestTrace) -> None:
         """Keep a record."""
         self.requests.append(request.record())
+
+    def put_feedback(self, feedback: Feedback) -> None:
+        """Keep labels, as they come out of the pipe."""
+        self.feedback.append(out_of_pipe(marshal.loads(marshal.dumps(plain(feedback), 2))))  # noqa: S302  ours
 
     def put_batch(self, batch: Batch) -> None:
         """Keep the span of a shared call."""
@@ -67,7 +77,12 @@ class Written:
         """The spans that the exporter process would send."""
         origin = Origin(b"", "modeltrace")
         encoded, _ = SpanEncoder(origin).encode(self.kept.requests, self.kept.batches)
-        return _spans(ExportTraceServiceRequest.FromString(encoded))
+        labels = FeedbackEncoder(origin).spans(self.kept.feedback, 2**20)
+        return [
+            span
+            for one in (encoded, *(r for r, _ in labels))
+            for span in _spans(ExportTraceServiceRequest.FromString(one))
+        ]
 
     def metrics(self) -> list[Metric]:
         """The metric points that a reader would collect."""
@@ -76,7 +91,9 @@ class Written:
         both = (PredictionPoints(exemplar_filter="trace_based"), FeaturePoints(watched, exemplar_filter="trace_based"))
         for points in both:
             points.add(self.kept.requests)
-        return [metric for points in both for metric in points.collect()]
+        labels = FeedbackPoints(exemplar_filter="trace_based")
+        labels.add(self.kept.feedback)
+        return [metric for points in (*both, labels) for metric in points.collect()]
 
 
 @contextmanager
@@ -84,7 +101,7 @@ def written(model: Model, **settings: Any) -> Iterator[Written]:
     """The service as it is by default, but for the process beside it."""
     kept = Kept()
     records = Records(Tracing(DEFAULT_ON), kept, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
-    app = create_app(read_settings(id_key=KEY, **settings), model, Telemetry(records=records))
+    app = create_app(read_settings(**{"id_key": KEY, "store": "none", **settings}), model, Telemetry(records=records))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield Written(client, kept, model)
 
@@ -123,7 +140,7 @@ def told(spans: list[Span]) -> dict[str, dict[str, Any]]:
 
 
 def measured(metrics: list[Metric]) -> dict[str, Any]:
-    """All that is comparable of each metric: not the durations."""
+    """All that is comparable of each metric: not how long it took."""
     return {
         metric.name: (
             metric.unit,
@@ -134,7 +151,7 @@ def measured(metrics: list[Metric]) -> dict[str, Any]:
                     str(sorted(point.attributes.items())),
                     getattr(point, "explicit_bounds", None),
                     getattr(point, "count", None) or point.value,
-                    None if "duration" in metric.name else getattr(point, "sum", None),
+                    None if metric.name.endswith(("duration", "delay")) else getattr(point, "sum", None),
                     # Instruments that are asked for what was counted have none.
                     len(point.exemplars) > 0 and not metric.name.startswith("ml.feature."),
                 )

@@ -249,6 +249,27 @@ def test_without_labels_there_is_nothing_to_say(store: Store) -> None:
     assert (figures.classification, figures.regression, figures.drift) == (None, None, None)
 
 
+def test_a_label_of_an_answer_is_that_of_its_shadows(store: Store) -> None:
+    """What a challenger would have answered is right or wrong by the same labels, and as late."""
+    answered = [answer(n, version="1", label="a") for n in range(3)]
+    shadows = [
+        answer(n, version="2", label=label)._replace(shadow_of=answered[n].prediction_id)
+        for n, label in enumerate(["a", "b", "b"])
+    ]
+    store.add_predictions(shadows)
+    fill(store, answered, ["a", "b", ...])
+
+    primary, challenger = evaluate(store, Selection())
+
+    assert primary.classification is not None
+    assert challenger.classification is not None
+    assert (primary.labels, primary.classification.accuracy) == (2, 0.5)
+    assert (challenger.labels, challenger.classification.accuracy) == (2, 1.0)
+    assert challenger.delays == primary.delays
+    assert challenger.drift is not None
+    assert challenger.drift.error_rates.tolist() == [0.0, 0.0]
+
+
 def test_each_version_has_its_own_figures(store: Store) -> None:
     """A label without a prediction, and what another model answered, change nothing."""
     store.add_labels([Label("nobody's", "a", TIME, TIME)])
