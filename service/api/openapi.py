@@ -101,6 +101,14 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
     return _operation(body, answer, error_responses(400, 413, 500, 503))
 
 
+def renew(document: dict[str, Any], title: str, schema: Schema) -> dict[str, Any]:
+    """The description of the API, as it is of the version that is served now."""
+    document["info"]["title"] = title
+    for path, operation in (("/predict", predict_operation(schema)), ("/predict/batch", batch_operation(schema))):
+        document["paths"][path]["post"] |= operation["openapi_extra"]
+    return document
+
+
 def _operation(
     body: dict[str, Any], answer: dict[str, Any], refusals: dict[int | str, dict[str, Any]]
 ) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from service.telemetry.names import (
     ML_PREDICTION_INPUTS,
     ML_PREDICTION_LABEL,
     ML_PREDICTION_ROW,
+    ML_PREDICTION_SHADOW_OF,
     ML_PREDICTION_VALUE,
 )
 from service.telemetry.permodel import PerModel
@@ -51,7 +52,8 @@ class LineEncoder:
                 for violated in request.violations[:TOLD]:
                     yield _write(_violation(violated, said, ids, request.validate_end))
                 for row in request.answered:
-                    yield _write(_prediction(row, said, features, ids))
+                    of = request.shadow_of[row.row] if request.shadow_of else None
+                    yield _write(_prediction(row, said, features, {**ids, ML_PREDICTION_SHADOW_OF: of} if of else ids))
             if request.status:
                 yield _write(_access(request, ids))
 
