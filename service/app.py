@@ -17,13 +17,16 @@ from starlette.types import ASGIApp
 
 from service.api.errors import add_error_handlers
 from service.api.execution import ModelThreads
+from service.api.feedback import FeedbackCalls, feedback_routes
 from service.api.front import Front
 from service.api.health import SILENT_PATHS, health_routes
 from service.api.openapi import renew
 from service.api.predict import PredictionCalls, prediction_routes
+from service.evaluation.publisher import start_publisher
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.keys import id_key
+from service.monitoring.announce import announce
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
 from service.serving.shadow import LocalChallenger, Shadows
@@ -32,7 +35,9 @@ from service.serving.watcher import Changes, Watcher, watching
 from service.settings import Settings
 from service.store.config import store_config
 from service.store.keeping import Keeping
+from service.store.taking import LabelDesk
 from service.telemetry.features import FeaturePoints, observe_features, report_training
+from service.telemetry.feedback_recorder import FeedbackRecorder
 from service.telemetry.logs import send_records, write_lines
 from service.telemetry.metrics import build_instruments
 from service.telemetry.recorded import build_recorded, needs_stock
@@ -77,6 +82,7 @@ def create_app(
             yield
         if shadows:
             await anyio.to_thread.run_sync(shadows.stop)
+        await anyio.to_thread.run_sync(desk.close)
         await anyio.to_thread.run_sync(on_stop)
 
     records = telemetry.records
@@ -87,7 +93,8 @@ def create_app(
         features = FeaturePoints(watched, exemplar_filter="always_off")
         observe_features(meter, features)
         also.append(features.count)
-    recorder = Recorder(telemetry.tracer_provider.get_tracer(SCOPE), build_instruments(meter), also)
+    tracer = telemetry.tracer_provider.get_tracer(SCOPE)
+    recorder = Recorder(tracer, build_instruments(meter), also)
     threads = ModelThreads(settings.inference_threads, settings.max_waiting)
     versions = Versions(
         PredictionIds(id_key(settings)),
@@ -116,6 +123,14 @@ def create_app(
         shadows = Shadows(serving, LocalChallenger(serving, telling), count_challenged(meter))
         also.append(shadows.offer)
     calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
+    desk = LabelDesk(settings.store_location())
+    feedback = FeedbackCalls(
+        serving,
+        desk,
+        ModelThreads(settings.inference_threads, settings.max_waiting),
+        records.outbox.put_feedback if records else FeedbackRecorder(tracer, meter).tell,
+        most_items=settings.max_batch_rows,
+    )
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
         version=version("modeltrace"),
@@ -124,13 +139,14 @@ def create_app(
         telemetry=NATIVE_TELEMETRY_OFF,
     )
     app.include_router(prediction_routes(calls, recorder, most_bytes=settings.max_body_bytes))
+    app.include_router(feedback_routes(feedback, recorder, most_bytes=settings.max_body_bytes))
     app.include_router(health_routes(serving, registry, workers=settings.workers))
     add_error_handlers(app)
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
         served = serving.primary.model
-        return renew(described(), f"{served.name} {served.version}", served.schema)
+        return renew(described(), f"{served.name} {served.version}", served.schema, served.classes)
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
     if telemetry.enabled:
@@ -145,7 +161,7 @@ def create_app(
         return app
     return Front(
         app,
-        {"/predict": calls.predict, "/predict/batch": calls.predict_batch},
+        {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
         records.tracing,
         records.outbox,
         most_bytes=settings.max_body_bytes,
@@ -203,14 +219,22 @@ def build_app(settings: Settings) -> ASGIApp:
     else:
         telemetry = build_recorded(settings, resource, watched, registry=registry)
         keeping = Keeping(None, telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
+    publisher = None
+    if telemetry.enabled:
+        meter = telemetry.meter_provider.get_meter(SCOPE)
+        publisher = start_publisher(settings, model.name, model.classes, meter)
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:
         deadline = time.monotonic() + settings.flush_timeout
         keeping.end()
+        if publisher:
+            publisher.end()
         rest = telemetry.shutdown(settings.flush_timeout)
         stop_sending()
         report_rest(Rest({**rest.lost, **keeping.close(deadline)}, rest.kept))
+        if publisher:
+            publisher.close(deadline)
         lines.close()
 
     app = create_app(
@@ -231,6 +255,7 @@ def build_app(settings: Settings) -> ASGIApp:
         )
     where = f"http://{settings.host}:{settings.port}"
     logging.getLogger(SCOPE).info("serving %s %s at %s", model.name, model.version, where)
+    announce(model)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.
     gc.collect()
     gc.freeze()

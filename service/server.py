@@ -51,8 +51,9 @@ def serve(settings: Settings) -> None:
         _Server(config).run(sockets=sockets)
         return
     # A bundle that cannot be served would fail in every worker, again and again: find out once, here.
-    load_model(settings)
-    load_challenger(settings)
+    for found in (load_model(settings), load_challenger(settings)):
+        if found:
+            found[1].bundles.close()
     lines = write_lines(level=settings.log_level)
     _Workers(config, sockets=sockets).run()
     lines.close()

@@ -76,7 +76,8 @@ class Settings(BaseSettings):
 
     bundle: str | None = Field(
         None,
-        description="The bundle to serve: its folder, or a folder of bundles, with or without `@VERSION`.",
+        description="The bundle to serve: its folder, a folder of bundles (with or without `@VERSION`), or a model of "
+        "an MLflow registry, `models:/NAME@ALIAS` or `models:/NAME/NUMBER`.",
     )
     expect_sha256: str | None = Field(
         None,
@@ -162,6 +163,21 @@ class Settings(BaseSettings):
     store_days: float = Field(30, ge=0, description="Predictions older than this are deleted; 0 keeps them for good.")
     store_bytes: int = Field(
         8 * 2**30, ge=0, description="SQLite only: above this size the oldest are deleted; 0 sets no limit."
+    )
+
+    evaluation_seconds: float = Field(
+        60,
+        ge=0,
+        description="Seconds until one of all workers and replicas computes accuracy and the like anew; 0: never.",
+    )
+    evaluation_window: float = Field(
+        168, gt=0, description="Hours, by the time of prediction, that these figures are about."
+    )
+    evaluation_tolerance: float | None = Field(
+        None,
+        ge=0,
+        description="Regressors only: what is further off counts as an error in the search for concept drift; unset: "
+        "none is searched for.",
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The lowest level logged.")

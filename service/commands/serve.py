@@ -11,7 +11,7 @@ def serve(
     bundle: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SOURCE]", help="The folder that `modeltrace pack` made, or a folder of those; FOLDER@VERSION."
+            metavar="[SOURCE]", help="A bundle's folder, a folder of bundles, FOLDER@VERSION, or models:/NAME@ALIAS."
         ),
     ] = None,
     host: Annotated[str | None, typer.Option(show_default="127.0.0.1", help="The address to listen on.")] = None,
@@ -27,6 +27,8 @@ def serve(
     """Serve a bundle over HTTP and send its telemetry over OTLP.
 
     Of a folder of bundles the highest version is served, a pre-release only when it is named: FOLDER@VERSION.
+    models:/NAME@ALIAS and models:/NAME/NUMBER are in the MLflow registry that MLFLOW_TRACKING_URI or
+    MLFLOW_REGISTRY_URI names.
 
     Every option is a setting, too (MODELTRACE_PORT, …); docs/settings.md lists all of them, and OpenTelemetry's own
     variables, which decide where telemetry goes.

@@ -104,7 +104,8 @@ def _bundle(source: str, screen: "TerminalScreen | PlainScreen") -> Path:
     # Imported when it is needed: scikit-learn takes seconds.
     from service.registry.catalog import Catalog  # noqa: PLC0415  see above
 
-    return Catalog(lambda _: None).locate(source).path  # the service tells of what is broken
+    with Catalog(lambda _: None) as catalog:  # the service tells of what is broken
+        return catalog.locate(source).path
 
 
 async def _stack(otel: OtelSettings, url: str, grafana: str | None) -> Stack:

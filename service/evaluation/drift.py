@@ -1,7 +1,7 @@
 """Concept drift: does a model err more often than it used to?
 
-The Drift Detection Method (Gama, Medas, Castillo, Rodrigues: Learning with Drift Detection, SBIA 2004), in the form that
-river's `drift.binary.DDM` gives it. Over labelled predictions in their order, 1 for an error:
+The Drift Detection Method (Gama, Medas, Castillo, Rodrigues: Learning with Drift Detection, SBIA 2004), in the form
+that river's `drift.binary.DDM` gives it. Over labelled predictions in their order, 1 for an error:
 
     p = errors / n          s = sqrt(p (1 - p) / n)          p_min, s_min: where p + s was lowest so far
     warning: p + s > p_min + 2 s_min          drift: p + s > p_min + 3 s_min
@@ -53,6 +53,18 @@ class Detected:
     def drifts(self) -> list[int]:
         """Where a drift was found."""
         return [int(place) for place in np.flatnonzero(self.levels == DRIFT)]
+
+    @property
+    def level(self) -> int:
+        """DRIFT if there was one anywhere; else what is said after the last prediction."""
+        if not len(self.levels):
+            return STABLE
+        return DRIFT if self.drifts else int(self.levels[-1])
+
+    @property
+    def error_rate(self) -> float | None:
+        """The rate of errors since the last start; `None` without predictions."""
+        return float(self.error_rates[-1]) if len(self.error_rates) else None
 
 
 def detect(errors: NDArray[np.integer], limits: Limits = OURS) -> Detected:

@@ -50,12 +50,14 @@ class LineEncoder:
             if request.model is not None:
                 said, features = self._said(request.model), request.model.features
                 for violated in request.violations[:TOLD]:
-                    yield _write(_violation(violated, said, ids, request.validate_end))
+                    yield write_line(_violation(violated, said, ids, request.validate_end))
                 for row in request.answered:
                     of = request.shadow_of[row.row] if request.shadow_of else None
-                    yield _write(_prediction(row, said, features, {**ids, ML_PREDICTION_SHADOW_OF: of} if of else ids))
+                    yield write_line(
+                        _prediction(row, said, features, {**ids, ML_PREDICTION_SHADOW_OF: of} if of else ids)
+                    )
             if request.status:
-                yield _write(_access(request, ids))
+                yield write_line(_access(request, ids))
 
 
 def _said(model: ModelInfo) -> dict[str, str]:
@@ -65,7 +67,7 @@ def _said(model: ModelInfo) -> dict[str, str]:
 def _violation(violated: Violated, said: dict[str, str], ids: dict[str, str], time: int) -> dict[str, object]:
     head = {"level": "INFO", "logger": DATA_SCOPE, "message": violated.message()}
     event = {**said, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
-    return {**head, **event, **ids, "timestamp": _when(time)}
+    return {**head, **event, **ids, "timestamp": when(time)}
 
 
 def _prediction(row: Answered, said: dict[str, str], features: Sequence[str], ids: dict[str, str]) -> dict[str, object]:
@@ -85,7 +87,7 @@ def _prediction(row: Answered, said: dict[str, str], features: Sequence[str], id
     if row.confidence is not None:
         line[ML_PREDICTION_CONFIDENCE] = row.confidence
     line.update(ids)
-    line["timestamp"] = _when(row.time)
+    line["timestamp"] = when(row.time)
     return line
 
 
@@ -100,7 +102,7 @@ def _access(request: Request, ids: dict[str, str]) -> dict[str, object]:
         request.status,
     )
     head = {"level": "INFO", "logger": ACCESS_SCOPE, "message": message}
-    return {**head, **attributes, **ids, "timestamp": _when(request.end)}
+    return {**head, **attributes, **ids, "timestamp": when(request.end)}
 
 
 def _ids(request: Request) -> dict[str, str]:
@@ -109,12 +111,13 @@ def _ids(request: Request) -> dict[str, str]:
     return {"trace_id": request.trace_id.hex(), "span_id": request.span_id.hex()}
 
 
-def _when(nanoseconds: int) -> datetime:
-    """To the microsecond, as a log record has it."""
+def when(nanoseconds: int) -> datetime:
+    """A time to the microsecond, as a log record has it."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
 
 
-def _write(line: dict[str, object]) -> bytes:
+def write_line(line: dict[str, object]) -> bytes:
+    """A line, whatever its values."""
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:

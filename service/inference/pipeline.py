@@ -172,7 +172,17 @@ class Pipeline:
 
 def describe(model: Model, role: str = "") -> ModelInfo:
     """What telemetry says of a model."""
-    return ModelInfo(model.name, model.version, model.hash, model.schema.names, model.schema.hash, role)
+    edges = model.answers.edges if model.answers else None
+    return ModelInfo(
+        model.name,
+        model.version,
+        model.hash,
+        model.schema.names,
+        model.schema.hash,
+        role,
+        edges or (),
+        model.confidence_threshold,
+    )
 
 
 def fail(trace: RequestTrace, stage: str, error: BaseException) -> None:

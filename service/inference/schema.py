@@ -17,7 +17,7 @@ OTHER = "other"
 class Reference(BaseModel):
     """The distribution of a feature in the training data, in bins that later traffic is counted into.
 
-    Numbers: `edges` are the inner bounds (training deciles, equal ones merged, at most 9), bin `i` holds
+    Numbers: `edges` are the inner bounds (training deciles, equal ones merged, 1 to 9), bin `i` holds
     `edges[i-1] < x <= edges[i]` and is called `00`, `01`, …. Categories and booleans: one bin a value. `missing` and
     `other` (a value never seen, or not among the bins) follow; a category of that very name counts there, too. Shares
     add up to 1.
@@ -29,6 +29,17 @@ class Reference(BaseModel):
     shares: dict[str, float]
     edges: tuple[float, ...] | None = None
     mean: float | None = None
+    deviation: float | None = None  # standard deviation; not in bundles of before it was kept
+
+
+class Answers(Reference):
+    """The distribution of what the model itself answers, in bins that later answers are counted into.
+
+    A classifier: one bin a class. A regressor: bins between the deciles of its values, as a feature has them.
+    """
+
+    # Which rows it answered.
+    of: Literal["training", "held_out"] = "training"
 
 
 class Feature(BaseModel):

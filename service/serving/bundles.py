@@ -24,6 +24,10 @@ class Bundles:
         """Whether there is but one bundle that will do."""
         return self._expect_sha256 is not None
 
+    def close(self) -> None:
+        """Look no more; of any thread."""
+        self._catalog.close()
+
     def find(self) -> Found:
         """The bundle that is meant now; equal to the one before when there is nothing new.
 

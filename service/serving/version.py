@@ -9,6 +9,7 @@ from service.inference.batching import Batcher
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.inference.pipeline import Pipeline
+from service.monitoring.feedback import LabelReader
 from service.monitoring.training import training_data
 from service.telemetry.record import Batch, ModelInfo
 from service.telemetry.watched import Watched
@@ -27,6 +28,7 @@ class Version:
     on_loop: bool  # one row is answered faster than on a thread
     batcher: Batcher | None  # shares calls between requests
     said: dict[str, str]  # what an answer says of it
+    labels: LabelReader  # what may be the true label of a prediction
 
     @property
     def model(self) -> Model:
@@ -65,11 +67,11 @@ class Versions:
     def build(self, model: Model, role: Role = ALONE) -> Version:
         """A version of this model; its inputs are counted from now on."""
         pipeline = Pipeline(model, self._ids, role)
-        self._watched.add(pipeline.info, training_data(model.schema))
+        self._watched.add(pipeline.info, training_data(model))
         on_loop = pipeline.seconds_a_row() < self._inline_seconds
-        said = {"name": model.name, "version": model.version}
+        said, labels = {"name": model.name, "version": model.version}, LabelReader(model, self._ids)
         if self._batching_rows is None:
-            return Version(pipeline, on_loop, None, said)
+            return Version(pipeline, on_loop, None, said, labels)
         batcher = Batcher(
             pipeline,
             largest=self._batching_rows,
@@ -77,7 +79,7 @@ class Versions:
             on_thread=None if on_loop else self._on_thread,
             tell=self._tell_batch,
         )
-        return Version(pipeline, on_loop, batcher, said)
+        return Version(pipeline, on_loop, batcher, said, labels)
 
     def prove(self, model: Model) -> None:
         """See that a model answers the example that its bundle has.

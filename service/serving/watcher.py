@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from service.errors import ModeltraceError
+from service.monitoring.announce import announce
 from service.registry.found import Found
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
@@ -70,6 +71,7 @@ class Watcher:
         """Look no more. A version that is being loaded will not be served; nobody waits for it."""
         self._ended = True
         self._wake.set()
+        self._bundles.close()
 
     def _run(self) -> None:
         while True:
@@ -103,6 +105,7 @@ class Watcher:
         before = self._serving.beside(version).model
         self._serving.replace(version)
         self._served, self._refused, self._said = found, None, ""
+        announce(model)
         # As at the start: what lives as long as this version is not to be walked at every collection.
         gc.collect()
         gc.freeze()

@@ -110,7 +110,7 @@ class RowMaker:
         sampled = bool(request.trace_flags & 1)
         if request.model is None:
             return []
-        name, version, digest, features, schema_hash, _ = request.model
+        name, version, digest, features, schema_hash = request.model[:5]
         of = request.shadow_of
         return [
             Row(
@@ -135,6 +135,11 @@ def write(value: object) -> str:
 def read(text: str | None) -> object:
     """The value again; no JSON is no value. The fast decoder would make floats of large integers."""
     return None if text is None else json.loads(text)
+
+
+def identity(label: object) -> tuple[bool, object]:
+    """What two labels share that are one: 1 and 1.0 are, 1 and true are not."""
+    return isinstance(label, bool), label
 
 
 def kept(fields: Iterable[object]) -> Kept:

@@ -4,9 +4,9 @@ Whatever writes may be repeated: what is there already stays as it is.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import Connection, func, insert, inspect, select, text, update
+from sqlalchemy import Connection, Select, func, insert, inspect, select, text, update
 
 from service.errors import StoreError
 from service.store import labels, retention
@@ -159,6 +159,15 @@ class Store:
             question = with_labels().where(predictions.c.prediction_id == prediction_id)
             row = connection.execute(question).one_or_none()
             return None if row is None else kept(row)
+
+    def ask(self, question: Select[Any]) -> Sequence[Sequence[Any]]:
+        """The whole answer to a question whose answer is short.
+
+        Raises:
+            StoreError: it cannot be asked.
+        """
+        with self._database.transaction(reads=True) as connection:
+            return connection.execute(question).all()
 
     def counts(self, selection: Selection = ALL) -> Counts:
         """How many predictions are selected, and how many labels there are altogether.

@@ -19,7 +19,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
-from service.telemetry.metrics import OBSERVATIONS, REFERENCE, REFERENCE_MEAN, SUM, Instrument
+from service.telemetry.metrics import OBSERVATIONS, SAID, SUM, Instrument
 from service.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
 from service.telemetry.record import ModelInfo, Request, Value
 from service.telemetry.tracing import RequestTrace
@@ -159,20 +159,17 @@ class _Counts:
 def report_training(meter: Meter, watched: Watched) -> None:
     """Say with every export what traffic is compared with, so that whoever compares needs nothing else."""
 
-    def shares(_: CallbackOptions) -> Iterable[Observation]:
-        for model, training in watched.served():
-            said = model.attributes()
-            for (name, one), share in zip(training.bins.series, training.shares, strict=True):
-                yield Observation(share, {**said, ML_FEATURE_NAME: name, ML_FEATURE_BIN: one})
+    def saying(one: Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def say(_: CallbackOptions) -> Iterable[Observation]:
+            for model, training in watched.served():
+                about = model.attributes()
+                for value, said in training.facts.get(one, ()):
+                    yield Observation(value, {**about, **said})
 
-    def means(_: CallbackOptions) -> Iterable[Observation]:
-        for model, training in watched.served():
-            said = model.attributes()
-            for name, mean in zip(training.bins.numeric, training.means, strict=True):
-                yield Observation(mean, {**said, ML_FEATURE_NAME: name})
+        return say
 
-    for one, callback in ((REFERENCE, shares), (REFERENCE_MEAN, means)):
-        meter.create_observable_gauge(one.name, [callback], one.unit, one.description)
+    for one in SAID:
+        meter.create_observable_gauge(one.name, [saying(one)], one.unit, one.description)
 
 
 def observe_features(meter: Meter, points: FeaturePoints) -> None:

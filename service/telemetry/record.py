@@ -5,6 +5,7 @@ the service only writes it down, and whoever has time makes the rest. Times are 
 are bytes, as OTLP has them.
 """
 
+from bisect import bisect_left
 from typing import Final, NamedTuple
 
 from service.telemetry.names import (
@@ -13,6 +14,8 @@ from service.telemetry.names import (
     ML_MODEL_NAME,
     ML_MODEL_ROLE,
     ML_MODEL_VERSION,
+    ML_PREDICTION_BIN,
+    ML_PREDICTION_LABEL,
     ML_VIOLATION_REASON,
     ML_VIOLATION_ROWS,
 )
@@ -23,6 +26,7 @@ Value = str | float | int | bool | None
 AUDIT_LOGGER = "modeltrace.audit"
 ACCESS_LOGGER = "uvicorn.access"
 DATA_LOGGER = "modeltrace.data"
+MODEL_LOGGER = "modeltrace.model"
 
 # Kinds of violations of one request that its trace and its log tell, each by itself; all of them are counted.
 TOLD: Final = 32
@@ -37,10 +41,28 @@ class ModelInfo(NamedTuple):
     features: tuple[str, ...]  # names, in the order of `Answered.inputs`
     schema_hash: str = ""  # of its feature schema; "" where nobody knows
     role: str = ""  # beside another model: `primary` or `challenger`
+    value_edges: tuple[float, ...] = ()  # between the bins of a regressor's values
+    low_confidence: float | None = None  # an answer with less is one
 
     def __hash__(self) -> int:
         """Of what tells two models apart: that of all feature names would be computed again for every record."""
         return hash((self.version, self.hash, self.role))
+
+    def kind(self, answered: "Answered") -> Value:
+        """What an answer is counted as: its label, or the bin that its value falls into."""
+        if answered.value is None:
+            return answered.label
+        return f"{bisect_left(self.value_edges, answered.value):02d}" if self.value_edges else None
+
+    def outcome(self, answered: "Answered") -> dict[str, str]:
+        """The same as a metric point has it."""
+        kind = self.kind(answered)
+        return {} if kind is None else {ML_PREDICTION_LABEL if answered.value is None else ML_PREDICTION_BIN: str(kind)}
+
+    def unsure(self, answered: "Answered") -> bool:
+        """Whether an answer has low confidence."""
+        least, confidence = self.low_confidence, answered.confidence
+        return least is not None and confidence is not None and confidence < least
 
     def attributes(self) -> dict[str, str]:
         """What its metric points carry."""

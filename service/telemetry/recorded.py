@@ -30,6 +30,7 @@ from service.settings import Settings, data_dir
 from service.store.config import store_config
 from service.telemetry.exporters import LogBatches, SpanBatches, Tally
 from service.telemetry.features import FeaturePoints
+from service.telemetry.feedback_points import FeedbackPoints
 from service.telemetry.handover import LogHandover, MetricHandover, SpanHandover
 from service.telemetry.health import ExportHealth
 from service.telemetry.metrics import build_views
@@ -110,18 +111,24 @@ def build_recorded(
             FeaturePoints(watched, exemplar_filter=exemplars, delta=delta),
         )
 
-    pushed = count(delta=delta)
-    shown = count() if delta else pushed  # Prometheus takes totals
-    counted = dict.fromkeys((*(pushed if "metrics" in signals else ()), *(shown if registry else ())))
-    outbox = Outbox(partial(ExporterProcess, origin, _config(settings, signals)), tuple(counted), listen=health.hear)
+    pushed, labels = count(delta=delta), FeedbackPoints(exemplar_filter=exemplars, delta=delta)
+    # Prometheus takes totals.
+    shown, shown_labels = (count(), FeedbackPoints(exemplar_filter=exemplars)) if delta else (pushed, labels)
+    wanted = ((pushed, labels, "metrics" in signals), (shown, shown_labels, registry is not None))
+    outbox = Outbox(
+        partial(ExporterProcess, origin, _config(settings, signals)),
+        tuple(dict.fromkeys(one for points, _, used in wanted if used for one in points)),
+        tuple(dict.fromkeys(one for _, one, used in wanted if used)),
+        listen=health.hear,
+    )
 
     spans, records = Tally("spans"), Tally("log records")
     scope = InstrumentationScope(SCOPE)
     readers: list[MetricReader] = []
     if "metrics" in signals:
-        readers.append(PeriodicReader(MetricHandover(outbox)).with_predictions(pushed, resource, scope))
+        readers.append(PeriodicReader(MetricHandover(outbox)).with_predictions((*pushed, labels), resource, scope))
     if registry:
-        readers.append(PrometheusReader(registry=registry).with_predictions(shown, resource, scope))
+        readers.append(PrometheusReader(registry=registry).with_predictions((*shown, shown_labels), resource, scope))
     meters = MeterProvider(
         metric_readers=readers,
         resource=resource,

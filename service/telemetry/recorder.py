@@ -122,13 +122,13 @@ class Recorder:
         span.end(batch.end)
 
     def _tell(self, request: RequestTrace) -> None:
+        server = trace.get_current_span()
+        if request.pinned:
+            server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         model = request.model
         if model is None:
             return
-        server = trace.get_current_span()
         server.set_attributes({**model.span_attributes()})
-        if request.pinned:
-            server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         server.set_attributes(_answer(request))
         violations = request.violated()
         self._stages(request, violations[:TOLD])
@@ -184,11 +184,16 @@ class Recorder:
             self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
         for violated in violations:
             self._instruments.violations.add(violated.rows, {**series, **violated.series()})
+        model = request.model
+        if model is None:
+            return
         for one in request.answered:
             if one.confidence is not None:
-                self._instruments.confidence.record(one.confidence, _labelled(series, one.label))
-        for label, number in Counter(one.label for one in request.answered).items():
-            self._instruments.predictions.add(number, _labelled(series, label))
+                self._instruments.confidence.record(one.confidence, {**series, **model.outcome(one)})
+        for outcome, number in Counter(tuple(model.outcome(one).items()) for one in request.answered).items():
+            self._instruments.predictions.add(number, {**series, **dict(outcome)})
+        if unsure := sum(map(model.unsure, request.answered)):
+            self._instruments.low_confidence.add(unsure, series)
 
     def _write(self, one: Answered, model: ModelInfo, shadow_of: Sequence[str | None] | None) -> None:
         extra: dict[str, object] = {
@@ -207,10 +212,6 @@ class Recorder:
         if shadow_of and (answer := shadow_of[one.row]):
             extra[ML_PREDICTION_SHADOW_OF] = answer
         self._audit.info("predicted %s", one.label if one.value is None else one.value, extra=extra)
-
-
-def _labelled(series: Attributes, label: object) -> Attributes:
-    return series if label is None else {**series, ML_PREDICTION_LABEL: str(label)}
 
 
 def _answer(request: RequestTrace) -> Attributes:

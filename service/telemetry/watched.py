@@ -4,13 +4,14 @@ A version that takes over is added before it answers. One that is no longer serv
 are still to be counted; what is said of its training data ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.telemetry.metrics import Instrument
 from service.telemetry.record import ModelInfo, Value
 
 
@@ -36,8 +37,8 @@ class Training(NamedTuple):
     """The distribution of the data that the model was fitted on."""
 
     bins: Bins
-    shares: Sequence[float]  # one for each of `bins.series`
-    means: Sequence[float]  # one for each of `bins.numeric`
+    # What a comparison needs to know of it: by gauge, values with their attributes.
+    facts: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
 
 
 class Watched:

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from service.inference.reference import describe_column
 from service.inference.schema import Schema
 from service.monitoring.bins import FeatureBins
-from service.monitoring.training import training_data
 from service.telemetry.features import PIECE, FeaturePoints
 from service.telemetry.record import Answered, ModelInfo, Request
-from service.telemetry.watched import Watched
+from service.telemetry.watched import Training, Watched
 from tests.service.exporter.records import one_request
 
 COLUMNS = {"age": np.arange(20.0, 60.0), "balance": np.arange(-20.0, 20.0), "plan": ["basic", "pro"] * 20}
@@ -46,7 +45,7 @@ def request_of(
 def points_of(*, exemplar_filter: str = "trace_based", delta: bool = False) -> FeaturePoints:
     """Points of the toy schema."""
     watched = Watched()
-    watched.add(TOY, training_data(SCHEMA))
+    watched.add(TOY, Training(FeatureBins(SCHEMA), {}))
     return FeaturePoints(watched, exemplar_filter=exemplar_filter, delta=delta)
 
 
@@ -142,8 +141,8 @@ def test_each_model_has_its_own_bins() -> None:
     columns = {**COLUMNS, "age": np.arange(0.0, 400.0, 10.0)}
     schema = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in columns.items()))
     watched = Watched()
-    watched.add(TOY, training_data(SCHEMA))
-    watched.add(later, training_data(schema))
+    watched.add(TOY, Training(FeatureBins(SCHEMA), {}))
+    watched.add(later, Training(FeatureBins(schema), {}))
     points = FeaturePoints(watched, exemplar_filter="trace_based")
     row = (59, 0.0, "pro")
     points.add([request_of(row), request_of(row, model=later), request_of(row, row)])
