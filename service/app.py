@@ -15,6 +15,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from service.api.discreet import DiscreetCalls, WithoutQuery
 from service.api.errors import add_error_handlers
 from service.api.execution import ModelThreads
 from service.api.front import Front
@@ -25,14 +26,15 @@ from service.inference.bundle import load_bundle
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.inference.pipeline import Pipeline
-from service.keys import id_key
+from service.inference.privacy import Privacy
+from service.keys import id_key, privacy_key
 from service.monitoring.bins import FeatureBins
 from service.monitoring.training import training_data
 from service.settings import Settings
 from service.store.config import store_config
 from service.store.keeping import Keeping
 from service.telemetry.features import FeaturePoints, observe_features, report_training
-from service.telemetry.logs import send_records, write_lines
+from service.telemetry.logs import send_records, withhold_warnings, write_lines
 from service.telemetry.metrics import build_instruments
 from service.telemetry.record import Batch, ModelInfo
 from service.telemetry.recorded import build_recorded, needs_stock
@@ -71,12 +73,19 @@ def create_app(
     records = telemetry.records
     meter, about, training = telemetry.meter_provider.get_meter(SCOPE), describe(model), training_data(model.schema)
     report_training(meter, training, about.attributes())
-    also = [keep]
+    counts = []
     if telemetry.enabled and records is None:
         features = FeaturePoints(training.bins, about.attributes(), exemplar_filter="always_off")
         observe_features(meter, features)
-        also.append(features.count)
-    recorder = Recorder(telemetry.tracer_provider.get_tracer(SCOPE), build_instruments(meter), about, also)
+        counts.append(features.count)
+    recorder = Recorder(
+        telemetry.tracer_provider.get_tracer(SCOPE),
+        build_instruments(meter),
+        about,
+        counts=counts,
+        also=[keep],
+        rules=rules_of(settings, model),
+    )
     calls = build_calls(settings, model, tell_batch=records.outbox.put_batch if records else recorder.tell_batch)
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
@@ -96,16 +105,17 @@ def create_app(
             exclude_spans=["receive", "send"],
             excluded_urls=",".join(f"^https?://[^/]+/{path}$" for path in (*SILENT_PATHS, "static-offline-docs/.*")),
         )
-    if records is None:
-        return app
-    return Front(
-        app,
-        {"/predict": calls.predict, "/predict/batch": calls.predict_batch},
-        records.tracing,
-        records.outbox,
-        most_bytes=settings.max_body_bytes,
-        active=records.active,
-    )
+    answering: ASGIApp = app
+    if records is not None:
+        answering = Front(
+            app,
+            {"/predict": calls.predict, "/predict/batch": calls.predict_batch},
+            records.tracing,
+            records.outbox,
+            most_bytes=settings.max_body_bytes,
+            active=records.active,
+        )
+    return WithoutQuery(answering) if model.schema.private else answering
 
 
 def build_calls(settings: Settings, model: Model, *, tell_batch: Callable[[Batch], None]) -> PredictionCalls:
@@ -122,12 +132,18 @@ def build_calls(settings: Settings, model: Model, *, tell_batch: Callable[[Batch
             on_thread=None if on_loop else threads.run,
             tell=tell_batch,
         )
-    return PredictionCalls(pipeline, threads, on_loop=on_loop, batcher=batcher, most_rows=settings.max_batch_rows)
+    kind = DiscreetCalls if model.schema.private else PredictionCalls
+    return kind(pipeline, threads, on_loop=on_loop, batcher=batcher, most_rows=settings.max_batch_rows)
 
 
 def describe(model: Model) -> ModelInfo:
     """What telemetry says of a model."""
-    return ModelInfo(model.name, model.version, model.hash, model.schema.names)
+    return ModelInfo(model.name, model.version, model.hash, model.schema.told)
+
+
+def rules_of(settings: Settings, model: Model) -> Privacy | None:
+    """What may be told of a model's inputs; `None` for all of it."""
+    return Privacy(model.schema, privacy_key(id_key(settings))) if model.schema.private else None
 
 
 def load_model(settings: Settings) -> Model:
@@ -166,8 +182,17 @@ def build_app(settings: Settings) -> ASGIApp:
         telemetry = build_stock(settings.otel, resource, registry=registry)
         keeping = Keeping(store_config(settings), describe(model), telemetry.meter_provider.get_meter(SCOPE))
     else:
-        telemetry = build_recorded(settings, resource, describe(model), FeatureBins(model.schema), registry=registry)
+        telemetry = build_recorded(
+            settings,
+            resource,
+            describe(model),
+            FeatureBins(model.schema),
+            registry=registry,
+            rules=rules_of(settings, model),
+        )
         keeping = Keeping(None, describe(model), telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
+    if model.schema.private:
+        withhold_warnings()
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:

@@ -1,8 +1,8 @@
 """Carries what is to be told out of this interpreter: to a process that encodes it, delivers it, and keeps it.
 
     request ─► put() ─► deque ─► thread ─┬─► counted: metric points
-                                         └─► marshal ─► pipe ─► exporter process ─► OTLP, log lines
-                                                            ◄─ what became of it
+                                         └─► rules ─► marshal ─► pipe ─► exporter process ─► OTLP, log lines
+                                                                      ◄─ what became of it
 
 Encoding a span costs 45 µs in Python and holds the interpreter's lock all the while; writing a record down costs 6.
 What the process has not yet delivered or put on disk is kept here, so one that dies is replaced and loses nothing. What
@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
 from service.telemetry.points import Points
-from service.telemetry.record import Batch, plain
+from service.telemetry.record import Batch, Rules, plain
 from service.telemetry.tracing import RequestTrace
 from service.telemetry.unconfirmed import RECORDS, Frame, Lost, Unconfirmed
 
@@ -72,8 +72,13 @@ class Outbox:
         most_rows: int = MOST_ROWS,
         most_encoded: int = ENCODED_BYTES,
         listen: Callable[[Heard], None] = lambda _: None,
+        rules: Rules | None = None,
     ) -> None:
-        """`start` starts an exporter process and tells its caller what that says; `points` count every record."""
+        """`start` starts an exporter process and tells its caller what that says; `points` count every record.
+
+        What is private stays in this process: `points` see a record as it is, whoever it is sent to as `rules` tell it.
+        """
+        self._rules = rules
         self._start = start
         self._points = points
         self._most_rows = most_rows
@@ -211,18 +216,19 @@ class Outbox:
             return
         try:
             records = [request.record() for request in requests]
-            content = (RECORDS, list(map(plain, records)), list(map(plain, batches)))
+            told = map(self._rules.request, records) if self._rules else records
+            content = (RECORDS, list(map(plain, told)), list(map(plain, batches)))
             for points in self._points:
                 points.add(records)
             self._send(content, sum(len(request.answered) or 1 for request in requests) * 1024)
-        except Exception:
+        except Exception as error:
             if len(requests) + len(batches) > 1:
                 for request in requests:
                     self._tell([request], [])
                 for batch in batches:
                     self._tell([], [batch])
                 return
-            logger.exception("a request could not be told")
+            logger.exception("a request could not be told", exc_info=self._rules.error(error) if self._rules else error)
             self._drop(len(requests), sum(len(request.answered) for request in requests))
 
     def _send(self, content: Frame, size: int) -> None:

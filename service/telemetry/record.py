@@ -5,7 +5,8 @@ the service only writes it down, and whoever has time makes the rest. Times are 
 are bytes, as OTLP has them.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
 from service.telemetry.names import (
     ML_FEATURE_NAME,
@@ -73,8 +74,21 @@ class Answered(NamedTuple):
     label: Value
     confidence: float | None
     value: float | None
-    inputs: tuple[Value, ...]  # in the order of the schema; None where there was none
+    inputs: tuple[Value, ...]  # in the order of the schema, None where there was none; then as `Rules` tell it
     time: int
+
+
+class Rules(Protocol):
+    """What may be told of a model's inputs: `service.inference.privacy.Privacy`."""
+
+    def rows(self, answered: "Sequence[Answered]", /) -> "Sequence[Answered]":
+        """Answered rows as they may be told."""
+
+    def request(self, record: "Request", /) -> "Request":
+        """A request as it may be told."""
+
+    def error(self, error: Exception, /) -> Exception:
+        """An exception as it may be told."""
 
 
 class Batch(NamedTuple):
@@ -137,7 +151,7 @@ class ModelInfo(NamedTuple):
     name: str
     version: str
     hash: str
-    features: tuple[str, ...]  # names, in the order of `Answered.inputs`
+    features: tuple[str, ...]  # names of those that may be told, in the order of `Answered.inputs` once they are
 
     def attributes(self) -> dict[str, str]:
         """What its metric points carry."""

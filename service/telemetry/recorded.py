@@ -37,7 +37,7 @@ from service.telemetry.outbox import Outbox
 from service.telemetry.points import PeriodicReader, Points, PredictionPoints
 from service.telemetry.process import ExporterProcess
 from service.telemetry.prometheus import PrometheusReader
-from service.telemetry.record import ModelInfo, Origin
+from service.telemetry.record import ModelInfo, Origin, Rules
 from service.telemetry.setup import SCOPE, Records, Telemetry, report_process
 from service.telemetry.stored import StoreHealth
 from service.telemetry.tracing import Tracing
@@ -74,18 +74,25 @@ def needs_stock(settings: Settings) -> str | None:
 
 
 def build_recorded(
-    settings: Settings, resource: Resource, model: ModelInfo, bins: Bins, *, registry: CollectorRegistry | None = None
+    settings: Settings,
+    resource: Resource,
+    model: ModelInfo,
+    bins: Bins,
+    *,
+    registry: CollectorRegistry | None = None,
+    rules: Rules | None = None,
 ) -> Telemetry:
     """Build all of it for this process. Call it once, in the process that serves: nothing survives a fork.
 
-    `bins` is what inputs are counted into, `registry` what `/metrics` shows, if anything.
+    `bins` is what inputs are counted into, `registry` what `/metrics` shows, if anything; `rules` say what may be told
+    of inputs.
     """
     otel = settings.otel
     origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE, *model)
     health = ExportHealth(StoreHealth() if settings.store_location() else None)
     active: Counter[tuple[str, str]] = Counter()
     if otel.sdk_disabled:
-        outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear)
+        outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear, rules=rules)
         return Telemetry(records=Records(Tracing(None), outbox, health, active))
     # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
@@ -112,7 +119,8 @@ def build_recorded(
     pushed = count(delta=delta)
     shown = count() if delta else pushed  # Prometheus takes totals
     counted = dict.fromkeys((*(pushed if "metrics" in signals else ()), *(shown if registry else ())))
-    outbox = Outbox(partial(ExporterProcess, origin, _config(settings, signals)), tuple(counted), listen=health.hear)
+    start = partial(ExporterProcess, origin, _config(settings, signals))
+    outbox = Outbox(start, tuple(counted), listen=health.hear, rules=rules)
 
     spans, records = Tally("spans"), Tally("log records")
     scope = InstrumentationScope(SCOPE)

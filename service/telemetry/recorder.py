@@ -51,6 +51,7 @@ from service.telemetry.record import (
     Batch,
     Failure,
     ModelInfo,
+    Rules,
     Violated,
 )
 from service.telemetry.tracing import RequestTrace, Scope
@@ -66,10 +67,13 @@ class Recorder:
         tracer: Tracer,
         instruments: Instruments,
         model: ModelInfo,
+        *,
+        counts: Iterable[Callable[[RequestTrace], object]] = (),
         also: Iterable[Callable[[RequestTrace], object]] = (),
+        rules: Rules | None = None,
     ) -> None:
-        """`also` take each request once it is told."""
-        self._also = tuple(also)
+        """`counts` take each request as it is; `also` once it is told, and as `rules` tell it."""
+        self._counts, self._also, self._rules = tuple(counts), tuple(also), rules
         self._tracer = tracer
         self._instruments = instruments
         self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
@@ -87,6 +91,10 @@ class Recorder:
         try:
             yield request
         finally:
+            for count in self._counts:
+                count(request)
+            if self._rules:
+                request.answered = [*self._rules.rows(request.answered)]
             self._tell(request)
             for take in self._also:
                 take(request)
