@@ -13,12 +13,17 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from hub.errors import QueryTimeoutError, ReadersBusyError, StoreError
 from hub.guard import Guard, GuardMiddleware
 from hub.questions.filters import LogFilter, MetricFilter, TraceDetail, TraceFilter
+from hub.questions.models import list_models, read_models
+from hub.questions.predictions import read_predictions
 from hub.questions.queries import Queries
 from hub.questions.stats import Stats
 from hub.questions.trace import absence, read_trace
+from hub.questions.windows import ModelFilter, PredictionFilter, Window
 from hub.settings import HubSettings
 from hub.store import Store
+from hub.web.modelpages import ModelPages
 from hub.web.pages import Pages, SecurityHeaders
+from hub.web.rendering import Renderer
 from hub.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -33,7 +38,8 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     """Put the API and the pages together."""
     queries = Queries(store)
     stats = Stats(store, writer, settings, queries)
-    pages = Pages(queries, stats, writer.retention)
+    renderer = Renderer(stats)
+    pages = Pages(renderer, queries, stats, writer.retention)
     app = FastAPI(
         title="Modeltrace hub",
         docs_url=None,
@@ -42,9 +48,11 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
         telemetry=NATIVE_TELEMETRY_OFF,
     )
     _add_api(app, queries, stats, writer)
+    _add_models(app, queries)
     app.include_router(pages.router())
+    app.include_router(ModelPages(renderer, queries).router())
     app.mount("/static", pages.static())
-    _add_error_handlers(app, pages)
+    _add_error_handlers(app, renderer)
     app.add_middleware(GuardMiddleware, guard=Guard(settings))
     app.add_middleware(SecurityHeaders)
     return app
@@ -94,13 +102,44 @@ def _add_api(app: FastAPI, queries: Queries, stats: Stats, writer: Writer) -> No
         return json(asdict(stats.read(request.url.hostname)))
 
 
-def _add_error_handlers(app: FastAPI, pages: Pages) -> None:
+def _add_models(app: FastAPI, queries: Queries) -> None:
+    """The calls about models and their predictions."""
+
+    @app.get("/api/models", response_class=Response)
+    def models(asked: Annotated[ModelFilter, Query()]) -> Response:
+        """The models heard of in a window, with their versions."""
+        window = asked.now()
+        with queries.ask() as reader:
+            return json({"window": _bounds(window), "models": list_models(reader, window)})
+
+    @app.get("/api/models/{name}", response_class=Response)
+    def model(name: str, asked: Annotated[ModelFilter, Query()]) -> Response:
+        """All figures of one model in a window, by version."""
+        window = asked.now()
+        with queries.ask() as reader:
+            found = read_models(reader, window, name)
+        if not found:
+            raise HTTPException(404, "No model of this name was heard of in this window. GET /api/models lists those.")
+        return json({"window": _bounds(window), **found[0]})
+
+    @app.get("/api/predictions", response_class=Response)
+    def predictions(asked: Annotated[PredictionFilter, Query()]) -> Response:
+        """Predictions, newest first, each with its trace ID; by label, bin, confidence, or what became of them."""
+        with queries.ask() as reader:
+            return json(read_predictions(reader, asked))
+
+
+def _bounds(window: Window) -> dict[str, int]:
+    return {"since_ns": window.since_ns, "until_ns": window.until_ns, "step_ns": window.step_ns}
+
+
+def _add_error_handlers(app: FastAPI, renderer: Renderer) -> None:
     """JSON for the API, a page for everything else."""
 
     def answer(request: Request, status: int, type_: str, message: str, **more: str) -> Response:
         if request.url.path.startswith("/api/") or request.url.path == "/healthz":
             return json({"error": {"type": type_, "message": message, **more}}, status)
-        return pages.error(status, message)
+        return renderer.error(status, message)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

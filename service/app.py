@@ -18,31 +18,38 @@ from starlette.types import ASGIApp
 from service.api.discreet import DiscreetCalls, WithoutQuery
 from service.api.errors import add_error_handlers
 from service.api.execution import ModelThreads
+from service.api.feedback import FeedbackCalls, feedback_routes
 from service.api.front import Front
 from service.api.health import SILENT_PATHS, health_routes
 from service.api.predict import PredictionCalls, prediction_routes
+from service.evaluation.publisher import start_publisher
 from service.inference.batching import Batcher
 from service.inference.bundle import load_bundle
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
-from service.inference.pipeline import Pipeline
+from service.inference.pipeline import Pipeline, describe
 from service.inference.privacy import Privacy
 from service.keys import id_key, privacy_key
-from service.monitoring.bins import FeatureBins
+from service.monitoring.announce import announce
+from service.monitoring.feedback import LabelReader
 from service.monitoring.training import training_data
+from service.registry.catalog import Catalog
 from service.settings import Settings
 from service.store.config import store_config
 from service.store.keeping import Keeping
+from service.store.taking import LabelDesk
 from service.telemetry.features import FeaturePoints, observe_features, report_training
+from service.telemetry.feedback_recorder import FeedbackRecorder
 from service.telemetry.logs import send_records, withhold_warnings, write_lines
 from service.telemetry.metrics import build_instruments
-from service.telemetry.record import Batch, ModelInfo
+from service.telemetry.record import Batch
 from service.telemetry.recorded import build_recorded, needs_stock
 from service.telemetry.recorder import Recorder
 from service.telemetry.resource import build_resource
 from service.telemetry.setup import SCOPE, Rest, Telemetry, report_rest
 from service.telemetry.stock import build_stock
 from service.telemetry.tracing import RequestTrace
+from service.telemetry.watched import Watched
 
 # Seconds that a start waits for the exporter process: it takes a second, and longer on a busy machine.
 EXPORTER_START = 10.0
@@ -56,37 +63,43 @@ def create_app(
     telemetry: Telemetry,
     *,
     registry: CollectorRegistry | None = None,
+    watched: Watched | None = None,
     keep: Callable[[RequestTrace], None] = lambda _: None,
     on_stop: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
     """Wire one application.
 
-    `registry` is what `/metrics` shows; `keep` takes requests that are told by the SDK, for the prediction store;
-    `on_stop` is called last, off the event loop.
+    `registry` is what `/metrics` shows; `watched` what telemetry from records knows of models; `keep` takes requests
+    that are told by the SDK, for the prediction store; `on_stop` is called last, off the event loop.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await anyio.to_thread.run_sync(desk.close)
         await anyio.to_thread.run_sync(on_stop)
 
     records = telemetry.records
-    meter, about, training = telemetry.meter_provider.get_meter(SCOPE), describe(model), training_data(model.schema)
-    report_training(meter, training, about.attributes())
+    meter, watched = telemetry.meter_provider.get_meter(SCOPE), watched or Watched()
+    watched.add(describe(model), training_data(model)._replace(rules=rules_of(settings, model)))
+    report_training(meter, watched)
     counts = []
     if telemetry.enabled and records is None:
-        features = FeaturePoints(training.bins, about.attributes(), exemplar_filter="always_off")
+        features = FeaturePoints(watched, exemplar_filter="always_off")
         observe_features(meter, features)
         counts.append(features.count)
-    recorder = Recorder(
-        telemetry.tracer_provider.get_tracer(SCOPE),
-        build_instruments(meter),
-        about,
-        counts=counts,
-        also=[keep],
-        rules=rules_of(settings, model),
-    )
+    tracer = telemetry.tracer_provider.get_tracer(SCOPE)
+    recorder = Recorder(tracer, build_instruments(meter), [keep], counts=counts, watched=watched)
     calls = build_calls(settings, model, tell_batch=records.outbox.put_batch if records else recorder.tell_batch)
+    desk = LabelDesk(settings.store_location())
+    feedback = FeedbackCalls(
+        model,
+        LabelReader(model, PredictionIds(id_key(settings))),
+        desk,
+        ModelThreads(settings.inference_threads, settings.max_waiting),
+        records.outbox.put_feedback if records else FeedbackRecorder(tracer, meter).tell,
+        most_items=settings.max_batch_rows,
+    )
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
         version=version("modeltrace"),
@@ -95,6 +108,7 @@ def create_app(
         telemetry=NATIVE_TELEMETRY_OFF,
     )
     app.include_router(prediction_routes(calls, recorder, most_bytes=settings.max_body_bytes))
+    app.include_router(feedback_routes(feedback, recorder, most_bytes=settings.max_body_bytes))
     app.include_router(health_routes(model, registry, workers=settings.workers))
     add_error_handlers(app)
     if telemetry.enabled:
@@ -109,7 +123,7 @@ def create_app(
     if records is not None:
         answering = Front(
             app,
-            {"/predict": calls.predict, "/predict/batch": calls.predict_batch},
+            {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
             records.tracing,
             records.outbox,
             most_bytes=settings.max_body_bytes,
@@ -136,11 +150,6 @@ def build_calls(settings: Settings, model: Model, *, tell_batch: Callable[[Batch
     return kind(pipeline, threads, on_loop=on_loop, batcher=batcher, most_rows=settings.max_batch_rows)
 
 
-def describe(model: Model) -> ModelInfo:
-    """What telemetry says of a model."""
-    return ModelInfo(model.name, model.version, model.hash, model.schema.told)
-
-
 def rules_of(settings: Settings, model: Model) -> Privacy | None:
     """What may be told of a model's inputs; `None` for all of it."""
     return Privacy(model.schema, privacy_key(id_key(settings))) if model.schema.private else None
@@ -152,8 +161,10 @@ def load_model(settings: Settings) -> Model:
     Raises:
         ModeltraceError: none is named, or its bundle cannot be served.
     """
+    with Catalog(logging.getLogger(SCOPE).warning) as catalog:
+        bundle = catalog.locate(settings.bundle_source()).path
     return load_bundle(
-        settings.bundle_path(),
+        bundle,
         expect_sha256=settings.expect_sha256,
         trust_pickle=settings.trust_pickle,
         trusted_types=settings.trusted_types,
@@ -177,33 +188,35 @@ def build_app(settings: Settings) -> ASGIApp:
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()
+    watched = Watched()
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
     if needs_stock(settings):
         telemetry = build_stock(settings.otel, resource, registry=registry)
-        keeping = Keeping(store_config(settings), describe(model), telemetry.meter_provider.get_meter(SCOPE))
+        keeping = Keeping(store_config(settings), telemetry.meter_provider.get_meter(SCOPE))
     else:
-        telemetry = build_recorded(
-            settings,
-            resource,
-            describe(model),
-            FeatureBins(model.schema),
-            registry=registry,
-            rules=rules_of(settings, model),
-        )
-        keeping = Keeping(None, describe(model), telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
+        telemetry = build_recorded(settings, resource, watched, registry=registry)
+        keeping = Keeping(None, telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
     if model.schema.private:
         withhold_warnings()
+    publisher = None
+    if telemetry.enabled:
+        meter = telemetry.meter_provider.get_meter(SCOPE)
+        publisher = start_publisher(settings, model.name, model.classes, meter)
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:
         deadline = time.monotonic() + settings.flush_timeout
         keeping.end()
+        if publisher:
+            publisher.end()
         rest = telemetry.shutdown(settings.flush_timeout)
         stop_sending()
         report_rest(Rest({**rest.lost, **keeping.close(deadline)}, rest.kept))
+        if publisher:
+            publisher.close(deadline)
         lines.close()
 
-    app = create_app(settings, model, telemetry, registry=registry, keep=keeping.keep, on_stop=stop)
+    app = create_app(settings, model, telemetry, registry=registry, watched=watched, keep=keeping.keep, on_stop=stop)
     if telemetry.records and not telemetry.records.outbox.wait_ready(EXPORTER_START):
         logging.getLogger(SCOPE).warning(
             "no exporter process after %g s: what is answered until there is one waits in the service",
@@ -211,6 +224,7 @@ def build_app(settings: Settings) -> ASGIApp:
         )
     where = f"http://{settings.host}:{settings.port}"
     logging.getLogger(SCOPE).info("serving %s %s at %s", model.name, model.version, where)
+    announce(model)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.
     gc.collect()
     gc.freeze()

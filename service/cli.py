@@ -9,6 +9,8 @@ from rich.markup import escape
 from service.commands.audit import erase, export, prune, show
 from service.commands.doctor import doctor
 from service.commands.pack import pack
+from service.commands.replay import replay
+from service.commands.report import alibi, evidently, fiddler, whylogs
 from service.commands.serve import serve
 from service.commands.traffic import traffic
 from service.commands.up import up
@@ -21,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (up, serve, pack, traffic, doctor):
+for command in (up, serve, pack, traffic, doctor, replay):
     app.command()(command)
 audit = typer.Typer(
     name="audit", help="Export, show, erase and prune predictions in the prediction store.", no_args_is_help=True
@@ -29,6 +31,14 @@ audit = typer.Typer(
 for question in (export, show, erase, prune):
     audit.command()(question)
 app.add_typer(audit)
+report = typer.Typer(
+    name="report",
+    help="Report on predictions, by the field's own libraries: Evidently, Alibi Detect, whylogs; events for Fiddler.",
+    no_args_is_help=True,
+)
+for library in (evidently, alibi, whylogs, fiddler):
+    report.command()(library)
+app.add_typer(report)
 
 
 def main() -> None:

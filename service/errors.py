@@ -6,14 +6,19 @@ ModeltraceError
 │   ├── BundleNotFoundError      no bundle at that path
 │   ├── BundleAlteredError       a hash differs
 │   ├── UntrustedModelError      the artifact holds types nobody has allowed
-│   └── IncompatibleBundleError  written by other versions of the libraries
+│   ├── IncompatibleBundleError  written by other versions of the libraries
+│   └── RegistryAwayError        a model registry cannot be reached: it may pass by itself
 ├── PackError                an estimator and its data do not make a bundle
 ├── RequestError             the caller sent something that cannot be answered
 │   ├── MalformedRequestError    not JSON, or not the shape that the call takes
 │   ├── InvalidFeaturesError     values that break the feature schema
 │   ├── RequestTooLargeError     more bytes or rows than the limits allow
+│   ├── UnknownPredictionError   no prediction ID of this service
+│   ├── InvalidLabelError        a label that the model cannot answer
+│   ├── LabelConflictError       the prediction has another label already
 │   └── ClientGoneError          it went away before it had sent all of its request
-├── BusyError                more requests wait for the model than the limit allows
+├── BusyError                more requests wait for the model, or with labels, than the limit allows
+├── LabelsAwayError          labels cannot be stored now: whoever sent them has to send them again
 ├── InferenceError           the model failed on input that the schema accepts
 ├── StoreError               the prediction store cannot be used, or refuses something
 │   └── StoreAwayError           it is locked, full or away: it may pass by itself
@@ -22,7 +27,11 @@ ModeltraceError
 ├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
 ├── RowsError                there are no rows to send                          (service.client.rows)
 ├── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
-└── NotFoundError            the prediction store does not have it              (service.commands.audit)
+├── ReportError              nothing to report on, or to compare it with        (service.report.sources)
+├── EnvironmentMissingError  a library's environment cannot be made             (service.report.environments)
+├── ProgramError             a library failed on the data                       (service.report.run)
+├── NotFoundError            the prediction store does not have it              (service.store.lookup)
+└── ReplayError              recorded predictions cannot be answered again      (service.commands.replay)
 
 The message of each says what is wrong, where, and what to do. No HTTP here: `service.api.errors` holds the one
 table from error to status.
@@ -60,6 +69,10 @@ class IncompatibleBundleError(BundleError):
     """The bundle was written by other versions of the libraries."""
 
 
+class RegistryAwayError(BundleError):
+    """A model registry, or where it keeps files, cannot be reached: it may pass by itself."""
+
+
 class PackError(ModeltraceError):
     """An estimator and its data do not make a bundle."""
 
@@ -74,6 +87,18 @@ class MalformedRequestError(RequestError):
 
 class RequestTooLargeError(RequestError):
     """More bytes or rows than the limits allow."""
+
+
+class UnknownPredictionError(RequestError):
+    """No prediction ID of this service: not signed with its key, or of another model."""
+
+
+class InvalidLabelError(RequestError):
+    """A label that the model cannot answer."""
+
+
+class LabelConflictError(RequestError):
+    """The prediction has another label already."""
 
 
 class ClientGoneError(RequestError):
@@ -128,7 +153,11 @@ def _names(violations: Sequence[Violation], reason: str) -> str:
 
 
 class BusyError(ModeltraceError):
-    """More requests wait for the model than the limit allows."""
+    """More requests wait for the model, or with labels, than the limit allows."""
+
+
+class LabelsAwayError(ModeltraceError):
+    """Labels cannot be stored now: whoever sent them has to send them again."""
 
 
 class InferenceError(ModeltraceError):

@@ -74,7 +74,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MODELTRACE_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    bundle: Path | None = Field(None, description="The bundle to serve: a folder with a `model.json`.")
+    bundle: str | None = Field(
+        None,
+        description="The bundle to serve: its folder, a folder of bundles (with or without `@VERSION`), or a model of "
+        "an MLflow registry, `models:/NAME@ALIAS` or `models:/NAME/NUMBER`.",
+    )
     expect_sha256: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
@@ -137,6 +141,21 @@ class Settings(BaseSettings):
         8 * 2**30, ge=0, description="SQLite only: above this size the oldest are deleted; 0 sets no limit."
     )
 
+    evaluation_seconds: float = Field(
+        60,
+        ge=0,
+        description="Seconds until one of all workers and replicas computes accuracy and the like anew; 0: never.",
+    )
+    evaluation_window: float = Field(
+        168, gt=0, description="Hours, by the time of prediction, that these figures are about."
+    )
+    evaluation_tolerance: float | None = Field(
+        None,
+        ge=0,
+        description="Regressors only: what is further off counts as an error in the search for concept drift; unset: "
+        "none is searched for.",
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The lowest level logged.")
     log_file: Path | None = Field(None, description="A file that gets the JSON log lines too; it rotates.")
     log_file_bytes: int = Field(64 * 2**20, ge=4096, description="The size at which the log file rotates.")
@@ -151,8 +170,8 @@ class Settings(BaseSettings):
 
     otel: OtelSettings = Field(default_factory=OtelSettings, exclude=True, description="OpenTelemetry's variables.")
 
-    def bundle_path(self) -> Path:
-        """The bundle to serve.
+    def bundle_source(self) -> str:
+        """Where the bundle to serve comes from, as `service.registry` reads it.
 
         Raises:
             SettingsError: none was named.

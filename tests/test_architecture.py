@@ -35,6 +35,15 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("service/api", ("sklearn", "pandas", "numpy", "skops", "opentelemetry.sdk")),
         ("service/telemetry", ("fastapi", "starlette", "sklearn", "service.api", "service.inference")),
         ("service/store", ("fastapi", "starlette", "sklearn", "service.api", "service.inference", "service.exporter")),
+        (
+            "service/evaluation",
+            ("fastapi", "starlette", "httpx", "sklearn", "service.api", "service.inference", "service.exporter"),
+        ),
+        (
+            "service/registry",
+            ("fastapi", "starlette", "uvicorn", "sklearn", "service.api", "service.app", "service.store"),
+        ),
+        ("service/replay", ("fastapi", "starlette", "uvicorn", "sklearn", "typer", "service.api", "service.app")),
         ("service/client", ("service.api", "service.app", "service.server", "service.local", "sklearn")),
         ("service/local", ("service.api", "service.app", "service.server", "sklearn")),
     ],
@@ -42,6 +51,14 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
 def test_no_room_reaches_into_another(folder: str, forbidden: tuple[str, ...]) -> None:
     """OTLP is all that hub and service share; HTTP and scikit-learn stay in their rooms."""
     assert [(str(path), module) for path, module in imports(folder) if within(module, forbidden)] == []
+
+
+def test_mlflow_has_a_process_of_its_own() -> None:
+    """Nothing that the service imports imports it."""
+    users = {str(path) for path, module in imports("service") if within(module, ("mlflow",))}
+
+    assert users == {"service/registry/mlflow_process.py"}
+    assert not [path for path, module in imports("service") if module == "service.registry.mlflow_process"]
 
 
 def test_providers_are_built_in_one_place() -> None:

@@ -1,9 +1,10 @@
 """The questions that the pages and the API put to the store.
 
-Each stands in a file of its own, hub/sql/questions/*.sql. Values are always bound; where a question takes filters, the
-conditions put in are fixed texts of this module.
+Each stands in a file of its own, hub/sql/questions/*.sql; what several of them have in common in hub/sql/parts, put in
+where they name it in braces. Values are always bound; where a question takes filters, the conditions are fixed texts.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -49,8 +50,11 @@ class Queries:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        files = resources.files("hub").joinpath("sql/questions").iterdir()
-        self._sql = {file.name.removesuffix(".sql"): file.read_text(encoding="utf-8") for file in files}
+        parts = _read("sql/parts")
+        self._sql = {
+            name: re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), sql)
+            for name, sql in _read("sql/questions").items()
+        }
 
     @contextmanager
     def ask(self) -> Iterator["Reader"]:
@@ -188,6 +192,12 @@ def _between(asked: LogFilter | MetricFilter) -> dict[str, Any]:
 
 def _and(conditions: Sequence[str]) -> str:
     return "".join(f" AND {condition}" for condition in conditions)
+
+
+def _read(folder: str) -> dict[str, str]:
+    """The SQL files of a folder, by name."""
+    files = resources.files("hub").joinpath(folder).iterdir()
+    return {file.name.removesuffix(".sql"): file.read_text(encoding="utf-8") for file in files}
 
 
 def pointer(key: str) -> str:

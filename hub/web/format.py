@@ -68,6 +68,17 @@ def measure(value: float | None, unit: str) -> str:
     return f"{number(value)} {word}".rstrip()
 
 
+def percent(part: float | None) -> str:
+    """A share: `12.3 %`, `0.4 %`, never 0 or 100 but where it is."""
+    if part is None or not math.isfinite(part):
+        return "\N{EN DASH}"
+    hundreds = 100 * part
+    rounded = f"{hundreds:.1f}" if abs(hundreds) >= 0.05 or part == 0 else f"{hundreds:.1g}"
+    if rounded == "100.0" and part < 1:
+        rounded = "99.9"
+    return f"{rounded.removesuffix('.0')}\u202f%"
+
+
 def size(count: float) -> str:
     """Bytes."""
     for factor, unit in _BYTES:

@@ -4,15 +4,12 @@ A page refreshes by asking for itself again and changing what differs, so that e
 """
 
 import re
-import secrets
-import time
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,14 +19,11 @@ from hub.questions.queries import Queries, Record
 from hub.questions.stats import Stats
 from hub.questions.trace import absence
 from hub.retention import Retention
-from hub.web import chart
 from hub.web import format as fmt
+from hub.web.rendering import Renderer, first_problem
 from hub.web.tracepage import read_page
 
 LATEST: Final = 8
-
-# What is in the navigation, in its order.
-PAGES: Final = (("/", "Overview"), ("/traces", "Traces"))
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -40,12 +34,11 @@ POLICY: Final = (
 class Pages:
     """The routes of the pages."""
 
-    def __init__(self, queries: Queries, stats: Stats, retention: Retention) -> None:
+    def __init__(self, renderer: Renderer, queries: Queries, stats: Stats, retention: Retention) -> None:
+        self._renderer = renderer
         self._queries = queries
         self._stats = stats
         self._retention = retention
-        self._run = secrets.token_hex(4)
-        self._templates = _environment()
 
     def router(self) -> APIRouter:
         """The pages' routes; they run on worker threads, since the database makes them wait."""
@@ -60,25 +53,21 @@ class Pages:
         """Style, scripts and the icon."""
         return StaticFiles(directory=str(resources.files("hub").joinpath("web/static")))
 
-    def error(self, status_code: int, message: str) -> Response:
-        """A page that says what went wrong."""
-        return self._render("error.html", "", status_code, message=message)
-
     def _overview(self, request: Request) -> Response:
         snapshot = self._stats.read(request.url.hostname)
         with self._queries.ask() as reader:
             latest, _ = reader.traces(TraceFilter(limit=LATEST))
         services = [record["service_name"] for record in snapshot.services]
         services += [name for trace in latest for name in trace["services"]]
-        return self._render("overview.html", "/", snapshot=snapshot, latest=latest, hues=fmt.hues(services))
+        return self._renderer.render("overview.html", "/", snapshot=snapshot, latest=latest, hues=fmt.hues(services))
 
     def _traces(self, request: Request) -> Response:
         given = [(key, value) for key, value in request.query_params.multi_items() if value]
         if "attr" in request.query_params:
             return RedirectResponse(f"/traces?{urlencode(_canonical(given))}", status_code=303)
-        if (unchanged := self._unchanged(request)) is not None:
+        if (unchanged := self._renderer.unchanged(request)) is not None:
             return unchanged
-        etag = self._etag()
+        etag = self._renderer.etag()
         problem: str | None = None
         found: list[Record] = []
         following: str | None = None
@@ -86,12 +75,12 @@ class Pages:
         try:
             asked = TraceFilter.model_validate(_grouped(given))
         except ValidationError as error:
-            problem = _first_problem(error)
+            problem = first_problem(error)
         with self._queries.ask() as reader:
             if problem is None:
                 found, following = reader.traces(asked)
             services = [record["service_name"] for record in reader.services()]
-        return self._render(
+        return self._renderer.render(
             "traces.html",
             "/traces",
             422 if problem else 200,
@@ -114,44 +103,25 @@ class Pages:
     def _trace(self, request: Request, trace_id: str) -> Response:
         trace_id = trace_id.lower()
         if not re.fullmatch("[0-9a-f]{32}", trace_id) or trace_id == "0" * 32:
-            return self.error(
+            return self._renderer.error(
                 404, f"“{trace_id[:80]}” is not a trace ID. A trace ID is 32 hexadecimal digits, not all of them zero."
             )
         try:
             view = PageView.model_validate(dict(request.query_params))
         except ValidationError as error:
-            return self.error(422, _first_problem(error))
-        if (unchanged := self._unchanged(request)) is not None:
+            return self._renderer.error(422, first_problem(error))
+        if (unchanged := self._renderer.unchanged(request)) is not None:
             return unchanged
-        etag = self._etag()
+        etag = self._renderer.etag()
         with self._queries.ask() as reader:
             context = read_page(reader, self._retention.kept, trace_id, view)
             if context is None:
                 words = absence(reader, self._retention.kept)
-                return self._render("absent.html", "/traces", 404, trace_id=trace_id, words=words)
+                return self._renderer.render("absent.html", "/traces", 404, trace_id=trace_id, words=words)
         hues = fmt.hues(context["services"])
-        return self._render("trace.html", "/traces", 200, etag, trace_id=trace_id, view=view, hues=hues, **context)
-
-    def _etag(self) -> str:
-        """Stands for all that is stored; taken before the store is asked, so that it is never too new."""
-        return f'W/"{self._run}-{self._stats.generation}"'
-
-    def _unchanged(self, request: Request) -> Response | None:
-        if request.headers.get("if-none-match") == self._etag():
-            return Response(status_code=304)
-        return None
-
-    def _render(
-        self,
-        template: str,
-        here: str,
-        status_code: int = 200,
-        etag: str | None = None,
-        **context: Any,  # noqa: ANN401  what a template takes differs
-    ) -> Response:
-        html = self._templates.get_template(template).render(here=here, pages=PAGES, now_ns=time.time_ns(), **context)
-        headers = {"Cache-Control": "no-cache"} | ({"ETag": etag} if etag else {})
-        return HTMLResponse(html, status_code, headers)
+        return self._renderer.render(
+            "trace.html", "/traces", 200, etag, trace_id=trace_id, view=view, hues=hues, **context
+        )
 
 
 class SecurityHeaders:
@@ -179,35 +149,6 @@ _HEADERS: Final = (
 )
 
 
-def _environment() -> Environment:
-    """Templates, everything in them escaped."""
-    environment = Environment(
-        loader=PackageLoader("hub", "web/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    names = (
-        *("age", "breakable", "clock", "duration", "exact", "machine", "measure", "number", "plural"),
-        *("share", "shown", "size", "span_of"),
-    )
-    environment.filters |= {name: getattr(fmt, name) for name in names}
-    environment.filters |= {"with": _with, "without": _without}
-    environment.globals["draw"] = chart.draw
-    return environment
-
-
-def _with(view: PageView, **changes: object) -> str:
-    """The query string of the page with something else open."""
-    return urlencode(view.model_copy(update=changes).model_dump(exclude_defaults=True))
-
-
-def _without(items: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: item for key, item in items.items() if key not in keys}
-
-
 def _canonical(given: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """The form's one field `KEY=VALUE` as the parameter `attr.KEY`."""
     pairs = []
@@ -229,9 +170,3 @@ def _grouped(given: list[tuple[str, str]]) -> dict[str, str | list[str]]:
         else:
             grouped[name] = [*([before] if isinstance(before, str) else before), value]
     return grouped
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    name = f"{first['loc'][0]}: " if first["loc"] else ""
-    return name + first["msg"].removeprefix("Value error, ")

@@ -8,8 +8,10 @@ from hub.questions.contributions import MOST_SPANS as MOST_MATCHED
 from hub.questions.contributions import contributions
 from hub.questions.filters import PageView
 from hub.questions.queries import Reader, Record
+from hub.questions.schema import read_schema
 from hub.questions.trace import count, status
 from hub.retention import Kept
+from hub.web.inputs import Input, mark_inputs
 from hub.web.points import by_metric
 from hub.web.waterfall import Row, build
 
@@ -20,6 +22,7 @@ MOST_LOGS: Final = 500
 MOST_PREDICTIONS_IN_LOGS: Final = 20
 PREDICTIONS_A_PAGE: Final = 50
 MOST_EXEMPLARS: Final = 1000
+MOST_LABELS: Final = 500
 
 # A younger trace may still grow.
 YOUNG_NS: Final = 180 * 10**9
@@ -49,6 +52,9 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
     exemplars = reader.records("trace_exemplars", trace_id=trace_id, limit=MOST_EXEMPLARS)
     metrics = contributions(reader, trace_id, spans, exemplars)
     predictions = reader.records("trace_predictions", trace_id=trace_id, limit=PREDICTIONS_A_PAGE, offset=view.offset)
+    chosen = next((one for one in predictions if one["attributes"].get("ml.prediction.row") == view.row), None)
+    chosen = chosen or next(iter(predictions), None)
+    labels = reader.records("trace_labels", trace_id=trace_id, limit=MOST_LABELS)
     newest = max([span["received_ns"] for span in spans] + [log["received_ns"] for log in logs], default=0)
     first = view.page * SPANS_A_PAGE
     return {
@@ -67,14 +73,26 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
         "logs_shown": len(logs),
         "with_predictions": with_predictions,
         "predictions": predictions,
-        "chosen": next((one for one in predictions if one["attributes"].get("ml.prediction.row") == view.row), None)
-        or next(iter(predictions), None),
+        "chosen": chosen,
+        "inputs": _inputs(reader, chosen["attributes"]) if chosen else [],
+        "labels": {one["prediction_id"]: one for one in reversed(labels) if one["trace_id"] == trace_id},
+        "brought": [one for one in labels if one["feedback_trace_id"] == trace_id],
         "predictions_a_page": PREDICTIONS_A_PAGE,
         "spans_a_page": SPANS_A_PAGE,
         "metrics": by_metric(metrics),
         "status": status(reader, kept, counted, spans, logs, metrics),
         "young": time.time_ns() - newest < YOUNG_NS,
     }
+
+
+def _inputs(reader: Reader, said: Record) -> list[Input]:
+    """The inputs of a prediction beside the training data of its model."""
+    inputs, model = said.get("ml.prediction.inputs"), said.get("ml.model.name")
+    if not isinstance(inputs, dict):
+        return []
+    version = said.get("ml.model.version")
+    schema = read_schema(reader, model, str(version)) if isinstance(model, str) else {}
+    return mark_inputs(inputs, schema)
 
 
 def _head(rows: list[Row]) -> str | None:

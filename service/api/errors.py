@@ -12,9 +12,13 @@ from service.errors import (
     ClientGoneError,
     InferenceError,
     InvalidFeaturesError,
+    InvalidLabelError,
+    LabelConflictError,
+    LabelsAwayError,
     MalformedRequestError,
     ModeltraceError,
     RequestTooLargeError,
+    UnknownPredictionError,
 )
 
 logger = logging.getLogger("modeltrace.api")
@@ -24,9 +28,15 @@ STATUS: dict[type[ModeltraceError], tuple[int, str]] = {
     ClientGoneError: (400, "client_gone"),  # nobody reads it
     RequestTooLargeError: (413, "request_too_large"),
     InvalidFeaturesError: (422, "invalid_features"),
+    UnknownPredictionError: (404, "unknown_prediction"),
+    LabelConflictError: (409, "label_conflict"),
+    InvalidLabelError: (422, "invalid_label"),
     InferenceError: (500, "inference_failed"),
     BusyError: (503, "busy"),
+    LabelsAwayError: (503, "store_away"),
 }
+# Seconds after which it is worth trying again.
+RETRY_AFTER: dict[type[ModeltraceError], str] = {BusyError: "1", LabelsAwayError: "5"}
 
 
 def describe(error: ModeltraceError) -> dict[str, object]:
@@ -46,7 +56,8 @@ def refuse(error: ModeltraceError) -> Reply:
     else:
         # The names of features that the model does not have are up to the client: the log does without.
         logger.warning("%s: %s", kind, error.of_the_model() if isinstance(error, InvalidFeaturesError) else error)
-    return Reply(status, describe(error), {"Retry-After": "1"} if isinstance(error, BusyError) else None)
+    seconds = RETRY_AFTER.get(type(error))
+    return Reply(status, describe(error), {"Retry-After": seconds} if seconds else None)
 
 
 def excuse(error: Exception) -> Reply:

@@ -1,5 +1,6 @@
-"""What /docs says about the prediction calls: the bundle's own features, with an example that can be sent as it is."""
+"""What /docs says about the calls: the bundle's own features and classes, with an example of each body."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from service.inference.schema import Feature, Schema
@@ -54,6 +55,17 @@ REFUSALS = {
     503: "Too many requests wait for the model.",
 }
 
+# A label that is refused has its error in its place, so the call takes any.
+ANY_LABEL = {"description": "A label, as it would be sent by itself. One that is refused has its error in its place."}
+LABEL_REFUSALS: dict[int | str, str] = {
+    400: REFUSALS[400],
+    404: "No prediction ID of this service.",
+    409: "The prediction has another label already, and the first one stays.",
+    413: "More bytes or labels than the limits allow.",
+    422: "The model cannot answer that label.",
+    503: "Labels cannot be stored for now: send them again.",
+}
+
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a call, for its documentation."""
@@ -99,6 +111,49 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
         },
     }
     return _operation(body, answer, error_responses(400, 413, 500, 503))
+
+
+def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str, Any]:
+    """How `POST /feedback` is documented; `classes`: `None` for a regressor."""
+    label: dict[str, Any] = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+    if classes is not None:
+        label = {"enum": list(classes)}
+    one = {
+        "type": "object",
+        "required": ["prediction_id", "label"],
+        "additionalProperties": False,
+        "properties": {"prediction_id": {"type": "string"}, "label": label},
+    }
+    many = {
+        "type": "object",
+        "required": ["items"],
+        "additionalProperties": False,
+        "properties": {"items": {"type": "array", "items": ANY_LABEL}},
+    }
+    example = {"prediction_id": "as POST /predict answered it", "label": classes[0] if classes else 0.0}
+    trace_id = {"type": ["string", "null"]}
+    taken = {
+        "type": "object",
+        "required": ["prediction_id", "status", "trace_id"],
+        "properties": {
+            "prediction_id": {"type": "string"},
+            "status": {"enum": ["new", "same"]},
+            "trace_id": {**trace_id, "description": "The prediction's; the request's own is in the header X-Trace-Id."},
+        },
+    }
+    each = {
+        "type": "object",
+        "required": ["results", "trace_id"],
+        "properties": {
+            "results": {"type": "array", "items": {"anyOf": [taken, {"type": "object", "required": ["error"]}]}},
+            "trace_id": trace_id,
+        },
+    }
+    refusals = {
+        status: {"description": text, "content": {"application/json": {"schema": ERROR}}}
+        for status, text in LABEL_REFUSALS.items()
+    }
+    return _operation({"anyOf": [one, many], "example": example}, {"anyOf": [taken, each]}, refusals)
 
 
 def _operation(

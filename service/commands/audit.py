@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from service.errors import ModeltraceError, SettingsError
+from service.errors import SettingsError
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
 _WHEN = "2026-11-01, 2026-11-01T12:00:00+01:00 (UTC without an offset), or 7d, 12h, 30m ago"
-
-
-class NotFoundError(ModeltraceError):
-    """The store does not have it."""
 
 
 def moment(text: str) -> int:
@@ -81,7 +77,7 @@ def export(
     if file.exists() and not force:
         raise ExportError(f"{file} is there already; --force replaces it")
     selection = Selection(since, until, None if trace is None else _trace_id(trace))
-    with _store() as store, _telling(store.counts(selection).predictions) as progress:
+    with open_audit() as store, telling(store.counts(selection).predictions) as progress:
         number = write(store.read(selection), file, kind, progress=progress)
     typer.echo(f"{number:,} predictions written to {file}")
 
@@ -93,19 +89,10 @@ def show(
 
     Example: modeltrace audit show 4bf92f3577b34da6a3ce929d0e0e4736
     """
-    from service.store.selection import Selection  # noqa: PLC0415  as above
+    from service.store.lookup import look_up  # noqa: PLC0415  as above
 
-    with _store() as store:
-        if _TRACE_ID.fullmatch(what):
-            found = [one for chunk in store.read(Selection(trace_id=what.lower())) for one in chunk]
-        else:
-            one = store.find(what)
-            found = [] if one is None else [one]
-        if not found:
-            raise NotFoundError(
-                f"no prediction or trace {what} in {store.location.words}. It may be older than MODELTRACE_STORE_DAYS, "
-                "or in another store: MODELTRACE_STORE"
-            )
+    with open_audit() as store:
+        found = look_up(store, what)
     for one in found:
         typer.echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
 
@@ -130,7 +117,7 @@ def erase(
 
     Ends with exit code 1 when the store does not have all of them; those that it has are erased all the same.
     """
-    with _store() as store:
+    with open_audit() as store:
         found = set(store.erase(prediction_ids, time.time_ns()))
         where, in_file = store.location.words, store.location.file is not None
     typer.echo(f"the inputs of {len(found):,} predictions are removed from {where}")
@@ -138,6 +125,8 @@ def erase(
         typer.echo("PostgreSQL overwrites them at its next VACUUM of the table predictions")
     typer.echo("copies in Loki, the hub, other backends and log files fall under the retention there", err=True)
     if missing := [one for one in prediction_ids if one not in found]:
+        from service.store.lookup import NotFoundError  # noqa: PLC0415  as above
+
         raise NotFoundError(f"not in {where}: {', '.join(missing)}")
 
 
@@ -149,7 +138,7 @@ def prune(before: Annotated[int, _time("Older than this.")]) -> None:
     from service.store.selection import Selection  # noqa: PLC0415  as above
 
     deleted, more = 0, True
-    with _store() as store, _telling(store.counts(Selection(until=before)).predictions) as progress:
+    with open_audit() as store, telling(store.counts(Selection(until=before)).predictions) as progress:
         while more:
             number, more = store.prune(before)
             deleted += number
@@ -164,7 +153,13 @@ def _trace_id(text: str) -> str:
     return text.lower()
 
 
-def _store() -> "Store":
+def open_audit() -> "Store":
+    """Open the prediction store that the settings name.
+
+    Raises:
+        SettingsError: the settings want none.
+        StoreError: it cannot be opened.
+    """
     from service.store.store import open_store  # noqa: PLC0415  as above
 
     said = read_settings().store_location()
@@ -174,7 +169,7 @@ def _store() -> "Store":
 
 
 @contextmanager
-def _telling(total: int) -> Iterator[Callable[[int], None]]:
+def telling(total: int) -> Iterator[Callable[[int], None]]:
     """Say on stderr how far long work has come: a bar, or a line now and then where there is no terminal."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:

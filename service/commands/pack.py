@@ -1,6 +1,7 @@
 """`modeltrace pack`."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from service.inference.schema import Reason, Rule
 
 from service.settings import read_settings
+
+_MLFLOW = "An MLflow registry"
 
 
 def valid_range(text: str) -> tuple[str, float, float]:
@@ -55,7 +58,9 @@ def privacy_rule(text: str) -> "tuple[str, Rule]":
 
 
 def pack(
-    model_file: Annotated[Path, typer.Argument(help="A fitted estimator: .skops, .joblib or .pkl.")],
+    model_file: Annotated[
+        str, typer.Argument(help="A fitted estimator: .skops, .joblib, .pkl, or a registered one: models:/NAME@ALIAS.")
+    ],
     data: Annotated[Path, typer.Option(metavar="FILE", help="The training data: .csv or .parquet.")],
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The label's column in the data.")] = None,
     name: Annotated[str | None, typer.Option(show_default="the file's", help="The model's name.")] = None,
@@ -103,34 +108,57 @@ def pack(
         bool, typer.Option("--onnx", help="Keep it for ONNX Runtime, too, if it is proven to answer the same there.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,  # noqa: FBT002  a flag
+    register: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Make it a new version of that model.", rich_help_panel=_MLFLOW),
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option(help="Have this alias mean that version.", rich_help_panel=_MLFLOW)
+    ] = None,
 ) -> None:
     """Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.
 
     The data gives each feature its type, its range and its distribution, which later traffic is compared with. The
     bundle is loaded and asked for proof before it is written.
 
+    With --register it goes to the MLflow registry that MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI names, too.
+
     Example: modeltrace pack churn.joblib --trust-pickle --data train.parquet --target churned
     """
+    if alias is not None and register is None:
+        raise typer.BadParameter("an alias is of a registered model: name that with --register", param_hint="--alias")
     # Imported when it is needed: scikit-learn and pandas take seconds that the other commands would wait for.
     from service.inference.packing import pack_files  # noqa: PLC0415  see above
+    from service.registry.mlflow_client import MlflowClient  # noqa: PLC0415  see above
+    from service.registry.publish import fetch_estimator  # noqa: PLC0415  see above
+    from service.registry.publish import register as publish  # noqa: PLC0415  see above
+    from service.registry.source import MODELS  # noqa: PLC0415  see above
 
     settings = read_settings(trust_pickle=trust_pickle)
-    pack_files(
-        model_file,
-        data,
-        target=target,
-        name=name or model_file.stem,
-        version=version,
-        out=out or Path(name or model_file.stem),
-        traffic=traffic,
-        valid_ranges={feature: (low, high) for feature, low, high in map(valid_range, ranges or ())},
-        strict_categories=strict_categories,
-        tolerate=merged(let_through or []),
-        ignore_unknown=ignore_unknown,
-        privacy=dict(map(privacy_rule, privacy or ())),
-        kind=format_,
-        trust_pickle=settings.trust_pickle,
-        trusted_types=settings.trusted_types,
-        onnx=onnx,
-        force=force,
-    )
+    with TemporaryDirectory() as folder, MlflowClient() as mlflow:
+        registered = model_file.startswith(MODELS)
+        file = fetch_estimator(mlflow, model_file, Path(folder)) if registered else Path(model_file)
+        bundle = out or Path(name or file.stem)
+        pack_files(
+            file,
+            data,
+            target=target,
+            name=name or file.stem,
+            version=version,
+            out=bundle,
+            traffic=traffic,
+            valid_ranges={feature: (low, high) for feature, low, high in map(valid_range, ranges or ())},
+            strict_categories=strict_categories,
+            tolerate=merged(let_through or []),
+            ignore_unknown=ignore_unknown,
+            privacy=dict(map(privacy_rule, privacy or ())),
+            kind=format_,
+            trust_pickle=settings.trust_pickle,
+            trusted_types=settings.trusted_types,
+            onnx=onnx,
+            force=force,
+        )
+        if register is not None:
+            number = publish(mlflow, bundle, register, alias)
+            source = f"{MODELS}{register}@{alias}" if alias else f"{MODELS}{register}/{number}"
+            typer.echo(f"Registered as {MODELS}{register}/{number}. To serve it from there: modeltrace serve {source}")

@@ -1,6 +1,5 @@
 """`modeltrace serve`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +8,12 @@ from service.settings import read_settings
 
 
 def serve(
-    bundle: Annotated[Path | None, typer.Argument(help="The folder that `modeltrace pack` made.")] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SOURCE]", help="A bundle's folder, a folder of bundles, FOLDER@VERSION, or models:/NAME@ALIAS."
+        ),
+    ] = None,
     host: Annotated[str | None, typer.Option(show_default="127.0.0.1", help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(show_default="8000", help="The port to listen on.")] = None,
     workers: Annotated[int | None, typer.Option(show_default="1", help="Worker processes.")] = None,
@@ -21,6 +25,10 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a bundle over HTTP and send its telemetry over OTLP.
+
+    Of a folder of bundles the highest version is served, a pre-release only when it is named: FOLDER@VERSION.
+    models:/NAME@ALIAS and models:/NAME/NUMBER are in the MLflow registry that MLFLOW_TRACKING_URI or
+    MLFLOW_REGISTRY_URI names.
 
     Every option is a setting, too (MODELTRACE_PORT, …); docs/settings.md lists all of them, and OpenTelemetry's own
     variables, which decide where telemetry goes.

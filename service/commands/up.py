@@ -36,7 +36,10 @@ LAST_LINE = "Ctrl-C stops all of it. Your own model: modeltrace pack --help"
 
 
 def up(
-    bundle: Annotated[Path | None, typer.Argument(show_default="an example", help="The bundle to serve.")] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Argument(metavar="[SOURCE]", show_default="an example", help="The bundle to serve, as for serve."),
+    ] = None,
     rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Requests a second.")] = 20.0,
     no_traffic: Annotated[bool, typer.Option("--no-traffic", help="Send none.")] = False,  # noqa: FBT002  a flag
     port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="8000", help="The service's port.")] = None,
@@ -75,8 +78,10 @@ def up(
         if stack and not settings.otel.sdk_disabled:
             there = (base_url(jaeger), base_url(grafana) if grafana else None)
             real = asyncio.run(_stack(settings.otel, *there))
+        source = str(example) if settings.bundle is None else settings.bundle
         local = Local(
-            bundle=settings.bundle.resolve() if settings.bundle else example,
+            source=source,
+            bundle=_bundle(source, screen),
             host=settings.host,
             port=settings.port,
             hub_port=hub_port,
@@ -89,6 +94,18 @@ def up(
             stack=real,
         )
         asyncio.run(Laptop(local, settings, os.environ, screen).run())
+
+
+def _bundle(source: str, screen: "TerminalScreen | PlainScreen") -> Path:
+    """The bundle that a source means now: traffic takes its rows from there. Whether it can be served is not asked."""
+    if (Path(source) / "model.json").exists():
+        return Path(source)
+    screen.waiting(f"the bundle that {source} means")
+    # Imported when it is needed: scikit-learn takes seconds.
+    from service.registry.catalog import Catalog  # noqa: PLC0415  see above
+
+    with Catalog(lambda _: None) as catalog:  # the service tells of what is broken
+        return catalog.locate(source).path
 
 
 async def _stack(otel: OtelSettings, url: str, grafana: str | None) -> Stack:

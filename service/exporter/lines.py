@@ -4,7 +4,7 @@ A value that JSON cannot hold costs no line: a lone surrogate becomes U+FFFD, an
 written as it is, in full.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -16,9 +16,6 @@ from service.exporter.protobuf import utf8
 from service.telemetry.names import (
     EVENT_PREDICTION,
     EVENT_VIOLATION,
-    ML_MODEL_HASH,
-    ML_MODEL_NAME,
-    ML_MODEL_VERSION,
     ML_PREDICTION_CONFIDENCE,
     ML_PREDICTION_ID,
     ML_PREDICTION_INPUTS,
@@ -26,7 +23,8 @@ from service.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_VALUE,
 )
-from service.telemetry.record import TOLD, Answered, Origin, Request, Violated
+from service.telemetry.permodel import PerModel
+from service.telemetry.record import TOLD, Answered, ModelInfo, Request, Violated
 
 _NO_TRACE = bytes(16)
 
@@ -34,14 +32,8 @@ _NO_TRACE = bytes(16)
 class LineEncoder:
     """Writes the log lines of one process."""
 
-    def __init__(self, origin: Origin) -> None:
-        self._features = origin.features
-        self._model = {
-            OTEL_EVENT_NAME: EVENT_PREDICTION,
-            ML_MODEL_NAME: origin.model_name,
-            ML_MODEL_VERSION: origin.model_version,
-            ML_MODEL_HASH: origin.model_hash,
-        }
+    def __init__(self) -> None:
+        self._said = PerModel(_said)
 
     def encode(self, requests: Iterable[Request]) -> bytes:
         """The lines of some requests: for each what broke the schema, its answered rows, and its access line if any."""
@@ -54,37 +46,45 @@ class LineEncoder:
     def _lines(self, requests: Iterable[Request]) -> Iterator[bytes]:
         for request in requests:
             ids = _ids(request)
-            for violated in request.violations[:TOLD]:
-                yield _write(self._violation(violated, ids, request.validate_end))
-            for row in request.answered:
-                yield _write(self._prediction(row, ids))
+            if request.model is not None:
+                said, features = self._said(request.model), request.model.features
+                for violated in request.violations[:TOLD]:
+                    yield write_line(_violation(violated, said, ids, request.validate_end))
+                for row in request.answered:
+                    yield write_line(_prediction(row, said, features, ids))
             if request.status:
-                yield _write(_access(request, ids))
+                yield write_line(_access(request, ids))
 
-    def _violation(self, violated: Violated, ids: dict[str, str], time: int) -> dict[str, object]:
-        head = {"level": "INFO", "logger": DATA_SCOPE, "message": violated.message()}
-        event = {**self._model, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
-        return {**head, **event, **ids, "timestamp": _when(time)}
 
-    def _prediction(self, row: Answered, ids: dict[str, str]) -> dict[str, object]:
-        line: dict[str, object] = {
-            "level": "INFO",
-            "logger": AUDIT_SCOPE,
-            "message": f"predicted {row.label if row.value is None else row.value}",
-            **self._model,
-            ML_PREDICTION_ID: row.prediction_id,
-            ML_PREDICTION_ROW: row.row,
-            ML_PREDICTION_INPUTS: dict(zip(self._features, row.inputs, strict=True)),
-        }
-        if row.value is None:
-            line[ML_PREDICTION_LABEL] = str(row.label)
-        else:
-            line[ML_PREDICTION_VALUE] = row.value
-        if row.confidence is not None:
-            line[ML_PREDICTION_CONFIDENCE] = row.confidence
-        line.update(ids)
-        line["timestamp"] = _when(row.time)
-        return line
+def _said(model: ModelInfo) -> dict[str, str]:
+    return {OTEL_EVENT_NAME: EVENT_PREDICTION, **model.log_attributes()}
+
+
+def _violation(violated: Violated, said: dict[str, str], ids: dict[str, str], time: int) -> dict[str, object]:
+    head = {"level": "INFO", "logger": DATA_SCOPE, "message": violated.message()}
+    event = {**said, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
+    return {**head, **event, **ids, "timestamp": when(time)}
+
+
+def _prediction(row: Answered, said: dict[str, str], features: Sequence[str], ids: dict[str, str]) -> dict[str, object]:
+    line: dict[str, object] = {
+        "level": "INFO",
+        "logger": AUDIT_SCOPE,
+        "message": f"predicted {row.label if row.value is None else row.value}",
+        **said,
+        ML_PREDICTION_ID: row.prediction_id,
+        ML_PREDICTION_ROW: row.row,
+        ML_PREDICTION_INPUTS: dict(zip(features, row.inputs, strict=True)),
+    }
+    if row.value is None:
+        line[ML_PREDICTION_LABEL] = str(row.label)
+    else:
+        line[ML_PREDICTION_VALUE] = row.value
+    if row.confidence is not None:
+        line[ML_PREDICTION_CONFIDENCE] = row.confidence
+    line.update(ids)
+    line["timestamp"] = when(row.time)
+    return line
 
 
 def _access(request: Request, ids: dict[str, str]) -> dict[str, object]:
@@ -98,7 +98,7 @@ def _access(request: Request, ids: dict[str, str]) -> dict[str, object]:
         request.status,
     )
     head = {"level": "INFO", "logger": ACCESS_SCOPE, "message": message}
-    return {**head, **attributes, **ids, "timestamp": _when(request.end)}
+    return {**head, **attributes, **ids, "timestamp": when(request.end)}
 
 
 def _ids(request: Request) -> dict[str, str]:
@@ -107,12 +107,13 @@ def _ids(request: Request) -> dict[str, str]:
     return {"trace_id": request.trace_id.hex(), "span_id": request.span_id.hex()}
 
 
-def _when(nanoseconds: int) -> datetime:
-    """To the microsecond, as a log record has it."""
+def when(nanoseconds: int) -> datetime:
+    """A time to the microsecond, as a log record has it."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
 
 
-def _write(line: dict[str, object]) -> bytes:
+def write_line(line: dict[str, object]) -> bytes:
+    """A line, whatever its values."""
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:

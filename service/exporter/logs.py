@@ -29,9 +29,6 @@ from service.exporter.protobuf import (
 from service.telemetry.names import (
     EVENT_PREDICTION,
     EVENT_VIOLATION,
-    ML_MODEL_HASH,
-    ML_MODEL_NAME,
-    ML_MODEL_VERSION,
     ML_PREDICTION_CONFIDENCE,
     ML_PREDICTION_ID,
     ML_PREDICTION_INPUTS,
@@ -39,12 +36,14 @@ from service.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_VALUE,
 )
+from service.telemetry.permodel import PerModel
 from service.telemetry.record import (
     ACCESS_LOGGER,
     AUDIT_LOGGER,
     DATA_LOGGER,
     TOLD,
     Answered,
+    ModelInfo,
     Origin,
     Request,
     Value,
@@ -77,14 +76,7 @@ class LogEncoder:
         self._audit = Envelope(origin.resource, AUDIT_SCOPE)
         self._data = Envelope(origin.resource, DATA_SCOPE)
         self._access = Envelope(origin.resource, ACCESS_SCOPE)
-        model = {
-            ML_MODEL_NAME: origin.model_name,
-            ML_MODEL_VERSION: origin.model_version,
-            ML_MODEL_HASH: origin.model_hash,
-        }
-        said = b"".join(_said(*item) for item in model.items())
-        self._prediction, self._violation = _INFO + _PREDICTED + said, _INFO + _VIOLATED + said
-        self._inputs = _Inputs(origin.features)
+        self._of = PerModel(_OfModel)
         self._id, self._row, self._value, self._confidence = map(
             key, (ML_PREDICTION_ID, ML_PREDICTION_ROW, ML_PREDICTION_VALUE, ML_PREDICTION_CONFIDENCE)
         )
@@ -108,22 +100,25 @@ class LogEncoder:
 
     def _predictions(self, requests: Iterable[Request]) -> Iterator[bytes]:
         for request in requests:
-            if request.answered:
-                context = self._prediction + _context(request)
+            if request.answered and request.model is not None:
+                model = self._of(request.model)
+                context = model.prediction + _context(request)
                 for row in request.answered:
                     times = _times(_TIME, row.time, _OBSERVED, row.time)
-                    yield delimited(ITEM, b"".join((times, context, *self._answer(row))))
+                    yield delimited(ITEM, b"".join((times, context, *self._answer(row, model.inputs))))
 
     def _violations(self, requests: Iterable[Request]) -> Iterator[bytes]:
         for request in requests:
-            times = _times(_TIME, request.validate_end, _OBSERVED, request.validate_end)
-            for one in request.violations[:TOLD]:
-                yield delimited(ITEM, b"".join((times, self._violation, _context(request), *_violated(one))))
+            if request.violations and request.model is not None:
+                times = _times(_TIME, request.validate_end, _OBSERVED, request.validate_end)
+                head = times + self._of(request.model).violation + _context(request)
+                for one in request.violations[:TOLD]:
+                    yield delimited(ITEM, b"".join((head, *_violated(one))))
 
-    def _answer(self, row: Answered) -> Iterator[bytes]:
+    def _answer(self, row: Answered, inputs: "_Inputs") -> Iterator[bytes]:
         yield pair(_ATTRIBUTE, self._id, any_value(row.prediction_id))
         yield pair(_ATTRIBUTE, self._row, any_value(row.row))
-        yield self._inputs.write(row.inputs)
+        yield inputs.write(row.inputs)
         if row.value is None:
             yield self._label(str(row.label))
         else:
@@ -147,6 +142,15 @@ class LogEncoder:
                 )
                 times = _times(_TIME, request.end, _OBSERVED, request.end)
                 yield delimited(ITEM, b"".join((times, _context(request), line)))
+
+
+class _OfModel:
+    """What the records of one model have in common."""
+
+    def __init__(self, model: ModelInfo) -> None:
+        said = b"".join(_said(*item) for item in model.log_attributes().items())
+        self.prediction, self.violation = _INFO + _PREDICTED + said, _INFO + _VIOLATED + said
+        self.inputs = _Inputs(model.features)
 
 
 class _Inputs:

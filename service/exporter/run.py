@@ -31,6 +31,7 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 from service.exporter.client import Signal, otlp_client
 from service.exporter.delivery import STORE, Deliveries, Delivery, Event, open_spool
+from service.exporter.feedback import FeedbackEncoder
 from service.exporter.frames import Frame, FrameReader, write_frame
 from service.exporter.lines import LineEncoder
 from service.exporter.logs import LogEncoder
@@ -39,7 +40,8 @@ from service.exporter.sinks import LineHandler, LineWriter
 from service.exporter.spans import SpanEncoder
 from service.store.config import StoreConfig
 from service.store.writer import Written, start_writer
-from service.telemetry.record import Batch, Origin, Request, model_of, request
+from service.telemetry.feedback import Feedback, feedback
+from service.telemetry.record import Batch, ModelInfo, Origin, Request, batch, request
 
 # Receivers of OTLP over gRPC refuse more than 4 MiB unless they are told otherwise.
 LARGEST_REQUEST: Final = 4 * 2**20 - 64 * 1024
@@ -48,6 +50,7 @@ MEMORY_BYTES: Final = 64 * 2**20
 
 logger = logging.getLogger("modeltrace.exporter")
 T = TypeVar("T")
+R = TypeVar("R", Request, Feedback)
 
 
 class Config(NamedTuple):
@@ -77,7 +80,8 @@ class _Exporting:
         self._tells_requests = config.log_level in ("DEBUG", "INFO")
         self._progress = Progress(tell)
         self._spans, self._logs = SpanEncoder(origin), LogEncoder(origin)
-        self._line_encoder = LineEncoder(origin)
+        self._line_encoder = LineEncoder()
+        self._feedback_encoder = FeedbackEncoder(origin)
         spool = open_spool(Path(config.spool), config.spool_bytes, self._progress.report) if config.spool else None
         deliveries = {signal: self._delivery(signal, spool) for signal in self._signals()}
         for signal, delivery in deliveries.items():
@@ -85,9 +89,11 @@ class _Exporting:
         self._deliveries = Deliveries(deliveries, spool)
         self._deliveries.start()
         store = StoreConfig(*config.store) if config.store else None
-        self._store = start_writer(store, model_of(origin), self._written, partial(tell, ("ready",)))
+        self._store = start_writer(store, self._written, partial(tell, ("ready",)))
+        self._known: dict[ModelInfo, ModelInfo] = {}
         self._requests: list[Request] = []
         self._batches: list[Batch] = []
+        self._feedback: list[Feedback] = []
         self._rows = self._sequence = 0
         self._due = 0.0
 
@@ -108,14 +114,23 @@ class _Exporting:
         if kind == "otlp":
             signal, encoded, items = content
             self._put(signal, encoded, items)
-            if not self._requests and not self._batches:
+            if not self._gathered():
                 self._progress.mark(self._sequence)
             return
-        requests = list(map(request, content[0]))
+        # Equal ones become one object, by which everything that was made of it is found.
+        found = {place: ModelInfo(*fields) for place, fields in content[2].items()}
+        models = {place: self._known.setdefault(one, one) for place, one in found.items()}
+        requests = [request(one, models) for one in content[0]]
+        labels = list(map(feedback, content[3]))
         if kind != "again":
             lines = b""
             if self._tells_requests:
-                lines = b"".join(_each(lambda some, _: [self._line_encoder.encode(some)], requests))
+                lines = b"".join(
+                    [
+                        *_each(lambda some, _: [self._line_encoder.encode(some)], requests),
+                        *_each(lambda some, _: [self._feedback_encoder.lines(some)], labels),
+                    ]
+                )
             self._lines.put(lines, then=partial(self._tell, ("lines", self._sequence)))
         if kind == "lines":
             return
@@ -125,10 +140,14 @@ class _Exporting:
         if not self._due:
             self._due = time.monotonic() + self._config.delay
         self._requests += requests
-        self._batches += map(Batch._make, content[1])
-        self._rows += sum(len(one.answered) or 1 for one in requests)
+        self._batches += [batch(one, models) for one in content[1]]
+        self._feedback += labels
+        self._rows += sum(len(one.answered) or 1 for one in requests) + sum(len(one.labels) for one in labels)
         if self._rows >= MOST_ROWS:
             self.flush()
+
+    def _gathered(self) -> bool:
+        return bool(self._requests or self._batches or self._feedback)
 
     def patience(self) -> float | None:
         """Seconds until something has to be flushed; `None` when nothing waits."""
@@ -136,13 +155,17 @@ class _Exporting:
 
     def flush(self) -> None:
         """Encode what has gathered and hand it to the deliveries."""
-        requests, batches = self._requests, self._batches
-        self._requests, self._batches, self._rows, self._due = [], [], 0, 0.0
+        requests, batches, labels = self._requests, self._batches, self._feedback
+        self._requests, self._batches, self._feedback, self._rows, self._due = [], [], [], 0, 0.0
         if "traces" in self._config.signals:
             for encoded, items in _each(self._encoded_spans, requests, batches, partial(self._lose, "traces")):
                 self._put("traces", encoded, items)
+            for encoded, items in _each(self._label_spans, labels, lost=partial(self._lose, "traces")):
+                self._put("traces", encoded, items)
         if "logs" in self._config.signals and self._tells_requests:
             for encoded, items in _each(self._encoded_logs, requests, lost=partial(self._lose, "logs")):
+                self._put("logs", encoded, items)
+            for encoded, items in _each(self._label_logs, labels, lost=partial(self._lose, "logs")):
                 self._put("logs", encoded, items)
         self._progress.mark(self._sequence)
 
@@ -152,6 +175,12 @@ class _Exporting:
     def _encoded_logs(self, requests: Sequence[Request], _: Sequence[Batch]) -> Iterable[tuple[bytes, int]]:
         kinds = (self._logs.audit, self._logs.data, self._logs.access)
         return [encoded for encode in kinds for encoded in encode(requests, LARGEST_REQUEST)]
+
+    def _label_spans(self, labels: Sequence[Feedback], _: object) -> Iterable[tuple[bytes, int]]:
+        return self._feedback_encoder.spans(labels, LARGEST_REQUEST)
+
+    def _label_logs(self, labels: Sequence[Feedback], _: object) -> Iterable[tuple[bytes, int]]:
+        return self._feedback_encoder.logs(labels, LARGEST_REQUEST)
 
     def _lose(self, signal: Signal, error: Exception) -> None:
         """Count what a record would have become as one item: how many it would have been, nobody knows."""
@@ -168,7 +197,7 @@ class _Exporting:
 
     def close(self) -> None:
         """Deliver what is left, or leave it on disk."""
-        if self._requests or self._batches:
+        if self._gathered():
             self.flush()
         deadline = time.monotonic() + self._config.flush_timeout
         self._lines.end()
@@ -181,8 +210,8 @@ class _Exporting:
 
 
 def _each(
-    encode: Callable[[Sequence[Request], Sequence[Batch]], Iterable[T]],
-    requests: Sequence[Request],
+    encode: Callable[[Sequence[R], Sequence[Batch]], Iterable[T]],
+    requests: Sequence[R],
     batches: Sequence[Batch] = (),
     lost: Callable[[Exception], None] = lambda _: None,
 ) -> list[T]:
@@ -197,7 +226,8 @@ def _each(
             logger.exception("a record could not be encoded")
             lost(error)
             return []
-    one_by_one = [*(([one], []) for one in requests), *(([], [one]) for one in batches)]
+    one_by_one: list[tuple[Sequence[R], Sequence[Batch]]] = [([one], ()) for one in requests]
+    one_by_one += [((), [one]) for one in batches]
     return [encoded for some in one_by_one for encoded in _each(encode, *some, lost)]
 
 

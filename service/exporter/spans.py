@@ -47,8 +47,6 @@ from service.telemetry.names import (
     EVENT_VIOLATION,
     ML_BATCH_SIZE,
     ML_LOWEST_CONFIDENCE,
-    ML_MODEL_NAME,
-    ML_MODEL_VERSION,
     ML_PREDICTION_CONFIDENCE,
     ML_PREDICTION_ID,
     ML_PREDICTION_LABEL,
@@ -60,7 +58,8 @@ from service.telemetry.names import (
     SPAN_QUEUE,
     SPAN_VALIDATE,
 )
-from service.telemetry.record import TOLD, Answered, Batch, Failure, Origin, Request, Value, Violated
+from service.telemetry.permodel import PerModel
+from service.telemetry.record import TOLD, Answered, Batch, Failure, ModelInfo, Origin, Request, Value, Violated
 
 SAMPLED = 1
 INVALID_FEATURES = "invalid_features"
@@ -94,7 +93,7 @@ class SpanEncoder:
             for name in (SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, SPAN_BATCH)
         }
         self._stage_bits = {name: stage_bits(name) for name in self._stage_names}
-        self._model = _said(ML_MODEL_NAME, origin.model_name) + _said(ML_MODEL_VERSION, origin.model_version)
+        self._model = PerModel(_model)
         self._pinned = _said(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         self._port, self._id, self._value, self._confidence = map(
             key, (CLIENT_PORT, ML_PREDICTION_ID, ML_PREDICTION_VALUE, ML_PREDICTION_CONFIDENCE)
@@ -179,12 +178,12 @@ class SpanEncoder:
         )
         if request.client_port:
             yield pair(_ATTRIBUTE, self._port, any_value(request.client_port))
-        if request.reached_model:
-            yield self._model
+        if request.model is not None:
+            yield self._model(request.model)
         if request.pinned:
             yield self._pinned
         if request.many:
-            if request.reached_model and request.failure is None:
+            if request.model is not None and request.failure is None:
                 yield _said(ML_BATCH_SIZE, request.rows)
                 yield _said(ML_REJECTED_ROWS, request.rejected)
                 confidences = [row.confidence for row in request.answered if row.confidence is not None]
@@ -206,7 +205,7 @@ class SpanEncoder:
     def _batch(self, batch: Batch) -> Iterator[bytes]:
         yield from (_TRACE_ID, batch.trace_id, _SPAN_ID, batch.span_id, _LOCAL, self._stage_names[SPAN_BATCH])
         yield _times(_START, batch.start, _END, batch.end)
-        yield self._model
+        yield self._model(batch.model)
         yield _said(ML_BATCH_SIZE, batch.rows)
         yield from (_link(*member) for member in batch.members)
         if batch.error_type:
@@ -221,6 +220,10 @@ def stage_bits(name: str) -> int:
 
 def _said(name: str, value: Value) -> bytes:
     return attribute(_ATTRIBUTE, name, value)
+
+
+def _model(model: ModelInfo) -> bytes:
+    return b"".join(_said(*item) for item in model.span_attributes().items())
 
 
 def _state(header: str) -> bytes:

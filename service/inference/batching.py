@@ -118,7 +118,7 @@ class Batcher:
             outcomes = [error] if len(group) == 1 else [self._ask_alone(one) for one in group]
         members = tuple((trace.trace_id, trace.span_id) for trace in traces if trace.trace_flags & 1)
         if members:
-            self._tell(Batch(*batch, start, time_ns(), len(group), error_type, members))
+            self._tell(Batch(*batch, start, time_ns(), len(group), error_type, members, self._pipeline.info))
         return outcomes
 
     def _ask_alone(self, one: _Waiting) -> Outcome:

@@ -23,7 +23,7 @@ from service.errors import (
 from service.inference.artifact import Format, load_artifact, minor_version
 from service.inference.model import Engine, Label, Model, Task, answering, native
 from service.inference.onnx import Ask, Precision, asking, open_session
-from service.inference.schema import Feature, Schema, Treatment
+from service.inference.schema import Answers, Feature, Schema, Treatment
 
 MANIFEST = "model.json"
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "skl2onnx", "onnxruntime")
@@ -93,6 +93,10 @@ class Manifest(BaseModel):
     on_unknown: Treatment = "reject"
     traffic: Traffic | None = None
     onnx: OnnxFile | None = None
+    # What later answers are compared with, and the confidence below which one is called low; of classifiers with
+    # probabilities. Bundles of before they were kept have neither.
+    answers: Answers | None = None
+    confidence_threshold: float | None = Field(default=None, ge=0, le=1)
 
     @field_validator("features")
     @classmethod
@@ -182,6 +186,8 @@ def load_bundle(
         answer_matrix=answer_matrix,
         computes_only=engine == "onnx" or (manifest.artifact.format == "skops" and not trusted_types),
         engine=engine,
+        answers=manifest.answers,
+        confidence_threshold=manifest.confidence_threshold,
     )
 
 

@@ -12,6 +12,8 @@ from service.inference.schema import MISSING, OTHER, Feature, Rule, Schema, Valu
 
 # Stands for a category in examples: a name that occurs would be a value.
 EXAMPLE = "example"
+# A span that is a smaller share than this of the values is that of rounding.
+SMALLEST = 1e-9
 
 
 def conceal(schema: Schema, training: pd.DataFrame, rules: Mapping[str, Rule]) -> Schema:
@@ -40,8 +42,9 @@ def _concealed(feature: Feature, column: "pd.Series", rule: Rule) -> Feature:
 def _number(feature: Feature, column: "pd.Series") -> dict[str, object]:
     """Neither the lowest nor the highest value, nor the mean, and bounds of bins that are no values themselves."""
     values = column.dropna().to_numpy(dtype=np.float64)
-    rounded = _rounded(np.array(feature.reference.edges or [np.median(values)]))
-    edges = rounded[rounded < values.max()] if feature.reference.edges else rounded[:0]
+    rounded = _rounded(np.array(feature.reference.edges))
+    # A bound that is not below the largest value leaves a bin that nothing falls into; one there must be.
+    edges = rounded[rounded < values.max()] if (rounded < values.max()).any() else rounded[:1]
     counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
     shares = {f"{index:02d}": count / len(column) for index, count in enumerate(counts.tolist())}
     missing = (len(column) - len(values)) / len(column)
@@ -58,8 +61,11 @@ def _number(feature: Feature, column: "pd.Series") -> dict[str, object]:
 
 def _rounded(edges: "NDArray[np.float64]") -> "NDArray[np.float64]":
     """To about a hundredth of what they span, so that they still part the values as they did; equal ones merged."""
-    span = float(edges[-1] - edges[0]) or abs(float(edges[0])) or 1.0
-    return np.unique(np.round(edges, 2 - math.ceil(math.log10(span))))
+    size = float(np.abs(edges).max()) or 1.0
+    span = float(edges[-1] - edges[0])
+    if span < size * SMALLEST:  # hardly any: then of the value itself
+        span = size
+    return np.unique(np.round(edges, min(2 - math.ceil(math.log10(span)), 300)))  # beyond, powers of ten are infinite
 
 
 def _example(feature: Feature, middle: float) -> Value:

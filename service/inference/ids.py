@@ -14,7 +14,7 @@ import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 
-from service.errors import MalformedRequestError
+from service.errors import UnknownPredictionError
 
 FORMAT = 1
 MAC_BYTES = 16
@@ -22,6 +22,7 @@ LONGEST_TEXT = 64
 LONGEST_ID = 400
 _HEAD = struct.Struct(">B16s8sIQ")
 _VALUE = struct.Struct(">d")
+_UNKNOWN = "no prediction ID of this service: send `prediction_id` as POST /predict answered it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class PredictionIds:
 
     def sign(self, ref: PredictionRef) -> str:
         """The ID of a prediction."""
-        version = _bounded(ref.model_version)
-        answer = b"l" + _bounded(ref.answer) if isinstance(ref.answer, str) else b"v" + _VALUE.pack(ref.answer)
+        version = bounded(ref.model_version).encode()
+        answer = b"l" + bounded(ref.answer).encode() if isinstance(ref.answer, str) else b"v" + _VALUE.pack(ref.answer)
         head = _HEAD.pack(
             FORMAT,
             ref.trace_id.to_bytes(16),
@@ -62,19 +63,19 @@ class PredictionIds:
         """What an ID says.
 
         Raises:
-            MalformedRequestError: it was not signed with this key, or is no prediction ID at all.
+            UnknownPredictionError: it was not signed with this key, or is no prediction ID at all.
         """
         if len(text) > LONGEST_ID:
-            raise MalformedRequestError("not a prediction ID of this service")
+            raise UnknownPredictionError(_UNKNOWN)
         try:
             raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
         except (binascii.Error, UnicodeEncodeError):
-            raise MalformedRequestError("not a prediction ID of this service") from None
+            raise UnknownPredictionError(_UNKNOWN) from None
         said, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
         # base64 has several spellings of one value: only the one that we wrote is an ID.
         spelled = urlsafe_b64encode(raw).rstrip(b"=").decode()
         if spelled != text or not hmac.compare_digest(mac, self._mac(said)) or said[:1] != bytes((FORMAT,)):
-            raise MalformedRequestError("not a prediction ID of this service")
+            raise UnknownPredictionError(_UNKNOWN)
         _, trace_id, span_id, row, milliseconds = _HEAD.unpack_from(said)
         length = said[_HEAD.size]
         start = _HEAD.size + 1
@@ -94,6 +95,7 @@ class PredictionIds:
         return mac.digest()[:MAC_BYTES]
 
 
-def _bounded(text: str) -> bytes:
+def bounded(text: str) -> str:
+    """A model version or a label as an ID has it."""
     raw = text.encode()
-    return raw if len(raw) <= LONGEST_TEXT else hashlib.sha256(raw).hexdigest().encode()
+    return text if len(raw) <= LONGEST_TEXT else hashlib.sha256(raw).hexdigest()

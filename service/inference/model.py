@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.errors import InferenceError
 from service.inference.features import Matrix
-from service.inference.schema import Schema
+from service.inference.schema import Answers, Schema
 
 Task = Literal["classifier", "regressor"]
 Label = str | int | float | bool
@@ -58,6 +58,8 @@ class Model:
     # Whether it is made of nothing but scikit-learn's own types: those compute, and never wait for anything.
     computes_only: bool = False
     engine: Engine = "sklearn"
+    answers: Answers | None = None
+    confidence_threshold: float | None = None
 
     def answer(self, matrix: Matrix) -> list[Answer]:
         """Answer each row of a matrix of shape (n_rows, n_features), in order.

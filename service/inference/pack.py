@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,8 @@ from service.inference.bundle import (
 from service.inference.concealed import conceal
 from service.inference.conversion import convert
 from service.inference.features import Matrix, to_matrix
-from service.inference.model import Answer, Task, answering, native
+from service.inference.model import Answer, Model, Task, answering, native
+from service.inference.outcomes import MOST_ANSWERED, confidence_threshold, reference_of
 from service.inference.reference import describe_column
 from service.inference.schema import Rule, Schema
 from service.inference.tolerance import LetThrough, check_let_through, let_through, prove_let_through, spoilt
@@ -140,7 +142,10 @@ def pack(
         raise PackError(f"the bundle's {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
     with TemporaryDirectory() as folder:
         proof = write_bundle(Path(folder) / "proof", manifest, files)
-        _prove(estimator, sample, proof, trusted_types, as_frame=as_frame)
+        # What was written here and now is trusted.
+        model = load_bundle(proof, trust_pickle=True, trusted_types=trusted_types)
+        _prove(estimator, sample, model)
+        manifest = manifest.model_copy(update=_outcomes(model, training, traffic))
     return write_bundle(out, manifest, files, force=force)
 
 
@@ -295,22 +300,10 @@ def _as_array(sample: pd.DataFrame) -> Matrix:
     return sample.to_numpy(dtype=np.float64 if numeric else object, na_value=np.nan)
 
 
-def _prove(
-    estimator: Any,  # noqa: ANN401  any estimator
-    sample: pd.DataFrame,
-    bundle: Path,
-    trusted_types: Sequence[str],
-    *,
-    as_frame: bool,
-) -> None:
-    """Load what was written, ask it as a request would, and compare with what the estimator itself says."""
-    # What was written here and now is trusted.
-    model = load_bundle(bundle, trust_pickle=True, trusted_types=trusted_types)
-    try:
-        packed = model.answer(to_matrix(_rows(sample), model.schema, as_frame=as_frame))
-    except InferenceError as error:
-        raise PackError(f"the packed model cannot answer rows of the training data: {_cause(error)}") from error
-    matrix = sample if as_frame else _as_array(sample)
+def _prove(estimator: Any, sample: pd.DataFrame, model: Model) -> None:  # noqa: ANN401  any estimator
+    """Ask what was written as a request would, and compare with what the estimator itself says."""
+    packed = _ask(model, sample)
+    matrix = sample if model.as_frame else _as_array(sample)
     said = np.asarray(estimator.predict(matrix))
     if said.size != len(sample):
         raise PackError(f"the {type(estimator).__name__} answers several outputs at once; pack one model for each")
@@ -320,6 +313,27 @@ def _prove(
                 f"row {sample.index[index]} of the training data: the packed model answers "
                 f"{answer.label if answer.value is None else answer.value}, the estimator itself {own}"
             )
+
+
+def _ask(model: Model, table: pd.DataFrame) -> list[Answer]:
+    try:
+        return model.answer(to_matrix(_rows(table), model.schema, as_frame=model.as_frame))
+    except InferenceError as error:
+        raise PackError(f"the packed model cannot answer rows of the training data: {_cause(error)}") from error
+
+
+def _outcomes(model: Model, training: pd.DataFrame, traffic: pd.DataFrame | None) -> dict[str, object]:
+    """What the model answers to the data it was fitted on, and to rows held out, as the manifest has it."""
+    if len(training) > MOST_ANSWERED:
+        training = training.iloc[np.sort(np.random.default_rng(0).choice(len(training), MOST_ANSWERED, replace=False))]
+    seen, unseen = _ask(model, training), []
+    if traffic is not None:
+        with suppress(PackError):  # rows that a request could not bring either
+            unseen = _ask(model, traffic.rename(columns=str)[list(model.schema.names)][:MOST_ANSWERED])
+    return {
+        "answers": reference_of(seen, unseen, model.classes),
+        "confidence_threshold": confidence_threshold(seen, unseen, model.classes),
+    }
 
 
 def _cause(error: InferenceError) -> str:

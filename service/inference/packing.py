@@ -14,6 +14,8 @@ from service.inference.pack import pack
 from service.inference.schema import Feature, Rule
 from service.inference.tolerance import LetThrough
 
+# Classes whose shares are printed.
+MOST_SHOWN = 8
 FORMATS: dict[str, Format] = {".skops": "skops", ".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib"}
 
 
@@ -98,6 +100,8 @@ def _show(bundle: Path) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"Packed {manifest.name} {manifest.version} into {bundle}", style="bold")
     console.print(_features(manifest))
+    for line in _answers(manifest):
+        console.print(line)
     if manifest.traffic is not None:
         labels = "with" if manifest.traffic.target else "without"
         console.print(f"Held-out rows: {manifest.traffic.rows:,}, {labels} labels")
@@ -109,6 +113,23 @@ def _show(bundle: Path) -> None:
     console.print(f"SHA-256 of {MANIFEST}, to pin it with --expect-sha256:\n  {digest}")
     pickled = "MODELTRACE_TRUST_PICKLE=true " if manifest.artifact.format == "joblib" else ""
     console.print(f"Next: {pickled}modeltrace up {bundle}")
+
+
+def _answers(manifest: Manifest) -> list[str]:
+    """What the model answers, which later answers are compared with."""
+    if (answers := manifest.answers) is None:
+        return []
+    data = "training data" if answers.of == "training" else "held-out rows"
+    if answers.edges is None:
+        shares = sorted(answers.shares.items(), key=lambda one: -one[1])
+        more = f", {len(shares) - MOST_SHOWN} more" if len(shares) > MOST_SHOWN else ""
+        said = ", ".join(f"{label} {share:.1%}" for label, share in shares[:MOST_SHOWN]) + more
+    else:
+        said = f"{answers.mean:g} on average, deviation {answers.deviation:g}"
+    lines = [f"Answers to {answers.n:,} rows of {data}: {said}"]
+    if manifest.confidence_threshold is not None:
+        lines.append(f"Confidence below {manifest.confidence_threshold:g} counts as low")
+    return lines
 
 
 def _features(manifest: Manifest) -> Table:

@@ -17,7 +17,7 @@ from service.inference.model import Answer, Model
 from service.inference.privacy import withhold
 from service.inference.validate import RowReader, Values
 from service.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
-from service.telemetry.record import Answered, Failure
+from service.telemetry.record import Answered, Failure, ModelInfo
 from service.telemetry.tracing import NO_ID, NO_TRACE, RequestTrace
 
 # What a caller sends as one row; anything but a mapping of feature names to values is a violation of its own.
@@ -36,8 +36,10 @@ class Prediction:
 class Pipeline:
     """Answers rows with one model and writes down how."""
 
-    def __init__(self, model: Model, ids: PredictionIds) -> None:
+    def __init__(self, model: Model, ids: PredictionIds, role: str = "") -> None:
+        """`role`: what the model is beside another one, if there is one."""
         self.model = model
+        self.info = describe(model, role)
         self._ids = ids
         self._reader = RowReader(model.schema)
         self._private = model.schema.private
@@ -59,7 +61,8 @@ class Pipeline:
         Raises:
             InferenceError: the model failed, for all of them.
         """
-        trace.reached_model = trace.many = True
+        trace.model = self.info
+        trace.many = True
         trace.rows = len(rows)
         trace.validate_start = trace.now()
         try:
@@ -82,7 +85,7 @@ class Pipeline:
         Raises:
             InvalidFeaturesError: the row breaks the feature schema.
         """
-        trace.reached_model = True
+        trace.model = self.info
         trace.rows = 1
         trace.validate_start = trace.now()
         try:
@@ -159,6 +162,21 @@ class Pipeline:
             return self._reader.read(row, trace.violations)
         except InvalidFeaturesError as error:
             return error
+
+
+def describe(model: Model, role: str = "") -> ModelInfo:
+    """What telemetry says of a model."""
+    edges = model.answers.edges if model.answers else None
+    return ModelInfo(
+        model.name,
+        model.version,
+        model.hash,
+        model.schema.told,
+        model.schema.hash,
+        role,
+        edges or (),
+        model.confidence_threshold,
+    )
 
 
 def fail(trace: RequestTrace, stage: str, error: BaseException) -> None:

@@ -96,10 +96,14 @@ def _example(
 def number_reference(values: NDArray[np.float64], *, n: int) -> Reference:
     """Bins at the deciles of the training values; `n` counts the missing ones, too.
 
-    An edge equal to another, or to the maximum, would leave a bin that nothing can fall into: merged.
+    An edge equal to another, or to the maximum, would leave a bin that nothing can fall into: merged. What was always
+    the same has a bin by itself, between what is less and what is more.
     """
+    highest = values.max()
     quantiles = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1])
-    edges = np.unique(quantiles[quantiles < values.max()])
+    edges = np.unique(quantiles[quantiles < highest])
+    if values.min() == highest:
+        edges = np.array([np.nextafter(highest, -np.inf), highest])
     counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
     shares = {f"{index:02d}": count / n for index, count in enumerate(counts.tolist())}
     return Reference(
@@ -107,6 +111,7 @@ def number_reference(values: NDArray[np.float64], *, n: int) -> Reference:
         edges=tuple(edges.tolist()),
         shares={**shares, MISSING: (n - len(values)) / n, OTHER: 0.0},
         mean=float(values.mean()),
+        deviation=float(values.std()),
     )
 
 

@@ -1,5 +1,6 @@
 """The feature schema of a bundle: what each feature must be, and what it was in training."""
 
+import hashlib
 from functools import cached_property
 from typing import Literal, Self, get_args
 
@@ -24,7 +25,7 @@ OTHER = "other"
 class Reference(BaseModel):
     """The distribution of a feature in the training data, in bins that later traffic is counted into.
 
-    Numbers: `edges` are the inner bounds (training deciles, equal ones merged, at most 9), bin `i` holds
+    Numbers: `edges` are the inner bounds (training deciles, equal ones merged, 1 to 9), bin `i` holds
     `edges[i-1] < x <= edges[i]` and is called `00`, `01`, …. Categories and booleans: one bin a value. `missing` and
     `other` (a value never seen, or not among the bins) follow; a category of that very name counts there, too. Shares
     add up to 1.
@@ -36,6 +37,17 @@ class Reference(BaseModel):
     shares: dict[str, float]
     edges: tuple[float, ...] | None = None
     mean: float | None = None
+    deviation: float | None = None  # standard deviation; not in bundles of before it was kept
+
+
+class Answers(Reference):
+    """The distribution of what the model itself answers, in bins that later answers are counted into.
+
+    A classifier: one bin a class. A regressor: bins between the deciles of its values, as a feature has them.
+    """
+
+    # Which rows it answered.
+    of: Literal["training", "held_out"] = "training"
 
 
 class OnViolation(BaseModel):
@@ -136,6 +148,11 @@ class Schema(BaseModel):
     def name_set(self) -> frozenset[str]:
         """Feature names, for look-ups."""
         return frozenset(self.names)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of its JSON, without what is as it is by default: what later versions add changes no hash."""
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     @cached_property
     def numeric(self) -> bool:

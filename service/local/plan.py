@@ -45,9 +45,11 @@ class Local:
     """One service on this machine, with or without a hub and traffic.
 
     `elsewhere` says where telemetry goes when that is not a hub started here; then there is none. `stack`: where it
-    goes is a real stack. `keyed`: whether the hub asks for a key.
+    goes is a real stack. `keyed`: whether the hub asks for a key. `source`: what is served; `bundle`: the folder that
+    it meant when it was asked.
     """
 
+    source: str
     bundle: Path
     host: str
     port: int
@@ -170,7 +172,7 @@ def hub_arguments(local: Local) -> Sequence[str]:
 
 def service_arguments(local: Local) -> Sequence[str]:
     """How the service is started."""
-    return ("service", "serve", str(local.bundle), "--host", local.host, "--port", str(local.port))
+    return ("service", "serve", local.source, "--host", local.host, "--port", str(local.port))
 
 
 def traffic_arguments(local: Local, *, held_out: bool) -> Sequence[str]:

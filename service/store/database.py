@@ -63,7 +63,18 @@ class Database:
             with self._engine.connect().execution_options(**{_READS: reads}) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
-            raise _told(error, self.location) from None
+            raise told(error, self.location) from None
+
+    def connect(self) -> Connection:
+        """A connection of the caller's own, each statement by itself.
+
+        Raises:
+            StoreAwayError: there is none to be had.
+        """
+        try:
+            return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        except SQLAlchemyError as error:
+            raise told(error, self.location) from None
 
     def forget(self) -> None:
         """Overwrite SQLite's log, which still has what was removed; readers may hold that up until they are done."""
@@ -104,8 +115,8 @@ def _begun(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def _told(error: SQLAlchemyError, location: Location) -> StoreError:
-    """An error as ours. The database's first line says what is wrong; the others may repeat values."""
+def told(error: SQLAlchemyError, location: Location) -> StoreError:
+    """An error of the database as ours. The database's first line says what is wrong; the others may repeat values."""
     cause: Any = error.orig if isinstance(error, DBAPIError) else None
     said = str(cause or error).strip().partition("\n")[0]
     password = location.url.password

@@ -8,7 +8,6 @@ from opentelemetry.metrics import Meter
 from service.settings import Settings
 from service.store.config import StoreConfig
 from service.store.writer import Written, start_writer
-from service.telemetry.record import ModelInfo
 from service.telemetry.stored import StoreHealth
 from service.telemetry.tracing import RequestTrace
 
@@ -29,12 +28,12 @@ def check_store(settings: Settings) -> None:
 class Keeping:
     """A writer within the service, or none."""
 
-    def __init__(self, config: StoreConfig | None, model: ModelInfo, meter: Meter) -> None:
+    def __init__(self, config: StoreConfig | None, meter: Meter) -> None:
         """`config`: `None` for no writer."""
         self._health = StoreHealth()
         if config:
             self._health.report_to(meter)
-        self._writer = start_writer(config, model, self._written)
+        self._writer = start_writer(config, self._written)
 
     def _written(self, what: Written) -> None:
         self._health.hear(what.kind, what.rows, what.error_type)

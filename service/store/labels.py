@@ -6,7 +6,7 @@ from typing import Final, Literal
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.store.rows import Label, read, write
+from service.store.rows import Label, identity, read, write
 from service.store.schema import labels
 
 Outcome = Literal["new", "same", "conflict"]
@@ -29,7 +29,7 @@ def add(connection: Connection, items: Sequence[Label]) -> list[Outcome]:
 
     outcomes: list[Outcome] = []
     for item in items:
-        if not _same(read(there.get(item.prediction_id)), read(write(item.label))):
+        if identity(read(there.get(item.prediction_id))) != identity(read(write(item.label))):
             outcomes.append("conflict")
         else:
             outcomes.append("new" if item.prediction_id in new else "same")
@@ -44,8 +44,3 @@ def _there(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
         rows = connection.execute(select(labels.c.prediction_id, labels.c.label).where(chosen))
         found |= dict(map(tuple, rows))
     return found
-
-
-def _same(one: object, two: object) -> bool:
-    """Whether two labels are one: 1 and 1.0 are, 1 and true are not."""
-    return one == two and isinstance(one, bool) == isinstance(two, bool)

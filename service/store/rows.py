@@ -29,6 +29,8 @@ class Row(NamedTuple):
     value: float | None
     confidence: float | None
     erased: int | None = None
+    schema_hash: str | None = None
+    shadow_of: str | None = None
 
 
 class Kept(NamedTuple):
@@ -52,6 +54,8 @@ class Kept(NamedTuple):
     value: float | None
     confidence: float | None
     erased: int | None
+    schema_hash: str | None
+    shadow_of: str | None
     true_label: Value
     received: int | None
 
@@ -81,15 +85,22 @@ class Told(Protocol):
         """Bit 0: sampled."""
 
     @property
+    def model(self) -> ModelInfo | None:
+        """What answered; none where nothing did."""
+
+    @property
+    def shadow_of(self) -> Sequence[str | None] | None:
+        """Of a shadow, by row: the ID of the prediction that was answered."""
+
+    @property
     def answered(self) -> Sequence[Answered]:
         """The answered rows."""
 
 
 class RowMaker:
-    """Makes the rows of one model's predictions."""
+    """Makes rows of what one version of the code has answered."""
 
-    def __init__(self, model: ModelInfo, code_version: str) -> None:
-        self._model = model
+    def __init__(self, code_version: str) -> None:
         self._code_version = code_version
 
     def rows(self, request: Told) -> list[Row]:
@@ -97,13 +108,17 @@ class RowMaker:
         traced = request.trace_id != _NO_TRACE
         trace_id, span_id = (request.trace_id.hex(), request.span_id.hex()) if traced else (None, None)
         sampled = bool(request.trace_flags & 1)
-        name, version, digest, features = self._model
+        if request.model is None:
+            return []
+        name, version, digest, features, schema_hash = request.model[:5]
+        of = request.shadow_of
         return [
             Row(
                 one.prediction_id, one.time, trace_id, span_id, one.row, sampled,
                 name, version, digest, self._code_version,
                 write(dict(zip(features, one.inputs, strict=True))),
                 write(one.label) if one.value is None else None, one.value, one.confidence,
+                None, schema_hash or None, of[one.row] if of else None,
             )
             for one in request.answered
         ]  # fmt: skip
@@ -120,6 +135,11 @@ def write(value: object) -> str:
 def read(text: str | None) -> object:
     """The value again; no JSON is no value. The fast decoder would make floats of large integers."""
     return None if text is None else json.loads(text)
+
+
+def identity(label: object) -> tuple[bool, object]:
+    """What two labels share that are one: 1 and 1.0 are, 1 and true are not."""
+    return isinstance(label, bool), label
 
 
 def kept(fields: Iterable[object]) -> Kept:

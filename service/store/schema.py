@@ -9,8 +9,8 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text
 
-# Changes with the tables; a store with another one is refused.
-VERSION: Final = 1
+# Changes with the tables: an older store is brought up to it (`service.store.migration`), a later one refused.
+VERSION: Final = 2
 
 metadata: Final = MetaData()
 
@@ -34,8 +34,17 @@ predictions: Final = Table(
     Column("value", Double),  # NULL of a classifier
     Column("confidence", Double),
     Column("erased", BigInteger),  # when the inputs were
+    Column("schema_hash", Text),  # of the feature schema; NULL of rows that a store of version 1 had
+    Column("shadow_of", Text),  # the prediction that was answered, where this one was only recorded
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
+)
+# Most rows are shadows of nothing, and cost it nothing.
+Index(
+    "predictions_shadow_of",
+    predictions.c.shadow_of,
+    sqlite_where=predictions.c.shadow_of.is_not(None),
+    postgresql_where=predictions.c.shadow_of.is_not(None),
 )
 
 labels: Final = Table(

@@ -8,11 +8,13 @@ from service.store.schema import labels, predictions
 
 
 class Selection(NamedTuple):
-    """Predictions by time (`since` included, `until` not) or those of a trace; without either, all of them."""
+    """Predictions by time (`since` included, `until` not), of a trace or of a model; without any of it, all of them."""
 
     since: int | None = None
     until: int | None = None
     trace_id: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What holds for each of them."""
@@ -20,6 +22,8 @@ class Selection(NamedTuple):
             *([predictions.c.time >= self.since] if self.since is not None else []),
             *([predictions.c.time < self.until] if self.until is not None else []),
             *([predictions.c.trace_id == self.trace_id] if self.trace_id is not None else []),
+            *([predictions.c.model_name == self.model_name] if self.model_name is not None else []),
+            *([predictions.c.model_version == self.model_version] if self.model_version is not None else []),
         ]
 
     def rows(self, after: tuple[int, str] | None, limit: int) -> Select[Any]:
@@ -37,7 +41,15 @@ class Selection(NamedTuple):
 ALL: Final = Selection()
 
 
+def its_label() -> ColumnElement[bool]:
+    """Whether a label is that of a prediction: what every question joins the two by.
+
+    The label of an answer is that of its shadows, too.
+    """
+    return func.coalesce(predictions.c.shadow_of, predictions.c.prediction_id) == labels.c.prediction_id
+
+
 def with_labels() -> Select[Any]:
     """Predictions as `service.store.rows.kept` takes them."""
-    joined = predictions.outerjoin(labels, predictions.c.prediction_id == labels.c.prediction_id)
+    joined = predictions.outerjoin(labels, its_label())
     return select(*predictions.columns, labels.c.label, labels.c.received).select_from(joined)

@@ -4,15 +4,16 @@ Whatever writes may be repeated: what is there already stays as it is.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import Connection, func, insert, inspect, select, text, update
+from sqlalchemy import Connection, Select, func, insert, inspect, select, text, update
 
 from service.errors import StoreError
 from service.store import labels, retention
 from service.store.database import Database, make_file
 from service.store.labels import Outcome
 from service.store.location import Location, locate
+from service.store.migration import STEPS, migrate
 from service.store.rows import Kept, Label, Row, kept
 from service.store.schema import VERSION, metadata, predictions, stamp
 from service.store.schema import labels as labels_table
@@ -90,16 +91,19 @@ class Store:
     def erase(self, ids: Sequence[str], now: int) -> list[str]:
         """Remove the inputs of predictions and keep their rows; the IDs that are there, erased now or before.
 
+        Those of their shadows, which are the same inputs, go with them.
+
         Raises:
             StoreError: nothing was removed.
         """
         found: list[str] = []
         with self._database.transaction() as connection:
             for start in range(0, len(ids), CHUNK):
-                chosen = predictions.c.prediction_id.in_(ids[start : start + CHUNK])
-                change = update(predictions).where(chosen)
-                change = change.values(inputs=None, erased=func.coalesce(predictions.c.erased, now))
-                found += connection.execute(change.returning(predictions.c.prediction_id)).scalars()
+                some = ids[start : start + CHUNK]
+                change = update(predictions).values(inputs=None, erased=func.coalesce(predictions.c.erased, now))
+                chosen = change.where(predictions.c.prediction_id.in_(some))
+                found += connection.execute(chosen.returning(predictions.c.prediction_id)).scalars()
+                connection.execute(change.where(predictions.c.shadow_of.in_(some)))
         self._database.forget()
         return found
 
@@ -156,6 +160,15 @@ class Store:
             row = connection.execute(question).one_or_none()
             return None if row is None else kept(row)
 
+    def ask(self, question: Select[Any]) -> Sequence[Sequence[Any]]:
+        """The whole answer to a question whose answer is short.
+
+        Raises:
+            StoreError: it cannot be asked.
+        """
+        with self._database.transaction(reads=True) as connection:
+            return connection.execute(question).all()
+
     def counts(self, selection: Selection = ALL) -> Counts:
         """How many predictions are selected, and how many labels there are altogether.
 
@@ -188,28 +201,39 @@ def open_store(said: str, *, create: bool = True) -> Store:
     database = Database(location)
     try:
         with database.transaction(reads=not create) as connection:
-            _check(connection, location, create=create)
+            old = _check(connection, location, create=create)
+        if old:
+            with database.transaction() as connection:
+                _make_alone(connection, location)
+                migrate(connection)
     except StoreError:
         database.close()
         raise
     return Store(database)
 
 
-def _check(connection: Connection, location: Location, *, create: bool) -> None:
-    """See that the tables are those of this version."""
-    if create and location.file is None:
+def _make_alone(connection: Connection, location: Location) -> None:
+    """Wait for whoever else makes or changes tables. With SQLite the transaction has the database for itself."""
+    if location.file is None:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_MAKING})"))
+
+
+def _check(connection: Connection, location: Location, *, create: bool) -> bool:
+    """See that the tables are those of this version; whether they are of an older one, which can be brought up."""
+    if create:
+        _make_alone(connection, location)
     if not inspect(connection).has_table(stamp.name):
         if not create:
             raise _none_there(location)
         metadata.create_all(connection, checkfirst=False)  # tables of somebody else with these names are an error
         connection.execute(insert(stamp).values(version=VERSION))
     found = connection.execute(select(stamp.c.version)).scalar_one_or_none()
-    if found != VERSION:
+    if found not in (*STEPS, VERSION):
         raise StoreError(
             f"the prediction store {location.words} has version {found} of its tables, and this Modeltrace takes "
             f"{VERSION}: name another one with MODELTRACE_STORE, or export it with the Modeltrace that wrote it"
         )
+    return bool(found != VERSION)
 
 
 def _none_there(location: Location) -> StoreError:

@@ -18,7 +18,6 @@ from typing import Final, Literal, NamedTuple, Protocol
 from service.errors import StoreAwayError
 from service.store.config import StoreConfig
 from service.store.rows import Row, RowMaker, Told
-from service.telemetry.record import ModelInfo
 
 logger = logging.getLogger("modeltrace.store")
 
@@ -62,7 +61,6 @@ class Writer:
     def __init__(
         self,
         config: StoreConfig,
-        model: ModelInfo,
         *,
         report: Callable[[Written], object],
         tried: Callable[[], object] = lambda: None,
@@ -76,7 +74,7 @@ class Writer:
         """
         self._tried = tried
         self._config = config
-        self._maker = RowMaker(model, config.code_version)
+        self._maker = RowMaker(config.code_version)
         self._report = report
         self._open = open_store or _open
         self._most_rows = most_rows
@@ -238,7 +236,6 @@ def _open(said: str) -> Open:
 
 def start_writer(
     config: StoreConfig | None,
-    model: ModelInfo,
     report: Callable[[Written], object],
     tried: Callable[[], object] = lambda: None,
 ) -> Writer | None:
@@ -246,4 +243,4 @@ def start_writer(
     if config is None:
         tried()
         return None
-    return Writer(config, model, report=report, tried=tried)
+    return Writer(config, report=report, tried=tried)

@@ -2,17 +2,17 @@
 
 A point can carry few of them: one a bucket and export interval. Which one is worth following decides whether anyone
 follows it. The stock reservoirs keep the latest or a random one; this keeps, per bucket, a pinned request before one
-that failed, and that before the latest.
+that failed or that was answered wrongly, and that before the latest.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.baggage import get_baggage
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_value
 from opentelemetry.sdk.metrics import Exemplar, ExemplarReservoir
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.util.types import Attributes
@@ -20,6 +20,8 @@ from opentelemetry.util.types import Attributes
 from service.telemetry.names import BAGGAGE_PIN
 
 LATEST, FAILED, PINNED = range(3)
+# In the context of a measurement: whether what it is about turned out to be wrong.
+WRONG: Final = "modeltrace.wrong"
 
 
 class PriorityReservoir(ExemplarReservoir):
@@ -64,7 +66,7 @@ class PriorityReservoir(ExemplarReservoir):
 def _rank(attributes: Attributes, context: Context) -> int:
     if get_baggage(BAGGAGE_PIN, context) is not None:
         return PINNED
-    return FAILED if attributes and ERROR_TYPE in attributes else LATEST
+    return FAILED if (attributes and ERROR_TYPE in attributes) or get_value(WRONG, context) else LATEST
 
 
 def reservoir_factory(_aggregation: type) -> type[PriorityReservoir]:

@@ -11,7 +11,7 @@ feature may fall, which a counter must not: what is added and what is taken away
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from time import time_ns
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
-from service.telemetry.metrics import OBSERVATIONS, REFERENCE, REFERENCE_MEAN, SUM, Instrument
+from service.telemetry.metrics import OBSERVATIONS, SAID, SUM, Instrument
 from service.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
-from service.telemetry.record import Request, Value
+from service.telemetry.record import ModelInfo, Request, Value
 from service.telemetry.tracing import RequestTrace
+from service.telemetry.watched import Bins, Watched
 
 Attributes = Mapping[str, str]
 # Rows that are placed at a time: what that takes in memory is bounded, however large a batch.
@@ -30,48 +31,63 @@ PIECE: Final = 1024
 SIGNS: Final = ("positive", "negative")
 
 
-class Bins(Protocol):
-    """What knows where a value belongs."""
-
-    @property
-    def series(self) -> Sequence[tuple[str, str]]:
-        """All bins of all features, each by both names."""
-
-    @property
-    def numeric(self) -> Sequence[str]:
-        """The features that have a mean."""
-
-    @property
-    def summed(self) -> "NDArray[np.intp] | slice":
-        """What takes their columns of `numbers`; others are private."""
-
-    @property
-    def followed(self) -> "NDArray[np.intp] | slice":
-        """What takes the columns of `place` in which a bin may lead to the request that fell into it."""
-
-    def numbers(self, rows: Sequence[tuple[Value, ...]]) -> NDArray[np.float64]:
-        """The values of all that have bins of numbers, shape (n_rows, n_numbers)."""
-
-    def place(self, rows: Sequence[tuple[Value, ...]], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
-        """The places in `series` of all values, shape (n_rows, n_features)."""
-
-
-class Training(NamedTuple):
-    """The distribution of the data that the model was fitted on."""
-
-    bins: Bins
-    shares: Sequence[float]  # one for each of `bins.series`
-    means: Sequence[float]  # one for each of `bins.numeric`
-
-
 class FeaturePoints:
     """Counts the inputs of answered rows, for readers that take totals, or for one that takes what is new (`delta`)."""
 
-    def __init__(self, bins: Bins, model: Attributes, *, exemplar_filter: str, delta: bool = False) -> None:
+    def __init__(self, watched: Watched, *, exemplar_filter: str, delta: bool = False) -> None:
         """`exemplar_filter` and `delta` as for `PredictionPoints`."""
+        self._watched = watched
+        self._filter = exemplar_filter
+        self._delta = delta
+        self._lock = Lock()
+        self._models: dict[ModelInfo, _Counts] = {}
+
+    def add(self, requests: Iterable[Request]) -> None:
+        """Count some more."""
+        met: dict[ModelInfo, list[tuple[tuple[Value, ...], Request]]] = {}
+        rows: list[tuple[tuple[Value, ...], Request]] = []
+        latest = None
+        for request in requests:
+            if request.answered and (model := request.model) is not None:
+                if model is not latest:
+                    rows, latest = met.setdefault(model, []), model
+                for row in request.answered:
+                    rows.append((row.inputs, request))
+        for model, rows in met.items():
+            counts = self._of(model)
+            for start in range(0, len(rows) if counts else 0, PIECE):
+                counts.add(rows[start : start + PIECE])  # type: ignore[union-attr]  # see the line above
+
+    def _of(self, model: ModelInfo) -> "_Counts | None":
+        with self._lock:
+            if model not in self._models and (bins := self._watched.bins(model)):
+                self._models[model] = _Counts(bins, model.attributes(), self._filter)
+            return self._models.get(model)
+
+    def count(self, request: RequestTrace) -> None:
+        """Count one request that is over."""
+        if request.answered:
+            self.add([request.record()])
+
+    def collect(self, *, exemplars: bool = True) -> list[Metric]:
+        """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
+        for model, _ in self._watched.served():
+            self._of(model)  # all its bins are told from the start, so that no rate starts late
+        with self._lock:
+            models = list(self._models.values())
+        told = [one.collect(exemplars=exemplars, delta=self._delta) for one in models]
+        temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
+        observed, summed = ([point for one in told for point in one[place]] for place in range(2))
+        both = _metric(OBSERVATIONS, observed, temporality), _metric(SUM, summed, temporality)
+        return [metric for metric in both if metric.data.data_points]
+
+
+class _Counts:
+    """What is counted of one model's inputs."""
+
+    def __init__(self, bins: Bins, model: Attributes, exemplar_filter: str) -> None:
         self._bins = bins
         self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
-        self._delta = delta
         self._attributes = [{**model, ML_FEATURE_NAME: name, ML_FEATURE_BIN: one} for name, one in bins.series]
         self._sum_attributes = [
             {**model, ML_FEATURE_NAME: name, ML_FEATURE_SIGN: sign} for sign in SIGNS for name in bins.numeric
@@ -84,18 +100,8 @@ class FeaturePoints:
         self._met = np.full(len(bins.series), None, dtype=object)
         self._pinned = np.zeros(len(bins.series), dtype=bool)
 
-    def add(self, requests: Iterable[Request]) -> None:
-        """Count some more."""
-        met = [(row.inputs, request) for request in requests for row in request.answered]
-        for start in range(0, len(met), PIECE):
-            self._add(met[start : start + PIECE])
-
-    def count(self, request: RequestTrace) -> None:
-        """Count one request that is over."""
-        if request.answered:
-            self.add([request.record()])
-
-    def _add(self, met: list[tuple[tuple[Value, ...], Request]]) -> None:
+    def add(self, met: Sequence[tuple[tuple[Value, ...], Request]]) -> None:
+        """Count some rows, each with the request that it came in."""
         rows = [inputs for inputs, _ in met]
         numbers = self._bins.numbers(rows)
         places = self._bins.place(rows, numbers)
@@ -120,8 +126,8 @@ class FeaturePoints:
                 if first:
                     self._pinned[where] = True
 
-    def collect(self, *, exemplars: bool = True) -> list[Metric]:
-        """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
+    def collect(self, *, exemplars: bool, delta: bool) -> tuple[list[NumberDataPoint], list[NumberDataPoint]]:
+        """The points of the bins, and those of the sums; with `delta` counting starts afresh."""
         with self._lock:
             start, now = self._start, time_ns()
             counts, sums = self._counts.tolist(), self._sums.ravel().tolist()
@@ -130,36 +136,34 @@ class FeaturePoints:
                 met = self._met.tolist()
                 self._met[:] = None
                 self._pinned[:] = False
-            if self._delta:
+            if delta:
                 self._start = now
                 self._counts[:] = 0
                 self._sums[:] = 0.0
-        observed = (
+        observed = [
             NumberDataPoint(said, start, now, count, [_exemplar(request)] if request else [])
             for said, count, request in zip(self._attributes, counts, met, strict=True)
-        )
-        summed = (
+        ]
+        summed = [
             NumberDataPoint(said, start, now, total, []) for said, total in zip(self._sum_attributes, sums, strict=True)
-        )
-        temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
-        both = _metric(OBSERVATIONS, observed, temporality), _metric(SUM, summed, temporality)
-        return [metric for metric in both if metric.data.data_points]
+        ]
+        return observed, summed
 
 
-def report_training(meter: Meter, training: Training, model: Attributes) -> None:
+def report_training(meter: Meter, watched: Watched) -> None:
     """Say with every export what traffic is compared with, so that whoever compares needs nothing else."""
-    shares = [
-        Observation(share, {**model, ML_FEATURE_NAME: name, ML_FEATURE_BIN: one})
-        for (name, one), share in zip(training.bins.series, training.shares, strict=True)
-    ]
-    means = [
-        Observation(mean, {**model, ML_FEATURE_NAME: name})
-        for name, mean in zip(training.bins.numeric, training.means, strict=True)
-    ]
-    meter.create_observable_gauge(REFERENCE.name, [lambda _: shares], REFERENCE.unit, REFERENCE.description)
-    meter.create_observable_gauge(
-        REFERENCE_MEAN.name, [lambda _: means], REFERENCE_MEAN.unit, REFERENCE_MEAN.description
-    )
+
+    def saying(one: Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def say(_: CallbackOptions) -> Iterable[Observation]:
+            for model, training in watched.served():
+                about = model.attributes()
+                for value, said in training.facts.get(one, ()):
+                    yield Observation(value, {**about, **said})
+
+        return say
+
+    for one in SAID:
+        meter.create_observable_gauge(one.name, [saying(one)], one.unit, one.description)
 
 
 def observe_features(meter: Meter, points: FeaturePoints) -> None:

@@ -9,7 +9,7 @@ OpenTelemetry semantic conventions, "SDK metrics" (in development).
 from collections import Counter
 from collections.abc import Callable, Iterable
 from threading import Lock
-from typing import Final
+from typing import Final, cast
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.semconv._incubating.attributes.otel_attributes import OTEL_COMPONENT_NAME, OTEL_COMPONENT_TYPE
@@ -47,11 +47,11 @@ class ExportHealth:
     def hear(self, heard: Heard) -> None:
         """Take what the exporter process said; called on the thread that listens to it."""
         if heard.kind == "dropped":
-            requests, rows = heard.details
-            self._tell("lost", "traces", requests * SPANS_OF_A_REQUEST, 0.0, NO_ROOM[0])  # type: ignore[operator]  # ints
-            self._tell("lost", "logs", rows, 0.0, NO_ROOM[0])  # type: ignore[arg-type]  # an int
+            requests, rows, labels = cast("tuple[int, int, int]", heard.details)
+            self._tell("lost", "traces", requests * SPANS_OF_A_REQUEST + labels, 0.0, NO_ROOM[0])
+            self._tell("lost", "logs", rows + labels, 0.0, NO_ROOM[0])
             if self._store and rows:
-                self._store.hear("lost", rows, NO_ROOM[0])  # type: ignore[arg-type]  # an int
+                self._store.hear("lost", rows, NO_ROOM[0])
             return
         if heard.kind != "event":
             return
@@ -77,6 +77,8 @@ class ExportHealth:
             lost["requests"] = outbox.dropped_requests
         if outbox.dropped_rows:
             lost["audit records"] = outbox.dropped_rows
+        if outbox.dropped_labels:
+            lost["records of labels"] = outbox.dropped_labels
         if self._store:
             lost |= self._store.lost()
         return {what: number for what, number in lost.items() if number > 0}

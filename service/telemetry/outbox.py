@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
+from service.telemetry import feedback as labels
+from service.telemetry.feedback import Feedback
 from service.telemetry.points import Points
-from service.telemetry.record import Batch, Rules, plain
+from service.telemetry.record import Batch, Models, plain
 from service.telemetry.tracing import RequestTrace
 from service.telemetry.unconfirmed import RECORDS, Frame, Lost, Unconfirmed
+from service.telemetry.watched import Watched
 
 logger = logging.getLogger("modeltrace.telemetry")
 
@@ -29,6 +32,7 @@ INTERVAL: Final = 0.05
 CHUNK: Final = 64
 # A batch of the largest size allowed by default fits in here, beside those of others.
 MOST_ROWS: Final = 32_768
+MOST_LABELS: Final = 131_072
 UNCONFIRMED_BYTES: Final = 64 * 2**20
 ENCODED_BYTES: Final = 64 * 2**20
 # Seconds: a process that dies sooner is not replaced at once, but at a stop, which has no time, a little later.
@@ -54,6 +58,13 @@ class Exporter(Protocol):
         """Close the pipe and wait until the process has ended, or until the deadline; whether it has."""
 
 
+class LabelPoints(Protocol):
+    """Counts labels."""
+
+    def add(self, feedback: Sequence[Feedback], /) -> None:
+        """Count some more."""
+
+
 class Heard(NamedTuple):
     """What the exporter process says: kind, then `service.exporter.delivery.Event`'s fields or the kind's own."""
 
@@ -68,27 +79,30 @@ class Outbox:
         self,
         start: Callable[[Callable[[Heard], None]], Exporter],
         points: Sequence[Points] = (),
+        label_points: Sequence[LabelPoints] = (),
         *,
         most_rows: int = MOST_ROWS,
         most_encoded: int = ENCODED_BYTES,
         listen: Callable[[Heard], None] = lambda _: None,
-        rules: Rules | None = None,
+        watched: Watched | None = None,
     ) -> None:
-        """`start` starts an exporter process and tells its caller what that says; `points` count every record.
+        """`start` starts an exporter process, which says how it goes; `points`, `label_points` count records.
 
-        What is private stays in this process: `points` see a record as it is, whoever it is sent to as `rules` tell it.
+        What is private stays in this process: `points` see a record as it is, everybody else as `watched` tells it.
         """
-        self._rules = rules
+        self._watched = watched
         self._start = start
         self._points = points
+        self._label_points = label_points
         self._most_rows = most_rows
         self._most_encoded = most_encoded
         self._listen = listen
-        self._waiting: deque[RequestTrace | Batch | Encoded] = deque()
-        self._in_hand: list[RequestTrace | Encoded] = []
+        self._waiting: deque[RequestTrace | Batch | Feedback | Encoded] = deque()
+        self._in_hand: list[RequestTrace | Feedback | Encoded] = []
         self._put_rows = self._sent_rows = 0  # each written by one thread only
         self._put_bytes = self._sent_bytes = 0
-        self.dropped_requests = self.dropped_rows = self.restarts = 0
+        self._put_labels = self._sent_labels = 0
+        self.dropped_requests = self.dropped_rows = self.dropped_labels = self.restarts = 0
         self.dropped_items: Counter[str] = Counter()  # of what came encoded, by signal
         self._unconfirmed = Unconfirmed(UNCONFIRMED_BYTES)
         self._lock = threading.Lock()
@@ -127,6 +141,17 @@ class Outbox:
         if self._put_rows - self._sent_rows < self._most_rows:
             self._waiting.append(batch)
 
+    def put_feedback(self, feedback: Feedback) -> None:
+        """Take labels, of any thread; what finds no room is dropped and counted."""
+        number = len(feedback.labels)
+        with self._lock:
+            if room := self._put_labels - self._sent_labels + number <= MOST_LABELS:
+                self._put_labels += number
+        if room:
+            self._waiting.append(feedback)
+        else:
+            self._drop(0, 0, number)
+
     def put_encoded(self, signal: str, request: bytes, items: int) -> None:
         """Take an OTLP request that is already encoded, from an exporter of the SDK."""
         with self._lock:
@@ -159,9 +184,11 @@ class Outbox:
         if self._thread.is_alive():  # the process does not read, or does not end
             left = [one for one in (*self._in_hand, *tuple(self._waiting)) if not isinstance(one, Batch)]
             requests = [one for one in left if isinstance(one, RequestTrace)]
-            self._drop(len(requests), sum(len(one.answered) for one in requests))
-            for signal, _, items in (one for one in left if isinstance(one, tuple)):
-                self.dropped_items[signal] += items
+            given = sum(len(one.labels) for one in left if isinstance(one, Feedback))
+            self._drop(len(requests), sum(len(one.answered) for one in requests), given)
+            for one in left:
+                if not isinstance(one, RequestTrace | Feedback):
+                    self.dropped_items[one[0]] += one[2]
         return self._ended
 
     # The thread.
@@ -188,9 +215,10 @@ class Outbox:
         while self._waiting:
             requests: list[RequestTrace] = []
             batches: list[Batch] = []
+            feedback: list[Feedback] = []
             encoded: list[Encoded] = []
-            rows = 0
-            while self._waiting and rows < CHUNK:
+            rows = given = 0
+            while self._waiting and rows + given < CHUNK:
                 item = self._waiting[0]
                 if not isinstance(item, Batch):
                     self._in_hand.append(item)  # first: whoever looks must find it in one of the two
@@ -200,36 +228,50 @@ class Outbox:
                     rows += len(item.answered) or 1
                 elif isinstance(item, Batch):
                     batches.append(item)
+                elif isinstance(item, Feedback):
+                    feedback.append(item)
+                    given += len(item.labels)
                 else:
                     encoded.append(item)
             self._sent_rows += rows
-            self._tell(requests, batches)
+            self._sent_labels += given
+            self._tell(requests, batches, feedback)
             self._in_hand[:] = encoded
             for one in encoded:
                 self._sent_bytes += len(one[1])
                 self._send(("otlp", *one), len(one[1]))
                 del self._in_hand[0]
 
-    def _tell(self, requests: list[RequestTrace], batches: list[Batch]) -> None:
+    def _tell(self, requests: list[RequestTrace], batches: list[Batch], feedback: list[Feedback]) -> None:
         """Count and send. A request that nobody foresaw must not end the thread, nor take others with it."""
-        if not requests and not batches:
+        if not requests and not batches and not feedback:
             return
+        rows, given = (sum(len(r.answered) for r in requests), sum(len(one.labels) for one in feedback))
         try:
             records = [request.record() for request in requests]
-            told = map(self._rules.request, records) if self._rules else records
-            content = (RECORDS, list(map(plain, told)), list(map(plain, batches)))
+            models: Models = {}
+            told = self._watched.told(records) if self._watched else records
+            plainly = [plain(one, models) for one in told], [plain(one, models) for one in batches]
+            known = {place: tuple(model) for place, model in models.items()}
+            content = (RECORDS, *plainly, known, list(map(labels.plain, feedback)))
             for points in self._points:
                 points.add(records)
-            self._send(content, sum(len(request.answered) or 1 for request in requests) * 1024)
+            if feedback:
+                for counted in self._label_points:
+                    counted.add(feedback)
+            self._send(content, (rows + len(requests) + given) * 1024)
         except Exception as error:
-            if len(requests) + len(batches) > 1:
+            if len(requests) + len(batches) + len(feedback) > 1:
                 for request in requests:
-                    self._tell([request], [])
+                    self._tell([request], [], [])
                 for batch in batches:
-                    self._tell([], [batch])
+                    self._tell([], [batch], [])
+                for one in feedback:
+                    self._tell([], [], [one])
                 return
-            logger.exception("a request could not be told", exc_info=self._rules.error(error) if self._rules else error)
-            self._drop(len(requests), sum(len(request.answered) for request in requests))
+            told_error = self._watched.error(error) if self._watched else error
+            logger.exception("a request could not be told", exc_info=told_error)
+            self._drop(len(requests), rows, given)
 
     def _send(self, content: Frame, size: int) -> None:
         frame = self._unconfirmed.add(content, size)
@@ -280,17 +322,19 @@ class Outbox:
 
     # Losses.
 
-    def _drop(self, requests: int, rows: int) -> None:
-        if requests:
+    def _drop(self, requests: int, rows: int, given: int = 0) -> None:
+        """Count requests with their answered rows, and labels."""
+        if requests or given:
             self.dropped_requests += requests
             self.dropped_rows += rows
-            self._listen(Heard("dropped", (requests, rows)))
+            self.dropped_labels += given
+            self._listen(Heard("dropped", (requests, rows, given)))
 
     def _count(self, lost: Iterable[Lost]) -> None:
         for one in lost:
             if one.items:
                 self.dropped_items[one.signal] += one.items
-            self._drop(one.requests, one.rows)
+            self._drop(one.requests, one.rows, one.labels)
 
     def _hear(self, generation: int, heard: Heard) -> None:
         """Called on the thread that listens to the exporter process of that generation."""

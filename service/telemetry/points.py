@@ -5,25 +5,19 @@ thread that no request waits for. What comes out are the SDK's own data points, 
 they take any other; `WithPredictions` adds them to what a reader collects.
 """
 
-from bisect import bisect_left
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from threading import Lock
 from time import time_ns
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
-from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
-    Histogram,
-    HistogramDataPoint,
     Metric,
     MetricReader,
     MetricsData,
-    NumberDataPoint,
     PeriodicExportingMetricReader,
     ResourceMetrics,
     ScopeMetrics,
-    Sum,
 )
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -35,88 +29,41 @@ from opentelemetry.semconv.attributes.http_attributes import (
 )
 from opentelemetry.semconv.attributes.network_attributes import NETWORK_PROTOCOL_VERSION
 from opentelemetry.semconv.attributes.url_attributes import URL_SCHEME
-from opentelemetry.util.types import AttributeValue
 
 from service.telemetry.exemplars import FAILED, LATEST, PINNED
 from service.telemetry.metrics import (
     CONFIDENCE,
     INFERENCE_DURATION,
+    LOW_CONFIDENCE,
     PREDICTIONS,
     REQUEST_DURATION,
     VIOLATIONS,
-    Instrument,
 )
-from service.telemetry.names import (
-    ML_MODEL_NAME,
-    ML_MODEL_VERSION,
-    ML_PREDICTION_LABEL,
-    SPAN_INFERENCE,
-)
-from service.telemetry.record import Request
-
-Attributes = dict[str, AttributeValue]
-_OVERFLOW: Final = ("overflow",)
+from service.telemetry.names import SPAN_INFERENCE
+from service.telemetry.permodel import PerModel
+from service.telemetry.record import ModelInfo, Request
+from service.telemetry.series import Attributes, Series, SeriesOf
 
 
-class Points(Protocol):
-    """Counts records."""
-
-    def add(self, requests: Sequence[Request], /) -> None:
-        """Count some more."""
+class Counted(Protocol):
+    """What was counted from records."""
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
 
 
-class _Series:
-    """What is counted for one set of attributes. A counter has one bucket, and counts ones."""
+class Points(Counted, Protocol):
+    """Counts records of requests."""
 
-    __slots__ = ("attributes", "bounds", "buckets", "exemplars", "highest", "lowest", "total")
-
-    def __init__(self, attributes: Attributes, bounds: tuple[float, ...]) -> None:
-        self.attributes = attributes
-        self.bounds = bounds
-        self.buckets = [0] * (len(bounds) + 1)
-        self.total = 0.0
-        self.lowest = float("inf")
-        self.highest = float("-inf")
-        self.exemplars: dict[int, tuple[int, float, Request]] = {}
-
-    def add(self, value: float, rank: int, request: Request | None, *, times: int = 1) -> None:
-        """Count a value; a request makes it an exemplar's candidate."""
-        bucket = bisect_left(self.bounds, value)
-        self.buckets[bucket] += times
-        self.total += value
-        if value < self.lowest:
-            self.lowest = value
-        if value > self.highest:
-            self.highest = value
-        if request is not None:
-            kept = self.exemplars.get(bucket)
-            if kept is None or kept[0] <= rank:
-                self.exemplars[bucket] = (rank, value, request)
-
-
-class _Points:
-    """All series of one instrument."""
-
-    def __init__(self, instrument: Instrument) -> None:
-        self.instrument = instrument
-        self.series: dict[Hashable, _Series] = {}
-
-    def create(self, key: Hashable, attributes: Attributes) -> _Series:
-        """The series of a key that has none yet; beyond the limit, the one for all others."""
-        if len(self.series) >= self.instrument.limit:
-            key, attributes = _OVERFLOW, {"otel.metric.overflow": True}
-        return self.series.setdefault(key, _Series(attributes, self.instrument.bounds))
+    def add(self, requests: Sequence[Request], /) -> None:
+        """Count some more."""
 
 
 class PredictionPoints:
     """Counts records, for every reader that takes them cumulative, or for one that takes what is new (`delta`)."""
 
-    def __init__(self, model_name: str, model_version: str, *, exemplar_filter: str, delta: bool = False) -> None:
+    def __init__(self, *, exemplar_filter: str, delta: bool = False) -> None:
         """`exemplar_filter` is that of `OTEL_METRICS_EXEMPLAR_FILTER`; with `delta` each collection starts afresh."""
-        self._model: Attributes = {ML_MODEL_NAME: model_name, ML_MODEL_VERSION: model_version}
         self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
         self._delta = delta
         self._start = time_ns()
@@ -124,9 +71,10 @@ class PredictionPoints:
         self._forget()
 
     def _forget(self) -> None:
-        self._requests, self._inferences = _Points(REQUEST_DURATION), _Points(INFERENCE_DURATION)
-        self._predictions, self._confidences = _Points(PREDICTIONS), _Points(CONFIDENCE)
-        self._violations = _Points(VIOLATIONS)
+        self._requests, self._inferences = SeriesOf(REQUEST_DURATION), SeriesOf(INFERENCE_DURATION)
+        self._predictions, self._confidences = SeriesOf(PREDICTIONS), SeriesOf(CONFIDENCE)
+        self._unsure, self._violations = SeriesOf(LOW_CONFIDENCE), SeriesOf(VIOLATIONS)
+        self._of = PerModel(_OfModel)
 
     def add(self, requests: Iterable[Request]) -> None:
         """Count some more."""
@@ -144,30 +92,37 @@ class PredictionPoints:
             max(request.end - request.start, 0) / 1e9, rank or (FAILED if request.status >= 500 else LATEST), exemplar
         )
 
+        if request.model is None:
+            return
+        about, model = request.model, self._of(request.model)
         if request.inference_start:
             error, seconds = _inference(request)
-            series = self._inferences.series.get(error) or self._inferences.create(
-                error, {**self._model, **({ERROR_TYPE: error} if error else {})}
+            series = model.inferences.get(error) or model.create(
+                self._inferences, model.inferences, error, {ERROR_TYPE: error} if error else {}
             )
             series.add(seconds, rank or (FAILED if error else LATEST), exemplar)
 
         for violated in request.violations:
             what = violated[:-1]
-            series = self._violations.series.get(what) or self._violations.create(
-                what, {**self._model, **violated.series()}
+            series = model.violations.get(what) or model.create(
+                self._violations, model.violations, what, violated.series()
             )
             series.add(violated.rows, rank, exemplar, times=violated.rows)
 
         for answered in request.answered:
-            label = answered.label
+            said = about.kind(answered)
             if answered.confidence is not None:
-                series = self._confidences.series.get(label) or self._confidences.create(label, self._labelled(label))
+                series = model.confidences.get(said) or model.create(
+                    self._confidences, model.confidences, said, about.outcome(answered)
+                )
                 series.add(answered.confidence, rank, exemplar)
-            series = self._predictions.series.get(label) or self._predictions.create(label, self._labelled(label))
+            if about.unsure(answered):
+                series = model.unsure.get(None) or model.create(self._unsure, model.unsure, None, {})
+                series.add(1, rank, exemplar)
+            series = model.predictions.get(said) or model.create(
+                self._predictions, model.predictions, said, about.outcome(answered)
+            )
             series.add(1, rank, exemplar)
-
-    def _labelled(self, label: object) -> Attributes:
-        return dict(self._model) if label is None else {**self._model, ML_PREDICTION_LABEL: str(label)}
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
@@ -175,14 +130,42 @@ class PredictionPoints:
             now = time_ns()
             temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
             metrics = [
-                _metric(points.instrument, list(_data(points, self._start, now, exemplars=exemplars)), temporality)
-                for points in (self._requests, self._inferences, self._predictions, self._confidences, self._violations)
+                points.metric(self._start, now, temporality, exemplars=exemplars)
+                for points in (
+                    self._requests,
+                    self._inferences,
+                    self._predictions,
+                    self._confidences,
+                    self._unsure,
+                    self._violations,
+                )
                 if points.series
             ]
             if self._delta:
                 self._start = now
                 self._forget()
         return metrics
+
+
+class _OfModel:
+    """The series of one model, found by what else tells them apart."""
+
+    __slots__ = ("_model", "confidences", "inferences", "predictions", "unsure", "violations")
+
+    def __init__(self, model: ModelInfo) -> None:
+        self._model = model
+        self.inferences: dict[Hashable, Series] = {}
+        self.violations: dict[Hashable, Series] = {}
+        self.confidences: dict[Hashable, Series] = {}
+        self.predictions: dict[Hashable, Series] = {}
+        self.unsure: dict[Hashable, Series] = {}
+
+    def create(self, points: SeriesOf, found: dict[Hashable, Series], key: Hashable, more: dict[str, str]) -> Series:
+        """The series of a key that is not found yet. Two models that are told by the same attributes share it."""
+        attributes: Attributes = {**self._model.attributes(), **more}
+        whole = tuple(attributes.items())
+        found[key] = points.series.get(whole) or points.create(whole, attributes)
+        return found[key]
 
 
 def _http(request: Request) -> Attributes:
@@ -207,47 +190,13 @@ def _inference(request: Request) -> tuple[str, float]:
     return failure.error_type, max((request.inference_end or failure.time) - request.inference_start, 0) / 1e9
 
 
-def _data(points: _Points, start: int, now: int, *, exemplars: bool) -> Iterator[HistogramDataPoint | NumberDataPoint]:
-    for series in points.series.values():
-        kept: dict[int, tuple[int, float, Request]] = {}
-        if exemplars:
-            kept, series.exemplars = series.exemplars, {}
-        found = [
-            Exemplar({}, value, request.end, int.from_bytes(request.span_id), int.from_bytes(request.trace_id))
-            for _, (_, value, request) in sorted(kept.items())
-        ]
-        count = sum(series.buckets)
-        if not points.instrument.bounds:
-            yield NumberDataPoint(series.attributes, start, now, count, found)
-            continue
-        yield HistogramDataPoint(
-            series.attributes,
-            start,
-            now,
-            count,
-            series.total,
-            tuple(series.buckets),
-            points.instrument.bounds,
-            series.lowest,
-            series.highest,
-            found,
-        )
-
-
-def _metric(instrument: Instrument, data: Sequence[Any], temporality: AggregationTemporality) -> Metric:
-    if instrument.bounds:
-        return Metric(instrument.name, instrument.description, instrument.unit, Histogram(data, temporality))
-    total = Sum(data, aggregation_temporality=temporality, is_monotonic=True)
-    return Metric(instrument.name, instrument.description, instrument.unit, total)
-
-
 class WithPredictions(MetricReader):
     """A reader that also collects what is counted from records. Mixed into one of the SDK's."""
 
-    _predictions: Sequence[Points] = ()
+    _predictions: Sequence[Counted] = ()
     _exemplars = True
 
-    def with_predictions(self, points: Sequence[Points], resource: Resource, scope: InstrumentationScope) -> Self:
+    def with_predictions(self, points: Sequence[Counted], resource: Resource, scope: InstrumentationScope) -> Self:
         """Collect these, too. The SDK's readers take no further arguments when they are built."""
         self._predictions, self._resource, self._scope = points, resource, scope
         return self

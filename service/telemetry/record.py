@@ -5,13 +5,18 @@ the service only writes it down, and whoever has time makes the rest. Times are 
 are bytes, as OTLP has them.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from service.telemetry.names import (
     ML_FEATURE_NAME,
+    ML_MODEL_HASH,
     ML_MODEL_NAME,
+    ML_MODEL_ROLE,
     ML_MODEL_VERSION,
+    ML_PREDICTION_BIN,
+    ML_PREDICTION_LABEL,
     ML_VIOLATION_ACTION,
     ML_VIOLATION_REASON,
     ML_VIOLATION_ROWS,
@@ -23,9 +28,55 @@ Value = str | float | int | bool | None
 AUDIT_LOGGER = "modeltrace.audit"
 ACCESS_LOGGER = "uvicorn.access"
 DATA_LOGGER = "modeltrace.data"
+MODEL_LOGGER = "modeltrace.model"
 
 # Kinds of violations of one request that its trace and its log tell, each by itself; all of them are counted.
 TOLD: Final = 32
+
+
+class ModelInfo(NamedTuple):
+    """What telemetry says of a model."""
+
+    name: str
+    version: str
+    hash: str
+    features: tuple[str, ...]  # names of those that may be told, in the order of `Answered.inputs` once they are
+    schema_hash: str = ""  # of its feature schema; "" where nobody knows
+    role: str = ""  # beside another model: `primary` or `challenger`
+    value_edges: tuple[float, ...] = ()  # between the bins of a regressor's values
+    low_confidence: float | None = None  # an answer with less is one
+
+    def __hash__(self) -> int:
+        """Of what tells two models apart: that of all feature names would be computed again for every record."""
+        return hash((self.version, self.hash, self.role))
+
+    def kind(self, answered: "Answered") -> Value:
+        """What an answer is counted as: its label, or the bin that its value falls into."""
+        if answered.value is None:
+            return answered.label
+        return f"{bisect_left(self.value_edges, answered.value):02d}" if self.value_edges else None
+
+    def outcome(self, answered: "Answered") -> dict[str, str]:
+        """The same as a metric point has it."""
+        kind = self.kind(answered)
+        return {} if kind is None else {ML_PREDICTION_LABEL if answered.value is None else ML_PREDICTION_BIN: str(kind)}
+
+    def unsure(self, answered: "Answered") -> bool:
+        """Whether an answer has low confidence."""
+        least, confidence = self.low_confidence, answered.confidence
+        return least is not None and confidence is not None and confidence < least
+
+    def attributes(self) -> dict[str, str]:
+        """What its metric points carry."""
+        return {ML_MODEL_NAME: self.name, ML_MODEL_VERSION: self.version}
+
+    def span_attributes(self) -> dict[str, str]:
+        """What a span of its request carries."""
+        return {**self.attributes(), **({ML_MODEL_ROLE: self.role} if self.role else {})}
+
+    def log_attributes(self) -> dict[str, str]:
+        """What a log record of its prediction carries."""
+        return {**self.span_attributes(), ML_MODEL_HASH: self.hash}
 
 
 class Failure(NamedTuple):
@@ -101,6 +152,7 @@ class Batch(NamedTuple):
     rows: int
     error_type: str  # "" when it succeeded
     members: tuple[tuple[bytes, bytes], ...]  # trace and span ID of each request; sampled ones only
+    model: ModelInfo
 
 
 class Request(NamedTuple):
@@ -135,27 +187,16 @@ class Request(NamedTuple):
     features_start: int  # later than validate_end only when the request waited for a batch
     inference_start: int
     inference_end: int
-    reached_model: bool  # false: the body was no rows at all, and the span says nothing of the model
     many: bool  # whether rows were asked for as a batch (POST /predict/batch)
     rows: int
     rejected: int
     batch: tuple[bytes, bytes] | None  # trace and span ID of the Batch that answered it
+    # Of a shadow, which nobody waits for: by row, the ID of the prediction that was answered; None: it was refused.
+    shadow_of: tuple[str | None, ...] | None
+    model: ModelInfo | None  # none: the body was no rows at all, so none was asked
     violations: tuple[Violated, ...]
     failure: Failure | None
     answered: tuple[Answered, ...]
-
-
-class ModelInfo(NamedTuple):
-    """What telemetry says of a model."""
-
-    name: str
-    version: str
-    hash: str
-    features: tuple[str, ...]  # names of those that may be told, in the order of `Answered.inputs` once they are
-
-    def attributes(self) -> dict[str, str]:
-        """What its metric points carry."""
-        return {ML_MODEL_NAME: self.name, ML_MODEL_VERSION: self.version}
 
 
 class Origin(NamedTuple):
@@ -163,31 +204,37 @@ class Origin(NamedTuple):
 
     resource: bytes  # an OTLP Resource message
     scope: str  # of the spans and metrics
-    model_name: str
-    model_version: str
-    model_hash: str
-    features: tuple[str, ...]  # names, in the order of `Answered.inputs`
 
 
-def model_of(origin: Origin) -> ModelInfo:
-    """The model whose records an origin is of."""
-    return ModelInfo(origin.model_name, origin.model_version, origin.model_hash, origin.features)
+# The models of some records, each once: records name them by these numbers, which mean nothing elsewhere.
+Models = dict[int, ModelInfo]
 
 
-def plain(record: Request | Batch) -> tuple[object, ...]:
-    """A record as `marshal` takes it, which knows tuples but none of their subclasses."""
+def plain(record: Request | Batch, models: Models) -> tuple[object, ...]:
+    """A record as `marshal` takes it, which knows tuples but none of their subclasses. Its model joins `models`."""
+    place = None
+    if record.model is not None:
+        place = id(record.model)
+        models[place] = record.model
     if isinstance(record, Batch):
-        return tuple(record)
+        return (*record[:-1], place)
     failure = record.failure and tuple(record.failure)
-    return (*record[:-3], tuple(map(tuple, record.violations)), failure, tuple(map(tuple, record.answered)))
+    return (*record[:-4], place, tuple(map(tuple, record.violations)), failure, tuple(map(tuple, record.answered)))
 
 
-def request(fields: tuple[object, ...]) -> Request:
+def request(fields: tuple[object, ...], models: Models) -> Request:
     """The inverse of `plain` for a request."""
-    *head, violations, failure, answered = fields
+    *head, place, violations, failure, answered = fields
     return Request(  # type: ignore[call-arg]  # mypy cannot count what is unpacked
         *head,  # type: ignore[arg-type]  # as `plain` took them apart
+        None if place is None else models[place],  # type: ignore[index]
         tuple(map(Violated._make, violations)),  # type: ignore[call-overload]
         Failure(*failure) if isinstance(failure, tuple) else None,
         tuple(map(Answered._make, answered)),  # type: ignore[call-overload]
     )
+
+
+def batch(fields: tuple[object, ...], models: Models) -> Batch:
+    """The inverse of `plain` for a batch."""
+    *head, place = fields
+    return Batch(*head, models[place])  # type: ignore[arg-type, index, call-arg]  # as above

@@ -29,7 +29,8 @@ from service.exporter.run import Config
 from service.settings import Settings, data_dir
 from service.store.config import store_config
 from service.telemetry.exporters import LogBatches, SpanBatches, Tally
-from service.telemetry.features import Bins, FeaturePoints
+from service.telemetry.features import FeaturePoints
+from service.telemetry.feedback_points import FeedbackPoints
 from service.telemetry.handover import LogHandover, MetricHandover, SpanHandover
 from service.telemetry.health import ExportHealth
 from service.telemetry.metrics import build_views
@@ -37,10 +38,11 @@ from service.telemetry.outbox import Outbox
 from service.telemetry.points import PeriodicReader, Points, PredictionPoints
 from service.telemetry.process import ExporterProcess
 from service.telemetry.prometheus import PrometheusReader
-from service.telemetry.record import ModelInfo, Origin, Rules
+from service.telemetry.record import Origin
 from service.telemetry.setup import SCOPE, Records, Telemetry, report_process
 from service.telemetry.stored import StoreHealth
 from service.telemetry.tracing import Tracing
+from service.telemetry.watched import Watched
 
 # Milliseconds that records gather before they go out; the specification's 5 s for spans is long to look at.
 DELAY: Final = 500
@@ -74,25 +76,18 @@ def needs_stock(settings: Settings) -> str | None:
 
 
 def build_recorded(
-    settings: Settings,
-    resource: Resource,
-    model: ModelInfo,
-    bins: Bins,
-    *,
-    registry: CollectorRegistry | None = None,
-    rules: Rules | None = None,
+    settings: Settings, resource: Resource, watched: Watched, *, registry: CollectorRegistry | None = None
 ) -> Telemetry:
     """Build all of it for this process. Call it once, in the process that serves: nothing survives a fork.
 
-    `bins` is what inputs are counted into, `registry` what `/metrics` shows, if anything; `rules` say what may be told
-    of inputs.
+    `watched` are the models whose inputs are counted, `registry` what `/metrics` shows, if anything.
     """
     otel = settings.otel
-    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE, *model)
+    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE)
     health = ExportHealth(StoreHealth() if settings.store_location() else None)
     active: Counter[tuple[str, str]] = Counter()
     if otel.sdk_disabled:
-        outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear, rules=rules)
+        outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear, watched=watched)
         return Telemetry(records=Records(Tracing(None), outbox, health, active))
     # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
@@ -112,23 +107,29 @@ def build_recorded(
 
     def count(*, delta: bool = False) -> tuple[Points, ...]:
         return (
-            PredictionPoints(model.name, model.version, exemplar_filter=exemplars, delta=delta),
-            FeaturePoints(bins, model.attributes(), exemplar_filter=exemplars, delta=delta),
+            PredictionPoints(exemplar_filter=exemplars, delta=delta),
+            FeaturePoints(watched, exemplar_filter=exemplars, delta=delta),
         )
 
-    pushed = count(delta=delta)
-    shown = count() if delta else pushed  # Prometheus takes totals
-    counted = dict.fromkeys((*(pushed if "metrics" in signals else ()), *(shown if registry else ())))
-    start = partial(ExporterProcess, origin, _config(settings, signals))
-    outbox = Outbox(start, tuple(counted), listen=health.hear, rules=rules)
+    pushed, labels = count(delta=delta), FeedbackPoints(exemplar_filter=exemplars, delta=delta)
+    # Prometheus takes totals.
+    shown, shown_labels = (count(), FeedbackPoints(exemplar_filter=exemplars)) if delta else (pushed, labels)
+    wanted = ((pushed, labels, "metrics" in signals), (shown, shown_labels, registry is not None))
+    outbox = Outbox(
+        partial(ExporterProcess, origin, _config(settings, signals)),
+        tuple(dict.fromkeys(one for points, _, used in wanted if used for one in points)),
+        tuple(dict.fromkeys(one for _, one, used in wanted if used)),
+        listen=health.hear,
+        watched=watched,
+    )
 
     spans, records = Tally("spans"), Tally("log records")
     scope = InstrumentationScope(SCOPE)
     readers: list[MetricReader] = []
     if "metrics" in signals:
-        readers.append(PeriodicReader(MetricHandover(outbox)).with_predictions(pushed, resource, scope))
+        readers.append(PeriodicReader(MetricHandover(outbox)).with_predictions((*pushed, labels), resource, scope))
     if registry:
-        readers.append(PrometheusReader(registry=registry).with_predictions(shown, resource, scope))
+        readers.append(PrometheusReader(registry=registry).with_predictions((*shown, shown_labels), resource, scope))
     meters = MeterProvider(
         metric_readers=readers,
         resource=resource,

@@ -29,7 +29,6 @@ from service.telemetry.names import (
     EVENT_VIOLATION,
     ML_BATCH_SIZE,
     ML_LOWEST_CONFIDENCE,
-    ML_MODEL_HASH,
     ML_PREDICTION_CONFIDENCE,
     ML_PREDICTION_ID,
     ML_PREDICTION_INPUTS,
@@ -51,10 +50,10 @@ from service.telemetry.record import (
     Batch,
     Failure,
     ModelInfo,
-    Rules,
     Violated,
 )
 from service.telemetry.tracing import RequestTrace, Scope
+from service.telemetry.watched import Watched
 
 Attributes = dict[str, AttributeValue]
 
@@ -66,20 +65,16 @@ class Recorder:
         self,
         tracer: Tracer,
         instruments: Instruments,
-        model: ModelInfo,
+        also: Iterable[Callable[[RequestTrace], object]] = (),
         *,
         counts: Iterable[Callable[[RequestTrace], object]] = (),
-        also: Iterable[Callable[[RequestTrace], object]] = (),
-        rules: Rules | None = None,
+        watched: Watched | None = None,
     ) -> None:
-        """`counts` take each request as it is; `also` once it is told, and as `rules` tell it."""
-        self._counts, self._also, self._rules = tuple(counts), tuple(also), rules
+        """`counts` take each request as it is; `also` once it is told, and as `watched` tells it."""
+        self._counts, self._also, self._watched = tuple(counts), tuple(also), watched
         self._tracer = tracer
         self._instruments = instruments
         self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
-        self._series: Attributes = {**model.attributes()}
-        self._constant = {OTEL_EVENT_NAME: EVENT_PREDICTION, **self._series, ML_MODEL_HASH: model.hash}
-        self._features = model.features
 
     @contextmanager
     def recording(self, scope: Scope) -> Iterator[RequestTrace]:
@@ -93,8 +88,8 @@ class Recorder:
         finally:
             for count in self._counts:
                 count(request)
-            if self._rules:
-                request.answered = [*self._rules.rows(request.answered)]
+            if self._watched and request.model and (rules := self._watched.rules(request.model)):
+                request.answered = [*rules.rows(request.answered)]
             self._tell(request)
             for take in self._also:
                 take(request)
@@ -106,7 +101,7 @@ class Recorder:
             Link(SpanContext(int.from_bytes(t), int.from_bytes(s), is_remote=False, trace_flags=flags))
             for t, s in batch.members
         ]
-        attributes = {**self._series, ML_BATCH_SIZE: batch.rows}
+        attributes: Attributes = {**batch.model.span_attributes(), ML_BATCH_SIZE: batch.rows}
         context = trace.set_span_in_context(trace.INVALID_SPAN)
         span = self._tracer.start_span(SPAN_BATCH, context, attributes=attributes, links=links, start_time=batch.start)
         if batch.error_type:
@@ -115,21 +110,22 @@ class Recorder:
         span.end(batch.end)
 
     def _tell(self, request: RequestTrace) -> None:
-        if not request.reached_model:
-            return
         server = trace.get_current_span()
-        server.set_attributes(self._series)
         if get_baggage(BAGGAGE_PIN) is not None:
             server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
+        model = request.model
+        if model is None:
+            return
+        server.set_attributes({**model.span_attributes()})
         server.set_attributes(_answer(request))
         violations = request.violated()
         self._stages(request, violations[:TOLD])
-        self._measure(request, violations)
+        self._measure(request, violations, {**model.attributes()})
         for violated in violations[:TOLD]:
-            extra = {**self._constant, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
+            extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)
         for one in request.answered:
-            self._write(one)
+            self._write(one, model)
 
     def _stages(self, request: RequestTrace, violations: Sequence[Violated]) -> None:
         rejected: Attributes = {}
@@ -166,31 +162,34 @@ class Recorder:
             end = end or failure.time
         span.end(end)
 
-    def _measure(self, request: RequestTrace, violations: Sequence[Violated]) -> None:
+    def _measure(self, request: RequestTrace, violations: Sequence[Violated], series: Attributes) -> None:
         if request.inference_start:
             failure = request.failure
             ended = request.inference_end or (failure.time if failure else request.inference_start)
-            attributes = {**self._series}
+            attributes = {**series}
             if failure and failure.stage == SPAN_INFERENCE:
                 attributes[ERROR_TYPE] = failure.error_type
             self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
         for violated in violations:
-            self._instruments.violations.add(violated.rows, {**self._series, **violated.series()})
+            self._instruments.violations.add(violated.rows, {**series, **violated.series()})
+        model = request.model
+        if model is None:
+            return
         for one in request.answered:
             if one.confidence is not None:
-                self._instruments.confidence.record(one.confidence, self._labelled(one.label))
-        for label, number in Counter(one.label for one in request.answered).items():
-            self._instruments.predictions.add(number, self._labelled(label))
+                self._instruments.confidence.record(one.confidence, {**series, **model.outcome(one)})
+        for outcome, number in Counter(tuple(model.outcome(one).items()) for one in request.answered).items():
+            self._instruments.predictions.add(number, {**series, **dict(outcome)})
+        if unsure := sum(map(model.unsure, request.answered)):
+            self._instruments.low_confidence.add(unsure, series)
 
-    def _labelled(self, label: object) -> Attributes:
-        return self._series if label is None else {**self._series, ML_PREDICTION_LABEL: str(label)}
-
-    def _write(self, one: Answered) -> None:
+    def _write(self, one: Answered, model: ModelInfo) -> None:
         extra: dict[str, object] = {
-            **self._constant,
+            OTEL_EVENT_NAME: EVENT_PREDICTION,
+            **model.log_attributes(),
             ML_PREDICTION_ID: one.prediction_id,
             ML_PREDICTION_ROW: one.row,
-            ML_PREDICTION_INPUTS: dict(zip(self._features, one.inputs, strict=True)),
+            ML_PREDICTION_INPUTS: dict(zip(model.features, one.inputs, strict=True)),
         }
         if one.value is not None:
             extra[ML_PREDICTION_VALUE] = one.value

@@ -18,7 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from opentelemetry.util.http import normalize_user_agent
 
 from service.telemetry.names import BAGGAGE_PIN
-from service.telemetry.record import Answered, Failure, Request, Violated
+from service.telemetry.record import Answered, Failure, ModelInfo, Request, Violated
 
 Scope = Any  # an ASGI scope
 Way = tuple[str, str, bool]  # feature, reason, whether it is let through: see `Violated`
@@ -32,8 +32,8 @@ class RequestTrace:
 
     __slots__ = (
         "_ticks", "answered", "batch", "end", "failure", "features_start", "inference_end", "inference_start", "many",
-        "parent_remote", "parent_span_id", "pinned", "reached_model", "rejected", "rows", "scope", "span_id", "start",
-        "status", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start", "violations",
+        "model", "parent_remote", "parent_span_id", "pinned", "rejected", "rows", "scope", "shadow_of", "span_id",
+        "start", "status", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start", "violations",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, trace_id: bytes, span_id: bytes, trace_flags: int) -> None:
@@ -50,9 +50,11 @@ class RequestTrace:
         self.end = 0
         self.status = 0
         self.validate_start = self.validate_end = self.features_start = self.inference_start = self.inference_end = 0
-        self.reached_model = self.many = False
+        self.many = False
         self.rows = self.rejected = 0
         self.batch: tuple[bytes, bytes] | None = None
+        self.shadow_of: tuple[str | None, ...] | None = None
+        self.model: ModelInfo | None = None  # the one that was asked
         self.violations: dict[Way, int] = {}  # rows by the way in which they broke the schema
         self.failure: Failure | None = None
         self.answered: list[Answered] = []
@@ -84,7 +86,7 @@ class RequestTrace:
             scope["http_version"], host if port == 80 else f"{host}:{port}", port or 0, client[0], client[1],
             "" if agent is None else normalize_user_agent(agent) or "", self.status,
             self.validate_start, self.validate_end, self.features_start, self.inference_start, self.inference_end,
-            self.reached_model, self.many, self.rows, self.rejected, self.batch,
+            self.many, self.rows, self.rejected, self.batch, self.shadow_of, self.model,
             self.violated(), self.failure, tuple(self.answered),
         )  # fmt: skip
 

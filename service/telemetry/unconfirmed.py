@@ -15,12 +15,13 @@ RECORDS: Final = "records"
 
 
 class Lost(NamedTuple):
-    """What went with a frame: items of a signal that came encoded, or requests and their answered rows."""
+    """What went with a frame: items of a signal that came encoded, or requests, their answered rows, and labels."""
 
     signal: str
     items: int
     requests: int
     rows: int
+    labels: int = 0
 
 
 class Unconfirmed:
@@ -110,5 +111,7 @@ class Unconfirmed:
 def _lost(frame: Frame) -> Lost:
     _, kind, *content = frame
     if kind == RECORDS:
-        return Lost("", 0, len(content[0]), sum(len(request[-1]) for request in content[0]))
+        requests, _, _, feedback = content
+        rows, labels = (sum(len(one[place]) for one in some) for some, place in ((requests, -1), (feedback, -2)))
+        return Lost("", 0, len(requests), rows, labels)
     return Lost(content[0], content[2], 0, 0)

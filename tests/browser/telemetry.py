@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_bytes
+from typing import Any
 
 import httpx
 from google.protobuf.message import Message
@@ -26,7 +27,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 MS = 10**6
 
-Value = str | bool | int | float | Mapping[str, float]
+Value = str | bool | int | float | None | Mapping[str, Any]
 
 SEVERITIES = {
     "INFO": SeverityNumber.SEVERITY_NUMBER_INFO,
@@ -43,6 +44,7 @@ class Sender:
 
     endpoint: str
     service: str = "modeltrace"
+    instance: str = "1"
 
     def send(self, request: Message, signal: str) -> None:
         """Post one request; the hub answers once it is stored."""
@@ -103,7 +105,9 @@ class Sender:
         return trace_id.hex()
 
     def _resource(self) -> Resource:
-        return Resource(attributes=pairs({"service.name": self.service, "service.instance.id": f"{self.service}-1"}))
+        return Resource(
+            attributes=pairs({"service.name": self.service, "service.instance.id": f"{self.service}-{self.instance}"})
+        )
 
 
 def pairs(values: Mapping[str, Value]) -> list[KeyValue]:
@@ -229,6 +233,8 @@ def _value(value: Value) -> AnyValue:
             return AnyValue(double_value=value)
         case str():
             return AnyValue(string_value=value)
+        case None:
+            return AnyValue()
         case _:
             result = AnyValue()
             result.kvlist_value.values.extend(pairs(value))

@@ -98,6 +98,7 @@ class RealStack:
                 "span_id": span["spanId"],
                 "parent_span_id": span.get("parentSpanId", ""),
                 "attributes": {a["key"]: _value(a["value"]) for a in span.get("attributes", [])},
+                "links": [{"trace_id": one["traceId"], "span_id": one["spanId"]} for one in span.get("links", [])],
             }
             for resource in resources
             for scope in resource["scopeSpans"]
@@ -135,7 +136,11 @@ class RealStack:
             params={"query": '{__name__=~"http_server_.+|ml_.+"}', "start": now - LOOK_BACK, "end": now + 60},
         )
         return [
-            {"metric_name": _metric_name(series["seriesLabels"]["__name__"]), "span_id": exemplar["labels"]["span_id"]}
+            {
+                "metric_name": _metric_name(series["seriesLabels"]["__name__"]),
+                "span_id": exemplar["labels"]["span_id"],
+                "attributes": _attributes(series["seriesLabels"]),
+            }
             for series in answer.raise_for_status().json()["data"]
             for exemplar in series["exemplars"]
             if exemplar["labels"]["trace_id"] == trace_id
@@ -170,6 +175,8 @@ def _value(value: Mapping[str, Any]) -> Any:
 def _metric_name(prometheus: str) -> str:
     """The OpenTelemetry name behind a name of Prometheus'."""
     known = ("http.server.request.duration", names.METRIC_INFERENCE_DURATION, names.METRIC_PREDICTIONS)
+    labels = (names.METRIC_FEEDBACK_DELAY, names.METRIC_FEEDBACK_ERROR, names.METRIC_FEEDBACK_REJECTED)
+    known = (*known, *labels, names.METRIC_FEEDBACK)  # the longest first
     for name in (*known, names.METRIC_CONFIDENCE, names.METRIC_VIOLATIONS, names.METRIC_OBSERVATIONS):
         if prometheus.startswith(name.replace(".", "_")):
             return name

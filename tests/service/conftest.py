@@ -90,8 +90,8 @@ def rows(example: Path) -> list[dict[str, float]]:
 
 @pytest.fixture
 def settings() -> Settings:
-    """The defaults, with a key of the tests' own."""
-    return read_settings(id_key=KEY)
+    """The defaults, with a key of the tests' own, and without a store unless a test names one."""
+    return read_settings(id_key=KEY, store="none")
 
 
 @pytest.fixture

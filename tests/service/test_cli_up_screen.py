@@ -16,6 +16,7 @@ from service.local.plan import Local, Stack
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 LOCAL = Local(
+    source="bundle",
     bundle=Path("bundle"),
     host="127.0.0.1",
     port=8000,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from hub.decode.values import to_json
-from service.app import describe, rules_of
+from service.app import rules_of
 from service.exporter.logs import LogEncoder
 from service.inference.bundle import load_bundle
 from service.inference.concealed import conceal
@@ -72,7 +72,7 @@ def test_both_set_ups_tell_the_same(record: Callable[..., Recorded], private: Mo
     data = service.metric_reader.get_metrics_data()
     assert data is not None
     assert counted == measured([m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])
-    encoded = LogEncoder(Origin(b"", "modeltrace", *describe(private))).audit(ours.kept.requests)
+    encoded = LogEncoder(Origin(b"", "modeltrace")).audit(ours.kept.requests)
     sent = [
         to_json(next(one.value for one in log.attributes if one.key == "ml.prediction.inputs"))
         for one, _ in encoded
@@ -132,11 +132,12 @@ def test_no_record_has_a_private_value(rules: dict[str, Any], number: float, tex
     schema = conceal(PLAIN, DATA, rules)
     _, request = one_request(4)
     raw = (number, 1 / number, text, True)
-    request = request._replace(answered=(request.answered[0]._replace(inputs=raw),))
+    answered = (request.answered[0]._replace(inputs=raw),)
+    request = request._replace(answered=answered, model=ModelInfo("x", "1", "0", schema.told))
 
     safe = Privacy(schema, b"key").request(request)
 
-    (stored,) = RowMaker(ModelInfo("x", "1", "0", schema.told), "1").rows(safe)
+    (stored,) = RowMaker("1").rows(safe)
     said = dict(zip(schema.told, safe.answered[0].inputs, strict=True))
     assert json.loads(str(stored.inputs)) == said
     for name, value in zip(RULES, raw[:3], strict=False):

@@ -13,29 +13,40 @@ from service.inference.reference import describe_column
 from service.inference.schema import Schema
 from service.monitoring.bins import FeatureBins
 from service.telemetry.features import PIECE, FeaturePoints
-from service.telemetry.record import Answered, Request
+from service.telemetry.record import Answered, ModelInfo, Request
+from service.telemetry.watched import Training, Watched
 from tests.service.exporter.records import one_request
 
 COLUMNS = {"age": np.arange(20.0, 60.0), "balance": np.arange(-20.0, 20.0), "plan": ["basic", "pro"] * 20}
 SCHEMA = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in COLUMNS.items()))
+TOY = ModelInfo("toy", "1", "a" * 64, SCHEMA.names, SCHEMA.hash)
 ROWS = st.tuples(
     st.none() | st.integers(-100, 100), st.none() | st.floats(-1e6, 1e6), st.none() | st.sampled_from(["basic", "x"])
 )
 
 
-def request_of(*rows: tuple[Any, ...], number: int = 1, pinned: bool = False, sampled: bool = True) -> Request:
+def request_of(
+    *rows: tuple[Any, ...], number: int = 1, pinned: bool = False, sampled: bool = True, model: ModelInfo | None = None
+) -> Request:
     """A request that answered rows; its number is its span ID."""
     _, request = one_request()
+    model = model or TOY
     answered = tuple(Answered(n, str(n), "a", 0.5, None, row, 1) for n, row in enumerate(rows))
     return request._replace(
-        span_id=number.to_bytes(8), pinned=pinned, trace_flags=int(sampled), answered=answered, many=len(rows) > 1
+        span_id=number.to_bytes(8),
+        pinned=pinned,
+        trace_flags=int(sampled),
+        answered=answered,
+        many=len(rows) > 1,
+        model=model,
     )
 
 
 def points_of(*, exemplar_filter: str = "trace_based", delta: bool = False) -> FeaturePoints:
     """Points of the toy schema."""
-    model = {"ml.model.name": "toy", "ml.model.version": "1"}
-    return FeaturePoints(FeatureBins(SCHEMA), model, exemplar_filter=exemplar_filter, delta=delta)
+    watched = Watched()
+    watched.add(TOY, Training(FeatureBins(SCHEMA), {}))
+    return FeaturePoints(watched, exemplar_filter=exemplar_filter, delta=delta)
 
 
 def counts(points: FeaturePoints) -> dict[tuple[str, str], int]:
@@ -122,3 +133,24 @@ def test_what_is_new_is_told_once_to_who_asks_for_that() -> None:
     assert sums(points) == {"age": 25.0, "balance": -1.5}
     assert counts(points) == {}
     assert len(points.collect()[0].data.data_points) == len(FeatureBins(SCHEMA).series)
+
+
+def test_each_model_has_its_own_bins() -> None:
+    """Rows of two versions are counted apart, each by its own edges; a version that nobody watches is not counted."""
+    later = TOY._replace(version="2", hash="b" * 64)
+    columns = {**COLUMNS, "age": np.arange(0.0, 400.0, 10.0)}
+    schema = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in columns.items()))
+    watched = Watched()
+    watched.add(TOY, Training(FeatureBins(SCHEMA), {}))
+    watched.add(later, Training(FeatureBins(schema), {}))
+    points = FeaturePoints(watched, exemplar_filter="trace_based")
+    row = (59, 0.0, "pro")
+    points.add([request_of(row), request_of(row, model=later), request_of(row, row)])
+    points.add([request_of(row, model=TOY._replace(version="3"))])
+
+    found = {
+        (p.attributes["ml.model.version"], p.attributes["ml.feature.bin"]): p.value  # type: ignore[index, union-attr]
+        for p in points.collect()[0].data.data_points
+        if p.attributes["ml.feature.name"] == "age" and p.value  # type: ignore[index, union-attr]
+    }
+    assert found == {("1", "09"): 3, ("2", "01"): 1}

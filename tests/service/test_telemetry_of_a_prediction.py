@@ -230,7 +230,7 @@ def test_no_metric_has_an_identifier_or_a_feature_value(service: Recorded, model
     allowed = {
         "http.request.method", "http.route", "http.response.status_code", "url.scheme", "network.protocol.version",
         "error.type", "ml.model.name", "ml.model.version", "ml.prediction.label",
-        "ml.feature.name", "ml.feature.bin", "ml.feature.sign",
+        "ml.feature.name", "ml.feature.bin", "ml.feature.sign", "ml.drift.statistic",
     }  # fmt: skip
     bins = {(one.name, name) for one in model.schema.features for name in one.reference.shares}
     for name, points in service.points().items():

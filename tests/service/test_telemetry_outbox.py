@@ -184,7 +184,7 @@ def test_what_nobody_took_at_the_stop_is_counted(fakes: Fakes) -> None:
 
     assert outbox.close(soon())
     assert (outbox.dropped_requests, outbox.dropped_rows, outbox.dropped_items) == (1, 2, {"metrics": 7})
-    assert Heard("dropped", (1, 2)) in heard
+    assert Heard("dropped", (1, 2, 0)) in heard
 
 
 def test_what_there_was_no_room_to_keep_is_counted_when_the_process_dies_with_it(

@@ -16,7 +16,7 @@ DURATION = "http.server.request.duration"
 def test_every_value_stands_under_its_own_label() -> None:
     """A call that has no route, measured by the SDK, and a prediction, counted from its record, are each told right."""
     registry, resource = CollectorRegistry(), Resource({})
-    points = PredictionPoints("m", "1", exemplar_filter="trace_based")
+    points = PredictionPoints(exemplar_filter="trace_based")
     reader = PrometheusReader(registry=registry).with_predictions(
         [points], resource, InstrumentationScope("modeltrace")
     )

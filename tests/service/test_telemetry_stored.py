@@ -43,7 +43,7 @@ def test_rows_that_never_left_the_service_are_lost_for_the_store_too() -> None:
     say = partial(Heard, "event")
     health.hear(say(("stored", "store", 10, 0.0, "")))
     health.hear(say(("lost", "store", 2, 0.0, "shutdown")))
-    health.hear(Heard("dropped", (1, 4)))
+    health.hear(Heard("dropped", (1, 4, 0)))
 
     assert counted(reader) == {("stored", None): 10, ("lost", "shutdown"): 2, ("lost", "queue_full"): 4}
     assert store.lost() == {WORDS: 6}
@@ -52,7 +52,7 @@ def test_rows_that_never_left_the_service_are_lost_for_the_store_too() -> None:
 def test_without_a_store_nothing_is_said_of_it() -> None:
     """No metric, no words."""
     health = ExportHealth()
-    health.hear(Heard("dropped", (1, 4)))
+    health.hear(Heard("dropped", (1, 4, 0)))
     health.hear(Heard("event", ("stored", "store", 1, 0.0, "")))
 
     assert StoreHealth().lost() == {}

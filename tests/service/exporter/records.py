@@ -1,7 +1,7 @@
 """Arbitrary records, as strategies: whatever a client or a model can bring about, and more."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from service.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_QUEUE, SPAN_VALIDATE
-from service.telemetry.record import Answered, Batch, Failure, Origin, Request, Value, Violated
+from service.telemetry.record import Answered, Batch, Failure, ModelInfo, Origin, Request, Value, Violated
 
 T = TypeVar("T")
 
@@ -52,10 +52,19 @@ def origins() -> st.SearchStrategy[Origin]:
         Origin,
         resource=st.just(_encode_resource(RESOURCE).SerializeToString()),
         scope=st.just("modeltrace"),
-        model_name=TEXT,
-        model_version=TEXT,
-        model_hash=st.text("0123456789abcdef", max_size=64),
+    )
+
+
+def models() -> st.SearchStrategy[ModelInfo]:
+    """Models, alone or beside others."""
+    return st.builds(
+        ModelInfo,
+        name=TEXT,
+        version=TEXT,
+        hash=st.text("0123456789abcdef", max_size=64),
         features=st.lists(TEXT.filter(bool), min_size=1, max_size=8, unique_by=cleaned).map(tuple),
+        schema_hash=st.text("0123456789abcdef", max_size=64),
+        role=st.sampled_from(["", "", "primary", "challenger"]),
     )
 
 
@@ -94,8 +103,9 @@ def violations() -> st.SearchStrategy[Violated]:
 
 
 @st.composite
-def requests(draw: st.DrawFn, features: int = 3) -> Request:
-    """Requests of rows of so many features, however far they came."""
+def requests(draw: st.DrawFn, among: Sequence[ModelInfo] = ()) -> Request:
+    """Requests to one of these models, or to any, however far they came."""
+    model = draw(st.none() | (st.sampled_from(list(among)) if among else models()))
     parent = draw(st.just(b"") | some_id(8))
     marks = sorted(draw(st.lists(TIME, min_size=7, max_size=7, unique=True)))
     start, *stages, end = marks
@@ -130,14 +140,17 @@ def requests(draw: st.DrawFn, features: int = 3) -> Request:
         features_start=stages[2] if reached > 2 else 0,
         inference_start=stages[3] if reached > 3 else 0,
         inference_end=stages[4] if reached > 4 else 0,
-        reached_model=draw(st.booleans()),
         many=draw(st.booleans()),
         rows=rows,
         rejected=draw(st.integers(0, rows)),
-        violations=tuple(draw(st.lists(violations(), max_size=3) | st.lists(violations(), min_size=31, max_size=34))),
+        shadow_of=None,
+        model=model,
+        violations=tuple(
+            draw(st.lists(violations(), max_size=3) | st.lists(violations(), min_size=31, max_size=34)) if model else ()
+        ),
         batch=draw(st.none() | st.tuples(some_id(16), some_id(8))),
         failure=draw(st.none() | failures()),
-        answered=tuple(draw(st.lists(answers(features), max_size=3))),
+        answered=tuple(draw(st.lists(answers(len(model.features)), max_size=3)) if model else ()),
     )
 
 
@@ -152,14 +165,15 @@ def batches() -> st.SearchStrategy[Batch]:
         rows=COUNT,
         error_type=st.just("") | TEXT,
         members=st.lists(st.tuples(some_id(16), some_id(8)), max_size=4).map(tuple),
+        model=models(),
     )
 
 
 @st.composite
 def traffic(draw: st.DrawFn, most: int = 3) -> tuple[Origin, list[Request]]:
-    """A process and requests to it."""
-    origin = draw(origins())
-    return origin, draw(st.lists(requests(len(origin.features)), max_size=most))
+    """A process and requests to its models."""
+    among = draw(st.lists(models(), min_size=1, max_size=3))
+    return draw(origins()), draw(st.lists(requests(among), max_size=most))
 
 
 def cleaned(value: T) -> T:
@@ -182,17 +196,22 @@ def in_span(request: Request) -> Iterator[None]:
         yield
 
 
-def audit_records(origin: Origin, request: Request) -> Iterator[logging.LogRecord]:
+def said_of(model: ModelInfo | None) -> dict[str, object]:
+    """What every log record of a model's requests says of it."""
+    assert model is not None
+    said: dict[str, object] = {"ml.model.name": model.name, "ml.model.version": model.version}
+    return {**said, **({"ml.model.role": model.role} if model.role else {}), "ml.model.hash": model.hash}
+
+
+def audit_records(request: Request) -> Iterator[logging.LogRecord]:
     """What the audit trail gives to stdlib logging, one for each answered row."""
     for row in request.answered:
         extra: dict[str, object] = {
             "otel.event.name": "ml.prediction",
-            "ml.model.name": origin.model_name,
-            "ml.model.version": origin.model_version,
-            "ml.model.hash": origin.model_hash,
+            **said_of(request.model),
             "ml.prediction.id": row.prediction_id,
             "ml.prediction.row": row.row,
-            "ml.prediction.inputs": dict(zip(origin.features, row.inputs, strict=True)),
+            "ml.prediction.inputs": dict(zip(request.model.features, row.inputs, strict=True)),  # type: ignore[union-attr]  # said above
         }
         if row.value is not None:
             extra["ml.prediction.value"] = row.value
@@ -204,14 +223,12 @@ def audit_records(origin: Origin, request: Request) -> Iterator[logging.LogRecor
         yield _log_record("modeltrace.audit", row.time, "predicted %s", (answer,), extra)
 
 
-def data_records(origin: Origin, request: Request) -> Iterator[logging.LogRecord]:
+def data_records(request: Request) -> Iterator[logging.LogRecord]:
     """What is given to stdlib logging of rows that broke the schema: one for each of the first ways."""
     for one in request.violations[:32]:
         extra: dict[str, object] = {
             "otel.event.name": "ml.data.violation",
-            "ml.model.name": origin.model_name,
-            "ml.model.version": origin.model_version,
-            "ml.model.hash": origin.model_hash,
+            **said_of(request.model),
             **({"ml.feature.name": one.feature} if one.feature else {}),
             "ml.data.violation.reason": one.reason,
             "ml.data.violation.action": one.action,
@@ -261,10 +278,13 @@ def one_request(features: int = 30) -> tuple[Origin, Request]:
     origin = Origin(
         resource=_encode_resource(RESOURCE).SerializeToString(),
         scope="modeltrace",
-        model_name="breast-cancer",
-        model_version="1.0.0",
-        model_hash="9c0d4d033e1c4c65e4aff80a620556b682276882f6d033e6a31842f5b9c3c9fa",
+    )
+    model = ModelInfo(
+        name="breast-cancer",
+        version="1.0.0",
+        hash="9c0d4d033e1c4c65e4aff80a620556b682276882f6d033e6a31842f5b9c3c9fa",
         features=tuple(f"feature_{number}" for number in range(features)),
+        schema_hash="4a" * 32,
     )
     inputs = tuple(0.1 + number for number in range(features))
     start = 1_795_545_013_393_236_969
@@ -297,10 +317,11 @@ def one_request(features: int = 30) -> tuple[Origin, Request]:
         features_start=marks[2],
         inference_start=marks[3],
         inference_end=marks[4],
-        reached_model=True,
         many=False,
         rows=1,
         rejected=0,
+        shadow_of=None,
+        model=model,
         violations=(),
         batch=None,
         failure=None,

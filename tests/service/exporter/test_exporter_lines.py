@@ -39,12 +39,12 @@ def lines() -> Iterator[Lines]:
     root.setLevel(level)
 
 
-def stock(lines: Lines, origin: Origin, asked: list[Request]) -> bytes:
+def stock(lines: Lines, asked: list[Request]) -> bytes:
     """What the line thread writes of the same requests."""
     (sink,) = lines.listener.handlers
     written = []
     for request in asked:
-        records = [*data_records(origin, request), *audit_records(origin, request)]
+        records = [*data_records(request), *audit_records(request)]
         if request.status:
             records.append(access_record(request))
         with in_span(request):
@@ -64,7 +64,7 @@ def writable(value: Value) -> Value:
 @example(known=look_alikes())
 def test_lines_are_those_of_the_formatter(lines: Lines, known: tuple[Origin, list[Request]]) -> None:
     """Keys, their order, values and times: whoever reads the lines sees no difference."""
-    origin, asked = known
+    _, asked = known
     asked = [
         request._replace(
             answered=tuple(row._replace(inputs=tuple(map(writable, row.inputs))) for row in request.answered)
@@ -72,14 +72,14 @@ def test_lines_are_those_of_the_formatter(lines: Lines, known: tuple[Origin, lis
         for request in asked
     ]
 
-    assert LineEncoder(origin).encode(asked) == stock(lines, cleaned(origin), list(map(cleaned, asked)))
+    assert LineEncoder().encode(asked) == stock(lines, list(map(cleaned, asked)))
 
 
 def test_a_request_is_its_predictions_and_then_its_access_line() -> None:
     """One line an answered row, one for the request, each ending in a newline."""
-    origin, request = one_request()
+    _, request = one_request()
     (row,) = request.answered
-    written = LineEncoder(origin).encode([request._replace(answered=(row, row)), request._replace(status=0)])
+    written = LineEncoder().encode([request._replace(answered=(row, row)), request._replace(status=0)])
 
     assert written.endswith(b"\n")
     assert [json.loads(line)["logger"] for line in written.splitlines()] == [
@@ -92,20 +92,20 @@ def test_a_request_is_its_predictions_and_then_its_access_line() -> None:
 
 def test_without_a_trace_a_line_has_no_ids() -> None:
     """No trace is said by leaving it out, never by zeros."""
-    origin, request = one_request()
+    _, request = one_request()
     outside = request._replace(trace_id=bytes(16))
 
-    for line in LineEncoder(origin).encode([outside]).splitlines():
+    for line in LineEncoder().encode([outside]).splitlines():
         assert {"trace_id", "span_id"}.isdisjoint(json.loads(line))
 
 
 def test_an_integer_of_any_size_is_written_in_full() -> None:
     """The formatter would refuse it, and the line would be lost."""
-    origin, request = one_request(3)
+    _, request = one_request(3)
     inputs = (1 << 64, -(1 << 70), True)
     asked = request._replace(answered=(request.answered[0]._replace(inputs=inputs),))
 
-    audit, _ = LineEncoder(origin).encode([asked]).splitlines()
+    audit, _ = LineEncoder().encode([asked]).splitlines()
     assert tuple(json.loads(audit)["ml.prediction.inputs"].values()) == inputs
 
 

@@ -33,7 +33,7 @@ INT64 = range(-(1 << 63), 1 << 63)
 GRPC_LIMIT = 4 * 1024 * 1024
 
 
-def stock(origin: Origin, asked: list[Request], logger: str) -> ExportLogsServiceRequest:
+def stock(asked: list[Request], logger: str) -> ExportLogsServiceRequest:
     """What the stock handler and exporter send of the records of one logger."""
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(RESOURCE, shutdown_on_exit=False)
@@ -43,7 +43,7 @@ def stock(origin: Origin, asked: list[Request], logger: str) -> ExportLogsServic
     times = []
     for request in asked:
         with in_span(request):
-            for time, record in log_records(origin, request, logger):
+            for time, record in log_records(request, logger):
                 handler.handle(record)
                 times.append(time)
     sent = exporter.get_finished_logs()
@@ -54,13 +54,13 @@ def stock(origin: Origin, asked: list[Request], logger: str) -> ExportLogsServic
     return encode_logs(sent)
 
 
-def log_records(origin: Origin, request: Request, logger: str) -> Iterator[tuple[int, logging.LogRecord]]:
+def log_records(request: Request, logger: str) -> Iterator[tuple[int, logging.LogRecord]]:
     """What one request logged through one logger, and when."""
     if logger == AUDIT_SCOPE:
         times = [row.time for row in request.answered]
-        yield from zip(times, audit_records(origin, request), strict=True)
+        yield from zip(times, audit_records(request), strict=True)
     elif logger == DATA_SCOPE:
-        yield from ((request.validate_end, record) for record in data_records(origin, request))
+        yield from ((request.validate_end, record) for record in data_records(request))
     elif request.status:
         yield request.end, access_record(request)
 
@@ -111,7 +111,7 @@ def test_audit_records_are_those_of_the_stock_handler(known: tuple[Origin, list[
     origin, asked = known
     pieces = LogEncoder(origin).audit(asked)
 
-    expected = stock(cleaned(origin), [with_decimals(cleaned(request)) for request in asked], AUDIT_SCOPE)
+    expected = stock([with_decimals(cleaned(request)) for request in asked], AUDIT_SCOPE)
     assert sum(number for _, number in pieces) == sum(len(request.answered) for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
@@ -123,7 +123,7 @@ def test_records_of_violations_are_those_of_the_stock_handler(known: tuple[Origi
     origin, asked = known
     pieces = LogEncoder(origin).data(asked)
 
-    expected = stock(cleaned(origin), list(map(cleaned, asked)), DATA_SCOPE)
+    expected = stock(list(map(cleaned, asked)), DATA_SCOPE)
     assert sum(number for _, number in pieces) == sum(min(len(request.violations), 32) for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
@@ -136,7 +136,7 @@ def test_access_records_are_those_of_the_stock_handler(known: tuple[Origin, list
     origin, asked = known
     pieces = LogEncoder(origin).access(asked)
 
-    expected = stock(cleaned(origin), list(map(cleaned, asked)), ACCESS_SCOPE)
+    expected = stock(list(map(cleaned, asked)), ACCESS_SCOPE)
     assert sum(number for _, number in pieces) == sum(request.status != 0 for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
@@ -164,7 +164,7 @@ def test_inputs_of_floats_come_back_whatever_their_number(features: int, data: s
     asked = request._replace(answered=(request.answered[0]._replace(inputs=inputs),))
 
     (record,) = records_of(LogEncoder(origin).audit([asked]))
-    assert inputs_of(record) == dict(zip(origin.features, inputs, strict=True))
+    assert inputs_of(record) == dict(zip(request.model.features, inputs, strict=True))
 
 
 def test_an_integer_beyond_64_bits_is_written_in_decimals() -> None:

@@ -92,9 +92,8 @@ class Stock:
             return
         server.set_attributes(collect_request_attributes(scope_of(request), _StabilityMode.HTTP))
         server.set_attribute("http.route", request.route)
-        model = {"ml.model.name": origin.model_name, "ml.model.version": origin.model_version}
-        if request.reached_model:
-            server.set_attributes(model)
+        if request.model:
+            server.set_attributes(request.model.span_attributes())
         if request.pinned:
             server.set_attributes({"modeltrace.pin": True})
 
@@ -125,8 +124,7 @@ class Stock:
             return
         self.ids.trace_id, self.ids.span_ids = int.from_bytes(batch.trace_id), [int.from_bytes(batch.span_id)]
         attributes: dict[str, str | int] = {
-            "ml.model.name": origin.model_name,
-            "ml.model.version": origin.model_version,
+            **batch.model.span_attributes(),
             "ml.inference.batch.size": batch.rows,
         }
         links = [trace.Link(context_of(*member)) for member in batch.members]
@@ -202,7 +200,7 @@ def fail(span: SdkSpan, failure: Failure) -> None:
 def answer(server: SdkSpan, request: Request) -> None:
     """Say on the SERVER span what the request was answered with."""
     if request.many:
-        if request.reached_model and request.failure is None:
+        if request.model and request.failure is None:
             rows = {"ml.inference.batch.size": request.rows, "ml.inference.batch.rejected": request.rejected}
             server.set_attributes(rows)
             if confidences := [row.confidence for row in request.answered if row.confidence is not None]:
@@ -320,9 +318,9 @@ def test_a_request_that_is_told_again_makes_the_same_spans() -> None:
 def test_a_request_that_waited_for_a_batch_has_a_queue_and_a_link() -> None:
     """`queue` fills the time until the batch began, `inference` links to the batch, the batch to the request."""
     origin, request = one_request()
-    batch = Batch(
-        b"b" * 16, b"b" * 8, request.features_start, request.end, 9, "", ((request.trace_id, request.span_id),)
-    )
+    assert request.model is not None
+    members = ((request.trace_id, request.span_id),)
+    batch = Batch(b"b" * 16, b"b" * 8, request.features_start, request.end, 9, "", members, request.model)
     waited = request._replace(batch=(batch.trace_id, batch.span_id), features_start=request.features_start + 5)
 
     spans = spans_of(SpanEncoder(origin), waited, batches=[batch])
@@ -337,13 +335,12 @@ def test_a_request_that_waited_for_a_batch_has_a_queue_and_a_link() -> None:
 
 def test_a_batch_is_linked_to_all_of_its_members() -> None:
     """However many there are; the SDK would keep the last 128."""
-    origin, _ = one_request()
+    origin, request = one_request()
+    assert request.model is not None
     members = tuple((bytes(16), number.to_bytes(8)) for number in range(1, 1000))
+    batch = Batch(b"b" * 16, b"b" * 8, 1, 2, 999, "", members, request.model)
 
-    assert (
-        len(spans_of(SpanEncoder(origin), batches=[Batch(b"b" * 16, b"b" * 8, 1, 2, 999, "", members)])["batch"].links)
-        == 999
-    )
+    assert len(spans_of(SpanEncoder(origin), batches=[batch])["batch"].links) == 999
 
 
 def test_an_exception_without_a_stage_of_its_own_is_on_the_server_span() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import MalformedRequestError
+from service.errors import UnknownPredictionError
 from service.inference.ids import LONGEST_ID, PredictionIds, PredictionRef
 
 IDS = PredictionIds(b"a key that only this test has")
@@ -45,14 +45,14 @@ def test_a_changed_id_is_refused(ref: PredictionRef, data: st.DataObject) -> Non
     place = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.sampled_from(sorted({*string.ascii_letters, *string.digits, *"-_+/= \n"} - {text[place]})))
 
-    with pytest.raises(MalformedRequestError):
+    with pytest.raises(UnknownPredictionError):
         IDS.read(text[:place] + other + text[place + 1 :])
 
 
 @given(st.text(max_size=600) | st.text(alphabet=string.ascii_letters + string.digits + "-_=", max_size=600))
 def test_any_text_is_refused_cleanly(text: str) -> None:
-    """What is not an ID is a MalformedRequestError, never another."""
-    with pytest.raises(MalformedRequestError):
+    """What is not an ID is an UnknownPredictionError, never another."""
+    with pytest.raises(UnknownPredictionError):
         IDS.read(text)
 
 
@@ -60,13 +60,13 @@ def test_any_text_is_refused_cleanly(text: str) -> None:
 def test_a_cut_or_longer_id_is_refused(ref: PredictionRef) -> None:
     """An ID is an ID only as a whole."""
     for text in (IDS.sign(ref)[:-1], IDS.sign(ref) + "A", IDS.sign(ref) + "=", " " + IDS.sign(ref)):
-        with pytest.raises(MalformedRequestError):
+        with pytest.raises(UnknownPredictionError):
             IDS.read(text)
 
 
 def test_another_key_is_refused() -> None:
     """An ID of another service is not one of this service."""
-    with pytest.raises(MalformedRequestError):
+    with pytest.raises(UnknownPredictionError):
         PredictionIds(b"another key").read(IDS.sign(REF))
 
 

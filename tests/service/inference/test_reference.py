@@ -23,11 +23,12 @@ def test_the_bins_of_numbers(values: list[float], missing: int) -> None:
     assert edges is not None
 
     assert list(edges) == sorted(set(edges))
-    assert len(edges) <= 9
-    assert all(edge < max(values) for edge in edges)
+    assert 1 <= len(edges) <= 9
+    assert all(edge < max(values) for edge in edges) or len(set(values)) == 1
     assert list(reference.shares) == [*(f"{index:02d}" for index in range(len(edges) + 1)), "missing", "other"]
     assert sum(reference.shares.values()) == pytest.approx(1)
     assert reference.mean == pytest.approx(np.mean(values))
+    assert reference.deviation == pytest.approx(np.std(values))
 
 
 @given(numbers)
@@ -39,6 +40,15 @@ def test_a_bin_holds_what_lies_above_one_edge_up_to_the_next(values: list[float]
     for index, (low, high) in enumerate(pairwise(bounds)):
         inside = sum(low < value <= high for value in values)
         assert reference.shares[f"{index:02d}"] == pytest.approx(inside / len(values))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.5, 3e300])
+def test_what_was_always_the_same_has_a_bin_by_itself(value: float) -> None:
+    """What is less or more than the only value of training falls elsewhere."""
+    reference = number_reference(np.full(5, value), n=5)
+
+    assert reference.shares == {"00": 0, "01": 1, "02": 0, "missing": 0, "other": 0}
+    assert np.searchsorted(reference.edges or (), [value - 1e290, value, value + 1e290]).tolist() == [0, 1, 2]
 
 
 def test_even_data_gives_deciles() -> None:

@@ -27,6 +27,7 @@ from tests.helpers.processes import free_port
 def local() -> Local:
     """A service with a hub and traffic, on free ports."""
     return Local(
+        source="bundle",
         bundle=Path("bundle"),
         host="127.0.0.1",
         port=free_port(),

@@ -61,7 +61,7 @@ def test_every_value_is_read_back_as_it_was(
     """Whatever the type: -0.0, U+0000, integers beyond 64 bits, infinite answers."""
     label, value = answer
     one = answered(os.urandom(8).hex(), label=label, value=value, confidence=confidence, inputs=inputs, time=time)
-    store.add_predictions(RowMaker(MODEL, "0.1.0").rows(Told([one], trace, b"12345678", flags)))
+    store.add_predictions(RowMaker("0.1.0").rows(Told([one], trace, b"12345678", flags)))
 
     found = store.find(one.prediction_id)
 
@@ -72,7 +72,7 @@ def test_every_value_is_read_back_as_it_was(
         Kept(
             one.prediction_id, time, *traced, 0, bool(flags & 1), MODEL.name, MODEL.version, MODEL.hash, "0.1.0",
             dict(zip(MODEL.features, inputs, strict=True)), label if value is None else None, value, confidence,
-            None, None, None,
+            None, MODEL.schema_hash, None, None, None,
         )
     )  # fmt: skip
 
@@ -394,8 +394,9 @@ def test_a_lock_that_is_held_is_an_error_that_may_pass(tmp_path: Path, monkeypat
 
 def test_a_model_is_named_in_every_row() -> None:
     """The rows of one model's requests say which it was, and which code answered."""
-    maker = RowMaker(ModelInfo("m", "2", "f" * 64, ("x",)), "9.9")
+    told = Told([answered("p", inputs=(1,))], model=ModelInfo("m", "2", "f" * 64, ("x",), "5" * 64))
 
-    (made,) = maker.rows(Told([answered("p", inputs=(1,))]))
+    (made,) = RowMaker("9.9").rows(told)
 
     assert made[6:11] == ("m", "2", "f" * 64, "9.9", '{"x":1}')
+    assert made.schema_hash == "5" * 64

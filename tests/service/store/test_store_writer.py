@@ -16,7 +16,7 @@ from service.store.store import Store, open_store
 from service.store.writer import Writer, Written
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import until
-from tests.service.store.told import MODEL, Told, answered, rows, told
+from tests.service.store.told import Told, answered, rows, told
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Writing:
         self.heard: list[Written] = []
         config = StoreConfig("nowhere", 30, 1000, "0.1.0")
         self.writer = Writer(
-            config, MODEL, report=self.heard.append, open_store=lambda _: store, most_rows=most_rows,
+            config, report=self.heard.append, open_store=lambda _: store, most_rows=most_rows,
             tidy_every=tidy_every,
         )  # fmt: skip
 
@@ -198,7 +198,7 @@ def test_a_database_that_goes_away_and_comes_back_has_every_row_once(postgres: P
     name = postgres.new()
     heard: list[Written] = []
     open_store(postgres.url(name)).close()
-    writer = Writer(StoreConfig(postgres.url(name), 0, 0, "0.1.0"), MODEL, report=heard.append)
+    writer = Writer(StoreConfig(postgres.url(name), 0, 0, "0.1.0"), report=heard.append)
     try:
         for number in range(300):
             writer.put([told(f"p{number}")])
@@ -222,7 +222,7 @@ def test_a_real_store_keeps_its_days(tmp_path: Path) -> None:
         store.add_predictions(rows(10))
         now = time.time_ns()
         store.add_predictions([one._replace(prediction_id=f"new{n}", time=now) for n, one in enumerate(rows(10))])
-        writer = Writer(StoreConfig(str(tmp_path / "s.db"), 30, 0, "0.1.0"), MODEL, report=lambda _: None)
+        writer = Writer(StoreConfig(str(tmp_path / "s.db"), 30, 0, "0.1.0"), report=lambda _: None)
         until(lambda: left(store) == 10, what="the old ones to go")
         writer.end()
         writer.wait(time.monotonic() + 5)

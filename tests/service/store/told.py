@@ -8,7 +8,7 @@ from service.store.rows import Row
 from service.telemetry.record import Answered, ModelInfo
 
 TIME: Final = 1_700_000_000_000_000_000
-MODEL: Final = ModelInfo("breast-cancer", "1.0.0", "a" * 64, ("radius", "texture", "name"))
+MODEL: Final = ModelInfo("breast-cancer", "1.0.0", "a" * 64, ("radius", "texture", "name"), "b" * 64)
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Told:
     trace_id: bytes = b"0123456789abcdef"
     span_id: bytes = b"01234567"
     trace_flags: int = 1
+    model: ModelInfo | None = MODEL
+    shadow_of: Sequence[str | None] | None = None
 
 
 def answered(

@@ -1,0 +1,72 @@
+"""The models that the hub has heard of, with every figure of a window, by model and version.
+
+Counts of any number of workers and replicas add up: the sums are made in SQL (hub/sql/parts/increments.sql).
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from hub.questions.figures import COMPARED, COUNTERS, ENOUGH, GAUGES, figures
+from hub.questions.queries import Reader, Record
+from hub.questions.windows import LOOKBACK_NS, Window
+
+MOST_MODELS: Final = 200
+
+Key = tuple[str, str]
+
+
+def list_models(reader: Reader, window: Window) -> list[Record]:
+    """The models heard of in a window, each with its versions."""
+    found = reader.records(
+        "models",
+        names=[*COMPARED, *COUNTERS],
+        since_ns=window.since_ns,
+        until_ns=window.until_ns,
+        limit=MOST_MODELS,
+    )
+    models: dict[str, list[Record]] = defaultdict(list)
+    for one in found:
+        models[one.pop("name")].append({**one, "version": one["version"] or ""})
+    # Always in the same order, the highest version first: what is side by side stays where it is.
+    return [
+        {"name": name, "versions": sorted(versions, key=lambda one: _parts(one["version"]), reverse=True)}
+        for name, versions in models.items()
+    ]
+
+
+def _parts(version: str) -> list[tuple[bool, int, str]]:
+    """A version by its numbers and words: 1.10 is more than 1.9, and a number more than a word."""
+    return [
+        (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+        for part in re.findall(r"\d+|[^\d.+-]+", version, re.ASCII)
+    ]
+
+
+def read_models(reader: Reader, window: Window, name: str | None = None) -> list[Record]:
+    """The models with all their figures; only the one of a name, if one is given."""
+    models = [model for model in list_models(reader, window) if name in {None, model["name"]}]
+    if not models:
+        return []
+    asked: dict[str, Any] = {"since_ns": window.since_ns, "until_ns": window.until_ns, "lookback_ns": LOOKBACK_NS}
+    counts = _by_version(reader.records("model_counts", counters=[*COUNTERS], step_ns=window.step_ns, **asked))
+    gauges = _by_version(reader.records("model_gauges", gauges=[*GAUGES], **asked))
+    length = window.until_ns - window.since_ns
+    compared: dict[Key, list[Record]] = defaultdict(list)
+    for one in reader.records("drift", counters=[*COMPARED], step_ns=length, enough=ENOUGH, **asked):
+        compared[one.pop("model"), one.pop("version")].append(one)
+    for model in models:
+        for version in model["versions"]:
+            key = model["name"], version["version"]
+            version.update(figures(window, counts[key], gauges[key], compared[key]))
+    return models
+
+
+def _by_version(rows: Iterable[Record]) -> defaultdict[Key, list[Record]]:
+    """Rows by the model and version that they are of."""
+    found: defaultdict[Key, list[Record]] = defaultdict(list)
+    for one in rows:
+        said = one["attributes"]
+        found[str(said["ml.model.name"]), str(said.get("ml.model.version", ""))].append(one)
+    return found

@@ -1,0 +1,88 @@
+"""What a model said of its features when it was loaded: where the bins of its training data begin and end."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from hub.questions.queries import Reader
+
+MISSING: Final = "missing"
+OTHER: Final = "other"
+
+# Ways of treating a value that leave it as it was sent.
+PLAIN: Final = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature.
+
+    `edges` are the inner bounds of a number's bins, None for anything else; `low` and `high` what the training data ran
+    from and to, where that was said.
+    """
+
+    name: str
+    edges: tuple[float, ...] | None
+    bins: tuple[str, ...]
+    low: float | None
+    high: float | None
+    privacy: str
+
+    def interval(self, bin_: str) -> tuple[float, float] | None:
+        """A bin's bounds, the lower one outside; None where it has none."""
+        if self.edges is None or not bin_.isdecimal() or int(bin_) > len(self.edges):
+            return None
+        bounds = (-math.inf, *self.edges, math.inf)
+        return bounds[int(bin_)], bounds[int(bin_) + 1]
+
+    def bin_of(self, value: object) -> str:
+        """The bin that a value belongs to."""
+        if value is None:
+            return MISSING
+        if self.edges is not None:
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return f"{bisect_left(self.edges, value):02d}"
+            return OTHER
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        return text if text in self.bins else OTHER
+
+
+def read_schema(reader: Reader, model: str, version: str | None) -> dict[str, Feature]:
+    """The features of a model by name; empty when its start has not been heard of, or is not kept any more."""
+    found = {}
+    for record in reader.records("model_said", model=model, version=version):
+        for said in _features(record["body"]):
+            if (feature := _feature(said)) is not None:
+                found[feature.name] = feature
+    return found
+
+
+def _features(body: str | None) -> list[Mapping[str, Any]]:
+    """What one record says of features. Anybody may send one: what is not as ours says nothing."""
+    try:
+        said = orjson.loads(body or "")
+    except orjson.JSONDecodeError:
+        return []
+    features = said.get("features") if isinstance(said, Mapping) else None
+    return [one for one in features if isinstance(one, Mapping)] if isinstance(features, list) else []
+
+
+def _feature(said: Mapping[str, Any]) -> Feature | None:
+    """A feature as the event describes it; None for what is none."""
+    name, edges, bins, span = (said.get(key) for key in ("name", "edges", "bins", "training_range"))
+    if not isinstance(name, str):
+        return None
+    edges, span = _numbers(edges), _numbers(span)
+    low, high = span if span and len(span) == 2 else (None, None)
+    named = tuple(map(str, bins)) if isinstance(bins, list) else ()
+    return Feature(name, edges, named, low, high, str(said.get("privacy", PLAIN)))
+
+
+def _numbers(said: Any) -> tuple[float, ...] | None:  # noqa: ANN401  any JSON
+    if not isinstance(said, list) or not all(isinstance(one, int | float) for one in said):
+        return None
+    return tuple(said)

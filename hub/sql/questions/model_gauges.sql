@@ -1,0 +1,11 @@
+-- The newest value of the gauges of all models, whichever instance said it.
+SELECT
+    name, attributes, arg_max(value, time_ns) AS value, max(time_ns) AS time_ns
+FROM metric_points
+WHERE
+    name IN (SELECT unnest($gauges))
+    AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
+    AND type = 'gauge' AND (flags & 1) = 0
+    AND json_exists(attributes, '/ml.model.name')
+GROUP BY name, attributes
+ORDER BY name, attributes

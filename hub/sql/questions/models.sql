@@ -1,0 +1,22 @@
+-- The models that were heard of in a window, by their metrics or by their predictions, with those who served them.
+WITH said AS (
+    SELECT attributes, service_name, service_instance_id, time_ns
+    FROM metric_points
+    WHERE name IN (SELECT unnest($names)) AND time_ns BETWEEN $since_ns AND $until_ns
+    UNION ALL
+    SELECT attributes, service_name, service_instance_id, time_ns
+    FROM logs
+    WHERE event_name IN ('ml.prediction', 'ml.model') AND time_ns BETWEEN $since_ns AND $until_ns
+)
+SELECT
+    attributes ->> '/ml.model.name' AS name,
+    attributes ->> '/ml.model.version' AS version,
+    list_sort(list(DISTINCT service_name)) AS services,
+    count(DISTINCT service_instance_id) AS instances,
+    min(time_ns) AS first_ns,
+    max(time_ns) AS last_ns
+FROM said
+WHERE name IS NOT NULL
+GROUP BY ALL
+ORDER BY name, max(time_ns) DESC, version
+LIMIT $limit

@@ -1,0 +1,87 @@
+"""`modeltrace replay`."""
+
+import json
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from service.commands.audit import open_audit
+from service.errors import ModeltraceError, SettingsError
+from service.settings import data_dir, read_settings
+
+if TYPE_CHECKING:
+    from service.replay.run import Group
+
+# Exit codes beside 0 and the 1 of every error.
+DIFFERS = 2
+
+
+class ReplayError(ModeltraceError):
+    """Recorded predictions cannot be answered again."""
+
+
+def replay(
+    what: Annotated[str, typer.Argument(metavar="TRACE_ID|PREDICTION_ID", help="All predictions of a trace, or one.")],
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION|SOURCE", help="Another version of the model, or any source that serve takes."),
+    ] = None,
+    bundles: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="Where to look for bundles, beside MODELTRACE_BUNDLE. Repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON, every row.")] = False,  # noqa: FBT002  a flag
+    trust_pickle: Annotated[
+        bool | None, typer.Option("--trust-pickle", help="Load joblib or pickle, which can run any code.")
+    ] = None,
+) -> None:
+    """Answer recorded predictions again, and show what differs.
+
+    Takes the inputs from the prediction store (MODELTRACE_STORE) and the very model that answered, by the SHA-256 that
+    is recorded with each prediction, wherever it is among MODELTRACE_BUNDLE, --bundles and the copies from registries.
+    With --against the recorded answers are compared with those of another model.
+
+    Ends with exit code 0 when every answer is equal, 2 when one differs, 1 when it cannot be told.
+
+    Example: modeltrace replay 4bf92f3577b34da6a3ce929d0e0e4736 --against 1.1.0 --bundles models
+    """
+    # Imported when it is needed: scikit-learn takes seconds that the other commands would wait for.
+    from service.registry.catalog import Catalog  # noqa: PLC0415  see above
+    from service.replay.run import Replayer, by_model, known_sources, verdict_of  # noqa: PLC0415  see above
+    from service.replay.show import as_json as told  # noqa: PLC0415  see above
+    from service.replay.show import show  # noqa: PLC0415  see above
+    from service.store.lookup import look_up  # noqa: PLC0415  see above
+
+    settings = read_settings(trust_pickle=trust_pickle)
+    with open_audit() as store:
+        kept = look_up(store, what)
+    data = data_dir()
+    sources = known_sources(bundles or (), settings.bundle, data, data / f"example-{version('modeltrace')}")
+    if not sources:
+        raise SettingsError("no bundles to look in: name a folder with --bundles, or set MODELTRACE_BUNDLE")
+    errors: list[str] = []
+    groups: list[Group] = []
+    with Catalog(partial(typer.echo, err=True)) as catalog:
+        replayer = Replayer(catalog, sources, trust_pickle=settings.trust_pickle, trusted_types=settings.trusted_types)
+        for of_one_model in by_model(kept):
+            try:
+                groups.append(replayer.group(of_one_model, against))
+            except ModeltraceError as error:
+                one = of_one_model[0]
+                errors.append(f"{len(of_one_model):,} of {one.model_name} {one.model_version}: {error}")
+    verdict = verdict_of(groups, complete=not errors)
+    if as_json:
+        typer.echo(json.dumps(told(groups, errors, verdict), indent=2, ensure_ascii=False))
+    else:
+        show(Console(highlight=False, markup=False, emoji=False, soft_wrap=True), groups)
+    if verdict == "equal":
+        return
+    reasons = [*errors, *(reason for group in groups for reason in group.reasons())]
+    if verdict == "incomplete":
+        raise ReplayError("; ".join(reasons))
+    for reason in reasons:
+        typer.echo(reason, err=True)
+    raise typer.Exit(DIFFERS)

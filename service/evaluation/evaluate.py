@@ -1,0 +1,101 @@
+"""From the prediction store to figures: a few questions, and what their answers come to."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from service.evaluation import questions
+from service.evaluation.drift import detect
+from service.evaluation.figures import Counted, Figures, Residuals, classify, regress
+from service.store.rows import identity, read
+from service.store.selection import Selection
+from service.store.store import Store
+
+_SECOND: Final = 10**9
+Key = tuple[str, str]
+
+
+def evaluate(
+    store: Store, selection: Selection, *, drift_since: int | None = None, tolerance: float | None = None
+) -> list[Figures]:
+    """The figures of each version of each model that has predictions in a selection, by name and version.
+
+    Args:
+        store: where predictions and labels are.
+        selection: which predictions count.
+        drift_since: where the search for concept drift begins instead, in nanoseconds since the epoch.
+        tolerance: what a regressor may be off by without its being an error; without it, none is searched for drift.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    rows: dict[Key, list[Any]] = defaultdict(list)
+    for row in store.ask(questions.counted(selection)):
+        rows[row[0], row[1]].append(row[2:])
+    residuals = {(row[0], row[1]): _residuals(*row[2:]) for row in store.ask(questions.residuals(selection))}
+    delays = _delays(store.ask(questions.delays(selection)))
+    found = []
+    for name, version in sorted(rows):
+        counts = rows[name, version]
+        labelled = [row for row in counts if row[2]]
+        counted = [_counted(*row) for row in labelled if row[0] is not None and row[1] is not None]
+        figures = Figures(
+            name,
+            version,
+            predictions=sum(row[4] for row in counts),
+            labels=sum(row[4] for row in labelled),
+            delays=delays.get((name, version), {}),
+            classification=classify(counted),
+            regression=regress(residuals[name, version]) if (name, version) in residuals else None,
+        )
+        of_it = selection._replace(model_name=name, model_version=version)
+        if drift_since is not None:
+            of_it = of_it._replace(since=drift_since)
+        found.append(_with_drift(store, figures, of_it, _equal(labelled), tolerance))
+    return found
+
+
+def _counted(label: str, true_label: str, _: object, place: int | None, rows: int, *sums: float | None) -> Counted:
+    said, true = read(label), read(true_label)
+    right = identity(said) == identity(true)
+    confidence, square, from_one = (float(one or 0) for one in sums)
+    return Counted(said, true, right, place, rows, confidence, from_one if right else square)
+
+
+def _residuals(rows: int, absolute: float, squared: float, off: float, spread: float) -> Residuals:
+    """The sum of squares around the mean, without what the rounding of the mean put into it."""
+    return Residuals(rows, float(absolute), float(squared), max(0.0, float(spread) - float(off) ** 2 / rows))
+
+
+def _delays(rows: Iterable[Sequence[Any]]) -> Mapping[Key, dict[float, float]]:
+    found: dict[Key, dict[float, float]] = defaultdict(dict)
+    for name, version, number, rank, delay in rows:
+        for percent in questions.PERCENTS:
+            if rank == questions.rank(number, percent):
+                found[name, version][percent / 100] = delay / _SECOND
+    return found
+
+
+def _equal(labelled: Iterable[Sequence[Any]]) -> list[tuple[str, str]]:
+    """Answers and true labels that are one though they are written otherwise: 1 and 1.0."""
+    pairs = {(row[0], row[1]) for row in labelled if None not in row[:2] and row[0] != row[1]}
+    return sorted((said, true) for said, true in pairs if identity(read(said)) == identity(read(true)))
+
+
+def _with_drift(
+    store: Store, figures: Figures, selection: Selection, equal: list[tuple[str, str]], tolerance: float | None
+) -> Figures:
+    if figures.classification is None and (figures.regression is None or tolerance is None):
+        return figures
+    question = questions.errors(
+        selection,
+        equal=equal,
+        tolerance=None if figures.classification else tolerance,
+        aggregates_in_order=store.location.file is None,
+    )
+    ((text,),) = store.ask(question)
+    errors = np.frombuffer((text or "").encode(), dtype=np.uint8).astype(np.int64) - ord("0")
+    return replace(figures, drift=detect(errors))

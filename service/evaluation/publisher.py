@@ -1,0 +1,160 @@
+"""Publishes the figures of one model: of all workers and replicas, the one that has the turn computes them.
+
+    wait ──► has it the turn? ──no──► publish nothing
+     ▲              │ yes
+     └── publish ◄──┴── figures of the window, from the store
+
+All of it happens on a thread of its own, in the database: a prediction never waits for it, and a stop hardly does.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from opentelemetry.metrics import Meter
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+
+from service.evaluation.figures import Figures
+from service.evaluation.gauges import observe
+from service.settings import Settings
+from service.telemetry.stored import OUTCOME
+
+if TYPE_CHECKING:  # imported on the thread that needs it
+    from service.store.store import Store
+    from service.store.turn import Turn
+
+logger = logging.getLogger("modeltrace.evaluation")
+
+RUNS: Final = "modeltrace.evaluation.runs"
+# After figures that took long, the database rests so many times as long.
+REST: Final = 9
+# Seconds that a stop waits for figures that are being computed.
+PATIENCE: Final = 0.5
+_HOUR: Final = 3600 * 10**9
+
+
+class Plan(NamedTuple):
+    """What is published, and how often."""
+
+    store: str  # as MODELTRACE_STORE has it; a password may be in it
+    model_name: str
+    classes: tuple[object, ...]
+    seconds: float
+    window: int  # in nanoseconds
+    tolerance: float | None
+
+
+class Publisher:
+    """Publishes from its start until its `end`."""
+
+    def __init__(self, plan: Plan, meter: Meter) -> None:
+        """The first figures are there after `plan.seconds`: a start has enough to do."""
+        self._plan = plan
+        self._figures: Sequence[Figures] = ()
+        self._failing = False
+        self._ending = threading.Event()
+        observe(meter, plan.classes, lambda: self._figures)
+        self._runs = meter.create_counter(
+            RUNS, unit="{run}", description="How often the figures of models were computed, and how often in vain."
+        )
+        self._thread = threading.Thread(target=self._run, daemon=True, name="evaluation")
+        self._thread.start()
+
+    def end(self) -> None:
+        """Compute no more."""
+        self._ending.set()
+
+    def close(self, deadline: float) -> None:
+        """Wait a moment for the thread, at most until the monotonic `deadline`; else it ends with the process."""
+        self._thread.join(max(0.0, min(PATIENCE, deadline - time.monotonic())))
+
+    # The thread.
+
+    def _run(self) -> None:
+        work = _Work(self._plan)
+        pause = self._plan.seconds
+        while not self._ending.wait(pause):
+            begun = time.monotonic()
+            try:
+                self._figures, error = work.figures(), None
+            except Exception as raised:  # noqa: BLE001  whatever it is, predictions go on, and it is tried again
+                self._figures, error = (), raised
+            if error or work.has_turn:
+                self._tell(error)
+            pause = max(self._plan.seconds, REST * (time.monotonic() - begun))
+        work.close()
+
+    def _tell(self, error: Exception | None) -> None:
+        """Count a run, and log the first of several that fail, and the first that does not."""
+        if error is None:
+            self._runs.add(1, {OUTCOME: "done"})
+            if self._failing:
+                logger.warning("the figures of models are computed again")
+        else:
+            self._runs.add(1, {OUTCOME: "failed", ERROR_TYPE: type(error).__qualname__})
+            if not self._failing:
+                logger.warning("no figures of models for now: %s", error)
+        self._failing = error is not None
+
+
+class _Work:
+    """The turn and, with it, the store."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._turn: Turn | None = None
+        self._store: Store | None = None
+        self.has_turn = False
+
+    def figures(self) -> Sequence[Figures]:
+        """The figures, or none while another one has the turn.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        # Imported on the thread that needs them: they take a third of a second.
+        from service.evaluation.evaluate import evaluate  # noqa: PLC0415  see above
+        from service.store.location import locate  # noqa: PLC0415  see above
+        from service.store.selection import Selection  # noqa: PLC0415  see above
+        from service.store.store import open_store  # noqa: PLC0415  see above
+        from service.store.turn import turn  # noqa: PLC0415  see above
+
+        self.has_turn = False
+        if self._turn is None:
+            self._turn = turn(locate(self._plan.store), f"evaluation of {self._plan.model_name}")
+        self.has_turn = self._turn.hold()
+        if not self.has_turn:
+            return ()
+        if self._store is None:
+            self._store = open_store(self._plan.store, create=False)
+        now, window = time.time_ns(), self._plan.window
+        return evaluate(
+            self._store,
+            Selection(since=now - window, model_name=self._plan.model_name),
+            # One that stays where it is for a whole window: with each other one, chance would be tried anew.
+            drift_since=now - now % window - window,
+            tolerance=self._plan.tolerance,
+        )
+
+    def close(self) -> None:
+        """Leave the turn to another one."""
+        if self._store:
+            self._store.close()
+        if self._turn:
+            self._turn.release()
+
+
+def start_publisher(
+    settings: Settings, model_name: str, classes: Sequence[object] | None, meter: Meter
+) -> Publisher | None:
+    """A publisher, unless there is no store or nothing is to be computed."""
+    said = settings.store_location()
+    if said is None or not settings.evaluation_seconds:
+        return None
+    window = int(settings.evaluation_window * _HOUR)
+    plan = Plan(
+        said, model_name, tuple(classes or ()), settings.evaluation_seconds, window, settings.evaluation_tolerance
+    )
+    return Publisher(plan, meter)

@@ -1,0 +1,182 @@
+"""Drift, defined: how far a window of traffic is from the training data, and how far undrifted samples come by chance.
+
+Everything is computed from counts in the bins of the training data, so any number of workers adds up. Prometheus' rules
+(deploy/prometheus/rules/drift.yml) and the hub's SQL compute the same; docs/monitoring.md explains it.
+
+An alarm takes two things: an effect above a floor, below which nobody would act, and one above what undrifted windows
+of this size reach. The chance of an alarm by chance alone is 1 % a window over all statistics of all features together
+(Bonferroni): `level` is what one of them gets of it. `n` is always the rows of the window, `training` those of the
+training data.
+"""
+
+import math
+from statistics import NormalDist
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammainccinv
+
+PSI: Final = "psi"
+JENSEN_SHANNON: Final = "jensen_shannon"
+KS: Final = "ks"
+NEW_CATEGORIES: Final = "new_categories"
+MEAN_CHANGE: Final = "mean_change"
+MISSING_VALUES: Final = "missing"
+LOW_CONFIDENCE: Final = "low_confidence"
+
+# Effects that somebody would act on.
+FLOORS: Final = {
+    PSI: 0.1,
+    JENSEN_SHANNON: 0.02,
+    KS: 0.1,
+    NEW_CATEGORIES: 0.02,
+    MEAN_CHANGE: 0.1,
+    MISSING_VALUES: 0.02,
+    LOW_CONFIDENCE: 0.05,
+}
+# Of undrifted windows, so many may raise an alarm.
+ALARMS: Final = 0.01
+# Rows below which nothing is said.
+ENOUGH: Final = 200
+# What each bin is given beside what it counted: half a row, so that an empty one has a logarithm.
+PSEUDO: Final = 0.5
+# A mean is compared with itself, or with the deviation where it is nearly nothing beside that.
+SMALL_MEAN: Final = 0.1
+# As many rows, farthest out, must make a deviation at least.
+FEW: Final = 5
+
+State = Literal["drift", "ok", "not enough data"]
+Floats = NDArray[np.float64]
+
+
+def smoothed(counts: ArrayLike) -> Floats:
+    """Shares of counts in k bins, shape (…, k): (count + ½) / (n + ½k)."""
+    raised = np.asarray(counts, dtype=np.float64) + PSEUDO
+    shares: Floats = raised / raised.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def psi(counts: ArrayLike, training: ArrayLike) -> Any:  # noqa: ANN401  one number, or one a window
+    """Population stability index of counts, shape (…, k): Σ (p - q) ln(p / q), of smoothed shares."""
+    p, q = smoothed(counts), smoothed(training)
+    return ((p - q) * np.log(p / q)).sum(axis=-1)
+
+
+def jensen_shannon(counts: ArrayLike, training: ArrayLike) -> Any:  # noqa: ANN401  as above
+    """Jensen-Shannon divergence in bits, from 0 to 1, of smoothed shares; its square root is the distance."""
+    p, q = smoothed(counts), smoothed(training)
+    middle = (p + q) / 2
+    return (p * np.log2(p / middle) + q * np.log2(q / middle)).sum(axis=-1) / 2
+
+
+def ks(counts: ArrayLike, training: ArrayLike) -> Any:  # noqa: ANN401  as above
+    """Kolmogorov and Smirnov's distance between the bins of numbers, in their order, without `missing` and `other`.
+
+    Of the shares as they are, so it is exactly that of the values, each taken for its bin. NaN for no values.
+    """
+    p, q = np.asarray(counts, dtype=np.float64), np.asarray(training, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        apart = p / p.sum(axis=-1, keepdims=True) - q / q.sum(axis=-1, keepdims=True)
+    return np.abs(apart.cumsum(axis=-1)).max(axis=-1)
+
+
+def mean_scale(mean: float, deviation: float | None) -> float:
+    """What a change of mean is a share of: the mean of the training data, or its deviation where that says more."""
+    if deviation is None or abs(mean) >= SMALL_MEAN * deviation:
+        return abs(mean)
+    return deviation
+
+
+def chi_square_quantile(freedom: int, level: float) -> float:
+    """What chi-square of so many degrees of freedom exceeds with the probability `level`."""
+    return float(2 * gammainccinv(freedom / 2, level))
+
+
+def critical_psi(bins: int, level: float) -> float:
+    """PSI of two samples is (1/n + 1/training) chi-square, of one degree of freedom less than there are bins.
+
+    Yurdakul (2018), "Statistical properties of the population stability index". Bins that the training data left empty
+    count, too: what smoothing puts there is of the size of one degree each.
+    """
+    return chi_square_quantile(bins - 1, level)
+
+
+def critical_jensen_shannon(bins: int, level: float) -> float:
+    """Jensen-Shannon's divergence in bits is PSI / (8 ln 2) for small differences, and less for large ones."""
+    return critical_psi(bins, level) / (8 * math.log(2))
+
+
+def critical_ks(level: float) -> float:
+    """Kolmogorov's limit distribution, by its first term: 2 exp(-2 x²). Values in bins only make it smaller."""
+    return math.sqrt(math.log(2 / level) / 2)
+
+
+def varies(mean: float, deviation: float, low: float, high: float, training: int) -> bool:
+    """Whether more than a few rows make the deviation: that of a feature which hardly ever varies is a guess."""
+    return training * deviation**2 >= FEW * max(high - mean, mean - low) ** 2
+
+
+def critical_mean(mean: float, deviation: float, low: float, high: float, training: int, level: float) -> float:
+    """What the change of a mean exceeds with at most `level`, as a share of `mean_scale`, times √(1/n + 1/training).
+
+    The normal quantile z, corrected for skewness at the smallest window, where it matters most: by Bennett's bound on
+    the cumulant generating function of what has this deviation and lies between `low` and `high` (Boucheron, Lugosi,
+    Massart, "Concentration Inequalities", 2.7), and Chernoff's way from there to a quantile. The deviation is taken as
+    if z²/2 rows more lay farthest out: so many can be missing from the training data by chance.
+    """
+    quantile = NormalDist().inv_cdf(1 - level / 2)
+    size = math.sqrt(1 / ENOUGH + 1 / training)
+    tilts = np.geomspace(0.01, 100, 400) * quantile / size
+    scale = mean_scale(mean, deviation)
+    deviation = math.hypot(deviation, quantile * max(high - mean, mean - low) / math.sqrt(2 * training))
+    above, below = (high - mean) / deviation, (mean - low) / deviation
+
+    def reached(window_bound: float, training_bound: float) -> float:
+        grown = ENOUGH * _bennett(tilts / ENOUGH, window_bound) + training * _bennett(tilts / training, training_bound)
+        return float(((grown + quantile**2 / 2) / tilts).min())
+
+    furthest = max(reached(above, below), reached(below, above))
+    return furthest / size * deviation / scale
+
+
+def _bennett(tilts: Floats, bound: float) -> Floats:
+    """The greatest cumulant generating function of what has mean 0 and deviation 1 and does not exceed `bound`."""
+    rest = math.log1p(bound**2)
+    grown: Floats = np.logaddexp(bound * tilts - rest, 2 * math.log(bound) - tilts / bound - rest)
+    return grown
+
+
+def critical_rise(level: float) -> float:
+    """The normal quantile that `rise_threshold` is made of."""
+    return NormalDist().inv_cdf(1 - level)
+
+
+def threshold(statistic: str, critical: float, n: Any, training: Any) -> Any:  # noqa: ANN401  numbers or arrays
+    """What psi, jensen_shannon, ks or mean_change must exceed, of `n` rows against `training` rows."""
+    variance = 1 / n + 1 / training
+    return np.maximum(FLOORS[statistic], critical * (variance if statistic in (PSI, JENSEN_SHANNON) else variance**0.5))
+
+
+def rise_threshold(statistic: str, critical: float, n: Any, training: Any, share: Any) -> Any:  # noqa: ANN401  as above
+    """How much a share must rise above the `share` of the training data: of new categories, of missing values.
+
+    The score test of two Poisson rates, solved for what is just significant, and its correction for skewness in small
+    windows, z²/6n: a share of nothing has no deviation to go by.
+    """
+    half = critical**2 / (2 * training)
+    by_chance = critical**2 / (6 * n) + half + np.sqrt(half**2 + critical**2 * share * (1 / n + 1 / training))
+    return np.maximum(FLOORS[statistic], by_chance)
+
+
+def low_confidence_threshold(critical: float, n: Any) -> Any:  # noqa: ANN401  as above
+    """What the share of answers with low confidence must exceed: more than 5 %, and more than chance makes of 5 %."""
+    floor = FLOORS[LOW_CONFIDENCE]
+    return floor + critical**2 / (6 * n) + critical * np.sqrt(floor * (1 - floor) / n)
+
+
+def state(value: float, limit: float, n: int) -> State:
+    """What is to be said of a statistic."""
+    if n < ENOUGH or not math.isfinite(value):
+        return "not enough data"
+    return "drift" if value > limit else "ok"

@@ -1,0 +1,104 @@
+"""All sources in one: which bundle is meant, which has a hash, which are there."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from service.errors import BundleError, BundleNotFoundError
+from service.registry.folder import Folders
+from service.registry.found import Found, Listed
+from service.registry.mlflow_client import MlflowClient
+from service.registry.models import Models
+from service.registry.source import FolderSource, read_source
+from service.settings import data_dir
+
+
+class Catalog:
+    """Finds bundles. Asking again is cheap where nothing has changed. One thread at a time.
+
+    Whatever it finds is checked again, and completely, by whoever loads it.
+    """
+
+    def __init__(self, tell: Callable[[str], None], cache: Path | None = None) -> None:
+        """`tell` hears, once each, of broken bundles that are left out; `cache` keeps copies of registered ones."""
+        self._folders = Folders(tell)
+        self._mlflow = MlflowClient()
+        self._models = Models(self._mlflow, cache or data_dir() / "registry")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process that speaks with MLflow, if there is one; of any thread."""
+        self._mlflow.close()
+
+    def locate(self, source: str) -> Found:
+        """The bundle that a source means now; equal to the last answer when there is nothing new.
+
+        Args:
+            source: `FOLDER` or `FOLDER@VERSION`, a bundle or a folder of bundles, without a version the highest;
+                `models:/NAME@ALIAS` or `models:/NAME/NUMBER`, a version in an MLflow registry.
+
+        Raises:
+            SettingsError: the source makes no sense, or MLflow is not installed.
+            BundleError: there is no such bundle, or it cannot be used; RegistryAwayError: not now.
+        """
+        found = read_source(source)
+        return self._folders.locate(found) if isinstance(found, FolderSource) else self._models.locate(found)
+
+    def list(self, source: str) -> Iterator[Listed]:
+        """What a source has: all versions, whichever it names.
+
+        Raises:
+            SettingsError: the source makes no sense, or MLflow is not installed.
+            BundleError: there is nothing; RegistryAwayError: not now.
+        """
+        return (one for one, _ in self._each(source))
+
+    def find_by_hash(self, digest: str, sources: Sequence[str]) -> Found:
+        """The bundle of the model whose file has this SHA-256, wherever among the sources it is.
+
+        Raises:
+            SettingsError: a source makes no sense, or MLflow is not installed.
+            BundleNotFoundError: none has it; the message says where it was looked for.
+        """
+        return self._find(lambda one: one.holds(digest), f"whose model has the SHA-256 {digest}", sources)
+
+    def find_version(self, name: str, version: str, sources: Sequence[str]) -> Found:
+        """The bundle of that version of a model, the version being the bundle's own.
+
+        Raises:
+            SettingsError: a source makes no sense, or MLflow is not installed.
+            BundleNotFoundError: none is; the message says where it was looked for.
+        """
+        return self._find(lambda one: (one.name, one.version) == (name, version), f"of {name} {version}", sources)
+
+    def _find(self, wanted: Callable[[Listed], bool], words: str, sources: Sequence[str]) -> Found:
+        looked = []
+        for source in sources:
+            try:
+                for one, have in self._each(source):
+                    if wanted(one):
+                        return have()
+                looked.append(source)
+            except BundleError as error:
+                looked.append(f"{source} ({error})")
+        raise BundleNotFoundError(f"no bundle {words} in {', '.join(looked)}")
+
+    def _each(self, source: str) -> Iterator[tuple[Listed, Callable[[], Found]]]:
+        """What a source has, and how to have it in a folder."""
+        found = read_source(source)
+        if isinstance(found, FolderSource):
+            for bundle in self._folders.bundles(found.path):
+                yield bundle, partial(_itself, bundle)
+        else:
+            for one, entry in self._models.bundles(found.name):
+                yield one, partial(self._models.fetch, one, entry)
+
+
+def _itself(found: Found) -> Found:
+    return found

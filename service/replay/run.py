@@ -1,0 +1,160 @@
+"""From what is recorded of a trace or a prediction to what a model says of it now."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from service.errors import BundleError, BundleNotFoundError
+from service.inference.bundle import installed_libraries, load_bundle, read_manifest
+from service.inference.model import Engine, Model
+from service.inference.schema import Schema
+from service.registry.catalog import Catalog
+from service.registry.found import Found
+from service.registry.source import MODELS, FolderSource, read_source
+from service.replay.compare import Replayed
+from service.replay.replay import readable, replay, tolerance_of
+from service.store.rows import Kept
+
+Verdict = Literal["equal", "differs", "incomplete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The predictions of one model among those that are replayed: that model as it is recorded, and what came out.
+
+    `origin` is the bundle of that very model, `used` the one that has answered now, `engine` what it answered with.
+    `libraries` has for each library its version in the origin's bundle (or in `used` where there is none), and here.
+    """
+
+    name: str
+    version: str
+    hash: str
+    time: int
+    origin: Found | None
+    used: Found
+    engine: Engine
+    libraries: Mapping[str, tuple[str | None, str | None]]
+    rows: Sequence[Replayed]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many there are of each outcome."""
+        return Counter(row.outcome for row in self.rows)
+
+    @property
+    def verdict(self) -> Verdict:
+        """`differs` when one does; `equal` when all are; `incomplete` when none differs and some cannot be replayed."""
+        counts = self.counts
+        if counts["equal"] == len(self.rows):
+            return "equal"
+        return "incomplete" if counts["equal"] + counts["impossible"] == len(self.rows) else "differs"
+
+    def reasons(self) -> list[str]:
+        """Why some cannot be replayed, and how many: one line a reason."""
+        notes = Counter(row.note for row in self.rows if row.outcome == "impossible")
+        return [
+            f"{number:,} of {self.name} {self.version} cannot be replayed: {note}" for note, number in notes.items()
+        ]
+
+
+class Replayer:
+    """Replays predictions with models from some sources."""
+
+    def __init__(
+        self, catalog: Catalog, sources: Sequence[str], *, trust_pickle: bool, trusted_types: Sequence[str]
+    ) -> None:
+        self._catalog = catalog
+        self._sources = sources
+        self._trust_pickle = trust_pickle
+        self._trusted_types = trusted_types
+
+    def group(self, kept: Sequence[Kept], against: str | None) -> Group:
+        """Replay predictions of one model with itself, or with another version or source.
+
+        Raises:
+            SettingsError: a source makes no sense.
+            BundleError: a bundle is not to be found, or cannot be loaded here.
+        """
+        first = kept[0]
+        try:
+            origin = self._catalog.find_by_hash(first.model_hash, self._sources)
+        except BundleNotFoundError:
+            if against is None:
+                raise
+            origin = None
+        used = self._other(first.model_name, against) if against is not None else origin
+        if used is None:  # without another one the search has raised
+            raise BundleNotFoundError(f"no bundle for {first.model_name} {first.model_version}")
+        engine = self._engine(first, origin, used)
+        model = self._load(used, engine)
+        if against is None and model.hash != first.model_hash:
+            raise BundleError(f"{used.where} has changed meanwhile")
+        rows = readable(kept, self._schema(origin) or model.schema)
+        return Group(
+            name=first.model_name,
+            version=first.model_version,
+            hash=first.model_hash,
+            time=first.time,
+            origin=origin,
+            used=used,
+            engine=engine,
+            libraries=_libraries(origin or used),
+            rows=replay(rows, model, tolerance_of(read_manifest(used.path)[0], model)),
+        )
+
+    def _other(self, name: str, against: str) -> Found:
+        """Another version of the model among the sources; or the bundle of another source."""
+        source = read_source(against)
+        if against.startswith(MODELS) or (isinstance(source, FolderSource) and source.path.exists()):
+            return self._catalog.locate(against)
+        return self._catalog.find_version(name, against, self._sources)
+
+    @staticmethod
+    def _engine(first: Kept, origin: Found | None, used: Found) -> Engine:
+        """ONNX Runtime where it was that which answered, and the bundle has a model for it."""
+        with_onnx = origin is not None and first.model_hash == origin.onnx_hash
+        return "onnx" if with_onnx and used.onnx_hash is not None else "sklearn"
+
+    def _load(self, found: Found, engine: Engine) -> Model:
+        return load_bundle(
+            found.path, engine=engine, trust_pickle=self._trust_pickle, trusted_types=self._trusted_types
+        )
+
+    @staticmethod
+    def _schema(origin: Found | None) -> Schema | None:
+        return None if origin is None else Schema(features=read_manifest(origin.path)[0].features)
+
+
+def verdict_of(groups: Sequence[Group], *, complete: bool) -> Verdict:
+    """What holds of all of them; `complete`: whether there is a group for each model."""
+    verdicts = {group.verdict for group in groups}
+    if "differs" in verdicts:
+        return "differs"
+    return "equal" if complete and verdicts == {"equal"} else "incomplete"
+
+
+def by_model(kept: Sequence[Kept]) -> list[list[Kept]]:
+    """Predictions in groups of one model each, in the order of their rows."""
+    groups: dict[tuple[str, str], list[Kept]] = {}
+    for one in sorted(kept, key=lambda one: one.row):
+        groups.setdefault((one.model_hash, one.model_version), []).append(one)
+    return list(groups.values())
+
+
+def known_sources(named: Sequence[str], served: str | None, data: Path, example: Path) -> list[str]:
+    """Where bundles are looked for: what is named, what is served, copies from registries, the example of `up`."""
+    folders = [str(folder) for folder in (data / "registry", example) if folder.is_dir()]
+    sources = [*named, *([served] if served else [])]
+    # Copies come before the registry that they are from: no MLflow has to be started for them.
+    return [
+        *(one for one in sources if not one.startswith(MODELS)),
+        *folders,
+        *(one for one in sources if one.startswith(MODELS)),
+    ]
+
+
+def _libraries(found: Found) -> dict[str, tuple[str | None, str | None]]:
+    made, here = read_manifest(found.path)[0].libraries, installed_libraries()
+    return {name: (made.get(name), here.get(name)) for name in sorted({*made, *here})}

@@ -1,0 +1,314 @@
+"""Telemetry of a model, as its service would send it: traffic, references, labels, figures."""
+
+import json
+import random
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from secrets import token_bytes
+from typing import Any
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AggregationTemporality,
+    Exemplar,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    NumberDataPoint,
+    Sum,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.browser.telemetry import MS, Sender, Value, pairs, record, span
+
+SECOND = 10**9
+CONFIDENCE_BOUNDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+EDGES = (-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28)
+FLOORS = {
+    "psi": 0.1,
+    "jensen_shannon": 0.02,
+    "ks": 0.1,
+    "new_categories": 0.02,
+    "mean_change": 0.1,
+    "missing": 0.02,
+    "low_confidence": 0.05,
+}
+CRITICAL = {
+    "psi": 30.0,
+    "jensen_shannon": 5.4,
+    "ks": 2.1,
+    "new_categories": 3.7,
+    "mean_change": 4.0,
+    "missing": 3.7,
+    "low_confidence": 2.4,
+}
+
+Attributes = tuple[tuple[str, Value], ...]
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature: a number that is normal in training unless it has categories; `shift` moves what is sent now."""
+
+    name: str
+    categories: tuple[str, ...] = ()
+    shift: float = 0.0
+    missing: float = 0.0
+    privacy: str = "plain"
+
+    @property
+    def bins(self) -> dict[str, float]:
+        """Shares of the training data."""
+        if self.categories:
+            return {**{name: 1 / len(self.categories) for name in self.categories}, "missing": 0.0, "other": 0.0}
+        return {**{f"{number:02d}": 0.1 for number in range(10)}, "missing": 0.0, "other": 0.0}
+
+    def draw(self, chance: random.Random) -> Any:
+        """A value as a request would send it."""
+        if chance.random() < self.missing:
+            return None
+        if self.categories:
+            return "never seen" if chance.random() < self.shift else chance.choice(self.categories)
+        return chance.gauss(self.shift, 1)
+
+    def bin_of(self, value: Any) -> str:
+        """Where it is counted."""
+        if value is None:
+            return "missing"
+        if self.categories:
+            return value if value in self.categories else "other"
+        return f"{bisect_left(EDGES, value):02d}"
+
+    def described(self) -> dict[str, Any]:
+        """What the event at the start says of it."""
+        said: dict[str, Any] = {"name": self.name, "type": "category" if self.categories else "number"}
+        if self.privacy != "plain":
+            return {**said, "privacy": self.privacy}
+        if self.categories:
+            return {**said, "bins": list(self.bins)}
+        return {**said, "training_range": [-3.5, 3.5], "edges": EDGES, "mean": 0.0}
+
+
+@dataclass
+class ModelService:
+    """One process that serves one version of a model, and counts as ours does."""
+
+    sender: Sender
+    name: str = "churn"
+    version: str = "1.0.0"
+    features: Sequence[Feature] = (Feature("age"),)
+    labels: Sequence[str] = ("no", "yes")
+    start_ns: int = field(default_factory=lambda: time.time_ns() - 3000 * SECOND)
+    seed: int = 7
+    regressor: bool = False
+    counts: Counter[tuple[str, Attributes]] = field(default_factory=Counter)
+    confidences: dict[str, list[int]] = field(default_factory=dict)
+    latest: dict[tuple[str, Attributes], tuple[bytes, bytes, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)  # noqa: S311  the same figures every time
+        self.said: Attributes = (("ml.model.name", self.name), ("ml.model.version", self.version))
+
+    def begin(self, **thresholds: float) -> None:
+        """The event at the start, and the references."""
+        for number, feature in enumerate(self.features, 1):
+            said = {"name": self.name, "features": [feature.described()], "answers": None}
+            parts: dict[str, Value] = {"ml.model.part": number, "ml.model.parts": len(self.features)}
+            event = LogRecord(
+                time_unix_nano=self.start_ns,
+                event_name="ml.model",
+                body=AnyValue(string_value=json.dumps(said)),
+                attributes=pairs({**dict(self.said), "ml.model.hash": "ab" * 32, **parts}),
+            )
+            self.sender.logs(event, scope="modeltrace.model")
+        self.references(time.time_ns() - 60 * SECOND, **thresholds)
+
+    def references(self, time_ns: int, threshold: float = 0.6) -> None:
+        """What the traffic is compared with."""
+        shares, means, critical = {}, {}, {}
+        sizes = {self.said: 10_000.0}
+        for feature in self.features:
+            of = (*self.said, ("ml.feature.name", feature.name))
+            shares |= {(*of, ("ml.feature.bin", name)): share for name, share in feature.bins.items()}
+            sizes[of] = 10_000
+            other = {"ks", "mean_change"} if feature.categories else {"new_categories"}
+            critical |= {
+                (*of, ("ml.drift.statistic", name)): value
+                for name, value in CRITICAL.items()
+                if name not in {*other, "low_confidence"}
+            }
+            if not feature.categories:
+                means[of] = 0.0
+        answers = {(*self.said, ("ml.prediction.label", label)): 1 / len(self.labels) for label in self.labels}
+        critical |= {
+            (*self.said, ("ml.drift.statistic", name)): CRITICAL[name]
+            for name in ("psi", "jensen_shannon", "low_confidence")
+        }
+        self.gauges(
+            {
+                ("ml.feature.reference", "1"): shares,
+                ("ml.feature.reference.mean", "1"): means,
+                ("ml.feature.reference.deviation", "1"): dict.fromkeys(means, 1.0),
+                ("ml.feature.reference.size", "{row}"): sizes,
+                ("ml.prediction.reference", "1"): answers,
+                ("ml.prediction.confidence.threshold", "1"): {self.said: threshold},
+                ("ml.drift.floor", "1"): {
+                    (*self.said, ("ml.drift.statistic", name)): value for name, value in FLOORS.items()
+                },
+                ("ml.drift.critical_value", "1"): critical,
+            },
+            time_ns,
+        )
+
+    def predict(self, count: int, time_ns: int | None = None, *, recorded: int = 0, lowest: float = 0.5) -> list[str]:
+        """Count so many predictions; of the last `recorded` also send the trace and the record. Their trace IDs."""
+        now = time_ns or time.time_ns()
+        found = []
+        for number in range(count):
+            inputs = {feature.name: feature.draw(self.chance) for feature in self.features}
+            label = self.chance.choice(self.labels)
+            confidence = lowest + (1 - lowest) * self.chance.random() ** 0.3
+            told = token_bytes(16) if number >= count - recorded else None
+            self._count(inputs, label, confidence)
+            if told is not None:
+                found.append(self._tell(told, now - (count - number) * MS, inputs, label, confidence))
+        return found
+
+    def _count(self, inputs: Mapping[str, Any], label: str, confidence: float) -> None:
+        answer = (*self.said, ("ml.prediction.label", label))
+        self.counts["ml.predictions", answer] += 1
+        buckets = self.confidences.setdefault(label, [0] * (len(CONFIDENCE_BOUNDS) + 1))
+        buckets[bisect_left(CONFIDENCE_BOUNDS, confidence)] += 1
+        if confidence < 0.6:
+            self.counts["ml.predictions.low_confidence", self.said] += 1
+        for feature in self.features:
+            value = inputs[feature.name]
+            of = (*self.said, ("ml.feature.name", feature.name))
+            self.counts["ml.feature.observations", (*of, ("ml.feature.bin", feature.bin_of(value)))] += 1
+            if isinstance(value, float):
+                sign = "positive" if value > 0 else "negative"
+                self.counts["ml.feature.sum", (*of, ("ml.feature.sign", sign))] += abs(value)
+
+    def _tell(self, trace_id: bytes, now: int, inputs: Mapping[str, Any], label: str, confidence: float) -> str:
+        said: dict[str, Value] = {
+            **dict(self.said),
+            "ml.prediction.id": f"p2.{trace_id.hex()}",
+            "ml.prediction.label": label,
+            "ml.prediction.confidence": confidence,
+        }
+        server = {"http.request.method": "POST", "http.route": "/predict", "http.response.status_code": 200}
+        root = span(trace_id, "POST /predict", now, 4, kind=Span.SPAN_KIND_SERVER, attributes={**server, **said})
+        self.sender.spans(root)
+        row = {**said, "ml.prediction.row": 0, "ml.model.hash": "ab" * 32, "ml.prediction.inputs": inputs}
+        audited = record(trace_id, root, f"predicted {label}", attributes=row)
+        audited.event_name = "ml.prediction"
+        self.sender.logs(audited)
+        for feature in self.features:
+            name = feature.bin_of(inputs[feature.name])
+            where = (*self.said, ("ml.feature.name", feature.name), ("ml.feature.bin", name))
+            self.latest["ml.feature.observations", where] = trace_id, root.span_id, now
+        return trace_id.hex()
+
+    def violate(self, feature: str, reason: str, count: int = 1) -> str:
+        """A request that broke the schema. Its trace ID."""
+        said: dict[str, Value] = {"ml.feature.name": feature, "ml.data.violation.reason": reason}
+        self.counts["ml.data.violations", (*self.said, *said.items())] += count
+        trace_id = token_bytes(16)
+        root = span(trace_id, "POST /predict", time.time_ns(), 1, kind=Span.SPAN_KIND_SERVER)
+        self.sender.spans(root)
+        rows: dict[str, Value] = {**dict(self.said), **said, "ml.data.violation.rows": count}
+        event = record(trace_id, root, f"{feature}: {reason}", attributes=rows)
+        event.event_name = "ml.data.violation"
+        self.sender.logs(event, scope="modeltrace.data")
+        return trace_id.hex()
+
+    def label(self, trace_id: str, predicted: str, truth: str) -> str:
+        """A true label that came for a prediction. The trace ID of the request that brought it."""
+        series = (
+            *self.said,
+            ("ml.feedback.label", truth),
+            ("ml.prediction.label", predicted),
+            ("ml.feedback.age", "1h"),
+        )
+        self.counts["ml.feedback", series] += 1
+        own = token_bytes(16)
+        root = span(own, "POST /feedback", time.time_ns(), 2, kind=Span.SPAN_KIND_SERVER)
+        self.sender.spans(root, span(own, "feedback", time.time_ns(), 1, parent=root))
+        said: dict[str, Value] = {
+            **dict(series),
+            "ml.prediction.id": f"p2.{trace_id}",
+            "ml.prediction.trace_id": trace_id,
+        }
+        event = record(own, root, f"labelled {truth}, predicted {predicted}", attributes=said)
+        event.event_name = "ml.feedback"
+        self.sender.logs(event, scope="modeltrace.feedback")
+        return own.hex()
+
+    def evaluate(self, **figures: float) -> None:
+        """The figures by time of prediction, and by class where a name ends in one: `f1__yes`."""
+        found: dict[tuple[str, str], dict[Attributes, float]] = {}
+        for name, value in figures.items():
+            metric, _, label = name.partition("__")
+            full = (
+                f"ml.{metric.replace('concept_drift_', 'concept_drift.')}"
+                if "concept" in metric
+                else f"ml.evaluation.{metric}"
+            )
+            attributes = (*self.said, ("ml.evaluation.label", label)) if label else self.said
+            found.setdefault((full, "1"), {})[attributes] = value
+        self.gauges(found, time.time_ns())
+
+    def export(self, time_ns: int | None = None) -> None:
+        """Send the totals."""
+        now = time_ns or time.time_ns()
+        sums: dict[str, list[NumberDataPoint]] = {}
+        for (name, attributes), value in self.counts.items():
+            point = NumberDataPoint(
+                start_time_unix_nano=self.start_ns,
+                time_unix_nano=now,
+                as_double=float(value),
+                attributes=pairs(dict(attributes)),
+                exemplars=[
+                    Exemplar(time_unix_nano=at, as_double=1, trace_id=trace_id, span_id=span_id)
+                    for trace_id, span_id, at in filter(None, [self.latest.get((name, attributes))])
+                ],
+            )
+            sums.setdefault(name, []).append(point)
+        metrics = [
+            Metric(name=name, sum=Sum(data_points=points, aggregation_temporality=CUMULATIVE, is_monotonic=True))
+            for name, points in sums.items()
+        ]
+        points = [
+            HistogramDataPoint(
+                start_time_unix_nano=self.start_ns,
+                time_unix_nano=now,
+                count=sum(buckets),
+                bucket_counts=buckets,
+                explicit_bounds=CONFIDENCE_BOUNDS,
+                attributes=pairs({**dict(self.said), "ml.prediction.label": label}),
+            )
+            for label, buckets in self.confidences.items()
+        ]
+        if points:
+            histogram = Histogram(data_points=points, aggregation_temporality=CUMULATIVE)
+            metrics.append(Metric(name="ml.prediction.confidence", unit="1", histogram=histogram))
+        self.sender.metrics(*metrics)
+
+    def gauges(self, values: Mapping[tuple[str, str], Mapping[Attributes, float]], time_ns: int) -> None:
+        """Send gauges, by name and unit."""
+        self.sender.metrics(*(gauge(name, unit, found.items(), time_ns) for (name, unit), found in values.items()))
+
+
+def gauge(name: str, unit: str, values: Iterable[tuple[Attributes, float]], time_ns: int) -> Metric:
+    """A gauge with a point for each set of attributes."""
+    points = [
+        NumberDataPoint(time_unix_nano=time_ns, as_double=value, attributes=pairs(dict(attributes)))
+        for attributes, value in values
+    ]
+    return Metric(name=name, unit=unit, gauge=Gauge(data_points=points))

@@ -1,0 +1,145 @@
+"""A model, windows of traffic to it as counts, and both as the series that Prometheus would hold."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from service.inference.model import Answer, Model
+from service.inference.outcomes import reference_of
+from service.inference.reference import describe_column
+from service.inference.schema import Schema
+from service.monitoring import drift
+from service.monitoring.assess import Finding, Window, assess, assess_confidence
+from service.monitoring.training import OUTPUTS, critical_values, training_data
+
+ROWS: Final = 600
+Labels = Mapping[str, str]
+
+
+def a_model(*, regressor: bool = False) -> Model:
+    """One with a feature of each kind: all present and not, far from zero and around it, constant, text and boolean."""
+    rng = np.random.default_rng(7)
+    columns = {
+        "age": rng.normal(40, 12, ROWS),
+        "balance": np.where(rng.random(ROWS) < 0.1, np.nan, rng.normal(1, 1000, ROWS)),
+        "same": np.ones(ROWS),
+        "plan": rng.choice([f"plan {index}" for index in range(25)], ROWS),
+        "member": rng.random(ROWS) < 0.3,
+    }
+    schema = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in columns.items()))
+    answers = [Answer(value=float(n**2)) if regressor else Answer("yes" if n % 3 else "no") for n in range(ROWS)]
+    classes = None if regressor else ("no", "yes", "maybe")
+    return Model(
+        name="toy",
+        version="2",
+        hash="",
+        task="regressor" if regressor else "classifier",
+        classes=classes,
+        schema=schema,
+        as_frame=False,
+        created="",
+        answer_matrix=lambda _: [],
+        answers=reference_of(answers, [], classes),
+        confidence_threshold=None if regressor else 0.5,
+    )
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What was counted: by feature (`OUTPUTS`: the answers), and how many answers were unsure."""
+
+    windows: dict[str, Window]
+    unsure: int
+
+    def __sub__(self, before: "Traffic") -> "Traffic":
+        """What came since."""
+        return Traffic(
+            {
+                name: Window(
+                    tuple(a - b for a, b in zip(now.counts, then.counts, strict=True)),
+                    now.total - then.total,
+                    now.refused - then.refused,
+                )
+                for (name, now), then in zip(self.windows.items(), before.windows.values(), strict=True)
+            },
+            self.unsure - before.unsure,
+        )
+
+    def findings(self, model: Model) -> dict[tuple[str, str], Finding]:
+        """What `service.monitoring` says of it, by feature and statistic."""
+        criticals: dict[str, dict[str, float]] = {}
+        for (name, statistic), value in critical_values(model).items():
+            criticals.setdefault(name, {})[statistic] = value
+        references = {feature.name: feature.reference for feature in model.schema.features}
+        found = [
+            (name, one)
+            for name, window in self.windows.items()
+            if (reference := references.get(name) or model.answers)
+            for one in assess(reference, window, criticals[name])
+        ]
+        if (critical := criticals[OUTPUTS].get(drift.LOW_CONFIDENCE)) is not None:
+            found.append((OUTPUTS, assess_confidence(self.unsure, sum(self.windows[OUTPUTS].counts), critical)))
+        return {(name, one.statistic): one for name, one in found}
+
+
+def traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: float) -> Traffic:
+    """Some rows, whose distribution is as far from the training data as `shift` says: 0 is none."""
+    windows = {}
+    for feature in model.schema.features:
+        shares = np.array(list(feature.reference.shares.values()))
+        p = shares * np.exp(shift * rng.normal(size=len(shares))) + shift * 0.01
+        counts = rng.multinomial(rows, p / p.sum())
+        total = 0.0
+        if feature.reference.edges is not None:
+            counts[-1] = 0  # `other`, which a number never is
+            mean, deviation = feature.reference.mean or 0.0, feature.reference.deviation or 0.0
+            total = float(counts[:-2].sum() * (mean + shift * deviation))
+        windows[feature.name] = Window(tuple(counts.tolist()), round(total, 6), int(shift * rows / 20))
+    assert model.answers
+    p = np.array(list(model.answers.shares.values())) * np.exp(shift * rng.normal(size=len(model.answers.shares)))
+    windows[OUTPUTS] = Window(tuple(rng.multinomial(rows, p / p.sum()).tolist()))
+    return Traffic(windows, int(rows * shift / 4) if model.confidence_threshold is not None else 0)
+
+
+def said(model: Model) -> Iterator[tuple[str, Labels, float]]:
+    """The gauges of a model as Prometheus has them: name, labels, value."""
+    training, about = training_data(model), {"job": "modeltrace", **_model(model)}
+    for instrument, values in training.facts.items():
+        suffix = "_ratio" if instrument.unit == "1" else ""
+        for value, labels in values:
+            yield _name(instrument.name) + suffix, {**about, **{_name(k): v for k, v in labels.items()}}, value
+
+
+def counted(model: Model, what: Traffic) -> Iterator[tuple[str, Labels, float]]:
+    """The counters of some traffic as Prometheus has them."""
+    about = {"job": "modeltrace", "instance": "a", **_model(model)}
+    for feature in model.schema.features:
+        window, named = what.windows[feature.name], {**about, "ml_feature_name": feature.name}
+        for one, count in zip(feature.reference.shares, window.counts, strict=True):
+            yield "ml_feature_observations_total", {**named, "ml_feature_bin": one}, count
+        if feature.reference.edges is not None:
+            for sign, total in (("positive", max(window.total, 0.0)), ("negative", max(-window.total, 0.0))):
+                yield "ml_feature_sum_total", {**named, "ml_feature_sign": sign}, total
+        if window.refused:
+            yield "ml_data_violations_total", {**named, "ml_data_violation_reason": "missing"}, window.refused
+    assert model.answers
+    label = "ml_prediction_label" if model.answers.edges is None else "ml_prediction_bin"
+    for one, count in zip(model.answers.shares, what.windows[OUTPUTS].counts, strict=True):
+        if count:  # the series of a label begins with its first answer
+            yield "ml_predictions_total", {**about, label: one}, count
+    if model.confidence_threshold is not None:
+        answers = sum(what.windows[OUTPUTS].counts)
+        yield "ml_prediction_confidence_count", {**about, "ml_prediction_label": "no"}, answers
+        if what.unsure:
+            yield "ml_predictions_low_confidence_total", about, what.unsure
+
+
+def _model(model: Model) -> Labels:
+    return {"ml_model_name": model.name, "ml_model_version": model.version}
+
+
+def _name(name: str) -> str:
+    return name.replace(".", "_")

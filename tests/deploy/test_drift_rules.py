@@ -1,0 +1,75 @@
+"""Prometheus' rules say of the same counts what the service's own definitions say."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from service.monitoring.assess import Finding
+from tests.deploy.drift_counts import a_model, counted, said, traffic
+from tests.deploy.test_alert_rules import PROMETHEUS, promtool
+
+pytestmark = pytest.mark.stack
+
+STATES = {"drift": 1, "ok": 0, "not enough data": -1}
+GROUPS = ("drift-training", "drift-1h", "drift-24h", "drift")
+
+
+def series(name: str, labels: Mapping[str, str]) -> str:
+    """A series as PromQL writes it."""
+    said = ", ".join(f"{key}={json.dumps(value)}" for key, value in labels.items())
+    return f"{name}{{{said}}}"
+
+
+def expectations(found: Mapping[tuple[str, str], Finding], window: str) -> list[dict[str, Any]]:
+    """One question a figure: whether it is within 1e-9, and so 1."""
+    asked = []
+    for (feature, statistic), one in found.items():
+        labels = {"ml_feature_name": feature, "ml_drift_statistic": statistic, "window": window}
+        for what, value in (("value", one.value), ("threshold", one.threshold), ("sample", one.n)):
+            if math.isfinite(value):
+                asked.append(f"abs({series(f'job_model_feature:ml_drift:{what}', labels)} - ({value!r})) < bool 1e-9")
+        asked.append(f"{series('job_model_feature:ml_drift:state', labels)} == bool {STATES[one.state]}")
+    return [
+        {"expr": f"sum({one})", "eval_time": "100m", "exp_samples": [{"labels": "{}", "value": 1}]} for one in asked
+    ]
+
+
+@pytest.mark.parametrize("regressor", [False, True], ids=["classifier", "regressor"])
+@pytest.mark.parametrize(
+    ("before", "within", "shift"), [(5000, 1500, 0.0), (3000, 400, 0.3), (1000, 100, 1.0), (20_000, 3000, 0.1)]
+)
+def test_the_rules_compute_what_is_defined(
+    tmp_path: Path, regressor: bool, before: int, within: int, shift: float
+) -> None:
+    """Value, threshold, sample and state of every statistic of every feature, of an hour and of a day, within 1e-9."""
+    model, rng = a_model(regressor=regressor), np.random.default_rng(before)
+    first = traffic(model, rng, before, shift=shift)
+    later = traffic(model, rng, within, shift=shift)
+    both = first - (traffic(model, rng, 0, shift=0) - later)
+    starts = {(name, tuple(labels.items())): value for name, labels, value in counted(model, first)}
+    told = [
+        # Counters stand at zero before they count: `anchored` sees the first of a series.
+        {
+            "series": series(name, labels),
+            "values": f"_x2 0 {float(starts.get((name, tuple(labels.items())), 0))!r}x60 {float(value)!r}x40",
+        }
+        for name, labels, value in counted(model, both)
+    ] + [{"series": series(name, labels), "values": f"{float(value)!r}x110"} for name, labels, value in said(model)]
+    asked = expectations(later.findings(model), "1h") + expectations(both.findings(model), "24h")
+    content = {
+        "rule_files": [str(PROMETHEUS / "rules" / "drift.yml")],
+        "group_eval_order": list(GROUPS),
+        "evaluation_interval": "1m",
+        "tests": [{"name": "agreement", "interval": "1m", "input_series": told, "promql_expr_test": asked}],
+    }
+    file = tmp_path / "agreement.yml"
+    file.write_text(yaml.safe_dump(content, width=10_000))
+
+    assert len(asked) > 80
+    promtool("test", "rules", str(file))

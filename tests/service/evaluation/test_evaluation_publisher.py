@@ -1,0 +1,246 @@
+"""The figures are gauges of exactly one process, and of the next one when that is gone."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.evaluation.publisher import RUNS, Plan, Publisher, start_publisher
+from service.inference.model import Model
+from service.settings import read_settings
+from service.store.rows import Label, Row, write
+from service.store.store import open_store
+from service.telemetry.metrics import build_views
+from tests.helpers.postgres import Postgres
+from tests.helpers.processes import free_port, running, until
+
+HOUR = 3600 * 10**9
+NAME = "churn"
+
+
+class Replica:
+    """A publisher, and what is read of its gauges."""
+
+    def __init__(self, url: str, *, classes: tuple[object, ...] = ("a", "b"), tolerance: float | None = None) -> None:
+        """It computes every 20 ms."""
+        self._reader = InMemoryMetricReader()
+        meter = MeterProvider([self._reader], views=build_views(), shutdown_on_exit=False).get_meter("test")
+        self.publisher = Publisher(Plan(url, NAME, classes, 0.02, HOUR, tolerance), meter)
+
+    def points(self) -> dict[tuple[str, ...], float]:
+        """All gauges, by name and the attributes that are not the model's."""
+        data = self._reader.get_metrics_data()
+        return {
+            (metric.name.removeprefix("ml."), *(str(v) for k, v in point.attributes.items() if k != "ml.model.name")): (
+                point.value
+            )
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            for point in metric.data.data_points
+            if isinstance(point.value, int | float)
+        }
+
+    def publishes(self) -> bool:
+        """Whether there are any figures."""
+        return any(name.startswith(("evaluation.", "concept_drift.")) for name, *_ in self.points())
+
+
+@pytest.fixture
+def replicas(store_url: str) -> Iterator[list[Replica]]:
+    """Two, on one store."""
+    open_store(store_url).close()
+    both = [Replica(store_url), Replica(store_url)]
+    yield both
+    for one in both:
+        one.publisher.end()
+        one.publisher.close(time.monotonic() + 5)
+
+
+def put(url: str, answers: Sequence[tuple[Any, Any, float | None]], *, version: str = "1", name: str = NAME) -> None:
+    """Predictions of this hour with their labels, and a confidence."""
+    now = time.time_ns() - HOUR // 2
+    rows = [
+        Row(
+            f"{name}-{version}-{n}", now + n, None, None, 0, *(True, name, version, "f" * 64), "0", None,
+            None if isinstance(said, float) else write(said), said if isinstance(said, float) else None, confidence,
+        )
+        for n, (said, _, confidence) in enumerate(answers)
+    ]  # fmt: skip
+    with open_store(url) as store:
+        store.add_predictions(rows)
+        store.add_labels(
+            [
+                Label(row.prediction_id, true, row.time + 2 * 10**9, row.time)
+                for row, (_, true, _) in zip(rows, answers, strict=True)
+                if true is not ...
+            ]
+        )
+
+
+def test_exactly_one_replica_publishes_and_the_other_takes_over(store_url: str, replicas: list[Replica]) -> None:
+    """The other one has no series at all, and after the first has ended the same figures."""
+    put(store_url, [("a", "a", 0.9)] * 3 + [("a", "b", 0.6)])
+    first = until(lambda: next((one for one in replicas if one.publishes()), None), what="figures")
+    (second,) = (one for one in replicas if one is not first)
+    until(lambda: first.points().get((RUNS, "done"), 0) > 5, what="several runs")
+    before = {name: value for name, value in first.points().items() if name[0] != RUNS}
+
+    assert second.points() == {}
+
+    first.publisher.end()
+    until(second.publishes, what="figures of the other one")
+    assert {name: value for name, value in second.points().items() if name[0] != RUNS} == before
+
+
+def test_the_gauges_are_the_figures(store_url: str) -> None:
+    """Of each version of this model, and of no other; of no class that the bundle does not name."""
+    put(store_url, [("a", "a", 0.75)] * 3 + [("b", "a", 0.75), ("b", "b", 0.25), ("c", ..., 0.5)])
+    put(store_url, [("a", "c", None)], version="2")
+    put(store_url, [("a", "a", None)], name="another")
+
+    replica = Replica(store_url)
+    until(replica.publishes, what="figures")
+    replica.publisher.end()
+
+    found = {name: value for name, value in replica.points().items() if name[0] != RUNS}
+    assert {name: value for name, value in found.items() if name[1] == "1"} == pytest.approx(
+        {
+            ("evaluation.accuracy", "1"): 0.8,
+            ("evaluation.precision", "1"): 0.75,
+            ("evaluation.precision", "1", "a"): 1.0,
+            ("evaluation.precision", "1", "b"): 0.5,
+            ("evaluation.recall", "1"): 0.875,
+            ("evaluation.recall", "1", "a"): 0.75,
+            ("evaluation.recall", "1", "b"): 1.0,
+            ("evaluation.f1", "1"): (6 / 7 + 2 / 3) / 2,
+            ("evaluation.f1", "1", "a"): 6 / 7,
+            ("evaluation.f1", "1", "b"): 2 / 3,
+            ("evaluation.calibration_error", "1"): 0.15,
+            ("evaluation.brier_score", "1"): (3 * 0.25**2 + 2 * 0.75**2) / 5,
+            ("evaluation.predictions", "1"): 6,
+            ("evaluation.labels", "1"): 5,
+            ("evaluation.label_coverage", "1"): 5 / 6,
+            ("evaluation.label_delay", "1", "0.5"): 2.0,
+            ("evaluation.label_delay", "1", "0.95"): 2.0,
+            ("concept_drift.level", "1"): 0,
+            ("concept_drift.error_rate", "1"): 0.2,
+        }
+    )
+    assert {name for name in found if name[1] == "2" and len(name) > 2} == {
+        ("evaluation.precision", "2", "a"), ("evaluation.recall", "2", "a"), ("evaluation.f1", "2", "a"),
+        ("evaluation.label_delay", "2", "0.5"), ("evaluation.label_delay", "2", "0.95"),
+    }  # fmt: skip
+    assert {name[1] for name in found} == {"1", "2"}
+
+
+def test_a_regressors_gauges_are_its_figures(store_url: str) -> None:
+    """Drift is searched for where a tolerance says what an error is."""
+    put(store_url, [(1.0, 2.0, None), (2.0, 2.0, None), (3.0, 5.0, None)])
+    plain = Replica(store_url)
+    until(plain.publishes, what="figures")
+    plain.publisher.end()
+    plain.publisher.close(time.monotonic() + 5)
+    with_tolerance = Replica(store_url, tolerance=1.0)
+    until(with_tolerance.publishes, what="figures")
+    with_tolerance.publisher.end()
+
+    found = plain.points()
+    assert found["evaluation.mean_absolute_error", "1"] == pytest.approx(1.0)
+    assert found["evaluation.root_mean_squared_error", "1"] == pytest.approx((5 / 3) ** 0.5)
+    assert found["evaluation.r2", "1"] == pytest.approx(1 - 5 / 6)
+    assert ("concept_drift.level", "1") not in found
+    assert with_tolerance.points()["concept_drift.error_rate", "1"] == pytest.approx(1 / 3)
+
+
+def test_a_store_that_is_away_is_said_once_and_counted(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+    """What was published before is published no more, until the store is there again."""
+    url = postgres.url(postgres.new())
+    put(url, [("a", "a", 0.9)])
+    replica = Replica(url)
+    until(replica.publishes, what="figures")
+    with caplog.at_level(logging.WARNING, "modeltrace.evaluation"):
+        postgres.stop()
+        try:
+            until(lambda: any(name[:2] == (RUNS, "failed") for name in replica.points()), what="a failure")
+            until(lambda: not replica.publishes(), what="silence")
+        finally:
+            postgres.start()
+        until(replica.publishes, what="figures again")
+    replica.publisher.end()
+
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert said[0].startswith("no figures of models for now: the prediction store the PostgreSQL database")
+    assert said[1] == "the figures of models are computed again"
+
+
+def test_nothing_runs_without_a_store_or_an_interval(model: Model) -> None:
+    """No thread, no gauges."""
+    meter = MeterProvider(shutdown_on_exit=False).get_meter("test")
+
+    assert start_publisher(read_settings(store="none"), model.name, model.classes, meter) is None
+    assert start_publisher(read_settings(evaluation_seconds=0), model.name, model.classes, meter) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("instrumentation", "store_url"), [("records", "sqlite"), ("stock", "postgresql")], indirect=["store_url"]
+)
+def test_of_two_services_one_publishes_and_its_death_hands_over(
+    instrumentation: str, store_url: str, example: Path, rows: list[dict[str, float]]
+) -> None:
+    """Real processes, one killed: the other one publishes the same accuracy, and stops in time."""
+    env = {
+        "MODELTRACE_STORE": store_url, "MODELTRACE_EVALUATION_SECONDS": "0.2",
+        "MODELTRACE_INSTRUMENTATION": instrumentation, "MODELTRACE_ID_KEY": "a key that only the tests use",
+        "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "prometheus", "OTEL_LOGS_EXPORTER": "none",
+    }  # fmt: skip
+    with ExitStack() as stack:
+        urls = {}
+        for _ in range(2):
+            port = free_port()
+            process = stack.enter_context(running(["service", "serve", str(example), "--port", str(port)], env=env))
+            urls[f"http://127.0.0.1:{port}"] = process
+            process.wait_for(f"http://127.0.0.1:{port}/readyz")
+        label_everything(next(iter(urls)), store_url, rows[:40])
+
+        first = until(lambda: next((url for url in urls if accuracy(url) == 0.75), None), seconds=120, what="accuracy")
+        (second,) = urls.keys() - {first}
+        assert accuracy(second) is None
+        urls[first].popen.kill()
+
+        until(lambda: accuracy(second) == 0.75, seconds=120, what="accuracy of the other one")
+        urls[second].stop()
+
+
+def label_everything(url: str, store_url: str, rows: list[dict[str, float]]) -> None:
+    """Predictions, and labels of which every fourth is another one."""
+    answered = httpx.post(f"{url}/predict/batch", json={"rows": rows}).json()["predictions"]
+    other = {"benign": "malignant", "malignant": "benign"}
+    now = time.time_ns()
+    with open_store(store_url) as store:
+        store.add_labels(
+            [
+                Label(one["prediction_id"], one["label"] if n % 4 else other[one["label"]], now, now)
+                for n, one in enumerate(answered)
+            ]
+        )
+        until(lambda: store.counts().predictions == len(rows), seconds=60, what="the rows")
+
+
+def accuracy(url: str) -> float | None:
+    """The gauge, as `/metrics` has it; `None` where it is not."""
+    for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
+        if family.name == "ml_evaluation_accuracy_ratio":
+            (sample,) = family.samples
+            return sample.value
+    return None

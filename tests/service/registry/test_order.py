@@ -1,0 +1,50 @@
+"""Versions have one order, in which the highest is the one to serve."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.registry.order import best_first, is_pre_release, key
+
+TEXT = st.text(min_size=1, max_size=8) | st.from_regex(
+    r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}((a|b|rc|-rc\.)[0-9])?", fullmatch=True
+)
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher"),
+    [
+        ("1.9.0", "1.10.0"), ("2", "10"), ("v1.2", "v1.3"), ("1.0.0-rc.1", "1.0.0"), ("1.0.0rc1", "1.0.0rc2"),
+        ("2026-11-09", "2026-11-27"), ("blue-2", "blue-10"), ("blue", "0.1"), ("1.0", "1.0.post1"),
+    ],
+)  # fmt: skip
+def test_a_later_version_is_higher(lower: str, higher: str) -> None:
+    """PEP 440 and semantic versions; what is neither by its numbers, below all that are."""
+    assert key(lower) < key(higher)
+
+
+def test_a_release_is_served_before_any_pre_release() -> None:
+    """A pre-release comes last, however high, as with pip."""
+    assert best_first(["2.0.0rc1", "1.9.0", "1.10.0", "2.0.0-alpha.1", "1.9.0"]) == [
+        "1.10.0",
+        "1.9.0",
+        "2.0.0rc1",
+        "2.0.0-alpha.1",
+    ]
+
+
+@given(st.lists(TEXT, min_size=1, max_size=6))
+def test_every_set_of_versions_has_one_order(versions: list[str]) -> None:
+    """Whatever they are called and however they are given; none gets lost."""
+    ordered = best_first(versions)
+
+    assert ordered == best_first(reversed(versions))
+    assert sorted(ordered) == sorted(set(versions))
+    releases = [not is_pre_release(version) for version in ordered]
+    assert releases == sorted(releases, reverse=True)
+
+
+@given(TEXT, TEXT)
+def test_two_versions_are_equal_only_when_they_are_one(one: str, other: str) -> None:
+    """`1.0` and `1.0.0` are equal to PEP 440, and have an order all the same."""
+    assert (key(one) == key(other)) == (one == other)

@@ -1,0 +1,69 @@
+"""Two answers are the same, or they differ, and by how much."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.inference.model import Answer, Label
+from service.replay.compare import TOLERANCE, compared
+
+DOUBLE = TOLERANCE["float64"]
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+LABELS = st.text(max_size=5) | st.integers() | st.booleans() | NUMBERS
+ANSWERS = st.builds(Answer, LABELS, st.none() | st.floats(0, 1)) | st.builds(Answer, value=NUMBERS)
+
+
+@given(ANSWERS)
+def test_an_answer_is_equal_to_itself(answer: Answer) -> None:
+    """Of a classifier, with and without probabilities, and of a regressor."""
+    assert compared(0, "p", answer, answer, 0.0).outcome == "equal"
+
+
+@given(ANSWERS, ANSWERS)
+def test_comparing_has_no_direction(one: Answer, other: Answer) -> None:
+    """Only the sign of the difference turns."""
+    there, back = compared(0, "p", one, other, DOUBLE), compared(0, "p", other, one, DOUBLE)
+
+    assert there.outcome == back.outcome
+    assert (there.difference is None) == (back.difference is None)
+    assert there.difference is None or there.difference == -(back.difference or 0.0)
+
+
+@given(NUMBERS, st.floats(-3e-9, 3e-9))
+def test_values_are_equal_within_the_tolerance(value: float, change: float) -> None:
+    """Absolutely below 1, relatively above."""
+    now = value + change * max(1.0, abs(value))
+    result = compared(0, "p", Answer(value=value), Answer(value=now), DOUBLE)
+
+    assert result.difference == now - value
+    if abs(now - value) < 0.99 * DOUBLE * max(1.0, abs(value)):
+        assert result.outcome == "equal"
+    elif abs(now - value) > 1.01 * DOUBLE * max(1.0, abs(value), abs(now)):
+        assert result.outcome == "differs"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now"),
+    [(1, True), (0, False), ("1", 1), ("a", "b"), (1, 2), ("", None)],
+)
+def test_labels_are_exact(recorded: Label, now: Label) -> None:
+    """A class that is called otherwise is another one, whatever Python thinks of it."""
+    assert compared(0, "p", Answer(recorded, 0.9), Answer(now, 0.9), DOUBLE).outcome == "differs"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now"),
+    [(Answer("a", 0.5), Answer("a")), (Answer("a"), Answer("a", 0.5)), (Answer(value=1.0), Answer("a", 1.0)),
+     (Answer("a", 0.5), Answer("a", 0.5 + 1e-8)), (Answer(value=1e9), Answer(value=1e9 + 2))],
+)  # fmt: skip
+def test_what_has_no_counterpart_or_lies_beyond_differs(recorded: Answer, now: Answer) -> None:
+    """A confidence that is gone or came, a regressor in a classifier's place, more than rounding does."""
+    assert compared(0, "p", recorded, now, DOUBLE).outcome == "differs"
+
+
+def test_a_label_of_one_and_one_as_a_float_are_one() -> None:
+    """JSON has one kind of number."""
+    assert compared(0, "p", Answer(1, 0.5), Answer(1.0, 0.5), DOUBLE).outcome == "equal"
+    assert math.isclose(DOUBLE, 1e-9)

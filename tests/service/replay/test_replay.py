@@ -1,0 +1,184 @@
+"""Recorded predictions are answered again by the model that answered them, or it is said why not."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from service.errors import BundleAlteredError, BundleNotFoundError, UntrustedModelError
+from service.inference.bundle import load_bundle
+from service.inference.pack import pack
+from service.inference.schema import Schema
+from service.registry.catalog import Catalog
+from service.replay.replay import readable, replay
+from service.replay.run import Group, Replayer, by_model, known_sources, verdict_of
+from tests.service.inference.estimators import VALUES, X, frame
+from tests.service.registry.packed import flip, packed
+from tests.service.replay.recorded import recorded, rows
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two versions of a model."""
+    folder = tmp_path_factory.mktemp("models")
+    packed(folder / "one", "1.0.0", onnx=True)
+    packed(folder / "two", "2.0.0", strength=0.01)
+    return folder
+
+
+@pytest.fixture
+def catalog() -> Iterator[Catalog]:
+    """A catalog in which nothing is broken."""
+    with Catalog(pytest.fail) as catalog:
+        yield catalog
+
+
+def replayer(catalog: Catalog, *sources: Path, trust_pickle: bool = False) -> Replayer:
+    """Looks in these folders."""
+    return Replayer(catalog, list(map(str, sources)), trust_pickle=trust_pickle, trusted_types=())
+
+
+def test_the_same_model_gives_the_same_answers(models: Path, catalog: Catalog) -> None:
+    """Whichever version is the highest: it is found by its hash."""
+    kept = recorded(load_bundle(models / "one"), rows(20))
+    group = replayer(catalog, models).group(kept, None)
+
+    assert (group.verdict, group.used.version, group.engine) == ("equal", "1.0.0", "sklearn")
+    assert group.origin == group.used
+    assert all(made == here for made, here in group.libraries.values())
+    assert {row.difference for row in group.rows} == {0.0}
+
+
+def test_a_row_by_itself_is_equal_to_that_row_of_a_batch(models: Path, catalog: Catalog) -> None:
+    """What the size of a batch does to rounding is within the tolerance."""
+    kept = recorded(load_bundle(models / "one"), rows(50))
+
+    assert {replayer(catalog, models).group([one], None).verdict for one in kept[::7]} == {"equal"}
+
+
+def test_what_onnx_runtime_answered_is_answered_by_it(models: Path, catalog: Catalog) -> None:
+    """Its file has a hash of its own; a bundle without one is asked through scikit-learn."""
+    kept = recorded(load_bundle(models / "one", engine="onnx"), rows(20))
+    same, other = (replayer(catalog, models).group(kept, against) for against in (None, "2.0.0"))
+
+    assert (same.verdict, same.engine, other.engine) == ("equal", "onnx", "sklearn")
+
+
+def test_another_version_differs_by_what_it_answers(models: Path, catalog: Catalog) -> None:
+    """Named by version, by folder, or as any source is."""
+    kept = recorded(load_bundle(models / "one"), rows(20))
+    other = recorded(load_bundle(models / "two"), rows(20))
+    for against in ("2.0.0", str(models / "two"), f"{models}@2.0.0"):
+        group = replayer(catalog, models).group(kept, against)
+
+        assert group.verdict == "differs"
+        assert (group.origin and group.origin.version, group.used.version) == ("1.0.0", "2.0.0")
+        for row, before, after in zip(group.rows, kept, other, strict=True):
+            assert before.confidence is not None
+            assert after.confidence is not None
+            assert row.difference == pytest.approx(after.confidence - before.confidence, abs=1e-12)
+
+
+def test_a_regressor_is_replayed(tmp_path: Path, catalog: Catalog) -> None:
+    """By its values."""
+    bundle = pack(LinearRegression().fit(X, VALUES), frame(), name="sepals", out=tmp_path / "sepals")
+    kept = recorded(load_bundle(bundle), rows(9))
+
+    assert replayer(catalog, bundle).group(kept, None).verdict == "equal"
+    changed = [kept[0], kept[1]._replace(value=(kept[1].value or 0.0) + 1e-6)]
+    assert replayer(catalog, bundle).group(changed, None).counts == {"equal": 1, "differs": 1}
+
+
+def test_a_hash_that_nobody_has_names_where_it_was_looked_for(models: Path, catalog: Catalog) -> None:
+    """Against another model it goes on, and what the first one was is not known."""
+    kept = recorded(load_bundle(models / "one"), rows(3))
+
+    with pytest.raises(BundleNotFoundError, match=f"SHA-256 {kept[0].model_hash} in .*two"):
+        replayer(catalog, models / "two").group(kept, None)
+    group = replayer(catalog, models / "two").group(kept, "2.0.0")
+    assert (group.origin, group.verdict) == (None, "differs")
+
+
+def test_an_altered_model_is_not_asked(models: Path, tmp_path: Path, catalog: Catalog) -> None:
+    """Its bytes are hashed again when it is loaded."""
+    kept = recorded(load_bundle(models / "one"), rows(3))
+    copy = Path(shutil.copytree(models / "one", tmp_path / "copy"))
+    flip(copy / "model.skops")
+
+    with pytest.raises(BundleAlteredError, match=r"model\.skops"):
+        replayer(catalog, copy).group(kept, None)
+
+
+def test_a_pickle_is_not_loaded_unless_told(tmp_path: Path, catalog: Catalog) -> None:
+    """As when serving."""
+    bundle = packed(tmp_path / "pickled", "1", kind="joblib")
+    kept = recorded(load_bundle(bundle, trust_pickle=True), rows(3))
+
+    with pytest.raises(UntrustedModelError):
+        replayer(catalog, bundle).group(kept, None)
+    assert replayer(catalog, bundle, trust_pickle=True).group(kept, None).verdict == "equal"
+
+
+def test_erased_inputs_are_said_and_the_others_replayed(models: Path, catalog: Catalog) -> None:
+    """Nothing differs, and it is not whole, either."""
+    kept = recorded(load_bundle(models / "one"), rows(5))
+    kept[2] = kept[2]._replace(inputs=None, erased=7)
+    group = replayer(catalog, models).group(kept, None)
+
+    assert (group.counts, group.verdict) == ({"equal": 4, "impossible": 1}, "incomplete")
+    assert group.rows[2].note == "its inputs were erased"
+    assert group.reasons() == ["1 of iris 1.0.0 cannot be replayed: its inputs were erased"]
+
+
+def test_inputs_that_privacy_rules_changed_are_not_replayed(models: Path) -> None:
+    """Whatever the rule is: what was sent is not what is recorded."""
+    model = load_bundle(models / "one")
+    first, *others = model.schema.features
+    schema = Schema.model_construct(features=(first.model_copy(update={"privacy": "hash"}), *others))
+    kept = recorded(model, rows(2))
+
+    results = replay(readable(kept, schema), model, 0.0)
+    assert [row.outcome for row in results] == ["impossible"] * 2
+    assert results[0].note == f"privacy rules keep no inputs as they were sent: {first.name} (hash)"
+
+
+def test_inputs_that_are_not_there_or_unfit_are_said(models: Path) -> None:
+    """A feature that is not recorded, and one that the schema refuses today."""
+    model = load_bundle(models / "one")
+    kept = recorded(model, rows(3))
+    name = model.schema.names[0]
+    less = kept[0]._replace(inputs={k: v for k, v in (kept[0].inputs or {}).items() if k != name})
+    wrong = kept[1]._replace(inputs={**(kept[1].inputs or {}), name: "text"})
+
+    results = replay(readable([less, wrong, kept[2]], model.schema), model, 0.0)
+    assert [row.outcome for row in results] == ["impossible", "refused", "equal"]
+    assert results[0].note == f"{name} is not recorded"
+    assert results[1].note == f"the schema refuses it: {name}: expected a number, got a string"
+
+
+def test_predictions_of_several_models_are_replayed_each_by_its_own(models: Path, catalog: Catalog) -> None:
+    """One trace may hold a challenger's answers, too."""
+    kept = [*recorded(load_bundle(models / "two"), rows(3)), *recorded(load_bundle(models / "one"), rows(3))]
+    groups: list[Group] = [replayer(catalog, models).group(one, None) for one in by_model(kept)]
+
+    assert sorted((group.version, group.verdict) for group in groups) == [("1.0.0", "equal"), ("2.0.0", "equal")]
+    assert verdict_of(groups, complete=True) == "equal"
+    assert verdict_of(groups, complete=False) == "incomplete"
+    assert verdict_of([], complete=False) == "incomplete"
+
+
+def test_copies_are_looked_in_before_the_registry_that_they_are_from(tmp_path: Path) -> None:
+    """And folders that are not there are not looked in."""
+    example = tmp_path / "example"
+    assert known_sources([], None, tmp_path, example) == []
+    (tmp_path / "registry").mkdir()
+    example.mkdir()
+    copies = [str(tmp_path / "registry"), str(example)]
+    assert known_sources(["models:/a@b", "mine"], "served", tmp_path, example) == [
+        "mine",
+        "served",
+        *copies,
+        "models:/a@b",
+    ]

@@ -1,0 +1,131 @@
+"""`modeltrace report fiddler`: events and the model that they come from, as Fiddler's own client reads them."""
+
+import json
+import stat
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from service.errors import ModeltraceError
+from service.report.environments import Library, environment
+from service.store.store import open_store
+from tests.service.report.conftest import HOSTILE, NAMES, Reporting, fill, people
+from tests.service.store.told import TIME
+
+
+def test_every_prediction_is_an_event(two: Reporting, tmp_path: Path) -> None:
+    """Inputs, the probability of the second class, the true label once there is one; ID, time and trace."""
+    out = tmp_path / "week.parquet"
+    said = two.run("fiddler", str(out))
+    events = pq.read_table(out).to_pylist()
+    model = json.loads((tmp_path / "week.model.json").read_text())
+
+    assert "429 predictions of people 1.0.0, 2.0.0" in said
+    assert "299 with a true label" in said
+    assert "1 prediction whose inputs were erased" in said
+    assert "20 answers of shadows" in said
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert len(events) == 429
+    with open_store(two.store) as store:
+        kept = {one.prediction_id: one for chunk in store.read() for one in chunk}
+    for event in events:
+        one = kept[event["prediction_id"]]
+        assert one.inputs is not None
+        assert one.confidence is not None
+        assert {name: event[name] for name in NAMES} == one.inputs
+        assert event["timestamp"].timestamp() == pytest.approx(one.time / 10**9)
+        assert (event["prediction_"], event["true label_"]) == (one.label, one.true_label)
+        assert event["probability of yes"] == (one.confidence if one.label == "yes" else 1 - one.confidence)
+    assert model["spec"]["inputs"] == list(NAMES)
+    assert model["spec"]["outputs"] == ["probability of yes"]
+    assert model["spec"]["targets"] == ["true label_"]
+    assert {column["name"] for column in model["schema"]["columns"]} == set(events[0])
+
+
+def test_json_lines_hold_the_same_events(two: Reporting, tmp_path: Path) -> None:
+    """With times in ISO 8601; `--version` and `--until` choose."""
+    chosen = ("--version", "1.0.0", "--until", datetime.fromtimestamp(TIME // 10**9 + 100).astimezone().isoformat())
+    two.run("fiddler", str(tmp_path / "a.jsonl"), *chosen)
+    two.run("fiddler", str(tmp_path / "a.parquet"), *chosen, "--force")
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    events = pq.read_table(tmp_path / "a.parquet").to_pylist()
+
+    assert len(lines) == 99
+    assert [{**one, "timestamp": datetime.fromisoformat(one["timestamp"])} for one in lines] == events
+
+
+def test_several_classes_and_numbers(packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several classes Fiddler would want the probability of each, so the task is left open; a regressor has none."""
+    for kind, task, outputs in (
+        ("three", "not_set", ["prediction_", "confidence"]),
+        ("regressor", "regression", ["prediction"]),
+    ):
+        bundle, training = packed(kind)
+        store = str(tmp_path / f"{kind}.db")
+        frame = people(20, 9)
+        fill(store, bundle, frame if kind == "three" else frame[[NAMES[2], NAMES[4]]], [1] * 20)
+        reporting = Reporting(bundle, training, store, monkeypatch)
+        reporting.run("fiddler", str(tmp_path / f"{kind}.parquet"))
+        model = json.loads((tmp_path / f"{kind}.model.json").read_text())
+        events = pq.read_table(tmp_path / f"{kind}.parquet").to_pylist()
+        assert (model["task"], model["spec"]["outputs"]) == (task, outputs)
+        assert {event["true label_"] for event in events} == ({"1"} if kind == "three" else {1.0})
+
+
+def test_nothing_is_replaced_and_nothing_is_made_of_nothing(two: Reporting, tmp_path: Path) -> None:
+    """A file that is there, another suffix, no prediction in the time: each is an error that says what to do."""
+    there = tmp_path / "there.model.json"
+    there.write_text("mine")
+    for name, options, words in (
+        ("there.parquet", (), "there.model.json is there already; --force"),
+        ("a.csv", (), "suffix"),
+        ("a.parquet", ("--since", "1h"), "no prediction of people since .* --since"),
+        ("a.parquet", ("--version", "9"), r"no prediction of people 9 .*there are some of people 1.0.0, people 2.0.0"),
+        ("a.parquet", ("--bundle", str(tmp_path)), "bundle"),
+    ):
+        with pytest.raises(ModeltraceError, match=words):
+            two.run("fiddler", str(tmp_path / name), *options)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".db" and path.is_file()] == [there.name]
+
+
+PROGRAM = f"""
+import json, sys
+import pandas as pd
+from fiddler import Model, ModelSchema, ModelSpec, ModelTask, ModelTaskParams
+
+for path in sys.argv[1:]:
+    said = json.load(open(path.replace(".parquet", ".model.json")))
+    schema, spec = ModelSchema(**said["schema"]), ModelSpec(**said["spec"])
+    params = ModelTaskParams(**said["task_params"])
+    model = Model(
+        project_id="00000000-0000-0000-0000-000000000000", schema=schema, spec=spec, task=ModelTask(said["task"]),
+        task_params=params, **{{k: said[k] for k in ("name", "version", "event_id_col", "event_ts_col")}},
+    )
+    frame = pd.read_parquet(path)
+    kinds = {{column.name: column.data_type.value for column in model.schema.columns}}
+    used = [*spec.inputs, *spec.outputs, *spec.targets, *spec.metadata]
+    assert sorted(used) == sorted(kinds) == sorted(frame.columns), (used, kinds)
+    for name, kind in kinds.items():
+        dtype = frame[name].dtype.kind
+        assert dtype in {{"float": "f", "int": "if", "timestamp": "M"}}.get(kind, "Ob"), (name, kind, dtype)
+    print(len(frame), kinds[{HOSTILE!r}])
+"""
+
+
+@pytest.mark.slow
+def test_their_own_client_takes_it(two: Reporting, packed: Any, tmp_path: Path) -> None:
+    """Fiddler's `Model` is built of the description; each column of the file has the type that it says."""
+    python = environment(Library("fiddler", "Fiddler's client", "200 MB"), lambda _: None)
+    bundle, training = packed("regressor")
+    fill(str(tmp_path / "r.db"), bundle, people(20, 9)[[NAMES[2], NAMES[4]]])
+    two.run("fiddler", str(tmp_path / "two.parquet"))
+    Reporting(bundle, training, str(tmp_path / "r.db"), two.monkeypatch).run("fiddler", str(tmp_path / "r.parquet"))
+    files = [str(tmp_path / name) for name in ("two.parquet", "r.parquet")]
+    done = subprocess.run([str(python), "-I", "-c", PROGRAM, *files], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["429 int", "20 int"]

@@ -1,0 +1,269 @@
+"""What is told of a true label: the same from records and by the SDK."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.metrics.export import Metric
+from pydantic import SecretStr
+
+from hub.decode.values import to_json
+from service.exporter.feedback import FeedbackEncoder
+from service.inference.ids import PredictionIds, PredictionRef
+from service.inference.model import Model
+from service.telemetry import feedback as records
+from service.telemetry.feedback import FEEDBACK_LOGGER, Feedback, TrueLabel
+from service.telemetry.feedback_points import FeedbackPoints
+from service.telemetry.metrics import FEEDBACK_REJECTED
+from service.telemetry.record import Origin
+from tests.service.conftest import KEY, Recorded
+from tests.service.exporter.records import TEXT, TIME, some_id
+from tests.service.test_telemetry_conformance import Written, measured, parent, stock_spans, told, written
+
+IDS = PredictionIds(KEY.encode())
+DAY = 86_400 * 10**9
+ORIGIN = Origin(b"", "modeltrace")
+
+
+def prediction(number: int, answer: str | float = "benign", *, version: str = "1.0.0", traced: bool = True) -> str:
+    """The ID of one that was made long ago."""
+    return IDS.sign(PredictionRef(number * traced, number, 0, 1_700_000_000_000_000_000, version, answer))
+
+
+def label(number: int, true: object = "benign", **more: Any) -> dict[str, object]:
+    """A label of it."""
+    return {"prediction_id": prediction(number, **more), "label": true}
+
+
+MIXED = [
+    label(1),
+    label(2, "malignant"),
+    label(3, "malignant"),
+    label(3, "benign"),
+    label(2, "malignant"),
+    label(4, version="0.9"),
+    label(5, traced=False),
+    label(6, "purple"),
+    {"prediction_id": "forged", "label": "benign"},
+    7,
+]
+CLASSIFIED: dict[str, dict[str, Any]] = {
+    "right": {"json": label(1)},
+    "wrong": {"json": label(1, "malignant")},
+    "many": {"json": {"items": MIXED}},
+    "none": {"json": {"items": []}},
+    "refused": {"json": label(1, "purple")},
+    "malformed": {"content": b"{"},
+    "too many": {"json": {"items": [label(1)] * 11}},
+    "a parent": {"json": {"items": MIXED}, **parent("01", tracestate="vendor=1")},
+    "a parent that is not sampled": {"json": {"items": MIXED}, **parent("00")},
+    "pinned": {"json": {"items": MIXED}, "headers": {"baggage": "modeltrace.pin=1"}},
+}
+MEASURED = {"json": {"items": [label(n, true, answer=2.5) for n, true in enumerate((2.5, 4, -7.25, "x"), start=1)]}}
+
+
+def answered(
+    record: Callable[..., Recorded], model: Model, folder: Path, request: dict[str, Any]
+) -> tuple[Recorded, Written]:
+    """The same request, put to both."""
+    service = record(model, store=SecretStr(str(folder / "stock.db")), max_batch_rows=10)
+    with written(model, store=str(folder / "records.db"), max_batch_rows=10) as ours:
+        statuses = [client.post("/feedback", **request).status_code for client in (service.client, ours.client)]
+    assert len(set(statuses)) == 1
+    return service, ours
+
+
+def each(spans: Iterable[Span]) -> list[Any]:
+    """All that is comparable of each span, in one order."""
+    kept = [(told([span])[span.name], [(one.trace_id, one.span_id, one.flags) for one in span.links]) for span in spans]
+    return sorted(kept, key=str)
+
+
+def led_to(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """The predictions that the points of labels lead to."""
+    return {
+        (metric.name, str(sorted(point.attributes.items()))): [(e.trace_id, e.span_id) for e in point.exemplars]
+        for metric in metrics
+        if metric.name.startswith("ml.feedback") and metric.name != FEEDBACK_REJECTED.name
+        for point in metric.data.data_points
+    }
+
+
+def stock_metrics(service: Recorded) -> list[Metric]:
+    """The points that the stock exporter would send."""
+    data = service.metric_reader.get_metrics_data()
+    assert data is not None
+    return [metric for r in data.resource_metrics for s in r.scope_metrics for metric in s.metrics]
+
+
+@pytest.mark.parametrize("case", [*CLASSIFIED, "values"])
+def test_labels_are_told_as_the_sdk_tells_them(
+    record: Callable[..., Recorded], model: Model, tmp_path: Path, case: str
+) -> None:
+    """Spans with their links, points with the predictions that they lead to, and log records are the same."""
+    if case == "values":
+        model = replace(model, task="regressor", classes=None)
+    service, ours = answered(record, model, tmp_path, CLASSIFIED.get(case, MEASURED))
+
+    parents = {span.span_id for span in ours.spans() if span.name == "POST /feedback"}
+    assert {span.parent_span_id for span in ours.spans() if span.name == "feedback"} <= parents
+    theirs, own = stock_spans(service), ours.spans()
+    for spans in (theirs, own):
+        for span in spans:
+            if span.name == "feedback":
+                span.parent_span_id = b""
+    assert each(own) == each(theirs)
+    stock = stock_metrics(service)
+    mine = ours.metrics()
+    assert measured(mine) == measured(stock)
+    assert led_to(mine) == led_to(stock)
+    sent = FeedbackEncoder(ORIGIN).logs(ours.kept.feedback, 2**20)
+    told_by_sdk = encode_logs(service.logs(FEEDBACK_LOGGER)).SerializeToString()
+    assert [one for request, _ in sent for one in said(request)] == said(told_by_sdk)
+
+
+def said(request: bytes) -> list[Any]:
+    """All that is comparable of each log record."""
+
+    def comparable(record: LogRecord) -> Any:
+        attributes = {a.key: to_json(a.value) for a in record.attributes}
+        head = record.event_name, record.severity_number, record.severity_text, record.flags & 1
+        return (*head, record.body.string_value, attributes)
+
+    parsed = ExportLogsServiceRequest.FromString(request)
+    return [comparable(one) for r in parsed.resource_logs for s in r.scope_logs for one in s.log_records]
+
+
+def test_a_wrong_cell_leads_to_wrong_predictions(service: Recorded) -> None:
+    """The exemplar of each pair of classes is the last prediction of that pair; the delay's a wrong one."""
+    for number, true, predicted in ((1, "benign", "benign"), (2, "malignant", "benign"), (3, "malignant", "malignant")):
+        answer = service.client.post("/feedback", json=label(number, true, answer=predicted))
+        assert answer.status_code == 200
+
+    points = service.points()
+
+    cells = {
+        (p.attributes["ml.feedback.label"], p.attributes["ml.prediction.label"]): p.exemplars[0].trace_id
+        for p in points["ml.feedback"]
+    }
+    assert cells == {("benign", "benign"): 1, ("malignant", "benign"): 2, ("malignant", "malignant"): 3}
+    (delay,) = points["ml.feedback.delay"]
+    assert [one.trace_id for one in delay.exemplars] == [2]
+
+
+def some_feedback(*labels: TrueLabel, end: int = 0, **more: Any) -> Feedback:
+    """Labels that were stored together."""
+    said = Feedback(b"t" * 16, b"s" * 8, "", 1, pinned=False, start=end, end=end, model_name="m", model_version="1",
+                    labels=labels, rejected=())  # fmt: skip
+    return said._replace(**more)
+
+
+def some_label(time: int, true: str = "a", predicted: str = "a") -> TrueLabel:
+    """A label of a prediction of that time."""
+    return TrueLabel("id", b"p" * 16, b"q" * 8, time, "1", true, predicted)
+
+
+@pytest.mark.parametrize(
+    ("age", "name"),
+    [(-5 * DAY, "1h"), (0, "1h"), (DAY // 24, "1h"), (DAY // 24 + 1000, "1d"), (DAY, "1d"), (7 * DAY, "7d"),
+     (30 * DAY, "30d"), (31 * DAY, "older")],
+)  # fmt: skip
+def test_an_age_is_rounded_up_to_a_bucket(age: int, name: str) -> None:
+    """A prediction that seems to be of the future, by another replica's clock, is new."""
+    assert some_feedback(end=100 * DAY).age(some_label(100 * DAY - age)) == name
+
+
+@pytest.mark.parametrize("delta", [True, False])
+def test_points_are_totals_or_what_is_new(delta: bool) -> None:
+    """Cumulative points grow; with delta temporality each collection starts afresh, and none is empty."""
+    points = FeedbackPoints(exemplar_filter="trace_based", delta=delta)
+    counts = []
+    for _ in range(2):
+        points.add([some_feedback(some_label(0), rejected=(("conflict", 3),))])
+        metrics = {metric.name: metric.data.data_points for metric in points.collect()}
+        counts.append([metrics[name][0].value for name in ("ml.feedback", "ml.feedback.rejected")])
+
+    assert counts == [[1, 3], [1, 3] if delta else [2, 6]]
+    assert len(points.collect()) == (0 if delta else 3)
+
+
+@pytest.mark.parametrize(
+    ("how", "flags", "labels", "rejected"),
+    [("always_off", 1, 0, 0), ("trace_based", 1, 1, 1), ("trace_based", 0, 1, 0), ("always_on", 0, 1, 1)],
+)
+def test_the_exemplar_filter_is_kept(how: str, flags: int, labels: int, rejected: int) -> None:
+    """Whether a prediction was sampled is not known from its ID; of the request with a refused label it is."""
+    points = FeedbackPoints(exemplar_filter=how)
+    points.add([some_feedback(some_label(0), trace_flags=flags, rejected=(("conflict", 1),))])
+
+    found = {metric.name: len(metric.data.data_points[0].exemplars) for metric in points.collect()}
+
+    assert found == {"ml.feedback": labels, "ml.feedback.delay": labels, "ml.feedback.rejected": rejected}
+
+
+def test_the_number_of_series_is_limited() -> None:
+    """What exceeds the limit lands in one point that says so."""
+    points = FeedbackPoints(exemplar_filter="trace_based")
+    points.add([some_feedback(rejected=tuple((str(n), 1) for n in range(150)))])
+
+    (metric,) = points.collect()
+
+    assert len(metric.data.data_points) == 101
+    overflow = metric.data.data_points[-1]
+    assert (overflow.attributes, overflow.value) == ({"otel.metric.overflow": True}, 50)
+
+
+labels = st.builds(
+    TrueLabel,
+    prediction_id=st.text("AZaz09-_", min_size=1, max_size=60),
+    trace_id=some_id(16) | st.just(bytes(16)),
+    span_id=some_id(8),
+    time=TIME,
+    model_version=TEXT,
+    label=TEXT | st.floats(),
+    predicted=TEXT | st.floats(),
+)
+feedback = st.builds(
+    Feedback,
+    trace_id=some_id(16) | st.just(bytes(16)),
+    span_id=some_id(8),
+    trace_state=st.sampled_from(["", "a=b", "no state"]),
+    trace_flags=st.integers(0, 3),
+    pinned=st.booleans(),
+    start=TIME,
+    end=TIME,
+    model_name=TEXT,
+    model_version=TEXT,
+    labels=st.lists(labels, max_size=4).map(tuple),
+    rejected=st.lists(st.tuples(TEXT, st.integers(1, 9)), max_size=2).map(tuple),
+)
+
+
+@given(st.lists(feedback, max_size=4))
+def test_whatever_is_recorded_can_be_told(some: list[Feedback]) -> None:
+    """Any text, any number: it crosses the pipe as it is, and each label becomes a span, a log record and a line."""
+    encoder = FeedbackEncoder(ORIGIN)
+    number = sum(len(one.labels) for one in some)
+
+    assert [records.feedback(records.plain(one)) for one in some] == some or "nan" in str(some)
+    assert sum(n for _, n in encoder.logs(some, 2000)) == number
+    assert len(encoder.lines(some).splitlines()) == number
+    assert sum(n for _, n in encoder.spans(some, 2000)) == sum(len(one.labels) for one in some if one.trace_flags & 1)
+
+
+def test_a_label_is_told_below_info_only_if_asked(service: Recorded) -> None:
+    """With a log level above INFO no record is made; it is counted all the same."""
+    logging.getLogger().setLevel("WARNING")
+    assert service.client.post("/feedback", json=label(1)).status_code == 200
+
+    assert service.logs(FEEDBACK_LOGGER) == []
+    assert service.points()["ml.feedback"][0].value == 1
