@@ -17,7 +17,7 @@ tr.drift td:first-child { font-weight: 600; }
 TITLES: Final = {"kolmogorov_smirnov": "Kolmogorov-Smirnov", "chi_square": "chi-square"}
 
 
-def tests_page(title: str, notes: Iterable[tuple[str, str]], answer: dict[str, Any]) -> str:
+def page_of_tests(title: str, notes: Iterable[tuple[str, str]], answer: dict[str, Any]) -> str:
     """The page of what `service.report.programs.alibi_tests` says."""
     told = "".join(f"<tr><th>{escape(name)}</th><td>{escape(words)}</td></tr>" for name, words in notes)
     ordered = sorted(answer["tests"], key=lambda one: (one["p_value"] is None, one["p_value"]))

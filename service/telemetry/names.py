@@ -40,12 +40,12 @@ ML_FEATURE_SIGN: Final = "ml.feature.sign"
 ML_DRIFT_STATISTIC: Final = "ml.drift.statistic"
 ML_VIOLATION_REASON: Final = "ml.data.violation.reason"
 ML_VIOLATION_ROWS: Final = "ml.data.violation.rows"
-ML_VIOLATION_ACTION: Final = "ml.data.violation.action"
 ML_FEEDBACK_LABEL: Final = "ml.feedback.label"
 ML_FEEDBACK_VALUE: Final = "ml.feedback.value"
 ML_FEEDBACK_AGE: Final = "ml.feedback.age"
 ML_EVALUATION_LABEL: Final = "ml.evaluation.label"
 QUANTILE: Final = "quantile"
+ML_VIOLATION_ACTION: Final = "ml.data.violation.action"
 
 # Events
 EVENT_PREDICTION: Final = "ml.prediction"
