@@ -1,4 +1,4 @@
-"""What a live service counted is what the hub's page of models shows, and every figure leads to the requests behind it."""
+"""What a live service counted is what the hub's page of models shows; every figure leads to its requests."""
 
 import secrets
 from pathlib import Path
