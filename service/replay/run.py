@@ -9,7 +9,6 @@ from typing import Literal
 from service.errors import BundleError, BundleNotFoundError
 from service.inference.bundle import installed_libraries, load_bundle, read_manifest
 from service.inference.model import Engine, Model
-from service.inference.schema import Schema
 from service.registry.catalog import Catalog
 from service.registry.found import Found
 from service.registry.source import MODELS, FolderSource, read_source
@@ -93,7 +92,7 @@ class Replayer:
         model = self._load(used, engine)
         if against is None and model.hash != first.model_hash:
             raise BundleError(f"{used.where} has changed meanwhile")
-        schema = None if origin is None else _schema(origin)
+        schema = None if origin is None else read_manifest(origin.path)[0].schema_of_features()
         rows = readable(kept, schema or model.schema)
         return Group(
             name=first.model_name,
@@ -153,11 +152,6 @@ def known_sources(named: Sequence[str], served: str | None, data: Path, example:
         *folders,
         *(one for one in sources if one.startswith(MODELS)),
     ]
-
-
-def _schema(found: Found) -> Schema:
-    manifest = read_manifest(found.path)[0]
-    return Schema(**{name: getattr(manifest, name) for name in Schema.model_fields})
 
 
 def _libraries(found: Found) -> dict[str, tuple[str | None, str | None]]:
