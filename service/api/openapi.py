@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.inference.schema import Feature, Schema
-from service.inference.validate import LARGEST
+from service.inference.validate import LARGEST, LARGEST_INTEGER
 
 JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "category": "string"}
 
@@ -113,6 +113,17 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
     return _operation(body, answer, error_responses(400, 413, 500, 503))
 
 
+def renew(
+    document: dict[str, Any], title: str, schema: Schema, classes: Sequence[str | float | bool] | None
+) -> dict[str, Any]:
+    """The description of the API, as it is of the version that is served now."""
+    document["info"]["title"] = title
+    operations = predict_operation(schema), batch_operation(schema), feedback_operation(classes)
+    for path, operation in zip(("/predict", "/predict/batch", "/feedback"), operations, strict=True):
+        document["paths"][path]["post"] |= operation["openapi_extra"]
+    return document
+
+
 def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str, Any]:
     """How `POST /feedback` is documented; `classes`: `None` for a regressor."""
     label: dict[str, Any] = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
@@ -169,20 +180,31 @@ def _operation(
 def _row(schema: Schema) -> dict[str, Any]:
     return {
         "type": "object",
-        "additionalProperties": False,
-        "required": [feature.name for feature in schema.features if not feature.nullable],
+        "additionalProperties": schema.on_unknown == "count",
+        "required": [feature.name for feature in schema.features if not _may_lack(feature)],
         "properties": {feature.name: _value(feature) for feature in schema.features},
     }
 
 
 def _value(feature: Feature) -> dict[str, Any]:
-    kind = JSON_TYPES[feature.type]
-    described: dict[str, Any] = {"type": [kind, "null"] if feature.nullable else kind}
+    """What is answered of it: what is in order, and what is let through."""
+    kind, let_through = JSON_TYPES[feature.type], feature.on_violation
+    described: dict[str, Any] = {}
+    if let_through.type == "reject":
+        described["type"] = [kind, "null"] if _may_lack(feature) else kind
+    elif not _may_lack(feature):
+        described["not"] = {"type": "null"}
     if feature.type in ("number", "integer"):
-        described["minimum"], described["maximum"] = feature.valid_range or (-LARGEST, LARGEST)
-    if feature.categories and feature.enforce_categories:
-        described["enum"] = [*feature.categories, *([None] if feature.nullable else [])]
+        largest = LARGEST if feature.type == "number" else LARGEST_INTEGER
+        enforced = feature.valid_range if let_through.range == "reject" else None
+        described["minimum"], described["maximum"] = enforced or (-largest, largest)
+    if feature.categories and feature.enforce_categories and "count" not in (let_through.category, let_through.type):
+        described["enum"] = [*feature.categories, *([None] if _may_lack(feature) else [])]
     return described
+
+
+def _may_lack(feature: Feature) -> bool:
+    return feature.nullable or feature.on_violation.missing == "count"
 
 
 def _example(schema: Schema) -> dict[str, Any]:

@@ -3,7 +3,8 @@
     POST /predict ─┬─ validate                              batch ─ links to every member's SERVER span
                    ├─ queue        when it waited for a batch
                    ├─ features
-                   └─ inference ─ link to the batch
+                   ├─ inference ─ link to the batch
+                   └─ shadow      when a challenger saw it, too: with stages of its own
 
 A stage's span ID follows from that of its SERVER span: a request that is told again, by an exporter process that took
 over from one that died, makes the same spans again. All of them are in one scope, ours; the instrumentation would put
@@ -56,6 +57,7 @@ from service.telemetry.names import (
     SPAN_FEATURES,
     SPAN_INFERENCE,
     SPAN_QUEUE,
+    SPAN_SHADOW,
     SPAN_VALIDATE,
 )
 from service.telemetry.permodel import PerModel
@@ -90,7 +92,7 @@ class SpanEncoder:
         self._envelope = Envelope(origin.resource, origin.scope)
         self._stage_names = {
             name: delimited(_NAME, name.encode()) + _INTERNAL
-            for name in (SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, SPAN_BATCH)
+            for name in (SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, SPAN_BATCH, SPAN_SHADOW)
         }
         self._stage_bits = {name: stage_bits(name) for name in self._stage_names}
         self._model = PerModel(_model)
@@ -134,7 +136,8 @@ class SpanEncoder:
                 own = (shared, _SPAN_ID, span_id, self._stage_names[name], times, said, status)
                 yield delimited(ITEM, b"".join(own))
             # What failed without a span of its own is told by the SERVER span.
-            yield delimited(ITEM, b"".join((state, *self._server(request, failure))))
+            tell = self._server if request.shadow_of is None else self._shadow
+            yield delimited(ITEM, b"".join((state, *tell(request, failure))))
         for batch in batches:
             if batch.members:
                 yield delimited(ITEM, b"".join(self._batch(batch)))
@@ -142,11 +145,11 @@ class SpanEncoder:
     def _stages(self, request: Request) -> Iterator[tuple[str, int, int, str, bytes]]:
         """Name, start, end, `error.type` and other content of each stage; a time of 0 was not reached."""
         if request.rejected:
-            said = _said(ML_REJECTED_ROWS, request.rejected)
-            said += b"".join(_violation(one, request.validate_end) for one in request.violations[:TOLD])
-            yield SPAN_VALIDATE, request.validate_start, request.validate_end, INVALID_FEATURES, said
+            rejected, error_type = _said(ML_REJECTED_ROWS, request.rejected), INVALID_FEATURES
         else:
-            yield SPAN_VALIDATE, request.validate_start, request.validate_end, "", b""
+            rejected, error_type = b"", ""
+        violations = b"".join(_violation(one, request.validate_end) for one in request.violations[:TOLD])
+        yield SPAN_VALIDATE, request.validate_start, request.validate_end, error_type, rejected + violations
         if request.batch:
             yield SPAN_QUEUE, request.validate_end, request.features_start, "", b""
         yield SPAN_FEATURES, request.features_start, request.inference_start, "", b""
@@ -178,6 +181,19 @@ class SpanEncoder:
         )
         if request.client_port:
             yield pair(_ATTRIBUTE, self._port, any_value(request.client_port))
+        yield from self._said_of(request)
+        yield self._outcome(request.status) if failure is None else _outcome(request.status, failure)
+
+    def _shadow(self, request: Request, failure: Failure | None) -> Iterator[bytes]:
+        """The content of the span of what a challenger made of a request."""
+        yield from (_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id, _PARENT, request.parent_span_id, _LOCAL)
+        yield self._stage_names[SPAN_SHADOW]
+        yield _times(_START, request.start, _END, request.end)
+        yield from self._said_of(request)
+        yield _UNSET if failure is None else _outcome(0, failure)
+
+    def _said_of(self, request: Request) -> Iterator[bytes]:
+        """What was asked and answered."""
         if request.model is not None:
             yield self._model(request.model)
         if request.pinned:
@@ -191,7 +207,6 @@ class SpanEncoder:
                     yield _said(ML_LOWEST_CONFIDENCE, min(confidences))
         elif request.answered:
             yield from self._answer(request.answered[0])
-        yield self._outcome(request.status) if failure is None else _outcome(request.status, failure)
 
     def _answer(self, row: Answered) -> Iterator[bytes]:
         yield pair(_ATTRIBUTE, self._id, any_value(row.prediction_id))

@@ -16,6 +16,7 @@ from service.telemetry.names import (
     ML_MODEL_VERSION,
     ML_PREDICTION_BIN,
     ML_PREDICTION_LABEL,
+    ML_VIOLATION_ACTION,
     ML_VIOLATION_REASON,
     ML_VIOLATION_ROWS,
 )
@@ -93,12 +94,18 @@ class Violated(NamedTuple):
 
     feature: str  # "" where it is none of the model's, whose names are up to the client, or no row at all
     reason: str  # as in `service.errors.Violation`
+    let_through: bool  # the schema has it counted, not refused
     rows: int
+
+    @property
+    def action(self) -> str:
+        """What the schema does about it, in one word."""
+        return "counted" if self.let_through else "rejected"
 
     def series(self) -> dict[str, str]:
         """What a metric point says of it."""
         name = {ML_FEATURE_NAME: self.feature} if self.feature else {}
-        return {**name, ML_VIOLATION_REASON: self.reason}
+        return {**name, ML_VIOLATION_REASON: self.reason, ML_VIOLATION_ACTION: self.action}
 
     def attributes(self) -> dict[str, str | int]:
         """What a span event and a log record say of it."""
@@ -106,7 +113,7 @@ class Violated(NamedTuple):
 
     def message(self) -> str:
         """The same in words."""
-        return f"{self.feature or 'none of the features'}: {self.reason}, rows: {self.rows}"
+        return f"{self.feature or 'none of the features'}: {self.reason}, {self.action}, rows: {self.rows}"
 
 
 class Answered(NamedTuple):

@@ -65,6 +65,6 @@ class Watched:
         return training and training.bins
 
     def served(self) -> list[tuple[ModelInfo, Training]]:
-        """Those that may answer now."""
+        """Those that may answer now; of a version in two roles one."""
         with self._lock:
-            return list(self._served.items())
+            return list({(model.name, model.version): (model, one) for model, one in self._served.items()}.values())

@@ -240,7 +240,7 @@ def label_everything(url: str, store_url: str, rows: list[dict[str, float]]) -> 
 def accuracy(url: str) -> float | None:
     """The gauge, as `/metrics` has it; `None` where it is not."""
     for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
-        if family.name == "ml_evaluation_accuracy_ratio":
+        if family.name == "ml_evaluation_accuracy":
             (sample,) = family.samples
             return sample.value
     return None

@@ -156,11 +156,19 @@ def test_mlflow_loads_a_registered_bundle_itself(registry: Registry) -> None:
     assert answers["sklearn"] == answers["pyfunc"] == [one.label for one in model.answer(X)]
 
 
+@pytest.fixture(scope="module")
+def plain(registry: Registry) -> str:
+    """The names of models without bundles begin with it."""
+    registry.mlflow("log", "plain")
+    return "plain"
+
+
 @pytest.mark.parametrize("kind", ["skops", "cloudpickle"])
-def test_a_model_without_a_bundle_is_refused_and_can_be_packed(registry: Registry, tmp_path: Path, kind: str) -> None:
+def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
+    registry: Registry, plain: str, tmp_path: Path, kind: str
+) -> None:
     """The message is a command, which makes a bundle of it and registers that; a pickle is loaded only when told."""
-    name = f"plain-{kind}"
-    registry.mlflow("log", name, kind)
+    name = f"{plain}-{kind}"
     source = f"models:/{name}@champion"
     with pytest.raises(BundleNotFoundError, match=f"modeltrace pack models:/{name}/1 --data train.csv --trust-pickle"):
         registry.catalog.locate(source)

@@ -78,7 +78,9 @@ def test_another_version_differs_by_what_it_answers(models: Path, catalog: Catal
         for row, before, after in zip(group.rows, kept, other, strict=True):
             assert before.confidence is not None
             assert after.confidence is not None
-            assert row.difference == pytest.approx(after.confidence - before.confidence, abs=1e-12)
+            assert row.by_label == (before.label != after.label)
+            expected = None if row.by_label else pytest.approx(after.confidence - before.confidence, abs=1e-12)
+            assert row.difference == expected
 
 
 def test_a_regressor_is_replayed(tmp_path: Path, catalog: Catalog) -> None:
@@ -99,6 +101,16 @@ def test_a_hash_that_nobody_has_names_where_it_was_looked_for(models: Path, cata
         replayer(catalog, models / "two").group(kept, None)
     group = replayer(catalog, models / "two").group(kept, "2.0.0")
     assert (group.origin, group.verdict) == (None, "differs")
+
+
+def test_a_schema_that_is_not_the_recorded_one_is_said(models: Path, catalog: Catalog) -> None:
+    """The same file, packed again with other rules: what those did to the inputs is not known."""
+    model = load_bundle(models / "one")
+    kept = recorded(model, rows(3))
+    for schema_hash, known in ((None, True), (model.schema.hash, True), ("0" * 64, False)):
+        group = replayer(catalog, models).group([one._replace(schema_hash=schema_hash) for one in kept], None)
+
+        assert (group.rules_known, group.verdict) == (known, "equal")
 
 
 def test_an_altered_model_is_not_asked(models: Path, tmp_path: Path, catalog: Catalog) -> None:
