@@ -152,7 +152,7 @@ def test_nothing_moves_when_figures_arrive(page: Page, site: Site) -> None:
     again.predict(40)
     again.export()
 
-    expect(page.get_by_text("41 predictions")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("41 predictions", exact=True)).to_be_visible(timeout=30_000)
     assert heading.bounding_box() == before
 
 
