@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +16,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from service.api.discreet import WithoutQuery
 from service.api.errors import add_error_handlers
 from service.api.execution import ModelThreads
 from service.api.feedback import FeedbackCalls, feedback_routes
@@ -25,7 +27,8 @@ from service.api.predict import PredictionCalls, prediction_routes
 from service.evaluation.publisher import start_publisher
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
-from service.keys import id_key
+from service.inference.privacy import Privacy
+from service.keys import id_key, privacy_key
 from service.monitoring.announce import announce
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
@@ -88,13 +91,13 @@ def create_app(
     records = telemetry.records
     meter, watched = telemetry.meter_provider.get_meter(SCOPE), watched or Watched()
     report_training(meter, watched)
-    also = [keep]
+    also, counts = [keep], []
     if telemetry.enabled and records is None:
         features = FeaturePoints(watched, exemplar_filter="always_off")
         observe_features(meter, features)
-        also.append(features.count)
+        counts.append(features.count)
     tracer = telemetry.tracer_provider.get_tracer(SCOPE)
-    recorder = Recorder(tracer, build_instruments(meter), also)
+    recorder = Recorder(tracer, build_instruments(meter), also, counts=counts, watched=watched)
     threads = ModelThreads(settings.inference_threads, settings.max_waiting)
     versions = Versions(
         PredictionIds(id_key(settings)),
@@ -104,6 +107,7 @@ def create_app(
         tell_batch=records.outbox.put_batch if records else recorder.tell_batch,
         batching_rows=settings.batching_rows if settings.batching else None,
         most_waiting=settings.max_waiting,
+        rules=partial(rules_of, settings),
     )
     serving = Serving(
         versions,
@@ -157,17 +161,23 @@ def create_app(
             exclude_spans=["receive", "send"],
             excluded_urls=",".join(f"^https?://[^/]+/{path}$" for path in (*SILENT_PATHS, "static-offline-docs/.*")),
         )
-    if records is None:
-        return app
-    return Front(
-        app,
-        {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
-        records.tracing,
-        records.outbox,
-        most_bytes=settings.max_body_bytes,
-        active=records.active,
-        after=shadows.offer if shadows else lambda _: None,
-    )
+    answering: ASGIApp = app
+    if records is not None:
+        answering = Front(
+            app,
+            {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
+            records.tracing,
+            records.outbox,
+            most_bytes=settings.max_body_bytes,
+            active=records.active,
+            after=shadows.offer if shadows else lambda _: None,
+        )
+    return WithoutQuery(answering, serving)
+
+
+def rules_of(settings: Settings, model: Model) -> Privacy | None:
+    """What may be told of a model's inputs; `None` for all of it."""
+    return Privacy(model.schema, privacy_key(id_key(settings))) if model.schema.private else None
 
 
 def load_model(settings: Settings) -> tuple[Model, Changes]:
@@ -222,7 +232,7 @@ def build_app(settings: Settings) -> ASGIApp:
     publisher = None
     if telemetry.enabled:
         meter = telemetry.meter_provider.get_meter(SCOPE)
-        publisher = start_publisher(settings, model.name, model.classes, meter)
+        publisher = start_publisher(settings, [model, *([beside[0]] if beside else [])], meter)
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:

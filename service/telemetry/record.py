@@ -6,7 +6,8 @@ are bytes, as OTLP has them.
 """
 
 from bisect import bisect_left
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
 from service.telemetry.names import (
     ML_FEATURE_NAME,
@@ -39,7 +40,7 @@ class ModelInfo(NamedTuple):
     name: str
     version: str
     hash: str
-    features: tuple[str, ...]  # names, in the order of `Answered.inputs`
+    features: tuple[str, ...]  # names of those that may be told, in the order of `Answered.inputs` once they are
     schema_hash: str = ""  # of its feature schema; "" where nobody knows
     role: str = ""  # beside another model: `primary` or `challenger`
     value_edges: tuple[float, ...] = ()  # between the bins of a regressor's values
@@ -124,8 +125,21 @@ class Answered(NamedTuple):
     label: Value
     confidence: float | None
     value: float | None
-    inputs: tuple[Value, ...]  # in the order of the schema; None where there was none
+    inputs: tuple[Value, ...]  # in the order of the schema, None where there was none; then as `Rules` tell it
     time: int
+
+
+class Rules(Protocol):
+    """What may be told of a model's inputs: `service.inference.privacy.Privacy`."""
+
+    def rows(self, answered: "Sequence[Answered]", /) -> "Sequence[Answered]":
+        """Answered rows as they may be told."""
+
+    def request(self, record: "Request", /) -> "Request":
+        """A request as it may be told."""
+
+    def error(self, error: Exception, /) -> Exception:
+        """An exception as it may be told."""
 
 
 class Batch(NamedTuple):
