@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
@@ -28,6 +30,7 @@ from service.inference.model import Model
 from service.keys import id_key
 from service.monitoring.announce import announce
 from service.serving.bundles import Bundles
+from service.serving.remote import RemoteChallenger
 from service.serving.served import Serving
 from service.serving.shadow import LocalChallenger, Shadows
 from service.serving.version import ALONE, CHALLENGER, PRIMARY, Versions
@@ -107,20 +110,26 @@ def create_app(
     )
     serving = Serving(
         versions,
-        versions.build(model, PRIMARY if challenger else ALONE),
+        versions.build(model, PRIMARY if settings.challenger or challenger else ALONE),
         versions.build(challenger, CHALLENGER) if challenger else None,
         mode=settings.challenger_mode,
         share=settings.share_of_challenger(),
         key=settings.challenger_key,
+        remote=(remote := settings.remote_challenger()),
     )
     seconds, tell = settings.reload_seconds, count_changes(meter)
     watchers = [
         Watcher(serving, versions, one, seconds=seconds, tell=tell) for one in changes if not one.bundles.pinned
     ]
     shadows = None
-    if challenger and settings.challenger_mode == "shadow":
-        telling = records.shadowing if records else recorder.shadowing
-        shadows = Shadows(serving, LocalChallenger(serving, telling), count_challenged(meter))
+    if (challenger or remote) and settings.challenger_mode == "shadow":
+        local, away = (
+            (records.shadowing, records.shadowing)
+            if records
+            else (recorder.shadowing, partial(recorder.shadowing, kind=SpanKind.CLIENT))
+        )
+        ask = RemoteChallenger(remote, away) if remote else LocalChallenger(serving, local)
+        shadows = Shadows(ask, count_challenged(meter))
         also.append(shadows.offer)
     calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
     desk = LabelDesk(settings.store_location())
@@ -187,7 +196,7 @@ def load_challenger(settings: Settings) -> tuple[Model, Changes] | None:
     Raises:
         ModeltraceError: its bundle cannot be served.
     """
-    if settings.challenger is None:
+    if settings.challenger is None or settings.remote_challenger():
         return None
     bundles = Bundles(settings, settings.challenger)
     found = bundles.find()

@@ -75,9 +75,8 @@ class LocalChallenger:
 class Shadows:
     """The queue before a challenger, and the thread that asks it."""
 
-    def __init__(self, serving: Serving, ask: Challenger, tell: Tell, *, most_rows: int = MOST_ROWS) -> None:
+    def __init__(self, ask: Challenger, tell: Tell, *, most_rows: int = MOST_ROWS) -> None:
         """`tell` is called by the thread, and by that of `offer`; it must neither block nor raise."""
-        self._serving = serving
         self._ask = ask
         self._tell = tell
         self._most_rows = most_rows
