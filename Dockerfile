@@ -23,6 +23,7 @@ RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
     uv pip install --quiet --python /opt/modeltrace --only-binary :all: \
         --constraint requirements.lock --requirement pyproject.toml
 COPY README.md ./
+COPY locks locks
 COPY service service
 COPY hub hub
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \

@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from service.api.discreet import WithoutQuery
 from service.api.errors import add_error_handlers
 from service.api.execution import ModelThreads
 from service.api.feedback import FeedbackCalls, feedback_routes
@@ -27,12 +28,13 @@ from service.api.predict import PredictionCalls, prediction_routes
 from service.evaluation.publisher import start_publisher
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
-from service.keys import id_key
+from service.inference.privacy import Privacy
+from service.keys import id_key, privacy_key
 from service.monitoring.announce import announce
 from service.serving.bundles import Bundles
 from service.serving.remote import RemoteChallenger
 from service.serving.served import Serving
-from service.serving.shadow import LocalChallenger, Shadows
+from service.serving.shadow import Challenger, LocalChallenger, Shadows
 from service.serving.version import ALONE, CHALLENGER, PRIMARY, Versions
 from service.serving.watcher import Changes, Watcher, watching
 from service.settings import Settings
@@ -47,7 +49,7 @@ from service.telemetry.recorded import build_recorded, needs_stock
 from service.telemetry.recorder import Recorder
 from service.telemetry.resource import build_resource
 from service.telemetry.served import count_challenged, count_changes
-from service.telemetry.setup import SCOPE, Rest, Telemetry, report_rest
+from service.telemetry.setup import SCOPE, Records, Rest, Telemetry, report_rest
 from service.telemetry.stock import build_stock
 from service.telemetry.tracing import RequestTrace
 from service.telemetry.watched import Watched
@@ -91,13 +93,13 @@ def create_app(
     records = telemetry.records
     meter, watched = telemetry.meter_provider.get_meter(SCOPE), watched or Watched()
     report_training(meter, watched)
-    also = [keep]
+    also, counts = [keep], []
     if telemetry.enabled and records is None:
         features = FeaturePoints(watched, exemplar_filter="always_off")
         observe_features(meter, features)
-        also.append(features.count)
+        counts.append(features.count)
     tracer = telemetry.tracer_provider.get_tracer(SCOPE)
-    recorder = Recorder(tracer, build_instruments(meter), also)
+    recorder = Recorder(tracer, build_instruments(meter), also, counts=counts, watched=watched)
     threads = ModelThreads(settings.inference_threads, settings.max_waiting)
     versions = Versions(
         PredictionIds(id_key(settings)),
@@ -107,6 +109,7 @@ def create_app(
         tell_batch=records.outbox.put_batch if records else recorder.tell_batch,
         batching_rows=settings.batching_rows if settings.batching else None,
         most_waiting=settings.max_waiting,
+        rules=partial(rules_of, settings),
     )
     serving = Serving(
         versions,
@@ -123,13 +126,8 @@ def create_app(
     ]
     shadows = None
     if (challenger or remote) and settings.challenger_mode == "shadow":
-        local, away = (
-            (records.shadowing, records.shadowing)
-            if records
-            else (recorder.shadowing, partial(recorder.shadowing, kind=SpanKind.CLIENT))
-        )
-        ask = RemoteChallenger(remote, away) if remote else LocalChallenger(serving, local)
-        shadows = Shadows(ask, count_challenged(meter))
+        ask = build_challenger(remote, serving, records, recorder, watched)
+        shadows = Shadows(serving, ask, count_challenged(meter))
         also.append(shadows.offer)
     calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
     desk = LabelDesk(settings.store_location())
@@ -166,17 +164,35 @@ def create_app(
             exclude_spans=["receive", "send"],
             excluded_urls=",".join(f"^https?://[^/]+/{path}$" for path in (*SILENT_PATHS, "static-offline-docs/.*")),
         )
-    if records is None:
-        return app
-    return Front(
-        app,
-        {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
-        records.tracing,
-        records.outbox,
-        most_bytes=settings.max_body_bytes,
-        active=records.active,
-        after=shadows.offer if shadows else lambda _: None,
-    )
+    answering: ASGIApp = app
+    if records is not None:
+        answering = Front(
+            app,
+            {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
+            records.tracing,
+            records.outbox,
+            most_bytes=settings.max_body_bytes,
+            active=records.active,
+            after=shadows.offer if shadows else lambda _: None,
+        )
+    return WithoutQuery(answering, serving)
+
+
+def build_challenger(
+    remote: str | None, serving: Serving, records: Records | None, recorder: Recorder, watched: Watched
+) -> Challenger:
+    """What is asked beside the version that answers: the service at `remote`, or the challenger in this process."""
+    if remote is None:
+        return LocalChallenger(serving, records.shadowing if records else recorder.shadowing)
+    if records:
+        return RemoteChallenger(remote, records.shadowing, watched.rows)
+    # The stock recorder has made rows what may be told of them by the time that they are offered.
+    return RemoteChallenger(remote, partial(recorder.shadowing, kind=SpanKind.CLIENT), lambda _, rows: rows)
+
+
+def rules_of(settings: Settings, model: Model) -> Privacy | None:
+    """What may be told of a model's inputs; `None` for all of it."""
+    return Privacy(model.schema, privacy_key(id_key(settings))) if model.schema.private else None
 
 
 def load_model(settings: Settings) -> tuple[Model, Changes]:
@@ -231,7 +247,7 @@ def build_app(settings: Settings) -> ASGIApp:
     publisher = None
     if telemetry.enabled:
         meter = telemetry.meter_provider.get_meter(SCOPE)
-        publisher = start_publisher(settings, model.name, model.classes, meter)
+        publisher = start_publisher(settings, [model, *([beside[0]] if beside else [])], meter)
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:

@@ -8,6 +8,8 @@ from rich.markup import escape
 
 from service.commands.audit import erase, export, prune, show
 from service.commands.doctor import doctor
+from service.commands.evaluate import evaluate
+from service.commands.evidence import evidence
 from service.commands.pack import pack
 from service.commands.replay import replay
 from service.commands.report import alibi, evidently, fiddler, whylogs
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (up, serve, pack, traffic, doctor, replay):
+for command in (up, serve, pack, traffic, doctor, evaluate, evidence, replay):
     app.command()(command)
 audit = typer.Typer(
     name="audit", help="Export, show, erase and prune predictions in the prediction store.", no_args_is_help=True

@@ -25,7 +25,10 @@ ModeltraceError
 ├── ExportError              predictions cannot be written to a file            (service.store.export)
 ├── UnreachableError         nothing that can be used answers at an address     (service.client.service)
 ├── RefusedError             a service does not answer what it was asked        (service.client.checkup)
+├── NotTakenError            a service does not take rows or labels             (service.client.scored)
 ├── RowsError                there are no rows to send                          (service.client.rows)
+├── LabelError               a file's label is none that the model could answer (service.evaluation.offline)
+├── NothingToSayError        there is nothing to make figures of                (service.commands.evaluate)
 ├── UpError                  what `up` starts cannot be started, or has ended   (service.local.plan)
 ├── ReportError              nothing to report on, or to compare it with        (service.report.sources)
 ├── EnvironmentMissingError  a library's environment cannot be made             (service.report.environments)
@@ -110,12 +113,14 @@ class Violation:
     """One way in which one value breaks the feature schema.
 
     `reason` is one of a few fixed words, fit for counting: ``missing``, ``type``, ``range``, ``category``,
-    ``unknown``. `message` is for a person and never repeats the value, which may be private.
+    ``unknown``. `message` is for a person and never repeats the value, which may be private. `let_through` says that
+    the schema has it counted, and nothing else.
     """
 
     feature: str
     reason: str
     message: str
+    let_through: bool = False
 
 
 SPELLED_OUT = 3
@@ -125,10 +130,29 @@ class InvalidFeaturesError(RequestError):
     """Values that break the feature schema."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        first = "; ".join(v.message for v in violations[:SPELLED_OUT])
-        more = len(violations) - SPELLED_OUT
-        super().__init__(f"{first}; and {more} more" if more > 0 else first)
+        missing, unknown = (_names(violations, reason) for reason in ("missing", "unknown"))
+        said = [violation.message for violation in violations]
+        if missing and unknown:  # rows of another model, or of another version of this one: that is one thing to say
+            others = [violation.message for violation in violations if violation.reason not in ("missing", "unknown")]
+            said = [f"the row has not the features of this model: missing {missing}; unknown {unknown}", *others]
+        more = len(said) - SPELLED_OUT
+        super().__init__("; ".join(said[:SPELLED_OUT]) + (f"; and {more} more" if more > 0 else ""))
         self.violations = tuple(violations)
+
+    def of_the_model(self) -> str:
+        """The same in words that are the schema's alone."""
+        known = [violation for violation in self.violations if violation.reason != "unknown"]
+        others = ["features that the model does not have"] if len(known) < len(self.violations) else []
+        more = len(known) - SPELLED_OUT
+        first = [violation.message for violation in known[:SPELLED_OUT]]
+        return "; ".join([*first, *([f"and {more} more"] if more > 0 else []), *others])
+
+
+def _names(violations: Sequence[Violation], reason: str) -> str:
+    """The first features that it is, "" for none. How many are unknown is not even looked at."""
+    names = [violation.feature for violation in violations if violation.reason == reason]
+    first = ", ".join(names[:SPELLED_OUT])
+    return f"{first}, …" if len(names) > SPELLED_OUT else first
 
 
 class BusyError(ModeltraceError):

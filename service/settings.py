@@ -138,7 +138,9 @@ class Settings(BaseSettings):
     batching_rows: int = Field(64, ge=2, description="The most requests that share a call.")
     max_waiting: int = Field(1024, ge=1, description="Requests that may wait for the model before the answer is 503.")
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="A larger request body is answered with 413.")
-    max_batch_rows: int = Field(20_000, ge=1, description="A batch of more rows is answered with 413.")
+    max_batch_rows: int = Field(
+        20_000, ge=1, description="A batch of more rows, or a list of more labels, is answered with 413."
+    )
     drain_timeout: float = Field(2.0, ge=0, description="Seconds that requests in flight may take to finish at a stop.")
     flush_timeout: float = Field(2.0, ge=0, description="Seconds that telemetry may take to flush at a stop.")
 

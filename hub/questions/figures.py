@@ -68,6 +68,7 @@ def _traffic(window: Window, rows: Sequence[Record], answered: float) -> Record:
         step[label] = step.get(label, 0) + one["added"]
     return {
         "count": answered,
+        "binned": any("ml.prediction.bin" in one["attributes"] for one in rows),
         "per_second": answered / window.seconds,
         "labels": dict(sorted(labels.items())),
         "steps": [
@@ -135,6 +136,16 @@ def histogram(rows: Sequence[Record]) -> tuple[list[float], list[float]]:
         if one["bounds"] == bounds:
             counts[one["place"] - 1] += one["added"]
     return bounds, counts
+
+
+def _half(bounds: Sequence[float], counts: Sequence[float]) -> float | None:
+    """The bound that half of what was counted does not exceed; None beyond the last."""
+    seen = 0.0
+    for bound, count in zip(bounds, counts, strict=False):
+        seen += count
+        if 2 * seen >= sum(counts):
+            return bound
+    return None
 
 
 def _violations(rows: Iterable[Record]) -> list[Record]:
@@ -209,7 +220,7 @@ def _feedback(named: Mapping[str, list[Record]]) -> Record:
             for (truth, predicted), count in sorted(confusion.items())
         ],
         "ages": dict(ages),
-        "errors": {"bounds": bounds, "counts": counts} if bounds else None,
+        "errors": {"bounds": bounds, "counts": counts, "half": _half(bounds, counts)} if bounds else None,
         "rejected": dict(sorted(rejected.items())),
     }
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.inference.schema import Feature, Schema
-from service.inference.validate import LARGEST
+from service.inference.validate import LARGEST, LARGEST_INTEGER
 
 JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "category": "string"}
 
@@ -180,20 +180,31 @@ def _operation(
 def _row(schema: Schema) -> dict[str, Any]:
     return {
         "type": "object",
-        "additionalProperties": False,
-        "required": [feature.name for feature in schema.features if not feature.nullable],
+        "additionalProperties": schema.on_unknown == "count",
+        "required": [feature.name for feature in schema.features if not _may_lack(feature)],
         "properties": {feature.name: _value(feature) for feature in schema.features},
     }
 
 
 def _value(feature: Feature) -> dict[str, Any]:
-    kind = JSON_TYPES[feature.type]
-    described: dict[str, Any] = {"type": [kind, "null"] if feature.nullable else kind}
+    """What is answered of it: what is in order, and what is let through."""
+    kind, let_through = JSON_TYPES[feature.type], feature.on_violation
+    described: dict[str, Any] = {}
+    if let_through.type == "reject":
+        described["type"] = [kind, "null"] if _may_lack(feature) else kind
+    elif not _may_lack(feature):
+        described["not"] = {"type": "null"}
     if feature.type in ("number", "integer"):
-        described["minimum"], described["maximum"] = feature.valid_range or (-LARGEST, LARGEST)
-    if feature.categories and feature.enforce_categories:
-        described["enum"] = [*feature.categories, *([None] if feature.nullable else [])]
+        largest = LARGEST if feature.type == "number" else LARGEST_INTEGER
+        enforced = feature.valid_range if let_through.range == "reject" else None
+        described["minimum"], described["maximum"] = enforced or (-largest, largest)
+    if feature.categories and feature.enforce_categories and "count" not in (let_through.category, let_through.type):
+        described["enum"] = [*feature.categories, *([None] if _may_lack(feature) else [])]
     return described
+
+
+def _may_lack(feature: Feature) -> bool:
+    return feature.nullable or feature.on_violation.missing == "count"
 
 
 def _example(schema: Schema) -> dict[str, Any]:

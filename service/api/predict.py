@@ -17,6 +17,7 @@ from service.api.openapi import batch_operation, predict_operation
 from service.api.replies import encode, send
 from service.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
 from service.inference.pipeline import Prediction
+from service.inference.privacy import withhold
 from service.serving.served import Serving
 from service.serving.version import Version
 from service.telemetry.recorder import Recorder
@@ -41,17 +42,30 @@ class PredictionCalls:
     async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
         """Answer one row."""
         version = self.serving.choose(trace)
-        if version.batcher is not None:
-            values = version.pipeline.read(self._row(body, trace), trace)
-            answer = await version.batcher.answer(values, trace)
-            return _say_one(version, version.pipeline.keep(0, values, answer, trace), trace)
-        if version.on_loop and len(body) <= SMALL_BODY:
-            return self._one(version, body, trace)
-        return await self._threads.run(self._one, version, body, trace)
+        try:
+            if version.batcher is not None:
+                values = version.pipeline.read(self._row(body, trace), trace)
+                answer = await version.batcher.answer(values, trace)
+                return _say_one(version, version.pipeline.keep(0, values, answer, trace), trace)
+            if version.on_loop and len(body) <= SMALL_BODY:
+                return self._one(version, body, trace)
+            return await self._threads.run(self._one, version, body, trace)
+        except Exception as error:
+            if not version.model.schema.private:
+                raise
+            failed = withhold(error)  # it may repeat values, and nobody further out looks at that
+        raise failed  # here it has no context that would tell what it stands for
 
     async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
         """Answer many rows."""
-        return await self._threads.run(self._many, self.serving.choose(trace), body, trace)
+        version = self.serving.choose(trace)
+        try:
+            return await self._threads.run(self._many, version, body, trace)
+        except Exception as error:
+            if not version.model.schema.private:
+                raise
+            failed = withhold(error)
+        raise failed  # see `predict`
 
     def _one(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
         return _say_one(version, version.pipeline.predict(self._row(body, trace), trace), trace)

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from pyarrow import ArrowInvalid, RecordBatch
+from pyarrow import ArrowInvalid
 
 from service.client.faults import NUMERIC, Row
 from service.errors import ModeltraceError
@@ -35,33 +35,42 @@ class Sample:
 
 
 def read_file(path: Path, features: Sequence[Feature], target: str | None = None) -> list[Sample]:
-    """Read up to `MAX_ROWS` rows from a CSV or Parquet file; columns that are no feature are left out.
-
-    Args:
-        path: the file; its name ends in `.csv` or `.parquet`.
-        features: what the model takes. A category is read as text even where it looks like a number.
-        target: the column of true labels.
+    """Read up to `MAX_ROWS` rows from a file, as `read_samples` does.
 
     Raises:
         RowsError: the file cannot be read, has no rows, or lacks a feature.
     """
-    readers = {".csv": _csv_batches, ".parquet": _parquet_batches}
-    if path.suffix not in readers:
-        raise RowsError(f"{path}: the name must end in .csv or .parquet")
-    samples: list[Sample] = []
-    try:
-        for batch in readers[path.suffix](path, features):
-            absent = [feature.name for feature in features if feature.name not in batch.schema.names]
-            if absent:
-                raise RowsError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
-            samples.extend(_sample(values, features, target) for values in batch.to_pylist())
-            if len(samples) >= MAX_ROWS:
-                break
-    except (OSError, ArrowInvalid) as error:
-        raise RowsError(f"{path} cannot be read: {error}") from None
+    samples = list(itertools.islice(read_samples(path, features, target), MAX_ROWS))
     if not samples:
         raise RowsError(f"{path} has no rows")
-    return samples[:MAX_ROWS]
+    return samples
+
+
+def read_samples(path: Path, features: Sequence[Feature], target: str | None = None) -> Iterator[Sample]:
+    """Read rows, however many; columns that are no feature are left out.
+
+    Args:
+        path: the file; its name ends in `.csv`, `.parquet` or `.jsonl`.
+        features: what the model takes. A category is read as text even where it looks like a number.
+        target: the column of true labels.
+
+    Raises:
+        RowsError: the file cannot be read, or lacks a feature or the column of labels.
+    """
+    readers = {".csv": _csv_batches, ".parquet": _parquet_batches, ".jsonl": _json_batches}
+    if path.suffix not in readers:
+        raise RowsError(f"{path}: the name must end in .csv or .parquet, or .jsonl")
+    try:
+        for names, rows in readers[path.suffix](path, features):
+            absent = [feature.name for feature in features if feature.name not in names]
+            if absent:
+                raise RowsError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
+            if target and target not in names:
+                raise RowsError(f"{path} lacks the column {target}, which is to have the labels")
+            for values in rows:
+                yield _sample(values, features, target)
+    except (OSError, ArrowInvalid, ValueError) as error:
+        raise RowsError(f"{path} cannot be read: {error}") from None
 
 
 def read_held_out(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
@@ -115,10 +124,16 @@ def drawer(feature: Feature, rng: random.Random) -> Callable[[], object]:
 
 def _intervals(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
     """A bin's values lie evenly between its edges, the outer ones at the ends of the training range."""
-    if feature.training_range is None:
+    edges = feature.reference.edges
+    if feature.training_range is None and not edges:
         return {}
-    low, high = feature.valid_range or feature.training_range
-    bounds = (feature.training_range[0], *(feature.reference.edges or ()), feature.training_range[1])
+    ends = feature.training_range
+    if ends is None:  # it is private: the outer bins are as wide as the others, more or less
+        assert edges  # noqa: S101  by the lines above
+        reach = max((edges[-1] - edges[0]) / 8, 1.0)
+        ends = (edges[0] - reach, edges[-1] + reach)
+    low, high = feature.valid_range or ends
+    bounds = (ends[0], *(edges or ()), ends[1])
 
     def between(start: float, end: float) -> Callable[[], object]:
         def draw() -> object:
@@ -139,6 +154,8 @@ def _names(feature: Feature, rng: random.Random) -> dict[str, Callable[[], objec
         return {"true": lambda: True, "false": lambda: False}
     known = feature.categories or ()
     rest = [name for name in known if name not in feature.reference.shares]
+    if not known:  # private
+        return {OTHER: lambda: feature.example}
     bins: dict[str, Callable[[], object]] = {name: partial(str, name) for name in known}
     return bins | ({OTHER: partial(rng.choice, rest)} if rest else {})
 
@@ -151,17 +168,33 @@ def shuffled(samples: Sequence[Sample], rng: random.Random) -> Iterator[Sample]:
         yield from order
 
 
-def _csv_batches(path: Path, features: Sequence[Feature]) -> Iterator[RecordBatch]:
+# Columns, and rows that have them.
+_Batch = tuple[Collection[str], Sequence[Mapping[str, object]]]
+
+
+def _csv_batches(path: Path, features: Sequence[Feature]) -> Iterator[_Batch]:
     texts = {feature.name: pa.string() for feature in features if feature.type == "category"}
     # An empty field is a missing value, in text columns too.
     options = pyarrow.csv.ConvertOptions(column_types=texts, strings_can_be_null=True)
     with pyarrow.csv.open_csv(path, convert_options=options) as reader:
-        yield from reader
+        for batch in reader:
+            yield batch.schema.names, batch.to_pylist()
 
 
-def _parquet_batches(path: Path, _: Sequence[Feature]) -> Iterator[RecordBatch]:
+def _parquet_batches(path: Path, _: Sequence[Feature]) -> Iterator[_Batch]:
     with pyarrow.parquet.ParquetFile(path) as file:
-        yield from file.iter_batches()
+        for batch in file.iter_batches():
+            yield batch.schema.names, batch.to_pylist()
+
+
+def _json_batches(path: Path, _: Sequence[Feature]) -> Iterator[_Batch]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"line {number} is no JSON object")
+                yield row.keys(), [row]
 
 
 def _sample(values: Mapping[str, object], features: Sequence[Feature], target: str | None) -> Sample:

@@ -24,6 +24,7 @@ class ServedModel:
     name: str
     version: str
     features: tuple[Feature, ...]
+    classes: tuple[str | int | float | bool, ...] | None = None  # of a classifier
 
 
 def base_url(text: str) -> str:
@@ -55,11 +56,21 @@ async def fetch_model(client: httpx.AsyncClient) -> ServedModel:
         raise UnreachableError(
             f"no service answers at {where} ({reason(error)}); start one: modeltrace serve BUNDLE"
         ) from None
+    return said_model(response, where)
+
+
+def said_model(response: httpx.Response, where: str) -> ServedModel:
+    """What the answer to `GET /model` says.
+
+    Raises:
+        UnreachableError: it is none of a Modeltrace service.
+    """
     if response.status_code != HTTPStatus.OK:
         raise UnreachableError(f"{where}/model answers {response.status_code}: that is no Modeltrace service")
     try:
         said: dict[str, Any] = response.json()
-        return ServedModel(said["name"], said["version"], FEATURES.validate_python(said["features"]))
+        features, classes = FEATURES.validate_python(said["features"]), said["classes"]
+        return ServedModel(said["name"], said["version"], features, None if classes is None else tuple(classes))
     except (ValueError, KeyError, TypeError) as error:
         why = f"{error.error_count()} errors in it" if isinstance(error, ValidationError) else repr(error)
         raise UnreachableError(

@@ -46,15 +46,16 @@ def _nanoseconds(at: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
-def _time(help_text: str) -> typer.models.OptionInfo:
+def time_option(help_text: str) -> typer.models.OptionInfo:
+    """An option that takes a time."""
     option: typer.models.OptionInfo = typer.Option(parser=moment, metavar="TIME", help=help_text)
     return option
 
 
 def export(
     file: Annotated[Path, typer.Argument(help="Where to: .parquet or .jsonl.")],
-    since: Annotated[int | None, _time("From this time on.")] = None,
-    until: Annotated[int | None, _time("Up to this time, which is not included.")] = None,
+    since: Annotated[int | None, time_option("From this time on.")] = None,
+    until: Annotated[int | None, time_option("Up to this time, which is not included.")] = None,
     trace: Annotated[str | None, typer.Option(metavar="ID", help="Those of one trace.")] = None,
     format_: Annotated[
         Literal["parquet", "jsonl"] | None, typer.Option("--format", show_default="by the suffix", help="The format.")
@@ -130,7 +131,7 @@ def erase(
         raise NotFoundError(f"not in {where}: {', '.join(missing)}")
 
 
-def prune(before: Annotated[int, _time("Older than this.")]) -> None:
+def prune(before: Annotated[int, time_option("Older than this.")]) -> None:
     """Delete predictions, and their labels, that are older than a time.
 
     Example: modeltrace audit prune --before 90d
@@ -169,7 +170,7 @@ def open_audit() -> "Store":
 
 
 @contextmanager
-def telling(total: int) -> Iterator[Callable[[int], None]]:
+def telling(total: int | None) -> Iterator[Callable[[int], None]]:
     """Say on stderr how far long work has come: a bar, or a line now and then where there is no terminal."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:
@@ -183,6 +184,6 @@ def telling(total: int) -> Iterator[Callable[[int], None]]:
         nonlocal last
         if time.monotonic() - last >= PLAIN_INTERVAL:
             last = time.monotonic()
-            console.print(f"{done:,} of {total:,} predictions")
+            console.print(f"{done:,} predictions" if total is None else f"{done:,} of {total:,} predictions")
 
     yield tell

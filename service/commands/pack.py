@@ -2,9 +2,12 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from service.inference.schema import Reason, Rule
 
 from service.settings import read_settings
 
@@ -21,6 +24,37 @@ def valid_range(text: str) -> tuple[str, float, float]:
     if not name or not float("-inf") < low <= high < float("inf"):
         raise typer.BadParameter("the bounds must be finite, the lower one first: age=0:120", param_hint="--range")
     return name, low, high
+
+
+def tolerated(text: str) -> "tuple[str, tuple[Reason, ...]]":
+    """Read `FEATURE` or `FEATURE=REASON,…`; without a reason, all of them."""
+    from service.inference.schema import REASONS  # noqa: PLC0415  see `pack`
+
+    name, _, tail = text.rpartition("=")
+    reasons = tuple(reason for reason in REASONS if reason in tail.split(","))
+    # A name may hold an equals sign, too.
+    return (name, reasons) if name and set(tail.split(",")) <= set(REASONS) else (text, ())
+
+
+def merged(asked: list[str]) -> "dict[str, tuple[Reason, ...]]":
+    """All of them, by feature."""
+    found: dict[str, tuple[Reason, ...]] = {}
+    for name, reasons in map(tolerated, asked):
+        # Without a reason means all of them, whatever else is said of the feature.
+        all_of_them = not reasons or found.get(name) == ()
+        found[name] = () if all_of_them else tuple(dict.fromkeys((*found.get(name, ()), *reasons)))
+    return found
+
+
+def privacy_rule(text: str) -> "tuple[str, Rule]":
+    """Read `FEATURE=RULE`."""
+    from service.inference.schema import RULES  # noqa: PLC0415  see `pack`
+
+    name, _, said = text.rpartition("=")
+    rule = next((rule for rule in RULES if rule == said), None)
+    if not name or rule is None:
+        raise typer.BadParameter("write FEATURE=hash, =bucket, =drop or =plain", param_hint="--privacy")
+    return name, rule
 
 
 def pack(
@@ -42,6 +76,28 @@ def pack(
     strict_categories: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--strict-categories", help="Refuse categories that the data does not have.")
     ] = False,
+    let_through: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--let-through",
+            metavar="FEATURE[=REASON,…]",
+            help="Answer rows that break the schema there, and count them. Reasons: missing, type (given to the model "
+            "as missing), range, category; all of them if none is named. Refused unless the model takes such rows. "
+            "Repeatable.",
+        ),
+    ] = None,
+    ignore_unknown: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--ignore-unknown", help="Answer rows with features that the model does not have, counted.")
+    ] = False,
+    privacy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--privacy",
+            metavar="FEATURE=RULE",
+            help="What telemetry, audit records and the prediction store are told of its values: hash (equal ones stay "
+            "equal), bucket (the bin of the training data), drop (nothing). Repeatable.",
+        ),
+    ] = None,
     format_: Annotated[
         Literal["skops", "joblib"], typer.Option("--format", help="How the estimator is kept.")
     ] = "skops",
@@ -93,6 +149,9 @@ def pack(
             traffic=traffic,
             valid_ranges={feature: (low, high) for feature, low, high in map(valid_range, ranges or ())},
             strict_categories=strict_categories,
+            tolerate=merged(let_through or []),
+            ignore_unknown=ignore_unknown,
+            privacy=dict(map(privacy_rule, privacy or ())),
             kind=format_,
             trust_pickle=settings.trust_pickle,
             trusted_types=settings.trusted_types,

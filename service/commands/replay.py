@@ -40,9 +40,8 @@ def replay(
 ) -> None:
     """Answer recorded predictions again, and show what differs.
 
-    Takes the inputs from the prediction store (MODELTRACE_STORE) and the very model that answered, by the SHA-256 that
-    is recorded with each prediction, wherever it is among MODELTRACE_BUNDLE, --bundles and the copies from registries.
-    With --against the recorded answers are compared with those of another model.
+    The inputs are those in the prediction store (MODELTRACE_STORE). The model is the very one that answered, found by
+    its SHA-256 in MODELTRACE_BUNDLE, --bundles or a copy from a registry; with --against it is another one.
 
     Ends with exit code 0 when every answer is equal, 2 when one differs, 1 when it cannot be told.
 

@@ -142,7 +142,7 @@ def alibi(
     Example: modeltrace report alibi week.json --since 7d --reference train.parquet
     """
     from service.report.environments import ALIBI  # noqa: PLC0415  as above
-    from service.report.pages import tests_page  # noqa: PLC0415  as above
+    from service.report.pages import p_value, page_of_tests  # noqa: PLC0415  as above
 
     suffix(out, ".json", ".html")
     asked = Asked(bundle, since, until, version, reference, target, reference_since, reference_until, rows)
@@ -151,13 +151,13 @@ def alibi(
         page = folder / "page"
         title = f"{said.description['title']}: drift tests"
         text = json.dumps({"notes": said.notes, **answer}, indent=2, ensure_ascii=False) + "\n"
-        page.write_text(tests_page(title, said.notes, answer) if out.suffix == ".html" else text, encoding="utf-8")
+        page.write_text(page_of_tests(title, said.notes, answer) if out.suffix == ".html" else text, encoding="utf-8")
         _place(page, out)
     drifted = [one["column"] for one in answer["tests"] if one["drift"]]
     together = answer["mmd"]
     words = f"{len(drifted)} of {len(answer['tests'])} columns drifted (level {answer['level']}, Bonferroni)"
     if together is not None:
-        words += f"; all numbers together, by MMD: p {together['p_value']:.3g}"
+        words += f"; all numbers together, by MMD: p {p_value(together)}"
     _tell(answer["library"], words)
     _tell("written to", str(out))
 
@@ -334,6 +334,7 @@ def _place(made: Path, out: Path) -> None:
     part = out.with_name(f".{out.name}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        made.chmod(0o700 if made.is_dir() else 0o600)  # inputs of predictions may be in it
         shutil.move(made, part)
         if out.is_dir():
             shutil.rmtree(out)

@@ -9,7 +9,7 @@ import numpy as np
 
 from service.evaluation import questions
 from service.evaluation.drift import detect
-from service.evaluation.figures import Counted, Figures, Residuals, classify, regress
+from service.evaluation.figures import Counted, Figures, Place, Residuals, classify, regress
 from service.store.rows import identity, read
 from service.store.selection import Selection
 from service.store.store import Store
@@ -19,7 +19,12 @@ Key = tuple[str, str]
 
 
 def evaluate(
-    store: Store, selection: Selection, *, drift_since: int | None = None, tolerance: float | None = None
+    store: Store,
+    selection: Selection,
+    *,
+    drift_since: int | None = None,
+    tolerance: float | None = None,
+    places: bool = False,
 ) -> list[Figures]:
     """The figures of each version of each model that has predictions in a selection, by name and version.
 
@@ -28,6 +33,7 @@ def evaluate(
         selection: which predictions count.
         drift_since: where the search for concept drift begins instead, in nanoseconds since the epoch.
         tolerance: what a regressor may be off by without its being an error; without it, none is searched for drift.
+        places: whether to say at which predictions drift was found.
 
     Raises:
         StoreError: the store cannot be read.
@@ -54,7 +60,8 @@ def evaluate(
         of_it = selection._replace(model_name=name, model_version=version)
         if drift_since is not None:
             of_it = of_it._replace(since=drift_since)
-        found.append(_with_drift(store, figures, of_it, _equal(labelled), tolerance))
+        figures = _with_drift(store, figures, of_it, _equal(labelled), tolerance)
+        found.append(_with_places(store, figures, of_it, tolerance) if places else figures)
     return found
 
 
@@ -99,3 +106,11 @@ def _with_drift(
     ((text,),) = store.ask(question)
     errors = np.frombuffer((text or "").encode(), dtype=np.uint8).astype(np.int64) - ord("0")
     return replace(figures, drift=detect(errors))
+
+
+def _with_places(store: Store, figures: Figures, selection: Selection, tolerance: float | None) -> Figures:
+    if figures.drift is None:
+        return figures
+    kind = None if figures.classification else tolerance
+    rows = [store.ask(questions.nth(selection, place, tolerance=kind)) for place in figures.drift.drifts]
+    return replace(figures, drifted_at=tuple(Place(*row) for (row,) in rows))

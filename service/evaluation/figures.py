@@ -102,6 +102,14 @@ class Regression:
     r2: float | None
 
 
+class Place(NamedTuple):
+    """A prediction: nanoseconds since the epoch, and where it is found."""
+
+    time: int
+    prediction_id: str
+    trace_id: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """Everything about one version of a model, over some predictions."""
@@ -114,6 +122,7 @@ class Figures:
     classification: Classification | None = None
     regression: Regression | None = None
     drift: Detected | None = None
+    drifted_at: tuple[Place, ...] = ()  # the predictions at which drift was found, if that was asked for
 
     @property
     def label_coverage(self) -> float | None:

@@ -30,6 +30,8 @@ from service.store.schema import labels, predictions
 from service.store.selection import Selection, its_label
 
 MODEL: Final = (predictions.c.model_name, predictions.c.model_version)
+# The order of predictions.
+PLACE: Final = (predictions.c.time, predictions.c.prediction_id)
 # Quantiles of the delay, in percent.
 PERCENTS: Final = (50, 95)
 # A number of this size can be squared and added up; digits of one that a database can read as a number at all.
@@ -145,23 +147,30 @@ def errors(
         right: ColumnElement[bool] = or_(
             predictions.c.label == labels.c.label, *([pair.in_(list(equal))] if equal else [])
         )
-        of_its_kind: ColumnElement[bool] = predictions.c.value.is_(None)
     else:
         right = func.abs(predictions.c.value - _number()) <= tolerance
-        of_its_kind = and_(func.abs(predictions.c.value) <= LARGEST, _fits(_number()))
-    place = predictions.c.time, predictions.c.prediction_id
-    inner = (
-        select(case((right, literal("0", Text)), else_=literal("1", Text)).label("error"), *place)
-        .select_from(predictions.join(labels, its_label()))
-        .where(*selection.conditions(), of_its_kind)
-        .order_by(*place)
-        .subquery()
-    )
+    error = case((right, literal("0", Text)), else_=literal("1", Text)).label("error")
+    inner = _in_order(selection, error, *PLACE, tolerance=tolerance).subquery()
     nothing: ColumnElement[str] = literal_column("''")
     if aggregates_in_order:
         ordered = aggregate_order_by(nothing, inner.c.time, inner.c.prediction_id)
         return select(func.string_agg(inner.c.error, ordered))
     return select(func.group_concat(inner.c.error, nothing))
+
+
+def nth(selection: Selection, place: int, *, tolerance: float | None) -> Select[Any]:
+    """Time, prediction ID and trace ID of the labelled prediction at that place of the text of `errors`."""
+    return _in_order(selection, *PLACE, predictions.c.trace_id, tolerance=tolerance).offset(place).limit(1)
+
+
+def _in_order(selection: Selection, *columns: ColumnElement[Any], tolerance: float | None) -> Select[Any]:
+    """Labelled predictions of a classifier, or with a tolerance those of a regressor, by time of prediction."""
+    if tolerance is None:
+        of_its_kind: ColumnElement[bool] = predictions.c.value.is_(None)
+    else:
+        of_its_kind = and_(func.abs(predictions.c.value) <= LARGEST, _fits(_number()))
+    joined = predictions.join(labels, its_label())
+    return select(*columns).select_from(joined).where(*selection.conditions(), of_its_kind).order_by(*PLACE)
 
 
 def _number() -> ColumnElement[float]:

@@ -146,11 +146,11 @@ class SpanEncoder:
     def _stages(self, request: Request) -> Iterator[tuple[str, int, int, str, bytes]]:
         """Name, start, end, `error.type` and other content of each stage; a time of 0 was not reached."""
         if request.rejected:
-            said = _said(ML_REJECTED_ROWS, request.rejected)
-            said += b"".join(_violation(one, request.validate_end) for one in request.violations[:TOLD])
-            yield SPAN_VALIDATE, request.validate_start, request.validate_end, INVALID_FEATURES, said
+            rejected, error_type = _said(ML_REJECTED_ROWS, request.rejected), INVALID_FEATURES
         else:
-            yield SPAN_VALIDATE, request.validate_start, request.validate_end, "", b""
+            rejected, error_type = b"", ""
+        violations = b"".join(_violation(one, request.validate_end) for one in request.violations[:TOLD])
+        yield SPAN_VALIDATE, request.validate_start, request.validate_end, error_type, rejected + violations
         if request.batch:
             yield SPAN_QUEUE, request.validate_end, request.features_start, "", b""
         yield SPAN_FEATURES, request.features_start, request.inference_start, "", b""

@@ -23,7 +23,7 @@ from service.errors import (
 from service.inference.artifact import Format, load_artifact, minor_version
 from service.inference.model import Engine, Label, Model, Task, answering, native
 from service.inference.onnx import Ask, Precision, asking, open_session
-from service.inference.schema import Answers, Feature, Schema
+from service.inference.schema import Answers, Feature, Schema, Treatment
 
 MANIFEST = "model.json"
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "skl2onnx", "onnxruntime")
@@ -90,6 +90,7 @@ class Manifest(BaseModel):
     fitted_with: Literal["array", "frame"]
     classes: tuple[Label, ...] | None
     features: tuple[Feature, ...] = Field(min_length=1)
+    on_unknown: Treatment = "reject"
     traffic: Traffic | None = None
     onnx: OnnxFile | None = None
     # What later answers are compared with, and the confidence below which one is called low; of classifiers with
@@ -101,6 +102,10 @@ class Manifest(BaseModel):
     @classmethod
     def _make_a_schema(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
         return Schema(features=features).features
+
+    def schema_of_features(self) -> Schema:
+        """The feature schema; pydantic has taken the shorter name."""
+        return Schema(features=self.features, on_unknown=self.on_unknown)
 
 
 def installed_libraries() -> dict[str, str]:
@@ -175,7 +180,7 @@ def load_bundle(
         hash=file.sha256,
         task=manifest.task,
         classes=manifest.classes,
-        schema=Schema(features=manifest.features),
+        schema=manifest.schema_of_features(),
         as_frame=manifest.fitted_with == "frame" and engine == "sklearn",
         created=manifest.created,
         answer_matrix=answer_matrix,
@@ -211,7 +216,7 @@ def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, Ask]:
     path = bundle / manifest.onnx.file
     session = open_session(_read_file(path, manifest.onnx), path)
     try:
-        return manifest.onnx, asking(session, manifest.task, manifest.classes, Schema(features=manifest.features))
+        return manifest.onnx, asking(session, manifest.task, manifest.classes, manifest.schema_of_features())
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
 

@@ -13,6 +13,7 @@ from service.inference.features import to_matrix
 from service.inference.model import Answer, Task, _takes_the_most_probable, answering, native
 from service.inference.onnx import NUMBERS, TEXTS, Ask, Precision, asking, open_session
 from service.inference.schema import Feature, Schema, Value
+from service.inference.tolerance import UNSEEN_TEXT
 from service.inference.trees import every_part
 from service.inference.validate import Values
 
@@ -20,7 +21,6 @@ from service.inference.validate import Values
 TOLERANCE = 1e-6
 # Rows that are asked one by one, too: kernels for one row and for many are not the same.
 ALONE = 100
-UNSEEN_TEXT = "a text that training never had"
 OPSETS = {"": 21, "ai.onnx.ml": 3}
 WAY_OUT = "pack it without --onnx and serve it with scikit-learn"
 
@@ -59,7 +59,7 @@ def convert(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], 
     except ImportError:
         raise PackError("--onnx needs the converter: pip install 'modeltrace[onnx]'") from None
     for feature in schema.features:
-        if feature.type == "category" and feature.nullable:
+        if feature.type == "category" and feature.may_be_missing:
             raise PackError(f"ONNX has no missing texts, and {feature.name} may be missing; {WAY_OUT}")
     # Neither what skl2onnx nor what scikit-learn warns of matters to an answer that is proven.
     with warnings.catch_warnings():
@@ -121,12 +121,14 @@ class _Asked:
 def _unseen(feature: Feature) -> list[Value]:
     """Values that a request may bring and training did not."""
     if feature.type == "category":
-        return [] if feature.enforce_categories else [UNSEEN_TEXT]
+        refused = feature.enforce_categories and feature.on_violation.category == "reject"
+        return [] if refused else [UNSEEN_TEXT]
     if feature.training_range is None:
         return []
     low, high = feature.training_range
     further = high - low + 1
-    lowest, highest = feature.valid_range or (-math.inf, math.inf)
+    enforced = feature.valid_range if feature.on_violation.range == "reject" else None
+    lowest, highest = enforced or (-math.inf, math.inf)
     return [value for value in (low - further, high + further) if lowest <= value <= highest]
 
 

@@ -34,7 +34,7 @@ def _columns(rows: Sequence[Values], schema: Schema) -> Iterator[tuple[Values, F
 
 
 def _column_values(column: Values, feature: Feature) -> Values:
-    if feature.nullable and feature.missing_as == "nan":
+    if feature.may_be_missing and feature.missing_as == "nan":
         return tuple(np.nan if value is None else value for value in column)
     return column
 

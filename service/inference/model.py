@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.errors import InferenceError
 from service.inference.features import Matrix
-from service.inference.schema import Answers, Schema
+from service.inference.schema import Answers, Feature, Schema
 
 Task = Literal["classifier", "regressor"]
 Label = str | int | float | bool
@@ -61,6 +61,11 @@ class Model:
     answers: Answers | None = None
     confidence_threshold: float | None = None
 
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Those of its schema."""
+        return self.schema.features
+
     def answer(self, matrix: Matrix) -> list[Answer]:
         """Answer each row of a matrix of shape (n_rows, n_features), in order.
 
@@ -87,6 +92,7 @@ class Model:
             "engine": self.engine,
             "classes": None if self.classes is None else list(self.classes),
             "features": [feature.model_dump(mode="json") for feature in self.schema.features],
+            "on_unknown": self.schema.on_unknown,
             "created": self.created,
         }
 

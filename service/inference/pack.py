@@ -27,12 +27,14 @@ from service.inference.bundle import (
     load_bundle,
     write_bundle,
 )
+from service.inference.concealed import conceal
 from service.inference.conversion import convert
 from service.inference.features import Matrix, to_matrix
-from service.inference.model import Answer, Model, Task, native
+from service.inference.model import Answer, Model, Task, answering, native
 from service.inference.outcomes import MOST_ANSWERED, confidence_threshold, reference_of
 from service.inference.reference import describe_column
-from service.inference.schema import Schema
+from service.inference.schema import Rule, Schema
+from service.inference.tolerance import LetThrough, check_let_through, let_through, prove_let_through, spoilt
 from service.inference.validate import Values
 
 TRAFFIC_FILE = "traffic.parquet"
@@ -54,6 +56,9 @@ def pack(
     traffic: pd.DataFrame | None = None,
     valid_ranges: Mapping[str, tuple[float, float]] | None = None,
     strict_categories: bool = False,
+    tolerate: LetThrough | None = None,
+    ignore_unknown: bool = False,
+    privacy: Mapping[str, Rule] | None = None,
     trusted_types: Sequence[str] = (),
     onnx: bool = False,
     force: bool = False,
@@ -74,6 +79,10 @@ def pack(
         traffic: held-out rows, with the target's column if there is one, to replay later.
         valid_ranges: per feature, the lowest and highest value that a request may send.
         strict_categories: refuse categories that training did not have.
+        tolerate: per feature, which violations of the schema are counted and answered all the same; no reason
+            named means all that can occur. The model must take them, which is proven.
+        privacy: per feature, what may be told of its values (`service.inference.privacy`); if not named, all.
+        ignore_unknown: let through features that the model does not have, counted; it never sees them.
         trusted_types: dotted names of types beyond scikit-learn's own that the service will be told to trust, too.
         onnx: keep the model for ONNX Runtime beside it, proven to answer the same on the training data.
         force: replace a bundle that is there.
@@ -84,12 +93,26 @@ def pack(
     estimator = _deciding(estimator)
     task = _task(estimator)
     training = _as_fitted(estimator, training)
-    schema = _schema(training, valid_ranges or {}, strict_categories=strict_categories)
+    schema = _schema(
+        training,
+        valid_ranges or {},
+        strict_categories=strict_categories,
+        tolerated=tolerate or {},
+        ignore_unknown=ignore_unknown,
+    )
     classes = tuple(native(label) for label in estimator.classes_) if task == "classifier" else None
     if classes is not None and target is not None:
         _check_labels(classes, target)
+    described = conceal(schema, training, privacy or {})
+    if described.private and traffic is not None:
+        raise PackError(
+            "held-out rows are kept as they are, and --privacy says that values must not be: leave --traffic out, and "
+            "name the file to `modeltrace traffic --data`"
+        )
     sample = _sample(training)
     as_frame = _takes_frames(estimator, sample)
+    if tolerate:
+        prove_let_through(answering(estimator, task), schema, _rows(sample), as_frame=as_frame)
     artifact = dump_artifact(estimator, kind, trusted_types=trusted_types)
     files = {f"model.{kind}": artifact}
     held_out = None
@@ -109,7 +132,8 @@ def pack(
             libraries=installed_libraries(),
             fitted_with="frame" if as_frame else "array",
             classes=classes,
-            features=schema.features,
+            features=described.features,
+            on_unknown=schema.on_unknown,
             traffic=held_out,
             onnx=converted,
         )
@@ -183,19 +207,26 @@ def _as_fitted(estimator: Any, training: pd.DataFrame) -> pd.DataFrame:  # noqa:
 
 
 def _schema(
-    training: pd.DataFrame, valid_ranges: Mapping[str, tuple[float, float]], *, strict_categories: bool
+    training: pd.DataFrame,
+    valid_ranges: Mapping[str, tuple[float, float]],
+    *,
+    strict_categories: bool,
+    tolerated: LetThrough,
+    ignore_unknown: bool,
 ) -> Schema:
+    check_let_through(tolerated, training)
     if unknown := set(valid_ranges) - set(training.columns):
         raise PackError(f"a valid range names {min(unknown)}, which is no feature")
     for name, (low, high) in valid_ranges.items():
         if not low <= high:
             raise PackError(f"the valid range of {name} ends before it begins")
-    return Schema(
-        features=tuple(
-            describe_column(training[name], valid_range=valid_ranges.get(name), strict_categories=strict_categories)
-            for name in training.columns
-        )
-    )
+    features = []
+    for name in training.columns:
+        # What is to be counted has to be known; of a number the strictness says nothing.
+        strict = strict_categories or (name in tolerated and (not tolerated[name] or "category" in tolerated[name]))
+        feature = describe_column(training[name], valid_range=valid_ranges.get(name), strict_categories=strict)
+        features.append(let_through(feature, tolerated[name]) if name in tolerated else feature)
+    return Schema(features=tuple(features), on_unknown="count" if ignore_unknown else "reject")
 
 
 def _check_labels(classes: Sequence[object], target: "pd.Series") -> None:
@@ -231,6 +262,7 @@ def _convert(
     number = min(COMPARED_ROWS, len(training))
     drawn = np.random.default_rng(0).choice(len(training), number, replace=False)
     rows = _rows(training.iloc[sorted({*drawn.tolist(), *_gaps(training)})])
+    rows += [row for _, _, changed in spoilt(schema, rows[:1]) for row in changed]
     done = convert(estimator, task, schema, rows, as_frame=as_frame)
     file = OnnxFile(
         **_describe(ONNX_FILE, done.raw),

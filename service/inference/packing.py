@@ -11,6 +11,8 @@ from service.errors import PackError
 from service.inference.artifact import Format, load_artifact
 from service.inference.bundle import MANIFEST, Manifest, read_manifest
 from service.inference.pack import pack
+from service.inference.schema import Feature, Rule
+from service.inference.tolerance import LetThrough
 
 # Classes whose shares are printed.
 MOST_SHOWN = 8
@@ -28,6 +30,9 @@ def pack_files(
     traffic: Path | None,
     valid_ranges: Mapping[str, tuple[float, float]],
     strict_categories: bool,
+    tolerate: LetThrough,
+    ignore_unknown: bool,
+    privacy: Mapping[str, Rule],
     kind: Format,
     trust_pickle: bool,
     trusted_types: tuple[str, ...],
@@ -55,6 +60,9 @@ def pack_files(
         traffic=None if traffic is None else _read_table(traffic),
         valid_ranges=valid_ranges,
         strict_categories=strict_categories,
+        tolerate=tolerate,
+        ignore_unknown=ignore_unknown,
+        privacy=privacy,
         trusted_types=trusted_types,
         onnx=onnx,
         force=force,
@@ -133,5 +141,12 @@ def _features(manifest: Manifest) -> Table:
             said = f"{len(feature.categories)} categories"
         if feature.valid_range is not None:
             said += "; only {:g} to {:g} is taken".format(*feature.valid_range)
-        table.add_row(feature.name, feature.type, f"{said}{'; may be missing' if feature.nullable else ''}")
+        said += "; may be missing" if feature.nullable else ""
+        told = "" if feature.privacy == "plain" else f"; told: {feature.privacy}"
+        table.add_row(feature.name, feature.type, f"{said}{_let_through(feature)}{told}".removeprefix("; "))
     return table
+
+
+def _let_through(feature: Feature) -> str:
+    counted = [reason for reason, treatment in feature.on_violation if treatment == "count"]
+    return f"; let through and counted: {', '.join(counted)}" if counted else ""

@@ -14,6 +14,7 @@ from service.errors import InvalidFeaturesError, ModeltraceError
 from service.inference.features import to_matrix
 from service.inference.ids import PredictionIds, PredictionRef
 from service.inference.model import Answer, Model
+from service.inference.privacy import withhold
 from service.inference.validate import RowReader, Values
 from service.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from service.telemetry.record import Answered, Failure, ModelInfo
@@ -41,6 +42,7 @@ class Pipeline:
         self.info = describe(model, role)
         self._ids = ids
         self._reader = RowReader(model.schema)
+        self._private = model.schema.private
 
     def predict(self, row: Row, trace: RequestTrace) -> Prediction:
         """Answer one row.
@@ -70,7 +72,7 @@ class Pipeline:
         try:
             read = [self._read_or_refuse(row, trace) for row in rows]
         except Exception as error:
-            fail(trace, SPAN_VALIDATE, error)
+            self._fail(trace, SPAN_VALIDATE, error)
             raise
         trace.validate_end = trace.now()
         accepted = [values for values in read if isinstance(values, tuple)]
@@ -91,13 +93,12 @@ class Pipeline:
         trace.rows = 1
         trace.validate_start = trace.now()
         try:
-            return self._reader.read(row)
-        except InvalidFeaturesError as error:
+            return self._reader.read(row, trace.violations)
+        except InvalidFeaturesError:
             trace.rejected = 1
-            _count(error, trace)
             raise
         except Exception as error:
-            fail(trace, SPAN_VALIDATE, error)
+            self._fail(trace, SPAN_VALIDATE, error)
             raise
         finally:
             trace.validate_end = trace.now()
@@ -120,7 +121,7 @@ class Pipeline:
             _mark(traces, "inference_end", now())
         except Exception as error:
             for trace in traces:
-                fail(trace, stage, error)
+                self._fail(trace, stage, error)
             raise
         return answers
 
@@ -162,11 +163,13 @@ class Pipeline:
         self.infer([values], [RequestTrace({}, NO_TRACE, NO_ID, 0)])
         return perf_counter() - start
 
+    def _fail(self, trace: RequestTrace, stage: str, error: Exception) -> None:
+        fail(trace, stage, withhold(error) if self._private else error)
+
     def _read_or_refuse(self, row: Row, trace: RequestTrace) -> Values | InvalidFeaturesError:
         try:
-            return self._reader.read(row)
+            return self._reader.read(row, trace.violations)
         except InvalidFeaturesError as error:
-            _count(error, trace)
             return error
 
 
@@ -177,7 +180,7 @@ def describe(model: Model, role: str = "") -> ModelInfo:
         model.name,
         model.version,
         model.hash,
-        model.schema.names,
+        model.schema.told,
         model.schema.hash,
         role,
         edges or (),
@@ -190,12 +193,6 @@ def fail(trace: RequestTrace, stage: str, error: BaseException) -> None:
     cause = _qualified(error.__cause__ or error) if stage == SPAN_INFERENCE else ""
     stack = "".join(traceback.format_exception(error))
     trace.failure = Failure(stage, cause, _qualified(error), str(error), stack, trace.now())
-
-
-def _count(error: InvalidFeaturesError, trace: RequestTrace) -> None:
-    """Write down what was wrong with a row, once for each feature and reason."""
-    for kind in {("" if one.reason == "unknown" else one.feature, one.reason): None for one in error.violations}:
-        trace.violations[kind] = trace.violations.get(kind, 0) + 1
 
 
 def _mark(traces: Sequence[RequestTrace], name: str, time: int) -> None:

@@ -2,13 +2,21 @@
 
 import hashlib
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FeatureType = Literal["number", "integer", "boolean", "category"]
 Dtype = Literal["float64", "int64", "bool", "boolean", "object", "str", "string", "category"]
 Value = float | int | bool | str | None
+Reason = Literal["missing", "type", "range", "category"]
+# What becomes of a value that breaks the schema: its row is refused, or answered all the same.
+Treatment = Literal["reject", "count"]
+# What telemetry and the prediction store are told of a value: `service.inference.privacy` says what each does.
+Rule = Literal["plain", "hash", "bucket", "drop"]
+
+REASONS: tuple[Reason, ...] = get_args(Reason)
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 MISSING = "missing"
 OTHER = "other"
@@ -42,6 +50,21 @@ class Answers(Reference):
     of: Literal["training", "held_out"] = "training"
 
 
+class OnViolation(BaseModel):
+    """What becomes of a row with a value that breaks the schema, by reason; either way it is counted.
+
+    `count` is a promise of the packer that the model can take it: it was asked. A value of a wrong type is given to it
+    as missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    missing: Treatment = "reject"
+    type: Treatment = "reject"
+    range: Treatment = "reject"
+    category: Treatment = "reject"
+
+
 class Feature(BaseModel):
     """One feature: its type, what values it may have, and its distribution in training."""
 
@@ -58,8 +81,9 @@ class Feature(BaseModel):
     training_range: tuple[float, float] | None = None
     categories: tuple[str, ...] | None = None
     enforce_categories: bool = False
-    # Other ways of treating a feature are not known to this version: refused, never ignored.
-    privacy: Literal["plain"] = "plain"
+    on_violation: OnViolation = OnViolation()
+    # One that is not known to this version is refused, never ignored.
+    privacy: Rule = "plain"
     example: Value = None
     reference: Reference
 
@@ -67,9 +91,27 @@ class Feature(BaseModel):
     def _consistent(self) -> Self:
         if self.valid_range and self.valid_range[0] > self.valid_range[1]:
             raise ValueError(f"feature {self.name}: valid_range ends before it begins")
-        if (self.type == "category") != (self.categories is not None):
+        if "count" in (self.on_violation.missing, self.on_violation.type) and self.dtype in ("int64", "bool"):
+            raise ValueError(f"feature {self.name}: a column of {self.dtype} cannot have a missing value")
+        if self.privacy != "plain":
+            self._tell_nothing()
+        unnamed = self.categories is None and self.privacy in ("hash", "drop")
+        if (self.type == "category") != (self.categories is not None) and not unnamed:
             raise ValueError(f"feature {self.name}: categories belong to the type category, and only to it")
         return self
+
+    def _tell_nothing(self) -> None:
+        """A schema that was written by hand must not say what its rule forbids."""
+        unnamed = self.privacy in ("hash", "drop") and self.reference.edges is None
+        if self.training_range is not None or self.reference.mean is not None:
+            raise ValueError(f"feature {self.name}: with privacy {self.privacy} it has neither training_range nor mean")
+        if unnamed and (self.categories or not self.reference.shares.keys() <= {MISSING, OTHER}):
+            raise ValueError(f"feature {self.name}: with privacy {self.privacy} no category and no bin is named")
+
+    @cached_property
+    def may_be_missing(self) -> bool:
+        """Whether the model may be asked without a value."""
+        return self.nullable or "count" in (self.on_violation.missing, self.on_violation.type)
 
 
 class Schema(BaseModel):
@@ -78,6 +120,8 @@ class Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: tuple[Feature, ...] = Field(min_length=1)
+    # Of features that the model does not have.
+    on_unknown: Treatment = "reject"
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -89,6 +133,16 @@ class Schema(BaseModel):
     def names(self) -> tuple[str, ...]:
         """Feature names, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def private(self) -> bool:
+        """Whether there is a feature whose values must not be told."""
+        return any(feature.privacy != "plain" for feature in self.features)
+
+    @cached_property
+    def told(self) -> tuple[str, ...]:
+        """The features that may be mentioned beside a prediction, in order."""
+        return tuple(feature.name for feature in self.features if feature.privacy != "drop")
 
     @cached_property
     def name_set(self) -> frozenset[str]:

@@ -1,16 +1,18 @@
 """A row against the feature schema."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from operator import itemgetter
 
 import numpy as np
 
 from service.errors import InvalidFeaturesError, Violation
-from service.inference.schema import Feature, Schema
+from service.inference.schema import Feature, Reason, Schema
 
 # The values of a row in the order of the schema, as they were sent; None where there was none.
 Values = tuple[object, ...]
+# Rows by the way in which they broke the schema: feature ("" where it is none of the model's), reason, let through.
+Counts = MutableMapping[tuple[str, str, bool], int]
 
 SHOWN = 64
 SHOWN_UNKNOWN = 10
@@ -32,13 +34,16 @@ class RowReader:
         # Only the type and the size of a number have to be right where nothing else is enforced.
         self._plain = all(feature.type == "number" and not feature.valid_range for feature in schema.features)
 
-    def read(self, row: object) -> Values:
-        """The values of a row.
+    def read(self, row: object, counts: Counts | None = None) -> Values:
+        """The values of a row; a value of a wrong type that the schema lets through is missing.
+
+        Every way in which it breaks the schema is added to `counts`, once.
 
         Raises:
-            InvalidFeaturesError: it is no row, or breaks the schema.
+            InvalidFeaturesError: it is no row, or breaks the schema in a way that is not let through.
         """
         if not isinstance(row, Mapping):
+            _count([NOT_A_ROW], counts)
             raise InvalidFeaturesError([NOT_A_ROW])
         if self._plain and len(row) == len(self._schema.names):
             try:
@@ -48,31 +53,44 @@ class RowReader:
                     return values
             except KeyError:
                 pass
-        if violations := validate_row(row, self._schema):
-            raise InvalidFeaturesError(violations)
-        return tuple(map(row.get, self._schema.names))
+        violations = validate_row(row, self._schema)
+        if not violations:
+            return tuple(map(row.get, self._schema.names))
+        _count(violations, counts)
+        if refused := [violation for violation in violations if not violation.let_through]:
+            raise InvalidFeaturesError(refused)
+        wrong = {violation.feature for violation in violations if violation.reason == "type"}
+        return tuple(None if name in wrong else row.get(name) for name in self._schema.names)
+
+
+def _count(violations: Iterable[Violation], counts: Counts | None) -> None:
+    if counts is None:
+        return
+    ways = {("" if v.reason == "unknown" else v.feature, v.reason, v.let_through): None for v in violations}
+    for way in ways:
+        counts[way] = counts.get(way, 0) + 1
 
 
 def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
-    """Find every way in which a row breaks the schema; empty when it does not.
+    """Find every way in which a row breaks the schema, let through or not; empty when it does not.
 
     `bool` is not a number, an integral float is an integer, and a number must be finite: JSON has no NaN, and an
     integer too large for a float would become infinite. Messages name the feature and what was expected, never the
-    value, which may be private.
+    value, which may be private. A number that no model can hold is never let through.
     """
     violations = [
         violation for feature in schema.features if (violation := _check(feature, row.get(feature.name))) is not None
     ]
     if not row.keys() <= schema.name_set:
-        violations += _unknown(sorted(row.keys() - schema.name_set))
+        violations += _unknown(sorted(row.keys() - schema.name_set), let_through=schema.on_unknown == "count")
     return violations
 
 
-def _unknown(names: list[str]) -> list[Violation]:
+def _unknown(names: list[str], *, let_through: bool) -> list[Violation]:
     """A violation for each of the first few: how many there are is up to the caller."""
+    message = "the model has no such feature (GET /model lists them)"
     return [
-        Violation(name[:SHOWN], "unknown", f"{name[:SHOWN]}: the model has no such feature (GET /model lists them)")
-        for name in names[:SHOWN_UNKNOWN]
+        Violation(name[:SHOWN], "unknown", f"{name[:SHOWN]}: {message}", let_through) for name in names[:SHOWN_UNKNOWN]
     ]
 
 
@@ -80,7 +98,7 @@ def _check(feature: Feature, value: object) -> Violation | None:
     if value is None:
         if feature.nullable:
             return None
-        return Violation(feature.name, "missing", f"{feature.name}: missing, and the model has never seen it missing")
+        return _violation(feature, "missing", "missing, and the model has never seen it missing")
     kind = type(value)
     if feature.type == "category":
         return _check_category(feature, value)
@@ -97,14 +115,14 @@ def _check_number(feature: Feature, value: float) -> Violation | None:
     except OverflowError:
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if not math.isfinite(number):
-        return Violation(feature.name, "type", f"{feature.name}: expected a finite number")
+        return _violation(feature, "type", "expected a finite number")
     if abs(number) > (LARGEST_INTEGER if feature.type == "integer" else LARGEST):
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if feature.type == "integer" and not number.is_integer():
-        return Violation(feature.name, "type", f"{feature.name}: expected an integer, got a fraction")
+        return _violation(feature, "type", "expected an integer, got a fraction")
     if feature.valid_range and not feature.valid_range[0] <= number <= feature.valid_range[1]:
         low, high = feature.valid_range
-        return Violation(feature.name, "range", f"{feature.name}: outside the valid range {low:g} to {high:g}")
+        return _violation(feature, "range", f"outside the valid range {low:g} to {high:g}")
     return None
 
 
@@ -112,12 +130,15 @@ def _check_category(feature: Feature, value: object) -> Violation | None:
     if not isinstance(value, str):
         return _wrong_type(feature, "a string", value)
     if feature.enforce_categories and value not in (feature.categories or ()):
-        return Violation(feature.name, "category", f"{feature.name}: not one of the known categories")
+        return _violation(feature, "category", "not one of the known categories")
     return None
 
 
 def _wrong_type(feature: Feature, expected: str, value: object) -> Violation:
     got = {str: "a string", bool: "a boolean", float: "a number", int: "a number", list: "an array"}
-    return Violation(
-        feature.name, "type", f"{feature.name}: expected {expected}, got {got.get(type(value), 'an object')}"
-    )
+    return _violation(feature, "type", f"expected {expected}, got {got.get(type(value), 'an object')}")
+
+
+def _violation(feature: Feature, reason: Reason, message: str) -> Violation:
+    treatment = getattr(feature.on_violation, reason)
+    return Violation(feature.name, reason, f"{feature.name}: {message}", let_through=treatment == "count")

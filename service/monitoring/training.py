@@ -1,10 +1,11 @@
 """What a bundle says of the data that its model was fitted on, as telemetry takes it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from service.inference.model import Model
-from service.inference.schema import MISSING, Feature, Reference
+from service.inference.schema import MISSING, Answers, Feature, Reference
 from service.monitoring import drift
 from service.monitoring.bins import FeatureBins
 from service.telemetry.metrics import (
@@ -62,19 +63,35 @@ def _named(feature: str, one: str | None = None) -> Mapping[str, str]:
     return {**({ML_FEATURE_NAME: feature} if feature else {}), **({} if one is None else {ML_FEATURE_BIN: one})}
 
 
-def critical_values(model: Model) -> dict[tuple[str, str], float]:
+class Known(Protocol):
+    """What of a model decides what is watched: a loaded one has it, and so has its bundle's manifest."""
+
+    @property
+    def features(self) -> Sequence[Feature]:
+        """The feature schema."""
+
+    @property
+    def answers(self) -> Answers | None:
+        """What it answered before it was served."""
+
+    @property
+    def confidence_threshold(self) -> float | None:
+        """Below it an answer has low confidence."""
+
+
+def critical_values(model: Known) -> dict[tuple[str, str], float]:
     """By feature (`OUTPUTS` for the answers) and statistic, what is watched of a model, and its critical value.
 
     All of them share the chance of a false alarm, so how many there are decides what each must exceed.
     """
-    watched = [(feature.name, statistic) for feature in model.schema.features for statistic in _watched(feature)]
+    watched = [(feature.name, statistic) for feature in model.features for statistic in _watched(feature)]
     if model.answers:
         binned = model.answers.edges is not None
         watched += [(OUTPUTS, one) for one in (drift.PSI, drift.JENSEN_SHANNON, *([drift.KS] if binned else []))]
     if model.confidence_threshold is not None:
         watched.append((OUTPUTS, drift.LOW_CONFIDENCE))
     level = drift.ALARMS / len(watched)
-    features = {feature.name: feature for feature in model.schema.features}
+    features = {feature.name: feature for feature in model.features}
     values = {}
     for name, statistic in watched:
         reference = features[name].reference if name else model.answers

@@ -59,14 +59,19 @@ class Catalog:
         """
         return (one for one, _ in self._each(source))
 
-    def find_by_hash(self, digest: str, sources: Sequence[str]) -> Found:
+    def find_by_hash(self, digest: str, sources: Sequence[str], *, version: str | None = None) -> Found:
         """The bundle of the model whose file has this SHA-256, wherever among the sources it is.
+
+        Where the same model was packed more than once, the bundle of this version is preferred.
 
         Raises:
             SettingsError: a source makes no sense, or MLflow is not installed.
             BundleNotFoundError: none has it; the message says where it was looked for.
         """
-        return self._find(lambda one: one.holds(digest), f"whose model has the SHA-256 {digest}", sources)
+        words = f"whose model has the SHA-256 {digest}"
+        return self._find(
+            lambda one: one.holds(digest), words, sources, best=lambda one: version in (None, one.version)
+        )
 
     def find_version(self, name: str, version: str, sources: Sequence[str]) -> Found:
         """The bundle of that version of a model, the version being the bundle's own.
@@ -75,18 +80,31 @@ class Catalog:
             SettingsError: a source makes no sense, or MLflow is not installed.
             BundleNotFoundError: none is; the message says where it was looked for.
         """
-        return self._find(lambda one: (one.name, one.version) == (name, version), f"of {name} {version}", sources)
+        wanted = name, version
+        return self._find(lambda one: (one.name, one.version) == wanted, f"of {name} {version}", sources)
 
-    def _find(self, wanted: Callable[[Listed], bool], words: str, sources: Sequence[str]) -> Found:
-        looked = []
+    def _find(
+        self,
+        wanted: Callable[[Listed], bool],
+        words: str,
+        sources: Sequence[str],
+        *,
+        best: Callable[[Listed], bool] = lambda _: True,
+    ) -> Found:
+        """The first that is wanted and best, or else the first that is wanted."""
+        looked, second = [], None
         for source in sources:
             try:
                 for one, have in self._each(source):
-                    if wanted(one):
+                    if wanted(one) and best(one):
                         return have()
+                    if wanted(one) and second is None:
+                        second = have
                 looked.append(source)
             except BundleError as error:
                 looked.append(f"{source} ({error})")
+        if second is not None:
+            return second()
         raise BundleNotFoundError(f"no bundle {words} in {', '.join(looked)}")
 
     def _each(self, source: str) -> Iterator[tuple[Listed, Callable[[], Found]]]:

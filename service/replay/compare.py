@@ -17,8 +17,9 @@ Outcome = Literal["equal", "differs", "refused", "failed", "impossible"]
 class Replayed:
     """What became of one recorded prediction.
 
-    `difference` is that of confidences or of values, now less recorded; `None` where one has none. `note` says why
-    there is no answer now: the row is `refused` by the schema, the model `failed`, or replaying it is `impossible`.
+    `difference` is that of values, or of confidences in one label, now less recorded; `None` where there is none.
+    `note` says why there is no answer now: the row is `refused` by the schema, the model `failed`, or replaying it is
+    `impossible`.
     """
 
     row: int
@@ -29,16 +30,22 @@ class Replayed:
     difference: float | None = None
     note: str | None = None
 
+    @property
+    def by_label(self) -> bool:
+        """Whether another class is answered now."""
+        return self.now is not None and not _same(self.recorded.label, self.now.label)
+
 
 def compared(row: int, prediction_id: str, recorded: Answer, now: Answer, tolerance: float) -> Replayed:
     """Compare two answers: labels exactly, confidences and values within the tolerance."""
     before, after = _number(recorded), _number(now)
-    difference = None if before is None or after is None else after - before
+    same_label = _same(recorded.label, now.label)
+    difference = None if before is None or after is None or not same_label else after - before
     close = before == after or (
         before is not None and after is not None and math.isclose(before, after, rel_tol=tolerance, abs_tol=tolerance)
     )
     same_kind = (recorded.value is None) == (now.value is None)
-    equal = same_kind and close and _same(recorded.label, now.label)
+    equal = same_kind and close and same_label
     return Replayed(row, prediction_id, "equal" if equal else "differs", recorded, now, difference)
 
 

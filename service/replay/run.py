@@ -9,7 +9,6 @@ from typing import Literal
 from service.errors import BundleError, BundleNotFoundError
 from service.inference.bundle import installed_libraries, load_bundle, read_manifest
 from service.inference.model import Engine, Model
-from service.inference.schema import Schema
 from service.registry.catalog import Catalog
 from service.registry.found import Found
 from service.registry.source import MODELS, FolderSource, read_source
@@ -25,6 +24,7 @@ class Group:
     """The predictions of one model among those that are replayed: that model as it is recorded, and what came out.
 
     `origin` is the bundle of that very model, `used` the one that has answered now, `engine` what it answered with.
+    `rules_known`: whether the feature schema that the predictions are recorded with is known, and its privacy rules.
     `libraries` has for each library its version in the origin's bundle (or in `used` where there is none), and here.
     """
 
@@ -33,6 +33,7 @@ class Group:
     hash: str
     time: int
     origin: Found | None
+    rules_known: bool
     used: Found
     engine: Engine
     libraries: Mapping[str, tuple[str | None, str | None]]
@@ -79,7 +80,7 @@ class Replayer:
         """
         first = kept[0]
         try:
-            origin = self._catalog.find_by_hash(first.model_hash, self._sources)
+            origin = self._catalog.find_by_hash(first.model_hash, self._sources, version=first.model_version)
         except BundleNotFoundError:
             if against is None:
                 raise
@@ -91,13 +92,15 @@ class Replayer:
         model = self._load(used, engine)
         if against is None and model.hash != first.model_hash:
             raise BundleError(f"{used.where} has changed meanwhile")
-        rows = readable(kept, self._schema(origin) or model.schema)
+        schema = None if origin is None else read_manifest(origin.path)[0].schema_of_features()
+        rows = readable(kept, schema or model.schema)
         return Group(
             name=first.model_name,
             version=first.model_version,
             hash=first.model_hash,
             time=first.time,
             origin=origin,
+            rules_known=schema is not None and first.schema_hash in (None, schema.hash),
             used=used,
             engine=engine,
             libraries=_libraries(origin or used),
@@ -122,10 +125,6 @@ class Replayer:
             found.path, engine=engine, trust_pickle=self._trust_pickle, trusted_types=self._trusted_types
         )
 
-    @staticmethod
-    def _schema(origin: Found | None) -> Schema | None:
-        return None if origin is None else Schema(features=read_manifest(origin.path)[0].features)
-
 
 def verdict_of(groups: Sequence[Group], *, complete: bool) -> Verdict:
     """What holds of all of them; `complete`: whether there is a group for each model."""
@@ -136,10 +135,10 @@ def verdict_of(groups: Sequence[Group], *, complete: bool) -> Verdict:
 
 
 def by_model(kept: Sequence[Kept]) -> list[list[Kept]]:
-    """Predictions in groups of one model each, in the order of their rows."""
-    groups: dict[tuple[str, str], list[Kept]] = {}
+    """Predictions in groups of one model and one schema each, in the order of their rows."""
+    groups: dict[tuple[str | None, ...], list[Kept]] = {}
     for one in sorted(kept, key=lambda one: one.row):
-        groups.setdefault((one.model_hash, one.model_version), []).append(one)
+        groups.setdefault((one.model_hash, one.model_version, one.schema_hash), []).append(one)
     return list(groups.values())
 
 

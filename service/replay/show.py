@@ -12,7 +12,7 @@ from service.inference.model import Answer
 from service.replay.compare import Replayed
 from service.replay.run import Group, Verdict
 
-# Rows of a table; those that are not equal come first.
+# Rows of a table; those with another label come first, then what else is not equal.
 SHOWN = 20
 
 
@@ -26,6 +26,7 @@ def _group(group: Group) -> dict[str, Any]:
         "verdict": group.verdict,
         "recorded": {"name": group.name, "version": group.version, "hash": group.hash},
         "found": None if group.origin is None else group.origin.where,
+        "privacy_rules_known": group.rules_known,
         "replayed_with": {
             "name": group.used.name,
             "version": group.used.version,
@@ -64,8 +65,10 @@ def show(console: Console, groups: Sequence[Group]) -> None:
         console.print(f"{number} of {group.name} {group.version}, {when:%Y-%m-%d %H:%M:%S} UTC", style="bold")
         console.print(f"  answered now by {_used(group)}")
         if group.origin is None:
+            console.print("  the model that answered is not to be found", style="yellow")
+        if not group.rules_known:
             console.print(
-                "  the model that answered is not to be found, nor what its privacy rules did to the inputs",
+                "  the feature schema that is recorded is not to be found: privacy rules may have changed the inputs",
                 style="yellow",
             )
         console.print(_rows(group.rows))
@@ -78,7 +81,9 @@ def show(console: Console, groups: Sequence[Group]) -> None:
 def _used(group: Group) -> str:
     same = group.origin is not None and group.origin.sha256 == group.used.sha256
     engine = " with ONNX Runtime" if group.engine == "onnx" else ""
-    which = "the same model, by its SHA-256" if same else f"{group.used.name} {group.used.version}"
+    called = f"{group.used.name} {group.used.version}"
+    other_name = "" if called == f"{group.name} {group.version}" else f", packed as {called}"
+    which = f"the same model, by its SHA-256{other_name}" if same else called
     return f"{which}{engine}: {group.used.where}"
 
 
@@ -87,12 +92,16 @@ def _rows(rows: Sequence[Replayed]) -> Table:
     table.add_column("row", justify="right")
     for name in ("recorded", "now", "difference", ""):
         table.add_column(name)
-    for row in sorted(rows, key=lambda row: (row.outcome == "equal", row.row))[:SHOWN]:
+    for row in sorted(rows, key=lambda row: (row.outcome == "equal", not row.by_label, row.row))[:SHOWN]:
         now = Text(row.note or "", style="yellow") if row.now is None else Text(_words(row.now))
         difference = "" if row.difference is None else f"{row.difference:+.3g}" if row.difference else "0"
-        outcome = Text(row.outcome, style="dim" if row.outcome == "equal" else "yellow")
+        outcome = Text("another label" if row.by_label else row.outcome, style=_style(row))
         table.add_row(str(row.row), Text(_words(row.recorded)), now, difference, outcome)
     return table
+
+
+def _style(row: Replayed) -> str:
+    return "dim" if row.outcome == "equal" else "bold yellow" if row.by_label else "yellow"
 
 
 def _words(answer: Answer) -> str:
@@ -110,7 +119,9 @@ def _said_of(group: Group) -> str:
         "impossible": "impossible to replay",
     }
     counts = group.counts
-    return "  " + ", ".join(f"{counts[name]:,} {said}" for name, said in words.items() if counts[name])
+    said = ", ".join(f"{counts[name]:,} {word}" for name, word in words.items() if counts[name])
+    labels = sum(row.by_label for row in group.rows)
+    return f"  {said}; another label in {labels:,}" if labels else f"  {said}"
 
 
 def _libraries(group: Group) -> Table | Text:

@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -35,7 +35,8 @@ class Layout:
     """Which columns a table has.
 
     `features` and `answers` say what kind each is. Names of ours that a feature has already get an underscore.
-    `positive` is the second of two classes, `score` the column of its probability.
+    `private` features are hashed or put into bins before they are stored. `positive` is the second of two classes,
+    `score` the column of its probability.
     """
 
     task: str
@@ -47,6 +48,7 @@ class Layout:
     score: str | None = None
     positive: str | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    private: tuple[str, ...] = ()
 
     @property
     def answers(self) -> dict[str, Kind]:
@@ -64,14 +66,14 @@ def layout_of(manifest: Manifest, *, scored: bool = True) -> Layout:
     taken = {one.name for one in manifest.features}
     prediction, confidence, target = (free(name, taken) for name in ("prediction", "confidence", "true label"))
     classes = tuple(manifest.classes or ())
-    layout = Layout(manifest.task, features, prediction, confidence, target, classes, left_out=left_out)
+    private = tuple(one.name for one in manifest.features if treatment(one) not in ("plain", "drop"))
+    layout = Layout(
+        manifest.task, features, prediction, confidence, target, classes, left_out=left_out, private=private
+    )
     if not scored or len(classes) != 2:
         return layout
     positive = text(classes[1])
-    return Layout(
-        manifest.task, features, prediction, confidence, target, classes,
-        score=free(f"probability of {positive}", taken), positive=positive, left_out=left_out,
-    )  # fmt: skip
+    return replace(layout, score=free(f"probability of {positive}", taken), positive=positive)
 
 
 def kind_of(feature: Feature) -> Kind:

@@ -42,6 +42,10 @@ def compare(window: Window, reference: Reference, layout: Layout, name: str) -> 
         layout: the columns; those that privacy keeps out of the store are not among them.
         name: the model's.
     """
+    if not reference.stored:
+        layout = without(
+            layout, dict.fromkeys(layout.private, "the store has it as privacy allows, the reference plain")
+        )
     rows = {"window": window.rows, "reference": reference.rows}
     wanted = [*layout.features, *layout.answers]
     tables = [table(side, layout, wanted) for side in rows.values()]

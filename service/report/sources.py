@@ -32,6 +32,7 @@ class Reference:
     rows: list[Row]
     words: str
     at: int
+    stored: bool = False  # its inputs are as the store has them, as privacy allows
 
     @property
     def answered(self) -> bool:
@@ -247,4 +248,4 @@ def answered(model: Model, rows: Sequence[Row]) -> list[Row]:
 def reference_window(window: Window) -> Reference:
     """An earlier window of the store."""
     first, last = window.chosen.first, window.chosen.last
-    return Reference(window.rows, f"predictions from {said(first)} to {said(last)}", last)
+    return Reference(window.rows, f"predictions from {said(first)} to {said(last)}", last, stored=True)

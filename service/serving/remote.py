@@ -7,7 +7,7 @@ of the prediction store here, which says of what it is a shadow: a label of that
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import httpx
@@ -25,17 +25,22 @@ logger = logging.getLogger("modeltrace.serving")
 TIMEOUT: Final = 2.0
 
 
+# The rows of a model as its privacy rules have them.
+AsTold = Callable[[ModelInfo, Sequence[Answered]], Sequence[Answered]]
+
+
 class RemoteChallenger:
     """Asks another service; for one thread."""
 
-    def __init__(self, url: str, telling: Telling, *, timeout: float = TIMEOUT) -> None:
-        """`url` is that of the service, without a path.
+    def __init__(self, url: str, telling: Telling, as_told: AsTold, *, timeout: float = TIMEOUT) -> None:
+        """`url` is that of the service, without a path; `as_told` makes of answered rows what may be told of them.
 
         Raises:
             SettingsError: it is no such URL.
         """
         self._url = parse(url)
         self._telling = telling
+        self._as_told = as_told
         self._client = httpx.Client(base_url=self._url, timeout=timeout, limits=httpx.Limits(max_connections=1))
         self._hashes: dict[tuple[str, str], str] = {}
         self._said = ""
@@ -58,7 +63,7 @@ class RemoteChallenger:
             self._say("")
             answers = said["predictions"] if asked.many else [said]
             trace.model = self._model(said["model"], asked.model)
-            trace.answered = list(_kept(answers, asked.answered, trace.now()))
+            trace.answered = _kept(answers, self._as_told(asked.model, asked.answered), trace.now())
             trace.rejected = len(rows) - len(trace.answered)
         if trace.answered:
             tell("answered", len(trace.answered), "")

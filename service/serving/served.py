@@ -47,6 +47,12 @@ class Serving:
         """What stands beside it."""
         return self._challenger
 
+    @property
+    def private(self) -> bool:
+        """Whether any of them has features that may not be told as they are."""
+        challenger = self._challenger
+        return self._primary.model.schema.private or (challenger is not None and challenger.model.schema.private)
+
     def choose(self, trace: RequestTrace) -> Version:
         """The version that answers this request: always the same one for the same key."""
         challenger = self._challenger

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from service.errors import InferenceError, InvalidFeaturesError
+from service.inference.privacy import withhold
 from service.serving.served import Serving
 from service.telemetry.tracing import RequestTrace
 
@@ -75,8 +76,9 @@ class LocalChallenger:
 class Shadows:
     """The queue before a challenger, and the thread that asks it."""
 
-    def __init__(self, ask: Challenger, tell: Tell, *, most_rows: int = MOST_ROWS) -> None:
+    def __init__(self, serving: Serving, ask: Challenger, tell: Tell, *, most_rows: int = MOST_ROWS) -> None:
         """`tell` is called by the thread, and by that of `offer`; it must neither block nor raise."""
+        self._serving = serving
         self._ask = ask
         self._tell = tell
         self._most_rows = most_rows
@@ -127,6 +129,8 @@ class Shadows:
         self._taken += len(asked.answered)
         try:
             self._ask(asked, self._tell)
-        except Exception as error:
-            logger.exception("a challenger could not be asked")
+        except Exception as error:  # whatever it is, it harms nobody else
+            logger.error(  # noqa: TRY400  what is told may not be what was raised
+                "a challenger could not be asked", exc_info=withhold(error) if self._serving.private else error
+            )
             self._tell("failed", len(asked.answered), type(error).__qualname__)

@@ -11,7 +11,8 @@ from service.inference.model import Model
 from service.inference.pipeline import Pipeline
 from service.monitoring.feedback import LabelReader
 from service.monitoring.training import training_data
-from service.telemetry.record import Batch, ModelInfo
+from service.telemetry.logs import withhold_warnings
+from service.telemetry.record import Batch, ModelInfo, Rules
 from service.telemetry.watched import Watched
 
 Role = Literal["", "primary", "challenger"]
@@ -54,8 +55,12 @@ class Versions:
         tell_batch: Callable[[Batch], None],
         batching_rows: int | None,
         most_waiting: int,
+        rules: Callable[[Model], Rules | None],
     ) -> None:
-        """`batching_rows`: the most requests that share a call; `None`: they do not. The rest as in the settings."""
+        """`batching_rows`: the most requests that share a call; `None`: they do not.
+
+        `rules` say what may be told of a model's inputs. The rest as in the settings.
+        """
         self._ids = ids
         self._watched = watched
         self._inline_seconds = inline_seconds
@@ -63,11 +68,14 @@ class Versions:
         self._tell_batch = tell_batch
         self._batching_rows = batching_rows
         self._most_waiting = most_waiting
+        self._rules = rules
 
     def build(self, model: Model, role: Role = ALONE) -> Version:
         """A version of this model; its inputs are counted from now on."""
         pipeline = Pipeline(model, self._ids, role)
-        self._watched.add(pipeline.info, training_data(model))
+        if (rules := self._rules(model)) is not None:
+            withhold_warnings()
+        self._watched.add(pipeline.info, training_data(model)._replace(rules=rules))
         on_loop = pipeline.seconds_a_row() < self._inline_seconds
         said, labels = {"name": model.name, "version": model.version}, LabelReader(model, self._ids)
         if self._batching_rows is None:

@@ -90,7 +90,8 @@ class FeaturePoints:
         told = [one.collect(exemplars=exemplars, delta=self._delta) for one in models]
         temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
         observed, summed = ([point for one in told for point in one[place]] for place in range(2))
-        return [_metric(OBSERVATIONS, observed, temporality), _metric(SUM, summed, temporality)]
+        both = _metric(OBSERVATIONS, observed, temporality), _metric(SUM, summed, temporality)
+        return [metric for metric in both if metric.data.data_points]
 
 
 class _Counts:
@@ -120,10 +121,10 @@ class _Counts:
         places = self._bins.place(rows, numbers)
         with self._lock:
             self._counts += np.bincount(places.ravel(), minlength=len(self._counts))
-            known = np.nan_to_num(numbers, nan=0.0)
+            known = np.nan_to_num(numbers[:, self._bins.summed], nan=0.0)
             self._sums[0] += np.maximum(known, 0.0).sum(axis=0)
             self._sums[1] -= np.minimum(known, 0.0).sum(axis=0)
-            self._meet([request for _, request in met], places)
+            self._meet([request for _, request in met], places[:, self._bins.followed])
 
     def _meet(self, requests: Sequence[Request], places: NDArray[np.intp]) -> None:
         """Remember who may be an exemplar of a bin: the latest, but a pinned one before any other."""
@@ -182,15 +183,15 @@ def report_training(meter: Meter, watched: Watched) -> None:
 def observe_features(meter: Meter, points: FeaturePoints) -> None:
     """The same counts as instruments of the SDK, for the stock set-up: those have no exemplars."""
 
-    def observing(place: int) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observing(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            data = points.collect(exemplars=False)[place].data.data_points
-            return [Observation(point.value, point.attributes) for point in data]  # type: ignore[union-attr]  # sums
+            found = [metric.data.data_points for metric in points.collect(exemplars=False) if metric.name == name]
+            return [Observation(point.value, point.attributes) for data in found for point in data]  # type: ignore[union-attr]  # sums
 
         return observe
 
-    for place, one in enumerate((OBSERVATIONS, SUM)):
-        meter.create_observable_counter(one.name, [observing(place)], one.unit, one.description)
+    for one in (OBSERVATIONS, SUM):
+        meter.create_observable_counter(one.name, [observing(one.name)], one.unit, one.description)
 
 
 def _exemplar(request: Request) -> Exemplar:

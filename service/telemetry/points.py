@@ -99,7 +99,7 @@ class PredictionPoints:
             series.add(seconds, rank or (FAILED if error else LATEST), exemplar)
 
         for violated in request.violations:
-            what = violated.feature, violated.reason
+            what = violated[:-1]
             series = model.violations.get(what) or model.create(
                 self._violations, model.violations, what, violated.series()
             )

@@ -6,7 +6,8 @@ are bytes, as OTLP has them.
 """
 
 from bisect import bisect_left
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE
@@ -21,6 +22,7 @@ from service.telemetry.names import (
     ML_MODEL_VERSION,
     ML_PREDICTION_BIN,
     ML_PREDICTION_LABEL,
+    ML_VIOLATION_ACTION,
     ML_VIOLATION_REASON,
     ML_VIOLATION_ROWS,
 )
@@ -43,7 +45,7 @@ class ModelInfo(NamedTuple):
     name: str
     version: str
     hash: str
-    features: tuple[str, ...]  # names, in the order of `Answered.inputs`
+    features: tuple[str, ...]  # names of those that may be told, in the order of `Answered.inputs` once they are
     schema_hash: str = ""  # of its feature schema; "" where nobody knows
     role: str = ""  # beside another model: `primary` or `challenger`
     value_edges: tuple[float, ...] = ()  # between the bins of a regressor's values
@@ -98,12 +100,18 @@ class Violated(NamedTuple):
 
     feature: str  # "" where it is none of the model's, whose names are up to the client, or no row at all
     reason: str  # as in `service.errors.Violation`
+    let_through: bool  # the schema has it counted, not refused
     rows: int
+
+    @property
+    def action(self) -> str:
+        """What the schema does about it, in one word."""
+        return "counted" if self.let_through else "rejected"
 
     def series(self) -> dict[str, str]:
         """What a metric point says of it."""
         name = {ML_FEATURE_NAME: self.feature} if self.feature else {}
-        return {**name, ML_VIOLATION_REASON: self.reason}
+        return {**name, ML_VIOLATION_REASON: self.reason, ML_VIOLATION_ACTION: self.action}
 
     def attributes(self) -> dict[str, str | int]:
         """What a span event and a log record say of it."""
@@ -111,7 +119,7 @@ class Violated(NamedTuple):
 
     def message(self) -> str:
         """The same in words."""
-        return f"{self.feature or 'none of the features'}: {self.reason}, rows: {self.rows}"
+        return f"{self.feature or 'none of the features'}: {self.reason}, {self.action}, rows: {self.rows}"
 
 
 class Answered(NamedTuple):
@@ -122,8 +130,21 @@ class Answered(NamedTuple):
     label: Value
     confidence: float | None
     value: float | None
-    inputs: tuple[Value, ...]  # in the order of the schema; None where there was none
+    inputs: tuple[Value, ...]  # in the order of the schema, None where there was none; then as `Rules` tell it
     time: int
+
+
+class Rules(Protocol):
+    """What may be told of a model's inputs: `service.inference.privacy.Privacy`."""
+
+    def rows(self, answered: "Sequence[Answered]", /) -> "Sequence[Answered]":
+        """Answered rows as they may be told."""
+
+    def request(self, record: "Request", /) -> "Request":
+        """A request as it may be told."""
+
+    def error(self, error: Exception, /) -> Exception:
+        """An exception as it may be told."""
 
 
 class Batch(NamedTuple):

@@ -6,7 +6,7 @@ instruments and handlers, so it is what `service.exporter` is compared with, and
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -55,6 +55,7 @@ from service.telemetry.record import (
     Violated,
 )
 from service.telemetry.tracing import RequestTrace, Scope
+from service.telemetry.watched import Watched
 
 Attributes = dict[str, AttributeValue]
 
@@ -67,9 +68,15 @@ class Recorder:
         tracer: Tracer,
         instruments: Instruments,
         also: Sequence[Callable[[RequestTrace], object]] = (),
+        *,
+        counts: Iterable[Callable[[RequestTrace], object]] = (),
+        watched: Watched | None = None,
     ) -> None:
-        """`also` take each request once it is told; who joins them later does, too."""
-        self._also = also
+        """`counts` take each request as it is; `also` once it is told, and as `watched` tells it.
+
+        Who joins `also` later takes them, too.
+        """
+        self._counts, self._also, self._watched = tuple(counts), also, watched
         self._tracer = tracer
         self._instruments = instruments
         self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
@@ -85,9 +92,7 @@ class Recorder:
         try:
             yield request
         finally:
-            self._tell(request)
-            for take in self._also:
-                take(request)
+            self._over(request)
 
     @contextmanager
     def shadowing(self, of: RequestTrace, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[RequestTrace]:
@@ -106,9 +111,16 @@ class Recorder:
                     span.set_attributes({**request.called.attributes()})
                     if request.called.error_type:
                         span.set_status(Status(StatusCode.ERROR))
-                self._tell(request)
-                for take in self._also:
-                    take(request)
+                self._over(request)
+
+    def _over(self, request: RequestTrace) -> None:
+        for count in self._counts:
+            count(request)
+        if self._watched and request.model and (rules := self._watched.rules(request.model)):
+            request.answered = [*rules.rows(request.answered)]
+        self._tell(request)
+        for take in self._also:
+            take(request)
 
     def tell_batch(self, batch: Batch) -> None:
         """The span of a call that answered several requests. Its IDs are the SDK's, so no request's link finds it."""

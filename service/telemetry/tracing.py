@@ -21,6 +21,7 @@ from service.telemetry.names import BAGGAGE_PIN
 from service.telemetry.record import Answered, Called, Failure, ModelInfo, Request, Violated
 
 Scope = Any  # an ASGI scope
+Way = tuple[str, str, bool]  # feature, reason, whether it is let through: see `Violated`
 NO_ID: Final = b""
 NO_TRACE: Final = bytes(16)
 SAMPLED: Final = TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID
@@ -56,7 +57,7 @@ class RequestTrace:
         self.shadow_of: tuple[str | None, ...] | None = None
         self.called: Called | None = None
         self.model: ModelInfo | None = None  # the one that was asked
-        self.violations: dict[tuple[str, str], int] = {}  # rows by feature and reason
+        self.violations: dict[Way, int] = {}  # rows by the way in which they broke the schema
         self.failure: Failure | None = None
         self.answered: list[Answered] = []
         self.asked: Sequence[object] | None = None  # the rows as they were sent, where a challenger is to see them
@@ -72,7 +73,7 @@ class RequestTrace:
 
     def violated(self) -> tuple[Violated, ...]:
         """In which ways rows broke the feature schema, in the order in which that was found."""
-        return tuple(Violated(*kind, rows) for kind, rows in self.violations.items())
+        return tuple(Violated(*way, rows) for way, rows in self.violations.items())
 
     def shadow(self, span_id: bytes) -> "RequestTrace":
         """The trace of the same rows put to a challenger, below this one's SERVER span."""

@@ -63,7 +63,7 @@ summed AS (
     WHERE name = 'ml.feature.sum'
     GROUP BY ALL
 ),
--- Rows that were refused for a missing value are no observations.
+-- Rows that were refused for a missing value are no observations; those that were let through are.
 refused AS (
     SELECT
         attributes ->> '/ml.model.name' AS model,
@@ -72,6 +72,7 @@ refused AS (
         sum(added) AS refused
     FROM increment
     WHERE name = 'ml.data.violations' AND attributes ->> '/ml.data.violation.reason' = 'missing'
+        AND coalesce(attributes ->> '/ml.data.violation.action', '') <> 'counted'
     GROUP BY ALL
 ),
 -- The rows of the training data; of the answers, those that were answered to know.

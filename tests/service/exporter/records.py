@@ -98,7 +98,8 @@ def failures() -> st.SearchStrategy[Failure]:
 
 def violations() -> st.SearchStrategy[Violated]:
     """Ways to break a schema, of features and of none."""
-    return st.builds(Violated, feature=TEXT, reason=st.sampled_from(["missing", "range", "unknown"]), rows=COUNT)
+    reasons = st.sampled_from(["missing", "range", "unknown"])
+    return st.builds(Violated, feature=TEXT, reason=reasons, let_through=st.booleans(), rows=COUNT)
 
 
 @st.composite
@@ -231,9 +232,10 @@ def data_records(request: Request) -> Iterator[logging.LogRecord]:
             **said_of(request.model),
             **({"ml.feature.name": one.feature} if one.feature else {}),
             "ml.data.violation.reason": one.reason,
+            "ml.data.violation.action": one.action,
             "ml.data.violation.rows": one.rows,
         }
-        words = f"{one.feature or 'none of the features'}: {one.reason}, rows: {one.rows}"
+        words = f"{one.feature or 'none of the features'}: {one.reason}, {one.action}, rows: {one.rows}"
         yield _log_record("modeltrace.data", request.validate_end, "%s", (words,), extra)
 
 

@@ -176,10 +176,14 @@ def stages_of(request: Request) -> list[tuple[str, int, int, dict[str, str | int
 
 def tell_violations(span: SdkSpan, request: Request, stage: str) -> None:
     """On `validate` an event for each of the first ways in which rows broke the schema."""
-    for violated in request.violations[:32] if stage == "validate" and request.rejected else ():
+    for violated in request.violations[:32] if stage == "validate" else ():
         name = {"ml.feature.name": violated.feature} if violated.feature else {}
-        rows = {"ml.data.violation.reason": violated.reason, "ml.data.violation.rows": violated.rows}
-        span.add_event("ml.data.violation", {**name, **rows}, request.validate_end)
+        said = {
+            "ml.data.violation.reason": violated.reason,
+            "ml.data.violation.action": "counted" if violated.let_through else "rejected",
+            "ml.data.violation.rows": violated.rows,
+        }
+        span.add_event("ml.data.violation", {**name, **said}, request.validate_end)
 
 
 def fail(span: SdkSpan, failure: Failure) -> None:

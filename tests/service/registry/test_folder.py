@@ -188,6 +188,16 @@ def test_a_bundle_is_found_by_the_hash_of_its_model(models: Path, told: Told) ->
         told.catalog.find_version("iris", "7", sources)
 
 
+def test_of_a_model_that_was_packed_twice_the_wanted_version_is_found(models: Path, told: Told) -> None:
+    """Or any, where none is of that version: the model is the same."""
+    again = Path(shutil.copytree(models / "bundle-0", models / "again"))
+    rewrite(again, version="1.9.1")
+    digest = load_bundle(again).hash
+
+    found = [told.catalog.find_by_hash(digest, [str(models)], version=one).version for one in ("1.9.1", "1.9.0", "7")]
+    assert found == ["1.9.1", "1.9.0", "1.9.1"]
+
+
 def test_a_bundle_is_found_by_the_hash_of_its_other_form(tmp_path: Path, told: Told) -> None:
     """With ONNX Runtime the hash that is recorded is that of model.onnx."""
     bundle = packed(tmp_path / "both", "1", onnx=True)

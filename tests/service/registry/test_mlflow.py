@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from service.cli import app
 from service.errors import (
     BundleAlteredError,
+    BundleError,
     BundleNotFoundError,
     PackError,
     RegistryAwayError,
@@ -147,6 +149,26 @@ def test_a_copy_that_is_damaged_or_deleted_is_made_anew(registry: Registry) -> N
     assert load_bundle(found.path).version == "1.0.0"
 
 
+def test_several_may_make_a_copy_at_once(registry: Registry, tmp_path: Path) -> None:
+    """Workers ask at the same time; each has the whole of it, and nothing else stays there."""
+    register(registry.client, registry.bundles["1.0.0"], "shared", "champion")
+    source = ModelSource("shared", alias="champion")
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: Models(registry.client, tmp_path / "cache").locate(source), range(8)))
+
+    assert len(found) == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.pop().sha256]
+
+
+def test_a_cache_that_cannot_be_written_is_said(registry: Registry, tmp_path: Path) -> None:
+    """With the folder and the reason."""
+    register(registry.client, registry.bundles["1.0.0"], "uncached", "champion")
+    (tmp_path / "cache").write_text("a file")
+
+    with pytest.raises(BundleError, match=f"no copy of models:/uncached/1 in {tmp_path}/cache: "):
+        Models(registry.client, tmp_path / "cache").locate(ModelSource("uncached", alias="champion"))
+
+
 def test_mlflow_loads_a_registered_bundle_itself(registry: Registry) -> None:
     """As a scikit-learn model and as a function: the answers are the bundle's."""
     register(registry.client, registry.bundles["1.0.0"], "loaded", "champion")
@@ -156,11 +178,19 @@ def test_mlflow_loads_a_registered_bundle_itself(registry: Registry) -> None:
     assert answers["sklearn"] == answers["pyfunc"] == [one.label for one in model.answer(X)]
 
 
+@pytest.fixture(scope="module")
+def plain(registry: Registry) -> str:
+    """The names of models without bundles begin with it."""
+    registry.mlflow("log", "plain")
+    return "plain"
+
+
 @pytest.mark.parametrize("kind", ["skops", "cloudpickle"])
-def test_a_model_without_a_bundle_is_refused_and_can_be_packed(registry: Registry, tmp_path: Path, kind: str) -> None:
+def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
+    registry: Registry, plain: str, tmp_path: Path, kind: str
+) -> None:
     """The message is a command, which makes a bundle of it and registers that; a pickle is loaded only when told."""
-    name = f"plain-{kind}"
-    registry.mlflow("log", name, kind)
+    name = f"{plain}-{kind}"
     source = f"models:/{name}@champion"
     with pytest.raises(BundleNotFoundError, match=f"modeltrace pack models:/{name}/1 --data train.csv --trust-pickle"):
         registry.catalog.locate(source)

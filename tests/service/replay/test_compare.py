@@ -63,6 +63,13 @@ def test_what_has_no_counterpart_or_lies_beyond_differs(recorded: Answer, now: A
     assert compared(0, "p", recorded, now, DOUBLE).outcome == "differs"
 
 
+def test_confidences_in_different_labels_have_no_difference() -> None:
+    """They are not of the same thing."""
+    result = compared(0, "p", Answer("a", 0.51), Answer("b", 0.56), DOUBLE)
+
+    assert (result.outcome, result.difference, result.by_label) == ("differs", None, True)
+
+
 def test_a_label_of_one_and_one_as_a_float_are_one() -> None:
     """JSON has one kind of number."""
     assert compared(0, "p", Answer(1, 0.5), Answer(1.0, 0.5), DOUBLE).outcome == "equal"

@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression
 
 from service.errors import BundleAlteredError, BundleNotFoundError, UntrustedModelError
 from service.inference.bundle import load_bundle
 from service.inference.pack import pack
 from service.inference.schema import Schema
+from service.inference.validate import RowReader
 from service.registry.catalog import Catalog
 from service.replay.replay import readable, replay
 from service.replay.run import Group, Replayer, by_model, known_sources, verdict_of
-from tests.service.inference.estimators import VALUES, X, frame
+from tests.service.inference.estimators import LABELS, VALUES, X, frame
 from tests.service.registry.packed import flip, packed
 from tests.service.replay.recorded import recorded, rows
 
@@ -78,7 +80,9 @@ def test_another_version_differs_by_what_it_answers(models: Path, catalog: Catal
         for row, before, after in zip(group.rows, kept, other, strict=True):
             assert before.confidence is not None
             assert after.confidence is not None
-            assert row.difference == pytest.approx(after.confidence - before.confidence, abs=1e-12)
+            assert row.by_label == (before.label != after.label)
+            expected = None if row.by_label else pytest.approx(after.confidence - before.confidence, abs=1e-12)
+            assert row.difference == expected
 
 
 def test_a_regressor_is_replayed(tmp_path: Path, catalog: Catalog) -> None:
@@ -99,6 +103,16 @@ def test_a_hash_that_nobody_has_names_where_it_was_looked_for(models: Path, cata
         replayer(catalog, models / "two").group(kept, None)
     group = replayer(catalog, models / "two").group(kept, "2.0.0")
     assert (group.origin, group.verdict) == (None, "differs")
+
+
+def test_a_schema_that_is_not_the_recorded_one_is_said(models: Path, catalog: Catalog) -> None:
+    """The same file, packed again with other rules: what those did to the inputs is not known."""
+    model = load_bundle(models / "one")
+    kept = recorded(model, rows(3))
+    for schema_hash, known in ((None, True), (model.schema.hash, True), ("0" * 64, False)):
+        group = replayer(catalog, models).group([one._replace(schema_hash=schema_hash) for one in kept], None)
+
+        assert (group.rules_known, group.verdict) == (known, "equal")
 
 
 def test_an_altered_model_is_not_asked(models: Path, tmp_path: Path, catalog: Catalog) -> None:
@@ -142,6 +156,31 @@ def test_inputs_that_privacy_rules_changed_are_not_replayed(models: Path) -> Non
     results = replay(readable(kept, schema), model, 0.0)
     assert [row.outcome for row in results] == ["impossible"] * 2
     assert results[0].note == f"privacy rules keep no inputs as they were sent: {first.name} (hash)"
+
+
+def test_what_was_let_through_is_let_through_again(tmp_path: Path, catalog: Catalog) -> None:
+    """A value of a wrong type was given to the model as missing, and is recorded as that."""
+    names = list(frame().columns)
+    bundle = pack(
+        HistGradientBoostingClassifier(max_iter=3).fit(X, LABELS),
+        frame(),
+        name="iris",
+        out=tmp_path / "iris",
+        tolerate={names[0]: ["type"]},
+    )
+    model = load_bundle(bundle)
+    sent = [{**rows(1)[0], names[0]: "text"}, *rows(2)]
+    kept = recorded(model, sent)
+    given = [dict(zip(names, RowReader(model.schema).read(row), strict=True)) for row in sent]
+    assert given[0][names[0]] is None
+
+    group = replayer(catalog, bundle).group(
+        [one._replace(inputs=inputs) for one, inputs in zip(kept, given, strict=True)], None
+    )
+    assert group.verdict == "equal"
+    missing = {**given[1], names[1]: None}
+    group = replayer(catalog, bundle).group([kept[1]._replace(inputs=missing)], None)
+    assert (group.verdict, group.rows[0].outcome) == ("differs", "refused")
 
 
 def test_inputs_that_are_not_there_or_unfit_are_said(models: Path) -> None:

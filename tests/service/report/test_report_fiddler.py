@@ -13,12 +13,12 @@ import pytest
 from service.errors import ModeltraceError
 from service.report.environments import Library, environment
 from service.store.store import open_store
-from tests.service.report.conftest import HOSTILE, NAMES, Reporting, fill, people
+from tests.service.report.people import HOSTILE, NAMES, Reporting, fill, people
 from tests.service.store.told import TIME
 
 
 def test_every_prediction_is_an_event(two: Reporting, tmp_path: Path) -> None:
-    """Inputs, the probability of the second class, the true label once there is one; ID, time and trace."""
+    """Inputs, the probability of the second class, the true label once it is there; its ID and time."""
     out = tmp_path / "week.parquet"
     said = two.run("fiddler", str(out))
     events = pq.read_table(out).to_pylist()

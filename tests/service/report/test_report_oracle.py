@@ -1,6 +1,7 @@
 """What Evidently says is what its formulas give on the same bins: the oracle that our own figures are put to."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.metrics import accuracy_score, mean_absolute_error, precision_recall_fscore_support, r2_score
 
+from service.monitoring import drift
 from tests.helpers.evidently import Oracle, filled, oracle
 
 pytestmark = pytest.mark.slow
@@ -29,9 +31,9 @@ def samples() -> list[tuple[list[str], list[str]]]:
     pairs = []
     for bins in (2, 5, 12, 40):
         names = [f"{index:02d}" for index in range(bins)]
-        for drift in (0.0, 0.3, 2.0):
+        for change in (0.0, 0.3, 2.0):
             weights = rng.dirichlet(np.ones(bins))
-            moved = weights * np.exp(drift * rng.normal(size=bins))
+            moved = weights * np.exp(change * rng.normal(size=bins))
             first, second = rng.choice(names, 700, p=weights), rng.choice(names, 400, p=moved / moved.sum())
             pairs.append((first.tolist(), second.tolist()))
     return [*pairs, (["a"] * 30, ["b"] * 20), (["a"] * 30, ["a"] * 20)]
@@ -60,6 +62,31 @@ def test_psi_and_jensen_shannon_are_the_formulas(evidently: Oracle) -> None:
         divergence = sum(0.5 * np.sum(one[one > 0] * np.log(one[one > 0] / middle[one > 0])) for one in (p, q))
         assert next(said) == pytest.approx(np.sum((full_p - full_q) * np.log(full_p / full_q)), abs=EXACT)
         assert next(said) == pytest.approx(np.sqrt(max(divergence, 0)), abs=EXACT)
+
+
+def test_our_drift_of_bins_is_what_evidently_says_of_them(evidently: Oracle) -> None:
+    """PSI, Jensen-Shannon and Kolmogorov-Smirnov of `service.monitoring.drift`, on the same smoothed bins.
+
+    Evidently takes rows, not counts with half a row more: twice the count and one row more of a bin has those shares.
+    Its Jensen-Shannon is the distance in nats, ours the divergence in bits. Of its Kolmogorov-Smirnov only the p-value
+    can be had: scipy's statistic has that p-value, and is ours.
+    """
+    pairs = [(first, second, sorted({*first, *second})) for first, second in samples()]
+    questions: list[dict[str, Any]] = []
+    for first, second, bins in pairs:
+        full = [[one for one in bins for _ in range(2 * side.count(one) + 1)] for side in (first, second)]
+        numbers = [[float(bins.index(one)) for one in side] for side in (first, second)]
+        sides = {"reference": full[0], "window": full[1]}
+        questions += [{"method": "psi", **sides}, {"method": "jensenshannon", **sides}]
+        questions.append({"method": "ks", "kind": "num", "reference": numbers[0], "window": numbers[1]})
+    said = iter(evidently.many(questions))
+    for first, second, bins in pairs:
+        training, counts = ([side.count(one) for one in bins] for side in (first, second))
+        scipys = ks_2samp(*([bins.index(one) for one in side] for side in (first, second)))
+        assert drift.psi(counts, training) == pytest.approx(next(said), abs=EXACT)
+        assert drift.jensen_shannon(counts, training) == pytest.approx(next(said) ** 2 / math.log(2), abs=EXACT)
+        assert next(said) == pytest.approx(scipys.pvalue, abs=EXACT)
+        assert drift.ks(counts, training) == pytest.approx(scipys.statistic, abs=EXACT)
 
 
 def test_ks_is_the_two_sample_test_of_scipy(evidently: Oracle) -> None:

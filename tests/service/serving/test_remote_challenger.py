@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from service.errors import SettingsError
 from service.exporter.spans import SpanEncoder
 from service.inference.model import Model
+from service.inference.schema import Schema
 from service.monitoring.training import training_data
 from service.serving.remote import parse
 from service.settings import read_settings
@@ -55,6 +56,21 @@ def test_its_answer_is_recorded(model: Model, rows: Rows, remote: str) -> None:
     assert (row.shadow_of, row.model_version, row.model_hash) == (answer["prediction_id"], "1.0.0", model.hash)
     assert row.prediction_id != own.prediction_id
     assert (row.inputs, row.label) == (own.inputs, own.label)
+
+
+def test_what_is_private_here_is_private_in_its_shadow(model: Model, rows: Rows, remote: str) -> None:
+    """It is asked with the rows as they were sent, and kept with inputs as this service's schema tells them."""
+    first, *others = model.schema.features
+    schema = Schema(features=(first.model_copy(update={"privacy": "drop"}), *others))
+    with serving(replace(model, version="0", schema=schema), None, challenger=remote) as (client, kept):
+        assert client.post("/predict", json={"features": rows[0]}).status_code == 200
+        until(kept.shadows, what="the shadow")
+    (row,) = RowMaker("0.1.0").rows(kept.shadows()[0])
+
+    assert row.inputs is not None
+    assert first.name not in row.inputs
+    assert others[0].name in row.inputs
+    assert outcome(kept) == (200, "")
 
 
 def test_of_a_batch_the_answered_rows_are_put_to_it(model: Model, rows: Rows, remote: str) -> None:

@@ -196,7 +196,7 @@ def test_shared_calls_are_of_one_version(model: Model, challenger: Model, rows: 
 def test_what_finds_no_room_is_dropped_and_counted(model: Model, challenger: Model, rows: Rows) -> None:
     """A challenger that is slower than the traffic sees a part of it; nobody waits for it."""
     heard: Counter[tuple[str, str]] = Counter()
-    shadows = Shadows(lambda *_: None, lambda o, n, e: heard.update({(o, e): n}), most_rows=2)  # type: ignore[arg-type]  # not asked
+    shadows = Shadows(None, lambda *_: None, lambda o, n, e: heard.update({(o, e): n}), most_rows=2)  # type: ignore[arg-type]  # not asked
     with serving(model, challenger) as (client, kept):
         client.post("/predict", json={"features": rows[0]})
     trace = Tracing(DEFAULT_ON).begin({"headers": [], "method": "POST", "path": "/"})[0]

@@ -1,0 +1,270 @@
+"""How often drift is reported where there is none, and after how many predictions it is where there is some.
+
+False alarms: a thousand windows of 200, 1,000 and 10,000 rows of the real data that scikit-learn carries. The data set
+is taken as the population: training data (as many rows as a split of 70 % would have) and window are both drawn from
+it with replacement, anew for each window, so rows are independent and nothing has drifted. Windows drawn from a
+held-out half would not do: the two halves of 569 rows differ by what chance made of them once, and 10,000 draws would
+show that again and again as what it is, a difference. Each window has a model of its own, fitted on its training data,
+so answers are watched, too. An alarm is one of any statistic of any feature or of the answers.
+
+Detection: one feature of breast-cancer is shifted, or scaled; the share of runs in which the window says so, by its
+size. Binning: KS of the bins beside KS of the values, PSI of 10 bins beside that of 100.
+"""
+
+import argparse
+import json
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import ks_2samp
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from service.inference.model import Model, Task, answering
+from service.inference.outcomes import confidence_threshold, reference_of
+from service.inference.reference import describe_column
+from service.inference.schema import Feature, Schema
+from service.monitoring import drift
+from service.monitoring.assess import Finding, Window, assess, assess_confidence
+from service.monitoring.training import OUTPUTS, critical_values
+
+SIZES: Final = (200, 1000, 10_000)
+GROWING: Final = (200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 10_000)
+SHARE: Final = 0.7
+Floats = NDArray[np.float64]
+
+
+class Data(NamedTuple):
+    """A data set of scikit-learn's, and what is fitted on it."""
+
+    name: str
+    load: Callable[..., Any]
+    estimator: Callable[[], Any]
+    task: Task
+
+
+def _scaled(estimator: Any) -> Any:  # noqa: ANN401  any estimator
+    return make_pipeline(StandardScaler(), estimator)
+
+
+SETS: Final = (
+    Data("breast-cancer", load_breast_cancer, lambda: _scaled(LogisticRegression()), "classifier"),
+    Data("digits", load_digits, GaussianNB, "classifier"),
+    Data("diabetes", load_diabetes, Ridge, "regressor"),
+    Data("wine", load_wine, lambda: _scaled(LogisticRegression()), "classifier"),
+)  # fmt: skip
+
+
+class Watch:
+    """Training data drawn from a population, what is watched because of it, and where the population falls."""
+
+    def __init__(self, data: Data, population: pd.DataFrame, target: NDArray[Any], rng: np.random.Generator) -> None:
+        drawn = rng.integers(len(population), size=round(SHARE * len(population)))
+        training = population.iloc[drawn]
+        estimator = data.estimator().fit(training.to_numpy(), target[drawn])
+        ask = answering(estimator, data.task)
+        classes = tuple(estimator.classes_.tolist()) if data.task == "classifier" else None
+        seen, everything = ask(training.to_numpy()), ask(population.to_numpy())
+        self.schema = Schema(features=tuple(describe_column(training[name]) for name in training.columns))
+        self.answers = reference_of(seen, [], classes)
+        threshold = confidence_threshold(seen, [], classes)
+        model = Model(
+            data.name, "1", "", data.task, classes, self.schema, as_frame=False, created="", answer_matrix=ask,
+            answers=self.answers, confidence_threshold=threshold,
+        )  # fmt: skip
+        self.criticals: dict[str, dict[str, float]] = {}
+        for (name, statistic), value in critical_values(model).items():
+            self.criticals.setdefault(name, {})[statistic] = value
+        places = {label: place for place, label in enumerate(self.answers.shares)}
+        if classes is None:
+            self._answered = np.searchsorted(self.answers.edges or (), [one.value or 0.0 for one in everything])
+        else:
+            self._answered = np.array([places[str(one.label)] for one in everything])
+        self._unsure = np.array([(one.confidence or 0.0) < (threshold or 0.0) for one in everything])
+        self._values = population.to_numpy(dtype=np.float64)
+
+    def window(self, times: NDArray[np.int64]) -> list[tuple[str, Finding]]:
+        """What is said of a window that has each row of the population so many times."""
+        found = []
+        for place, feature in enumerate(self.schema.features):
+            found += [(feature.name, one) for one in self.feature(feature, self._values[:, place], times)]
+        counts = np.bincount(self._answered, times, len(self.answers.shares)).astype(int)
+        criticals = dict(self.criticals[OUTPUTS])
+        sure = criticals.pop(drift.LOW_CONFIDENCE, None)
+        found += [(OUTPUTS, one) for one in assess(self.answers, Window(counts.tolist()), criticals)]
+        if sure is not None:
+            found.append((OUTPUTS, assess_confidence(int(times[self._unsure].sum()), int(times.sum()), sure)))
+        return found
+
+    def feature(self, feature: Feature, values: Floats, times: NDArray[np.int64]) -> list[Finding]:
+        """The same of one feature, which may have other values than the population."""
+        reference = feature.reference
+        bins = np.searchsorted(reference.edges or (), values)
+        counts = np.bincount(bins, times, len(reference.shares)).astype(int)
+        return assess(reference, Window(counts.tolist(), float(times @ values)), self.criticals[feature.name])
+
+
+def drawn(rng: np.random.Generator, rows: int, size: int) -> NDArray[np.int64]:
+    """How often each row comes when `size` of them are drawn with replacement."""
+    return rng.multinomial(size, np.full(rows, 1 / rows))
+
+
+def population(data: Data) -> tuple[pd.DataFrame, NDArray[Any]]:
+    """Its rows and labels."""
+    features, target = data.load(return_X_y=True)
+    return pd.DataFrame(features, columns=[f"f{place:02d}" for place in range(features.shape[1])]), np.asarray(target)
+
+
+def false_alarms(data: Data, windows: int, rng: np.random.Generator, sizes: Sequence[int] = SIZES) -> dict[int, Any]:
+    """The share of windows that raise an alarm, over all and by statistic; and where PSI above 0.1 would be one."""
+    table, target = population(data)
+    alarmed: dict[int, Counter[str]] = {size: Counter() for size in sizes}
+    for _ in range(windows):
+        watch = Watch(data, table, target, rng)
+        for size in sizes:
+            found = watch.window(drawn(rng, len(table), size))
+            alarms = {one.statistic for _, one in found if one.state == "drift"}
+            alarmed[size].update([*alarms, *(["any"] if alarms else [])])
+            psi = [one.value for name, one in found if one.statistic == drift.PSI and name != OUTPUTS]
+            alarmed[size].update(["psi > 0.1"] if max(psi) > 0.1 else [])
+    return {
+        size: {"alarms": count.pop("any", 0) / windows, "psi above 0.1": count.pop("psi > 0.1", 0) / windows,
+               "by statistic": {name: number / windows for name, number in sorted(count.items())}}
+        for size, count in alarmed.items()
+    }  # fmt: skip
+
+
+SHIFTS: Final[dict[str, Callable[[Floats], Floats]]] = {
+    "mean + 0.25 deviations": lambda values: values + 0.25 * values.std(),
+    "mean + 0.5 deviations": lambda values: values + 0.5 * values.std(),
+    "mean + 1 deviation": lambda values: values + values.std(),
+    "all values + 10 %": lambda values: values * 1.1,
+    "all values + 20 %": lambda values: values * 1.2,
+    "half as spread": lambda values: values.mean() + (values - values.mean()) / 2,
+    "one in ten is 0": lambda values: np.where(np.arange(len(values)) % 10 == 0, 0.0, values),
+}
+
+
+def detection(runs: int, rng: np.random.Generator) -> dict[str, Any]:
+    """For each shift of `mean_radius`: the window from which on 95 % of runs say so, and which statistic does first."""
+    data = SETS[0]
+    table, target = population(data)
+    values = table.to_numpy(dtype=np.float64)[:, 0]
+    watches = [Watch(data, table, target, rng) for _ in range(runs)]
+    said: dict[str, Any] = {}
+    for name, shift in SHIFTS.items():
+        moved, shares = shift(values), {}
+        first: Counter[str] = Counter()
+        for size in GROWING:
+            seen = 0
+            for watch in watches:
+                found = watch.feature(watch.schema.features[0], moved, drawn(rng, len(table), size))
+                drifted = [one.statistic for one in found if one.state == "drift"]
+                seen += bool(drifted)
+                first.update(drifted)
+            shares[size] = seen / runs
+            if shares[size] >= 0.95 and size > SIZES[0]:
+                break
+        half = next((size for size, share in shares.items() if share >= 0.5), None)
+        nearly = next((size for size, share in shares.items() if share >= 0.95), None)
+        said[name] = {"half": half, "nearly all": nearly, "by": [one for one, _ in first.most_common(2)]}
+    return said
+
+
+def binning(rng: np.random.Generator) -> dict[str, Any]:
+    """KS of values and of bins, PSI of 10 and of 100 bins, for shifts of every feature of breast-cancer; medians."""
+    table, _ = population(SETS[0])
+    said: dict[str, Any] = {}
+    for deviations in (0.0, 0.25, 0.5, 1.0):
+        rows = []
+        for name in table.columns:
+            values = table[name].to_numpy(dtype=np.float64)
+            training, window = rng.choice(values, 5000), rng.choice(values, 5000) + deviations * values.std()
+            counts = []
+            for bins in (10, 100):
+                edges = np.unique(np.quantile(training, np.linspace(0, 1, bins + 1)[1:-1]))
+                counts.append([np.bincount(np.searchsorted(edges, one), minlength=bins) for one in (window, training)])
+            ks = float(ks_2samp(training, window).statistic)
+            rows.append((ks, drift.ks(*counts[0]), drift.psi(*counts[1]), drift.psi(*counts[0])))
+        middle = np.median(rows, axis=0)
+        most = float(np.max([raw - binned for raw, binned, _, _ in rows]))
+        said[f"{deviations:g}"] = dict(
+            zip(("ks", "ks of bins", "psi of 100", "psi of 10"), map(float, middle), strict=True)
+        )
+        said[f"{deviations:g}"]["most ks lost"] = most
+    return said
+
+
+PARTS: Final = (*(data.name for data in SETS), "detection", "binning")
+
+
+def part(name: str, windows: int, runs: int, seed: int) -> dict[Any, Any]:
+    """One of the parts, in a process of its own."""
+    warnings.filterwarnings("ignore", module="sklearn")  # constant columns, models that would go on
+    rng = np.random.default_rng([seed, PARTS.index(name)])
+    if name == "detection":
+        return detection(runs, rng)
+    if name == "binning":
+        return binning(rng)
+    return false_alarms(next(data for data in SETS if data.name == name), windows, rng)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, default=1000, help="undrifted windows of each size and data set")
+    parser.add_argument("--runs", type=int, default=100, help="runs of each shift")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    console = Console(stderr=options.json, highlight=False)
+    # Each part draws for itself, so it says the same however many processors there are.
+    with ProcessPoolExecutor() as pool:
+        parts = [pool.submit(part, name, options.windows, options.runs, options.seed) for name in PARTS]
+        said = {}
+        for name, one in zip(PARTS, parts, strict=True):
+            said[name] = one.result()
+            console.print(f"{name}: done")
+    result = {
+        "windows": options.windows,
+        "false alarms": {data.name: said[data.name] for data in SETS},
+        "detection": said["detection"],
+        "binning": said["binning"],
+    }
+    if options.json:
+        print(json.dumps(result, indent=2))
+        return
+    show(console, result)
+
+
+def show(console: Console, result: dict[str, Any]) -> None:
+    """The same as tables."""
+    table = Table("data", "rows", "alarms", "PSI above 0.1", "by statistic", title="windows without drift")
+    for name, sizes in result["false alarms"].items():
+        for size, one in sizes.items():
+            by = ", ".join(f"{statistic} {share:.1%}" for statistic, share in one["by statistic"].items())
+            table.add_row(name, f"{size:,}", f"{one['alarms']:.1%}", f"{one['psi above 0.1']:.1%}", by)
+    console.print(table)
+    table = Table("shift of mean_radius", "half of runs", "95 %", "by", title="seen after so many predictions")
+    for name, one in result["detection"].items():
+        table.add_row(name, str(one["half"] or "-"), str(one["nearly all"] or "-"), ", ".join(one["by"]))
+    console.print(table)
+    table = Table("shift", *result["binning"]["0"], title="what binning changes")
+    for name, one in result["binning"].items():
+        table.add_row(name, *(f"{value:.3f}" for value in one.values()))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""`modeltrace evidence`."""
+
+import json
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.commands.audit import moment, open_audit
+from service.settings import read_settings
+
+if TYPE_CHECKING:
+    from service.inference.bundle import Manifest
+    from service.monitoring.evidence import Evidence
+
+HOUR = 3600 * 10**9
+
+
+def evidence(
+    feature: Annotated[str, typer.Argument(metavar="FEATURE", help="A feature, or `prediction` for the answers.")],
+    since: Annotated[
+        int | None, typer.Option(parser=moment, metavar="TIME", show_default="1h", help="From this time on.")
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option(metavar="SOURCE", show_default="MODELTRACE_BUNDLE", help="What is served.")
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(show_default="the bundle's", help="Of a folder of bundles, this version."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Traces a bin, the newest.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002  a flag
+) -> None:
+    """List the traces of predictions that fell into the bins that grew against the training data.
+
+    It reads the prediction store, which is complete whatever is sampled, and says of each statistic if it is drift.
+
+    Example: modeltrace evidence user_age --since 1h --bundle churn
+    """
+    # Imported when it is needed: scikit-learn takes seconds that the other commands would wait for.
+    from service.inference.bundle import read_manifest  # noqa: PLC0415  see above
+    from service.inference.schema import Schema  # noqa: PLC0415  see above
+    from service.monitoring.evidence import gather  # noqa: PLC0415  see above
+    from service.registry.catalog import Catalog  # noqa: PLC0415  see above
+    from service.store.selection import Selection  # noqa: PLC0415  see above
+    from service.telemetry.record import ModelInfo  # noqa: PLC0415  see above
+
+    settings = read_settings(bundle=bundle)
+    source = settings.bundle_source()
+    with Catalog(lambda text: typer.echo(text, err=True)) as catalog:
+        found = catalog.locate(source)
+        if version is not None and version != found.version:
+            found = catalog.find_version(found.name, version, [source])
+    manifest, _ = read_manifest(found.path)
+    schema = Schema(features=manifest.features)
+    edges = manifest.answers.edges if manifest.answers else None
+    info = ModelInfo(
+        manifest.name,
+        manifest.version,
+        manifest.artifact.sha256,
+        schema.names,
+        value_edges=edges or (),
+        low_confidence=manifest.confidence_threshold,
+    )
+    start = since if since is not None else time.time_ns() - HOUR
+    with open_audit() as store:
+        kept = (
+            one
+            for chunk in store.read(Selection(since=start))
+            for one in chunk
+            if (one.model_name, one.model_version) == (manifest.name, manifest.version)
+        )
+        said = gather(manifest, info, feature, kept, limit=limit)
+    if as_json:
+        typer.echo(json.dumps(_plain(manifest, said, start), indent=2, ensure_ascii=False))
+    else:
+        _show(manifest, said, start)
+
+
+def _plain(manifest: "Manifest", said: "Evidence", start: int) -> dict[str, object]:
+    """What `--json` prints; NaN is no JSON."""
+    findings = [
+        {key: None if value != value else value for key, value in one._asdict().items()} for one in said.findings
+    ]
+    bins = [{**asdict(one), "traces": [trace._asdict() for trace in one.traces]} for one in said.bins]
+    about = {"model": {"name": manifest.name, "version": manifest.version}, "since": _said(start)}
+    return {**about, **asdict(said), "findings": findings, "bins": bins}
+
+
+def _show(manifest: "Manifest", said: "Evidence", start: int) -> None:
+    # No markup: a feature may be called `length [cm]`.
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    erased = f", {said.erased:,} more without their inputs" if said.erased else ""
+    title = (
+        f"{manifest.name} {manifest.version} · {said.feature} · {said.rows:,} predictions since {_said(start)}{erased}"
+    )
+    console.print(title, style="bold")
+    table = Table("statistic", "value", "threshold", "rows", "state", box=None)
+    for one in said.findings:
+        table.add_row(one.statistic, f"{one.value:.4g}", f"{one.threshold:.4g}", f"{one.n:,}", one.state)
+    console.print(table)
+    grown = [one for one in said.bins if one.grown]
+    if not grown:
+        console.print("No bin grew by more than chance.")
+    for bin_ in grown:
+        name = bin_.name if bin_.bounds == bin_.name else f"{bin_.name} ({bin_.bounds})"
+        console.print(f"\n{name}: {bin_.training:.1%} in training, {bin_.window:.1%} now, {bin_.count:,} predictions")
+        for trace in bin_.traces:
+            unsampled = "" if trace.sampled else "  (not sampled: no trace was sent)"
+            console.print(f"  {trace.trace_id or 'no trace'}  {_said(trace.time)}{unsampled}")
+
+
+def _said(nanoseconds: int) -> str:
+    return f"{datetime.fromtimestamp(nanoseconds / 1e9, UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -1,0 +1,42 @@
+"""The page of `modeltrace report evidently` in a browser that has no network."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.service.report.people import Reporting, fill_two, pack_people
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of predictions whose features have hostile names."""
+    folder = tmp_path_factory.mktemp("report")
+    bundle, training = pack_people(folder, "two")
+    fill_two(str(folder / "predictions.db"), bundle)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        Reporting(bundle, training, str(folder / "predictions.db"), monkeypatch).run(
+            "evidently", str(folder / "page.html")
+        )
+    return folder / "page.html"
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_report_without_a_network(browser: Browser, report: Path) -> None:
+    """What was compared stands on top, below it both parts with their charts; names of features stay text."""
+    context = browser.new_context(offline=True)
+    page: Page = context.new_page()
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(report.as_uri())
+    page.get_by_text("Answers against true labels").wait_for(timeout=30_000)
+    page.get_by_text("Drift is detected for").wait_for(timeout=30_000)
+    page.locator("svg.main-svg").first.wait_for(timeout=30_000)
+
+    assert page.title() == "people 1.0.0, 2.0.0"
+    assert "held-out rows of people 1.0.0" in page.locator("header").inner_text()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert complaints == []
+    context.close()

@@ -1,0 +1,159 @@
+"""The hub's SQL and the service's definitions say the same of the same counts."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, NumberDataPoint, Sum
+
+from hub.questions.figures import COMPARED, ENOUGH, low_confidence_limit
+from hub.questions.queries import Queries, Record
+from hub.store import Store
+from service.inference.schema import Reference
+from service.monitoring import drift
+from service.monitoring.assess import Window, assess, assess_confidence
+from tests.browser.models import SECOND, Attributes, gauge
+from tests.browser.telemetry import pairs
+from tests.hub.test_hub_increments import SINCE, UNTIL, keep
+
+MODEL: Attributes = (("ml.model.name", "m"), ("ml.model.version", "1"))
+FEATURE: Attributes = (*MODEL, ("ml.feature.name", "f"))
+OF_NUMBERS = ("psi", "jensen_shannon", "ks", "mean_change", "missing")
+OF_CATEGORIES = ("psi", "jensen_shannon", "new_categories", "missing")
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    """A store in memory."""
+    store = Store(None)
+    yield store
+    store.close()
+
+
+def counter(name: str, values: Mapping[Attributes, float]) -> Metric:
+    """Totals of a process that started with the window."""
+    points = [
+        NumberDataPoint(
+            start_time_unix_nano=SINCE,
+            time_unix_nano=SINCE + SECOND,
+            as_double=value,
+            attributes=pairs(dict(attributes)),
+        )
+        for attributes, value in values.items()
+    ]
+    temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+    return Metric(name=name, sum=Sum(data_points=points, aggregation_temporality=temporality, is_monotonic=True))
+
+
+def in_sql(store: Store, reference: Reference, window: Window, criticals: Mapping[str, float]) -> Record:
+    """What the hub says of the window, by statistic."""
+    bins = [(*FEATURE, ("ml.feature.bin", name)) for name in reference.shares]
+    numeric = reference.edges is not None
+    sums = {(*FEATURE, ("ml.feature.sign", "positive" if window.total > 0 else "negative")): abs(window.total)}
+    refused = {(*FEATURE, ("ml.data.violation.reason", "missing")): float(window.refused)}
+    gauges: dict[str, dict[Attributes, float]] = {
+        "ml.feature.reference": dict(zip(bins, reference.shares.values(), strict=True)),
+        "ml.feature.reference.size": {FEATURE: reference.n},
+        "ml.drift.floor": {(*MODEL, ("ml.drift.statistic", name)): value for name, value in drift.FLOORS.items()},
+        "ml.drift.critical_value": {
+            (*FEATURE, ("ml.drift.statistic", name)): value for name, value in criticals.items()
+        },
+    }
+    if numeric and reference.mean is not None:
+        gauges["ml.feature.reference.mean"] = {FEATURE: reference.mean}
+        gauges["ml.feature.reference.deviation"] = {FEATURE: reference.deviation or 0.0}
+    with store.write() as connection:
+        connection.execute("DELETE FROM metric_points")
+    keep(
+        store,
+        "one",
+        counter("ml.feature.observations", dict(zip(bins, map(float, window.counts), strict=True))),
+        counter("ml.feature.sum", sums),
+        counter("ml.data.violations", refused),
+        *(gauge(name, "1", values.items(), SINCE + SECOND) for name, values in gauges.items()),
+    )
+    with Queries(store).ask() as reader:
+        (found,) = reader.records(
+            "drift",
+            counters=[*COMPARED],
+            since_ns=SINCE,
+            until_ns=UNTIL,
+            step_ns=UNTIL - SINCE,
+            lookback_ns=SECOND,
+            enough=ENOUGH,
+        )
+    return {one["statistic"]: one for one in found["statistics"]}
+
+
+def shares_of(counts: list[int]) -> list[float]:
+    """Counts as shares of all."""
+    return [count / sum(counts) for count in counts]
+
+
+@st.composite
+def references(draw: st.DrawFn, *, numeric: bool) -> Reference:
+    """The training data of a feature: numbers in bins, or categories."""
+    size = draw(st.integers(2, 10) if numeric else st.integers(1, 21))
+    names = [f"{place:02d}" if numeric else f"c{place}" for place in range(size)]
+    counts = draw(st.lists(st.integers(0, 400), min_size=size, max_size=size))
+    counts = [*counts[:-1], counts[-1] + 1, draw(st.integers(0, 50)), 0 if numeric else draw(st.integers(0, 50))]
+    return Reference(
+        n=sum(counts),
+        shares=dict(zip([*names, "missing", "other"], shares_of(counts), strict=True)),
+        edges=tuple(map(float, range(size - 1))) if numeric else None,
+        mean=draw(st.floats(-100, 100)) if numeric else None,
+        deviation=draw(st.floats(0.01, 50)) if numeric else None,
+    )
+
+
+@st.composite
+def windows(draw: st.DrawFn, reference: Reference) -> Window:
+    """Traffic that fell into these bins."""
+    counts = draw(st.lists(st.integers(0, 300), min_size=len(reference.shares), max_size=len(reference.shares)))
+    if reference.edges is not None:
+        counts[-1] = 0
+    total = draw(st.floats(-1e5, 1e5)) if reference.edges is not None else 0.0
+    return Window(counts, total, draw(st.integers(0, 60)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), numeric=st.booleans(), critical=st.floats(0.1, 60))
+def test_sql_and_service_agree(store: Store, data: Any, *, numeric: bool, critical: float) -> None:
+    """Value, threshold, sample size and state of every statistic are the same to 1e-9, of numbers and of categories."""
+    reference = data.draw(references(numeric=numeric))
+    window = data.draw(windows(reference))
+    criticals = dict.fromkeys(OF_NUMBERS if numeric else OF_CATEGORIES, critical)
+
+    found = in_sql(store, reference, window, criticals)
+
+    assert set(found) == set(criticals)
+    for wanted in assess(reference, window, criticals):
+        one = found[wanted.statistic]
+        assert one["n"] == wanted.n
+        assert one["state"] == wanted.state, wanted
+        for here, there in ((one["value"], wanted.value), (one["threshold"], wanted.threshold)):
+            # Of nothing there is no value.
+            if wanted.n == 0 or math.isnan(there):
+                assert here is None
+            else:
+                assert here == pytest.approx(there, rel=1e-9, abs=1e-9), wanted
+
+
+@given(low=st.integers(0, 500), more=st.integers(0, 5000), critical=st.floats(0, 8))
+def test_the_share_of_low_confidence_has_one_limit(low: int, more: int, critical: float) -> None:
+    """The page and the service call the same share of unsure answers too many."""
+    n = low + more
+    limit = low_confidence_limit(drift.FLOORS[drift.LOW_CONFIDENCE], critical, n)
+
+    if n:
+        assert limit == pytest.approx(assess_confidence(low, n, critical).threshold, rel=1e-9)
+    else:
+        assert limit is None
+
+
+def test_enough_is_the_same() -> None:
+    """The hub and the service want the same number of predictions before they say anything."""
+    assert ENOUGH == drift.ENOUGH

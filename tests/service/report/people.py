@@ -1,0 +1,159 @@
+"""Models of people with hostile feature names, stores filled with what they answer, and the command that reports."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.errors import ModeltraceError
+from service.inference.bundle import load_bundle
+from service.inference.features import to_matrix
+from service.inference.pack import pack
+from service.store.rows import Label, RowMaker
+from service.store.store import open_store
+from service.telemetry.record import Answered, ModelInfo
+from tests.service.store.told import TIME, Told
+
+HOSTILE: Final = "</script><script>document.title='taken'</script>"
+NAMES: Final = ("prediction", "city [m|n] é\n'\"", HOSTILE, "paid", "true label")
+SECOND: Final = 10**9
+TARGET: Final = "what is true"
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """A bundle, its training data, and a store with predictions of its model."""
+
+    bundle: Path
+    training: Path
+    store: str
+    monkeypatch: pytest.MonkeyPatch
+
+    def run(self, *arguments: str) -> str:
+        """Run `modeltrace report`; what it prints on both outputs.
+
+        Raises:
+            ModeltraceError: it ended with that; the command line makes one line of it.
+        """
+        self.monkeypatch.setenv("MODELTRACE_STORE", self.store)
+        self.monkeypatch.setenv("MODELTRACE_BUNDLE", str(self.bundle))
+        result = CliRunner().invoke(app, ["report", *arguments], env={"COLUMNS": "200"})
+        if isinstance(result.exception, ModeltraceError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+
+def people(number: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
+    """Rows with numbers, categories, booleans, and gaps in each; `shift` moves the first feature."""
+    rng = np.random.default_rng(seed)
+    prediction, city, hostile, paid, truth = NAMES
+    frame = pd.DataFrame({
+        prediction: rng.normal(40 + shift, 12, number).round(1),
+        city: pd.Series(rng.choice(["Bern", HOSTILE, "Köln\t"], number, p=[0.6, 0.3, 0.1]), dtype=object),
+        hostile: rng.integers(0, 50, number),
+        paid: pd.Series(rng.choice([True, False], number)),
+        truth: rng.exponential(2.0, number),
+    })  # fmt: skip
+    frame.loc[rng.random(number) < 0.05, prediction] = np.nan
+    frame.loc[rng.random(number) < 0.05, city] = None
+    return frame
+
+
+def classes_of(frame: pd.DataFrame, labels: Sequence[Any], seed: int) -> "pd.Series":
+    """A label that depends on the first feature, with noise."""
+    noise = np.random.default_rng(seed).normal(0, 6, len(frame))
+    score = frame[NAMES[0]].fillna(40) + noise
+    place = np.searchsorted([40.0] if len(labels) == 2 else [35.0, 45.0], score)
+    return pd.Series([labels[one] for one in place], name=TARGET)
+
+
+def fill(
+    store: str,
+    bundle: Path,
+    frame: pd.DataFrame,
+    truth: Sequence[Any] | None = None,
+    *,
+    time: int = TIME,
+    version: str | None = None,
+    shadow_of: int | None = None,
+) -> None:
+    """Store what the bundle's model answers to these rows, a second apart, with their true labels.
+
+    Args:
+        store: where.
+        bundle: of the model that answers.
+        frame: what is asked.
+        truth: a label each, `None` where there is none.
+        time: of the first row; it is part of their IDs.
+        version: what the model calls itself, if not what its bundle says.
+        shadow_of: they are a shadow of those with this time.
+    """
+    model = load_bundle(bundle)
+    rows = [tuple(map(plain, row)) for row in frame.itertuples(index=False, name=None)]
+    answers = model.answer(to_matrix(rows, model.schema, as_frame=model.as_frame))
+    told = [
+        Answered(index, f"{time}-{index}", one.label, one.confidence, one.value, row, time + index * SECOND)
+        for index, (row, one) in enumerate(zip(rows, answers, strict=True))
+    ]
+    info = ModelInfo(model.name, version or model.version, model.hash, tuple(model.schema.names))
+    of = None if shadow_of is None else [f"{shadow_of}-{index}" for index in range(len(told))]
+    with open_store(store) as opened:
+        opened.add_predictions(RowMaker("0.1.0").rows(Told(told, model=info, shadow_of=of)))
+        if truth is not None:
+            pairs = [(one, label) for one, label in zip(told, truth, strict=True) if label is not None]
+            opened.add_labels([Label(one.prediction_id, label, one.time + SECOND, one.time) for one, label in pairs])
+
+
+def plain(value: Any) -> Any:
+    """A cell as JSON would carry it."""
+    return None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
+
+
+def pack_people(folder: Path, kind: str) -> tuple[Path, Path]:
+    """Pack a model, and write its training data to a file; both paths.
+
+    It has `two` classes, is `cautious` (answers the second of two from a probability of 0.2 on), has `three`, or
+    is a `regressor`.
+    """
+    bundle, training = folder / kind, folder / f"{kind}.parquet"
+    labels: dict[str, list[Any]] = {"two": ["no", "yes"], "cautious": ["no", "yes"], "three": [0, 1, 2]}
+    frame, held_out = people(600, 1), people(200, 2)
+    if kind == "regressor":
+        frame, held_out = frame[[NAMES[2], NAMES[4]]], held_out[[NAMES[2], NAMES[4]]]
+        target, truth = ((3 * one[NAMES[2]] + one[NAMES[4]]).rename(TARGET) for one in (frame, held_out))
+        estimator: Any = LinearRegression().fit(frame, target)
+    else:
+        target, truth = classes_of(frame, labels[kind], 3), classes_of(held_out, labels[kind], 4)
+        encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
+        columns = make_column_transformer((encode, [NAMES[1], NAMES[3]]), remainder="passthrough")
+        estimator = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=20))
+        if kind == "cautious":
+            estimator = FixedThresholdClassifier(estimator, threshold=0.2, pos_label="yes")
+        estimator.fit(frame, target)
+    pack(estimator, frame, target, name="people", out=bundle, traffic=held_out.assign(**{TARGET: truth}))
+    frame.assign(**{TARGET: target}).to_parquet(training)
+    return bundle, training
+
+
+def fill_two(store: str, bundle: Path) -> None:
+    """400 shifted predictions, 300 with a true label, one of these erased; 30 of another version; 20 of a shadow."""
+    frame = people(400, 5, shift=10)
+    truth = [label if index % 4 else None for index, label in enumerate(classes_of(frame, ["no", "yes"], 6))]
+    fill(store, bundle, frame, truth)
+    fill(store, bundle, people(30, 7), time=TIME + 3600 * SECOND, version="2.0.0")
+    fill(store, bundle, people(20, 8), time=TIME + 7200 * SECOND, version="3.0.0", shadow_of=TIME)
+    with open_store(store) as opened:
+        opened.erase([f"{TIME}-3"], TIME)

@@ -1,0 +1,154 @@
+"""`modeltrace evidence` leads from a drifted feature to the predictions behind it."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.errors import ModeltraceError
+from service.inference.bundle import read_manifest
+from service.inference.pack import pack
+from service.monitoring.evidence import EvidenceError, gather
+from service.store.rows import RowMaker
+from service.store.store import open_store
+from service.telemetry.record import ModelInfo
+from tests.service.store.told import Told, answered
+
+TIME = 1_800_000_000 * 10**9
+SINCE = "2027-01-15"
+ROWS = 600
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bundle, and a store with what was asked of it."""
+
+    bundle: Path
+    store: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def run(self, *arguments: str) -> str:
+        """Run the command; what it prints.
+
+        Raises:
+            ModeltraceError: it ended with that.
+        """
+        self.monkeypatch.setenv("MODELTRACE_STORE", str(self.store))
+        call = ["evidence", *arguments, "--since", SINCE, "--bundle", str(self.bundle)]
+        result = CliRunner().invoke(app, call, env={"COLUMNS": "200"})
+        if isinstance(result.exception, ModeltraceError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """The same as JSON."""
+        said: dict[str, Any] = json.loads(self.run(*arguments, "--json"))
+        return said
+
+
+def trace_id(number: int) -> bytes:
+    """The trace of a request."""
+    return (number + 1).to_bytes(16)
+
+
+@pytest.fixture
+def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    """Traffic in which a third of the ages lies far out, and everybody gets the same answer; and a row without age."""
+    rng = np.random.default_rng(0)
+    training = pd.DataFrame({"age": rng.normal(40, 12, 500), "income": rng.normal(3, 1, 500)})
+    estimator = make_pipeline(StandardScaler(), LogisticRegression())
+    estimator.fit(training.to_numpy(), np.where(training.age + 10 * rng.normal(size=500) > 40, "old", "young"))
+    bundle = pack(estimator, training, name="toy", out=tmp_path / "bundle")
+    digest = json.loads((bundle / "model.json").read_text())["artifact"]["sha256"]
+    about = ModelInfo("toy", "1.0.0", digest, ("age", "income"))
+    store = tmp_path / "predictions.db"
+    with open_store(str(store)) as opened:
+        for number in range(ROWS):
+            inputs = (100.0 + number if number % 3 == 0 else float(training.age[number % 500]), 3.0 + number % 2)
+            for model in (about, about._replace(version="2.0.0")) if number < 50 else (about,):
+                one = answered(f"p{number}-{model.version}", label="old", inputs=inputs, time=TIME + number * 10**9)
+                opened.add_predictions(RowMaker("0.1.0").rows(Told([one], trace_id=trace_id(number), model=model)))
+    return Case(bundle, store, monkeypatch)
+
+
+def test_the_bins_that_grew_come_with_their_newest_traces(case: Case) -> None:
+    """Those far out first; traces newest first and bounded; bins that lost have none; other versions are left out."""
+    said = case.json("age", "--limit", "5")
+
+    assert (said["model"]["version"], said["rows"]) == ("1.0.0", ROWS)
+    first = said["bins"][0]
+    assert (first["name"], first["count"]) == ("09", sum(one["count"] for one in said["bins"] if one["name"] == "09"))
+    assert first["window"] > 0.35 > 0.1 == pytest.approx(first["training"])
+    assert first["traces"][0]["trace_id"] == trace_id(ROWS - 3).hex()
+    assert len(first["traces"]) == 5
+    times = [one["time"] for one in first["traces"]]
+    assert times == sorted(times, reverse=True)
+    assert {one["grown"] for one in said["bins"] if one["window"] < one["training"]} == {False}
+    assert all(one["traces"] == [] for one in said["bins"] if not one["grown"])
+    states = {one["statistic"]: one["state"] for one in said["findings"]}
+    assert states == {"psi": "drift", "jensen_shannon": "drift", "ks": "drift", "mean_change": "drift"}
+
+
+def test_for_people_it_says_the_same_in_few_lines(case: Case) -> None:
+    """Model, feature, statistics with their states, then each bin that grew with its bounds and traces."""
+    text = case.run("age", "--limit", "1")
+
+    assert text.startswith("toy 1.0.0 · age · 600 predictions since 2027-01-15 00:00:00Z")
+    assert re.search(r"psi +\d\.\d+ +0\.\d+ +600 +drift", text)
+    assert re.search(r"09 \(over [\d.]+\): 10\.0% in training, \d\d\.\d% now", text)
+    assert trace_id(ROWS - 3).hex() in text
+
+
+def test_the_answers_are_asked_for_by_the_name_prediction(case: Case) -> None:
+    """The label that is always answered has grown."""
+    said = case.json("prediction")
+
+    assert [one["name"] for one in said["bins"] if one["grown"]] == ["old"]
+    assert {one["statistic"] for one in said["findings"]} == {"psi", "jensen_shannon", "low_confidence"}
+
+
+def test_few_predictions_say_nothing(case: Case) -> None:
+    """Fewer than 200 within the time asked for are not enough, and none are none."""
+    case.monkeypatch.setattr("tests.service.test_cli_evidence.SINCE", "2027-01-15T08:08:00")
+    assert {one["state"] for one in case.json("age")["findings"]} == {"not enough data"}
+    case.monkeypatch.setattr("tests.service.test_cli_evidence.SINCE", "2030-01-01")
+    assert "No bin grew by more than chance." in case.run("age")
+
+
+def test_inputs_that_were_erased_are_counted_as_such(case: Case) -> None:
+    """Their rows stay, their values are no evidence any more."""
+    with open_store(str(case.store)) as store:
+        store.erase(["p0-1.0.0", "p1-1.0.0"], 1)
+
+    said = case.json("age")
+    assert (said["rows"], said["erased"]) == (ROWS - 2, 2)
+
+
+def test_a_feature_that_is_not_kept_as_it_came_is_no_evidence(case: Case) -> None:
+    """The message names the feature and how the schema treats it; so it is with a feature that does not exist."""
+    manifest = read_manifest(case.bundle)[0]
+    hashed = manifest.features[0].model_copy(update={"privacy": "hash"})
+    secret = manifest.model_copy(update={"features": (hashed, *manifest.features[1:])})
+    info = ModelInfo("toy", "1.0.0", "", ("age", "income"))
+
+    with pytest.raises(EvidenceError, match=r"age is `hash` in the schema of toy 1\.0\.0"):
+        gather(secret, info, "age", [], limit=1)
+    with pytest.raises(EvidenceError, match="no feature height; it has age, income"):
+        case.run("height")
+
+
+def test_a_version_that_is_not_there_is_named(case: Case) -> None:
+    """The message says where it was looked for."""
+    with pytest.raises(ModeltraceError, match=r"toy 3\.0"):
+        case.run("age", "--version", "3.0")

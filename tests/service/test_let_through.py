@@ -1,0 +1,157 @@
+"""Violations that are let through, as both set-ups answer and tell them."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from service.inference.bundle import load_bundle
+from service.inference.model import Model
+from service.inference.pack import pack
+from service.inference.validate import validate_row
+from tests.service.conftest import Recorded
+from tests.service.inference.test_pack import people
+from tests.service.inference.test_validate_row import json_values
+from tests.service.test_telemetry_conformance import measured, stock_spans, told, written
+
+GOOD: dict[str, Any] = {"age": 30, "income": 5.5, "city": "Bonn", "vip": True}
+
+
+@pytest.fixture(scope="module")
+def tolerant(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model that answers nearly anything: only an income that is no number, and too large a number, are refused."""
+    data = people()
+    encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough")
+    estimator = make_pipeline(encoder, HistGradientBoostingClassifier(max_iter=3)).fit(data, data.age > 50)
+    return load_bundle(
+        pack(
+            estimator,
+            data,
+            name="tolerant",
+            out=tmp_path_factory.mktemp("bundles") / "tolerant",
+            valid_ranges={"age": (0, 120)},
+            tolerate={"age": (), "city": ("type", "category"), "vip": ()},
+            ignore_unknown=True,
+        )
+    )
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "one row": {"features": {**GOOD, "age": 300}},
+    "several ways": {"features": {"age": "old", "income": None, "city": "Atlantis", "more": 1}},
+    "one let through, one refused": {"features": {**GOOD, "age": 300, "income": "much"}},
+    "many rows": {
+        "rows": [GOOD, {**GOOD, "age": 300}, {**GOOD, "age": -1}, {**GOOD, "age": None, "income": "much"}, 7]
+    },
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_both_set_ups_tell_the_same(record: Callable[..., Recorded], tolerant: Model, case: str) -> None:
+    """Spans with their events, and metric points, are the same; what is let through makes no span an error."""
+    url = "/predict/batch" if "rows" in ROWS[case] else "/predict"
+    service = record(tolerant)
+    with written(tolerant) as ours:
+        statuses = [client.post(url, json=ROWS[case]).status_code for client in (service.client, ours.client)]
+
+        stock = stock_spans(service)
+        assert told(ours.spans()) == told(stock)
+        data = service.metric_reader.get_metrics_data()
+        assert data is not None
+        assert measured(ours.metrics()) == measured(
+            [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
+        )
+    assert statuses == ([422, 422] if "refused" in case else [200, 200])
+    validate = next(span for span in stock if span.name == "validate")
+    assert len(validate.events) > 0
+    assert ("error.type" in {one.key for one in validate.attributes}) == ("refused" in case or "rows" in ROWS[case])
+
+
+def test_a_row_that_is_let_through_is_answered_counted_and_logged(
+    record: Callable[..., Recorded], tolerant: Model
+) -> None:
+    """The span, the metric and the log record say feature, reason and that it was only counted."""
+    service = record(tolerant)
+
+    assert service.client.post("/predict", json={"features": {**GOOD, "age": 300}}).status_code == 200
+
+    way = {"ml.feature.name": "age", "ml.data.violation.reason": "range", "ml.data.violation.action": "counted"}
+    (event,) = service.spans()["validate"].events
+    assert dict(event.attributes or {}) == {**way, "ml.data.violation.rows": 1}
+    assert not service.spans()["validate"].status.description
+    (point,) = service.points()["ml.data.violations"]
+    assert (way.items() <= dict(point.attributes).items(), point.value) == (True, 1)
+    (log,) = service.logs("modeltrace.data")
+    assert way.items() <= dict(log.log_record.attributes or {}).items()
+    assert log.log_record.body == "age: range, counted, rows: 1"
+
+
+def test_the_policy_is_said(record: Callable[..., Recorded], tolerant: Model) -> None:
+    """`GET /model` says what becomes of each violation, and the documentation what is answered."""
+    client = record(tolerant).client
+
+    said = client.get("/model").json()
+    assert said["on_unknown"] == "count"
+    assert said["features"][0]["on_violation"] == dict.fromkeys(("missing", "type", "range"), "count") | {
+        "category": "reject"
+    }
+    row = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]["properties"]["features"]
+    assert row["required"] == []
+    assert row["additionalProperties"] is True
+    assert row["properties"]["age"]["maximum"] > 1e18
+
+
+@pytest.fixture
+def counted(record: Callable[..., Recorded], tolerant: Model) -> "Callable[[dict[str, Any]], tuple[int, Counter[str]]]":
+    """Sends a row; the status, and what was counted of it, by feature, reason and action."""
+    service = record(tolerant)
+    before: Counter[str] = Counter()
+
+    def send(row: dict[str, Any]) -> tuple[int, Counter[str]]:
+        nonlocal before
+        status: int = service.client.post("/predict", json={"features": row}).status_code
+        now = Counter(
+            {
+                str(sorted((k, v) for k, v in point.attributes.items() if not k.startswith("ml.model"))): point.value
+                for point in service.points().get("ml.data.violations", [])
+            }
+        )
+        new, before = now - before, now
+        return status, new
+
+    return send
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    changes=st.dictionaries(st.sampled_from([*GOOD, "surprise", "an other"]), json_values.filter(lambda v: v == v)),
+    gone=st.sets(st.sampled_from(sorted(GOOD)), max_size=2),
+)
+def test_whatever_is_sent_is_answered_or_refused_and_counted_once(
+    counted: "Callable[[dict[str, Any]], tuple[int, Counter[str]]]",
+    tolerant: Model,
+    changes: dict[str, Any],
+    gone: set[str],
+) -> None:
+    """Never a failure of the service; each way to break the schema is one more."""
+    row = {name: value for name, value in {**GOOD, **changes}.items() if name not in gone}
+    try:
+        status, new = counted(row)
+    except (ValueError, OverflowError, UnicodeEncodeError):  # no JSON
+        return
+
+    found = validate_row(row, tolerant.schema)
+    refused = [violation for violation in found if not violation.let_through]
+    assert status == (422 if refused else 200) or (status == 400 and not new)  # integers that the parser does not take
+    if status != 400:
+        assert set(new.values()) <= {1}
+        assert sum(new.values()) == len({("" if v.reason == "unknown" else v.feature, v.reason) for v in found})
