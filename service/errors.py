@@ -139,6 +139,14 @@ class InvalidFeaturesError(RequestError):
         super().__init__("; ".join(said[:SPELLED_OUT]) + (f"; and {more} more" if more > 0 else ""))
         self.violations = tuple(violations)
 
+    def of_the_model(self) -> str:
+        """The same in words that are the schema's alone."""
+        known = [violation for violation in self.violations if violation.reason != "unknown"]
+        others = ["features that the model does not have"] if len(known) < len(self.violations) else []
+        more = len(known) - SPELLED_OUT
+        first = [violation.message for violation in known[:SPELLED_OUT]]
+        return "; ".join([*first, *([f"and {more} more"] if more > 0 else []), *others])
+
 
 def _names(violations: Sequence[Violation], reason: str) -> str:
     """The first features that it is, "" for none. How many are unknown is not even looked at."""

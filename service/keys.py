@@ -1,5 +1,6 @@
-"""The secret that signs prediction IDs."""
+"""The secret that signs prediction IDs, and what is derived from it."""
 
+import hmac
 import os
 import secrets
 from contextlib import suppress
@@ -34,6 +35,14 @@ def id_key(settings: Settings) -> bytes:
             "set MODELTRACE_ID_KEY"
         )
     return key.encode()
+
+
+def privacy_key(secret: bytes) -> bytes:
+    """The key that values of private features are hashed with: its own, and of no use to sign an ID.
+
+    One block of HKDF-Expand (RFC 5869, section 2.3).
+    """
+    return hmac.digest(secret, b"modeltrace values of private features\x01", "sha256")
 
 
 def _make(path: Path) -> None:

@@ -54,7 +54,8 @@ def refuse(error: ModeltraceError) -> Reply:
     if status == 500:
         logger.error("%s: %s", kind, error, exc_info=error)
     else:
-        logger.warning("%s: %s", kind, error)
+        # The names of features that the model does not have are up to the client: the log does without.
+        logger.warning("%s: %s", kind, error.of_the_model() if isinstance(error, InvalidFeaturesError) else error)
     seconds = RETRY_AFTER.get(type(error))
     return Reply(status, describe(error), {"Retry-After": seconds} if seconds else None)
 

@@ -124,10 +124,16 @@ def drawer(feature: Feature, rng: random.Random) -> Callable[[], object]:
 
 def _intervals(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
     """A bin's values lie evenly between its edges, the outer ones at the ends of the training range."""
-    if feature.training_range is None:
+    edges = feature.reference.edges
+    if feature.training_range is None and not edges:
         return {}
-    low, high = feature.valid_range or feature.training_range
-    bounds = (feature.training_range[0], *(feature.reference.edges or ()), feature.training_range[1])
+    ends = feature.training_range
+    if ends is None:  # it is private: the outer bins are as wide as the others, more or less
+        assert edges  # noqa: S101  by the lines above
+        reach = max((edges[-1] - edges[0]) / 8, 1.0)
+        ends = (edges[0] - reach, edges[-1] + reach)
+    low, high = feature.valid_range or ends
+    bounds = (ends[0], *(edges or ()), ends[1])
 
     def between(start: float, end: float) -> Callable[[], object]:
         def draw() -> object:
@@ -148,6 +154,8 @@ def _names(feature: Feature, rng: random.Random) -> dict[str, Callable[[], objec
         return {"true": lambda: True, "false": lambda: False}
     known = feature.categories or ()
     rest = [name for name in known if name not in feature.reference.shares]
+    if not known:  # private
+        return {OTHER: lambda: feature.example}
     bins: dict[str, Callable[[], object]] = {name: partial(str, name) for name in known}
     return bins | ({OTHER: partial(rng.choice, rest)} if rest else {})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from service.inference.schema import Reason
+    from service.inference.schema import Reason, Rule
 
 from service.settings import read_settings
 
@@ -46,6 +46,17 @@ def merged(asked: list[str]) -> "dict[str, tuple[Reason, ...]]":
     return found
 
 
+def privacy_rule(text: str) -> "tuple[str, Rule]":
+    """Read `FEATURE=RULE`."""
+    from service.inference.schema import RULES  # noqa: PLC0415  see `pack`
+
+    name, _, said = text.rpartition("=")
+    rule = next((rule for rule in RULES if rule == said), None)
+    if not name or rule is None:
+        raise typer.BadParameter("write FEATURE=hash, =bucket, =drop or =plain", param_hint="--privacy")
+    return name, rule
+
+
 def pack(
     model_file: Annotated[
         str, typer.Argument(help="A fitted estimator: .skops, .joblib, .pkl, or a registered one: models:/NAME@ALIAS.")
@@ -78,6 +89,15 @@ def pack(
     ignore_unknown: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--ignore-unknown", help="Answer rows with features that the model does not have, counted.")
     ] = False,
+    privacy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--privacy",
+            metavar="FEATURE=RULE",
+            help="What telemetry, audit records and the prediction store are told of its values: hash (equal ones stay "
+            "equal), bucket (the bin of the training data), drop (nothing). Repeatable.",
+        ),
+    ] = None,
     format_: Annotated[
         Literal["skops", "joblib"], typer.Option("--format", help="How the estimator is kept.")
     ] = "skops",
@@ -131,6 +151,7 @@ def pack(
             strict_categories=strict_categories,
             tolerate=merged(let_through or []),
             ignore_unknown=ignore_unknown,
+            privacy=dict(map(privacy_rule, privacy or ())),
             kind=format_,
             trust_pickle=settings.trust_pickle,
             trusted_types=settings.trusted_types,

@@ -27,12 +27,13 @@ from service.inference.bundle import (
     load_bundle,
     write_bundle,
 )
+from service.inference.concealed import conceal
 from service.inference.conversion import convert
 from service.inference.features import Matrix, to_matrix
 from service.inference.model import Answer, Model, Task, answering, native
 from service.inference.outcomes import MOST_ANSWERED, confidence_threshold, reference_of
 from service.inference.reference import describe_column
-from service.inference.schema import Schema
+from service.inference.schema import Rule, Schema
 from service.inference.tolerance import LetThrough, check_let_through, let_through, prove_let_through, spoilt
 from service.inference.validate import Values
 
@@ -57,6 +58,7 @@ def pack(
     strict_categories: bool = False,
     tolerate: LetThrough | None = None,
     ignore_unknown: bool = False,
+    privacy: Mapping[str, Rule] | None = None,
     trusted_types: Sequence[str] = (),
     onnx: bool = False,
     force: bool = False,
@@ -79,6 +81,7 @@ def pack(
         strict_categories: refuse categories that training did not have.
         tolerate: per feature, which violations of the schema are counted and answered all the same; no reason
             named means all that can occur. The model must take them, which is proven.
+        privacy: per feature, what may be told of its values (`service.inference.privacy`); if not named, all.
         ignore_unknown: let through features that the model does not have, counted; it never sees them.
         trusted_types: dotted names of types beyond scikit-learn's own that the service will be told to trust, too.
         onnx: keep the model for ONNX Runtime beside it, proven to answer the same on the training data.
@@ -100,6 +103,12 @@ def pack(
     classes = tuple(native(label) for label in estimator.classes_) if task == "classifier" else None
     if classes is not None and target is not None:
         _check_labels(classes, target)
+    described = conceal(schema, training, privacy or {})
+    if described.private and traffic is not None:
+        raise PackError(
+            "held-out rows are kept as they are, and --privacy says that values must not be: leave --traffic out, and "
+            "name the file to `modeltrace traffic --data`"
+        )
     sample = _sample(training)
     as_frame = _takes_frames(estimator, sample)
     if tolerate:
@@ -123,7 +132,7 @@ def pack(
             libraries=installed_libraries(),
             fitted_with="frame" if as_frame else "array",
             classes=classes,
-            features=schema.features,
+            features=described.features,
             on_unknown=schema.on_unknown,
             traffic=held_out,
             onnx=converted,

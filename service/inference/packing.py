@@ -11,7 +11,7 @@ from service.errors import PackError
 from service.inference.artifact import Format, load_artifact
 from service.inference.bundle import MANIFEST, Manifest, read_manifest
 from service.inference.pack import pack
-from service.inference.schema import Feature
+from service.inference.schema import Feature, Rule
 from service.inference.tolerance import LetThrough
 
 # Classes whose shares are printed.
@@ -32,6 +32,7 @@ def pack_files(
     strict_categories: bool,
     tolerate: LetThrough,
     ignore_unknown: bool,
+    privacy: Mapping[str, Rule],
     kind: Format,
     trust_pickle: bool,
     trusted_types: tuple[str, ...],
@@ -61,6 +62,7 @@ def pack_files(
         strict_categories=strict_categories,
         tolerate=tolerate,
         ignore_unknown=ignore_unknown,
+        privacy=privacy,
         trusted_types=trusted_types,
         onnx=onnx,
         force=force,
@@ -140,7 +142,8 @@ def _features(manifest: Manifest) -> Table:
         if feature.valid_range is not None:
             said += "; only {:g} to {:g} is taken".format(*feature.valid_range)
         said += "; may be missing" if feature.nullable else ""
-        table.add_row(feature.name, feature.type, f"{said}{_let_through(feature)}")
+        told = "" if feature.privacy == "plain" else f"; told: {feature.privacy}"
+        table.add_row(feature.name, feature.type, f"{said}{_let_through(feature)}{told}".removeprefix("; "))
     return table
 
 

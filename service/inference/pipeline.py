@@ -14,6 +14,7 @@ from service.errors import InvalidFeaturesError, ModeltraceError
 from service.inference.features import to_matrix
 from service.inference.ids import PredictionIds, PredictionRef
 from service.inference.model import Answer, Model
+from service.inference.privacy import withhold
 from service.inference.validate import RowReader, Values
 from service.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from service.telemetry.record import Answered, Failure, ModelInfo
@@ -41,6 +42,7 @@ class Pipeline:
         self.info = describe(model, role)
         self._ids = ids
         self._reader = RowReader(model.schema)
+        self._private = model.schema.private
 
     def predict(self, row: Row, trace: RequestTrace) -> Prediction:
         """Answer one row.
@@ -53,8 +55,12 @@ class Pipeline:
         (answer,) = self.infer([values], [trace])
         return self.keep(0, values, answer, trace)
 
-    def predict_batch(self, rows: Sequence[Row], trace: RequestTrace) -> list[Prediction | InvalidFeaturesError]:
+    def predict_batch(
+        self, rows: Sequence[Row], trace: RequestTrace, numbers: Sequence[int] | None = None
+    ) -> list[Prediction | InvalidFeaturesError]:
         """Answer many rows with one call of the model, in order; a bad row has its error in its place.
+
+        `numbers` are the places of the rows in the request, if these are not all of its rows.
 
         Raises:
             InferenceError: the model failed, for all of them.
@@ -66,7 +72,7 @@ class Pipeline:
         try:
             read = [self._read_or_refuse(row, trace) for row in rows]
         except Exception as error:
-            fail(trace, SPAN_VALIDATE, error)
+            self._fail(trace, SPAN_VALIDATE, error)
             raise
         trace.validate_end = trace.now()
         accepted = [values for values in read if isinstance(values, tuple)]
@@ -74,7 +80,7 @@ class Pipeline:
         answers = iter(self.infer(accepted, [trace]) if accepted else ())
         return [
             self.keep(index, values, next(answers), trace) if isinstance(values, tuple) else values
-            for index, values in enumerate(read)
+            for index, values in zip(numbers or range(len(read)), read, strict=True)
         ]
 
     def read(self, row: Row, trace: RequestTrace) -> Values:
@@ -92,7 +98,7 @@ class Pipeline:
             trace.rejected = 1
             raise
         except Exception as error:
-            fail(trace, SPAN_VALIDATE, error)
+            self._fail(trace, SPAN_VALIDATE, error)
             raise
         finally:
             trace.validate_end = trace.now()
@@ -115,7 +121,7 @@ class Pipeline:
             _mark(traces, "inference_end", now())
         except Exception as error:
             for trace in traces:
-                fail(trace, stage, error)
+                self._fail(trace, stage, error)
             raise
         return answers
 
@@ -138,19 +144,27 @@ class Pipeline:
         A model that waits for something must never be asked where everything else waits for it, however fast it
         usually is.
         """
-        example = {feature.name: feature.example for feature in self.model.schema.features}
         if not self.model.computes_only:
             return math.inf
         try:
-            values = self._reader.read(example)
-            took = []
-            for _ in range(TRIES):
-                start = perf_counter()
-                self.infer([values], [RequestTrace({}, NO_TRACE, NO_ID, 0)])
-                took.append(perf_counter() - start)
+            return min(self.try_example() for _ in range(TRIES))
         except ModeltraceError:
             return math.inf
-        return min(took)
+
+    def try_example(self) -> float:
+        """Ask the model for the example that its schema has; how many seconds that took. Nothing is told of it.
+
+        Raises:
+            InvalidFeaturesError: the example breaks the schema.
+            InferenceError: the model failed.
+        """
+        values = self._reader.read({feature.name: feature.example for feature in self.model.schema.features})
+        start = perf_counter()
+        self.infer([values], [RequestTrace({}, NO_TRACE, NO_ID, 0)])
+        return perf_counter() - start
+
+    def _fail(self, trace: RequestTrace, stage: str, error: Exception) -> None:
+        fail(trace, stage, withhold(error) if self._private else error)
 
     def _read_or_refuse(self, row: Row, trace: RequestTrace) -> Values | InvalidFeaturesError:
         try:
@@ -166,7 +180,7 @@ def describe(model: Model, role: str = "") -> ModelInfo:
         model.name,
         model.version,
         model.hash,
-        model.schema.names,
+        model.schema.told,
         model.schema.hash,
         role,
         edges or (),

@@ -12,8 +12,11 @@ Value = float | int | bool | str | None
 Reason = Literal["missing", "type", "range", "category"]
 # What becomes of a value that breaks the schema: its row is refused, or answered all the same.
 Treatment = Literal["reject", "count"]
+# What telemetry and the prediction store are told of a value: `service.inference.privacy` says what each does.
+Rule = Literal["plain", "hash", "bucket", "drop"]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 MISSING = "missing"
 OTHER = "other"
@@ -79,8 +82,8 @@ class Feature(BaseModel):
     categories: tuple[str, ...] | None = None
     enforce_categories: bool = False
     on_violation: OnViolation = OnViolation()
-    # Other ways of treating a feature are not known to this version: refused, never ignored.
-    privacy: Literal["plain"] = "plain"
+    # One that is not known to this version is refused, never ignored.
+    privacy: Rule = "plain"
     example: Value = None
     reference: Reference
 
@@ -90,9 +93,20 @@ class Feature(BaseModel):
             raise ValueError(f"feature {self.name}: valid_range ends before it begins")
         if "count" in (self.on_violation.missing, self.on_violation.type) and self.dtype in ("int64", "bool"):
             raise ValueError(f"feature {self.name}: a column of {self.dtype} cannot have a missing value")
-        if (self.type == "category") != (self.categories is not None):
+        if self.privacy != "plain":
+            self._tell_nothing()
+        unnamed = self.categories is None and self.privacy in ("hash", "drop")
+        if (self.type == "category") != (self.categories is not None) and not unnamed:
             raise ValueError(f"feature {self.name}: categories belong to the type category, and only to it")
         return self
+
+    def _tell_nothing(self) -> None:
+        """A schema that was written by hand must not say what its rule forbids."""
+        unnamed = self.privacy in ("hash", "drop") and self.reference.edges is None
+        if self.training_range is not None or self.reference.mean is not None:
+            raise ValueError(f"feature {self.name}: with privacy {self.privacy} it has neither training_range nor mean")
+        if unnamed and (self.categories or not self.reference.shares.keys() <= {MISSING, OTHER}):
+            raise ValueError(f"feature {self.name}: with privacy {self.privacy} no category and no bin is named")
 
     @cached_property
     def may_be_missing(self) -> bool:
@@ -119,6 +133,16 @@ class Schema(BaseModel):
     def names(self) -> tuple[str, ...]:
         """Feature names, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def private(self) -> bool:
+        """Whether there is a feature whose values must not be told."""
+        return any(feature.privacy != "plain" for feature in self.features)
+
+    @cached_property
+    def told(self) -> tuple[str, ...]:
+        """The features that may be mentioned beside a prediction, in order."""
+        return tuple(feature.name for feature in self.features if feature.privacy != "drop")
 
     @cached_property
     def name_set(self) -> frozenset[str]:

@@ -22,8 +22,12 @@ class FeatureBins:
         self.series = tuple((feature.name, name) for feature in schema.features for name in feature.reference.shares)
         starts = np.cumsum([0, *(len(feature.reference.shares) for feature in schema.features)])[:-1]
         self._starts = starts.astype(np.intp)
+        # One value more in a sum is that value, and an exemplar says who fell into a bin: not of what is private.
+        rules = np.array([feature.privacy for feature in schema.features])
+        self.followed = _columns(np.isin(rules, ("plain", "bucket")))
         numeric = [place for place, feature in enumerate(schema.features) if feature.reference.edges is not None]
         self._numeric = np.array(numeric, dtype=np.intp)
+        self.summed = _columns(rules[self._numeric] == "plain")
         self._others = [
             (place, _places(feature))
             for place, feature in enumerate(schema.features)
@@ -38,8 +42,8 @@ class FeatureBins:
 
     @property
     def numeric(self) -> tuple[str, ...]:
-        """The features that have a mean, in the order of the columns of `numbers`."""
-        return tuple(self.names[place] for place in self._numeric)
+        """The features that have a mean, in the order of the columns of `numbers`, taken by `summed`."""
+        return tuple(self.names[place] for place in self._numeric[self.summed])
 
     def numbers(self, rows: Sequence[Row]) -> NDArray[np.float64]:
         """The numeric features of rows, shape (n_rows, n_numeric); NaN where a value is missing."""
@@ -61,6 +65,11 @@ class FeatureBins:
             places[:, place] = [known.get(_text(row[place]), other) for row in rows]
         places += self._starts
         return places
+
+
+def _columns(chosen: "NDArray[np.bool_]") -> "NDArray[np.intp] | slice":
+    """What takes the chosen columns of an array: all of them at no cost."""
+    return slice(None) if chosen.all() else np.flatnonzero(chosen)
 
 
 def _places(feature: Feature) -> dict[str, int]:

@@ -57,6 +57,20 @@ def not_audit(record: logging.LogRecord) -> bool:
     return record.name != AUDIT_LOGGER
 
 
+def withhold_warnings() -> None:
+    """Of Python's warnings log where they come from and their kind, not their words: those of a model repeat values.
+
+    Asked again, it changes nothing.
+    """
+    logging.getLogger("py.warnings").addFilter(_withhold)
+
+
+def _withhold(record: logging.LogRecord) -> bool:
+    where, kind, _ = (*record.getMessage().split(": ", 2), "", "")[:3]
+    record.msg, record.args = "%s: %s: withheld, for the bundle has private features", (where, kind)
+    return True
+
+
 class LineHandler(logging.handlers.QueueHandler):
     """Puts a record on the line thread's queue, with the IDs of the request it was made in."""
 

@@ -1,8 +1,8 @@
 """Carries what is to be told out of this interpreter: to a process that encodes it, delivers it, and keeps it.
 
     request ─► put() ─► deque ─► thread ─┬─► counted: metric points
-                                         └─► marshal ─► pipe ─► exporter process ─► OTLP, log lines
-                                                            ◄─ what became of it
+                                         └─► rules ─► marshal ─► pipe ─► exporter process ─► OTLP, log lines
+                                                                      ◄─ what became of it
 
 Encoding a span costs 45 µs in Python and holds the interpreter's lock all the while; writing a record down costs 6.
 What the process has not yet delivered or put on disk is kept here, so one that dies is replaced and loses nothing. What
@@ -23,6 +23,7 @@ from service.telemetry.points import Points
 from service.telemetry.record import Batch, Models, plain
 from service.telemetry.tracing import RequestTrace
 from service.telemetry.unconfirmed import RECORDS, Frame, Lost, Unconfirmed
+from service.telemetry.watched import Watched
 
 logger = logging.getLogger("modeltrace.telemetry")
 
@@ -83,8 +84,13 @@ class Outbox:
         most_rows: int = MOST_ROWS,
         most_encoded: int = ENCODED_BYTES,
         listen: Callable[[Heard], None] = lambda _: None,
+        watched: Watched | None = None,
     ) -> None:
-        """`start` starts an exporter process, which says how it goes; `points`, `label_points` count records."""
+        """`start` starts an exporter process, which says how it goes; `points`, `label_points` count records.
+
+        What is private stays in this process: `points` see a record as it is, everybody else as `watched` tells it.
+        """
+        self._watched = watched
         self._start = start
         self._points = points
         self._label_points = label_points
@@ -93,7 +99,7 @@ class Outbox:
         self._listen = listen
         self._waiting: deque[RequestTrace | Batch | Feedback | Encoded] = deque()
         self._in_hand: list[RequestTrace | Feedback | Encoded] = []
-        self._put_rows = self._sent_rows = 0  # each written by one thread only
+        self._put_rows = self._put_beside = self._sent_rows = 0  # each written by one thread only
         self._put_bytes = self._sent_bytes = 0
         self._put_labels = self._sent_labels = 0
         self.dropped_requests = self.dropped_rows = self.dropped_labels = self.restarts = 0
@@ -114,7 +120,7 @@ class Outbox:
     @property
     def waiting_rows(self) -> int:
         """Rows that wait here."""
-        return self._put_rows - self._sent_rows
+        return self._put_rows + self._put_beside - self._sent_rows
 
     @property
     def capacity(self) -> int:
@@ -124,15 +130,24 @@ class Outbox:
     def put(self, request: RequestTrace) -> None:
         """Take a request that is over. Never waits: what finds no room is dropped and counted."""
         rows = len(request.answered) or 1
-        if self._put_rows - self._sent_rows + rows > self._most_rows:
+        if self.waiting_rows + rows > self._most_rows:
             self._drop(1, len(request.answered))
             return
         self._put_rows += rows
         self._waiting.append(request)
 
+    def put_shadow(self, request: RequestTrace) -> None:
+        """The same for what a challenger made of a request, from the thread that asks it."""
+        rows = len(request.answered) or 1
+        if self.waiting_rows + rows > self._most_rows:
+            self._drop(1, len(request.answered))
+            return
+        self._put_beside += rows
+        self._waiting.append(request)
+
     def put_batch(self, batch: Batch) -> None:
         """Take the span of a call that answered several requests; it finds room where a request would."""
-        if self._put_rows - self._sent_rows < self._most_rows:
+        if self.waiting_rows < self._most_rows:
             self._waiting.append(batch)
 
     def put_feedback(self, feedback: Feedback) -> None:
@@ -244,7 +259,8 @@ class Outbox:
         try:
             records = [request.record() for request in requests]
             models: Models = {}
-            plainly = [plain(one, models) for one in records], [plain(one, models) for one in batches]
+            told = self._watched.told(records) if self._watched else records
+            plainly = [plain(one, models) for one in told], [plain(one, models) for one in batches]
             known = {place: tuple(model) for place, model in models.items()}
             content = (RECORDS, *plainly, known, list(map(labels.plain, feedback)))
             for points in self._points:
@@ -253,7 +269,7 @@ class Outbox:
                 for counted in self._label_points:
                     counted.add(feedback)
             self._send(content, (rows + len(requests) + given) * 1024)
-        except Exception:
+        except Exception as error:
             if len(requests) + len(batches) + len(feedback) > 1:
                 for request in requests:
                     self._tell([request], [], [])
@@ -262,7 +278,8 @@ class Outbox:
                 for one in feedback:
                     self._tell([], [], [one])
                 return
-            logger.exception("a request could not be told")
+            told_error = self._watched.error(error) if self._watched else error
+            logger.exception("a request could not be told", exc_info=told_error)
             self._drop(len(requests), rows, given)
 
     def _send(self, content: Frame, size: int) -> None:

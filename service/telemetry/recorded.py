@@ -87,7 +87,7 @@ def build_recorded(
     health = ExportHealth(StoreHealth() if settings.store_location() else None)
     active: Counter[tuple[str, str]] = Counter()
     if otel.sdk_disabled:
-        outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear)
+        outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear, watched=watched)
         return Telemetry(records=Records(Tracing(None), outbox, health, active))
     # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
@@ -120,6 +120,7 @@ def build_recorded(
         tuple(dict.fromkeys(one for points, _, used in wanted if used for one in points)),
         tuple(dict.fromkeys(one for _, one, used in wanted if used)),
         listen=health.hear,
+        watched=watched,
     )
 
     spans, records = Tally("spans"), Tally("log records")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.telemetry.metrics import Instrument
-from service.telemetry.record import ModelInfo, Value
+from service.telemetry.record import Answered, ModelInfo, Request, Rules, Value
 
 
 class Bins(Protocol):
@@ -26,8 +26,16 @@ class Bins(Protocol):
     def numeric(self) -> Sequence[str]:
         """The features that have a mean."""
 
+    @property
+    def summed(self) -> "NDArray[np.intp] | slice":
+        """What takes their columns of `numbers`; others are private."""
+
+    @property
+    def followed(self) -> "NDArray[np.intp] | slice":
+        """What takes the columns of `place` in which a bin may lead to the request that fell into it."""
+
     def numbers(self, rows: Sequence[tuple[Value, ...]]) -> NDArray[np.float64]:
-        """Their values, shape (n_rows, n_numeric)."""
+        """The values of all that have bins of numbers, shape (n_rows, n_numbers)."""
 
     def place(self, rows: Sequence[tuple[Value, ...]], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
         """The places in `series` of all values, shape (n_rows, n_features)."""
@@ -39,6 +47,7 @@ class Training(NamedTuple):
     bins: Bins
     # What a comparison needs to know of it: by gauge, values with their attributes.
     facts: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
+    rules: Rules | None = None  # what may be told of inputs; none: all of it
 
 
 class Watched:
@@ -48,11 +57,13 @@ class Watched:
         self._lock = Lock()
         self._known: dict[ModelInfo, Training] = {}
         self._served: dict[ModelInfo, Training] = {}
+        self._private: Rules | None = None
 
     def add(self, model: ModelInfo, training: Training) -> None:
         """From now on this model may answer."""
         with self._lock:
             self._known[model] = self._served[model] = training
+            self._private = training.rules or self._private
 
     def retire(self, model: ModelInfo) -> None:
         """It answers nothing new."""
@@ -64,7 +75,28 @@ class Watched:
         training = self._known.get(model)
         return training and training.bins
 
+    def rules(self, model: ModelInfo) -> Rules | None:
+        """What may be told of its inputs; `None` for all of it."""
+        training = self._known.get(model)
+        return training and training.rules
+
+    def rows(self, model: ModelInfo, answered: Sequence[Answered]) -> Sequence[Answered]:
+        """Answered rows as they may be told."""
+        rules = self.rules(model)
+        return answered if rules is None else rules.rows(answered)
+
+    def told(self, records: Sequence[Request]) -> Sequence[Request]:
+        """Requests as they may be told."""
+        if self._private is None:
+            return records
+        known = [(record, self.rules(record.model) if record.model else None) for record in records]
+        return [record if rules is None else rules.request(record) for record, rules in known]
+
+    def error(self, error: Exception) -> Exception:
+        """An exception as it may be told."""
+        return error if self._private is None else self._private.error(error)
+
     def served(self) -> list[tuple[ModelInfo, Training]]:
-        """Those that may answer now."""
+        """Those that may answer now; of a version in two roles one."""
         with self._lock:
-            return list(self._served.items())
+            return list({(model.name, model.version): (model, one) for model, one in self._served.items()}.values())

@@ -63,7 +63,7 @@ summed AS (
     WHERE name = 'ml.feature.sum'
     GROUP BY ALL
 ),
--- Rows that were refused for a missing value are no observations.
+-- Rows that were refused for a missing value are no observations; those that were let through are.
 refused AS (
     SELECT
         attributes ->> '/ml.model.name' AS model,
@@ -71,7 +71,10 @@ refused AS (
         attributes ->> '/ml.feature.name' AS feature,
         sum(added) AS refused
     FROM increment
-    WHERE name = 'ml.data.violations' AND attributes ->> '/ml.data.violation.reason' = 'missing'
+    WHERE
+        name = 'ml.data.violations'
+        AND attributes ->> '/ml.data.violation.reason' = 'missing'
+        AND coalesce(attributes ->> '/ml.data.violation.action', 'rejected') = 'rejected'
     GROUP BY ALL
 ),
 -- The rows of the training data; of the answers, those that were answered to know.

@@ -2,7 +2,9 @@
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -10,8 +12,12 @@ from hypothesis import strategies as st
 
 from service.client.faults import seeded
 from service.client.rows import Drawn, RowsError, Sample, drawer, read_file, shuffled
+from service.inference.concealed import conceal
+from service.inference.reference import describe_column
 from service.inference.schema import MISSING, OTHER, Feature, Reference, Schema
 from service.inference.validate import validate_row
+from service.monitoring.bins import FeatureBins
+from tests.service.inference.test_let_through import known
 
 finite = st.floats(-1e6, 1e6)
 names = st.text(min_size=1, max_size=8)
@@ -81,6 +87,26 @@ def test_drawn_values_are_distributed_as_in_training() -> None:
     low = sum(1 for value in values if value is not None and value <= 10)
     assert low / 10_000 == pytest.approx(0.7, abs=0.02)
     assert values.count(None) / 10_000 == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("rule", ["hash", "bucket", "drop"])
+def test_rows_of_private_features_are_drawn_from_what_is_told(rule: Any) -> None:
+    """They obey the schema, and numbers fall into every bin in its share, though its ends are not known."""
+    data = known()
+    data.loc[:11, ["city", "income"]] = None
+    described = Schema(features=tuple(describe_column(data[name]) for name in data.columns))
+    schema = conceal(described, data, dict.fromkeys(data.columns, rule))
+
+    rows = [sample.row for sample in islice(iter(Drawn(schema.features, seeded(1))), 2000)]
+
+    assert not [violation for row in rows for violation in validate_row(row, schema)]
+    bins = FeatureBins(schema)
+    values: Any = [tuple(row.values()) for row in rows]
+    counts = np.bincount(bins.place(values, bins.numbers(values)).ravel(), minlength=len(bins.series))
+    shares = dict(zip(bins.series, counts / 2000, strict=True))
+    for feature in schema.features:
+        for name, share in feature.reference.shares.items():
+            assert shares[feature.name, name] == pytest.approx(share, abs=0.04), (feature.name, name)
 
 
 def feature(name: str, kind: str, **more: object) -> Feature:

@@ -111,7 +111,7 @@ def test_an_artifact_outside_the_folder_is_refused(edit: Edit, file: str) -> Non
         (lambda m: m.update(surprise=1), "surprise"),
         (lambda m: m["artifact"].update(format="onnx"), "artifact.format"),
         (lambda m: m["artifact"].update(sha256="short"), "artifact.sha256"),
-        (lambda m: m["features"][1].update(privacy="hash"), "features.1.privacy"),
+        (lambda m: m["features"][1].update(privacy="mask"), "features.1.privacy"),
         (lambda m: m["features"][1].update(valid_range=[2, 1]), "features.1"),
         (lambda m: m["features"][1].update(name=m["features"][0]["name"]), "features"),
         (lambda m: m.update(features=[]), "features"),

@@ -93,6 +93,22 @@ def test_options_reach_the_bundle(run: Run, folder: Path) -> None:
     assert "MODELTRACE_TRUST_PICKLE=true modeltrace up" in done.stdout
 
 
+def test_what_is_let_through_and_what_is_told_is_shown(run: Run, folder: Path) -> None:
+    """Both are written down per feature, and printed."""
+    done = run(
+        *("iris.skops", "--data", "train.csv", "--target", "species", "--range", "petal_width=0:5"),
+        *("--let-through", "petal_width=range", "--ignore-unknown"),
+        *("--privacy", "petal_width=bucket", "--privacy", "sepal_width=drop"),
+    )
+
+    manifest, _ = read_manifest(folder / "iris")
+    assert done.returncode == 0, done.stderr
+    assert manifest.on_unknown == "count"
+    assert manifest.features[-1].on_violation.range == "count"
+    assert [feature.privacy for feature in manifest.features] == ["plain", "drop", "plain", "bucket"]
+    assert "only 0 to 5 is taken; let through and counted: range; told: bucket" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -105,6 +121,9 @@ def test_options_reach_the_bundle(run: Run, folder: Path) -> None:
         (("iris.skops", "--data", "train.csv", "--range", "petal_width=9"), "FEATURE=LOW:HIGH"),
         (("iris.skops", "--data", "train.csv", "--range", "petal_width=2:1"), "the lower one first"),
         (("iris.skops", "--data", "train.csv", "--range", "girth=0:1"), "girth, which is no feature"),
+        (("iris.skops", "--data", "train.csv", "--let-through", "petal_width=rage"), "petal_width=rage, which is no"),
+        (("iris.skops", "--data", "train.csv", "--privacy", "petal_width"), "FEATURE=hash"),
+        (("iris.skops", "--data", "train.csv", "--privacy", "girth=hash"), "girth, which is no feature"),
     ],
 )
 def test_an_error_is_one_message_and_an_exit_code(

@@ -192,7 +192,7 @@ def test_a_schema_with_a_name_twice_is_refused() -> None:
         Schema(features=(SCHEMA.features[0], SCHEMA.features[0]))
 
 
-@pytest.mark.parametrize("privacy", ["hash", "drop", "", None])
+@pytest.mark.parametrize("privacy", ["mask", "", None])
 def test_a_treatment_that_is_not_known_is_refused(privacy: Any) -> None:
     """A feature that asks to be treated in a way that this version does not know is not served as if it had not."""
     with pytest.raises(ValueError, match="privacy"):

@@ -1,0 +1,105 @@
+"""A model with features of every rule, what is planted in them, and where it is looked for."""
+
+import importlib
+import struct
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from service.inference.pack import pack
+from service.inference.schema import RULES
+
+MODULE = "model_with_secrets_of_the_tests"
+# Takes texts and numbers; raises when `fail` is 1, warns always: both with all that it was given.
+SOURCE = """
+import warnings
+
+import numpy as np
+
+class TellTaleError(Exception):
+    pass
+
+def work(X):
+    said = X.to_dict(orient="records")
+    warnings.warn(f"I was asked for {said}")
+    if (X["fail"].to_numpy() == 1).any():
+        try:
+            {}[str(said)]
+        except KeyError as error:
+            raise TellTaleError(f"cannot do {said}") from error
+    return np.column_stack([X[name].fillna(0) for name in X.columns if name.endswith("number")])
+"""
+TEXTS = {rule: f"geheim-{rule}-4711" for rule in RULES}
+NUMBERS = {rule: 8675309.0625 + 1000.5 * place for place, rule in enumerate(RULES)}
+PRIVATE = tuple(rule for rule in RULES if rule != "plain")
+
+
+def planted(**more: Any) -> dict[str, Any]:
+    """A row with a secret in each feature."""
+    texts = {f"{rule} text": TEXTS[rule] for rule in RULES}
+    numbers = {f"{rule} number": NUMBERS[rule] for rule in RULES}
+    return {**texts, **numbers, "fail": 0, **more}
+
+
+def training() -> pd.DataFrame:
+    """Rows in which every secret occurs: a text as half of all, but once for `bucket`; a number as the largest."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"fail": [0] * 200})
+    for rule in RULES:
+        common = [f"city {n}" for n in range(21)] if rule == "bucket" else ["Bonn", TEXTS[rule]]
+        table[f"{rule} text"] = [*np.resize(common, 199), TEXTS[rule]]
+        table[f"{rule} number"] = [*rng.normal(0, 1e6, 199), NUMBERS[rule]]
+    return table[list(planted())]
+
+
+def pack_secrets(folder: Path) -> tuple[Path, dict[str, str]]:
+    """Pack the model; its bundle, and the environment in which it can be served."""
+    (folder / f"{MODULE}.py").write_text(SOURCE)
+    data = training()
+    sys.path.insert(0, str(folder))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step = FunctionTransformer(importlib.import_module(MODULE).work)
+            estimator = make_pipeline(step, LogisticRegression())
+            estimator.fit(data, data["plain number"] > 0)
+            bundle = pack(
+                estimator,
+                data,
+                name="secrets",
+                out=folder / "bundle",
+                kind="joblib",
+                privacy={f"{rule} {kind}": rule for rule in RULES for kind in ("text", "number")},
+                tolerate={"hash number": ("type", "missing")},
+            )
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop(MODULE, None)
+    return bundle, {"PYTHONPATH": str(folder), "MODELTRACE_TRUST_PICKLE": "true"}
+
+
+def forms(value: str | float) -> list[bytes]:
+    """How a value may stand in a file: as text, in digits, as a double of either byte order."""
+    if isinstance(value, str):
+        return [value.encode(), value.encode("utf-16-le")]
+    digits = {repr(value), str(int(value)), f"{value:g}", f"{value:,}"}
+    return [*(one.encode() for one in digits), struct.pack("<d", value), struct.pack(">d", value)]
+
+
+def found(content: bytes, rules: tuple[str, ...] = PRIVATE) -> list[str]:
+    """The rules whose secrets stand in it all the same."""
+    values: Mapping[str, list[str | float]] = {rule: [TEXTS[rule], NUMBERS[rule]] for rule in rules}
+    return [f"{rule}: {value}" for rule in rules for value in values[rule] if any(f in content for f in forms(value))]
+
+
+def files(place: Path) -> bytes:
+    """All that stands in a file, or in those of a folder."""
+    return b"\0".join(path.read_bytes() for path in (place, *sorted(place.rglob("*"))) if path.is_file())

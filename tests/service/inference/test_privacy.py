@@ -1,0 +1,230 @@
+"""What is told of a value under each rule, and what a bundle says of private features."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.preprocessing import OneHotEncoder
+
+from service.errors import InferenceError, MalformedRequestError, PackError
+from service.inference.bundle import load_bundle
+from service.inference.concealed import conceal
+from service.inference.features import to_matrix
+from service.inference.pack import pack
+from service.inference.privacy import Privacy, withhold
+from service.inference.reference import describe_column
+from service.inference.schema import Feature, Schema
+from service.inference.validate import RowReader, validate_row
+from service.keys import privacy_key
+from service.monitoring.bins import FeatureBins
+from tests.service.inference.test_let_through import forest, known
+from tests.service.inference.test_validate_row import json_values
+
+KEY = privacy_key(b"a key that only the tests use")
+DATA = known()
+PLAIN = Schema(features=tuple(describe_column(DATA[name]) for name in DATA.columns))
+BUCKETS, DROPS = (
+    conceal(PLAIN, DATA, rules) for rules in (dict.fromkeys(DATA.columns, "bucket"), {"age": "drop", "city": "drop"})
+)
+NUMBERS = st.none() | st.floats(-1e6, 1e6) | st.integers(-(10**6), 10**6)
+TEXTS = st.none() | st.sampled_from(["Bonn", "other", "missing", "Atlantis"]) | st.text(max_size=5)
+
+
+def schema_of(data: pd.DataFrame, **rules: Any) -> Schema:
+    """The schema of training data under rules."""
+    return conceal(Schema(features=tuple(describe_column(data[name]) for name in data.columns)), data, rules)
+
+
+def told(schema: Schema, *row: Any, key: bytes = KEY) -> tuple[Any, ...]:
+    """What is told of a row."""
+    return Privacy(schema, key).inputs(row)
+
+
+def test_equal_values_are_told_alike_and_others_are_not() -> None:
+    """However a number was written; two features do not look alike, nor two services with keys of their own."""
+    schema = schema_of(known(), age="hash", income="hash", city="hash", vip="hash")
+
+    first = told(schema, 1, 1, "1", "yes")
+    assert first == told(schema, 1.0, 1.0, "1", "yes")
+    assert len(set(first)) == 4
+    assert all(len(one) == 16 and int(one, 16) >= 0 for one in first)
+    assert not set(first) & set(told(schema, 1, 1, "1", "yes", key=privacy_key(b"another key than that")))
+    assert not set(first) & set(told(schema, 2, 2, "2", "no"))
+    assert told(schema, None, None, None, None) == (None, None, None, None)
+
+
+@given(NUMBERS, NUMBERS, TEXTS, st.none() | st.booleans())
+def test_a_bucket_is_the_bin_that_is_counted(age: Any, income: Any, city: Any, vip: Any) -> None:
+    """What is told of a value is where metrics count it; a missing one is told as missing."""
+    bins, row = FeatureBins(BUCKETS), (age, income, city, vip)
+
+    counted = [bins.series[place][1] for place in bins.place([row], bins.numbers([row]))[0]]
+
+    assert list(told(BUCKETS, *row)) == [
+        None if value is None else one for value, one in zip(row, counted, strict=True)
+    ]
+
+
+@given(NUMBERS, NUMBERS, TEXTS, st.booleans())
+def test_what_is_dropped_is_not_mentioned(age: Any, income: Any, city: Any, vip: Any) -> None:
+    """Neither value nor name; what is plain is told as it is."""
+    assert DROPS.told == ("income", "vip")
+    assert told(DROPS, age, income, city, vip) == (income, vip)
+
+
+@given(st.dictionaries(st.sampled_from(["age", "income", "city", "vip"]), json_values | st.just("geheim 4711")))
+def test_a_refusal_never_has_a_value(row: dict[str, Any]) -> None:
+    """Whatever is wrong with whatever value, the words about it are the same for any other."""
+    said = [violation.message for violation in validate_row(row, PLAIN)]
+
+    assert not [message for message in said if "geheim" in message or "4711" in message]
+    changed = {name: f"{value} 4711" if isinstance(value, str) else value for name, value in row.items()}
+    assert [violation.message for violation in validate_row(changed, PLAIN)] == said
+
+
+@pytest.mark.parametrize("rule", ["hash", "bucket", "drop"])
+def test_a_private_number_is_described_without_a_value(rule: Any) -> None:
+    """No extremes, no mean; bounds and example are rounded, and shares are those of the data between these bounds."""
+    values = np.random.default_rng(1).normal(50_000, 12_345.678, 999)
+    data = pd.DataFrame({"x": values})
+
+    (feature,) = schema_of(data, x=rule).features
+
+    assert (feature.training_range, feature.reference.mean) == (None, None)
+    assert not set(feature.reference.edges or ()) & set(values.tolist())
+    assert feature.example not in values
+    bins = FeatureBins(Schema(features=(feature,)))
+    counts = np.bincount(bins.place([(v,) for v in values], values[:, None])[:, 0], minlength=len(bins.series))
+    np.testing.assert_allclose(counts / 999, list(feature.reference.shares.values()))
+    assert len(feature.reference.shares) == 12
+
+
+@given(st.lists(st.integers(-(2**62), 2**62), min_size=1) | st.lists(st.floats(-1e38, 1e38), min_size=1))
+def test_any_number_can_be_private(values: list[float]) -> None:
+    """Constant, tiny, huge: there is a description whose example is in order."""
+    data = pd.DataFrame({"x": values})
+    schema = schema_of(data, x="hash")
+
+    assert RowReader(schema).read({"x": schema.features[0].example}) == (schema.features[0].example,)
+    assert sum(schema.features[0].reference.shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("rule", ["hash", "drop"])
+def test_a_private_category_is_described_without_a_name(rule: Any) -> None:
+    """Its bins are what is missing and what is not; so are those of a boolean."""
+    data = known().assign(city="Bonn")
+    data.loc[:29, "city"] = None
+    _, _, city, vip = schema_of(data, city=rule, vip=rule).features
+
+    assert city.categories is None
+    assert city.reference.shares == {"missing": 0.25, "other": 0.75}
+    assert vip.reference.shares == {"missing": 0.0, "other": 1.0}
+    assert city.example not in set(data.city)
+
+
+def test_a_bucket_of_a_category_names_the_frequent_ones() -> None:
+    """A rare one may be that of one person."""
+    data = pd.DataFrame({"city": [f"city {n}" for n in range(20)] * 5 + ["a hamlet"]})
+    (feature,) = schema_of(data, city="bucket").features
+
+    assert "a hamlet" not in (feature.categories or ())
+    assert told(Schema(features=(feature,)), "a hamlet") == ("other",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"privacy": "hash"},
+        {"privacy": "drop", "categories": None, "training_range": (0, 1)},
+        {"privacy": "hash", "categories": None},
+        {"privacy": "mask"},
+    ],
+)
+def test_a_rule_that_the_rest_contradicts_is_refused(change: dict[str, Any]) -> None:
+    """A bundle that was changed by hand does not say in one place what it hides in another."""
+    city = describe_column(pd.Series(["Bonn", "Trier"] * 3, name="city"))
+
+    with pytest.raises(ValueError, match="privacy"):
+        Feature(**{**city.model_dump(), **change})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"privacy": {"size": "hash"}}, "--privacy names size, which is no feature"),
+        ({"privacy": {"city": "hash"}, "strict_categories": True}, "--privacy city=hash: its categories .* enforced"),
+        ({"privacy": {"city": "drop"}, "tolerate": {"city": ("category",)}}, "city=bucket"),
+        ({"privacy": {"age": "bucket"}, "traffic": known()}, "held-out rows are kept as they are"),
+    ],
+)
+def test_packing_refuses_what_would_tell_values(more: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """The message says what to leave out."""
+    data = known()
+
+    with pytest.raises(PackError, match=message):
+        pack(forest().fit(data, data.vip), data, name="x", out=tmp_path / "x", **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_column_of_categories_cannot_go_without_their_names(tmp_path: Path) -> None:
+    """Such a model is given the names with every row."""
+    data = known().astype({"city": "category"})
+
+    with pytest.raises(PackError, match="needs its column as categories"):
+        pack(forest().fit(data, data.vip), data, name="x", out=tmp_path / "x", privacy={"city": "hash"})
+
+
+def test_a_private_bundle_answers_as_a_plain_one(tmp_path: Path) -> None:
+    """Rules are for what is told: the model is given the same."""
+    data = known()
+    estimator = forest().fit(data, data.age > 50)
+    rules: Any = {"age": "bucket", "income": "hash", "city": "drop", "vip": "hash"}
+    bundles = [
+        pack(estimator, data, name="x", out=tmp_path / name, privacy=rule) for name, rule in (("a", {}), ("b", rules))
+    ]
+
+    plain, private = map(load_bundle, bundles)
+    assert not plain.schema.private
+    assert {f.name: f.privacy for f in private.schema.features} == rules
+    row = {"age": 61, "income": 3.5, "city": "Bonn", "vip": True}
+    matrices = [RowReader(model.schema).read(row) for model in (plain, private)]
+    assert matrices[0] == matrices[1]
+    answers = [model.answer(to_matrix([matrices[0]], model.schema, as_frame=True)) for model in (plain, private)]
+    assert answers[0] == answers[1]
+
+
+def raised(error: Exception, cause: BaseException | None = None) -> Exception:
+    """The exception, once it was raised."""
+    try:
+        raise error from cause
+    except Exception as caught:  # noqa: BLE001  whatever it is
+        return caught
+
+
+def test_an_exception_keeps_its_name_and_its_stack() -> None:
+    """And so does what caused it; neither keeps a word."""
+    try:
+        OneHotEncoder().fit([["a"]]).transform([["geheim"]])
+    except ValueError as error:
+        cause = error
+    told = withhold(raised(KeyError("geheim"), cause))
+
+    assert (type(told).__name__, type(told.__cause__).__name__) == ("KeyError", "ValueError")
+    assert "withheld" in str(told)
+    assert "geheim" not in f"{told!r} {told.__cause__!r} {told.__context__!r}"
+    assert told.__traceback__ is not None
+    assert withhold(told) is told
+
+
+def test_our_own_words_stay() -> None:
+    """They never have a value; the same kinds from an estimator's code are not ours."""
+    refusal = MalformedRequestError("the body is not JSON")
+    assert withhold(refusal) is refusal
+    assert str(withhold(InferenceError("the model failed with ValueError"))) == "the model failed with ValueError"
+    theirs = withhold(raised(InferenceError("geheim")))
+    assert isinstance(theirs, InferenceError)
+    assert "geheim" not in str(theirs)

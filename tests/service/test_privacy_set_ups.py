@@ -1,0 +1,148 @@
+"""A model with private features, as both set-ups tell its predictions."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from hub.decode.values import to_json
+from service.app import rules_of
+from service.exporter.logs import LogEncoder
+from service.inference.bundle import load_bundle
+from service.inference.concealed import conceal
+from service.inference.model import Answer, Model
+from service.inference.pack import pack
+from service.inference.privacy import Privacy
+from service.settings import read_settings
+from service.store.rows import RowMaker
+from service.telemetry.record import ModelInfo, Origin
+from tests.service.conftest import KEY, Recorded
+from tests.service.exporter.records import one_request
+from tests.service.inference.test_let_through import forest, known
+from tests.service.inference.test_privacy import DATA, PLAIN
+from tests.service.test_telemetry_conformance import measured, stock_spans, told, written
+
+RULES: Any = {"age": "bucket", "income": "hash", "city": "hash", "vip": "drop"}
+ROWS = [
+    {"age": 61, "income": 8675309.0625, "city": "geheim 4711", "vip": True},
+    {"age": 20, "income": 5, "city": "Bonn", "vip": False},
+]
+CASES: dict[str, tuple[str, Any]] = {
+    "one row": ("/predict", {"features": ROWS[0]}),
+    "many rows": ("/predict/batch", {"rows": [*ROWS, {**ROWS[0], "income": "geheim 4711"}]}),
+    "refused": ("/predict", {"features": {**ROWS[0], "age": "geheim 4711", "geheim 4711": 1}}),
+    "a query": ("/predict?city=geheim+4711", {"features": ROWS[0]}),
+}
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model with a feature of each rule."""
+    data = known()
+    folder = tmp_path_factory.mktemp("bundles") / "private"
+    return load_bundle(pack(forest().fit(data, data.age > 50), data, name="private", out=folder, privacy=RULES))
+
+
+def everything(service: Recorded) -> str:
+    """All that the SDK was told, but not by the client, which is in this process, too."""
+    spans = service.span_exporter.get_finished_spans()
+    logs = [r for r in service.log_exporter.get_finished_logs() if not r.instrumentation_scope.name.startswith("httpx")]
+    records = [(r.log_record.body, r.log_record.attributes) for r in logs]
+    return str([span.to_json() for span in spans]) + str(records) + str(service.points())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_set_ups_tell_the_same(record: Callable[..., Recorded], private: Model, case: str) -> None:
+    """Spans, metric points and audit records: bins of raw values, and inputs as the rules tell them."""
+    path, body = CASES[case]
+    service = record(private)
+    rules = rules_of(read_settings(id_key=KEY), private)
+    assert rules is not None
+    with written(private) as ours:
+        assert service.client.post(path, json=body).status_code == ours.client.post(path, json=body).status_code
+
+        assert told(ours.spans()) == told(stock_spans(service))
+        counted = measured(ours.metrics())  # before the rules
+        ours.kept.requests[:] = map(rules.request, ours.kept.requests)
+    data = service.metric_reader.get_metrics_data()
+    assert data is not None
+    assert counted == measured([m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])
+    encoded = LogEncoder(Origin(b"", "modeltrace")).audit(ours.kept.requests)
+    sent = [
+        to_json(next(one.value for one in log.attributes if one.key == "ml.prediction.inputs"))
+        for one, _ in encoded
+        for resource in ExportLogsServiceRequest.FromString(one).resource_logs
+        for scope in resource.scope_logs
+        for log in scope.log_records
+    ]
+    audits = [dict(log.log_record.attributes or {}) for log in service.logs("modeltrace.audit")]
+    assert sent == [dict(one["ml.prediction.inputs"]) for one in audits]  # type: ignore[call-overload]  # a mapping
+    assert all(inputs.keys() == {"age", "income", "city"} for inputs in sent)
+    assert "geheim" not in everything(service)
+    assert "8675309" not in everything(service)
+
+
+def test_sums_and_exemplars_of_private_features_are_not_told(private: Model) -> None:
+    """A sum would be the value of a prediction that came alone; an exemplar would say whose bin it is."""
+    with written(private) as ours:
+        ours.client.post("/predict", json={"features": ROWS[0]})
+        metrics = {metric.name: metric for metric in ours.metrics()}
+
+    assert "ml.feature.sum" not in metrics
+    observed = metrics["ml.feature.observations"]
+    leads = {p.attributes["ml.feature.name"] for p in observed.data.data_points if p.exemplars}  # type: ignore[index]
+    assert leads == {"age"}  # a bucket is told beside the trace anyway
+    assert sum(p.value for p in observed.data.data_points) == len(ROWS[0])  # type: ignore[union-attr]  # sums
+
+
+def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., Recorded], private: Model) -> None:
+    """Its exception's type is; span, log record and answer have none of its words."""
+
+    def fail(matrix: Any) -> list[Answer]:
+        raise ZeroDivisionError(f"cannot do {matrix}") from KeyError(str(matrix))
+
+    failing = replace(private, answer_matrix=fail)
+    service = record(failing)
+    with written(failing) as ours:
+        answers = [client.post("/predict", json={"features": ROWS[0]}) for client in (service.client, ours.client)]
+
+        assert told(ours.spans()) == told(stock_spans(service))
+        records = str(ours.kept.requests[0].failure)
+    assert [answer.status_code for answer in answers] == [500, 500]
+    for said in (everything(service), records, *(answer.text for answer in answers)):
+        assert "geheim" not in said
+    assert "ZeroDivisionError: withheld" in records
+    assert "KeyError: withheld" in records
+    log, *_ = service.logs("modeltrace.api")
+    assert "ZeroDivisionError" in str((log.log_record.attributes or {})["exception.stacktrace"])
+
+
+@given(
+    st.fixed_dictionaries({name: st.sampled_from(["plain", "hash", "bucket", "drop"]) for name in RULES}),
+    st.integers(10**9, 10**12) | st.floats(1e9, 1e12),
+    st.text("ghimnqz4711", min_size=8, max_size=12),
+)
+def test_no_record_has_a_private_value(rules: dict[str, Any], number: float, text: str) -> None:
+    """Whatever the rules: what crosses the pipe, and what is stored, has a value only if it is plain."""
+    schema = conceal(PLAIN, DATA, rules)
+    _, request = one_request(4)
+    raw = (number, 1 / number, text, True)
+    answered = (request.answered[0]._replace(inputs=raw),)
+    request = request._replace(answered=answered, model=ModelInfo("x", "1", "0", schema.told))
+
+    safe = Privacy(schema, b"key").request(request)
+
+    (stored,) = RowMaker("1").rows(safe)
+    said = dict(zip(schema.told, safe.answered[0].inputs, strict=True))
+    assert json.loads(str(stored.inputs)) == said
+    for name, value in zip(RULES, raw[:3], strict=False):
+        if rules[name] == "plain":
+            assert said[name] == value
+        else:
+            assert str(value) not in f"{safe.answered} {stored.inputs}"
+    assert safe._replace(answered=()) == request._replace(answered=())
