@@ -88,7 +88,7 @@ def serve(stack: ExitStack, packed: tuple[Path, dict[str, str]], folder: Path, *
     process = stack.enter_context(
         running(["service", "serve", str(bundle), "--port", str(port)], env={**own, **kept, **env})
     )
-    process.wait_for(f"http://127.0.0.1:{port}/readyz")
+    process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=300)
     return Served(f"http://127.0.0.1:{port}", folder, process)
 
 

@@ -211,13 +211,9 @@ def test_predictions_of_several_models_are_replayed_each_by_its_own(models: Path
 def test_copies_are_looked_in_before_the_registry_that_they_are_from(tmp_path: Path) -> None:
     """And folders that are not there are not looked in."""
     example = tmp_path / "example"
-    assert known_sources([], None, tmp_path, example) == []
+    assert known_sources([None, "http://127.0.0.1:8001"], tmp_path, example) == []
     (tmp_path / "registry").mkdir()
     example.mkdir()
     copies = [str(tmp_path / "registry"), str(example)]
-    assert known_sources(["models:/a@b", "mine"], "served", tmp_path, example) == [
-        "mine",
-        "served",
-        *copies,
-        "models:/a@b",
-    ]
+    found = known_sources(["models:/a@b", "mine", "served"], tmp_path, example)
+    assert found == ["mine", "served", *copies, "models:/a@b"]
