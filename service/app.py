@@ -3,8 +3,9 @@
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -12,41 +13,43 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from service.api.discreet import DiscreetCalls, WithoutQuery
+from service.api.discreet import WithoutQuery
 from service.api.errors import add_error_handlers
 from service.api.execution import ModelThreads
 from service.api.feedback import FeedbackCalls, feedback_routes
 from service.api.front import Front
 from service.api.health import SILENT_PATHS, health_routes
+from service.api.openapi import renew
 from service.api.predict import PredictionCalls, prediction_routes
 from service.evaluation.publisher import start_publisher
-from service.inference.batching import Batcher
-from service.inference.bundle import load_bundle
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
-from service.inference.pipeline import Pipeline, describe
 from service.inference.privacy import Privacy
 from service.keys import id_key, privacy_key
 from service.monitoring.announce import announce
-from service.monitoring.feedback import LabelReader
-from service.monitoring.training import training_data
-from service.registry.catalog import Catalog
+from service.serving.bundles import Bundles
+from service.serving.remote import RemoteChallenger
+from service.serving.served import Serving
+from service.serving.shadow import Challenger, LocalChallenger, Shadows
+from service.serving.version import ALONE, CHALLENGER, PRIMARY, Versions
+from service.serving.watcher import Changes, Watcher, watching
 from service.settings import Settings
 from service.store.config import store_config
 from service.store.keeping import Keeping
 from service.store.taking import LabelDesk
 from service.telemetry.features import FeaturePoints, observe_features, report_training
 from service.telemetry.feedback_recorder import FeedbackRecorder
-from service.telemetry.logs import send_records, withhold_warnings, write_lines
+from service.telemetry.logs import send_records, write_lines
 from service.telemetry.metrics import build_instruments
-from service.telemetry.record import Batch
 from service.telemetry.recorded import build_recorded, needs_stock
 from service.telemetry.recorder import Recorder
 from service.telemetry.resource import build_resource
-from service.telemetry.setup import SCOPE, Rest, Telemetry, report_rest
+from service.telemetry.served import count_challenged, count_changes
+from service.telemetry.setup import SCOPE, Records, Rest, Telemetry, report_rest
 from service.telemetry.stock import build_stock
 from service.telemetry.tracing import RequestTrace
 from service.telemetry.watched import Watched
@@ -64,37 +67,72 @@ def create_app(
     *,
     registry: CollectorRegistry | None = None,
     watched: Watched | None = None,
+    challenger: Model | None = None,
+    changes: Sequence[Changes] = (),
     keep: Callable[[RequestTrace], None] = lambda _: None,
     on_stop: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
     """Wire one application.
 
     `registry` is what `/metrics` shows; `watched` what telemetry from records knows of models; `keep` takes requests
-    that are told by the SDK, for the prediction store; `on_stop` is called last, off the event loop.
+    that are told by the SDK, for the prediction store; `challenger` stands beside the model, as the settings say;
+    `changes` is where new versions come from; `on_stop` is called last, off the event loop.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        if shadows:
+            shadows.start()
+        with watching(watchers):
+            yield
+        if shadows:
+            await anyio.to_thread.run_sync(shadows.stop)
         await anyio.to_thread.run_sync(desk.close)
         await anyio.to_thread.run_sync(on_stop)
 
     records = telemetry.records
     meter, watched = telemetry.meter_provider.get_meter(SCOPE), watched or Watched()
-    watched.add(describe(model), training_data(model)._replace(rules=rules_of(settings, model)))
     report_training(meter, watched)
-    counts = []
+    also, counts = [keep], []
     if telemetry.enabled and records is None:
         features = FeaturePoints(watched, exemplar_filter="always_off")
         observe_features(meter, features)
         counts.append(features.count)
     tracer = telemetry.tracer_provider.get_tracer(SCOPE)
-    recorder = Recorder(tracer, build_instruments(meter), [keep], counts=counts, watched=watched)
-    calls = build_calls(settings, model, tell_batch=records.outbox.put_batch if records else recorder.tell_batch)
+    recorder = Recorder(tracer, build_instruments(meter), also, counts=counts, watched=watched)
+    threads = ModelThreads(settings.inference_threads, settings.max_waiting)
+    versions = Versions(
+        PredictionIds(id_key(settings)),
+        watched,
+        inline_seconds=settings.inline_seconds,
+        on_thread=threads.run,
+        tell_batch=records.outbox.put_batch if records else recorder.tell_batch,
+        batching_rows=settings.batching_rows if settings.batching else None,
+        most_waiting=settings.max_waiting,
+        rules=partial(rules_of, settings),
+    )
+    serving = Serving(
+        versions,
+        versions.build(model, PRIMARY if settings.challenger or challenger else ALONE),
+        versions.build(challenger, CHALLENGER) if challenger else None,
+        mode=settings.challenger_mode,
+        share=settings.share_of_challenger(),
+        key=settings.challenger_key,
+        remote=(remote := settings.remote_challenger()),
+    )
+    seconds, tell = settings.reload_seconds, count_changes(meter)
+    watchers = [
+        Watcher(serving, versions, one, seconds=seconds, tell=tell) for one in changes if not one.bundles.pinned
+    ]
+    shadows = None
+    if (challenger or remote) and settings.challenger_mode == "shadow":
+        ask = build_challenger(remote, serving, records, recorder, watched)
+        shadows = Shadows(serving, ask, count_challenged(meter))
+        also.append(shadows.offer)
+    calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
     desk = LabelDesk(settings.store_location())
     feedback = FeedbackCalls(
-        model,
-        LabelReader(model, PredictionIds(id_key(settings))),
+        serving,
         desk,
         ModelThreads(settings.inference_threads, settings.max_waiting),
         records.outbox.put_feedback if records else FeedbackRecorder(tracer, meter).tell,
@@ -109,8 +147,15 @@ def create_app(
     )
     app.include_router(prediction_routes(calls, recorder, most_bytes=settings.max_body_bytes))
     app.include_router(feedback_routes(feedback, recorder, most_bytes=settings.max_body_bytes))
-    app.include_router(health_routes(model, registry, workers=settings.workers))
+    app.include_router(health_routes(serving, registry, workers=settings.workers))
     add_error_handlers(app)
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        served = serving.primary.model
+        return renew(described(), f"{served.name} {served.version}", served.schema, served.classes)
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
     if telemetry.enabled:
         FastAPIInstrumentor.instrument_app(
             app,
@@ -128,26 +173,21 @@ def create_app(
             records.outbox,
             most_bytes=settings.max_body_bytes,
             active=records.active,
+            after=shadows.offer if shadows else lambda _: None,
         )
-    return WithoutQuery(answering) if model.schema.private else answering
+    return WithoutQuery(answering, serving)
 
 
-def build_calls(settings: Settings, model: Model, *, tell_batch: Callable[[Batch], None]) -> PredictionCalls:
-    """The prediction calls: where the model runs, and whether requests share its calls."""
-    pipeline = Pipeline(model, PredictionIds(id_key(settings)))
-    threads = ModelThreads(settings.inference_threads, settings.max_waiting)
-    on_loop = pipeline.seconds_a_row() < settings.inline_seconds
-    batcher = None
-    if settings.batching:
-        batcher = Batcher(
-            pipeline,
-            largest=settings.batching_rows,
-            most_waiting=settings.max_waiting,
-            on_thread=None if on_loop else threads.run,
-            tell=tell_batch,
-        )
-    kind = DiscreetCalls if model.schema.private else PredictionCalls
-    return kind(pipeline, threads, on_loop=on_loop, batcher=batcher, most_rows=settings.max_batch_rows)
+def build_challenger(
+    remote: str | None, serving: Serving, records: Records | None, recorder: Recorder, watched: Watched
+) -> Challenger:
+    """What is asked beside the version that answers: the service at `remote`, or the challenger in this process."""
+    if remote is None:
+        return LocalChallenger(serving, records.shadowing if records else recorder.shadowing)
+    if records:
+        return RemoteChallenger(remote, records.shadowing, watched.rows)
+    # The stock recorder has made rows what may be told of them by the time that they are offered.
+    return RemoteChallenger(remote, partial(recorder.shadowing, kind=SpanKind.CLIENT), lambda _, rows: rows)
 
 
 def rules_of(settings: Settings, model: Model) -> Privacy | None:
@@ -155,21 +195,28 @@ def rules_of(settings: Settings, model: Model) -> Privacy | None:
     return Privacy(model.schema, privacy_key(id_key(settings))) if model.schema.private else None
 
 
-def load_model(settings: Settings) -> Model:
-    """The model that the settings name, if they allow it.
+def load_model(settings: Settings) -> tuple[Model, Changes]:
+    """The model that the settings name, if they allow it, and where it comes from.
 
     Raises:
         ModeltraceError: none is named, or its bundle cannot be served.
     """
-    with Catalog(logging.getLogger(SCOPE).warning) as catalog:
-        bundle = catalog.locate(settings.bundle_source()).path
-    return load_bundle(
-        bundle,
-        expect_sha256=settings.expect_sha256,
-        trust_pickle=settings.trust_pickle,
-        trusted_types=settings.trusted_types,
-        engine=settings.engine,
-    )
+    bundles = Bundles(settings, settings.bundle_source(), expect_sha256=settings.expect_sha256)
+    found = bundles.find()
+    return bundles.load(found), Changes(bundles, found, PRIMARY if settings.challenger else ALONE)
+
+
+def load_challenger(settings: Settings) -> tuple[Model, Changes] | None:
+    """The same of what stands beside it, if anything does.
+
+    Raises:
+        ModeltraceError: its bundle cannot be served.
+    """
+    if settings.challenger is None or settings.remote_challenger():
+        return None
+    bundles = Bundles(settings, settings.challenger)
+    found = bundles.find()
+    return bundles.load(found), Changes(bundles, found, CHALLENGER)
 
 
 def build_app(settings: Settings) -> ASGIApp:
@@ -184,7 +231,8 @@ def build_app(settings: Settings) -> ASGIApp:
         file_bytes=settings.log_file_bytes,
         file_backups=settings.log_file_backups,
     )
-    model = load_model(settings)
+    model, changes = load_model(settings)
+    beside = load_challenger(settings)
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()
@@ -196,12 +244,10 @@ def build_app(settings: Settings) -> ASGIApp:
     else:
         telemetry = build_recorded(settings, resource, watched, registry=registry)
         keeping = Keeping(None, telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
-    if model.schema.private:
-        withhold_warnings()
     publisher = None
     if telemetry.enabled:
         meter = telemetry.meter_provider.get_meter(SCOPE)
-        publisher = start_publisher(settings, model.name, model.classes, meter)
+        publisher = start_publisher(settings, [model, *([beside[0]] if beside else [])], meter)
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:
@@ -216,7 +262,17 @@ def build_app(settings: Settings) -> ASGIApp:
             publisher.close(deadline)
         lines.close()
 
-    app = create_app(settings, model, telemetry, registry=registry, watched=watched, keep=keeping.keep, on_stop=stop)
+    app = create_app(
+        settings,
+        model,
+        telemetry,
+        registry=registry,
+        watched=watched,
+        challenger=beside and beside[0],
+        changes=(changes, beside[1]) if beside else (changes,),
+        keep=keeping.keep,
+        on_stop=stop,
+    )
     if telemetry.records and not telemetry.records.outbox.wait_ready(EXPORTER_START):
         logging.getLogger(SCOPE).warning(
             "no exporter process after %g s: what is answered until there is one waits in the service",

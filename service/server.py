@@ -9,7 +9,7 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from service.app import build_app, load_model
+from service.app import build_app, load_challenger, load_model
 from service.errors import SettingsError
 from service.settings import Settings
 from service.store.keeping import check_store
@@ -51,9 +51,11 @@ def serve(settings: Settings) -> None:
         _Server(config).run(sockets=sockets)
         return
     # A bundle that cannot be served would fail in every worker, again and again: find out once, here.
-    load_model(settings)
+    for found in (load_model(settings), load_challenger(settings)):
+        if found:
+            found[1].bundles.close()
     lines = write_lines(level=settings.log_level)
-    Multiprocess(config, sockets=sockets).run()
+    _Workers(config, sockets=sockets).run()
     lines.close()
 
 
@@ -77,6 +79,16 @@ class _Server(uvicorn.Server):
         if self._stopped_by is not None:
             signal.signal(self._stopped_by, signal.SIG_DFL)
             signal.raise_signal(self._stopped_by)
+
+
+class _Workers(Multiprocess):
+    """Passes SIGHUP on: each worker looks for a new version, and none is restarted for it."""
+
+    def handle_hup(self) -> None:
+        """Have every worker look."""
+        for process in self.processes:
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGHUP)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -84,6 +84,32 @@ class Settings(BaseSettings):
         pattern="^[0-9a-f]{64}$",
         description="SHA-256 of the bundle's `model.json`, which pins all of it; any other bundle is refused.",
     )
+    reload_seconds: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds between two looks at whether the source means another bundle by now, which then takes "
+        "over while the service runs; 0: only at SIGHUP.",
+    )
+    challenger: str | None = Field(
+        None,
+        description="Another version beside the one that answers: its bundle, as in `MODELTRACE_BUNDLE`, or, with "
+        "`shadow`, the address of another service: `http://…`.",
+    )
+    challenger_mode: Literal["shadow", "split"] = Field(
+        "shadow",
+        description="`shadow`: it sees what was answered, and what it says is only recorded; `split`: it answers.",
+    )
+    challenger_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="The share of requests that it sees or answers, 0 to 1; unset: 1 with `shadow`, 0.1 with `split`.",
+    )
+    challenger_key: str | None = Field(
+        None,
+        description="The request header whose value decides which requests these are (`x-user-id`); unset, or without "
+        "that header: the trace ID.",
+    )
     trust_pickle: bool = Field(
         default=False,
         description="Load joblib and pickle artifacts, which can run any code: only your own.",
@@ -112,7 +138,9 @@ class Settings(BaseSettings):
     batching_rows: int = Field(64, ge=2, description="The most requests that share a call.")
     max_waiting: int = Field(1024, ge=1, description="Requests that may wait for the model before the answer is 503.")
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="A larger request body is answered with 413.")
-    max_batch_rows: int = Field(20_000, ge=1, description="A batch of more rows is answered with 413.")
+    max_batch_rows: int = Field(
+        20_000, ge=1, description="A batch of more rows, or a list of more labels, is answered with 413."
+    )
     drain_timeout: float = Field(2.0, ge=0, description="Seconds that requests in flight may take to finish at a stop.")
     flush_timeout: float = Field(2.0, ge=0, description="Seconds that telemetry may take to flush at a stop.")
 
@@ -179,6 +207,27 @@ class Settings(BaseSettings):
         if self.bundle is None:
             raise SettingsError("no bundle to serve: name its folder, or set MODELTRACE_BUNDLE")
         return self.bundle
+
+    def remote_challenger(self) -> str | None:
+        """The address of a challenger that is another service.
+
+        Raises:
+            SettingsError: it cannot answer a share: what divides requests between services stands before them.
+        """
+        if self.challenger is None or not self.challenger.startswith(("http://", "https://")):
+            return None
+        if self.challenger_mode == "split":
+            raise SettingsError(
+                "MODELTRACE_CHALLENGER_MODE=split needs a bundle as MODELTRACE_CHALLENGER: between two services a load "
+                "balancer divides requests"
+            )
+        return self.challenger
+
+    def share_of_challenger(self) -> float:
+        """The share of requests that are the challenger's."""
+        if self.challenger_share is None:
+            return 1.0 if self.challenger_mode == "shadow" else 0.1
+        return self.challenger_share
 
     def store_location(self) -> str | None:
         """Where predictions are kept, a path or a URL that may hold a password; `None`: nowhere."""

@@ -6,6 +6,7 @@ module is unpickled.
 """
 
 import logging
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def build_in_worker(settings: Settings) -> "ASGIApp":
     """Build the application, or end this worker in the way that stops the supervisor, too."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it loads what there is now anyway
     from service.app import build_app  # noqa: PLC0415  see the module's docstring
 
     try:

@@ -68,6 +68,7 @@ def _traffic(window: Window, rows: Sequence[Record], answered: float) -> Record:
         step[label] = step.get(label, 0) + one["added"]
     return {
         "count": answered,
+        "binned": any("ml.prediction.bin" in one["attributes"] for one in rows),
         "per_second": answered / window.seconds,
         "labels": dict(sorted(labels.items())),
         "steps": [
@@ -137,14 +138,28 @@ def histogram(rows: Sequence[Record]) -> tuple[list[float], list[float]]:
     return bounds, counts
 
 
+def _half(bounds: Sequence[float], counts: Sequence[float]) -> float | None:
+    """The bound that half of what was counted does not exceed; None beyond the last."""
+    seen = 0.0
+    for bound, count in zip(bounds, counts, strict=False):
+        seen += count
+        if 2 * seen >= sum(counts):
+            return bound
+    return None
+
+
 def _violations(rows: Iterable[Record]) -> list[Record]:
-    """Values that broke the schema, by feature and reason, the most frequent first."""
-    found: dict[tuple[str | None, str], float] = defaultdict(float)
+    """Values that broke the schema, by feature and reason, the most frequent first; some may have been let through."""
+    found: dict[tuple[str | None, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for one in rows:
         said = one["attributes"]
-        found[said.get("ml.feature.name"), said.get("ml.data.violation.reason", "")] += one["added"]
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0][0] or "", item[0][1]))
-    return [{"feature": feature, "reason": reason, "count": count} for (feature, reason), count in ordered]
+        actions = found[said.get("ml.feature.name"), said.get("ml.data.violation.reason", "")]
+        actions[said.get("ml.data.violation.action", "rejected")] += one["added"]
+    listed = [
+        {"feature": feature, "reason": reason, "count": sum(by.values()), "let_through": by.get("counted", 0.0)}
+        for (feature, reason), by in found.items()
+    ]
+    return sorted(listed, key=lambda one: (-one["count"], one["feature"] or "", one["reason"]))
 
 
 def _missing(features: Iterable[Record]) -> list[Record]:
@@ -209,7 +224,7 @@ def _feedback(named: Mapping[str, list[Record]]) -> Record:
             for (truth, predicted), count in sorted(confusion.items())
         ],
         "ages": dict(ages),
-        "errors": {"bounds": bounds, "counts": counts} if bounds else None,
+        "errors": {"bounds": bounds, "counts": counts, "half": _half(bounds, counts)} if bounds else None,
         "rejected": dict(sorted(rejected.items())),
     }
 

@@ -37,11 +37,12 @@ def list_models(reader: Reader, window: Window) -> list[Record]:
 
 
 def _parts(version: str) -> list[tuple[bool, int, str]]:
-    """A version by its numbers and words: 1.10 is more than 1.9, and a number more than a word."""
-    return [
+    """A version by its numbers and words: 1.10 is more than 1.9, and than 1.10-rc."""
+    found = [
         (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
-        for part in re.findall(r"\d+|[^\d.+-]+", version, re.ASCII)
+        for part in re.findall(r"[0-9]+|[^0-9.+-]+", version)
     ]
+    return [*found, (True, -1, "")]
 
 
 def read_models(reader: Reader, window: Window, name: str | None = None) -> list[Record]:

@@ -4,7 +4,7 @@ import math
 from typing import Any, Final
 
 from hub.questions.queries import Reader, Record, pointer
-from hub.questions.schema import MISSING, OTHER, PLAIN, Feature, read_schema
+from hub.questions.schema import ANSWERS, MISSING, OTHER, PLAIN, Feature, read_schema
 from hub.questions.windows import LOOKBACK_NS, MINUTE, PredictionFilter
 
 # The newest predictions are looked for in spans of time that grow until there are enough.
@@ -21,8 +21,8 @@ def read_predictions(reader: Reader, asked: PredictionFilter) -> Record:
     `bin` is the bin asked for with its bounds. Where values cannot be compared, `exemplars` holds the few traces that
     metric points name, and `found` is empty.
     """
-    schema = read_schema(reader, asked.model, asked.version) if asked.model and asked.feature else {}
-    feature = schema.get(asked.feature or "")
+    schema = read_schema(reader, asked.model, asked.version) if asked.model and (asked.feature or asked.bin) else {}
+    feature = schema.get(asked.feature or ANSWERS)
     place = _bin(asked, feature)
     answer: Record = {"kind": asked.kind, "found": [], "exemplars": [], "whole": True, "bin": place}
     if place is not None and not place["comparable"]:
@@ -49,7 +49,8 @@ def _newest(reader: Reader, asked: PredictionFilter, filters: list[str], values:
     if newest is None:
         return []
     if asked.kind == "predictions":
-        values["value_at"] = f"{pointer('ml.prediction.inputs')}{pointer(asked.feature)}" if asked.feature else "/"
+        of_feature = f"{pointer('ml.prediction.inputs')}{pointer(asked.feature)}" if asked.feature else None
+        values["value_at"] = of_feature or pointer("ml.prediction.value")
     found: list[Record] = []
     for span in (*SPANS_NS, math.inf):
         since = max(between["since_ns"], newest - span) if span != math.inf else between["since_ns"]
@@ -96,7 +97,7 @@ def _conditions(asked: PredictionFilter, feature: Feature | None) -> tuple[list[
     if asked.kind == "labels" and asked.outcome in {"wrong", "right"}:
         filters.append(f"({_TRUTH} = attributes ->> '/ml.prediction.label') = $right")
         values["right"] = asked.outcome == "right"
-    if asked.kind == "predictions" and asked.feature is not None and asked.bin is not None:
+    if asked.kind == "predictions" and asked.bin is not None:
         condition, of_bin = _in_bin(asked.bin, feature)
         filters.append(condition)
         values |= of_bin
@@ -121,7 +122,7 @@ def _in_bin(name: str, feature: Feature | None) -> tuple[str, dict[str, Any]]:
 
 def _bin(asked: PredictionFilter, feature: Feature | None) -> Record | None:
     """The bin asked for: its bounds, and whether values of audit records can be compared with them."""
-    if asked.feature is None or asked.bin is None or asked.kind != "predictions":
+    if asked.bin is None or asked.kind != "predictions":
         return None
     interval = feature.interval(asked.bin) if feature else None
     low, high = interval or (None, None)

@@ -13,6 +13,9 @@ from hub.questions.queries import Reader
 MISSING: Final = "missing"
 OTHER: Final = "other"
 
+# The name under which the answers stand among the features.
+ANSWERS: Final = ""
+
 # Ways of treating a value that leave it as it was sent.
 PLAIN: Final = "plain"
 
@@ -52,7 +55,7 @@ class Feature:
 
 
 def read_schema(reader: Reader, model: str, version: str | None) -> dict[str, Feature]:
-    """The features of a model by name; empty when its start has not been heard of, or is not kept any more."""
+    """The features of a model by name, and its answers; empty when its start was not heard of, or is not kept."""
     found = {}
     for record in reader.records("model_said", model=model, version=version):
         for said in _features(record["body"]):
@@ -67,8 +70,13 @@ def _features(body: str | None) -> list[Mapping[str, Any]]:
         said = orjson.loads(body or "")
     except orjson.JSONDecodeError:
         return []
-    features = said.get("features") if isinstance(said, Mapping) else None
-    return [one for one in features if isinstance(one, Mapping)] if isinstance(features, list) else []
+    if not isinstance(said, Mapping):
+        return []
+    features, answers = said.get("features"), said.get("answers")
+    found = [one for one in features if isinstance(one, Mapping)] if isinstance(features, list) else []
+    if isinstance(answers, Mapping):
+        found.append({**answers, "name": ANSWERS, "bins": [*answers["shares"]] if "shares" in answers else []})
+    return found
 
 
 def _feature(said: Mapping[str, Any]) -> Feature | None:

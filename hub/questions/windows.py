@@ -104,7 +104,9 @@ class PredictionFilter(_Asked):
     above: float | None = Field(None, description="Confidence above this.")
     below: float | None = Field(None, description="Confidence of at most this.")
     feature: Text = Field(None, description="A feature; its value is shown.")
-    bin: Text = Field(None, description="The bin of the training data that the feature's value is in.")
+    bin: Text = Field(
+        None, description="The bin of the training data that the feature's value is in; without a feature, the answer."
+    )
     violation: Text = Field(None, description="Requests that broke the schema for this reason (`any` for all).")
     truth: Text = Field(None, description="The true label, of those whose label came in the window.")
     outcome: Literal["wrong", "right", "labelled"] | None = Field(

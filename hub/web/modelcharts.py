@@ -140,7 +140,7 @@ def name_bin(name: str, feature: Feature | None) -> str:
     """A bin in words: its bounds where they are known."""
     interval = feature.interval(name) if feature is not None else None
     if interval is None:
-        return f"bin {name}" if name.isdecimal() else name or "no label"
+        return name or "answered"
     low, high = interval
     if math.isinf(low):
         return f"up to {number(high)}" if math.isfinite(high) else "any number"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hub.questions.models import read_models
 from hub.questions.predictions import read_predictions
 from hub.questions.queries import Queries, Reader, Record
-from hub.questions.schema import read_schema
+from hub.questions.schema import ANSWERS, read_schema
 from hub.questions.windows import CHOICES, DEFAULT, ModelView, PredictionFilter, Window
 from hub.web import format as fmt
 from hub.web.modelcharts import draw_bins, draw_confidence, draw_traffic, name_bin
@@ -61,8 +61,8 @@ class ModelPages:
             return self._renderer.error(422, first_problem(error))
         with self._queries.ask() as reader:
             answer = read_predictions(reader, asked)
-            schema = read_schema(reader, asked.model, asked.version) if asked.model and asked.feature else {}
-        feature = schema.get(asked.feature or "")
+            schema = read_schema(reader, asked.model, asked.version) if asked.model and asked.bin else {}
+        feature = schema.get(asked.feature or ANSWERS)
         return self._renderer.render(
             "predictions.html",
             "/models",
@@ -86,6 +86,7 @@ def _shown(reader: Reader, model: Record, view: ModelView, window: Window) -> Re
         link = _links(model["name"], version["version"], window)
         schema = read_schema(reader, model["name"], version["version"])
         version["link"] = link
+        version["names"] = {label: name_bin(label, schema.get(ANSWERS)) for label in version["predictions"]["labels"]}
         version["traffic"] = draw_traffic(version["predictions"], hues, link, most=most or 1.0)
         if (confidence := version["confidence"]) is not None and sum(confidence["counts"]):
             version["confidence_chart"] = draw_confidence(confidence, link)
@@ -96,7 +97,7 @@ def _shown(reader: Reader, model: Record, view: ModelView, window: Window) -> Re
             (one, draw_bins(one, schema.get(one["feature"]), _bins_link(link, one["feature"]))) for one in shown
         ]
         if version["answers"]:
-            version["answers_chart"] = draw_bins(version["answers"], None, _answers_link(link))
+            version["answers_chart"] = draw_bins(version["answers"], schema.get(ANSWERS), _answers_link(version))
     return {
         **model,
         "compared": versions,
@@ -124,8 +125,9 @@ def _bins_link(link: Any, feature: str) -> Any:  # noqa: ANN401  functions
     return lambda bin: link(feature=feature, bin=bin)  # noqa: A006  the parameter's name in the address
 
 
-def _answers_link(link: Any) -> Any:  # noqa: ANN401  functions
-    return lambda bin: link(label=bin)  # noqa: A006  as above
+def _answers_link(version: Record) -> Any:  # noqa: ANN401  functions
+    link, key = version["link"], "bin" if version["predictions"]["binned"] else "label"
+    return lambda bin: link(**{key: bin})  # noqa: A006  as above
 
 
 def _seconds(ns: int) -> str:

@@ -27,8 +27,8 @@ from service.errors import (
     RequestTooLargeError,
     UnknownPredictionError,
 )
-from service.inference.model import Model
 from service.monitoring.feedback import Given, LabelReader
+from service.serving.served import Serving
 from service.store.rows import Label
 from service.store.taking import LabelDesk
 from service.telemetry.feedback import Feedback, TrueLabel
@@ -48,12 +48,11 @@ Result = dict[str, Any]
 
 
 class FeedbackCalls:
-    """The call, bound to a model and a store."""
+    """The call, bound to a store. What may be the label of a prediction the version says that is served now."""
 
     def __init__(
         self,
-        model: Model,
-        reader: LabelReader,
+        serving: Serving,
         desk: LabelDesk,
         threads: ModelThreads,
         tell: Callable[[Feedback], None],
@@ -61,8 +60,7 @@ class FeedbackCalls:
         most_items: int,
     ) -> None:
         """`tell` takes what was stored, on the thread that stored it."""
-        self.model = model
-        self._reader = reader
+        self.serving = serving
         self._desk = desk
         self._threads = threads
         self._tell = tell
@@ -105,7 +103,8 @@ class FeedbackCalls:
             LabelsAwayError: none of those that could be taken was.
         """
         start = trace.now()
-        read = [self._read(item) for item in items]
+        labels_of = self.serving.primary.labels
+        read = [_read(labels_of, item) for item in items]
         given = [one for one in read if isinstance(one, Given)]
         received = time_ns()
         refused = Counter(REASONS[type(one)] for one in read if isinstance(one, RequestError))
@@ -133,12 +132,6 @@ class FeedbackCalls:
         self._tell_of(trace, start, tuple(new), refused)
         return results
 
-    def _read(self, item: object) -> Given | RequestError:
-        try:
-            return self._reader.read(item)
-        except RequestError as error:
-            return error
-
     def _refuse(self, trace: RequestTrace, refused: Mapping[str, int]) -> None:
         self._tell_of(trace, trace.now(), (), refused)
 
@@ -146,7 +139,7 @@ class FeedbackCalls:
         rejected = tuple((reason, number) for reason, number in refused.items() if number)
         if not new and not rejected:
             return
-        model = self.model
+        model = self.serving.primary.model
         ids = (trace.trace_id, trace.span_id, trace.trace_state, trace.trace_flags)
         self._tell(Feedback(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected))
 
@@ -155,13 +148,20 @@ def feedback_routes(calls: FeedbackCalls, recorder: Recorder, *, most_bytes: int
     """The call as a route of FastAPI, which documents it and, with the stock instrumentation, answers it."""
     router = APIRouter(tags=["feedback"])
 
-    @router.post("/feedback", summary="Say what was right", **feedback_operation(calls.model.classes))
+    @router.post("/feedback", summary="Say what was right", **feedback_operation(calls.serving.primary.model.classes))
     async def feedback(request: Request) -> Response:
         with recorder.recording(request.scope) as trace:
             body = await read_body(request.scope, request.receive, most_bytes)
             return send(await calls.feedback(body, trace), trace.hex_id)
 
     return router
+
+
+def _read(labels_of: LabelReader, item: object) -> Given | RequestError:
+    try:
+        return labels_of.read(item)
+    except RequestError as error:
+        return error
 
 
 def _items(parsed: Mapping[str, object]) -> Sequence[object] | None:

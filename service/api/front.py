@@ -7,7 +7,7 @@ path, its trace is started, and its answer written, by plain ASGI. What is answe
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from opentelemetry.context import attach
@@ -23,7 +23,7 @@ from service.errors import ClientGoneError, ModeltraceError
 from service.inference.pipeline import fail
 from service.telemetry.outbox import Outbox
 from service.telemetry.record import ACCESS_LOGGER
-from service.telemetry.tracing import Tracing
+from service.telemetry.tracing import RequestTrace, Tracing
 
 logger = logging.getLogger("modeltrace.api")
 access_logger = logging.getLogger(ACCESS_LOGGER)
@@ -44,14 +44,19 @@ class Front:
         *,
         most_bytes: int,
         active: Counter[tuple[str, str]],
+        after: Callable[[RequestTrace], object],
     ) -> None:
-        """`calls` by path, all of them POST; `active` counts the requests in flight by method and scheme."""
+        """`calls` by path, all of them POST; `active` counts the requests in flight by method and scheme.
+
+        `after` takes each request once its answer is sent.
+        """
         self._app = app
         self._calls = calls
         self._tracing = tracing
         self._outbox = outbox
         self._most_bytes = most_bytes
         self._active = active
+        self._after = after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -100,6 +105,7 @@ class Front:
         finally:
             trace.end = trace.now()
             self._outbox.put(trace)
+            self._after(trace)
 
 
 def _logged(scope: Scope, send: Send) -> Send:

@@ -4,18 +4,18 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from service.api.replies import describe_error, reply
-from service.inference.model import Model
+from service.serving.served import Serving
 
 SILENT_PATHS = ("healthz", "readyz", "metrics")
 
 
-def health_routes(model: Model, registry: CollectorRegistry | None, *, workers: int) -> APIRouter:
+def health_routes(serving: Serving, registry: CollectorRegistry | None, *, workers: int) -> APIRouter:
     """What is served, and whether it is well. `registry` is what `/metrics` shows; `None` when that is switched off."""
     router = APIRouter(tags=["service"])
 
     @router.get("/model", summary="What is served: name, version, feature schema")
     async def describe_model() -> Response:
-        return reply(model.describe())
+        return reply(serving.describe())
 
     @router.get("/healthz", summary="Live")
     async def live() -> dict[str, str]:

@@ -113,6 +113,17 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
     return _operation(body, answer, error_responses(400, 413, 500, 503))
 
 
+def renew(
+    document: dict[str, Any], title: str, schema: Schema, classes: Sequence[str | float | bool] | None
+) -> dict[str, Any]:
+    """The description of the API, as it is of the version that is served now."""
+    document["info"]["title"] = title
+    operations = predict_operation(schema), batch_operation(schema), feedback_operation(classes)
+    for path, operation in zip(("/predict", "/predict/batch", "/feedback"), operations, strict=True):
+        document["paths"][path]["post"] |= operation["openapi_extra"]
+    return document
+
+
 def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str, Any]:
     """How `POST /feedback` is documented; `classes`: `None` for a regressor."""
     label: dict[str, Any] = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}

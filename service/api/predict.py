@@ -16,8 +16,10 @@ from service.api.execution import ModelThreads
 from service.api.openapi import batch_operation, predict_operation
 from service.api.replies import encode, send
 from service.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
-from service.inference.batching import Batcher
-from service.inference.pipeline import Pipeline, Prediction
+from service.inference.pipeline import Prediction
+from service.inference.privacy import withhold
+from service.serving.served import Serving
+from service.serving.version import Version
 from service.telemetry.recorder import Recorder
 from service.telemetry.tracing import RequestTrace
 
@@ -30,60 +32,67 @@ Call = Callable[[bytes, RequestTrace], Awaitable[bytes]]
 
 
 class PredictionCalls:
-    """The two calls, bound to a model."""
+    """The two calls. Each request is answered by one version from beginning to end, whatever is served meanwhile."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        threads: ModelThreads,
-        *,
-        on_loop: bool,
-        batcher: Batcher | None,
-        most_rows: int,
-    ) -> None:
-        """`on_loop`: one row is answered faster than on a thread; `batcher`: shares calls between requests."""
-        self.pipeline = pipeline
+    def __init__(self, serving: Serving, threads: ModelThreads, *, most_rows: int) -> None:
+        self.serving = serving
         self._threads = threads
-        self._on_loop = on_loop
-        self._batcher = batcher
         self._most_rows = most_rows
-        self._model = {"name": pipeline.model.name, "version": pipeline.model.version}
 
     async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
         """Answer one row."""
-        if self._batcher is not None:
-            values = self.pipeline.read(_row(body), trace)
-            answer = await self._batcher.answer(values, trace)
-            return self._say_one(self.pipeline.keep(0, values, answer, trace), trace)
-        if self._on_loop and len(body) <= SMALL_BODY:
-            return self._one(body, trace)
-        return await self._threads.run(self._one, body, trace)
+        version = self.serving.choose(trace)
+        try:
+            if version.batcher is not None:
+                values = version.pipeline.read(self._row(body, trace), trace)
+                answer = await version.batcher.answer(values, trace)
+                return _say_one(version, version.pipeline.keep(0, values, answer, trace), trace)
+            if version.on_loop and len(body) <= SMALL_BODY:
+                return self._one(version, body, trace)
+            return await self._threads.run(self._one, version, body, trace)
+        except Exception as error:
+            if not version.model.schema.private:
+                raise
+            failed = withhold(error)  # it may repeat values, and nobody further out looks at that
+        raise failed  # here it has no context that would tell what it stands for
 
     async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
         """Answer many rows."""
-        return await self._threads.run(self._many, body, trace)
+        version = self.serving.choose(trace)
+        try:
+            return await self._threads.run(self._many, version, body, trace)
+        except Exception as error:
+            if not version.model.schema.private:
+                raise
+            failed = withhold(error)
+        raise failed  # see `predict`
 
-    def _one(self, body: bytes, trace: RequestTrace) -> bytes:
-        return self._say_one(self.pipeline.predict(_row(body), trace), trace)
+    def _one(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
+        return _say_one(version, version.pipeline.predict(self._row(body, trace), trace), trace)
 
-    def _say_one(self, prediction: Prediction, trace: RequestTrace) -> bytes:
-        return encode({**_say(prediction), "model": self._model}, trace.hex_id)
+    def _row(self, body: bytes, trace: RequestTrace) -> object:
+        row = only_key(parse_object(body), "features")
+        if self.serving.is_shadowed(trace):
+            trace.asked = (row,)
+        return row
 
-    def _many(self, body: bytes, trace: RequestTrace) -> bytes:
+    def _many(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
         rows = only_key(parse_object(body), "rows")
         if not isinstance(rows, list):
             raise MalformedRequestError('"rows" must be an array of objects')
         if len(rows) > self._most_rows:
             limit = f"the limit is {self._most_rows} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
-        outcomes = self.pipeline.predict_batch(rows, trace)
-        return encode({"predictions": [_say(outcome) for outcome in outcomes], "model": self._model}, trace.hex_id)
+        if self.serving.is_shadowed(trace):
+            trace.asked = rows
+        outcomes = version.pipeline.predict_batch(rows, trace)
+        return encode({"predictions": [_say(outcome) for outcome in outcomes], "model": version.said}, trace.hex_id)
 
 
 def prediction_routes(calls: PredictionCalls, recorder: Recorder, *, most_bytes: int) -> APIRouter:
     """The calls as routes of FastAPI, which documents them and, with the stock instrumentation, answers them."""
     router = APIRouter(tags=["predict"])
-    schema = calls.pipeline.model.schema
+    schema = calls.serving.primary.model.schema
 
     async def answer(request: Request, call: Call) -> Response:
         with recorder.recording(request.scope) as trace:
@@ -101,8 +110,8 @@ def prediction_routes(calls: PredictionCalls, recorder: Recorder, *, most_bytes:
     return router
 
 
-def _row(body: bytes) -> object:
-    return only_key(parse_object(body), "features")
+def _say_one(version: Version, prediction: Prediction, trace: RequestTrace) -> bytes:
+    return encode({**_say(prediction), "model": version.said}, trace.hex_id)
 
 
 def _say(outcome: Prediction | InvalidFeaturesError) -> Payload:

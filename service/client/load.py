@@ -8,7 +8,7 @@ figures never hide it. Latency counts from when a request was due.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -36,10 +36,20 @@ class Tally:
     rows: int = 0
     labelled: int = 0
     agreed: int = 0
+    labels: int = 0  # sent, and taken
     last_trace: str | None = None
     last_failure: str | None = None
     duration: float | None = None
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    def fail(self, why: str) -> None:
+        """Count a request that failed."""
+        self.failed += 1
+        self.last_failure = why
+
+    def take_labels(self, number: int) -> None:
+        """Count labels that were taken."""
+        self.labels += number
 
     def percentile(self, share: float) -> float | None:
         """The latency that `share` of the latest answers stayed within; `None` before the first."""
@@ -90,13 +100,21 @@ class Load:
     """Drives one client at one service."""
 
     def __init__(
-        self, client: httpx.AsyncClient, samples: Iterator[Sample], spoiler: Spoiler, plan: Plan, tally: Tally
+        self,
+        client: httpx.AsyncClient,
+        samples: Iterator[Sample],
+        spoiler: Spoiler,
+        plan: Plan,
+        tally: Tally,
+        learn: Callable[[object, object], object] = lambda *_: None,
     ) -> None:
+        """`learn` is told of each answered prediction its ID and its true label."""
         self._client = client
         self._samples = samples
         self._spoiler = spoiler
         self._plan = plan
         self._tally = tally
+        self._learn = learn
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event, *, drain: float) -> None:
@@ -141,10 +159,10 @@ class Load:
                 headers={"content-type": "application/json"},
             )
         except httpx.HTTPError as error:
-            self._fail(reason(error))
+            self._tally.fail(reason(error))
             return
         except asyncio.CancelledError:
-            self._fail("no answer when the time to wait for the last ones was over")
+            self._tally.fail("no answer when the time to wait for the last ones was over")
             raise
         if not call.slow:
             self._tally.latencies.append(time.perf_counter() - due)
@@ -157,7 +175,7 @@ class Load:
         if response.status_code in REFUSALS and spoilt:
             self._tally.refused += 1
         elif response.status_code != HTTPStatus.OK:
-            self._fail(f"HTTP {response.status_code}: {response.text[:200]}")
+            self._tally.fail(f"HTTP {response.status_code}: {response.text[:200]}")
         else:
             self._judge_rows(call, response)
 
@@ -165,25 +183,22 @@ class Load:
         try:
             entries = _entries(response, len(call.labels))
         except ValueError as error:
-            self._fail(f"the answer is not understood: {error}")
+            self._tally.fail(f"the answer is not understood: {error}")
             return
         excused = [spoilt or (call.error and index == 0) for index, spoilt in enumerate(call.spoilt_rows)]
         unexpected = [e["error"] for e, spoilt in zip(entries, excused, strict=True) if "error" in e and not spoilt]
         if unexpected:
-            self._fail(f"row refused: {str(unexpected[0])[:200]}")
+            self._tally.fail(f"row refused: {str(unexpected[0])[:200]}")
             return
         self._tally.answered += 1
         for entry, truth in zip(entries, call.labels, strict=True):
             if "error" in entry:
                 continue
             self._tally.rows += 1
+            self._learn(entry.get("prediction_id"), truth)
             if truth is not None and entry.get("label") is not None:
                 self._tally.labelled += 1
                 self._tally.agreed += entry["label"] == truth
-
-    def _fail(self, why: str) -> None:
-        self._tally.failed += 1
-        self._tally.last_failure = why
 
 
 def _entries(response: httpx.Response, rows: int) -> list[dict[str, Any]]:

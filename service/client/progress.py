@@ -33,6 +33,7 @@ class Snapshot:
     rows: int
     labelled: int
     agreed: int
+    labels: int
     p50_ms: float | None
     p99_ms: float | None
     last_trace: str | None
@@ -49,6 +50,8 @@ class Snapshot:
         parts = [Text(f"{self.rate:.0f}/s"), Text(f"{self.sent:,} sent")]
         if self.refused:
             parts.append(Text(f"{self.refused:,} refused as asked"))
+        if self.labels:
+            parts.append(Text(f"{self.labels:,} labels"))
         parts.append(Text(f"{self.failed:,} failed", style="red" if self.failed else ""))
         if self.behind:
             parts.append(Text(f"{self.behind:,} behind", style="yellow"))
@@ -89,6 +92,7 @@ def snapshot(tally: Tally, rate: float) -> Snapshot:
         rows=tally.rows,
         labelled=tally.labelled,
         agreed=tally.agreed,
+        labels=tally.labels,
         p50_ms=None if p50 is None else round(p50 * 1000, 1),
         p99_ms=None if p99 is None else round(p99 * 1000, 1),
         last_trace=tally.last_trace,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.client.faults import SLOW_SECONDS, Misbehaviour, Spoiler, check_shifts, seeded
+from service.client.labels import Feedback, Labels
 from service.client.load import Load, Plan, Tally
 from service.client.progress import Progress, watch
-from service.client.rows import Drawn, Sample, read_file, read_held_out, shuffled
+from service.client.rows import Drawn, RowsError, Sample, read_file, read_held_out, shuffled
 from service.client.service import ServedModel, fetch_model
 from service.client.telemetry import traced_client
 from service.telemetry.setup import Telemetry
@@ -30,6 +31,7 @@ class Run:
     data: Path | None = None
     bundle: Path | None = None
     seed: int | None = None
+    feedback: Feedback | None = None
 
 
 async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tally:
@@ -45,10 +47,21 @@ async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tal
             model = await fetch_model(client)
             check_shifts(run.misbehaviour.shifts, model.features)
             spoiler = Spoiler(run.misbehaviour, model.features, rng)
-            load = Load(client, choose_rows(run, model, rng), spoiler, run.plan, tally)
+            rows = choose_rows(run, model, rng)
+            known = asyncio.Event()  # the last answer: no more labels follow
+            labels = None
+            if run.feedback:
+                # By chance of their own: which rows and faults follow from a seed does not hang on when answers come.
+                labels = Labels(client, run.feedback, seeded(run.seed), sent=tally.take_labels, failed=tally.fail)
+            learn = labels.learn if labels else lambda *_: None
+            load = Load(client, rows, spoiler, run.plan, tally, learn)
             watcher = asyncio.create_task(watch(tally, progress, ended))
+            teller = asyncio.create_task(labels.run(known)) if labels else None
             try:
                 await load.run(stop, drain=DRAIN_TIMEOUT)
+                known.set()
+                if teller:
+                    await teller
             finally:
                 ended.set()
                 await watcher
@@ -59,12 +72,17 @@ def choose_rows(run: Run, model: ServedModel, rng: random.Random) -> Iterator[Sa
     """Rows from the file or the bundle that was named, else drawn from the model's own reference bins.
 
     Raises:
-        RowsError: there are none.
+        RowsError: there are none, or none with the labels that are to be sent.
     """
+    if run.feedback and run.bundle is None:
+        raise RowsError("--feedback sends the true labels of a bundle's held-out rows: name one with --bundle")
     if run.data is not None:
         return shuffled(read_file(run.data, model.features), rng)
     if run.bundle is not None:
-        return shuffled(read_held_out(run.bundle, model.features), rng)
+        held_out = read_held_out(run.bundle, model.features)
+        if run.feedback and all(sample.label is None for sample in held_out):
+            raise RowsError(f"{run.bundle} has no true labels of its held-out rows: --feedback has nothing to send")
+        return shuffled(held_out, rng)
     return iter(Drawn(model.features, rng))
 
 

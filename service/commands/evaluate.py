@@ -121,7 +121,7 @@ def _scoring(
         from service.app import load_model  # noqa: PLC0415  as above
         from service.inference.scoring import Scorer  # noqa: PLC0415  as above
 
-        loaded = load_model(read_settings(bundle=str(bundle)))
+        loaded, _ = load_model(read_settings(bundle=str(bundle)))
         scorer = Scorer(loaded)
 
         def here(samples: "Sequence[Sample]") -> "tuple[list[Scored], int]":

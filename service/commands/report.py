@@ -142,7 +142,7 @@ def alibi(
     Example: modeltrace report alibi week.json --since 7d --reference train.parquet
     """
     from service.report.environments import ALIBI  # noqa: PLC0415  as above
-    from service.report.pages import page_of_tests  # noqa: PLC0415  as above
+    from service.report.pages import p_value, page_of_tests  # noqa: PLC0415  as above
 
     suffix(out, ".json", ".html")
     asked = Asked(bundle, since, until, version, reference, target, reference_since, reference_until, rows)
@@ -157,7 +157,7 @@ def alibi(
     together = answer["mmd"]
     words = f"{len(drifted)} of {len(answer['tests'])} columns drifted (level {answer['level']}, Bonferroni)"
     if together is not None:
-        words += f"; all numbers together, by MMD: p {together['p_value']:.3g}"
+        words += f"; all numbers together, by MMD: p {p_value(together)}"
     _tell(answer["library"], words)
     _tell("written to", str(out))
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from service.client.faults import Misbehaviour, parse_shift
+from service.client.labels import Feedback
 from service.client.load import Plan
 from service.client.progress import JsonLines, LiveLine, PlainLines
 from service.client.run import Run, run_traffic
@@ -19,6 +20,8 @@ from service.telemetry.setup import report_rest
 
 # Seconds between two plain lines.
 PLAIN_INTERVAL = 5.0
+# Seconds after which a label is sent.
+FEEDBACK_DELAY = 5.0
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -66,6 +69,20 @@ def traffic(
     bundle: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A bundle: its held-out rows.", rich_help_panel=_ROWS)
     ] = None,
+    feedback: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+            help="Send true labels for such a share of answers.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = 0.0,
+    feedback_delay: Annotated[
+        float | None,
+        typer.Option(parser=seconds, metavar="TIME", help="So long after.", show_default="5s", rich_help_panel=_ROWS),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Send the same rows and faults again.", rich_help_panel=_ROWS)
     ] = None,
@@ -109,6 +126,7 @@ def traffic(
         data=data,
         bundle=bundle,
         seed=seed,
+        feedback=Feedback(feedback, feedback_delay or FEEDBACK_DELAY) if feedback else None,
     )
     telemetry = traffic_telemetry(read_settings().otel)
     try:

@@ -1,6 +1,6 @@
-"""The figures as gauges. Series are few: the versions of one model, and the classes of its bundle."""
+"""The figures as gauges. Series are few: the versions of a served model, and the classes of its bundle."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -20,15 +20,18 @@ class Point(NamedTuple):
     attributes: dict[str, str]
 
 
-def observe(meter: Meter, classes: Iterable[object], current: Callable[[], Sequence[Figures]]) -> None:
-    """Make gauges of what `current` gives at each export; without figures they have no points at all."""
-    known = {identity(label) for label in classes}
+def observe(meter: Meter, models: Mapping[str, Iterable[object]], current: Callable[[], Sequence[Figures]]) -> None:
+    """Make gauges of what `current` gives at each export; without figures they have no points at all.
+
+    `models` has the classes of each model, by its name.
+    """
+    known = {name: {identity(label) for label in classes} for name, classes in models.items()}
 
     def observing(instrument: Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe_one(_: CallbackOptions) -> Iterable[Observation]:
             for figures in current():
                 model = {ML_MODEL_NAME: figures.model_name, ML_MODEL_VERSION: figures.model_version}
-                for point in points(figures, known):
+                for point in points(figures, known[figures.model_name]):
                     if point.instrument is instrument:
                         yield Observation(point.value, {**model, **point.attributes})
 

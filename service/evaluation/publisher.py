@@ -1,4 +1,4 @@
-"""Publishes the figures of one model: of all workers and replicas, the one that has the turn computes them.
+"""Publishes the figures of models: of all workers and replicas, the one that has the turn of a model computes them.
 
     wait ──► has it the turn? ──no──► publish nothing
      ▲              │ yes
@@ -10,8 +10,8 @@ All of it happens on a thread of its own, in the database: a prediction never wa
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from opentelemetry.metrics import Meter
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
@@ -39,8 +39,7 @@ class Plan(NamedTuple):
     """What is published, and how often."""
 
     store: str  # as MODELTRACE_STORE has it; a password may be in it
-    model_name: str
-    classes: tuple[object, ...]
+    models: Mapping[str, tuple[object, ...]]  # the classes of each, by its name
     seconds: float
     window: int  # in nanoseconds
     tolerance: float | None
@@ -55,7 +54,7 @@ class Publisher:
         self._figures: Sequence[Figures] = ()
         self._failing = False
         self._ending = threading.Event()
-        observe(meter, plan.classes, lambda: self._figures)
+        observe(meter, plan.models, lambda: self._figures)
         self._runs = meter.create_counter(
             RUNS, unit="{run}", description="How often the figures of models were computed, and how often in vain."
         )
@@ -100,61 +99,77 @@ class Publisher:
 
 
 class _Work:
-    """The turn and, with it, the store."""
+    """The turns and, with one of them, the store."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._turn: Turn | None = None
+        self._turns: dict[str, Turn] = {}
         self._store: Store | None = None
         self.has_turn = False
 
     def figures(self) -> Sequence[Figures]:
-        """The figures, or none while another one has the turn.
+        """The figures of those models that nobody else has the turn of.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        # Imported on the thread that needs them: they take a third of a second.
-        from service.evaluation.evaluate import evaluate  # noqa: PLC0415  see above
+        self.has_turn = False
+        mine = [name for name in self._plan.models if self._turn(name).hold()]
+        self.has_turn = bool(mine)
+        return [figures for name in mine for figures in self._of(name)]
+
+    def _turn(self, name: str) -> "Turn":
+        # Imported on the thread that needs it, as what follows: it takes a third of a second.
         from service.store.location import locate  # noqa: PLC0415  see above
-        from service.store.selection import Selection  # noqa: PLC0415  see above
-        from service.store.store import open_store  # noqa: PLC0415  see above
         from service.store.turn import turn  # noqa: PLC0415  see above
 
-        self.has_turn = False
-        if self._turn is None:
-            self._turn = turn(locate(self._plan.store), f"evaluation of {self._plan.model_name}")
-        self.has_turn = self._turn.hold()
-        if not self.has_turn:
-            return ()
+        if name not in self._turns:
+            self._turns[name] = turn(locate(self._plan.store), f"evaluation of {name}")
+        return self._turns[name]
+
+    def _of(self, name: str) -> Sequence[Figures]:
+        from service.evaluation.evaluate import evaluate  # noqa: PLC0415  see above
+        from service.store.selection import Selection  # noqa: PLC0415  see above
+        from service.store.store import open_store  # noqa: PLC0415  see above
+
         if self._store is None:
             self._store = open_store(self._plan.store, create=False)
         now, window = time.time_ns(), self._plan.window
         return evaluate(
             self._store,
-            Selection(since=now - window, model_name=self._plan.model_name),
+            Selection(since=now - window, model_name=name),
             # One that stays where it is for a whole window: with each other one, chance would be tried anew.
             drift_since=now - now % window - window,
             tolerance=self._plan.tolerance,
         )
 
     def close(self) -> None:
-        """Leave the turn to another one."""
+        """Leave the turns to another one."""
         if self._store:
             self._store.close()
-        if self._turn:
-            self._turn.release()
+        for one in self._turns.values():
+            one.release()
 
 
-def start_publisher(
-    settings: Settings, model_name: str, classes: Sequence[object] | None, meter: Meter
-) -> Publisher | None:
+class Evaluated(Protocol):
+    """What is to be known of a model whose figures are published: `service.inference.model.Model`."""
+
+    @property
+    def name(self) -> str:
+        """Its versions share it."""
+
+    @property
+    def classes(self) -> Sequence[object] | None:
+        """Of a classifier."""
+
+
+def start_publisher(settings: Settings, models: Iterable[Evaluated], meter: Meter) -> Publisher | None:
     """A publisher, unless there is no store or nothing is to be computed."""
     said = settings.store_location()
     if said is None or not settings.evaluation_seconds:
         return None
+    classes: dict[str, tuple[object, ...]] = {}
+    for model in models:
+        classes[model.name] = (*classes.get(model.name, ()), *(model.classes or ()))
     window = int(settings.evaluation_window * _HOUR)
-    plan = Plan(
-        said, model_name, tuple(classes or ()), settings.evaluation_seconds, window, settings.evaluation_tolerance
-    )
-    return Publisher(plan, meter)
+    return Publisher(Plan(said, classes, settings.evaluation_seconds, window, settings.evaluation_tolerance), meter)

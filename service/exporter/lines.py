@@ -21,6 +21,7 @@ from service.telemetry.names import (
     ML_PREDICTION_INPUTS,
     ML_PREDICTION_LABEL,
     ML_PREDICTION_ROW,
+    ML_PREDICTION_SHADOW_OF,
     ML_PREDICTION_VALUE,
 )
 from service.telemetry.permodel import PerModel
@@ -51,7 +52,10 @@ class LineEncoder:
                 for violated in request.violations[:TOLD]:
                     yield write_line(_violation(violated, said, ids, request.validate_end))
                 for row in request.answered:
-                    yield write_line(_prediction(row, said, features, ids))
+                    of = request.shadow_of[row.row] if request.shadow_of else None
+                    yield write_line(
+                        _prediction(row, said, features, {**ids, ML_PREDICTION_SHADOW_OF: of} if of else ids)
+                    )
             if request.status:
                 yield write_line(_access(request, ids))
 

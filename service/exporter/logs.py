@@ -34,6 +34,7 @@ from service.telemetry.names import (
     ML_PREDICTION_INPUTS,
     ML_PREDICTION_LABEL,
     ML_PREDICTION_ROW,
+    ML_PREDICTION_SHADOW_OF,
     ML_PREDICTION_VALUE,
 )
 from service.telemetry.permodel import PerModel
@@ -105,7 +106,9 @@ class LogEncoder:
                 context = model.prediction + _context(request)
                 for row in request.answered:
                     times = _times(_TIME, row.time, _OBSERVED, row.time)
-                    yield delimited(ITEM, b"".join((times, context, *self._answer(row, model.inputs))))
+                    yield delimited(
+                        ITEM, b"".join((times, context, *self._answer(row, model.inputs), *_of(request, row)))
+                    )
 
     def _violations(self, requests: Iterable[Request]) -> Iterator[bytes]:
         for request in requests:
@@ -194,6 +197,12 @@ def _said(name: str, value: Value) -> bytes:
 
 def _said_in_words(answer: Value) -> bytes:
     return delimited(_BODY, any_value(f"predicted {answer}"))
+
+
+def _of(request: Request, row: Answered) -> Iterator[bytes]:
+    """Of a shadow: the prediction that was answered."""
+    if request.shadow_of and (answer := request.shadow_of[row.row]):
+        yield _said(ML_PREDICTION_SHADOW_OF, answer)
 
 
 def _violated(one: Violated) -> Iterator[bytes]:

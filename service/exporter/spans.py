@@ -3,7 +3,8 @@
     POST /predict ─┬─ validate                              batch ─ links to every member's SERVER span
                    ├─ queue        when it waited for a batch
                    ├─ features
-                   └─ inference ─ link to the batch
+                   ├─ inference ─ link to the batch
+                   └─ shadow      when a challenger saw it, too: with stages of its own
 
 A stage's span ID follows from that of its SERVER span: a request that is told again, by an exporter process that took
 over from one that died, makes the same spans again. All of them are in one scope, ours; the instrumentation would put
@@ -56,6 +57,7 @@ from service.telemetry.names import (
     SPAN_FEATURES,
     SPAN_INFERENCE,
     SPAN_QUEUE,
+    SPAN_SHADOW,
     SPAN_VALIDATE,
 )
 from service.telemetry.permodel import PerModel
@@ -70,7 +72,8 @@ KNOWN, LONGEST = 1024, 1024
 # Fields of Span; the IDs and the kind with their length or value.
 _TRACE_ID, _SPAN_ID, _PARENT = tag(1) + b"\x10", tag(2) + b"\x08", tag(4) + b"\x08"
 _STATE, _NAME, _ATTRIBUTE, _EVENT, _LINK, _STATUS = tag(3), tag(5), tag(9), tag(11), tag(13), tag(15)
-_INTERNAL, _SERVER = tag(6, VARINT) + b"\x01", tag(6, VARINT) + b"\x02"
+_INTERNAL, _SERVER, _CLIENT = (tag(6, VARINT) + kind for kind in (b"\x01", b"\x02", b"\x03"))
+_CALL = delimited(_NAME, SPAN_SHADOW.encode()) + _CLIENT
 _START, _END = tag(7, FIXED64)[0], tag(8, FIXED64)[0]
 # That the parent is remote, or not, is known of every span (0x100), and which of the two (0x200).
 _LOCAL, _REMOTE = (tag(16, FIXED32) + flags.to_bytes(4, "little") for flags in (0x100, 0x300))
@@ -90,7 +93,7 @@ class SpanEncoder:
         self._envelope = Envelope(origin.resource, origin.scope)
         self._stage_names = {
             name: delimited(_NAME, name.encode()) + _INTERNAL
-            for name in (SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, SPAN_BATCH)
+            for name in (SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, SPAN_BATCH, SPAN_SHADOW)
         }
         self._stage_bits = {name: stage_bits(name) for name in self._stage_names}
         self._model = PerModel(_model)
@@ -134,7 +137,8 @@ class SpanEncoder:
                 own = (shared, _SPAN_ID, span_id, self._stage_names[name], times, said, status)
                 yield delimited(ITEM, b"".join(own))
             # What failed without a span of its own is told by the SERVER span.
-            yield delimited(ITEM, b"".join((state, *self._server(request, failure))))
+            tell = self._server if request.shadow_of is None else self._shadow
+            yield delimited(ITEM, b"".join((state, *tell(request, failure))))
         for batch in batches:
             if batch.members:
                 yield delimited(ITEM, b"".join(self._batch(batch)))
@@ -178,6 +182,23 @@ class SpanEncoder:
         )
         if request.client_port:
             yield pair(_ATTRIBUTE, self._port, any_value(request.client_port))
+        yield from self._said_of(request)
+        yield self._outcome(request.status) if failure is None else _outcome(request.status, failure)
+
+    def _shadow(self, request: Request, failure: Failure | None) -> Iterator[bytes]:
+        """The content of the span of what a challenger made of a request."""
+        yield from (_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id, _PARENT, request.parent_span_id, _LOCAL)
+        yield self._stage_names[SPAN_SHADOW] if request.called is None else _CALL
+        yield _times(_START, request.start, _END, request.end)
+        yield from self._said_of(request)
+        if request.called is not None:
+            yield b"".join(_said(*item) for item in request.called.attributes().items())
+            yield delimited(_STATUS, _FAILED) if request.called.error_type else _UNSET
+        else:
+            yield _UNSET if failure is None else _outcome(0, failure)
+
+    def _said_of(self, request: Request) -> Iterator[bytes]:
+        """What was asked and answered."""
         if request.model is not None:
             yield self._model(request.model)
         if request.pinned:
@@ -191,7 +212,6 @@ class SpanEncoder:
                     yield _said(ML_LOWEST_CONFIDENCE, min(confidences))
         elif request.answered:
             yield from self._answer(request.answered[0])
-        yield self._outcome(request.status) if failure is None else _outcome(request.status, failure)
 
     def _answer(self, row: Answered) -> Iterator[bytes]:
         yield pair(_ATTRIBUTE, self._id, any_value(row.prediction_id))

@@ -55,8 +55,12 @@ class Pipeline:
         (answer,) = self.infer([values], [trace])
         return self.keep(0, values, answer, trace)
 
-    def predict_batch(self, rows: Sequence[Row], trace: RequestTrace) -> list[Prediction | InvalidFeaturesError]:
+    def predict_batch(
+        self, rows: Sequence[Row], trace: RequestTrace, numbers: Sequence[int] | None = None
+    ) -> list[Prediction | InvalidFeaturesError]:
         """Answer many rows with one call of the model, in order; a bad row has its error in its place.
+
+        `numbers` are the places of the rows in the request, if these are not all of its rows.
 
         Raises:
             InferenceError: the model failed, for all of them.
@@ -76,7 +80,7 @@ class Pipeline:
         answers = iter(self.infer(accepted, [trace]) if accepted else ())
         return [
             self.keep(index, values, next(answers), trace) if isinstance(values, tuple) else values
-            for index, values in enumerate(read)
+            for index, values in zip(numbers or range(len(read)), read, strict=True)
         ]
 
     def read(self, row: Row, trace: RequestTrace) -> Values:
@@ -140,19 +144,24 @@ class Pipeline:
         A model that waits for something must never be asked where everything else waits for it, however fast it
         usually is.
         """
-        example = {feature.name: feature.example for feature in self.model.schema.features}
         if not self.model.computes_only:
             return math.inf
         try:
-            values = self._reader.read(example)
-            took = []
-            for _ in range(TRIES):
-                start = perf_counter()
-                self.infer([values], [RequestTrace({}, NO_TRACE, NO_ID, 0)])
-                took.append(perf_counter() - start)
+            return min(self.try_example() for _ in range(TRIES))
         except ModeltraceError:
             return math.inf
-        return min(took)
+
+    def try_example(self) -> float:
+        """Ask the model for the example that its schema has; how many seconds that took. Nothing is told of it.
+
+        Raises:
+            InvalidFeaturesError: the example breaks the schema.
+            InferenceError: the model failed.
+        """
+        values = self._reader.read({feature.name: feature.example for feature in self.model.schema.features})
+        start = perf_counter()
+        self.infer([values], [RequestTrace({}, NO_TRACE, NO_ID, 0)])
+        return perf_counter() - start
 
     def _fail(self, trace: RequestTrace, stage: str, error: Exception) -> None:
         fail(trace, stage, withhold(error) if self._private else error)

@@ -67,8 +67,9 @@ class Laptop:
         check_ports(self._local)
         if self._local.stack is not None:
             check_collector(self._local.stack)
-        held_out = check_bundle(self._local.bundle).get("traffic") is not None
-        work = asyncio.create_task(self._work(held_out=held_out))
+        rows = check_bundle(self._local.bundle).get("traffic")
+        labelled = isinstance(rows, dict) and rows.get("target") is not None
+        work = asyncio.create_task(self._work(held_out=rows is not None, labelled=labelled))
         with _on_signals(work.cancel, self._kill):
             try:
                 await work
@@ -77,7 +78,7 @@ class Laptop:
             finally:
                 await self._stop()
 
-    async def _work(self, *, held_out: bool) -> None:
+    async def _work(self, *, held_out: bool, labelled: bool) -> None:
         local = self._local
         waits: list[Coroutine[Any, Any, None]] = []
         if local.with_hub:
@@ -90,7 +91,7 @@ class Laptop:
         async with httpx.AsyncClient(base_url=local.service_url) as client:
             self._screen.started(local, await fetch_model(client))
         if local.rate is not None:
-            arguments = traffic_arguments(local, held_out=held_out)
+            arguments = traffic_arguments(local, held_out=held_out, labelled=labelled)
             traffic = await self._start("traffic", arguments, traffic_environment(self._service_env), read_output=True)
             await asyncio.gather(self._watch(), self._show(traffic))
         await self._watch()

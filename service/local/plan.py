@@ -20,6 +20,8 @@ HUB_HOST = "127.0.0.1"
 COLLECTOR = {"http/protobuf": "http://127.0.0.1:4318", "grpc": "http://127.0.0.1:4317"}
 # Seconds that a connection to it may take.
 CONNECT_TIMEOUT = 2.0
+# Of answers whose truth becomes known: not of all of them, as in life.
+LABELLED_SHARE = "0.8"
 
 
 class UpError(ModeltraceError):
@@ -175,7 +177,10 @@ def service_arguments(local: Local) -> Sequence[str]:
     return ("service", "serve", local.source, "--host", local.host, "--port", str(local.port))
 
 
-def traffic_arguments(local: Local, *, held_out: bool) -> Sequence[str]:
-    """How traffic is started; `held_out`: whether the bundle has rows for it."""
-    rows = ("--bundle", str(local.bundle)) if held_out else ()
+def traffic_arguments(local: Local, *, held_out: bool, labelled: bool) -> Sequence[str]:
+    """How traffic is started; `held_out`: whether the bundle has rows for it; `labelled`: with true labels."""
+    rows = (
+        *(("--bundle", str(local.bundle)) if held_out else ()),
+        *(("--feedback", LABELLED_SHARE) if labelled else ()),
+    )
     return ("service", "traffic", local.service_url, "--rate", f"{local.rate:g}", "--json", "--every", "1s", *rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from service.errors import BundleAlteredError, BundleError, BundleNotFoundError
+from service.errors import BundleAlteredError, BundleError, BundleNotFoundError, RegistryAwayError
 from service.inference.bundle import MANIFEST, read_manifest
 from service.registry.files import BundleReader, Described, model_files
 from service.registry.found import Found, Listed, at, listed
@@ -71,7 +71,9 @@ class Models:
         for entry in entries:
             try:
                 yield self._describe(entry), entry
-            except (BundleNotFoundError, BundleAlteredError):
+            except RegistryAwayError:
+                raise
+            except BundleError:
                 continue  # another kind of model, or not what was registered
 
     def fetch(self, one: Listed, entry: dict[str, Any]) -> Found:
@@ -96,7 +98,10 @@ class Models:
         if path is not None and self._is_intact(path):
             self._copies[key] = path
         else:
-            path = self._copies[key] = self._fetch(entry)
+            try:
+                path = self._copies[key] = self._fetch(entry)
+            except OSError as error:
+                raise BundleError(f"no copy of {_where(entry)} in {self._cache}: {error.strerror or error}") from None
         return at(path, listed(*self._reader.describe(path), _where(entry)))
 
     def _is_intact(self, path: Path) -> bool:
@@ -123,9 +128,13 @@ class Models:
             except BundleAlteredError:
                 raise _altered(entry) from None
             copy = self._cache / digest
-            if not self._is_intact(copy):  # another process may have been faster
+            if not self._is_intact(copy):
                 shutil.rmtree(copy, ignore_errors=True)
-                fresh.replace(copy)
+                try:
+                    fresh.replace(copy)
+                except OSError:
+                    if not self._is_intact(copy):  # unless another process was faster
+                        raise
             return copy
 
     def _fetch_manifest(self, entry: dict[str, Any], folder: Path) -> Described:

@@ -49,7 +49,7 @@ def _impossible(one: Kept, schema: Schema | None) -> str | None:
 def replay(rows: Sequence[Recorded], model: Model, tolerance: float) -> list[Replayed]:
     """Answer recorded rows again, together, and compare; those that cannot be are told with the reason, in order."""
     reader = RowReader(model.schema)
-    values: list[Values | str] = [row.impossible or _read(reader, row.kept) for row in rows]
+    values: list[Values | str] = [row.impossible or _read(reader, model.schema, row.kept) for row in rows]
     answers = iter(_answers(model, [one for one in values if isinstance(one, tuple)]))
     return [
         _replayed(row, one if isinstance(one, str) else next(answers), tolerance)
@@ -63,14 +63,19 @@ def tolerance_of(manifest: Manifest, model: Model) -> float:
     return TOLERANCE["float32" if single else "float64"]
 
 
-def _read(reader: RowReader, one: Kept) -> Values | str:
+def _read(reader: RowReader, schema: Schema, one: Kept) -> Values | str:
     """The values of a row, or what the schema says against it.
 
-    What was missing is recorded as null, so a request that left it out and one that sent null are the same.
+    What is recorded is what the model was given: a value that was left out, sent as null, or let through although of a
+    wrong type, is null. So a missing value is none of the row's faults where the schema allows any of these.
     """
+    inputs = one.inputs or {}
     try:
-        return reader.read(one.inputs)
+        return reader.read(inputs)
     except InvalidFeaturesError as error:
+        may_be_missing = {feature.name for feature in schema.features if feature.may_be_missing}
+        if all(fault.reason == "missing" and fault.feature in may_be_missing for fault in error.violations):
+            return tuple(map(inputs.get, schema.names))
         return f"the schema refuses it: {error}"
 
 

@@ -9,7 +9,6 @@ from typing import Literal
 from service.errors import BundleError, BundleNotFoundError
 from service.inference.bundle import installed_libraries, load_bundle, read_manifest
 from service.inference.model import Engine, Model
-from service.inference.schema import Schema
 from service.registry.catalog import Catalog
 from service.registry.found import Found
 from service.registry.source import MODELS, FolderSource, read_source
@@ -93,7 +92,7 @@ class Replayer:
         model = self._load(used, engine)
         if against is None and model.hash != first.model_hash:
             raise BundleError(f"{used.where} has changed meanwhile")
-        schema = None if origin is None else _schema(origin)
+        schema = None if origin is None else read_manifest(origin.path)[0].schema_of_features()
         rows = readable(kept, schema or model.schema)
         return Group(
             name=first.model_name,
@@ -143,21 +142,16 @@ def by_model(kept: Sequence[Kept]) -> list[list[Kept]]:
     return list(groups.values())
 
 
-def known_sources(named: Sequence[str], served: str | None, data: Path, example: Path) -> list[str]:
-    """Where bundles are looked for: what is named, what is served, copies from registries, the example of `up`."""
+def known_sources(sources: Sequence[str | None], data: Path, example: Path) -> list[str]:
+    """Where bundles are looked for: in sources, as far as they are named, copies from registries, the example of `up`.
+
+    A challenger that is another service has an address, and no bundle that can be had.
+    """
     folders = [str(folder) for folder in (data / "registry", example) if folder.is_dir()]
-    sources = [*named, *([served] if served else [])]
+    named = [one for one in sources if one and "://" not in one]
     # Copies come before the registry that they are from: no MLflow has to be started for them.
-    return [
-        *(one for one in sources if not one.startswith(MODELS)),
-        *folders,
-        *(one for one in sources if one.startswith(MODELS)),
-    ]
-
-
-def _schema(found: Found) -> Schema:
-    manifest = read_manifest(found.path)[0]
-    return Schema(**{name: getattr(manifest, name) for name in Schema.model_fields})
+    registered = [one for one in named if one.startswith(MODELS)]
+    return [*(one for one in named if one not in registered), *folders, *registered]
 
 
 def _libraries(found: Found) -> dict[str, tuple[str | None, str | None]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Literal
@@ -35,7 +36,7 @@ _ARROW: Final[dict[Type, pa.DataType]] = {
 _PLAIN: Final[dict[str, Type]] = {"number": "float", "integer": "int", "boolean": "bool", "category": "category"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Events:
     """How one model's predictions become events. Names of ours that a feature has already get an underscore."""
 
@@ -46,7 +47,7 @@ class Events:
     trace: str
     version: str
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, Type]:
         """Every column with its type in Fiddler's words."""
         ours: dict[str, Type] = {self.event_id: "str", self.time: "timestamp", self.trace: "str", self.version: "str"}

@@ -58,14 +58,17 @@ def not_audit(record: logging.LogRecord) -> bool:
 
 
 def withhold_warnings() -> None:
-    """Of Python's warnings log where they come from and their kind, not their words: those of a model repeat values."""
+    """Of Python's warnings log where they come from and their kind, not their words: those of a model repeat values.
 
-    def withhold(record: logging.LogRecord) -> bool:
-        where, kind, _ = (*record.getMessage().split(": ", 2), "", "")[:3]
-        record.msg, record.args = "%s: %s: withheld, for the bundle has private features", (where, kind)
-        return True
+    Asked again, it changes nothing.
+    """
+    logging.getLogger("py.warnings").addFilter(_withhold)
 
-    logging.getLogger("py.warnings").addFilter(withhold)
+
+def _withhold(record: logging.LogRecord) -> bool:
+    where, kind, _ = (*record.getMessage().split(": ", 2), "", "")[:3]
+    record.msg, record.args = "%s: %s: withheld, for the bundle has private features", (where, kind)
+    return True
 
 
 class LineHandler(logging.handlers.QueueHandler):

@@ -13,6 +13,8 @@ SPAN_FEATURES: Final = "features"
 SPAN_INFERENCE: Final = "inference"
 # One call of the model that answered several requests: a root span, linked to each of them.
 SPAN_BATCH: Final = "batch"
+# The same rows put to a challenger, whose answer is only recorded: a child of the request's SERVER span.
+SPAN_SHADOW: Final = "shadow"
 # One true label: a child of the SERVER span that it came with, linked to that of its prediction.
 SPAN_FEEDBACK: Final = "feedback"
 
@@ -30,6 +32,7 @@ ML_PREDICTION_VALUE: Final = "ml.prediction.value"
 ML_PREDICTION_CONFIDENCE: Final = "ml.prediction.confidence"
 ML_PREDICTION_TRACE_ID: Final = "ml.prediction.trace_id"
 ML_PREDICTION_ROW: Final = "ml.prediction.row"
+ML_PREDICTION_SHADOW_OF: Final = "ml.prediction.shadow_of"
 ML_PREDICTION_INPUTS: Final = "ml.prediction.inputs"
 ML_BATCH_SIZE: Final = "ml.inference.batch.size"
 ML_REJECTED_ROWS: Final = "ml.inference.batch.rejected"

@@ -99,7 +99,7 @@ class Outbox:
         self._listen = listen
         self._waiting: deque[RequestTrace | Batch | Feedback | Encoded] = deque()
         self._in_hand: list[RequestTrace | Feedback | Encoded] = []
-        self._put_rows = self._sent_rows = 0  # each written by one thread only
+        self._put_rows = self._put_beside = self._sent_rows = 0  # each written by one thread only
         self._put_bytes = self._sent_bytes = 0
         self._put_labels = self._sent_labels = 0
         self.dropped_requests = self.dropped_rows = self.dropped_labels = self.restarts = 0
@@ -120,7 +120,7 @@ class Outbox:
     @property
     def waiting_rows(self) -> int:
         """Rows that wait here."""
-        return self._put_rows - self._sent_rows
+        return self._put_rows + self._put_beside - self._sent_rows
 
     @property
     def capacity(self) -> int:
@@ -130,15 +130,24 @@ class Outbox:
     def put(self, request: RequestTrace) -> None:
         """Take a request that is over. Never waits: what finds no room is dropped and counted."""
         rows = len(request.answered) or 1
-        if self._put_rows - self._sent_rows + rows > self._most_rows:
+        if self.waiting_rows + rows > self._most_rows:
             self._drop(1, len(request.answered))
             return
         self._put_rows += rows
         self._waiting.append(request)
 
+    def put_shadow(self, request: RequestTrace) -> None:
+        """The same for what a challenger made of a request, from the thread that asks it."""
+        rows = len(request.answered) or 1
+        if self.waiting_rows + rows > self._most_rows:
+            self._drop(1, len(request.answered))
+            return
+        self._put_beside += rows
+        self._waiting.append(request)
+
     def put_batch(self, batch: Batch) -> None:
         """Take the span of a call that answered several requests; it finds room where a request would."""
-        if self._put_rows - self._sent_rows < self._most_rows:
+        if self.waiting_rows < self._most_rows:
             self._waiting.append(batch)
 
     def put_feedback(self, feedback: Feedback) -> None:

@@ -86,13 +86,9 @@ class PredictionPoints:
         rank = PINNED if request.pinned else LATEST
         exemplar = request if self._all or (self._sampled and request.trace_flags & 1) else None
 
-        kind = (request.status, request.route, request.method, request.scheme, request.http_version)
-        series = self._requests.series.get(kind) or self._requests.create(kind, _http(request))
-        series.add(
-            max(request.end - request.start, 0) / 1e9, rank or (FAILED if request.status >= 500 else LATEST), exemplar
-        )
-
-        if request.model is None:
+        if request.shadow_of is None:
+            self._add_http(request, rank, exemplar)
+        if request.model is None or request.called is not None:
             return
         about, model = request.model, self._of(request.model)
         if request.inference_start:
@@ -123,6 +119,13 @@ class PredictionPoints:
                 self._predictions, model.predictions, said, about.outcome(answered)
             )
             series.add(1, rank, exemplar)
+
+    def _add_http(self, request: Request, rank: int, exemplar: Request | None) -> None:
+        kind = (request.status, request.route, request.method, request.scheme, request.http_version)
+        series = self._requests.series.get(kind) or self._requests.create(kind, _http(request))
+        series.add(
+            max(request.end - request.start, 0) / 1e9, rank or (FAILED if request.status >= 500 else LATEST), exemplar
+        )
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""

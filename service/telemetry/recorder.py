@@ -19,7 +19,7 @@ from opentelemetry.semconv.attributes.exception_attributes import (
     EXCEPTION_TYPE,
 )
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
-from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags, Tracer
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from service.telemetry.metrics import Instruments
@@ -34,12 +34,14 @@ from service.telemetry.names import (
     ML_PREDICTION_INPUTS,
     ML_PREDICTION_LABEL,
     ML_PREDICTION_ROW,
+    ML_PREDICTION_SHADOW_OF,
     ML_PREDICTION_VALUE,
     ML_REJECTED_ROWS,
     SPAN_BATCH,
     SPAN_FEATURES,
     SPAN_INFERENCE,
     SPAN_QUEUE,
+    SPAN_SHADOW,
     SPAN_VALIDATE,
 )
 from service.telemetry.record import (
@@ -65,13 +67,16 @@ class Recorder:
         self,
         tracer: Tracer,
         instruments: Instruments,
-        also: Iterable[Callable[[RequestTrace], object]] = (),
+        also: Sequence[Callable[[RequestTrace], object]] = (),
         *,
         counts: Iterable[Callable[[RequestTrace], object]] = (),
         watched: Watched | None = None,
     ) -> None:
-        """`counts` take each request as it is; `also` once it is told, and as `watched` tells it."""
-        self._counts, self._also, self._watched = tuple(counts), tuple(also), watched
+        """`counts` take each request as it is; `also` once it is told, and as `watched` tells it.
+
+        Who joins `also` later takes them, too.
+        """
+        self._counts, self._also, self._watched = tuple(counts), also, watched
         self._tracer = tracer
         self._instruments = instruments
         self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
@@ -83,16 +88,39 @@ class Recorder:
         request = RequestTrace(
             scope, context.trace_id.to_bytes(16), context.span_id.to_bytes(8), int(context.trace_flags)
         )
+        request.pinned = get_baggage(BAGGAGE_PIN) is not None
         try:
             yield request
         finally:
-            for count in self._counts:
-                count(request)
-            if self._watched and request.model and (rules := self._watched.rules(request.model)):
-                request.answered = [*rules.rows(request.answered)]
-            self._tell(request)
-            for take in self._also:
-                take(request)
+            self._over(request)
+
+    @contextmanager
+    def shadowing(self, of: RequestTrace, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[RequestTrace]:
+        """The same for what a challenger makes of a request that is over: a span below its SERVER span."""
+        flags = TraceFlags(of.trace_flags)
+        parent = SpanContext(
+            int.from_bytes(of.trace_id), int.from_bytes(of.span_id), is_remote=False, trace_flags=flags
+        )
+        span = self._tracer.start_span(SPAN_SHADOW, trace.set_span_in_context(NonRecordingSpan(parent)), kind)
+        request = of.shadow(span.get_span_context().span_id.to_bytes(8))
+        with trace.use_span(span, end_on_exit=True):
+            try:
+                yield request
+            finally:
+                if request.called:
+                    span.set_attributes({**request.called.attributes()})
+                    if request.called.error_type:
+                        span.set_status(Status(StatusCode.ERROR))
+                self._over(request)
+
+    def _over(self, request: RequestTrace) -> None:
+        for count in self._counts:
+            count(request)
+        if self._watched and request.model and (rules := self._watched.rules(request.model)):
+            request.answered = [*rules.rows(request.answered)]
+        self._tell(request)
+        for take in self._also:
+            take(request)
 
     def tell_batch(self, batch: Batch) -> None:
         """The span of a call that answered several requests. Its IDs are the SDK's, so no request's link finds it."""
@@ -111,7 +139,7 @@ class Recorder:
 
     def _tell(self, request: RequestTrace) -> None:
         server = trace.get_current_span()
-        if get_baggage(BAGGAGE_PIN) is not None:
+        if request.pinned:
             server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         model = request.model
         if model is None:
@@ -120,12 +148,13 @@ class Recorder:
         server.set_attributes(_answer(request))
         violations = request.violated()
         self._stages(request, violations[:TOLD])
-        self._measure(request, violations, {**model.attributes()})
+        if request.called is None:
+            self._measure(request, violations, {**model.attributes()})
         for violated in violations[:TOLD]:
             extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)
         for one in request.answered:
-            self._write(one, model)
+            self._write(one, model, request.shadow_of)
 
     def _stages(self, request: RequestTrace, violations: Sequence[Violated]) -> None:
         rejected: Attributes = {}
@@ -183,7 +212,7 @@ class Recorder:
         if unsure := sum(map(model.unsure, request.answered)):
             self._instruments.low_confidence.add(unsure, series)
 
-    def _write(self, one: Answered, model: ModelInfo) -> None:
+    def _write(self, one: Answered, model: ModelInfo, shadow_of: Sequence[str | None] | None) -> None:
         extra: dict[str, object] = {
             OTEL_EVENT_NAME: EVENT_PREDICTION,
             **model.log_attributes(),
@@ -197,6 +226,8 @@ class Recorder:
             extra[ML_PREDICTION_LABEL] = str(one.label)
         if one.confidence is not None:
             extra[ML_PREDICTION_CONFIDENCE] = one.confidence
+        if shadow_of and (answer := shadow_of[one.row]):
+            extra[ML_PREDICTION_SHADOW_OF] = answer
         self._audit.info("predicted %s", one.label if one.value is None else one.value, extra=extra)
 
 

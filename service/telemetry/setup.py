@@ -4,7 +4,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from opentelemetry.trace import TracerProvider as ApiTracerProvider
 from service.telemetry.exporters import Tally
 from service.telemetry.health import ExportHealth
 from service.telemetry.outbox import Outbox
-from service.telemetry.tracing import Tracing
+from service.telemetry.tracing import RequestTrace, Tracing
 
 SCOPE = "modeltrace"
 PROCESS_METRICS = {
@@ -50,6 +51,16 @@ class Records:
     outbox: Outbox
     health: ExportHealth
     active: Counter[tuple[str, str]]  # requests in flight by method and scheme
+
+    @contextmanager
+    def shadowing(self, of: RequestTrace) -> Iterator[RequestTrace]:
+        """The trace of what a challenger makes of a request that is over; it goes out when the block ends."""
+        request = self.tracing.shadow(of)
+        try:
+            yield request
+        finally:
+            request.end = request.now()
+            self.outbox.put_shadow(request)
 
     def close(self, deadline: float) -> Rest:
         """Deliver what can be delivered by the monotonic `deadline`."""

@@ -5,7 +5,7 @@ of opentelemetry-instrumentation-asgi: the caller's context, the sampler's decis
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns, time_ns
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from opentelemetry.util.http import normalize_user_agent
 
 from service.telemetry.names import BAGGAGE_PIN
-from service.telemetry.record import Answered, Failure, ModelInfo, Request, Violated
+from service.telemetry.record import Answered, Called, Failure, ModelInfo, Request, Violated
 
 Scope = Any  # an ASGI scope
 Way = tuple[str, str, bool]  # feature, reason, whether it is let through: see `Violated`
@@ -31,9 +31,10 @@ class RequestTrace:
     """What is written down of one request. Times are nanoseconds since the epoch, by a clock that never steps back."""
 
     __slots__ = (
-        "_ticks", "answered", "batch", "end", "failure", "features_start", "inference_end", "inference_start", "many",
-        "model", "parent_remote", "parent_span_id", "pinned", "rejected", "rows", "scope", "shadow_of", "span_id",
-        "start", "status", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start", "violations",
+        "_ticks", "answered", "asked", "batch", "called", "end", "failure", "features_start", "inference_end",
+        "inference_start", "many", "model", "parent_remote", "parent_span_id", "pinned", "rejected", "rows", "scope",
+        "shadow_of", "span_id", "start", "status", "trace_flags", "trace_id", "trace_state", "validate_end",
+        "validate_start", "violations",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, trace_id: bytes, span_id: bytes, trace_flags: int) -> None:
@@ -54,10 +55,12 @@ class RequestTrace:
         self.rows = self.rejected = 0
         self.batch: tuple[bytes, bytes] | None = None
         self.shadow_of: tuple[str | None, ...] | None = None
+        self.called: Called | None = None
         self.model: ModelInfo | None = None  # the one that was asked
         self.violations: dict[Way, int] = {}  # rows by the way in which they broke the schema
         self.failure: Failure | None = None
         self.answered: list[Answered] = []
+        self.asked: Sequence[object] | None = None  # the rows as they were sent, where a challenger is to see them
 
     def now(self) -> int:
         """The time."""
@@ -71,6 +74,14 @@ class RequestTrace:
     def violated(self) -> tuple[Violated, ...]:
         """In which ways rows broke the feature schema, in the order in which that was found."""
         return tuple(Violated(*way, rows) for way, rows in self.violations.items())
+
+    def shadow(self, span_id: bytes) -> "RequestTrace":
+        """The trace of the same rows put to a challenger, below this one's SERVER span."""
+        trace = RequestTrace(self.scope, self.trace_id, span_id, self.trace_flags)
+        trace.parent_span_id, trace.trace_state, trace.pinned = self.span_id, self.trace_state, self.pinned
+        answered = {one.row: one.prediction_id for one in self.answered}
+        trace.shadow_of = tuple(answered.get(row) for row in range(max(answered, default=-1) + 1))
+        return trace
 
     def record(self) -> Request:
         """All of it, once the request is over."""
@@ -86,9 +97,20 @@ class RequestTrace:
             scope["http_version"], host if port == 80 else f"{host}:{port}", port or 0, client[0], client[1],
             "" if agent is None else normalize_user_agent(agent) or "", self.status,
             self.validate_start, self.validate_end, self.features_start, self.inference_start, self.inference_end,
-            self.many, self.rows, self.rejected, self.batch, self.shadow_of, self.model,
+            self.many, self.rows, self.rejected, self.batch, self.shadow_of, self.called,
+            self.model,
             self.violated(), self.failure, tuple(self.answered),
         )  # fmt: skip
+
+
+def headers_below(trace: RequestTrace) -> dict[str, str]:
+    """The headers of a call that goes on with a trace: below its span, and pinned if it is."""
+    if trace.trace_id == NO_TRACE:
+        return {}
+    said = {"traceparent": f"00-{trace.trace_id.hex()}-{trace.span_id.hex()}-{trace.trace_flags & 0xFF:02x}"}
+    if trace.trace_state:
+        said["tracestate"] = trace.trace_state
+    return {**said, "baggage": f"{BAGGAGE_PIN}=1"} if trace.pinned else said
 
 
 class _RequestSpan(NonRecordingSpan):
@@ -131,6 +153,10 @@ class Tracing:
         if not self._always:
             self._sample(self._sampler, request, Context(), parent=None)
         return request, trace.set_span_in_context(_RequestSpan(request), Context())
+
+    def shadow(self, request: RequestTrace) -> RequestTrace:
+        """The trace of what a challenger makes of a request."""
+        return request.shadow(self._new_id(64))
 
     def _continue(self, sampler: Sampler, scope: Scope) -> tuple[RequestTrace, Context]:
         """Go on with the caller's trace, if the headers hold one."""

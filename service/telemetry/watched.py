@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.telemetry.metrics import Instrument
-from service.telemetry.record import ModelInfo, Request, Rules, Value
+from service.telemetry.record import Answered, ModelInfo, Request, Rules, Value
 
 
 class Bins(Protocol):
@@ -80,6 +80,11 @@ class Watched:
         training = self._known.get(model)
         return training and training.rules
 
+    def rows(self, model: ModelInfo, answered: Sequence[Answered]) -> Sequence[Answered]:
+        """Answered rows as they may be told."""
+        rules = self.rules(model)
+        return answered if rules is None else rules.rows(answered)
+
     def told(self, records: Sequence[Request]) -> Sequence[Request]:
         """Requests as they may be told."""
         if self._private is None:
@@ -92,6 +97,6 @@ class Watched:
         return error if self._private is None else self._private.error(error)
 
     def served(self) -> list[tuple[ModelInfo, Training]]:
-        """Those that may answer now."""
+        """Those that may answer now; of a version in two roles one."""
         with self._lock:
-            return list(self._served.items())
+            return list({(model.name, model.version): (model, one) for model, one in self._served.items()}.values())

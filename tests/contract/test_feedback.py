@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from service.inference.ids import PredictionIds, PredictionRef
 from service.store.store import open_store
 from tests.contract.backends import Backend
 from tests.contract.conftest import arrived, live_service, telemetry_to
-from tests.helpers.processes import until
+from tests.helpers.processes import free_port, until
 from tests.helpers.receivers import Answer, Sent, otlp_http
 
 PIN = {"baggage": "modeltrace.pin=1"}
@@ -82,14 +83,43 @@ def signed(number: int, ids: PredictionIds, now: int) -> str:
     return ids.sign(PredictionRef(number + 1, number + 1, 0, now, "1.0.0", CLASSES[number % 2]))
 
 
-def post(client: httpx.Client, items: Sequence[dict[str, str]]) -> Counter[str]:
+def post(client: httpx.Client, items: Sequence[dict[str, str]], size: int = 5000) -> Counter[str]:
     """Post labels in lists; how many were new, the same, or refused."""
     statuses: Counter[str] = Counter()
-    for start in range(0, len(items), 5000):
-        answer = client.post("/feedback", json={"items": items[start : start + 5000]}, timeout=120)
+    for start in range(0, len(items), size):
+        answer = client.post("/feedback", json={"items": items[start : start + size]}, timeout=120)
         assert answer.status_code == 200, answer.text
         statuses.update(one.get("status", "refused") for one in answer.json()["results"])
     return statuses
+
+
+@pytest.mark.slow
+def test_replicas_that_get_the_same_labels_take_each_once(bundle: Path, store_url: str) -> None:
+    """Two services on one store, asked at the same time in different orders, some of it contradictory."""
+    number = 3000
+    ids = PredictionIds(telemetry_to("")["MODELTRACE_ID_KEY"].encode())
+    names = [signed(n, ids, time.time_ns()) for n in range(number)]
+    chance = random.Random(7)  # noqa: S311  an order, no secret
+    # Of every tenth prediction, the second replica is told something else.
+    told = [
+        [{"prediction_id": one, "label": CLASSES[replica if n % 10 == 0 else 0]} for n, one in enumerate(names)]
+        for replica in range(2)
+    ]
+    env = {"MODELTRACE_STORE": store_url}
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with live_service(bundle, nowhere, **env) as (_, one), live_service(bundle, nowhere, **env) as (_, two):
+
+        def tell(replica: int) -> Counter[str]:
+            with httpx.Client(base_url=(one, two)[replica], timeout=120) as client:
+                return post(client, chance.sample(told[replica], number), size=150)
+
+        with ThreadPoolExecutor(2) as pool:
+            statuses = sum(pool.map(tell, range(2)), Counter[str]())
+
+    conflicts = number // 10
+    assert statuses == {"new": number, "same": number - conflicts, "refused": conflicts}
+    with open_store(store_url, create=False) as store:
+        assert store.counts().labels == number
 
 
 class Counted:

@@ -1,10 +1,12 @@
 """What `/api/models` says of telemetry that a hub has taken in."""
 
+import time
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.browser.models import Feature, ModelService
+from tests.browser.models import SECOND, Feature, ModelService
 from tests.browser.telemetry import Sender
 from tests.hub.conftest import LiveHub
 
@@ -67,3 +69,137 @@ def test_a_feature_that_moved_drifts(hub: LiveHub) -> None:
     assert found["features"][0]["feature"] == "age"
     assert found["features"][0]["statistics"]["psi"]["value"] > 0.5
     assert found["answers"]["state"] == "ok"
+
+
+def test_without_references_nothing_is_called_drift(hub: LiveHub) -> None:
+    """A service that says no thresholds, or none of its labels: figures are absent, not wrong."""
+    one = service(hub, "bare")
+    one.predict(300)
+    one.export()
+
+    found = version(hub, "bare")
+
+    assert (found["features"], found["answers"]) == ([], None)
+    assert (found["evaluation"], found["concept_drift"], found["feedback"]["count"]) == (None, None, 0)
+    assert (found["confidence"]["threshold"], found["confidence"]["low_share"]) == (None, None)
+
+
+def test_labels_make_a_table_of_true_and_answered(hub: LiveHub) -> None:
+    """Right and wrong ones are counted by arrival; what is published by time of prediction stands beside them."""
+    one = service(hub, "labelled")
+    traces = one.predict(4, recorded=4)
+    for trace_id, truth in zip(traces, ("yes", "yes", "no", "yes"), strict=True):
+        one.label(trace_id, "yes", truth)
+    one.evaluate(accuracy=0.75, precision__yes=0.8, label_coverage=1.0, concept_drift_level=2)
+    one.export()
+
+    found = version(hub, "labelled")
+
+    assert (found["feedback"]["count"], found["feedback"]["wrong"], found["feedback"]["accuracy"]) == (4, 1, 0.75)
+    assert found["feedback"]["confusion"] == [
+        {"truth": "no", "predicted": "yes", "count": 1},
+        {"truth": "yes", "predicted": "yes", "count": 3},
+    ]
+    assert found["evaluation"]["accuracy"] == 0.75
+    assert found["evaluation"]["classes"] == {"yes": {"precision": 0.8}}
+    assert found["concept_drift"]["level"] == "drift"
+
+
+def test_low_confidence_is_judged_by_its_limit(hub: LiveHub) -> None:
+    """Few unsure answers are fine, many are drift; of few predictions nothing is said."""
+    states = {}
+    for name, count, lowest in (("sure", 1000, 0.7), ("unsure", 1000, 0.0), ("hardly", 50, 0.0)):
+        one = service(hub, name)
+        one.begin()
+        one.predict(count, lowest=lowest)
+        one.export()
+        states[name] = version(hub, name)["confidence"]["state"]
+
+    assert states == {"sure": "ok", "unsure": "drift", "hardly": "not enough data"}
+
+
+def test_versions_are_in_order(hub: LiveHub) -> None:
+    """The highest version stands first, whichever was heard of last."""
+    for number in ("1.10.0", "1.9.0", "2.0.0", "1.10.0-rc"):
+        one = service(hub, "ordered", number, version=number)
+        one.predict(1)
+        one.export()
+
+    (model,) = [one for one in ask(hub, "models")["models"] if one["name"] == "ordered"]
+
+    assert [one["version"] for one in model["versions"]] == ["2.0.0", "1.10.0", "1.10.0-rc", "1.9.0"]
+
+
+def test_predictions_are_found_by_what_they_are(hub: LiveHub) -> None:
+    """By label, confidence, and the bin of a value: those that fit and no others."""
+    one = service(hub, "found")
+    one.begin()
+    one.predict(40, recorded=40)
+    asked = {"model": "found", "version": "1.0.0"}
+
+    every = ask(hub, "predictions", **asked)["found"]
+    yes = ask(hub, "predictions", **asked, label="yes")["found"]
+    sure = ask(hub, "predictions", **asked, above="0.8", below="0.95")["found"]
+    high = ask(hub, "predictions", **asked, feature="age", bin="09")
+    bern = ask(hub, "predictions", **asked, feature="city", bin="bern")["found"]
+    new = ask(hub, "predictions", **asked, feature="city", bin="other")["found"]
+
+    assert len(every) == 40
+    assert {found["trace_id"] for found in yes} == {found["trace_id"] for found in every if found["answer"] == "yes"}
+    assert len(sure) == sum(0.8 < found["confidence"] <= 0.95 for found in every)
+    assert {float(found["value"]) > 1.28 for found in high["found"]} == {True}
+    assert (high["bin"]["low"], high["bin"]["high"]) == (1.28, None)
+    assert {found["value"] for found in bern} == {"bern"}
+    assert new == []
+
+
+def test_the_newest_predictions_come_first_and_the_limit_is_said(hub: LiveHub) -> None:
+    """`whole` is false when there are more; a bad parameter is named."""
+    one = service(hub, "limited")
+    traces = one.predict(5, recorded=5)
+
+    found = ask(hub, "predictions", model="limited", limit="2")
+
+    assert [entry["trace_id"] for entry in found["found"]] == traces[:-3:-1]
+    assert not found["whole"]
+    assert ask(hub, "predictions", model="limited", limit="5")["whole"]
+    refused = httpx.get(f"{hub.page}/api/predictions", params={"outcome": "perhaps"})
+    assert (refused.status_code, refused.json()["error"]["parameter"]) == (422, "outcome")
+
+
+@pytest.mark.parametrize("window", ["1s", "400d", "soon"])
+def test_a_window_has_bounds(hub: LiveHub, window: str) -> None:
+    """From a minute to 31 days."""
+    answer = httpx.get(f"{hub.page}/api/models", params={"window": window})
+
+    assert (answer.status_code, answer.json()["error"]["parameter"]) == (422, "window")
+
+
+def test_traffic_before_the_window_is_not_in_it(hub: LiveHub) -> None:
+    """The sum over a short window is what came in it, that over a long one all."""
+    one = service(hub, "sliding")
+    now = time.time_ns()
+    one.predict(70)
+    one.export(now - 40 * 60 * SECOND)
+    one.predict(5)
+    one.export(now)
+
+    counts = {window: version(hub, "sliding", window=window)["predictions"]["count"] for window in ("15m", "1h")}
+
+    assert counts == {"15m": 5, "1h": 75}
+
+
+def test_what_was_let_through_is_no_second_observation(hub: LiveHub) -> None:
+    """A missing value that refused its row counts beside the observations; one that was let through is one of them."""
+    shares = {}
+    for name, action in (("refusing", "rejected"), ("letting", "counted")):
+        one = service(hub, name)
+        one.begin()
+        one.predict(300)
+        said = (("ml.feature.name", "age"), ("ml.data.violation.reason", "missing"))
+        one.counts["ml.data.violations", (*one.said, *said, ("ml.data.violation.action", action))] += 100
+        one.export()
+        found = version(hub, name)
+        shares[name] = [missing["share"] for missing in found["missing"]], found["violations"][0]["let_through"]
+
+    assert shares == {"refusing": ([0.25], 0), "letting": ([], 100)}

@@ -1,6 +1,7 @@
 """`modeltrace traffic` against a live service and a live hub."""
 
 import json
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -50,6 +51,34 @@ def test_held_out_rows_come_with_their_true_labels(live: Live, example: Path) ->
     end = summary(done.stdout)
     assert end["labelled"] == 100
     assert end["agreed"] > 90
+
+
+def test_true_labels_follow_their_predictions(live: Live, example: Path) -> None:
+    """A share of the answers gets the label of its row, late; what is not due at the end is sent then."""
+    done = modeltrace(
+        "traffic", live.service, "--bundle", str(example), "--batch", "50", "--count", "8", "--rate", "4", "--json",
+        "--feedback", "0.5", "--feedback-delay", "1s", "--seed", "1", OTEL_SDK_DISABLED="true",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    end = summary(done.stdout)
+    assert 140 < end["labels"] < 260
+    metrics = httpx.get(f"{live.service}/metrics").text
+    counted = [line for line in metrics.splitlines() if line.startswith("ml_feedback_total{")]
+    assert sum(float(line.rpartition(" ")[2]) for line in counted) == end["labels"]
+
+
+def test_labels_that_are_not_there_cannot_be_sent(live: Live, example: Path, tmp_path: Path) -> None:
+    """Rows that were drawn have none, nor does a bundle without a target: one line says so, and nothing is sent."""
+    bare = tmp_path / "bare"
+    shutil.copytree(example, bare)
+    manifest = json.loads((bare / "model.json").read_bytes())
+    manifest["traffic"]["target"] = None
+    (bare / "model.json").write_text(json.dumps(manifest))
+    for rows in ([], ["--bundle", str(bare)]):
+        done = modeltrace("traffic", live.service, *rows, "--feedback", "0.5", OTEL_SDK_DISABLED="true")
+        assert done.returncode == 1
+        assert "--feedback" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_client_and_service_stand_in_one_trace(live: Live) -> None:

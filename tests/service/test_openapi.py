@@ -9,7 +9,14 @@ from schemathesis import GenerationMode
 
 from tests.service.conftest import Recorded
 
-CALLS = [("/predict", "POST"), ("/predict/batch", "POST"), ("/model", "GET"), ("/healthz", "GET"), ("/readyz", "GET")]
+CALLS = [
+    ("/predict", "POST"),
+    ("/predict/batch", "POST"),
+    ("/feedback", "POST"),
+    ("/model", "GET"),
+    ("/healthz", "GET"),
+    ("/readyz", "GET"),
+]
 
 
 def fuzz(service: Recorded, path: str, method: str, mode: GenerationMode) -> None:
@@ -30,7 +37,7 @@ def test_valid_requests_are_answered_as_described(service: Recorded, path: str, 
     fuzz(service, path, method, GenerationMode.POSITIVE)
 
 
-@pytest.mark.parametrize(("path", "method"), CALLS[:2])
+@pytest.mark.parametrize(("path", "method"), CALLS[:3])
 def test_invalid_requests_are_refused_as_described(service: Recorded, path: str, method: str) -> None:
     """Whatever does not fit gets a documented refusal, never a failure of the service."""
     fuzz(service, path, method, GenerationMode.NEGATIVE)

@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
+from service.telemetry.feedback import Feedback, TrueLabel
 from service.telemetry.outbox import Exporter, Heard, Outbox
 from service.telemetry.record import Answered
 from service.telemetry.tracing import RequestTrace, Tracing
@@ -43,6 +44,13 @@ class Fake:
         if not self.dies_at_stop and self.frames:
             self.hear(Heard("done", (self.frames[-1][0],)))
         return True
+
+    @property
+    def labels(self) -> list[str]:
+        """The predictions whose labels it got, in order."""
+        return [
+            one[0] for _, kind, *content in self.frames if kind != "otlp" for some in content[3] for one in some[-2]
+        ]
 
     @property
     def rows(self) -> list[str]:
@@ -82,6 +90,12 @@ def trace(*rows: str) -> RequestTrace:
     request, _ = Tracing(DEFAULT_ON).begin(SCOPE)
     request.answered = [Answered(n, row, "a", 0.5, None, (1.0,), 1) for n, row in enumerate(rows)]
     return request
+
+
+def labels(*names: str) -> Feedback:
+    """Labels of predictions that are named by their IDs."""
+    some = tuple(TrueLabel(name, b"t" * 16, b"s" * 8, 1, "1", "a", "a") for name in names)
+    return Feedback(b"t" * 16, b"s" * 8, "", 1, False, 1, 2, "m", "1", some, ())  # noqa: FBT003  a field of a tuple
 
 
 def soon() -> float:
@@ -249,3 +263,50 @@ def test_a_request_that_cannot_be_told_takes_no_other_with_it(
     assert fakes.started[0].rows == ["good", "also good"]
     assert (outbox.dropped_requests, outbox.dropped_rows) == (1, 1)
     assert "could not be told" in caplog.text
+
+
+def test_labels_are_handed_over_and_counted(fakes: Fakes) -> None:
+    """In order, beside requests, each once; what counts them gets them, too, and nothing stays behind."""
+    counted: list[Feedback] = []
+
+    class Counting:
+        def add(self, feedback: Sequence[Feedback]) -> None:
+            counted.extend(feedback)
+
+    outbox = Outbox(fakes.start, (), (Counting(),))
+    for number in range(50):
+        outbox.put_feedback(labels(f"a{number}", f"b{number}"))
+        outbox.put(trace(str(number)))
+
+    assert outbox.close(soon())
+    (fake,) = fakes.started
+    assert fake.labels == [f"{kind}{number}" for number in range(50) for kind in "ab"]
+    assert [one.labels[0].prediction_id for one in counted] == [f"a{number}" for number in range(50)]
+    assert fake.rows == [str(number) for number in range(50)]
+
+
+def test_labels_are_told_again_to_another_process(fakes: Fakes) -> None:
+    """One that dies before it has acknowledged them takes nothing with it."""
+    outbox = Outbox(fakes.start)
+    outbox.put_feedback(labels("a"))
+    until(lambda: fakes.started and fakes.started[0].labels, what="the label")
+    fakes.started[0].dead = True
+    fakes.started[0].hear(Heard("gone", ()))
+    until(lambda: len(fakes.started) == 2 and fakes.started[1].labels, what="the label again")
+    assert outbox.close(soon())
+
+
+def test_labels_that_find_no_room_are_counted(fakes: Fakes) -> None:
+    """While the process does not read, a bounded number waits; all others are dropped, and told to be."""
+    fakes.reading = False
+    heard: list[Heard] = []
+    outbox = Outbox(fakes.start, listen=heard.append)
+    part = labels(*map(str, range(1000)))
+    for _ in range(200):
+        outbox.put_feedback(part)
+
+    assert not outbox.close(time.monotonic() + 0.1)
+    assert outbox.dropped_labels == 200_000
+    assert sum(one.details[2] for one in heard if one.kind == "dropped") == 200_000  # type: ignore[misc]  # ints
+    for fake in fakes.started:
+        fake.reads.set()

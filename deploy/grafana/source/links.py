@@ -51,6 +51,11 @@ def of_failed_requests() -> list[Link]:
     ]
 
 
+def of_violations() -> list[Link]:
+    """Where a point of a panel about data quality leads to."""
+    return [link("Log records of violations", explore(LOKI, records(' | scope_name="modeltrace.data"')))]
+
+
 def records(pipeline: str) -> dict[str, object]:
     """A query for log records of the service."""
     return {"expr": RECORDS + pipeline, "queryType": "range"}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from deploy.grafana.source.model_health import model_health
 from deploy.grafana.source.service_health import service_health
 from deploy.grafana.source.telemetry_pipeline import telemetry_pipeline
 
@@ -13,7 +14,11 @@ FOLDER = Path(__file__).parent.parent / "dashboards"
 
 def render_all() -> dict[str, str]:
     """Every dashboard as text, by file name."""
-    dashboards = {"service-health.json": service_health(), "telemetry-pipeline.json": telemetry_pipeline()}
+    dashboards = {
+        "model-health.json": model_health(),
+        "service-health.json": service_health(),
+        "telemetry-pipeline.json": telemetry_pipeline(),
+    }
     return {
         name: json.dumps(dashboard.build(), cls=JSONEncoder, indent=2, ensure_ascii=False) + "\n"
         for name, dashboard in dashboards.items()

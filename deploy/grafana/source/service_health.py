@@ -69,7 +69,11 @@ def service_health() -> Dashboard:
         dashboard.with_variable(choice("service", "Service", jobs, every=False, regex="/^(?:.+\\/)?(.+)$/"))
         .with_variable(choice("instance", "Worker", f"label_values(target_info{{{JOB}}}, instance)", every=True))
         .with_variable(choice("route", "Route", f"label_values({HTTP}_count{{{JOB}}}, http_route)", every=True))
-        .links(links.above("modeltrace-telemetry-pipeline", "Telemetry pipeline"))
+        .links(
+            links.above(
+                "modeltrace-model-health", "Model health", "modeltrace-telemetry-pipeline", "Telemetry pipeline"
+            )
+        )
     )
 
 

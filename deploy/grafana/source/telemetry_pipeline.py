@@ -35,7 +35,7 @@ def telemetry_pipeline() -> Dashboard:
     return (
         dashboard.with_variable(choice("service", "Service", jobs, every=False, regex="/^(?:.+\\/)?(.+)$/"))
         .with_variable(choice("instance", "Worker", workers, every=True))
-        .links(links.above("modeltrace-service-health", "Service health"))
+        .links(links.above("modeltrace-service-health", "Service health", "modeltrace-model-health", "Model health"))
     )
 
 

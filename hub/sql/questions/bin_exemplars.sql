@@ -5,7 +5,7 @@ WITH series AS (
     FROM metric_points
     WHERE
         name = 'ml.feature.observations'
-        AND time_ns BETWEEN $since_ns AND $until_ns + $lookback_ns
+        AND time_ns >= $since_ns AND time_ns - $lookback_ns <= $until_ns
         AND attributes ->> '/ml.model.name' = $model
         AND ($version IS NULL OR attributes ->> '/ml.model.version' = $version)
         AND attributes ->> '/ml.feature.name' = $feature

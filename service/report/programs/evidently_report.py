@@ -16,6 +16,7 @@ from evidently.core.metric_types import render_widgets
 from evidently.legacy.renderers.html_widgets import group_widget
 from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset, RegressionPreset
 
+HALF = 0.5
 STYLE = "font:15px/1.5 system-ui,sans-serif;margin:2rem auto 0;max-width:1200px;padding:0 1.5rem"
 
 
@@ -68,6 +69,16 @@ def drift(said):
     return Report([DataDriftPreset(), DataSummaryPreset()]).run(one, other), empty
 
 
+def follow(said, side):
+    """Whether probabilities can be given beside the answers: Evidently would make answers of them, at one half.
+
+    A model may decide at another threshold. And a curve needs both classes.
+    """
+    likely = side[tame(said["score"])] >= HALF
+    answered = side[tame(said["prediction"])] == tame(said["positive"])
+    return bool((likely == answered).all()) and side[tame(said["target"])].nunique() > 1
+
+
 def quality(said):
     """How right the answers are that have a true label; beside those of the reference where it has some."""
     kind = "number" if said["task"] == "regressor" else "category"
@@ -75,12 +86,12 @@ def quality(said):
     if said["score"]:
         columns[said["score"]] = "number"
     window = table(said["window"], columns).dropna()
-    if said["score"] and window[tame(said["target"])].nunique() == 1:
-        return quality({**said, "score": None})  # a curve needs both classes
     sides = [window]
     if said["reference_labelled"]:
         reference = table(said["reference"], columns).dropna()
         sides += [reference] if len(reference) else []
+    if said["score"] and not all(follow(said, side) for side in sides):
+        return quality({**said, "score": None})
     shape = definition(said, columns, roles=True)
     preset = RegressionPreset() if said["task"] == "regressor" else ClassificationPreset()
     return Report([preset]).run(*(Dataset.from_pandas(side, data_definition=shape) for side in sides))

@@ -32,6 +32,7 @@ def drive(
     misbehaviour: Misbehaviour | None = None,
     label: object = None,
     drain: float = 5.0,
+    learn: Callable[..., object] = lambda *_: None,
 ) -> Tally:
     """Send what the plan says to an application that answers every call with `answer`."""
 
@@ -42,7 +43,7 @@ def drive(
         samples = repeat(Sample({"x": 1.0}, label))
         transport = httpx.ASGITransport(Starlette(routes=paths))
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            await Load(client, samples, spoiler, plan, tally).run(asyncio.Event(), drain=drain)
+            await Load(client, samples, spoiler, plan, tally, learn).run(asyncio.Event(), drain=drain)
         return tally
 
     return asyncio.run(run())
@@ -72,6 +73,21 @@ async def silent(_: Request) -> Response:
     """Never answer."""
     await asyncio.Event().wait()
     raise AssertionError
+
+
+def test_the_label_of_each_answered_row_is_known() -> None:
+    """With its prediction ID; a row that was refused has none."""
+    known: list[tuple[object, object]] = []
+    drive(strict, Plan(rate=5000, count=3), label="yes", learn=lambda *one: known.append(one))
+    assert known == [(None, "yes")] * 3  # this service answers no ID
+    drive(
+        strict,
+        Plan(rate=5000, count=3),
+        misbehaviour=Misbehaviour(wrong_type=1.0),
+        label="yes",
+        learn=lambda *one: known.append(one),
+    )
+    assert len(known) == 3
 
 
 def test_exactly_as_many_go_out_as_were_asked_for() -> None:

@@ -29,11 +29,11 @@ NAME = "churn"
 class Replica:
     """A publisher, and what is read of its gauges."""
 
-    def __init__(self, url: str, *, classes: tuple[object, ...] = ("a", "b"), tolerance: float | None = None) -> None:
+    def __init__(self, url: str, *, names: tuple[str, ...] = (NAME,), tolerance: float | None = None) -> None:
         """It computes every 20 ms."""
         self._reader = InMemoryMetricReader()
         meter = MeterProvider([self._reader], views=build_views(), shutdown_on_exit=False).get_meter("test")
-        self.publisher = Publisher(Plan(url, NAME, classes, 0.02, HOUR, tolerance), meter)
+        self.publisher = Publisher(Plan(url, dict.fromkeys(names, ("a", "b")), 0.02, HOUR, tolerance), meter)
 
     def points(self) -> dict[tuple[str, ...], float]:
         """All gauges, by name and the attributes that are not the model's."""
@@ -161,6 +161,19 @@ def test_a_regressors_gauges_are_its_figures(store_url: str) -> None:
     assert with_tolerance.points()["concept_drift.error_rate", "1"] == pytest.approx(1 / 3)
 
 
+def test_a_challenger_of_another_name_is_published_beside_its_primary(store_url: str) -> None:
+    """The turn of each is its own: a service that has only the one leaves the other to somebody else."""
+    put(store_url, [("a", "a", None)], version="1")
+    put(store_url, [("a", "b", None)], version="2", name="another")
+
+    both = Replica(store_url, names=(NAME, "another"))
+    until(both.publishes, what="figures")
+    both.publisher.end()
+
+    found = both.points()
+    assert (found["evaluation.accuracy", "1"], found["evaluation.accuracy", "2"]) == (1.0, 0.0)
+
+
 def test_a_store_that_is_away_is_said_once_and_counted(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
     """What was published before is published no more, until the store is there again."""
     url = postgres.url(postgres.new())
@@ -187,8 +200,8 @@ def test_nothing_runs_without_a_store_or_an_interval(model: Model) -> None:
     """No thread, no gauges."""
     meter = MeterProvider(shutdown_on_exit=False).get_meter("test")
 
-    assert start_publisher(read_settings(store="none"), model.name, model.classes, meter) is None
-    assert start_publisher(read_settings(evaluation_seconds=0), model.name, model.classes, meter) is None
+    assert start_publisher(read_settings(store="none"), [model], meter) is None
+    assert start_publisher(read_settings(evaluation_seconds=0), [model], meter) is None
 
 
 @pytest.mark.slow
@@ -210,7 +223,7 @@ def test_of_two_services_one_publishes_and_its_death_hands_over(
             port = free_port()
             process = stack.enter_context(running(["service", "serve", str(example), "--port", str(port)], env=env))
             urls[f"http://127.0.0.1:{port}"] = process
-            process.wait_for(f"http://127.0.0.1:{port}/readyz")
+            process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=300)
         label_everything(next(iter(urls)), store_url, rows[:40])
 
         first = until(lambda: next((url for url in urls if accuracy(url) == 0.75), None), seconds=120, what="accuracy")

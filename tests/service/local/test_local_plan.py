@@ -16,6 +16,7 @@ from service.local.plan import (
     collector_endpoint,
     service_environment,
     telemetry_elsewhere,
+    traffic_arguments,
     traffic_environment,
 )
 from service.settings import OtelSettings
@@ -94,6 +95,14 @@ def test_the_hub_key_goes_along(local: Local, otel: OtelSettings) -> None:
 def test_the_lines_of_the_service_go_to_a_file(local: Local, otel: OtelSettings) -> None:
     """The terminal stays quiet; the file is beside the other logs."""
     assert service_environment({}, local, otel)["MODELTRACE_LOG_FILE"] == str(local.logs / "service.jsonl")
+
+
+@pytest.mark.parametrize(("held_out", "labelled"), [(False, False), (True, False), (True, True)])
+def test_traffic_sends_labels_where_there_are_any(local: Local, held_out: bool, labelled: bool) -> None:
+    """Rows of the bundle if it has some, and their labels if they have."""
+    arguments = traffic_arguments(local, held_out=held_out, labelled=labelled)
+
+    assert ("--bundle" in arguments, "--feedback" in arguments) == (held_out, labelled)
 
 
 def test_traffic_has_its_own_name(local: Local, otel: OtelSettings) -> None:

@@ -1,4 +1,4 @@
-"""What only MLflow can do, in a process of its own: `log NAME FORMAT` registers a plain model, `load URI` asks one."""
+"""What only MLflow can do, in a process of its own: `log PREFIX` registers plain models, `load URI` asks one."""
 
 import json
 import os
@@ -15,11 +15,19 @@ from sklearn.linear_model import LogisticRegression
 from tests.service.inference.estimators import LABELS, X
 
 
-def log(name: str, kind: str) -> None:
-    """Register a model as MLflow's users do."""
+def log(prefix: str) -> None:
+    """Register models as MLflow's users do, one in each format."""
     estimator = LogisticRegression(max_iter=1000).fit(X, LABELS)
-    made = mlflow.sklearn.log_model(estimator, name="model", registered_model_name=name, serialization_format=kind)
-    MlflowClient().set_registered_model_alias(name, "champion", str(made.registered_model_version))
+    for kind in ("skops", "cloudpickle"):
+        name = f"{prefix}-{kind}"
+        made = mlflow.sklearn.log_model(
+            estimator,
+            name="model",
+            registered_model_name=name,
+            serialization_format=kind,
+            pip_requirements=[],  # finding them out starts another process
+        )
+        MlflowClient().set_registered_model_alias(name, "champion", str(made.registered_model_version))
 
 
 def load(uri: str) -> None:

@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from opentelemetry import metrics, trace
 from typer.testing import CliRunner
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 from service.cli import app
 from service.errors import (
     BundleAlteredError,
+    BundleError,
     BundleNotFoundError,
     PackError,
     RegistryAwayError,
@@ -29,7 +32,7 @@ from service.registry.mlflow_client import MlflowClient
 from service.registry.models import Models
 from service.registry.publish import fetch_estimator, register
 from service.registry.source import ModelSource
-from tests.helpers.processes import free_port, running
+from tests.helpers.processes import free_port, running, until
 from tests.service.inference.estimators import LABELS, X, frame
 from tests.service.registry.packed import flip, packed
 
@@ -147,6 +150,26 @@ def test_a_copy_that_is_damaged_or_deleted_is_made_anew(registry: Registry) -> N
     assert load_bundle(found.path).version == "1.0.0"
 
 
+def test_several_may_make_a_copy_at_once(registry: Registry, tmp_path: Path) -> None:
+    """Workers ask at the same time; each has the whole of it, and nothing else stays there."""
+    register(registry.client, registry.bundles["1.0.0"], "shared", "champion")
+    source = ModelSource("shared", alias="champion")
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: Models(registry.client, tmp_path / "cache").locate(source), range(8)))
+
+    assert len(found) == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.pop().sha256]
+
+
+def test_a_cache_that_cannot_be_written_is_said(registry: Registry, tmp_path: Path) -> None:
+    """With the folder and the reason."""
+    register(registry.client, registry.bundles["1.0.0"], "uncached", "champion")
+    (tmp_path / "cache").write_text("a file")
+
+    with pytest.raises(BundleError, match=f"no copy of models:/uncached/1 in {tmp_path}/cache: "):
+        Models(registry.client, tmp_path / "cache").locate(ModelSource("uncached", alias="champion"))
+
+
 def test_mlflow_loads_a_registered_bundle_itself(registry: Registry) -> None:
     """As a scikit-learn model and as a function: the answers are the bundle's."""
     register(registry.client, registry.bundles["1.0.0"], "loaded", "champion")
@@ -156,11 +179,19 @@ def test_mlflow_loads_a_registered_bundle_itself(registry: Registry) -> None:
     assert answers["sklearn"] == answers["pyfunc"] == [one.label for one in model.answer(X)]
 
 
+@pytest.fixture(scope="module")
+def plain(registry: Registry) -> str:
+    """The names of models without bundles begin with it."""
+    registry.mlflow("log", "plain")
+    return "plain"
+
+
 @pytest.mark.parametrize("kind", ["skops", "cloudpickle"])
-def test_a_model_without_a_bundle_is_refused_and_can_be_packed(registry: Registry, tmp_path: Path, kind: str) -> None:
+def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
+    registry: Registry, plain: str, tmp_path: Path, kind: str
+) -> None:
     """The message is a command, which makes a bundle of it and registers that; a pickle is loaded only when told."""
-    name = f"plain-{kind}"
-    registry.mlflow("log", name, kind)
+    name = f"{plain}-{kind}"
     source = f"models:/{name}@champion"
     with pytest.raises(BundleNotFoundError, match=f"modeltrace pack models:/{name}/1 --data train.csv --trust-pickle"):
         registry.catalog.locate(source)
@@ -229,20 +260,27 @@ def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         catalog.locate("models:/iris@champion")
 
 
-def test_a_service_serves_from_the_registry_and_keeps_its_telemetry_to_itself(registry: Registry) -> None:
-    """MLflow is not in the process that answers, nor in this one: no provider, no import of its."""
+def test_a_service_serves_from_the_registry_and_follows_its_alias(registry: Registry) -> None:
+    """MLflow is not in the process that answers, and gone with it; nor is it in this one: no import, no provider."""
     register(registry.client, registry.bundles["1.1.0"], "served", "champion")
-    port = free_port()
+    url = f"http://127.0.0.1:{free_port()}"
     env = {
         "MODELTRACE_BUNDLE": "models:/served@champion",
+        "MODELTRACE_PORT": url.rpartition(":")[2],
+        "MODELTRACE_RELOAD_SECONDS": "0.5",
         "XDG_DATA_HOME": str(registry.folder / "data"),
         "OTEL_SDK_DISABLED": "true",
     }
-    with running(["service", "serve", "--port", str(port)], env=env) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        assert httpx.get(f"http://127.0.0.1:{port}/model").json()["version"] == "1.1.0"
-        maps = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children")
-        assert not maps.exists() or maps.read_text() == ""  # what spoke with MLflow has ended
+    with running(["service", "serve"], env=env) as process:
+        process.wait_for(f"{url}/readyz")
+        assert httpx.get(f"{url}/model").json()["version"] == "1.1.0"
+        register(registry.client, registry.bundles["2.0.0"], "served", "champion")
+        until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", seconds=120, what="the new version")
+        (mlflow,) = [
+            child for child in psutil.Process(process.popen.pid).children() if "mlflow" in " ".join(child.cmdline())
+        ]
+        assert process.stop() in (0, -15)
+        until(lambda: not mlflow.is_running() or mlflow.status() == psutil.STATUS_ZOMBIE, what="its end")
     assert not [name for name in sys.modules if name.partition(".")[0] in ("mlflow", "alembic")]
     assert type(trace.get_tracer_provider()).__name__ == "ProxyTracerProvider"
     assert "mlflow" not in type(metrics.get_meter_provider()).__module__

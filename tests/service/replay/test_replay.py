@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression
 
 from service.errors import BundleAlteredError, BundleNotFoundError, UntrustedModelError
 from service.inference.bundle import load_bundle
 from service.inference.pack import pack
 from service.inference.schema import Schema
+from service.inference.validate import RowReader
 from service.registry.catalog import Catalog
 from service.replay.replay import readable, replay
 from service.replay.run import Group, Replayer, by_model, known_sources, verdict_of
-from tests.service.inference.estimators import VALUES, X, frame
+from tests.service.inference.estimators import LABELS, VALUES, X, frame
 from tests.service.registry.packed import flip, packed
 from tests.service.replay.recorded import recorded, rows
 
@@ -156,6 +158,31 @@ def test_inputs_that_privacy_rules_changed_are_not_replayed(models: Path) -> Non
     assert results[0].note == f"privacy rules keep no inputs as they were sent: {first.name} (hash)"
 
 
+def test_what_was_let_through_is_let_through_again(tmp_path: Path, catalog: Catalog) -> None:
+    """A value of a wrong type was given to the model as missing, and is recorded as that."""
+    names = list(frame().columns)
+    bundle = pack(
+        HistGradientBoostingClassifier(max_iter=3).fit(X, LABELS),
+        frame(),
+        name="iris",
+        out=tmp_path / "iris",
+        tolerate={names[0]: ["type"]},
+    )
+    model = load_bundle(bundle)
+    sent = [{**rows(1)[0], names[0]: "text"}, *rows(2)]
+    kept = recorded(model, sent)
+    given = [dict(zip(names, RowReader(model.schema).read(row), strict=True)) for row in sent]
+    assert given[0][names[0]] is None
+
+    group = replayer(catalog, bundle).group(
+        [one._replace(inputs=inputs) for one, inputs in zip(kept, given, strict=True)], None
+    )
+    assert group.verdict == "equal"
+    missing = {**given[1], names[1]: None}
+    group = replayer(catalog, bundle).group([kept[1]._replace(inputs=missing)], None)
+    assert (group.verdict, group.rows[0].outcome) == ("differs", "refused")
+
+
 def test_inputs_that_are_not_there_or_unfit_are_said(models: Path) -> None:
     """A feature that is not recorded, and one that the schema refuses today."""
     model = load_bundle(models / "one")
@@ -184,13 +211,9 @@ def test_predictions_of_several_models_are_replayed_each_by_its_own(models: Path
 def test_copies_are_looked_in_before_the_registry_that_they_are_from(tmp_path: Path) -> None:
     """And folders that are not there are not looked in."""
     example = tmp_path / "example"
-    assert known_sources([], None, tmp_path, example) == []
+    assert known_sources([None, "http://127.0.0.1:8001"], tmp_path, example) == []
     (tmp_path / "registry").mkdir()
     example.mkdir()
     copies = [str(tmp_path / "registry"), str(example)]
-    assert known_sources(["models:/a@b", "mine"], "served", tmp_path, example) == [
-        "mine",
-        "served",
-        *copies,
-        "models:/a@b",
-    ]
+    found = known_sources(["models:/a@b", "mine", "served"], tmp_path, example)
+    assert found == ["mine", "served", *copies, "models:/a@b"]

@@ -11,6 +11,7 @@ import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 from typer.testing import CliRunner
@@ -122,9 +123,13 @@ def plain(value: Any) -> Any:
 
 
 def pack_people(folder: Path, kind: str) -> tuple[Path, Path]:
-    """Pack a model with `two` classes, `three`, or a `regressor`; the bundle, and the file of its training data."""
+    """Pack a model, and write its training data to a file; both paths.
+
+    It has `two` classes, is `cautious` (answers the second of two from a probability of 0.2 on), has `three`, or
+    is a `regressor`.
+    """
     bundle, training = folder / kind, folder / f"{kind}.parquet"
-    labels: dict[str, list[Any]] = {"two": ["no", "yes"], "three": [0, 1, 2]}
+    labels: dict[str, list[Any]] = {"two": ["no", "yes"], "cautious": ["no", "yes"], "three": [0, 1, 2]}
     frame, held_out = people(600, 1), people(200, 2)
     if kind == "regressor":
         frame, held_out = frame[[NAMES[2], NAMES[4]]], held_out[[NAMES[2], NAMES[4]]]
@@ -134,7 +139,10 @@ def pack_people(folder: Path, kind: str) -> tuple[Path, Path]:
         target, truth = classes_of(frame, labels[kind], 3), classes_of(held_out, labels[kind], 4)
         encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
         columns = make_column_transformer((encode, [NAMES[1], NAMES[3]]), remainder="passthrough")
-        estimator = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=20)).fit(frame, target)
+        estimator = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=20))
+        if kind == "cautious":
+            estimator = FixedThresholdClassifier(estimator, threshold=0.2, pos_label="yes")
+        estimator.fit(frame, target)
     pack(estimator, frame, target, name="people", out=bundle, traffic=held_out.assign(**{TARGET: truth}))
     frame.assign(**{TARGET: target}).to_parquet(training)
     return bundle, training

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,7 +11,8 @@ from sklearn.metrics import accuracy_score, f1_score, r2_score, root_mean_square
 from service.errors import ModeltraceError
 from service.store.rows import Kept
 from service.store.store import open_store
-from tests.service.report.people import HOSTILE, NAMES, SECOND, TARGET, Reporting, fill, people
+from tests.service.report.conftest import Packed
+from tests.service.report.people import HOSTILE, NAMES, SECOND, TARGET, Reporting, classes_of, fill, people
 from tests.service.store.told import TIME
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,27 @@ def test_two_classes_against_the_held_out_rows(two: Reporting, tmp_path: Path) -
     assert not re.search(r'(?:src|href)="(?:https?:)?//(?!plotly\.com/")', page)
 
 
-def test_three_classes_against_the_training_data(packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_model_answered_counts_not_what_half_would_say(
+    packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model may decide at another probability than one half; figures are those of its answers."""
+    bundle, training = packed("cautious")
+    store = str(tmp_path / "p.db")
+    frame = people(200, 5)
+    fill(store, bundle, frame, classes_of(frame, ["no", "yes"], 6).tolist())
+    said = Reporting(bundle, training, store, monkeypatch).run("evidently", str(tmp_path / "a.html"))
+    rows = labelled(store)
+    true, answers = [one.true_label for one in rows], [one.label for one in rows]
+    halves = ["yes" if (one.confidence or 0) >= 0.5 and one.label == "yes" else "no" for one in rows]
+
+    assert halves != answers
+    assert figure(said, "accuracy") == pytest.approx(accuracy_score(true, answers), abs=1e-4)
+    assert figure(said, "F1") == pytest.approx(f1_score(true, answers, pos_label="yes"), abs=1e-4)
+
+
+def test_three_classes_against_the_training_data(
+    packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A CSV file with its column of labels; classes that are numbers are the same ones there."""
     bundle, training = packed("three")
     csv = tmp_path / "train.csv"
@@ -67,7 +87,7 @@ def test_three_classes_against_the_training_data(packed: Any, tmp_path: Path, mo
     assert 0 < figure(said, "accuracy") < 0.7
 
 
-def test_a_regressor_without_labels_then_with(packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_regressor_without_labels_then_with(packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against an earlier window, of another version; labels add errors."""
     bundle, training = packed("regressor")
     store = str(tmp_path / "p.db")

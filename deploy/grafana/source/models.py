@@ -1,0 +1,27 @@
+"""How models are asked about: selectors, and the statistics that Prometheus' rules record."""
+
+from deploy.grafana.source.queries import JOB, total
+
+MODEL = f'{JOB}, ml_model_name=~"$model", ml_model_version=~"$version"'
+FEATURE = f'{MODEL}, ml_feature_name=~"$feature"'
+# What a model answers has no feature's name.
+OUTPUTS = f'{MODEL}, ml_feature_name=""'
+VERSION = "ml_model_name, ml_model_version"
+DRIFT = "job_model_feature:ml_drift:"
+# The window that is shown of those that the rules slide.
+HOUR = "1h"
+
+
+def counted(metric: str, labels: str, by: str) -> str:
+    """How much within that window, exactly."""
+    return total(f"increase({metric}{{{labels}}}[{HOUR}] anchored)", by)
+
+
+def share(part: str, whole: str, by: str) -> str:
+    """What part of a whole, by labels that both have."""
+    return f"{part} / on ({by}) group_left () {whole}"
+
+
+def drift(what: str, statistic: str, labels: str) -> str:
+    """A statistic's `value`, `threshold` or `sample`, as rules/drift.yml records it."""
+    return f'{DRIFT}{what}{{{labels}, ml_drift_statistic="{statistic}", window="{HOUR}"}}'

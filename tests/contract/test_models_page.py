@@ -1,0 +1,68 @@
+"""What a live service counted is on the hub's page of models, and its figures lead to the requests behind them."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract.conftest import hub_arguments, live_service
+from tests.helpers.processes import free_port, running, until
+
+pytestmark = pytest.mark.slow
+Rows = list[dict[str, float]]
+
+
+@pytest.fixture
+def hub() -> Iterator[tuple[str, str]]:
+    """A hub that nobody else sends to: where its pages are, and where OTLP goes."""
+    page, http, grpc = free_port(), free_port(), free_port()
+    with running(hub_arguments(page, http, grpc, "--memory")) as process:
+        process.wait_for(f"http://127.0.0.1:{page}/healthz")
+        yield f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http}"
+
+
+def test_a_service_with_traffic_is_on_the_page_of_models(
+    bundle: Path, hub: tuple[str, str], rows: Rows, tmp_path: Path
+) -> None:
+    """Counts by label, bins, confidence, violations and labels are those of the requests."""
+    page, otlp = hub
+    with live_service(bundle, otlp, MODELTRACE_STORE=f"sqlite:///{tmp_path}/predictions.db") as (_, url):
+        answers = [ask(url, "/predict", {"features": row}) for row in rows[:60]]
+        refused = httpx.post(f"{url}/predict", json={"features": {**rows[0], "mean_radius": "wide"}}, timeout=30)
+        assert refused.status_code == 422
+        wrong = answers[0]
+        truth = next(label for label in ("benign", "malignant") if label != wrong["label"])
+        ask(url, "/feedback", {"prediction_id": wrong["prediction_id"], "label": truth})
+
+        def figures() -> dict[str, Any] | None:
+            answer = httpx.get(f"{page}/api/models/breast-cancer", params={"window": "15m"}, timeout=30)
+            (found,) = answer.json()["versions"] if answer.status_code == 200 else [None]
+            whole = found and found["predictions"]["count"] == 60 and found["feedback"]["count"] and found["violations"]
+            return found if whole else None
+
+        found = until(figures, seconds=60, what="the figures of 60 predictions")
+
+    assert found["predictions"]["labels"] == dict(sorted(Counter(answer["label"] for answer in answers).items()))
+    assert sum(found["confidence"]["counts"]) == 60
+    assert {sum(part["observed"] for part in one["bins"]) for one in found["features"]} == {60}
+    assert {one["state"] for one in found["features"]} == {"not enough data"}
+    assert found["violations"] == [{"feature": "mean_radius", "reason": "type", "count": 1, "let_through": 0}]
+    assert found["feedback"]["confusion"] == [{"truth": truth, "predicted": wrong["label"], "count": 1}]
+
+    asked = {"model": "breast-cancer", "outcome": "wrong"}
+    led = httpx.get(f"{page}/api/predictions", params=asked, timeout=30).json()["found"]
+    assert [one["trace_id"] for one in led] == [wrong["trace_id"]]
+    html = httpx.get(f"{page}/t/{wrong['trace_id']}", timeout=30).text
+    assert "marked on the training data" in html
+    assert f"True label <strong>{truth}</strong>" in html
+
+
+def ask(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a request."""
+    answer = httpx.post(f"{url}{path}", json=body, timeout=30)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found

@@ -1,0 +1,267 @@
+"""A new version takes over while the old one answers; what is unfit is refused, and the old one goes on."""
+
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.inference.ids import PredictionIds
+from service.serving.bundles import Bundles
+from service.serving.served import Serving
+from service.serving.version import Version, Versions
+from service.serving.watcher import Changes, Watcher
+from service.settings import read_settings
+from service.telemetry.watched import Watched
+from tests.helpers.processes import Process, free_port, running, until
+from tests.service.conftest import KEY
+from tests.service.registry.packed import flip, packed, rewrite
+
+ROW = {"sepal_length": 5.0, "sepal_width": 3.4, "petal_length": 1.5, "petal_width": 0.2}
+
+
+@dataclass
+class Watching:
+    """A folder of bundles, what is served of it, and what was said of changes."""
+
+    folder: Path
+    serving: Serving
+    watched: Watched
+    watcher: Watcher
+    heard: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def version(self) -> str:
+        """The version that is served."""
+        return self.serving.primary.model.version
+
+    def told_of(self) -> list[str]:
+        """The versions whose training data is told of."""
+        return [model.version for model, _ in self.watched.served()]
+
+
+def versions_of(watched: Watched) -> Versions:
+    """Versions whose model is asked where it is called."""
+
+    async def on_thread(call: Callable[..., Any], *arguments: Any) -> Any:
+        return call(*arguments)
+
+    return Versions(
+        PredictionIds(KEY.encode()), watched, inline_seconds=1, on_thread=on_thread, tell_batch=lambda _: None,
+        batching_rows=None, most_waiting=8,
+    )  # fmt: skip
+
+
+def watch(folder: Path, *, source: str = "", **options: Any) -> Watching:
+    """Serve what a source means, and look at it when told to."""
+    watched, heard = Watched(), []
+    versions = versions_of(watched)
+    bundles = Bundles(read_settings(id_key=KEY), source or str(folder), **options)
+    found = bundles.find()
+    serving = Serving(versions, versions.build(bundles.load(found)))
+    watcher = Watcher(serving, versions, Changes(bundles, found), seconds=0, tell=lambda *said: heard.append(said))
+    return Watching(folder, serving, watched, watcher, heard)
+
+
+@pytest.fixture
+def watching(tmp_path: Path) -> Watching:
+    """Version 1 in a folder."""
+    packed(tmp_path / "models" / "1", "1")
+    return watch(tmp_path / "models")
+
+
+def test_a_higher_version_takes_over(watching: Watching) -> None:
+    """Once; what is told of the training data is the new version's, and the old version can still end its requests."""
+    before: Version = watching.serving.primary
+    watching.watcher.look()
+    assert watching.heard == []
+    packed(watching.folder / "2", "2", strength=9.0)
+    watching.watcher.look()
+    watching.watcher.look()
+
+    assert (watching.version, watching.told_of(), watching.heard) == ("2", ["2"], [("served", "")])
+    assert watching.watched.bins(before.info) is not None
+    assert before.pipeline.try_example() > 0
+
+
+def test_a_bundle_that_is_replaced_in_its_place_takes_over(tmp_path: Path) -> None:
+    """The folder's name says nothing: what is in it does."""
+    packed(tmp_path / "one", "1")
+    watching = watch(tmp_path / "one")
+    packed(tmp_path / "one", "1.1", strength=9.0, force=True)
+    watching.watcher.look()
+
+    assert watching.version == "1.1"
+
+
+def break_artifact(bundle: Path) -> None:
+    """A copy that was damaged on its way: the manifest describes another file."""
+    flip(bundle / "model.skops")
+
+
+def break_manifest(bundle: Path) -> None:
+    """A manifest that nobody can read."""
+    (bundle / "model.json").write_text("{")
+
+
+def break_library(bundle: Path) -> None:
+    """Made by a scikit-learn that is not this one."""
+    rewrite(bundle, libraries={"scikit-learn": "0.1.0"})
+
+
+def break_classes(bundle: Path) -> None:
+    """A manifest of another model."""
+    rewrite(bundle, classes=["a", "b"])
+
+
+@pytest.mark.parametrize("damage", [break_artifact, break_manifest, break_library, break_classes])
+def test_a_broken_bundle_is_refused(
+    watching: Watching, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The old version goes on; it is said and counted once, however often it is looked at, and mended it is served."""
+    bundle = packed(watching.folder.parent / "elsewhere", "1.5", strength=9.0)
+    damage(bundle)
+    alone = watch(watching.folder / "1")
+    shutil.rmtree(watching.folder / "1")
+    shutil.copytree(bundle, watching.folder / "1")
+    for _ in range(3):
+        alone.watcher.look()
+
+    assert alone.version == "1"
+    assert [outcome for outcome, _ in alone.heard] == ["refused"]
+    assert caplog.text.count("1 goes on") == 1
+    shutil.rmtree(watching.folder / "1")
+    packed(watching.folder / "1", "1.5", strength=9.0)
+    alone.watcher.look()
+    assert alone.version == "1.5"
+
+
+def test_a_model_that_fails_on_its_own_example_is_refused(watching: Watching) -> None:
+    """It loads, and would have failed for everybody."""
+    bundle = packed(watching.folder / "2", "2", strength=9.0)
+    features = json.loads((bundle / "model.json").read_text())["features"]
+    features[0]["valid_range"] = [100.0, 200.0]
+    rewrite(bundle, features=features)
+    watching.watcher.look()
+
+    assert watching.version == "1"
+    assert watching.heard == [("refused", "BundleError")]
+
+
+def test_a_source_that_is_gone_changes_nothing(watching: Watching) -> None:
+    """What is loaded is loaded."""
+    shutil.rmtree(watching.folder)
+    watching.watcher.look()
+
+    assert watching.version == "1"
+    assert watching.heard == [("refused", "BundleNotFoundError")]
+
+
+def test_a_pinned_bundle_is_pinned(tmp_path: Path) -> None:
+    """`expect_sha256` allows one bundle; the service does not even look for others."""
+    packed(tmp_path / "1", "1")
+    sha256 = Bundles(read_settings(), str(tmp_path)).find().sha256
+
+    assert watch(tmp_path, expect_sha256=sha256).watcher._bundles.pinned
+
+
+@contextmanager
+def served(source: Path, **env: str) -> Iterator[tuple[Process, str]]:
+    """A real service, and where it is."""
+    port = free_port()
+    own = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_RELOAD_SECONDS": "0.1", **env}
+    with running(["service", "serve", str(source), "--port", str(port)], env=own) as process:
+        url = f"http://127.0.0.1:{port}"
+        process.wait_for(f"{url}/readyz")
+        yield process, url
+
+
+@dataclass
+class Asked:
+    """What clients were answered."""
+
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def asking(url: str) -> Iterator[Asked]:
+    """Three clients that ask while the block runs, on a connection of its own each time: every worker is asked."""
+    asked, ending = Asked(), threading.Event()
+
+    def ask() -> None:
+        while not ending.is_set() and len(asked.failures) < 10:
+            try:
+                answer = httpx.post(f"{url}/predict", json={"features": ROW}, timeout=10)
+                asked.answers.append(answer.json()) if answer.is_success else asked.failures.append(answer.text)
+            except httpx.HTTPError as error:
+                asked.failures.append(repr(error))
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield asked
+    finally:
+        ending.set()
+        for thread in threads:
+            thread.join()
+
+
+def taken_over(process: Process, version: str, workers: int) -> bool:
+    """Whether all workers serve that version."""
+    return process.log.count(f"now serving iris {version} ") == workers
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions 0 to 20, not served yet."""
+    folder = tmp_path_factory.mktemp("ready")
+    for number in range(21):
+        packed(folder / str(number), str(number), strength=1.0 + number)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, workers: str) -> None:
+    """Every request is answered, by the version that it names, which has also signed its ID; all workers follow."""
+    versions = [str(number) for number in range(1, 21)]
+    shutil.copytree(ready / "0", tmp_path / "models" / "0")
+    env = {"MODELTRACE_WORKERS": workers, "MODELTRACE_ID_KEY": KEY}
+    with served(tmp_path / "models", **env) as (process, url), asking(url) as asked:
+        for version in versions:
+            shutil.copytree(ready / version, tmp_path / "models" / f".{version}")
+            (tmp_path / "models" / f".{version}").rename(tmp_path / "models" / version)
+            until(partial(taken_over, process, version, int(workers)), seconds=60, what=version)
+        start = len(asked.answers)
+        until(lambda: len(asked.answers) > start + 20, seconds=60, what="answers of the last version")
+
+    ids = PredictionIds(KEY.encode())
+    assert asked.failures == []
+    assert {answer["model"]["version"] for answer in asked.answers[start + 5 :]} == {"20"}
+    assert len({answer["model"]["version"] for answer in asked.answers}) > 10
+    for answer in asked.answers:
+        assert ids.read(answer["prediction_id"]).model_version == answer["model"]["version"]
+
+
+@pytest.mark.slow
+def test_sighup_has_the_service_look_at_once(tmp_path: Path) -> None:
+    """With two workers none of them is restarted for it; `GET /model` and the documentation are of the new version."""
+    packed(tmp_path / "1", "1")
+    with served(tmp_path, MODELTRACE_WORKERS="2", MODELTRACE_RELOAD_SECONDS="0") as (process, url):
+        packed(tmp_path / "2", "2", strength=9.0)
+        process.popen.send_signal(signal.SIGHUP)
+        until(partial(taken_over, process, "2", 2), seconds=60, what="both workers")
+
+        assert httpx.get(f"{url}/model").json()["version"] == "2"
+        assert httpx.get(f"{url}/openapi.json").json()["info"]["title"] == "iris 2"
+        assert "Started server process" not in process.log.partition("now serving")[2]
