@@ -61,7 +61,9 @@ def test_its_answer_is_recorded(model: Model, rows: Rows, remote: str) -> None:
 def test_what_is_private_here_is_private_in_its_shadow(model: Model, rows: Rows, remote: str) -> None:
     """It is asked with the rows as they were sent, and kept with inputs as this service's schema tells them."""
     first, *others = model.schema.features
-    schema = Schema(features=(first.model_copy(update={"privacy": "drop"}), *others))
+    reference = first.reference.model_copy(update={"mean": None, "deviation": None})
+    dropped = first.model_copy(update={"privacy": "drop", "training_range": None, "reference": reference})
+    schema = Schema(features=(dropped, *others))
     with serving(replace(model, version="0", schema=schema), None, challenger=remote) as (client, kept):
         assert client.post("/predict", json={"features": rows[0]}).status_code == 200
         until(kept.shadows, what="the shadow")
