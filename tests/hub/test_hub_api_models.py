@@ -214,3 +214,16 @@ def test_a_feature_that_is_told_by_its_bin_is_found_by_it(hub: LiveHub) -> None:
     found = ask(hub, "predictions", model="bucket", version="1.0.0", feature="income", bin="04")["found"]
 
     assert {entry["value"] for entry in found} == {"04"}
+
+
+def test_a_label_is_no_prediction(hub: LiveHub) -> None:
+    """The trace that brought a label is counted among labels, not among the predictions that it speaks of."""
+    one = service(hub, "brought")
+    (trace_id,) = one.predict(1, recorded=1)
+    brought = one.label(trace_id, "yes", "no")
+    one.export()
+
+    counted = {point["name"] for point in ask(hub, f"traces/{brought}")["metrics"]}
+
+    assert "ml.feedback" in counted
+    assert {name for name in counted if name.startswith("ml.prediction")} == set()
