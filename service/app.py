@@ -13,6 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
@@ -31,8 +32,9 @@ from service.inference.privacy import Privacy
 from service.keys import id_key, privacy_key
 from service.monitoring.announce import announce
 from service.serving.bundles import Bundles
+from service.serving.remote import RemoteChallenger
 from service.serving.served import Serving
-from service.serving.shadow import LocalChallenger, Shadows
+from service.serving.shadow import Challenger, LocalChallenger, Shadows
 from service.serving.version import ALONE, CHALLENGER, PRIMARY, Versions
 from service.serving.watcher import Changes, Watcher, watching
 from service.settings import Settings
@@ -47,7 +49,7 @@ from service.telemetry.recorded import build_recorded, needs_stock
 from service.telemetry.recorder import Recorder
 from service.telemetry.resource import build_resource
 from service.telemetry.served import count_challenged, count_changes
-from service.telemetry.setup import SCOPE, Rest, Telemetry, report_rest
+from service.telemetry.setup import SCOPE, Records, Rest, Telemetry, report_rest
 from service.telemetry.stock import build_stock
 from service.telemetry.tracing import RequestTrace
 from service.telemetry.watched import Watched
@@ -111,20 +113,21 @@ def create_app(
     )
     serving = Serving(
         versions,
-        versions.build(model, PRIMARY if challenger else ALONE),
+        versions.build(model, PRIMARY if settings.challenger or challenger else ALONE),
         versions.build(challenger, CHALLENGER) if challenger else None,
         mode=settings.challenger_mode,
         share=settings.share_of_challenger(),
         key=settings.challenger_key,
+        remote=(remote := settings.remote_challenger()),
     )
     seconds, tell = settings.reload_seconds, count_changes(meter)
     watchers = [
         Watcher(serving, versions, one, seconds=seconds, tell=tell) for one in changes if not one.bundles.pinned
     ]
     shadows = None
-    if challenger and settings.challenger_mode == "shadow":
-        telling = records.shadowing if records else recorder.shadowing
-        shadows = Shadows(serving, LocalChallenger(serving, telling), count_challenged(meter))
+    if (challenger or remote) and settings.challenger_mode == "shadow":
+        ask = build_challenger(remote, serving, records, recorder, watched)
+        shadows = Shadows(serving, ask, count_challenged(meter))
         also.append(shadows.offer)
     calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
     desk = LabelDesk(settings.store_location())
@@ -175,6 +178,18 @@ def create_app(
     return WithoutQuery(answering, serving)
 
 
+def build_challenger(
+    remote: str | None, serving: Serving, records: Records | None, recorder: Recorder, watched: Watched
+) -> Challenger:
+    """What is asked beside the version that answers: the service at `remote`, or the challenger in this process."""
+    if remote is None:
+        return LocalChallenger(serving, records.shadowing if records else recorder.shadowing)
+    if records:
+        return RemoteChallenger(remote, records.shadowing, watched.rows)
+    # The stock recorder has made rows what may be told of them by the time that they are offered.
+    return RemoteChallenger(remote, partial(recorder.shadowing, kind=SpanKind.CLIENT), lambda _, rows: rows)
+
+
 def rules_of(settings: Settings, model: Model) -> Privacy | None:
     """What may be told of a model's inputs; `None` for all of it."""
     return Privacy(model.schema, privacy_key(id_key(settings))) if model.schema.private else None
@@ -197,7 +212,7 @@ def load_challenger(settings: Settings) -> tuple[Model, Changes] | None:
     Raises:
         ModeltraceError: its bundle cannot be served.
     """
-    if settings.challenger is None:
+    if settings.challenger is None or settings.remote_challenger():
         return None
     bundles = Bundles(settings, settings.challenger)
     found = bundles.find()

@@ -91,7 +91,9 @@ class Settings(BaseSettings):
         "over while the service runs; 0: only at SIGHUP.",
     )
     challenger: str | None = Field(
-        None, description="Another version beside the one that answers: its bundle, as in `MODELTRACE_BUNDLE`."
+        None,
+        description="Another version beside the one that answers: its bundle, as in `MODELTRACE_BUNDLE`, or, with "
+        "`shadow`, the address of another service: `http://…`.",
     )
     challenger_mode: Literal["shadow", "split"] = Field(
         "shadow",
@@ -205,6 +207,21 @@ class Settings(BaseSettings):
         if self.bundle is None:
             raise SettingsError("no bundle to serve: name its folder, or set MODELTRACE_BUNDLE")
         return self.bundle
+
+    def remote_challenger(self) -> str | None:
+        """The address of a challenger that is another service.
+
+        Raises:
+            SettingsError: it cannot answer a share: what divides requests between services stands before them.
+        """
+        if self.challenger is None or not self.challenger.startswith(("http://", "https://")):
+            return None
+        if self.challenger_mode == "split":
+            raise SettingsError(
+                "MODELTRACE_CHALLENGER_MODE=split needs a bundle as MODELTRACE_CHALLENGER: between two services a load "
+                "balancer divides requests"
+            )
+        return self.challenger
 
     def share_of_challenger(self) -> float:
         """The share of requests that are the challenger's."""

@@ -72,7 +72,8 @@ KNOWN, LONGEST = 1024, 1024
 # Fields of Span; the IDs and the kind with their length or value.
 _TRACE_ID, _SPAN_ID, _PARENT = tag(1) + b"\x10", tag(2) + b"\x08", tag(4) + b"\x08"
 _STATE, _NAME, _ATTRIBUTE, _EVENT, _LINK, _STATUS = tag(3), tag(5), tag(9), tag(11), tag(13), tag(15)
-_INTERNAL, _SERVER = tag(6, VARINT) + b"\x01", tag(6, VARINT) + b"\x02"
+_INTERNAL, _SERVER, _CLIENT = (tag(6, VARINT) + kind for kind in (b"\x01", b"\x02", b"\x03"))
+_CALL = delimited(_NAME, SPAN_SHADOW.encode()) + _CLIENT
 _START, _END = tag(7, FIXED64)[0], tag(8, FIXED64)[0]
 # That the parent is remote, or not, is known of every span (0x100), and which of the two (0x200).
 _LOCAL, _REMOTE = (tag(16, FIXED32) + flags.to_bytes(4, "little") for flags in (0x100, 0x300))
@@ -187,10 +188,14 @@ class SpanEncoder:
     def _shadow(self, request: Request, failure: Failure | None) -> Iterator[bytes]:
         """The content of the span of what a challenger made of a request."""
         yield from (_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id, _PARENT, request.parent_span_id, _LOCAL)
-        yield self._stage_names[SPAN_SHADOW]
+        yield self._stage_names[SPAN_SHADOW] if request.called is None else _CALL
         yield _times(_START, request.start, _END, request.end)
         yield from self._said_of(request)
-        yield _UNSET if failure is None else _outcome(0, failure)
+        if request.called is not None:
+            yield b"".join(_said(*item) for item in request.called.attributes().items())
+            yield delimited(_STATUS, _FAILED) if request.called.error_type else _UNSET
+        else:
+            yield _UNSET if failure is None else _outcome(0, failure)
 
     def _said_of(self, request: Request) -> Iterator[bytes]:
         """What was asked and answered."""

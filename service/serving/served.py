@@ -23,13 +23,18 @@ class Serving:
         mode: Mode = "shadow",
         share: float = 1.0,
         key: str | None = None,
+        remote: str | None = None,
     ) -> None:
-        """`share` of the requests are the challenger's, to answer or to see; `key` is the header that decides which."""
+        """The challenger may be the service at the address `remote`.
+
+        Of the requests a `share` is its own, to answer or to see; `key` is the header that decides which.
+        """
         self._versions = versions
         self._primary = primary
         self._challenger = challenger
         self._mode: Mode = mode
         self._share = share
+        self._remote = remote
         self._key = key.lower().encode() if key else None
 
     @property
@@ -55,13 +60,11 @@ class Serving:
 
     def is_shadowed(self, trace: RequestTrace) -> bool:
         """Whether the challenger is to see this request, too. A version is never its own shadow."""
+        if self._mode != "shadow":
+            return False
         challenger = self._challenger
-        return (
-            challenger is not None
-            and self._mode == "shadow"
-            and challenger.said != self._primary.said
-            and self._is_chosen(trace)
-        )
+        other = self._remote if challenger is None else challenger.said != self._primary.said
+        return bool(other) and self._is_chosen(trace)
 
     def _is_chosen(self, trace: RequestTrace) -> bool:
         """By a hash of its own: samplers look at the trace ID, too, and must not decide what is compared."""
@@ -90,7 +93,9 @@ class Serving:
     def describe(self) -> Mapping[str, Any]:
         """What `GET /model` says."""
         primary = self._primary.model.describe()
+        beside = {"mode": self._mode, "share": self._share}
+        if self._remote:
+            return {**primary, "challenger": {**beside, "url": self._remote}}
         if self._challenger is None:
             return primary
-        beside = {"mode": self._mode, "share": self._share, **self._challenger.said}
-        return {**primary, "challenger": {**beside, "hash": self._challenger.model.hash}}
+        return {**primary, "challenger": {**beside, **self._challenger.said, "hash": self._challenger.model.hash}}

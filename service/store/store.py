@@ -27,6 +27,13 @@ CHUNK: Final = 1000
 # Of those who would make the tables at the same time, the one that holds this lock does. Any number.
 _MAKING: Final = 0x6D6F64656C
 
+# A row that is there stays. Only two services can have one row to tell: a challenger that shares the store, which does
+# not know that it was one, and the service that asked it.
+_AGAIN: Final = (
+    "ON CONFLICT (prediction_id) DO UPDATE SET shadow_of = excluded.shadow_of "
+    "WHERE predictions.shadow_of IS NULL AND excluded.shadow_of IS NOT NULL"
+)
+
 
 class Counts(NamedTuple):
     """How much there is; times are `None` where there is nothing."""
@@ -184,7 +191,7 @@ class Store:
 def _adding(size: int, placeholder: str) -> str:
     columns = ", ".join(f'"{column.name}"' for column in predictions.columns)
     row = f"({', '.join([placeholder] * len(predictions.columns))})"
-    return f"INSERT INTO predictions ({columns}) VALUES {', '.join([row] * size)} ON CONFLICT DO NOTHING"  # noqa: S608  our own words
+    return f"INSERT INTO predictions ({columns}) VALUES {', '.join([row] * size)} {_AGAIN}"  # noqa: S608  our own words
 
 
 def open_store(said: str, *, create: bool = True) -> Store:

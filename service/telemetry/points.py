@@ -88,7 +88,7 @@ class PredictionPoints:
 
         if request.shadow_of is None:
             self._add_http(request, rank, exemplar)
-        if request.model is None:
+        if request.model is None or request.called is not None:
             return
         about, model = request.model, self._of(request.model)
         if request.inference_start:

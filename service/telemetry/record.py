@@ -9,6 +9,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.semconv.attributes.url_attributes import URL_FULL
+
 from service.telemetry.names import (
     ML_FEATURE_NAME,
     ML_MODEL_HASH,
@@ -155,6 +160,25 @@ class Batch(NamedTuple):
     model: ModelInfo
 
 
+class Called(NamedTuple):
+    """How another service was asked for an answer."""
+
+    url: str
+    address: str
+    port: int
+    status: int  # 0: none came
+    error_type: str  # "" when it answered
+
+    def attributes(self) -> dict[str, str | int]:
+        """What a CLIENT span says of it, by the HTTP conventions."""
+        said: dict[str, str | int] = {
+            HTTP_REQUEST_METHOD: "POST", URL_FULL: self.url, SERVER_ADDRESS: self.address, SERVER_PORT: self.port,
+        }  # fmt: skip
+        if self.status:
+            said[HTTP_RESPONSE_STATUS_CODE] = self.status
+        return {**said, **({ERROR_TYPE: self.error_type} if self.error_type else {})}
+
+
 class Request(NamedTuple):
     """One HTTP request to a prediction route."""
 
@@ -193,6 +217,7 @@ class Request(NamedTuple):
     batch: tuple[bytes, bytes] | None  # trace and span ID of the Batch that answered it
     # Of a shadow, which nobody waits for: by row, the ID of the prediction that was answered; None: it was refused.
     shadow_of: tuple[str | None, ...] | None
+    called: Called | None  # of a shadow: the service that answered, which counts and tells that by itself
     model: ModelInfo | None  # none: the body was no rows at all, so none was asked
     violations: tuple[Violated, ...]
     failure: Failure | None
@@ -219,14 +244,23 @@ def plain(record: Request | Batch, models: Models) -> tuple[object, ...]:
     if isinstance(record, Batch):
         return (*record[:-1], place)
     failure = record.failure and tuple(record.failure)
-    return (*record[:-4], place, tuple(map(tuple, record.violations)), failure, tuple(map(tuple, record.answered)))
+    called = record.called and tuple(record.called)
+    return (
+        *record[:-5],
+        called,
+        place,
+        tuple(map(tuple, record.violations)),
+        failure,
+        tuple(map(tuple, record.answered)),
+    )
 
 
 def request(fields: tuple[object, ...], models: Models) -> Request:
     """The inverse of `plain` for a request."""
-    *head, place, violations, failure, answered = fields
+    *head, called, place, violations, failure, answered = fields
     return Request(  # type: ignore[call-arg]  # mypy cannot count what is unpacked
         *head,  # type: ignore[arg-type]  # as `plain` took them apart
+        Called(*called) if isinstance(called, tuple) else None,
         None if place is None else models[place],  # type: ignore[index]
         tuple(map(Violated._make, violations)),  # type: ignore[call-overload]
         Failure(*failure) if isinstance(failure, tuple) else None,

@@ -19,7 +19,7 @@ from opentelemetry.semconv.attributes.exception_attributes import (
     EXCEPTION_TYPE,
 )
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, Tracer
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from service.telemetry.metrics import Instruments
@@ -95,18 +95,22 @@ class Recorder:
             self._over(request)
 
     @contextmanager
-    def shadowing(self, of: RequestTrace) -> Iterator[RequestTrace]:
+    def shadowing(self, of: RequestTrace, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[RequestTrace]:
         """The same for what a challenger makes of a request that is over: a span below its SERVER span."""
         flags = TraceFlags(of.trace_flags)
         parent = SpanContext(
             int.from_bytes(of.trace_id), int.from_bytes(of.span_id), is_remote=False, trace_flags=flags
         )
-        span = self._tracer.start_span(SPAN_SHADOW, trace.set_span_in_context(NonRecordingSpan(parent)))
+        span = self._tracer.start_span(SPAN_SHADOW, trace.set_span_in_context(NonRecordingSpan(parent)), kind)
         request = of.shadow(span.get_span_context().span_id.to_bytes(8))
         with trace.use_span(span, end_on_exit=True):
             try:
                 yield request
             finally:
+                if request.called:
+                    span.set_attributes({**request.called.attributes()})
+                    if request.called.error_type:
+                        span.set_status(Status(StatusCode.ERROR))
                 self._over(request)
 
     def _over(self, request: RequestTrace) -> None:
@@ -144,7 +148,8 @@ class Recorder:
         server.set_attributes(_answer(request))
         violations = request.violated()
         self._stages(request, violations[:TOLD])
-        self._measure(request, violations, {**model.attributes()})
+        if request.called is None:
+            self._measure(request, violations, {**model.attributes()})
         for violated in violations[:TOLD]:
             extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)

@@ -18,7 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from opentelemetry.util.http import normalize_user_agent
 
 from service.telemetry.names import BAGGAGE_PIN
-from service.telemetry.record import Answered, Failure, ModelInfo, Request, Violated
+from service.telemetry.record import Answered, Called, Failure, ModelInfo, Request, Violated
 
 Scope = Any  # an ASGI scope
 Way = tuple[str, str, bool]  # feature, reason, whether it is let through: see `Violated`
@@ -31,10 +31,10 @@ class RequestTrace:
     """What is written down of one request. Times are nanoseconds since the epoch, by a clock that never steps back."""
 
     __slots__ = (
-        "_ticks", "answered", "asked", "batch", "end", "failure", "features_start", "inference_end", "inference_start",
-        "many", "model", "parent_remote", "parent_span_id", "pinned", "rejected", "rows", "scope", "shadow_of",
-        "span_id", "start", "status", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start",
-        "violations",
+        "_ticks", "answered", "asked", "batch", "called", "end", "failure", "features_start", "inference_end",
+        "inference_start", "many", "model", "parent_remote", "parent_span_id", "pinned", "rejected", "rows", "scope",
+        "shadow_of", "span_id", "start", "status", "trace_flags", "trace_id", "trace_state", "validate_end",
+        "validate_start", "violations",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, trace_id: bytes, span_id: bytes, trace_flags: int) -> None:
@@ -55,6 +55,7 @@ class RequestTrace:
         self.rows = self.rejected = 0
         self.batch: tuple[bytes, bytes] | None = None
         self.shadow_of: tuple[str | None, ...] | None = None
+        self.called: Called | None = None
         self.model: ModelInfo | None = None  # the one that was asked
         self.violations: dict[Way, int] = {}  # rows by the way in which they broke the schema
         self.failure: Failure | None = None
@@ -96,9 +97,20 @@ class RequestTrace:
             scope["http_version"], host if port == 80 else f"{host}:{port}", port or 0, client[0], client[1],
             "" if agent is None else normalize_user_agent(agent) or "", self.status,
             self.validate_start, self.validate_end, self.features_start, self.inference_start, self.inference_end,
-            self.many, self.rows, self.rejected, self.batch, self.shadow_of, self.model,
+            self.many, self.rows, self.rejected, self.batch, self.shadow_of, self.called,
+            self.model,
             self.violated(), self.failure, tuple(self.answered),
         )  # fmt: skip
+
+
+def headers_below(trace: RequestTrace) -> dict[str, str]:
+    """The headers of a call that goes on with a trace: below its span, and pinned if it is."""
+    if trace.trace_id == NO_TRACE:
+        return {}
+    said = {"traceparent": f"00-{trace.trace_id.hex()}-{trace.span_id.hex()}-{trace.trace_flags & 0xFF:02x}"}
+    if trace.trace_state:
+        said["tracestate"] = trace.trace_state
+    return {**said, "baggage": f"{BAGGAGE_PIN}=1"} if trace.pinned else said
 
 
 class _RequestSpan(NonRecordingSpan):

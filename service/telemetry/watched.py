@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.telemetry.metrics import Instrument
-from service.telemetry.record import ModelInfo, Request, Rules, Value
+from service.telemetry.record import Answered, ModelInfo, Request, Rules, Value
 
 
 class Bins(Protocol):
@@ -79,6 +79,11 @@ class Watched:
         """What may be told of its inputs; `None` for all of it."""
         training = self._known.get(model)
         return training and training.rules
+
+    def rows(self, model: ModelInfo, answered: Sequence[Answered]) -> Sequence[Answered]:
+        """Answered rows as they may be told."""
+        rules = self.rules(model)
+        return answered if rules is None else rules.rows(answered)
 
     def told(self, records: Sequence[Request]) -> Sequence[Request]:
         """Requests as they may be told."""

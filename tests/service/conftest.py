@@ -101,7 +101,7 @@ def record(settings: Settings) -> Iterator[Callable[..., Recorded]]:
     handlers, audit_handlers, level = root.handlers[:], audit.handlers[:], root.level
     clients: list[TestClient] = []
 
-    def start(model: Model, challenger: Model | None = None, **changes: Any) -> Recorded:
+    def start(model: Model, beside: Model | None = None, **changes: Any) -> Recorded:
         span_exporter, log_exporter, reader = (
             InMemorySpanExporter(),
             InMemoryLogRecordExporter(),
@@ -118,7 +118,7 @@ def record(settings: Settings) -> Iterator[Callable[..., Recorded]]:
             settings.model_copy(update=changes),
             model,
             Telemetry(tracers, meters, loggers, loggers, enabled=True),
-            challenger=challenger,
+            challenger=beside,
         )
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()

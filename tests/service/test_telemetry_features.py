@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from service.inference.reference import describe_column
 from service.inference.schema import Schema
 from service.monitoring.bins import FeatureBins
-from service.telemetry.features import PIECE, FeaturePoints
+from service.telemetry.features import FORMER, PIECE, FeaturePoints
 from service.telemetry.record import Answered, ModelInfo, Request
 from service.telemetry.watched import Training, Watched
 from tests.service.exporter.records import one_request
@@ -154,3 +154,20 @@ def test_each_model_has_its_own_bins() -> None:
         if p.attributes["ml.feature.name"] == "age" and p.value  # type: ignore[index, union-attr]
     }
     assert found == {("1", "09"): 3, ("2", "01"): 1}
+
+
+def test_versions_of_the_past_are_told_for_a_while() -> None:
+    """The last of them: a service that changes its version every day does not export all it ever had."""
+    watched = Watched()
+    points = FeaturePoints(watched, exemplar_filter="trace_based")
+    told: list[set[str]] = []
+    for number in range(FORMER + 4):
+        model = TOY._replace(version=str(number))
+        watched.add(model, Training(FeatureBins(SCHEMA), {}))
+        points.add([request_of((25, 0.0, "pro"), model=model)])
+        told.append({p.attributes["ml.model.version"] for p in points.collect()[0].data.data_points})  # type: ignore[index, misc, union-attr]
+        watched.retire(model)
+
+    assert set.union(*told) == {str(number) for number in range(FORMER + 4)}
+    assert all(len(versions) <= FORMER + 2 for versions in told)
+    assert "0" not in told[-1]

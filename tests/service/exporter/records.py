@@ -144,6 +144,7 @@ def requests(draw: st.DrawFn, among: Sequence[ModelInfo] = ()) -> Request:
         rows=rows,
         rejected=draw(st.integers(0, rows)),
         shadow_of=None,
+        called=None,
         model=model,
         violations=tuple(
             draw(st.lists(violations(), max_size=3) | st.lists(violations(), min_size=31, max_size=34)) if model else ()
@@ -321,6 +322,7 @@ def one_request(features: int = 30) -> tuple[Origin, Request]:
         rows=1,
         rejected=0,
         shadow_of=None,
+        called=None,
         model=model,
         violations=(),
         batch=None,

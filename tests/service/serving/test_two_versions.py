@@ -51,11 +51,11 @@ class Both(Kept):
 
 
 @contextmanager
-def serving(model: Model, challenger: Model, **settings: Any) -> Iterator[tuple[TestClient, Both]]:
+def serving(model: Model, beside: Model | None, **settings: Any) -> Iterator[tuple[TestClient, Both]]:
     """The service that writes records, with a challenger; the records are complete when the block has ended."""
     kept = Both()
     records = Records(Tracing(DEFAULT_ON), kept, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
-    app = create_app(read_settings(id_key=KEY, **settings), model, Telemetry(records=records), challenger=challenger)
+    app = create_app(read_settings(id_key=KEY, **settings), model, Telemetry(records=records), challenger=beside)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client, kept
 
@@ -230,7 +230,7 @@ def test_a_shadow_is_told_as_the_stock_instrumentation_tells_it(
 
     if fails:
         challenger = replace(challenger, answer_matrix=fail)
-    service = record(model, challenger=challenger)
+    service = record(model, challenger)
     with serving(model, challenger) as (client, kept):
         for one in (service.client, client):
             assert one.post(**CASES[case](rows)).status_code == 200

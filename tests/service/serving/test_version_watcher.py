@@ -18,7 +18,7 @@ from service.inference.ids import PredictionIds
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
 from service.serving.version import Version, Versions
-from service.serving.watcher import Watcher
+from service.serving.watcher import Changes, Watcher
 from service.settings import read_settings
 from service.telemetry.watched import Watched
 from tests.helpers.processes import Process, free_port, running, until
@@ -67,7 +67,7 @@ def watch(folder: Path, *, source: str = "", **options: Any) -> Watching:
     bundles = Bundles(read_settings(id_key=KEY), source or str(folder), **options)
     found = bundles.find()
     serving = Serving(versions, versions.build(bundles.load(found)))
-    watcher = Watcher(serving, versions, bundles, found, seconds=0, tell=lambda *said: heard.append(said))
+    watcher = Watcher(serving, versions, Changes(bundles, found), seconds=0, tell=lambda *said: heard.append(said))
     return Watching(folder, serving, watched, watcher, heard)
 
 
