@@ -24,6 +24,8 @@ MOST_SERIES: Final = 20_000
 MOST_RECORDS: Final = 1000
 MOST_SPANS: Final = 1000
 
+# The event of a true label; metrics about labels have names that begin so.
+LABEL: Final = "ml.feedback"
 # Their series have no more attributes than every prediction of that version, but few predictions are measured by them:
 # those with an answer of low confidence, or with a label. Only an exemplar tells which.
 BY_EXEMPLAR_ALONE: Final = frozenset(("ml.predictions.low_confidence", "ml.feedback.delay", "ml.feedback.error"))
@@ -35,7 +37,8 @@ _SECONDS_IN: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 class Witness:
     """A span, or log records that say the same, that may have been measured: what is known there, and when it was over.
 
-    `depth` counts the spans around it; `span` is None for records, of which a batch writes many.
+    `depth` counts the spans around it; `span` is None for records, of which a batch writes many. `label` says that it
+    tells of a true label: what it says of the prediction was measured when that was made, in another trace.
     """
 
     instance: tuple[str, str]
@@ -44,6 +47,7 @@ class Witness:
     last_ns: int
     depth: int
     span: Record | None
+    label: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def _span_witnesses(spans: Sequence[Record], keys: set[str]) -> list[Witness]:
             known = around.attributes if around is not None else _under(keys, one["resource_attributes"])
             depth = around.depth + 1 if around is not None else 1
             said = {**known, **_under(keys, one["attributes"])}
-            around = Witness(_instance(one), said, one["end_ns"], one["end_ns"], depth, one)
+            around = Witness(_instance(one), said, one["end_ns"], one["end_ns"], depth, one, one["name"] == "feedback")
             done[one["span_id"]] = around
     return list(done.values())
 
@@ -152,7 +156,8 @@ def _record_witnesses(reader: Reader, trace_id: str, spans: Iterable[Witness], k
         }
         known = {**(around.attributes if around else {}), **own}
         depth = around.depth + 1 if around else 1
-        witnesses.append(Witness(_instance(record), known, record["first_ns"], record["last_ns"], depth, None))
+        label = record["event_name"] == LABEL
+        witnesses.append(Witness(_instance(record), known, record["first_ns"], record["last_ns"], depth, None, label))
     return witnesses
 
 
@@ -163,6 +168,7 @@ def _best(series: Record, witnesses: Iterable[Witness]) -> _Match | None:
         witness
         for witness in witnesses
         if witness.instance == instance
+        and (not witness.label or series["name"].startswith(LABEL))
         and all(key in witness.attributes and witness.attributes[key] == value for key, value in wanted.items())
     ]
     if not fitting:

@@ -4,7 +4,7 @@ import math
 from typing import Any, Final
 
 from hub.questions.queries import Reader, Record, pointer
-from hub.questions.schema import ANSWERS, MISSING, OTHER, PLAIN, Feature, read_schema
+from hub.questions.schema import ANSWERS, BUCKET, MISSING, OTHER, PLAIN, Feature, read_schema
 from hub.questions.windows import LOOKBACK_NS, MINUTE, PredictionFilter
 
 # The newest predictions are looked for in spans of time that grow until there are enough.
@@ -111,6 +111,8 @@ def _in_bin(name: str, feature: Feature | None) -> tuple[str, dict[str, Any]]:
     if name == MISSING:
         # A category of that very name counts there, too.
         return (f"coalesce({value}, '{MISSING}') = '{MISSING}'", {})
+    if feature is not None and feature.privacy == BUCKET:
+        return f"{value} = $bin", {"bin": name}
     if interval is not None:
         number = f"TRY_CAST({value} AS DOUBLE)"
         return f"{number} > $low AND {number} <= $high", {"low": interval[0], "high": interval[1]}
@@ -134,5 +136,5 @@ def _bin(asked: PredictionFilter, feature: Feature | None) -> Record | None:
         "low": low if low is not None and math.isfinite(low) else None,
         "high": high if high is not None and math.isfinite(high) else None,
         "privacy": private,
-        "comparable": known and private is None and (feature is not None or asked.bin != OTHER),
+        "comparable": known and private in {None, BUCKET} and (feature is not None or asked.bin != OTHER),
     }

@@ -18,6 +18,8 @@ ANSWERS: Final = ""
 
 # Ways of treating a value that leave it as it was sent.
 PLAIN: Final = "plain"
+# And the one that tells the bin instead of the value.
+BUCKET: Final = "bucket"
 
 
 @dataclass(frozen=True, slots=True)

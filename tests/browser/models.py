@@ -205,7 +205,11 @@ class ModelService:
         server = {"http.request.method": "POST", "http.route": "/predict", "http.response.status_code": 200}
         root = span(trace_id, "POST /predict", now, 4, kind=Span.SPAN_KIND_SERVER, attributes={**server, **said})
         self.sender.spans(root)
-        row = {**said, "ml.prediction.row": 0, "ml.model.hash": "ab" * 32, "ml.prediction.inputs": inputs}
+        told = {
+            feature.name: feature.bin_of(inputs[feature.name]) if feature.privacy == "bucket" else inputs[feature.name]
+            for feature in self.features
+        }
+        row = {**said, "ml.prediction.row": 0, "ml.model.hash": "ab" * 32, "ml.prediction.inputs": told}
         audited = record(trace_id, root, f"predicted {label}", attributes=row)
         audited.event_name = "ml.prediction"
         self.sender.logs(audited)

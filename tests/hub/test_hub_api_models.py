@@ -203,3 +203,27 @@ def test_what_was_let_through_is_no_second_observation(hub: LiveHub) -> None:
         shares[name] = [missing["share"] for missing in found["missing"]], found["violations"][0]["let_through"]
 
     assert shares == {"refusing": ([0.25], 0), "letting": ([], 100)}
+
+
+def test_a_feature_that_is_told_by_its_bin_is_found_by_it(hub: LiveHub) -> None:
+    """The record of a prediction has the name of the bin instead of the value."""
+    one = service(hub, "bucket", features=[Feature("income", privacy="bucket")])
+    one.begin()
+    one.predict(40, recorded=40)
+
+    found = ask(hub, "predictions", model="bucket", version="1.0.0", feature="income", bin="04")["found"]
+
+    assert {entry["value"] for entry in found} == {"04"}
+
+
+def test_a_label_is_no_prediction(hub: LiveHub) -> None:
+    """The trace that brought a label is counted among labels, not among the predictions that it speaks of."""
+    one = service(hub, "brought")
+    (trace_id,) = one.predict(1, recorded=1)
+    brought = one.label(trace_id, "yes", "no")
+    one.export()
+
+    counted = {point["name"] for point in ask(hub, f"traces/{brought}")["metrics"]}
+
+    assert "ml.feedback" in counted
+    assert {name for name in counted if name.startswith("ml.prediction")} == set()
