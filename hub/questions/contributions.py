@@ -3,7 +3,7 @@
 Only few requests leave an exemplar: a reservoir keeps one a bucket and export interval. So the points are found by what
 the series says. A series matches a span or a log record of the same service instance when each of its attributes has
 the same value there, on its span, on a span around it, or on the resource; the point is the first one exported after.
-Exemplars are exact where there are any, and come first.
+Exemplars are exact where there are any, and come first; some metrics are told by them alone.
 """
 
 from bisect import bisect_left
@@ -23,6 +23,10 @@ BEFORE_NS: Final = 10 * 60 * 10**9
 MOST_SERIES: Final = 20_000
 MOST_RECORDS: Final = 1000
 MOST_SPANS: Final = 1000
+
+# Their series have no more attributes than every prediction of that version, but few predictions are measured by them:
+# those with an answer of low confidence, or with a label. Only an exemplar tells which.
+BY_EXEMPLAR_ALONE: Final = frozenset(("ml.predictions.low_confidence", "ml.feedback.delay", "ml.feedback.error"))
 
 _SECONDS_IN: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -60,7 +64,7 @@ def contributions(reader: Reader, trace_id: str, spans: Sequence[Record], exempl
     witnesses += _record_witnesses(reader, trace_id, witnesses, keys)
     asked: dict[str, _Match] = {}
     for one in series:
-        if match := _best(one, witnesses):
+        if one["name"] not in BY_EXEMPLAR_ALONE and (match := _best(one, witnesses)):
             asked[one["series_id"]] = match
     asked |= _exact(asked, exemplars)
     if not asked:

@@ -149,13 +149,17 @@ def _half(bounds: Sequence[float], counts: Sequence[float]) -> float | None:
 
 
 def _violations(rows: Iterable[Record]) -> list[Record]:
-    """Values that broke the schema, by feature and reason, the most frequent first."""
-    found: dict[tuple[str | None, str], float] = defaultdict(float)
+    """Values that broke the schema, by feature and reason, the most frequent first; some may have been let through."""
+    found: dict[tuple[str | None, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for one in rows:
         said = one["attributes"]
-        found[said.get("ml.feature.name"), said.get("ml.data.violation.reason", "")] += one["added"]
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0][0] or "", item[0][1]))
-    return [{"feature": feature, "reason": reason, "count": count} for (feature, reason), count in ordered]
+        actions = found[said.get("ml.feature.name"), said.get("ml.data.violation.reason", "")]
+        actions[said.get("ml.data.violation.action", "rejected")] += one["added"]
+    listed = [
+        {"feature": feature, "reason": reason, "count": sum(by.values()), "let_through": by.get("counted", 0.0)}
+        for (feature, reason), by in found.items()
+    ]
+    return sorted(listed, key=lambda one: (-one["count"], one["feature"] or "", one["reason"]))
 
 
 def _missing(features: Iterable[Record]) -> list[Record]:

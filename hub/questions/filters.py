@@ -172,4 +172,5 @@ class PageView(BaseModel):
     logs: Literal["all", "span"] = "all"
     offset: int = Field(0, ge=0, le=10**6)
     row: int = Field(0, ge=0, le=10**6)
+    version: Text = None
     page: int = Field(0, ge=0, le=10**6)

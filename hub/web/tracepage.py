@@ -52,7 +52,7 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
     exemplars = reader.records("trace_exemplars", trace_id=trace_id, limit=MOST_EXEMPLARS)
     metrics = contributions(reader, trace_id, spans, exemplars)
     predictions = reader.records("trace_predictions", trace_id=trace_id, limit=PREDICTIONS_A_PAGE, offset=view.offset)
-    chosen = next((one for one in predictions if one["attributes"].get("ml.prediction.row") == view.row), None)
+    chosen = next((one for one in predictions if _is_chosen(one["attributes"], view)), None)
     chosen = chosen or next(iter(predictions), None)
     labels = reader.records("trace_labels", trace_id=trace_id, limit=MOST_LABELS)
     newest = max([span["received_ns"] for span in spans] + [log["received_ns"] for log in logs], default=0)
@@ -74,6 +74,7 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
         "with_predictions": with_predictions,
         "predictions": predictions,
         "chosen": chosen,
+        "several_versions": len({one["attributes"].get("ml.model.version") for one in predictions}) > 1,
         "inputs": _inputs(reader, chosen["attributes"]) if chosen else [],
         "labels": {one["prediction_id"]: one for one in reversed(labels) if one["trace_id"] == trace_id},
         "brought": [one for one in labels if one["feedback_trace_id"] == trace_id],
@@ -83,6 +84,11 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
         "status": status(reader, kept, counted, spans, logs, metrics),
         "young": time.time_ns() - newest < YOUNG_NS,
     }
+
+
+def _is_chosen(said: Record, view: PageView) -> bool:
+    """Whether a prediction is the one that is looked at: a row may have been answered by a challenger, too."""
+    return said.get("ml.prediction.row") == view.row and view.version in {None, said.get("ml.model.version")}
 
 
 def _inputs(reader: Reader, said: Record) -> list[Input]:

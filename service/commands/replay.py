@@ -58,7 +58,8 @@ def replay(
     with open_audit() as store:
         kept = look_up(store, what)
     data = data_dir()
-    sources = known_sources(bundles or (), settings.bundle, data, data / f"example-{version('modeltrace')}")
+    named = [*(bundles or ()), settings.bundle, settings.challenger]
+    sources = known_sources(named, data, data / f"example-{version('modeltrace')}")
     if not sources:
         raise SettingsError("no bundles to look in: name a folder with --bundles, or set MODELTRACE_BUNDLE")
     errors: list[str] = []

@@ -41,8 +41,12 @@ def evaluate(
     rows: dict[Key, list[Any]] = defaultdict(list)
     for row in store.ask(questions.counted(selection)):
         rows[row[0], row[1]].append(row[2:])
-    residuals = {(row[0], row[1]): _residuals(*row[2:]) for row in store.ask(questions.residuals(selection))}
-    delays = _delays(store.ask(questions.delays(selection)))
+    # A question about rows that are not there would still look at all of them.
+    regressors = any(row[0] is None and row[2] for counts in rows.values() for row in counts)
+    labels = any(row[2] for counts in rows.values() for row in counts)
+    sums = store.ask(questions.residuals(selection)) if regressors else ()
+    residuals = {(row[0], row[1]): _residuals(*row[2:]) for row in sums}
+    delays = _delays(store.ask(questions.delays(selection)) if labels else ())
     found = []
     for name, version in sorted(rows):
         counts = rows[name, version]

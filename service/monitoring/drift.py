@@ -93,18 +93,20 @@ def chi_square_quantile(freedom: int, level: float) -> float:
     return float(2 * gammainccinv(freedom / 2, level))
 
 
-def critical_psi(bins: int, level: float) -> float:
+def critical_psi(bins: int, training: int, level: float) -> float:
     """PSI of two samples is (1/n + 1/training) chi-square, of one degree of freedom less than there are bins.
 
     Yurdakul (2018), "Statistical properties of the population stability index". Bins that the training data left empty
-    count, too: what smoothing puts there is of the size of one degree each.
+    count, too: what smoothing puts there is of the size of one degree each. That holds for small differences r of p
+    relative to q, for which PSI is about r²; r⁴/3 comes on top, which few rows of training data make large.
     """
-    return chi_square_quantile(bins - 1, level)
+    quantile = chi_square_quantile(bins - 1, level)
+    return quantile * (1 + quantile / (3 * training))
 
 
 def critical_jensen_shannon(bins: int, level: float) -> float:
     """Jensen-Shannon's divergence in bits is PSI / (8 ln 2) for small differences, and less for large ones."""
-    return critical_psi(bins, level) / (8 * math.log(2))
+    return chi_square_quantile(bins - 1, level) / (8 * math.log(2))
 
 
 def critical_ks(level: float) -> float:

@@ -93,7 +93,7 @@ def gather(model: Known, info: ModelInfo, feature: str, predictions: Iterable[Ke
         if bins.numeric and rows[0][0] is not None:
             total += float(numbers[0, 0])
     criticals = {name: value for (of, name), value in critical_values(model).items() if of == feature}
-    if not found.nullable:
+    if not found.may_be_missing:
         # Rows without it were refused, so the store has none of them.
         criticals.pop(drift.MISSING_VALUES, None)
     findings = assess(found.reference, Window(gathering.counts, total), criticals)

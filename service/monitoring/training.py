@@ -95,10 +95,10 @@ def critical_values(model: Known) -> dict[tuple[str, str], float]:
     values = {}
     for name, statistic in watched:
         reference = features[name].reference if name else model.answers
-        if statistic in (drift.PSI, drift.JENSEN_SHANNON):
-            bins = len(reference.shares) if reference else 0
-            critical = drift.critical_psi if statistic == drift.PSI else drift.critical_jensen_shannon
-            values[name, statistic] = critical(bins, level)
+        if reference and statistic == drift.PSI:
+            values[name, statistic] = drift.critical_psi(len(reference.shares), reference.n, level)
+        elif reference and statistic == drift.JENSEN_SHANNON:
+            values[name, statistic] = drift.critical_jensen_shannon(len(reference.shares), level)
         elif statistic == drift.KS:
             values[name, statistic] = drift.critical_ks(level)
         elif statistic == drift.MEAN_CHANGE:
@@ -117,7 +117,8 @@ def _watched(feature: Feature) -> Iterator[str]:
     else:
         yield drift.KS
         # What hardly ever varied has no scale for a change: its bins tell it.
-        if (spread := _spread(feature)) and drift.varies(*spread):
+        # Of what is private there is no sum, so no mean.
+        if str(feature.privacy) == "plain" and (spread := _spread(feature)) and drift.varies(*spread):
             yield drift.MEAN_CHANGE
 
 

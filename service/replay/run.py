@@ -142,16 +142,16 @@ def by_model(kept: Sequence[Kept]) -> list[list[Kept]]:
     return list(groups.values())
 
 
-def known_sources(named: Sequence[str], served: str | None, data: Path, example: Path) -> list[str]:
-    """Where bundles are looked for: what is named, what is served, copies from registries, the example of `up`."""
+def known_sources(sources: Sequence[str | None], data: Path, example: Path) -> list[str]:
+    """Where bundles are looked for: in sources, as far as they are named, copies from registries, the example of `up`.
+
+    A challenger that is another service has an address, and no bundle that can be had.
+    """
     folders = [str(folder) for folder in (data / "registry", example) if folder.is_dir()]
-    sources = [*named, *([served] if served else [])]
+    named = [one for one in sources if one and "://" not in one]
     # Copies come before the registry that they are from: no MLflow has to be started for them.
-    return [
-        *(one for one in sources if not one.startswith(MODELS)),
-        *folders,
-        *(one for one in sources if one.startswith(MODELS)),
-    ]
+    registered = [one for one in named if one.startswith(MODELS)]
+    return [*(one for one in named if one not in registered), *folders, *registered]
 
 
 def _libraries(found: Found) -> dict[str, tuple[str | None, str | None]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Literal
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from service.inference.bundle import Manifest
 from service.inference.schema import Feature
-from service.report.columns import Layout, category, free, layout_of, number, score, text, treatment
+from service.report.columns import Layout, category, free, layout_of, number, score, text
 from service.store.export import ExportError, Format
 from service.store.rows import Kept
 
@@ -35,7 +36,7 @@ _ARROW: Final[dict[Type, pa.DataType]] = {
 _PLAIN: Final[dict[str, Type]] = {"number": "float", "integer": "int", "boolean": "bool", "category": "category"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Events:
     """How one model's predictions become events. Names of ours that a feature has already get an underscore."""
 
@@ -46,7 +47,7 @@ class Events:
     trace: str
     version: str
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, Type]:
         """Every column with its type in Fiddler's words."""
         ours: dict[str, Type] = {self.event_id: "str", self.time: "timestamp", self.trace: "str", self.version: "str"}
@@ -129,7 +130,7 @@ class Events:
 
 def type_of(feature: Feature) -> Type:
     """A feature's type; what privacy has hashed or put into bins is text."""
-    return _PLAIN[feature.type] if treatment(feature) == "plain" else "str"
+    return _PLAIN[feature.type] if feature.privacy == "plain" else "str"
 
 
 def events_of(manifest: Manifest, *, probabilities: bool) -> Events:

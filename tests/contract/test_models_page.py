@@ -49,7 +49,7 @@ def test_a_service_with_traffic_is_on_the_page_of_models(
     assert sum(found["confidence"]["counts"]) == 60
     assert {sum(part["observed"] for part in one["bins"]) for one in found["features"]} == {60}
     assert {one["state"] for one in found["features"]} == {"not enough data"}
-    assert found["violations"] == [{"feature": "mean_radius", "reason": "type", "count": 1}]
+    assert found["violations"] == [{"feature": "mean_radius", "reason": "type", "count": 1, "let_through": 0}]
     assert found["feedback"]["confusion"] == [{"truth": truth, "predicted": wrong["label"], "count": 1}]
 
     asked = {"model": "breast-cancer", "outcome": "wrong"}

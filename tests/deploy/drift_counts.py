@@ -116,6 +116,7 @@ def said(model: Model) -> Iterator[tuple[str, Labels, float]]:
 def counted(model: Model, what: Traffic) -> Iterator[tuple[str, Labels, float]]:
     """The counters of some traffic as Prometheus has them."""
     about = {"job": "modeltrace", "instance": "a", **_model(model)}
+    refused = {"ml_data_violation_reason": "missing", "ml_data_violation_action": "rejected"}
     for feature in model.schema.features:
         window, named = what.windows[feature.name], {**about, "ml_feature_name": feature.name}
         for one, count in zip(feature.reference.shares, window.counts, strict=True):
@@ -124,7 +125,7 @@ def counted(model: Model, what: Traffic) -> Iterator[tuple[str, Labels, float]]:
             for sign, total in (("positive", max(window.total, 0.0)), ("negative", max(-window.total, 0.0))):
                 yield "ml_feature_sum_total", {**named, "ml_feature_sign": sign}, total
         if window.refused:
-            yield "ml_data_violations_total", {**named, "ml_data_violation_reason": "missing"}, window.refused
+            yield "ml_data_violations_total", {**named, **refused}, window.refused
     assert model.answers
     label = "ml_prediction_label" if model.answers.edges is None else "ml_prediction_bin"
     for one, count in zip(model.answers.shares, what.windows[OUTPUTS].counts, strict=True):

@@ -6,9 +6,11 @@ import mmap
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,7 +21,7 @@ import yaml
 from tests.helpers.load import Load
 from tests.helpers.processes import free_port, running, until
 from tests.helpers.stack import binary, running_stack
-from tests.helpers.toy import BROKEN, SLOW, SURE, pack_toy, row
+from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
 
 pytestmark = pytest.mark.stack
 
@@ -34,13 +36,17 @@ VARIABLES = {
     "service": "modeltrace",
     "instance": ".*",
     "route": ".*",
+    "model": ".*",
+    "version": ".*",
+    "feature": ".*",
+    "bin": ".*",
     "__rate_interval": "4m",
     "__auto": "1m",
     "__from": "now-1h",
     "__to": "now",
 }
-# Parts are read every 15 s, and a rate needs two readings.
-PATIENCE = 90.0
+# Parts are read every 15 s, and a rate needs two readings. Rules on drift build on each other, each run once a minute.
+PATIENCE = 300.0
 LOOK_BACK = 600
 
 
@@ -129,6 +135,26 @@ class Stores:
         return answer.json()["data"]
 
 
+@contextmanager
+def labels(url: str) -> Iterator[None]:
+    """Meanwhile a prediction, right or wrong, is labelled every second."""
+    over = Event()
+
+    def label() -> None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not over.wait(1):
+                answered = client.post("/predict", json={"features": row(UNSURE)}).json()
+                client.post("/feedback", json={"prediction_id": answered["prediction_id"], "label": True})
+
+    thread = Thread(target=label, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(60)
+
+
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
     """The stack with a service of two workers on it, which has answered, refused, failed and been slow."""
@@ -139,15 +165,22 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
             **needs,
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address('otelcol', 'http')}",
             "OTEL_METRIC_EXPORT_INTERVAL": "2000",
+            "MODELTRACE_EVALUATION_SECONDS": "2",
         }
         with running(["service", "serve", str(bundle), "--port", str(port), "--workers", "2"], env=env) as process:
             process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=240)  # two workers on a busy machine
             for number in (*range(60), BROKEN, SLOW):
-                httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": row(number)}, timeout=60)
+                answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": row(number)}, timeout=60)
+                if answer.status_code == 200:
+                    label = {"prediction_id": answer.json()["prediction_id"], "label": number % 9 > 4}
+                    httpx.post(f"http://127.0.0.1:{port}/feedback", json=label, timeout=60).raise_for_status()
                 httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": {"a": "wide"}}, timeout=60)
                 httpx.get(f"http://127.0.0.1:{port}/nowhere", timeout=60)
             # What was counted before the first scrape has no rate: something has to go on happening.
-            with Load(f"http://127.0.0.1:{port}", [row(SURE)], clients=1, pause=0.5):
+            with (
+                Load(f"http://127.0.0.1:{port}", [row(SURE)], clients=1, pause=0.5),
+                labels(f"http://127.0.0.1:{port}"),
+            ):
                 yield Stores(
                     prometheus=f"http://{address('prometheus', 'http')}",
                     loki=f"http://{address('loki', 'http')}",
@@ -217,9 +250,9 @@ def test_a_link_into_explore_finds_something(stores: Stores, url: str) -> None:
     ],
 )
 def test_a_variable_offers_what_there_is(stores: Stores, variable: dict[str, Any]) -> None:
-    """The service by the name that Jaeger and Loki know; every worker; the routes."""
+    """The service by the name that Jaeger and Loki know; every worker; routes, models, features and their bins."""
     selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
-    wanted = {"service": 1, "instance": 2, "route": 1}[variable["name"]]
+    wanted = {"service": 1, "instance": 2, "feature": 3, "bin": 10}.get(variable["name"], 1)
 
     def offered() -> list[str]:
         found = stores.label_values(label, fill(selector))

@@ -37,12 +37,12 @@ def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{MODULE}.py").write_text(SOURCE)
     training = pd.DataFrame({"a": [float(n) for n in range(101) if n not in (BROKEN, SLOW)]}).assign(
-        b=lambda t: t.a / 7
+        b=lambda t: t.a / 7, c=lambda t: t.a % 2 == 0
     )
     sys.path.insert(0, str(folder))
     try:
         step = FunctionTransformer(importlib.import_module(MODULE).work)
-        estimator = make_pipeline(step, LogisticRegression()).fit(training.to_numpy(), training.a > 50)
+        estimator = make_pipeline(step, LogisticRegression()).fit(training.to_numpy(dtype=float), training.a > 50)
         bundle = pack(estimator, training, name="toy", out=folder / "bundle", kind="joblib")
     finally:
         sys.path.remove(str(folder))
@@ -52,4 +52,4 @@ def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
 
 def row(a: float) -> dict[str, float]:
     """A row that has the model do what `a` says."""
-    return {"a": a, "b": a / 7}
+    return {"a": a, "b": a / 7, "c": a % 2 == 0}

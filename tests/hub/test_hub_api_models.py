@@ -187,3 +187,19 @@ def test_traffic_before_the_window_is_not_in_it(hub: LiveHub) -> None:
     counts = {window: version(hub, "sliding", window=window)["predictions"]["count"] for window in ("15m", "1h")}
 
     assert counts == {"15m": 5, "1h": 75}
+
+
+def test_what_was_let_through_is_no_second_observation(hub: LiveHub) -> None:
+    """A missing value that refused its row counts beside the observations; one that was let through is one of them."""
+    shares = {}
+    for name, action in (("refusing", "rejected"), ("letting", "counted")):
+        one = service(hub, name)
+        one.begin()
+        one.predict(300)
+        said = (("ml.feature.name", "age"), ("ml.data.violation.reason", "missing"))
+        one.counts["ml.data.violations", (*one.said, *said, ("ml.data.violation.action", action))] += 100
+        one.export()
+        found = version(hub, name)
+        shares[name] = [missing["share"] for missing in found["missing"]], found["violations"][0]["let_through"]
+
+    assert shares == {"refusing": ([0.25], 0), "letting": ([], 100)}

@@ -388,6 +388,35 @@ def test_what_a_stage_does_not_say_the_request_around_it_does(start_hub: StartHu
     assert (found["name"], found["bucket"]) == ("ml.inference.duration", 1)
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_label_is_told_by_its_exemplar_alone(start_hub: StartHub, *, told: bool) -> None:
+    """Its delay has the attributes of every prediction of that version, but is of one of them."""
+    request = request_span(attributes=[attribute("ml.model.version", "1")])
+    exemplar = Exemplar(time_unix_nano=NOW, as_double=3.0, trace_id=request.trace_id, span_id=request.span_id)
+    point = HistogramDataPoint(
+        attributes=[attribute("ml.model.version", "1")],
+        start_time_unix_nano=NOW - 10**9,
+        time_unix_nano=NOW + 2 * 10**9,
+        count=1,
+        sum=3.0,
+        bucket_counts=[1, 0],
+        explicit_bounds=[10.0],
+        exemplars=[exemplar] if told else [],
+    )
+    metric = Metric(
+        name="ml.feedback.delay",
+        unit="s",
+        histogram=Histogram(data_points=[point], aggregation_temporality=CUMULATIVE),
+    )
+    with start_hub() as hub:
+        send(hub, "traces", traces(request))
+        send(hub, "metrics", metrics(metric))
+
+        found = ask(hub, request.trace_id)["metrics"]
+
+    assert [one["name"] for one in found] == (["ml.feedback.delay"] if told else [])
+
+
 @pytest.mark.parametrize("circle", [True, False])
 def test_any_nesting_is_answered(hub: LiveHub, *, circle: bool) -> None:
     """A thousand spans, each inside of the one before, and spans that are each other's parents, are a trace too."""

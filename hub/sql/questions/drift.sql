@@ -71,8 +71,10 @@ refused AS (
         attributes ->> '/ml.feature.name' AS feature,
         sum(added) AS refused
     FROM increment
-    WHERE name = 'ml.data.violations' AND attributes ->> '/ml.data.violation.reason' = 'missing'
-        AND coalesce(attributes ->> '/ml.data.violation.action', '') <> 'counted'
+    WHERE
+        name = 'ml.data.violations'
+        AND attributes ->> '/ml.data.violation.reason' = 'missing'
+        AND coalesce(attributes ->> '/ml.data.violation.action', 'rejected') = 'rejected'
     GROUP BY ALL
 ),
 -- The rows of the training data; of the answers, those that were answered to know.

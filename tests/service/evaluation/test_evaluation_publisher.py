@@ -223,7 +223,7 @@ def test_of_two_services_one_publishes_and_its_death_hands_over(
             port = free_port()
             process = stack.enter_context(running(["service", "serve", str(example), "--port", str(port)], env=env))
             urls[f"http://127.0.0.1:{port}"] = process
-            process.wait_for(f"http://127.0.0.1:{port}/readyz")
+            process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=300)
         label_everything(next(iter(urls)), store_url, rows[:40])
 
         first = until(lambda: next((url for url in urls if accuracy(url) == 0.75), None), seconds=120, what="accuracy")

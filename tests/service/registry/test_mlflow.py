@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from opentelemetry import metrics, trace
 from typer.testing import CliRunner
@@ -31,7 +32,7 @@ from service.registry.mlflow_client import MlflowClient
 from service.registry.models import Models
 from service.registry.publish import fetch_estimator, register
 from service.registry.source import ModelSource
-from tests.helpers.processes import free_port, running
+from tests.helpers.processes import free_port, running, until
 from tests.service.inference.estimators import LABELS, X, frame
 from tests.service.registry.packed import flip, packed
 
@@ -259,20 +260,27 @@ def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         catalog.locate("models:/iris@champion")
 
 
-def test_a_service_serves_from_the_registry_and_keeps_its_telemetry_to_itself(registry: Registry) -> None:
-    """MLflow is not in the process that answers, nor in this one: no provider, no import of its."""
+def test_a_service_serves_from_the_registry_and_follows_its_alias(registry: Registry) -> None:
+    """MLflow is not in the process that answers, and gone with it; nor is it in this one: no import, no provider."""
     register(registry.client, registry.bundles["1.1.0"], "served", "champion")
-    port = free_port()
+    url = f"http://127.0.0.1:{free_port()}"
     env = {
         "MODELTRACE_BUNDLE": "models:/served@champion",
+        "MODELTRACE_PORT": url.rpartition(":")[2],
+        "MODELTRACE_RELOAD_SECONDS": "0.5",
         "XDG_DATA_HOME": str(registry.folder / "data"),
         "OTEL_SDK_DISABLED": "true",
     }
-    with running(["service", "serve", "--port", str(port)], env=env) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        assert httpx.get(f"http://127.0.0.1:{port}/model").json()["version"] == "1.1.0"
-        maps = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children")
-        assert not maps.exists() or maps.read_text() == ""  # what spoke with MLflow has ended
+    with running(["service", "serve"], env=env) as process:
+        process.wait_for(f"{url}/readyz")
+        assert httpx.get(f"{url}/model").json()["version"] == "1.1.0"
+        register(registry.client, registry.bundles["2.0.0"], "served", "champion")
+        until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", seconds=120, what="the new version")
+        (mlflow,) = [
+            child for child in psutil.Process(process.popen.pid).children() if "mlflow" in " ".join(child.cmdline())
+        ]
+        assert process.stop() in (0, -15)
+        until(lambda: not mlflow.is_running() or mlflow.status() == psutil.STATUS_ZOMBIE, what="its end")
     assert not [name for name in sys.modules if name.partition(".")[0] in ("mlflow", "alembic")]
     assert type(trace.get_tracer_provider()).__name__ == "ProxyTracerProvider"
     assert "mlflow" not in type(metrics.get_meter_provider()).__module__
