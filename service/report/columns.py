@@ -35,8 +35,8 @@ class Layout:
     """Which columns a table has.
 
     `features` and `answers` say what kind each is. Names of ours that a feature has already get an underscore.
-    `private` features are hashed or put into bins before they are stored. `positive` is the second of two classes,
-    `score` the column of its probability.
+    `hashed` are features that privacy has stored as hashes. `positive` is the second of two classes, `score` the column
+    of its probability.
     """
 
     task: str
@@ -48,7 +48,7 @@ class Layout:
     score: str | None = None
     positive: str | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
-    private: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
 
     @property
     def answers(self) -> dict[str, Kind]:
@@ -61,15 +61,13 @@ class Layout:
 
 def layout_of(manifest: Manifest, *, scored: bool = True) -> Layout:
     """The columns that a bundle's model gives a table; `scored`: one for the probability of the second class of two."""
-    left_out = {one.name: "its privacy is drop" for one in manifest.features if treatment(one) == "drop"}
+    left_out = {one.name: "its privacy is drop" for one in manifest.features if one.privacy == "drop"}
     features = {one.name: kind_of(one) for one in manifest.features if one.name not in left_out}
     taken = {one.name for one in manifest.features}
     prediction, confidence, target = (free(name, taken) for name in ("prediction", "confidence", "true label"))
     classes = tuple(manifest.classes or ())
-    private = tuple(one.name for one in manifest.features if treatment(one) not in ("plain", "drop"))
-    layout = Layout(
-        manifest.task, features, prediction, confidence, target, classes, left_out=left_out, private=private
-    )
+    hashed = tuple(one.name for one in manifest.features if one.privacy == "hash")
+    layout = Layout(manifest.task, features, prediction, confidence, target, classes, left_out=left_out, hashed=hashed)
     if not scored or len(classes) != 2:
         return layout
     positive = text(classes[1])
@@ -78,12 +76,7 @@ def layout_of(manifest: Manifest, *, scored: bool = True) -> Layout:
 
 def kind_of(feature: Feature) -> Kind:
     """How a feature is compared: what privacy has hashed or put into bins is a category."""
-    return "number" if feature.type in NUMERIC and treatment(feature) == "plain" else "category"
-
-
-def treatment(feature: Feature) -> str:
-    """What privacy does to the feature's values before they are stored."""
-    return feature.privacy
+    return "number" if feature.type in NUMERIC and feature.privacy == "plain" else "category"
 
 
 def free(name: str, taken: Iterable[str]) -> str:

@@ -43,9 +43,7 @@ def compare(window: Window, reference: Reference, layout: Layout, name: str) -> 
         name: the model's.
     """
     if not reference.stored:
-        layout = without(
-            layout, dict.fromkeys(layout.private, "the store has it as privacy allows, the reference plain")
-        )
+        layout = without(layout, dict.fromkeys(layout.hashed, "the store has it hashed, the reference not"))
     rows = {"window": window.rows, "reference": reference.rows}
     wanted = [*layout.features, *layout.answers]
     tables = [table(side, layout, wanted) for side in rows.values()]

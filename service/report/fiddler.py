@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from service.inference.bundle import Manifest
 from service.inference.schema import Feature
-from service.report.columns import Layout, category, free, layout_of, number, score, text, treatment
+from service.report.columns import Layout, category, free, layout_of, number, score, text
 from service.store.export import ExportError, Format
 from service.store.rows import Kept
 
@@ -130,7 +130,7 @@ class Events:
 
 def type_of(feature: Feature) -> Type:
     """A feature's type; what privacy has hashed or put into bins is text."""
-    return _PLAIN[feature.type] if treatment(feature) == "plain" else "str"
+    return _PLAIN[feature.type] if feature.privacy == "plain" else "str"
 
 
 def events_of(manifest: Manifest, *, probabilities: bool) -> Events:

@@ -2,16 +2,18 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from service.client.rows import MAX_ROWS, Sample, read_file, read_held_out
 from service.errors import BundleError, InferenceError, ModeltraceError, SettingsError
 from service.inference.bundle import Manifest, load_bundle
 from service.inference.features import to_matrix
 from service.inference.model import Model
+from service.inference.privacy import Privacy
+from service.inference.schema import Schema
 from service.report.columns import Row
 from service.store.rows import Kept
 from service.store.selection import Selection
@@ -191,7 +193,7 @@ def reference_file(path: Path, target: str | None, bundle: Path, manifest: Manif
     samples = read_file(path, manifest.features, target)
     if target is not None and all(one.label is None for one in samples):
         raise ReportError(f"{path}: the column {target} (--target) is not there, or has no label")
-    return _from_samples(samples, f"rows of {path}", path.stat().st_mtime_ns, bundle, trust)
+    return _from_samples(samples, f"rows of {path}", path.stat().st_mtime_ns, bundle, manifest, trust)
 
 
 def reference_held_out(bundle: Path, manifest: Manifest, trust: Trust) -> Reference:
@@ -207,10 +209,13 @@ def reference_held_out(bundle: Path, manifest: Manifest, trust: Trust) -> Refere
         )
     at = int(datetime.fromisoformat(manifest.created).timestamp()) * 10**9
     words = f"held-out rows of {manifest.name} {manifest.version} ({bundle})"
-    return _from_samples(read_held_out(bundle, manifest.features), words, at, bundle, trust)
+    return _from_samples(read_held_out(bundle, manifest.features), words, at, bundle, manifest, trust)
 
 
-def _from_samples(samples: Sequence[Sample], words: str, at: int, bundle: Path, trust: Trust) -> Reference:
+def _from_samples(
+    samples: Sequence[Sample], words: str, at: int, bundle: Path, manifest: Manifest, trust: Trust
+) -> Reference:
+    schema = Schema(features=manifest.features)
     rows = [Row(one.row, truth=one.label) for one in samples]
     if len(rows) == MAX_ROWS:
         words = f"the first {words}"
@@ -218,8 +223,22 @@ def _from_samples(samples: Sequence[Sample], words: str, at: int, bundle: Path, 
         model = load_bundle(bundle, trust_pickle=trust.pickle, trusted_types=trust.types)
         rows = [row for chunk in _chunks(rows) for row in answered(model, chunk)]
     except (BundleError, SettingsError, InferenceError) as error:
-        return Reference(rows, f"{words}; the model could not answer them: {error}", at)
-    return Reference(rows, f"{words}, answered by its model", at)
+        return Reference(as_told(rows, schema), f"{words}; the model could not answer them: {error}", at)
+    return Reference(as_told(rows, schema), f"{words}, answered by its model", at)
+
+
+def as_told(rows: list[Row], schema: Schema) -> list[Row]:
+    """The same rows with their inputs as privacy has them stored, but for what it hashes: the key is the service's."""
+    if not schema.private:
+        return rows
+    rules = Privacy(schema, b"")
+    told = (dict(zip(schema.told, rules.inputs(values_of(row, schema)), strict=True)) for row in rows)
+    return [replace(row, inputs=inputs) for row, inputs in zip(rows, told, strict=True)]
+
+
+def values_of(row: Row, schema: Schema) -> tuple[Any, ...]:
+    """A row's inputs in the order of a schema."""
+    return tuple(row.inputs.get(name) for name in schema.names)
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -233,9 +252,8 @@ def answered(model: Model, rows: Sequence[Row]) -> list[Row]:
     Raises:
         InferenceError: it cannot.
     """
-    values = [tuple(row.inputs.get(name) for name in model.schema.names) for row in rows]
     try:
-        matrix = to_matrix(values, model.schema, as_frame=model.as_frame)
+        matrix = to_matrix([values_of(row, model.schema) for row in rows], model.schema, as_frame=model.as_frame)
     except (TypeError, ValueError) as error:
         raise InferenceError(f"a row is not what its schema says: {error}") from None
     answers = model.answer(matrix)

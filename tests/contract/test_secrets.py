@@ -52,12 +52,12 @@ class Served:
             "a query elsewhere": (f"/nowhere?name={TEXTS['drop']}", private),
         }
         for name, (path, body) in calls.items():
-            answer = httpx.post(f"{self.url}{path}", json=body)
+            answer = httpx.post(f"{self.url}{path}", json=body, timeout=60)
             self.answers[name] = answer.content + str(answer.headers).encode()
         cut = json.dumps({"features": planted()})[:-3]
-        self.answers["cut"] = httpx.post(f"{self.url}/predict", content=cut).content
+        self.answers["cut"] = httpx.post(f"{self.url}/predict", content=cut, timeout=60).content
         for path in ("model", "openapi.json", "metrics"):
-            self.answers[path] = httpx.get(f"{self.url}/{path}").content
+            self.answers[path] = httpx.get(f"{self.url}/{path}", timeout=60).content
 
     def sinks(self) -> dict[str, bytes]:
         """All that it left in its folder, its output, and its answers."""
@@ -80,6 +80,7 @@ def serve(stack: ExitStack, packed: tuple[Path, dict[str, str]], folder: Path, *
         "MODELTRACE_LOG_FILE": str(folder / "service.jsonl"),
         "MODELTRACE_STORE": str(folder / "store" / "predictions.db"),
         "MODELTRACE_SPOOL": str(folder / "spool"),
+        "MODELTRACE_FLUSH_TIMEOUT": "30",  # whatever else the machine does, all of it is delivered
         "OTEL_METRICS_EXPORTER": "otlp,prometheus",
         "OTEL_METRIC_EXPORT_INTERVAL": "300",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
@@ -108,7 +109,7 @@ def test_no_secret_leaves_the_service(
     endpoint = stack.enter_context(otlp_http())
     service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, **WAYS[way])
     service.ask()
-    until(lambda: b"ml.feature.observations" in unpacked(endpoint), what="metric points")
+    until(lambda: b"ml.feature.observations" in unpacked(endpoint), seconds=60, what="metric points")
     service.process.stop(seconds=60)
 
     sinks = {**service.sinks(), "OTLP": unpacked(endpoint)}
@@ -129,8 +130,9 @@ def test_no_secret_waits_on_disk(stack: ExitStack, packed: tuple[Path, dict[str,
     """What an endpoint does not take is spooled, and that has no secret either."""
     endpoint = stack.enter_context(otlp_http())
     endpoint.answer = lambda _: Answer(503)
-    service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url)
+    service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, MODELTRACE_FLUSH_TIMEOUT="5")
     service.ask()
+    until(lambda: found(files(tmp_path / "spool"), ("plain",)), seconds=60, what="something on disk")
     service.process.stop(seconds=60)
 
     sinks = service.sinks()
@@ -160,7 +162,7 @@ def test_equal_values_stay_equal_and_bins_are_told(
     """The store says of `hash` the same digits for the same value, of `bucket` a bin, and nothing of `drop`."""
     service = serve(stack, packed, tmp_path, OTEL_SDK_DISABLED="true")
     for row in (planted(), planted(), planted(**{"hash text": "Bonn", "bucket number": 0.0})):
-        httpx.post(f"{service.url}/predict", json={"features": row}).raise_for_status()
+        httpx.post(f"{service.url}/predict", json={"features": row}, timeout=60).raise_for_status()
     service.process.stop(seconds=60)
 
     with sqlite3.connect(tmp_path / "store" / "predictions.db") as connection:

@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 from service.errors import BundleAlteredError, BundleNotFoundError, UntrustedModelError
 from service.inference.bundle import load_bundle
 from service.inference.pack import pack
-from service.inference.schema import Schema
+from service.inference.privacy import Privacy
 from service.inference.validate import RowReader
 from service.registry.catalog import Catalog
 from service.replay.replay import readable, replay
@@ -146,16 +146,20 @@ def test_erased_inputs_are_said_and_the_others_replayed(models: Path, catalog: C
     assert group.reasons() == ["1 of iris 1.0.0 cannot be replayed: its inputs were erased"]
 
 
-def test_inputs_that_privacy_rules_changed_are_not_replayed(models: Path) -> None:
-    """Whatever the rule is: what was sent is not what is recorded."""
-    model = load_bundle(models / "one")
-    first, *others = model.schema.features
-    schema = Schema.model_construct(features=(first.model_copy(update={"privacy": "hash"}), *others))
-    kept = recorded(model, rows(2))
+def test_inputs_that_privacy_rules_changed_are_not_replayed(tmp_path: Path, catalog: Catalog) -> None:
+    """Whatever the rule is: what was sent is not what is recorded, and known to nobody."""
+    rules = {"sepal_length": "hash", "sepal_width": "bucket", "petal_width": "drop"}
+    bundle = packed(tmp_path / "private", "1", privacy=rules)
+    model = load_bundle(bundle)
+    privacy, reader = Privacy(model.schema, b"a key of the tests"), RowReader(model.schema)
+    told = [dict(zip(model.schema.told, privacy.inputs(reader.read(row)), strict=True)) for row in rows(2)]
+    kept = [one._replace(inputs=inputs) for one, inputs in zip(recorded(model, rows(2)), told, strict=True)]
 
-    results = replay(readable(kept, schema), model, 0.0)
-    assert [row.outcome for row in results] == ["impossible"] * 2
-    assert results[0].note == f"privacy rules keep no inputs as they were sent: {first.name} (hash)"
+    group = replayer(catalog, bundle).group(kept, None)
+    assert (group.verdict, group.counts) == ("incomplete", {"impossible": 2})
+    (reason,) = group.reasons()
+    assert reason.startswith("2 of iris 1 cannot be replayed: privacy rules keep no inputs as they were sent: ")
+    assert reason.endswith(": sepal_length (hash), sepal_width (bucket), petal_width (drop)")
 
 
 def test_what_was_let_through_is_let_through_again(tmp_path: Path, catalog: Catalog) -> None:

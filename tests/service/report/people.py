@@ -21,6 +21,8 @@ from service.errors import ModeltraceError
 from service.inference.bundle import load_bundle
 from service.inference.features import to_matrix
 from service.inference.pack import pack
+from service.inference.privacy import Privacy
+from service.inference.schema import Rule
 from service.store.rows import Label, RowMaker
 from service.store.store import open_store
 from service.telemetry.record import Answered, ModelInfo
@@ -28,6 +30,7 @@ from tests.service.store.told import TIME, Told
 
 HOSTILE: Final = "</script><script>document.title='taken'</script>"
 NAMES: Final = ("prediction", "city [m|n] é\n'\"", HOSTILE, "paid", "true label")
+PRIVACY: Final[dict[str, Rule]] = {NAMES[0]: "bucket", NAMES[1]: "hash", NAMES[3]: "bucket", NAMES[4]: "drop"}
 SECOND: Final = 10**9
 TARGET: Final = "what is true"
 
@@ -108,7 +111,8 @@ def fill(
         Answered(index, f"{time}-{index}", one.label, one.confidence, one.value, row, time + index * SECOND)
         for index, (row, one) in enumerate(zip(rows, answers, strict=True))
     ]
-    info = ModelInfo(model.name, version or model.version, model.hash, tuple(model.schema.names))
+    told = [*Privacy(model.schema, b"a key").rows(told)]
+    info = ModelInfo(model.name, version or model.version, model.hash, model.schema.told)
     of = None if shadow_of is None else [f"{shadow_of}-{index}" for index in range(len(told))]
     with open_store(store) as opened:
         opened.add_predictions(RowMaker("0.1.0").rows(Told(told, model=info, shadow_of=of)))
@@ -125,11 +129,16 @@ def plain(value: Any) -> Any:
 def pack_people(folder: Path, kind: str) -> tuple[Path, Path]:
     """Pack a model, and write its training data to a file; both paths.
 
-    It has `two` classes, is `cautious` (answers the second of two from a probability of 0.2 on), has `three`, or
-    is a `regressor`.
+    It has `two` classes, is `cautious` (answers the second of two from a probability of 0.2 on), has `three`,
+    is a `regressor`, or has `private` features of each kind.
     """
     bundle, training = folder / kind, folder / f"{kind}.parquet"
-    labels: dict[str, list[Any]] = {"two": ["no", "yes"], "cautious": ["no", "yes"], "three": [0, 1, 2]}
+    labels: dict[str, list[Any]] = {
+        "two": ["no", "yes"],
+        "cautious": ["no", "yes"],
+        "private": ["no", "yes"],
+        "three": [0, 1, 2],
+    }
     frame, held_out = people(600, 1), people(200, 2)
     if kind == "regressor":
         frame, held_out = frame[[NAMES[2], NAMES[4]]], held_out[[NAMES[2], NAMES[4]]]
@@ -143,7 +152,10 @@ def pack_people(folder: Path, kind: str) -> tuple[Path, Path]:
         if kind == "cautious":
             estimator = FixedThresholdClassifier(estimator, threshold=0.2, pos_label="yes")
         estimator.fit(frame, target)
-    pack(estimator, frame, target, name="people", out=bundle, traffic=held_out.assign(**{TARGET: truth}))
+    traffic = None if kind == "private" else held_out.assign(**{TARGET: truth})
+    pack(
+        estimator, frame, target, name="people", out=bundle, traffic=traffic, privacy=PRIVACY if traffic is None else {}
+    )
     frame.assign(**{TARGET: target}).to_parquet(training)
     return bundle, training
 

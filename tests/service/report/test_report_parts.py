@@ -21,14 +21,52 @@ from service.errors import ModeltraceError
 from service.inference.bundle import read_manifest
 from service.report import environments
 from service.report.columns import MOST_CATEGORIES, RARE, Row, layout_of, merge_rare, table
+from service.report.comparison import compare
 from service.report.environments import Library, environment, lock_of
 from service.report.run import run_program
-from service.report.sources import Drawn
+from service.report.sources import Chosen, Drawn, Trust, read_window, reference_file, reference_window
+from service.store.selection import ALL
 from service.store.store import open_store
-from tests.service.report.people import NAMES, Reporting
+from tests.service.report.conftest import Packed
+from tests.service.report.people import NAMES, TARGET, Reporting, fill, people
 from tests.service.store.told import row as stored
 
 JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+def test_what_privacy_keeps_back_is_no_part_of_a_report(
+    packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bins are compared as bins of the same edges; hashes with an earlier window only; what is dropped not at all."""
+    bundle, training = packed("private")
+    manifest, _ = read_manifest(bundle)
+    store = str(tmp_path / "p.db")
+    frame = people(200, 5)
+    fill(store, bundle, frame)
+    with open_store(store) as opened:
+        window = read_window(Chosen(opened, ALL, "people", None), 1000)
+    trust = Trust(pickle=False, types=())
+    plain = reference_file(training, TARGET, bundle, manifest, trust)
+    said = compare(window, plain, layout_of(manifest), "people")
+
+    assert said.description["features"] == [NAMES[0], NAMES[2], NAMES[3]]
+    assert said.description["columns"][NAMES[0]] == "category"
+    assert ("left out", f"{NAMES[4]}: its privacy is drop") in said.notes
+    assert ("left out", f"{NAMES[1]}: the store has it hashed, the reference not") in said.notes
+    shares = next(one.reference.shares for one in manifest.features if one.name == NAMES[0])
+    bins = Counter(said.reference.column(NAMES[0]).to_pylist())
+    assert {one or "missing": count / 600 for one, count in bins.items()} == {k: v for k, v in shares.items() if v}
+    assert {*said.window.column(NAMES[0]).to_pylist()} == {*bins}
+    assert {*said.window.column(NAMES[3]).to_pylist()} == {"true", "false"}
+
+    earlier = compare(window, reference_window(window), layout_of(manifest), "people")
+    assert earlier.description["features"] == [*NAMES[:4]]
+    assert earlier.window.column(NAMES[1]).equals(earlier.reference.column(NAMES[1]))
+
+    Reporting(bundle, training, store, monkeypatch).run("fiddler", str(tmp_path / "a.parquet"))
+    model = json.loads((tmp_path / "a.model.json").read_text())
+    assert {one["name"]: one["data_type"] for one in model["schema"]["columns"]}[NAMES[1]] == "str"
+    assert model["spec"]["inputs"] == [*NAMES[:4]]
 
 
 @given(values=st.lists(st.tuples(JSON, JSON, JSON), max_size=20))
