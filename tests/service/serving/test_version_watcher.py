@@ -56,7 +56,7 @@ def versions_of(watched: Watched) -> Versions:
 
     return Versions(
         PredictionIds(KEY.encode()), watched, inline_seconds=1, on_thread=on_thread, tell_batch=lambda _: None,
-        batching_rows=None, most_waiting=8,
+        batching_rows=None, most_waiting=8, rules=lambda _: None,
     )  # fmt: skip
 
 
