@@ -1,0 +1,88 @@
+"""A challenger that is another service, as a backend has it: one trace across both, and counts by version."""
+
+import secrets
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.inference.bundle import MANIFEST
+from service.store.store import open_store
+from tests.contract.backends import Hub
+from tests.contract.conftest import live_service
+from tests.contract.test_feature_counts import newest
+from tests.helpers.processes import until
+
+pytestmark = pytest.mark.slow
+Rows = list[dict[str, float]]
+
+
+@pytest.fixture
+def later(bundle: Path, tmp_path: Path) -> Path:
+    """The same model under a later version."""
+    copy = tmp_path / "later"
+    copy.mkdir()
+    for file in bundle.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    manifest = copy / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"version": "1.0.0"', '"version": "2.0.0"', 1))
+    return copy
+
+
+def predictions(hub: Hub, service: str) -> Counter[str]:
+    """How many each version has answered, over all workers."""
+    found: Counter[str] = Counter()
+    for (_, *attributes), value in newest(hub, "ml.predictions", service).items():
+        found[dict(attributes)["ml.model.version"]] += int(value)
+    return found
+
+
+def test_one_trace_across_both_services(bundle: Path, later: Path, hub: Hub, rows: Rows, tmp_path: Path) -> None:
+    """The challenger's SERVER span is below the `shadow` span of the service that asked it; the store has both."""
+    name, store = f"asked-{secrets.token_hex(4)}", tmp_path / "both.db"
+    with (
+        live_service(later, hub.otlp, OTEL_SERVICE_NAME="challenger", MODELTRACE_STORE=str(store)) as (_, beside),
+        live_service(
+            bundle, hub.otlp, OTEL_SERVICE_NAME=name, MODELTRACE_STORE=str(store), MODELTRACE_CHALLENGER=beside
+        ) as (_, url),
+    ):
+        answer = httpx.post(f"{url}/predict", json={"features": rows[0]}, timeout=30).json()
+        assert answer["model"]["version"] == "1.0.0"
+
+        def whole() -> dict[tuple[str, str], dict[str, object]] | None:
+            found = hub.trace(answer["trace_id"])["spans"]
+            spans = {(one["service_name"], one["name"]): one for one in found}
+            return spans if {(name, "shadow"), ("challenger", "POST /predict")} <= spans.keys() else None
+
+        spans = until(whole, seconds=30, what="spans of both services")
+        assert spans["challenger", "POST /predict"]["parent_span_id"] == spans[name, "shadow"]["span_id"]
+        assert spans[name, "shadow"]["parent_span_id"] == spans[name, "POST /predict"]["span_id"]
+        assert ("challenger", "inference") in spans
+        until(lambda: predictions(hub, name) == {"1.0.0": 1}, seconds=30, what="the primary's count")
+        until(lambda: predictions(hub, "challenger")["2.0.0"] == 1, seconds=30, what="the challenger's count")
+    with open_store(str(store)) as opened:
+        kept = {one.model_version: one for chunk in opened.read() for one in chunk}
+    assert set(kept) == {"1.0.0", "2.0.0"}
+    assert kept["2.0.0"].shadow_of == answer["prediction_id"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_counts_by_version_are_exact(bundle: Path, later: Path, hub: Hub, rows: Rows, workers: int) -> None:
+    """Of 60 predictions the challenger in the same process sees 60, whatever worker answered; one trace has both."""
+    name = f"beside-{secrets.token_hex(4)}"
+    options = ("--workers", str(workers))
+    with live_service(bundle, hub.otlp, *options, OTEL_SERVICE_NAME=name, MODELTRACE_CHALLENGER=str(later)) as (_, url):
+        for row in rows[:40]:
+            answer = httpx.post(f"{url}/predict", json={"features": row}, timeout=30).json()
+        batch = httpx.post(f"{url}/predict/batch", json={"rows": [*rows[40:60], {}]}, timeout=30)
+        assert batch.status_code == 200
+        until(lambda: predictions(hub, name) == {"1.0.0": 60, "2.0.0": 60}, seconds=60, what="60 of each")
+        for metric in ("ml.feature.observations", "ml.inference.duration"):
+            versions = {dict(series[1:])["ml.model.version"] for series in newest(hub, metric, name)}  # type: ignore[arg-type]  # pairs
+            assert versions == {"1.0.0", "2.0.0"}
+        found = hub.trace(answer["trace_id"])["spans"]
+        assert Counter(one["name"] for one in found) == {
+            "POST /predict": 1, "shadow": 1, "validate": 2, "features": 2, "inference": 2,
+        }  # fmt: skip
+        assert hub.prediction_count(answer["trace_id"]) == 2
