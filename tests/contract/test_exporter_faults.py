@@ -417,6 +417,7 @@ def test_without_a_disk_memory_keeps_what_waits(
             process = hub.start(stack)
             latest = load.answered[-1]
             until(lambda: in_trail(hub, latest), seconds=60, what="what waited")
+        until(lambda: in_trail(hub, load.answered[-1]), seconds=60, what="the rest")  # memory is not for a short stop
         service.stop(signal.SIGTERM)
         process.stop(signal.SIGTERM)
         log = service.log
