@@ -1,4 +1,4 @@
-"""Makes docs/images/trace.png, the README's picture: a real service and hub, a prediction, and the page that shows it.
+"""Makes the README's pictures in docs/images: a real service and hub, a prediction's page, and that of its model.
 
 `./dev shots` runs it; it needs Chromium.
 """
@@ -17,20 +17,23 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
 import httpx
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 T = TypeVar("T")
 
-IMAGE: Final = Path(__file__).parent / "images" / "trace.png"
-SIZE: Final = (1440, 1190)
+IMAGES: Final = Path(__file__).parent / "images"
+WIDTH: Final = 1440
+HEIGHTS: Final = {"trace": 1190, "models": 1250}
 
 # Traces that are looked through for one with exemplars, and how many of those it should have.
 LATEST: Final = 200
 EXEMPLARS: Final = 3
+# Predictions that a model's page should speak of.
+PREDICTIONS: Final = 700
 
 
 def main() -> None:
-    """Start everything, take the picture, stop everything."""
+    """Start everything, take the pictures, stop everything."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("shots: needs Chromium (Debian: apt install chromium)")
@@ -41,12 +44,19 @@ def main() -> None:
         trace_id = _until(lambda: _well_connected(hub), seconds=120, what="a trace with exemplars")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, device_scale_factor=1.5)
-            page.goto(f"{hub}/t/{trace_id}", wait_until="networkidle")
-            IMAGE.parent.mkdir(exist_ok=True)
-            page.screenshot(path=IMAGE)
+            _shoot(browser, f"{hub}/t/{trace_id}", "trace")
+            _until(lambda: _evaluated(hub), seconds=180, what="figures of the model")
+            _shoot(browser, f"{hub}/models?window=15m", "models")
             browser.close()
-    sys.stdout.write(f"{IMAGE}\n")
+
+
+def _shoot(browser: Browser, url: str, name: str) -> None:
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHTS[name]}, device_scale_factor=1.5)
+    page.goto(url, wait_until="networkidle")
+    IMAGES.mkdir(exist_ok=True)
+    page.screenshot(path=IMAGES / f"{name}.png")
+    page.close()
+    sys.stdout.write(f"{IMAGES / name}.png\n")
 
 
 @contextmanager
@@ -56,7 +66,7 @@ def _running(arguments: list[str]) -> Iterator[None]:
     with TemporaryDirectory() as folder:
         popen = subprocess.Popen(
             [sys.executable, "-m", "service", *arguments],
-            env=clean | {"HOME": folder, "OTEL_METRIC_EXPORT_INTERVAL": "2000"},
+            env=clean | {"HOME": folder, "OTEL_METRIC_EXPORT_INTERVAL": "2000", "MODELTRACE_EVALUATION_SECONDS": "5"},
             stdout=subprocess.DEVNULL,
         )
         try:
@@ -77,6 +87,13 @@ def _well_connected(hub: str) -> str | None:
     except httpx.TransportError:
         return None
     return None
+
+
+def _evaluated(hub: str) -> bool:
+    """Whether the first model has answered a good deal, and its labels have been looked at."""
+    (first, *_) = httpx.get(f"{hub}/api/models").raise_for_status().json()["models"]
+    (version, *_) = httpx.get(f"{hub}/api/models/{first['name']}").raise_for_status().json()["versions"]
+    return version["predictions"]["count"] >= PREDICTIONS and bool(version["evaluation"])
 
 
 def _until(question: Callable[[], T | None], *, seconds: float, what: str) -> T:

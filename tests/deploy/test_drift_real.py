@@ -116,7 +116,8 @@ def test_prometheus_says_what_the_definitions_say(tmp_path: Path) -> None:
             def agrees() -> bool:
                 values, samples = recorded(address, f"{name}:value"), recorded(address, f"{name}:sample")
                 return samples == {key: one.n for key, one in wanted.items()} and all(
-                    values.get(key) == pytest.approx(one.value, rel=TOLERANCE, abs=TOLERANCE) for key, one in wanted.items()
+                    values.get(key) == pytest.approx(one.value, rel=TOLERANCE, abs=TOLERANCE)
+                    for key, one in wanted.items()
                 )
 
             until(agrees, seconds=180, what=f"the figures of {ROWS} rows in Prometheus")
