@@ -149,7 +149,7 @@ class Recorder:
         violations = request.violated()
         self._stages(request, violations[:TOLD])
         if request.called is None:
-            self._measure(request, violations, {**model.attributes()})
+            self._measure(request, violations, model)
         for violated in violations[:TOLD]:
             extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)
@@ -191,7 +191,8 @@ class Recorder:
             end = end or failure.time
         span.end(end)
 
-    def _measure(self, request: RequestTrace, violations: Sequence[Violated], series: Attributes) -> None:
+    def _measure(self, request: RequestTrace, violations: Sequence[Violated], model: ModelInfo) -> None:
+        series: Attributes = {**model.attributes()}
         if request.inference_start:
             failure = request.failure
             ended = request.inference_end or (failure.time if failure else request.inference_start)
@@ -201,9 +202,6 @@ class Recorder:
             self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
         for violated in violations:
             self._instruments.violations.add(violated.rows, {**series, **violated.series()})
-        model = request.model
-        if model is None:
-            return
         for one in request.answered:
             if one.confidence is not None:
                 self._instruments.confidence.record(one.confidence, {**series, **model.outcome(one)})
