@@ -48,6 +48,7 @@ def serve(settings: Settings) -> None:
         timeout_worker_healthcheck=30,
     )
     if settings.workers == 1:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it looks by itself once the versions are watched
         _Server(config).run(sockets=sockets)
         return
     # A bundle that cannot be served would fail in every worker, again and again: find out once, here.

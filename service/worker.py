@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def build_in_worker(settings: Settings) -> "ASGIApp":
     """Build the application, or end this worker in the way that stops the supervisor, too."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it loads what there is now anyway
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it looks by itself once the versions are watched
     from service.app import build_app  # noqa: PLC0415  see the module's docstring
 
     try:

@@ -59,7 +59,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, daemon=True, name="version-watcher")
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to look: at once, for what was loaded at the start may be older than a SIGHUP that came since."""
         self._thread.start()
 
     def ask(self) -> None:
@@ -74,14 +74,12 @@ class Watcher:
         self._bundles.close()
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait(self._seconds or None)
-            self._wake.clear()
-            if self._ended:
-                return
+        while not self._ended:
             if self._asked:
                 self._asked, self._refused, self._said = False, None, ""
             self.look()
+            self._wake.wait(self._seconds or None)
+            self._wake.clear()
 
     def look(self) -> None:
         """Serve what the source means now, if that is something else and fit to be served."""

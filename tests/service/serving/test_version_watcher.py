@@ -173,6 +173,16 @@ def test_a_pinned_bundle_is_pinned(tmp_path: Path) -> None:
     assert watch(tmp_path, expect_sha256=sha256).watcher._bundles.pinned
 
 
+def test_what_changed_before_the_watching_began_is_served(watching: Watching) -> None:
+    """A SIGHUP that comes while the first version is loaded is for this look."""
+    packed(watching.folder / "2", "2")
+
+    watching.watcher.start()
+
+    until(lambda: watching.version == "2", what="version 2")
+    watching.watcher.stop()
+
+
 @contextmanager
 def served(source: Path, **env: str) -> Iterator[tuple[Process, str]]:
     """A real service, and where it is."""
@@ -181,6 +191,9 @@ def served(source: Path, **env: str) -> Iterator[tuple[Process, str]]:
     with running(["service", "serve", str(source), "--port", str(port)], env=own) as process:
         url = f"http://127.0.0.1:{port}"
         process.wait_for(f"{url}/readyz")
+        # One that loads later loads what there is then, and changes nothing.
+        workers = int(own.get("MODELTRACE_WORKERS", "1"))
+        until(lambda: process.log.count("startup complete") == workers, seconds=60, what="every worker")
         yield process, url
 
 
