@@ -1,6 +1,6 @@
-"""How the cost of a prediction grows with features, rows a request, workers, connections and model versions.
+"""How the cost of a prediction grows with features, rows a request, workers, connections and a second version.
 
-One of them changes at a time, the others stay at 30 features, 1 row, 1 worker, 16 connections, 1 version. Each is
+One of them changes at a time, the others stay at 30 features, 1 row, 1 worker, 16 connections, no challenger. Each is
 measured with all telemetry and the prediction store, and with none (`OTEL_SDK_DISABLED=true`, `MODELTRACE_STORE=none`),
 one after the other, `rounds` times. Rows/s on a machine that others use, too, say little; CPU time a prediction says
 more, so both are here. `ratio` is rows/s with all over rows/s with none, `cpu_ratio` the service's CPU time a
@@ -12,8 +12,8 @@ process share the other. Two workers, their exporter processes, the load and the
 row shows is the CPU time, which does not depend on how many wait for a core. A run in which the other core was
 saturated is void but for its CPU time.
 
-Each version of a model has a service of its own, which is how several are served at a time; all of them share the
-core, and the connections go to one after the other.
+A challenger is a second version in the same process: one that is sent half of the requests, or one that is asked about
+every row once more, as a shadow. A row is one that was answered, so a shadow's CPU time counts for the row it shadows.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -62,15 +62,15 @@ class Case(NamedTuple):
     rows: int = 1
     workers: int = 1
     connections: int = 16
-    versions: int = 1
+    challenger: str = "none"
 
 
-AXES: dict[str, tuple[int, ...]] = {
+AXES: dict[str, tuple[Any, ...]] = {
     "features": (10, 30, 300),
     "rows": (1, 100, 10_000),
     "workers": (1, 2),
     "connections": (1, 16, 256),
-    "versions": (1, 2, 4),
+    "challenger": ("none", "split", "shadow"),
 }
 
 
@@ -115,7 +115,7 @@ def build(folder: Path, features: int, version: int = 1) -> Path:
     values, labels = make_classification(SAMPLES, features, n_informative=5, random_state=0)
     table = pd.DataFrame(values, columns=[f"feature_{number}" for number in range(features)])
     target = pd.Series(np.where(labels == 1, "yes", "no"), name="label")
-    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(values, target)
+    estimator = make_pipeline(StandardScaler(), LogisticRegression(C=1 / version, max_iter=1000)).fit(values, target)
     name = f"growth-{features}"
     out = folder / f"{name}-{version}"
     return pack(estimator, table, target, name=name, version=f"{version}.0.0", out=out, traffic=table)
@@ -148,43 +148,35 @@ def placed(workers: int) -> Iterator[tuple[int | None, int | None]]:
         os.sched_setaffinity(0, set(available))
 
 
-def measure(case: Case, bundles: Sequence[Path], env: dict[str, str], *, seconds: float, folder: Path) -> Run:
-    """One run; `bundles` holds a bundle for each version."""
-    requests = requests_of(bundles[0], case.rows)
-    outputs = [folder / f"output-{number}" for number in range(case.versions)]
-    with placed(case.workers) as (core, other):
-        with ExitStack() as stack:
-            services = [
-                stack.enter_context(
-                    served(
-                        bundle,
-                        {
-                            "MODELTRACE_SPOOL": str(output.with_suffix(".spool")),
-                            "MODELTRACE_STORE": str(output.with_suffix(".db")),
-                            **env,
-                        },
-                        workers=case.workers,
-                        core=core,
-                        other=other,
-                        output=output,
-                    )
-                )
-                for bundle, output in zip(bundles, outputs, strict=True)
-            ]
-            ports = [service.port for service in services]
-            load(ports, requests, connections=case.connections, seconds=min(1.0, seconds))
-            time.sleep(SETTLE)
-            before = [service.cpu() for service in services]
-            psutil.cpu_percent(percpu=True)  # what the next call says is since this one
-            measured = load(ports, requests, connections=case.connections, seconds=seconds)
-            busy = psutil.cpu_percent(percpu=True)[other] / 100 if other is not None else 0.0
-            time.sleep(SETTLE)
-            after = [service.cpu() for service in services]
-        used = Cpu(
-            sum(b.service - a.service for a, b in zip(before, after, strict=True)),
-            sum(b.exporter - a.exporter for a, b in zip(before, after, strict=True)),
-        )
-        return Run(measured, case.rows, used, busy, sum(rest(output).lost["audit records"] for output in outputs))
+def measure(case: Case, bundle: Path, challenger: Path, env: dict[str, str], *, seconds: float, folder: Path) -> Run:
+    """One run; `challenger` is the second version, if the case has one."""
+    requests = requests_of(bundle, case.rows)
+    output = folder / "output"
+    env = {
+        "MODELTRACE_SPOOL": str(output.with_suffix(".spool")),
+        "MODELTRACE_STORE": str(output.with_suffix(".db")),
+        **({} if case.challenger == "none" else _challenger(case.challenger, challenger)),
+        **env,
+    }
+    with (
+        placed(case.workers) as (core, other),
+        served(bundle, env, workers=case.workers, core=core, other=other, output=output) as service,
+    ):
+        load([service.port], requests, connections=case.connections, seconds=min(1.0, seconds))
+        time.sleep(SETTLE)
+        before = service.cpu()
+        psutil.cpu_percent(percpu=True)  # what the next call says is since this one
+        measured = load([service.port], requests, connections=case.connections, seconds=seconds)
+        busy = psutil.cpu_percent(percpu=True)[other] / 100 if other is not None else 0.0
+        time.sleep(SETTLE)
+        after = service.cpu()
+    used = Cpu(after.service - before.service, after.exporter - before.exporter)
+    return Run(measured, case.rows, used, busy, rest(output).lost["audit records"])
+
+
+def _challenger(mode: str, bundle: Path) -> dict[str, str]:
+    share = {"MODELTRACE_CHALLENGER_SHARE": "0.5"} if mode == "split" else {}
+    return {"MODELTRACE_CHALLENGER": str(bundle), "MODELTRACE_CHALLENGER_MODE": mode, **share}
 
 
 def run(axes: Sequence[str], *, rounds: int, seconds: float, tell: Console) -> dict[str, Any]:
@@ -193,17 +185,14 @@ def run(axes: Sequence[str], *, rounds: int, seconds: float, tell: Console) -> d
     runs: dict[tuple[Case, str], list[Run]] = {key: [] for key in product(cases(axes), VARIANTS)}
     with tempfile.TemporaryDirectory() as name, receiver(available[0] if len(available) > 1 else None) as receiving:
         folder = Path(name)
-        most = max(case.versions for case in cases(axes))
         bundles = {
-            features: [build(folder, features, version) for version in range(1, most + 1)]
+            features: (build(folder, features), build(folder, features, version=2))
             for features in {case.features for case in cases(axes)}
         }
         for number, (case, variant) in product(range(rounds), runs):
             tell.print(f"[dim]round {number + 1} of {rounds}: {case}, {variant}[/dim]")
             env = {**_environment(receiving), **VARIANTS[variant]}
-            runs[case, variant].append(
-                measure(case, bundles[case.features][: case.versions], env, seconds=seconds, folder=folder)
-            )
+            runs[case, variant].append(measure(case, *bundles[case.features], env, seconds=seconds, folder=folder))
         receiver_name = receiving.name
     return {**summarise(axes, runs), "rounds": rounds, "receiver": receiver_name, "load_average": os.getloadavg()}
 

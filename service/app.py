@@ -183,7 +183,9 @@ def build_challenger(
 ) -> Challenger:
     """What is asked beside the version that answers: the service at `remote`, or the challenger in this process."""
     if remote is None:
-        return LocalChallenger(serving, records.shadowing if records else recorder.shadowing)
+        if records:
+            return LocalChallenger(serving, records.shadowing, records.outbox.put_batch)
+        return LocalChallenger(serving, recorder.shadowing, recorder.tell_batch)
     if records:
         return RemoteChallenger(remote, records.shadowing, watched.rows)
     # The stock recorder has made rows what may be told of them by the time that they are offered.

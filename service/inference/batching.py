@@ -102,31 +102,38 @@ class Batcher:
                 one.answered.set_exception(outcome)
 
     def _ask(self, group: Sequence[_Waiting]) -> list[Outcome]:
-        if not group:
-            return []
-        batch = (secrets.token_bytes(16), secrets.token_bytes(8))
-        traces = [one.trace for one in group]
-        for trace in traces:
-            trace.batch = batch
-        start = time_ns()
-        error_type = ""
-        outcomes: list[Outcome]
-        try:
-            outcomes = list(self._pipeline.infer([one.values for one in group], traces))
-        except Exception as error:  # noqa: BLE001  handed to whom it belongs
-            error_type = type(error.__cause__ or error).__qualname__
-            outcomes = [error] if len(group) == 1 else [self._ask_alone(one) for one in group]
-        members = tuple((trace.trace_id, trace.span_id) for trace in traces if trace.trace_flags & 1)
-        if members:
-            self._tell(Batch(*batch, start, time_ns(), len(group), error_type, members, self._pipeline.info))
-        return outcomes
+        return ask_together(self._pipeline, [one.values for one in group], [one.trace for one in group], self._tell)
 
-    def _ask_alone(self, one: _Waiting) -> Outcome:
-        """After a call that failed for all: the row that it failed for fails alone, the others are answered."""
-        one.trace.failure = None
-        one.trace.inference_end = 0
-        try:
-            (answer,) = self._pipeline.infer([one.values], [one.trace])
-        except Exception as error:  # noqa: BLE001  handed to whom it belongs
-            return error
-        return answer
+
+def ask_together(
+    pipeline: Pipeline, rows: Sequence[Values], traces: Sequence[RequestTrace], tell: Callable[[Batch], None]
+) -> list[Outcome]:
+    """Ask the model once for the validated row of each request, and tell of that call; an error stands for its row."""
+    if not rows:
+        return []
+    batch = (secrets.token_bytes(16), secrets.token_bytes(8))
+    for trace in traces:
+        trace.batch = batch
+    start = time_ns()
+    error_type = ""
+    outcomes: list[Outcome]
+    try:
+        outcomes = list(pipeline.infer(rows, traces))
+    except Exception as error:  # noqa: BLE001  handed to whom it belongs
+        error_type = type(error.__cause__ or error).__qualname__
+        outcomes = [error] if len(rows) == 1 else list(map(partial(_ask_alone, pipeline), rows, traces))
+    members = tuple((trace.trace_id, trace.span_id) for trace in traces if trace.trace_flags & 1)
+    if members:
+        tell(Batch(*batch, start, time_ns(), len(rows), error_type, members, pipeline.info))
+    return outcomes
+
+
+def _ask_alone(pipeline: Pipeline, values: Values, trace: RequestTrace) -> Outcome:
+    """After a call that failed for all: the row that it failed for fails alone, the others are answered."""
+    trace.failure = None
+    trace.inference_end = 0
+    try:
+        (answer,) = pipeline.infer([values], [trace])
+    except Exception as error:  # noqa: BLE001  handed to whom it belongs
+        return error
+    return answer

@@ -14,7 +14,7 @@ import httpx
 import orjson
 
 from service.errors import SettingsError
-from service.serving.shadow import Tell, Telling
+from service.serving.shadow import Tell, Telling, answered_rows
 from service.serving.version import CHALLENGER
 from service.telemetry.record import Answered, Called, ModelInfo
 from service.telemetry.tracing import RequestTrace, headers_below
@@ -32,6 +32,9 @@ AsTold = Callable[[ModelInfo, Sequence[Answered]], Sequence[Answered]]
 class RemoteChallenger:
     """Asks another service; for one thread."""
 
+    at_once = 1  # it may take long, and what waits meanwhile is bounded by what has not been taken
+    pause = 0.00005  # the interpreter's lock is free for as long, for those who are waited for
+
     def __init__(self, url: str, telling: Telling, as_told: AsTold, *, timeout: float = TIMEOUT) -> None:
         """`url` is that of the service, without a path; `as_told` makes of answered rows what may be told of them.
 
@@ -45,11 +48,15 @@ class RemoteChallenger:
         self._hashes: dict[tuple[str, str], str] = {}
         self._said = ""
 
-    def __call__(self, asked: RequestTrace, tell: Tell) -> None:
-        """Ask it for all rows in one call, and keep what it says."""
-        if asked.asked is None or asked.model is None:
+    def __call__(self, asked: Sequence[RequestTrace], tell: Tell) -> None:
+        """Ask it for all rows of a request in one call, and keep what it says."""
+        for one in asked:
+            self._ask(one, tell)
+
+    def _ask(self, asked: RequestTrace, tell: Tell) -> None:
+        if asked.model is None:
             return
-        rows = [asked.asked[one.row] for one in asked.answered]
+        rows = answered_rows(asked)
         path, body = ("/predict/batch", {"rows": rows}) if asked.many else ("/predict", {"features": rows[0]})
         with self._telling(asked) as trace:
             trace.many, trace.rows = asked.many, len(rows)

@@ -11,21 +11,24 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Final, Protocol
 
 from service.errors import InferenceError, InvalidFeaturesError
+from service.inference.batching import ask_together
+from service.inference.model import Answer
 from service.inference.privacy import withhold
+from service.inference.validate import Values
 from service.serving.served import Serving
+from service.serving.version import Version
+from service.telemetry.record import Batch
 from service.telemetry.tracing import RequestTrace
 
 logger = logging.getLogger("modeltrace.serving")
 
 # Rows that may wait, and their part of that for a request when nothing else waits: a batch always finds room then.
 MOST_ROWS: Final = 2048
-# Seconds between two requests: the interpreter's lock is free for as long, for those who are waited for.
-PAUSE: Final = 0.00005
 # Seconds that a stop lets the thread go on.
 LAST: Final = 0.25
 
@@ -38,24 +41,60 @@ Telling = Callable[[RequestTrace], AbstractContextManager[RequestTrace]]
 class Challenger(Protocol):
     """What is asked."""
 
-    def __call__(self, asked: RequestTrace, tell: Tell) -> None:
-        """Put the answered rows of a request to it, and say what became of them."""
+    at_once: int  # the most requests that it takes
+    pause: float  # seconds between two calls
+
+    def __call__(self, asked: Sequence[RequestTrace], tell: Tell) -> None:
+        """Put the answered rows of requests to it, and say what became of them."""
 
 
 class LocalChallenger:
     """The challenger in this process."""
 
-    def __init__(self, serving: Serving, telling: Telling) -> None:
+    # A call of 30 rows costs hardly more than one of a single row, so rows gather first: of every request shadowed,
+    # a linear model cost those who answer 100 µs a row in place of 700.
+    at_once = 256
+    pause = 0.025
+
+    def __init__(self, serving: Serving, telling: Telling, tell_batch: Callable[[Batch], None]) -> None:
+        """`tell_batch` tells of a call that several requests share."""
         self._serving = serving
         self._telling = telling
+        self._tell_batch = tell_batch
 
-    def __call__(self, asked: RequestTrace, tell: Tell) -> None:
-        """Ask it, with all rows in one call."""
+    def __call__(self, asked: Sequence[RequestTrace], tell: Tell) -> None:
+        """Ask it once for all requests of a row each, which costs hardly more than for one, and once for each other."""
         version = self._serving.challenger
-        if version is None or asked.asked is None:
+        if version is None:
             return
-        numbers = [one.row for one in asked.answered]
-        rows = [asked.asked[number] for number in numbers]
+        single = [one for one in asked if not one.many]
+        if len(single) > 1:
+            self._together(version, single, tell)
+        for one in asked:
+            if one.many or len(single) == 1:
+                self._alone(version, one, tell)
+
+    def _together(self, version: Version, asked: Sequence[RequestTrace], tell: Tell) -> None:
+        pipeline, rows, traces = version.pipeline, list[Values](), list[RequestTrace]()
+        with ExitStack() as stack:
+            for one in asked:
+                trace = stack.enter_context(self._telling(one))
+                try:
+                    rows.append(pipeline.read(answered_rows(one)[0], trace))
+                except InvalidFeaturesError:
+                    tell("refused", 1, "invalid_features")
+                else:
+                    traces.append(trace)
+            outcomes = ask_together(pipeline, rows, traces, self._tell_batch)
+            for values, trace, outcome in zip(rows, traces, outcomes, strict=True):
+                if isinstance(outcome, Answer):
+                    pipeline.keep(0, values, outcome, trace)
+                    tell("answered", 1, "")
+                else:
+                    tell("failed", 1, type(outcome.__cause__ or outcome).__qualname__)
+
+    def _alone(self, version: Version, asked: RequestTrace, tell: Tell) -> None:
+        rows, numbers = answered_rows(asked), [one.row for one in asked.answered]
         with self._telling(asked) as trace:
             try:
                 outcomes = version.pipeline.predict_batch(rows, trace, numbers)
@@ -71,6 +110,11 @@ class LocalChallenger:
         ):
             if number:
                 tell(outcome, number, error_type)
+
+
+def answered_rows(asked: RequestTrace) -> list[object]:
+    """The rows of a request that were answered, as they were sent."""
+    return [asked.asked[one.row] for one in asked.answered] if asked.asked else []
 
 
 class Shadows:
@@ -117,20 +161,28 @@ class Shadows:
         while not (self._ending and not self._waiting):
             self._wake.wait()
             self._wake.clear()
-            while self._waiting:
-                self._one()
-                time.sleep(PAUSE)
+            while asked := self._take():
+                self._put_to_challenger(asked)
+                time.sleep(self._ask.pause)
 
-    def _one(self) -> None:
-        try:
-            asked = self._waiting.popleft()
-        except IndexError:  # a stop was faster
-            return
-        self._taken += len(asked.answered)
+    def _take(self) -> list[RequestTrace]:
+        """What waits, but no more than the challenger takes at once."""
+        taken: list[RequestTrace] = []
+        with suppress(IndexError):  # a stop was faster
+            while self._waiting and len(taken) < self._ask.at_once:
+                taken.append(self._waiting.popleft())
+        self._taken += _count_rows(taken)
+        return taken
+
+    def _put_to_challenger(self, asked: Sequence[RequestTrace]) -> None:
         try:
             self._ask(asked, self._tell)
         except Exception as error:  # whatever it is, it harms nobody else
             logger.error(  # noqa: TRY400  what is told may not be what was raised
                 "a challenger could not be asked", exc_info=withhold(error) if self._serving.private else error
             )
-            self._tell("failed", len(asked.answered), type(error).__qualname__)
+            self._tell("failed", _count_rows(asked), type(error).__qualname__)
+
+
+def _count_rows(asked: Sequence[RequestTrace]) -> int:
+    return sum(len(one.answered) for one in asked)

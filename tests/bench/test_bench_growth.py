@@ -62,8 +62,8 @@ def test_cost_is_told_by_the_answered_row() -> None:
 
 
 def test_versions_of_a_model_differ_in_nothing_else(tmp_path: Path) -> None:
-    """They take the same rows and have the same name."""
-    first, second = (read_manifest(build(tmp_path, 10, version))[0] for version in (1, 2))
+    """They take the same rows and have the same name, but are two: one model beside itself would have no shadow."""
+    (first, _), (second, _) = (read_manifest(build(tmp_path, 10, version)) for version in (1, 2))
 
     assert (first.version, second.version) == ("1.0.0", "2.0.0")
     assert (first.name, first.features) == (second.name, second.features)

@@ -1,11 +1,13 @@
 """Two versions side by side: a challenger that sees what was answered, or that answers a share of it."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
@@ -118,6 +120,46 @@ def test_a_challenger_that_fails_harms_nobody(model: Model, challenger: Model, r
 
     assert failure is not None
     assert (failure.stage, failure.error_type) == ("inference", "ZeroDivisionError")
+
+
+def test_shadows_that_wait_share_a_call(model: Model, challenger: Model, rows: Rows) -> None:
+    """The row that a call fails for fails alone, one that is refused is not asked for, and the others are answered."""
+    called, calls = threading.Event(), list[int]()
+    first, *others = challenger.schema.features
+    low, high = sorted(row[first.name] for row in rows[:5])[:2]
+    called.set()
+    strict = Schema(features=(first.model_copy(update={"valid_range": ((low + high) / 2, 1e6)}), *others))
+
+    def slow(matrix: Any) -> list[Answer]:
+        called.wait(10)
+        calls.append(len(matrix))
+        if any(abs(row[0] - high) < 1e-9 for row in np.asarray(matrix)):
+            raise ZeroDivisionError("on purpose")
+        return [Answer("malignant", 0.75)] * len(matrix)
+
+    with serving(model, replace(challenger, schema=strict, answer_matrix=slow)) as (client, kept):
+        called.clear()
+        calls.clear()  # what it takes is measured at the start
+        fine = next(row for row in rows if row[first.name] > high)
+        for row in (fine, *rows[:5]):
+            assert client.post("/predict", json={"features": row}).status_code == 200
+        called.set()
+        until(lambda: len(kept.shadows()) == 6, what="the shadows")
+
+    alone, *together = kept.shadows()
+    (batch,) = kept.batches
+    assert calls == [1, 4, 1, 1, 1, 1]
+    assert alone.batch is None
+    assert (batch.rows, batch.error_type, batch.model) == (4, "ZeroDivisionError", together[0].model)
+    asked = [one for one in together if one.batch]
+    assert set(batch.members) == {(one.trace_id, one.span_id) for one in asked}
+    assert sum(one.failure is not None for one in asked) == 1
+    assert sum(len(one.answered) for one in asked) == 3
+    (refused,) = (one for one in together if not one.batch)
+    assert (refused.rejected, refused.violations[0].reason) == (1, "range")
+    (trouble,) = (r for r in asked if r.failure)
+    assert trouble.failure is not None
+    assert trouble.failure.stage == "inference"
 
 
 def test_a_version_is_not_its_own_shadow(model: Model, rows: Rows) -> None:
