@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.commands.audit import moment, open_audit
+from service.commands.bundle import find_bundle
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -26,11 +27,16 @@ def evidence(
         int | None, typer.Option(parser=moment, metavar="TIME", show_default="1h", help="From this time on.")
     ] = None,
     bundle: Annotated[
-        str | None, typer.Option(metavar="SOURCE", show_default="MODELTRACE_BUNDLE", help="What is served.")
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            show_default="MODELTRACE_BUNDLE, or that of the newest prediction",
+            help="The model's bundle.",
+        ),
     ] = None,
     version: Annotated[
         str | None,
-        typer.Option(show_default="the bundle's", help="Of a folder of bundles, this version."),
+        typer.Option(show_default="the bundle's", help="Of a folder of bundles, or of the store, this one."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Traces a bin, the newest.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002  a flag
@@ -39,41 +45,30 @@ def evidence(
 
     It reads the prediction store, which is complete whatever is sampled, and says of each statistic if it is drift.
 
-    Example: modeltrace evidence user_age --since 1h --bundle churn
+    Example: modeltrace evidence user_age --since 1h
     """
     # Imported when it is needed: scikit-learn takes seconds that the other commands would wait for.
     from service.inference.bundle import read_manifest  # noqa: PLC0415  see above
     from service.inference.schema import Schema  # noqa: PLC0415  see above
     from service.monitoring.evidence import gather  # noqa: PLC0415  see above
-    from service.registry.catalog import Catalog  # noqa: PLC0415  see above
     from service.store.selection import Selection  # noqa: PLC0415  see above
     from service.telemetry.record import ModelInfo  # noqa: PLC0415  see above
 
-    settings = read_settings(bundle=bundle)
-    source = settings.bundle_source()
-    with Catalog(lambda text: typer.echo(text, err=True)) as catalog:
-        found = catalog.locate(source)
-        if version is not None and version != found.version:
-            found = catalog.find_version(found.name, version, [source])
-    manifest, _ = read_manifest(found.path)
-    schema = Schema(features=manifest.features)
-    edges = manifest.answers.edges if manifest.answers else None
-    info = ModelInfo(
-        manifest.name,
-        manifest.version,
-        manifest.artifact.sha256,
-        schema.names,
-        value_edges=edges or (),
-        low_confidence=manifest.confidence_threshold,
-    )
     start = since if since is not None else time.time_ns() - HOUR
     with open_audit() as store:
-        kept = (
-            one
-            for chunk in store.read(Selection(since=start))
-            for one in chunk
-            if (one.model_name, one.model_version) == (manifest.name, manifest.version)
+        manifest, _ = read_manifest(find_bundle(read_settings(bundle=bundle), store, version))
+        schema = Schema(features=manifest.features)
+        edges = manifest.answers.edges if manifest.answers else None
+        info = ModelInfo(
+            manifest.name,
+            manifest.version,
+            manifest.artifact.sha256,
+            schema.names,
+            value_edges=edges or (),
+            low_confidence=manifest.confidence_threshold,
         )
+        chosen = Selection(since=start, model_name=manifest.name, model_version=manifest.version)
+        kept = (one for chunk in store.read(chosen) for one in chunk)
         said = gather(manifest, info, feature, kept, limit=limit)
     if as_json:
         typer.echo(json.dumps(_plain(manifest, said, start), indent=2, ensure_ascii=False))

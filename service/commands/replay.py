@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from service.commands.audit import open_audit
 from service.errors import ModeltraceError, SettingsError
-from service.settings import data_dir, read_settings
+from service.settings import read_settings
 
 if TYPE_CHECKING:
     from service.replay.run import Group
@@ -49,7 +48,8 @@ def replay(
     """
     # Imported when it is needed: scikit-learn takes seconds that the other commands would wait for.
     from service.registry.catalog import Catalog  # noqa: PLC0415  see above
-    from service.replay.run import Replayer, by_model, known_sources, verdict_of  # noqa: PLC0415  see above
+    from service.registry.known import known_sources  # noqa: PLC0415  see above
+    from service.replay.run import Replayer, by_model, verdict_of  # noqa: PLC0415  see above
     from service.replay.show import as_json as told  # noqa: PLC0415  see above
     from service.replay.show import show  # noqa: PLC0415  see above
     from service.store.lookup import look_up  # noqa: PLC0415  see above
@@ -57,9 +57,7 @@ def replay(
     settings = read_settings(trust_pickle=trust_pickle)
     with open_audit() as store:
         kept = look_up(store, what)
-    data = data_dir()
-    named = [*(bundles or ()), settings.bundle, settings.challenger]
-    sources = known_sources(named, data, data / f"example-{version('modeltrace')}")
+    sources = known_sources([*(bundles or ()), settings.bundle, settings.challenger])
     if not sources:
         raise SettingsError("no bundles to look in: name a folder with --bundles, or set MODELTRACE_BUNDLE")
     errors: list[str] = []

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from service.commands.audit import moment, open_audit, telling
+from service.commands.bundle import find_bundle
 from service.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def _time(text: str) -> Any:  # noqa: ANN401  typer's own
 Bundle = Annotated[
     str | None,
     typer.Option(
-        metavar="SOURCE", show_default="MODELTRACE_BUNDLE", help="The model's bundle: it says what columns are."
+        metavar="SOURCE",
+        show_default="MODELTRACE_BUNDLE, or that of the newest prediction",
+        help="The model's bundle: it says what columns are.",
     ),
 ]
 Since = Annotated[int | None, _time("Predictions from this time on: a date, a date and time, or 7d, 12h, 30m ago.")]
@@ -215,15 +218,16 @@ def fiddler(
     beside = out.with_suffix(".model.json")
     if there := [path for path in (out, beside) if path.exists() and not force]:
         raise ReportError(f"{there[0]} is there already; --force replaces it")
-    _, _, manifest = read_bundle(bundle)
-    with open_audit() as store, chosen(store, manifest.name, version, since, until) as predictions:
-        rows = iter(predictions)
-        first = next(rows, None)
-        if first is None:
-            predictions.check()
-            return
-        events = events_of(manifest, probabilities=first.confidence is not None)
-        write_events(chain([first], rows), events, out, kind)
+    with open_audit() as store:
+        _, _, manifest = read_bundle(store, bundle)
+        with chosen(store, manifest.name, version, since, until) as predictions:
+            rows = iter(predictions)
+            first = next(rows, None)
+            if first is None:
+                predictions.check()
+                return
+            events = events_of(manifest, probabilities=first.confidence is not None)
+            write_events(chain([first], rows), events, out, kind)
     beside.write_text(json.dumps(events.model(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for term, words in [*notes_of(predictions, manifest.name, predictions.found), *left_out(events.layout)]:
         _tell(term, words)
@@ -236,13 +240,12 @@ def suffix(out: Path, *suffixes: str) -> None:
         raise typer.BadParameter(f"the name must end in {' or '.join(suffixes)}")
 
 
-def read_bundle(bundle: str | None) -> tuple[Settings, Path, "Manifest"]:
-    """The settings, and the bundle that they or the command line name."""
+def read_bundle(store: "Store", bundle: str | None) -> tuple[Settings, Path, "Manifest"]:
+    """The settings, and the bundle that they, the command line or the store name."""
     from service.inference.bundle import read_manifest  # noqa: PLC0415  as above
-    from service.registry.catalog import Catalog  # noqa: PLC0415  as above
 
     settings = read_settings(bundle=bundle)
-    folder = Catalog(lambda words: typer.echo(words, err=True)).locate(settings.bundle_source()).path
+    folder = find_bundle(settings, store)
     return settings, folder, read_manifest(folder)[0]
 
 
@@ -266,8 +269,8 @@ def _made(asked: Asked, out: Path, force: bool) -> "Iterator[tuple[Comparison, P
 
     if out.exists() and not force:
         raise ReportError(f"{out} is there already; --force replaces it")
-    settings, bundle, manifest = read_bundle(asked.bundle)
     with open_audit() as store:
+        settings, bundle, manifest = read_bundle(store, asked.bundle)
         with chosen(store, manifest.name, asked.version, asked.since, asked.until) as predictions:
             window = read_window(predictions, asked.rows)
         reference = _reference(store, asked, settings, bundle, manifest)

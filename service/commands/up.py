@@ -4,7 +4,6 @@ import asyncio
 import os
 import time
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Self
@@ -23,6 +22,7 @@ from service.client.service import ServedModel, UnreachableError, base_url
 from service.local.bundles import build_example, is_current
 from service.local.laptop import Laptop
 from service.local.plan import HUB_KEY, Local, Stack, collector_endpoint, telemetry_elsewhere
+from service.registry.known import example_folder
 from service.settings import OtelSettings, data_dir, read_settings
 
 # Seconds between two lines where there is no terminal.
@@ -70,7 +70,7 @@ def up(
     """
     settings = read_settings(bundle=bundle, port=port)
     with _screen(Console(highlight=False)) as screen:
-        example = data_dir() / f"example-{version('modeltrace')}"
+        example = example_folder(data_dir())
         if settings.bundle is None and not is_current(example):
             screen.waiting("the example's model to be trained")
             build_example(example)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from service.errors import BundleError, BundleNotFoundError
@@ -140,18 +139,6 @@ def by_model(kept: Sequence[Kept]) -> list[list[Kept]]:
     for one in sorted(kept, key=lambda one: one.row):
         groups.setdefault((one.model_hash, one.model_version, one.schema_hash), []).append(one)
     return list(groups.values())
-
-
-def known_sources(sources: Sequence[str | None], data: Path, example: Path) -> list[str]:
-    """Where bundles are looked for: in sources, as far as they are named, copies from registries, the example of `up`.
-
-    A challenger that is another service has an address, and no bundle that can be had.
-    """
-    folders = [str(folder) for folder in (data / "registry", example) if folder.is_dir()]
-    named = [one for one in sources if one and "://" not in one]
-    # Copies come before the registry that they are from: no MLflow has to be started for them.
-    registered = [one for one in named if one.startswith(MODELS)]
-    return [*(one for one in named if one not in registered), *folders, *registered]
 
 
 def _libraries(found: Found) -> dict[str, tuple[str | None, str | None]]:

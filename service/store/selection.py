@@ -41,6 +41,13 @@ class Selection(NamedTuple):
 ALL: Final = Selection()
 
 
+def newest(version: str | None) -> Select[Any, Any]:
+    """Hash and version of the model, of that version if one is named, that answered last; shadows answer nobody."""
+    named = [] if version is None else [predictions.c.model_version == version]
+    question = select(predictions.c.model_hash, predictions.c.model_version)
+    return question.where(predictions.c.shadow_of.is_(None), *named).order_by(predictions.c.time.desc()).limit(1)
+
+
 def its_label() -> ColumnElement[bool]:
     """Whether a label is that of a prediction: what every question joins the two by.
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from service.errors import ModeltraceError
 from service.inference.bundle import read_manifest
 from service.inference.pack import pack
 from service.monitoring.evidence import EvidenceError, gather
+from service.registry.known import example_folder
 from service.store.rows import RowMaker
 from service.store.store import open_store
 from service.telemetry.record import ModelInfo
@@ -152,3 +154,16 @@ def test_a_version_that_is_not_there_is_named(case: Case) -> None:
     """The message says where it was looked for."""
     with pytest.raises(ModeltraceError, match=r"toy 3\.0"):
         case.run("age", "--version", "3.0")
+
+
+def test_without_a_bundle_it_is_that_of_the_newest_prediction(case: Case, tmp_path: Path) -> None:
+    """Found by its hash among the example of `up` and copies from registries; where it is not, the message says how."""
+    call = ["evidence", "age", "--since", SINCE, "--json"]
+    env = {"MODELTRACE_STORE": str(case.store), "XDG_DATA_HOME": str(tmp_path / "data")}
+
+    nowhere = CliRunner().invoke(app, call, env=env)
+    assert "--bundle" in str(nowhere.exception)
+    copy = example_folder(tmp_path / "data" / "modeltrace")
+    shutil.copytree(case.bundle, copy)
+    found = CliRunner().invoke(app, call, env=env)
+    assert json.loads(found.output) == case.json("age")

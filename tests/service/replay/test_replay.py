@@ -15,7 +15,7 @@ from service.inference.privacy import Privacy
 from service.inference.validate import RowReader
 from service.registry.catalog import Catalog
 from service.replay.replay import readable, replay
-from service.replay.run import Group, Replayer, by_model, known_sources, verdict_of
+from service.replay.run import Group, Replayer, by_model, verdict_of
 from tests.service.inference.estimators import LABELS, VALUES, X, frame
 from tests.service.registry.packed import flip, packed
 from tests.service.replay.recorded import recorded, rows
@@ -210,14 +210,3 @@ def test_predictions_of_several_models_are_replayed_each_by_its_own(models: Path
     assert verdict_of(groups, complete=True) == "equal"
     assert verdict_of(groups, complete=False) == "incomplete"
     assert verdict_of([], complete=False) == "incomplete"
-
-
-def test_copies_are_looked_in_before_the_registry_that_they_are_from(tmp_path: Path) -> None:
-    """And folders that are not there are not looked in."""
-    example = tmp_path / "example"
-    assert known_sources([None, "http://127.0.0.1:8001"], tmp_path, example) == []
-    (tmp_path / "registry").mkdir()
-    example.mkdir()
-    copies = [str(tmp_path / "registry"), str(example)]
-    found = known_sources(["models:/a@b", "mine", "served"], tmp_path, example)
-    assert found == ["mine", "served", *copies, "models:/a@b"]
