@@ -124,7 +124,9 @@ def cost(compute: Callable[[Store], float | None], store: Store) -> Cost:
         accuracy = compute(store)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
-    return Cost(round(seconds, 2), round(cpu, 2), round(more, 1), round(worst[0] * 1000, 1), accuracy and round(accuracy, 9))
+    return Cost(
+        round(seconds, 2), round(cpu, 2), round(more, 1), round(worst[0] * 1000, 1), accuracy and round(accuracy, 9)
+    )
 
 
 def run(said: str, number: int, tell: Console) -> dict[str, Any]:

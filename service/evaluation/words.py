@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
@@ -61,9 +61,16 @@ def _parts(figures: Figures) -> Iterator[RenderableType]:
 def _late(figures: Figures) -> str:
     if not figures.delays:
         return ""
-    return "; they took " + ", ".join(
-        f"{timedelta(seconds=round(delay))} ({quantile:.0%})" for quantile, delay in figures.delays.items()
+    return "; of the labels " + ", ".join(
+        f"{quantile:.0%} came within {_duration(delay)}" for quantile, delay in figures.delays.items()
     )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s"
 
 
 def _classification(found: Classification) -> Iterator[RenderableType]:
