@@ -1,13 +1,21 @@
 """What a live service counted is on the hub's page of models, and its figures lead to the requests behind them."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
+import numpy as np
 import pytest
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import Ridge
 
+from service.inference.bundle import read_manifest
+from service.inference.pack import pack
 from tests.contract.conftest import hub_arguments, live_service
 from tests.helpers.processes import free_port, running, until
 
@@ -24,12 +32,14 @@ def hub() -> Iterator[tuple[str, str]]:
         yield f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http}"
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_service_with_traffic_is_on_the_page_of_models(
-    bundle: Path, hub: tuple[str, str], rows: Rows, tmp_path: Path
+    bundle: Path, hub: tuple[str, str], rows: Rows, tmp_path: Path, workers: str
 ) -> None:
-    """Counts by label, bins, confidence, violations and labels are those of the requests."""
+    """Counts by label, bins, confidence, violations and labels are those of the requests, however many answer."""
     page, otlp = hub
-    with live_service(bundle, otlp, MODELTRACE_STORE=f"sqlite:///{tmp_path}/predictions.db") as (_, url):
+    store = f"sqlite:///{tmp_path}/predictions.db"
+    with live_service(bundle, otlp, "--workers", workers, MODELTRACE_STORE=store) as (_, url):
         answers = [ask(url, "/predict", {"features": row}) for row in rows[:60]]
         refused = httpx.post(f"{url}/predict", json={"features": {**rows[0], "mean_radius": "wide"}}, timeout=30)
         assert refused.status_code == 422
@@ -58,6 +68,52 @@ def test_a_service_with_traffic_is_on_the_page_of_models(
     html = httpx.get(f"{page}/t/{wrong['trace_id']}", timeout=30).text
     assert "marked on the training data" in html
     assert f"True label <strong>{truth}</strong>" in html
+
+
+def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, str], tmp_path: Path) -> None:
+    """Its answers are counted by the bins of the training answers; the error of half of the labels is that of numpy."""
+    page, otlp = hub
+    data, target = load_diabetes(return_X_y=True, as_frame=True)
+    bundle = pack(Ridge().fit(data, target), data, target, name="progression", out=tmp_path / "progression")
+    answers = read_manifest(bundle)[0].answers
+    assert answers
+    assert answers.edges
+    with live_service(bundle, otlp, MODELTRACE_STORE=f"sqlite:///{tmp_path}/predictions.db") as (_, url):
+        said = [ask(url, "/predict", {"features": row}) for row in data[:60].to_dict(orient="records")]
+        for one, truth in zip(said, target, strict=False):
+            ask(url, "/feedback", {"prediction_id": one["prediction_id"], "label": truth})
+
+        def figures() -> dict[str, Any] | None:
+            answer = httpx.get(f"{page}/api/models/progression", params={"window": "15m"}, timeout=30)
+            (found,) = answer.json()["versions"] if answer.status_code == 200 else [None]
+            whole = found and found["predictions"]["count"] == found["feedback"]["count"] == 60
+            return found if whole else None
+
+        found = until(figures, seconds=60, what="the figures of 60 labelled predictions")
+
+    bins = Counter(f"{np.searchsorted(answers.edges, one['value']):02d}" for one in said)
+    assert found["predictions"]["labels"] == dict(sorted(bins.items()))
+    assert {part["bin"]: part["observed"] for part in found["answers"]["bins"] if part["observed"]} == bins
+    assert found["confidence"] is None
+    errors = sorted(abs(one["value"] - truth) for one, truth in zip(said, target, strict=False))
+    bounds = found["feedback"]["errors"]["bounds"]
+    assert found["feedback"]["errors"]["half"] == bounds[np.searchsorted(bounds, errors[29])]
+    assert sum(found["feedback"]["errors"]["counts"]) == 60
+
+    html = httpx.get(f"{page}/models", params={"model": "progression", "window": "15m", "all": "true"}, timeout=30).text
+    links = {unescape(link) for link in re.findall(r'href="(/predictions\?[^"]*)"', html)}
+    behind = {link: httpx.get(f"{page}/api{link}&limit=100", timeout=30).json()["found"] for link in links}
+    of_bins = {(asked.get("feature"), asked["bin"]): link for link in links if "bin" in (asked := query(link))}
+    led = Counter({which: len(behind[link]) for which, link in of_bins.items()})
+    counted = {(one["feature"], part["bin"]): part["observed"] for one in found["features"] for part in one["bins"]}
+    answered = {(None, part["bin"]): part["observed"] for part in found["answers"]["bins"]}
+    assert led == Counter(counted | answered)
+    assert [len(behind[link]) for link in links if query(link).get("outcome") == "labelled"] == [60]
+
+
+def query(link: str) -> dict[str, str]:
+    """What a link asks for."""
+    return dict(parse_qsl(urlsplit(link).query))
 
 
 def ask(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """A challenger that is another service, as a backend has it: one trace across both, and counts by version."""
 
 import secrets
+import signal
 from collections import Counter
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -10,9 +12,9 @@ import pytest
 from service.inference.bundle import MANIFEST
 from service.store.store import open_store
 from tests.contract.backends import Hub
-from tests.contract.conftest import live_service
+from tests.contract.conftest import live_service, telemetry_to
 from tests.contract.test_feature_counts import newest
-from tests.helpers.processes import until
+from tests.helpers.processes import Process, free_port, running, until
 
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
@@ -86,3 +88,42 @@ def test_counts_by_version_are_exact(bundle: Path, later: Path, hub: Hub, rows: 
             "POST /predict": 1, "shadow": 1, "validate": 2, "features": 2, "inference": 2,
         }  # fmt: skip
         assert hub.prediction_count(answer["trace_id"]) == 2
+
+
+def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
+    bundle: Path, later: Path, hub: Hub, rows: Rows
+) -> None:
+    """While it is away its rows are counted as failed or dropped, every request is answered; then it is asked again."""
+    name, port = f"asked-{secrets.token_hex(4)}", free_port()
+    beside = f"http://127.0.0.1:{port}"
+
+    def challenger() -> AbstractContextManager[Process]:
+        arguments = ["service", "serve", str(later), "--port", str(port)]
+        return running(arguments, env={**telemetry_to(hub.otlp), "OTEL_SERVICE_NAME": f"{name}-challenger"})
+
+    def asked(number: int) -> None:
+        for row in rows[:number]:
+            assert httpx.post(f"{url}/predict", json={"features": row}, timeout=30).status_code == 200
+
+    def became() -> Counter[str]:
+        found: Counter[str] = Counter()
+        for (_, *attributes), value in newest(hub, "modeltrace.challenger.rows", name).items():
+            found[dict(attributes)["modeltrace.outcome"]] += int(value)
+        return found
+
+    with live_service(bundle, hub.otlp, OTEL_SERVICE_NAME=name, MODELTRACE_CHALLENGER=beside) as (service, url):
+        with challenger() as process:
+            process.wait_for(f"{beside}/readyz")
+            asked(10)
+            until(lambda: became() == {"answered": 10}, seconds=30, what="what it answered")
+            process.popen.send_signal(signal.SIGKILL)
+            asked(20)
+            until(lambda: became().total() == 30, seconds=60, what="what became of the others")
+        assert became()["answered"] == 10
+        assert became()["failed"] + became()["dropped"] == 20
+        assert service.log.count("the challenger does not answer for now") == 1
+        with challenger() as process:
+            process.wait_for(f"{beside}/readyz")
+            asked(10)
+            until(lambda: became()["answered"] == 20, seconds=60, what="what it answers again")
+        assert "the challenger answers again" in service.log
