@@ -249,7 +249,7 @@ def build_app(settings: Settings) -> ASGIApp:
     publisher = None
     if telemetry.enabled:
         meter = telemetry.meter_provider.get_meter(SCOPE)
-        publisher = start_publisher(settings, [model, *([beside[0]] if beside else [])], meter)
+        publisher = start_publisher(settings, watched.classes, meter)
     stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
 
     def stop() -> None:

@@ -20,18 +20,20 @@ class Point(NamedTuple):
     attributes: dict[str, str]
 
 
-def observe(meter: Meter, models: Mapping[str, Iterable[object]], current: Callable[[], Sequence[Figures]]) -> None:
+def observe(
+    meter: Meter, models: Callable[[], Mapping[str, Iterable[object]]], current: Callable[[], Sequence[Figures]]
+) -> None:
     """Make gauges of what `current` gives at each export; without figures they have no points at all.
 
-    `models` has the classes of each model, by its name.
+    `models` gives the classes of each model, by its name.
     """
-    known = {name: {identity(label) for label in classes} for name, classes in models.items()}
 
     def observing(instrument: Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe_one(_: CallbackOptions) -> Iterable[Observation]:
+            known = models()
             for figures in current():
                 model = {ML_MODEL_NAME: figures.model_name, ML_MODEL_VERSION: figures.model_version}
-                for point in points(figures, known[figures.model_name]):
+                for point in points(figures, {identity(label) for label in known.get(figures.model_name, ())}):
                     if point.instrument is instrument:
                         yield Observation(point.value, {**model, **point.attributes})
 

@@ -10,8 +10,8 @@ All of it happens on a thread of its own, in the database: a prediction never wa
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry.metrics import Meter
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     """What is published, and how often."""
 
     store: str  # as MODELTRACE_STORE has it; a password may be in it
-    models: Mapping[str, tuple[object, ...]]  # the classes of each, by its name
+    models: Callable[[], Mapping[str, tuple[object, ...]]]  # the classes of each, by its name; they come and go
     seconds: float
     window: int  # in nanoseconds
     tolerance: float | None
@@ -114,7 +114,7 @@ class _Work:
             StoreError: the store cannot be read.
         """
         self.has_turn = False
-        mine = [name for name in self._plan.models if self._turn(name).hold()]
+        mine = [name for name in self._plan.models() if self._turn(name).hold()]
         self.has_turn = bool(mine)
         return [figures for name in mine for figures in self._of(name)]
 
@@ -151,25 +151,12 @@ class _Work:
             one.release()
 
 
-class Evaluated(Protocol):
-    """What is to be known of a model whose figures are published: `service.inference.model.Model`."""
-
-    @property
-    def name(self) -> str:
-        """Its versions share it."""
-
-    @property
-    def classes(self) -> Sequence[object] | None:
-        """Of a classifier."""
-
-
-def start_publisher(settings: Settings, models: Iterable[Evaluated], meter: Meter) -> Publisher | None:
-    """A publisher, unless there is no store or nothing is to be computed."""
+def start_publisher(
+    settings: Settings, models: Callable[[], Mapping[str, tuple[object, ...]]], meter: Meter
+) -> Publisher | None:
+    """A publisher, unless there is no store or nothing is to be computed; `models` as in the plan."""
     said = settings.store_location()
     if said is None or not settings.evaluation_seconds:
         return None
-    classes: dict[str, tuple[object, ...]] = {}
-    for model in models:
-        classes[model.name] = (*classes.get(model.name, ()), *(model.classes or ()))
     window = int(settings.evaluation_window * _HOUR)
-    return Publisher(Plan(said, classes, settings.evaluation_seconds, window, settings.evaluation_tolerance), meter)
+    return Publisher(Plan(said, models, settings.evaluation_seconds, window, settings.evaluation_tolerance), meter)

@@ -55,6 +55,7 @@ def training_data(model: Model) -> Training:
                 for (name, statistic), value in critical_values(model).items()
             ],
         },
+        classes=tuple(model.classes or ()),
     )
 
 

@@ -48,6 +48,7 @@ class Training(NamedTuple):
     # What a comparison needs to know of it: by gauge, values with their attributes.
     facts: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
     rules: Rules | None = None  # what may be told of inputs; none: all of it
+    classes: tuple[object, ...] = ()  # what a classifier may answer
 
 
 class Watched:
@@ -69,6 +70,14 @@ class Watched:
         """It answers nothing new."""
         with self._lock:
             self._served.pop(model, None)
+
+    def classes(self) -> Mapping[str, tuple[object, ...]]:
+        """What those that answer, or have answered, may say, by their names; labels of either may still arrive."""
+        found: dict[str, tuple[object, ...]] = {}
+        with self._lock:
+            for model, training in self._known.items():
+                found[model.name] = (*found.get(model.name, ()), *training.classes)
+        return found
 
     def bins(self, model: ModelInfo) -> Bins | None:
         """What its inputs are counted into; `None` for a model that was never added."""

@@ -14,7 +14,6 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.evaluation.publisher import RUNS, Plan, Publisher, start_publisher
-from service.inference.model import Model
 from service.settings import read_settings
 from service.store.rows import Label, Row, write
 from service.store.store import open_store
@@ -33,7 +32,8 @@ class Replica:
         """It computes every 20 ms."""
         self._reader = InMemoryMetricReader()
         meter = MeterProvider([self._reader], views=build_views(), shutdown_on_exit=False).get_meter("test")
-        self.publisher = Publisher(Plan(url, dict.fromkeys(names, ("a", "b")), 0.02, HOUR, tolerance), meter)
+        self.models = dict.fromkeys(names, ("a", "b"))
+        self.publisher = Publisher(Plan(url, lambda: self.models, 0.02, HOUR, tolerance), meter)
 
     def points(self) -> dict[tuple[str, ...], float]:
         """All gauges, by name and the attributes that are not the model's."""
@@ -99,6 +99,20 @@ def test_exactly_one_replica_publishes_and_the_other_takes_over(store_url: str, 
     first.publisher.end()
     until(second.publishes, what="figures of the other one")
     assert {name: value for name, value in second.points().items() if name[0] != RUNS} == before
+
+
+def test_a_model_that_is_served_later_is_published_too(store_url: str) -> None:
+    """By its own name, with its own classes; what an earlier one answered still gets labels, and goes on."""
+    put(store_url, [("a", "a", 0.9)])
+    put(store_url, [("c", "c", 0.9)], name="another")
+    replica = Replica(store_url)
+    until(replica.publishes, what="figures")
+    assert ("evaluation.f1", "1", "c") not in replica.points()
+
+    replica.models = {**replica.models, "another": ("c",)}
+    until(lambda: ("evaluation.f1", "1", "c") in replica.points(), what="those of the other one")
+    assert ("evaluation.f1", "1", "a") in replica.points()
+    replica.publisher.end()
 
 
 def test_the_gauges_are_the_figures(store_url: str) -> None:
@@ -196,12 +210,12 @@ def test_a_store_that_is_away_is_said_once_and_counted(postgres: Postgres, caplo
     assert said[1] == "the figures of models are computed again"
 
 
-def test_nothing_runs_without_a_store_or_an_interval(model: Model) -> None:
+def test_nothing_runs_without_a_store_or_an_interval() -> None:
     """No thread, no gauges."""
     meter = MeterProvider(shutdown_on_exit=False).get_meter("test")
 
-    assert start_publisher(read_settings(store="none"), [model], meter) is None
-    assert start_publisher(read_settings(evaluation_seconds=0), [model], meter) is None
+    assert start_publisher(read_settings(store="none"), dict, meter) is None
+    assert start_publisher(read_settings(evaluation_seconds=0), dict, meter) is None
 
 
 @pytest.mark.slow
