@@ -18,6 +18,12 @@ _AGES: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _BYTES: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _SECONDS: Final = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
 _DIGITS: Final = 3
+_VIOLATED: Final = {
+    "type": "wrong type",
+    "range": "out of range",
+    "category": "unknown category",
+    "unknown": "unknown feature",
+}
 
 
 def duration(ns: float) -> str:
@@ -145,6 +151,11 @@ def hues(services: Iterable[str]) -> dict[str, int]:
         free = (hue % HUES for hue in range(own, own + HUES) if hue % HUES not in given.values())
         given[service] = next(free, own)
     return given
+
+
+def violated(reason: str) -> str:
+    """How a value broke the schema, in words; a reason that is not known here as it came."""
+    return _VIOLATED.get(reason, reason)
 
 
 def plural(count: int, word: str) -> str:

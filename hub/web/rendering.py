@@ -73,7 +73,7 @@ def _environment() -> Environment:
     )
     names = (
         *("age", "breakable", "clock", "duration", "exact", "machine", "measure", "number", "percent", "plural"),
-        *("share", "shown", "size", "span_of"),
+        *("share", "shown", "size", "span_of", "violated"),
     )
     environment.filters |= {name: getattr(fmt, name) for name in names}
     environment.filters |= {"with": _with, "without": _without}

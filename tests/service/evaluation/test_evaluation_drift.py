@@ -29,7 +29,7 @@ def stream(pieces: list[tuple[int, float]], seed: int) -> NDArray[np.int64]:
     return np.concatenate([(rng.random(length) < rate).astype(np.int64) for length, rate in pieces])
 
 
-# A warning at one deviation would be decided by how the last digit is rounded: where p + s is lowest, both sides are one.
+# One deviation would be decided by how the last digit is rounded: where p + s is lowest, both sides are the same.
 WARNINGS = st.floats(1.5, 3)
 RATES = st.sampled_from([0.0, 1.0]) | st.floats(0, 1)
 
