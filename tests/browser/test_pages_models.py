@@ -72,7 +72,7 @@ def test_a_bar_leads_to_the_predictions_in_it(page: Page) -> None:
 
     expect(page.get_by_role("heading", level=1)).to_have_text("Predictions of churn 1.0.0")
     rows = page.locator("tbody tr")
-    assert all(float(row.locator("td").nth(3).inner_text()) > 1.28 for row in rows.all())
+    assert all(float(row.locator("td").nth(4).inner_text()) > 1.28 for row in rows.all())
     rows.first.locator("td").last.get_by_role("link").click()
     expect(page.get_by_role("region", name="Prediction", exact=True)).to_contain_text("churn 1.0.0")
     expect(page.locator(".strip").first).to_be_visible()
