@@ -25,7 +25,7 @@ class Bundles:
         return self._expect_sha256 is not None
 
     def close(self) -> None:
-        """Look no more; of any thread."""
+        """Keep nothing ready to look with; the next look starts it again. Of any thread."""
         self._catalog.close()
 
     def find(self) -> Found:
@@ -42,10 +42,13 @@ class Bundles:
         Raises:
             ModeltraceError: it cannot be served.
         """
-        return load_bundle(
+        model = load_bundle(
             found.path,
             expect_sha256=self._expect_sha256 or found.sha256,
             trust_pickle=self._settings.trust_pickle,
             trusted_types=self._settings.trusted_types,
             engine=self._settings.engine,
         )
+        if self.pinned:
+            self.close()  # nothing else can be served
+        return model

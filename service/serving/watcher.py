@@ -78,6 +78,8 @@ class Watcher:
             if self._asked:
                 self._asked, self._refused, self._said = False, None, ""
             self.look()
+            if not self._seconds:
+                self._bundles.close()  # until the next SIGHUP nobody needs what speaks with a registry
             self._wake.wait(self._seconds or None)
             self._wake.clear()
 

@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from service.registry.mlflow_client import MlflowClient
 from service.registry.models import Models
 from service.registry.publish import fetch_estimator, register
 from service.registry.source import ModelSource
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import Process, free_port, running, until
 from tests.service.inference.estimators import LABELS, X, frame
 from tests.service.registry.packed import flip, packed
 
@@ -260,6 +262,36 @@ def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         catalog.locate("models:/iris@champion")
 
 
+def beside(process: Process) -> list[psutil.Process]:
+    """What speaks with MLflow for a service."""
+    found = []
+    for one in psutil.Process(process.popen.pid).children():
+        with suppress(psutil.Error):  # it has just ended
+            if "mlflow_process" in " ".join(one.cmdline()):
+                found.append(one)
+    return found
+
+
+def test_a_service_that_looks_at_sighup_alone_has_no_process_between_two_looks(registry: Registry) -> None:
+    """Nor before the first one: what is served is there, and its 240 MB are not."""
+    register(registry.client, registry.bundles["1.1.0"], "asked-for", "champion")
+    url = f"http://127.0.0.1:{free_port()}"
+    env = {
+        "MODELTRACE_BUNDLE": "models:/asked-for@champion",
+        "MODELTRACE_PORT": url.rpartition(":")[2],
+        "MODELTRACE_RELOAD_SECONDS": "0",
+        "XDG_DATA_HOME": str(registry.folder / "data"),
+        "OTEL_SDK_DISABLED": "true",
+    }
+    with running(["service", "serve"], env=env) as process:
+        process.wait_for(f"{url}/readyz")
+        until(lambda: not beside(process), seconds=60, what="its end")
+        register(registry.client, registry.bundles["2.0.0"], "asked-for", "champion")
+        process.popen.send_signal(signal.SIGHUP)
+        until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", seconds=120, what="the new version")
+        until(lambda: not beside(process), seconds=60, what="its end again")
+
+
 def test_a_service_serves_from_the_registry_and_follows_its_alias(registry: Registry) -> None:
     """MLflow is not in the process that answers, and gone with it; nor is it in this one: no import, no provider."""
     register(registry.client, registry.bundles["1.1.0"], "served", "champion")
@@ -276,9 +308,7 @@ def test_a_service_serves_from_the_registry_and_follows_its_alias(registry: Regi
         assert httpx.get(f"{url}/model").json()["version"] == "1.1.0"
         register(registry.client, registry.bundles["2.0.0"], "served", "champion")
         until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", seconds=120, what="the new version")
-        (mlflow,) = [
-            child for child in psutil.Process(process.popen.pid).children() if "mlflow" in " ".join(child.cmdline())
-        ]
+        (mlflow,) = beside(process)
         assert process.stop() in (0, -15)
         until(lambda: not mlflow.is_running() or mlflow.status() == psutil.STATUS_ZOMBIE, what="its end")
     assert not [name for name in sys.modules if name.partition(".")[0] in ("mlflow", "alembic")]
