@@ -285,6 +285,38 @@ def test_a_shadow_is_told_as_the_stock_instrumentation_tells_it(
     assert {span.trace_id for span in ours} == {ours[0].trace_id}
 
 
+def test_with_the_stock_instrumentation_shadows_that_share_a_call_stay_in_their_traces(
+    record: Callable[..., Recorded], model: Model, challenger: Model, rows: Rows
+) -> None:
+    """Each below the SERVER span of its own request, with its own stages; one span `batch` links to them."""
+    free = threading.Event()
+    free.set()
+
+    def slow(matrix: Any) -> list[Answer]:
+        free.wait(10)
+        return [Answer("malignant", 0.75)] * len(matrix)
+
+    service = record(model, replace(challenger, answer_matrix=slow))
+    free.clear()
+    for row in rows[:4]:
+        assert service.client.post("/predict", json={"features": row}).status_code == 200
+    free.set()
+    until(lambda: [span.name for span in stock_spans(service)].count("shadow") == 4, what="the shadows")
+
+    spans = stock_spans(service)
+    servers = {span.span_id: span for span in spans if span.name.startswith("POST")}
+    shadows = {span.span_id: span for span in spans if span.name == "shadow"}
+    assert {span.parent_span_id for span in shadows.values()} == set(servers)
+    assert all(span.trace_id == servers[span.parent_span_id].trace_id for span in shadows.values())
+    below = Counter(span.name for span in spans if span.parent_span_id in shadows)
+    assert below == {"validate": 4, "queue": 3, "features": 4, "inference": 4}
+    assert all(
+        span.trace_id == shadows[span.parent_span_id].trace_id for span in spans if span.parent_span_id in shadows
+    )
+    (batch,) = (span for span in spans if span.name == "batch")
+    assert {link.span_id for link in batch.links} < set(shadows)
+
+
 def told_by(spans: list[Any]) -> list[dict[str, dict[str, Any]]]:
     """What is told of the request, then of the shadow: stages of both have the same names."""
     shadow = next(span for span in spans if span.name == "shadow")
