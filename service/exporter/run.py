@@ -25,11 +25,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from service.exporter.client import Signal, otlp_client
+from service.exporter.config import Config
 from service.exporter.delivery import STORE, Deliveries, Delivery, Event, open_spool
 from service.exporter.feedback import FeedbackEncoder
 from service.exporter.frames import Frame, FrameReader, write_frame
@@ -51,23 +52,6 @@ MEMORY_BYTES: Final = 64 * 2**20
 logger = logging.getLogger("modeltrace.exporter")
 T = TypeVar("T")
 R = TypeVar("R", Request, Feedback)
-
-
-class Config(NamedTuple):
-    """What the worker says of how things go out. Plain values."""
-
-    signals: tuple[str, ...]  # those that are exported: "traces", "metrics", "logs"
-    protocol: str
-    timeout: float  # seconds of one attempt
-    delay: float  # seconds that records gather
-    flush_timeout: float  # seconds for the last requests, once the pipe has ended
-    spool: str  # the folder of what waits on disk; "" for none
-    spool_bytes: int
-    log_level: str
-    log_file: str  # "" for none
-    log_file_bytes: int
-    log_file_backups: int
-    store: tuple[str, float, int, str] | None = None  # a `StoreConfig`; none: no prediction is stored
 
 
 class _Exporting:

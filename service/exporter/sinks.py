@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Full, Queue
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
-if TYPE_CHECKING:
-    from service.exporter.run import Config
+from service.exporter.config import Config
 
 # Chunks of lines that may wait: at 64 requests each as many as the service's own lines may.
 CHUNKS_WAITING: Final = 2048
@@ -36,7 +35,7 @@ class LineHandler(logging.Handler):
 class LineWriter:
     """Writes lines on a thread of its own."""
 
-    def __init__(self, config: "Config") -> None:
+    def __init__(self, config: Config) -> None:
         self.dropped = 0
         self._file: ConcurrentRotatingFileHandler | None = None
         if config.log_file:

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from service.exporter.config import Config
 from service.exporter.frames import read_frames, write_frame
-from service.exporter.run import Config
 from service.telemetry.outbox import Heard
 from service.telemetry.record import Origin
 

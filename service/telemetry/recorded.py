@@ -25,7 +25,7 @@ from opentelemetry.semconv.attributes.url_attributes import URL_SCHEME
 from opentelemetry.util.http import sanitize_method
 from prometheus_client import CollectorRegistry
 
-from service.exporter.run import Config
+from service.exporter.config import Config
 from service.settings import Settings, data_dir
 from service.store.config import store_config
 from service.telemetry.exporters import LogBatches, SpanBatches, Tally

@@ -1,0 +1,20 @@
+"""How the exporter process delivers, as the worker that starts it says."""
+
+from typing import NamedTuple
+
+
+class Config(NamedTuple):
+    """What the worker says of how things go out. Plain values."""
+
+    signals: tuple[str, ...]  # those that are exported: "traces", "metrics", "logs"
+    protocol: str
+    timeout: float  # seconds of one attempt
+    delay: float  # seconds that records gather
+    flush_timeout: float  # seconds for the last requests, once the pipe has ended
+    spool: str  # the folder of what waits on disk; "" for none
+    spool_bytes: int
+    log_level: str
+    log_file: str  # "" for none
+    log_file_bytes: int
+    log_file_backups: int
+    store: tuple[str, float, int, str] | None = None  # a `StoreConfig`; none: no prediction is stored
