@@ -1,0 +1,156 @@
+"""What reports compare, and how one is made: both sides from the prediction store, a library's program, its file."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from service.commands.audit import open_audit, telling
+from service.commands.bundle import find_bundle
+from service.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from service.inference.bundle import Manifest
+    from service.report.comparison import Comparison
+    from service.report.environments import Library
+    from service.report.sources import Chosen, Reference
+    from service.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be compared with what."""
+
+    bundle: str | None
+    since: int | None
+    until: int | None
+    version: str | None
+    reference: Path | None
+    target: str | None
+    reference_since: int | None
+    reference_until: int | None
+    rows: int
+
+
+def suffix(out: Path, *suffixes: str) -> None:
+    """Refuse a name that says something else of the format."""
+    if out.suffix not in suffixes:
+        raise typer.BadParameter(f"the name must end in {' or '.join(suffixes)}")
+
+
+def read_bundle(store: "Store", bundle: str | None) -> tuple[Settings, Path, "Manifest"]:
+    """The settings, and the bundle that they, the command line or the store name."""
+    # Imported when it is needed, here and below: the other commands need not wait for it.
+    from service.inference.bundle import read_manifest  # noqa: PLC0415  see above
+
+    settings = read_settings(bundle=bundle)
+    folder = find_bundle(settings, store)
+    return settings, folder, read_manifest(folder)[0]
+
+
+@contextmanager
+def chosen(store: "Store", model: str, version: str | None, since: int | None, until: int | None) -> Iterator["Chosen"]:
+    """The predictions of a time, with what is told of progress while they are read."""
+    from service.report.sources import Chosen  # noqa: PLC0415  as above
+    from service.store.selection import Selection  # noqa: PLC0415  as above
+
+    selection = Selection(since, until)
+    with telling(store.counts(selection).predictions) as progress:
+        yield Chosen(store, selection, model, version, progress)
+
+
+@contextmanager
+def both_sides(asked: Asked, out: Path, force: bool) -> Iterator[tuple["Comparison", Path]]:  # noqa: FBT001  passed on
+    """Both sides of a comparison, told of, and a folder to work in that is the user's alone."""
+    from service.report.columns import layout_of  # noqa: PLC0415  as above
+    from service.report.comparison import compare  # noqa: PLC0415  as above
+    from service.report.sources import ReportError, read_window  # noqa: PLC0415  as above
+
+    if out.exists() and not force:
+        raise ReportError(f"{out} is there already; --force replaces it")
+    with open_audit() as store:
+        settings, bundle, manifest = read_bundle(store, asked.bundle)
+        with chosen(store, manifest.name, asked.version, asked.since, asked.until) as predictions:
+            window = read_window(predictions, asked.rows)
+        reference = _reference(store, asked, settings, bundle, manifest)
+    said = compare(window, reference, layout_of(manifest), manifest.name)
+    for term, words in said.notes:
+        tell(term, words)
+    with TemporaryDirectory(prefix="modeltrace-report-") as folder:
+        yield said, Path(folder)
+
+
+def _reference(store: "Store", asked: Asked, settings: Settings, bundle: Path, manifest: "Manifest") -> "Reference":
+    from service.report.sources import (  # noqa: PLC0415  as above
+        Trust,
+        read_window,
+        reference_file,
+        reference_held_out,
+        reference_window,
+    )
+
+    trust = Trust(settings.trust_pickle, settings.trusted_types)
+    earlier = asked.reference_since is not None or asked.reference_until is not None
+    if asked.reference is not None and earlier:
+        raise typer.BadParameter("either a file or an earlier time", param_hint="--reference")
+    if asked.target is not None and asked.reference is None:
+        raise typer.BadParameter("it belongs to --reference FILE", param_hint="--target")
+    if earlier:
+        since, until = asked.reference_since, asked.reference_until
+        with chosen(store, manifest.name, asked.version, since, until) as predictions:
+            return reference_window(read_window(predictions, asked.rows))
+    if asked.reference is not None:
+        return reference_file(asked.reference, asked.target, bundle, manifest, trust)
+    return reference_held_out(bundle, manifest, trust)
+
+
+def make_report(
+    library: "Library", program: str, said: "Comparison", folder: Path, python: Path | None, output: Path
+) -> dict[str, Any]:
+    """Have a library's program make its report in a folder; what it says of it."""
+    from service.report.environments import environment  # noqa: PLC0415  as above
+    from service.report.run import run_program  # noqa: PLC0415  as above
+
+    description = {**said.write(folder), "output": str(output)}
+    with working() as say:
+        python = python or environment(library, say)
+        say(f"{library.title} is at work")
+        return run_program(python, program, description, folder)
+
+
+@contextmanager
+def working() -> Iterator[Callable[[str], None]]:
+    """Say on stderr what is being done: a line that goes away, or one that stays where there is no terminal."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda words: status.update(f"{words} …")
+        return
+    yield lambda words: console.print(f"{words} …", markup=False)
+
+
+def place(made: Path, out: Path) -> None:
+    """Give what was made its place, all at once; it may be on another disk."""
+    from service.report.sources import ReportError  # noqa: PLC0415  as above
+
+    part = out.with_name(f".{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made.chmod(0o700 if made.is_dir() else 0o600)  # inputs of predictions may be in it
+        shutil.move(made, part)
+        if out.is_dir():
+            shutil.rmtree(out)
+        part.replace(out)
+    except OSError as error:
+        raise ReportError(f"cannot write {out}: {error.strerror or error}") from None
+
+
+def tell(term: str, words: str) -> None:
+    """One line about a report, after others of the same width."""
+    typer.echo(f"{term:<12}  {words}")
