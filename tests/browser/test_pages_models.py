@@ -73,7 +73,7 @@ def test_a_bar_leads_to_the_predictions_in_it(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Predictions of churn 1.0.0")
     rows = page.locator("tbody tr")
     assert all(float(row.locator("td").nth(4).inner_text()) > 1.28 for row in rows.all())
-    rows.first.locator("td").last.get_by_role("link").click()
+    rows.first.locator("td").nth(1).get_by_role("link").click()
     expect(page.get_by_role("region", name="Prediction", exact=True)).to_contain_text("churn 1.0.0")
     expect(page.locator(".strip").first).to_be_visible()
     expect(page.get_by_text("hashed")).to_be_visible()
@@ -91,7 +91,7 @@ def test_a_label_and_its_prediction_lead_to_each_other(page: Page) -> None:
     """From the cell of the wrong ones to the prediction, to the request that brought its label, and back."""
     page.goto("/models?model=churn")
     page.get_by_role("article", name="Version 1.0.0", exact=True).get_by_role("link", name="1 wrong").click()
-    page.locator("tbody tr").first.locator("td").last.get_by_role("link").click()
+    page.locator("tbody tr").first.locator("td").nth(1).get_by_role("link").click()
 
     prediction = page.get_by_role("region", name="Prediction", exact=True)
     expect(prediction).to_contain_text("True label yes wrong")
