@@ -282,7 +282,7 @@ def test_predictions_that_share_calls_survive_a_stop_once(bundle: Path, rows: Ro
         service, url = stack.enter_context(
             live_service(bundle, hub.otlp, "--workers", str(workers), MODELTRACE_BATCHING="true")
         )
-        until(lambda: service.log.count("startup complete") == workers, seconds=60, what="every worker")
+        service.wait_for_workers(workers)
         with Load(url, rows, clients=8, reconnect=workers > 1) as load:
             load.grows_by(300)
             service.stop(signal.SIGTERM)

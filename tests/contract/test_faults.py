@@ -177,7 +177,7 @@ def test_every_worker_counts_for_itself_and_the_totals_are_right(
     shared = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine"}
     with live_hub(tmp_path, ports) as hub:
         with live_service(bundle, f"http://127.0.0.1:{ports[1]}", "--workers", "2", **shared) as (service, url):
-            until(lambda: service.log.count("startup complete") == 2, seconds=60, what="both workers")
+            service.wait_for_workers(2)
             # A connection stays with the worker that took it: only new ones reach both.
             with Load(url, rows, clients=8, reconnect=True) as load:
                 load.grows_by(400)

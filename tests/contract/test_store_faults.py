@@ -138,7 +138,7 @@ def test_an_exporter_process_that_is_killed_costs_no_row(
 def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
     """Two workers: as many rows as answers."""
     with live_service(bundle, nowhere, "--workers", "2", MODELTRACE_STORE=store_url) as (service, url):
-        until(lambda: service.log.count("startup complete") == 2, seconds=60, what="every worker")
+        service.wait_for_workers(2)
         with Load(url, rows, clients=8, reconnect=True) as load:
             load.grows_by(400)
         service.stop(signal.SIGTERM)

@@ -69,6 +69,10 @@ class Process:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log}") from None
 
+    def wait_for_workers(self, number: int) -> None:
+        """Return when that many workers of a service have started; it is ready with the first of them."""
+        until(lambda: self.log.count("startup complete") == number, seconds=60, what="every worker")
+
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 10.0) -> int:
         """Send a signal, KILL after `seconds`; the return code."""
         if self.popen.poll() is None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -262,6 +262,22 @@ def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         catalog.locate("models:/iris@champion")
 
 
+@contextmanager
+def served(registry: Registry, name: str, seconds: str) -> Iterator[tuple[Process, str]]:
+    """A service of a registered model that looks every so many seconds, and where it is."""
+    url = f"http://127.0.0.1:{free_port()}"
+    env = {
+        "MODELTRACE_BUNDLE": f"models:/{name}@champion",
+        "MODELTRACE_PORT": url.rpartition(":")[2],
+        "MODELTRACE_RELOAD_SECONDS": seconds,
+        "XDG_DATA_HOME": str(registry.folder / "data"),
+        "OTEL_SDK_DISABLED": "true",
+    }
+    with running(["service", "serve"], env=env) as process:
+        process.wait_for(f"{url}/readyz")
+        yield process, url
+
+
 def beside(process: Process) -> list[psutil.Process]:
     """What speaks with MLflow for a service."""
     found = []
@@ -275,16 +291,7 @@ def beside(process: Process) -> list[psutil.Process]:
 def test_a_service_that_looks_at_sighup_alone_has_no_process_between_two_looks(registry: Registry) -> None:
     """Nor before the first one: what is served is there, and its 240 MB are not."""
     register(registry.client, registry.bundles["1.1.0"], "asked-for", "champion")
-    url = f"http://127.0.0.1:{free_port()}"
-    env = {
-        "MODELTRACE_BUNDLE": "models:/asked-for@champion",
-        "MODELTRACE_PORT": url.rpartition(":")[2],
-        "MODELTRACE_RELOAD_SECONDS": "0",
-        "XDG_DATA_HOME": str(registry.folder / "data"),
-        "OTEL_SDK_DISABLED": "true",
-    }
-    with running(["service", "serve"], env=env) as process:
-        process.wait_for(f"{url}/readyz")
+    with served(registry, "asked-for", seconds="0") as (process, url):
         until(lambda: not beside(process), seconds=60, what="its end")
         register(registry.client, registry.bundles["2.0.0"], "asked-for", "champion")
         process.popen.send_signal(signal.SIGHUP)
@@ -295,16 +302,7 @@ def test_a_service_that_looks_at_sighup_alone_has_no_process_between_two_looks(r
 def test_a_service_serves_from_the_registry_and_follows_its_alias(registry: Registry) -> None:
     """MLflow is not in the process that answers, and gone with it; nor is it in this one: no import, no provider."""
     register(registry.client, registry.bundles["1.1.0"], "served", "champion")
-    url = f"http://127.0.0.1:{free_port()}"
-    env = {
-        "MODELTRACE_BUNDLE": "models:/served@champion",
-        "MODELTRACE_PORT": url.rpartition(":")[2],
-        "MODELTRACE_RELOAD_SECONDS": "0.5",
-        "XDG_DATA_HOME": str(registry.folder / "data"),
-        "OTEL_SDK_DISABLED": "true",
-    }
-    with running(["service", "serve"], env=env) as process:
-        process.wait_for(f"{url}/readyz")
+    with served(registry, "served", seconds="0.5") as (process, url):
         assert httpx.get(f"{url}/model").json()["version"] == "1.1.0"
         register(registry.client, registry.bundles["2.0.0"], "served", "champion")
         until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", seconds=120, what="the new version")

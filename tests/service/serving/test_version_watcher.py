@@ -192,8 +192,7 @@ def served(source: Path, **env: str) -> Iterator[tuple[Process, str]]:
         url = f"http://127.0.0.1:{port}"
         process.wait_for(f"{url}/readyz")
         # One that loads later loads what there is then, and changes nothing.
-        workers = int(own.get("MODELTRACE_WORKERS", "1"))
-        until(lambda: process.log.count("startup complete") == workers, seconds=60, what="every worker")
+        process.wait_for_workers(int(own.get("MODELTRACE_WORKERS", "1")))
         yield process, url
 
 
