@@ -10,7 +10,7 @@ Nobody waits for a challenger, and what becomes of it harms nobody: it fails, is
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Final, Protocol
@@ -76,40 +76,47 @@ class LocalChallenger:
 
     def _together(self, version: Version, asked: Sequence[RequestTrace], tell: Tell) -> None:
         pipeline, rows, traces = version.pipeline, list[Values](), list[RequestTrace]()
+        refused: list[InvalidFeaturesError] = []
         with ExitStack() as stack:
             for one in asked:
                 trace = stack.enter_context(self._telling(one))
                 try:
                     rows.append(pipeline.read(answered_rows(one)[0], trace))
-                except InvalidFeaturesError:
-                    tell("refused", 1, "invalid_features")
+                except InvalidFeaturesError as error:
+                    refused.append(error)
                 else:
                     traces.append(trace)
             outcomes = ask_together(pipeline, rows, traces, self._tell_batch)
             for values, trace, outcome in zip(rows, traces, outcomes, strict=True):
                 if isinstance(outcome, Answer):
                     pipeline.keep(0, values, outcome, trace)
-                    tell("answered", 1, "")
-                else:
-                    tell("failed", 1, type(outcome.__cause__ or outcome).__qualname__)
+        _tell_all([*outcomes, *refused], tell)
 
     def _alone(self, version: Version, asked: RequestTrace, tell: Tell) -> None:
         rows, numbers = answered_rows(asked), [one.row for one in asked.answered]
+        outcomes: Sequence[object]
         with self._telling(asked) as trace:
             try:
                 outcomes = version.pipeline.predict_batch(rows, trace, numbers)
             except InferenceError as error:
-                tell("failed", len(rows), type(error.__cause__ or error).__qualname__)
-                return
+                outcomes = [error] * len(rows)
             finally:
                 trace.many = asked.many
-        refused = sum(isinstance(one, InvalidFeaturesError) for one in outcomes)
-        for outcome, number, error_type in (
-            ("answered", len(rows) - refused, ""),
-            ("refused", refused, "invalid_features"),
-        ):
-            if number:
-                tell(outcome, number, error_type)
+        _tell_all(outcomes, tell)
+
+
+def _tell_all(outcomes: Sequence[object], tell: Tell) -> None:
+    """Say what became of rows, once for each kind: a counter costs more than a row that shares a call."""
+    for (outcome, error_type), rows in Counter(map(_became, outcomes)).items():
+        tell(outcome, rows, error_type)
+
+
+def _became(outcome: object) -> tuple[str, str]:
+    if isinstance(outcome, InvalidFeaturesError):
+        return "refused", "invalid_features"
+    if isinstance(outcome, BaseException):
+        return "failed", type(outcome.__cause__ or outcome).__qualname__
+    return "answered", ""
 
 
 def answered_rows(asked: RequestTrace) -> list[object]:
