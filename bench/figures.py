@@ -89,8 +89,8 @@ def in_the_database(store: Store) -> float | None:
 def with_scikit_learn(store: Store) -> float:
     """The main ones of them from all labelled rows, read into memory."""
     rows = [row for page in store.read() for row in page if row.true_label is not None]
-    truth, said = [row.true_label == "malignant" for row in rows], [row.label == "malignant" for row in rows]
-    surely = [row.confidence if row.label == "malignant" else 1 - (row.confidence or 0) for row in rows]
+    truth, said = [row.true_label == CLASSES[1] for row in rows], [row.label == CLASSES[1] for row in rows]
+    surely = [row.confidence if row.label == CLASSES[1] else 1 - (row.confidence or 0) for row in rows]
     precision_recall_fscore_support(truth, said, labels=[False, True])
     brier_score_loss(truth, surely)
     return float(accuracy_score(truth, said))
@@ -140,7 +140,7 @@ def run(said: str, number: int, tell: Console) -> dict[str, Any]:
     return {
         "ratio": round(ours.seconds / theirs.seconds, 3),
         "rows": number,
-        "store": "PostgreSQL" if "://" in said else "SQLite",
+        "store": "SQLite" if store.location.file else "PostgreSQL",
         "in the database": ours._asdict(),
         "with scikit-learn": theirs._asdict(),
     }

@@ -155,18 +155,18 @@ def measure(case: Case, bundle: Path, challenger: Path, env: dict[str, str], *, 
     env = {
         "MODELTRACE_SPOOL": str(output.with_suffix(".spool")),
         "MODELTRACE_STORE": str(output.with_suffix(".db")),
-        **({} if case.challenger == "none" else _challenger(case.challenger, challenger)),
+        **_beside(case.challenger, challenger),
         **env,
     }
     with (
         placed(case.workers) as (core, other),
         served(bundle, env, workers=case.workers, core=core, other=other, output=output) as service,
     ):
-        load([service.port], requests, connections=case.connections, seconds=min(1.0, seconds))
+        load(service.port, requests, connections=case.connections, seconds=min(1.0, seconds))
         time.sleep(SETTLE)
         before = service.cpu()
         psutil.cpu_percent(percpu=True)  # what the next call says is since this one
-        measured = load([service.port], requests, connections=case.connections, seconds=seconds)
+        measured = load(service.port, requests, connections=case.connections, seconds=seconds)
         busy = psutil.cpu_percent(percpu=True)[other] / 100 if other is not None else 0.0
         time.sleep(SETTLE)
         after = service.cpu()
@@ -174,7 +174,9 @@ def measure(case: Case, bundle: Path, challenger: Path, env: dict[str, str], *, 
     return Run(measured, case.rows, used, busy, rest(output).lost["audit records"])
 
 
-def _challenger(mode: str, bundle: Path) -> dict[str, str]:
+def _beside(mode: str, bundle: Path) -> dict[str, str]:
+    if mode == "none":
+        return {}
     share = {"MODELTRACE_CHALLENGER_SHARE": "0.5"} if mode == "split" else {}
     return {"MODELTRACE_CHALLENGER": str(bundle), "MODELTRACE_CHALLENGER_MODE": mode, **share}
 

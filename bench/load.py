@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle
 from typing import cast
 
 import httptools
@@ -88,24 +88,23 @@ class _Run:
             self.done.set_result(None)
 
 
-async def _load(ports: Sequence[int], requests: Sequence[bytes], connections: int, seconds: float) -> Load:
+async def _load(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
     loop = asyncio.get_running_loop()
     start = time.perf_counter()
     run = _Run(requests, connections, start + seconds)
-    for port in islice(cycle(ports), connections):
+    for _ in range(connections):
         await loop.create_connection(lambda: _Connection(run), "127.0.0.1", port)
     await asyncio.wait_for(run.done, seconds + LAST_ANSWER_SECONDS)
     return Load(len(run.latencies), run.failed, time.perf_counter() - start, run.latencies)
 
 
-def load(ports: int | Sequence[int], requests: Sequence[bytes], *, connections: int = 16, seconds: float = 5.0) -> Load:
-    """Send `requests` round and round over `connections` for `seconds`, to the loopback port, or to each in turn.
+def load(port: int, requests: Sequence[bytes], *, connections: int = 16, seconds: float = 5.0) -> Load:
+    """Send `requests` round and round over `connections` for `seconds`, to the loopback port.
 
     Raises:
         TimeoutError: an answer was still not there a minute later.
     """
-    ports = [ports] if isinstance(ports, int) else ports
-    return uvloop.run(_load(ports, requests, connections, seconds))
+    return uvloop.run(_load(port, requests, connections, seconds))
 
 
 def post(path: str, body: bytes) -> bytes:
