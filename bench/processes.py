@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+from ephemeral_port_reserve import reserve
 
 READY_SECONDS = 60
 STOP_SECONDS = 15
@@ -43,11 +43,9 @@ class Pins:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A loopback port that the system gives to nobody else for a minute: a server that names it may still bind it."""
+    port: int = reserve()
+    return port
 
 
 @contextmanager

@@ -6,7 +6,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
 import httpx
+from ephemeral_port_reserve import reserve
 from playwright.sync_api import Browser, sync_playwright
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("shots: needs Chromium (Debian: apt install chromium)")
-    port, hub_port, grpc_port, http_port = _free_ports(4)
+    port, hub_port, grpc_port, http_port = (reserve() for _ in range(4))
     arguments = ["--port", port, "--hub-port", hub_port, "--grpc-port", grpc_port, "--http-port", http_port]
     with _running(["up", *(str(part) for part in arguments)]):
         hub = f"http://127.0.0.1:{hub_port}"
@@ -103,14 +103,6 @@ def _until(question: Callable[[], T | None], *, seconds: float, what: str) -> T:
             return answer
         time.sleep(0.5)
     sys.exit(f"shots: waited {seconds:g} s for {what}")
-
-
-def _free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,16 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import httpx
+from ephemeral_port_reserve import reserve
 
 T = TypeVar("T")
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A loopback port that the system gives to nobody else for a minute: a server that names it may still bind it."""
+    port: int = reserve()
+    return port
 
 
 def until(question: Callable[[], T | None], *, seconds: float = 15.0, what: str) -> T:
