@@ -20,7 +20,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from service.inference.ids import PredictionIds, PredictionRef
 from service.store.store import open_store
 from tests.contract.backends import Backend
-from tests.contract.conftest import arrived, live_service, telemetry_to
+from tests.contract.conftest import PATIENT, arrived, live_service, telemetry_to
 from tests.helpers.processes import free_port, until
 from tests.helpers.receivers import Answer, Sent, otlp_http
 
@@ -183,7 +183,7 @@ def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: P
     twice = [*chance.sample(labels, number), *chance.sample(labels, number)]
     # Not in halves: what is the same is met before and after a restart.
     shares = [twice[life::lives] for life in range(lives)]
-    env = {"MODELTRACE_STORE": str(tmp_path / "s.db"), "MODELTRACE_SPOOL": str(tmp_path / "spool")}
+    env = {"MODELTRACE_STORE": str(tmp_path / "s.db"), "MODELTRACE_SPOOL": str(tmp_path / "spool"), **PATIENT}
     statuses: Counter[str] = Counter()
     counted, took = Counted(), 0.0
 
@@ -196,7 +196,7 @@ def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: P
                 took += time.perf_counter() - begun
                 if share is shares[-1]:
                     until(lambda: len(counted.logs) == len(counted.spans) == number, seconds=120, what="all of it")
-                service.stop(signal.SIGTERM)
+                service.stop(signal.SIGTERM, seconds=90)
                 assert "not delivered" not in service.log
     print(f"{len(twice) / took:,.0f} labels a second, half of them new")  # noqa: T201
 

@@ -49,16 +49,27 @@ def stored(url: str) -> Counter[str]:
     return Counter(one.prediction_id for one in everything(url))
 
 
+def wait_for_rows(url: str, number: int) -> None:
+    """Return when a store has that many predictions: a stop that is not the matter must not cut them short."""
+    with open_store(url, create=False) as store:
+        until(lambda: store.counts().predictions >= number, seconds=60, what=f"{number} rows")
+
+
 @pytest.mark.parametrize("instrumentation", ["records", "stock"])
 def test_a_stop_leaves_every_prediction_in_the_store(
     bundle: Path, rows: Rows, nowhere: str, store_url: str, instrumentation: str
 ) -> None:
     """SIGTERM under load: each answered prediction is there once, with its inputs, its answer and its trace."""
-    env = {"MODELTRACE_STORE": store_url, "MODELTRACE_INSTRUMENTATION": instrumentation}
+    # The 2 s of the default are too few where other processes have the processors.
+    env = {
+        "MODELTRACE_FLUSH_TIMEOUT": "8",
+        "MODELTRACE_INSTRUMENTATION": instrumentation,
+        "MODELTRACE_STORE": store_url,
+    }
     with live_service(bundle, nowhere, **env) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(300)
-            service.stop(signal.SIGTERM)
+            service.stop(signal.SIGTERM, seconds=20)
         log = service.log
 
     found = {one.prediction_id: one for one in everything(store_url)}
@@ -79,6 +90,7 @@ def test_the_store_is_complete_whatever_is_sampled(
     with live_service(bundle, nowhere, MODELTRACE_STORE=file, **env) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(50)
+        wait_for_rows(file, len(load.answered))
         service.stop(signal.SIGTERM)
 
     found = everything(file)
@@ -126,6 +138,7 @@ def test_an_exporter_process_that_is_killed_costs_no_row(
                 os.kill(exporter, signal.SIGKILL)
                 until(lambda old=exporter: exporters(service) not in ([], [old]), what="another one")  # type: ignore[misc]
             load.grows_by(150)
+        wait_for_rows(store_url, len(load.answered))
         service.stop(signal.SIGTERM)
         log = service.log
 
@@ -141,6 +154,7 @@ def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url
         service.wait_for_workers(2)
         with Load(url, rows, clients=8, reconnect=True) as load:
             load.grows_by(400)
+        wait_for_rows(store_url, len(load.answered))
         service.stop(signal.SIGTERM)
 
     with open_store(store_url, create=False) as store:
@@ -179,6 +193,7 @@ def test_a_disk_that_has_room_again_takes_what_waited(bundle: Path, rows: Rows, 
             until(lambda: "no prediction is stored for now" in service.log, what="the disk to be full")
             resource.prlimit(exporter, resource.RLIMIT_FSIZE, (hard, hard))
             until(lambda: "predictions are stored again" in service.log, what="room")
+        wait_for_rows(file, len(load.answered))
         service.stop(signal.SIGTERM)
         log = service.log
 
@@ -199,6 +214,7 @@ def test_a_database_that_is_away_for_a_while_costs_no_row(
             postgres.start()
             load.grows_by(50)
             until(lambda: "predictions are stored again" in service.log, seconds=30, what="the store to be back")
+        wait_for_rows(location, len(load.answered))
         service.stop(signal.SIGTERM)
         log = service.log
 
