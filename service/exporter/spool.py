@@ -83,7 +83,7 @@ class Spool:
         return self._items[signal]
 
     def put(self, signal: Signal, request: bytes, items: int, *, durable: bool = True) -> bool:
-        """Keep a request as the youngest of its signal; over the limit the oldest of any signal go.
+        """Keep a request as the youngest of its signal; over the limit the oldest of any signal go, once it is whole.
 
         Returns:
             Whether it is kept: from now on it survives the process, and with `durable` a crash of the machine too.

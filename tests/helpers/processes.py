@@ -24,7 +24,7 @@ def free_port() -> int:
     return port
 
 
-def until(question: Callable[[], T | None], *, seconds: float = 15.0, what: str) -> T:
+def until(question: Callable[[], T | None], *, seconds: float = 30.0, what: str) -> T:
     """Ask until the answer is truthy.
 
     Raises:
