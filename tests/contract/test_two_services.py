@@ -1,5 +1,6 @@
 """A challenger that is another service, as a backend has it: one trace across both, and counts by version."""
 
+import re
 import secrets
 import signal
 from collections import Counter
@@ -121,7 +122,8 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
             until(lambda: became().total() == 30, seconds=60, what="what became of the others")
         assert became()["answered"] == 10
         assert became()["failed"] + became()["dropped"] == 20
-        assert service.log.count("the challenger does not answer for now") == 1
+        reasons = re.findall(r"the challenger does not answer for now: ([^\"]+)", service.log)
+        assert sorted(reasons) == sorted({*reasons}) != []  # one that breaks off may also refuse: each is said once
         with challenger() as process:
             process.wait_for(f"{beside}/readyz")
             asked(10)
