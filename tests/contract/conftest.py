@@ -1,5 +1,6 @@
 """A live service and live backends, all of them real processes, shared by the suite."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ def live_service(bundle: Path, otlp: str, *options: str, **env: str) -> Iterator
     with running(arguments, env={**telemetry_to(otlp), **env}) as process:
         process.wait_for(f"http://127.0.0.1:{port}/readyz")
         yield process, f"http://127.0.0.1:{port}"
+
+
+def stop_both(service: Process, hub: Process, signum: int = signal.SIGTERM) -> None:
+    """Stop a service that is `PATIENT`, with a signal, then the hub that it sends to."""
+    service.stop(signum, seconds=90)
+    hub.stop(signal.SIGTERM, seconds=30)
 
 
 @pytest.fixture(scope="session")

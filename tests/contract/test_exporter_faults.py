@@ -18,7 +18,7 @@ import duckdb
 import httpx
 import pytest
 
-from tests.contract.conftest import PATIENT, hub_arguments, live_service, telemetry_to
+from tests.contract.conftest import PATIENT, hub_arguments, live_service, stop_both, telemetry_to
 from tests.helpers.load import Load
 from tests.helpers.processes import Process, free_port, running, until
 from tests.helpers.receivers import Answer, otlp_http
@@ -106,12 +106,6 @@ def exporters(service: Process) -> list[int]:
                     below += of_thread
                     found += [child for child in of_thread if runs_exporter(child)]
     return found
-
-
-def stop_both(service: Process, hub: Process) -> None:
-    """Stop a service that is `PATIENT`, then the hub that it sends to."""
-    service.stop(signal.SIGTERM, seconds=90)
-    hub.stop(signal.SIGTERM, seconds=30)
 
 
 def runs_exporter(pid: int) -> bool:

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from service.inference.pack import pack
-from tests.contract.conftest import PATIENT, hub_arguments, live_service
+from tests.contract.conftest import PATIENT, hub_arguments, live_service, stop_both
 from tests.helpers.load import Load
 from tests.helpers.processes import Process, free_port, running, until
 
@@ -65,8 +65,7 @@ def test_every_answered_prediction_survives_a_stop_once(
         otlp = f"http://127.0.0.1:{ports[1]}"
         with live_service(bundle, otlp, **PATIENT) as (service, url), Load(url, rows) as load:
             load.grows_by(300)
-            service.stop(signum, seconds=90)
-        hub.stop(signal.SIGTERM, seconds=30)
+            stop_both(service, hub, signum)
 
     written = audited(tmp_path)
     assert set(load.answered) <= set(written)
@@ -176,14 +175,15 @@ def test_every_worker_counts_for_itself_and_the_totals_are_right(
 ) -> None:
     """Two workers, two `service.instance.id`s, and their counts add up to what was answered."""
     shared = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine", **PATIENT}
-    with live_hub(tmp_path, ports) as hub:
-        with live_service(bundle, f"http://127.0.0.1:{ports[1]}", "--workers", "2", **shared) as (service, url):
-            service.wait_for_workers(2)
-            # A connection stays with the worker that took it: only new ones reach both.
-            with Load(url, rows, clients=8, reconnect=True) as load:
-                load.grows_by(400)
-            service.stop(signal.SIGTERM, seconds=90)
-        hub.stop(signal.SIGTERM, seconds=30)
+    with ExitStack() as stack:
+        hub = stack.enter_context(live_hub(tmp_path, ports))
+        otlp = f"http://127.0.0.1:{ports[1]}"
+        service, url = stack.enter_context(live_service(bundle, otlp, "--workers", "2", **shared))
+        service.wait_for_workers(2)
+        # A connection stays with the worker that took it: only new ones reach both.
+        with Load(url, rows, clients=8, reconnect=True) as load:
+            load.grows_by(400)
+        stop_both(service, hub)
 
     totals = ask_file(
         tmp_path,

@@ -123,7 +123,7 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
         assert became()["answered"] == 10
         assert became()["failed"] + became()["dropped"] == 20
         reasons = re.findall(r"the challenger does not answer for now: ([^\"]+)", service.log)
-        assert sorted(reasons) == sorted({*reasons}) != []  # one that breaks off may also refuse: each is said once
+        assert 1 <= len({*reasons}) == len(reasons) <= 2  # a call broke off, the next was refused: each is said once
         with challenger() as process:
             process.wait_for(f"{beside}/readyz")
             asked(10)
