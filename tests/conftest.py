@@ -1,33 +1,67 @@
 """Which backends a run is put to, and the databases that the prediction store is put to."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.postgres import NoPostgresError, Postgres, running_postgres
 from tests.helpers.stack import missing
 
-NO_POSTGRES = "needs PostgreSQL"
+# A marker, the option that runs its tests, and what the last lines of a run without the option say.
+OPTIONAL = (
+    ("stack", "--stack", "the real stack: ./dev test --stack (the first build takes 25 minutes)"),
+    ("extended", "--all", "the extended tests: ./dev test --all"),
+)
+NOT_RUN_LINES = 5
+
+
+# `./dev fuzz` draws new examples on each run, and more of them; every other run draws the same (pyproject.toml).
+settings.register_profile("fuzz", deadline=None, max_examples=500, database=None, print_blob=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--stack`: the real stack, too; `--outage`: how long a part of it is away."""
-    parser.addoption("--stack", action="store_true", help="also run what needs the real stack (./dev stack build)")
+    """Which tests run beyond those that run always."""
+    parser.addoption("--all", action="store_true", help="also the extended tests: more faults, each by each database")
+    parser.addoption("--stack", action="store_true", help="also what needs the real stack (./dev stack build)")
     parser.addoption("--outage", type=float, default=8.0, metavar="SECONDS", help="how long an outage lasts [8]")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs the real stack unless the run asks for it, and refuse a run that asks in vain."""
-    if config.getoption("--stack"):
-        if absent := missing():
-            raise pytest.UsageError(f"--stack, but not built: {', '.join(absent)}. First: ./dev stack build")
-        return
-    skip = pytest.mark.skip(reason="needs the real stack: ./dev test --stack")
+    """Group tests for the worker processes; skip those that the run does not ask for.
+
+    Raises:
+        pytest.UsageError: the run asks for the real stack, which is not built.
+    """
+    if config.getoption("--stack") and (absent := missing()):
+        raise pytest.UsageError(f"--stack, but not built: {', '.join(absent)}. First: ./dev stack build")
     for item in items:
-        if item.get_closest_marker("stack"):
-            item.add_marker(skip)
+        if group := worker_group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+        for marker, option, reason in OPTIONAL:
+            if item.get_closest_marker(marker) and not config.getoption(option):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def worker_group(item: pytest.Item) -> str | None:
+    """The tests that one worker process runs one after the other, because they share what is slow to start.
+
+    All tests of the shared stack are one group, so a run starts one. Tests with a fixture of their module are a group,
+    so that the fixture is made once. Every other test goes to the worker that has time.
+    """
+    fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    if "real_stack" in fixtures or "real_stack" in parameters(item):
+        return "stack"
+    scopes = {definition.scope for definitions in fixtures.values() for definition in definitions}
+    return item.nodeid.partition("::")[0] if scopes & {"class", "module", "package"} else None
+
+
+def parameters(item: pytest.Item) -> list[object]:
+    """The values of a test's parameters."""
+    return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +71,7 @@ def postgres() -> Iterator[Postgres]:
         try:
             cluster = stack.enter_context(running_postgres())
         except NoPostgresError as error:
-            pytest.skip(f"{NO_POSTGRES}: {error}")
+            pytest.skip(f"PostgreSQL: {error}")
         yield cluster
 
 
@@ -50,18 +84,17 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return cluster.url(cluster.new())
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say in the last lines what was not tested."""
-    if not config.getoption("--stack"):
-        terminalreporter.write_line(
-            "NOT TESTED: the real Collector, Jaeger, Prometheus, Loki and what is deployed with them. "
-            "./dev test --stack does (a first build takes about 25 minutes).",
-            yellow=True,
-            bold=True,
-        )
-    if any(NO_POSTGRES in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
-        terminalreporter.write_line(
-            "NOT TESTED: the prediction store in PostgreSQL (Debian: apt install postgresql).",
-            yellow=True,
-            bold=True,
-        )
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name in the last lines what did not run, by the reason why: the most frequent ones, and the rest in one line."""
+    reasons = Counter(skip_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    shown = reasons.most_common(NOT_RUN_LINES if len(reasons) <= NOT_RUN_LINES else NOT_RUN_LINES - 1)
+    for reason, number in shown:
+        terminalreporter.write_line(f"NOT RUN: {number} tests, {reason}", yellow=True, bold=True)
+    if rest := reasons.total() - sum(number for _, number in shown):
+        terminalreporter.write_line(f"NOT RUN: {rest} more; ./dev test -rs lists them", yellow=True, bold=True)
+
+
+def skip_reason(report: pytest.TestReport) -> str:
+    """Why a test was skipped, in the words of its marker or of `pytest.skip`."""
+    assert isinstance(report.longrepr, tuple)
+    return str(report.longrepr[2]).removeprefix("Skipped: ")

@@ -117,11 +117,16 @@ class RowMaker:
                 one.prediction_id, one.time, trace_id, span_id, one.row, sampled,
                 name, version, digest, self._code_version,
                 write(dict(zip(features, one.inputs, strict=True))),
-                write(one.label) if one.value is None else None, one.value, one.confidence,
+                write(one.label) if one.value is None else None, _unsigned_zero(one.value), one.confidence,
                 None, schema_hash or None, of[one.row] if of else None,
             )
             for one in request.answered
         ]  # fmt: skip
+
+
+def _unsigned_zero(value: float | None) -> float | None:
+    """A number, with 0.0 for -0.0: SQLite would store that, and PostgreSQL would not."""
+    return None if value is None else value + 0.0
 
 
 def write(value: object) -> str:

@@ -1,10 +1,7 @@
-"""A browser of the system's, and a hub for it to look at.
-
-Without Chromium these tests are skipped, and the last lines of the run say so.
-"""
+"""A browser of the system's, and a hub for it to look at. Without Chromium these tests are skipped."""
 
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,19 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
             if chromium() is None:
-                item.add_marker(pytest.mark.skip(reason="no Chromium on this machine"))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
-    """Say loudly what did not run, below all else."""
-    yield
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "no Chromium" in str(report.longrepr)]
-    if skipped:
-        terminalreporter.section("NOT RUN: the pages in a browser", sep="!", red=True, bold=True)
-        terminalreporter.line(f"{len(skipped)} tests need Chromium and none was found (Debian: apt install chromium):")
-        for report in skipped:
-            terminalreporter.line(f"  {report.nodeid}")
+                item.add_marker(
+                    pytest.mark.skip(reason="the pages in a browser: no Chromium (Debian: apt install chromium)")
+                )
 
 
 @dataclass(frozen=True)

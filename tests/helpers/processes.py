@@ -15,6 +15,8 @@ from typing import TypeVar
 import httpx
 from ephemeral_port_reserve import reserve
 
+from tests.helpers.forkserver import ForkedProcess, start
+
 T = TypeVar("T")
 
 
@@ -43,7 +45,7 @@ def until(question: Callable[[], T | None], *, seconds: float = 30.0, what: str)
 class Process:
     """A running command and the file that its output goes to."""
 
-    popen: "subprocess.Popen[bytes]"
+    popen: "ForkedProcess | subprocess.Popen[bytes]"
     output: Path
 
     @property
@@ -83,27 +85,37 @@ class Process:
             raise AssertionError(f"still there {seconds} s after signal {signum}:\n{self.log}") from None
 
 
+def clean_environment(folder: Path) -> dict[str, str]:
+    """The environment of a program under test: no setting of the developer's, and everything it stores in a folder.
+
+    What one test could not deliver must never be sent by another, to a port that has a new owner; and nothing that a
+    test predicts is kept in the user's data folder.
+    """
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))},
+        "PYTHONUNBUFFERED": "1",
+        "MODELTRACE_SPOOL": str(folder / "spool"),
+        "MODELTRACE_STORE": str(folder / "predictions.db"),
+    }
+
+
 @contextmanager
-def running(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """Run `python -m …` in a clean environment: nothing of OTEL_* or MODELTRACE_* leaks in."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
+def running(
+    arguments: Sequence[str], *, env: Mapping[str, str] | None = None, fresh: bool = False
+) -> Iterator[Process]:
+    """Run `python -m ARGUMENTS`, and end it at the end of the context.
+
+    Args:
+        arguments: the module's name and its arguments.
+        env: what the environment says besides `clean_environment`.
+        fresh: start a new interpreter instead of a fork of the one that has imported everything.
+    """
     # An exporter process may outlive its service by a moment, and still write there.
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
-        # What one test could not deliver must never be sent by another, to a port that has a new owner; and nothing
-        # that a test predicts is kept in the user's data folder.
-        own = {
-            "PYTHONUNBUFFERED": "1",
-            "MODELTRACE_SPOOL": str(Path(folder, "spool")),
-            "MODELTRACE_STORE": str(Path(folder, "predictions.db")),
-        }
-        with output.open("wb") as sink:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                env={**clean, **own, **(env or {})},
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-            )
+        output.touch()
+        environment = {**clean_environment(Path(folder)), **(env or {})}
+        popen = start_fresh(arguments, environment, output) if fresh else start(arguments, environment, output)
         process = Process(popen, output)
         try:
             yield process
@@ -115,3 +127,30 @@ def running(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -
                 except subprocess.TimeoutExpired:
                     popen.kill()
                     popen.wait()
+
+
+def start_fresh(arguments: Sequence[str], env: Mapping[str, str], output: Path) -> "subprocess.Popen[bytes]":
+    """Run `python -m ARGUMENTS` in a new interpreter."""
+    with output.open("ab") as sink:
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments], env=dict(env), stdout=sink, stderr=subprocess.STDOUT
+        )
+
+
+def run(
+    arguments: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m ARGUMENTS` to its end, in `clean_environment` and what `env` says besides, in the folder `cwd`.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended after two minutes; it is killed.
+    """
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+        popen = start(arguments, {**clean_environment(Path(folder)), **(env or {})}, stdout, stderr, cwd)
+        try:
+            code = popen.wait(120)
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            raise
+        return subprocess.CompletedProcess(list(arguments), code, stdout.read_text(), stderr.read_text())

@@ -1,8 +1,6 @@
 """The command line: what is refused is said in one line on stderr, and the exit code is 1."""
 
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 from hub.__main__ import main
 from hub.settings import HubSettings
 from hub.store import FILE_NAME
-from tests.helpers.processes import free_port, running
+from tests.helpers.processes import free_port, run, running
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +57,7 @@ def test_a_taken_port_is_named(
 
 def test_beyond_loopback_a_key_is_asked_for() -> None:
     """Without a key an address that others can reach is refused, and the process says nothing else."""
-    command = [sys.executable, "-m", "hub", "--memory", "--host", "0.0.0.0"]  # noqa: S104  what is to be refused
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    answer = run(["hub", "--memory", "--host", "0.0.0.0"])  # noqa: S104  what is to be refused
     assert (answer.returncode, answer.stdout) == (1, "")
     assert "MODELTRACE_HUB_KEY" in answer.stderr
     assert len(answer.stderr.splitlines()) == 1

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from service.errors import ModeltraceError, SettingsError
 from service.store.lookup import NotFoundError
 from service.store.store import open_store
 from tests.helpers.postgres import Postgres
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import free_port, run, running, until
 from tests.service.registry.packed import packed
 from tests.service.replay.recorded import rows
 
@@ -161,15 +159,11 @@ def test_erased_inputs_are_said(answered: Answered) -> None:
 
 def test_exit_codes_are_those_of_the_page(answered: Answered) -> None:
     """Of a real process: 2 where it differs, 1 and one line where there is an error."""
-    env = {**answered.environment(), "PATH": "/usr/bin:/bin"}
+    replay = ["service", "replay", answered.one["trace_id"]]
 
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "service", "replay", answered.one["trace_id"], *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-
-    differs = run("--against", "2.0.0", "--bundles", str(answered.models))
+    differs = run([*replay, "--against", "2.0.0", "--bundles", str(answered.models)], env=answered.environment())
     assert (differs.returncode, differs.stderr) == (2, "")
-    error = run("--bundles", str(answered.models / "two"))
+    error = run([*replay, "--bundles", str(answered.models / "two")], env=answered.environment())
     assert error.returncode == 1
     assert error.stderr.startswith("modeltrace: 1 of iris 1.0.0: no bundle")
     assert error.stderr.count("\n") == 1

@@ -1,15 +1,13 @@
 """A live service and a live hub for the command line's tests: real processes on free ports."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.helpers.processes import Process, free_port, running
+from tests.helpers.processes import Process, free_port, run, running
 
 KEY = "a key that only the tests use"
 
@@ -47,12 +45,4 @@ def live_stack(bundle: Path, *, hub_key: str = "") -> Iterator[Live]:
 
 def modeltrace(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, in an environment without settings but these."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "service", *arguments],
-        env={**clean, **env},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    return run(["service", *arguments], env=env)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
@@ -41,6 +41,7 @@ def everything(store: Store, selection: Selection = Selection()) -> list[Kept]: 
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@example(inputs=(-0.0, -0.0, -0.0), answer=(None, -0.0), confidence=None, time=0, flags=0, trace=bytes(16))
 @given(
     inputs=st.tuples(VALUES, VALUES, VALUES),
     answer=st.tuples(VALUES, st.none()) | st.tuples(st.none(), st.floats(allow_nan=False)),
@@ -58,7 +59,7 @@ def test_every_value_is_read_back_as_it_was(
     flags: int,
     trace: bytes,
 ) -> None:
-    """Whatever the type: -0.0, U+0000, integers beyond 64 bits, infinite answers."""
+    """Whatever the type: -0.0, U+0000, integers beyond 64 bits, infinite answers. As an answer -0.0 is 0.0."""
     label, value = answer
     one = answered(os.urandom(8).hex(), label=label, value=value, confidence=confidence, inputs=inputs, time=time)
     store.add_predictions(RowMaker("0.1.0").rows(Told([one], trace, b"12345678", flags)))
@@ -71,8 +72,8 @@ def test_every_value_is_read_back_as_it_was(
     assert repr(found) == repr(
         Kept(
             one.prediction_id, time, *traced, 0, bool(flags & 1), MODEL.name, MODEL.version, MODEL.hash, "0.1.0",
-            dict(zip(MODEL.features, inputs, strict=True)), label if value is None else None, value, confidence,
-            None, MODEL.schema_hash, None, None, None,
+            dict(zip(MODEL.features, inputs, strict=True)), label if value is None else None,
+            None if value is None else value + 0.0, confidence, None, MODEL.schema_hash, None, None, None,
         )
     )  # fmt: skip
 

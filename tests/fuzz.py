@@ -1,0 +1,41 @@
+"""`./dev fuzz`: the property tests again and again, each round with new examples, until one fails or time is over."""
+
+import secrets
+import subprocess
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+
+def fuzz(
+    context: typer.Context,
+    minutes: Annotated[float, typer.Option(min=0, help="When to stop: no round is begun after that.")] = 30.0,
+) -> None:
+    """Run the property tests with new examples, round after round.
+
+    Further arguments go to pytest: a file, a folder, -k EXPRESSION. What a failing round prints holds the example and a
+    line that reproduces it; add that as an explicit @example to the test, and mend what it found.
+
+    Example: ./dev fuzz --minutes 60 tests/hub
+    """
+    deadline = time.monotonic() + minutes * 60
+    rounds = 0
+    while rounds == 0 or time.monotonic() < deadline:
+        rounds += 1
+        seed = secrets.randbits(32)
+        left = max(0.0, deadline - time.monotonic()) / 60
+        print(f"round {rounds}, seed {seed}, {left:.0f} minutes left", flush=True)  # noqa: T201  progress
+        command = ["-n", "logical", "--dist", "loadgroup", "-q", "--durations=0", "--durations-min=60"]
+        command += ["-m", "hypothesis", "--hypothesis-profile=fuzz", f"--hypothesis-seed={seed}", *context.args]
+        code = subprocess.run([sys.executable, "-m", "pytest", *command], check=False).returncode
+        if code:
+            raise typer.Exit(code)
+    print(f"{rounds} rounds, no failure")  # noqa: T201  the result
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(fuzz)
+    app(prog_name="./dev fuzz")
