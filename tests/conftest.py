@@ -53,7 +53,7 @@ def worker_group(item: pytest.Item) -> str | None:
     so that the fixture is made once. Every other test goes to the worker that has time.
     """
     fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-    if "real_stack" in fixtures or "real_stack" in parameters(item):
+    if "real_stack" in fixtures or any(isinstance(value, str) and value == "real_stack" for value in parameters(item)):
         return "stack"
     scopes = {definition.scope for definitions in fixtures.values() for definition in definitions}
     return item.nodeid.partition("::")[0] if scopes & {"class", "module", "package"} else None

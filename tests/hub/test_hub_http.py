@@ -197,7 +197,11 @@ def test_another_method_is_405(hub: LiveHub) -> None:
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"x" * 100)[:-4], gzip.compress(b"") + b"tail"])
+@pytest.mark.parametrize(
+    "body",
+    [b"not gzip", gzip.compress(b"x" * 100)[:-4], gzip.compress(b"") + b"tail"],
+    ids=["not gzip", "cut off", "with a tail"],
+)
 def test_broken_gzip_is_400(hub: LiveHub, body: bytes) -> None:
     """What is not gzip, cut off, or followed by something else is answered with 400."""
     assert _post(hub, body, **{"Content-Encoding": "gzip"}).status_code == 400
