@@ -47,11 +47,13 @@ def telemetry_to(otlp: str) -> dict[str, str]:
 
 
 @contextmanager
-def live_service(bundle: Path, otlp: str, *options: str, **env: str) -> Iterator[tuple[Process, str]]:
-    """A service that sends to `otlp`."""
+def live_service(
+    bundle: Path, otlp: str, *options: str, fresh: bool = False, **env: str
+) -> Iterator[tuple[Process, str]]:
+    """A service that sends to `otlp`; `fresh` as in `running`."""
     port = free_port()
     arguments = ["service", "serve", str(bundle), "--port", str(port), *options]
-    with running(arguments, env={**telemetry_to(otlp), **env}) as process:
+    with running(arguments, env={**telemetry_to(otlp), **env}, fresh=fresh) as process:
         process.wait_for(f"http://127.0.0.1:{port}/readyz")
         yield process, f"http://127.0.0.1:{port}"
 
@@ -81,7 +83,7 @@ def rows(bundle: Path) -> list[dict[str, float]]:
 def hub() -> Iterator[Hub]:
     """A hub in memory."""
     page, http, grpc = free_port(), free_port(), free_port()
-    with running(hub_arguments(page, http, grpc, "--memory")) as process:
+    with running(hub_arguments(page, http, grpc, "--memory"), fresh=True) as process:
         process.wait_for(f"http://127.0.0.1:{page}/healthz")
         yield Hub(process, f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}")
 
@@ -117,7 +119,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture(scope="session")
 def service(bundle: Path, backend: Backend) -> Iterator[Service]:
     """The service with the example, sending to the backend."""
-    with live_service(bundle, backend.otlp) as (process, url):
+    with live_service(bundle, backend.otlp, fresh=True) as (process, url):
         yield Service(process, url)
 
 
