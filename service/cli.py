@@ -1,46 +1,113 @@
 """The command line: the only code that reads argv or exits."""
 
 import sys
+from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
+from typing import Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from typer.core import TyperCommand
+from typer.main import get_command
 
-from service.commands.audit import erase, export, prune, show
-from service.commands.doctor import doctor
-from service.commands.evaluate import evaluate
-from service.commands.evidence import evidence
-from service.commands.pack import pack
-from service.commands.replay import replay
-from service.commands.report import alibi, evidently, fiddler, whylogs
-from service.commands.serve import serve
-from service.commands.traffic import traffic
-from service.commands.up import up
 from service.errors import ModeltraceError
 
-app = typer.Typer(
-    name="modeltrace",
-    help="Serve a scikit-learn model and follow every prediction by one trace ID.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
+# Where each command is, and the first line of its docstring: help lists the commands without importing them.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "up": ("service.commands.up:up", "Start service, hub and traffic on this machine, and stop them together."),
+    "serve": ("service.commands.serve:serve", "Serve a bundle over HTTP and send its telemetry over OTLP."),
+    "pack": (
+        "service.commands.pack:pack",
+        "Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.",
+    ),
+    "traffic": (
+        "service.commands.traffic:traffic",
+        "Send predictions to a service at a steady rate, with spans of their own.",
+    ),
+    "doctor": (
+        "service.commands.doctor:doctor",
+        "Send one prediction and see whether all of its telemetry arrives: spans, log records, a metric exemplar.",
+    ),
+    "evaluate": (
+        "service.commands.evaluate:evaluate",
+        "Say how right a model is: accuracy, precision, recall, F1, calibration, concept drift; or how far off.",
+    ),
+    "evidence": (
+        "service.commands.evidence:evidence",
+        "List the traces of predictions that fell into the bins that grew against the training data.",
+    ),
+    "replay": ("service.commands.replay:replay", "Answer recorded predictions again, and show what differs."),
+}
+AUDIT: Mapping[str, tuple[str, str]] = {
+    "export": (
+        "service.commands.audit:export",
+        "Write predictions, with the true labels that have arrived, to a file.",
+    ),
+    "show": (
+        "service.commands.audit:show",
+        "Print what is kept of a prediction, or of all predictions of a trace, as JSON.",
+    ),
+    "erase": (
+        "service.commands.audit:erase",
+        "Remove the inputs of predictions; their rows stay, with the time of the removal.",
+    ),
+    "prune": ("service.commands.audit:prune", "Delete predictions, and their labels, that are older than a time."),
+}
+REPORT: Mapping[str, tuple[str, str]] = {
+    "evidently": (
+        "service.commands.report:evidently",
+        "Evidently's report: drift, data quality, and how right the answers are, as one HTML file.",
+    ),
+    "alibi": (
+        "service.commands.report:alibi",
+        "Alibi Detect's drift tests: Kolmogorov-Smirnov and chi-square for each column, MMD for all numbers together.",
+    ),
+    "whylogs": (
+        "service.commands.report:whylogs",
+        "Profiles by whylogs of the window and of the reference, which merge with others of its kind.",
+    ),
+    "fiddler": (
+        "service.commands.report:fiddler",
+        "Predictions as events that Fiddler takes, and OUT.model.json: schema and specification of their model.",
+    ),
+}
+
+
+class LazyCommand(TyperCommand):
+    """A command that is imported when it is invoked or asked for its own help. Its callback returns the function."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401  the types are private to typer
+        """Parse the arguments as the imported command does. The context names that command as the one to invoke."""
+        assert self.callback is not None  # noqa: S101  `_group` gives each one
+        app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+        app.command(self.name)(self.callback())
+        return get_command(app).make_context(info_name, args, parent, **extra)
+
+
+def _group(name: str, help_text: str, commands: Mapping[str, tuple[str, str]]) -> typer.Typer:
+    group = typer.Typer(
+        name=name, help=help_text, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+    )
+    for command, (target, summary) in commands.items():
+        group.command(command, cls=LazyCommand, help=summary)(_loader(target))
+    return group
+
+
+def _loader(target: str) -> Callable[[], Any]:
+    def load() -> Any:  # noqa: ANN401  each command has a signature of its own
+        return resolve_name(target)
+
+    return load
+
+
+app = _group("modeltrace", "Serve a scikit-learn model and follow every prediction by one trace ID.", COMMANDS)
+app.add_typer(_group("audit", "Export, show, erase and prune predictions in the prediction store.", AUDIT))
+app.add_typer(
+    _group(
+        "report",
+        "Report on predictions, by the field's own libraries: Evidently, Alibi Detect, whylogs; events for Fiddler.",
+        REPORT,
+    )
 )
-for command in (up, serve, pack, traffic, doctor, evaluate, evidence, replay):
-    app.command()(command)
-audit = typer.Typer(
-    name="audit", help="Export, show, erase and prune predictions in the prediction store.", no_args_is_help=True
-)
-for question in (export, show, erase, prune):
-    audit.command()(question)
-app.add_typer(audit)
-report = typer.Typer(
-    name="report",
-    help="Report on predictions, by the field's own libraries: Evidently, Alibi Detect, whylogs; events for Fiddler.",
-    no_args_is_help=True,
-)
-for library in (evidently, alibi, whylogs, fiddler):
-    report.command()(library)
-app.add_typer(report)
 
 
 def main() -> None:
@@ -48,5 +115,8 @@ def main() -> None:
     try:
         app()
     except ModeltraceError as error:
+        from rich.console import Console  # noqa: PLC0415  few commands need it, and none of those that end well
+        from rich.markup import escape  # noqa: PLC0415  see above
+
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]modeltrace:[/red] {escape(str(error))}")
         sys.exit(1)
