@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,10 +15,12 @@ from rich.progress import Progress
 
 from service.errors import SettingsError
 from service.settings import read_settings
-
-if TYPE_CHECKING:
-    from service.store.rows import Kept
-    from service.store.store import Store
+from service.store.export import ExportError, format_of
+from service.store.export import export as write
+from service.store.lookup import NotFoundError, look_up
+from service.store.rows import Kept
+from service.store.selection import Selection
+from service.store.store import Store, open_store
 
 # Seconds between two lines about progress where there is no terminal.
 PLAIN_INTERVAL = 10.0
@@ -69,11 +71,6 @@ def export(
 
     Example: modeltrace audit export week.parquet --since 7d
     """
-    # Imported when it is needed: the other commands need not wait for it.
-    from service.store.export import ExportError, format_of  # noqa: PLC0415  see above
-    from service.store.export import export as write  # noqa: PLC0415  see above
-    from service.store.selection import Selection  # noqa: PLC0415  see above
-
     kind = format_ or format_of(file)
     if file.exists() and not force:
         raise ExportError(f"{file} is there already; --force replaces it")
@@ -90,15 +87,13 @@ def show(
 
     Example: modeltrace audit show 4bf92f3577b34da6a3ce929d0e0e4736
     """
-    from service.store.lookup import look_up  # noqa: PLC0415  as above
-
     with open_audit() as store:
         found = look_up(store, what)
     for one in found:
         typer.echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
 
 
-def _readable(one: "Kept") -> dict[str, object]:
+def _readable(one: Kept) -> dict[str, object]:
     times = {name: value for name in ("time", "erased", "received") if (value := getattr(one, name)) is not None}
     return {**one._asdict(), **{name: _said(value) for name, value in times.items()}}
 
@@ -126,8 +121,6 @@ def erase(
         typer.echo("PostgreSQL overwrites them at its next VACUUM of the table predictions")
     typer.echo("copies in Loki, the hub, other backends and log files fall under the retention there", err=True)
     if missing := [one for one in prediction_ids if one not in found]:
-        from service.store.lookup import NotFoundError  # noqa: PLC0415  as above
-
         raise NotFoundError(f"not in {where}: {', '.join(missing)}")
 
 
@@ -136,8 +129,6 @@ def prune(before: Annotated[int, time_option("Older than this.")]) -> None:
 
     Example: modeltrace audit prune --before 90d
     """
-    from service.store.selection import Selection  # noqa: PLC0415  as above
-
     deleted, more = 0, True
     with open_audit() as store, telling(store.counts(Selection(until=before)).predictions) as progress:
         while more:
@@ -154,15 +145,13 @@ def _trace_id(text: str) -> str:
     return text.lower()
 
 
-def open_audit() -> "Store":
+def open_audit() -> Store:
     """Open the prediction store that the settings name.
 
     Raises:
         SettingsError: the settings want none.
         StoreError: it cannot be opened.
     """
-    from service.store.store import open_store  # noqa: PLC0415  as above
-
     said = read_settings().store_location()
     if said is None:
         raise SettingsError("there is no prediction store: MODELTRACE_STORE is none")

@@ -1,29 +1,24 @@
 """Which bundle a question about predictions means."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from service.errors import SettingsError
+from service.registry.catalog import Catalog
+from service.registry.known import known_sources
 from service.settings import Settings
+from service.store.selection import newest
+from service.store.store import Store
 
-if TYPE_CHECKING:
-    from service.store.store import Store
 
-
-def find_bundle(settings: Settings, store: "Store", version: str | None = None) -> Path:
+def find_bundle(settings: Settings, store: Store, version: str | None = None) -> Path:
     """The one that the settings name, or of a folder that version; where none is named, that of the newest prediction.
 
     Raises:
         SettingsError: none is named, and none can be told from the store.
         BundleError: there is no such bundle, or it cannot be used.
     """
-    # Imported when it is needed: the command line has other commands, which would wait for it.
-    from service.registry.catalog import Catalog  # noqa: PLC0415  see above
-    from service.registry.known import known_sources  # noqa: PLC0415  see above
-    from service.store.selection import newest  # noqa: PLC0415  see above
-
     with Catalog(lambda text: typer.echo(text, err=True)) as catalog:
         if settings.bundle is not None:
             found = catalog.locate(settings.bundle)

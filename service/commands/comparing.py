@@ -6,21 +6,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 
 from service.commands.audit import open_audit, telling
 from service.commands.bundle import find_bundle
+from service.inference.bundle import Manifest, read_manifest
+from service.report.columns import layout_of
+from service.report.comparison import Comparison, compare
+from service.report.environments import Library, environment
+from service.report.run import run_program
+from service.report.sources import (
+    Chosen,
+    Reference,
+    ReportError,
+    Trust,
+    read_window,
+    reference_file,
+    reference_held_out,
+    reference_window,
+)
 from service.settings import Settings, read_settings
-
-if TYPE_CHECKING:
-    from service.inference.bundle import Manifest
-    from service.report.comparison import Comparison
-    from service.report.environments import Library
-    from service.report.sources import Chosen, Reference
-    from service.store.store import Store
+from service.store.selection import Selection
+from service.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +54,24 @@ def suffix(out: Path, *suffixes: str) -> None:
         raise typer.BadParameter(f"the name must end in {' or '.join(suffixes)}")
 
 
-def read_bundle(store: "Store", bundle: str | None) -> tuple[Settings, Path, "Manifest"]:
+def read_bundle(store: Store, bundle: str | None) -> tuple[Settings, Path, Manifest]:
     """The settings, and the bundle that they, the command line or the store name."""
-    # Imported when it is needed, here and below: the other commands need not wait for it.
-    from service.inference.bundle import read_manifest  # noqa: PLC0415  see above
-
     settings = read_settings(bundle=bundle)
     folder = find_bundle(settings, store)
     return settings, folder, read_manifest(folder)[0]
 
 
 @contextmanager
-def chosen(store: "Store", model: str, version: str | None, since: int | None, until: int | None) -> Iterator["Chosen"]:
+def chosen(store: Store, model: str, version: str | None, since: int | None, until: int | None) -> Iterator[Chosen]:
     """The predictions of a time, with what is told of progress while they are read."""
-    from service.report.sources import Chosen  # noqa: PLC0415  as above
-    from service.store.selection import Selection  # noqa: PLC0415  as above
-
     selection = Selection(since, until)
     with telling(store.counts(selection).predictions) as progress:
         yield Chosen(store, selection, model, version, progress)
 
 
 @contextmanager
-def both_sides(asked: Asked, out: Path, force: bool) -> Iterator[tuple["Comparison", Path]]:  # noqa: FBT001  passed on
+def both_sides(asked: Asked, out: Path, force: bool) -> Iterator[tuple[Comparison, Path]]:  # noqa: FBT001  passed on
     """Both sides of a comparison, told of, and a folder to work in that is the user's alone."""
-    from service.report.columns import layout_of  # noqa: PLC0415  as above
-    from service.report.comparison import compare  # noqa: PLC0415  as above
-    from service.report.sources import ReportError, read_window  # noqa: PLC0415  as above
-
     if out.exists() and not force:
         raise ReportError(f"{out} is there already; --force replaces it")
     with open_audit() as store:
@@ -86,15 +86,7 @@ def both_sides(asked: Asked, out: Path, force: bool) -> Iterator[tuple["Comparis
         yield said, Path(folder)
 
 
-def _reference(store: "Store", asked: Asked, settings: Settings, bundle: Path, manifest: "Manifest") -> "Reference":
-    from service.report.sources import (  # noqa: PLC0415  as above
-        Trust,
-        read_window,
-        reference_file,
-        reference_held_out,
-        reference_window,
-    )
-
+def _reference(store: Store, asked: Asked, settings: Settings, bundle: Path, manifest: Manifest) -> Reference:
     trust = Trust(settings.trust_pickle, settings.trusted_types)
     earlier = asked.reference_since is not None or asked.reference_until is not None
     if asked.reference is not None and earlier:
@@ -111,12 +103,9 @@ def _reference(store: "Store", asked: Asked, settings: Settings, bundle: Path, m
 
 
 def make_report(
-    library: "Library", program: str, said: "Comparison", folder: Path, python: Path | None, output: Path
+    library: Library, program: str, said: Comparison, folder: Path, python: Path | None, output: Path
 ) -> dict[str, Any]:
     """Have a library's program make its report in a folder; what it says of it."""
-    from service.report.environments import environment  # noqa: PLC0415  as above
-    from service.report.run import run_program  # noqa: PLC0415  as above
-
     description = {**said.write(folder), "output": str(output)}
     with working() as say:
         python = python or environment(library, say)
@@ -137,8 +126,6 @@ def working() -> Iterator[Callable[[str], None]]:
 
 def place(made: Path, out: Path) -> None:
     """Give what was made its place, all at once; it may be on another disk."""
-    from service.report.sources import ReportError  # noqa: PLC0415  as above
-
     part = out.with_name(f".{out.name}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

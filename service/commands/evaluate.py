@@ -5,27 +5,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from service.client.rows import Sample, read_samples
+from service.client.scored import Service
+from service.client.service import base_url
 from service.commands.audit import open_audit, telling, time_option
 from service.errors import ModeltraceError
+from service.evaluation.evaluate import evaluate as figures
+from service.evaluation.figures import Figures
+from service.evaluation.offline import Scored, Sheet, as_answered
+from service.evaluation.words import human, machine
+from service.inference.schema import Feature
 from service.settings import read_settings
-
-if TYPE_CHECKING:
-    from service.client.rows import Sample
-    from service.client.scored import Service
-    from service.evaluation.figures import Figures
-    from service.evaluation.offline import Scored
-    from service.inference.schema import Feature
+from service.store.selection import Selection
 
 # Rows that are scored at a time.
 BATCH = 1000
 
 # From samples to what was answered, and to how many were refused.
-Score = Callable[[Sequence["Sample"]], "tuple[list[Scored], int]"]
+Score = Callable[[Sequence[Sample]], tuple[list[Scored], int]]
 
 
 class NothingToSayError(ModeltraceError):
@@ -72,10 +74,8 @@ def evaluate(
     _say(found, as_json=as_json)
 
 
-def _of_the_store(since: int | None, until: int | None, model: str | None, tolerance: float | None) -> "list[Figures]":
+def _of_the_store(since: int | None, until: int | None, model: str | None, tolerance: float | None) -> list[Figures]:
     # Imported when it is needed: the other commands need not wait for it.
-    from service.evaluation.evaluate import evaluate as figures  # noqa: PLC0415  see above
-    from service.store.selection import Selection  # noqa: PLC0415  see above
 
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
@@ -89,14 +89,11 @@ def _of_the_store(since: int | None, until: int | None, model: str | None, toler
 def _of_a_file(
     file: Path,
     target: str,
-    features: "Sequence[Feature]",
+    features: Sequence[Feature],
     model: tuple[str, str],
     score: Score,
     tolerance: float | None,
-) -> "list[Figures]":
-    from service.client.rows import read_samples  # noqa: PLC0415  as above
-    from service.evaluation.offline import Sheet  # noqa: PLC0415  as above
-
+) -> list[Figures]:
     read = refused = 0
     with Sheet(*model) as sheet, telling(None) as progress:
         for samples in _batches(read_samples(file, features, target)):
@@ -115,16 +112,17 @@ def _of_a_file(
 @contextmanager
 def _scoring(
     bundle: Path | None, url: str | None, *, feedback: bool
-) -> "Iterator[tuple[str, str, Sequence[Feature], Score]]":
+) -> Iterator[tuple[str, str, Sequence[Feature], Score]]:
     """Name, version and features of a model, and what scores with it."""
     if bundle is not None:
-        from service.app import load_model  # noqa: PLC0415  as above
-        from service.inference.scoring import Scorer  # noqa: PLC0415  as above
+        # Imported when it is needed: without --bundle nothing is scored here, and scikit-learn takes a second.
+        from service.app import load_model  # noqa: PLC0415  see above
+        from service.inference.scoring import Scorer  # noqa: PLC0415  see above
 
         loaded, _ = load_model(read_settings(bundle=str(bundle)))
         scorer = Scorer(loaded)
 
-        def here(samples: "Sequence[Sample]") -> "tuple[list[Scored], int]":
+        def here(samples: Sequence[Sample]) -> tuple[list[Scored], int]:
             answers = [
                 None if isinstance(one, ModeltraceError) else (one.label, one.value, one.confidence)
                 for one in scorer.answers([sample.row for sample in samples])
@@ -133,13 +131,11 @@ def _scoring(
 
         yield loaded.name, loaded.version, loaded.schema.features, here
         return
-    from service.client.scored import Service  # noqa: PLC0415  as above
-    from service.client.service import base_url  # noqa: PLC0415  as above
 
     with Service(base_url(url or "")) as service:
         served = service.model()
 
-        def there(samples: "Sequence[Sample]") -> "tuple[list[Scored], int]":
+        def there(samples: Sequence[Sample]) -> tuple[list[Scored], int]:
             said = service.answers([sample.row for sample in samples])
             answers = [
                 None if "error" in one else (one.get("label"), one.get("value"), one.get("confidence")) for one in said
@@ -153,11 +149,9 @@ def _scoring(
 
 
 def _labelled(
-    samples: "Sequence[Sample]", answers: Sequence[tuple[Any, Any, Any] | None], classes: Sequence[object] | None
-) -> "tuple[list[Scored], int]":
+    samples: Sequence[Sample], answers: Sequence[tuple[Any, Any, Any] | None], classes: Sequence[object] | None
+) -> tuple[list[Scored], int]:
     """Answered rows with their true labels, and how many rows were refused."""
-    from service.evaluation.offline import Scored, as_answered  # noqa: PLC0415  as above
-
     scored = [
         Scored(*answer, as_answered(sample.label, classes))
         for sample, answer in zip(samples, answers, strict=True)
@@ -166,21 +160,19 @@ def _labelled(
     return scored, len(samples) - len(scored)
 
 
-def _send_labels(service: "Service", ids: Sequence[str], scored: "Sequence[Scored]") -> None:
+def _send_labels(service: Service, ids: Sequence[str], scored: Sequence[Scored]) -> None:
     known = [(one, row.true_label) for one, row in zip(ids, scored, strict=True) if row.true_label is not None]
     if known:
         service.label(known)
 
 
-def _batches(samples: "Iterable[Sample]") -> "Iterator[list[Sample]]":
+def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     rest = iter(samples)
     while batch := list(islice(rest, BATCH)):
         yield batch
 
 
-def _say(found: "Sequence[Figures]", *, as_json: bool) -> None:
-    from service.evaluation.words import human, machine  # noqa: PLC0415  as above
-
+def _say(found: Sequence[Figures], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([machine(one) for one in found], indent=2, ensure_ascii=False))
         return

@@ -4,7 +4,7 @@ import json
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,11 +12,12 @@ from rich.table import Table
 
 from service.commands.audit import moment, open_audit
 from service.commands.bundle import find_bundle
+from service.inference.bundle import Manifest, read_manifest
+from service.inference.schema import Schema
+from service.monitoring.evidence import Evidence, gather
 from service.settings import read_settings
-
-if TYPE_CHECKING:
-    from service.inference.bundle import Manifest
-    from service.monitoring.evidence import Evidence
+from service.store.selection import Selection
+from service.telemetry.record import ModelInfo
 
 HOUR = 3600 * 10**9
 
@@ -47,13 +48,6 @@ def evidence(
 
     Example: modeltrace evidence user_age --since 1h
     """
-    # Imported when it is needed: scikit-learn takes seconds that the other commands would wait for.
-    from service.inference.bundle import read_manifest  # noqa: PLC0415  see above
-    from service.inference.schema import Schema  # noqa: PLC0415  see above
-    from service.monitoring.evidence import gather  # noqa: PLC0415  see above
-    from service.store.selection import Selection  # noqa: PLC0415  see above
-    from service.telemetry.record import ModelInfo  # noqa: PLC0415  see above
-
     start = since if since is not None else time.time_ns() - HOUR
     with open_audit() as store:
         manifest, _ = read_manifest(find_bundle(read_settings(bundle=bundle), store, version))
@@ -76,7 +70,7 @@ def evidence(
         _show(manifest, said, start)
 
 
-def _plain(manifest: "Manifest", said: "Evidence", start: int) -> dict[str, object]:
+def _plain(manifest: Manifest, said: Evidence, start: int) -> dict[str, object]:
     """What `--json` prints; NaN is no JSON."""
     findings = [
         {key: None if value != value else value for key, value in one._asdict().items()} for one in said.findings
@@ -86,7 +80,7 @@ def _plain(manifest: "Manifest", said: "Evidence", start: int) -> dict[str, obje
     return {**about, **asdict(said), "findings": findings, "bins": bins}
 
 
-def _show(manifest: "Manifest", said: "Evidence", start: int) -> None:
+def _show(manifest: Manifest, said: Evidence, start: int) -> None:
     # No markup: a feature may be called `length [cm]`.
     console = Console(highlight=False, soft_wrap=True, markup=False)
     erased = f", {said.erased:,} more without their inputs" if said.erased else ""

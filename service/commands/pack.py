@@ -2,13 +2,16 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from service.inference.schema import Reason, Rule
-
+from service.inference.packing import pack_files
+from service.inference.schema import REASONS, RULES, Reason, Rule
+from service.registry.mlflow_client import MlflowClient
+from service.registry.publish import fetch_estimator
+from service.registry.publish import register as publish
+from service.registry.source import MODELS
 from service.settings import read_settings
 
 _MLFLOW = "An MLflow registry"
@@ -26,17 +29,15 @@ def valid_range(text: str) -> tuple[str, float, float]:
     return name, low, high
 
 
-def tolerated(text: str) -> "tuple[str, tuple[Reason, ...]]":
+def tolerated(text: str) -> tuple[str, tuple[Reason, ...]]:
     """Read `FEATURE` or `FEATURE=REASON,…`; without a reason, all of them."""
-    from service.inference.schema import REASONS  # noqa: PLC0415  see `pack`
-
     name, _, tail = text.rpartition("=")
     reasons = tuple(reason for reason in REASONS if reason in tail.split(","))
     # A name may hold an equals sign, too.
     return (name, reasons) if name and set(tail.split(",")) <= set(REASONS) else (text, ())
 
 
-def merged(asked: list[str]) -> "dict[str, tuple[Reason, ...]]":
+def merged(asked: list[str]) -> dict[str, tuple[Reason, ...]]:
     """All of them, by feature."""
     found: dict[str, tuple[Reason, ...]] = {}
     for name, reasons in map(tolerated, asked):
@@ -46,10 +47,8 @@ def merged(asked: list[str]) -> "dict[str, tuple[Reason, ...]]":
     return found
 
 
-def privacy_rule(text: str) -> "tuple[str, Rule]":
+def privacy_rule(text: str) -> tuple[str, Rule]:
     """Read `FEATURE=RULE`."""
-    from service.inference.schema import RULES  # noqa: PLC0415  see `pack`
-
     name, _, said = text.rpartition("=")
     rule = next((rule for rule in RULES if rule == said), None)
     if not name or rule is None:
@@ -127,12 +126,6 @@ def pack(
     """
     if alias is not None and register is None:
         raise typer.BadParameter("an alias is of a registered model: name that with --register", param_hint="--alias")
-    # Imported when it is needed: scikit-learn and pandas take seconds that the other commands would wait for.
-    from service.inference.packing import pack_files  # noqa: PLC0415  see above
-    from service.registry.mlflow_client import MlflowClient  # noqa: PLC0415  see above
-    from service.registry.publish import fetch_estimator  # noqa: PLC0415  see above
-    from service.registry.publish import register as publish  # noqa: PLC0415  see above
-    from service.registry.source import MODELS  # noqa: PLC0415  see above
 
     settings = read_settings(trust_pickle=trust_pickle)
     with TemporaryDirectory() as folder, MlflowClient() as mlflow:

@@ -2,17 +2,20 @@
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from service.commands.audit import open_audit
 from service.errors import ModeltraceError, SettingsError
+from service.registry.catalog import Catalog
+from service.registry.known import known_sources
+from service.replay.run import Group, Replayer, by_model, verdict_of
+from service.replay.show import as_json as told
+from service.replay.show import show
 from service.settings import read_settings
-
-if TYPE_CHECKING:
-    from service.replay.run import Group
+from service.store.lookup import look_up
 
 # Exit codes beside 0 and the 1 of every error.
 DIFFERS = 2
@@ -46,14 +49,6 @@ def replay(
 
     Example: modeltrace replay 4bf92f3577b34da6a3ce929d0e0e4736 --against 1.1.0 --bundles models
     """
-    # Imported when it is needed: scikit-learn takes seconds that the other commands would wait for.
-    from service.registry.catalog import Catalog  # noqa: PLC0415  see above
-    from service.registry.known import known_sources  # noqa: PLC0415  see above
-    from service.replay.run import Replayer, by_model, verdict_of  # noqa: PLC0415  see above
-    from service.replay.show import as_json as told  # noqa: PLC0415  see above
-    from service.replay.show import show  # noqa: PLC0415  see above
-    from service.store.lookup import look_up  # noqa: PLC0415  see above
-
     settings = read_settings(trust_pickle=trust_pickle)
     with open_audit() as store:
         kept = look_up(store, what)

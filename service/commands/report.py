@@ -9,6 +9,12 @@ import typer
 
 from service.commands.audit import moment, open_audit
 from service.commands.comparing import Asked, both_sides, chosen, make_report, place, read_bundle, suffix, tell
+from service.report.comparison import left_out, notes_of
+from service.report.environments import ALIBI, EVIDENTLY, WHYLOGS
+from service.report.fiddler import events_of, write_events
+from service.report.pages import p_value, page_of_tests
+from service.report.sources import ReportError
+from service.store.export import format_of
 
 # Rows of a window and of a reference that a library is given: with more, its report takes minutes and says the same.
 ROWS = 100_000
@@ -71,9 +77,6 @@ def evidently(
 
     Example: modeltrace report evidently week.html --since 7d --reference train.csv --target churned
     """
-    # Imported when it is needed: the other commands need not wait for it.
-    from service.report.environments import EVIDENTLY  # noqa: PLC0415  see above
-
     suffix(out, ".html")
     asked = Asked(bundle, since, until, version, reference, target, reference_since, reference_until, rows)
     with both_sides(asked, out, force) as (said, folder):
@@ -113,9 +116,6 @@ def alibi(
 
     Example: modeltrace report alibi week.json --since 7d --reference train.parquet
     """
-    from service.report.environments import ALIBI  # noqa: PLC0415  as above
-    from service.report.pages import p_value, page_of_tests  # noqa: PLC0415  as above
-
     suffix(out, ".json", ".html")
     asked = Asked(bundle, since, until, version, reference, target, reference_since, reference_until, rows)
     with both_sides(asked, out, force) as (said, folder):
@@ -152,8 +152,6 @@ def whylogs(
 
     Example: modeltrace report whylogs profiles --since 1d --reference train.parquet
     """
-    from service.report.environments import WHYLOGS  # noqa: PLC0415  as above
-
     asked = Asked(bundle, since, until, version, reference, target, reference_since, reference_until, rows)
     with both_sides(asked, out, force) as (said, folder):
         made = folder / "profiles"
@@ -178,11 +176,6 @@ def fiddler(
 
     Example: modeltrace report fiddler yesterday.parquet --since 1d
     """
-    from service.report.comparison import left_out, notes_of  # noqa: PLC0415  as above
-    from service.report.fiddler import events_of, write_events  # noqa: PLC0415  as above
-    from service.report.sources import ReportError  # noqa: PLC0415  as above
-    from service.store.export import format_of  # noqa: PLC0415  as above
-
     kind = format_of(out)
     beside = out.with_suffix(".model.json")
     if there := [path for path in (out, beside) if path.exists() and not force]:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from service.server import serve as run
 from service.settings import read_settings
 
 
@@ -35,9 +36,6 @@ def serve(
 
     Example: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 modeltrace serve my-bundle
     """
-    # Imported when it is needed: scikit-learn takes seconds that the other commands would wait for.
-    from service.server import serve as run  # noqa: PLC0415  see above
-
     run(
         read_settings(
             bundle=bundle,
