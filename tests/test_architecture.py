@@ -61,6 +61,13 @@ def test_mlflow_has_a_process_of_its_own() -> None:
     assert not [path for path, module in imports("service") if module == "service.registry.mlflow_process"]
 
 
+def test_skops_is_imported_in_one_place() -> None:
+    """Whoever imports it first decides whether all of scikit-learn is imported with it."""
+    users = {str(path) for path, module in imports("service") if within(module, ("skops",))}
+
+    assert users == {"service/inference/skops_io.py"}
+
+
 def test_providers_are_built_in_one_place() -> None:
     """The OpenTelemetry SDK is imported by service/telemetry alone."""
     users = {path.parts[:2] for path, module in imports("service") if within(module, ("opentelemetry.sdk",))}

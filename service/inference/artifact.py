@@ -8,11 +8,11 @@ from typing import Any, Literal
 from zipfile import ZipFile
 
 import joblib
-import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from service.errors import BundleError, IncompatibleBundleError, PackError, UntrustedModelError
+from service.inference.skops_io import skops_io
 from service.inference.trees import check_trees, every_part
 from service.inference.trusted import REVIEWED, untrusted_types
 
@@ -34,7 +34,7 @@ def dump_artifact(estimator: Any, kind: Format, *, trusted_types: Sequence[str] 
         return sink.getvalue()
     way_out = "pack it with --format joblib and serve it with MODELTRACE_TRUST_PICKLE=true"
     try:
-        raw: bytes = skops.io.dumps(estimator)
+        raw: bytes = skops_io.dumps(estimator)
         unknown = untrusted_types(raw, trusted_types)
     except Exception as error:
         raise PackError(
@@ -119,7 +119,7 @@ def _build(raw: bytes, kind: Format, source: object, trusted_types: Sequence[str
         if kind == "joblib":
             estimator = joblib.load(io.BytesIO(raw))
         else:
-            estimator = skops.io.loads(raw, trusted=[*REVIEWED, *trusted_types])
+            estimator = skops_io.loads(raw, trusted=[*REVIEWED, *trusted_types])
     for warning in caught:
         if not isinstance(warning.message, InconsistentVersionWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

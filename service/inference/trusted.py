@@ -11,7 +11,7 @@ word, never the bundle's.
 
 from collections.abc import Sequence
 
-import skops.io
+from service.inference.skops_io import skops_io
 
 REVIEWED: frozenset[str] = frozenset(
     {
@@ -83,4 +83,4 @@ REVIEWED: frozenset[str] = frozenset(
 
 def untrusted_types(artifact: bytes, allowed: Sequence[str] = ()) -> list[str]:
     """The types in a skops artifact that neither skops, the reviewed list nor `allowed` trusts. Nothing is built."""
-    return sorted(set(skops.io.get_untrusted_types(data=artifact)) - REVIEWED - set(allowed))
+    return sorted(set(skops_io.get_untrusted_types(data=artifact)) - REVIEWED - set(allowed))

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import skops.io
 import yaml
 
 from service.errors import PackError
 from service.inference.bundle import Manifest, read_manifest
+from service.inference.skops_io import skops_io
 from service.registry.mlflow_client import MlflowClient
 from service.registry.models import PIN, VERSION, Models
 from service.registry.source import ModelSource, read_source
@@ -41,7 +41,7 @@ def _flavours(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[str, Any
     if manifest.artifact.format != "skops":
         return {}
     file = manifest.artifact.file
-    types = skops.io.get_untrusted_types(file=io.BytesIO((bundle / file).read_bytes()))
+    types = skops_io.get_untrusted_types(file=io.BytesIO((bundle / file).read_bytes()))
     sklearn = {
         "pickled_model": file,
         "serialization_format": "skops",

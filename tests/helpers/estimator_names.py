@@ -1,0 +1,41 @@
+"""What skops trusts by itself, and the module that lists it: `./dev run python -m tests.helpers.estimator_names`."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+LIBRARIES = ("scikit-learn", "skops")
+MODULE = Path("service/inference/estimator_names.py")
+
+_PRINT = """
+import json
+from skops.io import _trusted_types
+names = {name: value for name, value in vars(_trusted_types).items() if name.endswith("_NAMES")}
+print(json.dumps(names))
+"""
+
+
+def trusted_names(first: str = "") -> Mapping[str, Sequence[str]]:
+    """Every list of trusted names in skops, as a new process has it that has run `first` before it imports skops."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", first + _PRINT], capture_output=True, text=True, check=True
+    )
+    lists: Mapping[str, Sequence[str]] = json.loads(ended.stdout)
+    return lists
+
+
+def main() -> None:
+    """Write the module anew."""
+    versions = "".join(f'    "{library}": "{version(library)}",\n' for library in LIBRARIES)
+    names = "".join(f'    "{name}",\n' for name in sorted(trusted_names()["SKLEARN_ESTIMATOR_TYPE_NAMES"]))
+    MODULE.write_text(
+        '"""The estimators of scikit-learn that skops trusts. Written by tests/helpers/estimator_names.py."""\n\n'
+        f"# The list holds for exactly these versions.\nVERSIONS = {{\n{versions}}}\n\nNAMES = (\n{names})\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
