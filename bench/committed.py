@@ -1,0 +1,78 @@
+"""The committed instruction counts, each with what it depends on, in bench/instructions.json."""
+
+import json
+import platform
+import sys
+import sysconfig
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, NamedTuple
+
+FILE: Final = Path(__file__).with_name("instructions.json")
+# The libraries that the counted code calls.
+LIBRARIES: Final = (
+    "numpy",
+    "opentelemetry-api",
+    "opentelemetry-instrumentation-asgi",
+    "opentelemetry-sdk",
+    "orjson",
+    "sqlalchemy",
+    "starlette",
+)
+
+
+class Platform(NamedTuple):
+    """What instruction counts depend on, beside code: the same code has other counts elsewhere."""
+
+    python: str
+    machine: str
+    libc: str
+    valgrind: str
+
+    def __str__(self) -> str:
+        return f"{self.python}, {self.machine}, {self.libc}, valgrind {self.valgrind}"
+
+
+class Entry(NamedTuple):
+    """The instructions per prediction of each program, on one platform with these versions of the libraries."""
+
+    platform: Platform
+    libraries: dict[str, str]
+    instructions: dict[str, int]
+
+
+def this_platform(valgrind: str) -> Platform:
+    """The platform that this process runs on."""
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    optimized = " ".join(name for name in ("--enable-optimizations", "--with-lto") if name in options)
+    python = f"{sys.implementation.name} {platform.python_version()} ({platform.python_compiler()})"
+    return Platform(f"{python} {optimized}".rstrip(), platform.machine(), " ".join(platform.libc_ver()), valgrind)
+
+
+def installed_libraries() -> dict[str, str]:
+    """The versions of the libraries in this environment."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def read_entries(file: Path = FILE) -> list[Entry]:
+    """All entries."""
+    return [
+        Entry(Platform(**entry["platform"]), entry["libraries"], entry["instructions"])
+        for entry in json.loads(file.read_text())
+    ]
+
+
+def find_instructions(entries: list[Entry], platform: Platform, libraries: dict[str, str]) -> dict[str, int] | None:
+    """The counts for exactly this platform and these libraries; `None` where none were recorded."""
+    return next((e.instructions for e in entries if e.platform == platform and e.libraries == libraries), None)
+
+
+def replace_entry(entries: list[Entry], entry: Entry) -> list[Entry]:
+    """The entries with this one instead of the earlier one of its platform, whatever libraries that was for."""
+    return [*(other for other in entries if other.platform != entry.platform), entry]
+
+
+def write_entries(entries: list[Entry], file: Path = FILE) -> None:
+    """Write all entries."""
+    content = [{**entry._asdict(), "platform": entry.platform._asdict()} for entry in entries]
+    file.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,74 @@
+"""The exporter process's path of a prediction: from a frame to OTLP, log lines and the prediction store.
+
+`python -m bench.counted.exporter FOLDER` takes the frames that `bench.counted.service` has left in FOLDER.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from bench.counted.phases import NEVER, PHASES, counted, start_counting
+from service.exporter.client import Delivered
+from service.exporter.config import Config
+from service.exporter.frames import write_frame
+from service.exporter.run import run
+from service.store import store  # noqa: F401  the store's writer imports it when it starts, which is not to be counted
+from service.telemetry.record import Origin
+
+
+class NullClient:
+    """Has everything delivered, and sends nothing."""
+
+    def __init__(self, signal: str, **_: Any) -> None:  # noqa: ANN401  what `otlp_client` takes
+        self.signal = signal
+
+    def send(self, request: bytes) -> Delivered:  # noqa: ARG002  the protocol's
+        """Take a request."""
+        return Delivered()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def open_frames(folder: Path, phase: int) -> int:
+    """The descriptor of what a worker would write to its exporter process: how to deliver, then its records."""
+    config = Config(
+        signals=("traces", "metrics", "logs"),
+        protocol="http/protobuf",
+        timeout=NEVER,
+        delay=NEVER,
+        flush_timeout=NEVER,
+        spool="",
+        spool_bytes=0,
+        log_level="INFO",
+        log_file="",
+        log_file_bytes=0,
+        log_file_backups=0,
+        store=(str(folder / f"predictions-{phase}.db"), 30.0, 8 * 2**30, "0"),
+    )
+    path = folder / f"stdin-{phase}"
+    with path.open("wb") as file:
+        write_frame(file.fileno(), (tuple(Origin(b"", "modeltrace")), tuple(config)))
+        file.write((folder / f"frames-{phase}").read_bytes())
+    return os.open(path, os.O_RDONLY)
+
+
+def main() -> None:
+    """Run every phase."""
+    folder = Path(sys.argv[1])
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    start_counting()
+    # The store's writer commits what is there at its start, and the rest at its end: never when a timer says so.
+    with patch("service.store.writer.INTERVAL", NEVER), patch("service.exporter.run.otlp_client", NullClient):
+        for phase in range(len(PHASES)):
+            records = open_frames(folder, phase)
+            with counted():
+                run(records, nowhere)
+            os.close(records)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A model that costs next to nothing, so that what is counted is the service: 30 numbers, two classes, fixed rows."""
+
+import random
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.inference.model import Model, answering
+from service.inference.schema import Answers, Feature, Reference, Schema
+
+FEATURES: Final = 30
+CLASSES: Final = ("benign", "malignant")
+
+
+class Linear:
+    """A logistic regression with fixed weights, in the shape of scikit-learn's."""
+
+    __module__ = "sklearn.linear_model"  # the service asks scikit-learn's own classifiers once, others twice
+    classes_ = np.array(CLASSES)
+
+    def __init__(self) -> None:
+        self._weights = np.linspace(-1.0, 1.0, FEATURES)
+
+    def predict_proba(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The probabilities of both classes, shape (n_rows, 2)."""
+        second = 1 / (1 + np.exp(-(matrix * self._weights).sum(axis=1)))
+        return np.column_stack((1 - second, second))
+
+
+def build_model() -> Model:
+    """The model as if it was loaded from a bundle."""
+    edges = tuple(-1 + 0.2 * number for number in range(1, 10))
+    shares = {**{f"{number:02d}": 0.1 for number in range(10)}, "missing": 0.0, "other": 0.0}
+    reference = Reference(n=1000, shares=shares, edges=edges, mean=0.0, deviation=0.5)
+    features = tuple(
+        Feature(name=f"feature_{number}", type="number", training_range=(-1, 1), example=0.5, reference=reference)
+        for number in range(FEATURES)
+    )
+    return Model(
+        name="counted",
+        version="1.0.0",
+        hash="0" * 64,
+        task="classifier",
+        classes=CLASSES,
+        schema=Schema(features=features),
+        as_frame=False,
+        created="2026-01-01T00:00:00Z",
+        answer_matrix=answering(Linear(), "classifier"),
+        computes_only=True,
+        answers=Answers(n=1000, shares=dict.fromkeys(CLASSES, 0.5)),
+        confidence_threshold=0.6,
+    )
+
+
+def build_rows(number: int) -> list[dict[str, float]]:
+    """So many rows, the same ones every time."""
+    drawn = random.Random(0)  # noqa: S311  nothing secret
+    return [{f"feature_{place}": drawn.uniform(-1, 1) for place in range(FEATURES)} for _ in range(number)]

@@ -1,0 +1,123 @@
+"""What a prediction costs in instructions, which depends on the code and not on how busy or fast the machine is.
+
+Two programs run under valgrind's callgrind: `service` answers predictions, from ASGI to the frame for the exporter
+process; `exporter` takes these frames and makes OTLP, log lines and rows of the prediction store. The counts are
+compared with those in bench/instructions.json; a difference of more than 3 % in either direction is an error, so that
+the file stays true. `--update` records what was counted.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.callgrind import ValgrindError, count, run_natively, valgrind_version
+from bench.committed import (
+    Entry,
+    Platform,
+    find_instructions,
+    installed_libraries,
+    read_entries,
+    replace_entry,
+    this_platform,
+    write_entries,
+)
+
+PROGRAMS: Final = ("service", "exporter")
+TOLERANCE: Final = 0.03
+UPDATE: Final = "./dev bench instructions --update"
+
+
+def run(tell: Console) -> dict[str, int]:
+    """Count both programs; takes about 25 s of CPU time.
+
+    Raises:
+        ValgrindError: nothing can be counted here.
+    """
+    with tempfile.TemporaryDirectory(prefix="modeltrace-") as name:
+        folder = Path(name)
+        for program in PROGRAMS:
+            run_natively(program, folder)
+        counts = {}
+        for program in PROGRAMS:
+            tell.print(f"[dim]counting: {program}[/dim]")
+            counts[program] = count(program, folder)
+        return counts
+
+
+def differences(counted: dict[str, int], expected: dict[str, int]) -> list[str]:
+    """What differs from the committed counts by more than the tolerance, with what to do about it."""
+    found = []
+    for program, number in counted.items():
+        change = number - expected[program]
+        if abs(change) <= TOLERANCE * expected[program]:
+            continue
+        share, word = f"{abs(change) / expected[program]:.1%}", "more" if change > 0 else "fewer"
+        action = "Make it cheaper or, if it is worth that, record it" if change > 0 else "Record the improvement"
+        found.append(
+            f"{program}: {number:,} instructions per prediction, {share} {word} than the committed "
+            f"{expected[program]:,}. {action}: {UPDATE}"
+        )
+    return found
+
+
+def summarise(counted: dict[str, int], expected: dict[str, int] | None) -> dict[str, Any]:
+    """The counts beside the committed ones; `ratio`, the largest, is `None` where there is nothing to compare with."""
+    ratios = {name: round(number / expected[name], 4) for name, number in counted.items()} if expected else {}
+    return {
+        "ratio": max(ratios.values(), default=None),
+        "instructions": counted,
+        "committed": expected,
+        "ratios": ratios,
+        "differences": differences(counted, expected) if expected else [],
+    }
+
+
+def missing(here: Platform, libraries: dict[str, str]) -> str:
+    """Say that there is nothing to compare with."""
+    versions = ", ".join(f"{name} {number}" for name, number in libraries.items())
+    return f"no committed figure for {here} with {versions}; {UPDATE} records one"
+
+
+def show(result: dict[str, Any]) -> None:
+    """The result for people."""
+    table = Table("program", "instructions per prediction", "committed", "ratio")
+    for program, number in result["instructions"].items():
+        expected = result["committed"][program] if result["committed"] else None
+        table.add_row(
+            program, f"{number:,}", f"{expected:,}" if expected else "", str(result["ratios"].get(program, ""))
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    """Read the arguments, run, print; exit with 1 where the counts differ from the committed ones."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--update", action="store_true", help="record the counts in bench/instructions.json")
+    arguments = parser.parse_args()
+    tell = Console(stderr=True, soft_wrap=True)
+    try:
+        here, libraries = this_platform(valgrind_version()), installed_libraries()
+        counted = run(tell)
+    except ValgrindError as error:
+        sys.exit(f"bench instructions: {error}")
+    entries = read_entries()
+    result = summarise(counted, find_instructions(entries, here, libraries))
+    print(json.dumps(result)) if arguments.json else show(result)
+    if arguments.update:
+        write_entries(replace_entry(entries, Entry(here, libraries, counted)))
+        tell.print(f"recorded for {here}")
+    elif result["committed"] is None:
+        tell.print(missing(here, libraries))
+    elif result["differences"]:
+        sys.exit("\n".join(result["differences"]))
+
+
+if __name__ == "__main__":
+    main()
