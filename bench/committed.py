@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import sys
 import sysconfig
 from importlib.metadata import version
@@ -43,10 +44,12 @@ class Entry(NamedTuple):
 
 def this_platform(valgrind: str) -> Platform:
     """The platform that this process runs on."""
-    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    optimized = " ".join(name for name in ("--enable-optimizations", "--with-lto") if name in options)
+    # The names alone: their values may be paths.
+    options = re.findall(r"--(?:enable|with|without)-[a-z0-9-]+", sysconfig.get_config_var("CONFIG_ARGS") or "")
     python = f"{sys.implementation.name} {platform.python_version()} ({platform.python_compiler()})"
-    return Platform(f"{python} {optimized}".rstrip(), platform.machine(), " ".join(platform.libc_ver()), valgrind)
+    return Platform(
+        " ".join([python, *sorted(set(options))]), platform.machine(), " ".join(platform.libc_ver()), valgrind
+    )
 
 
 def installed_libraries() -> dict[str, str]:
