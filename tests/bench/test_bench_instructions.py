@@ -20,6 +20,7 @@ from bench.committed import (
     write_entries,
 )
 from bench.instructions import differences, missing, run, summarise
+
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 HERE = Platform("cpython 3.11.7 (GCC 12.2.0)", "x86_64", "glibc 2.36", "3.19.0")
 LIBRARY = {"numpy": "2.0.0"}
