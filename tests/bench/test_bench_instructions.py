@@ -38,7 +38,9 @@ def test_a_prediction_costs_what_is_committed() -> None:
     if expected is None:
         pytest.skip(missing(here, libraries))
 
-    assert differences(run(Console(quiet=True)), expected) == []
+    found = differences(run(Console(quiet=True)), expected)
+
+    assert not found, "\n".join(found)
 
 
 def test_the_committed_counts_are_of_the_locked_libraries() -> None:
