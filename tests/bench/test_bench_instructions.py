@@ -28,6 +28,7 @@ COMMITTED = {"service": 1_000_000, "exporter": 500_000}
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_prediction_costs_what_is_committed() -> None:
     """Both programs take the committed number of instructions per prediction, within 3 %."""
     try:
