@@ -1,5 +1,9 @@
 """The wiring of one process, readable from top to bottom."""
 
+# isort: off
+import service.inference.skops_io  # noqa: F401  first, because it takes the longer the more modules there are
+
+# isort: on
 import gc
 import logging
 import time
@@ -32,7 +36,6 @@ from service.inference.privacy import Privacy
 from service.keys import id_key, privacy_key
 from service.monitoring.announce import announce
 from service.serving.bundles import Bundles
-from service.serving.remote import RemoteChallenger
 from service.serving.served import Serving
 from service.serving.shadow import Challenger, LocalChallenger, Shadows
 from service.serving.version import ALONE, CHALLENGER, PRIMARY, Versions
@@ -186,6 +189,8 @@ def build_challenger(
         if records:
             return LocalChallenger(serving, records.shadowing, records.outbox.put_batch)
         return LocalChallenger(serving, recorder.shadowing, recorder.tell_batch)
+    from service.serving.remote import RemoteChallenger  # noqa: PLC0415  most services have none, and need no client
+
     if records:
         return RemoteChallenger(remote, records.shadowing, watched.rows)
     # The stock recorder has made rows what may be told of them by the time that they are offered.

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from pkgutil import resolve_name
 from typing import Any
 
 import typer
@@ -10,6 +9,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from service.errors import ModeltraceError
+from service.imports import load
 
 # Where each command is, and the first line of its docstring: help lists the commands without importing them.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -93,10 +93,7 @@ def _group(name: str, help_text: str, commands: Mapping[str, tuple[str, str]]) -
 
 
 def _loader(target: str) -> Callable[[], Any]:
-    def load() -> Any:  # noqa: ANN401  each command has a signature of its own
-        return resolve_name(target)
-
-    return load
+    return lambda: load(target)
 
 
 app = _group("modeltrace", "Serve a scikit-learn model and follow every prediction by one trace ID.", COMMANDS)

@@ -8,11 +8,13 @@ module is unpickled.
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from uvicorn.config import STARTUP_FAILURE
 
 from service.errors import ModeltraceError
+from service.imports import load
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 def build_in_worker(settings: Settings) -> "ASGIApp":
     """Build the application, or end this worker in the way that stops the supervisor, too."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it looks by itself once the versions are watched
-    from service.app import build_app  # noqa: PLC0415  see the module's docstring
-
+    build_app: Callable[[Settings], ASGIApp] = load("service.app:build_app")
     try:
         return build_app(settings)
     except ModeltraceError as error:

@@ -1,6 +1,7 @@
 """`GET /model`, `/healthz`, `/readyz`, `/metrics`. The last three are asked by machines, often, and make no spans."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from service.api.replies import describe_error, reply
@@ -18,12 +19,12 @@ def health_routes(serving: Serving, registry: CollectorRegistry | None, *, worke
         return reply(serving.describe())
 
     @router.get("/healthz", summary="Live")
-    async def live() -> dict[str, str]:
-        return {"status": "ok"}
+    async def live() -> JSONResponse:
+        return JSONResponse({"status": "ok"})
 
     @router.get("/readyz", summary="Ready to predict")
-    async def ready() -> dict[str, str]:
-        return {"status": "ready"}
+    async def ready() -> JSONResponse:
+        return JSONResponse({"status": "ready"})
 
     @router.get("/metrics", summary="The metrics as Prometheus text", response_class=Response)
     def metrics() -> Response:

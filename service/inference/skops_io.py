@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 
+import scipy.special  # noqa: F401  before skops looks for its functions in every module, in the order of their imports
 import sklearn.utils
 
 from service.inference.estimator_names import NAMES, VERSIONS

@@ -6,13 +6,13 @@ They encode with the SDK's encoder, here, and leave the network, the waiting and
 from collections.abc import Sequence
 from typing import Any
 
+from opentelemetry.exporter.otlp.proto.common._internal.metrics_encoder import OTLPMetricExporterMixin
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -50,11 +50,14 @@ class LogHandover(LogRecordExporter):
         return True
 
 
-class MetricHandover(OTLPMetricExporter):
-    """Hands over metric points; temporality and aggregation are those that OpenTelemetry's variables ask for."""
+class MetricHandover(OTLPMetricExporterMixin, MetricExporter):
+    """Hands over metric points; temporality and aggregation are those that OpenTelemetry's variables ask for.
+
+    It takes both from what the SDK's exporters for HTTP and gRPC share, without the client that either brings along.
+    """
 
     def __init__(self, outbox: Outbox) -> None:
-        super().__init__()
+        self._common_configuration()
         self._outbox = outbox
 
     def export(self, metrics_data: MetricsData, timeout_millis: float | None = None, **_: Any) -> MetricExportResult:  # noqa: ANN401, ARG002  the base's
@@ -67,3 +70,10 @@ class MetricHandover(OTLPMetricExporter):
         )
         self._outbox.put_encoded("metrics", encode_metrics(metrics_data).SerializeToString(), points)
         return MetricExportResult.SUCCESS
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:  # noqa: ANN401  the base's
+        """Nothing waits here."""
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002  the base's
+        """Nothing waits here."""
+        return True
