@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
-from service.client.load import Tally
+from service.client.tally import Tally
 
 # Seconds over which the shown rate is taken.
 RATE_WINDOW = 5.0

@@ -3,22 +3,28 @@
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from service.client.faults import SLOW_SECONDS, Misbehaviour, Spoiler, check_shifts, seeded
 from service.client.labels import Feedback, Labels
-from service.client.load import Load, Plan, Tally
+from service.client.load import Load, Plan
 from service.client.progress import Progress, watch
 from service.client.rows import Drawn, RowsError, Sample, read_file, read_held_out, shuffled
-from service.client.service import ServedModel, fetch_model
+from service.client.service import ServedModel, fetch_model, is_ready
+from service.client.tally import Tally
 from service.client.telemetry import traced_client
 from service.telemetry.setup import Telemetry
 
 # Seconds that requests in flight may take to end when the run does: those that are sent slowly, too.
 DRAIN_TIMEOUT = SLOW_SECONDS + 1.0
+# Seconds between two looks at whether the service is ready.
+READY_POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class Run:
     bundle: Path | None = None
     seed: int | None = None
     feedback: Feedback | None = None
+    wait: float = 0.0  # seconds that the service may take to be ready
 
 
 async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tally:
@@ -43,6 +50,7 @@ async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tal
     tally, stop, ended = Tally(), asyncio.Event(), asyncio.Event()
     rng = seeded(run.seed)
     with _stopped_by_signals(stop):
+        await _wait_ready(run.url, run.wait, stop)
         async with traced_client(run.url, telemetry, run.plan.concurrency) as client:
             model = await fetch_model(client)
             check_shifts(run.misbehaviour.shifts, model.features)
@@ -66,6 +74,15 @@ async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tal
                 ended.set()
                 await watcher
     return tally
+
+
+async def _wait_ready(url: str, seconds: float, stop: asyncio.Event) -> None:
+    """Wait until the service is ready, for so many seconds at most, or until `stop`; without a trace of its own."""
+    deadline = time.monotonic() + seconds
+    async with httpx.AsyncClient(base_url=url, timeout=1.0) as client:
+        while time.monotonic() < deadline and not stop.is_set() and not await is_ready(client):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), READY_POLL)
 
 
 def choose_rows(run: Run, model: ServedModel, rng: random.Random) -> Iterator[Sample]:

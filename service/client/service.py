@@ -43,6 +43,14 @@ def base_url(text: str) -> str:
     return complete.rstrip("/")
 
 
+async def is_ready(client: httpx.AsyncClient) -> bool:
+    """Whether the service at the client's base URL takes predictions."""
+    try:
+        return (await client.get("/readyz")).status_code == HTTPStatus.OK
+    except httpx.HTTPError:
+        return False
+
+
 async def fetch_model(client: httpx.AsyncClient) -> ServedModel:
     """Ask which model is served at the client's base URL.
 

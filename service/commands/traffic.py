@@ -57,6 +57,16 @@ def traffic(
         float | None,
         typer.Option(parser=seconds, metavar="TIME", help="Stop after 30s, 5m, 1h, …", rich_help_panel=_HOW_MUCH),
     ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            parser=seconds,
+            metavar="TIME",
+            show_default="no time",
+            help="The service may take so long to be ready.",
+            rich_help_panel=_HOW_MUCH,
+        ),
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Send batches of so many rows.", rich_help_panel=_HOW_MUCH)
     ] = None,
@@ -127,6 +137,7 @@ def traffic(
         bundle=bundle,
         seed=seed,
         feedback=Feedback(feedback, feedback_delay or FEEDBACK_DELAY) if feedback else None,
+        wait=wait or 0.0,
     )
     telemetry = traffic_telemetry(read_settings().otel)
     try:

@@ -87,12 +87,14 @@ class Laptop:
         service = await self._start("service", service_arguments(local), self._service_env)
         waits.append(_ready(service, f"{local.service_url}/readyz"))
         self._screen.waiting(" and ".join(f"the {child.name}" for child in self._children))
+        traffic = None
+        if local.rate is not None:  # it waits by itself until the service is ready, and is then, too
+            arguments = traffic_arguments(local, held_out=held_out, labelled=labelled, wait=READY_TIMEOUT)
+            traffic = await self._start("traffic", arguments, traffic_environment(self._service_env), read_output=True)
         await asyncio.gather(*waits)
         async with httpx.AsyncClient(base_url=local.service_url) as client:
             self._screen.started(local, await fetch_model(client))
-        if local.rate is not None:
-            arguments = traffic_arguments(local, held_out=held_out, labelled=labelled)
-            traffic = await self._start("traffic", arguments, traffic_environment(self._service_env), read_output=True)
+        if traffic:
             await asyncio.gather(self._watch(), self._show(traffic))
         await self._watch()
 

@@ -177,10 +177,18 @@ def service_arguments(local: Local) -> Sequence[str]:
     return ("service", "serve", local.source, "--host", local.host, "--port", str(local.port))
 
 
-def traffic_arguments(local: Local, *, held_out: bool, labelled: bool) -> Sequence[str]:
-    """How traffic is started; `held_out`: whether the bundle has rows for it; `labelled`: with true labels."""
+def traffic_arguments(local: Local, *, held_out: bool, labelled: bool, wait: float) -> Sequence[str]:
+    """How traffic is started.
+
+    Args:
+        local: where the service is, and what it serves.
+        held_out: whether the bundle has rows for it.
+        labelled: whether they have true labels.
+        wait: seconds that the service may take to be ready.
+    """
     rows = (
         *(("--bundle", str(local.bundle)) if held_out else ()),
         *(("--feedback", LABELLED_SHARE) if labelled else ()),
     )
-    return ("service", "traffic", local.service_url, "--rate", f"{local.rate:g}", "--json", "--every", "1s", *rows)
+    options = ("--rate", f"{local.rate:g}", "--wait", f"{wait:g}s", "--json", "--every", "1s", *rows)
+    return ("service", "traffic", local.service_url, *options)

@@ -122,6 +122,29 @@ def test_a_dead_service_is_one_clear_line() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_it_waits_for_a_service_that_starts(example: Path) -> None:
+    """Started before its service, it sends as soon as that is ready, and nothing fails."""
+    port = free_port()
+    send = ["service", "traffic", f"http://127.0.0.1:{port}", "--wait", "2m", "--count", "3", "--json"]
+    serve = ["service", "serve", str(example), "--port", str(port)]
+    with (
+        running(send, env={"OTEL_SDK_DISABLED": "true"}) as process,
+        running(serve, env={"OTEL_SDK_DISABLED": "true"}),
+    ):
+        until(lambda: process.popen.poll() is not None, what="the end of traffic")
+        assert process.popen.returncode == 0, process.log
+        end = summary(process.log)
+    assert (end["sent"], end["answered"], end["failed"]) == (3, 3, 0)
+
+
+def test_it_does_not_wait_for_ever() -> None:
+    """A service that is not ready in time is one clear line."""
+    port = free_port()
+    done = modeltrace("traffic", f"http://127.0.0.1:{port}", "--wait", "100ms", OTEL_SDK_DISABLED="true")
+    assert done.returncode == 1
+    assert f"no service answers at http://127.0.0.1:{port}" in done.stderr
+
+
 def test_another_server_is_not_taken_for_a_service(live: Live) -> None:
     """The hub has no model."""
     done = modeltrace("traffic", live.hub, OTEL_SDK_DISABLED="true")

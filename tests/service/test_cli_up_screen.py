@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from service.client.load import Tally
 from service.client.progress import snapshot
 from service.client.service import ServedModel
+from service.client.tally import Tally
 from service.commands.up import PlainScreen, TerminalScreen, header
 from service.inference.schema import Feature, Reference
 from service.local.plan import Local, Stack

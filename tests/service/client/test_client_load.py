@@ -17,8 +17,9 @@ from starlette.routing import Route
 
 from service.client import load as load_module
 from service.client.faults import Misbehaviour, Spoiler, seeded
-from service.client.load import Load, Plan, Tally
+from service.client.load import Load, Plan
 from service.client.rows import Sample
+from service.client.tally import Tally
 from service.inference.schema import Feature, Reference
 
 FEATURES = (Feature(name="x", type="number", reference=Reference(n=1, shares={})),)

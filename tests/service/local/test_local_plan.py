@@ -100,7 +100,7 @@ def test_the_lines_of_the_service_go_to_a_file(local: Local, otel: OtelSettings)
 @pytest.mark.parametrize(("held_out", "labelled"), [(False, False), (True, False), (True, True)])
 def test_traffic_sends_labels_where_there_are_any(local: Local, held_out: bool, labelled: bool) -> None:
     """Rows of the bundle if it has some, and their labels if they have."""
-    arguments = traffic_arguments(local, held_out=held_out, labelled=labelled)
+    arguments = traffic_arguments(local, held_out=held_out, labelled=labelled, wait=60)
 
     assert ("--bundle" in arguments, "--feedback" in arguments) == (held_out, labelled)
 
