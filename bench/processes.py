@@ -17,6 +17,7 @@ import psutil
 from ephemeral_port_reserve import reserve
 
 READY_SECONDS = 60
+POLL_SECONDS = 0.05
 STOP_SECONDS = 15
 
 
@@ -71,6 +72,7 @@ def started(
     folder: Path | None = None,
     output: Path | None = None,
     patience: float = READY_SECONDS,
+    poll: float = POLL_SECONDS,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run `command` and whatever it starts on `core` until the block ends.
 
@@ -82,6 +84,7 @@ def started(
         folder: where it runs, in the other sense.
         output: the file that takes what it prints; `None` throws it away.
         patience: seconds until it has to be ready.
+        poll: seconds between two looks at whether it is.
 
     Raises:
         RuntimeError: it did not answer at `ready`; the message ends with the last line that it printed.
@@ -92,7 +95,7 @@ def started(
             command, env={**clean, **(env or {})}, cwd=folder, stdout=sink, stderr=subprocess.STDOUT
         )
     try:
-        _wait(process, ready, output, patience)
+        _wait(process, ready, output, patience, poll)
         yield process
     finally:
         _stop(process)
@@ -153,7 +156,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     psutil.wait_procs(alive, timeout=5)
 
 
-def _wait(process: "subprocess.Popen[bytes]", url: str, output: Path | None, patience: float) -> None:
+def _wait(process: "subprocess.Popen[bytes]", url: str, output: Path | None, patience: float, poll: float) -> None:
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -162,7 +165,7 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, output: Path | None, pat
             with urllib.request.urlopen(url, timeout=1):  # noqa: S310  loopback
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
+            time.sleep(poll)
     raise RuntimeError(f"{url} did not answer within {patience:g} s{_last_line(output)}")
 
 

@@ -1,0 +1,195 @@
+"""How long every start takes, until it is of use: the command line, a service, a hub, an exporter process, all of `up`.
+
+| what | from its start until |
+|---|---|
+| reference | `python -c "import sklearn.linear_model, pandas, fastapi"` has ended |
+| help | `modeltrace --help` has ended |
+| serve | `modeltrace serve BUNDLE` answers 200 at `/readyz` |
+| up | `modeltrace up BUNDLE`, with its own hub, has answered the first prediction of its traffic |
+| hub | the hub answers 200 at `/healthz` |
+| exporter | the exporter process has opened the prediction store and takes records |
+
+Wall time depends on who else uses the machine, CPU time hardly does. It is that of a process and of all that it has
+started by then, in user and system mode. The ratios are to the reference in the same round, and are medians over the
+rounds: what three of the libraries that a service cannot do without take to import. The first round is thrown away:
+it compiles modules, and reads them from disk.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import psutil
+from opentelemetry.exporter.otlp.proto.common._internal import _encode_resource
+from opentelemetry.sdk.resources import Resource
+from rich.console import Console
+from rich.table import Table
+
+from bench.processes import cpu_seconds, free_port, started, tree
+from service.exporter.config import Config
+from service.inference.example import build_example
+from service.telemetry.outbox import Heard
+from service.telemetry.process import ExporterProcess
+from service.telemetry.record import Origin
+
+REFERENCE = "import sklearn.linear_model, pandas, fastapi"
+# Seconds: between two looks, and until a prediction has to be answered.
+POLL, PATIENCE = 0.01, 60.0
+PREDICTED = "ml_predictions_total{"
+
+
+class Start(NamedTuple):
+    """What one start took, in seconds."""
+
+    wall: float
+    cpu: float
+
+
+def ended(arguments: Sequence[str], env: Mapping[str, str]) -> Start:
+    """Run `python ARGUMENTS` to its end."""
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run([sys.executable, *arguments], env={**os.environ, **env}, stdout=subprocess.DEVNULL, check=True)
+    wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Start(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def ready(
+    arguments: Sequence[str], env: Mapping[str, str], url: str, until: Callable[[], None] = lambda: None
+) -> Start:
+    """Run `python -m ARGUMENTS` until `url` answers 200 and `until` returns."""
+    begun = time.monotonic()
+    with started([sys.executable, "-m", *arguments], ready=url, env=env, poll=POLL) as process:
+        until()
+        return Start(time.monotonic() - begun, cpu_seconds(tree(process.pid)))
+
+
+def predicted(metrics: str) -> None:
+    """Wait until a service has answered a prediction, as its metrics say.
+
+    Raises:
+        RuntimeError: it has not in time.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(metrics, timeout=1) as answer:  # noqa: S310  loopback
+            if PREDICTED in answer.read().decode():
+                return
+        time.sleep(POLL)
+    raise RuntimeError(f"no prediction after {PATIENCE:g} s, says {metrics}")
+
+
+def exporter(folder: Path) -> Start:
+    """Start an exporter process with a prediction store."""
+    config = Config(
+        signals=("traces", "metrics", "logs"),
+        protocol="http/protobuf",
+        timeout=1.0,
+        delay=0.5,
+        flush_timeout=1.0,
+        spool="",
+        spool_bytes=0,
+        log_level="ERROR",
+        log_file="",
+        log_file_bytes=1,
+        log_file_backups=0,
+        store=(str(folder / "exporter.db"), 0.0, 0, "0"),
+    )
+    taking = threading.Event()
+
+    def hear(heard: Heard) -> None:
+        if heard.kind == "ready":
+            taking.set()
+
+    below = {child.pid for child in psutil.Process().children()}
+    begun = time.monotonic()
+    process = ExporterProcess(Origin(_encode_resource(Resource({})).SerializeToString(), "bench"), config, hear)
+    try:
+        if not taking.wait(PATIENCE):
+            raise RuntimeError(f"the exporter process is not ready after {PATIENCE:g} s")
+        wall = time.monotonic() - begun
+        return Start(wall, cpu_seconds([one for one in psutil.Process().children() if one.pid not in below]))
+    finally:
+        process.stop(time.monotonic() + PATIENCE)
+
+
+def starts(folder: Path, bundle: Path) -> dict[str, Callable[[], Start]]:
+    """Every start, on free ports, with all of its files in one folder."""
+    port, page, grpc, http = (free_port() for _ in range(4))
+    service, hub = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page}"
+    env = {"XDG_DATA_HOME": str(folder), "XDG_STATE_HOME": str(folder)}
+    serve = ["service", "serve", str(bundle), "--port", str(port)]
+    ports = ["--grpc-port", str(grpc), "--http-port", str(http)]
+    up = ["service", "up", str(bundle), "--port", str(port), "--hub-port", str(page), *ports]
+    return {
+        "reference": partial(ended, ["-c", REFERENCE], env),
+        "help": partial(ended, ["-m", "service", "--help"], env),
+        "serve": partial(ready, serve, env, f"{service}/readyz"),
+        "up": partial(ready, up, env, f"{service}/readyz", partial(predicted, f"{service}/metrics")),
+        "hub": partial(ready, ["hub", "--memory", "--port", str(page), *ports], env, f"{hub}/healthz"),
+        "exporter": partial(exporter, folder),
+    }
+
+
+def run(*, rounds: int, tell: Console) -> dict[str, Any]:
+    """Every start, `rounds` times, one after the other."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measured = starts(folder, build_example(folder / "bundle"))
+        found: list[dict[str, Start]] = []
+        for number in range(rounds + 1):
+            tell.print(f"[dim]round {number} of {rounds}[/dim]")
+            found.append({what: start() for what, start in measured.items()})
+    return {**summarise(found[1:]), "load_average": os.getloadavg()}
+
+
+def summarise(rounds: Sequence[Mapping[str, Start]]) -> dict[str, Any]:
+    """Medians over the rounds; ratios taken round by round."""
+    lines = {
+        what: {
+            "wall_s": round(median(one[what].wall for one in rounds), 3),
+            "cpu_s": round(median(one[what].cpu for one in rounds), 3),
+            "wall_ratio": round(median(one[what].wall / one["reference"].wall for one in rounds), 3),
+            "cpu_ratio": round(median(one[what].cpu / one["reference"].cpu for one in rounds), 3),
+        }
+        for what in rounds[0]
+    }
+    return {"cpu_ratio": lines["serve"]["cpu_ratio"], "starts": lines, "rounds": len(rounds)}
+
+
+def show(result: dict[str, Any]) -> None:
+    """The result for people."""
+    console = Console()
+    table = Table("start", "wall, s", "CPU, s", "wall, of reference", "CPU, of reference")
+    for what, line in result["starts"].items():
+        table.add_row(what, *(f"{line[key]:.2f}" for key in ("wall_s", "cpu_s", "wall_ratio", "cpu_ratio")))
+    console.print(table)
+    average = " ".join(f"{number:.1f}" for number in result["load_average"])
+    console.print(f"median of {result['rounds']} rounds; load average {average}")
+
+
+def main() -> None:
+    """Read the arguments, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
+    arguments = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every start would compile every module
+    result = run(rounds=arguments.rounds, tell=Console(stderr=True))
+    print(json.dumps(result)) if arguments.json else show(result)
+
+
+if __name__ == "__main__":
+    main()
