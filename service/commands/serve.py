@@ -1,11 +1,13 @@
 """`modeltrace serve`."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from service.server import serve as run
-from service.settings import read_settings
+from service.imports import load
+from service.settings import Settings, read_settings
+from service.store.check import StoreCheck
 
 
 def serve(
@@ -36,13 +38,15 @@ def serve(
 
     Example: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 modeltrace serve my-bundle
     """
-    run(
-        read_settings(
-            bundle=bundle,
-            host=host,
-            port=port,
-            workers=workers,
-            expect_sha256=expect_sha256,
-            trust_pickle=trust_pickle,
-        )
+    settings = read_settings(
+        bundle=bundle,
+        host=host,
+        port=port,
+        workers=workers,
+        expect_sha256=expect_sha256,
+        trust_pickle=trust_pickle,
     )
+    store = StoreCheck(settings.store_location())
+    # Imported when the look at the store is under way: it takes a second, and help does without it.
+    run: Callable[[Settings, StoreCheck], None] = load("service.server:serve")
+    run(settings, store)
