@@ -12,7 +12,7 @@ from uvicorn.supervisors import Multiprocess
 from service.app import build_app, load_challenger, load_model
 from service.errors import SettingsError
 from service.settings import Settings
-from service.store.check import StoreCheck
+from service.store.keeping import check_store
 from service.telemetry.logs import write_lines
 from service.telemetry.recorded import needs_stock
 from service.worker import build_in_worker
@@ -23,11 +23,10 @@ BACKLOG = 2048
 LISTENERS = 16
 
 
-def serve(settings: Settings, store: StoreCheck) -> None:
+def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Requests in flight get `drain_timeout`, telemetry then `flush_timeout`; both together stay below 5 s by default.
-    Before that it waits for `store`.
 
     Raises:
         ModeltraceError: the bundle or a setting is unfit; nothing was served.
@@ -35,7 +34,7 @@ def serve(settings: Settings, store: StoreCheck) -> None:
     sock = listen(settings.host, settings.port)
     sockets = [sock, *(sock.dup() for _ in range(LISTENERS - 1))]
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # port 0 has become a real one
-    store.finish()  # once, here: a worker that is replaced while the store is away takes its place all the same
+    check_store(settings)  # once, here: a worker that is replaced while the store is away takes its place all the same
     config = uvicorn.Config(
         app=partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
         factory=True,

@@ -7,7 +7,6 @@ import typer
 
 from service.imports import load
 from service.settings import Settings, read_settings
-from service.store.check import StoreCheck
 
 
 def serve(
@@ -46,7 +45,6 @@ def serve(
         expect_sha256=expect_sha256,
         trust_pickle=trust_pickle,
     )
-    store = StoreCheck(settings.store_location())
-    # Imported when the look at the store is under way: it takes a second, and help does without it.
-    run: Callable[[Settings, StoreCheck], None] = load("service.server:serve")
-    run(settings, store)
+    # Imported when the settings are right: it takes a second, and help does without it.
+    run: Callable[[Settings], None] = load("service.server:serve")
+    run(settings)

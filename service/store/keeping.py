@@ -1,14 +1,28 @@
-"""The prediction store as the service itself sees it: written to where nothing else does.
+"""The prediction store as the service itself sees it: checked at the start, and written to where nothing else does.
 
 With telemetry from records the exporter process writes; with the stock set-up, a thread of the service.
 """
 
 from opentelemetry.metrics import Meter
 
+from service.settings import Settings
 from service.store.config import StoreConfig
 from service.store.writer import Written, start_writer
 from service.telemetry.stored import StoreHealth
 from service.telemetry.tracing import RequestTrace
+
+
+def check_store(settings: Settings) -> None:
+    """See at the start that the store can be written to, and make it where there is none.
+
+    Raises:
+        StoreError: it cannot; the message names MODELTRACE_STORE.
+    """
+    if said := settings.store_location():
+        # Imported when it is needed: a service without a store goes without the library, too.
+        from service.store.store import open_store  # noqa: PLC0415  see above
+
+        open_store(said).close()
 
 
 class Keeping:

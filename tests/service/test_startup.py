@@ -33,7 +33,7 @@ def packages(modules: AbstractSet[str]) -> AbstractSet[str]:
 
 
 def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path, tmp_path: Path) -> None:
-    """Serving a skops bundle with all telemetry needs no test helpers, no SQL, no HTTP client and no gRPC."""
+    """A worker that serves a skops bundle with all telemetry needs no test helpers, SQL, HTTP client or gRPC."""
     program = (
         "from service.imports import load\n"
         "import service.commands.serve\n"
@@ -63,7 +63,6 @@ def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path,
         pytest.param(
             "import service.exporter.run", MODEL | SERVER | {"numpy", "pyarrow", "rich", "typer"}, id="exporter process"
         ),
-        pytest.param("import service.store.check", MODEL | SERVER | STORE | {"typer"}, id="store check"),
         pytest.param("import hub.__main__", MODEL | STORE | {"numpy", "pyarrow", "service"}, id="hub"),
     ],
 )
