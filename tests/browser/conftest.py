@@ -2,14 +2,11 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from tests.browser.telemetry import Sender
-from tests.helpers.processes import free_port, running
+from tests.helpers.sites import Site, running_site
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -41,14 +38,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 )
 
 
-@dataclass(frozen=True)
-class Site:
-    """A running hub: where its pages are, and a sender to it."""
-
-    url: str
-    sender: Sender
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One browser for the tests of a module: a longer one would leave its event loop running in later tests."""
@@ -58,20 +47,10 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@contextmanager
-def running_hub() -> Iterator[Site]:
-    """Run a hub in memory."""
-    port, http_port = free_port(), free_port()
-    arguments = ["hub", "--memory", "--port", str(port), "--http-port", str(http_port), "--grpc-port", str(free_port())]
-    with running(arguments) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/healthz")
-        yield Site(f"http://127.0.0.1:{port}", Sender(f"http://127.0.0.1:{http_port}"))
-
-
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """A hub, one for the tests of a module."""
-    with running_hub() as site:
+    with running_site() as site:
         yield site
 
 

@@ -8,8 +8,9 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Site, running_hub
-from tests.browser.telemetry import MS, span
+from tests.helpers.otlp_sender import span
+from tests.helpers.otlp_values import MS
+from tests.helpers.sites import Site, running_site
 
 
 def test_empty_list_says_so(page: Page, site: Site) -> None:
@@ -129,7 +130,7 @@ def test_hostile_names_stay_text(page: Page, site: Site) -> None:
 
 def test_stopped_hub(browser: Browser) -> None:
     """When the hub stops answering the page says so and keeps what it shows."""
-    with running_hub() as site:
+    with running_site() as site:
         trace_id = site.sender.prediction()
         page = browser.new_page(base_url=site.url)
         page.goto("/traces")

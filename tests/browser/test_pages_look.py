@@ -8,8 +8,8 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from playwright.sync_api import Browser
 
-from tests.browser.conftest import Site
-from tests.browser.telemetry import exception, record, span
+from tests.helpers.otlp_sender import exception_event, log_record, span
+from tests.helpers.sites import Site
 
 CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 
@@ -18,7 +18,7 @@ CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 def failed(site: Site) -> str:
     """The ID of a trace with errors, warnings and all else that has a colour."""
     trace_id, start = b"\x0e" * 16, time.time_ns()
-    events = [exception(start, "it failed", "Traceback")]
+    events = [exception_event(start, "it failed", "Traceback")]
     root = span(
         trace_id,
         "POST /predict",
@@ -30,7 +30,9 @@ def failed(site: Site) -> str:
         attributes={"http.response.status_code": 500, "error.type": "ValueError"},
     )
     site.sender.spans(root, span(trace_id, "inference", start, 3, parent=root))
-    site.sender.logs(record(trace_id, root, "soon", severity="WARN"), record(trace_id, root, "now", severity="ERROR"))
+    site.sender.logs(
+        log_record(trace_id, root, "soon", severity="WARN"), log_record(trace_id, root, "now", severity="ERROR")
+    )
     return trace_id.hex()
 
 

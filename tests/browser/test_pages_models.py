@@ -9,9 +9,11 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Site, running_hub
-from tests.browser.models import SECOND, Feature, ModelService
-from tests.browser.telemetry import Sender
+from tests.helpers.metric_points import SECOND
+from tests.helpers.model_features import Feature
+from tests.helpers.model_telemetry import ModelService
+from tests.helpers.otlp_sender import Sender
+from tests.helpers.sites import Site, running_site
 
 CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 FEATURES = (
@@ -25,7 +27,7 @@ FEATURES = (
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """A hub that has heard of two versions of a model, of one with 300 features, and of one prediction of another."""
-    with running_hub() as site:
+    with running_site() as site:
         for version, shift in (("1.0.0", 1.0), ("1.1.0", 0.0)):
             features = (Feature("age", shift=shift), *FEATURES[1:])
             one = ModelService(Sender(site.sender.endpoint, instance=version), "churn", version, features)

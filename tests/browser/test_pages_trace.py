@@ -8,8 +8,9 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Site
-from tests.browser.telemetry import MS, audit, exception, record, span
+from tests.helpers.otlp_sender import exception_event, log_record, prediction_record, span
+from tests.helpers.otlp_values import MS
+from tests.helpers.sites import Site
 
 ROWS = 10_000
 
@@ -19,10 +20,10 @@ def failed(site: Site) -> str:
     """The ID of a trace in which the model raised."""
     trace_id, start = token_bytes(16), time.time_ns() - 20 * MS
     root = span(trace_id, "POST /predict", start, 12, kind=Span.SPAN_KIND_SERVER, error="")
-    event = exception(start + 9 * MS, "Input X contains NaN.", "Traceback (most recent call last):\n  nowhere\n")
+    event = exception_event(start + 9 * MS, "Input X contains NaN.", "Traceback (most recent call last):\n  nowhere\n")
     inference = span(trace_id, "inference", start + 2 * MS, 8, parent=root, error="it raised", events=[event])
     site.sender.spans(root, inference)
-    site.sender.logs(record(trace_id, inference, "the model failed", severity="ERROR"), scope="service.inference")
+    site.sender.logs(log_record(trace_id, inference, "the model failed", severity="ERROR"), scope="service.inference")
     return trace_id.hex()
 
 
@@ -33,7 +34,9 @@ def batch(site: Site) -> str:
     root = span(trace_id, "POST /predict/batch", start, 850, kind=Span.SPAN_KIND_SERVER)
     site.sender.spans(root)
     for first in range(0, ROWS, 2500):
-        records = (audit(trace_id, root, row=row, label=f"label {row}") for row in range(first, first + 2500))
+        records = (
+            prediction_record(trace_id, root, row=row, label=f"label {row}") for row in range(first, first + 2500)
+        )
         site.sender.logs(*records)
     return trace_id.hex()
 
@@ -133,7 +136,7 @@ def test_late_records_appear(page: Page, site: Site) -> None:
     expect(page.get_by_text("No log records have arrived")).to_be_visible()
     page.locator(".waterfall").get_by_role("link", name="child").click()
 
-    site.sender.logs(record(trace_id, root, "better late"))
+    site.sender.logs(log_record(trace_id, root, "better late"))
 
     expect(page.get_by_text("better late")).to_be_visible()
     expect(page.get_by_role("complementary").get_by_role("heading", level=2)).to_have_text("child")
@@ -147,7 +150,7 @@ def test_open_details_stay_open(page: Page, site: Site) -> None:
     page.goto(f"/t/{trace_id.hex()}")
     page.get_by_text("Resource, scope and times").click()
 
-    site.sender.logs(record(trace_id, root, "meanwhile"))
+    site.sender.logs(log_record(trace_id, root, "meanwhile"))
 
     expect(page.get_by_text("meanwhile")).to_be_visible()
     expect(page.get_by_text("service.instance.id")).to_be_visible()
@@ -194,10 +197,10 @@ def test_markup_stays_text(page: Page, site: Site) -> None:
     """Markup in names, attributes, bodies and stack traces is shown, not run."""
     markup = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
     trace_id, start = token_bytes(16), time.time_ns()
-    event = exception(start, markup, markup)
+    event = exception_event(start, markup, markup)
     root = span(trace_id, markup, start, 5, attributes={markup: markup}, error=markup, events=[event])
     site.sender.spans(root)
-    site.sender.logs(record(trace_id, root, markup, attributes={markup: markup}), scope=markup)
+    site.sender.logs(log_record(trace_id, root, markup, attributes={markup: markup}), scope=markup)
     page.goto(f"/t/{trace_id.hex()}")
 
     expect(page.get_by_role("heading", level=1)).to_have_text(markup)

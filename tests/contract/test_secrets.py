@@ -13,10 +13,10 @@ import duckdb
 import httpx
 import pytest
 
+from tests.helpers.hubs import running_hub
 from tests.helpers.processes import Process, free_port, running, until
 from tests.helpers.receivers import Answer, OtlpEndpoint, otlp_http
 from tests.helpers.secrets import NUMBERS, PRIVATE, TEXTS, files, found, pack_secrets, planted
-from tests.hub.test_hub_process import hub_process
 
 WAYS = {"records": {}, "stock": {"MODELTRACE_INSTRUMENTATION": "stock"}, "batching": {"MODELTRACE_BATCHING": "true"}}
 
@@ -142,8 +142,8 @@ def test_no_secret_waits_on_disk(stack: ExitStack, packed: tuple[Path, dict[str,
 
 def test_no_secret_is_in_the_hub(stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     """Neither in the bytes of its database nor in any row of any table."""
-    hub = stack.enter_context(hub_process(tmp_path / "hub"))
-    service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{hub.http_port}")
+    hub = stack.enter_context(running_hub(tmp_path / "hub"))
+    service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=hub.otlp)
     service.ask()
     service.process.stop(seconds=60)
     assert hub.process.stop(seconds=60) == 0

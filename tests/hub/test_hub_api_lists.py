@@ -29,13 +29,13 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from hub.store import READERS
-from tests.hub.conftest import LiveHub, live_hub
-from tests.hub.otlp_samples import attribute, logs, metrics, resource, span, traces
+from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
+from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 
 NOW = time.time_ns()
 
 
-def send(hub: LiveHub, signal: str, request: Message) -> None:
+def send(hub: InProcessHub, signal: str, request: Message) -> None:
     """Store a request."""
     answer = hub.client.post(
         f"/v1/{signal}", content=request.SerializeToString(), headers={"Content-Type": "application/x-protobuf"}
@@ -43,7 +43,7 @@ def send(hub: LiveHub, signal: str, request: Message) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def send_logs(hub: LiveHub, *records: LogRecord) -> str:
+def send_logs(hub: InProcessHub, *records: LogRecord) -> str:
     """Store log records under a service's name that no other test has; the name."""
     service = f"svc-{secrets.token_hex(4)}"
     scope = ScopeLogs(log_records=records)
@@ -55,7 +55,7 @@ def send_logs(hub: LiveHub, *records: LogRecord) -> str:
     return service
 
 
-def send_metrics(hub: LiveHub, *items: Metric) -> None:
+def send_metrics(hub: InProcessHub, *items: Metric) -> None:
     """Store metrics."""
     scope = ScopeMetrics(metrics=items)
     request = ExportMetricsServiceRequest(
@@ -69,26 +69,26 @@ def record(body: str, **fields: Any) -> LogRecord:
     return LogRecord(**{"time_unix_nano": NOW, "body": AnyValue(string_value=body), **fields})
 
 
-def ask(hub: LiveHub, path: str, **parameters: str) -> Any:
+def ask(hub: InProcessHub, path: str, **parameters: str) -> Any:
     """The answer to a call."""
     answer = httpx.get(f"{hub.page}/api/{path}", params=parameters, timeout=20)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def bodies(hub: LiveHub, **parameters: str) -> list[str]:
+def bodies(hub: InProcessHub, **parameters: str) -> list[str]:
     """The bodies of the log records found."""
     return [log["body"] for log in ask(hub, "logs", **parameters)["logs"]]
 
 
-def test_the_newest_log_record_is_first(hub: LiveHub) -> None:
+def test_the_newest_log_record_is_first(hub: InProcessHub) -> None:
     """By the time of the record, not of its arrival."""
     service = send_logs(hub, record("old", time_unix_nano=NOW - 1), record("new"))
 
     assert bodies(hub, service=service) == ["new", "old"]
 
 
-def test_log_records_are_found_by_their_trace(hub: LiveHub) -> None:
+def test_log_records_are_found_by_their_trace(hub: InProcessHub) -> None:
     """`trace_id` finds those that were written in it."""
     trace_id = secrets.token_bytes(16)
     send_logs(hub, record("mine", trace_id=trace_id), record("other"))
@@ -96,35 +96,35 @@ def test_log_records_are_found_by_their_trace(hub: LiveHub) -> None:
     assert bodies(hub, trace_id=trace_id.hex()) == ["mine"]
 
 
-def test_log_records_are_found_by_severity(hub: LiveHub) -> None:
+def test_log_records_are_found_by_severity(hub: InProcessHub) -> None:
     """`severity` is the lowest one answered."""
     service = send_logs(hub, *(record(str(number), severity_number=number) for number in (9, 13, 14, 17)))
 
     assert sorted(bodies(hub, service=service, severity="warn")) == ["13", "14", "17"]
 
 
-def test_log_records_are_found_by_their_words(hub: LiveHub) -> None:
+def test_log_records_are_found_by_their_words(hub: InProcessHub) -> None:
     """`q` is a part of the body, in any case of letters, and taken literally."""
     service = send_logs(hub, record("100% Wrong"), record("100 wrong"))
 
     assert bodies(hub, service=service, q="0% wRONG") == ["100% Wrong"]
 
 
-def test_log_records_are_found_by_attribute(hub: LiveHub) -> None:
+def test_log_records_are_found_by_attribute(hub: InProcessHub) -> None:
     """`attr.KEY=VALUE` asks for an attribute of the record."""
     service = send_logs(hub, record("yes", attributes=[attribute("a.b", "1")]), record("no"))
 
     assert bodies(hub, **{"service": service, "attr.a.b": "1"}) == ["yes"]
 
 
-def test_log_records_are_found_by_time(hub: LiveHub) -> None:
+def test_log_records_are_found_by_time(hub: InProcessHub) -> None:
     """`since` and `until` are about the record's time."""
     service = send_logs(hub, *(record(str(second), time_unix_nano=second * 10**9) for second in (100, 200, 300)))
 
     assert bodies(hub, service=service, since="150", until="250") == ["200"]
 
 
-def test_log_records_are_bounded(hub: LiveHub) -> None:
+def test_log_records_are_bounded(hub: InProcessHub) -> None:
     """No more than `limit` are answered."""
     service = send_logs(hub, *(record(str(n)) for n in range(5)))
 
@@ -135,7 +135,7 @@ def test_log_records_are_bounded(hub: LiveHub) -> None:
     ("name", "value"),
     [("severity", "loud"), ("trace_id", "x"), ("limit", "1001"), ("since", "?"), ("min_duration", "1s")],
 )
-def test_a_bad_parameter_of_logs_is_422(hub: LiveHub, name: str, value: str) -> None:
+def test_a_bad_parameter_of_logs_is_422(hub: InProcessHub, name: str, value: str) -> None:
     """The answer names the parameter."""
     answer = httpx.get(f"{hub.page}/api/logs", params={name: value})
 
@@ -184,7 +184,7 @@ MEASURED = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_points_of_every_type_are_answered(hub: LiveHub, kind: str) -> None:
+def test_the_points_of_every_type_are_answered(hub: InProcessHub, kind: str) -> None:
     """Time, attributes and what was measured, whatever the metric's type."""
     send_metrics(hub, KINDS[kind])
 
@@ -194,7 +194,7 @@ def test_the_points_of_every_type_are_answered(hub: LiveHub, kind: str) -> None:
     assert {key: point[key] for key in MEASURED[kind]} == MEASURED[kind]
 
 
-def test_metrics_are_listed_by_name(hub: LiveHub) -> None:
+def test_metrics_are_listed_by_name(hub: InProcessHub) -> None:
     """Each once, with unit, type, how many series it has and when it was last measured."""
     name = f"m.{secrets.token_hex(4)}"
     points = [
@@ -214,10 +214,10 @@ def test_metrics_are_listed_by_name(hub: LiveHub) -> None:
 
 def test_the_figures_add_up() -> None:
     """What was sent is what was received, stored and kept."""
-    with live_hub() as hub:
-        send(hub, "traces", traces(span(), span(), span(trace_id=b"short")))
-        send(hub, "logs", logs())
-        send(hub, "metrics", metrics())
+    with in_process_hub() as hub:
+        send(hub, "traces", trace_request(span(), span(), span(trace_id=b"short")))
+        send(hub, "logs", log_request())
+        send(hub, "metrics", metric_request())
 
         found = ask(hub, "stats")
 
@@ -230,7 +230,7 @@ def test_the_figures_add_up() -> None:
     assert found["signals"]["traces"]["rejected"] == {"trace_id": 1}
 
 
-def test_services_are_listed_with_the_figures(hub: LiveHub) -> None:
+def test_services_are_listed_with_the_figures(hub: InProcessHub) -> None:
     """Whoever has sent something is named, spans or not."""
     service = send_logs(hub, record("hello"))
 
@@ -242,7 +242,7 @@ def test_services_are_listed_with_the_figures(hub: LiveHub) -> None:
 
 def test_a_hub_with_nothing_answers_everything() -> None:
     """Empty lists are no errors."""
-    with live_hub() as hub:
+    with in_process_hub() as hub:
         assert ask(hub, "traces") == {"traces": [], "next": None}
         assert ask(hub, "logs")["logs"] == []
         assert ask(hub, "metrics")["metrics"] == []
@@ -251,7 +251,7 @@ def test_a_hub_with_nothing_answers_everything() -> None:
 
 def test_an_unknown_trace_of_an_empty_hub_says_that_nothing_arrived() -> None:
     """The reason is not the trace."""
-    with live_hub() as hub:
+    with in_process_hub() as hub:
         answer = httpx.get(f"{hub.page}/api/traces/{secrets.token_hex(16)}")
 
     assert answer.status_code == 404
@@ -260,7 +260,7 @@ def test_an_unknown_trace_of_an_empty_hub_says_that_nothing_arrived() -> None:
 
 def test_too_many_questions_at_a_time_are_503(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question that got no turn may be put again."""
-    with live_hub() as hub, ExitStack() as busy:
+    with in_process_hub() as hub, ExitStack() as busy:
         for _ in range(READERS):
             busy.enter_context(hub.store.read())
         monkeypatch.setattr(hub.store, "read", functools.partial(hub.store.read, 0.05))
@@ -271,7 +271,7 @@ def test_too_many_questions_at_a_time_are_503(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("path", ["/api/nothing", "/api/traces/x/y"])
-def test_an_unknown_call_is_404_in_json(hub: LiveHub, path: str) -> None:
+def test_an_unknown_call_is_404_in_json(hub: InProcessHub, path: str) -> None:
     """The API speaks JSON even then."""
     answer = httpx.get(hub.page + path)
 
@@ -279,16 +279,16 @@ def test_an_unknown_call_is_404_in_json(hub: LiveHub, path: str) -> None:
     assert answer.json()["error"]["type"] == "not_found"
 
 
-def test_a_call_takes_no_other_method(hub: LiveHub) -> None:
+def test_a_call_takes_no_other_method(hub: InProcessHub) -> None:
     """Reading is all the API does."""
     assert httpx.delete(f"{hub.page}/api/traces").status_code == 405
 
 
-def test_answers_are_not_kept_by_browsers(hub: LiveHub) -> None:
+def test_answers_are_not_kept_by_browsers(hub: InProcessHub) -> None:
     """What was true a moment ago is not now."""
     assert httpx.get(f"{hub.page}/api/traces").headers["cache-control"] == "no-store"
 
 
-def test_it_is_healthy(hub: LiveHub) -> None:
+def test_it_is_healthy(hub: InProcessHub) -> None:
     """`/healthz` answers 200 as long as the hub runs."""
     assert httpx.get(f"{hub.page}/healthz").status_code == 200

@@ -6,40 +6,42 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.browser.models import SECOND, Feature, ModelService
-from tests.browser.telemetry import Sender
-from tests.hub.conftest import LiveHub
+from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.metric_points import SECOND
+from tests.helpers.model_features import Feature
+from tests.helpers.model_telemetry import ModelService
+from tests.helpers.otlp_sender import Sender
 
 FEATURES = (Feature("age", shift=1.0), Feature("salary"), Feature("city", ("bern", "basel")))
 
 
-def service(hub: LiveHub, name: str, instance: str = "1", **fields: Any) -> ModelService:
+def service(hub: InProcessHub, name: str, instance: str = "1", **fields: Any) -> ModelService:
     """A service that sends to the hub."""
     sender = Sender(f"http://127.0.0.1:{hub.settings.http_port}", instance=instance)
     return ModelService(sender, name, **{"features": FEATURES, **fields})
 
 
-def ask(hub: LiveHub, path: str, **parameters: str) -> Any:
+def ask(hub: InProcessHub, path: str, **parameters: str) -> Any:
     """The answer to a call."""
     answer = httpx.get(f"{hub.page}/api/{path}", params=parameters, timeout=30)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def version(hub: LiveHub, name: str, **parameters: str) -> Any:
+def version(hub: InProcessHub, name: str, **parameters: str) -> Any:
     """The figures of a model with one version."""
     (found,) = ask(hub, f"models/{name}", **parameters)["versions"]
     return found
 
 
-def test_nothing_is_no_model(hub: LiveHub) -> None:
+def test_nothing_is_no_model(hub: InProcessHub) -> None:
     """A hub that has heard of no model says so, and does not know one by name."""
     assert ask(hub, "models", window="15m")["models"] == []
     answer = httpx.get(f"{hub.page}/api/models/none")
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found")
 
 
-def test_counts_of_instances_add_up(hub: LiveHub) -> None:
+def test_counts_of_instances_add_up(hub: InProcessHub) -> None:
     """Two workers that count apart are one model with the predictions of both."""
     for instance in "12":
         one = service(hub, "added", instance)
@@ -55,7 +57,7 @@ def test_counts_of_instances_add_up(hub: LiveHub) -> None:
     assert (found["instances"], sum(found["confidence"]["counts"])) == (2, 84)
 
 
-def test_a_feature_that_moved_drifts(hub: LiveHub) -> None:
+def test_a_feature_that_moved_drifts(hub: InProcessHub) -> None:
     """One whose values moved by a deviation is said to drift, the others not; it stands first."""
     one = service(hub, "moved")
     one.begin()
@@ -71,7 +73,7 @@ def test_a_feature_that_moved_drifts(hub: LiveHub) -> None:
     assert found["answers"]["state"] == "ok"
 
 
-def test_without_references_nothing_is_called_drift(hub: LiveHub) -> None:
+def test_without_references_nothing_is_called_drift(hub: InProcessHub) -> None:
     """A service that says no thresholds, or none of its labels: figures are absent, not wrong."""
     one = service(hub, "bare")
     one.predict(300)
@@ -84,7 +86,7 @@ def test_without_references_nothing_is_called_drift(hub: LiveHub) -> None:
     assert (found["confidence"]["threshold"], found["confidence"]["low_share"]) == (None, None)
 
 
-def test_labels_make_a_table_of_true_and_answered(hub: LiveHub) -> None:
+def test_labels_make_a_table_of_true_and_answered(hub: InProcessHub) -> None:
     """Right and wrong ones are counted by arrival; what is published by time of prediction stands beside them."""
     one = service(hub, "labelled")
     traces = one.predict(4, recorded=4)
@@ -105,7 +107,7 @@ def test_labels_make_a_table_of_true_and_answered(hub: LiveHub) -> None:
     assert found["concept_drift"]["level"] == "drift"
 
 
-def test_low_confidence_is_judged_by_its_limit(hub: LiveHub) -> None:
+def test_low_confidence_is_judged_by_its_limit(hub: InProcessHub) -> None:
     """Few unsure answers are fine, many are drift; of few predictions nothing is said."""
     states = {}
     for name, count, lowest in (("sure", 1000, 0.7), ("unsure", 1000, 0.0), ("hardly", 50, 0.0)):
@@ -118,7 +120,7 @@ def test_low_confidence_is_judged_by_its_limit(hub: LiveHub) -> None:
     assert states == {"sure": "ok", "unsure": "drift", "hardly": "not enough data"}
 
 
-def test_versions_are_in_order(hub: LiveHub) -> None:
+def test_versions_are_in_order(hub: InProcessHub) -> None:
     """The highest version stands first, whichever was heard of last."""
     for number in ("1.10.0", "1.9.0", "2.0.0", "1.10.0-rc"):
         one = service(hub, "ordered", number, version=number)
@@ -130,7 +132,7 @@ def test_versions_are_in_order(hub: LiveHub) -> None:
     assert [one["version"] for one in model["versions"]] == ["2.0.0", "1.10.0", "1.10.0-rc", "1.9.0"]
 
 
-def test_predictions_are_found_by_what_they_are(hub: LiveHub) -> None:
+def test_predictions_are_found_by_what_they_are(hub: InProcessHub) -> None:
     """By label, confidence, and the bin of a value: those that fit and no others."""
     one = service(hub, "found")
     one.begin()
@@ -153,7 +155,7 @@ def test_predictions_are_found_by_what_they_are(hub: LiveHub) -> None:
     assert new == []
 
 
-def test_the_newest_predictions_come_first_and_the_limit_is_said(hub: LiveHub) -> None:
+def test_the_newest_predictions_come_first_and_the_limit_is_said(hub: InProcessHub) -> None:
     """`whole` is false when there are more; a bad parameter is named."""
     one = service(hub, "limited")
     traces = one.predict(5, recorded=5)
@@ -168,14 +170,14 @@ def test_the_newest_predictions_come_first_and_the_limit_is_said(hub: LiveHub) -
 
 
 @pytest.mark.parametrize("window", ["1s", "400d", "soon"])
-def test_a_window_has_bounds(hub: LiveHub, window: str) -> None:
+def test_a_window_has_bounds(hub: InProcessHub, window: str) -> None:
     """From a minute to 31 days."""
     answer = httpx.get(f"{hub.page}/api/models", params={"window": window})
 
     assert (answer.status_code, answer.json()["error"]["parameter"]) == (422, "window")
 
 
-def test_traffic_before_the_window_is_not_in_it(hub: LiveHub) -> None:
+def test_traffic_before_the_window_is_not_in_it(hub: InProcessHub) -> None:
     """The sum over a short window is what came in it, that over a long one all."""
     one = service(hub, "sliding")
     now = time.time_ns()
@@ -189,7 +191,7 @@ def test_traffic_before_the_window_is_not_in_it(hub: LiveHub) -> None:
     assert counts == {"15m": 5, "1h": 75}
 
 
-def test_what_was_let_through_is_no_second_observation(hub: LiveHub) -> None:
+def test_what_was_let_through_is_no_second_observation(hub: InProcessHub) -> None:
     """A missing value that refused its row counts beside the observations; one that was let through is one of them."""
     shares = {}
     for name, action in (("refusing", "rejected"), ("letting", "counted")):
@@ -205,7 +207,7 @@ def test_what_was_let_through_is_no_second_observation(hub: LiveHub) -> None:
     assert shares == {"refusing": ([0.25], 0), "letting": ([], 100)}
 
 
-def test_a_feature_that_is_told_by_its_bin_is_found_by_it(hub: LiveHub) -> None:
+def test_a_feature_that_is_told_by_its_bin_is_found_by_it(hub: InProcessHub) -> None:
     """The record of a prediction has the name of the bin instead of the value."""
     one = service(hub, "bucket", features=[Feature("income", privacy="bucket")])
     one.begin()
@@ -216,7 +218,7 @@ def test_a_feature_that_is_told_by_its_bin_is_found_by_it(hub: LiveHub) -> None:
     assert {entry["value"] for entry in found} == {"04"}
 
 
-def test_a_label_is_no_prediction(hub: LiveHub) -> None:
+def test_a_label_is_no_prediction(hub: InProcessHub) -> None:
     """The trace that brought a label is counted among labels, not among the predictions that it speaks of."""
     one = service(hub, "brought")
     (trace_id,) = one.predict(1, recorded=1)

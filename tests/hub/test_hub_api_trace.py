@@ -31,18 +31,18 @@ from hub.decode.traces import decode
 from hub.retention import Retention
 from hub.store import FILE_NAME, Store
 from hub.writer import Writer
-from tests.hub.conftest import LiveHub
-from tests.hub.otlp_samples import attribute, logs, metrics, resource, span, traces
+from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 
 S = 10**9
 NOW = time.time_ns()
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-StartHub = Callable[..., AbstractContextManager[LiveHub]]
+StartHub = Callable[..., AbstractContextManager[InProcessHub]]
 
 ROUTE = attribute("http.route", "/predict")
 
 
-def send(hub: LiveHub, signal: str, request: Message) -> None:
+def send(hub: InProcessHub, signal: str, request: Message) -> None:
     """Store a request."""
     answer = hub.client.post(
         f"/v1/{signal}", content=request.SerializeToString(), headers={"Content-Type": "application/x-protobuf"}
@@ -50,7 +50,7 @@ def send(hub: LiveHub, signal: str, request: Message) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def ask(hub: LiveHub, trace_id: bytes, **parameters: str) -> dict[str, Any]:
+def ask(hub: InProcessHub, trace_id: bytes, **parameters: str) -> dict[str, Any]:
     """What is kept of a trace."""
     answer = httpx.get(f"{hub.page}/api/traces/{trace_id.hex()}", params=parameters, timeout=20)
     assert answer.status_code == 200, answer.text
@@ -115,14 +115,14 @@ def audit(trace_id: bytes, row: int, *, more: Sequence[KeyValue] = (), **fields:
     )
 
 
-def test_a_span_comes_back_whole(hub: LiveHub) -> None:
+def test_a_span_comes_back_whole(hub: InProcessHub) -> None:
     """Names, times, parent, status, attributes, events and links are as they were sent."""
     sent = request_span(
         parent_span_id=b"parentid",
         events=[Span.Event(name="exception", time_unix_nano=NOW, attributes=[attribute("exception.type", "E")])],
         links=[Span.Link(trace_id=b"t" * 16, span_id=b"s" * 8)],
     )
-    send(hub, "traces", traces(sent))
+    send(hub, "traces", trace_request(sent))
 
     (found,) = ask(hub, sent.trace_id)["spans"]
 
@@ -136,41 +136,41 @@ def test_a_span_comes_back_whole(hub: LiveHub) -> None:
     assert found["links"][0]["trace_id"] == (b"t" * 16).hex()
 
 
-def test_large_integers_are_exact(hub: LiveHub) -> None:
+def test_large_integers_are_exact(hub: InProcessHub) -> None:
     """An attribute of 64 bits loses none of them."""
     sent = request_span(attributes=[KeyValue(key="n", value=AnyValue(int_value=2**63 - 1))])
-    send(hub, "traces", traces(sent))
+    send(hub, "traces", trace_request(sent))
 
     assert ask(hub, sent.trace_id)["spans"][0]["attributes"]["n"] == 2**63 - 1
 
 
-def test_spans_are_ordered_by_start(hub: LiveHub) -> None:
+def test_spans_are_ordered_by_start(hub: InProcessHub) -> None:
     """In whatever order they arrive."""
     first = request_span()
     second = span(trace_id=first.trace_id, start_time_unix_nano=NOW + 1, end_time_unix_nano=NOW + 2)
-    send(hub, "traces", traces(second, first))
+    send(hub, "traces", trace_request(second, first))
 
     assert [one["span_id"] for one in ask(hub, first.trace_id)["spans"]] == [first.span_id.hex(), second.span_id.hex()]
 
 
-def test_a_span_sent_twice_is_shown_once(hub: LiveHub) -> None:
+def test_a_span_sent_twice_is_shown_once(hub: InProcessHub) -> None:
     """A sender that got no answer sends again."""
     sent = request_span()
-    send(hub, "traces", traces(sent))
-    send(hub, "traces", traces(sent))
+    send(hub, "traces", trace_request(sent))
+    send(hub, "traces", trace_request(sent))
 
     assert len(ask(hub, sent.trace_id)["spans"]) == 1
 
 
-def test_an_id_may_be_written_in_capitals(hub: LiveHub) -> None:
+def test_an_id_may_be_written_in_capitals(hub: InProcessHub) -> None:
     """Hex is hex."""
     sent = request_span(trace_id=b"\xab" * 16)
-    send(hub, "traces", traces(sent))
+    send(hub, "traces", trace_request(sent))
 
     assert httpx.get(f"{hub.page}/api/traces/{sent.trace_id.hex().upper()}").status_code == 200
 
 
-def test_log_records_come_in_the_order_of_time(hub: LiveHub) -> None:
+def test_log_records_come_in_the_order_of_time(hub: InProcessHub) -> None:
     """Each with body, severity, logger, attributes, event and span."""
     trace_id = secrets.token_bytes(16)
     late = LogRecord(
@@ -200,10 +200,10 @@ def test_log_records_come_in_the_order_of_time(hub: LiveHub) -> None:
     assert second["span_id"] == b"spanspan".hex()
 
 
-def test_predictions_are_the_audit_records_by_row(hub: LiveHub) -> None:
+def test_predictions_are_the_audit_records_by_row(hub: InProcessHub) -> None:
     """They are among the logs too, since that is what they are."""
     trace_id = secrets.token_bytes(16)
-    send(hub, "logs", logs(*(audit(trace_id, row) for row in (10, 2, 1))))
+    send(hub, "logs", log_request(*(audit(trace_id, row) for row in (10, 2, 1))))
 
     found = ask(hub, trace_id)
 
@@ -211,11 +211,11 @@ def test_predictions_are_the_audit_records_by_row(hub: LiveHub) -> None:
     assert found["prediction_count"] == found["log_count"] == len(found["logs"]) == 3
 
 
-def test_what_is_answered_is_bounded(hub: LiveHub) -> None:
+def test_what_is_answered_is_bounded(hub: InProcessHub) -> None:
     """`limit` bounds each list; the counts are of all there is."""
     trace_id = secrets.token_bytes(16)
-    send(hub, "traces", traces(*(request_span(trace_id=trace_id) for _ in range(3))))
-    send(hub, "logs", logs(*(audit(trace_id, row) for row in range(3))))
+    send(hub, "traces", trace_request(*(request_span(trace_id=trace_id) for _ in range(3))))
+    send(hub, "logs", log_request(*(audit(trace_id, row) for row in range(3))))
 
     found = ask(hub, trace_id, limit="2")
 
@@ -223,11 +223,11 @@ def test_what_is_answered_is_bounded(hub: LiveHub) -> None:
     assert [found[count] for count in ("span_count", "log_count", "prediction_count")] == [3, 3, 3]
 
 
-def test_an_exemplar_stands_with_its_series(hub: LiveHub) -> None:
+def test_an_exemplar_stands_with_its_series(hub: InProcessHub) -> None:
     """An exemplar has the metric's name, unit and attributes, and the value of this request."""
     sent = request_span()
     mark = Exemplar(trace_id=sent.trace_id, span_id=sent.span_id, time_unix_nano=NOW + 1, as_double=0.03)
-    send(hub, "metrics", metrics(durations(export(5, [0, 1, 0], exemplars=[mark]))))
+    send(hub, "metrics", metric_request(durations(export(5, [0, 1, 0], exemplars=[mark]))))
 
     (found,) = ask(hub, sent.trace_id)["exemplars"]
 
@@ -241,8 +241,8 @@ def test_a_request_without_an_exemplar_still_counted(start_hub: StartHub) -> Non
     sent = request_span()
     points = [export(seconds, counts) for seconds, counts in ((-5, [4, 1, 0]), (5, [6, 2, 0]), (10, [9, 9, 9]))]
     with start_hub() as hub:
-        send(hub, "traces", traces(sent))
-        send(hub, "metrics", metrics(durations(*points)))
+        send(hub, "traces", trace_request(sent))
+        send(hub, "metrics", metric_request(durations(*points)))
 
         (point,) = ask(hub, sent.trace_id)["metrics"]
 
@@ -257,8 +257,8 @@ def test_a_point_sent_twice_counts_once(start_hub: StartHub) -> None:
     sent = request_span()
     points = [export(-5, [4, 1, 0]), export(5, [6, 2, 0]), export(5, [6, 2, 0])]
     with start_hub() as hub:
-        send(hub, "traces", traces(sent))
-        send(hub, "metrics", metrics(durations(*points)))
+        send(hub, "traces", trace_request(sent))
+        send(hub, "metrics", metric_request(durations(*points)))
 
         (point,) = ask(hub, sent.trace_id)["metrics"]
 
@@ -270,8 +270,8 @@ def test_an_exemplar_is_marked_on_its_point(start_hub: StartHub) -> None:
     sent = request_span(attributes=[attribute("http.route", "/other")])
     mark = Exemplar(trace_id=sent.trace_id, span_id=sent.span_id, time_unix_nano=NOW + 1, as_double=0.5)
     with start_hub() as hub:
-        send(hub, "traces", traces(sent))
-        send(hub, "metrics", metrics(durations(export(5, [0, 0, 1], exemplars=[mark]))))
+        send(hub, "traces", trace_request(sent))
+        send(hub, "metrics", metric_request(durations(export(5, [0, 0, 1], exemplars=[mark]))))
 
         (point,) = ask(hub, sent.trace_id)["metrics"]
 
@@ -283,8 +283,8 @@ def test_a_series_of_another_route_is_not_claimed(start_hub: StartHub) -> None:
     """A point counts as contributed to only when each of its attributes fits."""
     sent = request_span(attributes=[attribute("http.route", "/other")])
     with start_hub() as hub:
-        send(hub, "traces", traces(sent))
-        send(hub, "metrics", metrics(durations(export(5, [1, 0, 0]))))
+        send(hub, "traces", trace_request(sent))
+        send(hub, "metrics", metric_request(durations(export(5, [1, 0, 0]))))
 
         assert ask(hub, sent.trace_id)["metrics"] == []
 
@@ -296,8 +296,8 @@ def test_what_holds_a_state_is_not_claimed(start_hub: StartHub) -> None:
         name="g", gauge=Gauge(data_points=[NumberDataPoint(time_unix_nano=NOW + S, as_int=1, attributes=[ROUTE])])
     )
     with start_hub() as hub:
-        send(hub, "traces", traces(sent))
-        send(hub, "metrics", metrics(gauge, counter("c", NumberDataPoint(time_unix_nano=NOW + S, as_int=1))))
+        send(hub, "traces", trace_request(sent))
+        send(hub, "metrics", metric_request(gauge, counter("c", NumberDataPoint(time_unix_nano=NOW + S, as_int=1))))
 
         assert ask(hub, sent.trace_id)["metrics"] == []
 
@@ -306,13 +306,13 @@ def test_a_counter_is_found_by_the_audit_record(start_hub: StartHub) -> None:
     """The label stands on the record of the prediction, not only on a span."""
     sent = request_span()
     with start_hub() as hub:
-        send(hub, "traces", traces(sent))
-        send(hub, "logs", logs(audit(sent.trace_id, 0, span_id=sent.span_id)))
+        send(hub, "traces", trace_request(sent))
+        send(hub, "logs", log_request(audit(sent.trace_id, 0, span_id=sent.span_id)))
         labels = [
             NumberDataPoint(time_unix_nano=NOW + S, as_int=1, attributes=[attribute("ml.prediction.label", label)])
             for label in ("benign", "malignant")
         ]
-        send(hub, "metrics", metrics(counter("ml.predictions", *labels)))
+        send(hub, "metrics", metric_request(counter("ml.predictions", *labels)))
 
         (point,) = ask(hub, sent.trace_id)["metrics"]
 
@@ -340,9 +340,9 @@ def test_a_batch_is_shown_in_every_interval_that_measured_it(start_hub: StartHub
         name="ml.prediction.confidence", histogram=Histogram(data_points=points, aggregation_temporality=CUMULATIVE)
     )
     with start_hub() as hub:
-        send(hub, "traces", traces(batch))
-        send(hub, "logs", logs(*records))
-        send(hub, "metrics", metrics(confidences))
+        send(hub, "traces", trace_request(batch))
+        send(hub, "logs", log_request(*records))
+        send(hub, "metrics", metric_request(confidences))
         found = ask(hub, batch.trace_id)["metrics"]
 
     assert [one["interval"]["bucket_counts"] for one in found] == [[1, 0], [0, 1]]
@@ -360,8 +360,8 @@ def test_a_stage_that_did_not_run_is_not_claimed(start_hub: StartHub) -> None:
         histogram=Histogram(data_points=[point], aggregation_temporality=CUMULATIVE),
     )
     with start_hub() as hub:
-        send(hub, "traces", traces(sent))
-        send(hub, "metrics", metrics(metric))
+        send(hub, "traces", trace_request(sent))
+        send(hub, "metrics", metric_request(metric))
 
         assert ask(hub, sent.trace_id)["metrics"] == []
 
@@ -380,8 +380,8 @@ def test_what_a_stage_does_not_say_the_request_around_it_does(start_hub: StartHu
         histogram=Histogram(data_points=[point], aggregation_temporality=CUMULATIVE),
     )
     with start_hub() as hub:
-        send(hub, "traces", traces(request, stage))
-        send(hub, "metrics", metrics(metric))
+        send(hub, "traces", trace_request(request, stage))
+        send(hub, "metrics", metric_request(metric))
 
         (found,) = ask(hub, request.trace_id)["metrics"]
 
@@ -409,8 +409,8 @@ def test_a_label_is_told_by_its_exemplar_alone(start_hub: StartHub, *, told: boo
         histogram=Histogram(data_points=[point], aggregation_temporality=CUMULATIVE),
     )
     with start_hub() as hub:
-        send(hub, "traces", traces(request))
-        send(hub, "metrics", metrics(metric))
+        send(hub, "traces", trace_request(request))
+        send(hub, "metrics", metric_request(metric))
 
         found = ask(hub, request.trace_id)["metrics"]
 
@@ -418,14 +418,14 @@ def test_a_label_is_told_by_its_exemplar_alone(start_hub: StartHub, *, told: boo
 
 
 @pytest.mark.parametrize("circle", [True, False])
-def test_any_nesting_is_answered(hub: LiveHub, *, circle: bool) -> None:
+def test_any_nesting_is_answered(hub: InProcessHub, *, circle: bool) -> None:
     """A thousand spans, each inside of the one before, and spans that are each other's parents, are a trace too."""
     trace_id, count = secrets.token_bytes(16), 1000
     names = [secrets.token_bytes(8) for _ in range(count)]
     send(
         hub,
         "traces",
-        traces(
+        trace_request(
             *(
                 request_span(trace_id=trace_id, span_id=names[n], parent_span_id=names[n - 1] if n or circle else b"")
                 for n in range(count)
@@ -436,10 +436,10 @@ def test_any_nesting_is_answered(hub: LiveHub, *, circle: bool) -> None:
     assert len(ask(hub, trace_id)["spans"]) == count
 
 
-def test_log_records_alone_say_that_spans_are_missing(hub: LiveHub) -> None:
+def test_log_records_alone_say_that_spans_are_missing(hub: InProcessHub) -> None:
     """Without spans the trace is there all the same, and says in words what is not."""
     trace_id = secrets.token_bytes(16)
-    send(hub, "logs", logs(LogRecord(trace_id=trace_id, time_unix_nano=NOW, flags=1)))
+    send(hub, "logs", log_request(LogRecord(trace_id=trace_id, time_unix_nano=NOW, flags=1)))
 
     status = ask(hub, trace_id)["status"]
 
@@ -448,17 +448,17 @@ def test_log_records_alone_say_that_spans_are_missing(hub: LiveHub) -> None:
     assert "exemplar" in status["exemplars"]
 
 
-def test_log_records_tell_that_a_trace_was_not_sampled(hub: LiveHub) -> None:
+def test_log_records_tell_that_a_trace_was_not_sampled(hub: InProcessHub) -> None:
     """Their flags hold the decision."""
     trace_id = secrets.token_bytes(16)
-    send(hub, "logs", logs(LogRecord(trace_id=trace_id, time_unix_nano=NOW, flags=0)))
+    send(hub, "logs", log_request(LogRecord(trace_id=trace_id, time_unix_nano=NOW, flags=0)))
 
     assert "not sampled" in ask(hub, trace_id)["status"]["spans"]
 
 
-def test_an_unknown_trace_is_404_with_reasons(hub: LiveHub) -> None:
+def test_an_unknown_trace_is_404_with_reasons(hub: InProcessHub) -> None:
     """Not arrived, or left out by a sampler: the answer says what may be."""
-    send(hub, "traces", traces())
+    send(hub, "traces", trace_request())
 
     answer = httpx.get(f"{hub.page}/api/traces/{secrets.token_hex(16)}")
 
@@ -473,20 +473,20 @@ def test_an_unknown_trace_may_have_been_deleted(start_hub: StartHub, tmp_path: P
     retention = Retention(store, max_age=timedelta(days=7), max_size=2**30)
     writer = Writer(store, retention)
     writer.start()
-    writer.submit(decode(traces(), received_ns=1, size=0)).result(20)
+    writer.submit(decode(trace_request(), received_ns=1, size=0)).result(20)
     writer.close()
     retention.enforce(time.time_ns())
     store.close()
 
     with start_hub(memory=False, data=tmp_path) as hub:
-        send(hub, "traces", traces())
+        send(hub, "traces", trace_request())
         answer = httpx.get(f"{hub.page}/api/traces/{secrets.token_hex(16)}")
 
     assert "deleted" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("trace_id", ["zz", "0" * 31, "0" * 33, "g" * 32])
-def test_what_is_no_trace_id_is_422(hub: LiveHub, trace_id: str) -> None:
+def test_what_is_no_trace_id_is_422(hub: InProcessHub, trace_id: str) -> None:
     """The answer names it."""
     answer = httpx.get(f"{hub.page}/api/traces/{trace_id}")
 

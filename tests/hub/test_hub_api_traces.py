@@ -13,15 +13,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from tests.hub.conftest import LiveHub
-from tests.hub.otlp_samples import attribute, resource, span
+from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.otlp_messages import attribute, resource, span
 
 MS = 10**6
 NOW = time.time_ns()
 ERROR = Status(code=Status.STATUS_CODE_ERROR)
 
 
-def send(hub: LiveHub, *spans: Span, service: str) -> None:
+def send(hub: InProcessHub, *spans: Span, service: str) -> None:
     """Store spans of one service."""
     request = ExportTraceServiceRequest(
         resource_spans=[ResourceSpans(resource=resource(service), scope_spans=[ScopeSpans(spans=spans)])]
@@ -42,7 +42,7 @@ def a_service() -> str:
     return f"svc-{secrets.token_hex(4)}"
 
 
-def ask(hub: LiveHub, **parameters: str) -> dict[str, Any]:
+def ask(hub: InProcessHub, **parameters: str) -> dict[str, Any]:
     """The list."""
     answer = httpx.get(f"{hub.page}/api/traces", params=parameters, timeout=20)
     assert answer.status_code == 200, answer.text
@@ -50,12 +50,12 @@ def ask(hub: LiveHub, **parameters: str) -> dict[str, Any]:
     return found
 
 
-def ids(hub: LiveHub, **parameters: str) -> list[str]:
+def ids(hub: InProcessHub, **parameters: str) -> list[str]:
     """The trace IDs of the list."""
     return [trace["trace_id"] for trace in ask(hub, **parameters)["traces"]]
 
 
-def test_the_newest_trace_is_first(hub: LiveHub) -> None:
+def test_the_newest_trace_is_first(hub: InProcessHub) -> None:
     """Traces are listed by their start, the latest first."""
     service = a_service()
     spans = [timed(NOW - age * MS) for age in (3, 1, 2)]
@@ -64,7 +64,7 @@ def test_the_newest_trace_is_first(hub: LiveHub) -> None:
     assert ids(hub, service=service) == [spans[n].trace_id.hex() for n in (1, 2, 0)]
 
 
-def test_old_traces_are_listed_after_new_ones(hub: LiveHub) -> None:
+def test_old_traces_are_listed_after_new_ones(hub: InProcessHub) -> None:
     """A trace of last year is found behind one of now."""
     service = a_service()
     old, new = timed(NOW - 365 * 86400 * 10**9), timed()
@@ -73,7 +73,7 @@ def test_old_traces_are_listed_after_new_ones(hub: LiveHub) -> None:
     assert ids(hub, service=service) == [new.trace_id.hex(), old.trace_id.hex()]
 
 
-def test_a_trace_is_summed_up(hub: LiveHub) -> None:
+def test_a_trace_is_summed_up(hub: InProcessHub) -> None:
     """One line says who began it, how long it took from end to end, and what was predicted."""
     client, server = a_service(), a_service()
     root = timed(NOW, 9 * MS, name="POST", kind=Span.SPAN_KIND_CLIENT)
@@ -109,7 +109,7 @@ def test_a_trace_is_summed_up(hub: LiveHub) -> None:
     assert (trace["label"], trace["confidence"]) == ("benign", 0.75)
 
 
-def test_a_batch_says_how_many_rows(hub: LiveHub) -> None:
+def test_a_batch_says_how_many_rows(hub: InProcessHub) -> None:
     """The size of a batch stands in the list."""
     service = a_service()
     rows = KeyValue(key="ml.inference.batch.size", value=AnyValue(int_value=10_000))
@@ -118,7 +118,7 @@ def test_a_batch_says_how_many_rows(hub: LiveHub) -> None:
     assert ask(hub, service=service)["traces"][0]["rows"] == 10_000
 
 
-def test_a_trace_without_its_root_goes_by_its_earliest_span(hub: LiveHub) -> None:
+def test_a_trace_without_its_root_goes_by_its_earliest_span(hub: InProcessHub) -> None:
     """A trace whose root is elsewhere is listed all the same."""
     service = a_service()
     send(hub, timed(parent_span_id=b"12345678", name="child"), service=service)
@@ -126,7 +126,7 @@ def test_a_trace_without_its_root_goes_by_its_earliest_span(hub: LiveHub) -> Non
     assert ask(hub, service=service)["traces"][0]["name"] == "child"
 
 
-def test_a_span_sent_twice_counts_once(hub: LiveHub) -> None:
+def test_a_span_sent_twice_counts_once(hub: InProcessHub) -> None:
     """A sender that got no answer sends again."""
     service = a_service()
     one = timed()
@@ -136,7 +136,7 @@ def test_a_span_sent_twice_counts_once(hub: LiveHub) -> None:
     assert ask(hub, service=service)["traces"][0]["span_count"] == 1
 
 
-def test_the_list_goes_on_after_its_end(hub: LiveHub) -> None:
+def test_the_list_goes_on_after_its_end(hub: InProcessHub) -> None:
     """`next` leads to older traces, each is seen once, and the last part has none."""
     service = a_service()
     spans = [timed(NOW - 5 * MS) for _ in range(3)] + [timed(NOW - n * 3600 * 10**9) for n in range(4)]
@@ -154,7 +154,7 @@ def test_the_list_goes_on_after_its_end(hub: LiveHub) -> None:
     assert set(seen) == {one.trace_id.hex() for one in spans}
 
 
-def test_spans_are_found_by_part_of_their_name(hub: LiveHub) -> None:
+def test_spans_are_found_by_part_of_their_name(hub: InProcessHub) -> None:
     """`name` is a part of a span's name, in any case of letters."""
     service = a_service()
     wanted = timed(name="POST /predict")
@@ -163,7 +163,7 @@ def test_spans_are_found_by_part_of_their_name(hub: LiveHub) -> None:
     assert ids(hub, service=service, name="Predict") == [wanted.trace_id.hex()]
 
 
-def test_traces_are_found_by_an_attribute_of_a_span(hub: LiveHub) -> None:
+def test_traces_are_found_by_an_attribute_of_a_span(hub: InProcessHub) -> None:
     """`attr.KEY=VALUE` asks for an attribute, whatever its type, dots in its name and all."""
     service = a_service()
     wanted = timed(attributes=[KeyValue(key="http.response.status_code", value=AnyValue(int_value=422))])
@@ -172,7 +172,7 @@ def test_traces_are_found_by_an_attribute_of_a_span(hub: LiveHub) -> None:
     assert ids(hub, **{"service": service, "attr.http.response.status_code": "422"}) == [wanted.trace_id.hex()]
 
 
-def test_traces_are_found_by_an_attribute_of_the_resource(hub: LiveHub) -> None:
+def test_traces_are_found_by_an_attribute_of_the_resource(hub: InProcessHub) -> None:
     """Resource attributes are asked for in the same way."""
     service = a_service()
     wanted = timed()
@@ -181,7 +181,7 @@ def test_traces_are_found_by_an_attribute_of_the_resource(hub: LiveHub) -> None:
     assert ids(hub, **{"attr.service.name": service}) == [wanted.trace_id.hex()]
 
 
-def test_all_attributes_asked_for_must_fit(hub: LiveHub) -> None:
+def test_all_attributes_asked_for_must_fit(hub: InProcessHub) -> None:
     """Two attributes are found on one span, or the trace is not listed."""
     service = a_service()
     both = timed(attributes=[attribute("a", "1"), attribute("b", "2")])
@@ -195,7 +195,7 @@ def test_all_attributes_asked_for_must_fit(hub: LiveHub) -> None:
     key=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8),
     value=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8),
 )
-def test_any_attribute_can_be_asked_for(hub: LiveHub, key: str, value: str) -> None:
+def test_any_attribute_can_be_asked_for(hub: InProcessHub, key: str, value: str) -> None:
     """Quotes, slashes, tildes, dollars: what was sent is found by the same key and value."""
     service = a_service()
     wanted = timed(attributes=[attribute(key, value)])
@@ -204,7 +204,7 @@ def test_any_attribute_can_be_asked_for(hub: LiveHub, key: str, value: str) -> N
     assert ids(hub, **{"service": service, f"attr.{key}": value}) == [wanted.trace_id.hex()]
 
 
-def test_the_rest_of_the_trace_is_shown_with_the_span_that_fits(hub: LiveHub) -> None:
+def test_the_rest_of_the_trace_is_shown_with_the_span_that_fits(hub: InProcessHub) -> None:
     """A filter chooses traces; what is said of them is about all their spans."""
     service = a_service()
     root = timed(NOW, 9 * MS)
@@ -216,7 +216,7 @@ def test_the_rest_of_the_trace_is_shown_with_the_span_that_fits(hub: LiveHub) ->
     assert (trace["span_count"], trace["duration_ns"]) == (2, 9 * MS)
 
 
-def test_traces_are_found_by_duration(hub: LiveHub) -> None:
+def test_traces_are_found_by_duration(hub: InProcessHub) -> None:
     """`min_duration` and `max_duration` are about the whole trace."""
     service = a_service()
     spans = [timed(duration_ns=n * MS) for n in (100, 300, 500)]
@@ -228,7 +228,7 @@ def test_traces_are_found_by_duration(hub: LiveHub) -> None:
 
 
 @pytest.mark.parametrize(("error", "index"), [("true", 0), ("false", 1)])
-def test_traces_are_found_by_error(hub: LiveHub, error: str, index: int) -> None:
+def test_traces_are_found_by_error(hub: InProcessHub, error: str, index: int) -> None:
     """`error` tells traces with a failed span from those without."""
     service = a_service()
     bad, good = timed(status=ERROR), timed()
@@ -244,7 +244,7 @@ def test_traces_are_found_by_error(hub: LiveHub, error: str, index: int) -> None
         ("1769860740", "1769860860.5"),
     ],
 )
-def test_traces_are_found_by_time(hub: LiveHub, since: str, until: str) -> None:
+def test_traces_are_found_by_time(hub: InProcessHub, since: str, until: str) -> None:
     """`since` and `until` are RFC 3339 or unix seconds, and are about the start of the trace."""
     service = a_service()
     noon = int(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()) * 10**9
@@ -254,7 +254,7 @@ def test_traces_are_found_by_time(hub: LiveHub, since: str, until: str) -> None:
     assert ids(hub, service=service, since=since, until=until) == [wanted.trace_id.hex()]
 
 
-def test_a_time_may_be_an_age(hub: LiveHub) -> None:
+def test_a_time_may_be_an_age(hub: InProcessHub) -> None:
     """`since=15m` is a quarter of an hour ago."""
     service = a_service()
     wanted = timed(time.time_ns())
@@ -263,7 +263,7 @@ def test_a_time_may_be_an_age(hub: LiveHub) -> None:
     assert ids(hub, service=service, since="15m") == [wanted.trace_id.hex()]
 
 
-def test_an_empty_parameter_is_none(hub: LiveHub) -> None:
+def test_an_empty_parameter_is_none(hub: InProcessHub) -> None:
     """Forms send all their fields."""
     service = a_service()
     send(hub, timed(), service=service)
@@ -286,7 +286,7 @@ def test_an_empty_parameter_is_none(hub: LiveHub) -> None:
         ("nonsense", "1"),
     ],
 )
-def test_a_bad_parameter_is_422(hub: LiveHub, name: str, value: str) -> None:
+def test_a_bad_parameter_is_422(hub: InProcessHub, name: str, value: str) -> None:
     """The answer names the parameter."""
     answer = httpx.get(f"{hub.page}/api/traces", params={name: value})
 
@@ -302,6 +302,6 @@ def test_a_bad_parameter_is_422(hub: LiveHub, name: str, value: str) -> None:
     ),
     value=st.text(max_size=30) | st.from_regex(r"\A-?[0-9]{1,25}(\.[0-9]{1,12})?(ns|s|m|d)?\Z"),
 )
-def test_no_parameter_breaks_it(hub: LiveHub, name: str, value: str) -> None:
+def test_no_parameter_breaks_it(hub: InProcessHub, name: str, value: str) -> None:
     """Whatever is asked, the answer is a list or says what is wrong."""
     assert httpx.get(f"{hub.page}/api/traces", params={name: value}).status_code in {200, 422}

@@ -20,7 +20,7 @@ from hub.decode import metrics as decode_metrics
 from hub.decode import traces as decode_traces
 from hub.decode.batch import Batch
 from hub.store import Store
-from tests.hub.otlp_samples import attribute, logs, metrics, resource, span, traces
+from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 
 RECEIVED = 1_700_000_000_000_000_000
 
@@ -38,11 +38,11 @@ def _columns(store: Store, batch: Batch, table: str) -> list[dict[str, object]]:
 
 
 def _span(store: Store, **fields: object) -> dict[str, object]:
-    return _columns(store, decode_traces.decode(traces(span(**fields)), RECEIVED, 0), "spans")[0]
+    return _columns(store, decode_traces.decode(trace_request(span(**fields)), RECEIVED, 0), "spans")[0]
 
 
 def _log(store: Store, **fields: object) -> dict[str, object]:
-    return _columns(store, decode_logs.decode(logs(LogRecord(**fields)), RECEIVED, 0), "logs")[0]
+    return _columns(store, decode_logs.decode(log_request(LogRecord(**fields)), RECEIVED, 0), "logs")[0]
 
 
 def _points(*points: NumberDataPoint, **changes: object) -> list[str]:
@@ -91,7 +91,7 @@ def test_a_parent_of_zeros_is_none(store: Store) -> None:
 
 def test_a_parent_of_another_length_is_rejected() -> None:
     """A parent ID that is neither empty nor 8 bytes costs the span."""
-    batch = decode_traces.decode(traces(span(parent_span_id=b"abc")), RECEIVED, 0)
+    batch = decode_traces.decode(trace_request(span(parent_span_id=b"abc")), RECEIVED, 0)
     assert (batch.accepted, dict(batch.rejected)) == (0, {"parent_span_id": 1})
 
 
@@ -168,7 +168,7 @@ def test_a_monotonic_sum_is_another_series() -> None:
 
 def test_a_point_without_a_value_is_kept(store: Store) -> None:
     """A point that says "no recorded value" has none."""
-    request = metrics(Metric(name="g", gauge=Gauge(data_points=[NumberDataPoint(time_unix_nano=5, flags=1)])))
+    request = metric_request(Metric(name="g", gauge=Gauge(data_points=[NumberDataPoint(time_unix_nano=5, flags=1)])))
     row = _columns(store, decode_metrics.decode(request, RECEIVED, 0), "metric_points")[0]
     assert (row["value"], row["value_int"], row["flags"]) == (None, None, 1)
 
@@ -177,7 +177,7 @@ def test_an_exemplar_leads_to_its_point(store: Store) -> None:
     """Series and time of an exemplar's row are those of its point; a broken trace ID is left out and counted."""
     exemplars = [Exemplar(time_unix_nano=4, as_int=1, trace_id=b"\1" * 16), Exemplar(as_int=2, trace_id=b"short")]
     point = NumberDataPoint(time_unix_nano=5, as_int=1, exemplars=exemplars)
-    batch = decode_metrics.decode(metrics(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED, 0)
+    batch = decode_metrics.decode(metric_request(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED, 0)
     row = _columns(store, batch, "metric_points")[0]
     first, second = _columns(store, batch, "exemplars")
     assert (first["series_id"], first["point_time_ns"], first["time_ns"]) == (row["series_id"], 5, 4)
@@ -188,17 +188,17 @@ def test_an_exemplar_leads_to_its_point(store: Store) -> None:
 def test_a_rejected_point_takes_its_exemplars_along() -> None:
     """No exemplar is stored whose point is not."""
     point = NumberDataPoint(time_unix_nano=2**63, as_int=1, exemplars=[Exemplar(as_int=1)])
-    batch = decode_metrics.decode(metrics(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED, 0)
+    batch = decode_metrics.decode(metric_request(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED, 0)
     assert (batch.rows, dict(batch.rejected)) == (0, {"time": 1})
 
 
 def test_a_metric_without_data_is_nothing() -> None:
     """A metric of a type that nobody knows yet has no rows and is no error."""
-    batch = decode_metrics.decode(metrics(Metric(name="new")), RECEIVED, 0)
+    batch = decode_metrics.decode(metric_request(Metric(name="new")), RECEIVED, 0)
     assert (batch.rows, batch.message) == (0, "")
 
 
 def test_spans_may_share_everything(store: Store) -> None:
     """The same span twice is two rows: OTLP may deliver twice, and the reader decides."""
     same = span(kind=Span.SPAN_KIND_SERVER)
-    assert len(_columns(store, decode_traces.decode(traces(same, same), RECEIVED, 0), "spans")) == 2
+    assert len(_columns(store, decode_traces.decode(trace_request(same, same), RECEIVED, 0), "spans")) == 2

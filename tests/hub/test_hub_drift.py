@@ -15,9 +15,8 @@ from hub.store import Store
 from service.inference.schema import Reference
 from service.monitoring import drift
 from service.monitoring.assess import Window, assess, assess_confidence
-from tests.browser.models import SECOND, Attributes, gauge
-from tests.browser.telemetry import pairs
-from tests.hub.test_hub_increments import SINCE, UNTIL, keep
+from tests.helpers.metric_points import SECOND, SINCE, UNTIL, Attributes, gauge, store_metrics
+from tests.helpers.otlp_values import key_values
 
 MODEL: Attributes = (("ml.model.name", "m"), ("ml.model.version", "1"))
 FEATURE: Attributes = (*MODEL, ("ml.feature.name", "f"))
@@ -40,7 +39,7 @@ def counter(name: str, values: Mapping[Attributes, float]) -> Metric:
             start_time_unix_nano=SINCE,
             time_unix_nano=SINCE + SECOND,
             as_double=value,
-            attributes=pairs(dict(attributes)),
+            attributes=key_values(dict(attributes)),
         )
         for attributes, value in values.items()
     ]
@@ -67,7 +66,7 @@ def in_sql(store: Store, reference: Reference, window: Window, criticals: Mappin
         gauges["ml.feature.reference.deviation"] = {FEATURE: reference.deviation or 0.0}
     with store.write() as connection:
         connection.execute("DELETE FROM metric_points")
-    keep(
+    store_metrics(
         store,
         "one",
         counter("ml.feature.observations", dict(zip(bins, map(float, window.counts), strict=True))),

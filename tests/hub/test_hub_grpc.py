@@ -11,16 +11,16 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from hub.receive.signals import SIGNALS, TRACES, Signal
-from tests.hub.conftest import LiveHub
-from tests.hub.otlp_samples import logs, metrics, span, traces
+from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.otlp_messages import log_request, metric_request, span, trace_request
 
-REQUESTS = {"traces": traces, "metrics": metrics, "logs": logs}
+REQUESTS = {"traces": trace_request, "metrics": metric_request, "logs": log_request}
 
-StartHub = Callable[..., AbstractContextManager[LiveHub]]
+StartHub = Callable[..., AbstractContextManager[InProcessHub]]
 
 
 @pytest.fixture
-def channel(hub: LiveHub) -> Iterator[grpc.Channel]:
+def channel(hub: InProcessHub) -> Iterator[grpc.Channel]:
     """A channel to the module's hub."""
     with grpc.insecure_channel(hub.target) as channel:
         yield channel
@@ -42,7 +42,7 @@ def _details(error: grpc.RpcError) -> Status:
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
-def test_every_signal_is_taken(hub: LiveHub, channel: grpc.Channel, signal: Signal) -> None:
+def test_every_signal_is_taken(hub: InProcessHub, channel: grpc.Channel, signal: Signal) -> None:
     """A request is answered with an empty response, and is stored by then."""
     before = hub.writer.counts.snapshot()[signal.name].stored
     answer = _export(channel, REQUESTS[signal.name]().SerializeToString(), signal)
@@ -50,15 +50,15 @@ def test_every_signal_is_taken(hub: LiveHub, channel: grpc.Channel, signal: Sign
     assert hub.writer.counts.snapshot()[signal.name].stored == before + 1
 
 
-def test_gzip_is_taken(hub: LiveHub, channel: grpc.Channel) -> None:
+def test_gzip_is_taken(hub: InProcessHub, channel: grpc.Channel) -> None:
     """A packed call is unpacked."""
-    _export(channel, traces(span(name="packed")).SerializeToString(), compression=grpc.Compression.Gzip)
+    _export(channel, trace_request(span(name="packed")).SerializeToString(), compression=grpc.Compression.Gzip)
     assert len(hub.rows("FROM spans WHERE name = 'packed'")) == 1
 
 
 def test_invalid_spans_are_counted(channel: grpc.Channel) -> None:
     """A partial success says how many spans were rejected."""
-    answer = _export(channel, traces(span(), span(trace_id=b"short")).SerializeToString())
+    answer = _export(channel, trace_request(span(), span(trace_id=b"short")).SerializeToString())
     assert ExportTraceServiceResponse.FromString(answer).partial_success.rejected_spans == 1
 
 
@@ -89,12 +89,12 @@ def test_a_packed_call_over_the_limit_is_refused(start_hub: StartHub) -> None:
         assert len(zlib.compress(bomb)) < 2**20
         error = _refused(channel, bomb, compression=grpc.Compression.Gzip)
         assert error.code() in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL}
-        _export(channel, traces().SerializeToString())
+        _export(channel, trace_request().SerializeToString())
 
 
 def test_a_full_queue_is_unavailable_and_a_later_try_succeeds(start_hub: StartHub) -> None:
     """While the queue is full the call is UNAVAILABLE with RetryInfo; the same call succeeds once it is written."""
-    body = traces(span(name="later")).SerializeToString()
+    body = trace_request(span(name="later")).SerializeToString()
     with start_hub() as hub, grpc.insecure_channel(hub.target) as channel:
         hub.writer._rows += hub.writer.max_rows
         error = _refused(channel, body)
@@ -109,7 +109,7 @@ def test_a_full_queue_is_unavailable_and_a_later_try_succeeds(start_hub: StartHu
 
 def test_with_a_key_calls_must_show_it(start_hub: StartHub) -> None:
     """A call without the key, or with another, is UNAUTHENTICATED; with it it is taken."""
-    body = traces().SerializeToString()
+    body = trace_request().SerializeToString()
     with start_hub(key="0123456789abcdef") as hub, grpc.insecure_channel(hub.target) as channel:
         assert _refused(channel, body).code() is grpc.StatusCode.UNAUTHENTICATED
         wrong = (("authorization", "Bearer fedcba9876543210"),)

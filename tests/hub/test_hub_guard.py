@@ -7,72 +7,72 @@ import httpx
 import pytest
 
 from hub.guard import COOKIE
-from tests.hub.conftest import LiveHub, live_hub
-from tests.hub.otlp_samples import traces
+from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
+from tests.helpers.otlp_messages import trace_request
 
 KEY = "a key with ~16 signs"
-BODY = traces().SerializeToString()
+BODY = trace_request().SerializeToString()
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
-StartHub = Callable[..., AbstractContextManager[LiveHub]]
+StartHub = Callable[..., AbstractContextManager[InProcessHub]]
 
 
 @pytest.fixture(scope="module")
-def locked() -> Iterator[LiveHub]:
+def locked() -> Iterator[InProcessHub]:
     """A hub with a key."""
-    with live_hub(key=KEY) as hub:
+    with in_process_hub(key=KEY) as hub:
         yield hub
 
 
-def _send(hub: LiveHub, **headers: str) -> httpx.Response:
+def _send(hub: InProcessHub, **headers: str) -> httpx.Response:
     return hub.client.post("/v1/traces", content=BODY, headers={**PROTOBUF, **headers})
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:4318", "127.0.0.1.evil.example", "10.0.0.1"])
-def test_another_host_is_refused(hub: LiveHub, host: str) -> None:
+def test_another_host_is_refused(hub: InProcessHub, host: str) -> None:
     """A Host that is not a name of this machine, as DNS rebinding has it, is answered with 403 on both ports."""
     assert _send(hub, Host=host).status_code == 403
     assert httpx.get(f"{hub.page}/", headers={"Host": host}).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1", "[::1]:9", "LOCALHOST"])
-def test_names_of_this_machine_are_fine(hub: LiveHub, host: str) -> None:
+def test_names_of_this_machine_are_fine(hub: InProcessHub, host: str) -> None:
     """Any name for loopback is taken, whatever the port."""
     assert _send(hub, Host=host).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
-def test_another_origin_is_refused(hub: LiveHub, origin: str) -> None:
+def test_another_origin_is_refused(hub: InProcessHub, origin: str) -> None:
     """A page of another site, or of another port, is answered with 403 on both ports, and gets no CORS header."""
     for answer in (_send(hub, Origin=origin), httpx.get(f"{hub.page}/healthz", headers={"Origin": origin})):
         assert answer.status_code == 403
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_its_own_origin_is_fine(hub: LiveHub) -> None:
+def test_its_own_origin_is_fine(hub: InProcessHub) -> None:
     """The hub's own pages may ask the hub."""
     assert httpx.get(f"{hub.page}/healthz", headers={"Origin": hub.page}).status_code == 200
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}])
-def test_without_the_key_senders_are_refused(locked: LiveHub, header: dict[str, str]) -> None:
+def test_without_the_key_senders_are_refused(locked: InProcessHub, header: dict[str, str]) -> None:
     """No key, a wrong one, or one in another scheme is answered with 401."""
     answer = _send(locked, **header)
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
-def test_with_the_key_senders_are_taken(locked: LiveHub) -> None:
+def test_with_the_key_senders_are_taken(locked: InProcessHub) -> None:
     """`Authorization: Bearer KEY` opens the OTLP port."""
     assert _send(locked, Authorization=f"Bearer {KEY}").status_code == 200
 
 
-def test_pages_ask_for_the_key(locked: LiveHub) -> None:
+def test_pages_ask_for_the_key(locked: InProcessHub) -> None:
     """A page without the key is 401; health is told to anyone."""
     assert httpx.get(f"{locked.page}/api/traces").status_code == 401
     assert httpx.get(f"{locked.page}/healthz").status_code == 200
 
 
-def test_one_visit_with_the_key_lets_a_browser_in(locked: LiveHub) -> None:
+def test_one_visit_with_the_key_lets_a_browser_in(locked: InProcessHub) -> None:
     """The key in the address becomes a cookie that scripts cannot read, and leaves the address."""
     with httpx.Client(base_url=locked.page) as browser:
         answer = browser.get("/healthz/x", params={"key": KEY, "limit": "5"})
@@ -86,7 +86,7 @@ def test_one_visit_with_the_key_lets_a_browser_in(locked: LiveHub) -> None:
         assert browser.get("/healthz/x").status_code == 401
 
 
-def test_a_wrong_key_in_the_address_is_refused(locked: LiveHub) -> None:
+def test_a_wrong_key_in_the_address_is_refused(locked: InProcessHub) -> None:
     """Another key in the address sets no cookie."""
     answer = httpx.get(f"{locked.page}/", params={"key": "wrong"})
     assert answer.status_code == 401

@@ -20,18 +20,18 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Histogram, HistogramDataPoint, Metric
 
 from hub.receive.signals import SIGNALS, TRACES, Signal
-from tests.hub.conftest import LiveHub
-from tests.hub.otlp_samples import logs, metrics, span, traces
+from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.otlp_messages import log_request, metric_request, span, trace_request
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
 _HEX = {b"traceId": b"5b8efff798038103d269b633813fc60c", b"spanId": b"eee19b7ec3c1b174"}
-REQUESTS = {"traces": traces, "metrics": metrics, "logs": logs}
+REQUESTS = {"traces": trace_request, "metrics": metric_request, "logs": log_request}
 
-StartHub = Callable[..., AbstractContextManager[LiveHub]]
+StartHub = Callable[..., AbstractContextManager[InProcessHub]]
 
 
-def _post(hub: LiveHub, body: bytes, path: str = TRACES.path, **headers: str) -> httpx.Response:
+def _post(hub: InProcessHub, body: bytes, path: str = TRACES.path, **headers: str) -> httpx.Response:
     return hub.client.post(path, content=body, headers={**PROTOBUF, **headers})
 
 
@@ -44,7 +44,7 @@ def _sample(name: str) -> Message:
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
-def test_protobuf_is_taken(hub: LiveHub, signal: Signal) -> None:
+def test_protobuf_is_taken(hub: InProcessHub, signal: Signal) -> None:
     """A request in protobuf is answered with 200 and an empty response in protobuf, and is stored by then."""
     before = hub.writer.counts.snapshot()[signal.name].stored
     response = _post(hub, _sample(signal.name).SerializeToString(), signal.path)
@@ -54,7 +54,7 @@ def test_protobuf_is_taken(hub: LiveHub, signal: Signal) -> None:
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
-def test_json_is_taken(hub: LiveHub, signal: Signal) -> None:
+def test_json_is_taken(hub: InProcessHub, signal: Signal) -> None:
     """A request in JSON is answered with 200 and an empty object, and is stored by then."""
     before = hub.writer.counts.snapshot()[signal.name].stored
     body = orjson.dumps(MessageToDict(_sample(signal.name), use_integers_for_enums=True))
@@ -65,7 +65,7 @@ def test_json_is_taken(hub: LiveHub, signal: Signal) -> None:
     assert hub.writer.counts.snapshot()[signal.name].stored == before + 1
 
 
-def test_json_ids_are_hex(hub: LiveHub) -> None:
+def test_json_ids_are_hex(hub: InProcessHub) -> None:
     """IDs in OTLP/JSON are hex in either case, and unknown fields are ignored."""
     body = (
         b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"ABCDEF798038103D269B633813FC60C0",'
@@ -77,67 +77,67 @@ def test_json_ids_are_hex(hub: LiveHub) -> None:
     ]
 
 
-def test_gzip_is_taken(hub: LiveHub) -> None:
+def test_gzip_is_taken(hub: InProcessHub) -> None:
     """A packed request is unpacked."""
-    body = traces(span(name="packed")).SerializeToString()
+    body = trace_request(span(name="packed")).SerializeToString()
     assert _post(hub, gzip.compress(body), **{"Content-Encoding": "gzip"}).status_code == 200
     assert len(hub.rows("FROM spans WHERE name = 'packed'")) == 1
 
 
-def test_gzip_of_several_members_is_taken(hub: LiveHub) -> None:
+def test_gzip_of_several_members_is_taken(hub: InProcessHub) -> None:
     """A gzip body may have several members."""
-    body = traces(span(name="members")).SerializeToString()
+    body = trace_request(span(name="members")).SerializeToString()
     packed = gzip.compress(body[:20]) + gzip.compress(body[20:])
     assert _post(hub, packed, **{"Content-Encoding": "gzip"}).status_code == 200
     assert len(hub.rows("FROM spans WHERE name = 'members'")) == 1
 
 
-def test_an_empty_request_is_fine(hub: LiveHub) -> None:
+def test_an_empty_request_is_fine(hub: InProcessHub) -> None:
     """A request without any spans is answered with 200."""
     assert _post(hub, b"").status_code == 200
 
 
-def test_invalid_spans_are_counted_and_the_others_stored(hub: LiveHub) -> None:
+def test_invalid_spans_are_counted_and_the_others_stored(hub: InProcessHub) -> None:
     """A partial success says how many spans were rejected and why."""
-    request = traces(span(name="good one"), span(trace_id=b"short"), span(span_id=bytes(8)))
+    request = trace_request(span(name="good one"), span(trace_id=b"short"), span(span_id=bytes(8)))
     response = ExportTraceServiceResponse.FromString(_post(hub, request.SerializeToString()).content)
     assert response.partial_success.rejected_spans == 2
     assert "trace_id is not 16 bytes" in response.partial_success.error_message
     assert len(hub.rows("FROM spans WHERE name = 'good one'")) == 1
 
 
-def test_a_partial_success_in_json(hub: LiveHub) -> None:
+def test_a_partial_success_in_json(hub: InProcessHub) -> None:
     """In JSON the count is a string, as protobuf's mapping has 64-bit integers."""
     body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"abcd"}]}]}]}'
     answer = hub.client.post("/v1/traces", content=body, headers=JSON).json()
     assert answer["partialSuccess"]["rejectedSpans"] == "1"
 
 
-def test_a_log_record_with_a_broken_id_is_kept(hub: LiveHub) -> None:
+def test_a_log_record_with_a_broken_id_is_kept(hub: InProcessHub) -> None:
     """A record whose trace ID is not one is stored outside of any trace, with a warning."""
-    request = logs(LogRecord(time_unix_nano=5, trace_id=b"short", severity_text="odd"))
+    request = log_request(LogRecord(time_unix_nano=5, trace_id=b"short", severity_text="odd"))
     response = ExportLogsServiceResponse.FromString(_post(hub, request.SerializeToString(), "/v1/logs").content)
     assert response.partial_success.rejected_log_records == 0
     assert "without trace or span ID" in response.partial_success.error_message
     assert hub.rows("SELECT trace_id FROM logs WHERE severity_text = 'odd'") == [(None,)]
 
 
-def test_buckets_that_do_not_fit_are_rejected(hub: LiveHub) -> None:
+def test_buckets_that_do_not_fit_are_rejected(hub: InProcessHub) -> None:
     """A histogram whose counts do not fit its bounds is rejected, not stored to be misread."""
     point = HistogramDataPoint(time_unix_nano=5, bucket_counts=[1, 2], explicit_bounds=[1.0, 2.0])
-    request = metrics(Metric(name="odd", histogram=Histogram(data_points=[point])))
+    request = metric_request(Metric(name="odd", histogram=Histogram(data_points=[point])))
     assert b"bucket_counts" in _post(hub, request.SerializeToString(), "/v1/metrics").content
     assert hub.rows("FROM metric_points WHERE name = 'odd'") == []
 
 
-def test_a_time_beyond_64_bits_is_rejected(hub: LiveHub) -> None:
+def test_a_time_beyond_64_bits_is_rejected(hub: InProcessHub) -> None:
     """A start time that signed nanoseconds cannot hold costs only its span."""
-    response = _post(hub, traces(span(start_time_unix_nano=2**63)).SerializeToString())
+    response = _post(hub, trace_request(span(start_time_unix_nano=2**63)).SerializeToString())
     assert ExportTraceServiceResponse.FromString(response.content).partial_success.rejected_spans == 1
 
 
-@pytest.mark.parametrize("body", [b"\xff" * 20, b"\x0a\x05", traces().SerializeToString()[:-3]])
-def test_bytes_that_are_no_request_are_400(hub: LiveHub, body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"\xff" * 20, b"\x0a\x05", trace_request().SerializeToString()[:-3]])
+def test_bytes_that_are_no_request_are_400(hub: InProcessHub, body: bytes) -> None:
     """What protobuf cannot read is answered with 400 and a Status in protobuf."""
     response = _post(hub, body)
     assert response.status_code == 400
@@ -164,34 +164,34 @@ def test_bytes_that_are_no_request_are_400(hub: LiveHub, body: bytes) -> None:
         + b"}]}}]}",
     ],
 )
-def test_json_that_is_no_request_is_400(hub: LiveHub, body: bytes) -> None:
+def test_json_that_is_no_request_is_400(hub: InProcessHub, body: bytes) -> None:
     """What is not OTLP/JSON, or nested too deeply, is answered with 400 and a Status in JSON."""
     response = hub.client.post("/v1/traces", content=body, headers=JSON)
     assert response.status_code == 400
     assert response.json()["code"] == 3
 
 
-def test_another_content_type_is_415(hub: LiveHub) -> None:
+def test_another_content_type_is_415(hub: InProcessHub) -> None:
     """A type that OTLP does not have is answered with 415 and the types that it has."""
     response = hub.client.post("/v1/traces", content=b"x", headers={"Content-Type": "text/plain"})
     assert response.status_code == 415
     assert "application/x-protobuf" in response.json()["message"]
 
 
-def test_another_content_encoding_is_415(hub: LiveHub) -> None:
+def test_another_content_encoding_is_415(hub: InProcessHub) -> None:
     """An encoding that this does not read is answered with 415 and those that it reads."""
     response = _post(hub, b"x", **{"Content-Encoding": "br"})
     assert (response.status_code, response.headers["accept-encoding"]) == (415, "gzip, identity")
 
 
-def test_another_path_is_404(hub: LiveHub) -> None:
+def test_another_path_is_404(hub: InProcessHub) -> None:
     """A path that OTLP does not have is answered with 404, in the request's encoding."""
     response = _post(hub, b"", path="/v1/nothing")
     assert response.status_code == 404
     assert _status(response).code == 5
 
 
-def test_another_method_is_405(hub: LiveHub) -> None:
+def test_another_method_is_405(hub: InProcessHub) -> None:
     """Anything but POST is answered with 405, and what is allowed."""
     response = hub.client.get("/v1/traces")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
@@ -202,7 +202,7 @@ def test_another_method_is_405(hub: LiveHub) -> None:
     [b"not gzip", gzip.compress(b"x" * 100)[:-4], gzip.compress(b"") + b"tail"],
     ids=["not gzip", "cut off", "with a tail"],
 )
-def test_broken_gzip_is_400(hub: LiveHub, body: bytes) -> None:
+def test_broken_gzip_is_400(hub: InProcessHub, body: bytes) -> None:
     """What is not gzip, cut off, or followed by something else is answered with 400."""
     assert _post(hub, body, **{"Content-Encoding": "gzip"}).status_code == 400
 
@@ -213,11 +213,11 @@ def test_a_body_over_the_limit_is_413(start_hub: StartHub) -> None:
         assert _post(hub, b"x" * 2001).status_code == 413
         chunked = hub.client.post("/v1/traces", content=iter([b"x" * 900] * 3), headers=PROTOBUF)
         assert chunked.status_code == 413
-        assert _post(hub, traces().SerializeToString()).status_code == 200
+        assert _post(hub, trace_request().SerializeToString()).status_code == 200
         assert hub.writer.counts.snapshot()["traces"].failed_requests == {"too_large": 2}
 
 
-def test_a_gzip_bomb_is_413(hub: LiveHub) -> None:
+def test_a_gzip_bomb_is_413(hub: InProcessHub) -> None:
     """A small body that unpacks to more than the limit is refused."""
     packer = zlib.compressobj(wbits=31)
     bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(200)) + packer.flush()
@@ -228,12 +228,12 @@ def test_a_gzip_bomb_is_413(hub: LiveHub) -> None:
 def test_more_rows_than_fit_the_queue_are_413(start_hub: StartHub) -> None:
     """A request that could never be queued is refused for good, not to be sent again."""
     with start_hub(queue_rows=3) as hub:
-        assert _post(hub, traces(*(span() for _ in range(4))).SerializeToString()).status_code == 413
+        assert _post(hub, trace_request(*(span() for _ in range(4))).SerializeToString()).status_code == 413
 
 
 def test_a_full_queue_is_503_and_a_later_try_succeeds(start_hub: StartHub) -> None:
     """While the queue is full the answer is 503 with Retry-After; the same request succeeds once it is written."""
-    body = traces(span(name="later")).SerializeToString()
+    body = trace_request(span(name="later")).SerializeToString()
     with start_hub() as hub:
         hub.writer._rows += hub.writer.max_rows
         response = _post(hub, body)
@@ -256,15 +256,15 @@ def test_a_failed_write_is_503(start_hub: StartHub) -> None:
     with start_hub() as hub:
         with hub.store.write() as connection:
             connection.execute("ALTER TABLE spans RENAME TO hidden")
-        assert _post(hub, traces().SerializeToString()).status_code == 503
+        assert _post(hub, trace_request().SerializeToString()).status_code == 503
         with hub.store.write() as connection:
             connection.execute("ALTER TABLE hidden RENAME TO spans")
-        assert _post(hub, traces().SerializeToString()).status_code == 200
+        assert _post(hub, trace_request().SerializeToString()).status_code == 200
 
 
 @given(body=st.binary(max_size=300), kind=st.sampled_from([*SIGNALS]), json=st.booleans(), packed=st.booleans())
 @settings(max_examples=80, deadline=None)
-def test_random_bytes_never_break_it(hub: LiveHub, body: bytes, kind: Signal, *, json: bool, packed: bool) -> None:
+def test_random_bytes_never_break_it(hub: InProcessHub, body: bytes, kind: Signal, *, json: bool, packed: bool) -> None:
     """Whatever the bytes, the answer is 200 or 400."""
     headers = {**(JSON if json else PROTOBUF), **({"Content-Encoding": "gzip"} if packed else {})}
     response = hub.client.post(kind.path, content=gzip.compress(body) if packed else body, headers=headers)
@@ -273,7 +273,7 @@ def test_random_bytes_never_break_it(hub: LiveHub, body: bytes, kind: Signal, *,
 
 @given(data=st.data(), kind=st.sampled_from([*SIGNALS]))
 @settings(max_examples=80, deadline=None)
-def test_damaged_requests_never_break_it(hub: LiveHub, data: st.DataObject, kind: Signal) -> None:
+def test_damaged_requests_never_break_it(hub: InProcessHub, data: st.DataObject, kind: Signal) -> None:
     """A request with a byte changed or its end cut off is answered with 200 or 400."""
     body = bytearray(_sample(kind.name).SerializeToString())
     place = data.draw(st.integers(0, len(body) - 1))

@@ -6,28 +6,20 @@ from typing import Any, Literal
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AggregationTemporality,
     Histogram,
     HistogramDataPoint,
     Metric,
     NumberDataPoint,
-    ResourceMetrics,
-    ScopeMetrics,
     Sum,
 )
 
-from hub.decode.metrics import decode
 from hub.questions.queries import Queries
 from hub.store import Store
-from tests.browser.models import SECOND, gauge
-from tests.browser.telemetry import pairs
-from tests.hub.otlp_samples import resource
+from tests.helpers.metric_points import SECOND, SINCE, UNTIL, gauge, store_metrics
+from tests.helpers.otlp_values import key_values
 
-# Long after the epoch, and a window of ten minutes in steps of two.
-SINCE = 1_000_000 * SECOND
-UNTIL = SINCE + 600 * SECOND
 STEP = 120 * SECOND
 DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
@@ -55,7 +47,7 @@ class Run:
                 start_time_unix_nano=start,
                 time_unix_nano=time,
                 as_int=value,
-                attributes=pairs({"ml.model.name": "m", "ml.prediction.label": "yes"}),
+                attributes=key_values({"ml.model.name": "m", "ml.prediction.label": "yes"}),
             )
             before = time
 
@@ -73,19 +65,6 @@ def runs(draw: st.DrawFn) -> Run:
     added = draw(st.lists(st.integers(0, 50), min_size=len(times), max_size=len(times)))
     kind: Kind = draw(st.sampled_from(["cumulative", "no start", "delta"]))
     return Run(draw(st.sampled_from(["a", "b", "c"])), kind, start, list(zip(times, added, strict=True)))
-
-
-def keep(store: Store, instance: str, *metrics: Metric) -> None:
-    """Store metrics of an instance."""
-    scope = ScopeMetrics(metrics=metrics)
-    request = ExportMetricsServiceRequest(
-        resource_metrics=[ResourceMetrics(resource=resource("service", instance), scope_metrics=[scope])]
-    )
-    rows = decode(request, 1, 1).tables["metric_points"]
-    with store.write() as connection:
-        if rows:
-            places = ", ".join("?" * len(rows[0]))
-            connection.executemany(f"INSERT INTO metric_points VALUES ({places})", rows)  # noqa: S608  question marks
 
 
 def counter(points: Sequence[NumberDataPoint], temporality: Any) -> Metric:
@@ -116,9 +95,11 @@ def fill(store: Store, several: Sequence[Run], *, times: int = 1) -> None:
     for number, run in enumerate(several):
         # A process of its own each: a start says so with another instance, as ours do.
         instance = f"{run.instance}-{number}"
-        keep(store, instance, gauge("ml.feature.reference", "1", [((("ml.model.name", "m"),), 1.0)], run.start))
+        store_metrics(
+            store, instance, gauge("ml.feature.reference", "1", [((("ml.model.name", "m"),), 1.0)], run.start)
+        )
         for _ in range(times):
-            keep(store, instance, counter(list(run.points()), DELTA if run.kind == "delta" else CUMULATIVE))
+            store_metrics(store, instance, counter(list(run.points()), DELTA if run.kind == "delta" else CUMULATIVE))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -149,7 +130,7 @@ def test_a_counter_that_starts_anew_goes_on_adding(store: Store, lives: list[lis
     time = SINCE
     for life in lives:
         run = Run("a", "cumulative", time + SECOND, [(time + n * 10 * SECOND, one) for n, one in enumerate(life, 1)])
-        keep(store, "a", counter(list(run.points()), CUMULATIVE))
+        store_metrics(store, "a", counter(list(run.points()), CUMULATIVE))
         time = run.exports[-1][0]
 
     assert sum(added(store).values()) == sum(map(sum, lives))
@@ -159,8 +140,8 @@ def test_a_total_that_falls_has_started_anew(store: Store) -> None:
     """Where no start is said, a fall is all that tells of a reset."""
     run = Run("a", "no start", SINCE, [(SINCE + n * 10 * SECOND, one) for n, one in enumerate((5, 3), 1)])
     again = Run("a", "no start", SINCE, [(SINCE + n * 10 * SECOND, one) for n, one in enumerate((2, 4), 3)])
-    keep(store, "a", gauge("ml.feature.reference", "1", [((("ml.model.name", "m"),), 1.0)], SINCE + SECOND))
-    keep(store, "a", counter([*run.points(), *again.points()], CUMULATIVE))
+    store_metrics(store, "a", gauge("ml.feature.reference", "1", [((("ml.model.name", "m"),), 1.0)], SINCE + SECOND))
+    store_metrics(store, "a", counter([*run.points(), *again.points()], CUMULATIVE))
 
     assert sum(added(store).values()) == 8 + 6
 
@@ -169,7 +150,7 @@ def test_what_was_counted_before_the_hub_heard_of_it_is_not_in_the_window(store:
     """A service that ran for days when the hub started: its totals are no traffic of the last minutes."""
     days_ago = SINCE - 3 * 86400 * SECOND
     run = Run("a", "cumulative", days_ago, [(SINCE + SECOND, 5000), (SINCE + 60 * SECOND, 7)])
-    keep(store, "a", counter(list(run.points()), CUMULATIVE))
+    store_metrics(store, "a", counter(list(run.points()), CUMULATIVE))
 
     assert sum(added(store).values()) == 7
 
@@ -177,9 +158,11 @@ def test_what_was_counted_before_the_hub_heard_of_it_is_not_in_the_window(store:
 def test_a_label_met_for_the_first_time_counts_from_nothing(store: Store) -> None:
     """Its series says the start of the process, long ago, and is younger than the other series of that."""
     days_ago = SINCE - 3 * 86400 * SECOND
-    keep(store, "a", gauge("ml.feature.reference", "1", [((("ml.model.name", "m"),), 1.0)], SINCE - 60 * SECOND))
+    store_metrics(
+        store, "a", gauge("ml.feature.reference", "1", [((("ml.model.name", "m"),), 1.0)], SINCE - 60 * SECOND)
+    )
     run = Run("a", "cumulative", days_ago, [(SINCE + SECOND, 5)])
-    keep(store, "a", counter(list(run.points()), CUMULATIVE))
+    store_metrics(store, "a", counter(list(run.points()), CUMULATIVE))
 
     assert sum(added(store).values()) == 5
 
@@ -194,12 +177,12 @@ def test_histograms_add_up_bucket_by_bucket(store: Store) -> None:
             bucket_counts=buckets,
             explicit_bounds=(0.5, 0.9),
             count=sum(buckets),
-            attributes=pairs({"ml.model.name": "m"}),
+            attributes=key_values({"ml.model.name": "m"}),
         )
         for n, buckets in enumerate(totals, 1)
     ]
     histogram = Histogram(data_points=points, aggregation_temporality=CUMULATIVE)
-    keep(store, "a", Metric(name="ml.predictions", histogram=histogram))
+    store_metrics(store, "a", Metric(name="ml.predictions", histogram=histogram))
     with Queries(store).ask() as reader:
         found = reader.records(
             "model_counts",

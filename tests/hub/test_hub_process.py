@@ -1,15 +1,13 @@
 """The hub as a process: what it says, what survives, how it ends."""
 
-import gzip
 import os
 import re
 import resource
 import signal
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -17,39 +15,9 @@ import psutil
 import pytest
 
 from hub.store import FILE_NAME, Store
-from tests.helpers.processes import Process, free_port, running, until
-from tests.hub.otlp_samples import attribute, span, traces
-
-PROTOBUF = {"Content-Type": "application/x-protobuf"}
-
-
-@dataclass
-class Running:
-    """A hub's process and its addresses."""
-
-    process: Process
-    data: Path
-    port: int
-    http_port: int
-    grpc_port: int
-
-    def send(self, *spans: object, **headers: str) -> httpx.Response:
-        """Send spans; raises when nobody answers."""
-        body = traces(*spans).SerializeToString()
-        if headers.get("Content-Encoding") == "gzip":
-            body = gzip.compress(body)
-        url = f"http://127.0.0.1:{self.http_port}/v1/traces"
-        return httpx.post(url, content=body, headers={**PROTOBUF, **headers}, timeout=20)
-
-
-@contextmanager
-def hub_process(data: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Run `python -m hub` on free ports."""
-    port, http_port, grpc_port = free_port(), free_port(), free_port()
-    ports = ["--port", str(port), "--http-port", str(http_port), "--grpc-port", str(grpc_port)]
-    with running(["hub", "--data", str(data), *ports], env=env) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/healthz")
-        yield Running(process, data, port, http_port, grpc_port)
+from tests.helpers.hubs import PROTOBUF, running_hub
+from tests.helpers.otlp_messages import attribute, span, trace_request
+from tests.helpers.processes import until
 
 
 def _names(data: Path) -> list[str]:
@@ -63,13 +31,13 @@ def _names(data: Path) -> list[str]:
 
 def test_it_says_where_to_look_and_send(tmp_path: Path) -> None:
     """The first lines name the page, both OTLP ports and the file, and nothing else is said."""
-    with hub_process(tmp_path) as hub:
+    with running_hub(tmp_path) as hub:
         hub.send(span())
         lines = hub.process.log.splitlines()
         assert [re.split(r"\s+", line.strip(), maxsplit=1) for line in lines] == [
-            ["look", f"http://127.0.0.1:{hub.port}"],
-            ["OTLP/HTTP", f"http://127.0.0.1:{hub.http_port}"],
-            ["OTLP/gRPC", f"http://127.0.0.1:{hub.grpc_port}"],
+            ["look", hub.page],
+            ["OTLP/HTTP", hub.otlp],
+            ["OTLP/gRPC", hub.grpc],
             ["data", str(tmp_path / FILE_NAME)],
         ]
 
@@ -78,7 +46,7 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     """Spans that were answered with 200 are in the file after SIGKILL under load, each once."""
     acknowledged: list[str] = []
 
-    with hub_process(tmp_path) as hub:
+    with running_hub(tmp_path) as hub:
 
         def send(sender: int) -> None:
             for number in range(100_000):
@@ -106,11 +74,11 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
 
 def test_a_killed_hub_starts_again(tmp_path: Path) -> None:
     """A hub that was killed starts on the same file and takes more."""
-    with hub_process(tmp_path) as hub:
+    with running_hub(tmp_path) as hub:
         hub.send(span(name="before"))
         hub.process.popen.kill()
         hub.process.popen.wait()
-    with hub_process(tmp_path) as hub:
+    with running_hub(tmp_path) as hub:
         hub.send(span(name="after"))
         assert hub.process.stop() == 0
     assert _names(tmp_path) == ["after", "before"]
@@ -119,7 +87,7 @@ def test_a_killed_hub_starts_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_when_asked(tmp_path: Path, signum: int) -> None:
     """SIGTERM and Ctrl-C end it with exit code 0, nothing said, and the log merged into the file."""
-    with hub_process(tmp_path) as hub:
+    with running_hub(tmp_path) as hub:
         hub.send(span(name="kept"))
         said = hub.process.log
         assert hub.process.stop(signum, seconds=5) == 0
@@ -131,7 +99,7 @@ def test_it_stops_when_asked(tmp_path: Path, signum: int) -> None:
 def test_a_stop_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """Requests in flight at SIGTERM are answered or refused, and those answered are in the file."""
     acknowledged: list[str] = []
-    with hub_process(tmp_path) as hub:
+    with running_hub(tmp_path) as hub:
 
         def send(sender: int) -> None:
             for number in range(100_000):
@@ -165,9 +133,9 @@ def test_an_open_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
         with suppress(httpx.HTTPError):
             httpx.post(url, content=body(), headers=PROTOBUF, timeout=20)
 
-    with hub_process(tmp_path) as hub, httpx.Client() as idle:
-        url = f"http://127.0.0.1:{hub.http_port}/v1/traces"
-        idle.post(url, content=traces().SerializeToString(), headers=PROTOBUF)
+    with running_hub(tmp_path) as hub, httpx.Client() as idle:
+        url = f"{hub.otlp}/v1/traces"
+        idle.post(url, content=trace_request().SerializeToString(), headers=PROTOBUF)
         stalled = threading.Thread(target=stall, args=(url,))
         stalled.start()
         arrived.wait(20)
@@ -180,7 +148,7 @@ def test_a_full_disk_is_survived(tmp_path: Path) -> None:
     """While nothing can be written senders are asked to try again; with room again all goes on, nothing twice."""
     blob = os.urandom(20_000).hex()
     acknowledged: list[str] = []
-    with hub_process(tmp_path) as hub:
+    with running_hub(tmp_path) as hub:
 
         def send(name: str) -> int:
             status = hub.send(span(name=name, attributes=[attribute("blob", blob)])).status_code
@@ -193,7 +161,7 @@ def test_a_full_disk_is_survived(tmp_path: Path) -> None:
         resource.prlimit(hub.process.popen.pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
         names = iter(range(1000))
         until(lambda: send(f"full-{next(names)}") == 503, what="a write that fails")
-        assert httpx.get(f"http://127.0.0.1:{hub.port}/healthz").status_code == 200
+        assert httpx.get(f"{hub.page}/healthz").status_code == 200
         assert send("still full") == 503
         resource.prlimit(hub.process.popen.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert send("room again") == 200
@@ -205,10 +173,10 @@ def test_bombs_do_not_take_its_memory(tmp_path: Path) -> None:
     """Bodies that unpack to 400 MB are refused within the memory that a large request may take anyway."""
     packer = zlib.compressobj(1, wbits=31)
     bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(400)) + packer.flush()
-    with hub_process(tmp_path) as hub:
+    with running_hub(tmp_path) as hub:
         hub.send(span())
         before = psutil.Process(hub.process.popen.pid).memory_info().rss
-        url = f"http://127.0.0.1:{hub.http_port}/v1/traces"
+        url = f"{hub.otlp}/v1/traces"
         for _ in range(3):
             answer = httpx.post(url, content=bomb, headers={**PROTOBUF, "Content-Encoding": "gzip"}, timeout=20)
             assert answer.status_code == 413

@@ -12,9 +12,7 @@ from hub.decode import logs, traces
 from hub.retention import Retention
 from hub.store import FILE_NAME, Store
 from hub.writer import _append
-from tests.hub.otlp_samples import attribute, span
-from tests.hub.otlp_samples import logs as log_request
-from tests.hub.otlp_samples import traces as trace_request
+from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
 
 HOUR_NS = 3600 * 10**9
 

@@ -18,8 +18,8 @@ from hub.decode.batch import Batch
 from hub.decode.values import Json, from_json, to_json
 from hub.store import Store
 from hub.writer import _append
-from tests.hub import rebuild
-from tests.hub.otlp_samples import any_values, log_requests, metric_requests, trace_requests
+from tests.helpers import otlp_rows
+from tests.helpers.strategies_otlp import any_values, log_requests, metric_requests, trace_requests
 
 _quiet = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -113,9 +113,9 @@ def test_spans_come_back_whole(memory: Store, request: Message) -> None:
     assert len(rows) == len(sent)
     for row, (span, scope, scope_url, resource, resource_url) in zip(rows, sent, strict=True):
         span.status.SetInParent()
-        assert _canonical(rebuild.span(row)) == _canonical(span)
-        assert _canonical(rebuild.scope(row)) == _canonical(scope)
-        assert _canonical(rebuild.resource(row)) == _canonical(resource)
+        assert _canonical(otlp_rows.span(row)) == _canonical(span)
+        assert _canonical(otlp_rows.scope(row)) == _canonical(scope)
+        assert _canonical(otlp_rows.resource(row)) == _canonical(resource)
         assert (row["scope_schema_url"], row["resource_schema_url"]) == (scope_url, resource_url)
         assert row["duration_ns"] == span.end_time_unix_nano - span.start_time_unix_nano
 
@@ -134,7 +134,7 @@ def test_log_records_come_back_whole(memory: Store, request: Message) -> None:
         record.time_unix_nano = record.time_unix_nano or record.observed_time_unix_nano or received
         if record.body.WhichOneof("value") is None:
             record.ClearField("body")
-        assert _canonical(rebuild.record(row)) == _canonical(record)
+        assert _canonical(otlp_rows.record(row)) == _canonical(record)
 
 
 @given(request=metric_requests)
@@ -168,7 +168,7 @@ def test_data_points_come_back_whole(memory: Store, request: Message) -> None:
                     if type_ == "exponential_histogram":
                         only.positive.SetInParent()
                         only.negative.SetInParent()
-                    assert _canonical(rebuild.metric(row, mine)) == _canonical(expected)
+                    assert _canonical(otlp_rows.metric(row, mine)) == _canonical(expected)
                     assert {(item["series_id"], item["point_time_ns"]) for item in mine} <= {
                         (row["series_id"], row["time_ns"])
                     }

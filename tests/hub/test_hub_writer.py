@@ -18,9 +18,7 @@ from hub.errors import ClosingError, QueueFullError, StoreError, WriteFailedErro
 from hub.retention import Retention
 from hub.store import FILE_NAME, READERS, Store
 from hub.writer import Writer
-from tests.hub.otlp_samples import attribute, span
-from tests.hub.otlp_samples import logs as log_request
-from tests.hub.otlp_samples import traces as trace_request
+from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
 
 
 def _batch(spans: int = 1, size: int = 100) -> Batch:

@@ -5,7 +5,7 @@ import random
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from secrets import token_bytes
 from typing import Any
@@ -13,9 +13,7 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
-    AggregationTemporality,
     Exemplar,
-    Gauge,
     Histogram,
     HistogramDataPoint,
     Metric,
@@ -24,75 +22,12 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.browser.telemetry import MS, Sender, Value, pairs, record, span
+from tests.helpers.metric_points import CUMULATIVE, SECOND, Attributes, gauge
+from tests.helpers.model_features import CRITICAL_VALUES, FLOORS, Feature
+from tests.helpers.otlp_sender import Sender, log_record, span
+from tests.helpers.otlp_values import MS, Value, key_values
 
-SECOND = 10**9
 CONFIDENCE_BOUNDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-EDGES = (-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28)
-FLOORS = {
-    "psi": 0.1,
-    "jensen_shannon": 0.02,
-    "ks": 0.1,
-    "new_categories": 0.02,
-    "mean_change": 0.1,
-    "missing": 0.02,
-    "low_confidence": 0.05,
-}
-CRITICAL = {
-    "psi": 30.0,
-    "jensen_shannon": 5.4,
-    "ks": 2.1,
-    "new_categories": 3.7,
-    "mean_change": 4.0,
-    "missing": 3.7,
-    "low_confidence": 2.4,
-}
-
-Attributes = tuple[tuple[str, Value], ...]
-CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A feature: a number that is normal in training unless it has categories; `shift` moves what is sent now."""
-
-    name: str
-    categories: tuple[str, ...] = ()
-    shift: float = 0.0
-    missing: float = 0.0
-    privacy: str = "plain"
-
-    @property
-    def bins(self) -> dict[str, float]:
-        """Shares of the training data."""
-        if self.categories:
-            return {**{name: 1 / len(self.categories) for name in self.categories}, "missing": 0.0, "other": 0.0}
-        return {**{f"{number:02d}": 0.1 for number in range(10)}, "missing": 0.0, "other": 0.0}
-
-    def draw(self, chance: random.Random) -> Any:
-        """A value as a request would send it."""
-        if chance.random() < self.missing:
-            return None
-        if self.categories:
-            return "never seen" if chance.random() < self.shift else chance.choice(self.categories)
-        return chance.gauss(self.shift, 1)
-
-    def bin_of(self, value: Any) -> str:
-        """Where it is counted."""
-        if value is None:
-            return "missing"
-        if self.categories:
-            return value if value in self.categories else "other"
-        return f"{bisect_left(EDGES, value):02d}"
-
-    def described(self) -> dict[str, Any]:
-        """What the event at the start says of it."""
-        said: dict[str, Any] = {"name": self.name, "type": "category" if self.categories else "number"}
-        if self.privacy != "plain":
-            return {**said, "privacy": self.privacy}
-        if self.categories:
-            return {**said, "bins": list(self.bins)}
-        return {**said, "training_range": [-3.5, 3.5], "edges": EDGES, "mean": 0.0}
 
 
 @dataclass
@@ -124,7 +59,7 @@ class ModelService:
                 time_unix_nano=self.start_ns,
                 event_name="ml.model",
                 body=AnyValue(string_value=json.dumps(said)),
-                attributes=pairs({**dict(self.said), "ml.model.hash": "ab" * 32, **parts}),
+                attributes=key_values({**dict(self.said), "ml.model.hash": "ab" * 32, **parts}),
             )
             self.sender.logs(event, scope="modeltrace.model")
         self.references(time.time_ns() - 60 * SECOND, **thresholds)
@@ -140,14 +75,14 @@ class ModelService:
             other = {"ks", "mean_change"} if feature.categories else {"new_categories"}
             critical |= {
                 (*of, ("ml.drift.statistic", name)): value
-                for name, value in CRITICAL.items()
+                for name, value in CRITICAL_VALUES.items()
                 if name not in {*other, "low_confidence"}
             }
             if not feature.categories:
                 means[of] = 0.0
         answers = {(*self.said, ("ml.prediction.label", label)): 1 / len(self.labels) for label in self.labels}
         critical |= {
-            (*self.said, ("ml.drift.statistic", name)): CRITICAL[name]
+            (*self.said, ("ml.drift.statistic", name)): CRITICAL_VALUES[name]
             for name in ("psi", "jensen_shannon", "low_confidence")
         }
         self.gauges(
@@ -210,7 +145,7 @@ class ModelService:
             for feature in self.features
         }
         row = {**said, "ml.prediction.row": 0, "ml.model.hash": "ab" * 32, "ml.prediction.inputs": told}
-        audited = record(trace_id, root, f"predicted {label}", attributes=row)
+        audited = log_record(trace_id, root, f"predicted {label}", attributes=row)
         audited.event_name = "ml.prediction"
         self.sender.logs(audited)
         for feature in self.features:
@@ -227,7 +162,7 @@ class ModelService:
         root = span(trace_id, "POST /predict", time.time_ns(), 1, kind=Span.SPAN_KIND_SERVER)
         self.sender.spans(root)
         rows: dict[str, Value] = {**dict(self.said), **said, "ml.data.violation.rows": count}
-        event = record(trace_id, root, f"{feature}: {reason}", attributes=rows)
+        event = log_record(trace_id, root, f"{feature}: {reason}", attributes=rows)
         event.event_name = "ml.data.violation"
         self.sender.logs(event, scope="modeltrace.data")
         return trace_id.hex()
@@ -249,7 +184,7 @@ class ModelService:
             "ml.prediction.id": f"p2.{trace_id}",
             "ml.prediction.trace_id": trace_id,
         }
-        event = record(own, root, f"labelled {truth}, predicted {predicted}", attributes=said)
+        event = log_record(own, root, f"labelled {truth}, predicted {predicted}", attributes=said)
         event.event_name = "ml.feedback"
         self.sender.logs(event, scope="modeltrace.feedback")
         return own.hex()
@@ -277,7 +212,7 @@ class ModelService:
                 start_time_unix_nano=self.start_ns,
                 time_unix_nano=now,
                 as_double=float(value),
-                attributes=pairs(dict(attributes)),
+                attributes=key_values(dict(attributes)),
                 exemplars=[
                     Exemplar(time_unix_nano=at, as_double=1, trace_id=trace_id, span_id=span_id)
                     for trace_id, span_id, at in filter(None, [self.latest.get((name, attributes))])
@@ -295,7 +230,7 @@ class ModelService:
                 count=sum(buckets),
                 bucket_counts=buckets,
                 explicit_bounds=CONFIDENCE_BOUNDS,
-                attributes=pairs({**dict(self.said), "ml.prediction.label": label}),
+                attributes=key_values({**dict(self.said), "ml.prediction.label": label}),
             )
             for label, buckets in self.confidences.items()
         ]
@@ -307,12 +242,3 @@ class ModelService:
     def gauges(self, values: Mapping[tuple[str, str], Mapping[Attributes, float]], time_ns: int) -> None:
         """Send gauges, by name and unit."""
         self.sender.metrics(*(gauge(name, unit, found.items(), time_ns) for (name, unit), found in values.items()))
-
-
-def gauge(name: str, unit: str, values: Iterable[tuple[Attributes, float]], time_ns: int) -> Metric:
-    """A gauge with a point for each set of attributes."""
-    points = [
-        NumberDataPoint(time_unix_nano=time_ns, as_double=value, attributes=pairs(dict(attributes)))
-        for attributes, value in values
-    ]
-    return Metric(name=name, unit=unit, gauge=Gauge(data_points=points))

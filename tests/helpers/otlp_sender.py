@@ -4,14 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_bytes
-from typing import Any
 
 import httpx
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AggregationTemporality,
@@ -25,9 +24,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-MS = 10**6
-
-Value = str | bool | int | float | None | Mapping[str, Any]
+from tests.helpers.otlp_values import MS, Value, key_values
 
 SEVERITIES = {
     "INFO": SeverityNumber.SEVERITY_NUMBER_INFO,
@@ -99,20 +96,17 @@ class Sender:
         inference = span(trace_id, "inference", start + 1 * MS, duration_ms / 2, parent=root)
         self.spans(root, span(trace_id, "validate", start + MS // 5, 0.3, parent=root), inference)
         if logs:
-            self.logs(audit(trace_id, root, row=0, label="benign"))
-            self.logs(record(trace_id, inference, "model answered"), scope="service.api")
-        self.metrics(durations(trace_id, root))
+            self.logs(prediction_record(trace_id, root, row=0, label="benign"))
+            self.logs(log_record(trace_id, inference, "model answered"), scope="service.api")
+        self.metrics(duration_metric(trace_id, root))
         return trace_id.hex()
 
     def _resource(self) -> Resource:
         return Resource(
-            attributes=pairs({"service.name": self.service, "service.instance.id": f"{self.service}-{self.instance}"})
+            attributes=key_values(
+                {"service.name": self.service, "service.instance.id": f"{self.service}-{self.instance}"}
+            )
         )
-
-
-def pairs(values: Mapping[str, Value]) -> list[KeyValue]:
-    """Attributes."""
-    return [KeyValue(key=key, value=_value(value)) for key, value in values.items()]
 
 
 def span(
@@ -136,24 +130,24 @@ def span(
         kind=kind,
         start_time_unix_nano=start_ns,
         end_time_unix_nano=start_ns + round(duration_ms * MS),
-        attributes=pairs(attributes or {}),
+        attributes=key_values(attributes or {}),
         events=events,
         status=Status(code=Status.STATUS_CODE_ERROR, message=error) if error is not None else None,
     )
 
 
-def exception(time_ns: int, message: str, stacktrace: str) -> Span.Event:
+def exception_event(time_ns: int, message: str, stacktrace: str) -> Span.Event:
     """An exception as the conventions record it on a span."""
     return Span.Event(
         time_unix_nano=time_ns,
         name="exception",
-        attributes=pairs(
+        attributes=key_values(
             {"exception.type": "ValueError", "exception.message": message, "exception.stacktrace": stacktrace}
         ),
     )
 
 
-def record(
+def log_record(
     trace_id: bytes, around: Span, body: str, *, severity: str = "INFO", attributes: Mapping[str, Value] | None = None
 ) -> LogRecord:
     """A log record written inside a span."""
@@ -165,14 +159,14 @@ def record(
         severity_text=severity,
         severity_number=SEVERITIES[severity],
         body=AnyValue(string_value=body),
-        attributes=pairs(attributes or {}),
+        attributes=key_values(attributes or {}),
     )
 
 
-def audit(trace_id: bytes, around: Span, *, row: int, label: str) -> LogRecord:
+def prediction_record(trace_id: bytes, around: Span, *, row: int, label: str) -> LogRecord:
     """The audit record of one prediction."""
     inputs = {"mean radius": 12.5 + row, "mean texture": 17.25, "worst area": 640.0}
-    audited = record(
+    audited = log_record(
         trace_id,
         around,
         "predicted benign",
@@ -191,7 +185,7 @@ def audit(trace_id: bytes, around: Span, *, row: int, label: str) -> LogRecord:
     return audited
 
 
-def durations(trace_id: bytes, server: Span) -> Metric:
+def duration_metric(trace_id: bytes, server: Span) -> Metric:
     """The request duration's histogram as exported after one request, which is its exemplar."""
     seconds = (server.end_time_unix_nano - server.start_time_unix_nano) / 1e9
     bucket = next((index for index, bound in enumerate(BOUNDS) if seconds <= bound), len(BOUNDS))
@@ -207,7 +201,7 @@ def durations(trace_id: bytes, server: Span) -> Metric:
         sum=seconds,
         explicit_bounds=BOUNDS,
         bucket_counts=[int(index == bucket) for index in range(len(BOUNDS) + 1)],
-        attributes=pairs(attributes),
+        attributes=key_values(attributes),
         exemplars=[
             Exemplar(
                 time_unix_nano=server.end_time_unix_nano,
@@ -221,21 +215,3 @@ def durations(trace_id: bytes, server: Span) -> Metric:
         aggregation_temporality=AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE, data_points=[point]
     )
     return Metric(name="http.server.request.duration", unit="s", histogram=histogram)
-
-
-def _value(value: Value) -> AnyValue:
-    match value:
-        case bool():
-            return AnyValue(bool_value=value)
-        case int():
-            return AnyValue(int_value=value)
-        case float():
-            return AnyValue(double_value=value)
-        case str():
-            return AnyValue(string_value=value)
-        case None:
-            return AnyValue()
-        case _:
-            result = AnyValue()
-            result.kvlist_value.values.extend(pairs(value))
-            return result

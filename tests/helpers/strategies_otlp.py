@@ -1,7 +1,6 @@
-"""OTLP requests for the hub's tests: small ones by hand, and strategies for all there are."""
+"""Strategies: valid OTLP requests of every shape."""
 
 import math
-import os
 from typing import Any
 
 from google.protobuf.message import Message
@@ -31,66 +30,25 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 MAX_NS = 2**63 - 1
 
-
-def attribute(key: str, value: str) -> KeyValue:
-    """One attribute."""
-    return KeyValue(key=key, value=AnyValue(string_value=value))
-
-
-def resource(service: str = "svc", instance: str = "one") -> Resource:
-    """A resource with a service's name and instance."""
-    return Resource(attributes=[attribute("service.name", service), attribute("service.instance.id", instance)])
-
-
-def span(**fields: object) -> Span:
-    """A valid span with random IDs."""
-    return Span(
-        **{
-            "trace_id": os.urandom(15) + b"\1",
-            "span_id": os.urandom(7) + b"\1",
-            "name": "work",
-            "start_time_unix_nano": 1_000,
-            "end_time_unix_nano": 3_500,
-            **fields,
-        }
-    )
-
-
-def traces(*spans: Span) -> ExportTraceServiceRequest:
-    """A request with these spans, or one."""
-    return ExportTraceServiceRequest(
-        resource_spans=[ResourceSpans(resource=resource(), scope_spans=[ScopeSpans(spans=spans or [span()])])]
-    )
-
-
-def logs(*records: LogRecord) -> ExportLogsServiceRequest:
-    """A request with these records, or one."""
-    records = records or (LogRecord(time_unix_nano=5, body=AnyValue(string_value="hello")),)
-    return ExportLogsServiceRequest(
-        resource_logs=[ResourceLogs(resource=resource(), scope_logs=[ScopeLogs(log_records=records)])]
-    )
-
-
-def metrics(*items: Metric) -> ExportMetricsServiceRequest:
-    """A request with these metrics, or one gauge."""
-    items = items or (Metric(name="g", gauge=Gauge(data_points=[NumberDataPoint(time_unix_nano=5, as_int=1)])),)
-    return ExportMetricsServiceRequest(
-        resource_metrics=[ResourceMetrics(resource=resource(), scope_metrics=[ScopeMetrics(metrics=items)])]
-    )
-
-
-# Everything below builds valid requests of every shape.
-
 # As JSON, these words stand for doubles and bytes: a string or a key that is one of them has no inverse.
 _TAKEN = {"NaN", "Infinity", "-Infinity", "bytes"}
+
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda text: text not in _TAKEN)
+
 _count = st.integers(0, 2**32 - 1)
+
 _times = st.integers(0, MAX_NS)
+
 _uint64 = st.integers(0, 2**64 - 1)
+
 _int32 = st.integers(-(2**31), 2**31 - 1)
+
 _int64 = st.integers(-(2**63), 2**63 - 1)
+
 _doubles = st.floats(allow_nan=False) | st.just(math.nan)
+
 _trace_ids = st.binary(min_size=16, max_size=16).filter(any)
+
 _span_ids = st.binary(min_size=8, max_size=8).filter(any)
 
 
@@ -127,18 +85,21 @@ any_values: st.SearchStrategy[AnyValue] = st.recursive(
     ),
     max_leaves=6,
 )
+
 attribute_lists = st.dictionaries(_text, any_values, max_size=3).map(
     lambda items: [KeyValue(key=key, value=value) for key, value in items.items()]
 )
 
-
 _resources = st.builds(Resource, attributes=attribute_lists, dropped_attributes_count=_count)
+
 _scopes = st.builds(
     InstrumentationScope, name=_text, version=_text, attributes=attribute_lists, dropped_attributes_count=_count
 )
+
 _events = st.builds(
     Span.Event, time_unix_nano=_uint64, name=_text, attributes=attribute_lists, dropped_attributes_count=_count
 )
+
 _links = st.builds(
     Span.Link,
     trace_id=_trace_ids,
@@ -148,6 +109,7 @@ _links = st.builds(
     dropped_attributes_count=_count,
     flags=_count,
 )
+
 _spans = st.builds(
     Span,
     trace_id=_trace_ids,
@@ -167,6 +129,7 @@ _spans = st.builds(
     dropped_links_count=_count,
     status=st.builds(Status, message=_text, code=st.integers(0, 2) | _int32),
 )
+
 _records = st.builds(
     LogRecord,
     time_unix_nano=_times,
@@ -198,14 +161,18 @@ _exemplars = _numbers(
     trace_id=st.just(b"") | _trace_ids,
     span_id=st.just(b"") | _span_ids,
 )
+
 _point = {
     "attributes": attribute_lists,
     "start_time_unix_nano": _times,
     "time_unix_nano": _times,
     "flags": _count,
 }
+
 _number_points = _numbers(NumberDataPoint, exemplars=_lists(_exemplars, 2), **_point)
+
 _optional = {name: st.none() | _doubles for name in ("sum", "min", "max")}
+
 _histogram_points = st.lists(_doubles, max_size=3).flatmap(
     lambda bounds: st.builds(
         HistogramDataPoint,
@@ -217,7 +184,9 @@ _histogram_points = st.lists(_doubles, max_size=3).flatmap(
         **_point,
     )
 )
+
 _buckets = st.builds(ExponentialHistogramDataPoint.Buckets, offset=_int32, bucket_counts=_lists(_uint64))
+
 _exponential_points = st.builds(
     ExponentialHistogramDataPoint,
     count=_uint64,
@@ -230,6 +199,7 @@ _exponential_points = st.builds(
     **_optional,
     **_point,
 )
+
 _summary_points = st.builds(
     SummaryDataPoint,
     count=_uint64,
@@ -237,8 +207,11 @@ _summary_points = st.builds(
     quantile_values=_lists(st.builds(SummaryDataPoint.ValueAtQuantile, quantile=_doubles, value=_doubles)),
     **_point,
 )
+
 _temporality = st.integers(0, 2) | _int32
+
 _about = {"name": _text, "description": _text, "unit": _text, "metadata": attribute_lists}
+
 _metrics = st.one_of(
     st.builds(Metric, gauge=st.builds(Gauge, data_points=_lists(_number_points, 2)), **_about),
     st.builds(
@@ -278,6 +251,7 @@ trace_requests = st.builds(
         2,
     ),
 )
+
 log_requests = st.builds(
     ExportLogsServiceRequest,
     resource_logs=_lists(
@@ -290,6 +264,7 @@ log_requests = st.builds(
         2,
     ),
 )
+
 metric_requests = st.builds(
     ExportMetricsServiceRequest,
     resource_metrics=_lists(

@@ -1,0 +1,115 @@
+"""The hub as a real process on free ports, in memory or with a file, and what its API answers."""
+
+import gzip
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.helpers.otlp_messages import trace_request
+from tests.helpers.processes import Process, free_port, running
+
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+
+
+@dataclass(frozen=True)
+class HubPorts:
+    """The ports of a hub: its pages, OTLP over HTTP, OTLP over gRPC."""
+
+    page: int
+    http: int
+    grpc: int
+
+    @classmethod
+    def free(cls) -> Self:
+        """Reserve three ports."""
+        return cls(free_port(), free_port(), free_port())
+
+    @property
+    def otlp(self) -> str:
+        """The URL of OTLP over HTTP."""
+        return f"http://127.0.0.1:{self.http}"
+
+    @property
+    def options(self) -> list[str]:
+        """The options of `hub` that name these ports."""
+        return ["--port", str(self.page), "--http-port", str(self.http), "--grpc-port", str(self.grpc)]
+
+
+@dataclass(frozen=True)
+class HubProcess:
+    """A hub that is running, or has been: its process and its ports."""
+
+    process: Process
+    ports: HubPorts
+
+    @property
+    def page(self) -> str:
+        """The URL of the pages and the JSON API."""
+        return f"http://127.0.0.1:{self.ports.page}"
+
+    @property
+    def otlp(self) -> str:
+        """The URL of OTLP over HTTP."""
+        return self.ports.otlp
+
+    @property
+    def grpc(self) -> str:
+        """The URL of OTLP over gRPC."""
+        return f"http://127.0.0.1:{self.ports.grpc}"
+
+    def send(self, *spans: Span, **headers: str) -> httpx.Response:
+        """Send spans; gzipped if the headers say so.
+
+        Raises:
+            httpx.HTTPError: the hub does not answer.
+        """
+        body = trace_request(*spans).SerializeToString()
+        if headers.get("Content-Encoding") == "gzip":
+            body = gzip.compress(body)
+        return httpx.post(f"{self.otlp}/v1/traces", content=body, headers={**PROTOBUF, **headers}, timeout=20)
+
+    def trace(self, trace_id: str) -> dict[str, Any]:
+        """Return everything that is stored under a trace ID: spans, logs, exemplars, predictions."""
+        answer = httpx.get(f"{self.page}/api/traces/{trace_id}", timeout=10)
+        if answer.status_code == 404:
+            return {"spans": [], "logs": [], "exemplars": [], "predictions": [], "prediction_count": 0}
+        trace: dict[str, Any] = answer.raise_for_status().json()
+        return trace
+
+    def prediction_count(self, trace_id: str) -> int:
+        """Count the prediction log records of a trace."""
+        return int(self.trace(trace_id)["prediction_count"])
+
+    def reports(self, metric: str) -> bool:
+        """Return whether there are points of a metric, by its OpenTelemetry name."""
+        metrics = httpx.get(f"{self.page}/api/metrics").raise_for_status().json()["metrics"]
+        return metric in {found["name"] for found in metrics}
+
+
+@contextmanager
+def running_hub(
+    data: Path | None = None,
+    ports: HubPorts | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    fresh: bool = False,
+) -> Iterator[HubProcess]:
+    """Run a hub and wait until it is healthy.
+
+    Args:
+        data: the folder of its file; without one it stores in memory.
+        ports: its ports; free ones if not given.
+        env: environment variables of the process.
+        fresh: start a new interpreter, as in `running`.
+    """
+    ports = ports or HubPorts.free()
+    storage = ["--memory"] if data is None else ["--data", str(data)]
+    with running(["hub", *storage, *ports.options], env=env, fresh=fresh) as process:
+        hub = HubProcess(process, ports)
+        process.wait_for(f"{hub.page}/healthz")
+        yield hub

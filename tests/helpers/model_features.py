@@ -1,0 +1,70 @@
+"""Features of a model whose telemetry is made: bins of the training data, and values of requests."""
+
+import random
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Any
+
+# The drift statistics: their minimum effect, and their critical value.
+FLOORS = {
+    "psi": 0.1,
+    "jensen_shannon": 0.02,
+    "ks": 0.1,
+    "new_categories": 0.02,
+    "mean_change": 0.1,
+    "missing": 0.02,
+    "low_confidence": 0.05,
+}
+CRITICAL_VALUES = {
+    "psi": 30.0,
+    "jensen_shannon": 5.4,
+    "ks": 2.1,
+    "new_categories": 3.7,
+    "mean_change": 4.0,
+    "missing": 3.7,
+    "low_confidence": 2.4,
+}
+EDGES = (-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature: a number of a normal distribution, or a category; `shift` moves the values of requests."""
+
+    name: str
+    categories: tuple[str, ...] = ()
+    shift: float = 0.0
+    missing: float = 0.0
+    privacy: str = "plain"
+
+    @property
+    def bins(self) -> dict[str, float]:
+        """The share of each bin in the training data."""
+        if self.categories:
+            return {**{name: 1 / len(self.categories) for name in self.categories}, "missing": 0.0, "other": 0.0}
+        return {**{f"{number:02d}": 0.1 for number in range(10)}, "missing": 0.0, "other": 0.0}
+
+    def draw(self, chance: random.Random) -> Any:
+        """Draw the value of a request."""
+        if chance.random() < self.missing:
+            return None
+        if self.categories:
+            return "never seen" if chance.random() < self.shift else chance.choice(self.categories)
+        return chance.gauss(self.shift, 1)
+
+    def bin_of(self, value: Any) -> str:
+        """Return the bin in which a value is counted."""
+        if value is None:
+            return "missing"
+        if self.categories:
+            return value if value in self.categories else "other"
+        return f"{bisect_left(EDGES, value):02d}"
+
+    def described(self) -> dict[str, Any]:
+        """Return the description of the feature in the event `ml.model`."""
+        about: dict[str, Any] = {"name": self.name, "type": "category" if self.categories else "number"}
+        if self.privacy != "plain":
+            return {**about, "privacy": self.privacy}
+        if self.categories:
+            return {**about, "bins": list(self.bins)}
+        return {**about, "training_range": [-3.5, 3.5], "edges": EDGES, "mean": 0.0}
