@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.service.report.people import Reporting, fill_two, pack_people
+from tests.helpers.report_cases import ReportCase, pack_people, store_two_classes
 
 
 @pytest.fixture(scope="module")
@@ -13,9 +13,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of predictions whose features have hostile names."""
     folder = tmp_path_factory.mktemp("report")
     bundle, training = pack_people(folder, "two")
-    fill_two(str(folder / "predictions.db"), bundle)
+    store_two_classes(str(folder / "predictions.db"), bundle)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        Reporting(bundle, training, str(folder / "predictions.db"), monkeypatch).run(
+        ReportCase(bundle, training, str(folder / "predictions.db"), monkeypatch).run(
             "evidently", str(folder / "page.html")
         )
     return folder / "page.html"

@@ -17,8 +17,8 @@ from stack.run import Stack
 from tests.contract.backends import RealStack
 from tests.contract.conftest import telemetry_to
 from tests.helpers.processes import free_port, running, until
+from tests.helpers.services import run_modeltrace
 from tests.helpers.stack import running_stack
-from tests.service.client.live import modeltrace
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -51,7 +51,7 @@ def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
 
 def test_everything_arrives_and_every_link_leads_to_it(url: str, real_stack: RealStack) -> None:
     """Spans in Jaeger, records in Loki, an exemplar in Prometheus; behind each link stands the trace ID."""
-    done = modeltrace("doctor", url, "--against", "stack", "--json", **addresses(real_stack))
+    done = run_modeltrace("doctor", url, "--against", "stack", "--json", **addresses(real_stack))
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["ok"]
@@ -67,7 +67,7 @@ def test_everything_arrives_and_every_link_leads_to_it(url: str, real_stack: Rea
 
 def test_the_table_says_where_to_look(url: str, real_stack: RealStack) -> None:
     """A line for each of the three, and the query to paste into Grafana."""
-    done = modeltrace("doctor", url, "--against", "stack", **addresses(real_stack))
+    done = run_modeltrace("doctor", url, "--against", "stack", **addresses(real_stack))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[-1] for line in lines[2:9]] == ["ms"] * 7
@@ -81,7 +81,7 @@ def test_the_table_says_where_to_look(url: str, real_stack: RealStack) -> None:
 def test_spans_that_are_not_sent_are_missed(bundle: Path, real_stack: RealStack) -> None:
     """What did arrive is shown; the rest is explained by the service's settings and by what the Collector has."""
     with served(bundle, real_stack.otlp, OTEL_TRACES_EXPORTER="none") as url:
-        done = modeltrace("doctor", url, "--against", "stack", "--timeout", "8", **addresses(real_stack))
+        done = run_modeltrace("doctor", url, "--against", "stack", "--timeout", "8", **addresses(real_stack))
     assert done.returncode == 1
     assert done.stdout.count("missing") == 4
     first, second = done.stderr.splitlines()
@@ -154,7 +154,7 @@ def test_the_part_that_does_not_answer_is_named(sampling: Stack) -> None:
     """And only that one, before a prediction is asked for."""
     at = sampling.layout.address
     sampling.stop("loki")
-    done = modeltrace(
+    done = run_modeltrace(
         *("doctor", "http://127.0.0.1:1", "--against", "stack", "--jaeger", at("jaeger", "query")),
         *("--loki", at("loki", "http"), "--prometheus", at("prometheus", "http")),
     )

@@ -3,17 +3,16 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
+from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
@@ -26,37 +25,8 @@ from service.settings import Settings, read_settings
 from service.telemetry.logs import AUDIT_LOGGER, send_records
 from service.telemetry.metrics import build_views
 from service.telemetry.setup import Telemetry
-
-KEY = "a key that only the tests use"
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A client of the service, and everything that the service has told since."""
-
-    client: TestClient
-    span_exporter: InMemorySpanExporter
-    log_exporter: InMemoryLogRecordExporter
-    metric_reader: InMemoryMetricReader
-
-    def spans(self) -> dict[str, ReadableSpan]:
-        """Finished spans by name."""
-        return {span.name: span for span in self.span_exporter.get_finished_spans()}
-
-    def logs(self, scope: str) -> list[ReadableLogRecord]:
-        """Log records of one logger."""
-        return [r for r in self.log_exporter.get_finished_logs() if r.instrumentation_scope.name == scope]
-
-    def points(self) -> dict[str, list[Any]]:
-        """The data points of every metric, by name; resets exemplars."""
-        data = self.metric_reader.get_metrics_data()
-        assert data is not None
-        return {
-            metric.name: list(metric.data.data_points)
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        }
+from tests.helpers.in_process_services import SdkService
+from tests.helpers.services import ID_KEY
 
 
 @pytest.fixture(autouse=True)
@@ -91,17 +61,17 @@ def rows(example: Path) -> list[dict[str, float]]:
 @pytest.fixture
 def settings() -> Settings:
     """The defaults, with a key of the tests' own, and without a store unless a test names one."""
-    return read_settings(id_key=KEY, store="none")
+    return read_settings(id_key=ID_KEY, store="none")
 
 
 @pytest.fixture
-def record(settings: Settings) -> Iterator[Callable[..., Recorded]]:
+def record(settings: Settings) -> Iterator[Callable[..., SdkService]]:
     """Starts the service around a model; stops all of them at the end."""
     root, audit = logging.getLogger(), logging.getLogger(AUDIT_LOGGER)
     handlers, audit_handlers, level = root.handlers[:], audit.handlers[:], root.level
     clients: list[TestClient] = []
 
-    def start(model: Model, beside: Model | None = None, **changes: Any) -> Recorded:
+    def start(model: Model, beside: Model | None = None, **changes: Any) -> SdkService:
         span_exporter, log_exporter, reader = (
             InMemorySpanExporter(),
             InMemoryLogRecordExporter(),
@@ -123,7 +93,7 @@ def record(settings: Settings) -> Iterator[Callable[..., Recorded]]:
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
-        return Recorded(client, span_exporter, log_exporter, reader)
+        return SdkService(client, span_exporter, log_exporter, reader)
 
     yield start
     for client in clients:
@@ -134,6 +104,6 @@ def record(settings: Settings) -> Iterator[Callable[..., Recorded]]:
 
 
 @pytest.fixture
-def service(record: Callable[..., Recorded], model: Model) -> Recorded:
+def service(record: Callable[..., SdkService], model: Model) -> SdkService:
     """The service around the example model."""
     return record(model)

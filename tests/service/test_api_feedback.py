@@ -15,9 +15,10 @@ from pydantic import SecretStr
 from service.inference.ids import PredictionIds, PredictionRef
 from service.inference.model import Model
 from service.store.store import open_store
-from tests.service.conftest import KEY, Recorded
+from tests.helpers.in_process_services import SdkService
+from tests.helpers.services import ID_KEY
 
-IDS = PredictionIds(KEY.encode())
+IDS = PredictionIds(ID_KEY.encode())
 CLASSES = ("benign", "malignant")
 Ask = Callable[..., tuple[int, Any]]
 
@@ -29,13 +30,13 @@ def store(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def served(record: Callable[..., Recorded], model: Model, store: str) -> Recorded:
+def served(record: Callable[..., SdkService], model: Model, store: str) -> SdkService:
     """The service with a store."""
     return record(model, store=SecretStr(store), max_batch_rows=5000)
 
 
 @pytest.fixture
-def ask(served: Recorded) -> Ask:
+def ask(served: SdkService) -> Ask:
     """Posts to it; status and body."""
 
     def post(body: Any) -> tuple[int, Any]:
@@ -55,13 +56,13 @@ def label(number: int, true: str = "benign", predicted: str = "benign") -> dict[
     return {"prediction_id": some_id(number, predicted), "label": true}
 
 
-def counted(service: Recorded, metric: str, *attributes: str) -> Counter[Any]:
+def counted(service: SdkService, metric: str, *attributes: str) -> Counter[Any]:
     """A counter's points by some of their attributes."""
     points = service.points().get(metric, [])
     return Counter({tuple(p.attributes.get(a) for a in attributes): p.value for p in points})
 
 
-def test_a_label_is_taken_once(ask: Ask, served: Recorded, store: str, rows: list[dict[str, float]]) -> None:
+def test_a_label_is_taken_once(ask: Ask, served: SdkService, store: str, rows: list[dict[str, float]]) -> None:
     """New, then the same, then a conflict that changes nothing; `trace_id` is the prediction's."""
     predicted = served.client.post("/predict", json={"features": rows[0]}).json()
     said = {"prediction_id": predicted["prediction_id"], "label": "malignant"}
@@ -78,7 +79,7 @@ def test_a_label_is_taken_once(ask: Ask, served: Recorded, store: str, rows: lis
     assert counted(served, "ml.feedback.rejected", "error.type") == {("conflict",): 1}
 
 
-def test_each_refusal_has_its_status(ask: Ask, served: Recorded) -> None:
+def test_each_refusal_has_its_status(ask: Ask, served: SdkService) -> None:
     """400, 404, 413, 422: by itself the status, in a list the same error in its place; each is counted."""
     forged = {**label(1), "prediction_id": some_id(1)[:-1] + "A"}
     wrong = [({"label": "benign"}, 400), (forged, 404), (label(1, "purple"), 422)]
@@ -106,7 +107,7 @@ json = st.recursive(
 )  # fmt: skip
 
 
-def test_any_body_is_answered(served: Recorded) -> None:
+def test_any_body_is_answered(served: SdkService) -> None:
     """Any JSON, and any bytes: never a failure of the service, and the trace ID in every answer."""
 
     @hypothesis_settings(deadline=None, database=None)
@@ -127,12 +128,12 @@ def test_any_body_is_answered(served: Recorded) -> None:
 
 @pytest.fixture
 def fresh(
-    record: Callable[..., Recorded], model: Model, tmp_path: Path
-) -> Iterator[Callable[[], tuple[Recorded, str]]]:
+    record: Callable[..., SdkService], model: Model, tmp_path: Path
+) -> Iterator[Callable[[], tuple[SdkService, str]]]:
     """Starts services, each with a store of its own."""
     number = iter(range(10_000))
 
-    def start() -> tuple[Recorded, str]:
+    def start() -> tuple[SdkService, str]:
         place = str(tmp_path / f"{next(number)}.db")
         return record(model, store=SecretStr(place)), place
 
@@ -146,7 +147,7 @@ def fresh(
     )
 )
 def test_any_order_and_repetition_counts_exactly(
-    fresh: Callable[[], tuple[Recorded, str]], posts: list[list[tuple[int, str]]]
+    fresh: Callable[[], tuple[SdkService, str]], posts: list[list[tuple[int, str]]]
 ) -> None:
     """The first label of each prediction counts, once; what repeats it is the same, what differs is a conflict."""
     service, place = fresh()
@@ -168,7 +169,7 @@ def test_any_order_and_repetition_counts_exactly(
         assert store.counts().labels == len(first)
 
 
-def test_a_long_list_is_taken_in_parts(ask: Ask, served: Recorded) -> None:
+def test_a_long_list_is_taken_in_parts(ask: Ask, served: SdkService) -> None:
     """Thousands in one request, in any order: one result each, in order."""
     items = [label(number, CLASSES[number % 2]) for number in range(3000)]
     random.Random(1).shuffle(items)  # noqa: S311  an order, no secret
@@ -181,7 +182,7 @@ def test_a_long_list_is_taken_in_parts(ask: Ask, served: Recorded) -> None:
 
 
 def test_a_store_that_is_away_loses_nothing(
-    record: Callable[..., Recorded], model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    record: Callable[..., SdkService], model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """503 with Retry-After, for a list of any length; the same request is taken once the store is there."""
     folder = tmp_path / "folder"
@@ -205,7 +206,7 @@ def test_a_store_that_is_away_loses_nothing(
     assert sum(counted(service, "ml.feedback", "ml.feedback.label").values()) == 600
 
 
-def test_without_a_store_labels_are_counted(service: Recorded) -> None:
+def test_without_a_store_labels_are_counted(service: SdkService) -> None:
     """Each is new: nothing knows the one before."""
     statuses = [service.client.post("/feedback", json=label(1, true)).json()["status"] for true in CLASSES]
 

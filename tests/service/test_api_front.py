@@ -15,16 +15,16 @@ from service.settings import read_settings
 from service.telemetry.health import ExportHealth
 from service.telemetry.setup import Records, Telemetry
 from service.telemetry.tracing import Tracing
-from tests.service.conftest import KEY
-from tests.service.test_telemetry_conformance import Kept, Written, written
+from tests.helpers.in_process_services import RecordedService, RecordingQueue, recorded_service
+from tests.helpers.services import ID_KEY
 
 Rows = list[dict[str, float]]
 
 
 @pytest.fixture
-def ours(model: Model) -> Iterator[Written]:
+def ours(model: Model) -> Iterator[RecordedService]:
     """The service with its front."""
-    with written(model) as found:
+    with recorded_service(model) as found:
         yield found
 
 
@@ -39,20 +39,20 @@ def ours(model: Model) -> Iterator[Written]:
         ("POST", "/model", 405),
     ],
 )
-def test_everything_else_is_passed_on(ours: Written, method: str, path: str, status: int) -> None:
+def test_everything_else_is_passed_on(ours: RecordedService, method: str, path: str, status: int) -> None:
     """Other calls, and other methods of the prediction calls, are FastAPI's; they make no record."""
     assert ours.client.request(method, path).status_code == status
     assert ours.kept.requests == []
 
 
-def test_the_documentation_still_has_the_prediction_calls(ours: Written) -> None:
+def test_the_documentation_still_has_the_prediction_calls(ours: RecordedService) -> None:
     """They are routes as well, which is where FastAPI documents them from."""
     assert {"/predict", "/predict/batch"} <= set(ours.client.get("/openapi.json").json()["paths"])
 
 
 def test_requests_in_flight_are_counted_without_health_calls(model: Model) -> None:
     """Each is counted while it is answered, by method and scheme; machines that ask whether all is well are not."""
-    with written(model) as ours:
+    with recorded_service(model) as ours:
         ours.client.get("/healthz")
         ours.client.get("/model")
         ours.client.post("/predict", json={})
@@ -61,7 +61,7 @@ def test_requests_in_flight_are_counted_without_health_calls(model: Model) -> No
     assert outermost._app._active == {("GET", "http"): 0, ("POST", "http"): 0}
 
 
-def test_access_lines_of_other_calls_are_the_servers(ours: Written, caplog: pytest.LogCaptureFixture) -> None:
+def test_access_lines_of_other_calls_are_the_servers(ours: RecordedService, caplog: pytest.LogCaptureFixture) -> None:
     """The front writes them in the words of the server, which writes none itself."""
     caplog.set_level(logging.INFO, "uvicorn.access")
     ours.client.get("/model?x=1")
@@ -90,7 +90,7 @@ def _send(app: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return answered
 
 
-def test_a_client_that_goes_away_is_not_answered(ours: Written) -> None:
+def test_a_client_that_goes_away_is_not_answered(ours: RecordedService) -> None:
     """Its request is written down without a status; nothing is sent to nobody."""
     assert (
         _send(ours.client.app, [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
@@ -102,7 +102,7 @@ def test_a_client_that_goes_away_is_not_answered(ours: Written) -> None:
     assert request.end > 0
 
 
-def test_a_body_in_pieces_is_one_body(ours: Written) -> None:
+def test_a_body_in_pieces_is_one_body(ours: RecordedService) -> None:
     """Neither a server nor a client address is needed for an answer."""
     pieces = [b'{"features": ', b"{", b"}}"]
     messages = [{"type": "http.request", "body": piece, "more_body": piece != b"}}"} for piece in pieces]
@@ -114,9 +114,9 @@ def test_a_body_in_pieces_is_one_body(ours: Written) -> None:
 
 def test_without_telemetry_there_is_no_trace_and_still_a_record(model: Model, rows: Rows) -> None:
     """Log lines are written with telemetry off, too, and IDs differ."""
-    kept = Kept()
+    kept = RecordingQueue()
     records = Records(Tracing(None), kept, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
-    with TestClient(create_app(read_settings(id_key=KEY), model, Telemetry(records=records))) as client:
+    with TestClient(create_app(read_settings(id_key=ID_KEY), model, Telemetry(records=records))) as client:
         answers = [client.post("/predict", json={"features": rows[0]}) for _ in range(2)]
 
     assert [answer.json()["trace_id"] for answer in answers] == [None, None]

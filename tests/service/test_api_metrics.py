@@ -13,7 +13,7 @@ from service.inference.model import Model
 from service.settings import Settings
 from service.telemetry.metrics import build_views
 from service.telemetry.setup import Telemetry
-from tests.service.conftest import Recorded
+from tests.helpers.in_process_services import SdkService
 
 
 def test_metrics_are_prometheus_text(settings: Settings, model: Model, rows: list[dict[str, float]]) -> None:
@@ -31,7 +31,7 @@ def test_metrics_are_prometheus_text(settings: Settings, model: Model, rows: lis
     assert {"http_server_request_duration_seconds", "ml_inference_duration_seconds"} <= set(families)
 
 
-def test_metrics_of_several_workers_are_refused(record: Callable[..., Recorded], model: Model) -> None:
+def test_metrics_of_several_workers_are_refused(record: Callable[..., SdkService], model: Model) -> None:
     """One worker's share would look like the whole: 501, and the way that adds up."""
     answer = record(model, workers=2).client.get("/metrics")
 
@@ -39,7 +39,7 @@ def test_metrics_of_several_workers_are_refused(record: Callable[..., Recorded],
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in answer.json()["error"]["message"]
 
 
-def test_metrics_that_are_switched_off_are_refused(service: Recorded) -> None:
+def test_metrics_that_are_switched_off_are_refused(service: SdkService) -> None:
     """Without the Prometheus exporter the page says how to switch it on."""
     answer = service.client.get("/metrics")
 

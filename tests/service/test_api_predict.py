@@ -15,12 +15,13 @@ from service.inference.model import Answer, Model
 from service.settings import Settings
 from service.telemetry import tracing
 from service.telemetry.setup import Telemetry
-from tests.service.conftest import KEY, Recorded
+from tests.helpers.in_process_services import SdkService
+from tests.helpers.services import ID_KEY
 
 Rows = list[dict[str, float]]
 
 
-def test_a_prediction_says_label_confidence_model_and_trace(service: Recorded, rows: Rows) -> None:
+def test_a_prediction_says_label_confidence_model_and_trace(service: SdkService, rows: Rows) -> None:
     """The answer has everything that the API promises."""
     answer = service.client.post("/predict", json={"features": rows[0]})
 
@@ -33,18 +34,18 @@ def test_a_prediction_says_label_confidence_model_and_trace(service: Recorded, r
     assert answer.headers["X-Trace-Id"] == body["trace_id"]
 
 
-def test_a_prediction_id_says_what_it_is_about(service: Recorded, rows: Rows) -> None:
+def test_a_prediction_id_says_what_it_is_about(service: SdkService, rows: Rows) -> None:
     """Trace, span, row, version and answer can be read from the ID alone."""
     body = service.client.post("/predict/batch", json={"rows": rows[:2]}).json()
 
-    ref = PredictionIds(KEY.encode()).read(body["predictions"][1]["prediction_id"])
+    ref = PredictionIds(ID_KEY.encode()).read(body["predictions"][1]["prediction_id"])
 
     assert f"{ref.trace_id:032x}" == body["trace_id"]
     assert ref.span_id == service.spans()["POST /predict/batch"].context.span_id
     assert (ref.row, ref.model_version, ref.answer) == (1, "1.0.0", body["predictions"][1]["label"])
 
 
-def test_a_batch_answers_row_by_row_in_order(service: Recorded, rows: Rows) -> None:
+def test_a_batch_answers_row_by_row_in_order(service: SdkService, rows: Rows) -> None:
     """A batch gives what single requests give, in the same order."""
     single = [service.client.post("/predict", json={"features": row}).json()["label"] for row in rows[:20]]
 
@@ -54,7 +55,9 @@ def test_a_batch_answers_row_by_row_in_order(service: Recorded, rows: Rows) -> N
 
 
 @pytest.mark.parametrize("bad", [{}, {"mean_radius": "wide"}, 5, None, [1]])
-def test_a_bad_row_has_its_error_in_its_place_and_the_others_stand(service: Recorded, rows: Rows, bad: object) -> None:
+def test_a_bad_row_has_its_error_in_its_place_and_the_others_stand(
+    service: SdkService, rows: Rows, bad: object
+) -> None:
     """One bad row costs no other row its answer."""
     answer = service.client.post("/predict/batch", json={"rows": [rows[0], bad, rows[1]]})
 
@@ -65,12 +68,12 @@ def test_a_bad_row_has_its_error_in_its_place_and_the_others_stand(service: Reco
     assert "label" in third
 
 
-def test_an_empty_batch_is_answered_with_no_predictions(service: Recorded) -> None:
+def test_an_empty_batch_is_answered_with_no_predictions(service: SdkService) -> None:
     """Nothing asked, nothing answered, no error."""
     assert service.client.post("/predict/batch", json={"rows": []}).json()["predictions"] == []
 
 
-def test_invalid_features_are_422_with_feature_and_reason(service: Recorded, rows: Rows) -> None:
+def test_invalid_features_are_422_with_feature_and_reason(service: SdkService, rows: Rows) -> None:
     """Each violation is named, and the value is not repeated."""
     answer = service.client.post("/predict", json={"features": {**rows[0], "mean_radius": "secret", "extra": 1}})
 
@@ -97,7 +100,7 @@ def test_invalid_features_are_422_with_feature_and_reason(service: Recorded, row
     ],
     ids=["empty", "cut", "array", "null", "nan", "infinity", "not utf-8", "deep array", "deep object", "key", "more"],
 )
-def test_a_malformed_body_is_400_and_the_service_goes_on(service: Recorded, rows: Rows, body: bytes) -> None:
+def test_a_malformed_body_is_400_and_the_service_goes_on(service: SdkService, rows: Rows, body: bytes) -> None:
     """What is not JSON, or not the shape, gets a clear answer; the next request gets its prediction."""
     answer = service.client.post("/predict", content=body)
 
@@ -106,7 +109,7 @@ def test_a_malformed_body_is_400_and_the_service_goes_on(service: Recorded, rows
     assert service.client.post("/predict", json={"features": rows[0]}).status_code == 200
 
 
-def test_a_body_over_the_limit_is_413(record: Callable[..., Recorded], model: Model) -> None:
+def test_a_body_over_the_limit_is_413(record: Callable[..., SdkService], model: Model) -> None:
     """The announced length is enough to refuse."""
     service = record(model, max_body_bytes=2_000)
 
@@ -116,7 +119,7 @@ def test_a_body_over_the_limit_is_413(record: Callable[..., Recorded], model: Mo
     assert "MODELTRACE_MAX_BODY_BYTES" in answer.json()["error"]["message"]
 
 
-def test_a_body_over_the_limit_is_413_whatever_was_announced(record: Callable[..., Recorded], model: Model) -> None:
+def test_a_body_over_the_limit_is_413_whatever_was_announced(record: Callable[..., SdkService], model: Model) -> None:
     """A chunked body is counted as it comes."""
     service = record(model, max_body_bytes=2_000)
 
@@ -125,7 +128,7 @@ def test_a_body_over_the_limit_is_413_whatever_was_announced(record: Callable[..
     assert answer.status_code == 413
 
 
-def test_a_batch_of_too_many_rows_is_413(record: Callable[..., Recorded], model: Model) -> None:
+def test_a_batch_of_too_many_rows_is_413(record: Callable[..., SdkService], model: Model) -> None:
     """Ten million rows are refused before one of them is looked at."""
     service = record(model)
     body = b'{"rows":[' + b"1," * 9_999_999 + b"1]}"
@@ -136,7 +139,7 @@ def test_a_batch_of_too_many_rows_is_413(record: Callable[..., Recorded], model:
     assert "10000000 rows" in answer.json()["error"]["message"]
 
 
-def test_an_unknown_route_is_404_and_a_wrong_method_405(service: Recorded) -> None:
+def test_an_unknown_route_is_404_and_a_wrong_method_405(service: SdkService) -> None:
     """Both say what is there instead, and have a trace ID."""
     missing, wrong = service.client.get("/nothing"), service.client.get("/predict")
 
@@ -155,7 +158,7 @@ def failing(model: Model, error: Exception) -> Model:
     return replace(model, answer_matrix=fail)
 
 
-def test_a_failing_model_is_500_without_its_words(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+def test_a_failing_model_is_500_without_its_words(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
     """What the model said may hold private values: it stays in the log."""
     service = record(failing(model, ValueError("secret 42")))
 
@@ -165,7 +168,9 @@ def test_a_failing_model_is_500_without_its_words(record: Callable[..., Recorded
     assert answer.json()["error"] == {"type": "inference_failed", "message": "the model failed with ValueError"}
 
 
-def test_a_slow_model_does_not_stall_other_requests(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+def test_a_slow_model_does_not_stall_other_requests(
+    record: Callable[..., SdkService], model: Model, rows: Rows
+) -> None:
     """While the model works, health is still answered."""
     started, release = Event(), Event()
 
@@ -190,7 +195,7 @@ def test_a_slow_model_does_not_stall_other_requests(record: Callable[..., Record
     assert (healthy, statuses) == (200, [200])
 
 
-def test_more_requests_than_may_wait_are_503(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+def test_more_requests_than_may_wait_are_503(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
     """A queue without end helps nobody: the caller is told when to come back."""
     started, release = Event(), Event()
 
@@ -212,7 +217,7 @@ def test_more_requests_than_may_wait_are_503(record: Callable[..., Recorded], mo
     assert answer.headers["Retry-After"] == "1"
 
 
-def test_a_regressor_answers_value(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+def test_a_regressor_answers_value(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
     """No label and no confidence where there are none."""
     service = record(replace(model, task="regressor", classes=None, answer_matrix=lambda _: [Answer(value=2.5)]))
 
@@ -224,7 +229,7 @@ def test_a_regressor_answers_value(record: Callable[..., Recorded], model: Model
 
 
 def test_a_classifier_without_probabilities_has_no_confidence(
-    record: Callable[..., Recorded], model: Model, rows: Rows
+    record: Callable[..., SdkService], model: Model, rows: Rows
 ) -> None:
     """`confidence` is null, not invented."""
     service = record(replace(model, answer_matrix=lambda _: [Answer(label="benign")]))
@@ -232,7 +237,7 @@ def test_a_classifier_without_probabilities_has_no_confidence(
     assert service.client.post("/predict", json={"features": rows[0]}).json()["confidence"] is None
 
 
-def test_get_model_says_what_is_served(service: Recorded, model: Model) -> None:
+def test_get_model_says_what_is_served(service: SdkService, model: Model) -> None:
     """Name, version, classes and every feature with its type."""
     body = service.client.get("/model").json()
 
@@ -240,7 +245,7 @@ def test_get_model_says_what_is_served(service: Recorded, model: Model) -> None:
     assert [feature["name"] for feature in body["features"]] == list(model.schema.names)
 
 
-def test_the_example_in_the_documentation_can_be_sent_as_it_is(service: Recorded) -> None:
+def test_the_example_in_the_documentation_can_be_sent_as_it_is(service: SdkService) -> None:
     """What /docs offers to try is answered with a prediction."""
     operation = service.client.get("/openapi.json").json()["paths"]["/predict"]["post"]
     example = operation["requestBody"]["content"]["application/json"]["schema"]["example"]
@@ -248,7 +253,7 @@ def test_the_example_in_the_documentation_can_be_sent_as_it_is(service: Recorded
     assert service.client.post("/predict", content=json.dumps(example)).status_code == 200
 
 
-def test_docs_need_no_other_host(service: Recorded) -> None:
+def test_docs_need_no_other_host(service: SdkService) -> None:
     """The page's scripts come from the service itself."""
     page = service.client.get("/docs").text
 

@@ -18,7 +18,7 @@ from service.errors import ModeltraceError
 from service.store.rows import Kept, Label, RowMaker, read
 from service.store.store import open_store
 from service.telemetry.record import ModelInfo
-from tests.service.store.told import TIME, Told, answered, row, rows
+from tests.helpers.factories import TIME, AnsweredRequest, answered_row, stored_row, stored_rows
 
 HOUR = 3600 * 10**9
 
@@ -53,13 +53,13 @@ class Audit:
 def audit(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Audit:
     """Predictions of a classifier and of a regressor, an erased one, true labels, more than a chunk of it."""
     regressor = ModelInfo("prices", "2", "b" * 64, ("rooms", "city"), "c" * 64)
-    odd = [answered("odd", inputs=(-0.0, 2**70, "é\0\n"), time=TIME + HOUR, label=True, confidence=None)]
+    odd = [answered_row("odd", inputs=(-0.0, 2**70, "é\0\n"), time=TIME + HOUR, label=True, confidence=None)]
     with open_store(store_url) as store:
-        store.add_predictions(rows(1500))
-        store.add_predictions([row("erased", time=TIME + 2 * HOUR)])
-        store.add_predictions(RowMaker("0.1.0").rows(Told(odd)))
-        some = [answered("price", value=1e22, label=None, inputs=(3, None), time=TIME + 3 * HOUR)]
-        store.add_predictions(RowMaker("0.1.0").rows(Told(some, b"\xab" * 16, b"\xcd" * 8, 0, regressor)))
+        store.add_predictions(stored_rows(1500))
+        store.add_predictions([stored_row("erased", time=TIME + 2 * HOUR)])
+        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(odd)))
+        some = [answered_row("price", value=1e22, label=None, inputs=(3, None), time=TIME + 3 * HOUR)]
+        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(some, b"\xab" * 16, b"\xcd" * 8, 0, regressor)))
         store.erase(["erased"], TIME + 4 * HOUR)
         store.add_labels([Label("odd", False, TIME + 5 * HOUR, TIME), Label("price", None, TIME + HOUR, TIME)])  # noqa: FBT003  a label
     return Audit(store_url, monkeypatch)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from service.commands.doctor import doctor
 from stack.layout import ROOT
 from tests.helpers.processes import free_port, running, until
-from tests.service.client.live import Live, live_stack, modeltrace
+from tests.helpers.services import ServiceAndHub, run_modeltrace, running_service, running_service_and_hub
 
 pytestmark = pytest.mark.slow
 
@@ -19,19 +19,19 @@ KEY = "the key of the tests' hub"
 
 
 @pytest.fixture(scope="module")
-def live(example: Path) -> Iterator[Live]:
+def live(example: Path) -> Iterator[ServiceAndHub]:
     """The example, served, and a hub with a key."""
-    with live_stack(example, hub_key=KEY) as stack:
+    with running_service_and_hub(example, hub_key=KEY) as stack:
         yield stack
 
 
-def test_everything_arrives(live: Live) -> None:
+def test_everything_arrives(live: ServiceAndHub) -> None:
     """Spans, log records and an exemplar of one prediction are found, and the exit code is 0."""
-    done = modeltrace("doctor", live.service, "--hub", live.hub, "--json", MODELTRACE_HUB_KEY=KEY)
+    done = run_modeltrace("doctor", live.service.url, "--hub", live.hub.page, "--json", MODELTRACE_HUB_KEY=KEY)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["ok"]
-    assert result["link"] == f"{live.hub}/t/{result['trace_id']}"
+    assert result["link"] == f"{live.hub.page}/t/{result['trace_id']}"
     assert [link["url"] for link in result["links"]] == [result["link"]]
     assert {item["what"] for item in result["items"]} == {
         "POST /predict", "validate", "features", "inference", "ml.prediction (audit)", "access line", "any metric",
@@ -39,22 +39,22 @@ def test_everything_arrives(live: Live) -> None:
     assert all(item["arrived_ms"] > 0 for item in result["items"])
 
 
-def test_the_table_says_what_arrived_and_where_to_look(live: Live) -> None:
+def test_the_table_says_what_arrived_and_where_to_look(live: ServiceAndHub) -> None:
     """One line a thing, with its milliseconds."""
-    done = modeltrace("doctor", live.service, "--hub", live.hub, "--key", KEY)
+    done = run_modeltrace("doctor", live.service.url, "--hub", live.hub.page, "--key", KEY)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("breast-cancer 1.0.0 · one prediction, trace ")
     assert [line.split()[-1] for line in lines[2:9]] == ["ms"] * 7
-    assert lines[9].startswith(f"look  {live.hub}/t/")
+    assert lines[9].startswith(f"look  {live.hub.page}/t/")
 
 
-def test_everything_arrives_beside_200_requests_a_second(live: Live) -> None:
+def test_everything_arrives_beside_200_requests_a_second(live: ServiceAndHub) -> None:
     """The prediction's exemplar is kept, for it is pinned."""
-    beside = ["service", "traffic", live.service, "--rate", "200", "--every", "100ms"]
+    beside = ["service", "traffic", live.service.url, "--rate", "200", "--every", "100ms"]
     with running(beside, env={"OTEL_SDK_DISABLED": "true"}) as traffic:
         until(lambda: traffic.log.count("/s · ") > 10, what="traffic")
-        done = modeltrace("doctor", live.service, "--hub", live.hub, "--json", MODELTRACE_HUB_KEY=KEY)
+        done = run_modeltrace("doctor", live.service.url, "--hub", live.hub.page, "--json", MODELTRACE_HUB_KEY=KEY)
         assert traffic.popen.poll() is None, traffic.log
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -67,31 +67,31 @@ def cli() -> typer.Typer:
     return app
 
 
-def test_a_hub_with_another_key_is_told_apart(live: Live, cli: typer.Typer) -> None:
+def test_a_hub_with_another_key_is_told_apart(live: ServiceAndHub, cli: typer.Typer) -> None:
     """The message names the setting."""
-    result = CliRunner().invoke(cli, [live.service, "--hub", live.hub, "--key", "another"])
+    result = CliRunner().invoke(cli, [live.service.url, "--hub", live.hub.page, "--key", "another"])
     assert result.exit_code == 1
     assert "wants its key: set MODELTRACE_HUB_KEY" in str(result.exception)
 
 
-def test_a_hub_that_is_not_there_is_told_apart(live: Live, cli: typer.Typer) -> None:
+def test_a_hub_that_is_not_there_is_told_apart(live: ServiceAndHub, cli: typer.Typer) -> None:
     """It is not the service that is missing."""
-    result = CliRunner().invoke(cli, [live.service, "--hub", f"http://127.0.0.1:{free_port()}"])
+    result = CliRunner().invoke(cli, [live.service.url, "--hub", f"http://127.0.0.1:{free_port()}"])
     assert result.exit_code == 1
     assert str(result.exception).startswith("no hub answers at http://127.0.0.1:")
 
 
-def test_another_server_is_not_taken_for_a_hub(live: Live, cli: typer.Typer) -> None:
+def test_another_server_is_not_taken_for_a_hub(live: ServiceAndHub, cli: typer.Typer) -> None:
     """Before anything is sent, and not only when the time is over."""
-    result = CliRunner().invoke(cli, [live.service, "--hub", live.service])
+    result = CliRunner().invoke(cli, [live.service.url, "--hub", live.service.url])
     assert result.exit_code == 1
     assert "is no hub that can be asked; it says: 404" in str(result.exception)
 
 
-def test_a_stack_that_is_not_there_is_one_clear_line(live: Live) -> None:
+def test_a_stack_that_is_not_there_is_one_clear_line(live: ServiceAndHub) -> None:
     """Each of its parts is named, and what starts them; the environment can say where they are."""
     urls = {f"MODELTRACE_{part}_URL": f"127.0.0.1:{free_port()}" for part in ("JAEGER", "LOKI", "PROMETHEUS")}
-    done = modeltrace("doctor", live.service, "--against", "stack", **urls)
+    done = run_modeltrace("doctor", live.service.url, "--against", "stack", **urls)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert all(f"answers at http://{url}:" in line for url in urls.values())
@@ -108,31 +108,28 @@ def test_where_the_stack_is_is_documented(cli: typer.Typer) -> None:
         assert f"| `{name}` | `{option.envvar}` | {option.default or 'unset'} |" in settings
 
 
-def test_an_error_is_json_where_json_was_asked_for(live: Live, cli: typer.Typer) -> None:
+def test_an_error_is_json_where_json_was_asked_for(live: ServiceAndHub, cli: typer.Typer) -> None:
     """A program need not read stderr."""
     nobody = f"http://127.0.0.1:{free_port()}"
-    result = CliRunner().invoke(cli, [nobody, "--hub", live.hub, "--key", KEY, "--json"])
+    result = CliRunner().invoke(cli, [nobody, "--hub", live.hub.page, "--key", KEY, "--json"])
     assert result.exit_code == 1
     assert json.loads(result.stdout)["error"].startswith("no service answers at http://127.0.0.1:")
 
 
-def test_an_error_is_one_clear_line(live: Live) -> None:
+def test_an_error_is_one_clear_line(live: ServiceAndHub) -> None:
     """On stderr, with exit code 1 and without a traceback."""
     nobody = f"http://127.0.0.1:{free_port()}"
-    done = modeltrace("doctor", nobody, "--hub", live.hub, "--key", KEY)
+    done = run_modeltrace("doctor", nobody, "--hub", live.hub.page, "--key", KEY)
     assert done.returncode == 1
     assert done.stderr.startswith("modeltrace: no service answers at http://127.0.0.1:")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_telemetry_that_goes_elsewhere_is_missed(live: Live, example: Path) -> None:
+def test_telemetry_that_goes_elsewhere_is_missed(live: ServiceAndHub, example: Path) -> None:
     """Nothing arrives; the exit code is 1, and stderr says what to look at first."""
-    port = free_port()
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "MODELTRACE_FLUSH_TIMEOUT": "0"}
-    with running(["service", "serve", str(example), "--port", str(port)], env=env) as service:
-        service.wait_for(f"http://127.0.0.1:{port}/readyz")
-        url = f"http://127.0.0.1:{port}"
-        done = modeltrace("doctor", url, "--hub", live.hub, "--key", KEY, "--timeout", "0.5")
+    with running_service(example, **env) as (_, url):
+        done = run_modeltrace("doctor", url, "--hub", live.hub.page, "--key", KEY, "--timeout", "0.5")
     assert done.returncode == 1
     assert done.stdout.count("missing") == 7
     assert done.stderr.startswith("- nothing arrived: does the service's OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -20,7 +20,8 @@ from service.inference.bundle import load_bundle
 from service.inference.pack import pack
 from service.inference.scoring import Scorer
 from service.store.store import open_store
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import free_port, until
+from tests.helpers.services import ID_KEY, running_service
 
 
 def run(*arguments: str) -> str:
@@ -89,16 +90,14 @@ def test_all_three_ways_give_the_same_figures(
     """Scored beside the service, sent through it with the labels after, and read from the store that it wrote."""
     store = tmp_path / "s.db"
     env = {
-        "MODELTRACE_STORE": str(store), "MODELTRACE_ID_KEY": "a key that only the tests use",
+        "MODELTRACE_STORE": str(store), "MODELTRACE_ID_KEY": ID_KEY,
         "OTEL_SDK_DISABLED": "true",
     }  # fmt: skip
     monkeypatch.setenv("MODELTRACE_STORE", str(store))
     file = labelled["parquet"]
     beside = figures(file, "--target", "target", "--bundle", example)
-    port = free_port()
-    with running(["service", "serve", str(example), "--port", str(port)], env=env) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=240)
-        through = figures(file, "--target", "target", "--url", f"127.0.0.1:{port}", "--feedback")
+    with running_service(example, seconds=240, **env) as (_, url):
+        through = figures(file, "--target", "target", "--url", url.removeprefix("http://"), "--feedback")
         with open_store(str(store), create=False) as opened:
             until(lambda: opened.counts().predictions == beside["predictions"], seconds=60, what="the rows")
     stored = figures("--since", "1h")

@@ -24,7 +24,7 @@ from service.registry.known import example_folder
 from service.store.rows import RowMaker
 from service.store.store import open_store
 from service.telemetry.record import ModelInfo
-from tests.service.store.told import Told, answered
+from tests.helpers.factories import AnsweredRequest, answered_row
 
 TIME = 1_800_000_000 * 10**9
 SINCE = "2027-01-15"
@@ -79,8 +79,10 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
         for number in range(ROWS):
             inputs = (100.0 + number if number % 3 == 0 else float(training.age[number % 500]), 3.0 + number % 2)
             for model in (about, about._replace(version="2.0.0")) if number < 50 else (about,):
-                one = answered(f"p{number}-{model.version}", label="old", inputs=inputs, time=TIME + number * 10**9)
-                opened.add_predictions(RowMaker("0.1.0").rows(Told([one], trace_id=trace_id(number), model=model)))
+                one = answered_row(f"p{number}-{model.version}", label="old", inputs=inputs, time=TIME + number * 10**9)
+                opened.add_predictions(
+                    RowMaker("0.1.0").rows(AnsweredRequest([one], trace_id=trace_id(number), model=model))
+                )
     return Case(bundle, store, monkeypatch)
 
 

@@ -16,10 +16,10 @@ from service.commands.replay import DIFFERS, ReplayError
 from service.errors import ModeltraceError, SettingsError
 from service.store.lookup import NotFoundError
 from service.store.store import open_store
+from tests.helpers.bundles import iris_rows, pack_iris
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import free_port, run, running, until
-from tests.service.registry.packed import packed
-from tests.service.replay.recorded import rows
+from tests.helpers.services import ID_KEY
 
 pytestmark = pytest.mark.slow
 
@@ -56,20 +56,20 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if request.param == "postgresql":
         cluster: Postgres = request.getfixturevalue("postgres")
         store = cluster.url(cluster.new())
-    packed(folder / "models" / "one", "1.0.0")
-    packed(folder / "models" / "two", "2.0.0", strength=0.001)
+    pack_iris(folder / "models" / "one", "1.0.0")
+    pack_iris(folder / "models" / "two", "2.0.0", strength=0.001)
     port = free_port()
     env = {
         "MODELTRACE_STORE": store,
         "MODELTRACE_BUNDLE": f"{folder / 'models'}@1.0.0",
-        "MODELTRACE_ID_KEY": "a key that only the tests use",
+        "MODELTRACE_ID_KEY": ID_KEY,
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",  # nobody: the store alone is asked
     }
     with running(["service", "serve", "--port", str(port)], env=env) as process:
         url = f"http://127.0.0.1:{port}"
         process.wait_for(f"{url}/readyz")
-        one, other = (httpx.post(f"{url}/predict", json={"features": row}).json() for row in rows(2))
-        batch = httpx.post(f"{url}/predict/batch", json={"rows": rows(30)}).json()
+        one, other = (httpx.post(f"{url}/predict", json={"features": row}).json() for row in iris_rows(2))
+        batch = httpx.post(f"{url}/predict/batch", json={"rows": iris_rows(30)}).json()
         with open_store(store, create=False) as opened:
             until(lambda: opened.counts().predictions == 32, seconds=60, what="the rows")
     return Answered(store, folder / "models", one, batch, other)
@@ -138,7 +138,7 @@ def test_what_is_not_recorded_is_an_error(answered: Answered) -> None:
 def test_a_model_that_was_packed_anew_is_another_one(answered: Answered, tmp_path: Path) -> None:
     """Its hash is not the recorded one, though it is called the same; put against it, the answers differ."""
     copy = Path(shutil.copytree(answered.models, tmp_path / "models"))
-    packed(copy / "one", "1.0.0", strength=0.5, force=True)
+    pack_iris(copy / "one", "1.0.0", strength=0.5, force=True)
 
     with pytest.raises(ReplayError, match="SHA-256"):
         answered.replay(answered.one["trace_id"], bundles=str(copy))

@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 
 from service.commands.traffic import seconds, traffic
 from tests.helpers.processes import free_port, running, until
-from tests.service.client.live import Live, live_stack, modeltrace
+from tests.helpers.services import ServiceAndHub, run_modeltrace, running_service, running_service_and_hub
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def live(example: Path) -> Iterator[Live]:
+def live(example: Path) -> Iterator[ServiceAndHub]:
     """The example, served."""
-    with live_stack(example) as stack:
+    with running_service_and_hub(example) as stack:
         yield stack
 
 
@@ -33,18 +33,20 @@ def summary(output: str) -> dict[str, Any]:
     return end
 
 
-def test_as_many_requests_as_asked_for_are_answered(live: Live) -> None:
+def test_as_many_requests_as_asked_for_are_answered(live: ServiceAndHub) -> None:
     """Rows drawn from the model's own description are answered, every one."""
-    done = modeltrace("traffic", live.service, "--rate", "200", "--count", "40", "--json", OTEL_SDK_DISABLED="true")
+    done = run_modeltrace(
+        "traffic", live.service.url, "--rate", "200", "--count", "40", "--json", OTEL_SDK_DISABLED="true"
+    )
     assert done.returncode == 0, done.stderr
     end = summary(done.stdout)
     assert (end["sent"], end["answered"], end["failed"]) == (40, 40, 0)
 
 
-def test_held_out_rows_come_with_their_true_labels(live: Live, example: Path) -> None:
+def test_held_out_rows_come_with_their_true_labels(live: ServiceAndHub, example: Path) -> None:
     """The model agrees with most labels of rows that it has never seen."""
-    done = modeltrace(
-        "traffic", live.service, "--bundle", str(example), "--batch", "50", "--count", "2", "--json",
+    done = run_modeltrace(
+        "traffic", live.service.url, "--bundle", str(example), "--batch", "50", "--count", "2", "--json",
         OTEL_SDK_DISABLED="true",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -53,21 +55,21 @@ def test_held_out_rows_come_with_their_true_labels(live: Live, example: Path) ->
     assert end["agreed"] > 90
 
 
-def test_true_labels_follow_their_predictions(live: Live, example: Path) -> None:
+def test_true_labels_follow_their_predictions(live: ServiceAndHub, example: Path) -> None:
     """A share of the answers gets the label of its row, late; what is not due at the end is sent then."""
-    done = modeltrace(
-        "traffic", live.service, "--bundle", str(example), "--batch", "50", "--count", "8", "--rate", "4", "--json",
+    done = run_modeltrace(
+        "traffic", live.service.url, "--bundle", str(example), "--batch", "50", "--count", "8", "--rate", "4", "--json",
         "--feedback", "0.5", "--feedback-delay", "1s", "--seed", "1", OTEL_SDK_DISABLED="true",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     end = summary(done.stdout)
     assert 140 < end["labels"] < 260
-    metrics = httpx.get(f"{live.service}/metrics").text
+    metrics = httpx.get(f"{live.service.url}/metrics").text
     counted = [line for line in metrics.splitlines() if line.startswith("ml_feedback_total{")]
     assert sum(float(line.rpartition(" ")[2]) for line in counted) == end["labels"]
 
 
-def test_labels_that_are_not_there_cannot_be_sent(live: Live, example: Path, tmp_path: Path) -> None:
+def test_labels_that_are_not_there_cannot_be_sent(live: ServiceAndHub, example: Path, tmp_path: Path) -> None:
     """Rows that were drawn have none, nor does a bundle without a target: one line says so, and nothing is sent."""
     bare = tmp_path / "bare"
     shutil.copytree(example, bare)
@@ -75,19 +77,21 @@ def test_labels_that_are_not_there_cannot_be_sent(live: Live, example: Path, tmp
     manifest["traffic"]["target"] = None
     (bare / "model.json").write_text(json.dumps(manifest))
     for rows in ([], ["--bundle", str(bare)]):
-        done = modeltrace("traffic", live.service, *rows, "--feedback", "0.5", OTEL_SDK_DISABLED="true")
+        done = run_modeltrace("traffic", live.service.url, *rows, "--feedback", "0.5", OTEL_SDK_DISABLED="true")
         assert done.returncode == 1
         assert "--feedback" in done.stderr
         assert "Traceback" not in done.stderr
 
 
-def test_client_and_service_stand_in_one_trace(live: Live) -> None:
+def test_client_and_service_stand_in_one_trace(live: ServiceAndHub) -> None:
     """The traffic's CLIENT span is the parent of the service's SERVER span, under names of their own."""
-    done = modeltrace("traffic", live.service, "--count", "3", "--json", OTEL_EXPORTER_OTLP_ENDPOINT=live.otlp)
+    done = run_modeltrace(
+        "traffic", live.service.url, "--count", "3", "--json", OTEL_EXPORTER_OTLP_ENDPOINT=live.hub.otlp
+    )
     trace_id = summary(done.stdout)["last_trace"]
 
     def spans() -> dict[str, Any] | None:
-        answer = httpx.get(f"{live.hub}/api/traces/{trace_id}")
+        answer = httpx.get(f"{live.hub.page}/api/traces/{trace_id}")
         found = {span["kind"]: span for span in answer.json()["spans"]} if answer.status_code == 200 else {}
         return found if {"CLIENT", "SERVER"} <= found.keys() else None
 
@@ -98,10 +102,10 @@ def test_client_and_service_stand_in_one_trace(live: Live) -> None:
     assert found["SERVER"]["service_name"] == "modeltrace"
 
 
-def test_refusals_of_injected_faults_are_no_failures(live: Live) -> None:
+def test_refusals_of_injected_faults_are_no_failures(live: ServiceAndHub) -> None:
     """The service refuses what is spoilt, answers the rest, and the exit code is 0."""
-    done = modeltrace(
-        "traffic", live.service, "--count", "60", "--rate", "200", "--seed", "1", "--json",
+    done = run_modeltrace(
+        "traffic", live.service.url, "--count", "60", "--rate", "200", "--seed", "1", "--json",
         "--missing", "0.2", "--wrong-type", "0.2", "--errors", "0.2",
         OTEL_SDK_DISABLED="true",
     )  # fmt: skip
@@ -115,7 +119,7 @@ def test_refusals_of_injected_faults_are_no_failures(live: Live) -> None:
 def test_a_dead_service_is_one_clear_line() -> None:
     """The message names the address and how to start a service; the exit code is 1."""
     port = free_port()
-    done = modeltrace("traffic", f"http://127.0.0.1:{port}", OTEL_SDK_DISABLED="true")
+    done = run_modeltrace("traffic", f"http://127.0.0.1:{port}", OTEL_SDK_DISABLED="true")
     assert done.returncode == 1
     assert f"no service answers at http://127.0.0.1:{port}" in done.stderr
     assert "modeltrace serve" in done.stderr
@@ -140,21 +144,21 @@ def test_it_waits_for_a_service_that_starts(example: Path) -> None:
 def test_it_does_not_wait_for_ever() -> None:
     """A service that is not ready in time is one clear line."""
     port = free_port()
-    done = modeltrace("traffic", f"http://127.0.0.1:{port}", "--wait", "100ms", OTEL_SDK_DISABLED="true")
+    done = run_modeltrace("traffic", f"http://127.0.0.1:{port}", "--wait", "100ms", OTEL_SDK_DISABLED="true")
     assert done.returncode == 1
     assert f"no service answers at http://127.0.0.1:{port}" in done.stderr
 
 
-def test_another_server_is_not_taken_for_a_service(live: Live) -> None:
+def test_another_server_is_not_taken_for_a_service(live: ServiceAndHub) -> None:
     """The hub has no model."""
-    done = modeltrace("traffic", live.hub, OTEL_SDK_DISABLED="true")
+    done = run_modeltrace("traffic", live.hub.page, OTEL_SDK_DISABLED="true")
     assert done.returncode == 1
     assert "that is no Modeltrace service" in done.stderr
 
 
-def test_sigterm_ends_it_with_a_summary(live: Live) -> None:
+def test_sigterm_ends_it_with_a_summary(live: ServiceAndHub) -> None:
     """What is in flight is waited for, and the last line says how it went."""
-    arguments = ["service", "traffic", live.service, "--json", "--every", "100ms"]
+    arguments = ["service", "traffic", live.service.url, "--json", "--every", "100ms"]
     with running(arguments, env={"OTEL_SDK_DISABLED": "true"}) as process:
         until(lambda: '"sent":' in process.log, what="traffic")
         assert process.stop(signal.SIGTERM) == 0
@@ -162,11 +166,11 @@ def test_sigterm_ends_it_with_a_summary(live: Live) -> None:
     assert end["sent"] == end["answered"] > 0
 
 
-def test_a_silent_telemetry_endpoint_does_not_hold_it_up(live: Live) -> None:
+def test_a_silent_telemetry_endpoint_does_not_hold_it_up(live: ServiceAndHub) -> None:
     """It ends within its limit and says how much was not delivered."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        done = modeltrace(
-            "traffic", live.service, "--count", "5", "--rate", "100", "--json",
+        done = run_modeltrace(
+            "traffic", live.service.url, "--count", "5", "--rate", "100", "--json",
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -175,11 +179,8 @@ def test_a_silent_telemetry_endpoint_does_not_hold_it_up(live: Live) -> None:
 
 def test_a_service_that_goes_away_makes_failures(example: Path) -> None:
     """Traffic goes on without its service, counts what failed, and exits with 1."""
-    port = free_port()
-    serve = ["service", "serve", str(example), "--port", str(port)]
-    send = ["service", "traffic", f"http://127.0.0.1:{port}", "--every", "100ms"]
-    with running(serve, env={"OTEL_SDK_DISABLED": "true"}) as service:
-        service.wait_for(f"http://127.0.0.1:{port}/readyz")
+    with running_service(example, OTEL_SDK_DISABLED="true") as (service, url):
+        send = ["service", "traffic", url, "--every", "100ms"]
         with running(send, env={"OTEL_SDK_DISABLED": "true"}) as process:
             until(lambda: "last trace" in process.log or " sent" in process.log, what="traffic")
             service.stop(signal.SIGKILL)

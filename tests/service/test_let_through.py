@@ -16,10 +16,10 @@ from service.inference.bundle import load_bundle
 from service.inference.model import Model
 from service.inference.pack import pack
 from service.inference.validate import validate_row
-from tests.service.conftest import Recorded
-from tests.service.inference.test_pack import people
-from tests.service.inference.test_validate_row import json_values
-from tests.service.test_telemetry_conformance import measured, stock_spans, told, written
+from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans
+from tests.helpers.in_process_services import SdkService, recorded_service
+from tests.helpers.strategies import json_values
+from tests.helpers.tables import customers
 
 GOOD: dict[str, Any] = {"age": 30, "income": 5.5, "city": "Bonn", "vip": True}
 
@@ -27,7 +27,7 @@ GOOD: dict[str, Any] = {"age": 30, "income": 5.5, "city": "Bonn", "vip": True}
 @pytest.fixture(scope="module")
 def tolerant(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model that answers nearly anything: only an income that is no number, and too large a number, are refused."""
-    data = people()
+    data = customers()
     encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough")
     estimator = make_pipeline(encoder, HistGradientBoostingClassifier(max_iter=3)).fit(data, data.age > 50)
     return load_bundle(
@@ -54,18 +54,18 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", ROWS)
-def test_both_set_ups_tell_the_same(record: Callable[..., Recorded], tolerant: Model, case: str) -> None:
+def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], tolerant: Model, case: str) -> None:
     """Spans with their events, and metric points, are the same; what is let through makes no span an error."""
     url = "/predict/batch" if "rows" in ROWS[case] else "/predict"
     service = record(tolerant)
-    with written(tolerant) as ours:
+    with recorded_service(tolerant) as ours:
         statuses = [client.post(url, json=ROWS[case]).status_code for client in (service.client, ours.client)]
 
-        stock = stock_spans(service)
-        assert told(ours.spans()) == told(stock)
+        stock = sdk_spans(service)
+        assert comparable_spans(ours.spans()) == comparable_spans(stock)
         data = service.metric_reader.get_metrics_data()
         assert data is not None
-        assert measured(ours.metrics()) == measured(
+        assert comparable_metrics(ours.metrics()) == comparable_metrics(
             [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
         )
     assert statuses == ([422, 422] if "refused" in case else [200, 200])
@@ -75,7 +75,7 @@ def test_both_set_ups_tell_the_same(record: Callable[..., Recorded], tolerant: M
 
 
 def test_a_row_that_is_let_through_is_answered_counted_and_logged(
-    record: Callable[..., Recorded], tolerant: Model
+    record: Callable[..., SdkService], tolerant: Model
 ) -> None:
     """The span, the metric and the log record say feature, reason and that it was only counted."""
     service = record(tolerant)
@@ -93,7 +93,7 @@ def test_a_row_that_is_let_through_is_answered_counted_and_logged(
     assert log.log_record.body == "age: range, counted, rows: 1"
 
 
-def test_the_policy_is_said(record: Callable[..., Recorded], tolerant: Model) -> None:
+def test_the_policy_is_said(record: Callable[..., SdkService], tolerant: Model) -> None:
     """`GET /model` says what becomes of each violation, and the documentation what is answered."""
     client = record(tolerant).client
 
@@ -111,7 +111,9 @@ def test_the_policy_is_said(record: Callable[..., Recorded], tolerant: Model) ->
 
 
 @pytest.fixture
-def counted(record: Callable[..., Recorded], tolerant: Model) -> "Callable[[dict[str, Any]], tuple[int, Counter[str]]]":
+def counted(
+    record: Callable[..., SdkService], tolerant: Model
+) -> "Callable[[dict[str, Any]], tuple[int, Counter[str]]]":
     """Sends a row; the status, and what was counted of it, by feature, reason and action."""
     service = record(tolerant)
     before: Counter[str] = Counter()

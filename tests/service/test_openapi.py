@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.service.conftest import Recorded
+from tests.helpers.in_process_services import SdkService
 
 CALLS = [
     ("/predict", "POST"),
@@ -17,7 +17,7 @@ CALLS = [
 ]
 
 
-def fuzz(service: Recorded, path: str, method: str, *, valid: bool) -> None:
+def fuzz(service: SdkService, path: str, method: str, *, valid: bool) -> None:
     """Send generated requests and check each answer against the description."""
     # Every worker process collects this module, and one of them runs it: the import takes more than a second.
     import schemathesis  # noqa: PLC0415  see above
@@ -34,12 +34,12 @@ def fuzz(service: Recorded, path: str, method: str, *, valid: bool) -> None:
 
 
 @pytest.mark.parametrize(("path", "method"), CALLS)
-def test_valid_requests_are_answered_as_described(service: Recorded, path: str, method: str) -> None:
+def test_valid_requests_are_answered_as_described(service: SdkService, path: str, method: str) -> None:
     """Whatever fits the description is accepted, and the answer fits it too."""
     fuzz(service, path, method, valid=True)
 
 
 @pytest.mark.parametrize(("path", "method"), CALLS[:3])
-def test_invalid_requests_are_refused_as_described(service: Recorded, path: str, method: str) -> None:
+def test_invalid_requests_are_refused_as_described(service: SdkService, path: str, method: str) -> None:
     """Whatever does not fit gets a documented refusal, never a failure of the service."""
     fuzz(service, path, method, valid=False)

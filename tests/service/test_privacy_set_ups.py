@@ -21,13 +21,15 @@ from service.inference.privacy import Privacy
 from service.settings import read_settings
 from service.store.rows import RowMaker
 from service.telemetry.record import ModelInfo, Origin
-from tests.service.conftest import KEY, Recorded
-from tests.service.exporter.records import one_request
-from tests.service.inference.test_let_through import forest, known
-from tests.service.inference.test_privacy import DATA, PLAIN
-from tests.service.test_telemetry_conformance import measured, stock_spans, told, written
+from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans
+from tests.helpers.factories import request_record
+from tests.helpers.in_process_services import SdkService, recorded_service
+from tests.helpers.services import ID_KEY
+from tests.helpers.tables import customers_without_gaps, forest_pipeline, schema_of
 
 RULES: Any = {"age": "bucket", "income": "hash", "city": "hash", "vip": "drop"}
+DATA = customers_without_gaps()
+PLAIN = schema_of(DATA)
 ROWS = [
     {"age": 61, "income": 8675309.0625, "city": "geheim 4711", "vip": True},
     {"age": 20, "income": 5, "city": "Bonn", "vip": False},
@@ -43,12 +45,14 @@ CASES: dict[str, tuple[str, Any]] = {
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model with a feature of each rule."""
-    data = known()
+    data = customers_without_gaps()
     folder = tmp_path_factory.mktemp("bundles") / "private"
-    return load_bundle(pack(forest().fit(data, data.age > 50), data, name="private", out=folder, privacy=RULES))
+    return load_bundle(
+        pack(forest_pipeline().fit(data, data.age > 50), data, name="private", out=folder, privacy=RULES)
+    )
 
 
-def everything(service: Recorded) -> str:
+def everything(service: SdkService) -> str:
     """All that the SDK was told, but not by the client, which is in this process, too."""
     spans = service.span_exporter.get_finished_spans()
     logs = [r for r in service.log_exporter.get_finished_logs() if not r.instrumentation_scope.name.startswith("httpx")]
@@ -57,21 +61,21 @@ def everything(service: Recorded) -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_both_set_ups_tell_the_same(record: Callable[..., Recorded], private: Model, case: str) -> None:
+def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], private: Model, case: str) -> None:
     """Spans, metric points and audit records: bins of raw values, and inputs as the rules tell them."""
     path, body = CASES[case]
     service = record(private)
-    rules = rules_of(read_settings(id_key=KEY), private)
+    rules = rules_of(read_settings(id_key=ID_KEY), private)
     assert rules is not None
-    with written(private) as ours:
+    with recorded_service(private) as ours:
         assert service.client.post(path, json=body).status_code == ours.client.post(path, json=body).status_code
 
-        assert told(ours.spans()) == told(stock_spans(service))
-        counted = measured(ours.metrics())  # before the rules
+        assert comparable_spans(ours.spans()) == comparable_spans(sdk_spans(service))
+        counted = comparable_metrics(ours.metrics())  # before the rules
         ours.kept.requests[:] = map(rules.request, ours.kept.requests)
     data = service.metric_reader.get_metrics_data()
     assert data is not None
-    assert counted == measured([m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])
+    assert counted == comparable_metrics([m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])
     encoded = LogEncoder(Origin(b"", "modeltrace")).audit(ours.kept.requests)
     sent = [
         to_json(next(one.value for one in log.attributes if one.key == "ml.prediction.inputs"))
@@ -89,7 +93,7 @@ def test_both_set_ups_tell_the_same(record: Callable[..., Recorded], private: Mo
 
 def test_sums_and_exemplars_of_private_features_are_not_told(private: Model) -> None:
     """A sum would be the value of a prediction that came alone; an exemplar would say whose bin it is."""
-    with written(private) as ours:
+    with recorded_service(private) as ours:
         ours.client.post("/predict", json={"features": ROWS[0]})
         metrics = {metric.name: metric for metric in ours.metrics()}
 
@@ -100,7 +104,7 @@ def test_sums_and_exemplars_of_private_features_are_not_told(private: Model) -> 
     assert sum(p.value for p in observed.data.data_points) == len(ROWS[0])  # type: ignore[union-attr]  # sums
 
 
-def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., Recorded], private: Model) -> None:
+def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., SdkService], private: Model) -> None:
     """Its exception's type is; span, log record and answer have none of its words."""
 
     def fail(matrix: Any) -> list[Answer]:
@@ -108,10 +112,10 @@ def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., Reco
 
     failing = replace(private, answer_matrix=fail)
     service = record(failing)
-    with written(failing) as ours:
+    with recorded_service(failing) as ours:
         answers = [client.post("/predict", json={"features": ROWS[0]}) for client in (service.client, ours.client)]
 
-        assert told(ours.spans()) == told(stock_spans(service))
+        assert comparable_spans(ours.spans()) == comparable_spans(sdk_spans(service))
         records = str(ours.kept.requests[0].failure)
     assert [answer.status_code for answer in answers] == [500, 500]
     for said in (everything(service), records, *(answer.text for answer in answers)):
@@ -130,7 +134,7 @@ def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., Reco
 def test_no_record_has_a_private_value(rules: dict[str, Any], number: float, text: str) -> None:
     """Whatever the rules: what crosses the pipe, and what is stored, has a value only if it is plain."""
     schema = conceal(PLAIN, DATA, rules)
-    _, request = one_request(4)
+    _, request = request_record(4)
     raw = (number, 1 / number, text, True)
     answered = (request.answered[0]._replace(inputs=raw),)
     request = request._replace(answered=answered, model=ModelInfo("x", "1", "0", schema.told))

@@ -13,9 +13,9 @@ from service.inference.reference import describe_column
 from service.inference.schema import Schema
 from service.monitoring.bins import FeatureBins
 from service.telemetry.features import FORMER, PIECE, FeaturePoints
-from service.telemetry.record import Answered, ModelInfo, Request
+from service.telemetry.record import ModelInfo, Request
 from service.telemetry.watched import Training, Watched
-from tests.service.exporter.records import one_request
+from tests.helpers.factories import answered_row, request_record
 
 COLUMNS = {"age": np.arange(20.0, 60.0), "balance": np.arange(-20.0, 20.0), "plan": ["basic", "pro"] * 20}
 SCHEMA = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in COLUMNS.items()))
@@ -29,9 +29,11 @@ def request_of(
     *rows: tuple[Any, ...], number: int = 1, pinned: bool = False, sampled: bool = True, model: ModelInfo | None = None
 ) -> Request:
     """A request that answered rows; its number is its span ID."""
-    _, request = one_request()
+    _, request = request_record()
     model = model or TOY
-    answered = tuple(Answered(n, str(n), "a", 0.5, None, row, 1) for n, row in enumerate(rows))
+    answered = tuple(
+        answered_row(str(n), row=n, label="a", confidence=0.5, inputs=row, time=1) for n, row in enumerate(rows)
+    )
     return request._replace(
         span_id=number.to_bytes(8),
         pinned=pinned,

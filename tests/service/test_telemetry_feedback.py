@@ -25,11 +25,12 @@ from service.telemetry.feedback import FEEDBACK_LOGGER, Feedback, TrueLabel
 from service.telemetry.feedback_points import FeedbackPoints
 from service.telemetry.metrics import FEEDBACK_REJECTED
 from service.telemetry.record import Origin
-from tests.service.conftest import KEY, Recorded
-from tests.service.exporter.records import TEXT, TIME, some_id
-from tests.service.test_telemetry_conformance import Written, measured, parent, stock_spans, told, written
+from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans, traceparent_headers
+from tests.helpers.in_process_services import RecordedService, SdkService, recorded_service
+from tests.helpers.services import ID_KEY
+from tests.helpers.strategies import TEXTS, TIMES, ids
 
-IDS = PredictionIds(KEY.encode())
+IDS = PredictionIds(ID_KEY.encode())
 DAY = 86_400 * 10**9
 ORIGIN = Origin(b"", "modeltrace")
 
@@ -64,19 +65,19 @@ CLASSIFIED: dict[str, dict[str, Any]] = {
     "refused": {"json": label(1, "purple")},
     "malformed": {"content": b"{"},
     "too many": {"json": {"items": [label(1)] * 11}},
-    "a parent": {"json": {"items": MIXED}, **parent("01", tracestate="vendor=1")},
-    "a parent that is not sampled": {"json": {"items": MIXED}, **parent("00")},
+    "a parent": {"json": {"items": MIXED}, **traceparent_headers("01", tracestate="vendor=1")},
+    "a parent that is not sampled": {"json": {"items": MIXED}, **traceparent_headers("00")},
     "pinned": {"json": {"items": MIXED}, "headers": {"baggage": "modeltrace.pin=1"}},
 }
 MEASURED = {"json": {"items": [label(n, true, answer=2.5) for n, true in enumerate((2.5, 4, -7.25, "x"), start=1)]}}
 
 
 def answered(
-    record: Callable[..., Recorded], model: Model, folder: Path, request: dict[str, Any]
-) -> tuple[Recorded, Written]:
+    record: Callable[..., SdkService], model: Model, folder: Path, request: dict[str, Any]
+) -> tuple[SdkService, RecordedService]:
     """The same request, put to both."""
     service = record(model, store=SecretStr(str(folder / "stock.db")), max_batch_rows=10)
-    with written(model, store=str(folder / "records.db"), max_batch_rows=10) as ours:
+    with recorded_service(model, store=str(folder / "records.db"), max_batch_rows=10) as ours:
         statuses = [client.post("/feedback", **request).status_code for client in (service.client, ours.client)]
     assert len(set(statuses)) == 1
     return service, ours
@@ -84,7 +85,10 @@ def answered(
 
 def each(spans: Iterable[Span]) -> list[Any]:
     """All that is comparable of each span, in one order."""
-    kept = [(told([span])[span.name], [(one.trace_id, one.span_id, one.flags) for one in span.links]) for span in spans]
+    kept = [
+        (comparable_spans([span])[span.name], [(one.trace_id, one.span_id, one.flags) for one in span.links])
+        for span in spans
+    ]
     return sorted(kept, key=str)
 
 
@@ -98,7 +102,7 @@ def led_to(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[tuple[int, i
     }
 
 
-def stock_metrics(service: Recorded) -> list[Metric]:
+def stock_metrics(service: SdkService) -> list[Metric]:
     """The points that the stock exporter would send."""
     data = service.metric_reader.get_metrics_data()
     assert data is not None
@@ -107,7 +111,7 @@ def stock_metrics(service: Recorded) -> list[Metric]:
 
 @pytest.mark.parametrize("case", [*CLASSIFIED, "values"])
 def test_labels_are_told_as_the_sdk_tells_them(
-    record: Callable[..., Recorded], model: Model, tmp_path: Path, case: str
+    record: Callable[..., SdkService], model: Model, tmp_path: Path, case: str
 ) -> None:
     """Spans with their links, points with the predictions that they lead to, and log records are the same."""
     if case == "values":
@@ -116,7 +120,7 @@ def test_labels_are_told_as_the_sdk_tells_them(
 
     parents = {span.span_id for span in ours.spans() if span.name == "POST /feedback"}
     assert {span.parent_span_id for span in ours.spans() if span.name == "feedback"} <= parents
-    theirs, own = stock_spans(service), ours.spans()
+    theirs, own = sdk_spans(service), ours.spans()
     for spans in (theirs, own):
         for span in spans:
             if span.name == "feedback":
@@ -124,7 +128,7 @@ def test_labels_are_told_as_the_sdk_tells_them(
     assert each(own) == each(theirs)
     stock = stock_metrics(service)
     mine = ours.metrics()
-    assert measured(mine) == measured(stock)
+    assert comparable_metrics(mine) == comparable_metrics(stock)
     assert led_to(mine) == led_to(stock)
     sent = FeedbackEncoder(ORIGIN).logs(ours.kept.feedback, 2**20)
     told_by_sdk = encode_logs(service.logs(FEEDBACK_LOGGER)).SerializeToString()
@@ -143,7 +147,7 @@ def said(request: bytes) -> list[Any]:
     return [comparable(one) for r in parsed.resource_logs for s in r.scope_logs for one in s.log_records]
 
 
-def test_a_wrong_cell_leads_to_wrong_predictions(service: Recorded) -> None:
+def test_a_wrong_cell_leads_to_wrong_predictions(service: SdkService) -> None:
     """The exemplar of each pair of classes is the last prediction of that pair; the delay's a wrong one."""
     for number, true, predicted in ((1, "benign", "benign"), (2, "malignant", "benign"), (3, "malignant", "malignant")):
         answer = service.client.post("/feedback", json=label(number, true, answer=predicted))
@@ -225,26 +229,26 @@ def test_the_number_of_series_is_limited() -> None:
 labels = st.builds(
     TrueLabel,
     prediction_id=st.text("AZaz09-_", min_size=1, max_size=60),
-    trace_id=some_id(16) | st.just(bytes(16)),
-    span_id=some_id(8),
-    time=TIME,
-    model_version=TEXT,
-    label=TEXT | st.floats(),
-    predicted=TEXT | st.floats(),
+    trace_id=ids(16) | st.just(bytes(16)),
+    span_id=ids(8),
+    time=TIMES,
+    model_version=TEXTS,
+    label=TEXTS | st.floats(),
+    predicted=TEXTS | st.floats(),
 )
 feedback = st.builds(
     Feedback,
-    trace_id=some_id(16) | st.just(bytes(16)),
-    span_id=some_id(8),
+    trace_id=ids(16) | st.just(bytes(16)),
+    span_id=ids(8),
     trace_state=st.sampled_from(["", "a=b", "no state"]),
     trace_flags=st.integers(0, 3),
     pinned=st.booleans(),
-    start=TIME,
-    end=TIME,
-    model_name=TEXT,
-    model_version=TEXT,
+    start=TIMES,
+    end=TIMES,
+    model_name=TEXTS,
+    model_version=TEXTS,
     labels=st.lists(labels, max_size=4).map(tuple),
-    rejected=st.lists(st.tuples(TEXT, st.integers(1, 9)), max_size=2).map(tuple),
+    rejected=st.lists(st.tuples(TEXTS, st.integers(1, 9)), max_size=2).map(tuple),
 )
 
 
@@ -260,7 +264,7 @@ def test_whatever_is_recorded_can_be_told(some: list[Feedback]) -> None:
     assert sum(n for _, n in encoder.spans(some, 2000)) == sum(len(one.labels) for one in some if one.trace_flags & 1)
 
 
-def test_a_label_is_told_below_info_only_if_asked(service: Recorded) -> None:
+def test_a_label_is_told_below_info_only_if_asked(service: SdkService) -> None:
     """With a log level above INFO no record is made; it is counted all the same."""
     logging.getLogger().setLevel("WARNING")
     assert service.client.post("/feedback", json=label(1)).status_code == 200

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from service.inference.model import Answer, Model
-from tests.service.conftest import Recorded
+from tests.helpers.in_process_services import SdkService
 
 Rows = list[dict[str, float]]
 PINNED = {"baggage": "modeltrace.pin=1"}
@@ -33,7 +33,7 @@ def exceptions(spans: dict[str, ReadableSpan]) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_prediction_is_one_server_span_with_three_stages(service: Recorded, rows: Rows) -> None:
+def test_a_prediction_is_one_server_span_with_three_stages(service: SdkService, rows: Rows) -> None:
     """No send or receive spans, no second SERVER span from FastAPI's own telemetry."""
     service.client.post("/predict", json={"features": rows[0]})
 
@@ -44,7 +44,7 @@ def test_a_prediction_is_one_server_span_with_three_stages(service: Recorded, ro
     assert {span.parent.span_id for span in spans[:3] if span.parent} == {server.context.span_id}
 
 
-def test_the_server_span_has_the_stable_conventions_and_the_answer(service: Recorded, rows: Rows) -> None:
+def test_the_server_span_has_the_stable_conventions_and_the_answer(service: SdkService, rows: Rows) -> None:
     """HTTP attributes by the stable conventions; model, label and confidence beside them."""
     body = service.client.post("/predict", json={"features": rows[0]}).json()
 
@@ -59,7 +59,7 @@ def test_the_server_span_has_the_stable_conventions_and_the_answer(service: Reco
     assert attributes["ml.prediction.confidence"] == body["confidence"]
 
 
-def test_a_batch_says_its_rows(service: Recorded, rows: Rows) -> None:
+def test_a_batch_says_its_rows(service: SdkService, rows: Rows) -> None:
     """Rows and refused rows are on the SERVER span, accepted rows on `inference`."""
     answer = service.client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]}).json()
 
@@ -72,21 +72,21 @@ def test_a_batch_says_its_rows(service: Recorded, rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
-def test_health_calls_make_no_spans(service: Recorded, path: str) -> None:
+def test_health_calls_make_no_spans(service: SdkService, path: str) -> None:
     """What machines ask every few seconds is no trace."""
     service.client.get(path)
 
     assert service.span_exporter.get_finished_spans() == ()
 
 
-def test_a_query_that_names_a_health_call_is_traced(service: Recorded) -> None:
+def test_a_query_that_names_a_health_call_is_traced(service: SdkService) -> None:
     """Only the path decides what is left out."""
     service.client.get("/model?next=/healthz")
 
     assert set(service.spans()) == {"GET /model"}
 
 
-def test_a_failure_is_recorded_once_with_its_type(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+def test_a_failure_is_recorded_once_with_its_type(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
     """The exception stands on `inference` alone; the SERVER span is an error with the status as its type."""
     service = record(failing(model))
     service.client.post("/predict", json={"features": rows[0]})
@@ -99,7 +99,7 @@ def test_a_failure_is_recorded_once_with_its_type(record: Callable[..., Recorded
 
 
 def test_a_failure_is_logged_once_with_its_stack_and_trace(
-    record: Callable[..., Recorded], model: Model, rows: Rows
+    record: Callable[..., SdkService], model: Model, rows: Rows
 ) -> None:
     """The one ERROR record leads from the trace ID to the line that failed."""
     service = record(failing(model))
@@ -115,7 +115,7 @@ def test_a_failure_is_logged_once_with_its_stack_and_trace(
     assert "ZeroDivisionError" in str((error.attributes or {})["exception.stacktrace"])
 
 
-def test_a_refused_request_is_no_error_of_the_service(service: Recorded) -> None:
+def test_a_refused_request_is_no_error_of_the_service(service: SdkService) -> None:
     """A 422 leaves the SERVER span unset, as the conventions ask; `validate` says what it was."""
     service.client.post("/predict", json={"features": {}})
 
@@ -125,7 +125,7 @@ def test_a_refused_request_is_no_error_of_the_service(service: Recorded) -> None
     assert exceptions(spans) == []
 
 
-def test_trace_context_comes_in(service: Recorded, rows: Rows) -> None:
+def test_trace_context_comes_in(service: SdkService, rows: Rows) -> None:
     """The SERVER span continues the caller's trace, with its tracestate."""
     trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     headers = {"traceparent": f"00-{trace_id}-{span_id}-01", "tracestate": "vendor=1"}
@@ -139,7 +139,7 @@ def test_trace_context_comes_in(service: Recorded, rows: Rows) -> None:
     assert server.context.trace_state.get("vendor") == "1"
 
 
-def test_the_audit_record_is_the_whole_prediction(service: Recorded, model: Model, rows: Rows) -> None:
+def test_the_audit_record_is_the_whole_prediction(service: SdkService, model: Model, rows: Rows) -> None:
     """Inputs, answer, confidence, model with hash and prediction ID, on the SERVER span of the request."""
     body = service.client.post("/predict", json={"features": rows[0]}).json()
 
@@ -159,7 +159,7 @@ def test_the_audit_record_is_the_whole_prediction(service: Recorded, model: Mode
     }
 
 
-def test_a_batch_writes_one_audit_record_a_row(service: Recorded, rows: Rows) -> None:
+def test_a_batch_writes_one_audit_record_a_row(service: SdkService, rows: Rows) -> None:
     """Each row's inputs are beside its own answer; a refused row has none."""
     service.client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]})
 
@@ -168,7 +168,7 @@ def test_a_batch_writes_one_audit_record_a_row(service: Recorded, rows: Rows) ->
     assert [entry["ml.prediction.inputs"] for entry in written] == [rows[0], rows[1]]
 
 
-def test_predictions_are_counted_by_label_and_version(service: Recorded, rows: Rows) -> None:
+def test_predictions_are_counted_by_label_and_version(service: SdkService, rows: Rows) -> None:
     """The counter adds up to the answers."""
     answers = service.client.post("/predict/batch", json={"rows": rows[:50]}).json()["predictions"]
 
@@ -177,7 +177,7 @@ def test_predictions_are_counted_by_label_and_version(service: Recorded, rows: R
     assert counted == {label: labels.count(label) for label in set(labels)}
 
 
-def test_confidence_and_durations_are_recorded(service: Recorded, rows: Rows) -> None:
+def test_confidence_and_durations_are_recorded(service: SdkService, rows: Rows) -> None:
     """One confidence a row, one inference a request, one request duration, all in their units."""
     service.client.post("/predict/batch", json={"rows": rows[:7]})
 
@@ -188,7 +188,7 @@ def test_confidence_and_durations_are_recorded(service: Recorded, rows: Rows) ->
     assert {0.3, 0.5} <= set(points["http.server.request.duration"][0].explicit_bounds)
 
 
-def test_a_failed_inference_is_counted_as_one(record: Callable[..., Recorded], model: Model, rows: Rows) -> None:
+def test_a_failed_inference_is_counted_as_one(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
     """Its duration carries error.type, and no prediction is counted."""
     service = record(failing(model))
     service.client.post("/predict", json={"features": rows[0]})
@@ -198,7 +198,7 @@ def test_a_failed_inference_is_counted_as_one(record: Callable[..., Recorded], m
     assert "ml.predictions" not in points
 
 
-def test_a_pinned_request_is_the_exemplar_among_many(service: Recorded, rows: Rows) -> None:
+def test_a_pinned_request_is_the_exemplar_among_many(service: SdkService, rows: Rows) -> None:
     """Neither those before nor those after it push it out, on any of the four metrics."""
     for row in rows[:20]:
         service.client.post("/predict", json={"features": row})
@@ -214,7 +214,7 @@ def test_a_pinned_request_is_the_exemplar_among_many(service: Recorded, rows: Ro
 
 @pytest.mark.parametrize(("headers", "said"), [(PINNED, True), ({}, None)])
 def test_a_pinned_request_says_so_on_its_span(
-    service: Recorded, rows: Rows, headers: dict[str, str], said: bool | None
+    service: SdkService, rows: Rows, headers: dict[str, str], said: bool | None
 ) -> None:
     """Whoever samples after the fact sees which requests somebody waits for."""
     service.client.post("/predict", json={"features": rows[0]}, headers=headers)
@@ -222,7 +222,7 @@ def test_a_pinned_request_says_so_on_its_span(
     assert dict(service.spans()["POST /predict"].attributes or {}).get("modeltrace.pin") is said
 
 
-def test_no_metric_has_an_identifier_or_a_feature_value(service: Recorded, model: Model, rows: Rows) -> None:
+def test_no_metric_has_an_identifier_or_a_feature_value(service: SdkService, model: Model, rows: Rows) -> None:
     """Attributes of metrics are few and bounded, whatever clients send: features and bins are named by the bundle."""
     service.client.post("/predict", json={"features": rows[0]})
     service.client.get("/some/path/that/nobody/serves")
@@ -242,14 +242,14 @@ def test_no_metric_has_an_identifier_or_a_feature_value(service: Recorded, model
                 assert {point.attributes.get("ml.feature.name")} <= {None, *model.schema.names}
 
 
-def test_body_sizes_are_not_reported(service: Recorded, rows: Rows) -> None:
+def test_body_sizes_are_not_reported(service: SdkService, rows: Rows) -> None:
     """The instrumentation's sizes are wrong under concurrency, so there are none."""
     service.client.post("/predict", json={"features": rows[0]})
 
     assert not [name for name in service.points() if name.endswith("body.size")]
 
 
-def test_a_value_never_becomes_part_of_a_refusal(service: Recorded, rows: Rows) -> None:
+def test_a_value_never_becomes_part_of_a_refusal(service: SdkService, rows: Rows) -> None:
     """A secret in a refused feature is in no span and no log record."""
     service.client.post("/predict", json={"features": {**rows[0], "mean_radius": "secret-42"}})
 

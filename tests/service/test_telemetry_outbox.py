@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from service.telemetry.feedback import Feedback, TrueLabel
 from service.telemetry.outbox import Exporter, Heard, Outbox
-from service.telemetry.record import Answered
 from service.telemetry.tracing import RequestTrace, Tracing
+from tests.helpers.factories import answered_row
 from tests.helpers.processes import until
 
 Frame = tuple[Any, ...]
@@ -88,7 +88,9 @@ def fakes() -> Fakes:
 def trace(*rows: str) -> RequestTrace:
     """A request in which rows were answered, named by their prediction IDs."""
     request, _ = Tracing(DEFAULT_ON).begin(SCOPE)
-    request.answered = [Answered(n, row, "a", 0.5, None, (1.0,), 1) for n, row in enumerate(rows)]
+    request.answered = [
+        answered_row(row, row=n, label="a", confidence=0.5, inputs=(1.0,), time=1) for n, row in enumerate(rows)
+    ]
     return request
 
 

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.telemetry.points import PredictionPoints
 from service.telemetry.prometheus import PrometheusReader
-from tests.service.exporter.records import one_request
+from tests.helpers.factories import request_record
 
 DURATION = "http.server.request.duration"
 
@@ -25,7 +25,7 @@ def test_every_value_stands_under_its_own_label() -> None:
     meters.get_meter("another scope").create_histogram(DURATION, "s", "Duration of HTTP server requests.").record(
         0.1, other
     )
-    _, request = one_request()
+    _, request = request_record()
     points.add([request])
 
     families = text_string_to_metric_families(generate_latest(registry).decode())

@@ -17,7 +17,7 @@ from service.inference.reference import describe_column
 from service.inference.schema import MISSING, OTHER, Feature, Reference, Schema
 from service.inference.validate import validate_row
 from service.monitoring.bins import FeatureBins
-from tests.service.inference.test_let_through import known
+from tests.helpers.tables import customers_without_gaps
 
 finite = st.floats(-1e6, 1e6)
 names = st.text(min_size=1, max_size=8)
@@ -92,7 +92,7 @@ def test_drawn_values_are_distributed_as_in_training() -> None:
 @pytest.mark.parametrize("rule", ["hash", "bucket", "drop"])
 def test_rows_of_private_features_are_drawn_from_what_is_told(rule: Any) -> None:
     """They obey the schema, and numbers fall into every bin in its share, though its ends are not known."""
-    data = known()
+    data = customers_without_gaps()
     data.loc[:11, ["city", "income"]] = None
     described = Schema(features=tuple(describe_column(data[name]) for name in data.columns))
     schema = conceal(described, data, dict.fromkeys(data.columns, rule))

@@ -19,7 +19,7 @@ from service.evaluation.figures import EDGES, Figures
 from service.store.rows import Label, Row, write
 from service.store.selection import Selection
 from service.store.store import Store, open_store
-from tests.service.store.told import MODEL, TIME
+from tests.helpers.factories import MODEL, TIME, stored_row
 
 SECOND = 10**9
 # Labels as scikit-learn's classes have them, and the other way in which JSON may write the same.
@@ -42,10 +42,15 @@ def store(store_url: str) -> Iterator[Store]:
 def answer(number: int, *, version: str, label: Any = None, value: float | None = None, confidence: Any = None) -> Row:
     """An answered prediction, a second after the one before it."""
     said = write(label) if value is None else None
-    return Row(
-        f"{version}-{number:06}", TIME + number * SECOND, None, None, 0, *(True, MODEL.name, version, MODEL.hash),
-        "0.1.0", None, said, value, confidence,
-    )  # fmt: skip
+    return stored_row(
+        f"{version}-{number:06}",
+        time=TIME + number * SECOND,
+        model=MODEL._replace(version=version),
+        inputs=None,
+        label=said,
+        value=value,
+        confidence=confidence,
+    )
 
 
 def fill(store: Store, rows: Sequence[Row], labels: Sequence[Any], *, delay: Sequence[int] | None = None) -> Figures:

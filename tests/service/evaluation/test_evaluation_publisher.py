@@ -15,11 +15,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.evaluation.publisher import RUNS, Plan, Publisher, start_publisher
 from service.settings import read_settings
-from service.store.rows import Label, Row, write
+from service.store.rows import Label, write
 from service.store.store import open_store
 from service.telemetry.metrics import build_views
+from service.telemetry.record import ModelInfo
+from tests.helpers.factories import stored_row
 from tests.helpers.postgres import Postgres
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import until
+from tests.helpers.services import ID_KEY, running_service
 
 HOUR = 3600 * 10**9
 NAME = "churn"
@@ -68,13 +71,19 @@ def replicas(store_url: str) -> Iterator[list[Replica]]:
 def put(url: str, answers: Sequence[tuple[Any, Any, float | None]], *, version: str = "1", name: str = NAME) -> None:
     """Predictions of this hour with their labels, and a confidence."""
     now = time.time_ns() - HOUR // 2
+    model = ModelInfo(name, version, "f" * 64, ())
     rows = [
-        Row(
-            f"{name}-{version}-{n}", now + n, None, None, 0, *(True, name, version, "f" * 64), "0", None,
-            None if isinstance(said, float) else write(said), said if isinstance(said, float) else None, confidence,
+        stored_row(
+            f"{name}-{version}-{n}",
+            time=now + n,
+            model=model,
+            inputs=None,
+            label=None if isinstance(said, float) else write(said),
+            value=said if isinstance(said, float) else None,
+            confidence=confidence,
         )
         for n, (said, _, confidence) in enumerate(answers)
-    ]  # fmt: skip
+    ]
     with open_store(url) as store:
         store.add_predictions(rows)
         store.add_labels(
@@ -228,16 +237,14 @@ def test_of_two_services_one_publishes_and_its_death_hands_over(
     """Real processes, one killed: the other one publishes the same accuracy, and stops in time."""
     env = {
         "MODELTRACE_STORE": store_url, "MODELTRACE_EVALUATION_SECONDS": "0.2",
-        "MODELTRACE_INSTRUMENTATION": instrumentation, "MODELTRACE_ID_KEY": "a key that only the tests use",
+        "MODELTRACE_INSTRUMENTATION": instrumentation, "MODELTRACE_ID_KEY": ID_KEY,
         "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "prometheus", "OTEL_LOGS_EXPORTER": "none",
     }  # fmt: skip
     with ExitStack() as stack:
         urls = {}
         for _ in range(2):
-            port = free_port()
-            process = stack.enter_context(running(["service", "serve", str(example), "--port", str(port)], env=env))
-            urls[f"http://127.0.0.1:{port}"] = process
-            process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=300)
+            process, url = stack.enter_context(running_service(example, seconds=300, **env))
+            urls[url] = process
         label_everything(next(iter(urls)), store_url, rows[:40])
 
         first = until(lambda: next((url for url in urls if accuracy(url) == 0.75), None), seconds=120, what="accuracy")

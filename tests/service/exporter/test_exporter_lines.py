@@ -12,16 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from service.exporter.lines import LineEncoder
 from service.telemetry.logs import Lines, write_lines
 from service.telemetry.record import Origin, Request, Value
-from tests.service.exporter.records import (
-    access_record,
-    audit_records,
-    cleaned,
-    data_records,
-    in_span,
-    look_alikes,
-    one_request,
-    traffic,
-)
+from tests.helpers.factories import lookalike_requests, request_record
+from tests.helpers.log_records import access_record, audit_records, data_records, server_span
+from tests.helpers.strategies import replace_surrogates, traffic
 
 JSON_INTEGERS = range(-(1 << 63), 1 << 64)  # that the formatter can write
 
@@ -47,7 +40,7 @@ def stock(lines: Lines, asked: list[Request]) -> bytes:
         records = [*data_records(request), *audit_records(request)]
         if request.status:
             records.append(access_record(request))
-        with in_span(request):
+        with server_span(request):
             for record in records:
                 lines.handler.filter(record)
                 written.append(sink.format(lines.handler.prepare(record)).encode() + b"\n")
@@ -61,7 +54,7 @@ def writable(value: Value) -> Value:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(known=traffic())
-@example(known=look_alikes())
+@example(known=lookalike_requests())
 def test_lines_are_those_of_the_formatter(lines: Lines, known: tuple[Origin, list[Request]]) -> None:
     """Keys, their order, values and times: whoever reads the lines sees no difference."""
     _, asked = known
@@ -72,12 +65,12 @@ def test_lines_are_those_of_the_formatter(lines: Lines, known: tuple[Origin, lis
         for request in asked
     ]
 
-    assert LineEncoder().encode(asked) == stock(lines, list(map(cleaned, asked)))
+    assert LineEncoder().encode(asked) == stock(lines, list(map(replace_surrogates, asked)))
 
 
 def test_a_request_is_its_predictions_and_then_its_access_line() -> None:
     """One line an answered row, one for the request, each ending in a newline."""
-    _, request = one_request()
+    _, request = request_record()
     (row,) = request.answered
     written = LineEncoder().encode([request._replace(answered=(row, row)), request._replace(status=0)])
 
@@ -92,7 +85,7 @@ def test_a_request_is_its_predictions_and_then_its_access_line() -> None:
 
 def test_without_a_trace_a_line_has_no_ids() -> None:
     """No trace is said by leaving it out, never by zeros."""
-    _, request = one_request()
+    _, request = request_record()
     outside = request._replace(trace_id=bytes(16))
 
     for line in LineEncoder().encode([outside]).splitlines():
@@ -101,7 +94,7 @@ def test_without_a_trace_a_line_has_no_ids() -> None:
 
 def test_an_integer_of_any_size_is_written_in_full() -> None:
     """The formatter would refuse it, and the line would be lost."""
-    _, request = one_request(3)
+    _, request = request_record(3)
     inputs = (1 << 64, -(1 << 70), True)
     asked = request._replace(answered=(request.answered[0]._replace(inputs=inputs),))
 

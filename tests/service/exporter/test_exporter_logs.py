@@ -17,17 +17,9 @@ from service.exporter.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE, LIMIT, 
 from service.exporter.spans import SpanEncoder
 from service.telemetry.logs import AUDIT_LOGGER, AccessAttributes
 from service.telemetry.record import Origin, Request, Value
-from tests.service.exporter.records import (
-    RESOURCE,
-    access_record,
-    audit_records,
-    cleaned,
-    data_records,
-    in_span,
-    look_alikes,
-    one_request,
-    traffic,
-)
+from tests.helpers.factories import RESOURCE, lookalike_requests, request_record
+from tests.helpers.log_records import access_record, audit_records, data_records, server_span
+from tests.helpers.strategies import replace_surrogates, traffic
 
 INT64 = range(-(1 << 63), 1 << 63)
 GRPC_LIMIT = 4 * 1024 * 1024
@@ -42,7 +34,7 @@ def stock(asked: list[Request], logger: str) -> ExportLogsServiceRequest:
     handler.addFilter(AccessAttributes())
     times = []
     for request in asked:
-        with in_span(request):
+        with server_span(request):
             for time, record in log_records(request, logger):
                 handler.handle(record)
                 times.append(time)
@@ -105,13 +97,13 @@ def test_scopes_are_the_loggers() -> None:
 
 @settings(deadline=None)
 @given(traffic())
-@example(look_alikes())
+@example(lookalike_requests())
 def test_audit_records_are_those_of_the_stock_handler(known: tuple[Origin, list[Request]]) -> None:
     """Every field, every attribute in its order; of all requests, sampled or not."""
     origin, asked = known
     pieces = LogEncoder(origin).audit(asked)
 
-    expected = stock([with_decimals(cleaned(request)) for request in asked], AUDIT_SCOPE)
+    expected = stock([with_decimals(replace_surrogates(request)) for request in asked], AUDIT_SCOPE)
     assert sum(number for _, number in pieces) == sum(len(request.answered) for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
@@ -123,27 +115,27 @@ def test_records_of_violations_are_those_of_the_stock_handler(known: tuple[Origi
     origin, asked = known
     pieces = LogEncoder(origin).data(asked)
 
-    expected = stock(list(map(cleaned, asked)), DATA_SCOPE)
+    expected = stock(list(map(replace_surrogates, asked)), DATA_SCOPE)
     assert sum(number for _, number in pieces) == sum(min(len(request.violations), 32) for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
 @settings(deadline=None)
 @given(traffic())
-@example(look_alikes())
+@example(lookalike_requests())
 def test_access_records_are_those_of_the_stock_handler(known: tuple[Origin, list[Request]]) -> None:
     """uvicorn's line as the body, its arguments as attributes; none of a request that was never answered."""
     origin, asked = known
     pieces = LogEncoder(origin).access(asked)
 
-    expected = stock(list(map(cleaned, asked)), ACCESS_SCOPE)
+    expected = stock(list(map(replace_surrogates, asked)), ACCESS_SCOPE)
     assert sum(number for _, number in pieces) == sum(request.status != 0 for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
 @settings(deadline=None, max_examples=30)
 @given(traffic())
-@example(look_alikes())
+@example(lookalike_requests())
 def test_what_is_kept_from_earlier_records_changes_nothing(known: tuple[Origin, list[Request]]) -> None:
     """A record is encoded alike by an encoder that has seen it before and by one that has not."""
     origin, asked = known
@@ -159,7 +151,7 @@ def test_what_is_kept_from_earlier_records_changes_nothing(known: tuple[Origin, 
 @given(st.integers(1, 300), st.data())
 def test_inputs_of_floats_come_back_whatever_their_number(features: int, data: st.DataObject) -> None:
     """What is between the numbers stays what it is when names make lengths of one, two or three bytes."""
-    origin, request = one_request(features)
+    origin, request = request_record(features)
     inputs = tuple(data.draw(st.lists(st.floats(allow_nan=False), min_size=features, max_size=features)))
     asked = request._replace(answered=(request.answered[0]._replace(inputs=inputs),))
 
@@ -169,7 +161,7 @@ def test_inputs_of_floats_come_back_whatever_their_number(features: int, data: s
 
 def test_an_integer_beyond_64_bits_is_written_in_decimals() -> None:
     """The stock encoder would drop all inputs for it."""
-    origin, request = one_request(5)
+    origin, request = request_record(5)
     inputs: tuple[Value, ...] = (1 << 63, (1 << 63) - 1, -(1 << 63), -(1 << 63) - 1, None)
     asked = request._replace(answered=(request.answered[0]._replace(inputs=inputs),))
 
@@ -179,7 +171,7 @@ def test_an_integer_beyond_64_bits_is_written_in_decimals() -> None:
 
 def test_without_a_trace_there_are_no_ids() -> None:
     """Zeros are no ID, and a span ID without a trace leads nowhere."""
-    origin, request = one_request()
+    origin, request = request_record()
     outside = request._replace(trace_id=bytes(16), trace_flags=0)
 
     for pieces in (LogEncoder(origin).audit([outside]), LogEncoder(origin).access([outside])):
@@ -189,7 +181,7 @@ def test_without_a_trace_there_are_no_ids() -> None:
 
 def test_a_huge_request_is_cut_into_pieces_that_a_receiver_takes() -> None:
     """10,000 rows of 30 features are several export requests, each whole, and no row is lost or out of order."""
-    origin, request = one_request()
+    origin, request = request_record()
     (row,) = request.answered
     rows = tuple(row._replace(row=number) for number in range(10_000))
     pieces = LogEncoder(origin).audit([request._replace(many=True, rows=10_000, answered=rows)])
@@ -203,7 +195,7 @@ def test_a_huge_request_is_cut_into_pieces_that_a_receiver_takes() -> None:
 
 def test_a_piece_never_exceeds_the_limit() -> None:
     """What is around the records counts, too."""
-    origin, request = one_request()
+    origin, request = request_record()
     encoder = LogEncoder(origin)
 
     for limit in range(4000, 6000):
@@ -212,7 +204,7 @@ def test_a_piece_never_exceeds_the_limit() -> None:
 
 def test_a_record_beyond_the_limit_is_sent_alone() -> None:
     """It is for the receiver to refuse it; what is beside it gets through."""
-    origin, request = one_request()
+    origin, request = request_record()
     (row,) = request.answered
     large = row._replace(inputs=("x" * 2000, *row.inputs[1:]))
     pieces = LogEncoder(origin).audit([request._replace(answered=(large, row, large, row))], limit=2000)
@@ -223,7 +215,7 @@ def test_a_record_beyond_the_limit_is_sent_alone() -> None:
 
 def test_no_records_are_no_request() -> None:
     """There is nothing to send, not even an envelope."""
-    origin, request = one_request()
+    origin, request = request_record()
     unanswered = request._replace(status=0, answered=())
 
     assert LogEncoder(origin).audit([unanswered]) == LogEncoder(origin).access([unanswered]) == []
@@ -231,7 +223,7 @@ def test_no_records_are_no_request() -> None:
 
 def test_long_texts_of_clients_are_not_kept() -> None:
     """Memory stays flat whatever clients send: what the encoders remember of requests is short."""
-    origin, request = one_request()
+    origin, request = request_record()
     logs, spans = LogEncoder(origin), SpanEncoder(origin)
     tracemalloc.start()
     try:

@@ -22,7 +22,8 @@ from opentelemetry.util.http import sanitize_method
 
 from service.exporter.spans import SpanEncoder, stage_bits
 from service.telemetry.record import Batch, Failure, Origin, Request
-from tests.service.exporter.records import RESOURCE, batches, cleaned, look_alikes, one_request, requests, traffic
+from tests.helpers.factories import RESOURCE, lookalike_requests, request_record
+from tests.helpers.strategies import batches, replace_surrogates, requests, traffic
 
 
 class Ids(IdGenerator):
@@ -238,13 +239,15 @@ def attributes_of(span: Span) -> dict[str, object]:
 
 @settings(deadline=None)
 @given(traffic(), st.lists(batches(), max_size=2))
-@example(look_alikes(), [])
+@example(lookalike_requests(), [])
 def test_spans_are_those_of_the_sdk(known: tuple[Origin, list[Request]], called: list[Batch]) -> None:
     """Every field of every span is what the SDK's encoder sends for the same facts."""
     origin, asked = known
     body, number = SpanEncoder(origin).encode(asked, called)
 
-    stock = Stock().encode(cleaned(origin), list(map(cleaned, asked)), list(map(cleaned, called)))
+    stock = Stock().encode(
+        replace_surrogates(origin), list(map(replace_surrogates, asked)), list(map(replace_surrogates, called))
+    )
     assert number == sum(len(scope.spans) for r in stock.resource_spans for scope in r.scope_spans)
     assert in_order(ExportTraceServiceRequest.FromString(body)) == in_order(stock)
 
@@ -253,7 +256,7 @@ def test_spans_are_those_of_the_sdk(known: tuple[Origin, list[Request]], called:
 @given(st.lists(requests(), min_size=1, max_size=3))
 def test_what_is_kept_from_earlier_requests_changes_nothing(asked: list[Request]) -> None:
     """A request is encoded alike by an encoder that has seen it before and by one that has not."""
-    origin, _ = one_request(3)
+    origin, _ = request_record(3)
     used = SpanEncoder(origin)
     used.encode(asked)
     for request in asked:
@@ -278,7 +281,7 @@ def test_what_is_kept_from_earlier_requests_changes_nothing(asked: list[Request]
 )
 def test_a_tracestate_is_taken_as_the_api_takes_it(header: str) -> None:
     """Up to 32 members, in their order; of a malformed header nothing."""
-    origin, request = one_request()
+    origin, request = request_record()
     asked = request._replace(parent_span_id=b"p" * 8, parent_remote=True, trace_state=header)
 
     states = {span.trace_state for span in spans_of(SpanEncoder(origin), asked).values()}
@@ -287,7 +290,7 @@ def test_a_tracestate_is_taken_as_the_api_takes_it(header: str) -> None:
 
 def test_equal_labels_of_different_types_keep_their_text() -> None:
     """1, 1.0 and True are equal to Python, and three labels to whoever reads the span."""
-    origin, request = one_request()
+    origin, request = request_record()
     encoder = SpanEncoder(origin)
 
     said = []
@@ -299,7 +302,7 @@ def test_equal_labels_of_different_types_keep_their_text() -> None:
 
 def test_nothing_sampled_is_no_request() -> None:
     """There is nothing to send, not even an envelope."""
-    origin, request = one_request()
+    origin, request = request_record()
 
     assert SpanEncoder(origin).encode([request._replace(trace_flags=0)]) == (b"", 0)
     assert SpanEncoder(origin).cut([request._replace(trace_flags=0)], limit=1000) == []
@@ -307,7 +310,7 @@ def test_nothing_sampled_is_no_request() -> None:
 
 def test_a_request_that_is_told_again_makes_the_same_spans() -> None:
     """Another process gives its stages the same span IDs; those of another request, and of each stage, are others."""
-    origin, request = one_request()
+    origin, request = request_record()
     other = request._replace(span_id=bytes(reversed(request.span_id)))
 
     ids = [span.span_id for each in (request, other) for span in spans_of(SpanEncoder(origin), each).values()]
@@ -317,7 +320,7 @@ def test_a_request_that_is_told_again_makes_the_same_spans() -> None:
 
 def test_a_request_that_waited_for_a_batch_has_a_queue_and_a_link() -> None:
     """`queue` fills the time until the batch began, `inference` links to the batch, the batch to the request."""
-    origin, request = one_request()
+    origin, request = request_record()
     assert request.model is not None
     members = ((request.trace_id, request.span_id),)
     batch = Batch(b"b" * 16, b"b" * 8, request.features_start, request.end, 9, "", members, request.model)
@@ -335,7 +338,7 @@ def test_a_request_that_waited_for_a_batch_has_a_queue_and_a_link() -> None:
 
 def test_a_batch_is_linked_to_all_of_its_members() -> None:
     """However many there are; the SDK would keep the last 128."""
-    origin, request = one_request()
+    origin, request = request_record()
     assert request.model is not None
     members = tuple((bytes(16), number.to_bytes(8)) for number in range(1, 1000))
     batch = Batch(b"b" * 16, b"b" * 8, 1, 2, 999, "", members, request.model)
@@ -345,7 +348,7 @@ def test_a_batch_is_linked_to_all_of_its_members() -> None:
 
 def test_an_exception_without_a_stage_of_its_own_is_on_the_server_span() -> None:
     """What failed before or between the stages is lost nowhere."""
-    origin, request = one_request()
+    origin, request = request_record()
     failure = Failure("features", "KeyError", "KeyError", "'x'", "Traceback", request.end)
     failed = request._replace(features_start=0, inference_start=0, inference_end=0, answered=(), failure=failure)
 
@@ -358,7 +361,7 @@ def test_an_exception_without_a_stage_of_its_own_is_on_the_server_span() -> None
 
 def test_spans_are_cut_into_requests_that_a_receiver_takes() -> None:
     """Each piece is a whole export request within the limit, and none of the spans is lost."""
-    origin, request = one_request()
+    origin, request = request_record()
     pieces = SpanEncoder(origin).cut([request] * 100, limit=10_000)
 
     assert len(pieces) > 5

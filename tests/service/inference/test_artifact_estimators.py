@@ -14,7 +14,7 @@ from sklearn.utils import all_estimators
 from service.inference.artifact import dump_artifact, load_artifact
 from service.inference.model import answering, native
 from service.inference.trusted import REVIEWED
-from tests.service.inference.estimators import OUT_OF_REACH, every_predictor, variants
+from tests.helpers.estimators import OUT_OF_REACH, every_predictor, variants
 
 PREDICTORS = {**every_predictor(), **variants()}
 Prepared = Callable[[str], tuple[Any, Any, bytes]]

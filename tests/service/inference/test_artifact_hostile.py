@@ -25,7 +25,7 @@ from service.errors import BundleError, UntrustedModelError
 from service.inference.artifact import dump_artifact, load_artifact
 from service.inference.trees import every_part
 from service.inference.trusted import REVIEWED
-from tests.service.inference.estimators import LABELS, TWO_LABELS, X, fit
+from tests.helpers.estimators import LABELS, TWO_LABELS, X, fit
 
 
 def with_cache(folder: Path, labels: "np.ndarray[Any, Any]" = TWO_LABELS) -> Pipeline:

@@ -21,7 +21,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from service.errors import BundleError, IncompatibleBundleError, PackError, UntrustedModelError
 from service.inference.artifact import dump_artifact, load_artifact
-from tests.service.inference.estimators import LABELS, X, fit
+from tests.helpers.estimators import LABELS, X, fit
 
 
 class RunsOnUnpickling:

@@ -23,7 +23,7 @@ from service.errors import (
 from service.inference.bundle import load_bundle, read_manifest, write_bundle
 from service.inference.example import build_example
 from service.inference.pack import pack
-from tests.service.inference.estimators import LABELS, fit, frame
+from tests.helpers.estimators import LABELS, fit, iris_frame
 
 Edit = Callable[[Callable[[dict[str, Any]], None]], Path]
 
@@ -31,7 +31,7 @@ Edit = Callable[[Callable[[dict[str, Any]], None]], Path]
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A small bundle, packed for this test alone."""
-    return pack(fit(LogisticRegression(), LABELS)[0], frame(), name="iris", out=tmp_path / "iris")
+    return pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=tmp_path / "iris")
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_damaged_estimator_is_refused(bundle: Path, edit: Edit, steps: object)
 
 def test_a_joblib_bundle_needs_the_operators_word(tmp_path: Path) -> None:
     """That a bundle is pickled is not the bundle's to allow."""
-    bundle = pack(fit(LogisticRegression(), LABELS)[0], frame(), name="iris", out=tmp_path / "iris", kind="joblib")
+    bundle = pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=tmp_path / "iris", kind="joblib")
 
     with pytest.raises(UntrustedModelError, match="MODELTRACE_TRUST_PICKLE"):
         load_bundle(bundle)

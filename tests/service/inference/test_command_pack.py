@@ -13,13 +13,13 @@ from sklearn.linear_model import LogisticRegression
 
 from service.cli import main
 from service.inference.bundle import read_manifest
-from tests.service.inference.estimators import LABELS, frame
+from tests.helpers.estimators import LABELS, iris_frame
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a model in two formats and its data in two."""
-    data = frame()
+    data = iris_frame()
     estimator = LogisticRegression(max_iter=1000).fit(data, LABELS)
     skops.io.dump(estimator, tmp_path / "iris.skops")
     joblib.dump(estimator, tmp_path / "iris.joblib")
@@ -69,7 +69,7 @@ def test_a_skops_file_is_packed(run: Run, folder: Path) -> None:
 
 def test_brackets_are_printed_as_they_are(run: Run, folder: Path) -> None:
     """A name with a unit in brackets is shown in full."""
-    data = frame().add_suffix(" [cm]")
+    data = iris_frame().add_suffix(" [cm]")
     skops.io.dump(LogisticRegression(max_iter=1000).fit(data, LABELS), folder / "units.skops")
     data.to_csv(folder / "units.csv", index=False)
 
@@ -152,7 +152,7 @@ def test_packing_twice_asks_for_force(run: Run, folder: Path) -> None:
 
 def test_held_out_rows_without_labels_are_taken(run: Run, folder: Path) -> None:
     """Traffic can be replayed without knowing the truth."""
-    frame().to_csv(folder / "rows.csv", index=False)
+    iris_frame().to_csv(folder / "rows.csv", index=False)
 
     done = run("iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "rows.csv")
 

@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import OrdinalEncoder
 
 from service.commands.pack import merged
 from service.errors import InvalidFeaturesError, PackError
@@ -21,8 +19,9 @@ from service.inference.features import to_matrix
 from service.inference.pack import pack
 from service.inference.schema import REASONS, Feature, OnViolation, Schema, Treatment
 from service.inference.validate import RowReader, validate_row
-from tests.service.inference.test_pack import ask, people
-from tests.service.inference.test_validate_row import GOOD, SCHEMA, good_rows, json_values
+from tests.helpers.schemas import SCHEMA, VALID_ROW
+from tests.helpers.strategies import json_values, valid_rows
+from tests.helpers.tables import customers, customers_without_gaps, forest_pipeline, predict_row
 
 TREATMENTS = st.sampled_from(get_args(Treatment))
 
@@ -40,7 +39,7 @@ def policies(draw: st.DrawFn) -> Schema:
 
 spoilt_rows = st.builds(
     lambda good, changes, gone: {k: v for k, v in {**good, **changes}.items() if k not in gone},
-    good_rows,
+    valid_rows,
     st.dictionaries(st.sampled_from([*SCHEMA.names, "surprise", "an other"]), json_values),
     st.sets(st.sampled_from(SCHEMA.names), max_size=2),
 )
@@ -122,25 +121,10 @@ def test_options_are_read() -> None:
     }
 
 
-def known(n: int = 120) -> pd.DataFrame:
-    """`people` without gaps."""
-    data = people(n).fillna({"income": 1000.0, "city": "Trier"})
-    assert not data.isna().any().any()
-    return data
-
-
-def forest() -> Any:
-    """An estimator that takes anything."""
-    return make_pipeline(
-        make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough"),
-        RandomForestClassifier(5, random_state=0),
-    )
-
-
 def test_what_the_model_takes_is_let_through(tmp_path: Path) -> None:
     """Each feature gets the reasons asked for; an integer and a boolean get room for a gap, and answers stay."""
-    data = known()
-    estimator = forest().fit(data, data.age > 50)
+    data = customers_without_gaps()
+    estimator = forest_pipeline().fit(data, data.age > 50)
 
     bundle = pack(
         estimator,
@@ -165,8 +149,8 @@ def test_what_the_model_takes_is_let_through(tmp_path: Path) -> None:
     assert [feature.dtype for feature in manifest.features] == ["float64", "float64", "str", "float64"]
     assert manifest.on_unknown == "count"
     model = load_bundle(bundle)
-    assert ask(model, age="old", income=[], city="Atlantis", more=1).label in (True, False)
-    assert ask(model, age=200, income=1.0, city=None, vip=False).label is True
+    assert predict_row(model, age="old", income=[], city="Atlantis", more=1).label in (True, False)
+    assert predict_row(model, age=200, income=1.0, city=None, vip=False).label is True
 
 
 @pytest.mark.parametrize(
@@ -184,7 +168,7 @@ def test_what_the_model_does_not_take_is_refused(
     estimator: Any, tolerate: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     """The message says which feature and why, and nothing is written."""
-    data = known()[["age", "income"]]
+    data = customers_without_gaps()[["age", "income"]]
     estimator.fit(data, data.age > 50)
 
     with pytest.raises(PackError, match=message):
@@ -194,7 +178,7 @@ def test_what_the_model_does_not_take_is_refused(
 
 def test_an_encoder_that_refuses_an_unknown_category_cannot_let_it_through(tmp_path: Path) -> None:
     """It is asked for one at packing."""
-    data = known()[["city"]]
+    data = customers_without_gaps()[["city"]]
     estimator = make_pipeline(OrdinalEncoder(), LogisticRegression()).fit(data, data.city == "Bonn")
 
     with pytest.raises(PackError, match=r"--let-through city: the model does not take a category"):
@@ -203,7 +187,7 @@ def test_an_encoder_that_refuses_an_unknown_category_cannot_let_it_through(tmp_p
 
 def test_what_was_missing_in_training_is_no_violation(tmp_path: Path) -> None:
     """There is nothing to let through."""
-    data = people()[["income"]]
+    data = customers()[["income"]]
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(data, np.arange(len(data)) % 2)
 
     with pytest.raises(PackError, match="training had it missing"):
@@ -212,17 +196,17 @@ def test_what_was_missing_in_training_is_no_violation(tmp_path: Path) -> None:
 
 def test_onnx_must_let_through_what_the_estimator_does(tmp_path: Path) -> None:
     """A translation is proven on the rows that are let through, too."""
-    data = known()[["age", "income"]].astype(float)
+    data = customers_without_gaps()[["age", "income"]].astype(float)
     estimator = HistGradientBoostingClassifier(max_iter=5).fit(data.to_numpy(), data.age > 50)
 
     bundle = pack(estimator, data, name="x", out=tmp_path / "x", tolerate={"age": ("missing",)}, onnx=True)
 
     models = load_bundle(bundle), load_bundle(bundle, engine="onnx")
-    answers = [ask(model, age=None, income=5.0) for model in models]
+    answers = [predict_row(model, age=None, income=5.0) for model in models]
     assert answers[0].label == answers[1].label
     assert answers[0].confidence == pytest.approx(answers[1].confidence)
 
 
 def test_good_rows_stay_good() -> None:
     """A policy changes nothing of a row by the schema."""
-    assert validate_row(GOOD, SCHEMA) == []
+    assert validate_row(VALID_ROW, SCHEMA) == []

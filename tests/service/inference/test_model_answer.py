@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from service.errors import InferenceError
 from service.inference.model import Answer, Model, answering
 from service.inference.schema import Feature, Reference, Schema
-from tests.service.inference.estimators import LABELS, TWO_LABELS, X, fit
+from tests.helpers.estimators import LABELS, TWO_LABELS, X, fit
 
 SCHEMA = Schema(features=(Feature(name="x", type="number", reference=Reference(n=1, shares={"00": 1.0})),))
 

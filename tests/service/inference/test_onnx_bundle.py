@@ -35,13 +35,13 @@ from service.inference import onnx_operators
 from service.inference.bundle import load_bundle, read_manifest
 from service.inference.pack import pack
 from service.settings import read_settings
-from tests.service.inference.estimators import LABELS, VALUES, X, fit, frame
+from tests.helpers.estimators import LABELS, VALUES, X, fit, iris_frame
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A small bundle with a model for ONNX Runtime."""
-    return pack(fit(LogisticRegression(), LABELS)[0], frame(), name="iris", out=tmp_path / "iris", onnx=True)
+    return pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=tmp_path / "iris", onnx=True)
 
 
 def alter(bundle: Path, how: Callable[[dict[str, Any]], object]) -> None:
@@ -88,7 +88,9 @@ def test_the_estimator_is_not_even_read(bundle: Path) -> None:
 
 def test_a_pickled_bundle_needs_no_trust(tmp_path: Path) -> None:
     """Nothing is unpickled."""
-    bundle = pack(LinearRegression().fit(X, VALUES), frame(), name="m", out=tmp_path / "m", kind="joblib", onnx=True)
+    bundle = pack(
+        LinearRegression().fit(X, VALUES), iris_frame(), name="m", out=tmp_path / "m", kind="joblib", onnx=True
+    )
 
     with pytest.raises(UntrustedModelError):
         load_bundle(bundle)
@@ -98,7 +100,11 @@ def test_a_pickled_bundle_needs_no_trust(tmp_path: Path) -> None:
 def test_an_estimator_fitted_on_frames_needs_none(tmp_path: Path) -> None:
     """A row becomes an array, which costs a request a hundredth of a frame."""
     bundle = pack(
-        LogisticRegression(max_iter=1000).fit(frame(), LABELS), frame(), name="m", out=tmp_path / "m", onnx=True
+        LogisticRegression(max_iter=1000).fit(iris_frame(), LABELS),
+        iris_frame(),
+        name="m",
+        out=tmp_path / "m",
+        onnx=True,
     )
 
     assert load_bundle(bundle).as_frame
@@ -134,7 +140,7 @@ def test_a_missing_file_is_refused(bundle: Path) -> None:
 
 def test_a_bundle_without_such_a_model_is_refused(tmp_path: Path) -> None:
     """The message says how to make one, and how to do without."""
-    bundle = pack(fit(LogisticRegression(), LABELS)[0], frame(), name="iris", out=tmp_path / "iris")
+    bundle = pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=tmp_path / "iris")
 
     with pytest.raises(BundleError, match=r"--onnx.*MODELTRACE_ENGINE=sklearn"):
         load_bundle(bundle, engine="onnx")
@@ -195,7 +201,7 @@ def test_a_wrong_translation_of_a_regressor_is_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr("service.inference.conversion.get_args", lambda _: ("float64",))
 
     with pytest.raises(PackError, match=r"0 get another label, \d+ the same one with another number \(by up to 0\.001"):
-        pack(right, frame(), name="bad", out=tmp_path / "bad", onnx=True)
+        pack(right, iris_frame(), name="bad", out=tmp_path / "bad", onnx=True)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +217,7 @@ def test_an_estimator_that_does_not_convert_is_refused(
     estimator: Any, target: Any, reason: str, tmp_path: Path
 ) -> None:
     """The message names it, the reason, and the way out."""
-    data = frame().round()
+    data = iris_frame().round()
     estimator = fit(estimator, target, data.to_numpy())[0]
 
     with pytest.raises(PackError, match=f"cannot be served by ONNX Runtime: .*{reason}.*without --onnx"):
@@ -259,7 +265,7 @@ def test_without_the_extra_packing_says_what_to_install(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "skl2onnx", None)
 
     with pytest.raises(PackError, match=r"pip install 'modeltrace\[onnx\]'"):
-        pack(fit(LogisticRegression(), LABELS)[0], frame(), name="iris", out=tmp_path / "iris", onnx=True)
+        pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=tmp_path / "iris", onnx=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -286,7 +292,7 @@ def test_the_command_packs_and_says_how_well(
     """`--onnx` prints precision, rows and the largest difference, and how to serve it."""
     monkeypatch.chdir(tmp_path)
     joblib.dump(fit(LogisticRegression(), LABELS)[0], "iris.joblib")
-    frame().to_csv("train.csv", index=False)
+    iris_frame().to_csv("train.csv", index=False)
     monkeypatch.setattr(
         sys, "argv", ["modeltrace", "pack", "iris.joblib", "--trust-pickle", "--data", "train.csv", "--onnx"]
     )

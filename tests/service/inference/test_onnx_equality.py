@@ -41,7 +41,7 @@ from service.inference.conversion import TOLERANCE
 from service.inference.features import to_matrix
 from service.inference.model import Answer, Model
 from service.inference.pack import pack
-from tests.service.inference.estimators import LABELS, TWO_LABELS, VALUES, X, fit, frame, with_gaps
+from tests.helpers.estimators import LABELS, TWO_LABELS, VALUES, X, fit, iris_frame, with_gaps
 
 
 def people() -> pd.DataFrame:
@@ -105,7 +105,7 @@ ESTIMATORS: dict[str, Make] = {
     "a frame of numbers": lambda: fit(
         make_pipeline(make_column_transformer((StandardScaler(), ["petal_width"])), LogisticRegression()),
         LABELS,
-        frame(),
+        iris_frame(),
     ),
     "every type of column": lambda: of_people(LogisticRegression()),
     "every type of column, forest": lambda: of_people(RandomForestClassifier(20)),
@@ -248,7 +248,7 @@ def test_of_many_rows_a_share_proves_it(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_same_estimator_gives_the_same_file(tmp_path: Path) -> None:
     """Nothing of a run is in it, so its hash can be compared."""
-    packed = partial(pack, fit(LogisticRegression(), LABELS)[0], frame(), name="m", onnx=True)
+    packed = partial(pack, fit(LogisticRegression(), LABELS)[0], iris_frame(), name="m", onnx=True)
 
     first, second = (packed(out=tmp_path / name) / "model.onnx" for name in ("a", "b"))
 

@@ -21,32 +21,10 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from service.errors import PackError
 from service.inference.bundle import load_bundle, read_manifest
-from service.inference.features import to_matrix
-from service.inference.model import Answer, Model
+from service.inference.model import Answer
 from service.inference.pack import pack
-from service.inference.validate import RowReader
-from tests.service.inference.estimators import LABELS, VALUES, X, fit, frame
-
-
-def ask(model: Model, **row: Any) -> Answer:
-    """The answer to one row."""
-    return model.answer(to_matrix([RowReader(model.schema).read(row)], model.schema, as_frame=model.as_frame))[0]
-
-
-def people(n: int = 120) -> pd.DataFrame:
-    """Rows of every type, with missing values, as a CSV would give them."""
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame(
-        {
-            "age": rng.integers(18, 90, n),
-            "income": rng.lognormal(10, 1, n),
-            "city": pd.Series(rng.choice(["Bonn", "other", "missing"], n), dtype="str"),
-            "vip": rng.random(n) > 0.5,
-        }
-    )
-    table.loc[::7, "income"] = np.nan
-    table.loc[3::11, "city"] = None
-    return table
+from tests.helpers.estimators import LABELS, VALUES, X, fit, iris_frame
+from tests.helpers.tables import customers, predict_row
 
 
 def encoder() -> Any:
@@ -61,7 +39,7 @@ def encoder() -> Any:
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with features of every type."""
-    data = people()
+    data = customers()
     estimator = make_pipeline(encoder(), RandomForestClassifier(5, random_state=0))
     estimator.fit(data, data.age > 50)
     return pack(estimator, data, name="people", out=tmp_path_factory.mktemp("bundles") / "people")
@@ -74,25 +52,25 @@ def test_the_schema_is_that_of_the_training_data(mixed: Path) -> None:
     assert [feature.type for feature in (age, income, city, vip)] == ["integer", "number", "category", "boolean"]
     assert [feature.nullable for feature in (age, income, city, vip)] == [False, True, True, False]
     assert city.categories == ("Bonn", "missing", "other")
-    assert age.training_range == (people().age.min(), people().age.max())
+    assert age.training_range == (customers().age.min(), customers().age.max())
     assert age.valid_range is None
 
 
 def test_a_boolean_label_stays_one(mixed: Path) -> None:
     """A class has the JSON type that it has in Python."""
-    answer = ask(load_bundle(mixed), age=80, income=None, city=None, vip=True)
+    answer = predict_row(load_bundle(mixed), age=80, income=None, city=None, vip=True)
 
     assert answer.label is True
 
 
 def test_a_category_that_training_never_had_is_answered(mixed: Path) -> None:
     """Categories are open unless the bundle says otherwise."""
-    assert ask(load_bundle(mixed), age=20, income=1.0, city="Atlantis", vip=False).label is False
+    assert predict_row(load_bundle(mixed), age=20, income=1.0, city="Atlantis", vip=False).label is False
 
 
 def test_columns_are_put_in_the_order_of_the_estimator(tmp_path: Path) -> None:
     """An estimator fitted with names gets its own order, and columns it does not know are left out."""
-    data = frame()
+    data = iris_frame()
     estimator = LogisticRegression(max_iter=1000).fit(data, LABELS)
     shuffled = data[data.columns[::-1]].assign(row_id=range(len(data)))
 
@@ -103,11 +81,11 @@ def test_columns_are_put_in_the_order_of_the_estimator(tmp_path: Path) -> None:
 
 def test_a_regressor_answers_values(tmp_path: Path) -> None:
     """Its bundle has no classes, its answers neither label nor confidence."""
-    model = load_bundle(pack(LinearRegression().fit(X, VALUES), frame(), name="sepals", out=tmp_path / "sepals"))
+    model = load_bundle(pack(LinearRegression().fit(X, VALUES), iris_frame(), name="sepals", out=tmp_path / "sepals"))
 
     assert model.classes is None
     row = dict(zip(model.schema.names, X[0].tolist(), strict=True))
-    assert ask(model, **row) == Answer(value=pytest.approx(VALUES[0]))
+    assert predict_row(model, **row) == Answer(value=pytest.approx(VALUES[0]))
 
 
 @pytest.mark.parametrize("search", [GridSearchCV, RandomizedSearchCV])
@@ -118,10 +96,10 @@ def test_of_a_search_the_best_is_packed(search: Any, tmp_path: Path) -> None:
     found = search(RandomForestClassifier(3, random_state=0), parameters, cv=2, scoring="f1_macro", **extra)
     found.fit(X, LABELS)
 
-    model = load_bundle(pack(found, frame(), name="best", out=tmp_path / "best"))
+    model = load_bundle(pack(found, iris_frame(), name="best", out=tmp_path / "best"))
 
     row = dict(zip(model.schema.names, X[0].tolist(), strict=True))
-    assert ask(model, **row).label == found.predict(X[:1])[0]
+    assert predict_row(model, **row).label == found.predict(X[:1])[0]
 
 
 @pytest.mark.parametrize("method", ["auto", "predict_proba", "decision_function"])
@@ -130,7 +108,7 @@ def test_of_a_tuned_threshold_the_threshold_is_packed(method: str, tmp_path: Pat
     tuned = TunedThresholdClassifierCV(LogisticRegression(), scoring="recall", response_method=method, cv=2)
     tuned.fit(X, LABELS == "virginica")
 
-    model = load_bundle(pack(tuned, frame(), name="tuned", out=tmp_path / "tuned"))
+    model = load_bundle(pack(tuned, iris_frame(), name="tuned", out=tmp_path / "tuned"))
 
     assert [answer.label for answer in model.answer(X)] == tuned.predict(X).tolist()
     assert tuned.predict(X).tolist() != tuned.estimator_.predict(X).tolist()
@@ -139,7 +117,7 @@ def test_of_a_tuned_threshold_the_threshold_is_packed(method: str, tmp_path: Pat
 def test_an_unfitted_tuned_threshold_is_refused(tmp_path: Path) -> None:
     """There is no threshold yet to be packed."""
     with pytest.raises(PackError, match="TunedThresholdClassifierCV is not fitted"):
-        pack(TunedThresholdClassifierCV(LogisticRegression()), frame(), name="x", out=tmp_path / "x")
+        pack(TunedThresholdClassifierCV(LogisticRegression()), iris_frame(), name="x", out=tmp_path / "x")
 
 
 def test_a_search_without_refit_is_refused(tmp_path: Path) -> None:
@@ -147,14 +125,14 @@ def test_a_search_without_refit_is_refused(tmp_path: Path) -> None:
     search = GridSearchCV(RandomForestClassifier(2), {"max_depth": [1]}, cv=2, refit=False).fit(X, LABELS)
 
     with pytest.raises(PackError, match="refit=True"):
-        pack(search, frame(), name="x", out=tmp_path / "x")
+        pack(search, iris_frame(), name="x", out=tmp_path / "x")
 
 
 @pytest.mark.parametrize("dtype", ["str", "object", "category"])
 @pytest.mark.parametrize("missing", [None, np.nan])
 def test_text_columns_of_every_dtype_answer_as_before(dtype: str, missing: Any, tmp_path: Path) -> None:
     """Whatever stood for a missing value in training stands for it in a request: packing proves it."""
-    data = people().drop(columns="income")
+    data = customers().drop(columns="income")
     data["city"] = pd.Series([missing if pd.isna(city) else city for city in data.city], dtype=object)
     data["city"] = data.city.astype(dtype)
     estimator = make_pipeline(make_column_transformer((OneHotEncoder(), ["city"])), LogisticRegression())
@@ -163,69 +141,71 @@ def test_text_columns_of_every_dtype_answer_as_before(dtype: str, missing: Any, 
 
     model = load_bundle(pack(estimator, data, name="text", out=tmp_path / "text"))
 
-    assert ask(model, age=1, city=None, vip=True).label == "gap"
-    assert ask(model, age=1, city="Bonn", vip=True).label == "known"
+    assert predict_row(model, age=1, city=None, vip=True).label == "gap"
+    assert predict_row(model, age=1, city="Bonn", vip=True).label == "known"
 
 
 def test_the_string_dtype_comes_back(tmp_path: Path) -> None:
     """The nullable string dtype, which scikit-learn takes where nothing is missing, is given again."""
-    data = people()[["city"]].dropna().astype("string")
+    data = customers()[["city"]].dropna().astype("string")
     estimator = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(data, data.city.to_numpy(dtype=object))
 
     bundle = pack(estimator, data, name="string", out=tmp_path / "string")
 
     assert read_manifest(bundle)[0].features[0].dtype == "string"
-    assert ask(load_bundle(bundle), city="Bonn").label == "Bonn"
+    assert predict_row(load_bundle(bundle), city="Bonn").label == "Bonn"
 
 
 def test_categories_of_histogram_boosting_are_kept(tmp_path: Path) -> None:
     """An estimator that reads the dtype `category` is given it again; an unknown category counts as missing."""
-    data = people().astype({"city": "category"})
+    data = customers().astype({"city": "category"})
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(data, data.age > 50)
 
     model = load_bundle(pack(estimator, data, name="boost", out=tmp_path / "boost"))
 
-    unknown, missing = (ask(model, age=80, income=1.0, city=city, vip=True) for city in ("Atlantis", None))
+    unknown, missing = (predict_row(model, age=80, income=1.0, city=city, vip=True) for city in ("Atlantis", None))
     assert unknown == missing
 
 
 def test_missing_booleans_are_allowed_where_training_had_them(tmp_path: Path) -> None:
     """The nullable boolean dtype comes back."""
-    data = people()[["age", "vip"]].astype({"vip": "boolean"})
+    data = customers()[["age", "vip"]].astype({"vip": "boolean"})
     data.loc[::5, "vip"] = pd.NA
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(data, data.age > 50)
 
     model = load_bundle(pack(estimator, data, name="vip", out=tmp_path / "vip"))
 
-    assert ask(model, age=80, vip=None).label is True
+    assert predict_row(model, age=80, vip=None).label is True
 
 
 def test_an_estimator_fitted_on_an_array_of_objects_is_asked_with_one(tmp_path: Path) -> None:
     """Without names and with text, rows become an array of objects."""
-    data = people()[["age", "city"]].dropna()
+    data = customers()[["age", "city"]].dropna()
     estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
     estimator.fit(data.to_numpy(dtype=object), data.city)
 
     model = load_bundle(pack(estimator, data, name="objects", out=tmp_path / "objects"))
 
     assert model.as_frame is False
-    assert ask(model, age=40, city="Bonn").label == "Bonn"
+    assert predict_row(model, age=40, city="Bonn").label == "Bonn"
 
 
 def test_a_step_that_takes_columns_by_name_gets_a_frame(tmp_path: Path) -> None:
     """Where the first step keeps no names, an array that it refuses tells that it wants a frame."""
     steps = make_pipeline(FunctionTransformer(pd.DataFrame.abs), LogisticRegression(max_iter=1000))
-    steps.fit(frame(), LABELS)
+    steps.fit(iris_frame(), LABELS)
     del steps[0].feature_names_in_
 
-    model = load_bundle(pack(steps, frame(), name="named", out=tmp_path / "named", kind="joblib"), trust_pickle=True)
+    model = load_bundle(
+        pack(steps, iris_frame(), name="named", out=tmp_path / "named", kind="joblib"), trust_pickle=True
+    )
 
     assert model.as_frame is True
 
 
 def test_valid_ranges_and_strict_categories_are_written(tmp_path: Path) -> None:
     """They are what validation enforces."""
-    data = people()
+    data = customers()
     estimator = make_pipeline(encoder(), LogisticRegression(max_iter=1000)).fit(data, data.vip)
 
     bundle = pack(estimator, data, name="p", out=tmp_path / "p", valid_ranges={"age": (0, 120)}, strict_categories=True)
@@ -237,7 +217,7 @@ def test_valid_ranges_and_strict_categories_are_written(tmp_path: Path) -> None:
 
 def test_traffic_keeps_features_and_target_alone(tmp_path: Path) -> None:
     """A column that is neither does not leave the house with the bundle."""
-    data = frame()
+    data = iris_frame()
     held_out = data.assign(species=LABELS, customer="secret")
 
     bundle = pack(
@@ -276,10 +256,10 @@ class Contrary(ClassifierMixin, BaseEstimator):
 def test_an_estimator_of_ones_own_decides_for_itself(tmp_path: Path) -> None:
     """The label is what predict() says, the confidence the probability of that label."""
     estimator = Contrary().fit(X, LABELS)
-    bundle = pack(estimator, frame(), name="contrary", out=tmp_path / "contrary", kind="joblib")
+    bundle = pack(estimator, iris_frame(), name="contrary", out=tmp_path / "contrary", kind="joblib")
     model = load_bundle(bundle, trust_pickle=True)
 
-    answer = ask(model, **dict(zip(model.schema.names, X[0].tolist(), strict=True)))
+    answer = predict_row(model, **dict(zip(model.schema.names, X[0].tolist(), strict=True)))
 
     assert answer.label == estimator.predict(X[:1])[0] != "setosa"
     assert answer.confidence == pytest.approx(estimator.predict_proba(X[:1]).min())
@@ -287,7 +267,7 @@ def test_an_estimator_of_ones_own_decides_for_itself(tmp_path: Path) -> None:
 
 def unfit(what: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
     """Estimators and data that do not make a bundle."""
-    good, data = fit(LogisticRegression(), LABELS)[0], frame()
+    good, data = fit(LogisticRegression(), LABELS)[0], iris_frame()
     made: dict[str, Callable[[], tuple[Any, pd.DataFrame, pd.Series | None]]] = {
         "not fitted": lambda: (LogisticRegression(), data, None),
         "no estimator": lambda: ("a string", data, None),
@@ -356,12 +336,12 @@ def test_what_does_not_fit_together_is_refused(what: str, message: str, tmp_path
         ({"valid_ranges": {"petal_width": (2, 1)}}, "ends before it begins"),
         ({"valid_ranges": {"petal_width": (500, 501)}}, "no value of the training data"),
         ({"traffic": pd.DataFrame({"a": [1]})}, "traffic lacks the column sepal_length"),
-        ({"traffic": frame().iloc[:0]}, "traffic has no rows"),
+        ({"traffic": iris_frame().iloc[:0]}, "traffic has no rows"),
         ({"version": "v" * 65}, "version"),
     ],
 )
 def test_unfit_options_are_refused(more: dict[str, Any], message: str, tmp_path: Path) -> None:
     """What the bundle could not keep is refused before anything is written."""
     with pytest.raises(PackError, match=message):
-        pack(fit(LogisticRegression(), LABELS)[0], frame(), **{"name": "x", "out": tmp_path / "x", **more})
+        pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), **{"name": "x", "out": tmp_path / "x", **more})
     assert list(tmp_path.iterdir()) == []

@@ -21,12 +21,12 @@ from service.inference.schema import Feature, Schema
 from service.inference.validate import RowReader, validate_row
 from service.keys import privacy_key
 from service.monitoring.bins import FeatureBins
-from tests.service.inference.test_let_through import forest, known
-from tests.service.inference.test_validate_row import json_values
+from tests.helpers.strategies import json_values
+from tests.helpers.tables import customers_without_gaps, forest_pipeline, schema_of
 
 KEY = privacy_key(b"a key that only the tests use")
-DATA = known()
-PLAIN = Schema(features=tuple(describe_column(DATA[name]) for name in DATA.columns))
+DATA = customers_without_gaps()
+PLAIN = schema_of(DATA)
 BUCKETS, DROPS = (
     conceal(PLAIN, DATA, rules) for rules in (dict.fromkeys(DATA.columns, "bucket"), {"age": "drop", "city": "drop"})
 )
@@ -34,9 +34,9 @@ NUMBERS = st.none() | st.floats(-1e6, 1e6) | st.integers(-(10**6), 10**6)
 TEXTS = st.none() | st.sampled_from(["Bonn", "other", "missing", "Atlantis"]) | st.text(max_size=5)
 
 
-def schema_of(data: pd.DataFrame, **rules: Any) -> Schema:
+def concealed_schema(data: pd.DataFrame, **rules: Any) -> Schema:
     """The schema of training data under rules."""
-    return conceal(Schema(features=tuple(describe_column(data[name]) for name in data.columns)), data, rules)
+    return conceal(schema_of(data), data, rules)
 
 
 def told(schema: Schema, *row: Any, key: bytes = KEY) -> tuple[Any, ...]:
@@ -46,7 +46,7 @@ def told(schema: Schema, *row: Any, key: bytes = KEY) -> tuple[Any, ...]:
 
 def test_equal_values_are_told_alike_and_others_are_not() -> None:
     """However a number was written; two features do not look alike, nor two services with keys of their own."""
-    schema = schema_of(known(), age="hash", income="hash", city="hash", vip="hash")
+    schema = concealed_schema(customers_without_gaps(), age="hash", income="hash", city="hash", vip="hash")
 
     first = told(schema, 1, 1, "1", "yes")
     assert first == told(schema, 1.0, 1.0, "1", "yes")
@@ -92,7 +92,7 @@ def test_a_private_number_is_described_without_a_value(rule: Any) -> None:
     values = np.random.default_rng(1).normal(50_000, 12_345.678, 999)
     data = pd.DataFrame({"x": values})
 
-    (feature,) = schema_of(data, x=rule).features
+    (feature,) = concealed_schema(data, x=rule).features
 
     assert (feature.training_range, feature.reference.mean) == (None, None)
     assert not set(feature.reference.edges or ()) & set(values.tolist())
@@ -107,7 +107,7 @@ def test_a_private_number_is_described_without_a_value(rule: Any) -> None:
 def test_any_number_can_be_private(values: list[float]) -> None:
     """Constant, tiny, huge: there is a description whose example is in order."""
     data = pd.DataFrame({"x": values})
-    schema = schema_of(data, x="hash")
+    schema = concealed_schema(data, x="hash")
 
     assert RowReader(schema).read({"x": schema.features[0].example}) == (schema.features[0].example,)
     assert sum(schema.features[0].reference.shares.values()) == pytest.approx(1)
@@ -116,9 +116,9 @@ def test_any_number_can_be_private(values: list[float]) -> None:
 @pytest.mark.parametrize("rule", ["hash", "drop"])
 def test_a_private_category_is_described_without_a_name(rule: Any) -> None:
     """Its bins are what is missing and what is not; so are those of a boolean."""
-    data = known().assign(city="Bonn")
+    data = customers_without_gaps().assign(city="Bonn")
     data.loc[:29, "city"] = None
-    _, _, city, vip = schema_of(data, city=rule, vip=rule).features
+    _, _, city, vip = concealed_schema(data, city=rule, vip=rule).features
 
     assert city.categories is None
     assert city.reference.shares == {"missing": 0.25, "other": 0.75}
@@ -129,7 +129,7 @@ def test_a_private_category_is_described_without_a_name(rule: Any) -> None:
 def test_a_bucket_of_a_category_names_the_frequent_ones() -> None:
     """A rare one may be that of one person."""
     data = pd.DataFrame({"city": [f"city {n}" for n in range(20)] * 5 + ["a hamlet"]})
-    (feature,) = schema_of(data, city="bucket").features
+    (feature,) = concealed_schema(data, city="bucket").features
 
     assert "a hamlet" not in (feature.categories or ())
     assert told(Schema(features=(feature,)), "a hamlet") == ("other",)
@@ -158,30 +158,30 @@ def test_a_rule_that_the_rest_contradicts_is_refused(change: dict[str, Any]) -> 
         ({"privacy": {"size": "hash"}}, "--privacy names size, which is no feature"),
         ({"privacy": {"city": "hash"}, "strict_categories": True}, "--privacy city=hash: its categories .* enforced"),
         ({"privacy": {"city": "drop"}, "tolerate": {"city": ("category",)}}, "city=bucket"),
-        ({"privacy": {"age": "bucket"}, "traffic": known()}, "held-out rows are kept as they are"),
+        ({"privacy": {"age": "bucket"}, "traffic": customers_without_gaps()}, "held-out rows are kept as they are"),
     ],
 )
 def test_packing_refuses_what_would_tell_values(more: dict[str, Any], message: str, tmp_path: Path) -> None:
     """The message says what to leave out."""
-    data = known()
+    data = customers_without_gaps()
 
     with pytest.raises(PackError, match=message):
-        pack(forest().fit(data, data.vip), data, name="x", out=tmp_path / "x", **more)
+        pack(forest_pipeline().fit(data, data.vip), data, name="x", out=tmp_path / "x", **more)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_column_of_categories_cannot_go_without_their_names(tmp_path: Path) -> None:
     """Such a model is given the names with every row."""
-    data = known().astype({"city": "category"})
+    data = customers_without_gaps().astype({"city": "category"})
 
     with pytest.raises(PackError, match="needs its column as categories"):
-        pack(forest().fit(data, data.vip), data, name="x", out=tmp_path / "x", privacy={"city": "hash"})
+        pack(forest_pipeline().fit(data, data.vip), data, name="x", out=tmp_path / "x", privacy={"city": "hash"})
 
 
 def test_a_private_bundle_answers_as_a_plain_one(tmp_path: Path) -> None:
     """Rules are for what is told: the model is given the same."""
-    data = known()
-    estimator = forest().fit(data, data.age > 50)
+    data = customers_without_gaps()
+    estimator = forest_pipeline().fit(data, data.age > 50)
     rules: Any = {"age": "bucket", "income": "hash", "city": "drop", "vip": "hash"}
     bundles = [
         pack(estimator, data, name="x", out=tmp_path / name, privacy=rule) for name, rule in (("a", {}), ("b", rules))

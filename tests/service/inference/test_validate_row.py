@@ -10,69 +10,25 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidFeaturesError
 from service.inference.features import to_matrix
-from service.inference.schema import Feature, Reference, Schema
+from service.inference.schema import Feature, Schema
 from service.inference.validate import RowReader, validate_row
-
-REFERENCE = Reference(n=1, shares={"00": 1.0})
-SCHEMA = Schema(
-    features=(
-        Feature(name="size", type="number", valid_range=(0, 10), reference=REFERENCE),
-        Feature(name="weight", type="number", nullable=True, reference=REFERENCE),
-        Feature(name="rooms", type="integer", dtype="int64", reference=REFERENCE),
-        Feature(name="garden", type="boolean", dtype="bool", reference=REFERENCE),
-        Feature(name="city", type="category", dtype="object", categories=("Bonn", "Trier"), reference=REFERENCE),
-        Feature(
-            name="heating",
-            type="category",
-            dtype="object",
-            categories=("gas", "wood"),
-            enforce_categories=True,
-            nullable=True,
-            reference=REFERENCE,
-        ),
-    )
-)
-GOOD: dict[str, object] = {
-    "size": 3.5,
-    "weight": 1,
-    "rooms": 4,
-    "garden": True,
-    "city": "Atlantis",
-    "heating": "gas",
-}
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    max_leaves=4,
-)
-good_rows = st.fixed_dictionaries(
-    {
-        "size": st.floats(0, 10) | st.integers(0, 10),
-        "rooms": st.integers(-(2**63 - 1024), 2**63 - 1024) | st.integers(-1000, 1000).map(float),
-        "garden": st.booleans(),
-        "city": st.text(max_size=10),
-    },
-    optional={
-        "weight": st.none() | st.floats(-1e30, 1e30) | st.integers(-(2**80), 2**80),
-        "heating": st.none() | st.sampled_from(("gas", "wood")),
-    },
-)
+from tests.helpers.schemas import REFERENCE, SCHEMA, VALID_ROW
+from tests.helpers.strategies import json_values, valid_rows
 
 
 def reasons(**changes: Any) -> list[tuple[str, str]]:
     """Which features are refused for what when a good row is changed; `...` takes a feature out."""
-    row = {name: value for name, value in {**GOOD, **changes}.items() if value is not ...}
+    row = {name: value for name, value in {**VALID_ROW, **changes}.items() if value is not ...}
     return [(violation.feature, violation.reason) for violation in validate_row(row, SCHEMA)]
 
 
-@given(good_rows)
+@given(valid_rows)
 def test_a_row_by_the_schema_is_accepted(row: dict[str, object]) -> None:
     """Whatever has the types, the ranges and the categories has no violation."""
     assert validate_row(row, SCHEMA) == []
 
 
-@given(good_rows)
+@given(valid_rows)
 def test_what_is_accepted_becomes_a_matrix(row: dict[str, object]) -> None:
     """An accepted row has one value a feature, in a frame and in an array."""
     for as_frame in (True, False):
@@ -148,7 +104,7 @@ def test_what_breaks_the_schema_is_named(changes: dict[str, Any], expected: list
 
 def test_a_message_never_repeats_the_value() -> None:
     """A value may be private; the message says what was expected instead."""
-    (violation,) = validate_row({**GOOD, "size": "my secret"}, SCHEMA)
+    (violation,) = validate_row({**VALID_ROW, "size": "my secret"}, SCHEMA)
 
     assert "secret" not in violation.message
     assert "size: expected a number, got a string" in violation.message
@@ -156,14 +112,14 @@ def test_a_message_never_repeats_the_value() -> None:
 
 def test_a_long_unknown_name_is_cut() -> None:
     """An unknown name of a megabyte does not come back as one."""
-    (violation,) = validate_row({**GOOD, "x" * 1_000_000: 1}, SCHEMA)
+    (violation,) = validate_row({**VALID_ROW, "x" * 1_000_000: 1}, SCHEMA)
 
     assert len(violation.feature) + len(violation.message) < 300
 
 
 def test_a_thousand_unknown_names_are_reported_in_part() -> None:
     """The number of violations is bounded by the schema, not by the caller."""
-    violations = validate_row({**GOOD, **{f"x{index}": 1 for index in range(1000)}}, SCHEMA)
+    violations = validate_row({**VALID_ROW, **{f"x{index}": 1 for index in range(1000)}}, SCHEMA)
 
     assert 0 < len(violations) <= 20
 
@@ -179,7 +135,7 @@ def test_missing_values_become_nan() -> None:
 
 def test_a_frame_has_the_dtypes_of_training() -> None:
     """Columns are named and typed like the training data."""
-    rows = [RowReader(SCHEMA).read(row) for row in (GOOD, {**GOOD, "weight": None, "heating": None})]
+    rows = [RowReader(SCHEMA).read(row) for row in (VALID_ROW, {**VALID_ROW, "weight": None, "heating": None})]
     matrix = to_matrix(rows, SCHEMA, as_frame=True)
 
     assert list(map(str, matrix.dtypes)) == ["float64", "float64", "int64", "bool", "object", "object"]

@@ -9,7 +9,7 @@ import pytest
 from service.errors import BundleAlteredError, BundleError, BundleNotFoundError
 from service.inference.bundle import load_bundle, read_manifest
 from service.registry.catalog import Catalog
-from tests.service.registry.packed import flip, packed, rewrite
+from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundles of several versions, made once."""
     folder = tmp_path_factory.mktemp("versions")
     for number, version in enumerate(["1.9.0", "1.10.0", "2.0.0rc1"]):
-        packed(folder / f"bundle-{number}", version, strength=number + 1)
+        pack_iris(folder / f"bundle-{number}", version, strength=number + 1)
     return folder
 
 
@@ -79,11 +79,11 @@ def test_a_new_version_is_found_and_nothing_new_is_equal(models: Path, told: Tol
     first = told.catalog.locate(str(models))
     assert told.catalog.locate(str(models)) == first
 
-    packed(models / "fresh", "1.11.0")
+    pack_iris(models / "fresh", "1.11.0")
     second = told.catalog.locate(str(models))
     assert (second.version, second.path) == ("1.11.0", models / "fresh")
 
-    packed(models / "fresh", "1.11.0", strength=5.0, force=True)
+    pack_iris(models / "fresh", "1.11.0", strength=5.0, force=True)
     assert told.catalog.locate(str(models)) != second
 
 
@@ -102,10 +102,10 @@ def test_asking_again_reads_nothing(models: Path, told: Told) -> None:
     ("harm", "words"),
     [
         (lambda bundle: (bundle / "model.json").write_text("{"), r"model\.json"),
-        (lambda bundle: rewrite(bundle, surprise=1), "surprise"),
+        (lambda bundle: edit_manifest(bundle, surprise=1), "surprise"),
         (lambda bundle: (bundle / "model.skops").unlink(), "incomplete"),
         (lambda bundle: (bundle / "model.skops").write_bytes(b"half"), "copied in part"),
-        (lambda bundle: flip(bundle / "model.skops"), "altered"),
+        (lambda bundle: flip_byte(bundle / "model.skops"), "altered"),
     ],
 )
 def test_what_is_broken_is_told_once_and_left_out(models: Path, told: Told, harm: object, words: str) -> None:
@@ -122,7 +122,7 @@ def test_what_is_broken_is_told_once_and_left_out(models: Path, told: Told, harm
 def test_nothing_that_is_intact_is_an_error(models: Path, told: Told) -> None:
     """When each is broken, none is served."""
     for bundle in models.iterdir():
-        flip(bundle / "model.skops")
+        flip_byte(bundle / "model.skops")
 
     with pytest.raises(BundleNotFoundError, match=r"no bundle in .* is intact"):
         told.catalog.locate(str(models))
@@ -140,7 +140,7 @@ def test_a_broken_bundle_that_is_named_itself_is_refused(models: Path, told: Tol
 
 def test_models_of_different_names_are_not_chosen_from(models: Path, told: Told) -> None:
     """Which model is served is no matter of its version; a version that only one has is clear."""
-    packed(models / "other", "0.1", name="other")
+    pack_iris(models / "other", "0.1", name="other")
 
     with pytest.raises(BundleError, match="several models: iris, other"):
         told.catalog.locate(str(models))
@@ -152,7 +152,7 @@ def test_two_bundles_of_one_version_are_an_error_unless_they_are_one(models: Pat
     (models / "current").symlink_to(models / "bundle-1")
     assert told.catalog.locate(str(models)).version == "1.10.0"
 
-    packed(models / "twin", "1.10.0", strength=9.0)
+    pack_iris(models / "twin", "1.10.0", strength=9.0)
     with pytest.raises(BundleError, match=r"both call themselves iris 1\.10\.0"):
         told.catalog.locate(str(models))
 
@@ -162,7 +162,7 @@ def test_what_is_no_bundle_is_passed_over(models: Path, told: Told) -> None:
     (models / "notes.txt").write_text("x")
     (models / "empty").mkdir()
     shutil.copytree(models / "bundle-1", models / ".fresh-x1")
-    rewrite(models / ".fresh-x1", version="9.0.0")
+    edit_manifest(models / ".fresh-x1", version="9.0.0")
 
     assert told.catalog.locate(str(models)).version == "1.10.0"
     assert told == []
@@ -191,7 +191,7 @@ def test_a_bundle_is_found_by_the_hash_of_its_model(models: Path, told: Told) ->
 def test_of_a_model_that_was_packed_twice_the_wanted_version_is_found(models: Path, told: Told) -> None:
     """Or any, where none is of that version: the model is the same."""
     again = Path(shutil.copytree(models / "bundle-0", models / "again"))
-    rewrite(again, version="1.9.1")
+    edit_manifest(again, version="1.9.1")
     digest = load_bundle(again).hash
 
     found = [told.catalog.find_by_hash(digest, [str(models)], version=one).version for one in ("1.9.1", "1.9.0", "7")]
@@ -200,7 +200,7 @@ def test_of_a_model_that_was_packed_twice_the_wanted_version_is_found(models: Pa
 
 def test_a_bundle_is_found_by_the_hash_of_its_other_form(tmp_path: Path, told: Told) -> None:
     """With ONNX Runtime the hash that is recorded is that of model.onnx."""
-    bundle = packed(tmp_path / "both", "1", onnx=True)
+    bundle = pack_iris(tmp_path / "both", "1", onnx=True)
 
     assert told.catalog.find_by_hash(load_bundle(bundle, engine="onnx").hash, [str(bundle)]).path == bundle
 
@@ -208,7 +208,7 @@ def test_a_bundle_is_found_by_the_hash_of_its_other_form(tmp_path: Path, told: T
 def test_what_is_found_is_checked_again_when_it_is_loaded(models: Path, told: Told) -> None:
     """The catalog's word is not what loading relies on."""
     found = told.catalog.locate(str(models))
-    flip(found.path / "model.skops")
+    flip_byte(found.path / "model.skops")
 
     with pytest.raises(BundleAlteredError):
         load_bundle(found.path)

@@ -34,9 +34,9 @@ from service.registry.mlflow_client import MlflowClient
 from service.registry.models import Models
 from service.registry.publish import fetch_estimator, register
 from service.registry.source import ModelSource
+from tests.helpers.bundles import flip_byte, pack_iris
+from tests.helpers.estimators import LABELS, X, iris_frame
 from tests.helpers.processes import Process, free_port, running, until
-from tests.service.inference.estimators import LABELS, X, frame
-from tests.service.registry.packed import flip, packed
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ class Registry:
 
     def mlflow(self, *arguments: str) -> str:
         """Have MLflow do something in a process of its own."""
-        command = [sys.executable, "-W", "ignore", "-m", "tests.service.registry.mlflow_models", *arguments]
+        command = [sys.executable, "-W", "ignore", "-m", "tests.helpers.mlflow_program", *arguments]
         root = str(Path(__file__).parents[3])
         done = subprocess.run(
             command,
@@ -74,7 +74,7 @@ class Registry:
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """One for the whole file: each test has models of its own in it."""
     folder = tmp_path_factory.mktemp("mlflow")
-    bundles = {v: packed(folder / v, v, strength=n + 1) for n, v in enumerate(["1.0.0", "1.1.0", "2.0.0"])}
+    bundles = {v: pack_iris(folder / v, v, strength=n + 1) for n, v in enumerate(["1.0.0", "1.1.0", "2.0.0"])}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # MLflow keeps files below the folder it is in
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -124,7 +124,7 @@ def test_what_the_registry_does_not_have_is_said(registry: Registry, what: str) 
 def test_an_altered_file_is_refused(registry: Registry, tmp_path: Path) -> None:
     """A byte that changed where MLflow keeps the file; nothing of it stays in the cache."""
     register(registry.client, registry.bundles["1.1.0"], "altered", "champion")
-    flip(registry.kept("model.skops")[-1])
+    flip_byte(registry.kept("model.skops")[-1])
     with pytest.raises(BundleAlteredError, match=r"models:/altered/1: what is kept at .* is not the bundle"):
         Models(registry.client, tmp_path / "cache").locate(ModelSource("altered", alias="champion"))
     assert list((tmp_path / "cache").iterdir()) == []
@@ -144,7 +144,7 @@ def test_a_copy_that_is_damaged_or_deleted_is_made_anew(registry: Registry) -> N
     register(registry.client, registry.bundles["1.0.0"], "copied", "champion")
     found = registry.catalog.locate("models:/copied@champion")
 
-    flip(found.path / "model.skops")
+    flip_byte(found.path / "model.skops")
     assert registry.catalog.locate("models:/copied@champion") == found
     assert load_bundle(found.path).version == "1.0.0"
     shutil.rmtree(found.path)
@@ -199,7 +199,7 @@ def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
         registry.catalog.locate(source)
 
     train = tmp_path / "train.parquet"
-    frame().assign(label=LABELS).to_parquet(train)
+    iris_frame().assign(label=LABELS).to_parquet(train)
     arguments = ["pack", source, "--data", str(train), "--target", "label", "--out", str(tmp_path / "out")]
     if kind == "cloudpickle":
         refused = CliRunner().invoke(app, arguments)

@@ -5,8 +5,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.helpers.bundles import flip_byte, pack_iris
 from tests.helpers.processes import free_port, running, until
-from tests.service.registry.packed import flip, packed
+from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
 
@@ -16,19 +17,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three versions, the highest of which is altered."""
     folder = tmp_path_factory.mktemp("models")
     for version in ("0.9.0", "0.10.0", "0.11.0"):
-        packed(folder / version, version)
-    flip(folder / "0.11.0" / "model.skops")
+        pack_iris(folder / version, version)
+    flip_byte(folder / "0.11.0" / "model.skops")
     return folder
 
 
 def test_the_highest_version_that_is_intact_is_served(models: Path) -> None:
     """The log says which one is not, and why; asked for by name, another one is served."""
-    port = free_port()
-    with running(["service", "serve", str(models), "--port", str(port)], env={"OTEL_SDK_DISABLED": "true"}) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        assert httpx.get(f"http://127.0.0.1:{port}/model").json()["version"] == "0.10.0"
+    with running_service(models, OTEL_SDK_DISABLED="true") as (process, url):
+        assert httpx.get(f"{url}/model").json()["version"] == "0.10.0"
         assert process.log.count("left out: ") == 1
         assert "0.11.0/model.skops is not the file that model.json describes" in process.log
+    port = free_port()
     env = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_BUNDLE": f"{models}@0.9.0", "MODELTRACE_PORT": str(port)}
     with running(["service", "serve"], env=env) as process:
         process.wait_for(f"http://127.0.0.1:{port}/readyz")

@@ -16,17 +16,17 @@ from service.inference.validate import RowReader
 from service.registry.catalog import Catalog
 from service.replay.replay import readable, replay
 from service.replay.run import Group, Replayer, by_model, verdict_of
-from tests.service.inference.estimators import LABELS, VALUES, X, frame
-from tests.service.registry.packed import flip, packed
-from tests.service.replay.recorded import recorded, rows
+from tests.helpers.bundles import flip_byte, iris_rows, pack_iris
+from tests.helpers.estimators import LABELS, VALUES, X, iris_frame
+from tests.helpers.factories import stored_predictions
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two versions of a model."""
     folder = tmp_path_factory.mktemp("models")
-    packed(folder / "one", "1.0.0", onnx=True)
-    packed(folder / "two", "2.0.0", strength=0.01)
+    pack_iris(folder / "one", "1.0.0", onnx=True)
+    pack_iris(folder / "two", "2.0.0", strength=0.01)
     return folder
 
 
@@ -44,7 +44,7 @@ def replayer(catalog: Catalog, *sources: Path, trust_pickle: bool = False) -> Re
 
 def test_the_same_model_gives_the_same_answers(models: Path, catalog: Catalog) -> None:
     """Whichever version is the highest: it is found by its hash."""
-    kept = recorded(load_bundle(models / "one"), rows(20))
+    kept = stored_predictions(load_bundle(models / "one"), iris_rows(20))
     group = replayer(catalog, models).group(kept, None)
 
     assert (group.verdict, group.used.version, group.engine) == ("equal", "1.0.0", "sklearn")
@@ -55,14 +55,14 @@ def test_the_same_model_gives_the_same_answers(models: Path, catalog: Catalog) -
 
 def test_a_row_by_itself_is_equal_to_that_row_of_a_batch(models: Path, catalog: Catalog) -> None:
     """What the size of a batch does to rounding is within the tolerance."""
-    kept = recorded(load_bundle(models / "one"), rows(50))
+    kept = stored_predictions(load_bundle(models / "one"), iris_rows(50))
 
     assert {replayer(catalog, models).group([one], None).verdict for one in kept[::7]} == {"equal"}
 
 
 def test_what_onnx_runtime_answered_is_answered_by_it(models: Path, catalog: Catalog) -> None:
     """Its file has a hash of its own; a bundle without one is asked through scikit-learn."""
-    kept = recorded(load_bundle(models / "one", engine="onnx"), rows(20))
+    kept = stored_predictions(load_bundle(models / "one", engine="onnx"), iris_rows(20))
     same, other = (replayer(catalog, models).group(kept, against) for against in (None, "2.0.0"))
 
     assert (same.verdict, same.engine, other.engine) == ("equal", "onnx", "sklearn")
@@ -70,8 +70,8 @@ def test_what_onnx_runtime_answered_is_answered_by_it(models: Path, catalog: Cat
 
 def test_another_version_differs_by_what_it_answers(models: Path, catalog: Catalog) -> None:
     """Named by version, by folder, or as any source is."""
-    kept = recorded(load_bundle(models / "one"), rows(20))
-    other = recorded(load_bundle(models / "two"), rows(20))
+    kept = stored_predictions(load_bundle(models / "one"), iris_rows(20))
+    other = stored_predictions(load_bundle(models / "two"), iris_rows(20))
     for against in ("2.0.0", str(models / "two"), f"{models}@2.0.0"):
         group = replayer(catalog, models).group(kept, against)
 
@@ -87,8 +87,8 @@ def test_another_version_differs_by_what_it_answers(models: Path, catalog: Catal
 
 def test_a_regressor_is_replayed(tmp_path: Path, catalog: Catalog) -> None:
     """By its values."""
-    bundle = pack(LinearRegression().fit(X, VALUES), frame(), name="sepals", out=tmp_path / "sepals")
-    kept = recorded(load_bundle(bundle), rows(9))
+    bundle = pack(LinearRegression().fit(X, VALUES), iris_frame(), name="sepals", out=tmp_path / "sepals")
+    kept = stored_predictions(load_bundle(bundle), iris_rows(9))
 
     assert replayer(catalog, bundle).group(kept, None).verdict == "equal"
     changed = [kept[0], kept[1]._replace(value=(kept[1].value or 0.0) + 1e-6)]
@@ -97,7 +97,7 @@ def test_a_regressor_is_replayed(tmp_path: Path, catalog: Catalog) -> None:
 
 def test_a_hash_that_nobody_has_names_where_it_was_looked_for(models: Path, catalog: Catalog) -> None:
     """Against another model it goes on, and what the first one was is not known."""
-    kept = recorded(load_bundle(models / "one"), rows(3))
+    kept = stored_predictions(load_bundle(models / "one"), iris_rows(3))
 
     with pytest.raises(BundleNotFoundError, match=f"SHA-256 {kept[0].model_hash} in .*two"):
         replayer(catalog, models / "two").group(kept, None)
@@ -108,7 +108,7 @@ def test_a_hash_that_nobody_has_names_where_it_was_looked_for(models: Path, cata
 def test_a_schema_that_is_not_the_recorded_one_is_said(models: Path, catalog: Catalog) -> None:
     """The same file, packed again with other rules: what those did to the inputs is not known."""
     model = load_bundle(models / "one")
-    kept = recorded(model, rows(3))
+    kept = stored_predictions(model, iris_rows(3))
     for schema_hash, known in ((None, True), (model.schema.hash, True), ("0" * 64, False)):
         group = replayer(catalog, models).group([one._replace(schema_hash=schema_hash) for one in kept], None)
 
@@ -117,9 +117,9 @@ def test_a_schema_that_is_not_the_recorded_one_is_said(models: Path, catalog: Ca
 
 def test_an_altered_model_is_not_asked(models: Path, tmp_path: Path, catalog: Catalog) -> None:
     """Its bytes are hashed again when it is loaded."""
-    kept = recorded(load_bundle(models / "one"), rows(3))
+    kept = stored_predictions(load_bundle(models / "one"), iris_rows(3))
     copy = Path(shutil.copytree(models / "one", tmp_path / "copy"))
-    flip(copy / "model.skops")
+    flip_byte(copy / "model.skops")
 
     with pytest.raises(BundleAlteredError, match=r"model\.skops"):
         replayer(catalog, copy).group(kept, None)
@@ -127,8 +127,8 @@ def test_an_altered_model_is_not_asked(models: Path, tmp_path: Path, catalog: Ca
 
 def test_a_pickle_is_not_loaded_unless_told(tmp_path: Path, catalog: Catalog) -> None:
     """As when serving."""
-    bundle = packed(tmp_path / "pickled", "1", kind="joblib")
-    kept = recorded(load_bundle(bundle, trust_pickle=True), rows(3))
+    bundle = pack_iris(tmp_path / "pickled", "1", kind="joblib")
+    kept = stored_predictions(load_bundle(bundle, trust_pickle=True), iris_rows(3))
 
     with pytest.raises(UntrustedModelError):
         replayer(catalog, bundle).group(kept, None)
@@ -137,7 +137,7 @@ def test_a_pickle_is_not_loaded_unless_told(tmp_path: Path, catalog: Catalog) ->
 
 def test_erased_inputs_are_said_and_the_others_replayed(models: Path, catalog: Catalog) -> None:
     """Nothing differs, and it is not whole, either."""
-    kept = recorded(load_bundle(models / "one"), rows(5))
+    kept = stored_predictions(load_bundle(models / "one"), iris_rows(5))
     kept[2] = kept[2]._replace(inputs=None, erased=7)
     group = replayer(catalog, models).group(kept, None)
 
@@ -149,11 +149,13 @@ def test_erased_inputs_are_said_and_the_others_replayed(models: Path, catalog: C
 def test_inputs_that_privacy_rules_changed_are_not_replayed(tmp_path: Path, catalog: Catalog) -> None:
     """Whatever the rule is: what was sent is not what is recorded, and known to nobody."""
     rules = {"sepal_length": "hash", "sepal_width": "bucket", "petal_width": "drop"}
-    bundle = packed(tmp_path / "private", "1", privacy=rules)
+    bundle = pack_iris(tmp_path / "private", "1", privacy=rules)
     model = load_bundle(bundle)
     privacy, reader = Privacy(model.schema, b"a key of the tests"), RowReader(model.schema)
-    told = [dict(zip(model.schema.told, privacy.inputs(reader.read(row)), strict=True)) for row in rows(2)]
-    kept = [one._replace(inputs=inputs) for one, inputs in zip(recorded(model, rows(2)), told, strict=True)]
+    told = [dict(zip(model.schema.told, privacy.inputs(reader.read(row)), strict=True)) for row in iris_rows(2)]
+    kept = [
+        one._replace(inputs=inputs) for one, inputs in zip(stored_predictions(model, iris_rows(2)), told, strict=True)
+    ]
 
     group = replayer(catalog, bundle).group(kept, None)
     assert (group.verdict, group.counts) == ("incomplete", {"impossible": 2})
@@ -164,17 +166,17 @@ def test_inputs_that_privacy_rules_changed_are_not_replayed(tmp_path: Path, cata
 
 def test_what_was_let_through_is_let_through_again(tmp_path: Path, catalog: Catalog) -> None:
     """A value of a wrong type was given to the model as missing, and is recorded as that."""
-    names = list(frame().columns)
+    names = list(iris_frame().columns)
     bundle = pack(
         HistGradientBoostingClassifier(max_iter=3).fit(X, LABELS),
-        frame(),
+        iris_frame(),
         name="iris",
         out=tmp_path / "iris",
         tolerate={names[0]: ["type"]},
     )
     model = load_bundle(bundle)
-    sent = [{**rows(1)[0], names[0]: "text"}, *rows(2)]
-    kept = recorded(model, sent)
+    sent = [{**iris_rows(1)[0], names[0]: "text"}, *iris_rows(2)]
+    kept = stored_predictions(model, sent)
     given = [dict(zip(names, RowReader(model.schema).read(row), strict=True)) for row in sent]
     assert given[0][names[0]] is None
 
@@ -190,7 +192,7 @@ def test_what_was_let_through_is_let_through_again(tmp_path: Path, catalog: Cata
 def test_inputs_that_are_not_there_or_unfit_are_said(models: Path) -> None:
     """A feature that is not recorded, and one that the schema refuses today."""
     model = load_bundle(models / "one")
-    kept = recorded(model, rows(3))
+    kept = stored_predictions(model, iris_rows(3))
     name = model.schema.names[0]
     less = kept[0]._replace(inputs={k: v for k, v in (kept[0].inputs or {}).items() if k != name})
     wrong = kept[1]._replace(inputs={**(kept[1].inputs or {}), name: "text"})
@@ -203,7 +205,10 @@ def test_inputs_that_are_not_there_or_unfit_are_said(models: Path) -> None:
 
 def test_predictions_of_several_models_are_replayed_each_by_its_own(models: Path, catalog: Catalog) -> None:
     """One trace may hold a challenger's answers, too."""
-    kept = [*recorded(load_bundle(models / "two"), rows(3)), *recorded(load_bundle(models / "one"), rows(3))]
+    kept = [
+        *stored_predictions(load_bundle(models / "two"), iris_rows(3)),
+        *stored_predictions(load_bundle(models / "one"), iris_rows(3)),
+    ]
     groups: list[Group] = [replayer(catalog, models).group(one, None) for one in by_model(kept)]
 
     assert sorted((group.version, group.verdict) for group in groups) == [("1.0.0", "equal"), ("2.0.0", "equal")]

@@ -1,17 +1,14 @@
 """Bundles, and a store that is filled with what one of them answers."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.service.report.people import Reporting, fill_two, pack_people
-
-Packed = Callable[[str], tuple[Path, Path]]
+from tests.helpers.report_cases import PackPeople, ReportCase, pack_people, store_two_classes
 
 
 @pytest.fixture(scope="session")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+def packed(tmp_path_factory: pytest.TempPathFactory) -> PackPeople:
     """Bundles of each kind with their training data; each is made once."""
     folder = tmp_path_factory.mktemp("bundles")
     made: dict[str, tuple[Path, Path]] = {}
@@ -25,9 +22,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
 
 
 @pytest.fixture
-def two(packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reporting:
+def two(packed: PackPeople, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReportCase:
     """Predictions of two classes."""
     bundle, training = packed("two")
     store = str(tmp_path / "predictions.db")
-    fill_two(store, bundle)
-    return Reporting(bundle, training, store, monkeypatch)
+    store_two_classes(store, bundle)
+    return ReportCase(bundle, training, store, monkeypatch)

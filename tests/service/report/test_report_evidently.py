@@ -11,9 +11,18 @@ from sklearn.metrics import accuracy_score, f1_score, r2_score, root_mean_square
 from service.errors import ModeltraceError
 from service.store.rows import Kept
 from service.store.store import open_store
-from tests.service.report.conftest import Packed
-from tests.service.report.people import HOSTILE, NAMES, SECOND, TARGET, Reporting, classes_of, fill, people
-from tests.service.store.told import TIME
+from tests.helpers.factories import TIME
+from tests.helpers.report_cases import (
+    FEATURE_NAMES,
+    HOSTILE_NAME,
+    SECOND,
+    TARGET,
+    PackPeople,
+    ReportCase,
+    labels_for,
+    person_table,
+    store_answers,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +41,7 @@ def figure(said: str, name: str) -> float:
     return float(match[1])
 
 
-def test_two_classes_against_the_held_out_rows(two: Reporting, tmp_path: Path) -> None:
+def test_two_classes_against_the_held_out_rows(two: ReportCase, tmp_path: Path) -> None:
     """Drift and quality in one file; what was compared is said in it and on the terminal; no name becomes markup."""
     out = tmp_path / "week.html"
     said = two.run("evidently", str(out))
@@ -46,19 +55,19 @@ def test_two_classes_against_the_held_out_rows(two: Reporting, tmp_path: Path) -
     assert figure(said, "F1") == pytest.approx(f1_score(true, predicted, pos_label="yes"), abs=1e-4)
     for words in ("held-out rows of people 1.0.0", "inputs were erased", "Answers against true labels"):
         assert words in page
-    assert HOSTILE not in page
+    assert HOSTILE_NAME not in page
     assert not re.search(r'(?:src|href)="(?:https?:)?//(?!plotly\.com/")', page)
 
 
 def test_what_a_model_answered_counts_not_what_half_would_say(
-    packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: PackPeople, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model may decide at another probability than one half; figures are those of its answers."""
     bundle, training = packed("cautious")
     store = str(tmp_path / "p.db")
-    frame = people(200, 5)
-    fill(store, bundle, frame, classes_of(frame, ["no", "yes"], 6).tolist())
-    said = Reporting(bundle, training, store, monkeypatch).run("evidently", str(tmp_path / "a.html"))
+    frame = person_table(200, 5)
+    store_answers(store, bundle, frame, labels_for(frame, ["no", "yes"], 6).tolist())
+    said = ReportCase(bundle, training, store, monkeypatch).run("evidently", str(tmp_path / "a.html"))
     rows = labelled(store)
     true, answers = [one.true_label for one in rows], [one.label for one in rows]
     halves = ["yes" if (one.confidence or 0) >= 0.5 and one.label == "yes" else "no" for one in rows]
@@ -69,16 +78,16 @@ def test_what_a_model_answered_counts_not_what_half_would_say(
 
 
 def test_three_classes_against_the_training_data(
-    packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: PackPeople, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A CSV file with its column of labels; classes that are numbers are the same ones there."""
     bundle, training = packed("three")
     csv = tmp_path / "train.csv"
     pd.read_parquet(training).to_csv(csv, index=False)
     store = str(tmp_path / "p.db")
-    frame = people(150, 5)
-    fill(store, bundle, frame, [index % 3 for index in range(150)])
-    said = Reporting(bundle, training, store, monkeypatch).run(
+    frame = person_table(150, 5)
+    store_answers(store, bundle, frame, [index % 3 for index in range(150)])
+    said = ReportCase(bundle, training, store, monkeypatch).run(
         "evidently", str(tmp_path / "o.html"), "--reference", str(csv), "--target", TARGET, "--rows", "120"
     )
 
@@ -87,29 +96,31 @@ def test_three_classes_against_the_training_data(
     assert 0 < figure(said, "accuracy") < 0.7
 
 
-def test_a_regressor_without_labels_then_with(packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_regressor_without_labels_then_with(
+    packed: PackPeople, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against an earlier window, of another version; labels add errors."""
     bundle, training = packed("regressor")
     store = str(tmp_path / "p.db")
-    frame = people(300, 5)[[NAMES[2], NAMES[4]]]
+    frame = person_table(300, 5)[[FEATURE_NAMES[2], FEATURE_NAMES[4]]]
     later = TIME + 86_400 * SECOND
-    fill(store, bundle, frame)
-    reporting = Reporting(bundle, training, store, monkeypatch)
+    store_answers(store, bundle, frame)
+    reporting = ReportCase(bundle, training, store, monkeypatch)
     times = ("--since", "2023-11-15T12:00", "--reference-until", "2023-11-15T12:00")
     with pytest.raises(ModeltraceError, match="no prediction of people since 2023-11-15 12:00 UTC"):
         reporting.run("evidently", str(tmp_path / "none.html"), *times)
     shifted = frame + 20
-    fill(store, bundle, shifted, time=later)
+    store_answers(store, bundle, shifted, time=later)
     said = reporting.run("evidently", str(tmp_path / "a.html"), *times)
     assert "300 predictions from 2023-11-14 22:13 UTC to 2023-11-14 22:18 UTC; 0 with a true label" in said
     assert "3 of 3 columns drifted" in said
     assert "RMSE" not in said
 
     truth = [3 * row[0] + row[1] + index % 5 for index, row in enumerate(shifted.itertuples(index=False, name=None))]
-    fill(store, bundle, shifted, truth, time=later)
+    store_answers(store, bundle, shifted, truth, time=later)
     said = reporting.run("evidently", str(tmp_path / "a.html"), *times, "--force")
     rows = labelled(store)
     values = [one.true_label for one in rows], [one.value for one in rows]
     assert figure(said, "RMSE") == pytest.approx(root_mean_squared_error(*values), rel=1e-3)
     assert figure(said, "R²") == pytest.approx(r2_score(*values), abs=1e-3)
-    assert ks_2samp(frame[NAMES[2]], shifted[NAMES[2]]).pvalue < 0.05
+    assert ks_2samp(frame[FEATURE_NAMES[2]], shifted[FEATURE_NAMES[2]]).pvalue < 0.05

@@ -13,11 +13,11 @@ import pytest
 from service.errors import ModeltraceError
 from service.report.environments import Library, environment
 from service.store.store import open_store
-from tests.service.report.people import HOSTILE, NAMES, Reporting, fill, people
-from tests.service.store.told import TIME
+from tests.helpers.factories import TIME
+from tests.helpers.report_cases import FEATURE_NAMES, HOSTILE_NAME, ReportCase, person_table, store_answers
 
 
-def test_every_prediction_is_an_event(two: Reporting, tmp_path: Path) -> None:
+def test_every_prediction_is_an_event(two: ReportCase, tmp_path: Path) -> None:
     """Inputs, the probability of the second class, the true label once it is there; its ID and time."""
     out = tmp_path / "week.parquet"
     said = two.run("fiddler", str(out))
@@ -36,17 +36,17 @@ def test_every_prediction_is_an_event(two: Reporting, tmp_path: Path) -> None:
         one = kept[event["prediction_id"]]
         assert one.inputs is not None
         assert one.confidence is not None
-        assert {name: event[name] for name in NAMES} == one.inputs
+        assert {name: event[name] for name in FEATURE_NAMES} == one.inputs
         assert event["timestamp"].timestamp() == pytest.approx(one.time / 10**9)
         assert (event["prediction_"], event["true label_"]) == (one.label, one.true_label)
         assert event["probability of yes"] == (one.confidence if one.label == "yes" else 1 - one.confidence)
-    assert model["spec"]["inputs"] == list(NAMES)
+    assert model["spec"]["inputs"] == list(FEATURE_NAMES)
     assert model["spec"]["outputs"] == ["probability of yes"]
     assert model["spec"]["targets"] == ["true label_"]
     assert {column["name"] for column in model["schema"]["columns"]} == set(events[0])
 
 
-def test_json_lines_hold_the_same_events(two: Reporting, tmp_path: Path) -> None:
+def test_json_lines_hold_the_same_events(two: ReportCase, tmp_path: Path) -> None:
     """With times in ISO 8601; `--version` and `--until` choose."""
     chosen = ("--version", "1.0.0", "--until", datetime.fromtimestamp(TIME // 10**9 + 100).astimezone().isoformat())
     two.run("fiddler", str(tmp_path / "a.jsonl"), *chosen)
@@ -66,9 +66,11 @@ def test_several_classes_and_numbers(packed: Any, tmp_path: Path, monkeypatch: p
     ):
         bundle, training = packed(kind)
         store = str(tmp_path / f"{kind}.db")
-        frame = people(20, 9)
-        fill(store, bundle, frame if kind == "three" else frame[[NAMES[2], NAMES[4]]], [1] * 20)
-        reporting = Reporting(bundle, training, store, monkeypatch)
+        frame = person_table(20, 9)
+        store_answers(
+            store, bundle, frame if kind == "three" else frame[[FEATURE_NAMES[2], FEATURE_NAMES[4]]], [1] * 20
+        )
+        reporting = ReportCase(bundle, training, store, monkeypatch)
         reporting.run("fiddler", str(tmp_path / f"{kind}.parquet"))
         model = json.loads((tmp_path / f"{kind}.model.json").read_text())
         events = pq.read_table(tmp_path / f"{kind}.parquet").to_pylist()
@@ -76,7 +78,7 @@ def test_several_classes_and_numbers(packed: Any, tmp_path: Path, monkeypatch: p
         assert {event["true label_"] for event in events} == ({"1"} if kind == "three" else {1.0})
 
 
-def test_nothing_is_replaced_and_nothing_is_made_of_nothing(two: Reporting, tmp_path: Path) -> None:
+def test_nothing_is_replaced_and_nothing_is_made_of_nothing(two: ReportCase, tmp_path: Path) -> None:
     """A file that is there, another suffix, no prediction in the time: each is an error that says what to do."""
     there = tmp_path / "there.model.json"
     there.write_text("mine")
@@ -112,18 +114,18 @@ for path in sys.argv[1:]:
     for name, kind in kinds.items():
         dtype = frame[name].dtype.kind
         assert dtype in {{"float": "f", "int": "if", "timestamp": "M"}}.get(kind, "Ob"), (name, kind, dtype)
-    print(len(frame), kinds[{HOSTILE!r}])
+    print(len(frame), kinds[{HOSTILE_NAME!r}])
 """
 
 
 @pytest.mark.slow
-def test_their_own_client_takes_it(two: Reporting, packed: Any, tmp_path: Path) -> None:
+def test_their_own_client_takes_it(two: ReportCase, packed: Any, tmp_path: Path) -> None:
     """Fiddler's `Model` is built of the description; each column of the file has the type that it says."""
     python = environment(Library("fiddler", "Fiddler's client", "200 MB"), lambda _: None)
     bundle, training = packed("regressor")
-    fill(str(tmp_path / "r.db"), bundle, people(20, 9)[[NAMES[2], NAMES[4]]])
+    store_answers(str(tmp_path / "r.db"), bundle, person_table(20, 9)[[FEATURE_NAMES[2], FEATURE_NAMES[4]]])
     two.run("fiddler", str(tmp_path / "two.parquet"))
-    Reporting(bundle, training, str(tmp_path / "r.db"), two.monkeypatch).run("fiddler", str(tmp_path / "r.parquet"))
+    ReportCase(bundle, training, str(tmp_path / "r.db"), two.monkeypatch).run("fiddler", str(tmp_path / "r.parquet"))
     files = [str(tmp_path / name) for name in ("two.parquet", "r.parquet")]
     done = subprocess.run([str(python), "-I", "-c", PROGRAM, *files], capture_output=True, text=True, check=False)
 

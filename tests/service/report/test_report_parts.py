@@ -27,56 +27,57 @@ from service.report.run import run_program
 from service.report.sources import Chosen, Drawn, Trust, read_window, reference_file, reference_window
 from service.store.selection import ALL
 from service.store.store import open_store
-from tests.service.report.conftest import Packed
-from tests.service.report.people import NAMES, TARGET, Reporting, fill, people
-from tests.service.store.told import row as stored
+from tests.helpers.factories import stored_row as stored
+from tests.helpers.report_cases import FEATURE_NAMES, TARGET, PackPeople, ReportCase, person_table, store_answers
 
 JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 
 def test_what_privacy_keeps_back_is_no_part_of_a_report(
-    packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: PackPeople, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bins are compared as bins of the same edges; hashes with an earlier window only; what is dropped not at all."""
     bundle, training = packed("private")
     manifest, _ = read_manifest(bundle)
     store = str(tmp_path / "p.db")
-    frame = people(200, 5)
-    fill(store, bundle, frame)
+    frame = person_table(200, 5)
+    store_answers(store, bundle, frame)
     with open_store(store) as opened:
         window = read_window(Chosen(opened, ALL, "people", None), 1000)
     trust = Trust(pickle=False, types=())
     plain = reference_file(training, TARGET, bundle, manifest, trust)
     said = compare(window, plain, layout_of(manifest), "people")
 
-    assert said.description["features"] == [NAMES[0], NAMES[2], NAMES[3]]
-    assert said.description["columns"][NAMES[0]] == "category"
-    assert ("left out", f"{NAMES[4]}: its privacy is drop") in said.notes
-    assert ("left out", f"{NAMES[1]}: the store has it hashed, the reference not") in said.notes
-    shares = next(one.reference.shares for one in manifest.features if one.name == NAMES[0])
-    bins = Counter(said.reference.column(NAMES[0]).to_pylist())
+    assert said.description["features"] == [FEATURE_NAMES[0], FEATURE_NAMES[2], FEATURE_NAMES[3]]
+    assert said.description["columns"][FEATURE_NAMES[0]] == "category"
+    assert ("left out", f"{FEATURE_NAMES[4]}: its privacy is drop") in said.notes
+    assert ("left out", f"{FEATURE_NAMES[1]}: the store has it hashed, the reference not") in said.notes
+    shares = next(one.reference.shares for one in manifest.features if one.name == FEATURE_NAMES[0])
+    bins = Counter(said.reference.column(FEATURE_NAMES[0]).to_pylist())
     assert {one or "missing": count / 600 for one, count in bins.items()} == {k: v for k, v in shares.items() if v}
-    assert {*said.window.column(NAMES[0]).to_pylist()} == {*bins}
-    assert {*said.window.column(NAMES[3]).to_pylist()} == {"true", "false"}
+    assert {*said.window.column(FEATURE_NAMES[0]).to_pylist()} == {*bins}
+    assert {*said.window.column(FEATURE_NAMES[3]).to_pylist()} == {"true", "false"}
 
     earlier = compare(window, reference_window(window), layout_of(manifest), "people")
-    assert earlier.description["features"] == [*NAMES[:4]]
-    assert earlier.window.column(NAMES[1]).equals(earlier.reference.column(NAMES[1]))
+    assert earlier.description["features"] == [*FEATURE_NAMES[:4]]
+    assert earlier.window.column(FEATURE_NAMES[1]).equals(earlier.reference.column(FEATURE_NAMES[1]))
 
-    Reporting(bundle, training, store, monkeypatch).run("fiddler", str(tmp_path / "a.parquet"))
+    ReportCase(bundle, training, store, monkeypatch).run("fiddler", str(tmp_path / "a.parquet"))
     model = json.loads((tmp_path / "a.model.json").read_text())
-    assert {one["name"]: one["data_type"] for one in model["schema"]["columns"]}[NAMES[1]] == "str"
-    assert model["spec"]["inputs"] == [*NAMES[:4]]
+    assert {one["name"]: one["data_type"] for one in model["schema"]["columns"]}[FEATURE_NAMES[1]] == "str"
+    assert model["spec"]["inputs"] == [*FEATURE_NAMES[:4]]
 
 
 @given(values=st.lists(st.tuples(JSON, JSON, JSON), max_size=20))
 def test_any_value_fits_its_column(layout: Any, values: list[tuple[Any, Any, Any]]) -> None:
     """A number is a finite one or missing, everything else is text or missing; nothing that was stored is refused."""
-    rows = [Row({NAMES[0]: one, NAMES[1]: other}, answer, 0.5, other) for one, other, answer in values]
+    rows = [Row({FEATURE_NAMES[0]: one, FEATURE_NAMES[1]: other}, answer, 0.5, other) for one, other, answer in values]
     made = table(rows, layout, [*layout.features, *layout.answers])
 
-    numbers = made.column(NAMES[0]).to_pylist()
-    for (value, text, _), number, category in zip(values, numbers, made.column(NAMES[1]).to_pylist(), strict=True):
+    numbers = made.column(FEATURE_NAMES[0]).to_pylist()
+    for (value, text, _), number, category in zip(
+        values, numbers, made.column(FEATURE_NAMES[1]).to_pylist(), strict=True
+    ):
         if isinstance(value, bool | str | None) or (isinstance(value, float) and not math.isfinite(value)):
             assert number is None
         elif isinstance(value, float):
@@ -99,12 +100,14 @@ def test_names_of_ours_give_way_to_features(layout: Any) -> None:
 
 def test_the_rarest_categories_count_as_one(layout: Any) -> None:
     """The same ones on both sides; what is missing stays missing."""
-    rows = [Row({NAMES[1]: f"{index % 300}" if index % 7 else None}) for index in range(3000)]
-    extra = [Row({NAMES[1]: "0"}) for _ in range(50)]
-    sides, merged = merge_rare([table(rows, layout, [NAMES[1]]), table(extra, layout, [NAMES[1]])], [NAMES[1]])
-    values = [side.column(NAMES[1]).to_pylist() for side in sides]
+    rows = [Row({FEATURE_NAMES[1]: f"{index % 300}" if index % 7 else None}) for index in range(3000)]
+    extra = [Row({FEATURE_NAMES[1]: "0"}) for _ in range(50)]
+    sides, merged = merge_rare(
+        [table(rows, layout, [FEATURE_NAMES[1]]), table(extra, layout, [FEATURE_NAMES[1]])], [FEATURE_NAMES[1]]
+    )
+    values = [side.column(FEATURE_NAMES[1]).to_pylist() for side in sides]
 
-    assert merged == {NAMES[1]: 300}
+    assert merged == {FEATURE_NAMES[1]: 300}
     assert len({*values[0]} - {None}) == MOST_CATEGORIES
     assert values[0].count(None) == sum(index % 7 == 0 for index in range(3000))
     assert RARE in values[0]
@@ -142,7 +145,7 @@ def test_each_prediction_is_drawn_with_the_same_chance() -> None:
     ],
 )
 def test_what_cannot_be_reported_is_one_line(
-    two: Reporting, tmp_path: Path, arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+    two: ReportCase, tmp_path: Path, arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that is there, an empty window or reference, another bundle, a Python that is none; nothing is written."""
     monkeypatch.chdir(tmp_path)
@@ -156,13 +159,13 @@ def test_what_cannot_be_reported_is_one_line(
     assert (tmp_path / "there.html").read_text() == "mine"
 
 
-def test_a_python_without_the_library_is_told(two: Reporting, tmp_path: Path) -> None:
+def test_a_python_without_the_library_is_told(two: ReportCase, tmp_path: Path) -> None:
     """The last line of what it says."""
     with pytest.raises(ModeltraceError, match="No module named 'evidently'"):
         two.run("evidently", str(tmp_path / "a.html"), "--python", sys.executable)
 
 
-def test_options_that_exclude_each_other_are_refused(two: Reporting) -> None:
+def test_options_that_exclude_each_other_are_refused(two: ReportCase) -> None:
     """A file and an earlier window; a column of no file; a name with another suffix."""
     for arguments in (
         ("evidently", "a.html", "--reference", "a.csv", "--reference-since", "1d"),
@@ -281,7 +284,7 @@ def test_locks_and_programs_are_part_of_what_is_installed(tmp_path: Path) -> Non
     }
 
 
-def test_the_report_is_for_its_user_alone(two: Reporting, tmp_path: Path) -> None:
+def test_the_report_is_for_its_user_alone(two: ReportCase, tmp_path: Path) -> None:
     """What a program writes holds inputs of predictions."""
     python = tmp_path / "python"
     script = """#!/usr/bin/env python3

@@ -11,20 +11,20 @@ from scipy.stats import chi2_contingency, ks_2samp
 from service.report.environments import WHYLOGS, environment
 from service.report.pages import page_of_tests
 from service.store.store import open_store
-from tests.service.report.people import HOSTILE, NAMES, TARGET, Reporting
+from tests.helpers.report_cases import FEATURE_NAMES, HOSTILE_NAME, TARGET, ReportCase
 
 pytestmark = pytest.mark.slow
 FLOAT32 = 1e-6
 
 
-def inputs(two: Reporting) -> tuple[pd.DataFrame, pd.DataFrame]:
+def inputs(two: ReportCase) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the training data and of the window."""
     with open_store(two.store) as store:
         rows = [one.inputs for chunk in store.read() for one in chunk if one.inputs and not one.shadow_of]
     return pd.read_parquet(two.training).drop(columns=TARGET), pd.DataFrame(rows)
 
 
-def test_alibi_tests_each_column_and_all_together(two: Reporting, tmp_path: Path) -> None:
+def test_alibi_tests_each_column_and_all_together(two: ReportCase, tmp_path: Path) -> None:
     """Kolmogorov-Smirnov over the numbers that are there; chi-square over categories, `missing` among them; MMD."""
     out = tmp_path / "tests.json"
     said = two.run("alibi", str(out), "--reference", str(two.training))
@@ -32,9 +32,9 @@ def test_alibi_tests_each_column_and_all_together(two: Reporting, tmp_path: Path
     tests = {one["column"]: one for one in answer["tests"]}
     training, window = inputs(two)
 
-    for name in NAMES:
+    for name in FEATURE_NAMES:
         one, other = training[name], window[name]
-        if name in (NAMES[1], NAMES[3]):
+        if name in (FEATURE_NAMES[1], FEATURE_NAMES[3]):
             counts = [side.map(str).where(side.notna(), "missing").value_counts() for side in (one, other)]
             expected = chi2_contingency(pd.concat(counts, axis=1).fillna(0).T.to_numpy())
             assert tests[name]["test"] == "chi_square"
@@ -46,9 +46,9 @@ def test_alibi_tests_each_column_and_all_together(two: Reporting, tmp_path: Path
         assert tests[name]["p_value"] == pytest.approx(expected.pvalue, rel=1e-3, abs=FLOAT32)
         assert (tests[name]["n_reference"], tests[name]["n_window"]) == sizes
         assert tests[name]["threshold"] == pytest.approx(0.05 / len(tests))
-    assert tests[NAMES[0]]["drift"]
-    assert not tests[NAMES[3]]["drift"]
-    assert answer["mmd"]["columns"] == [NAMES[0], NAMES[2], NAMES[4]]
+    assert tests[FEATURE_NAMES[0]]["drift"]
+    assert not tests[FEATURE_NAMES[3]]["drift"]
+    assert answer["mmd"]["columns"] == [FEATURE_NAMES[0], FEATURE_NAMES[2], FEATURE_NAMES[4]]
     assert answer["mmd"]["drift"]
     assert f"of {len(tests)} columns drifted" in said
     assert answer["notes"][3] == [
@@ -57,7 +57,7 @@ def test_alibi_tests_each_column_and_all_together(two: Reporting, tmp_path: Path
     ]
 
     page = page_of_tests("title <b>", answer["notes"], answer)
-    assert HOSTILE not in page
+    assert HOSTILE_NAME not in page
     assert "<b>" not in page
     assert page.count("<tr") == 1 + len(answer["notes"]) + len(tests) + 1
 
@@ -76,7 +76,7 @@ print(json.dumps({
 """
 
 
-def test_whylogs_profiles_can_be_read_and_merged(two: Reporting, tmp_path: Path) -> None:
+def test_whylogs_profiles_can_be_read_and_merged(two: ReportCase, tmp_path: Path) -> None:
     """Counts, gaps, means and extremes are those of the rows; whylogs reads both files, and merges them."""
     out = tmp_path / "new" / "profiles"
     two.run("whylogs", str(out))
@@ -84,17 +84,17 @@ def test_whylogs_profiles_can_be_read_and_merged(two: Reporting, tmp_path: Path)
     said = json.loads((out / "summary.json").read_text())["profiles"]["window"]
 
     assert sorted(path.name for path in out.iterdir()) == ["reference.bin", "summary.json", "window.bin"]
-    for name in NAMES:
+    for name in FEATURE_NAMES:
         assert said[name]["n"] == 429
         assert said[name]["missing"] == window[name].isna().sum()
-    numbers = pd.to_numeric(window[NAMES[0]])
+    numbers = pd.to_numeric(window[FEATURE_NAMES[0]])
     for figure, value in (("mean", numbers.mean()), ("deviation", numbers.std()), ("max", numbers.max())):
-        assert said[NAMES[0]][figure] == pytest.approx(value)
-    assert said[NAMES[1]]["distinct"] == pytest.approx(window[NAMES[1]].nunique(), rel=0.01)
+        assert said[FEATURE_NAMES[0]][figure] == pytest.approx(value)
+    assert said[FEATURE_NAMES[1]]["distinct"] == pytest.approx(window[FEATURE_NAMES[1]].nunique(), rel=0.01)
 
     python = environment(WHYLOGS, lambda _: None)
     done = subprocess.run([str(python), "-I", "-c", PROGRAM, str(out)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     read = json.loads(done.stdout.splitlines()[-1])
     assert read["window"].startswith("2023-11-14")
-    assert read["counts"][NAMES[0]] == 629
+    assert read["counts"][FEATURE_NAMES[0]] == 629

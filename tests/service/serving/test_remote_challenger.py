@@ -22,11 +22,11 @@ from service.store.store import open_store
 from service.telemetry.features import FeaturePoints
 from service.telemetry.record import Origin
 from service.telemetry.watched import Watched
-from tests.helpers.processes import free_port, running, until
-from tests.service.conftest import Recorded
-from tests.service.serving.test_two_versions import metrics_of, serving, told_by
-from tests.service.store.told import Told, answered
-from tests.service.test_telemetry_conformance import _spans, stock_spans
+from tests.helpers.conformance import comparable_spans_of_both, counts_by_version, sdk_spans
+from tests.helpers.factories import AnsweredRequest, answered_row
+from tests.helpers.in_process_services import SdkService, service_with_challenger, spans_of
+from tests.helpers.processes import free_port, until
+from tests.helpers.services import running_service
 
 Rows = list[dict[str, float]]
 
@@ -34,16 +34,14 @@ Rows = list[dict[str, float]]
 @pytest.fixture(scope="module")
 def remote(example: Path) -> Iterator[str]:
     """Another service with the same bundle: where it is."""
-    port = free_port()
     env = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-    with running(["service", "serve", str(example), "--port", str(port)], env=env) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        yield f"http://127.0.0.1:{port}"
+    with running_service(example, **env) as (_, url):
+        yield url
 
 
 def test_its_answer_is_recorded(model: Model, rows: Rows, remote: str) -> None:
     """The row has its prediction ID, model and hash, and says of what it is a shadow; it sees the trace."""
-    with serving(replace(model, version="0"), None, challenger=remote) as (client, kept):
+    with service_with_challenger(replace(model, version="0"), None, challenger=remote) as (client, kept):
         answer = client.post("/predict", json={"features": rows[0]}).json()
         until(kept.shadows, what="the shadow")
     request, shadow = kept.requests
@@ -64,7 +62,7 @@ def test_what_is_private_here_is_private_in_its_shadow(model: Model, rows: Rows,
     reference = first.reference.model_copy(update={"mean": None, "deviation": None})
     dropped = first.model_copy(update={"privacy": "drop", "training_range": None, "reference": reference})
     schema = Schema(features=(dropped, *others))
-    with serving(replace(model, version="0", schema=schema), None, challenger=remote) as (client, kept):
+    with service_with_challenger(replace(model, version="0", schema=schema), None, challenger=remote) as (client, kept):
         assert client.post("/predict", json={"features": rows[0]}).status_code == 200
         until(kept.shadows, what="the shadow")
     (row,) = RowMaker("0.1.0").rows(kept.shadows()[0])
@@ -77,7 +75,7 @@ def test_what_is_private_here_is_private_in_its_shadow(model: Model, rows: Rows,
 
 def test_of_a_batch_the_answered_rows_are_put_to_it(model: Model, rows: Rows, remote: str) -> None:
     """In one call, each with its place."""
-    with serving(model, None, challenger=remote) as (client, kept):
+    with service_with_challenger(model, None, challenger=remote) as (client, kept):
         body = {"rows": [{}, rows[0], rows[1]]}
         batch = client.post("/predict/batch", json=body).json()["predictions"]
         until(kept.shadows, what="the shadow")
@@ -91,11 +89,11 @@ def test_of_a_batch_the_answered_rows_are_put_to_it(model: Model, rows: Rows, re
 
 def test_what_it_counts_itself_is_not_counted_here(model: Model, rows: Rows, remote: str) -> None:
     """Sums over all services would have it twice."""
-    with serving(replace(model, version="0"), None, challenger=remote) as (client, kept):
+    with service_with_challenger(replace(model, version="0"), None, challenger=remote) as (client, kept):
         client.post("/predict", json={"features": rows[0]})
         until(kept.shadows, what="the shadow")
 
-    assert {version for _, version in metrics_of(kept.requests)} == {"0"}
+    assert {version for _, version in counts_by_version(kept.requests)} == {"0"}
     watched = Watched()
     about = kept.shadows()[0].model
     assert about is not None
@@ -106,20 +104,20 @@ def test_what_it_counts_itself_is_not_counted_here(model: Model, rows: Rows, rem
 
 
 def test_it_is_told_as_the_stock_instrumentation_tells_it(
-    record: Callable[..., Recorded], model: Model, rows: Rows, remote: str
+    record: Callable[..., SdkService], model: Model, rows: Rows, remote: str
 ) -> None:
     """A CLIENT span by the HTTP conventions, whoever tells it; of one that is dead, too."""
     for url in (remote, f"http://127.0.0.1:{free_port()}"):
         service = record(model, challenger=url)
-        with serving(model, None, challenger=url) as (client, kept):
+        with service_with_challenger(model, None, challenger=url) as (client, kept):
             for one in (service.client, client):
                 assert one.post("/predict", json={"features": rows[0]}).status_code == 200
             until(kept.shadows, what="the shadow")
             until(lambda: "shadow" in service.spans(), what="the stock shadow")  # noqa: B023  asked in this turn
         encoded, _ = SpanEncoder(Origin(b"", "modeltrace")).encode(kept.requests)
 
-        ours = told_by(_spans(ExportTraceServiceRequest.FromString(encoded)))
-        assert ours == told_by(stock_spans(service))
+        ours = comparable_spans_of_both(spans_of(ExportTraceServiceRequest.FromString(encoded)))
+        assert ours == comparable_spans_of_both(sdk_spans(service))
         assert ours[1]["shadow"]["kind"] == 3
 
 
@@ -131,7 +129,7 @@ def outcome(kept: Any) -> tuple[int, str]:
 
 def test_a_dead_challenger_harms_nobody(model: Model, rows: Rows, caplog: pytest.LogCaptureFixture) -> None:
     """Every request is answered; the span says what was wrong, and the log once."""
-    with serving(model, None, challenger=f"http://127.0.0.1:{free_port()}") as (client, kept):
+    with service_with_challenger(model, None, challenger=f"http://127.0.0.1:{free_port()}") as (client, kept):
         for row in rows[:5]:
             assert client.post("/predict", json={"features": row}).status_code == 200
         until(lambda: len(kept.shadows()) == 5, what="the shadows")
@@ -144,7 +142,7 @@ def test_a_challenger_that_hangs_harms_nobody(model: Model, rows: Rows) -> None:
     """Its connection is taken and never answered; requests are answered meanwhile, and it counts as away in time."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with serving(model, None, challenger=url) as (client, kept):
+        with service_with_challenger(model, None, challenger=url) as (client, kept):
             for row in rows[:20]:
                 assert client.post("/predict", json={"features": row}).status_code == 200
             until(kept.shadows, what="the first shadow")
@@ -154,7 +152,7 @@ def test_a_challenger_that_hangs_harms_nobody(model: Model, rows: Rows) -> None:
 
 def test_the_service_says_what_is_beside_it(model: Model, remote: str) -> None:
     """`GET /model` has the address."""
-    with serving(model, None, challenger=remote) as (client, _):
+    with service_with_challenger(model, None, challenger=remote) as (client, _):
         described = client.get("/model").json()["challenger"]
 
     assert described == {"mode": "shadow", "share": 1.0, "url": remote}
@@ -177,12 +175,12 @@ def test_another_service_answers_no_share() -> None:
 @pytest.mark.parametrize("first", ["service", "challenger"])
 def test_services_that_share_a_store_have_one_row(store_url: str, first: str) -> None:
     """Whoever is first: it says of what it is a shadow, and is otherwise as the first one wrote it."""
-    own = RowMaker("1").rows(Told([answered("remote")]))
-    of = RowMaker("2").rows(Told([answered("remote")], shadow_of=("p",)))
+    own = RowMaker("1").rows(AnsweredRequest([answered_row("remote")]))
+    of = RowMaker("2").rows(AnsweredRequest([answered_row("remote")], shadow_of=("p",)))
     with open_store(store_url) as store:
         for made in (of, own) if first == "service" else (own, of):
             store.add_predictions(made)
-        store.add_predictions(RowMaker("3").rows(Told([answered("remote")], shadow_of=("other",))))
+        store.add_predictions(RowMaker("3").rows(AnsweredRequest([answered_row("remote")], shadow_of=("other",))))
         kept = store.find("remote")
 
     assert kept is not None

@@ -2,8 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +10,7 @@ import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
-from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.errors import InferenceError
 from service.exporter.lines import LineEncoder
 from service.exporter.logs import LogEncoder
@@ -21,16 +18,13 @@ from service.exporter.spans import SpanEncoder
 from service.inference.model import Answer, Model
 from service.inference.schema import Schema
 from service.serving.shadow import Shadows
-from service.settings import read_settings
 from service.store.rows import RowMaker
-from service.telemetry.health import ExportHealth
 from service.telemetry.points import PredictionPoints
-from service.telemetry.record import Origin, Request
-from service.telemetry.setup import Records, Telemetry
+from service.telemetry.record import Origin
 from service.telemetry.tracing import Tracing
+from tests.helpers.conformance import comparable_spans_of_both, counts_by_version, sdk_spans
+from tests.helpers.in_process_services import SdkService, service_with_challenger, spans_of
 from tests.helpers.processes import until
-from tests.service.conftest import KEY, Recorded
-from tests.service.test_telemetry_conformance import Kept, _spans, stock_spans, told
 
 Rows = list[dict[str, float]]
 
@@ -42,29 +36,9 @@ def challenger(model: Model) -> Model:
     return replace(model, version="2.0.0", hash="2" * 64, answer_matrix=lambda matrix: sure * len(matrix))
 
 
-class Both(Kept):
-    """Keeps what a challenger made of requests, too."""
-
-    put_shadow = Kept.put
-
-    def shadows(self) -> list[Request]:
-        """What the challenger made of them."""
-        return [one for one in self.requests if one.shadow_of is not None]
-
-
-@contextmanager
-def serving(model: Model, beside: Model | None, **settings: Any) -> Iterator[tuple[TestClient, Both]]:
-    """The service that writes records, with a challenger; the records are complete when the block has ended."""
-    kept = Both()
-    records = Records(Tracing(DEFAULT_ON), kept, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
-    app = create_app(read_settings(id_key=KEY, **settings), model, Telemetry(records=records), challenger=beside)
-    with TestClient(app, raise_server_exceptions=False) as client:
-        yield client, kept
-
-
 def test_a_shadow_is_recorded_and_nothing_else(model: Model, challenger: Model, rows: Rows) -> None:
     """The primary's answer is what is answered; the challenger's is in the same trace, and refers to it."""
-    with serving(model, challenger) as (client, kept):
+    with service_with_challenger(model, challenger) as (client, kept):
         answer = client.post("/predict", json={"features": rows[0]}).json()
         until(kept.shadows, what="the shadow")
     request, shadow = kept.requests
@@ -82,7 +56,7 @@ def test_a_shadow_is_recorded_and_nothing_else(model: Model, challenger: Model, 
 
 def test_of_a_batch_the_answered_rows_are_shadowed(model: Model, challenger: Model, rows: Rows) -> None:
     """With their places; what the primary refused nobody asks the challenger."""
-    with serving(model, challenger) as (client, kept):
+    with service_with_challenger(model, challenger) as (client, kept):
         batch = client.post("/predict/batch", json={"rows": [{}, rows[0], {}, rows[1]]}).json()["predictions"]
         until(kept.shadows, what="the shadow")
     (shadow,) = kept.shadows()
@@ -97,7 +71,7 @@ def test_a_challenger_validates_by_its_own_schema(model: Model, challenger: Mode
     """A row that it refuses is told of, as a violation of its own; the answer stands."""
     first, *others = challenger.schema.features
     strict = replace(challenger, schema=Schema(features=(first.model_copy(update={"valid_range": (-2, -1)}), *others)))
-    with serving(model, strict) as (client, kept):
+    with service_with_challenger(model, strict) as (client, kept):
         assert client.post("/predict", json={"features": rows[0]}).status_code == 200
         until(kept.shadows, what="the shadow")
     (shadow,) = kept.shadows()
@@ -112,7 +86,7 @@ def test_a_challenger_that_fails_harms_nobody(model: Model, challenger: Model, r
     def fail(_: object) -> list[Answer]:
         raise ZeroDivisionError("on purpose")
 
-    with serving(model, replace(challenger, answer_matrix=fail)) as (client, kept):
+    with service_with_challenger(model, replace(challenger, answer_matrix=fail)) as (client, kept):
         for row in rows[:3]:
             assert client.post("/predict", json={"features": row}).status_code == 200
         until(lambda: len(kept.shadows()) == 3, what="the shadows")
@@ -137,7 +111,7 @@ def test_shadows_that_wait_share_a_call(model: Model, challenger: Model, rows: R
             raise ZeroDivisionError("on purpose")
         return [Answer("malignant", 0.75)] * len(matrix)
 
-    with serving(model, replace(challenger, schema=strict, answer_matrix=slow)) as (client, kept):
+    with service_with_challenger(model, replace(challenger, schema=strict, answer_matrix=slow)) as (client, kept):
         called.clear()
         calls.clear()  # what it takes is measured at the start
         fine = next(row for row in rows if row[first.name] > high)
@@ -164,31 +138,19 @@ def test_shadows_that_wait_share_a_call(model: Model, challenger: Model, rows: R
 
 def test_a_version_is_not_its_own_shadow(model: Model, rows: Rows) -> None:
     """Once the challenger has become the primary there is nothing to compare."""
-    with serving(model, replace(model, hash="2" * 64)) as (client, kept):
+    with service_with_challenger(model, replace(model, hash="2" * 64)) as (client, kept):
         client.post("/predict", json={"features": rows[0]})
     assert kept.shadows() == []
 
 
-def metrics_of(requests: list[Request]) -> dict[tuple[str, str], int]:
-    """Counts of calls and predictions by version."""
-    points = PredictionPoints(exemplar_filter="always_off")
-    points.add(requests)
-    return {
-        (metric.name, str(point.attributes["ml.model.version"])): getattr(point, "count", None) or point.value  # type: ignore[index, union-attr]
-        for metric in points.collect()
-        if metric.name in ("ml.inference.duration", "ml.prediction.confidence")
-        for point in metric.data.data_points
-    }
-
-
 def test_metrics_are_by_version(model: Model, challenger: Model, rows: Rows) -> None:
     """Calls and confidences of both; only what was asked for is a request."""
-    with serving(model, replace(challenger), challenger_share=1.0) as (client, kept):
+    with service_with_challenger(model, replace(challenger), challenger_share=1.0) as (client, kept):
         for _ in range(4):
             client.post("/predict", json={"features": rows[0]})
         until(lambda: len(kept.shadows()) == 4, what="the shadows")
 
-    assert metrics_of(kept.requests) == {
+    assert counts_by_version(kept.requests) == {
         ("ml.inference.duration", "1.0.0"): 4,
         ("ml.prediction.confidence", "1.0.0"): 4,
         ("ml.inference.duration", "2.0.0"): 4,
@@ -205,7 +167,7 @@ def test_a_share_of_requests_is_the_challengers(model: Model, challenger: Model,
     """About as many as were asked for; the same key has the same version each time."""
     options = {"challenger_mode": mode, "challenger_share": 0.3, "challenger_key": "X-User"}
     found: dict[int, set[str]] = {}
-    with serving(model, challenger, **options) as (client, kept):
+    with service_with_challenger(model, challenger, **options) as (client, kept):
         for number in [*range(200), *range(200)]:
             answer = client.post("/predict", json={"features": rows[0]}, headers={"x-user": f"u{number}"}).json()
             found.setdefault(number, set()).add(answer["model"]["version"])
@@ -225,7 +187,10 @@ def test_a_share_of_requests_is_the_challengers(model: Model, challenger: Model,
 
 def test_shared_calls_are_of_one_version(model: Model, challenger: Model, rows: Rows) -> None:
     """With batching each version gathers its own requests."""
-    with serving(model, challenger, batching=True, challenger_mode="split", challenger_share=0.5) as (client, kept):
+    with service_with_challenger(model, challenger, batching=True, challenger_mode="split", challenger_share=0.5) as (
+        client,
+        kept,
+    ):
         for row in rows[:20]:
             client.post("/predict", json={"features": row})
 
@@ -239,7 +204,7 @@ def test_what_finds_no_room_is_dropped_and_counted(model: Model, challenger: Mod
     """A challenger that is slower than the traffic sees a part of it; nobody waits for it."""
     heard: Counter[tuple[str, str]] = Counter()
     shadows = Shadows(None, lambda *_: None, lambda o, n, e: heard.update({(o, e): n}), most_rows=2)  # type: ignore[arg-type]  # not asked
-    with serving(model, challenger) as (client, kept):
+    with service_with_challenger(model, challenger) as (client, kept):
         client.post("/predict", json={"features": rows[0]})
     trace = Tracing(DEFAULT_ON).begin({"headers": [], "method": "POST", "path": "/"})[0]
     trace.asked, trace.answered = (rows[0],), list(kept.requests[0].answered)
@@ -263,7 +228,7 @@ CASES: dict[str, Callable[[Rows], dict[str, Any]]] = {
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_a_shadow_is_told_as_the_stock_instrumentation_tells_it(
-    record: Callable[..., Recorded], model: Model, challenger: Model, rows: Rows, case: str, fails: bool
+    record: Callable[..., SdkService], model: Model, challenger: Model, rows: Rows, case: str, fails: bool
 ) -> None:
     """Spans and metrics of both versions are the same either way."""
 
@@ -273,20 +238,20 @@ def test_a_shadow_is_told_as_the_stock_instrumentation_tells_it(
     if fails:
         challenger = replace(challenger, answer_matrix=fail)
     service = record(model, challenger)
-    with serving(model, challenger) as (client, kept):
+    with service_with_challenger(model, challenger) as (client, kept):
         for one in (service.client, client):
             assert one.post(**CASES[case](rows)).status_code == 200
         until(kept.shadows, what="the shadow")
         until(lambda: "shadow" in service.spans(), what="the stock shadow")
 
     encoded, _ = SpanEncoder(Origin(b"", "modeltrace")).encode(kept.requests)
-    ours = _spans(ExportTraceServiceRequest.FromString(encoded))
-    assert told_by(ours) == told_by(stock_spans(service))
+    ours = spans_of(ExportTraceServiceRequest.FromString(encoded))
+    assert comparable_spans_of_both(ours) == comparable_spans_of_both(sdk_spans(service))
     assert {span.trace_id for span in ours} == {ours[0].trace_id}
 
 
 def test_with_the_stock_instrumentation_shadows_that_share_a_call_stay_in_their_traces(
-    record: Callable[..., Recorded], model: Model, challenger: Model, rows: Rows
+    record: Callable[..., SdkService], model: Model, challenger: Model, rows: Rows
 ) -> None:
     """Each below the SERVER span of its own request, with its own stages; one span `batch` links to them."""
     free = threading.Event()
@@ -301,9 +266,9 @@ def test_with_the_stock_instrumentation_shadows_that_share_a_call_stay_in_their_
     for row in rows[:4]:
         assert service.client.post("/predict", json={"features": row}).status_code == 200
     free.set()
-    until(lambda: [span.name for span in stock_spans(service)].count("shadow") == 4, what="the shadows")
+    until(lambda: [span.name for span in sdk_spans(service)].count("shadow") == 4, what="the shadows")
 
-    spans = stock_spans(service)
+    spans = sdk_spans(service)
     servers = {span.span_id: span for span in spans if span.name.startswith("POST")}
     shadows = {span.span_id: span for span in spans if span.name == "shadow"}
     assert {span.parent_span_id for span in shadows.values()} == set(servers)
@@ -317,20 +282,9 @@ def test_with_the_stock_instrumentation_shadows_that_share_a_call_stay_in_their_
     assert {link.span_id for link in batch.links} < set(shadows)
 
 
-def told_by(spans: list[Any]) -> list[dict[str, dict[str, Any]]]:
-    """What is told of the request, then of the shadow: stages of both have the same names."""
-    shadow = next(span for span in spans if span.name == "shadow")
-    server = next(span for span in spans if span.name.startswith("POST"))
-    assert shadow.parent_span_id == server.span_id
-    below = [span for span in spans if shadow.span_id in (span.span_id, span.parent_span_id)]
-    theirs = told(below)
-    del theirs["shadow"]["parent"]  # its name is among the others
-    return [told([span for span in spans if span not in below]), theirs]
-
-
 def test_records_of_a_shadow_say_what_they_are(model: Model, challenger: Model, rows: Rows) -> None:
     """Audit record and log line have role and the ID of what was answered; there is no access line."""
-    with serving(model, challenger) as (client, kept):
+    with service_with_challenger(model, challenger) as (client, kept):
         answer = client.post("/predict", json={"features": rows[0]}).json()
         until(kept.shadows, what="the shadow")
     said = f'"ml.prediction.shadow_of":"{answer["prediction_id"]}"'.encode()

@@ -21,9 +21,9 @@ from service.serving.version import Version, Versions
 from service.serving.watcher import Changes, Watcher
 from service.settings import read_settings
 from service.telemetry.watched import Watched
-from tests.helpers.processes import Process, free_port, running, until
-from tests.service.conftest import KEY
-from tests.service.registry.packed import flip, packed, rewrite
+from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
+from tests.helpers.processes import Process, until
+from tests.helpers.services import ID_KEY, running_service
 
 ROW = {"sepal_length": 5.0, "sepal_width": 3.4, "petal_length": 1.5, "petal_width": 0.2}
 
@@ -55,7 +55,7 @@ def versions_of(watched: Watched) -> Versions:
         return call(*arguments)
 
     return Versions(
-        PredictionIds(KEY.encode()), watched, inline_seconds=1, on_thread=on_thread, tell_batch=lambda _: None,
+        PredictionIds(ID_KEY.encode()), watched, inline_seconds=1, on_thread=on_thread, tell_batch=lambda _: None,
         batching_rows=None, most_waiting=8, rules=lambda _: None,
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ def watch(folder: Path, *, source: str = "", **options: Any) -> Watching:
     """Serve what a source means, and look at it when told to."""
     watched, heard = Watched(), []
     versions = versions_of(watched)
-    bundles = Bundles(read_settings(id_key=KEY), source or str(folder), **options)
+    bundles = Bundles(read_settings(id_key=ID_KEY), source or str(folder), **options)
     found = bundles.find()
     serving = Serving(versions, versions.build(bundles.load(found)))
     watcher = Watcher(serving, versions, Changes(bundles, found), seconds=0, tell=lambda *said: heard.append(said))
@@ -74,7 +74,7 @@ def watch(folder: Path, *, source: str = "", **options: Any) -> Watching:
 @pytest.fixture
 def watching(tmp_path: Path) -> Watching:
     """Version 1 in a folder."""
-    packed(tmp_path / "models" / "1", "1")
+    pack_iris(tmp_path / "models" / "1", "1")
     return watch(tmp_path / "models")
 
 
@@ -83,7 +83,7 @@ def test_a_higher_version_takes_over(watching: Watching) -> None:
     before: Version = watching.serving.primary
     watching.watcher.look()
     assert watching.heard == []
-    packed(watching.folder / "2", "2", strength=9.0)
+    pack_iris(watching.folder / "2", "2", strength=9.0)
     watching.watcher.look()
     watching.watcher.look()
 
@@ -94,9 +94,9 @@ def test_a_higher_version_takes_over(watching: Watching) -> None:
 
 def test_a_bundle_that_is_replaced_in_its_place_takes_over(tmp_path: Path) -> None:
     """The folder's name says nothing: what is in it does."""
-    packed(tmp_path / "one", "1")
+    pack_iris(tmp_path / "one", "1")
     watching = watch(tmp_path / "one")
-    packed(tmp_path / "one", "1.1", strength=9.0, force=True)
+    pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
     watching.watcher.look()
 
     assert watching.version == "1.1"
@@ -104,7 +104,7 @@ def test_a_bundle_that_is_replaced_in_its_place_takes_over(tmp_path: Path) -> No
 
 def break_artifact(bundle: Path) -> None:
     """A copy that was damaged on its way: the manifest describes another file."""
-    flip(bundle / "model.skops")
+    flip_byte(bundle / "model.skops")
 
 
 def break_manifest(bundle: Path) -> None:
@@ -114,12 +114,12 @@ def break_manifest(bundle: Path) -> None:
 
 def break_library(bundle: Path) -> None:
     """Made by a scikit-learn that is not this one."""
-    rewrite(bundle, libraries={"scikit-learn": "0.1.0"})
+    edit_manifest(bundle, libraries={"scikit-learn": "0.1.0"})
 
 
 def break_classes(bundle: Path) -> None:
     """A manifest of another model."""
-    rewrite(bundle, classes=["a", "b"])
+    edit_manifest(bundle, classes=["a", "b"])
 
 
 @pytest.mark.parametrize("damage", [break_artifact, break_manifest, break_library, break_classes])
@@ -127,7 +127,7 @@ def test_a_broken_bundle_is_refused(
     watching: Watching, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The old version goes on; it is said and counted once, however often it is looked at, and mended it is served."""
-    bundle = packed(watching.folder.parent / "elsewhere", "1.5", strength=9.0)
+    bundle = pack_iris(watching.folder.parent / "elsewhere", "1.5", strength=9.0)
     damage(bundle)
     alone = watch(watching.folder / "1")
     shutil.rmtree(watching.folder / "1")
@@ -139,17 +139,17 @@ def test_a_broken_bundle_is_refused(
     assert [outcome for outcome, _ in alone.heard] == ["refused"]
     assert caplog.text.count("1 goes on") == 1
     shutil.rmtree(watching.folder / "1")
-    packed(watching.folder / "1", "1.5", strength=9.0)
+    pack_iris(watching.folder / "1", "1.5", strength=9.0)
     alone.watcher.look()
     assert alone.version == "1.5"
 
 
 def test_a_model_that_fails_on_its_own_example_is_refused(watching: Watching) -> None:
     """It loads, and would have failed for everybody."""
-    bundle = packed(watching.folder / "2", "2", strength=9.0)
+    bundle = pack_iris(watching.folder / "2", "2", strength=9.0)
     features = json.loads((bundle / "model.json").read_text())["features"]
     features[0]["valid_range"] = [100.0, 200.0]
-    rewrite(bundle, features=features)
+    edit_manifest(bundle, features=features)
     watching.watcher.look()
 
     assert watching.version == "1"
@@ -167,7 +167,7 @@ def test_a_source_that_is_gone_changes_nothing(watching: Watching) -> None:
 
 def test_a_pinned_bundle_is_pinned(tmp_path: Path) -> None:
     """`expect_sha256` allows one bundle; the service does not even look for others."""
-    packed(tmp_path / "1", "1")
+    pack_iris(tmp_path / "1", "1")
     sha256 = Bundles(read_settings(), str(tmp_path)).find().sha256
 
     assert watch(tmp_path, expect_sha256=sha256).watcher._bundles.pinned
@@ -175,7 +175,7 @@ def test_a_pinned_bundle_is_pinned(tmp_path: Path) -> None:
 
 def test_what_changed_before_the_watching_began_is_served(watching: Watching) -> None:
     """A SIGHUP that comes while the first version is loaded is for this look."""
-    packed(watching.folder / "2", "2")
+    pack_iris(watching.folder / "2", "2")
 
     watching.watcher.start()
 
@@ -186,11 +186,8 @@ def test_what_changed_before_the_watching_began_is_served(watching: Watching) ->
 @contextmanager
 def served(source: Path, **env: str) -> Iterator[tuple[Process, str]]:
     """A real service, and where it is."""
-    port = free_port()
     own = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_RELOAD_SECONDS": "0.1", **env}
-    with running(["service", "serve", str(source), "--port", str(port)], env=own) as process:
-        url = f"http://127.0.0.1:{port}"
-        process.wait_for(f"{url}/readyz")
+    with running_service(source, **own) as (process, url):
         # One that loads later loads what there is then, and changes nothing.
         process.wait_for_workers(int(own.get("MODELTRACE_WORKERS", "1")))
         yield process, url
@@ -238,7 +235,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Versions 0 to 20, not served yet."""
     folder = tmp_path_factory.mktemp("ready")
     for number in range(21):
-        packed(folder / str(number), str(number), strength=1.0 + number)
+        pack_iris(folder / str(number), str(number), strength=1.0 + number)
     return folder
 
 
@@ -248,7 +245,7 @@ def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, 
     """Every request is answered, by the version that it names, which has also signed its ID; all workers follow."""
     versions = [str(number) for number in range(1, 21)]
     shutil.copytree(ready / "0", tmp_path / "models" / "0")
-    env = {"MODELTRACE_WORKERS": workers, "MODELTRACE_ID_KEY": KEY}
+    env = {"MODELTRACE_WORKERS": workers, "MODELTRACE_ID_KEY": ID_KEY}
     with served(tmp_path / "models", **env) as (process, url), asking(url) as asked:
         for version in versions:
             shutil.copytree(ready / version, tmp_path / "models" / f".{version}")
@@ -257,7 +254,7 @@ def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, 
         start = len(asked.answers)
         until(lambda: len(asked.answers) > start + 20, seconds=60, what="answers of the last version")
 
-    ids = PredictionIds(KEY.encode())
+    ids = PredictionIds(ID_KEY.encode())
     assert asked.failures == []
     assert {answer["model"]["version"] for answer in asked.answers[start + 5 :]} == {"20"}
     assert len({answer["model"]["version"] for answer in asked.answers}) > 10
@@ -268,9 +265,9 @@ def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, 
 @pytest.mark.slow
 def test_sighup_has_the_service_look_at_once(tmp_path: Path) -> None:
     """With two workers none of them is restarted for it; `GET /model` and the documentation are of the new version."""
-    packed(tmp_path / "1", "1")
+    pack_iris(tmp_path / "1", "1")
     with served(tmp_path, MODELTRACE_WORKERS="2", MODELTRACE_RELOAD_SECONDS="0") as (process, url):
-        packed(tmp_path / "2", "2", strength=9.0)
+        pack_iris(tmp_path / "2", "2", strength=9.0)
         process.popen.send_signal(signal.SIGHUP)
         until(partial(taken_over, process, "2", 2), seconds=60, what="both workers")
 

@@ -20,8 +20,8 @@ from service.store.schema import VERSION, stamp
 from service.store.selection import Selection
 from service.store.store import SIZES, Counts, Store, open_store
 from service.telemetry.record import ModelInfo
+from tests.helpers.factories import MODEL, TIME, AnsweredRequest, answered_row, stored_row, stored_rows
 from tests.helpers.postgres import Postgres
-from tests.service.store.told import MODEL, TIME, Told, answered, row, rows
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 TRUE = True
@@ -61,8 +61,8 @@ def test_every_value_is_read_back_as_it_was(
 ) -> None:
     """Whatever the type: -0.0, U+0000, integers beyond 64 bits, infinite answers. As an answer -0.0 is 0.0."""
     label, value = answer
-    one = answered(os.urandom(8).hex(), label=label, value=value, confidence=confidence, inputs=inputs, time=time)
-    store.add_predictions(RowMaker("0.1.0").rows(Told([one], trace, b"12345678", flags)))
+    one = answered_row(os.urandom(8).hex(), label=label, value=value, confidence=confidence, inputs=inputs, time=time)
+    store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest([one], trace, b"12345678", flags)))
 
     found = store.find(one.prediction_id)
 
@@ -82,7 +82,7 @@ def test_every_value_is_read_back_as_it_was(
 @given(label=VALUES)
 def test_every_label_is_read_back_as_it_was(store: Store, label: str | float | bool | None) -> None:
     """A label that is null is told from none by the time at which it came."""
-    one = row(os.urandom(8).hex())
+    one = stored_row(os.urandom(8).hex())
     store.add_predictions([one])
     store.add_labels([Label(one.prediction_id, label, TIME + 5, TIME)])
 
@@ -95,7 +95,7 @@ def test_every_label_is_read_back_as_it_was(store: Store, label: str | float | b
 @pytest.mark.parametrize("number", [0, 1, SIZES[0] - 1, sum(SIZES) + 1, 10_000])
 def test_any_number_of_rows_is_one_transaction(store: Store, number: int) -> None:
     """A batch of 10,000 rows, too; and what comes again stays as it is."""
-    made = rows(number)
+    made = stored_rows(number)
     store.add_predictions(made)
     store.add_predictions([one._replace(label='"another"') for one in made])
 
@@ -109,14 +109,14 @@ def test_any_number_of_rows_is_one_transaction(store: Store, number: int) -> Non
 def test_a_row_that_is_refused_leaves_none_of_its_group(store: Store) -> None:
     """All of a transaction or nothing."""
     with pytest.raises(StoreError, match=r"null value|NOT NULL"):
-        store.add_predictions([*rows(3), row("unfit")._replace(time=None)])  # type: ignore[arg-type]  # on purpose
+        store.add_predictions([*stored_rows(3), stored_row("unfit")._replace(time=None)])  # type: ignore[arg-type]  # on purpose
 
     assert everything(store) == []
 
 
 def test_two_writers_share_a_store(store_url: str) -> None:
     """Each with a connection of its own, some rows the same: all of them are there, once."""
-    made = [rows(400, f"writer{number}-") + rows(200, "shared-") for number in range(2)]
+    made = [stored_rows(400, f"writer{number}-") + stored_rows(200, "shared-") for number in range(2)]
 
     def write(mine: list[Row]) -> None:
         with open_store(store_url) as store:
@@ -158,8 +158,8 @@ def test_many_may_make_the_same_store(store_url: str) -> None:
 
 def test_predictions_are_selected_by_time_and_by_trace(store: Store) -> None:
     """`since` is included, `until` is not; rows of one time keep an order, over any number of chunks."""
-    same_time = [one._replace(time=TIME + 5000) for one in rows(2500, "same-")]
-    store.add_predictions([*rows(1000), *same_time, row("traced", trace_id="ab" * 16)])
+    same_time = [one._replace(time=TIME + 5000) for one in stored_rows(2500, "same-")]
+    store.add_predictions([*stored_rows(1000), *same_time, stored_row("traced", trace_id="ab" * 16)])
 
     assert len(everything(store)) == 3501
     assert [one.time for one in everything(store, Selection(since=TIME + 3, until=TIME + 6))] == [
@@ -180,7 +180,7 @@ def test_labels_are_added_once_before_or_after_their_prediction(store: Store) ->
     early = [Label("a", "benign", 7, 1), Label("b", 1, 7, 1), Label("a", "malignant", 7, 1)]
 
     assert store.add_labels(early) == ["new", "new", "conflict"]
-    store.add_predictions([row("a"), row("b"), row("c")])
+    store.add_predictions([stored_row("a"), stored_row("b"), stored_row("c")])
     assert store.add_labels([Label("c", TRUE, 8, 1), Label("b", 1.0, 8, 1), Label("b", TRUE, 8, 1)]) == [
         "new", "same", "conflict",
     ]  # fmt: skip
@@ -213,7 +213,7 @@ def test_labels_of_many_senders_agree(store_url: str) -> None:
 
 def test_erased_inputs_are_gone_and_the_row_stays(store: Store) -> None:
     """Those that are not there are not named; erasing again changes nothing, and so does writing the row again."""
-    first, second = rows(2)
+    first, second = stored_rows(2)
     store.add_predictions([first, second])
 
     assert store.erase([first.prediction_id, "unknown"], now=77) == [first.prediction_id]
@@ -230,7 +230,9 @@ def test_nothing_of_erased_inputs_stays_in_the_file(tmp_path: Path) -> None:
     """Neither in the database nor in its log."""
     private = "a patient's very own name"
     with open_store(str(tmp_path / "s.db")) as store:
-        store.add_predictions([*rows(50), row("p", inputs=f'{{"name":"{private}"}}'), *rows(50, "more-")])
+        store.add_predictions(
+            [*stored_rows(50), stored_row("p", inputs=f'{{"name":"{private}"}}'), *stored_rows(50, "more-")]
+        )
         assert holds(tmp_path, private)
 
         store.erase(["p"], now=1)
@@ -246,7 +248,7 @@ def holds(folder: Path, text: str) -> bool:
 def test_old_predictions_are_deleted_with_their_labels(store: Store) -> None:
     """A chunk at a time, the oldest first; labels that wait for their prediction go by the time of that."""
     millisecond = 1_000_000
-    made = [row(f"p{number:04}", time=number * millisecond) for number in range(5000)]
+    made = [stored_row(f"p{number:04}", time=number * millisecond) for number in range(5000)]
     store.add_predictions(made)
     store.add_labels([Label(f"p{number:04}", 1, 9, number * millisecond) for number in range(0, 5000, 10)])
 
@@ -267,7 +269,10 @@ def test_beyond_its_size_the_oldest_go(tmp_path: Path) -> None:
     with open_store(str(file)) as store:
         for batch in range(20):
             store.add_predictions(
-                [row(f"{batch}-{number}", time=batch * 1000 + number, inputs="x" * 500) for number in range(1000)]
+                [
+                    stored_row(f"{batch}-{number}", time=batch * 1000 + number, inputs="x" * 500)
+                    for number in range(1000)
+                ]
             )
             while store.prune_beyond(limit):
                 pass
@@ -283,7 +288,7 @@ def test_beyond_its_size_the_oldest_go(tmp_path: Path) -> None:
 def test_the_size_of_postgresql_is_its_owners_business(postgres: Postgres) -> None:
     """Nothing is deleted for it."""
     with open_store(postgres.url(postgres.new())) as store:
-        store.add_predictions(rows(10))
+        store.add_predictions(stored_rows(10))
         assert store.prune_beyond(0) == 0
 
 
@@ -316,7 +321,7 @@ def test_tables_of_somebody_else_are_left_alone(postgres: Postgres) -> None:
 def test_the_file_is_the_users_alone(tmp_path: Path) -> None:
     """Inputs of predictions are in it, and in its log."""
     with open_store(str(tmp_path / "folder" / "s.db")) as store:
-        store.add_predictions(rows(1))
+        store.add_predictions(stored_rows(1))
         modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "folder").iterdir()}
 
     assert modes == {0o600}
@@ -386,16 +391,16 @@ def test_a_lock_that_is_held_is_an_error_that_may_pass(tmp_path: Path, monkeypat
         other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreAwayError, match="locked"):
-            store.add_predictions(rows(1))
+            store.add_predictions(stored_rows(1))
         other.close()
-        store.add_predictions(rows(1))
+        store.add_predictions(stored_rows(1))
 
         assert store.counts().predictions == 1
 
 
 def test_a_model_is_named_in_every_row() -> None:
     """The rows of one model's requests say which it was, and which code answered."""
-    told = Told([answered("p", inputs=(1,))], model=ModelInfo("m", "2", "f" * 64, ("x",), "5" * 64))
+    told = AnsweredRequest([answered_row("p", inputs=(1,))], model=ModelInfo("m", "2", "f" * 64, ("x",), "5" * 64))
 
     (made,) = RowMaker("9.9").rows(told)
 

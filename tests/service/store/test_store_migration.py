@@ -13,7 +13,7 @@ from service.store.location import locate
 from service.store.rows import RowMaker
 from service.store.schema import VERSION
 from service.store.store import Store, open_store
-from tests.service.store.told import TIME, Told, answered
+from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 
 # As the first Modeltrace with a store made it.
 FIRST: Final = (
@@ -78,7 +78,7 @@ def test_an_older_store_keeps_what_it_has_and_takes_what_is_new(first: str, crea
         kept = store.find("old")
         assert kept is not None
         assert (kept.label, kept.true_label, kept.schema_hash, kept.shadow_of) == ("benign", "benign", None, None)
-        store.add_predictions(RowMaker("0.2.0").rows(Told([answered("new")], shadow_of=("old",))))
+        store.add_predictions(RowMaker("0.2.0").rows(AnsweredRequest([answered_row("new")], shadow_of=("old",))))
         add(first, "late")
     with open_store(first, create=create) as store:
         assert shadows(store) == {"old": None, "new": "old", "late": None}
@@ -113,8 +113,8 @@ def test_a_step_that_fails_leaves_the_store_as_it_was(first: str) -> None:
 def test_erasing_an_answer_erases_its_shadows(store_url: str) -> None:
     """They were given the same inputs; what else is of that trace stays."""
     with open_store(store_url) as store:
-        store.add_predictions(RowMaker("0.1.0").rows(Told([answered("p"), answered("q")])))
-        store.add_predictions(RowMaker("0.1.0").rows(Told([answered("s")], shadow_of=("p",))))
+        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest([answered_row("p"), answered_row("q")])))
+        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest([answered_row("s")], shadow_of=("p",))))
 
         assert store.erase(["p"], TIME + 9) == ["p"]
         found = {one.prediction_id: (one.inputs is None, one.erased) for chunk in store.read() for one in chunk}

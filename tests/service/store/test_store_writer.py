@@ -14,9 +14,9 @@ from service.store.config import StoreConfig
 from service.store.rows import Row
 from service.store.store import Store, open_store
 from service.store.writer import Writer, Written
+from tests.helpers.factories import AnsweredRequest, answered_request, answered_row, stored_rows
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import until
-from tests.service.store.told import Told, answered, rows, told
 
 
 @dataclass
@@ -84,10 +84,10 @@ def test_what_comes_together_is_one_transaction() -> None:
     """The first row is written at once, those of the next moment together."""
     store = Fake()
     writing = Writing(store)
-    writing.writer.put([told("first")])
+    writing.writer.put([answered_request("first")])
     until(lambda: store.groups, what="the first")
     for number in range(20):
-        writing.writer.put([told(f"a{number}", f"b{number}")])
+        writing.writer.put([answered_request(f"a{number}", f"b{number}")])
     writing.stop()
 
     assert store.groups[0] == ["first"]
@@ -101,9 +101,9 @@ def test_a_store_that_is_away_gets_everything_when_it_is_back(caplog: pytest.Log
     """It is tried again and again, in order; the log says so once, and when it is over."""
     store = Fake(away=True)
     writing = Writing(store)
-    writing.writer.put([told("a", "b")])
+    writing.writer.put([answered_request("a", "b")])
     until(lambda: store.attempts > 2, what="attempts")
-    writing.writer.put([told("c")])
+    writing.writer.put([answered_request("c")])
     assert writing.heard == []
     store.away = False
     until(lambda: writing.total() == {("stored", ""): 3}, what="all of it")
@@ -119,12 +119,12 @@ def test_what_finds_no_room_is_lost_and_counted() -> None:
     """A request is taken whole or not at all; one that is larger than the queue is, when nothing waits."""
     store = Fake(away=True)
     writing = Writing(store, most_rows=5)
-    writing.writer.put([told(*"abcdefg")])
-    writing.writer.put([told("h")])
+    writing.writer.put([answered_request(*"abcdefg")])
+    writing.writer.put([answered_request("h")])
     assert writing.total() == {("lost", "queue_full"): 1}
     store.away = False
     until(lambda: writing.total()["stored", ""] == 7, what="the large one")
-    writing.writer.put([told("i")])
+    writing.writer.put([answered_request("i")])
     writing.stop()
 
     assert writing.total() == {("stored", ""): 8, ("lost", "queue_full"): 1}
@@ -133,9 +133,9 @@ def test_what_finds_no_room_is_lost_and_counted() -> None:
 def test_a_stop_returns_in_time_and_counts_what_is_left() -> None:
     """A store that stays away does not hold up the stop; what comes after it is lost, too."""
     writing = Writing(Fake(away=True))
-    writing.writer.put([told("a", "b")])
+    writing.writer.put([answered_request("a", "b")])
     writing.stop(0.2)
-    writing.writer.put([told("c")])
+    writing.writer.put([answered_request("c")])
 
     assert writing.total() == {("lost", "shutdown"): 2, ("lost", "queue_full"): 1}
 
@@ -144,7 +144,7 @@ def test_a_row_that_is_refused_for_good_takes_no_other_with_it() -> None:
     """It is found by halves, and counted."""
     store = Fake(refused=lambda one: one.prediction_id in ("c", "g"))
     writing = Writing(store)
-    writing.writer.put([told(*"abcd"), told(*"efgh")])
+    writing.writer.put([answered_request(*"abcd"), answered_request(*"efgh")])
     writing.stop()
 
     assert sorted(one for group in store.groups for one in group) == list("abdefh")
@@ -155,7 +155,7 @@ def test_a_record_that_nobody_foresaw_is_counted() -> None:
     """It makes no row, and the others do."""
     store = Fake()
     writing = Writing(store)
-    writing.writer.put([Told([answered("unfit", inputs=("too few",))]), told("fit")])
+    writing.writer.put([AnsweredRequest([answered_row("unfit", inputs=("too few",))]), answered_request("fit")])
     writing.stop()
 
     assert store.groups == [["fit"]]
@@ -180,7 +180,7 @@ def test_many_threads_may_put() -> None:
 
     def put(name: int) -> None:
         for number in range(200):
-            writing.writer.put([told(f"{name}-{number}")])
+            writing.writer.put([answered_request(f"{name}-{number}")])
 
     threads = [threading.Thread(target=put, args=(name,)) for name in range(4)]
     for thread in threads:
@@ -201,7 +201,7 @@ def test_a_database_that_goes_away_and_comes_back_has_every_row_once(postgres: P
     writer = Writer(StoreConfig(postgres.url(name), 0, 0, "0.1.0"), report=heard.append)
     try:
         for number in range(300):
-            writer.put([told(f"p{number}")])
+            writer.put([answered_request(f"p{number}")])
             time.sleep(0.005)
             if number == 100:
                 postgres.stop()
@@ -219,9 +219,11 @@ def test_a_database_that_goes_away_and_comes_back_has_every_row_once(postgres: P
 def test_a_real_store_keeps_its_days(tmp_path: Path) -> None:
     """What is older than the retention goes by itself."""
     with open_store(str(tmp_path / "s.db")) as store:
-        store.add_predictions(rows(10))
+        store.add_predictions(stored_rows(10))
         now = time.time_ns()
-        store.add_predictions([one._replace(prediction_id=f"new{n}", time=now) for n, one in enumerate(rows(10))])
+        store.add_predictions(
+            [one._replace(prediction_id=f"new{n}", time=now) for n, one in enumerate(stored_rows(10))]
+        )
         writer = Writer(StoreConfig(str(tmp_path / "s.db"), 30, 0, "0.1.0"), report=lambda _: None)
         until(lambda: left(store) == 10, what="the old ones to go")
         writer.end()

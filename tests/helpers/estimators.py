@@ -93,11 +93,11 @@ def every_predictor() -> dict[str, Callable[[], Fitted]]:
     """Classifiers and regressors by name; transformers in front of a logistic regression."""
     made: dict[str, Callable[[], Fitted]] = {}
     for kind in ("transformer", "regressor", "classifier"):
-        made |= {name: partial(fit_one, name, cls, kind) for name, cls in all_estimators(type_filter=kind)}
+        made |= {name: partial(fit_estimator, name, cls, kind) for name, cls in all_estimators(type_filter=kind)}
     return {name: make for name, make in made.items() if name not in OUT_OF_REACH}
 
 
-def fit_one(name: str, cls: type, kind: str) -> Fitted:
+def fit_estimator(name: str, cls: type, kind: str) -> Fitted:
     """Fit one of scikit-learn's estimators on data of its kind."""
     arguments = {**_required(cls, kind), **ARGUMENTS.get(name, {})}
     if "random_state" in inspect.signature(cls).parameters:
@@ -188,6 +188,6 @@ def with_categories() -> pd.DataFrame:
     return frame.assign(c=pd.Categorical(np.where(frame.c > 3, "long", "short")))
 
 
-def frame() -> pd.DataFrame:
+def iris_frame() -> pd.DataFrame:
     """The data as a frame."""
     return pd.DataFrame(X, columns=["sepal_length", "sepal_width", "petal_length", "petal_width"])

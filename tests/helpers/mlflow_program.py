@@ -12,7 +12,7 @@ import mlflow.sklearn
 from mlflow import MlflowClient
 from sklearn.linear_model import LogisticRegression
 
-from tests.service.inference.estimators import LABELS, X
+from tests.helpers.estimators import LABELS, X
 
 
 def log(prefix: str) -> None:

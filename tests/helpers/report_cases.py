@@ -1,6 +1,6 @@
-"""Models of people with hostile feature names, stores filled with what they answer, and the command that reports."""
+"""Reports: models with hostile feature names, stores filled with their answers, and the command that reports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,18 +25,23 @@ from service.inference.privacy import Privacy
 from service.inference.schema import Rule
 from service.store.rows import Label, RowMaker
 from service.store.store import open_store
-from service.telemetry.record import Answered, ModelInfo
-from tests.service.store.told import TIME, Told
+from service.telemetry.record import ModelInfo
+from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 
-HOSTILE: Final = "</script><script>document.title='taken'</script>"
-NAMES: Final = ("prediction", "city [m|n] é\n'\"", HOSTILE, "paid", "true label")
-PRIVACY: Final[dict[str, Rule]] = {NAMES[0]: "bucket", NAMES[1]: "hash", NAMES[3]: "bucket", NAMES[4]: "drop"}
+HOSTILE_NAME: Final = "</script><script>document.title='taken'</script>"
+FEATURE_NAMES: Final = ("prediction", "city [m|n] é\n'\"", HOSTILE_NAME, "paid", "true label")
+PRIVACY_RULES: Final[dict[str, Rule]] = {
+    FEATURE_NAMES[0]: "bucket",
+    FEATURE_NAMES[1]: "hash",
+    FEATURE_NAMES[3]: "bucket",
+    FEATURE_NAMES[4]: "drop",
+}
 SECOND: Final = 10**9
 TARGET: Final = "what is true"
 
 
 @dataclass(frozen=True)
-class Reporting:
+class ReportCase:
     """A bundle, its training data, and a store with predictions of its model."""
 
     bundle: Path
@@ -59,13 +64,13 @@ class Reporting:
         return result.output
 
 
-def people(number: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
-    """Rows with numbers, categories, booleans, and gaps in each; `shift` moves the first feature."""
+def person_table(number: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
+    """Return rows with numbers, categories and booleans, some missing; `shift` moves the first feature."""
     rng = np.random.default_rng(seed)
-    prediction, city, hostile, paid, truth = NAMES
+    prediction, city, hostile, paid, truth = FEATURE_NAMES
     frame = pd.DataFrame({
         prediction: rng.normal(40 + shift, 12, number).round(1),
-        city: pd.Series(rng.choice(["Bern", HOSTILE, "Köln\t"], number, p=[0.6, 0.3, 0.1]), dtype=object),
+        city: pd.Series(rng.choice(["Bern", HOSTILE_NAME, "Köln\t"], number, p=[0.6, 0.3, 0.1]), dtype=object),
         hostile: rng.integers(0, 50, number),
         paid: pd.Series(rng.choice([True, False], number)),
         truth: rng.exponential(2.0, number),
@@ -75,15 +80,15 @@ def people(number: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
     return frame
 
 
-def classes_of(frame: pd.DataFrame, labels: Sequence[Any], seed: int) -> "pd.Series":
-    """A label that depends on the first feature, with noise."""
+def labels_for(frame: pd.DataFrame, labels: Sequence[Any], seed: int) -> "pd.Series":
+    """Return labels that depend on the first feature, with noise."""
     noise = np.random.default_rng(seed).normal(0, 6, len(frame))
-    score = frame[NAMES[0]].fillna(40) + noise
+    score = frame[FEATURE_NAMES[0]].fillna(40) + noise
     place = np.searchsorted([40.0] if len(labels) == 2 else [35.0, 45.0], score)
     return pd.Series([labels[one] for one in place], name=TARGET)
 
 
-def fill(
+def store_answers(
     store: str,
     bundle: Path,
     frame: pd.DataFrame,
@@ -93,36 +98,44 @@ def fill(
     version: str | None = None,
     shadow_of: int | None = None,
 ) -> None:
-    """Store what the bundle's model answers to these rows, a second apart, with their true labels.
+    """Store the answers of a bundle's model to these rows, a second apart, and their true labels.
 
     Args:
-        store: where.
-        bundle: of the model that answers.
-        frame: what is asked.
-        truth: a label each, `None` where there is none.
-        time: of the first row; it is part of their IDs.
-        version: what the model calls itself, if not what its bundle says.
-        shadow_of: they are a shadow of those with this time.
+        store: URL of the store.
+        bundle: the bundle of the model.
+        frame: the rows.
+        truth: a label for each row, `None` where there is none.
+        time: the time of the first row, in nanoseconds; it is part of the prediction IDs.
+        version: the version of the model, if not that of its bundle.
+        shadow_of: the rows are shadows of those that were stored with this time.
     """
     model = load_bundle(bundle)
-    rows = [tuple(map(plain, row)) for row in frame.itertuples(index=False, name=None)]
+    rows = [tuple(map(json_value, row)) for row in frame.itertuples(index=False, name=None)]
     answers = model.answer(to_matrix(rows, model.schema, as_frame=model.as_frame))
-    told = [
-        Answered(index, f"{time}-{index}", one.label, one.confidence, one.value, row, time + index * SECOND)
-        for index, (row, one) in enumerate(zip(rows, answers, strict=True))
+    answered = [
+        answered_row(
+            f"{time}-{index}",
+            row=index,
+            label=answer.label,
+            value=answer.value,
+            confidence=answer.confidence,
+            inputs=row,
+            time=time + index * SECOND,
+        )
+        for index, (row, answer) in enumerate(zip(rows, answers, strict=True))
     ]
-    told = [*Privacy(model.schema, b"a key").rows(told)]
+    answered = [*Privacy(model.schema, b"a key").rows(answered)]
     info = ModelInfo(model.name, version or model.version, model.hash, model.schema.told)
-    of = None if shadow_of is None else [f"{shadow_of}-{index}" for index in range(len(told))]
+    of = None if shadow_of is None else [f"{shadow_of}-{index}" for index in range(len(answered))]
     with open_store(store) as opened:
-        opened.add_predictions(RowMaker("0.1.0").rows(Told(told, model=info, shadow_of=of)))
+        opened.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(answered, model=info, shadow_of=of)))
         if truth is not None:
-            pairs = [(one, label) for one, label in zip(told, truth, strict=True) if label is not None]
+            pairs = [(one, label) for one, label in zip(answered, truth, strict=True) if label is not None]
             opened.add_labels([Label(one.prediction_id, label, one.time + SECOND, one.time) for one, label in pairs])
 
 
-def plain(value: Any) -> Any:
-    """A cell as JSON would carry it."""
+def json_value(value: Any) -> Any:
+    """Return a cell as JSON has it."""
     return None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
 
 
@@ -139,33 +152,44 @@ def pack_people(folder: Path, kind: str) -> tuple[Path, Path]:
         "private": ["no", "yes"],
         "three": [0, 1, 2],
     }
-    frame, held_out = people(600, 1), people(200, 2)
+    frame, held_out = person_table(600, 1), person_table(200, 2)
     if kind == "regressor":
-        frame, held_out = frame[[NAMES[2], NAMES[4]]], held_out[[NAMES[2], NAMES[4]]]
-        target, truth = ((3 * one[NAMES[2]] + one[NAMES[4]]).rename(TARGET) for one in (frame, held_out))
+        frame, held_out = frame[[FEATURE_NAMES[2], FEATURE_NAMES[4]]], held_out[[FEATURE_NAMES[2], FEATURE_NAMES[4]]]
+        target, truth = (
+            (3 * one[FEATURE_NAMES[2]] + one[FEATURE_NAMES[4]]).rename(TARGET) for one in (frame, held_out)
+        )
         estimator: Any = LinearRegression().fit(frame, target)
     else:
-        target, truth = classes_of(frame, labels[kind], 3), classes_of(held_out, labels[kind], 4)
+        target, truth = labels_for(frame, labels[kind], 3), labels_for(held_out, labels[kind], 4)
         encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
-        columns = make_column_transformer((encode, [NAMES[1], NAMES[3]]), remainder="passthrough")
+        columns = make_column_transformer((encode, [FEATURE_NAMES[1], FEATURE_NAMES[3]]), remainder="passthrough")
         estimator = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=20))
         if kind == "cautious":
             estimator = FixedThresholdClassifier(estimator, threshold=0.2, pos_label="yes")
         estimator.fit(frame, target)
     traffic = None if kind == "private" else held_out.assign(**{TARGET: truth})
     pack(
-        estimator, frame, target, name="people", out=bundle, traffic=traffic, privacy=PRIVACY if traffic is None else {}
+        estimator,
+        frame,
+        target,
+        name="people",
+        out=bundle,
+        traffic=traffic,
+        privacy=PRIVACY_RULES if traffic is None else {},
     )
     frame.assign(**{TARGET: target}).to_parquet(training)
     return bundle, training
 
 
-def fill_two(store: str, bundle: Path) -> None:
+def store_two_classes(store: str, bundle: Path) -> None:
     """400 shifted predictions, 300 with a true label, one of these erased; 30 of another version; 20 of a shadow."""
-    frame = people(400, 5, shift=10)
-    truth = [label if index % 4 else None for index, label in enumerate(classes_of(frame, ["no", "yes"], 6))]
-    fill(store, bundle, frame, truth)
-    fill(store, bundle, people(30, 7), time=TIME + 3600 * SECOND, version="2.0.0")
-    fill(store, bundle, people(20, 8), time=TIME + 7200 * SECOND, version="3.0.0", shadow_of=TIME)
+    frame = person_table(400, 5, shift=10)
+    truth = [label if index % 4 else None for index, label in enumerate(labels_for(frame, ["no", "yes"], 6))]
+    store_answers(store, bundle, frame, truth)
+    store_answers(store, bundle, person_table(30, 7), time=TIME + 3600 * SECOND, version="2.0.0")
+    store_answers(store, bundle, person_table(20, 8), time=TIME + 7200 * SECOND, version="3.0.0", shadow_of=TIME)
     with open_store(store) as opened:
         opened.erase([f"{TIME}-3"], TIME)
+
+
+PackPeople = Callable[[str], tuple[Path, Path]]

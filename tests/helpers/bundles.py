@@ -1,0 +1,34 @@
+"""Small bundles of one model in several versions, and changes to their files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sklearn.linear_model import LogisticRegression
+
+from service.inference.pack import pack
+from tests.helpers.estimators import LABELS, X, iris_frame
+
+
+def pack_iris(out: Path, version: str, *, name: str = "iris", strength: float = 1.0, **options: Any) -> Path:
+    """Pack a bundle of a version; `strength` makes another model of it."""
+    estimator = LogisticRegression(C=strength, max_iter=1000).fit(X, LABELS)
+    return pack(estimator, iris_frame(), name=name, version=version, out=out, **options)
+
+
+def flip_byte(path: Path) -> None:
+    """Change one byte of a file, but not its length."""
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def edit_manifest(bundle: Path, **changes: Any) -> None:
+    """Change fields of a bundle's model.json."""
+    path = bundle / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def iris_rows(number: int) -> list[dict[str, float]]:
+    """Return the first rows of the data as JSON objects."""
+    return [dict(zip(iris_frame().columns, values, strict=True)) for values in X[:number].tolist()]

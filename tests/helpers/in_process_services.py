@@ -1,0 +1,155 @@
+"""The service in this process, with the SDK and exporters in memory, or with records and a queue in memory."""
+
+import marshal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.exporter.feedback import FeedbackEncoder
+from service.exporter.spans import SpanEncoder
+from service.inference.model import Model
+from service.inference.pipeline import describe
+from service.monitoring.training import training_data
+from service.settings import read_settings
+from service.telemetry.features import FeaturePoints
+from service.telemetry.feedback import Feedback, plain
+from service.telemetry.feedback import feedback as out_of_pipe
+from service.telemetry.feedback_points import FeedbackPoints
+from service.telemetry.health import ExportHealth
+from service.telemetry.points import PredictionPoints
+from service.telemetry.record import Batch, Origin, Request
+from service.telemetry.setup import Records, Telemetry
+from service.telemetry.tracing import RequestTrace, Tracing
+from service.telemetry.watched import Watched
+from tests.helpers.services import ID_KEY
+
+
+@dataclass(frozen=True)
+class SdkService:
+    """A client of the service, and everything that the service has told since."""
+
+    client: TestClient
+    span_exporter: InMemorySpanExporter
+    log_exporter: InMemoryLogRecordExporter
+    metric_reader: InMemoryMetricReader
+
+    def spans(self) -> dict[str, ReadableSpan]:
+        """Finished spans by name."""
+        return {span.name: span for span in self.span_exporter.get_finished_spans()}
+
+    def logs(self, scope: str) -> list[ReadableLogRecord]:
+        """Log records of one logger."""
+        return [r for r in self.log_exporter.get_finished_logs() if r.instrumentation_scope.name == scope]
+
+    def points(self) -> dict[str, list[Any]]:
+        """The data points of every metric, by name; resets exemplars."""
+        data = self.metric_reader.get_metrics_data()
+        assert data is not None
+        return {
+            metric.name: list(metric.data.data_points)
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+
+class RecordingQueue:
+    """Stands for the outbox: keeps what is put."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.batches: list[Batch] = []
+        self.feedback: list[Feedback] = []
+
+    def put(self, request: RequestTrace) -> None:
+        """Keep a record."""
+        self.requests.append(request.record())
+
+    def put_feedback(self, feedback: Feedback) -> None:
+        """Keep labels, as they come out of the pipe."""
+        self.feedback.append(out_of_pipe(marshal.loads(marshal.dumps(plain(feedback), 2))))  # noqa: S302  ours
+
+    def put_batch(self, batch: Batch) -> None:
+        """Keep the span of a shared call."""
+        self.batches.append(batch)
+
+    put_shadow = put
+
+    def shadows(self) -> list[Request]:
+        """The records of the challenger."""
+        return [request for request in self.requests if request.shadow_of is not None]
+
+
+@dataclass(frozen=True)
+class RecordedService:
+    """A client of the service that writes records, and those records."""
+
+    client: TestClient
+    kept: RecordingQueue
+    model: Model
+
+    def spans(self) -> list[Span]:
+        """The spans that the exporter process would send."""
+        origin = Origin(b"", "modeltrace")
+        encoded, _ = SpanEncoder(origin).encode(self.kept.requests, self.kept.batches)
+        labels = FeedbackEncoder(origin).spans(self.kept.feedback, 2**20)
+        return [
+            span
+            for one in (encoded, *(r for r, _ in labels))
+            for span in spans_of(ExportTraceServiceRequest.FromString(one))
+        ]
+
+    def metrics(self) -> list[Metric]:
+        """The metric points that a reader would collect."""
+        watched = Watched()
+        watched.add(describe(self.model), training_data(self.model))
+        both = (PredictionPoints(exemplar_filter="trace_based"), FeaturePoints(watched, exemplar_filter="trace_based"))
+        for points in both:
+            points.add(self.kept.requests)
+        labels = FeedbackPoints(exemplar_filter="trace_based")
+        labels.add(self.kept.feedback)
+        return [metric for points in (*both, labels) for metric in points.collect()]
+
+
+@contextmanager
+def recorded_service(model: Model, challenger_model: Model | None = None, **settings: Any) -> Iterator[RecordedService]:
+    """Run the service as it is by default, but without a sidecar; records are complete when the block has ended.
+
+    Args:
+        model: the model that answers.
+        challenger_model: a second version that is served beside it.
+        **settings: settings that differ from the tests' own.
+    """
+    queue = RecordingQueue()
+    records = Records(Tracing(DEFAULT_ON), queue, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
+    chosen = read_settings(**{"id_key": ID_KEY, "store": "none", **settings})
+    app = create_app(chosen, model, Telemetry(records=records), challenger=challenger_model)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield RecordedService(client, queue, model)
+
+
+@contextmanager
+def service_with_challenger(
+    model: Model, challenger_model: Model | None, **settings: Any
+) -> Iterator[tuple[TestClient, RecordingQueue]]:
+    """Run `recorded_service` with a challenger; a client of it, and the queue that its records are put into."""
+    with recorded_service(model, challenger_model, **settings) as service:
+        yield service.client, service.kept
+
+
+def spans_of(request: ExportTraceServiceRequest) -> list[Span]:
+    """List all spans of an export request."""
+    return [span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]

@@ -1,0 +1,97 @@
+"""What stdlib logging is given for a request record: audit records, data violations and the access line."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import trace
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+
+from service.telemetry.record import ModelInfo, Request
+
+
+@contextmanager
+def server_span(request: Request) -> Iterator[None]:
+    """Enter the SERVER span of a request, in which its log records were written."""
+    ids = int.from_bytes(request.trace_id), int.from_bytes(request.span_id)
+    context = trace.SpanContext(*ids, is_remote=False, trace_flags=trace.TraceFlags(request.trace_flags))
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        yield
+
+
+def model_attributes(model: ModelInfo | None) -> dict[str, object]:
+    """Return the attributes of a model that every log record of its requests has."""
+    assert model is not None
+    names: dict[str, object] = {"ml.model.name": model.name, "ml.model.version": model.version}
+    return {**names, **({"ml.model.role": model.role} if model.role else {}), "ml.model.hash": model.hash}
+
+
+def audit_records(request: Request) -> Iterator[logging.LogRecord]:
+    """Yield the audit records of a request, one for each answered row."""
+    for row in request.answered:
+        extra: dict[str, object] = {
+            "otel.event.name": "ml.prediction",
+            **model_attributes(request.model),
+            "ml.prediction.id": row.prediction_id,
+            "ml.prediction.row": row.row,
+            "ml.prediction.inputs": dict(zip(request.model.features, row.inputs, strict=True)),  # type: ignore[union-attr]  # asserted above
+        }
+        if row.value is not None:
+            extra["ml.prediction.value"] = row.value
+        else:
+            extra["ml.prediction.label"] = str(row.label)
+        if row.confidence is not None:
+            extra["ml.prediction.confidence"] = row.confidence
+        answer = row.label if row.value is None else row.value
+        yield _log_record("modeltrace.audit", row.time, "predicted %s", (answer,), extra)
+
+
+def data_records(request: Request) -> Iterator[logging.LogRecord]:
+    """Yield the records of schema violations: one for each of the first 32."""
+    for one in request.violations[:32]:
+        extra: dict[str, object] = {
+            "otel.event.name": "ml.data.violation",
+            **model_attributes(request.model),
+            **({"ml.feature.name": one.feature} if one.feature else {}),
+            "ml.data.violation.reason": one.reason,
+            "ml.data.violation.action": one.action,
+            "ml.data.violation.rows": one.rows,
+        }
+        words = f"{one.feature or 'none of the features'}: {one.reason}, {one.action}, rows: {one.rows}"
+        yield _log_record("modeltrace.data", request.validate_end, "%s", (words,), extra)
+
+
+def access_record(request: Request) -> logging.LogRecord:
+    """Return the access line of uvicorn."""
+    scope: Any = {
+        "client": (request.client_address, request.client_port) if request.client_address else None,
+        "path": request.path,
+        "query_string": _QueryString(request.query),
+    }
+    arguments = (
+        get_client_addr(scope),
+        request.method,
+        get_path_with_query_string(scope),
+        request.http_version,
+        request.status,
+    )
+    return _log_record("uvicorn.access", request.end, '%s - "%s %s HTTP/%s" %d', arguments)
+
+
+class _QueryString(str):
+    """A query that uvicorn decodes as bytes, but with any text in it."""
+
+    __slots__ = ()
+
+    def decode(self, _: str) -> str:
+        """The text."""
+        return str(self)
+
+
+def _log_record(
+    logger: str, time: int, message: str, arguments: tuple[object, ...], extra: dict[str, object] | None = None
+) -> logging.LogRecord:
+    record = logging.getLogger(logger).makeRecord(logger, logging.INFO, "", 0, message, arguments, None, extra=extra)
+    record.created = time / 1e9
+    return record

@@ -1,0 +1,57 @@
+"""A table with a column of every type, its schema, and an estimator for it."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from service.inference.features import to_matrix
+from service.inference.model import Answer, Model
+from service.inference.reference import describe_column
+from service.inference.schema import Schema
+from service.inference.validate import RowReader
+
+
+def predict_row(model: Model, **row: Any) -> Answer:
+    """Return the answer to one row."""
+    return model.answer(to_matrix([RowReader(model.schema).read(row)], model.schema, as_frame=model.as_frame))[0]
+
+
+def customers(n: int = 120) -> pd.DataFrame:
+    """Return a table with a column of every type and missing values, as a CSV file would give it."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "age": rng.integers(18, 90, n),
+            "income": rng.lognormal(10, 1, n),
+            "city": pd.Series(rng.choice(["Bonn", "other", "missing"], n), dtype="str"),
+            "vip": rng.random(n) > 0.5,
+        }
+    )
+    table.loc[::7, "income"] = np.nan
+    table.loc[3::11, "city"] = None
+    return table
+
+
+def customers_without_gaps(n: int = 120) -> pd.DataFrame:
+    """Return `customers` without missing values."""
+    data = customers(n).fillna({"income": 1000.0, "city": "Trier"})
+    assert not data.isna().any().any()
+    return data
+
+
+def forest_pipeline() -> Any:
+    """Return an estimator that takes any value of the columns of `customers`."""
+    return make_pipeline(
+        make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough"),
+        RandomForestClassifier(5, random_state=0),
+    )
+
+
+def schema_of(data: pd.DataFrame) -> Schema:
+    """Return the schema of training data without privacy rules."""
+    return Schema(features=tuple(describe_column(data[name]) for name in data.columns))
