@@ -23,9 +23,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from service.inference.pack import pack
 from service.telemetry.metrics import PREDICTIONS
 from service.telemetry.names import METRIC_PREDICTIONS
-from tests.contract.backends import Hub
-from tests.contract.conftest import live_service
+from tests.helpers.hubs import HubProcess
 from tests.helpers.processes import until
+from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
 
@@ -49,11 +49,13 @@ class Target:
 
 
 @pytest.fixture(params=["records", "stock"])
-def target(request: pytest.FixtureRequest, bundle: Path, hub: Hub, rows: list[dict[str, float]]) -> Iterator[Target]:
+def target(
+    request: pytest.FixtureRequest, bundle: Path, hub: HubProcess, rows: list[dict[str, float]]
+) -> Iterator[Target]:
     """A service of its own for each way of telling."""
     name = f"hostile-{secrets.token_hex(4)}"
     own = {"OTEL_SERVICE_NAME": name, "MODELTRACE_INSTRUMENTATION": request.param}
-    with live_service(bundle, hub.otlp, **own) as (_, url):
+    with running_service(bundle, hub.otlp, **own) as (_, url):
         yield Target(url, name, rows[0])
 
 
@@ -134,7 +136,7 @@ def of_requests(series: Series) -> Series:
     return frozenset(one for one in series if one[0].startswith(("http_", "ml_")))
 
 
-def points(hub: Hub, metric: str, service: str) -> list[dict[str, Any]]:
+def points(hub: HubProcess, metric: str, service: str) -> list[dict[str, Any]]:
     """The hub's newest points of one metric of a service."""
     asked: dict[str, str | int] = {"name": metric, "service": service, "limit": 10_000}
     answer = httpx.get(f"{hub.page}/api/metrics", params=asked, timeout=30).raise_for_status()
@@ -142,7 +144,7 @@ def points(hub: Hub, metric: str, service: str) -> list[dict[str, Any]]:
     return found
 
 
-def in_the_hub(hub: Hub, service: str) -> frozenset[tuple[str, bytes]]:
+def in_the_hub(hub: HubProcess, service: str) -> frozenset[tuple[str, bytes]]:
     """Every series of requests that the hub has of a service, once it has all that the service did until now."""
     # A request is counted within a moment; the export that follows tells of it.
     counted = time.time_ns() + 500_000_000
@@ -159,7 +161,7 @@ def in_the_hub(hub: Hub, service: str) -> frozenset[tuple[str, bytes]]:
     )
 
 
-def test_no_client_can_make_series(target: Target, hub: Hub) -> None:
+def test_no_client_can_make_series(target: Target, hub: HubProcess) -> None:
     """New paths, methods, hosts, agents, headers, bodies and batch sizes change counts, and add no series.
 
     On `/metrics` and in the hub alike: what a second client makes up is told in the series that the first one left.
@@ -179,7 +181,7 @@ def test_no_client_can_make_series(target: Target, hub: Hub) -> None:
     assert stored_after == stored
 
 
-def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, hub: Hub) -> None:
+def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, hub: HubProcess) -> None:
     """Labels are the only words of a metric that inputs choose: beyond the limit they are counted as overflow."""
     classes = PREDICTIONS.limit + 100
     table = pd.DataFrame({"x": np.arange(classes, dtype=float)})
@@ -187,7 +189,7 @@ def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, 
     many = pd.concat([table, table, table], ignore_index=True)  # fewer would look like a regression to scikit-learn
     estimator = KNeighborsClassifier(1).fit(many.to_numpy(), [*labels] * 3)
     bundle = pack(estimator, table, labels, name="many", out=tmp_path / "many")
-    with live_service(bundle, hub.otlp) as (_, url):
+    with running_service(bundle, hub.otlp) as (_, url):
         answer = httpx.post(f"{url}/predict/batch", json={"rows": table.to_dict(orient="records")}, timeout=60)
         answered = {one["label"] for one in answer.raise_for_status().json()["predictions"]}
         assert len(answered) == classes

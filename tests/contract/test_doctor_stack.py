@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,10 +13,9 @@ from service.client.backends.prometheus import OF_PREDICTIONS, Prometheus
 from service.client.backends.stack import Addresses, StackBackend
 from stack.layout import ROOT
 from stack.run import Stack
-from tests.contract.backends import RealStack
-from tests.contract.conftest import telemetry_to
+from tests.helpers.backends import RealStack
 from tests.helpers.processes import free_port, running, until
-from tests.helpers.services import run_modeltrace
+from tests.helpers.services import run_modeltrace, running_service
 from tests.helpers.stack import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -32,20 +30,10 @@ def addresses(stack: RealStack) -> dict[str, str]:
     }
 
 
-@contextmanager
-def served(bundle: Path, otlp: str, **env: str) -> Iterator[str]:
-    """A service that sends to a Collector."""
-    port = free_port()
-    arguments = ["service", "serve", str(bundle), "--port", str(port)]
-    with running(arguments, env={**telemetry_to(otlp), **env}) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        yield f"http://127.0.0.1:{port}"
-
-
 @pytest.fixture(scope="module")
 def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
     """A service that sends to the stack."""
-    with served(bundle, real_stack.otlp) as url:
+    with running_service(bundle, real_stack.otlp) as (_, url):
         yield url
 
 
@@ -80,7 +68,7 @@ def test_the_table_says_where_to_look(url: str, real_stack: RealStack) -> None:
 
 def test_spans_that_are_not_sent_are_missed(bundle: Path, real_stack: RealStack) -> None:
     """What did arrive is shown; the rest is explained by the service's settings and by what the Collector has."""
-    with served(bundle, real_stack.otlp, OTEL_TRACES_EXPORTER="none") as url:
+    with running_service(bundle, real_stack.otlp, OTEL_TRACES_EXPORTER="none") as (_, url):
         done = run_modeltrace("doctor", url, "--against", "stack", "--timeout", "8", **addresses(real_stack))
     assert done.returncode == 1
     assert done.stdout.count("missing") == 4
@@ -138,7 +126,7 @@ def test_exemplars_whose_trace_was_sampled_away_are_counted(
         async with httpx.AsyncClient() as client:
             return await StackBackend(client, where, settled=0).dangling()
 
-    with served(bundle, f"http://{at('otelcol', 'http')}") as url:
+    with running_service(bundle, f"http://{at('otelcol', 'http')}") as (_, url):
         confident = next(
             answer
             for row in rows

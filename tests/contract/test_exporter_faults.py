@@ -9,19 +9,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import httpx
 import pytest
 
-from tests.contract.conftest import PATIENT, hub_arguments, live_service, stop_both, telemetry_to
+from tests.helpers.hubs import HubPorts
 from tests.helpers.load import Load
-from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.processes import Process, free_port, until
 from tests.helpers.receivers import Answer, otlp_http
+from tests.helpers.restartable_hubs import RestartableHub
+from tests.helpers.services import LONG_FLUSH, otlp_environment, running_service, stop_service_and_hub
+from tests.helpers.sidecars import counts_in_log, has_ended, kill_leftover, sidecars
 
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
@@ -29,109 +29,33 @@ PAUSE = 0.01
 SPANS_A_REQUEST = 4
 
 
-@dataclass(frozen=True)
-class FileHub:
-    """A hub with a file, which may be started and ended several times."""
-
-    data: Path
-    page: int
-    http: int
-    grpc: int
-
-    @property
-    def otlp(self) -> str:
-        """Where it takes OTLP."""
-        return f"http://127.0.0.1:{self.http}"
-
-    def start(self, stack: ExitStack) -> Process:
-        """Start it, until the end of the context."""
-        arguments = hub_arguments(self.page, self.http, self.grpc, "--data", str(self.data))
-        process = stack.enter_context(running(arguments))
-        process.wait_for(f"http://127.0.0.1:{self.page}/healthz")
-        return process
-
-    def ask(self, question: str) -> list[tuple[Any, ...]]:
-        """Ask its database, once it has ended."""
-        with duckdb.connect(str(self.data / "hub.duckdb"), read_only=True) as connection:
-            return connection.execute(question).fetchall()
-
-    def audited(self) -> Counter[str]:
-        """How often each prediction stands in the audit trail."""
-        found = self.ask("""SELECT attributes->>'$."ml.prediction.id"' FROM logs WHERE event_name = 'ml.prediction'""")
-        return Counter(row[0] for row in found)
-
-    def spans(self) -> Counter[tuple[str, str]]:
-        """How often each span of a prediction stands there, by trace and span ID."""
-        found = self.ask(
-            """SELECT trace_id, span_id FROM spans WHERE trace_id IN
-               (SELECT trace_id FROM logs WHERE event_name = 'ml.prediction')"""
-        )
-        return Counter(found)
-
-    def counted(self) -> int:
-        """How many predictions its metrics count."""
-        ((total,),) = self.ask(
-            """SELECT sum(latest) FROM (SELECT max(coalesce(value_int, value)) AS latest FROM metric_points
-               WHERE name = 'ml.predictions' GROUP BY service_instance_id, series_id)"""
-        )
-        return int(total)
-
-    def latest(self, metric: str, condition: str = "true") -> int:
-        """The sum over the series of a metric of what each had reached."""
-        ((total,),) = self.ask(
-            f"""SELECT coalesce(sum(latest), 0) FROM (SELECT max(coalesce(value_int, value)) AS latest
-                FROM metric_points WHERE name = '{metric}' AND {condition} GROUP BY service_instance_id, series_id)"""  # noqa: S608  our own words
-        )
-        return int(total)
-
-
 @pytest.fixture
-def hub(tmp_path: Path) -> FileHub:
+def hub(tmp_path: Path) -> RestartableHub:
     """A hub that is not started yet."""
-    return FileHub(tmp_path / "hub", free_port(), free_port(), free_port())
-
-
-def exporters(service: Process) -> list[int]:
-    """The exporter processes of a service: its children, or those of its workers, that have not ended."""
-    found, below = [], [service.popen.pid]
-    while below:
-        with suppress(OSError):
-            pid = below.pop()
-            children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-            below += children
-            found += [child for child in children if runs_exporter(child)]
-            for thread in Path(f"/proc/{pid}/task").iterdir():  # a child belongs to the thread that started it
-                if int(thread.name) != pid:
-                    of_thread = [int(child) for child in (thread / "children").read_text().split()]
-                    below += of_thread
-                    found += [child for child in of_thread if runs_exporter(child)]
-    return found
-
-
-def runs_exporter(pid: int) -> bool:
-    """Whether a process is an exporter process that has not ended."""
-    return b"service.exporter" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return RestartableHub(tmp_path / "hub", HubPorts.free())
 
 
 def test_an_exporter_process_that_is_killed_is_replaced_and_loses_nothing(
-    bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path
+    bundle: Path, rows: Rows, hub: RestartableHub, tmp_path: Path
 ) -> None:
     """SIGKILL again and again under load: nothing fails, everything arrives; what comes twice is the same twice."""
     file = tmp_path / "service.jsonl"
     kills = 4
     with ExitStack() as stack:
-        process = hub.start(stack)
-        service, url = stack.enter_context(live_service(bundle, hub.otlp, MODELTRACE_LOG_FILE=str(file), **PATIENT))
+        process = stack.enter_context(hub.running()).process
+        service, url = stack.enter_context(
+            running_service(bundle, hub.otlp, MODELTRACE_LOG_FILE=str(file), **LONG_FLUSH)
+        )
         with Load(url, rows, pause=PAUSE) as load:
             for number in range(kills):
                 time.sleep(2)  # one that has just started has all to do at once
                 load.grows_by(150)
-                (exporter,) = exporters(service)
+                (exporter,) = sidecars(service)
                 os.kill(exporter, signal.SIGKILL)
                 until(lambda n=number: service.log.count("exporter process died") > n, what="the death to be told")  # type: ignore[misc]
-                until(lambda old=exporter: exporters(service) not in ([], [old]), what="another one")  # type: ignore[misc]
+                until(lambda old=exporter: sidecars(service) not in ([], [old]), what="another one")  # type: ignore[misc]
             load.grows_by(150)
-        stop_both(service, process)
+        stop_service_and_hub(service, process)
         log = service.log
 
     audited, spans = hub.audited(), hub.spans()
@@ -148,18 +72,20 @@ def test_an_exporter_process_that_is_killed_is_replaced_and_loses_nothing(
     assert "not delivered" not in log
 
 
-def test_a_process_that_dies_while_nobody_asks_is_replaced_at_once(bundle: Path, rows: Rows, hub: FileHub) -> None:
+def test_a_process_that_dies_while_nobody_asks_is_replaced_at_once(
+    bundle: Path, rows: Rows, hub: RestartableHub
+) -> None:
     """No record has to meet a broken pipe first: what had gathered in it is told by the next one."""
     with ExitStack() as stack:
-        process = hub.start(stack)
+        process = stack.enter_context(hub.running()).process
         slow = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "otlp"}
-        service, url = stack.enter_context(live_service(bundle, hub.otlp, **slow, **PATIENT))
-        (exporter,) = until(lambda: exporters(service), what="the exporter process")
+        service, url = stack.enter_context(running_service(bundle, hub.otlp, **slow, **LONG_FLUSH))
+        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
         answer = httpx.post(f"{url}/predict", json={"features": rows[0]}).raise_for_status().json()
         until(lambda: answer["prediction_id"] in service.log, what="its line")
         os.kill(exporter, signal.SIGKILL)
-        until(lambda: exporters(service) not in ([], [exporter]), what="another one")
-        stop_both(service, process)
+        until(lambda: sidecars(service) not in ([], [exporter]), what="another one")
+        stop_service_and_hub(service, process)
         log = service.log
 
     assert hub.audited() == {answer["prediction_id"]: 1}
@@ -167,19 +93,19 @@ def test_a_process_that_dies_while_nobody_asks_is_replaced_at_once(bundle: Path,
     assert log.count(answer["prediction_id"]) == 1  # its line is not written again
 
 
-def test_a_service_that_is_killed_loses_the_last_moment_only(bundle: Path, rows: Rows, hub: FileHub) -> None:
+def test_a_service_that_is_killed_loses_the_last_moment_only(bundle: Path, rows: Rows, hub: RestartableHub) -> None:
     """SIGKILL under load: the exporter process delivers what it had got; what was answered a second before is there."""
     with ExitStack() as stack:
-        process = hub.start(stack)
-        service, url = stack.enter_context(live_service(bundle, hub.otlp))
+        process = stack.enter_context(hub.running()).process
+        service, url = stack.enter_context(running_service(bundle, hub.otlp))
         with Load(url, rows) as load:
             load.grows_by(300)
-            (exporter,) = exporters(service)
+            (exporter,) = sidecars(service)
             safe = list(load.answered)
             time.sleep(1)
             os.kill(service.popen.pid, signal.SIGKILL)
             service.popen.wait()
-        until(lambda: not Path(f"/proc/{exporter}").exists() or ended(exporter), what="the exporter process to end")
+        until(lambda: not Path(f"/proc/{exporter}").exists() or has_ended(exporter), what="the exporter process to end")
         process.stop(signal.SIGTERM)
 
     audited, spans = hub.audited(), hub.spans()
@@ -190,51 +116,33 @@ def test_a_service_that_is_killed_loses_the_last_moment_only(bundle: Path, rows:
     assert len(spans) == SPANS_A_REQUEST * len(audited)
 
 
-def ended(pid: int) -> bool:
-    """Whether a process is a zombie, or none any more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 @pytest.mark.parametrize("more", [20, 1000], ids=["the pipe takes it", "the pipe is full"])
-def test_a_stop_does_not_wait_for_a_stopped_exporter_process(bundle: Path, rows: Rows, hub: FileHub, more: int) -> None:
+def test_a_stop_does_not_wait_for_a_stopped_exporter_process(
+    bundle: Path, rows: Rows, hub: RestartableHub, more: int
+) -> None:
     """SIGSTOP of the exporter process: predictions go on, the stop is in time, and it goes on by itself afterwards."""
     with ExitStack() as stack:
-        process = hub.start(stack)
-        service, url = stack.enter_context(live_service(bundle, hub.otlp))
+        process = stack.enter_context(hub.running()).process
+        service, url = stack.enter_context(running_service(bundle, hub.otlp))
         with Load(url, rows) as load:
             load.grows_by(100)
-            (exporter,) = exporters(service)
+            (exporter,) = sidecars(service)
             os.kill(exporter, signal.SIGSTOP)
-            stack.callback(end, exporter)
+            stack.callback(kill_leftover, exporter)
             load.grows_by(more)
         service.stop(signal.SIGTERM, seconds=5)
         os.kill(exporter, signal.SIGCONT)
-        until(lambda: ended(exporter), seconds=30, what="the exporter process to end by itself")
+        until(lambda: has_ended(exporter), seconds=30, what="the exporter process to end by itself")
         process.stop(signal.SIGTERM)
         log = service.log
 
-    lost = said(log, "not delivered").get("audit records", 0)
+    lost = counts_in_log(log, "not delivered").get("audit records", 0)
     audited = hub.audited()
     print(f"{len(load.answered)} answered, {lost} lost and told")  # noqa: T201
     assert load.refused == []
     assert "goes on by itself" in log
     assert len(load.answered) - len(audited) == lost
     assert set(audited.values()) == {1}
-
-
-def end(pid: int) -> None:
-    """Kill a process that a failed test has left behind."""
-    with suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def said(log: str, words: str) -> dict[str, int]:
-    """The figures of the line with these words, by kind."""
-    found = re.search(rf"{words}[^:\"]*: ([^\"]+)", log)
-    return {kind: int(n) for n, kind in re.findall(r"(\d+) ([a-z ]+)", found[1])} if found else {}
 
 
 @pytest.mark.parametrize("refusing", [True, False], ids=["refusing", "taking"])
@@ -250,7 +158,7 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
         service = stack.enter_context(
             subprocess.Popen(
                 [sys.executable, "-m", "service", "serve", str(bundle), "--port", str(port)],
-                env={**clean, **telemetry_to(endpoint.url), **own},
+                env={**clean, **otlp_environment(endpoint.url), **own},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
@@ -261,9 +169,9 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
         process.wait_for(f"http://127.0.0.1:{port}/readyz")
         with Load(f"http://127.0.0.1:{port}", rows) as load:
             load.grows_by(400)  # 400 kB of lines; a pipe takes 64
-        (exporter,) = exporters(process)
+        (exporter,) = sidecars(process)
         process.stop(signal.SIGTERM, seconds=5)
-        until(lambda: ended(exporter), what="the exporter process to end")
+        until(lambda: has_ended(exporter), what="the exporter process to end")
         arrived = b"".join(endpoint.taken) + b"".join(f.read_bytes() for f in tmp_path.glob("spool/*/*/*.logs.*"))
 
     assert load.refused == []
@@ -271,17 +179,19 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_predictions_that_share_calls_survive_a_stop_once(bundle: Path, rows: Rows, hub: FileHub, workers: int) -> None:
+def test_predictions_that_share_calls_survive_a_stop_once(
+    bundle: Path, rows: Rows, hub: RestartableHub, workers: int
+) -> None:
     """With batching, and from each worker: every answered prediction arrives once, with all of its spans."""
     with ExitStack() as stack:
-        process = hub.start(stack)
+        process = stack.enter_context(hub.running()).process
         service, url = stack.enter_context(
-            live_service(bundle, hub.otlp, "--workers", str(workers), MODELTRACE_BATCHING="true", **PATIENT)
+            running_service(bundle, hub.otlp, "--workers", str(workers), MODELTRACE_BATCHING="true", **LONG_FLUSH)
         )
         service.wait_for_workers(workers)
         with Load(url, rows, clients=8, reconnect=workers > 1) as load:
             load.grows_by(300)
-            stop_both(service, process)
+            stop_service_and_hub(service, process)
 
     audited, spans = hub.audited(), hub.spans()
     assert set(load.answered) <= set(audited)
@@ -291,19 +201,19 @@ def test_predictions_that_share_calls_survive_a_stop_once(bundle: Path, rows: Ro
 
 
 def test_what_no_endpoint_took_is_kept_within_bounds_and_sent_when_there_is_one(
-    bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path
+    bundle: Path, rows: Rows, hub: RestartableHub, tmp_path: Path
 ) -> None:
     """No endpoint at all: nothing fails, what waits is on disk, and it is sent as soon as there is one, each once."""
     spool = tmp_path / "spool"
     with ExitStack() as stack:
-        service, url = stack.enter_context(live_service(bundle, hub.otlp, MODELTRACE_SPOOL=str(spool), **PATIENT))
+        service, url = stack.enter_context(running_service(bundle, hub.otlp, MODELTRACE_SPOOL=str(spool), **LONG_FLUSH))
         with Load(url, rows, pause=PAUSE) as load:
             load.grows_by(300)
             until(lambda: in_spool(spool), what="something on disk")
-            process = hub.start(stack)
+            process = stack.enter_context(hub.running()).process
             load.grows_by(100)
             until(lambda: not in_spool(spool), seconds=60, what="the disk to be empty again")
-        stop_both(service, process)
+        stop_service_and_hub(service, process)
         log = service.log
 
     audited, spans = hub.audited(), hub.spans()
@@ -314,7 +224,7 @@ def test_what_no_endpoint_took_is_kept_within_bounds_and_sent_when_there_is_one(
     assert hub.counted() == len(audited)
     assert hub.latest("modeltrace.exporter.spooled") > 0
     failed = "attributes->>'$.\"error.type\"' IS NOT NULL"
-    ((attempts,),) = hub.ask(
+    ((attempts,),) = hub.query(
         f"SELECT count(*) FROM metric_points WHERE name = 'otel.sdk.exporter.operation.duration' AND {failed}"  # noqa: S608  our own words
     )
     assert attempts > 0
@@ -322,21 +232,21 @@ def test_what_no_endpoint_took_is_kept_within_bounds_and_sent_when_there_is_one(
 
 
 def test_what_no_endpoint_took_is_sent_by_the_next_start(
-    bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path
+    bundle: Path, rows: Rows, hub: RestartableHub, tmp_path: Path
 ) -> None:
     """The service ends without an endpoint and says what it keeps; the next one sends it, each once."""
     spool = {"MODELTRACE_SPOOL": str(tmp_path / "spool")}
     with ExitStack() as stack:
-        with live_service(bundle, hub.otlp, **spool) as (service, url), Load(url, rows) as load:
+        with running_service(bundle, hub.otlp, **spool) as (service, url), Load(url, rows) as load:
             load.grows_by(300)
             service.stop(signal.SIGTERM)
             log = service.log
-        process = hub.start(stack)
-        service, _ = stack.enter_context(live_service(bundle, hub.otlp, **spool, **PATIENT))
+        process = stack.enter_context(hub.running()).process
+        service, _ = stack.enter_context(running_service(bundle, hub.otlp, **spool, **LONG_FLUSH))
         until(lambda: not in_spool(tmp_path / "spool"), seconds=60, what="the disk to be empty")
-        stop_both(service, process)
+        stop_service_and_hub(service, process)
 
-    kept = said(log, "kept on disk")
+    kept = counts_in_log(log, "kept on disk")
     audited = hub.audited()
     assert set(load.answered) <= set(audited)
     assert set(audited.values()) == set(hub.spans().values()) == {1}
@@ -349,25 +259,27 @@ def in_spool(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*/*/*.*.*") if not path.name.endswith((".part", ".damaged"))]
 
 
-def test_a_full_spool_loses_the_oldest_and_counts_them(bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path) -> None:
+def test_a_full_spool_loses_the_oldest_and_counts_them(
+    bundle: Path, rows: Rows, hub: RestartableHub, tmp_path: Path
+) -> None:
     """The limit holds whatever comes; what had to go for it is in the metrics and in the last words."""
     spool, limit = tmp_path / "spool", 150_000
-    own = {"MODELTRACE_SPOOL": str(spool), "MODELTRACE_SPOOL_BYTES": str(limit), **PATIENT}
+    own = {"MODELTRACE_SPOOL": str(spool), "MODELTRACE_SPOOL_BYTES": str(limit), **LONG_FLUSH}
     with ExitStack() as stack:
-        service, url = stack.enter_context(live_service(bundle, hub.otlp, **own))
-        (exporter,) = until(lambda: exporters(service), what="the exporter process")
+        service, url = stack.enter_context(running_service(bundle, hub.otlp, **own))
+        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
         with Load(url, rows, pause=PAUSE) as load:
             load.grows_by(600)
-            stack.callback(end, exporter)
+            stack.callback(kill_leftover, exporter)
             os.kill(exporter, signal.SIGSTOP)  # no file comes or goes while they are counted
             sizes = [path.stat().st_size for path in in_spool(spool)]
             os.kill(exporter, signal.SIGCONT)
-            process = hub.start(stack)
+            process = stack.enter_context(hub.running()).process
             until(lambda: not in_spool(spool), seconds=60, what="the disk to be empty")
-        stop_both(service, process)
+        stop_service_and_hub(service, process)
         log = service.log
 
-    lost = said(log, "not delivered")
+    lost = counts_in_log(log, "not delivered")
     spans = hub.spans()
     full = "attributes->>'$.\"error.type\"' = 'queue_full'"
     assert load.refused == []
@@ -379,9 +291,9 @@ def test_a_full_spool_loses_the_oldest_and_counts_them(bundle: Path, rows: Rows,
     assert hub.counted() == len(load.answered)
 
 
-def sum_of_spans(hub: FileHub) -> int:
+def sum_of_spans(hub: RestartableHub) -> int:
     """All spans of predictions, whether or not their audit record arrived."""
-    ((number,),) = hub.ask(
+    ((number,),) = hub.query(
         """SELECT count(*) FROM spans WHERE trace_id IN (SELECT trace_id FROM spans WHERE name = 'POST /predict')
            OR name IN ('validate', 'features', 'inference')"""
     )
@@ -399,23 +311,23 @@ def broken_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tupl
 
 
 def test_without_a_disk_memory_keeps_what_waits(
-    bundle: Path, rows: Rows, hub: FileHub, broken_disk: tuple[Path, Callable[[int], None]]
+    bundle: Path, rows: Rows, hub: RestartableHub, broken_disk: tuple[Path, Callable[[int], None]]
 ) -> None:
     """The disk is full or not to be used: predictions go on, and what waits arrives once there is an endpoint."""
     spool, limit = broken_disk
     with ExitStack() as stack:
         # The prediction store would find no disk either, and lose what it says it lost: that has tests of its own.
-        own = {"MODELTRACE_SPOOL": str(spool), "MODELTRACE_STORE": "none", **PATIENT}
-        service, url = stack.enter_context(live_service(bundle, hub.otlp, **own))
-        (exporter,) = until(lambda: exporters(service), what="the exporter process")
+        own = {"MODELTRACE_SPOOL": str(spool), "MODELTRACE_STORE": "none", **LONG_FLUSH}
+        service, url = stack.enter_context(running_service(bundle, hub.otlp, **own))
+        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
         limit(exporter)
         with Load(url, rows, pause=PAUSE) as load:
             load.grows_by(200)
-            process = hub.start(stack)
+            process = stack.enter_context(hub.running()).process
             latest = load.answered[-1]
-            until(lambda: in_trail(hub, latest), seconds=60, what="what waited")
-        until(lambda: in_trail(hub, load.answered[-1]), seconds=60, what="the rest")
-        stop_both(service, process)
+            until(lambda: hub.has_prediction(latest), seconds=60, what="what waited")
+        until(lambda: hub.has_prediction(load.answered[-1]), seconds=60, what="the rest")
+        stop_service_and_hub(service, process)
         log = service.log
 
     assert load.refused == []
@@ -425,21 +337,15 @@ def test_without_a_disk_memory_keeps_what_waits(
     assert "not delivered" not in log
 
 
-def in_trail(hub: FileHub, prediction_id: str) -> bool:
-    """Whether a hub that runs has a prediction."""
-    answer = httpx.get(f"http://127.0.0.1:{hub.page}/api/logs", params={"attr.ml.prediction.id": prediction_id})
-    return bool(answer.raise_for_status().json()["logs"])
-
-
-def test_without_a_disk_a_stop_says_what_it_lost(bundle: Path, rows: Rows, hub: FileHub, tmp_path: Path) -> None:
+def test_without_a_disk_a_stop_says_what_it_lost(bundle: Path, rows: Rows, hub: RestartableHub, tmp_path: Path) -> None:
     """No endpoint and no disk: each span and record is counted as lost, and nothing is said to be kept."""
     (tmp_path / "file").touch()
     spool = str(tmp_path / "file" / "spool")
-    with live_service(bundle, hub.otlp, MODELTRACE_SPOOL=spool) as (service, url):
+    with running_service(bundle, hub.otlp, MODELTRACE_SPOOL=spool) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(200)
         service.stop(signal.SIGTERM, seconds=5)
         log = service.log
 
-    assert said(log, "not delivered")["spans"] >= SPANS_A_REQUEST * len(load.answered)
+    assert counts_in_log(log, "not delivered")["spans"] >= SPANS_A_REQUEST * len(load.answered)
     assert "kept on disk" not in log

@@ -5,13 +5,10 @@ import os
 import signal
 import socket
 import threading
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import httpx
 import pandas as pd
 import pytest
@@ -20,85 +17,64 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from service.inference.pack import pack
-from tests.contract.conftest import PATIENT, hub_arguments, live_service, stop_both
+from tests.helpers.hubs import HubPorts
 from tests.helpers.load import Load
-from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.processes import Process, free_port, until
+from tests.helpers.restartable_hubs import RestartableHub
+from tests.helpers.services import LONG_FLUSH, running_service, stop_service_and_hub
 
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
 
 
-@contextmanager
-def live_hub(data: Path, ports: tuple[int, int, int]) -> Iterator[Process]:
-    """A hub with a file."""
-    with running(hub_arguments(*ports, "--data", str(data))) as process:
-        process.wait_for(f"http://127.0.0.1:{ports[0]}/healthz")
-        yield process
-
-
-def ask_file(data: Path, question: str) -> list[tuple[Any, ...]]:
-    """Ask the database of a hub that has stopped."""
-    with duckdb.connect(str(data / "hub.duckdb"), read_only=True) as connection:
-        return connection.execute(question).fetchall()
-
-
-def audited(data: Path) -> Counter[str]:
-    """How often each prediction ID stands in the audit trail."""
-    found = ask_file(
-        data, """SELECT attributes->>'$."ml.prediction.id"' FROM logs WHERE event_name = 'ml.prediction'"""
-    )
-    return Counter(row[0] for row in found)
-
-
 @pytest.fixture
-def ports() -> tuple[int, int, int]:
-    """Page, OTLP over HTTP, OTLP over gRPC."""
-    return free_port(), free_port(), free_port()
+def file_hub(tmp_path: Path) -> RestartableHub:
+    """A hub that is not started yet."""
+    return RestartableHub(tmp_path, HubPorts.free())
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_every_answered_prediction_survives_a_stop_once(
-    bundle: Path, rows: Rows, tmp_path: Path, ports: tuple[int, int, int], signum: signal.Signals
+    bundle: Path, rows: Rows, file_hub: RestartableHub, signum: signal.Signals
 ) -> None:
     """The service is told to stop under load: each prediction that was answered is in the hub, exactly once."""
-    with live_hub(tmp_path, ports) as hub:
-        otlp = f"http://127.0.0.1:{ports[1]}"
-        with live_service(bundle, otlp, **PATIENT) as (service, url), Load(url, rows) as load:
-            load.grows_by(300)
-            stop_both(service, hub, signum)
+    with (
+        file_hub.running() as hub,
+        running_service(bundle, hub.otlp, **LONG_FLUSH) as (service, url),
+        Load(url, rows) as load,
+    ):
+        load.grows_by(300)
+        stop_service_and_hub(service, hub.process, signum)
 
-    written = audited(tmp_path)
+    written = file_hub.audited()
     assert set(load.answered) <= set(written)
     assert set(written.values()) == {1}
 
 
 def test_a_hub_that_is_killed_harms_no_prediction_and_is_found_again(
-    bundle: Path, rows: Rows, tmp_path: Path, ports: tuple[int, int, int]
+    bundle: Path, rows: Rows, file_hub: RestartableHub
 ) -> None:
     """SIGKILL of the hub under load: every request is answered all the while, and telemetry arrives again after."""
     with ExitStack() as stack:
-        service, url = stack.enter_context(live_service(bundle, f"http://127.0.0.1:{ports[1]}"))
+        service, url = stack.enter_context(running_service(bundle, file_hub.otlp))
         load = stack.enter_context(Load(url, rows))
-        with live_hub(tmp_path, ports) as hub:
+        with file_hub.running() as hub:
             load.grows_by(100)
-            hub.stop(signal.SIGKILL)
+            hub.process.stop(signal.SIGKILL)
         load.grows_by(200)
         before = len(load.answered)
-        with live_hub(tmp_path, ports) as hub:
+        with file_hub.running() as hub:
             load.grows_by(200)
             latest = load.answered[-1]
-            until(lambda: _in_trail(ports[0], latest), seconds=30, what="the latest prediction in the restarted hub")
+            until(
+                lambda: file_hub.has_prediction(latest), seconds=30, what="the latest prediction in the restarted hub"
+            )
             service.stop(signal.SIGTERM)
-            hub.stop(signal.SIGTERM)
+            hub.process.stop(signal.SIGTERM)
 
     assert load.refused == []
     assert len(load.answered) > before
-    assert set(audited(tmp_path).values()) == {1}
-
-
-def _in_trail(page: int, prediction_id: str) -> bool:
-    answer = httpx.get(f"http://127.0.0.1:{page}/api/logs", params={"attr.ml.prediction.id": prediction_id})
-    return bool(answer.raise_for_status().json()["logs"])
+    assert set(file_hub.audited().values()) == {1}
 
 
 @pytest.fixture(params=["dead", "silent"])
@@ -116,7 +92,7 @@ def test_a_stop_takes_no_longer_than_5_s_without_a_backend(
     bundle: Path, rows: Rows, endpoint: str, workers: int
 ) -> None:
     """Predictions are answered, the stop is in time, and what was not delivered is said in numbers."""
-    with live_service(bundle, endpoint, "--workers", str(workers)) as (service, url):
+    with running_service(bundle, endpoint, "--workers", str(workers)) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(200)
         service.stop(signal.SIGTERM, seconds=5)
@@ -150,7 +126,7 @@ def test_a_stop_does_not_wait_for_a_model_that_is_stuck(
     bundle = pack(estimator, training, name="stuck", out=tmp_path / "bundle", kind="joblib")
     env = {"PYTHONPATH": str(tmp_path), "MODELTRACE_TRUST_PICKLE": "true"}
 
-    with live_service(bundle, f"http://127.0.0.1:{free_port()}", **env) as (service, url):
+    with running_service(bundle, f"http://127.0.0.1:{free_port()}", **env) as (service, url):
         asked = threading.Thread(target=_ask_in_vain, args=(url,))
         asked.start()
         until(lambda: _waits_for_the_model(service, url), what="the request to reach the model")
@@ -171,22 +147,20 @@ def _waits_for_the_model(service: Process, url: str) -> bool:
 
 
 def test_every_worker_counts_for_itself_and_the_totals_are_right(
-    bundle: Path, rows: Rows, tmp_path: Path, ports: tuple[int, int, int]
+    bundle: Path, rows: Rows, file_hub: RestartableHub
 ) -> None:
     """Two workers, two `service.instance.id`s, and their counts add up to what was answered."""
-    shared = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine", **PATIENT}
+    shared = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine", **LONG_FLUSH}
     with ExitStack() as stack:
-        hub = stack.enter_context(live_hub(tmp_path, ports))
-        otlp = f"http://127.0.0.1:{ports[1]}"
-        service, url = stack.enter_context(live_service(bundle, otlp, "--workers", "2", **shared))
+        hub = stack.enter_context(file_hub.running())
+        service, url = stack.enter_context(running_service(bundle, file_hub.otlp, "--workers", "2", **shared))
         service.wait_for_workers(2)
         # A connection stays with the worker that took it: only new ones reach both.
         with Load(url, rows, clients=8, reconnect=True) as load:
             load.grows_by(400)
-        stop_both(service, hub)
+        stop_service_and_hub(service, hub.process)
 
-    totals = ask_file(
-        tmp_path,
+    totals = file_hub.query(
         """SELECT service_instance_id, sum(latest) FROM (
                SELECT service_instance_id, series_id, max(coalesce(value_int, value)) AS latest
                FROM metric_points WHERE name = 'ml.predictions' GROUP BY ALL
@@ -199,7 +173,7 @@ def test_every_worker_counts_for_itself_and_the_totals_are_right(
 
 def test_a_worker_that_is_killed_is_replaced(bundle: Path, rows: Rows) -> None:
     """SIGKILL of one worker: the service goes on with a new one."""
-    with live_service(bundle, f"http://127.0.0.1:{free_port()}", "--workers", "2") as (service, url):
+    with running_service(bundle, f"http://127.0.0.1:{free_port()}", "--workers", "2") as (service, url):
         children = Path(f"/proc/{service.popen.pid}/task/{service.popen.pid}/children").read_text().split()
         workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert len(workers) == 2

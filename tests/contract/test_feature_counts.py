@@ -4,15 +4,14 @@ import json
 import secrets
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from tests.contract.backends import Hub
-from tests.contract.conftest import live_service
+from tests.helpers.hubs import HubProcess, latest_values
 from tests.helpers.processes import until
+from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
@@ -28,28 +27,20 @@ def expected(bundle: Path, rows: Rows) -> Counter[tuple[str, str]]:
     return found
 
 
-def newest(hub: Hub, metric: str, service: str) -> dict[tuple[Any, ...], float]:
-    """The newest value of every series, of every worker."""
-    asked: dict[str, str | int] = {"name": metric, "service": service, "limit": 10_000}
-    points = httpx.get(f"{hub.page}/api/metrics", params=asked, timeout=30).raise_for_status().json()["points"]
-    said = sorted(points, key=lambda point: point["time_ns"])
-    return {(one["service_instance_id"], *sorted(one["attributes"].items())): one["value"] for one in said}
-
-
-def counted(hub: Hub, service: str) -> Counter[tuple[str, str]]:
+def counted(hub: HubProcess, service: str) -> Counter[tuple[str, str]]:
     """The counts of all workers together, by feature and bin."""
     found: Counter[tuple[str, str]] = Counter()
-    for (_, *attributes), value in newest(hub, "ml.feature.observations", service).items():
+    for (_, *attributes), value in latest_values(hub, "ml.feature.observations", service).items():
         said = dict(attributes)
         found[said["ml.feature.name"], said["ml.feature.bin"]] += int(value)
     return +found
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_the_same_traffic_makes_the_same_counts(bundle: Path, hub: Hub, rows: Rows, workers: int) -> None:
+def test_the_same_traffic_makes_the_same_counts(bundle: Path, hub: HubProcess, rows: Rows, workers: int) -> None:
     """One by one or in a batch, over 1, 2 or 4 workers: the counts are those of the rows, and refused rows are none."""
     name = f"counted-{secrets.token_hex(4)}"
-    with live_service(bundle, hub.otlp, "--workers", str(workers), OTEL_SERVICE_NAME=name) as (_, url):
+    with running_service(bundle, hub.otlp, "--workers", str(workers), OTEL_SERVICE_NAME=name) as (_, url):
         for row in rows[:40]:
             # A connection each, so that every worker gets some.
             assert httpx.post(f"{url}/predict", json={"features": row}, timeout=30).status_code == 200
@@ -60,7 +51,7 @@ def test_the_same_traffic_makes_the_same_counts(bundle: Path, hub: Hub, rows: Ro
         wanted = expected(bundle, rows[:60])
         until(lambda: counted(hub, name) == wanted, seconds=30, what="the counts of 60 rows")
 
-        sums = newest(hub, "ml.feature.sum", name)
+        sums = latest_values(hub, "ml.feature.sum", name)
         radius = sum(
             value if ("ml.feature.sign", "positive") in series else -value
             for series, value in sums.items()

@@ -19,10 +19,10 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from service.inference.ids import PredictionIds, PredictionRef
 from service.store.store import open_store
-from tests.contract.backends import Backend
-from tests.contract.conftest import PATIENT, arrived, live_service, telemetry_to
+from tests.helpers.backends import Backend, wait_for_records
 from tests.helpers.processes import free_port, until
 from tests.helpers.receivers import Answer, Sent, otlp_http
+from tests.helpers.services import ID_KEY, LONG_FLUSH, running_service
 
 PIN = {"baggage": "modeltrace.pin=1"}
 CLASSES = ("benign", "malignant")
@@ -36,7 +36,7 @@ def test_a_label_is_found_by_the_trace_of_its_prediction(
     """A linked span, a metric point whose exemplar is the prediction, a log record, and a row in the store."""
     store = str(tmp_path / "s.db")
     env = {"MODELTRACE_STORE": store, "MODELTRACE_INSTRUMENTATION": instrumentation}
-    with live_service(bundle, backend.otlp, **env) as (_, url):
+    with running_service(bundle, backend.otlp, **env) as (_, url):
         predicted = httpx.post(f"{url}/predict", json={"features": rows[0]}).json()
         wrong = next(one for one in CLASSES if one != predicted["label"])
         said = {"prediction_id": predicted["prediction_id"], "label": wrong}
@@ -48,8 +48,8 @@ def test_a_label_is_found_by_the_trace_of_its_prediction(
         own = answer.headers["x-trace-id"]
 
         # The request with the label: a trace of its own, linked to the prediction's span.
-        server = next(s for s in arrived(backend, predicted["trace_id"], "spans", 4) if s["kind"] == "SERVER")
-        spans = {span["name"]: span for span in arrived(backend, own, "spans", 2)}
+        server = next(s for s in wait_for_records(backend, predicted["trace_id"], "spans", 4) if s["kind"] == "SERVER")
+        spans = {span["name"]: span for span in wait_for_records(backend, own, "spans", 2)}
         assert set(spans) == {"POST /feedback", "feedback"}
         label = spans["feedback"]
         assert label["parent_span_id"] == spans["POST /feedback"]["span_id"]
@@ -57,7 +57,9 @@ def test_a_label_is_found_by_the_trace_of_its_prediction(
             (predicted["trace_id"], server["span_id"])
         ]
         assert label["attributes"]["ml.prediction.id"] == predicted["prediction_id"]
-        (log,) = (log for log in arrived(backend, own, "logs", 2) if log["scope_name"] == "modeltrace.feedback")
+        (log,) = (
+            log for log in wait_for_records(backend, own, "logs", 2) if log["scope_name"] == "modeltrace.feedback"
+        )
         assert log["event_name"] == "ml.feedback"
         assert log["attributes"]["ml.prediction.trace_id"] == predicted["trace_id"]
         assert log["attributes"]["ml.feedback.label"] == wrong
@@ -97,7 +99,7 @@ def post(client: httpx.Client, items: Sequence[dict[str, str]], size: int = 5000
 def test_replicas_that_get_the_same_labels_take_each_once(bundle: Path, store_url: str) -> None:
     """Two services on one store, asked at the same time in different orders, some of it contradictory."""
     number = 3000
-    ids = PredictionIds(telemetry_to("")["MODELTRACE_ID_KEY"].encode())
+    ids = PredictionIds(ID_KEY.encode())
     names = [signed(n, ids, time.time_ns()) for n in range(number)]
     chance = random.Random(7)  # noqa: S311  an order, no secret
     # Of every tenth prediction, the second replica is told something else.
@@ -107,7 +109,7 @@ def test_replicas_that_get_the_same_labels_take_each_once(bundle: Path, store_ur
     ]
     env = {"MODELTRACE_STORE": store_url}
     nowhere = f"http://127.0.0.1:{free_port()}"
-    with live_service(bundle, nowhere, **env) as (_, one), live_service(bundle, nowhere, **env) as (_, two):
+    with running_service(bundle, nowhere, **env) as (_, one), running_service(bundle, nowhere, **env) as (_, two):
 
         def tell(replica: int) -> Counter[str]:
             with httpx.Client(base_url=(one, two)[replica], timeout=120) as client:
@@ -174,7 +176,7 @@ def said(attributes: Iterable[KeyValue]) -> dict[str, str]:
 def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: Path, tmp_path: Path) -> None:
     """Each label once: in the store, in the metric series of all processes together, as a span and as a log record."""
     number, lives = 100_000, 4
-    ids = PredictionIds(telemetry_to("")["MODELTRACE_ID_KEY"].encode())
+    ids = PredictionIds(ID_KEY.encode())
     now = time.time_ns()
     chance = random.Random(6)  # noqa: S311  an order, no secret
     truths = [chance.choice(CLASSES) for _ in range(number)]
@@ -183,14 +185,14 @@ def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: P
     twice = [*chance.sample(labels, number), *chance.sample(labels, number)]
     # Not in halves: what is the same is met before and after a restart.
     shares = [twice[life::lives] for life in range(lives)]
-    env = {"MODELTRACE_STORE": str(tmp_path / "s.db"), "MODELTRACE_SPOOL": str(tmp_path / "spool"), **PATIENT}
+    env = {"MODELTRACE_STORE": str(tmp_path / "s.db"), "MODELTRACE_SPOOL": str(tmp_path / "spool"), **LONG_FLUSH}
     statuses: Counter[str] = Counter()
     counted, took = Counted(), 0.0
 
     with otlp_http() as endpoint:
         endpoint.answer = counted.take
         for share in shares:
-            with live_service(bundle, endpoint.url, **env) as (service, url), httpx.Client(base_url=url) as client:
+            with running_service(bundle, endpoint.url, **env) as (service, url), httpx.Client(base_url=url) as client:
                 begun = time.perf_counter()
                 statuses += post(client, share)
                 took += time.perf_counter() - begun

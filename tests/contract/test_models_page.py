@@ -16,8 +16,9 @@ from sklearn.linear_model import Ridge
 
 from service.inference.bundle import read_manifest
 from service.inference.pack import pack
-from tests.contract.conftest import hub_arguments, live_service
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.hubs import running_hub
+from tests.helpers.processes import until
+from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
@@ -26,10 +27,8 @@ Rows = list[dict[str, float]]
 @pytest.fixture
 def hub() -> Iterator[tuple[str, str]]:
     """A hub that nobody else sends to: where its pages are, and where OTLP goes."""
-    page, http, grpc = free_port(), free_port(), free_port()
-    with running(hub_arguments(page, http, grpc, "--memory")) as process:
-        process.wait_for(f"http://127.0.0.1:{page}/healthz")
-        yield f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http}"
+    with running_hub() as hub:
+        yield hub.page, hub.otlp
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -39,7 +38,7 @@ def test_a_service_with_traffic_is_on_the_page_of_models(
     """Counts by label, bins, confidence, violations and labels are those of the requests, however many answer."""
     page, otlp = hub
     store = f"sqlite:///{tmp_path}/predictions.db"
-    with live_service(bundle, otlp, "--workers", workers, MODELTRACE_STORE=store) as (_, url):
+    with running_service(bundle, otlp, "--workers", workers, MODELTRACE_STORE=store) as (_, url):
         answers = [ask(url, "/predict", {"features": row}) for row in rows[:60]]
         refused = httpx.post(f"{url}/predict", json={"features": {**rows[0], "mean_radius": "wide"}}, timeout=30)
         assert refused.status_code == 422
@@ -78,7 +77,7 @@ def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, st
     answers = read_manifest(bundle)[0].answers
     assert answers
     assert answers.edges
-    with live_service(bundle, otlp, MODELTRACE_STORE=f"sqlite:///{tmp_path}/predictions.db") as (_, url):
+    with running_service(bundle, otlp, MODELTRACE_STORE=f"sqlite:///{tmp_path}/predictions.db") as (_, url):
         said = [ask(url, "/predict", {"features": row}) for row in data[:60].to_dict(orient="records")]
         for one, truth in zip(said, target, strict=False):
             ask(url, "/feedback", {"prediction_id": one["prediction_id"], "label": truth})

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 
-from tests.contract.backends import Backend
-from tests.contract.conftest import Service, arrived
+from tests.helpers.backends import Backend, wait_for_records
 from tests.helpers.processes import until
+from tests.helpers.services import Service
 
 PIN = {"baggage": "modeltrace.pin=1"}
 
@@ -28,7 +28,7 @@ def test_the_stages_are_children_of_the_server_span(
     """A prediction is one SERVER span with `validate`, `features` and `inference` below it, and nothing else."""
     answer = predict(service, rows[0])
 
-    spans = {span["name"]: span for span in arrived(backend, answer["trace_id"], "spans", 4)}
+    spans = {span["name"]: span for span in wait_for_records(backend, answer["trace_id"], "spans", 4)}
 
     assert set(spans) == {"POST /predict", "validate", "features", "inference"}
     server = spans["POST /predict"]
@@ -47,7 +47,7 @@ def test_a_client_and_the_service_stand_in_one_trace(
     answer = predict(service, rows[0], traceparent=f"00-{trace_id}-{span_id}-01")
 
     assert answer["trace_id"] == trace_id
-    server = next(s for s in arrived(backend, trace_id, "spans", 4) if s["kind"] == "SERVER")
+    server = next(s for s in wait_for_records(backend, trace_id, "spans", 4) if s["kind"] == "SERVER")
     assert server["parent_span_id"] == span_id
 
 
@@ -55,7 +55,7 @@ def test_the_log_records_carry_the_trace_id(service: Service, backend: Backend, 
     """The access line and the audit record are found by the trace ID."""
     answer = predict(service, rows[0])
 
-    logs = arrived(backend, answer["trace_id"], "logs", 2)
+    logs = wait_for_records(backend, answer["trace_id"], "logs", 2)
 
     assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.audit"}
 
@@ -66,7 +66,7 @@ def test_the_audit_record_holds_the_whole_prediction(
     """Inputs, answer, confidence, model and prediction ID are all in the record."""
     answer = predict(service, rows[1])
 
-    (prediction,) = arrived(backend, answer["trace_id"], "predictions")
+    (prediction,) = wait_for_records(backend, answer["trace_id"], "predictions")
 
     attributes = prediction["attributes"]
     assert attributes["ml.prediction.inputs"] == rows[1]
@@ -82,7 +82,7 @@ def test_a_pinned_request_is_an_exemplar(service: Service, backend: Backend, row
     """Request and inference duration, predictions, confidence and every input's bin point back to the trace."""
     answer = predict(service, rows[0])
 
-    exemplars = arrived(backend, answer["trace_id"], "exemplars", 34)
+    exemplars = wait_for_records(backend, answer["trace_id"], "exemplars", 34)
 
     assert Counter(exemplar["metric_name"] for exemplar in exemplars)["ml.feature.observations"] == 30
     assert {exemplar["metric_name"] for exemplar in exemplars} >= {
@@ -109,17 +109,17 @@ def test_an_error_of_the_caller_is_found_by_its_trace_id(service: Service, backe
     assert answer.status_code == 422
 
     trace_id = answer.json()["trace_id"]
-    spans = {span["name"]: span for span in arrived(backend, trace_id, "spans", 2)}
+    spans = {span["name"]: span for span in wait_for_records(backend, trace_id, "spans", 2)}
     assert spans["POST /predict"]["attributes"]["http.response.status_code"] == 422
     assert spans["validate"]["attributes"]["error.type"] == "invalid_features"
-    logs = arrived(backend, trace_id, "logs", 32)
+    logs = wait_for_records(backend, trace_id, "logs", 32)
     assert "modeltrace.api" in {log["scope_name"] for log in logs}
     told = [log["attributes"] for log in logs if log["scope_name"] == "modeltrace.data"]
     wrong = {one["ml.feature.name"]: one["ml.data.violation.reason"] for one in told}
     assert len(wrong) == 30
     assert Counter(wrong.values()) == {"missing": 29, "type": 1}
     assert wrong["mean_radius"] == "type"
-    assert "ml.data.violations" in {e["metric_name"] for e in arrived(backend, trace_id, "exemplars", 2)}
+    assert "ml.data.violations" in {e["metric_name"] for e in wait_for_records(backend, trace_id, "exemplars", 2)}
 
 
 def test_the_process_and_the_sdk_report_themselves(

@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from stack.run import Stack
-from tests.contract.backends import RealStack
-from tests.contract.conftest import live_service, real_stack_of
+from tests.helpers.backends import RealStack, real_stack_of
 from tests.helpers.load import Load, Rows
 from tests.helpers.processes import Process, until
+from tests.helpers.services import running_service
 from tests.helpers.stack import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -84,7 +84,7 @@ def service_of(stack: Stack, bundle: Path, name: str, seconds: float, **env: str
     """A service of that name, sending to the stack."""
     with httpx.Client(timeout=30) as client:
         ask = real_stack_of(stack, client)
-        with live_service(bundle, ask.otlp, OTEL_SERVICE_NAME=name, **env) as (process, url):
+        with running_service(bundle, ask.otlp, OTEL_SERVICE_NAME=name, **env) as (process, url):
             yield Outage(stack, ask, name, process, url, seconds)
 
 

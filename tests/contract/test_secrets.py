@@ -14,9 +14,10 @@ import httpx
 import pytest
 
 from tests.helpers.hubs import running_hub
-from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.processes import Process, until
 from tests.helpers.receivers import Answer, OtlpEndpoint, otlp_http
 from tests.helpers.secrets import NUMBERS, PRIVATE, TEXTS, files, found, pack_secrets, planted
+from tests.helpers.services import running_service
 
 WAYS = {"records": {}, "stock": {"MODELTRACE_INSTRUMENTATION": "stock"}, "batching": {"MODELTRACE_BATCHING": "true"}}
 
@@ -75,7 +76,6 @@ def stack() -> Iterator[ExitStack]:
 def serve(stack: ExitStack, packed: tuple[Path, dict[str, str]], folder: Path, **env: str) -> Served:
     """Start a service that leaves everything in a folder."""
     bundle, own = packed
-    port = free_port()
     kept = {
         "MODELTRACE_LOG_FILE": str(folder / "service.jsonl"),
         "MODELTRACE_STORE": str(folder / "store" / "predictions.db"),
@@ -86,11 +86,8 @@ def serve(stack: ExitStack, packed: tuple[Path, dict[str, str]], folder: Path, *
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_BLRP_SCHEDULE_DELAY": "100",
     }
-    process = stack.enter_context(
-        running(["service", "serve", str(bundle), "--port", str(port)], env={**own, **kept, **env})
-    )
-    process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=300)
-    return Served(f"http://127.0.0.1:{port}", folder, process)
+    process, url = stack.enter_context(running_service(bundle, seconds=300, **{**own, **kept, **env}))
+    return Served(url, folder, process)
 
 
 def unpacked(endpoint: OtlpEndpoint) -> bytes:

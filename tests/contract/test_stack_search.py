@@ -13,9 +13,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from service.inference.pack import pack
-from tests.contract.backends import RealStack
-from tests.contract.conftest import arrived, live_service
+from tests.helpers.backends import RealStack, wait_for_records
 from tests.helpers.processes import until
+from tests.helpers.services import running_service
 from tests.helpers.toy import BROKEN, pack_toy, row
 
 pytestmark = pytest.mark.stack
@@ -28,7 +28,7 @@ REQUEST_BUCKETS = "http_server_request_duration_seconds_bucket"
 @pytest.fixture(scope="module")
 def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
     """A service that sends to the stack."""
-    with live_service(bundle, real_stack.otlp) as (_, url):
+    with running_service(bundle, real_stack.otlp) as (_, url):
         yield url
 
 
@@ -37,7 +37,7 @@ def predicted(url: str, real_stack: RealStack, rows: Rows) -> dict[str, Any]:
     """A prediction that has arrived."""
     answer = httpx.post(f"{url}/predict", json={"features": rows[0]}, headers={"baggage": "modeltrace.pin=1"})
     predicted: dict[str, Any] = answer.raise_for_status().json()
-    arrived(real_stack, predicted["trace_id"], "spans", 4)
+    wait_for_records(real_stack, predicted["trace_id"], "spans", 4)
     return predicted
 
 
@@ -113,7 +113,7 @@ def test_jaeger_finds_a_refused_request(url: str, real_stack: RealStack, tags: d
 def test_jaeger_finds_a_failed_request_by_error(real_stack: RealStack, tmp_path: Path) -> None:
     """`error=true` leads to the request in which the model failed, and the span says by what."""
     bundle, needs = pack_toy(tmp_path)
-    with live_service(bundle, real_stack.otlp, **needs) as (_, url):
+    with running_service(bundle, real_stack.otlp, **needs) as (_, url):
         failed = httpx.post(f"{url}/predict", json={"features": row(BROKEN)})
         assert failed.status_code == 500
         trace_id = failed.json()["trace_id"]
@@ -130,7 +130,7 @@ def test_logql_by_trace_id_finds_exactly_its_records(
     httpx.post(f"{url}/predict", json={"features": rows[1]}).raise_for_status()
     trace_id = predicted["trace_id"]
 
-    logs = arrived(real_stack, trace_id, "logs", 2)
+    logs = wait_for_records(real_stack, trace_id, "logs", 2)
 
     assert sorted(log["scope_name"] for log in logs) == ["modeltrace.audit", "uvicorn.access"]
     assert {log["trace_id"] for log in logs} == {trace_id}
@@ -138,7 +138,7 @@ def test_logql_by_trace_id_finds_exactly_its_records(
 
 def test_loki_keeps_few_labels(real_stack: RealStack, predicted: dict[str, Any]) -> None:
     """Only what names a service is an index label: no instance, no trace, no feature."""
-    arrived(real_stack, predicted["trace_id"], "logs", 2)
+    wait_for_records(real_stack, predicted["trace_id"], "logs", 2)
     labels = real_stack.client.get(f"{real_stack.loki}/loki/api/v1/labels").raise_for_status().json()["data"]
 
     ours = {label for label in labels if not label.startswith("__")}  # Loki's own: __stream_shard__ after a large batch
@@ -199,9 +199,9 @@ def test_a_wide_audit_record_is_kept_whole(real_stack: RealStack, tmp_path: Path
     bundle = pack(
         LogisticRegression().fit(training, rng.integers(0, 2, 80)), training, name="wide", out=tmp_path / "wide"
     )
-    with live_service(bundle, real_stack.otlp) as (_, url):
+    with running_service(bundle, real_stack.otlp) as (_, url):
         inputs = training.iloc[0].to_dict()
         answer = httpx.post(f"{url}/predict", json={"features": inputs}).raise_for_status().json()
-        (record,) = arrived(real_stack, answer["trace_id"], "predictions")
+        (record,) = wait_for_records(real_stack, answer["trace_id"], "predictions")
 
     assert record["attributes"]["ml.prediction.inputs"] == pytest.approx(inputs)

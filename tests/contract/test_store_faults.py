@@ -14,11 +14,11 @@ import pytest
 
 from service.store.rows import Kept
 from service.store.store import open_store
-from tests.contract.conftest import live_service
-from tests.contract.test_exporter_faults import end, ended, exporters, said
 from tests.helpers.load import Load
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import free_port, running, until
+from tests.helpers.services import running_service
+from tests.helpers.sidecars import counts_in_log, has_ended, kill_leftover, sidecars
 
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
@@ -66,7 +66,7 @@ def test_a_stop_leaves_every_prediction_in_the_store(
         "MODELTRACE_INSTRUMENTATION": instrumentation,
         "MODELTRACE_STORE": store_url,
     }
-    with live_service(bundle, nowhere, **env) as (service, url):
+    with running_service(bundle, nowhere, **env) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(300)
             service.stop(signal.SIGTERM, seconds=20)
@@ -87,7 +87,7 @@ def test_the_store_is_complete_whatever_is_sampled(
 ) -> None:
     """Without traces and without telemetry at all; the row says that there is no trace to look for."""
     file = str(tmp_path / "s.db")
-    with live_service(bundle, nowhere, MODELTRACE_STORE=file, **env) as (service, url):
+    with running_service(bundle, nowhere, MODELTRACE_STORE=file, **env) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(50)
         wait_for_rows(file, len(load.answered))
@@ -105,18 +105,18 @@ def test_what_was_answered_a_moment_before_a_kill_is_stored(
 ) -> None:
     """SIGKILL under load: every prediction answered more than 200 ms before it is there, exactly once."""
     with ExitStack() as stack:
-        service, url = stack.enter_context(live_service(bundle, nowhere, MODELTRACE_STORE=store_url))
+        service, url = stack.enter_context(running_service(bundle, nowhere, MODELTRACE_STORE=store_url))
         with Load(url, rows, pause=0.01) as load:
             load.grows_by(200)
             time.sleep(1)
-            (exporter,) = exporters(service)
-            stack.callback(end, exporter)
+            (exporter,) = sidecars(service)
+            stack.callback(kill_leftover, exporter)
             safe = list(load.answered)
             time.sleep(COMMITTED)
             for pid in (*([exporter] if both else []), service.popen.pid):
                 os.kill(pid, signal.SIGKILL)
             service.popen.wait()
-        until(lambda: ended(exporter), seconds=30, what="the exporter process to end")
+        until(lambda: has_ended(exporter), seconds=30, what="the exporter process to end")
 
     found = stored(store_url)
     print(f"{len(load.answered)} answered, {len(set(load.answered) - set(found))} of the last not stored")  # noqa: T201
@@ -129,14 +129,14 @@ def test_an_exporter_process_that_is_killed_costs_no_row(
 ) -> None:
     """SIGKILL again and again under load: what it had not committed is told to the next one; all is there, once."""
     kills = 3
-    with live_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
+    with running_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
         with Load(url, rows, pause=0.01) as load:
             for _ in range(kills):
                 load.grows_by(150)
                 time.sleep(1.5)
-                (exporter,) = exporters(service)
+                (exporter,) = sidecars(service)
                 os.kill(exporter, signal.SIGKILL)
-                until(lambda old=exporter: exporters(service) not in ([], [old]), what="another one")  # type: ignore[misc]
+                until(lambda old=exporter: sidecars(service) not in ([], [old]), what="another one")  # type: ignore[misc]
             load.grows_by(150)
         wait_for_rows(store_url, len(load.answered))
         service.stop(signal.SIGTERM)
@@ -150,7 +150,7 @@ def test_an_exporter_process_that_is_killed_costs_no_row(
 
 def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
     """Two workers: as many rows as answers."""
-    with live_service(bundle, nowhere, "--workers", "2", MODELTRACE_STORE=store_url) as (service, url):
+    with running_service(bundle, nowhere, "--workers", "2", MODELTRACE_STORE=store_url) as (service, url):
         service.wait_for_workers(2)
         with Load(url, rows, clients=8, reconnect=True) as load:
             load.grows_by(400)
@@ -165,8 +165,8 @@ def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url
 def test_a_full_disk_loses_rows_and_no_answers(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """The exporter process cannot write any more: predictions go on, and the stop says how many are not stored."""
     file = str(tmp_path / "s.db")
-    with live_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
-        (exporter,) = until(lambda: exporters(service), what="the exporter process")
+    with running_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
+        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
         with Load(url, rows, pause=0.01) as load:
             load.grows_by(50)
             resource.prlimit(exporter, resource.RLIMIT_FSIZE, (FULL, FULL))
@@ -177,15 +177,15 @@ def test_a_full_disk_loses_rows_and_no_answers(bundle: Path, rows: Rows, nowhere
     found = stored(file)
     assert load.refused == []
     assert "no prediction is stored for now" in log
-    assert said(log, "not delivered")[STORE_LOST] == len(load.answered) - len(found) > 0
+    assert counts_in_log(log, "not delivered")[STORE_LOST] == len(load.answered) - len(found) > 0
     assert set(found) < set(load.answered)
 
 
 def test_a_disk_that_has_room_again_takes_what_waited(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """Full for a while: nothing is lost."""
     file = str(tmp_path / "s.db")
-    with live_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
-        (exporter,) = until(lambda: exporters(service), what="the exporter process")
+    with running_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
+        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
         with Load(url, rows, pause=0.01) as load:
             load.grows_by(50)
             _, hard = resource.prlimit(exporter, resource.RLIMIT_FSIZE)
@@ -206,7 +206,7 @@ def test_a_database_that_is_away_for_a_while_costs_no_row(
 ) -> None:
     """PostgreSQL crashes and comes back: predictions go on, and all of them are there, once."""
     location = postgres.url(postgres.new())
-    with live_service(bundle, nowhere, MODELTRACE_STORE=location) as (service, url):
+    with running_service(bundle, nowhere, MODELTRACE_STORE=location) as (service, url):
         with Load(url, rows, pause=0.01) as load:
             load.grows_by(100)
             postgres.stop()
@@ -227,7 +227,7 @@ def test_a_database_that_is_away_for_a_while_costs_no_row(
 def test_a_batch_of_10_000_rows_is_stored(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
     """Each row of it, in its place, under one trace."""
     body = {"rows": [rows[number % len(rows)] for number in range(10_000)]}
-    with live_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
+    with running_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
         answer = httpx.post(f"{url}/predict/batch", json=body, timeout=60).raise_for_status().json()
         until(lambda: len(everything(store_url)) == 10_000, what="every row")
         service.stop(signal.SIGTERM)
@@ -257,7 +257,7 @@ def test_a_store_that_cannot_be_opened_ends_the_start(
 
 def test_what_is_stored_and_lost_is_a_metric(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """`modeltrace.store.rows`, by outcome, on /metrics too."""
-    with live_service(bundle, nowhere, MODELTRACE_STORE=str(tmp_path / "s.db")) as (service, url):
+    with running_service(bundle, nowhere, MODELTRACE_STORE=str(tmp_path / "s.db")) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(20)
         wanted = rf'modeltrace_store_rows_total{{[^}}]*modeltrace_outcome="stored"[^}}]*}} {len(load.answered)}.0\n'
@@ -267,7 +267,7 @@ def test_what_is_stored_and_lost_is_a_metric(bundle: Path, rows: Rows, nowhere: 
 
 def test_without_a_store_nothing_is_kept(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """`none`: no file, no metric, and no loss."""
-    with live_service(bundle, nowhere, MODELTRACE_STORE="none", XDG_DATA_HOME=str(tmp_path)) as (service, url):
+    with running_service(bundle, nowhere, MODELTRACE_STORE="none", XDG_DATA_HOME=str(tmp_path)) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(20)
         assert "modeltrace_store" not in httpx.get(f"{url}/metrics").text

@@ -12,10 +12,9 @@ import pytest
 
 from service.inference.bundle import MANIFEST
 from service.store.store import open_store
-from tests.contract.backends import Hub
-from tests.contract.conftest import live_service, telemetry_to
-from tests.contract.test_feature_counts import newest
+from tests.helpers.hubs import HubProcess, latest_values
 from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.services import otlp_environment, running_service
 
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
@@ -33,20 +32,20 @@ def later(bundle: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def predictions(hub: Hub, service: str) -> Counter[str]:
+def predictions(hub: HubProcess, service: str) -> Counter[str]:
     """How many each version has answered, over all workers."""
     found: Counter[str] = Counter()
-    for (_, *attributes), value in newest(hub, "ml.predictions", service).items():
+    for (_, *attributes), value in latest_values(hub, "ml.predictions", service).items():
         found[dict(attributes)["ml.model.version"]] += int(value)
     return found
 
 
-def test_one_trace_across_both_services(bundle: Path, later: Path, hub: Hub, rows: Rows, tmp_path: Path) -> None:
+def test_one_trace_across_both_services(bundle: Path, later: Path, hub: HubProcess, rows: Rows, tmp_path: Path) -> None:
     """The challenger's SERVER span is below the `shadow` span of the service that asked it; the store has both."""
     name, store = f"asked-{secrets.token_hex(4)}", tmp_path / "both.db"
     with (
-        live_service(later, hub.otlp, OTEL_SERVICE_NAME="challenger", MODELTRACE_STORE=str(store)) as (_, beside),
-        live_service(
+        running_service(later, hub.otlp, OTEL_SERVICE_NAME="challenger", MODELTRACE_STORE=str(store)) as (_, beside),
+        running_service(
             bundle, hub.otlp, OTEL_SERVICE_NAME=name, MODELTRACE_STORE=str(store), MODELTRACE_CHALLENGER=beside
         ) as (_, url),
     ):
@@ -71,18 +70,18 @@ def test_one_trace_across_both_services(bundle: Path, later: Path, hub: Hub, row
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_counts_by_version_are_exact(bundle: Path, later: Path, hub: Hub, rows: Rows, workers: int) -> None:
+def test_counts_by_version_are_exact(bundle: Path, later: Path, hub: HubProcess, rows: Rows, workers: int) -> None:
     """Of 60 predictions the challenger in the same process sees 60, whatever worker answered; one trace has both."""
     name = f"beside-{secrets.token_hex(4)}"
-    options = ("--workers", str(workers))
-    with live_service(bundle, hub.otlp, *options, OTEL_SERVICE_NAME=name, MODELTRACE_CHALLENGER=str(later)) as (_, url):
+    env = {"OTEL_SERVICE_NAME": name, "MODELTRACE_CHALLENGER": str(later)}
+    with running_service(bundle, hub.otlp, "--workers", str(workers), **env) as (_, url):
         for row in rows[:40]:
             answer = httpx.post(f"{url}/predict", json={"features": row}, timeout=30).json()
         batch = httpx.post(f"{url}/predict/batch", json={"rows": [*rows[40:60], {}]}, timeout=30)
         assert batch.status_code == 200
         until(lambda: predictions(hub, name) == {"1.0.0": 60, "2.0.0": 60}, seconds=60, what="60 of each")
         for metric in ("ml.feature.observations", "ml.inference.duration"):
-            versions = {dict(series[1:])["ml.model.version"] for series in newest(hub, metric, name)}  # type: ignore[arg-type]  # pairs
+            versions = {dict(series[1:])["ml.model.version"] for series in latest_values(hub, metric, name)}  # type: ignore[arg-type]  # pairs
             assert versions == {"1.0.0", "2.0.0"}
         found = hub.trace(answer["trace_id"])["spans"]
         assert Counter(one["name"] for one in found) == {
@@ -92,7 +91,7 @@ def test_counts_by_version_are_exact(bundle: Path, later: Path, hub: Hub, rows: 
 
 
 def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
-    bundle: Path, later: Path, hub: Hub, rows: Rows
+    bundle: Path, later: Path, hub: HubProcess, rows: Rows
 ) -> None:
     """While it is away its rows are counted as failed or dropped, every request is answered; then it is asked again."""
     name, port = f"asked-{secrets.token_hex(4)}", free_port()
@@ -100,7 +99,7 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
 
     def challenger() -> AbstractContextManager[Process]:
         arguments = ["service", "serve", str(later), "--port", str(port)]
-        return running(arguments, env={**telemetry_to(hub.otlp), "OTEL_SERVICE_NAME": f"{name}-challenger"})
+        return running(arguments, env={**otlp_environment(hub.otlp), "OTEL_SERVICE_NAME": f"{name}-challenger"})
 
     def asked(number: int) -> None:
         for row in rows[:number]:
@@ -108,11 +107,11 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
 
     def became() -> Counter[str]:
         found: Counter[str] = Counter()
-        for (_, *attributes), value in newest(hub, "modeltrace.challenger.rows", name).items():
+        for (_, *attributes), value in latest_values(hub, "modeltrace.challenger.rows", name).items():
             found[dict(attributes)["modeltrace.outcome"]] += int(value)
         return found
 
-    with live_service(bundle, hub.otlp, OTEL_SERVICE_NAME=name, MODELTRACE_CHALLENGER=beside) as (service, url):
+    with running_service(bundle, hub.otlp, OTEL_SERVICE_NAME=name, MODELTRACE_CHALLENGER=beside) as (service, url):
         with challenger() as process:
             process.wait_for(f"{beside}/readyz")
             asked(10)

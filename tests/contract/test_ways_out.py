@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.backends import Backend, Hub
-from tests.contract.conftest import arrived, telemetry_to
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.backends import Backend, wait_for_records
+from tests.helpers.hubs import HubProcess
+from tests.helpers.processes import until
+from tests.helpers.services import otlp_environment, running_service
 
 Start = Callable[..., str]
 Rows = list[dict[str, float]]
@@ -30,29 +31,26 @@ def start(bundle: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def service(**env: str) -> str:
-            port = free_port()
-            process = stack.enter_context(running(["service", "serve", str(bundle), "--port", str(port)], env=env))
-            process.wait_for(f"http://127.0.0.1:{port}/readyz")
-            return f"http://127.0.0.1:{port}"
+            return stack.enter_context(running_service(bundle, **env)).url
 
         yield service
 
 
 def test_all_signals_travel_over_grpc(start: Start, backend: Backend, rows: Rows) -> None:
     """The other protocol, one setting away."""
-    url = start(**{**telemetry_to(backend.grpc), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    url = start(**{**otlp_environment(backend.grpc), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
 
     trace_id = predict(url, rows[0])["trace_id"]
 
-    assert len(arrived(backend, trace_id, "spans", 4)) == 4
-    assert len(arrived(backend, trace_id, "logs", 2)) == 2
-    assert len(arrived(backend, trace_id, "exemplars", 4)) >= 4
+    assert len(wait_for_records(backend, trace_id, "spans", 4)) == 4
+    assert len(wait_for_records(backend, trace_id, "logs", 2)) == 2
+    assert len(wait_for_records(backend, trace_id, "exemplars", 4)) >= 4
 
 
-def test_the_log_file_holds_what_went_out(start: Start, hub: Hub, rows: Rows, tmp_path: Path) -> None:
+def test_the_log_file_holds_what_went_out(start: Start, hub: HubProcess, rows: Rows, tmp_path: Path) -> None:
     """The lines of MODELTRACE_LOG_FILE are the records that the hub got: same IDs, same attributes."""
     file = tmp_path / "service.jsonl"
-    url = start(**{**telemetry_to(hub.otlp), "MODELTRACE_LOG_FILE": str(file)})
+    url = start(**{**otlp_environment(hub.otlp), "MODELTRACE_LOG_FILE": str(file)})
 
     trace_id = predict(url, rows[0])["trace_id"]
 
@@ -61,7 +59,7 @@ def test_the_log_file_holds_what_went_out(start: Start, hub: Hub, rows: Rows, tm
         return [line for line in written if line.get("trace_id") == trace_id]
 
     until(lambda: len(lines()) == 2, what="two lines of the trace")
-    sent = {log["scope_name"]: log for log in arrived(hub, trace_id, "logs", 2)}
+    sent = {log["scope_name"]: log for log in wait_for_records(hub, trace_id, "logs", 2)}
     for line in lines():
         same = sent[line["logger"]]
         assert line["span_id"] == same["span_id"]
@@ -88,19 +86,19 @@ def test_workers_share_a_log_file_and_rotate_it(start: Start, rows: Rows, tmp_pa
 
 def test_an_unsampled_trace_is_complete_but_for_its_spans(start: Start, backend: Backend, rows: Rows) -> None:
     """Its log records and audit record arrive, and no span does."""
-    url = start(**{**telemetry_to(backend.otlp), "OTEL_TRACES_SAMPLER": "always_off"})
+    url = start(**{**otlp_environment(backend.otlp), "OTEL_TRACES_SAMPLER": "always_off"})
 
     trace_id = predict(url, rows[0])["trace_id"]
 
-    assert len(arrived(backend, trace_id, "predictions")) == 1
+    assert len(wait_for_records(backend, trace_id, "predictions")) == 1
     assert backend.trace(trace_id)["spans"] == []
 
 
-def test_the_hub_says_that_a_trace_was_not_sampled(start: Start, hub: Hub, rows: Rows) -> None:
+def test_the_hub_says_that_a_trace_was_not_sampled(start: Start, hub: HubProcess, rows: Rows) -> None:
     """Where spans are missing, the reason is told."""
-    url = start(**{**telemetry_to(hub.otlp), "OTEL_TRACES_SAMPLER": "always_off"})
+    url = start(**{**otlp_environment(hub.otlp), "OTEL_TRACES_SAMPLER": "always_off"})
 
     trace_id = predict(url, rows[0])["trace_id"]
 
-    arrived(hub, trace_id, "predictions")
+    wait_for_records(hub, trace_id, "predictions")
     assert "not sampled" in hub.trace(trace_id)["status"]["spans"]

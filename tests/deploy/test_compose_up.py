@@ -17,7 +17,7 @@ import yaml
 from service.inference.ids import PredictionIds
 from service.inference.pack import pack
 from stack.parts import read_parts
-from tests.contract.backends import RealStack
+from tests.helpers.backends import RealStack
 from tests.helpers.engine import Engine, NoEngineError, running_engine
 from tests.helpers.images import provide
 from tests.helpers.processes import free_port, until

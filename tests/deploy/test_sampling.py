@@ -18,10 +18,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from scipy.stats import binom
 
-from tests.contract.backends import RealStack
-from tests.contract.conftest import real_stack_of, telemetry_to
+from tests.helpers.backends import RealStack, real_stack_of
 from tests.helpers.collector import BASE, OTEL, Collector, running_collector, running_sink
 from tests.helpers.processes import free_port, running, until
+from tests.helpers.services import otlp_environment
 from tests.helpers.stack import running_stack
 from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
 
@@ -75,7 +75,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
         bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
         port = free_port()
         process = stack.enter_context(
-            running(["service", "serve", str(bundle), "--port", str(port)], env={**needs, **telemetry_to(ask.otlp)})
+            running(["service", "serve", str(bundle), "--port", str(port)], env={**needs, **otlp_environment(ask.otlp)})
         )
         process.wait_for(f"http://127.0.0.1:{port}/readyz")
         sent = send(f"http://127.0.0.1:{port}")

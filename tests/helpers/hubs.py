@@ -30,9 +30,19 @@ class HubPorts:
         return cls(free_port(), free_port(), free_port())
 
     @property
-    def otlp(self) -> str:
+    def page_url(self) -> str:
+        """The URL of the pages and the JSON API."""
+        return f"http://127.0.0.1:{self.page}"
+
+    @property
+    def otlp_url(self) -> str:
         """The URL of OTLP over HTTP."""
         return f"http://127.0.0.1:{self.http}"
+
+    @property
+    def grpc_url(self) -> str:
+        """The URL of OTLP over gRPC."""
+        return f"http://127.0.0.1:{self.grpc}"
 
     @property
     def options(self) -> list[str]:
@@ -50,17 +60,17 @@ class HubProcess:
     @property
     def page(self) -> str:
         """The URL of the pages and the JSON API."""
-        return f"http://127.0.0.1:{self.ports.page}"
+        return self.ports.page_url
 
     @property
     def otlp(self) -> str:
         """The URL of OTLP over HTTP."""
-        return self.ports.otlp
+        return self.ports.otlp_url
 
     @property
     def grpc(self) -> str:
         """The URL of OTLP over gRPC."""
-        return f"http://127.0.0.1:{self.ports.grpc}"
+        return self.ports.grpc_url
 
     def send(self, *spans: Span, **headers: str) -> httpx.Response:
         """Send spans; gzipped if the headers say so.
@@ -113,3 +123,11 @@ def running_hub(
         hub = HubProcess(process, ports)
         process.wait_for(f"{hub.page}/healthz")
         yield hub
+
+
+def latest_values(hub: HubProcess, metric: str, service: str) -> dict[tuple[Any, ...], float]:
+    """Return the latest value of every series of a metric, by instance and attributes."""
+    asked: dict[str, str | int] = {"name": metric, "service": service, "limit": 10_000}
+    points = httpx.get(f"{hub.page}/api/metrics", params=asked, timeout=30).raise_for_status().json()["points"]
+    said = sorted(points, key=lambda point: point["time_ns"])
+    return {(one["service_instance_id"], *sorted(one["attributes"].items())): one["value"] for one in said}

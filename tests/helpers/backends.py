@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import httpx
 
 from service.telemetry import names
-from tests.helpers.processes import Process
+from stack.run import Stack
+from tests.helpers.processes import until
 
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 LOOK_BACK = 3600
@@ -23,8 +24,13 @@ FIELDS = ("scope_name", "trace_id", "span_id", "severity_text", "event_name")
 class Backend(Protocol):
     """Where telemetry ends up: how it is reached, and what can be asked of it."""
 
-    otlp: str
-    grpc: str
+    @property
+    def otlp(self) -> str:
+        """The URL of OTLP over HTTP."""
+
+    @property
+    def grpc(self) -> str:
+        """The URL of OTLP over gRPC."""
 
     def trace(self, trace_id: str) -> dict[str, Any]:
         """Everything kept under one trace ID: spans, logs, exemplars, predictions; empty while nothing arrived."""
@@ -34,33 +40,6 @@ class Backend(Protocol):
 
     def reports(self, metric: str) -> bool:
         """Whether there are points of a metric, by its OpenTelemetry name."""
-
-
-@dataclass(frozen=True)
-class Hub:
-    """The embedded backend, over its JSON API."""
-
-    process: Process
-    page: str
-    otlp: str
-    grpc: str
-
-    def trace(self, trace_id: str) -> dict[str, Any]:
-        """Everything kept under one trace ID."""
-        answer = httpx.get(f"{self.page}/api/traces/{trace_id}", timeout=10)
-        if answer.status_code == 404:
-            return {"spans": [], "logs": [], "exemplars": [], "predictions": [], "prediction_count": 0}
-        found: dict[str, Any] = answer.raise_for_status().json()
-        return found
-
-    def prediction_count(self, trace_id: str) -> int:
-        """How many audit records are kept under it."""
-        return int(self.trace(trace_id)["prediction_count"])
-
-    def reports(self, metric: str) -> bool:
-        """Whether there are points of a metric."""
-        listed = httpx.get(f"{self.page}/api/metrics").raise_for_status().json()["metrics"]
-        return metric in {found["name"] for found in listed}
 
 
 @dataclass(frozen=True)
@@ -199,3 +178,27 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def real_stack_of(stack: Stack, client: httpx.Client) -> RealStack:
+    """Return the backend of a stack that is running."""
+    address = stack.layout.address
+    return RealStack(
+        otlp=f"http://{address('otelcol', 'http')}",
+        grpc=f"http://{address('otelcol', 'grpc')}",
+        jaeger=f"http://{address('jaeger', 'query')}",
+        loki=f"http://{address('loki', 'http')}",
+        prometheus=f"http://{address('prometheus', 'http')}",
+        sampling=f"http://{address('jaeger', 'sampling')}",
+        client=client,
+    )
+
+
+def wait_for_records(backend: Backend, trace_id: str, kind: str, number: int = 1) -> list[dict[str, Any]]:
+    """Wait until a backend has `number` records of one kind under a trace ID; all of them."""
+
+    def enough() -> list[dict[str, Any]] | None:
+        found: list[dict[str, Any]] = backend.trace(trace_id)[kind]
+        return found if len(found) >= number else None
+
+    return until(enough, what=f"{number} {kind} of trace {trace_id}")

@@ -1,0 +1,70 @@
+"""A hub with a file and fixed ports, which is started several times, and what its database holds."""
+
+from collections import Counter
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+
+from tests.helpers.hubs import HubPorts, HubProcess, running_hub
+
+
+@dataclass(frozen=True)
+class RestartableHub:
+    """A hub with a file and fixed ports, which may be started and ended several times."""
+
+    data: Path
+    ports: HubPorts
+
+    @property
+    def otlp(self) -> str:
+        """The URL of OTLP over HTTP."""
+        return self.ports.otlp_url
+
+    def running(self) -> AbstractContextManager[HubProcess]:
+        """Run the hub until the end of the context."""
+        return running_hub(self.data, self.ports)
+
+    def has_prediction(self, prediction_id: str) -> bool:
+        """Return whether the hub, which is running, has a prediction log record."""
+        answer = httpx.get(f"{self.ports.page_url}/api/logs", params={"attr.ml.prediction.id": prediction_id})
+        return bool(answer.raise_for_status().json()["logs"])
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Query its database; it must not be running."""
+        with duckdb.connect(str(self.data / "hub.duckdb"), read_only=True) as connection:
+            return connection.execute(sql).fetchall()
+
+    def audited(self) -> Counter[str]:
+        """Count the prediction log records of each prediction ID."""
+        found = self.query(
+            """SELECT attributes->>'$."ml.prediction.id"' FROM logs WHERE event_name = 'ml.prediction'"""
+        )
+        return Counter(row[0] for row in found)
+
+    def spans(self) -> Counter[tuple[str, str]]:
+        """Count the rows of each span of a prediction, by trace and span ID."""
+        found = self.query(
+            """SELECT trace_id, span_id FROM spans WHERE trace_id IN
+               (SELECT trace_id FROM logs WHERE event_name = 'ml.prediction')"""
+        )
+        return Counter(found)
+
+    def counted(self) -> int:
+        """Return how many predictions were counted by metrics."""
+        ((total,),) = self.query(
+            """SELECT sum(latest) FROM (SELECT max(coalesce(value_int, value)) AS latest FROM metric_points
+               WHERE name = 'ml.predictions' GROUP BY service_instance_id, series_id)"""
+        )
+        return int(total)
+
+    def latest(self, metric: str, condition: str = "true") -> int:
+        """Sum the last values of all series of a metric."""
+        ((total,),) = self.query(
+            f"""SELECT coalesce(sum(latest), 0) FROM (SELECT max(coalesce(value_int, value)) AS latest
+                FROM metric_points WHERE name = '{metric}' AND {condition} GROUP BY service_instance_id, series_id)"""  # noqa: S608  our own words
+        )
+        return int(total)

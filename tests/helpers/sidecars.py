@@ -1,0 +1,51 @@
+"""The sidecars of a service: found by their processes, and what the log says of what they lost."""
+
+import os
+import re
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from tests.helpers.processes import Process
+
+
+def sidecars(service: Process) -> list[int]:
+    """List the process IDs of the sidecars of a service, or of its workers, that have not ended."""
+    found, below = [], [service.popen.pid]
+    while below:
+        with suppress(OSError):
+            pid = below.pop()
+            children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            below += children
+            found += [child for child in children if is_sidecar(child)]
+            for thread in Path(f"/proc/{pid}/task").iterdir():  # a child belongs to the thread that started it
+                if int(thread.name) != pid:
+                    of_thread = [int(child) for child in (thread / "children").read_text().split()]
+                    below += of_thread
+                    found += [child for child in of_thread if is_sidecar(child)]
+    return found
+
+
+def is_sidecar(pid: int) -> bool:
+    """Return whether a process is a sidecar that has not ended."""
+    return b"service.exporter" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended; it may be a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def kill_leftover(pid: int) -> None:
+    """Kill a process that a failed test has left behind."""
+    with suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def counts_in_log(log: str, words: str) -> dict[str, int]:
+    """Return the counts in the log line with these words, by kind."""
+    found = re.search(rf"{words}[^:\"]*: ([^\"]+)", log)
+    return {kind: int(n) for n, kind in re.findall(r"(\d+) ([a-z ]+)", found[1])} if found else {}
