@@ -75,6 +75,24 @@ def test_providers_are_built_in_one_place() -> None:
     assert users == {("service", "telemetry")}
 
 
+def test_helpers_of_tests_are_in_one_package() -> None:
+    """Of the modules below `tests`, only those of `tests/helpers` are imported by others."""
+    elsewhere = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if path.parent != ROOT / "tests" / "helpers"
+        if not path.name.startswith("test_") and path.name not in ("conftest.py", "fuzz.py")
+    ]
+    borrowed = [
+        (str(path), module)
+        for path, module in imports("tests")
+        if within(module, ("tests", "conftest")) and not within(module, ("tests.helpers",))
+    ]
+
+    assert elsewhere == []
+    assert borrowed == []
+
+
 def test_only_the_command_line_reads_arguments() -> None:
     """`sys.argv` appears nowhere else, but in programs that run by themselves, in an environment of a library's own."""
     readers = [

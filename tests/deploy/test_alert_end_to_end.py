@@ -19,8 +19,9 @@ import pytest
 
 from service.inference.example import build_example
 from stack.run import Stack
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import running, until
 from tests.helpers.receivers import Receivers, receivers
+from tests.helpers.services import running_service
 from tests.helpers.stack import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -87,7 +88,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def service(watched: Watched, bundle: Path, name: str, **settings: str) -> Iterator[str]:
     """Serve the bundle under a name of its own, with telemetry to the stack; its address."""
-    port = free_port()
     env = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": watched.url("otelcol", "http"),
         "OTEL_METRIC_EXPORT_INTERVAL": "2000",
@@ -95,9 +95,8 @@ def service(watched: Watched, bundle: Path, name: str, **settings: str) -> Itera
         "OTEL_SERVICE_NAME": name,
         **settings,
     }
-    with running(["service", "serve", str(bundle), "--port", str(port)], env=env) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=180)
-        yield f"http://127.0.0.1:{port}"
+    with running_service(bundle, seconds=180, **env) as (_, url):
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Every alert is complete, has a runbook, and is proven by Prometheus' own tool to fire and to stay quiet."""
 
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.helpers.stack import binary
+from tests.helpers.promtool import PROMETHEUS, promtool
 
 ROOT = Path(__file__).parents[2]
-PROMETHEUS = ROOT / "deploy" / "prometheus"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
 RUNBOOK_BASE = '{{ or $externalLabels.runbooks "docs/runbooks.md" }}'
 JAEGER_BASE = '{{ or $externalLabels.jaeger "http://127.0.0.1:16686" }}/search?'
@@ -57,15 +55,6 @@ def query(section: str) -> str | None:
     """The code block that a section begins with."""
     match = re.match(r"\s*```promql\n(.*?)```", section, re.DOTALL)
     return match[1] if match else None
-
-
-def promtool(*arguments: str) -> str:
-    """Run promtool to its end, in the repository; what it said."""
-    done = subprocess.run(
-        [str(binary("prometheus", "promtool")), *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 ALERTS = alerting_rules()

@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from tests.helpers.load import Load
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import until
+from tests.helpers.services import running_service
 from tests.helpers.stack import binary, running_stack
 from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
 
@@ -160,26 +161,26 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
     """The stack with a service of two workers on it, which has answered, refused, failed and been slow."""
     bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
     with running_stack() as stack:
-        port, address = free_port(), stack.layout.address
+        address = stack.layout.address
         env = {
             **needs,
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address('otelcol', 'http')}",
             "OTEL_METRIC_EXPORT_INTERVAL": "2000",
             "MODELTRACE_EVALUATION_SECONDS": "2",
         }
-        with running(["service", "serve", str(bundle), "--port", str(port), "--workers", "2"], env=env) as process:
-            process.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=240)  # two workers on a busy machine
+        # Two workers on a busy machine need more time.
+        with running_service(bundle, None, "--workers", "2", seconds=240, **env) as (_, url):
             for number in (*range(60), BROKEN, SLOW):
-                answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": row(number)}, timeout=60)
+                answer = httpx.post(f"{url}/predict", json={"features": row(number)}, timeout=60)
                 if answer.status_code == 200:
                     label = {"prediction_id": answer.json()["prediction_id"], "label": number % 9 > 4}
-                    httpx.post(f"http://127.0.0.1:{port}/feedback", json=label, timeout=60).raise_for_status()
-                httpx.post(f"http://127.0.0.1:{port}/predict", json={"features": {"a": "wide"}}, timeout=60)
-                httpx.get(f"http://127.0.0.1:{port}/nowhere", timeout=60)
+                    httpx.post(f"{url}/feedback", json=label, timeout=60).raise_for_status()
+                httpx.post(f"{url}/predict", json={"features": {"a": "wide"}}, timeout=60)
+                httpx.get(f"{url}/nowhere", timeout=60)
             # What was counted before the first scrape has no rate: something has to go on happening.
             with (
-                Load(f"http://127.0.0.1:{port}", [row(SURE)], clients=1, pause=0.5),
-                labels(f"http://127.0.0.1:{port}"),
+                Load(url, [row(SURE)], clients=1, pause=0.5),
+                labels(url),
             ):
                 yield Stores(
                     prometheus=f"http://{address('prometheus', 'http')}",

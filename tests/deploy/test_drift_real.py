@@ -18,12 +18,13 @@ import pytest
 from service.inference.bundle import load_bundle
 from service.inference.example import build_example
 from service.inference.model import Model
+from service.monitoring.assess import Window
 from service.monitoring.bins import FeatureBins
 from service.monitoring.training import OUTPUTS
-from tests.deploy.drift_counts import Traffic, Window
-from tests.deploy.test_alert_rules import PROMETHEUS
-from tests.deploy.test_drift_rules import STATES
-from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.drift_counts import DRIFT_STATES, TrafficCounts
+from tests.helpers.processes import Process, free_port, until
+from tests.helpers.promtool import PROMETHEUS
+from tests.helpers.services import running_service
 from tests.helpers.stack import binary
 
 pytestmark = pytest.mark.stack
@@ -68,7 +69,7 @@ def recorded(address: str, name: str) -> dict[tuple[str, str], float]:
     }
 
 
-def expected(model: Model, rows: pd.DataFrame, answers: list[dict[str, Any]]) -> Traffic:
+def expected(model: Model, rows: pd.DataFrame, answers: list[dict[str, Any]]) -> TrafficCounts:
     """The same traffic, counted here."""
     bins = FeatureBins(model.schema)
     inputs = list(rows.itertuples(index=False, name=None))
@@ -81,7 +82,7 @@ def expected(model: Model, rows: pd.DataFrame, answers: list[dict[str, Any]]) ->
     labels = Counter(str(one["label"]) for one in answers)
     assert model.answers
     windows[OUTPUTS] = Window(tuple(labels[label] for label in model.answers.shares))
-    return Traffic(windows, sum(one["confidence"] < (model.confidence_threshold or 0) for one in answers))
+    return TrafficCounts(windows, sum(one["confidence"] < (model.confidence_threshold or 0) for one in answers))
 
 
 def test_prometheus_says_what_the_definitions_say(tmp_path: Path) -> None:
@@ -100,16 +101,14 @@ def test_prometheus_says_what_the_definitions_say(tmp_path: Path) -> None:
             "OTEL_LOGS_EXPORTER": "none",
             "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         }
-        port = free_port()
-        with running(["service", "serve", str(bundle), "--port", str(port), "--workers", "2"], env=env) as service:
-            service.wait_for(f"http://127.0.0.1:{port}/readyz", seconds=240)
+        with running_service(bundle, None, "--workers", "2", seconds=240, **env) as (_, url):
             answers = []
             for start in range(0, ROWS, 50):
                 batch = rows[start : start + 50].to_dict(orient="records")
                 # A connection each, so that every worker gets some.
-                said = httpx.post(f"http://127.0.0.1:{port}/predict/batch", json={"rows": batch}, timeout=60)
+                said = httpx.post(f"{url}/predict/batch", json={"rows": batch}, timeout=60)
                 answers += said.raise_for_status().json()["predictions"]
-            httpx.post(f"http://127.0.0.1:{port}/predict/batch", json={"rows": bad}, timeout=60).raise_for_status()
+            httpx.post(f"{url}/predict/batch", json={"rows": bad}, timeout=60).raise_for_status()
             wanted = expected(model, rows, answers).findings(model)
             name = "job_model_feature:ml_drift"
 
@@ -126,6 +125,6 @@ def test_prometheus_says_what_the_definitions_say(tmp_path: Path) -> None:
                 for what in ("threshold", "state")
             )
     assert limits == {key: pytest.approx(one.threshold, rel=TOLERANCE) for key, one in wanted.items()}
-    assert states == {key: STATES[one.state] for key, one in wanted.items()}
+    assert states == {key: DRIFT_STATES[one.state] for key, one in wanted.items()}
     assert wanted["worst_texture", "psi"].state == wanted["mean_radius", "missing"].state == "drift"
     assert wanted["mean_area", "psi"].state == "ok"

@@ -11,12 +11,11 @@ import pytest
 import yaml
 
 from service.monitoring.assess import Finding
-from tests.deploy.drift_counts import a_model, counted, said, traffic
-from tests.deploy.test_alert_rules import PROMETHEUS, promtool
+from tests.helpers.drift_counts import DRIFT_STATES, counter_series, draw_traffic, drift_model, gauge_series
+from tests.helpers.promtool import PROMETHEUS, promtool
 
 pytestmark = pytest.mark.stack
 
-STATES = {"drift": 1, "ok": 0, "not enough data": -1}
 GROUPS = ("drift-training", "drift-1h", "drift-24h", "drift")
 
 
@@ -34,7 +33,7 @@ def expectations(found: Mapping[tuple[str, str], Finding], window: str) -> list[
         for what, value in (("value", one.value), ("threshold", one.threshold), ("sample", one.n)):
             if math.isfinite(value):
                 asked.append(f"abs({series(f'job_model_feature:ml_drift:{what}', labels)} - ({value!r})) < bool 1e-9")
-        asked.append(f"{series('job_model_feature:ml_drift:state', labels)} == bool {STATES[one.state]}")
+        asked.append(f"{series('job_model_feature:ml_drift:state', labels)} == bool {DRIFT_STATES[one.state]}")
     return [
         {"expr": f"sum({one})", "eval_time": "100m", "exp_samples": [{"labels": "{}", "value": 1}]} for one in asked
     ]
@@ -48,19 +47,22 @@ def test_the_rules_compute_what_is_defined(
     tmp_path: Path, regressor: bool, before: int, within: int, shift: float
 ) -> None:
     """Value, threshold, sample and state of every statistic of every feature, of an hour and of a day, within 1e-9."""
-    model, rng = a_model(regressor=regressor), np.random.default_rng(before)
-    first = traffic(model, rng, before, shift=shift)
-    later = traffic(model, rng, within, shift=shift)
-    both = first - (traffic(model, rng, 0, shift=0) - later)
-    starts = {(name, tuple(labels.items())): value for name, labels, value in counted(model, first)}
+    model, rng = drift_model(regressor=regressor), np.random.default_rng(before)
+    first = draw_traffic(model, rng, before, shift=shift)
+    later = draw_traffic(model, rng, within, shift=shift)
+    both = first - (draw_traffic(model, rng, 0, shift=0) - later)
+    starts = {(name, tuple(labels.items())): value for name, labels, value in counter_series(model, first)}
     told = [
         # Counters stand at zero before they count: `anchored` sees the first of a series.
         {
             "series": series(name, labels),
             "values": f"_x2 0 {float(starts.get((name, tuple(labels.items())), 0))!r}x60 {float(value)!r}x40",
         }
-        for name, labels, value in counted(model, both)
-    ] + [{"series": series(name, labels), "values": f"{float(value)!r}x110"} for name, labels, value in said(model)]
+        for name, labels, value in counter_series(model, both)
+    ] + [
+        {"series": series(name, labels), "values": f"{float(value)!r}x110"}
+        for name, labels, value in gauge_series(model)
+    ]
     asked = expectations(later.findings(model), "1h") + expectations(both.findings(model), "24h")
     content = {
         "rule_files": [str(PROMETHEUS / "rules" / "drift.yml")],

@@ -18,7 +18,8 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 from tests.helpers.collector import BASE, OTEL, Collector, Sink, running_collector, running_sink
 from tests.helpers.load import Load
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import free_port, until
+from tests.helpers.services import running_service
 from tests.helpers.stack import running_stack
 from tests.helpers.toy import BROKEN, SURE, UNSURE, pack_toy, row
 
@@ -125,10 +126,8 @@ def both(toy: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFact
 @contextmanager
 def serving(bundle: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """A service until everything it has to say is sent and written."""
-    port = free_port()
-    with running(["service", "serve", str(bundle), "--port", str(port)], env=environment) as process:
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        yield f"http://127.0.0.1:{port}"
+    with running_service(bundle, **environment) as (process, url):
+        yield url
         process.stop()
 
 

@@ -20,8 +20,8 @@ from scipy.stats import binom
 
 from tests.helpers.backends import RealStack, real_stack_of
 from tests.helpers.collector import BASE, OTEL, Collector, running_collector, running_sink
-from tests.helpers.processes import free_port, running, until
-from tests.helpers.services import otlp_environment
+from tests.helpers.processes import until
+from tests.helpers.services import running_service
 from tests.helpers.stack import running_stack
 from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
 
@@ -73,12 +73,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
         real = stack.enter_context(running_stack(collector_configs=[SAMPLING], environment=environment))
         ask = real_stack_of(real, stack.enter_context(httpx.Client(timeout=30)))
         bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
-        port = free_port()
-        process = stack.enter_context(
-            running(["service", "serve", str(bundle), "--port", str(port)], env={**needs, **otlp_environment(ask.otlp)})
-        )
-        process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        sent = send(f"http://127.0.0.1:{port}")
+        sent = send(stack.enter_context(running_service(bundle, ask.otlp, **needs)).url)
         metrics = f"http://{real.layout.address('otelcol', 'metrics')}/metrics"
         number = sum(len(ids) for ids in sent.values())
         until(lambda: _decided(metrics, "true") + _decided(metrics, "false") >= number, seconds=60, what="decisions")

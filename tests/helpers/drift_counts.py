@@ -16,11 +16,13 @@ from service.monitoring.assess import Finding, Window, assess, assess_confidence
 from service.monitoring.training import OUTPUTS, critical_values, training_data
 
 ROWS: Final = 600
+# The value of a state in the rules.
+DRIFT_STATES: Final = {"drift": 1, "ok": 0, "not enough data": -1}
 Labels = Mapping[str, str]
 
 
-def a_model(*, regressor: bool = False) -> Model:
-    """One with a feature of each kind: all present and not, far from zero and around it, constant, text and boolean."""
+def drift_model(*, regressor: bool = False) -> Model:
+    """Return a model with features of all kinds: complete or not, far from zero or near it, constant, text, boolean."""
     rng = np.random.default_rng(7)
     columns = {
         "age": rng.normal(40, 12, ROWS),
@@ -48,15 +50,15 @@ def a_model(*, regressor: bool = False) -> Model:
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """What was counted: by feature (`OUTPUTS`: the answers), and how many answers were unsure."""
+class TrafficCounts:
+    """Counts of traffic: by feature (`OUTPUTS`: the answers), and of answers with low confidence."""
 
     windows: dict[str, Window]
     unsure: int
 
-    def __sub__(self, before: "Traffic") -> "Traffic":
-        """What came since."""
-        return Traffic(
+    def __sub__(self, before: "TrafficCounts") -> "TrafficCounts":
+        """Return the counts that were added since `before`."""
+        return TrafficCounts(
             {
                 name: Window(
                     tuple(a - b for a, b in zip(now.counts, then.counts, strict=True)),
@@ -69,7 +71,7 @@ class Traffic:
         )
 
     def findings(self, model: Model) -> dict[tuple[str, str], Finding]:
-        """What `service.monitoring` says of it, by feature and statistic."""
+        """Return the findings of `service.monitoring`, by feature and statistic."""
         criticals: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(model).items():
             criticals.setdefault(name, {})[statistic] = value
@@ -85,8 +87,8 @@ class Traffic:
         return {(name, one.statistic): one for name, one in found}
 
 
-def traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: float) -> Traffic:
-    """Some rows, whose distribution is as far from the training data as `shift` says: 0 is none."""
+def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: float) -> TrafficCounts:
+    """Draw the counts of some rows; `shift` is the distance of their distribution from the training data."""
     windows = {}
     for feature in model.schema.features:
         shares = np.array(list(feature.reference.shares.values()))
@@ -101,11 +103,11 @@ def traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: float) 
     assert model.answers
     p = np.array(list(model.answers.shares.values())) * np.exp(shift * rng.normal(size=len(model.answers.shares)))
     windows[OUTPUTS] = Window(tuple(rng.multinomial(rows, p / p.sum()).tolist()))
-    return Traffic(windows, int(rows * shift / 4) if model.confidence_threshold is not None else 0)
+    return TrafficCounts(windows, int(rows * shift / 4) if model.confidence_threshold is not None else 0)
 
 
-def said(model: Model) -> Iterator[tuple[str, Labels, float]]:
-    """The gauges of a model as Prometheus has them: name, labels, value."""
+def gauge_series(model: Model) -> Iterator[tuple[str, Labels, float]]:
+    """Yield the gauges of a model as Prometheus has them: name, labels, value."""
     training, about = training_data(model), {"job": "modeltrace", **_model(model)}
     for instrument, values in training.facts.items():
         suffix = "_ratio" if instrument.unit == "1" else ""
@@ -113,8 +115,8 @@ def said(model: Model) -> Iterator[tuple[str, Labels, float]]:
             yield _name(instrument.name) + suffix, {**about, **{_name(k): v for k, v in labels.items()}}, value
 
 
-def counted(model: Model, what: Traffic) -> Iterator[tuple[str, Labels, float]]:
-    """The counters of some traffic as Prometheus has them."""
+def counter_series(model: Model, what: TrafficCounts) -> Iterator[tuple[str, Labels, float]]:
+    """Yield the counters of some traffic as Prometheus has them: name, labels, value."""
     about = {"job": "modeltrace", "instance": "a", **_model(model)}
     refused = {"ml_data_violation_reason": "missing", "ml_data_violation_action": "rejected"}
     for feature in model.schema.features:
