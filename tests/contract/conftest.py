@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pandas as pd
 import pytest
 
 from service.inference.example import build_example
 from tests.helpers.backends import Backend, RealStack, real_stack_of
+from tests.helpers.bundles import held_out_rows
 from tests.helpers.hubs import HubProcess, running_hub
 from tests.helpers.services import Service, running_service
 from tests.helpers.stack import running_stack
@@ -23,10 +23,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def rows(bundle: Path) -> list[dict[str, float]]:
     """The held-out rows of the example."""
-    held_out: list[dict[str, float]] = (
-        pd.read_parquet(bundle / "traffic.parquet").drop(columns="target").to_dict(orient="records")
-    )
-    return held_out
+    return held_out_rows(bundle)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
-"""Small bundles of one model in several versions, and changes to their files."""
+"""Bundles: small ones of one model in several versions, changes to their files, and rows for them."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from service.inference.pack import pack
@@ -31,4 +32,13 @@ def edit_manifest(bundle: Path, **changes: Any) -> None:
 
 def iris_rows(number: int) -> list[dict[str, float]]:
     """Return the first rows of the data as JSON objects."""
-    return [dict(zip(iris_frame().columns, values, strict=True)) for values in X[:number].tolist()]
+    names = list(iris_frame().columns)
+    return [dict(zip(names, values, strict=True)) for values in X[:number].tolist()]
+
+
+def held_out_rows(bundle: Path) -> list[dict[str, float]]:
+    """Return the held-out rows of the example bundle, without their labels."""
+    rows: list[dict[str, float]] = (
+        pd.read_parquet(bundle / "traffic.parquet").drop(columns="target").to_dict(orient="records")
+    )
+    return rows

@@ -1,4 +1,4 @@
-"""Every estimator that scikit-learn has, fitted on a little real data, and how each has to be made for that."""
+"""Every estimator of scikit-learn, fitted on a little real data, with the arguments that each needs."""
 
 import inspect
 import warnings
@@ -90,7 +90,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def every_predictor() -> dict[str, Callable[[], Fitted]]:
-    """Classifiers and regressors by name; transformers in front of a logistic regression."""
+    """Return a factory of each classifier, regressor and transformer, by name."""
     made: dict[str, Callable[[], Fitted]] = {}
     for kind in ("transformer", "regressor", "classifier"):
         made |= {name: partial(fit_estimator, name, cls, kind) for name, cls in all_estimators(type_filter=kind)}
@@ -119,7 +119,7 @@ def _required(cls: type, kind: str) -> dict[str, Any]:
 
 
 def fit(estimator: Any, target: Any, data: Any = X) -> Fitted:
-    """Fit on so little data that scikit-learn warns of it."""
+    """Fit without the warnings that so little data causes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         estimator.fit(data, target)
@@ -127,7 +127,7 @@ def fit(estimator: Any, target: Any, data: Any = X) -> Fitted:
 
 
 def variants() -> dict[str, Callable[[], Fitted]]:
-    """Estimators that hold, for one setting or another, what the defaults do not."""
+    """Return factories of estimators whose settings give them other contents than the defaults do."""
     made: dict[str, Callable[[], Fitted]] = {
         "Tweedie, log": lambda: fit(TweedieRegressor(power=1.5, link="log"), VALUES),
         "Tweedie, identity": lambda: fit(TweedieRegressor(power=0, link="identity"), VALUES),
@@ -176,18 +176,18 @@ def variants() -> dict[str, Callable[[], Fitted]]:
 
 
 def with_gaps() -> NDArray[np.float64]:
-    """The data with missing values in one column."""
+    """Return the data with missing values in one column."""
     gaps = X.copy()
     gaps[::7, 1] = np.nan
     return gaps
 
 
 def with_categories() -> pd.DataFrame:
-    """The data as a frame with one column of categories."""
+    """Return the data as a frame with one column of categories."""
     frame = pd.DataFrame(X, columns=list("abcd"))
     return frame.assign(c=pd.Categorical(np.where(frame.c > 3, "long", "short")))
 
 
 def iris_frame() -> pd.DataFrame:
-    """The data as a frame."""
+    """Return the data as a frame."""
     return pd.DataFrame(X, columns=["sepal_length", "sepal_width", "petal_length", "petal_width"])

@@ -39,7 +39,7 @@ from tests.helpers.services import ID_KEY
 
 @dataclass(frozen=True)
 class SdkService:
-    """A client of the service, and everything that the service has told since."""
+    """A client of the service, and the exporters in memory that its telemetry goes to."""
 
     client: TestClient
     span_exporter: InMemorySpanExporter
@@ -67,7 +67,7 @@ class SdkService:
 
 
 class RecordingQueue:
-    """Stands for the outbox: keeps what is put."""
+    """Stands for the queue to the sidecar: stores every record that is put."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -75,15 +75,15 @@ class RecordingQueue:
         self.feedback: list[Feedback] = []
 
     def put(self, request: RequestTrace) -> None:
-        """Keep a record."""
+        """Store the record of a request."""
         self.requests.append(request.record())
 
     def put_feedback(self, feedback: Feedback) -> None:
-        """Keep labels, as they come out of the pipe."""
+        """Store labels, as they come out of the pipe."""
         self.feedback.append(out_of_pipe(marshal.loads(marshal.dumps(plain(feedback), 2))))  # noqa: S302  ours
 
     def put_batch(self, batch: Batch) -> None:
-        """Keep the span of a shared call."""
+        """Store the span of a shared call."""
         self.batches.append(batch)
 
     put_shadow = put
@@ -102,7 +102,7 @@ class RecordedService:
     model: Model
 
     def spans(self) -> list[Span]:
-        """The spans that the exporter process would send."""
+        """List the spans that the sidecar would export."""
         origin = Origin(b"", "modeltrace")
         encoded, _ = SpanEncoder(origin).encode(self.kept.requests, self.kept.batches)
         labels = FeedbackEncoder(origin).spans(self.kept.feedback, 2**20)
@@ -113,7 +113,7 @@ class RecordedService:
         ]
 
     def metrics(self) -> list[Metric]:
-        """The metric points that a reader would collect."""
+        """List the metrics that a reader would collect."""
         watched = Watched()
         watched.add(describe(self.model), training_data(self.model))
         both = (PredictionPoints(exemplar_filter="trace_based"), FeaturePoints(watched, exemplar_filter="trace_based"))

@@ -1,4 +1,4 @@
-"""Telemetry of a model, as its service would send it: traffic, references, labels, figures."""
+"""Telemetry of a model, as its service exports it: traffic, references, labels, metrics of an evaluation."""
 
 import json
 import random
@@ -32,7 +32,7 @@ CONFIDENCE_BOUNDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 @dataclass
 class ModelService:
-    """One process that serves one version of a model, and counts as ours does."""
+    """A process that serves one version of a model, and counts as the service does."""
 
     sender: Sender
     name: str = "churn"
@@ -51,7 +51,7 @@ class ModelService:
         self.said: Attributes = (("ml.model.name", self.name), ("ml.model.version", self.version))
 
     def begin(self, **thresholds: float) -> None:
-        """The event at the start, and the references."""
+        """Send the event `ml.model` and the references, as at the start."""
         for number, feature in enumerate(self.features, 1):
             said = {"name": self.name, "features": [feature.described()], "answers": None}
             parts: dict[str, Value] = {"ml.model.part": number, "ml.model.parts": len(self.features)}
@@ -65,7 +65,7 @@ class ModelService:
         self.references(time.time_ns() - 60 * SECOND, **thresholds)
 
     def references(self, time_ns: int, threshold: float = 0.6) -> None:
-        """What the traffic is compared with."""
+        """Send the references that traffic is compared with."""
         shares, means, critical = {}, {}, {}
         sizes = {self.said: 10_000.0}
         for feature in self.features:
@@ -102,7 +102,7 @@ class ModelService:
         )
 
     def predict(self, count: int, time_ns: int | None = None, *, recorded: int = 0, lowest: float = 0.5) -> list[str]:
-        """Count so many predictions; of the last `recorded` also send the trace and the record. Their trace IDs."""
+        """Count predictions; send trace and log record of the last `recorded`. Their trace IDs."""
         now = time_ns or time.time_ns()
         found = []
         for number in range(count):
@@ -155,7 +155,7 @@ class ModelService:
         return trace_id.hex()
 
     def violate(self, feature: str, reason: str, count: int = 1) -> str:
-        """A request that broke the schema. Its trace ID."""
+        """Send a request that violates the schema. Its trace ID."""
         said: dict[str, Value] = {"ml.feature.name": feature, "ml.data.violation.reason": reason}
         self.counts["ml.data.violations", (*self.said, *said.items())] += count
         trace_id = token_bytes(16)
@@ -168,7 +168,7 @@ class ModelService:
         return trace_id.hex()
 
     def label(self, trace_id: str, predicted: str, truth: str) -> str:
-        """A true label that came for a prediction. The trace ID of the request that brought it."""
+        """Send a true label of a prediction. The trace ID of the request with the label."""
         series = (
             *self.said,
             ("ml.feedback.label", truth),
@@ -190,7 +190,7 @@ class ModelService:
         return own.hex()
 
     def evaluate(self, **figures: float) -> None:
-        """The figures by time of prediction, and by class where a name ends in one: `f1__yes`."""
+        """Send metrics of an evaluation by time of prediction; `f1__yes` is that of one class."""
         found: dict[tuple[str, str], dict[Attributes, float]] = {}
         for name, value in figures.items():
             metric, _, label = name.partition("__")

@@ -19,17 +19,17 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 
 def attribute(key: str, value: str) -> KeyValue:
-    """One attribute."""
+    """Return an attribute."""
     return KeyValue(key=key, value=AnyValue(string_value=value))
 
 
 def resource(service: str = "svc", instance: str = "one") -> Resource:
-    """A resource with a service's name and instance."""
+    """Return a resource with the name and instance of a service."""
     return Resource(attributes=[attribute("service.name", service), attribute("service.instance.id", instance)])
 
 
 def span(**fields: object) -> Span:
-    """A valid span with random IDs."""
+    """Return a valid span with random IDs."""
     return Span(
         **{
             "trace_id": os.urandom(15) + b"\1",
@@ -43,14 +43,14 @@ def span(**fields: object) -> Span:
 
 
 def trace_request(*spans: Span) -> ExportTraceServiceRequest:
-    """A request with these spans, or one."""
+    """Return an export request with these spans, or with one."""
     return ExportTraceServiceRequest(
         resource_spans=[ResourceSpans(resource=resource(), scope_spans=[ScopeSpans(spans=spans or [span()])])]
     )
 
 
 def log_request(*records: LogRecord) -> ExportLogsServiceRequest:
-    """A request with these records, or one."""
+    """Return an export request with these log records, or with one."""
     records = records or (LogRecord(time_unix_nano=5, body=AnyValue(string_value="hello")),)
     return ExportLogsServiceRequest(
         resource_logs=[ResourceLogs(resource=resource(), scope_logs=[ScopeLogs(log_records=records)])]
@@ -58,7 +58,7 @@ def log_request(*records: LogRecord) -> ExportLogsServiceRequest:
 
 
 def metric_request(*items: Metric) -> ExportMetricsServiceRequest:
-    """A request with these metrics, or one gauge."""
+    """Return an export request with these metrics, or with one gauge."""
     items = items or (Metric(name="g", gauge=Gauge(data_points=[NumberDataPoint(time_unix_nano=5, as_int=1)])),)
     return ExportMetricsServiceRequest(
         resource_metrics=[ResourceMetrics(resource=resource(), scope_metrics=[ScopeMetrics(metrics=items)])]

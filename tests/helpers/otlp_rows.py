@@ -1,4 +1,4 @@
-"""Stored rows back to OTLP messages, so that a round trip can be compared whole."""
+"""OTLP messages made of stored rows, so that a round trip can be compared whole."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ Columns = dict[str, Any]
 
 
 def attributes(text: str) -> list[KeyValue]:
-    """Attributes from the text of a JSON object."""
+    """Return attributes from the text of a JSON object."""
     return _pairs(orjson.loads(text))
 
 
@@ -37,7 +37,7 @@ def _enum(enum: EnumTypeWrapper, prefix: str, word: str) -> int:
 
 
 def resource(row: Columns) -> Resource:
-    """The resource that a row came from."""
+    """Return the resource of a row."""
     return Resource(
         attributes=attributes(row["resource_attributes"]),
         dropped_attributes_count=row["resource_dropped_attributes_count"],
@@ -46,7 +46,7 @@ def resource(row: Columns) -> Resource:
 
 
 def scope(row: Columns) -> InstrumentationScope:
-    """The scope that a row came from."""
+    """Return the scope of a row."""
     return InstrumentationScope(
         name=row["scope_name"],
         version=row["scope_version"],
@@ -56,7 +56,7 @@ def scope(row: Columns) -> InstrumentationScope:
 
 
 def span(row: Columns) -> Span:
-    """The span of a row of `spans`."""
+    """Return the span of a row of `spans`."""
     return Span(
         trace_id=bytes.fromhex(row["trace_id"]),
         span_id=bytes.fromhex(row["span_id"]),
@@ -96,7 +96,7 @@ def span(row: Columns) -> Span:
 
 
 def record(row: Columns) -> LogRecord:
-    """The log record of a row of `logs`."""
+    """Return the log record of a row of `logs`."""
     body = None
     if row["body"] is not None:
         structured = row["body_structured"]
@@ -123,7 +123,7 @@ def _number(row: Columns) -> dict[str, Any]:
 
 
 def metric(row: Columns, exemplars: list[Columns]) -> Metric:
-    """A metric with the one data point of a row of `metric_points`, and its exemplars."""
+    """Return a metric with the data point of a row of `metric_points`, and its exemplars."""
     point: dict[str, Any] = {
         "attributes": attributes(row["attributes"]),
         "start_time_unix_nano": row["start_ns"] or 0,

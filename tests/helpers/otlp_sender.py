@@ -1,4 +1,4 @@
-"""Telemetry as a service would send it, made of the protocol's own messages."""
+"""A sender of OTLP for the tests of the pages, and messages as the service exports them."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ class Sender:
     def prediction(
         self, trace_id: bytes | None = None, *, start_ns: int | None = None, duration_ms: float = 4.2, logs: bool = True
     ) -> str:
-        """A whole prediction: its spans, its records, and a histogram point with its exemplar. The trace ID in hex."""
+        """Send the spans, log records and histogram point of a prediction; its trace ID in hex."""
         trace_id = trace_id or token_bytes(16)
         start = start_ns or time.time_ns() - 10 * MS
         root = span(
@@ -121,7 +121,7 @@ def span(
     error: str | None = None,
     events: Sequence[Span.Event] = (),
 ) -> Span:
-    """One span; `error` is the message of its ERROR status."""
+    """Return a span; `error` is the message of its ERROR status."""
     return Span(
         trace_id=trace_id,
         span_id=token_bytes(8),
@@ -137,7 +137,7 @@ def span(
 
 
 def exception_event(time_ns: int, message: str, stacktrace: str) -> Span.Event:
-    """An exception as the conventions record it on a span."""
+    """Return an exception as the semantic conventions record it on a span."""
     return Span.Event(
         time_unix_nano=time_ns,
         name="exception",
@@ -150,7 +150,7 @@ def exception_event(time_ns: int, message: str, stacktrace: str) -> Span.Event:
 def log_record(
     trace_id: bytes, around: Span, body: str, *, severity: str = "INFO", attributes: Mapping[str, Value] | None = None
 ) -> LogRecord:
-    """A log record written inside a span."""
+    """Return a log record that was written in a span."""
     return LogRecord(
         time_unix_nano=around.end_time_unix_nano - 1000,
         trace_id=trace_id,
@@ -164,7 +164,7 @@ def log_record(
 
 
 def prediction_record(trace_id: bytes, around: Span, *, row: int, label: str) -> LogRecord:
-    """The audit record of one prediction."""
+    """Return the prediction log record of one row."""
     inputs = {"mean radius": 12.5 + row, "mean texture": 17.25, "worst area": 640.0}
     audited = log_record(
         trace_id,
@@ -186,7 +186,7 @@ def prediction_record(trace_id: bytes, around: Span, *, row: int, label: str) ->
 
 
 def duration_metric(trace_id: bytes, server: Span) -> Metric:
-    """The request duration's histogram as exported after one request, which is its exemplar."""
+    """Return the histogram of request durations after one request, which is its exemplar."""
     seconds = (server.end_time_unix_nano - server.start_time_unix_nano) / 1e9
     bucket = next((index for index, bound in enumerate(BOUNDS) if seconds <= bound), len(BOUNDS))
     attributes: dict[str, Value] = {

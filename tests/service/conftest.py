@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
@@ -25,6 +24,7 @@ from service.settings import Settings, read_settings
 from service.telemetry.logs import AUDIT_LOGGER, send_records
 from service.telemetry.metrics import build_views
 from service.telemetry.setup import Telemetry
+from tests.helpers.bundles import held_out_rows
 from tests.helpers.in_process_services import SdkService
 from tests.helpers.services import ID_KEY
 
@@ -52,10 +52,7 @@ def model(example: Path) -> Model:
 @pytest.fixture(scope="session")
 def rows(example: Path) -> list[dict[str, float]]:
     """The example's held-out rows."""
-    held_out: list[dict[str, float]] = (
-        pd.read_parquet(example / "traffic.parquet").drop(columns="target").to_dict(orient="records")
-    )
-    return held_out
+    return held_out_rows(example)
 
 
 @pytest.fixture
