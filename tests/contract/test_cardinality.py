@@ -27,7 +27,7 @@ from tests.helpers.hubs import HubProcess
 from tests.helpers.processes import until
 from tests.helpers.services import running_service
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 # Those that the server's parser knows and the conventions do not: `_OTHER` to a metric.
 RARE_METHODS = ("PROPFIND", "MKCOL", "PURGE", "REPORT", "SUBSCRIBE", "UNLOCK", "MKCALENDAR", "LINK", "SEARCH")

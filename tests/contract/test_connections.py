@@ -16,6 +16,7 @@ CONNECTIONS, REQUESTS = 64, 20
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_connections_that_come_at_once_are_accepted_before_some_are_answered_often(
     bundle: Path, rows: list[dict[str, float]]
 ) -> None:

@@ -1,13 +1,10 @@
 """The exporter process beside the service is killed, stopped or cut off: no prediction fails, and none is lost."""
 
 import os
-import re
 import resource
 import signal
 import subprocess
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +20,7 @@ from tests.helpers.restartable_hubs import RestartableHub
 from tests.helpers.services import LONG_FLUSH, otlp_environment, running_service, stop_service_and_hub
 from tests.helpers.sidecars import counts_in_log, has_ended, kill_leftover, sidecars
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 Rows = list[dict[str, float]]
 PAUSE = 0.01
 SPANS_A_REQUEST = 4
@@ -33,43 +30,6 @@ SPANS_A_REQUEST = 4
 def hub(tmp_path: Path) -> RestartableHub:
     """A hub that is not started yet."""
     return RestartableHub(tmp_path / "hub", HubPorts.free())
-
-
-def test_an_exporter_process_that_is_killed_is_replaced_and_loses_nothing(
-    bundle: Path, rows: Rows, hub: RestartableHub, tmp_path: Path
-) -> None:
-    """SIGKILL again and again under load: nothing fails, everything arrives; what comes twice is the same twice."""
-    file = tmp_path / "service.jsonl"
-    kills = 4
-    with ExitStack() as stack:
-        process = stack.enter_context(hub.running()).process
-        service, url = stack.enter_context(
-            running_service(bundle, hub.otlp, MODELTRACE_LOG_FILE=str(file), **LONG_FLUSH)
-        )
-        with Load(url, rows, pause=PAUSE) as load:
-            for number in range(kills):
-                time.sleep(2)  # one that has just started has all to do at once
-                load.grows_by(150)
-                (exporter,) = sidecars(service)
-                os.kill(exporter, signal.SIGKILL)
-                until(lambda n=number: service.log.count("exporter process died") > n, what="the death to be told")  # type: ignore[misc]
-                until(lambda old=exporter: sidecars(service) not in ([], [old]), what="another one")  # type: ignore[misc]
-            load.grows_by(150)
-        stop_service_and_hub(service, process)
-        log = service.log
-
-    audited, spans = hub.audited(), hub.spans()
-    twice = [sum(n > 1 for n in found.values()) for found in (audited, spans)]
-    lines = Counter(re.findall(r'"ml\.prediction\.id":"([^"]+)"', file.read_text()))
-    print(f"{len(load.answered)} answered, {kills} kills; twice: {twice[0]} audit records, {twice[1]} spans, "  # noqa: T201
-          f"{sum(n > 1 for n in lines.values())} lines")  # fmt: skip
-    assert load.refused == []
-    assert set(load.answered) == set(audited) == set(lines)
-    assert len(spans) == SPANS_A_REQUEST * len(load.answered)
-    assert hub.counted() == len(load.answered)
-    assert hub.latest("modeltrace.exporter.restarts") == kills
-    assert "Traceback" not in log
-    assert "not delivered" not in log
 
 
 def test_a_process_that_dies_while_nobody_asks_is_replaced_at_once(
@@ -91,29 +51,6 @@ def test_a_process_that_dies_while_nobody_asks_is_replaced_at_once(
     assert hub.audited() == {answer["prediction_id"]: 1}
     assert set(hub.spans().values()) == {1}
     assert log.count(answer["prediction_id"]) == 1  # its line is not written again
-
-
-def test_a_service_that_is_killed_loses_the_last_moment_only(bundle: Path, rows: Rows, hub: RestartableHub) -> None:
-    """SIGKILL under load: the exporter process delivers what it had got; what was answered a second before is there."""
-    with ExitStack() as stack:
-        process = stack.enter_context(hub.running()).process
-        service, url = stack.enter_context(running_service(bundle, hub.otlp))
-        with Load(url, rows) as load:
-            load.grows_by(300)
-            (exporter,) = sidecars(service)
-            safe = list(load.answered)
-            time.sleep(1)
-            os.kill(service.popen.pid, signal.SIGKILL)
-            service.popen.wait()
-        until(lambda: not Path(f"/proc/{exporter}").exists() or has_ended(exporter), what="the exporter process to end")
-        process.stop(signal.SIGTERM)
-
-    audited, spans = hub.audited(), hub.spans()
-    missing = len(set(load.answered) - set(audited))
-    print(f"{len(load.answered)} answered, the last {missing} of them lost")  # noqa: T201
-    assert set(safe) <= set(audited)
-    assert set(audited.values()) == set(spans.values()) == {1}
-    assert len(spans) == SPANS_A_REQUEST * len(audited)
 
 
 @pytest.mark.parametrize("more", [20, 1000], ids=["the pipe takes it", "the pipe is full"])

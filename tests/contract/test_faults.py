@@ -1,7 +1,6 @@
 """What happens when something dies: nothing answered is lost without a word, and no prediction fails for it."""
 
 import importlib
-import os
 import signal
 import socket
 import threading
@@ -23,7 +22,7 @@ from tests.helpers.processes import Process, free_port, until
 from tests.helpers.restartable_hubs import RestartableHub
 from tests.helpers.services import LONG_FLUSH, running_service, stop_service_and_hub
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 Rows = list[dict[str, float]]
 
 
@@ -49,32 +48,6 @@ def test_every_answered_prediction_survives_a_stop_once(
     written = file_hub.audited()
     assert set(load.answered) <= set(written)
     assert set(written.values()) == {1}
-
-
-def test_a_hub_that_is_killed_harms_no_prediction_and_is_found_again(
-    bundle: Path, rows: Rows, file_hub: RestartableHub
-) -> None:
-    """SIGKILL of the hub under load: every request is answered all the while, and telemetry arrives again after."""
-    with ExitStack() as stack:
-        service, url = stack.enter_context(running_service(bundle, file_hub.otlp))
-        load = stack.enter_context(Load(url, rows))
-        with file_hub.running() as hub:
-            load.grows_by(100)
-            hub.process.stop(signal.SIGKILL)
-        load.grows_by(200)
-        before = len(load.answered)
-        with file_hub.running() as hub:
-            load.grows_by(200)
-            latest = load.answered[-1]
-            until(
-                lambda: file_hub.has_prediction(latest), seconds=30, what="the latest prediction in the restarted hub"
-            )
-            service.stop(signal.SIGTERM)
-            hub.process.stop(signal.SIGTERM)
-
-    assert load.refused == []
-    assert len(load.answered) > before
-    assert set(file_hub.audited().values()) == {1}
 
 
 @pytest.fixture(params=["dead", "silent"])
@@ -169,16 +142,3 @@ def test_every_worker_counts_for_itself_and_the_totals_are_right(
     assert len(totals) == 2
     assert all(instance.startswith("mine-") for instance, _ in totals)
     assert sum(total for _, total in totals) == len(load.answered)
-
-
-def test_a_worker_that_is_killed_is_replaced(bundle: Path, rows: Rows) -> None:
-    """SIGKILL of one worker: the service goes on with a new one."""
-    with running_service(bundle, f"http://127.0.0.1:{free_port()}", "--workers", "2") as (service, url):
-        children = Path(f"/proc/{service.popen.pid}/task/{service.popen.pid}/children").read_text().split()
-        workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        assert len(workers) == 2
-        os.kill(workers[0], signal.SIGKILL)
-        until(lambda: "died" in service.log, seconds=60, what="the supervisor to notice")
-        answer = httpx.post(f"{url}/predict", json={"features": rows[0]}, timeout=10)
-
-    assert answer.status_code == 200

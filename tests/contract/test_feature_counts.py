@@ -13,7 +13,7 @@ from tests.helpers.hubs import HubProcess, latest_values
 from tests.helpers.processes import until
 from tests.helpers.services import running_service
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 Rows = list[dict[str, float]]
 
 

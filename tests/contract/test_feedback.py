@@ -96,6 +96,7 @@ def post(client: httpx.Client, items: Sequence[dict[str, str]], size: int = 5000
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_replicas_that_get_the_same_labels_take_each_once(bundle: Path, store_url: str) -> None:
     """Two services on one store, asked at the same time in different orders, some of it contradictory."""
     number = 3000
@@ -173,6 +174,7 @@ def said(attributes: Iterable[KeyValue]) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: Path, tmp_path: Path) -> None:
     """Each label once: in the store, in the metric series of all processes together, as a span and as a log record."""
     number, lives = 100_000, 4

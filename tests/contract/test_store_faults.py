@@ -55,6 +55,7 @@ def wait_for_rows(url: str, number: int) -> None:
         until(lambda: store.counts().predictions >= number, seconds=60, what=f"{number} rows")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("instrumentation", ["records", "stock"])
 def test_a_stop_leaves_every_prediction_in_the_store(
     bundle: Path, rows: Rows, nowhere: str, store_url: str, instrumentation: str
@@ -81,6 +82,7 @@ def test_a_stop_leaves_every_prediction_in_the_store(
     assert STORE_LOST not in log
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("env", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_SAMPLER": "always_off"}], ids=str)
 def test_the_store_is_complete_whatever_is_sampled(
     bundle: Path, rows: Rows, nowhere: str, tmp_path: Path, env: dict[str, str]
@@ -99,7 +101,13 @@ def test_the_store_is_complete_whatever_is_sampled(
     assert {one.trace_id is None for one in found} == {"OTEL_SDK_DISABLED" in env}
 
 
-@pytest.mark.parametrize("both", [False, True], ids=["the service", "the service and its exporter process"])
+@pytest.mark.parametrize(
+    "both",
+    [
+        pytest.param(False, id="the service", marks=pytest.mark.extended),
+        pytest.param(True, id="the service and its exporter process"),
+    ],
+)
 def test_what_was_answered_a_moment_before_a_kill_is_stored(
     bundle: Path, rows: Rows, nowhere: str, store_url: str, both: bool
 ) -> None:
@@ -124,6 +132,7 @@ def test_what_was_answered_a_moment_before_a_kill_is_stored(
     assert set(found.values()) == {1}
 
 
+@pytest.mark.extended
 def test_an_exporter_process_that_is_killed_costs_no_row(
     bundle: Path, rows: Rows, nowhere: str, store_url: str
 ) -> None:
@@ -148,6 +157,7 @@ def test_an_exporter_process_that_is_killed_costs_no_row(
     assert STORE_LOST not in log
 
 
+@pytest.mark.extended
 def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
     """Two workers: as many rows as answers."""
     with running_service(bundle, nowhere, "--workers", "2", MODELTRACE_STORE=store_url) as (service, url):
@@ -162,6 +172,7 @@ def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url
     assert stored(store_url) == dict.fromkeys(load.answered, 1)
 
 
+@pytest.mark.extended
 def test_a_full_disk_loses_rows_and_no_answers(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """The exporter process cannot write any more: predictions go on, and the stop says how many are not stored."""
     file = str(tmp_path / "s.db")
@@ -181,6 +192,7 @@ def test_a_full_disk_loses_rows_and_no_answers(bundle: Path, rows: Rows, nowhere
     assert set(found) < set(load.answered)
 
 
+@pytest.mark.extended
 def test_a_disk_that_has_room_again_takes_what_waited(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """Full for a while: nothing is lost."""
     file = str(tmp_path / "s.db")
@@ -201,6 +213,7 @@ def test_a_disk_that_has_room_again_takes_what_waited(bundle: Path, rows: Rows, 
     assert STORE_LOST not in log
 
 
+@pytest.mark.extended
 def test_a_database_that_is_away_for_a_while_costs_no_row(
     bundle: Path, rows: Rows, nowhere: str, postgres: Postgres
 ) -> None:
@@ -224,6 +237,7 @@ def test_a_database_that_is_away_for_a_while_costs_no_row(
     assert postgres.password not in log
 
 
+@pytest.mark.extended
 def test_a_batch_of_10_000_rows_is_stored(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
     """Each row of it, in its place, under one trace."""
     body = {"rows": [rows[number % len(rows)] for number in range(10_000)]}
@@ -237,6 +251,7 @@ def test_a_batch_of_10_000_rows_is_stored(bundle: Path, rows: Rows, nowhere: str
     assert {one.trace_id for one in found.values()} == {answer["trace_id"]}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_store_that_cannot_be_opened_ends_the_start(
     bundle: Path, postgres: Postgres, tmp_path: Path, workers: int
@@ -255,6 +270,7 @@ def test_a_store_that_cannot_be_opened_ends_the_start(
         assert "hunter2" not in log
 
 
+@pytest.mark.extended
 def test_what_is_stored_and_lost_is_a_metric(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """`modeltrace.store.rows`, by outcome, on /metrics too."""
     with running_service(bundle, nowhere, MODELTRACE_STORE=str(tmp_path / "s.db")) as (service, url):
@@ -265,6 +281,7 @@ def test_what_is_stored_and_lost_is_a_metric(bundle: Path, rows: Rows, nowhere: 
         service.stop(signal.SIGTERM)
 
 
+@pytest.mark.extended
 def test_without_a_store_nothing_is_kept(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """`none`: no file, no metric, and no loss."""
     with running_service(bundle, nowhere, MODELTRACE_STORE="none", XDG_DATA_HOME=str(tmp_path)) as (service, url):

@@ -16,7 +16,7 @@ from tests.helpers.hubs import HubProcess, latest_values
 from tests.helpers.processes import Process, free_port, running, until
 from tests.helpers.services import otlp_environment, running_service
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 Rows = list[dict[str, float]]
 
 
