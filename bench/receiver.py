@@ -12,7 +12,7 @@ import platformdirs
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.processes import free_port, running, started
-from stack.build import Cache
+from stack.cache import Cache
 from stack.parts import read_parts
 
 CONFIG = Path(__file__).with_name("collector.yaml")

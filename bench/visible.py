@@ -2,10 +2,10 @@
 
 Single predictions, at times that no export interval knows, go to a service with its default settings but for
 `OTEL_METRIC_EXPORT_INTERVAL`; each is pinned by its baggage, so that it becomes the exemplar. From the answer on each
-API is asked again and again until the thing is there: the hub every 10 ms, Jaeger (by trace ID), Loki (by trace ID) and
-Prometheus (exemplars) every 20 ms. A time therefore holds the wait for the export, half a second for spans and log
-records and an interval for metrics, the way there, and the question. `visible_ms` on top is the hub's median for a
-trace. The real stack is measured where it is built.
+API is asked again and again until the thing is there: the hub every 10 ms, Jaeger and Loki (by trace ID; the log file
+where there is no Loki) and Prometheus (exemplars) every 20 ms. A time therefore holds the wait for the export, half a
+second for spans and log records and an interval for metrics, the way there, and the question. `visible_ms` on top is
+the hub's median for a trace. The real stack is measured where it is built.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from service.client.backends.backend import Backend
 from service.client.backends.hub import HubBackend
 from service.client.backends.stack import Addresses, StackBackend
 from service.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION
-from stack.build import Cache
+from stack.cache import Cache
 from stack.layout import Layout
 from stack.parts import Ports, read_parts
 from stack.run import Stack
@@ -70,23 +70,23 @@ def hub() -> Iterator[Target]:
 
 @contextmanager
 def real_stack() -> Iterator[Target]:
-    """Collector, Jaeger, Loki and Prometheus on free ports, with what the project configures."""
-    parts = read_parts()
-    ports = Ports({name: {port: free_port() for port in part.ports} for name, part in parts.parts.items()})
+    """Collector, Jaeger, Prometheus and, where it is, Loki on free ports, with what the project configures."""
+    table = read_parts()
+    ports = Ports({name: {port: free_port() for port in part.ports} for name, part in table.parts.items()})
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        layout = Layout(parts, ports, cache(), Path(folder))
+        layout = Layout(cache().present(table), ports, cache(), Path(folder))
         stack = Stack(layout)
         stack.up()
         try:
             at = {part: f"http://{layout.address(part, port)}" for part, port in _APIS.items()}
-            addresses = Addresses(at["jaeger"], at["loki"], at["prometheus"])
+            addresses = Addresses(at["jaeger"], at["loki"], at["prometheus"], log_file=layout.record_file)
             yield Target(
                 "real stack",
                 at["otelcol"],
                 lambda client: StackBackend(client, addresses),
                 "",
                 0.02,
-                ("Jaeger", "Loki", "Prometheus"),
+                ("Jaeger", "log file" if layout.record_file else "Loki", "Prometheus"),
             )
         finally:
             stack.down()
@@ -103,7 +103,7 @@ def cache() -> Cache:
 
 def built() -> bool:
     """Whether the real stack is."""
-    return not cache().missing(read_parts().parts)
+    return not cache().missing(cache().present(read_parts()).parts)
 
 
 async def until(there: Callable[[], Awaitable[object]], *, pause: float, since: float) -> float | None:

@@ -1,6 +1,7 @@
 """`./dev stack`: the command line of the stack."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,17 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stack.build import Cache, build_missing
+from stack.build import build_missing
+from stack.cache import Cache
 from stack.errors import StackError
 from stack.golang import find_go
-from stack.layout import Layout
-from stack.parts import Ports, read_parts
+from stack.layout import Layout, configured_parts
+from stack.parts import Parts, Ports, read_parts
 from stack.progress import Building, Starting
 from stack.run import Stack
 
 app = typer.Typer(
     name="./dev stack",
-    help="Collector, Jaeger, Prometheus, Loki, Alertmanager and node_exporter as plain processes on this machine.",
+    help="Collector, Jaeger, Prometheus, Alertmanager, node_exporter and, if you want it, Loki as plain processes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -36,23 +38,58 @@ def _cache() -> Cache:
     return Cache(platformdirs.user_cache_path("modeltrace") / "stack")
 
 
-def _stack(state: Path | None, collector_configs: list[Path] | None = None) -> Stack:
-    parts = read_parts()
-    folder = state or platformdirs.user_state_path("modeltrace") / "stack"
-    return Stack(Layout(parts, Ports.usual(parts), _cache(), folder.resolve(), collector_configs or []))
+def _state(folder: Path | None) -> Path:
+    return (folder or platformdirs.user_state_path("modeltrace") / "stack").resolve()
+
+
+def _stack(state: Path | None, parts: Parts | None = None, collector_configs: list[Path] | None = None) -> Stack:
+    """A stack of these parts, or else of those that it was last started with."""
+    table, folder, cache = read_parts(), _state(state), _cache()
+    if parts is None:
+        configured = configured_parts(folder)
+        parts = table.without(set(table.optional()) - configured) if configured else cache.present(table)
+    return Stack(Layout(parts, Ports.usual(table), cache, folder, collector_configs or []))
 
 
 @app.command()
-def build() -> None:
+def build(
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="PART", help="Build an optional part, too: loki. Repeatable."),
+    ] = None,
+) -> None:
     """Build what is not built yet, from pinned Go modules, into the user's cache folder.
 
     About 25 minutes and 14 GB on the way the first time on two cores; binaries take 1 GB and are built once.
+
+    Example: ./dev stack build --with loki
     """
-    parts, cache = read_parts(), _cache()
-    if not cache.missing(parts.parts):
+    table, cache, named = read_parts(), _cache(), set(with_ or ())
+    if unknown := named.difference(table.optional()):
+        raise typer.BadParameter(
+            f"{', '.join(sorted(unknown))} is no optional part; there are: {', '.join(table.optional())}"
+        )
+    absent = cache.missing({name: table.parts[name] for name in table.optional()})
+    for name, part in absent.items():
+        if name in named:
+            _say(
+                f"{part.title} {part.version} is under the {part.licence}. It is fetched from {part.module} and built "
+                "here; its licence applies to what you do with it."
+            )
+        else:
+            _say(
+                f"without {part.title}, which is optional and under the {part.licence}. To build it: "
+                f"./dev stack build --with {name}"
+            )
+    parts = table.without(absent.keys() - named).parts
+    if not cache.to_build(parts):
         return
-    with Building(Console(stderr=True), parts.parts) as screen:
-        build_missing(parts.parts, cache, find_go(parts.go, cache.root), screen.tell)
+    with Building(Console(stderr=True), parts) as screen:
+        build_missing(parts, cache, find_go(table.go, cache.root), screen.tell)
+
+
+def _say(line: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
 
 
 @app.command()
@@ -68,18 +105,21 @@ def up(
     Example: ./dev stack up --collector-config otel/sampling.yaml
     """
     build()
-    stack = _stack(state, collector_config)
+    stack = _stack(state, _cache().present(read_parts()), collector_config)
     with Starting(Console(stderr=True), stack.layout.parts.parts) as screen:
         stack.up(screen.tell)
-    address = stack.layout.address
+    address, records = stack.layout.address, stack.layout.record_file
+    logs_line = f"Logs        {records}" if records else f"Loki        http://{address('loki', 'http')}"
+    log_file = f" --log-file {shlex.quote(str(records))}" if records else ""
     print(  # noqa: T201  the result of the command
         f"OTLP        http://{address('otelcol', 'http')} (HTTP), {address('otelcol', 'grpc')} (gRPC)\n"
         f"Jaeger      http://{address('jaeger', 'query')}\n"
         f"Prometheus  http://{address('prometheus', 'http')}\n"
-        f"Loki        http://{address('loki', 'http')}\n"
+        f"{logs_line}\n"
         f"Alerts      http://{address('alertmanager', 'http')}\n"
         "Jaeger and Prometheus have no web pages in builds from source; their APIs are complete.\n"
-        "Now: ./dev up --stack  ·  ./dev stack status | logs | down"
+        "Now: ./dev up --stack  ·  ./dev stack status | logs | down\n"
+        f"Did it arrive? ./dev run modeltrace doctor --against stack{log_file}"
     )
 
 
@@ -109,7 +149,7 @@ def status(state: StateOption = None) -> None:
         word = "[green]healthy[/green]" if part.healthy else "[red]not healthy[/red]"
         table.add_row(
             part.name,
-            described.version,
+            _version(stack, part.name),
             part.state.lower(),
             f"{part.uptime} s" if part.uptime else "",
             str(part.pid or ""),
@@ -118,6 +158,13 @@ def status(state: StateOption = None) -> None:
     Console(highlight=False).print(table)
     if not all(part.healthy for part in standings):
         raise typer.Exit(1)
+
+
+def _version(stack: Stack, name: str) -> str:
+    """The version of a part that is built here; that of an optional part on PATH is not known."""
+    part = stack.layout.parts.parts[name]
+    on_path = part.optional and not stack.layout.cache.is_built(name, part)
+    return "from PATH" if on_path else part.version
 
 
 @app.command()

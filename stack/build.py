@@ -6,7 +6,6 @@ Collector's sources are first written by its builder, from a manifest. Binaries 
 made of one and nothing else.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -19,11 +18,13 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from stack.cache import Cache, write_sums
 from stack.errors import BuildError
+from stack.machine import available_memory, cores
 from stack.parts import HERE, Part
 
-# How many parts are built at a time: a linker is one thread, so two keep two cores busy.
-AT_A_TIME = 2
+# Bytes that one linker takes at its peak. It is one thread, so as many builds as there are cores keep them busy.
+LINKER_BYTES = 2_500_000_000
 # Bytes that modules and intermediate results take at the most, and that a build therefore asks for.
 NEEDED_BYTES = 14 * 10**9
 
@@ -31,43 +32,23 @@ NEEDED_BYTES = 14 * 10**9
 Progress = Callable[[str, str, int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """Where binaries are kept: `bin/NAME-VERSION-DIGEST/`. What a build needs besides is in `build/`."""
-
-    root: Path
-
-    def folder(self, name: str, part: Part) -> Path:
-        """The folder of a part's binaries; another recipe means another folder."""
-        recipe = [part.module, part.version_variable, json.dumps(part.binaries, sort_keys=True)]
-        if part.manifest:
-            recipe.append((HERE / part.manifest).read_text())
-        digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()
-        return self.root / "bin" / f"{name}-{part.version}-{digest[:8]}"
-
-    def missing(self, parts: Mapping[str, Part]) -> dict[str, Part]:
-        """The parts of which a binary is not there."""
-        return {
-            name: part
-            for name, part in parts.items()
-            if not all((self.folder(name, part) / binary).exists() for binary in part.binaries)
-        }
-
-    @property
-    def scratch(self) -> Path:
-        """Modules and intermediate results."""
-        return self.root / "build"
+def builds_at_a_time() -> int:
+    """How many parts are built at the same time on this machine: as cores and available memory allow."""
+    return max(1, min(cores(), available_memory() // LINKER_BYTES))
 
 
 def build_missing(parts: Mapping[str, Part], cache: Cache, go: Path, tell: Progress) -> None:
-    """Build every part that is not in the cache; what the build needed besides is removed at the end.
+    """Build every part that is not in the cache or was altered there, then remove what only the build needed.
 
     Raises:
-        BuildError: one of them cannot be built; those that could are kept.
+        BuildError: one of them cannot be built or checked; those that could be built are kept.
     """
-    missing = cache.missing(parts)
-    if not missing:
+    to_build = cache.to_build(parts)
+    if not to_build:
         return
+    for name, part in to_build.items():
+        if cache.is_built(name, part):
+            tell(name, "altered in the cache since it was built; building it again", 0, 0)
     cache.scratch.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache.scratch).free
     if free < NEEDED_BYTES:
@@ -75,8 +56,8 @@ def build_missing(parts: Mapping[str, Part], cache: Cache, go: Path, tell: Progr
             f"a build needs about {NEEDED_BYTES / 1e9:.0f} GB in {cache.root}, and {free / 1e9:.1f} GB are free. Make "
             "room, or set XDG_CACHE_HOME to a folder with more"
         )
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        builds = [pool.submit(Build(name, part, cache, go, tell).run) for name, part in missing.items()]
+    with ThreadPoolExecutor(builds_at_a_time()) as pool:
+        builds = [pool.submit(Build(name, part, cache, go, tell).run) for name, part in to_build.items()]
     for build in builds:
         build.result()
     shutil.rmtree(cache.scratch)
@@ -107,6 +88,7 @@ class Build:
             out = Path(work, "out")
             for binary, package in self.part.binaries.items():
                 self._compile(source, modfile, package, out / binary)
+            write_sums(out)
             shutil.rmtree(folder, ignore_errors=True)
             out.rename(folder)
         self.tell(self.name, "built", 1, 1)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import yaml
 
-from stack.build import Cache
+from stack.cache import Cache
 from stack.errors import RunError
 from stack.parts import HERE, HOST, Parts, Ports
 
 ROOT = HERE.parent
+SUPERVISOR_CONFIG = "supervisord.conf"
 # The kernel's limit for the path of a Unix socket, and what a database needs to start at all.
 SOCKET_PATH = 100
 NEEDED_BYTES = 500 * 10**6
@@ -47,7 +48,7 @@ class Layout:
     @property
     def supervisor_config(self) -> Path:
         """What the supervisor is told."""
-        return self.state / "supervisord.conf"
+        return self.state / SUPERVISOR_CONFIG
 
     @property
     def config(self) -> Path:
@@ -61,6 +62,11 @@ class Layout:
     def log(self, part: str) -> Path:
         """What a part says."""
         return self.state / "logs" / f"{part}.log"
+
+    @property
+    def record_file(self) -> Path | None:
+        """Where the Collector writes log records when there is no Loki (otel/log-file.yaml)."""
+        return None if "loki" in self.parts.parts else self.data("otelcol") / "logs" / "records.jsonl"
 
     def fill(self, part: str, text: str) -> str:
         """A text of the table with ports and folders put in."""
@@ -171,13 +177,20 @@ class Layout:
         program, *arguments = (self.fill(name, argument) for argument in part.command)
         if name == "otelcol":
             arguments += [f"--config={path.resolve()}" for path in self.collector_configs]
-        return [str(self.cache.folder(name, part) / program), *arguments]
+        return [str(self.cache.program(name, part, program)), *arguments]
 
     def part_environment(self, name: str) -> dict[str, str]:
         """What the environment of a part says beside the user's own."""
         return {k: self.fill(name, v) for k, v in self.parts.parts[name].environment.items()} | dict(
             self.environment or {}
         )
+
+
+def configured_parts(state: Path) -> set[str]:
+    """The parts that the supervisor of a state folder was last told of; empty where nothing was started."""
+    config = configparser.RawConfigParser()
+    config.read(state / SUPERVISOR_CONFIG)
+    return {name.removeprefix("program:") for name in config.sections() if name.startswith("program:")}
 
 
 def _quoted(text: str) -> str:

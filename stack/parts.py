@@ -1,7 +1,7 @@
 """What `parts.toml` says, read and checked once."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +12,15 @@ HERE = Path(__file__).parent
 HOST = "127.0.0.1"
 
 
+class Substitute(BaseModel):
+    """What another part is started with in addition where an optional part is absent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arguments: list[str] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
 class Part(BaseModel):
     """One program of the stack, as `parts.toml` describes it."""
 
@@ -20,6 +29,8 @@ class Part(BaseModel):
     title: str
     version: str
     image: str
+    licence: str = ""
+    optional: bool = False
     module: str = Field(pattern=r"^[^@]+@v[^@]+$")
     binaries: dict[str, str]
     version_variable: str = ""
@@ -31,6 +42,7 @@ class Part(BaseModel):
     metrics: str
     ports: dict[str, int]
     after: list[str] = Field(default_factory=list)
+    if_absent: dict[str, Substitute] = Field(default_factory=dict)
 
 
 class Go(BaseModel):
@@ -49,6 +61,26 @@ class Parts(BaseModel):
 
     go: Go
     parts: dict[str, Part]
+
+    def optional(self) -> list[str]:
+        """The names of the parts that a stack can do without."""
+        return [name for name, part in self.parts.items() if part.optional]
+
+    def without(self, absent: Collection[str]) -> "Parts":
+        """The table without some parts: no part waits for them, and the others get what `if_absent` says."""
+        removed = [part for name, part in self.parts.items() if name in absent]
+        kept = {}
+        for name, part in self.parts.items():
+            if name in absent:
+                continue
+            substitutes = [other.if_absent[name] for other in removed if name in other.if_absent]
+            update = {
+                "after": [other for other in part.after if other not in absent],
+                "command": part.command + [argument for s in substitutes for argument in s.arguments],
+                "environment": part.environment | {k: v for s in substitutes for k, v in s.environment.items()},
+            }
+            kept[name] = part.model_copy(update=update)
+        return self.model_copy(update={"parts": kept})
 
 
 def read_parts(path: Path = HERE / "parts.toml") -> Parts:

@@ -61,8 +61,8 @@ class Stack:
         """Start what is not running, and return when all of it is healthy.
 
         Raises:
-            RunError: a part is not built, a port is in use, there is no room, it runs already with other options; or a
-                part does not start: then what this call has started is stopped again.
+            StackError: a part is not built or was altered in the cache, a port is in use, there is no room, it runs
+                already with other options; or a part does not start: then what this call has started is stopped again.
         """
         if self.running:
             self._check_same()
@@ -127,12 +127,19 @@ class Stack:
             )
 
     def _check_binaries(self) -> None:
-        if missing := self.layout.cache.missing(self.layout.parts.parts):
+        parts, cache = self.layout.parts.parts, self.layout.cache
+        if missing := cache.missing(parts):
             raise RunError(f"not built yet: {', '.join(missing)}. First: ./dev stack build")
+        cache.check_recorded(parts)
+        if altered := cache.altered(parts):
+            raise RunError(
+                f"altered in the cache since they were built: {', '.join(altered)}. To build them again: "
+                "./dev stack build"
+            )
 
     def _check_ports(self) -> None:
-        for part, ports in self.layout.ports.by_part.items():
-            for name, port in ports.items():
+        for part in self.layout.parts.parts:
+            for name, port in self.layout.ports.by_part[part].items():
                 try:
                     socket.create_server((HOST, port)).close()
                 except OSError as error:

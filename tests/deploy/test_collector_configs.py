@@ -32,6 +32,7 @@ pytestmark = pytest.mark.stack
 VENDORS = sorted((OTEL / "vendors").glob("*.yaml"))
 AND_LOCAL = OTEL / "vendors" / "and-local.yaml"
 SAMPLING, FILELOG = OTEL / "sampling.yaml", OTEL / "filelog.yaml"
+LOG_FILE = OTEL / "log-file.yaml"
 FLUENT = OTEL.parent / "deploy" / "fluent-bit" / "collector.yaml"
 AGENT, GATEWAY = OTEL / "tiers" / "agent.yaml", OTEL / "tiers" / "gateway.yaml"
 AGENT_KAFKA, GATEWAY_KAFKA = OTEL / "tiers" / "agent-kafka.yaml", OTEL / "tiers" / "gateway-kafka.yaml"
@@ -76,6 +77,8 @@ COMBINATIONS: list[tuple[Path, ...]] = [
     (SAMPLING,),
     (FILELOG,),
     (SAMPLING, FILELOG),
+    (LOG_FILE,),
+    (LOG_FILE, SAMPLING, FILELOG),
     (FLUENT,),
     (SAMPLING, FLUENT),
     *((vendor,) for vendor in VENDORS),

@@ -15,7 +15,8 @@ from typing import Any
 
 import platformdirs
 
-from stack.build import Cache, build_missing
+from stack.build import build_missing
+from stack.cache import Cache
 from stack.golang import find_go
 from stack.parts import Part, read_parts
 

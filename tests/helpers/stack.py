@@ -7,11 +7,14 @@ from tempfile import TemporaryDirectory
 
 import platformdirs
 
-from stack.build import Cache
+from stack.cache import Cache
 from stack.layout import Layout
-from stack.parts import Ports, read_parts
+from stack.parts import Parts, Ports, read_parts
 from stack.run import Stack
 from tests.helpers.processes import free_port
+
+# Merged last, it sends log records to LOKI_OTLP_ENDPOINT where the stack has no Loki.
+LOKI_ELSEWHERE = Path(__file__).with_name("loki-elsewhere.yaml")
 
 
 def binaries() -> Cache:
@@ -19,14 +22,24 @@ def binaries() -> Cache:
     return Cache(platformdirs.user_cache_path("modeltrace") / "stack")
 
 
+def parts() -> Parts:
+    """The parts that a stack has here: all but the optional ones that are not here."""
+    return binaries().present(read_parts())
+
+
 def missing() -> list[str]:
-    """The parts that are not built here."""
-    return list(binaries().missing(read_parts().parts))
+    """The parts that are not built here, without the optional ones."""
+    return list(binaries().missing(parts().parts))
+
+
+def has_loki() -> bool:
+    """Whether Loki is here, which is optional."""
+    return "loki" in parts().parts
 
 
 def binary(part: str, name: str) -> Path:
     """One program of a part: ``binary("prometheus", "promtool")``."""
-    return binaries().folder(part, read_parts().parts[part]) / name
+    return binaries().program(part, read_parts().parts[part], name)
 
 
 def free_ports() -> Ports:
@@ -45,7 +58,7 @@ def running_stack(
         environment: what every part's environment says besides.
     """
     with TemporaryDirectory(prefix="stack-") as folder:
-        layout = Layout(read_parts(), free_ports(), binaries(), Path(folder), collector_configs, environment)
+        layout = Layout(parts(), free_ports(), binaries(), Path(folder), collector_configs, environment)
         stack = Stack(layout)
         stack.up()
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.build import Cache
+from stack.cache import Cache
 from stack.parts import Part
 
 MakePart = Callable[..., Part]

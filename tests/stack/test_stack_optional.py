@@ -1,0 +1,131 @@
+"""Loki is optional: a stack without it is whole, and the command line says what is left out and why."""
+
+import configparser
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from stack import __main__ as command_line
+from stack.cache import Cache
+from stack.layout import ROOT, Layout, configured_parts
+from stack.parts import Part, Ports, read_parts
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A stack without Loki."""
+    table = read_parts()
+    ports = Ports.usual(table)
+    return Layout(
+        table.without(["loki"]), ports, Cache(tmp_path / "cache"), tmp_path / "state", [tmp_path / "own.yaml"]
+    )
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The parts that the command line would build, none of which is here."""
+    names: list[str] = []
+
+    def remember(parts: Mapping[str, Part], *_: object) -> None:
+        names.extend(parts)
+
+    monkeypatch.setattr(command_line, "build_missing", remember)
+    monkeypatch.setattr(command_line, "find_go", lambda *_: Path("go"))
+    monkeypatch.setattr(command_line, "_cache", lambda: Cache(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "")
+    return names
+
+
+def test_only_loki_is_optional_and_its_licence_is_named() -> None:
+    """Every other part belongs to each stack."""
+    optional = {name: part.licence for name, part in read_parts().parts.items() if part.optional}
+
+    assert optional == {"loki": "AGPL-3.0"}
+
+
+def test_nothing_waits_for_what_is_absent(layout: Layout) -> None:
+    """Start order, `after` and Prometheus' targets name the parts that are there, and no others."""
+    layout.prepare()
+    targets = yaml.safe_load((layout.config / "deploy/prometheus/targets/parts.yml").read_text())
+    everyone = read_parts().parts.keys() - {"loki"}
+
+    assert set(layout.order()) == everyone
+    assert set(layout.parts.parts["otelcol"].after) == {"jaeger", "prometheus"}
+    assert {target["labels"]["part"] for target in targets} == everyone
+    assert configured_parts(layout.state) == everyone
+
+
+def test_the_collector_writes_records_to_the_file_that_is_named(layout: Layout) -> None:
+    """otel/log-file.yaml is merged before the user's files, and its path is the one that people are told."""
+    layout.prepare()
+    config = configparser.RawConfigParser()
+    config.read(layout.supervisor_config)
+    command = config["program:otelcol"]["command"]
+    exporter = yaml.safe_load((ROOT / "otel" / "log-file.yaml").read_text())["exporters"]["file/logs"]
+
+    assert command.index("/collector.yaml") < command.index("/log-file.yaml") < command.index("/own.yaml")
+    assert layout.record_file is not None
+    assert exporter["path"].replace("${env:OTELCOL_DATA:-/var/lib/otelcol}", str(layout.data("otelcol"))) == str(
+        layout.record_file
+    )
+    assert layout.part_environment("otelcol")["OTELCOL_LOG_EXPORTER"] == "file/logs"
+
+
+def test_with_loki_there_is_no_file(layout: Layout) -> None:
+    """The Collector then has the one configuration that it always had."""
+    whole = Layout(read_parts(), layout.ports, layout.cache, layout.state)
+
+    assert whole.record_file is None
+    assert not [argument for argument in whole.command("otelcol") if "log-file" in argument]
+    assert "OTELCOL_LOG_EXPORTER" not in whole.part_environment("otelcol")
+
+
+def test_loki_is_not_built_unless_it_is_named(built: list[str]) -> None:
+    """One line says so, with the licence and how to have it."""
+    done = CliRunner().invoke(command_line.app, ["build"])
+
+    assert done.exit_code == 0
+    assert built == [name for name in read_parts().parts if name != "loki"]
+    assert [line for line in done.stderr.splitlines() if "Loki" in line] == [
+        "without Loki, which is optional and under the AGPL-3.0. To build it: ./dev stack build --with loki"
+    ]
+
+
+def test_the_licence_is_said_before_loki_is_built(built: list[str]) -> None:
+    """With the module that it comes from."""
+    done = CliRunner().invoke(command_line.app, ["build", "--with", "loki"])
+
+    assert done.exit_code == 0
+    assert "loki" in built
+    assert done.stderr.startswith(
+        "Loki 3.7.8 is under the AGPL-3.0. It is fetched from github.com/grafana/loki/v3@v3.7.8"
+    )
+
+
+def test_what_is_not_optional_cannot_be_named(built: list[str]) -> None:
+    """The message lists what can; nothing is built."""
+    done = CliRunner().invoke(command_line.app, ["build", "--with", "grafana"])
+
+    assert done.exit_code == 2
+    assert "loki" in done.stderr
+    assert built == []
+
+
+def test_a_running_stack_is_asked_for_the_parts_that_it_was_started_with(
+    layout: Layout, built: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Loki that was built after the start is no part of it: status and down do not look for it."""
+    assert built == []
+    layout.prepare()
+    loki = read_parts().parts["loki"]
+    folder = layout.cache.folder("loki", loki)
+    folder.mkdir(parents=True)
+    (folder / "loki").touch()
+    monkeypatch.setenv("COLUMNS", "200")
+    done = CliRunner().invoke(command_line.app, ["status", "--state", str(layout.state)])
+
+    assert "otelcol" in done.stdout
+    assert "loki" not in done.stdout
