@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import httpx
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from service.client.backends.backend import Backend, Dangling, Link
 from service.client.backends.hub import HubBackend
-from service.client.backends.stack import JAEGER, LOKI, PROMETHEUS, Addresses, StackBackend
+from service.client.backends.stack import JAEGER, LOKI, PROMETHEUS, Addresses, StackBackend, find_log_store
 from service.client.checkup import Asked, Item, advise, ask, follow, partly_missing
 from service.client.service import base_url
 from service.errors import ModeltraceError
@@ -67,6 +68,16 @@ def doctor(
     prometheus: Annotated[
         str, typer.Option(envvar="MODELTRACE_PROMETHEUS_URL", help="Prometheus.", rich_help_panel=_STACK)
     ] = PROMETHEUS,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MODELTRACE_STACK_LOG_FILE",
+            metavar="FILE",
+            help="The file with log records of a stack without Loki, as ./dev stack up prints it.",
+            show_default="that of ./dev stack up, if no Loki answers",
+            rich_help_panel=_STACK,
+        ),
+    ] = None,
     grafana: Annotated[
         str | None,
         typer.Option(
@@ -83,7 +94,11 @@ def doctor(
     """
     try:
         stack = Addresses(
-            base_url(jaeger), base_url(loki), base_url(prometheus), base_url(grafana) if grafana else None
+            jaeger=base_url(jaeger),
+            loki=base_url(loki),
+            prometheus=base_url(prometheus),
+            grafana=base_url(grafana) if grafana else None,
+            log_file=log_file.absolute() if log_file else None,
         )
         where = Where(against, base_url(hub), key, stack)
         with (
@@ -118,7 +133,7 @@ async def _examine(url: str, where: Where, *, timeout: float) -> Finding:  # noq
 async def _backend(where: Where) -> AsyncIterator[Backend]:
     if where.against == "stack":
         async with httpx.AsyncClient(timeout=QUESTION_TIMEOUT) as client:
-            yield StackBackend(client, where.stack)
+            yield StackBackend(client, await find_log_store(client, where.stack))
         return
     headers = {"authorization": f"Bearer {where.key}"} if where.key else {}
     async with httpx.AsyncClient(base_url=where.hub, timeout=QUESTION_TIMEOUT, headers=headers) as page:

@@ -102,8 +102,8 @@ def test_where_the_stack_is_is_documented(cli: typer.Typer) -> None:
     """docs/settings.md has a row for each of its options, with the variable and the default."""
     settings = (ROOT / "docs" / "settings.md").read_text()
     command = typer.main.get_command(cli)
-    options = {p.opts[0]: p for p in command.params if str(p.envvar).endswith("_URL")}
-    assert set(options) == {"--jaeger", "--loki", "--prometheus", "--grafana"}
+    options = {p.opts[0]: p for p in command.params if str(p.envvar).endswith(("_URL", "_LOG_FILE"))}
+    assert set(options) == {"--jaeger", "--loki", "--prometheus", "--grafana", "--log-file"}
     for name, option in options.items():
         assert f"| `{name}` | `{option.envvar}` | {option.default or 'unset'} |" in settings
 

@@ -6,7 +6,8 @@ from urllib.parse import urlencode
 import httpx
 
 from service.client.backends.api import Api
-from service.client.backends.backend import LogSeen
+from service.client.backends.backend import Link, LogSeen
+from service.client.backends.grafana import explore_logs
 
 PATH = "/loki/api/v1/query_range"
 # Seconds looked back: a prediction that is followed is not older, and Loki reads less.
@@ -16,6 +17,9 @@ LIMIT = 1000
 
 class Loki:
     """Asks for log records."""
+
+    title = "Loki"
+    queue = "loki"  # in the name of the Collector's exporter
 
     def __init__(self, url: str, client: httpx.AsyncClient) -> None:
         self.api = Api("Loki", url, "--loki", client)
@@ -37,9 +41,12 @@ class Loki:
             for _ in stream["values"]
         ]
 
-    def answer(self, trace_id: str, at: float) -> str:
-        """The records as JSON."""
-        return f"{self.api.url}{PATH}?{urlencode(_range(trace_id, at))}"
+    def link(self, trace_id: str, at: float, grafana: str | None) -> Link:
+        """Grafana's page of the records, or else the records as JSON and the query to paste elsewhere."""
+        logql = query(trace_id)
+        if grafana:
+            return Link("logs", explore_logs(grafana, logql, at))
+        return Link("logs", f"{self.api.url}{PATH}?{urlencode(_range(trace_id, at))}", logql)
 
 
 def query(trace_id: str) -> str:

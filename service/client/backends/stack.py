@@ -1,16 +1,19 @@
-"""The real stack as a backend: Jaeger, Loki and Prometheus behind one Collector, each over its own API."""
+"""The real stack as a backend: Jaeger, Prometheus and Loki, or a log file in its place, behind one Collector."""
 
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 import httpx
 
 from service.client.backends.backend import Dangling, Link, LogSeen, Signal
-from service.client.backends.grafana import explore_logs, explore_metric, explore_trace
+from service.client.backends.grafana import explore_metric, explore_trace
 from service.client.backends.jaeger import Jaeger
-from service.client.backends.loki import Loki, query
+from service.client.backends.log_file import LogFile, default_log_file
+from service.client.backends.loki import Loki
 from service.client.backends.prometheus import OF_A_PREDICTION, OF_PREDICTIONS, SHOWN, Prometheus
 from service.client.service import UnreachableError
 
@@ -28,12 +31,41 @@ SETTLED = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the parts answer, without a slash at the end. Grafana is optional."""
+    """Where the parts answer, without a slash at the end. Grafana is optional; a log file takes Loki's place."""
 
     jaeger: str = JAEGER
     loki: str = LOKI
     prometheus: str = PROMETHEUS
     grafana: str | None = None
+    log_file: Path | None = None
+
+
+class LogStore(Protocol):
+    """Where the Collector puts log records. `queue` is in the name of its exporter; `""`: it has no queue."""
+
+    title: str
+    queue: str
+
+    async def check(self) -> None:
+        """See that it can be asked."""
+
+    async def logs(self, trace_id: str) -> list[LogSeen]:
+        """The log records of a trace."""
+
+    def link(self, trace_id: str, at: float, grafana: str | None) -> Link:
+        """Where a person looks at them."""
+
+
+async def find_log_store(client: httpx.AsyncClient, addresses: Addresses) -> Addresses:
+    """Take the log file of `./dev stack up` if it exists, none is named, and no Loki answers at its usual port."""
+    file = default_log_file()
+    if addresses.log_file or addresses.loki != LOKI or not file.parent.is_dir():
+        return addresses
+    try:
+        await Loki(addresses.loki, client).check()
+    except UnreachableError:
+        return replace(addresses, log_file=file)
+    return addresses
 
 
 class StackBackend:
@@ -43,14 +75,14 @@ class StackBackend:
 
     def __init__(self, client: httpx.AsyncClient, addresses: Addresses, *, settled: float = SETTLED) -> None:
         self._jaeger = Jaeger(addresses.jaeger, client)
-        self._loki = Loki(addresses.loki, client)
+        self._logs: LogStore = LogFile(addresses.log_file) if addresses.log_file else Loki(addresses.loki, client)
         self._prometheus = Prometheus(addresses.prometheus, client)
         self._grafana = addresses.grafana
         self._settled = settled
 
     async def check(self) -> None:
         """See that each of them answers; the message names those that do not."""
-        parts = (self._jaeger, self._loki, self._prometheus)
+        parts = (self._jaeger, self._logs, self._prometheus)
         errors = [e for e in await asyncio.gather(*(p.check() for p in parts), return_exceptions=True) if e is not None]
         absent = [str(error) for error in errors if isinstance(error, UnreachableError)]
         if len(absent) < len(errors):
@@ -63,8 +95,8 @@ class StackBackend:
         return await self._jaeger.spans(trace_id)
 
     async def logs(self, trace_id: str) -> list[LogSeen]:
-        """Its log records, from Loki."""
-        return await self._loki.logs(trace_id)
+        """Its log records, from Loki or the log file."""
+        return await self._logs.logs(trace_id)
 
     async def exemplars(self, trace_id: str) -> list[str]:
         """The names, as Prometheus has them, of the metrics with an exemplar of it."""
@@ -75,32 +107,31 @@ class StackBackend:
         """A part's own page where it has one; otherwise Grafana's, or else, without a Grafana, its answer as JSON."""
         at = time.time()
         grafana = self._grafana
-        logql = query(trace_id)
         if await self._jaeger.has_pages():
             trace = self._jaeger.page(trace_id)
         else:
             trace = explore_trace(grafana, trace_id, at) if grafana else self._jaeger.answer(trace_id)
-        logs = explore_logs(grafana, logql, at) if grafana else self._loki.answer(trace_id, at)
         if await self._prometheus.has_pages():
             metric = self._prometheus.page()
         else:
             metric = explore_metric(grafana, SHOWN, at) if grafana else self._prometheus.answer(at)
-        return [Link("trace", trace), Link("logs", logs, "" if grafana else logql), Link("exemplars", metric)]
+        return [Link("trace", trace), self._logs.link(trace_id, at, grafana), Link("exemplars", metric)]
 
     async def explain(self, missing: Collection[Signal]) -> list[str]:
         """What waits in the Collector, and what a part is set not to keep."""
         lines = []
-        for signal, part, otherwise in (
-            ("span", "Jaeger", "was the trace sampled away (otel/sampling.yaml)?"),
-            ("log record", "Loki", "was it refused?"),
-            ("exemplar", "Prometheus", ""),
+        for signal, part, queue, otherwise in (
+            ("span", "Jaeger", "jaeger", "was the trace sampled away (otel/sampling.yaml)?"),
+            ("log record", self._logs.title, self._logs.queue, "was it refused?"),
+            ("exemplar", "Prometheus", "prometheus", ""),
         ):
             if signal not in missing:
                 continue
-            if waiting := await self._prometheus.waiting_for(part.lower()):
+            if queue and (waiting := await self._prometheus.waiting_for(queue)):
                 lines.append(f"{waiting:,} wait in the Collector for {part}: is it healthy? ./dev stack status")
             elif otherwise:
-                lines.append(f"nothing waits in the Collector for {part}: {otherwise} ./dev stack logs otelcol")
+                state = f"nothing waits in the Collector for {part}" if queue else f"{part} has no queue before it"
+                lines.append(f"{state}: {otherwise} ./dev stack logs otelcol")
         if "exemplar" in missing and not await self._prometheus.keeps_exemplars():
             lines.append("Prometheus keeps no exemplars: start it with --enable-feature=exemplar-storage")
         return lines
