@@ -9,13 +9,14 @@ import pytest
 from hypothesis import settings
 
 from tests.helpers.postgres import NoPostgresError, Postgres, running_postgres
-from tests.helpers.stack import missing
+from tests.helpers.stack import has_loki, missing
 
 # A marker, the option that runs its tests, and what the last lines of a run without the option say.
 OPTIONAL = (
     ("stack", "--stack", "the real stack: ./dev test --stack (the first build takes 25 minutes)"),
     ("extended", "--all", "the extended tests: ./dev test --all"),
 )
+NO_LOKI = "Loki, which is optional (AGPL-3.0), for LogQL and what Loki stores: ./dev stack build --with loki"
 NOT_RUN_LINES = 5
 
 
@@ -44,6 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, option, reason in OPTIONAL:
             if item.get_closest_marker(marker) and not config.getoption(option):
                 item.add_marker(pytest.mark.skip(reason=reason))
+        if config.getoption("--stack") and item.get_closest_marker("loki") and not has_loki():
+            item.add_marker(pytest.mark.skip(reason=NO_LOKI))
 
 
 def worker_group(item: pytest.Item) -> str | None:

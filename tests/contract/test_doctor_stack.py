@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from service.client.backends.stack import Addresses, StackBackend
 from stack.layout import ROOT
 from stack.run import Stack
 from tests.helpers.backends import RealStack
+from tests.helpers.log_stores import FileLogs
 from tests.helpers.processes import free_port, running, until
 from tests.helpers.services import run_modeltrace, running_service
 from tests.helpers.stack import running_stack
@@ -23,10 +26,15 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 def addresses(stack: RealStack) -> dict[str, str]:
     """What tells the command line where this stack is."""
+    logs = stack.log_store
     return {
         "MODELTRACE_JAEGER_URL": stack.jaeger,
-        "MODELTRACE_LOKI_URL": stack.loki,
         "MODELTRACE_PROMETHEUS_URL": stack.prometheus,
+        **(
+            {"MODELTRACE_STACK_LOG_FILE": str(logs.path)}
+            if isinstance(logs, FileLogs)
+            else {"MODELTRACE_LOKI_URL": stack.loki.url}
+        ),
     }
 
 
@@ -38,7 +46,7 @@ def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
 
 
 def test_everything_arrives_and_every_link_leads_to_it(url: str, real_stack: RealStack) -> None:
-    """Spans in Jaeger, records in Loki, an exemplar in Prometheus; behind each link stands the trace ID."""
+    """Spans in Jaeger, two log records, an exemplar in Prometheus; behind each link stands the trace ID."""
     done = run_modeltrace("doctor", url, "--against", "stack", "--json", **addresses(real_stack))
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
@@ -48,9 +56,24 @@ def test_everything_arrives_and_every_link_leads_to_it(url: str, real_stack: Rea
     assert [link["what"] for link in result["links"]] == ["trace", "logs", "exemplars"]
     for link in result["links"]:
         # These builds of Jaeger and Prometheus have no pages, so the links lead to their answers.
-        assert result["trace_id"] in httpx.get(link["url"], timeout=10).raise_for_status().text
-    (logql,) = (link["query"] for link in result["links"] if link["query"])
-    assert len(real_stack.loki_query(logql)) == 2
+        assert result["trace_id"] in content(link["url"])
+    (query,) = (link["query"] for link in result["links"] if link["query"])
+    assert found_by(query, real_stack) == 2
+
+
+def content(url: str) -> str:
+    """What is behind a link: a file's or a server's."""
+    address = urlsplit(url)
+    if address.scheme == "file":
+        return Path(address.path).read_text()
+    return httpx.get(url, timeout=10).raise_for_status().text
+
+
+def found_by(query: str, stack: RealStack) -> int:
+    """How many records the query that comes along finds: LogQL, or a command for the file."""
+    if isinstance(stack.log_store, FileLogs):
+        return len(subprocess.check_output(["sh", "-c", query], text=True).splitlines())
+    return len(stack.loki.query(query))
 
 
 def test_the_table_says_where_to_look(url: str, real_stack: RealStack) -> None:
@@ -61,8 +84,13 @@ def test_the_table_says_where_to_look(url: str, real_stack: RealStack) -> None:
     assert [line.split()[-1] for line in lines[2:9]] == ["ms"] * 7
     trace_id = lines[0].rpartition(" ")[2]
     assert lines[9] == f"trace      {real_stack.jaeger}/api/v3/traces/{trace_id}"
-    assert lines[10].startswith(f"logs       {real_stack.loki}/loki/api/v1/query_range?query=")
-    assert lines[11].strip() == f'{{service_name=~".+"}} | trace_id="{trace_id}"'
+    if isinstance(real_stack.log_store, FileLogs):
+        assert lines[10] == f"logs       {real_stack.log_store.path.as_uri()}"
+        assert lines[11].strip().startswith("jq -c ")
+        assert trace_id in lines[11]
+    else:
+        assert lines[10].startswith(f"logs       {real_stack.loki.url}/loki/api/v1/query_range?query=")
+        assert lines[11].strip() == f'{{service_name=~".+"}} | trace_id="{trace_id}"'
     assert lines[12].startswith(f"exemplars  {real_stack.prometheus}/api/v1/query_exemplars?query=")
 
 
@@ -114,7 +142,11 @@ def test_exemplars_whose_trace_was_sampled_away_are_counted(
 ) -> None:
     """Exemplars stay where traces go, and each of them is told."""
     at = sampling.layout.address
-    where = Addresses(*(f"http://{at(*p)}" for p in (("jaeger", "query"), ("loki", "http"), ("prometheus", "http"))))
+    where = Addresses(
+        jaeger=f"http://{at('jaeger', 'query')}",
+        prometheus=f"http://{at('prometheus', 'http')}",
+        log_file=sampling.layout.record_file,
+    )
 
     async def named() -> set[str]:
         async with httpx.AsyncClient() as client:
@@ -140,13 +172,26 @@ def test_exemplars_whose_trace_was_sampled_away_are_counted(
 
 def test_the_part_that_does_not_answer_is_named(sampling: Stack) -> None:
     """And only that one, before a prediction is asked for."""
-    at = sampling.layout.address
-    sampling.stop("loki")
-    done = run_modeltrace(
-        *("doctor", "http://127.0.0.1:1", "--against", "stack", "--jaeger", at("jaeger", "query")),
-        *("--loki", at("loki", "http"), "--prometheus", at("prometheus", "http")),
-    )
+    at, file = sampling.layout.address, sampling.layout.record_file
+    sampling.stop("jaeger")
+    logs = ("--log-file", str(file)) if file else ("--loki", at("loki", "http"))
+    parts = ("--jaeger", at("jaeger", "query"), "--prometheus", at("prometheus", "http"))
+    done = run_modeltrace("doctor", "http://127.0.0.1:1", "--against", "stack", *parts, *logs)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"modeltrace: no Loki answers at http://{at('loki', 'http')}: ")
-    assert line.endswith("(--loki). Start what is missing: ./dev stack up")
+    assert line.startswith(f"modeltrace: no Jaeger answers at http://{at('jaeger', 'query')}: ")
+    assert line.endswith("(--jaeger). Start what is missing: ./dev stack up")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_file_that_no_collector_writes_is_named(real_stack: RealStack, tmp_path: Path, *, named: bool) -> None:
+    """With its path and option, or, where none is named and no Loki answers, Loki's address."""
+    file = tmp_path / "nowhere" / "records.jsonl"
+    parts = ("--jaeger", real_stack.jaeger, "--prometheus", real_stack.prometheus)
+    loki = f"http://127.0.0.1:{free_port()}"
+    options = ("--log-file", str(file)) if named else ("--loki", loki)
+    done = run_modeltrace("doctor", "http://127.0.0.1:1", "--against", "stack", *parts, *options)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    expected = f"no Collector writes log records to {file} (--log-file)" if named else f"no Loki answers at {loki}: "
+    assert line.startswith(f"modeltrace: {expected}")

@@ -123,7 +123,7 @@ def test_jaeger_finds_a_failed_request_by_error(real_stack: RealStack, tmp_path:
     assert inference["attributes"]["error.type"].endswith(".BrokenError")
 
 
-def test_logql_by_trace_id_finds_exactly_its_records(
+def test_a_trace_id_finds_exactly_its_records(
     url: str, real_stack: RealStack, predicted: dict[str, Any], rows: Rows
 ) -> None:
     """The access line and the audit record of one request, none of another's."""
@@ -136,10 +136,11 @@ def test_logql_by_trace_id_finds_exactly_its_records(
     assert {log["trace_id"] for log in logs} == {trace_id}
 
 
+@pytest.mark.loki
 def test_loki_keeps_few_labels(real_stack: RealStack, predicted: dict[str, Any]) -> None:
     """Only what names a service is an index label: no instance, no trace, no feature."""
     wait_for_records(real_stack, predicted["trace_id"], "logs", 2)
-    labels = real_stack.client.get(f"{real_stack.loki}/loki/api/v1/labels").raise_for_status().json()["data"]
+    labels = real_stack.client.get(f"{real_stack.loki.url}/loki/api/v1/labels").raise_for_status().json()["data"]
 
     ours = {label for label in labels if not label.startswith("__")}  # Loki's own: __stream_shard__ after a large batch
     assert "service_name" in ours
@@ -193,7 +194,7 @@ def test_samplers_can_fetch_their_strategy(real_stack: RealStack) -> None:
 
 
 def test_a_wide_audit_record_is_kept_whole(real_stack: RealStack, tmp_path: Path) -> None:
-    """A model of 300 features: Loki keeps each of the record's inputs."""
+    """A model of 300 features: each of the record's inputs is kept."""
     rng = np.random.default_rng(7)
     training = pd.DataFrame(rng.normal(size=(80, WIDE)), columns=[f"feature_{n:03}" for n in range(WIDE)])
     bundle = pack(

@@ -4,10 +4,11 @@ Rules, windows and `for:` are those that are deployed; only how often rules are 
 gathered is shortened.
 """
 
+import gzip
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -20,9 +21,9 @@ import pytest
 from service.inference.example import build_example
 from stack.run import Stack
 from tests.helpers.processes import running, until
-from tests.helpers.receivers import Receivers, receivers
+from tests.helpers.receivers import Answer, Receivers, otlp_http, receivers
 from tests.helpers.services import running_service
-from tests.helpers.stack import running_stack
+from tests.helpers.stack import LOKI_ELSEWHERE, has_loki, running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -66,9 +67,20 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched() -> Iterator[Watched]:
-    """A stack that sends its alerts to local receivers, and looks at its rules every two seconds."""
+    """A stack that sends its alerts to local receivers, and looks at its rules every two seconds.
+
+    Where there is no Loki, a receiver stands for it that refuses what Loki would: records of the service `latecomer`.
+    """
     environment = {"ALERT_CHANNELS": "webhook,email", "RUNBOOKS_URL": RUNBOOKS}
-    with receivers() as inboxes, running_stack(environment=environment) as stack:
+    configs = []
+    with ExitStack() as entered:
+        if not has_loki():
+            stand_in = entered.enter_context(otlp_http())
+            stand_in.answer = lambda sent: Answer(400 if b"latecomer" in gzip.decompress(sent.body) else 200)
+            environment["LOKI_OTLP_ENDPOINT"] = stand_in.url
+            configs.append(LOKI_ELSEWHERE)
+        inboxes = entered.enter_context(receivers())
+        stack = entered.enter_context(running_stack(collector_configs=configs, environment=environment))
         inboxes.connect(stack.layout.config / "deploy" / "alertmanager")
         prometheus = stack.layout.config / "deploy" / "prometheus" / "prometheus.yml"
         text = prometheus.read_text()

@@ -21,7 +21,7 @@ import yaml
 from tests.helpers.load import Load
 from tests.helpers.processes import until
 from tests.helpers.services import running_service
-from tests.helpers.stack import binary, running_stack
+from tests.helpers.stack import binary, has_loki, running_stack
 from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
 
 pytestmark = pytest.mark.stack
@@ -184,15 +184,20 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
             ):
                 yield Stores(
                     prometheus=f"http://{address('prometheus', 'http')}",
-                    loki=f"http://{address('loki', 'http')}",
+                    loki=f"http://{address('loki', 'http')}",  # nobody is there where Loki is not
                     jaeger=f"http://{address('jaeger', 'query')}",
                 )
+
+
+def marks(query: Mapping[str, Any]) -> list[pytest.MarkDecorator]:
+    """What a query needs: Loki, if it asks Loki or asks for what Loki reports of itself or receives."""
+    return [pytest.mark.loki] if query["datasource"]["type"] == "loki" or "loki" in query.get("expr", "") else []
 
 
 def targets() -> list[Any]:
     """Every query of every panel."""
     return [
-        pytest.param(target, id=f"{name}: {panel['title']}, {target['refId']}")
+        pytest.param(target, id=f"{name}: {panel['title']}, {target['refId']}", marks=marks(target))
         for name, dashboard in DASHBOARDS.items()
         for panel in dashboard["panels"]
         for target in panel.get("targets", [])
@@ -208,7 +213,16 @@ def links() -> list[Any]:
         for link in place.get("links", [])
         if link["url"].startswith("/explore")
     }
-    return [pytest.param(url, id=name) for url, name in found.items()]
+    return [pytest.param(url, id=name, marks=marks(query_behind(url))) for url, name in found.items()]
+
+
+def query_behind(url: str) -> dict[str, Any]:
+    """The one query of a link into Explore."""
+    (pane,) = json.loads(fill(unquote(url.partition("panes=")[2]))).values()
+    assert pane["range"] == {"from": "now-1h", "to": "now"}
+    (query,) = pane["queries"]
+    found: dict[str, Any] = query
+    return found
 
 
 @pytest.mark.parametrize("target", targets())
@@ -235,10 +249,8 @@ def test_an_exemplar_leads_to_its_trace(stores: Stores, target: dict[str, Any]) 
 @pytest.mark.parametrize("url", links())
 def test_a_link_into_explore_finds_something(stores: Stores, url: str) -> None:
     """A link over the panels or from a point opens a query that finds traces or records."""
-    (pane,) = json.loads(fill(unquote(url.partition("panes=")[2]))).values()
-    (query,) = pane["queries"]
+    query = query_behind(url)
 
-    assert pane["range"] == {"from": "now-1h", "to": "now"}
     until(lambda: stores.run(query["datasource"]["type"], query), what=f"something for {query}")
 
 
@@ -265,6 +277,7 @@ def test_a_variable_offers_what_there_is(stores: Stores, variable: dict[str, Any
         assert pattern.match("shop/modeltrace")[1] == pattern.match(found[0])[1] == "modeltrace"  # type: ignore[index]
 
 
+@pytest.mark.loki
 def test_a_log_record_leads_to_its_trace_and_back(stores: Stores) -> None:
     """The derived field takes the trace ID from a record, and the trace's link finds its records, all of them its."""
     (field,) = SOURCES["loki"]["jsonData"]["derivedFields"]
@@ -312,7 +325,9 @@ def test_every_metric_exists(stores: Stores) -> None:
         if not stores.label_values("__name__", f'{{__name__=~"{name}"}}'):
             absent[name.removesuffix("(_total)?").removeprefix("otelcol_").removeprefix("loki_")] = expression
 
-    for part, program in (("otelcol", "otelcol"), ("loki", "loki")):
+    if not has_loki():
+        absent = {name: where for name, where in absent.items() if "loki" not in where}
+    for part, program in (("otelcol", "otelcol"), *([("loki", "loki")] if has_loki() else [])):
         with binary(part, program).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             absent = {name: where for name, where in absent.items() if content.find(name.encode()) < 0}
     assert not absent

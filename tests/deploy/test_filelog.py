@@ -20,7 +20,6 @@ from tests.helpers.collector import BASE, OTEL, Collector, Sink, running_collect
 from tests.helpers.load import Load
 from tests.helpers.processes import free_port, until
 from tests.helpers.services import running_service
-from tests.helpers.stack import running_stack
 from tests.helpers.toy import BROKEN, SURE, UNSURE, pack_toy, row
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -35,19 +34,19 @@ A_POLL = 100
 
 # What is not in a line (docs/collector.md): who sent it, the flags of its trace, and when the SDK saw it.
 NOT_IN_A_LINE = {
-    "service_name", "service_instance_id", "service_version", "telemetry_sdk_language", "telemetry_sdk_name",
-    "telemetry_sdk_version", "process_pid", "process_runtime_name", "process_runtime_version",
-    "observed_timestamp", "flags",
+    "service.name", "service.instance.id", "service.version", "telemetry.sdk.language", "telemetry.sdk.name",
+    "telemetry.sdk.version", "process.pid", "process.runtime.name", "process.runtime.version",
+    "observedTimeUnixNano", "flags",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One record as Loki keeps it: nanoseconds, body, and everything else by name."""
+    """One record as a backend gets it: nanoseconds, body, and everything else by name."""
 
     at: int
     body: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def known(self) -> dict[str, Any]:
@@ -55,22 +54,24 @@ class Stored:
         return {"body": self.body} | {k: v for k, v in self.fields.items() if k not in NOT_IN_A_LINE}
 
 
-def stored(loki: str, service: str) -> list[Stored]:
-    """All records of a service, those of one body together."""
-    now = time.time()
-    asked: dict[str, str | int] = {
-        "query": f'{{service_name="{service}"}} | scope_name !~ "opentelemetry.*"',
-        "start": int(now - 3600),
-        "end": int(now + 60),
-        "limit": 5000,
-    }
-    answer = httpx.get(f"{loki}/loki/api/v1/query_range", params=asked, timeout=30).raise_for_status()
+def stored(sink: Sink) -> list[Stored]:
+    """All records that arrived, those of one body together, without those of OpenTelemetry's own loggers."""
+    apart = ("timeUnixNano", "body", "attributes", "resource")
     records = [
-        Stored(int(at), body, stream["stream"])
-        for stream in answer.json()["data"]["result"]
-        for at, body in stream["values"]
+        Stored(
+            int(item["timeUnixNano"]),
+            item["body"]["stringValue"],
+            {k: v for k, v in item.items() if k not in apart} | item["resource"] | item["attributes"],
+        )
+        for item in sink.items("logs")
+        if not item["scope"].startswith("opentelemetry")
     ]
     return sorted(records, key=lambda record: (record.body, record.at))
+
+
+def of_traces(records: list[Stored]) -> list[Stored]:
+    """The records of requests."""
+    return [record for record in records if record.fields.get("traceId")]
 
 
 @dataclass(frozen=True)
@@ -93,21 +94,15 @@ def both(toy: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("both")
     bundle, needs = toy
     with ExitStack() as stack:
-        real = stack.enter_context(running_stack())
-        loki = f"http://{real.layout.address('loki', 'http')}"
+        direct, read = (stack.enter_context(running_sink(folder / name)) for name in ("direct", "read"))
+        receiver = stack.enter_context(running_collector(BASE, data=folder / "receiver", **direct.backends))
         service = {
             **needs,
             "MODELTRACE_LOG_FILE": str(folder / "logs" / "service.log"),
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{real.layout.address('otelcol', 'http')}",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http,
             "OTEL_BLRP_SCHEDULE_DELAY": "100",
         }
-        reader = {
-            "MODELTRACE_LOG_FILE": service["MODELTRACE_LOG_FILE"],
-            "OTEL_SERVICE_NAME": "from-the-file",
-            "JAEGER_OTLP_ENDPOINT": real.layout.address("jaeger", "otlp"),
-            "PROMETHEUS_OTLP_ENDPOINT": f"http://{real.layout.address('prometheus', 'http')}/api/v1/otlp",
-            "LOKI_OTLP_ENDPOINT": f"{loki}/otlp",
-        }
+        reader = {"MODELTRACE_LOG_FILE": service["MODELTRACE_LOG_FILE"], **read.backends}
         stack.enter_context(running_collector(BASE, FILELOG, data=folder / "reader", **reader))
         with serving(bundle, service) as url:
             for a in (SURE, UNSURE, 3.5):
@@ -118,9 +113,13 @@ def both(toy: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFact
             assert httpx.post(f"{url}/predict", content=b"not json").status_code == 400
             assert httpx.get(f"{url}/nothing?key=1").status_code == 404
         text = (folder / "logs" / "service.log").read_text()
-        number = sum('"logger":"opentelemetry.' not in line for line in text.splitlines())
-        until(lambda: len(stored(loki, "from-the-file")) >= number, seconds=60, what=f"{number} lines")
-        return BothWays(stored(loki, "modeltrace"), stored(loki, "from-the-file"))
+        lines = [line for line in text.splitlines() if '"logger":"opentelemetry.' not in line]
+        until(lambda: len(stored(read)) >= len(lines), seconds=60, what=f"{len(lines)} lines")
+        of_requests = sum(
+            '"trace_id"' in line for line in lines
+        )  # what the service says at its stop may be in the file only
+        until(lambda: len(of_traces(stored(direct))) >= of_requests, seconds=60, what=f"{of_requests} records")
+        return BothWays(stored(direct), stored(read))
 
 
 @contextmanager
@@ -132,8 +131,8 @@ def serving(bundle: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def test_the_records_are_the_same(both: BothWays) -> None:
-    """Time, body, severity, scope, trace, span and every attribute are in Loki what they are over OTLP."""
-    otlp, file = ([record for record in records if "trace_id" in record.fields] for records in (both.otlp, both.file))
+    """Time, body, severity, scope, trace, span and every attribute are what they are over OTLP."""
+    otlp, file = of_traces(both.otlp), of_traces(both.file)
 
     assert len(otlp) > 15
     assert [record.body for record in file] == [record.body for record in otlp]
@@ -148,25 +147,23 @@ def test_the_records_are_the_same(both: BothWays) -> None:
 
 
 def test_the_audit_record_keeps_its_map_and_its_name(both: BothWays) -> None:
-    """Inputs arrive one by one, with their values, under the event's name."""
-    audits = [r.fields for r in both.file if r.fields.get("event_name") == "ml.prediction"]
+    """Inputs arrive as a map, with their values, under the event's name."""
+    audits = [r.fields for r in both.file if r.fields.get("eventName") == "ml.prediction"]
 
     assert len(audits) == 5
-    assert {(a["ml_prediction_inputs_a"], a["ml_prediction_inputs_b"]) for a in audits} >= {
-        ("50.5", str(UNSURE / 7)),
-        ("99", str(99 / 7)),
-    }
-    assert {a["scope_name"] for a in audits} == {"modeltrace.audit"}
+    inputs = [a["ml.prediction.inputs"] for a in audits]
+    assert {(of["a"], of["b"]) for of in inputs} >= {(50.5, UNSURE / 7), (99, 99 / 7)}
+    assert {a["scope"] for a in audits} == {"modeltrace.audit"}
 
 
 def test_an_exception_is_taken_apart(both: BothWays) -> None:
     """Type, message over several lines and stack trace have the names of the semantic conventions."""
-    (failed,) = [r.fields for r in both.file if "exception_type" in r.fields]
+    (failed,) = [r.fields for r in both.file if "exception.type" in r.fields]
 
-    assert failed["severity_text"] == "ERROR"
-    assert failed["exception_type"] == "InferenceError"
-    assert failed["exception_stacktrace"].startswith("Traceback (most recent call last):\n")
-    assert "BrokenError: thirteen: of all numbers\nthis one" in failed["exception_stacktrace"]
+    assert failed["severityText"] == "ERROR"
+    assert failed["exception.type"] == "InferenceError"
+    assert failed["exception.stacktrace"].startswith("Traceback (most recent call last):\n")
+    assert "BrokenError: thirteen: of all numbers\nthis one" in failed["exception.stacktrace"]
 
 
 @pytest.fixture

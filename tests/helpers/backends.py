@@ -1,7 +1,7 @@
 """The backends that the suite is put to, each answering the same questions in the same form: the hub's own.
 
-Jaeger keeps types; Loki keeps text, dots become underscores and maps are flattened; Prometheus adds unit and kind to a
-name. What is undone here is only that: a value that did not arrive is not made up.
+Jaeger keeps types; Prometheus adds unit and kind to a name; for log records see log_stores.py. What is undone here is
+only that: a value that did not arrive is not made up.
 """
 
 import time
@@ -13,12 +13,11 @@ import httpx
 
 from service.telemetry import names
 from stack.run import Stack
+from tests.helpers.log_stores import LogStore, LokiLogs, attributes_of, log_store_of
 from tests.helpers.processes import until
 
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 LOOK_BACK = 3600
-# What Loki keeps beside the attributes of a record and of its resource.
-FIELDS = ("scope_name", "trace_id", "span_id", "severity_text", "event_name")
 
 
 class Backend(Protocol):
@@ -44,12 +43,12 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class RealStack:
-    """Collector, Jaeger, Prometheus and Loki."""
+    """Collector, Jaeger, Prometheus, and Loki or the Collector's file."""
 
     otlp: str
     grpc: str
     jaeger: str
-    loki: str
+    log_store: LogStore
     prometheus: str
     sampling: str
     client: httpx.Client
@@ -85,27 +84,14 @@ class RealStack:
         ]
 
     def logs(self, trace_id: str) -> list[dict[str, Any]]:
-        """Loki's records of a trace."""
-        found = self.loki_query(f'{{service_name=~".+"}} | trace_id="{trace_id}"')
-        return [
-            {
-                **{name: stream["stream"].get(name, "") for name in FIELDS},
-                "body": body,
-                "attributes": _attributes(stream["stream"]),
-            }
-            for stream in found
-            for _, body in stream["values"]
-        ]
+        """The log records of a trace."""
+        return self.log_store.records(trace_id)
 
-    def loki_query(self, query: str) -> list[dict[str, Any]]:
-        """A LogQL query for records over the last hour, with up to 5,000 of them."""
-        now = time.time()
-        answer = self.client.get(
-            f"{self.loki}/loki/api/v1/query_range",
-            params={"query": query, "start": int(now - LOOK_BACK), "end": int(now + 60), "limit": 5000},
-        )
-        streams: list[dict[str, Any]] = answer.raise_for_status().json()["data"]["result"]
-        return streams
+    @property
+    def loki(self) -> LokiLogs:
+        """Loki, for tests that are marked so."""
+        assert isinstance(self.log_store, LokiLogs)
+        return self.log_store
 
     def exemplars(self, trace_id: str) -> list[dict[str, Any]]:
         """Prometheus' exemplars of a trace."""
@@ -118,7 +104,7 @@ class RealStack:
             {
                 "metric_name": _metric_name(series["seriesLabels"]["__name__"]),
                 "span_id": exemplar["labels"]["span_id"],
-                "attributes": _attributes(series["seriesLabels"]),
+                "attributes": attributes_of(series["seriesLabels"]),
             }
             for series in answer.raise_for_status().json()["data"]
             for exemplar in series["exemplars"]
@@ -126,12 +112,8 @@ class RealStack:
         ]
 
     def prediction_count(self, trace_id: str) -> int:
-        """How many audit records Loki keeps under it."""
-        query = (
-            f'sum(count_over_time({{service_name=~".+"}} | event_name="ml.prediction" | trace_id="{trace_id}" [1h]))'
-        )
-        answer = self.client.get(f"{self.loki}/loki/api/v1/query", params={"query": query})
-        return sum(int(found["value"][1]) for found in answer.raise_for_status().json()["data"]["result"])
+        """How many audit records are kept under it."""
+        return self.log_store.prediction_count(trace_id)
 
     def reports(self, metric: str) -> bool:
         """Whether there are series of a metric."""
@@ -162,24 +144,6 @@ def _metric_name(prometheus: str) -> str:
     return prometheus
 
 
-def _attributes(stored: Mapping[str, str]) -> dict[str, Any]:
-    """Structured metadata under the names that the service gave, numbers as numbers."""
-    inputs = names.ML_PREDICTION_INPUTS
-    prefix = f"{inputs.replace('.', '_')}_"
-    dotted = {v.replace(".", "_"): v for v in vars(names).values() if isinstance(v, str)}
-    found: dict[str, Any] = {dotted.get(k, k): _number(v) for k, v in stored.items() if not k.startswith(prefix)}
-    if flattened := {k.removeprefix(prefix): _number(v) for k, v in stored.items() if k.startswith(prefix)}:
-        found[inputs] = flattened
-    return found
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def real_stack_of(stack: Stack, client: httpx.Client) -> RealStack:
     """Return the backend of a stack that is running."""
     address = stack.layout.address
@@ -187,7 +151,7 @@ def real_stack_of(stack: Stack, client: httpx.Client) -> RealStack:
         otlp=f"http://{address('otelcol', 'http')}",
         grpc=f"http://{address('otelcol', 'grpc')}",
         jaeger=f"http://{address('jaeger', 'query')}",
-        loki=f"http://{address('loki', 'http')}",
+        log_store=log_store_of(stack, client),
         prometheus=f"http://{address('prometheus', 'http')}",
         sampling=f"http://{address('jaeger', 'sampling')}",
         client=client,

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,23 +142,26 @@ class Sink:
 
     def items(self, signal: str) -> list[dict[str, Any]]:
         """All spans, metrics or log records so far, each with its resource and its scope's name."""
-        inner, leaf = {
-            "traces": ("scopeSpans", "spans"),
-            "metrics": ("scopeMetrics", "metrics"),
-            "logs": ("scopeLogs", "logRecords"),
-        }[signal]
-        return [
-            {
-                **item,
-                "resource": attributes(resource["resource"]),
-                "scope": scope.get("scope", {}).get("name", ""),
-                "attributes": attributes(item),
-            }
-            for request in self.requests(signal)
-            for resource in request[SIGNALS[signal]]
-            for scope in resource[inner]
-            for item in scope[leaf]
-        ]
+        return list(items_of(signal, self.requests(signal)))
+
+
+def items_of(signal: str, requests: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The spans, metrics or log records of requests in OTLP's JSON, each with its resource and its scope's name."""
+    inner, leaf = {
+        "traces": ("scopeSpans", "spans"),
+        "metrics": ("scopeMetrics", "metrics"),
+        "logs": ("scopeLogs", "logRecords"),
+    }[signal]
+    for request in requests:
+        for resource in request[SIGNALS[signal]]:
+            for scope in resource[inner]:
+                for item in scope[leaf]:
+                    yield {
+                        **item,
+                        "resource": attributes(resource["resource"]),
+                        "scope": scope.get("scope", {}).get("name", ""),
+                        "attributes": attributes(item),
+                    }
 
 
 def attributes(owner: Mapping[str, Any]) -> dict[str, Any]:
