@@ -142,6 +142,26 @@ def test_every_part_is_scraped_at_its_own_port() -> None:
     assert yaml.safe_load((folder / "alertmanager.yml").read_text()) == [{"targets": ["alertmanager:9093"]}]
 
 
+def test_the_documented_way_to_leave_loki_out_is_whole() -> None:
+    """Every service that waits for Loki waits for all but Loki, and the Collector gets a file of its own folder."""
+
+    class Loader(yaml.SafeLoader):
+        """Reads Compose's tag as the mapping behind it."""
+
+    Loader.add_constructor("!override", lambda loader, node: loader.construct_mapping(node, deep=True))
+    text = (ROOT / "docs" / "compose.md").read_text()
+    (documented,) = re.findall(r"```yaml\n(# without-loki\.yml\n.*?)```", text, re.DOTALL)
+    services = yaml.load(documented, Loader)["services"]  # noqa: S506  a safe one
+    waiting = {name: s["depends_on"] for name, s in SERVICES.items() if "loki" in s.get("depends_on", {})}
+
+    assert services == {
+        "loki": {"profiles": ["absent"]},
+        **{n: {"depends_on": {k: v for k, v in of.items() if k != "loki"}} for n, of in waiting.items()},
+    }
+    (option,) = re.findall(r"OTELCOL_ARGS=--config=/etc/otelcol/(\S+)\n", text)
+    assert (ROOT / "otel" / option).exists()
+
+
 def test_only_what_the_image_is_built_from_is_sent_to_the_engine() -> None:
     """.dockerignore lets through what the Dockerfile copies, and nothing else."""
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from stack.parts import read_parts
 from tests.helpers.backends import RealStack
 from tests.helpers.engine import Engine, NoEngineError, running_engine
 from tests.helpers.images import provide
+from tests.helpers.log_stores import FileLogs, LokiLogs
 from tests.helpers.processes import free_port, until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -49,14 +51,19 @@ class Compose:
     files: tuple[Path, ...]
     ports: Mapping[str, int]
     project: str
+    absent: frozenset[str]
 
     def __call__(self, *arguments: str, files: tuple[Path, ...] = ()) -> str:
         """Run `docker compose …` with these files besides; what it prints."""
         named = [option for file in (*self.files, *files) for option in ("--file", str(file))]
         environment = {name: str(port) for name, port in self.ports.items()}
-        environment |= {"OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+        environment |= {"OTEL_METRIC_EXPORT_INTERVAL": "1000", **self.collector_options()}
         command = [*self.engine.compose_command, "--project-name", self.project, *named, *arguments]
         return self.engine.run(command, environment=environment)
+
+    def collector_options(self) -> dict[str, str]:
+        """The variable with what the Collector is started with where there is no Loki."""
+        return {"OTELCOL_ARGS": "--config=/etc/otelcol/log-file.yaml"} if "loki" in self.absent else {}
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """What the engine knows of each container, by service."""
@@ -68,12 +75,36 @@ class Compose:
         return f"http://127.0.0.1:{self.ports[port]}"
 
 
-def absent_services(engine: Engine) -> list[str]:
-    """The services whose image the engine has not, and that nothing here can stand in for."""
-    return [name for name, s in FILE["services"].items() if name == "grafana" and not engine.has(s["image"])]
+def absent_services(engine: Engine) -> frozenset[str]:
+    """The services under the AGPL whose image the engine has not: they are not fetched here."""
+    return frozenset(name for name in ("grafana", "loki") if not engine.has(FILE["services"][name]["image"]))
 
 
-def override(folder: Path, absent: list[str]) -> Path:
+class Replaced(dict[str, Any]):
+    """A mapping that takes the place of the one in docker-compose.yml instead of being merged with it."""
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes Compose's tag for that."""
+
+
+Dumper.add_representer(Replaced, lambda dumper, value: dumper.represent_mapping("!override", value))
+
+
+def without(absent: frozenset[str]) -> dict[str, Any]:
+    """Services as docker-compose.yml has them, but for those that are absent and waiting for these."""
+    waiting = {
+        name: Replaced({k: v for k, v in service["depends_on"].items() if k not in absent})
+        for name, service in FILE["services"].items()
+        if name not in absent and absent & service.get("depends_on", {}).keys()
+    }
+    return {
+        **{name: {"depends_on": depends_on} for name, depends_on in waiting.items()},
+        **{name: {"profiles": ["absent"]} for name in absent},
+    }
+
+
+def override(folder: Path, absent: frozenset[str]) -> Path:
     """What the tests add to docker-compose.yml: services left out, and how a build reaches the package index."""
     options = [f"index-url = {os.environ['PIP_INDEX_URL']}"] if "PIP_INDEX_URL" in os.environ else []
     index = [f'[[index]]\nurl = "{os.environ["PIP_INDEX_URL"]}"\ndefault = true'] if options else []
@@ -85,20 +116,20 @@ def override(folder: Path, absent: list[str]) -> Path:
     document = {
         "services": {
             "modeltrace": {"build": {"network": "host", "secrets": secrets}},
-            **{name: {"profiles": ["absent"]} for name in absent},
+            **without(absent),
         },
         "secrets": {name: {"file": str(folder / name)} for name in secrets},
     }
-    file.write_text(yaml.safe_dump(document))
+    file.write_text(yaml.dump(document, Dumper=Dumper))
     return file
 
 
 @pytest.fixture(scope="module")
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """An engine that has every image but Grafana's; what was made here is not left in one that is not ours."""
+    """An engine with every image but those under the AGPL; what was made here is not left in one that is not ours."""
     try:
         with running_engine() as engine:
-            made = provide(engine, FILE["services"]["grafana"]["image"])
+            made = provide(engine)
             try:
                 yield engine
             finally:
@@ -118,7 +149,10 @@ def compose(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Compose]
     absent = absent_services(engine)
     if absent:
         request.config.pluginmanager.register(
-            Notice(f"{', '.join(FILE['services'][name]['image'] for name in absent)} in docker compose: not to be had.")
+            Notice(
+                f"{', '.join(FILE['services'][name]['image'] for name in sorted(absent))} in docker compose: under the "
+                "AGPL, so used only where the engine has them."
+            )
         )
     names = re.findall(r"\$\{([A-Z_]+_PORT):-", (ROOT / "docker-compose.yml").read_text())
     with TemporaryDirectory() as folder:
@@ -127,6 +161,7 @@ def compose(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Compose]
             (ROOT / "docker-compose.yml", override(Path(folder), absent)),
             {name: free_port() for name in names},
             f"modeltrace-test-{os.getpid()}",
+            absent,
         )
         try:
             compose("up", "--build", "--detach", "--wait", "--quiet-pull")
@@ -139,14 +174,21 @@ def compose(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Compose]
 
 
 @pytest.fixture(scope="module")
-def backend(compose: Compose) -> Iterator[RealStack]:
-    """The stores behind the published ports."""
+def backend(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStack]:
+    """The stores behind the published ports, and, where there is no Loki, copies of the Collector's file."""
+    copied = tmp_path_factory.mktemp("records")
+
+    def fetch() -> None:
+        with suppress(AssertionError):  # the folder is there from the first record on
+            compose("cp", "otelcol:/var/lib/otelcol/logs/.", str(copied))
+
     with httpx.Client(timeout=30) as client:
+        loki = LokiLogs(compose.url("LOKI_PORT"), client)
         yield RealStack(
             otlp=compose.url("OTLP_HTTP_PORT"),
             grpc=compose.url("OTLP_GRPC_PORT"),
             jaeger=compose.url("JAEGER_PORT"),
-            loki=compose.url("LOKI_PORT"),
+            log_store=FileLogs(copied / "records.jsonl", fetch) if "loki" in compose.absent else loki,
             prometheus=compose.url("PROMETHEUS_PORT"),
             sampling="",
             client=client,
@@ -165,11 +207,11 @@ def predict(compose: Compose) -> dict[str, Any]:
 
 
 def test_one_trace_id_is_found_everywhere(compose: Compose, backend: RealStack) -> None:
-    """A prediction's ID leads to its spans in Jaeger, its records in Loki and an exemplar in Prometheus."""
+    """A prediction's ID leads to its spans in Jaeger, its log records and an exemplar in Prometheus."""
     trace_id = predict(compose)["trace_id"]
 
     spans = until(lambda: s if len(s := backend.spans(trace_id)) >= 4 else None, seconds=60, what="spans in Jaeger")
-    logs = until(lambda: s if len(s := backend.logs(trace_id)) >= 2 else None, seconds=60, what="records in Loki")
+    logs = until(lambda: s if len(s := backend.logs(trace_id)) >= 2 else None, seconds=60, what="log records")
     exemplars = until(lambda: backend.exemplars(trace_id), seconds=60, what="an exemplar in Prometheus")
 
     assert {span["name"] for span in spans} == {"POST /predict", "validate", "features", "inference"}
@@ -183,7 +225,7 @@ def test_prometheus_scrapes_every_part_and_knows_its_alertmanager(compose: Compo
     def scraped() -> set[str]:
         return {series["metric"]["job"] for series in backend.query("up == 1")}
 
-    until(lambda: scraped() >= PARTS.keys(), seconds=60, what="every part to be scraped")
+    until(lambda: scraped() >= PARTS.keys() - compose.absent, seconds=60, what="every part to be scraped")
     answer = httpx.get(f"{compose.url('PROMETHEUS_PORT')}/api/v1/alertmanagers").json()
     assert [found["url"] for found in answer["data"]["activeAlertmanagers"]] == [
         "http://alertmanager:9093/api/v2/alerts"
@@ -227,7 +269,8 @@ def test_configuration_cannot_be_written(compose: Compose) -> None:
     mounts = [mount for container in compose.containers().values() for mount in container["Mounts"]]
 
     bound = [mount for mount in mounts if mount["Type"] == "bind"]
-    assert len(bound) >= 6
+    services = [service for name, service in FILE["services"].items() if name not in compose.absent]
+    assert len(bound) == sum(mount.endswith(":ro") for service in services for mount in service.get("volumes", []))
     assert [mount["Source"] for mount in bound if mount["RW"]] == []
     # A volume without a name would be one that an image asked for and nobody keeps.
     assert [m["Name"] for m in mounts if m["Type"] == "volume" and re.fullmatch("[0-9a-f]{64}", m["Name"])] == []
@@ -243,7 +286,9 @@ def test_ports_are_on_loopback(compose: Compose) -> None:
     ]
 
     assert {host for _, host, _ in published} == {"127.0.0.1"}
-    assert {int(port) for _, _, port in published} >= set(compose.ports.values()) - {compose.ports["GRAFANA_PORT"]}
+    assert {int(port) for _, _, port in published} >= {
+        port for name, port in compose.ports.items() if name.removesuffix("_PORT").lower() not in compose.absent
+    }
 
 
 def test_the_image_holds_what_the_lock_says_and_no_more(compose: Compose) -> None:
@@ -266,7 +311,8 @@ def test_what_is_stored_outlives_its_container(compose: Compose, backend: RealSt
     until(lambda: backend.spans(trace_id) and len(backend.logs(trace_id)) >= 2, seconds=60, what="the prediction")
     before = compose(*key)
 
-    compose("up", "--detach", "--wait", "--force-recreate", "jaeger", "loki", "prometheus", "modeltrace")
+    stores = "otelcol" if "loki" in compose.absent else "loki"
+    compose("up", "--detach", "--wait", "--force-recreate", "jaeger", stores, "prometheus", "modeltrace")
 
     assert backend.spans(trace_id)
     assert backend.logs(trace_id)

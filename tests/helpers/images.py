@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from stack.parts import read_parts
 from tests.helpers.engine import Engine, NoEngineError, cache_folder
-from tests.helpers.stack import binary
+from tests.helpers.stack import binary, parts
 
 BASE = "python:3.11-slim-bookworm"
 PACKAGES = ("python3", "python3-pip", "python3-venv", "ca-certificates", "busybox-static")
@@ -100,20 +100,23 @@ OFFICIAL = (
 )
 
 
-def provide(engine: Engine, *others: str) -> list[str]:
+def provide(engine: Engine) -> list[str]:
     """Give the engine every image that it lacks, under the official name; those made here.
 
-    An engine that was there before may have a registry: it is asked first, for `others`, too, which nothing here can
-    stand in for.
+    An engine that was there before may have a registry: it is asked first. Loki and Grafana are under the AGPL and
+    never fetched here: they are used where the engine has them already, and Loki where it is built.
     """
+    made_here = [official for official in OFFICIAL if official.part in parts().parts]
     if not engine.own:
-        _pull(engine, [BASE, *(official.name for official in OFFICIAL), *others])
+        _pull(
+            engine, [BASE, *(official.name for official in made_here if official.part not in read_parts().optional())]
+        )
     made = []
     if _lacks(engine, BASE, BASE_DIGEST):
         changes = (f"LABEL {LABEL}={BASE_DIGEST}", 'CMD ["python3"]')
         engine.docker("import", *(a for line in changes for a in ("--change", line)), "-", BASE, stdin=_base())
         made.append(BASE)
-    for official in OFFICIAL:
+    for official in made_here:
         if _lacks(engine, official.name, official.digest):
             with TemporaryDirectory() as folder:
                 archive = Path(folder, "image.tar")
