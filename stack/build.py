@@ -18,9 +18,10 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stack.cache import Cache, write_sums
+import psutil
+
+from stack.cache import SUMS, Cache, write_sums
 from stack.errors import BuildError
-from stack.machine import available_memory, cores
 from stack.parts import HERE, Part
 
 # Bytes that one linker takes at its peak. It is one thread, so as many builds as there are cores keep them busy.
@@ -34,21 +35,21 @@ Progress = Callable[[str, str, int, int], None]
 
 def builds_at_a_time() -> int:
     """How many parts are built at the same time on this machine: as cores and available memory allow."""
-    return max(1, min(cores(), available_memory() // LINKER_BYTES))
+    return max(1, min(psutil.cpu_count() or 1, psutil.virtual_memory().available // LINKER_BYTES))
 
 
 def build_missing(parts: Mapping[str, Part], cache: Cache, go: Path, tell: Progress) -> None:
     """Build every part that is not in the cache or was altered there, then remove what only the build needed.
 
     Raises:
-        BuildError: one of them cannot be built or checked; those that could be built are kept.
+        BuildError: one of them cannot be built; those that could are kept.
     """
     to_build = cache.to_build(parts)
     if not to_build:
         return
     for name, part in to_build.items():
         if cache.is_built(name, part):
-            tell(name, "altered in the cache since it was built; building it again", 0, 0)
+            tell(name, f"not what its {SUMS} in the cache says; building it again", 0, 0)
     cache.scratch.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache.scratch).free
     if free < NEEDED_BYTES:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack.errors import BuildError
 from stack.parts import HERE, Part, Parts
 
 SUMS = "SHA256SUMS"
@@ -55,7 +54,7 @@ class Cache:
         return parts.without(self.missing({name: parts.parts[name] for name in parts.optional()}))
 
     def altered(self, parts: Mapping[str, Part]) -> list[str]:
-        """The built parts of which a binary is not what `SHA256SUMS` says."""
+        """The built parts of which a binary is not what `SHA256SUMS` says, or that have no such file."""
         return [
             name
             for name, part in parts.items()
@@ -63,29 +62,9 @@ class Cache:
         ]
 
     def to_build(self, parts: Mapping[str, Part]) -> dict[str, Part]:
-        """The parts that are missing or altered.
-
-        Raises:
-            BuildError: a built part cannot be checked.
-        """
-        self.check_recorded(parts)
+        """The parts that are missing or altered."""
         missing, altered = self.missing(parts), self.altered(parts)
         return {name: part for name, part in parts.items() if name in missing or name in altered}
-
-    def check_recorded(self, parts: Mapping[str, Part]) -> None:
-        """See that every built part has its `SHA256SUMS`.
-
-        Raises:
-            BuildError: one has not, since it was built before these files existed or somebody removed it.
-        """
-        for name, part in parts.items():
-            folder = self.folder(name, part)
-            if self.is_built(name, part) and not (folder / SUMS).exists():
-                raise BuildError(
-                    f"{folder} has no {SUMS}, so its binaries cannot be checked. If you trust them: "
-                    f"(cd {folder} && sha256sum {' '.join(part.binaries)} > {SUMS}); otherwise delete the folder, and "
-                    "they are built again"
-                )
 
     @property
     def scratch(self) -> Path:

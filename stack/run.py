@@ -130,11 +130,10 @@ class Stack:
         parts, cache = self.layout.parts.parts, self.layout.cache
         if missing := cache.missing(parts):
             raise RunError(f"not built yet: {', '.join(missing)}. First: ./dev stack build")
-        cache.check_recorded(parts)
         if altered := cache.altered(parts):
             raise RunError(
-                f"altered in the cache since they were built: {', '.join(altered)}. To build them again: "
-                "./dev stack build"
+                f"not what their SHA256SUMS in the cache say: {', '.join(altered)}. "
+                "To build them again: ./dev stack build"
             )
 
     def _check_ports(self) -> None:

@@ -3,7 +3,9 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from stack import build
@@ -132,7 +134,7 @@ def test_as_many_builds_at_a_time_as_cores_and_memory_allow(
     monkeypatch: pytest.MonkeyPatch, cpus: int, available: float, expected: int
 ) -> None:
     """A linker takes 2.5 GB at its peak; one build runs even where that is not available."""
-    monkeypatch.setattr(build, "cores", lambda: cpus)
-    monkeypatch.setattr(build, "available_memory", lambda: int(available))
+    monkeypatch.setattr(psutil, "cpu_count", lambda: cpus)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=int(available)))
 
     assert builds_at_a_time() == expected

@@ -20,7 +20,7 @@ PREDICTORS = {**every_predictor(), **variants()}
 Prepared = Callable[[str], tuple[Any, Any, bytes]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prepared() -> Prepared:
     """A fitted estimator, its data and its artifact by name, each made once."""
 
@@ -65,6 +65,7 @@ def test_the_answer_is_what_the_estimator_predicts(name: str, prepared: Prepared
         np.testing.assert_allclose([answer.confidence for answer in answers], own)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
 def test_no_reviewed_name_is_stale(prepared: Prepared) -> None:
     """Each name on the list that the installed libraries have is needed by an estimator of scikit-learn."""
     needed = {name for one in PREDICTORS for name in skops.io.get_untrusted_types(data=prepared(one)[2])}
