@@ -1,5 +1,6 @@
 """Which backends a run is put to, and the databases that the prediction store is put to."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -78,7 +79,7 @@ def postgres() -> Iterator[Postgres]:
         yield cluster
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.extended)])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a store may be that is not there yet, in each database in turn."""
     if request.param == "sqlite":
@@ -95,6 +96,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"NOT RUN: {number} tests, {reason}", yellow=True, bold=True)
     if rest := reasons.total() - sum(number for _, number in shown):
         terminalreporter.write_line(f"NOT RUN: {rest} more; ./dev test -rs lists them", yellow=True, bold=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End a worker process in silence: DuckDB's binding reports objects that live until the interpreter ends as leaks."""
+    if hasattr(config, "workerinput"):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def skip_reason(report: pytest.TestReport) -> str:

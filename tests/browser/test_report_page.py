@@ -22,6 +22,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_page_shows_the_report_without_a_network(browser: Browser, report: Path) -> None:
     """What was compared stands on top, below it both parts with their charts; names of features stay text."""
     context = browser.new_context(offline=True)

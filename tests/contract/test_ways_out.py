@@ -67,6 +67,7 @@ def test_the_log_file_holds_what_went_out(start: Start, hub: HubProcess, rows: R
         assert {name: line[name] for name in same["attributes"]} == same["attributes"]
 
 
+@pytest.mark.extended
 def test_workers_share_a_log_file_and_rotate_it(start: Start, rows: Rows, tmp_path: Path) -> None:
     """Two workers write to one file that rotates all the while: each prediction is in it, or a rotated one, once."""
     env = {"MODELTRACE_LOG_FILE": str(tmp_path / "service.jsonl"), "MODELTRACE_WORKERS": "2"}

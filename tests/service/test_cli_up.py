@@ -78,6 +78,7 @@ def test_it_starts_everything_and_stops_everything(up: Up) -> None:
         assert all(gone(pid) for pid in pids)
 
 
+@pytest.mark.extended
 @needs_proc
 def test_no_child_outlives_it(up: Up) -> None:
     """Even after SIGKILL, which leaves it no time to stop them."""
@@ -101,6 +102,7 @@ def test_a_child_that_dies_ends_it(up: Up) -> None:
         assert gone(hub)
 
 
+@pytest.mark.extended
 @needs_proc
 def test_a_second_interrupt_kills(up: Up) -> None:
     """A child that does not stop does not hold it up for longer than one's patience."""
@@ -114,6 +116,7 @@ def test_a_second_interrupt_kills(up: Up) -> None:
         assert gone(hub)
 
 
+@pytest.mark.extended
 def test_with_an_endpoint_of_ones_own_there_is_no_hub(up: Up) -> None:
     """The line says where telemetry goes instead."""
     endpoint = f"http://127.0.0.1:{free_port()}"
@@ -123,6 +126,7 @@ def test_with_an_endpoint_of_ones_own_there_is_no_hub(up: Up) -> None:
             httpx.get(f"http://127.0.0.1:{up.hub}/healthz")
 
 
+@pytest.mark.extended
 def test_without_a_collector_there_is_no_service_either(up: Up) -> None:
     """One clear line that says what to start, before anything is started."""
     endpoint = f"http://127.0.0.1:{free_port()}"
@@ -132,6 +136,7 @@ def test_without_a_collector_there_is_no_service_either(up: Up) -> None:
         assert not up.logs.exists()
 
 
+@pytest.mark.extended
 def test_without_telemetry_no_collector_is_needed(up: Up) -> None:
     """The line says that telemetry is off."""
     with up.run("--stack", "--no-traffic", OTEL_SDK_DISABLED="true") as process:

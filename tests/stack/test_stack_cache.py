@@ -12,7 +12,7 @@ from stack.parts import Part, read_parts
 
 MakePart = Callable[..., Part]
 
-PROGRAM = 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Print("as built") }\n'
+PROGRAM = 'package main\n\nfunc main() { print("as built") }\n'
 
 
 def place(cache: Cache, name: str, part: Part, content: str = "a program") -> Path:
@@ -46,6 +46,7 @@ def test_an_altered_binary_is_noticed(cache: Cache, binary: str) -> None:
     assert list(cache.to_build(parts)) == ["prometheus"]
 
 
+@pytest.mark.extended
 def test_an_altered_binary_is_built_again_and_said(make_part: MakePart, cache: Cache, go: Path) -> None:
     """Afterwards it is what was built."""
     part = make_part(PROGRAM)
@@ -56,7 +57,7 @@ def test_an_altered_binary_is_built_again_and_said(make_part: MakePart, cache: C
     build_missing({"hello": part}, cache, go, lambda _, what, *__: told.append(what))
 
     assert told[0] == "not what its SHA256SUMS in the cache says; building it again"
-    assert subprocess.check_output([program], text=True) == "as built"
+    assert subprocess.check_output([program], stderr=subprocess.STDOUT, text=True) == "as built"
     assert cache.to_build({"hello": part}) == {}
 
 

@@ -9,7 +9,7 @@ from service.inference.reference import number_reference
 from service.monitoring import drift
 from tests.helpers.evidently import oracle
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 EXACT = 1e-9
 
 

@@ -172,6 +172,7 @@ def test_a_cache_that_cannot_be_written_is_said(registry: Registry, tmp_path: Pa
         Models(registry.client, tmp_path / "cache").locate(ModelSource("uncached", alias="champion"))
 
 
+@pytest.mark.extended
 def test_mlflow_loads_a_registered_bundle_itself(registry: Registry) -> None:
     """As a scikit-learn model and as a function: the answers are the bundle's."""
     register(registry.client, registry.bundles["1.0.0"], "loaded", "champion")
@@ -188,6 +189,7 @@ def plain(registry: Registry) -> str:
     return "plain"
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("kind", ["skops", "cloudpickle"])
 def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
     registry: Registry, plain: str, tmp_path: Path, kind: str
@@ -288,6 +290,7 @@ def beside(process: Process) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.extended
 def test_a_service_that_looks_at_sighup_alone_has_no_process_between_two_looks(registry: Registry) -> None:
     """Nor before the first one: what is served is there, and its 240 MB are not."""
     register(registry.client, registry.bundles["1.1.0"], "asked-for", "champion")
@@ -299,6 +302,7 @@ def test_a_service_that_looks_at_sighup_alone_has_no_process_between_two_looks(r
         until(lambda: not beside(process), seconds=60, what="its end again")
 
 
+@pytest.mark.extended
 def test_a_service_serves_from_the_registry_and_follows_its_alias(registry: Registry) -> None:
     """MLflow is not in the process that answers, and gone with it; nor is it in this one: no import, no provider."""
     register(registry.client, registry.bundles["1.1.0"], "served", "champion")

@@ -24,7 +24,7 @@ from tests.helpers.report_cases import (
     store_answers,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 
 def labelled(store: str) -> list[Kept]:

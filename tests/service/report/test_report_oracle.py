@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, mean_absolute_error, precision_recal
 from service.monitoring import drift
 from tests.helpers.evidently import Oracle, filled, oracle
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 EXACT = 1e-9
 
 

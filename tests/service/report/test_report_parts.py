@@ -221,6 +221,7 @@ def test_an_environment_is_made_once(cache: Path) -> None:
     assert len([*(cache / "cache" / "modeltrace" / "reports").iterdir()]) == 2
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_without_uv_the_installer_that_python_has_is_taken(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """venv and pip, by the same lock."""

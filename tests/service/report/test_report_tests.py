@@ -13,7 +13,7 @@ from service.report.pages import page_of_tests
 from service.store.store import open_store
 from tests.helpers.report_cases import FEATURE_NAMES, HOSTILE_NAME, TARGET, ReportCase
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 FLOAT32 = 1e-6
 
 

@@ -240,7 +240,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.extended)])
 def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, workers: str) -> None:
     """Every request is answered, by the version that it names, which has also signed its ID; all workers follow."""
     versions = [str(number) for number in range(1, 21)]
