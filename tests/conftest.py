@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Which tests run beyond those that run always."""
     parser.addoption("--all", action="store_true", help="also the extended tests: more faults, each by each database")
     parser.addoption("--stack", action="store_true", help="also what needs the real stack (./dev stack build)")
-    parser.addoption("--outage", type=float, default=8.0, metavar="SECONDS", help="how long an outage lasts [8]")
+    parser.addoption("--outage", type=float, default=3.0, metavar="SECONDS", help="how long an outage lasts [3]")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -99,7 +99,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End a worker process in silence: DuckDB's binding reports objects that live until the interpreter ends as leaks."""
+    """End a worker process in silence: DuckDB's binding reports what lives until the interpreter ends as leaks."""
     if hasattr(config, "workerinput"):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
