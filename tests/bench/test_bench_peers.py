@@ -17,6 +17,8 @@ from bench.peers.servers import SERVERS
 from bench.peers.summary import Entry, Run, share, summarise
 from bench.processes import cores, free_port, started
 
+pytestmark = pytest.mark.slow
+
 BY_NAME = {server.name: server for server in SERVERS}
 OFF, ON = Variant(telemetry=False), Variant(telemetry=True)
 OFF_BATCHING, ON_BATCHING = Variant(telemetry=False, batching=True), Variant(telemetry=True, batching=True)

@@ -12,6 +12,8 @@ from tests.helpers.otlp_sender import span
 from tests.helpers.otlp_values import MS
 from tests.helpers.sites import Site, running_site
 
+pytestmark = pytest.mark.slow
+
 
 def test_empty_list_says_so(page: Page, site: Site) -> None:
     """Before anything has arrived the list says so and leads to how to send."""

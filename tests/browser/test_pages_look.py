@@ -11,6 +11,8 @@ from playwright.sync_api import Browser
 from tests.helpers.otlp_sender import exception_event, log_record, span
 from tests.helpers.sites import Site
 
+pytestmark = pytest.mark.slow
+
 CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 
 

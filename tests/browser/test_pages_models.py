@@ -15,6 +15,8 @@ from tests.helpers.model_telemetry import ModelService
 from tests.helpers.otlp_sender import Sender
 from tests.helpers.sites import Site, running_site
 
+pytestmark = pytest.mark.slow
+
 CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 FEATURES = (
     Feature("age", shift=1.0),

@@ -12,6 +12,8 @@ from tests.helpers.otlp_sender import exception_event, log_record, prediction_re
 from tests.helpers.otlp_values import MS
 from tests.helpers.sites import Site
 
+pytestmark = pytest.mark.slow
+
 ROWS = 10_000
 
 

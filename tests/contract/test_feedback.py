@@ -24,6 +24,8 @@ from tests.helpers.processes import free_port, until
 from tests.helpers.receivers import Answer, Sent, otlp_http
 from tests.helpers.services import ID_KEY, LONG_FLUSH, running_service
 
+pytestmark = pytest.mark.slow
+
 PIN = {"baggage": "modeltrace.pin=1"}
 CLASSES = ("benign", "malignant")
 Rows = list[dict[str, float]]

@@ -5,10 +5,13 @@ from collections import Counter
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.helpers.backends import Backend, wait_for_records
 from tests.helpers.processes import until
 from tests.helpers.services import Service
+
+pytestmark = pytest.mark.slow
 
 PIN = {"baggage": "modeltrace.pin=1"}
 

@@ -19,6 +19,8 @@ from tests.helpers.receivers import Answer, OtlpEndpoint, otlp_http
 from tests.helpers.secrets import NUMBERS, PRIVATE, TEXTS, files, found, pack_secrets, planted
 from tests.helpers.services import running_service
 
+pytestmark = pytest.mark.slow
+
 WAYS = {"records": {}, "stock": {"MODELTRACE_INSTRUMENTATION": "stock"}, "batching": {"MODELTRACE_BATCHING": "true"}}
 
 

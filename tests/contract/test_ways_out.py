@@ -14,6 +14,8 @@ from tests.helpers.hubs import HubProcess
 from tests.helpers.processes import until
 from tests.helpers.services import otlp_environment, running_service
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., str]
 Rows = list[dict[str, float]]
 

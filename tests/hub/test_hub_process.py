@@ -19,6 +19,8 @@ from tests.helpers.hubs import PROTOBUF, running_hub
 from tests.helpers.otlp_messages import attribute, span, trace_request
 from tests.helpers.processes import until
 
+pytestmark = pytest.mark.slow
+
 
 def _names(data: Path) -> list[str]:
     """The names of all spans in a file that nobody holds."""

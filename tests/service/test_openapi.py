@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.helpers.in_process_services import SdkService
 
+pytestmark = pytest.mark.slow
+
 CALLS = [
     ("/predict", "POST"),
     ("/predict/batch", "POST"),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LIST = "\nimport json, os, sys\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr, flush=True)\nos._exit(0)"
 # Packages that only tests, other commands, other processes or other settings need.
 ELSEWHERE = {"_pytest", "duckdb", "hub", "jinja2", "mlflow", "onnx", "onnxruntime", "pytest", "skl2onnx", "supervisor"}

@@ -15,6 +15,8 @@ from service.telemetry.tracing import RequestTrace, Tracing
 from tests.helpers.factories import answered_row
 from tests.helpers.processes import until
 
+pytestmark = pytest.mark.slow
+
 Frame = tuple[Any, ...]
 SCOPE = {
     "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "scheme": "http", "http_version": "1.1",

@@ -15,6 +15,8 @@ from stack.errors import BuildError
 from stack.golang import find_go
 from stack.parts import Go, Part
 
+pytestmark = pytest.mark.slow
+
 MakePart = Callable[..., Part]
 
 # Without imports, so that a compiler with an empty cache has little to compile. `print` writes to standard error.

@@ -24,6 +24,8 @@ from tests.helpers.postgres import Postgres
 from tests.helpers.processes import until
 from tests.helpers.services import ID_KEY, running_service
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600 * 10**9
 NAME = "churn"
 

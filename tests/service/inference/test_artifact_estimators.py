@@ -16,6 +16,8 @@ from service.inference.model import answering, native
 from service.inference.trusted import REVIEWED
 from tests.helpers.estimators import OUT_OF_REACH, every_predictor, variants
 
+pytestmark = pytest.mark.slow
+
 PREDICTORS = {**every_predictor(), **variants()}
 Prepared = Callable[[str], tuple[Any, Any, bytes]]
 

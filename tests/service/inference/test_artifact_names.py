@@ -16,6 +16,8 @@ from service.inference.artifact import load_artifact
 from service.inference.estimator_names import NAMES
 from tests.helpers.estimator_names import trusted_names
 
+pytestmark = pytest.mark.slow
+
 ESTIMATOR = "sklearn.linear_model._logistic.LogisticRegression"
 HOSTILE = (
     "sklearn.externals._packaging.version.Version",

@@ -43,6 +43,8 @@ from service.inference.model import Answer, Model
 from service.inference.pack import pack
 from tests.helpers.estimators import LABELS, TWO_LABELS, VALUES, X, fit, iris_frame, with_gaps
 
+pytestmark = pytest.mark.slow
+
 
 def people() -> pd.DataFrame:
     """Rows of every type; a number may be missing."""

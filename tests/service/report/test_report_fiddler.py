@@ -16,6 +16,8 @@ from service.store.store import open_store
 from tests.helpers.factories import TIME
 from tests.helpers.report_cases import FEATURE_NAMES, HOSTILE_NAME, ReportCase, person_table, store_answers
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_prediction_is_an_event(two: ReportCase, tmp_path: Path) -> None:
     """Inputs, the probability of the second class, the true label once it is there; its ID and time."""

@@ -28,6 +28,8 @@ from tests.helpers.in_process_services import SdkService, service_with_challenge
 from tests.helpers.processes import free_port, until
 from tests.helpers.services import running_service
 
+pytestmark = pytest.mark.slow
+
 Rows = list[dict[str, float]]
 
 
