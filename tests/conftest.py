@@ -1,5 +1,6 @@
 """Which backends a run is put to, and the databases that the prediction store is put to."""
 
+import atexit
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -99,10 +100,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"NOT RUN: {rest} more; ./dev test -rs lists them", yellow=True, bold=True)
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """End a worker process in silence: DuckDB's binding reports what lives until the interpreter ends as leaks."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a worker process end in silence: DuckDB's binding reports what lives until the interpreter ends as leaks."""
     if hasattr(config, "workerinput"):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 def skip_reason(report: pytest.TestReport) -> str:

@@ -132,6 +132,7 @@ def test_versions_are_in_order(hub: InProcessHub) -> None:
     assert [one["version"] for one in model["versions"]] == ["2.0.0", "1.10.0", "1.10.0-rc", "1.9.0"]
 
 
+@pytest.mark.slow
 def test_predictions_are_found_by_what_they_are(hub: InProcessHub) -> None:
     """By label, confidence, and the bin of a value: those that fit and no others."""
     one = service(hub, "found")
@@ -207,6 +208,7 @@ def test_what_was_let_through_is_no_second_observation(hub: InProcessHub) -> Non
     assert shares == {"refusing": ([0.25], 0), "letting": ([], 100)}
 
 
+@pytest.mark.slow
 def test_a_feature_that_is_told_by_its_bin_is_found_by_it(hub: InProcessHub) -> None:
     """The record of a prediction has the name of the bin instead of the value."""
     one = service(hub, "bucket", features=[Feature("income", privacy="bucket")])

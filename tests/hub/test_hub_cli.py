@@ -55,6 +55,7 @@ def test_a_taken_port_is_named(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_beyond_loopback_a_key_is_asked_for() -> None:
     """Without a key an address that others can reach is refused, and the process says nothing else."""
     answer = run(["hub", "--memory", "--host", "0.0.0.0"])  # noqa: S104  what is to be refused
@@ -72,6 +73,7 @@ def test_a_file_that_is_no_database_is_refused(
     assert capfd.readouterr().err.startswith(f"hub: {tmp_path / FILE_NAME} is not a database")
 
 
+@pytest.mark.slow
 def test_a_second_hub_on_the_same_file_is_refused(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

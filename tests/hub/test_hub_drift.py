@@ -118,6 +118,7 @@ def windows(draw: st.DrawFn, reference: Reference) -> Window:
     return Window(counts, total, draw(st.integers(0, 60)))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), numeric=st.booleans(), critical=st.floats(0.1, 60))
 def test_sql_and_service_agree(store: Store, data: Any, *, numeric: bool, critical: float) -> None:

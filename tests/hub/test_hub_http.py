@@ -262,6 +262,7 @@ def test_a_failed_write_is_503(start_hub: StartHub) -> None:
         assert _post(hub, trace_request().SerializeToString()).status_code == 200
 
 
+@pytest.mark.slow
 @given(body=st.binary(max_size=300), kind=st.sampled_from([*SIGNALS]), json=st.booleans(), packed=st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_random_bytes_never_break_it(hub: InProcessHub, body: bytes, kind: Signal, *, json: bool, packed: bool) -> None:
@@ -271,6 +272,7 @@ def test_random_bytes_never_break_it(hub: InProcessHub, body: bytes, kind: Signa
     assert response.status_code in {200, 400}
 
 
+@pytest.mark.slow
 @given(data=st.data(), kind=st.sampled_from([*SIGNALS]))
 @settings(max_examples=80, deadline=None)
 def test_damaged_requests_never_break_it(hub: InProcessHub, data: st.DataObject, kind: Signal) -> None:

@@ -395,6 +395,7 @@ ends = st.sampled_from([200, 400, 413])
 stumbles = st.lists(st.sampled_from([429, 502, 503, 504]), max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fates=st.lists(st.tuples(stumbles, ends, st.integers(1, 9)), max_size=8),
@@ -445,6 +446,7 @@ def test_a_stop_delivers_what_waits(bench: Bench, told: Told, endpoint: OtlpEndp
     assert (told.items("exported"), told.items("lost")) == (50, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_a_stop_leaves_on_disk_what_a_silent_endpoint_does_not_take(
     bench: Bench, told: Told, silent: str, protocol: Protocol
@@ -509,6 +511,7 @@ def test_a_stop_waits_for_no_disk_either(bench: Bench, told: Told, silent: str) 
     assert told.items("spooled") == 0
 
 
+@pytest.mark.slow
 def test_all_signals_stop_under_one_deadline(bench: Bench, told: Told, silent: str) -> None:
     """Three silent endpoints are waited for at the same time, and each keeps what it has."""
     spool = bench.spool()

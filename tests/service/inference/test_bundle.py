@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,17 @@ from tests.helpers.estimators import LABELS, fit, iris_frame
 Edit = Callable[[Callable[[dict[str, Any]], None]], Path]
 
 
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle."""
+    out = tmp_path_factory.mktemp("packed") / "iris"
+    return pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=out)
+
+
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """A small bundle, packed for this test alone."""
-    return pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=tmp_path / "iris")
+def bundle(packed: Path, tmp_path: Path) -> Path:
+    """A copy of it for this test alone."""
+    return Path(shutil.copytree(packed, tmp_path / "iris"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.processes import run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "said"),
     [(None, "No such file"), (b"no model at all", "cannot be loaded as skops")],

@@ -30,6 +30,8 @@ from service.store.store import open_store
 from tests.helpers.factories import stored_row as stored
 from tests.helpers.report_cases import FEATURE_NAMES, TARGET, PackPeople, ReportCase, person_table, store_answers
 
+pytestmark = pytest.mark.slow
+
 JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 

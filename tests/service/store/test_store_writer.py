@@ -193,6 +193,7 @@ def test_many_threads_may_put() -> None:
     assert len(stored) == len(set(stored)) == 800
 
 
+@pytest.mark.slow
 def test_a_database_that_goes_away_and_comes_back_has_every_row_once(postgres: Postgres) -> None:
     """PostgreSQL crashes in the midst of it: nothing is lost, nothing is there twice."""
     name = postgres.new()
