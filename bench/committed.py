@@ -71,8 +71,9 @@ def find_instructions(entries: list[Entry], platform: Platform, libraries: dict[
 
 
 def replace_entry(entries: list[Entry], entry: Entry) -> list[Entry]:
-    """The entries with this one instead of the earlier one of its platform, whatever libraries that was for."""
-    return [*(other for other in entries if other.platform != entry.platform), entry]
+    """The entries with this one, without earlier ones of its platform and those of other library versions."""
+    kept = (old for old in entries if old.platform != entry.platform and old.libraries == entry.libraries)
+    return [*kept, entry]
 
 
 def write_entries(entries: list[Entry], file: Path = FILE) -> None:

@@ -34,7 +34,7 @@ UPDATE: Final = "./dev bench instructions --update"
 
 
 def run(tell: Console) -> dict[str, int]:
-    """Count both programs; takes about 25 s of CPU time.
+    """Count both programs. Takes about 30 s of CPU time.
 
     Raises:
         ValgrindError: nothing can be counted here.

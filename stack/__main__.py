@@ -70,6 +70,9 @@ def build(
             f"{', '.join(sorted(unknown))} is no optional part; there are: {', '.join(table.optional())}"
         )
     absent = cache.missing({name: table.parts[name] for name in table.optional()})
+    for name in sorted(named - absent.keys()):
+        if not cache.is_built(name, table.parts[name]):
+            _say(f"{table.parts[name].title} is on PATH and used from there; it is not built.")
     for name, part in absent.items():
         if name in named:
             _say(

@@ -49,7 +49,7 @@ def build_missing(parts: Mapping[str, Part], cache: Cache, go: Path, tell: Progr
         return
     for name, part in to_build.items():
         if cache.is_built(name, part):
-            tell(name, f"not what its {SUMS} in the cache says; building it again", 0, 0)
+            tell(name, f"does not match its {SUMS} in the cache; building it again", 0, 0)
     cache.scratch.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache.scratch).free
     if free < NEEDED_BYTES:

@@ -79,9 +79,10 @@ def write_sums(folder: Path) -> None:
 
 
 def _matches(folder: Path, part: Part) -> bool:
-    if not (folder / SUMS).exists():
+    try:
+        recorded = {name: digest for digest, name in map(str.split, (folder / SUMS).read_text().splitlines())}
+    except (FileNotFoundError, ValueError):  # missing or damaged
         return False
-    recorded = {name: digest for digest, name in (line.split() for line in (folder / SUMS).read_text().splitlines())}
     return all(recorded.get(binary) == _sha256(folder / binary) for binary in part.binaries)
 
 

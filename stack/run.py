@@ -132,7 +132,7 @@ class Stack:
             raise RunError(f"not built yet: {', '.join(missing)}. First: ./dev stack build")
         if altered := cache.altered(parts):
             raise RunError(
-                f"not what their SHA256SUMS in the cache say: {', '.join(altered)}. "
+                f"binaries that do not match their SHA256SUMS in the cache: {', '.join(altered)}. "
                 "To build them again: ./dev stack build"
             )
 

@@ -1,4 +1,4 @@
-"""Which backends a run is put to, and the databases that the prediction store is put to."""
+"""Options of a run, groups for pytest-xdist, databases of the prediction store, and the summary of skipped tests."""
 
 import atexit
 import os
@@ -13,7 +13,7 @@ from hypothesis import settings
 from tests.helpers.postgres import NoPostgresError, Postgres, running_postgres
 from tests.helpers.stack import has_loki, missing
 
-# A marker, the option that runs its tests, and what the last lines of a run without the option say.
+# Marker, the option that enables its tests, and the skip reason without the option.
 OPTIONAL = (
     ("stack", "--stack", "the real stack: ./dev test --stack (the first build takes 25 minutes)"),
     ("extended", "--all", "the extended tests: ./dev test --all"),
@@ -22,26 +22,23 @@ NO_LOKI = "Loki, which is optional (AGPL-3.0), for LogQL and what Loki stores: .
 NOT_RUN_LINES = 5
 
 
-# `./dev fuzz` draws new examples on each run, and more of them; every other run draws the same (pyproject.toml).
-settings.register_profile("fuzz", deadline=None, max_examples=500, database=None, print_blob=True)
+# ./dev fuzz: new examples in each round, 500 for each test that does not set max_examples. Every other run uses
+# Hypothesis' profile "ci", which generates the same examples each time (pyproject.toml).
+settings.register_profile("fuzz", settings.get_profile("ci"), derandomize=False, database=None, max_examples=500)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Which tests run beyond those that run always."""
-    parser.addoption("--all", action="store_true", help="also the extended tests: more faults, each by each database")
+    parser.addoption(
+        "--all", action="store_true", help="also the extended tests: more faults, PostgreSQL, builds from source"
+    )
     parser.addoption("--stack", action="store_true", help="also what needs the real stack (./dev stack build)")
     parser.addoption("--outage", type=float, default=3.0, metavar="SECONDS", help="how long an outage lasts [3]")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group tests for the worker processes; skip those that the run does not ask for.
-
-    Raises:
-        pytest.UsageError: the run asks for the real stack, which is not built.
-    """
-    if config.getoption("--stack") and (absent := missing()):
-        raise pytest.UsageError(f"--stack, but not built: {', '.join(absent)}. First: ./dev stack build")
+    """Assign tests to worker groups; skip tests that the options do not enable."""
     for item in items:
         if group := worker_group(item):
             item.add_marker(pytest.mark.xdist_group(group))
@@ -55,10 +52,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def worker_group(item: pytest.Item) -> str | None:
-    """The tests that one worker process runs one after the other, because they share what is slow to start.
+    """Return the xdist group of a test. One worker process runs all tests of a group.
 
-    All tests of the shared stack are one group, so a run starts one. Tests with a fixture of their module are a group,
-    so that the fixture is made once. Every other test goes to the worker that has time.
+    Tests that use the shared stack are one group, so a run starts it once. Tests with a class-, module- or
+    package-scoped fixture are one group per file, so that the fixture is created once. Other tests have no group.
     """
     fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
     if "real_stack" in fixtures or any(isinstance(value, str) and value == "real_stack" for value in parameters(item)):
@@ -93,7 +90,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name in the last lines what did not run, by the reason why: the most frequent ones, and the rest in one line."""
+    """Print the skip reasons: the most frequent ones on a line each, the rest as one number."""
     reasons = Counter(skip_reason(report) for report in terminalreporter.stats.get("skipped", []))
     shown = reasons.most_common(NOT_RUN_LINES if len(reasons) <= NOT_RUN_LINES else NOT_RUN_LINES - 1)
     for reason, number in shown:
@@ -103,9 +100,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a worker process end in silence: DuckDB's binding reports what lives until the interpreter ends as leaks."""
+    """Check once that the stack is built; discard what a worker process writes to stderr when it exits.
+
+    DuckDB's binding reports objects that are alive at the interpreter's exit as leaks.
+
+    Raises:
+        pytest.UsageError: the run asks for the real stack, which is not built.
+    """
     if hasattr(config, "workerinput"):
         atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+    elif config.getoption("--stack") and (absent := missing()):
+        raise pytest.UsageError(f"--stack, but not built: {', '.join(absent)}. First: ./dev stack build")
 
 
 def skip_reason(report: pytest.TestReport) -> str:

@@ -1,4 +1,4 @@
-"""`./dev fuzz`: the property tests again and again, each round with new examples, until one fails or time is over."""
+"""`./dev fuzz`: run the property tests in rounds with new examples, until one fails or the time limit is reached."""
 
 import secrets
 import subprocess
@@ -11,12 +11,12 @@ import typer
 
 def fuzz(
     context: typer.Context,
-    minutes: Annotated[float, typer.Option(min=0, help="When to stop: no round is begun after that.")] = 30.0,
+    minutes: Annotated[float, typer.Option(min=0, help="Time limit; no round starts after it.")] = 30.0,
 ) -> None:
-    """Run the property tests with new examples, round after round.
+    """Run the property tests in rounds, each with new examples.
 
-    Further arguments go to pytest: a file, a folder, -k EXPRESSION. What a failing round prints holds the example and a
-    line that reproduces it; add that as an explicit @example to the test, and mend what it found.
+    Further arguments go to pytest: a file, a folder, -k EXPRESSION. A failing round prints the example and a
+    @reproduce_failure line. Add the example to the test as @example, and fix the bug.
 
     Example: ./dev fuzz --minutes 60 tests/hub
     """

@@ -130,7 +130,7 @@ class FileLogs:
         """The records of the lines in which a text stands."""
         self.fetch()
         files = sorted(self.path.parent.glob(f"{self.path.stem}*{self.path.suffix}"))
-        lines = [line for file in files for line in file.read_text().split("\n")[:-1] if text in line]
+        lines = [line for file in files for line in file.read_text(errors="replace").split("\n")[:-1] if text in line]
         # A killed Collector may leave part of a line before the next.
         return items_of("logs", (json.loads(line[line.rfind(REQUEST) :]) for line in lines))
 

@@ -1,4 +1,4 @@
-"""What the fork server imports before it forks: the packages of service, hub and command line, and no test's."""
+"""Imported by the fork server before it forks: all modules of service and hub, and no tests."""
 
 import atexit
 import gc
@@ -6,16 +6,22 @@ import importlib
 import os
 import pkgutil
 
-import hub
-import service
+for variable in [name for name in os.environ if name.startswith(("OTEL_", "MODELTRACE_"))]:
+    del os.environ[variable]  # no setting of the developer's decides what is imported
 
-# Programs run when they are imported, or need libraries that are not here.
+import hub  # noqa: E402  after the environment is clean
+import service  # noqa: E402  the same
+
+# Modules that run a program when they are imported, or need libraries that are not installed here.
 PROGRAMS = {"__main__", "programs"}
 FORK_SERVER = os.getpid()
 
 
 def end_in_silence() -> None:
-    """DuckDB's binding reports what lives until the fork server ends as leaks. Forks run this at their end, too."""
+    """Discard stderr at the fork server's exit, where DuckDB's binding reports live objects as leaks.
+
+    Forks inherit this handler; there it does nothing.
+    """
     if os.getpid() == FORK_SERVER:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
@@ -23,9 +29,12 @@ def end_in_silence() -> None:
 for package in (service, hub):
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if PROGRAMS.isdisjoint(module.name.split(".")):
-            importlib.import_module(module.name)
+            try:
+                importlib.import_module(module.name)
+            except ImportError as error:
+                raise RuntimeError(f"{module.name} cannot be preloaded") from error  # an ImportError would be ignored
 atexit.register(end_in_silence)
 
-# A fork shares these objects' memory until something writes to it; the collector would, by counting their references.
+# Forks share the memory of these objects until it is written to. Without the freeze, each collection would write to it.
 gc.collect()
 gc.freeze()

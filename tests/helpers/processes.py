@@ -150,7 +150,9 @@ def run(
         popen = start(arguments, {**clean_environment(Path(folder)), **(env or {})}, stdout, stderr, cwd)
         try:
             code = popen.wait(120)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as error:
             popen.kill()
+            popen.wait()
+            error.output, error.stderr = stdout.read_text(errors="replace"), stderr.read_text(errors="replace")
             raise
         return subprocess.CompletedProcess(list(arguments), code, stdout.read_text(), stderr.read_text())

@@ -136,7 +136,11 @@ def test_a_time_beyond_64_bits_is_rejected(hub: InProcessHub) -> None:
     assert ExportTraceServiceResponse.FromString(response.content).partial_success.rejected_spans == 1
 
 
-@pytest.mark.parametrize("body", [b"\xff" * 20, b"\x0a\x05", trace_request().SerializeToString()[:-3]])
+@pytest.mark.parametrize(
+    "body",
+    [b"\xff" * 20, b"\x0a\x05", trace_request().SerializeToString()[:-3]],
+    ids=["no field", "no length", "cut off"],
+)
 def test_bytes_that_are_no_request_are_400(hub: InProcessHub, body: bytes) -> None:
     """What protobuf cannot read is answered with 400 and a Status in protobuf."""
     response = _post(hub, body)

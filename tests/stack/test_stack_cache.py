@@ -56,7 +56,7 @@ def test_an_altered_binary_is_built_again_and_said(make_part: MakePart, cache: C
     told: list[str] = []
     build_missing({"hello": part}, cache, go, lambda _, what, *__: told.append(what))
 
-    assert told[0] == "not what its SHA256SUMS in the cache says; building it again"
+    assert told[0] == "does not match its SHA256SUMS in the cache; building it again"
     assert subprocess.check_output([program], stderr=subprocess.STDOUT, text=True) == "as built"
     assert cache.to_build({"hello": part}) == {}
 
