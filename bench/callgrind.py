@@ -31,7 +31,7 @@ def valgrind_version() -> str:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The variables of a counted program: nothing of the caller's own, no threads but ours, the same hashes each time.
+    """The variables of a counted program: only those set here, one thread per numeric library, a fixed hash seed.
 
     Modules are compiled once, into `folder`: to compile them under callgrind would take longer than to count.
     """

@@ -1,7 +1,7 @@
 """The wiring of one process, readable from top to bottom."""
 
 # isort: off
-import service.inference.skops_io  # noqa: F401  first, because it takes the longer the more modules there are
+import service.inference.skops_io  # noqa: F401  first: its import takes longer the more modules are loaded
 
 # isort: on
 import gc

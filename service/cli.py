@@ -11,7 +11,7 @@ from typer.main import get_command
 from service.errors import ModeltraceError
 from service.imports import load
 
-# Where each command is, and the first line of its docstring: help lists the commands without importing them.
+# Import path and first docstring line of each command, so that help needs no imports.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("service.commands.up:up", "Start service, hub and traffic on this machine, and stop them together."),
     "serve": ("service.commands.serve:serve", "Serve a bundle over HTTP and send its telemetry over OTLP."),
@@ -73,10 +73,10 @@ REPORT: Mapping[str, tuple[str, str]] = {
 
 
 class LazyCommand(TyperCommand):
-    """A command that is imported when it is invoked or asked for its own help. Its callback returns the function."""
+    """A command that is imported when it is invoked or its help is printed. Its callback returns the function."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401  the types are private to typer
-        """Parse the arguments as the imported command does. The context names that command as the one to invoke."""
+        """Import the command and parse the arguments with it. The context's command is the imported one."""
         assert self.callback is not None  # noqa: S101  `_group` gives each one
         app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
         app.command(self.name)(self.callback())
@@ -112,7 +112,7 @@ def main() -> None:
     try:
         app()
     except ModeltraceError as error:
-        from rich.console import Console  # noqa: PLC0415  few commands need it, and none of those that end well
+        from rich.console import Console  # noqa: PLC0415  only needed for an error message
         from rich.markup import escape  # noqa: PLC0415  see above
 
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]modeltrace:[/red] {escape(str(error))}")

@@ -23,7 +23,7 @@ from stack.run import Stack
 
 app = typer.Typer(
     name="./dev stack",
-    help="Collector, Jaeger, Prometheus, Alertmanager, node_exporter and, if you want it, Loki as plain processes.",
+    help="Collector, Jaeger, Prometheus, Alertmanager, node_exporter and optionally Loki as plain processes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -43,7 +43,7 @@ def _state(folder: Path | None) -> Path:
 
 
 def _stack(state: Path | None, parts: Parts | None = None, collector_configs: list[Path] | None = None) -> Stack:
-    """A stack of these parts, or else of those that it was last started with."""
+    """Return a stack of these parts, or of the parts that it was last started with."""
     table, folder, cache = read_parts(), _state(state), _cache()
     if parts is None:
         configured = configured_parts(folder)
@@ -72,15 +72,15 @@ def build(
     absent = cache.missing({name: table.parts[name] for name in table.optional()})
     for name in sorted(named - absent.keys()):
         if not cache.is_built(name, table.parts[name]):
-            _say(f"{table.parts[name].title} is on PATH and used from there; it is not built.")
+            _print_notice(f"{table.parts[name].title} is on PATH and used from there; it is not built.")
     for name, part in absent.items():
         if name in named:
-            _say(
+            _print_notice(
                 f"{part.title} {part.version} is under the {part.licence}. It is fetched from {part.module} and built "
                 "here; its licence applies to what you do with it."
             )
         else:
-            _say(
+            _print_notice(
                 f"without {part.title}, which is optional and under the {part.licence}. To build it: "
                 f"./dev stack build --with {name}"
             )
@@ -91,7 +91,7 @@ def build(
         build_missing(parts, cache, find_go(table.go, cache.root), screen.tell)
 
 
-def _say(line: str) -> None:
+def _print_notice(line: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
 
 

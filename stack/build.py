@@ -24,7 +24,7 @@ from stack.cache import SUMS, Cache, write_sums
 from stack.errors import BuildError
 from stack.parts import HERE, Part
 
-# Bytes that one linker takes at its peak. It is one thread, so as many builds as there are cores keep them busy.
+# Peak memory of one linker, in bytes. A linker uses one thread, so one build per core is useful.
 LINKER_BYTES = 2_500_000_000
 # Bytes that modules and intermediate results take at the most, and that a build therefore asks for.
 NEEDED_BYTES = 14 * 10**9

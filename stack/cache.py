@@ -23,7 +23,7 @@ class Cache:
     root: Path
 
     def folder(self, name: str, part: Part) -> Path:
-        """The folder of a part's binaries; another recipe means another folder."""
+        """Return the folder of a part's binaries. A changed recipe changes the folder."""
         recipe = [part.module, part.version_variable, json.dumps(part.binaries, sort_keys=True)]
         if part.manifest:
             recipe.append((HERE / part.manifest).read_text())
@@ -50,11 +50,11 @@ class Cache:
         }
 
     def present(self, parts: Parts) -> Parts:
-        """The table without the optional parts that are not here."""
+        """Return the table without the optional parts that are neither built nor on PATH."""
         return parts.without(self.missing({name: parts.parts[name] for name in parts.optional()}))
 
     def altered(self, parts: Mapping[str, Part]) -> list[str]:
-        """The built parts of which a binary is not what `SHA256SUMS` says, or that have no such file."""
+        """Return the built parts whose binaries do not match `SHA256SUMS`, or that have no such file."""
         return [
             name
             for name, part in parts.items()

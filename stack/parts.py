@@ -13,7 +13,7 @@ HOST = "127.0.0.1"
 
 
 class Substitute(BaseModel):
-    """What another part is started with in addition where an optional part is absent."""
+    """Extra arguments and variables for another part when an optional part is absent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

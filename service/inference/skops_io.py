@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 
-import scipy.special  # noqa: F401  before skops looks for its functions in every module, in the order of their imports
+import scipy.special  # noqa: F401  skops searches sys.modules in import order; SciPy must come first
 import sklearn.utils
 
 from service.inference.estimator_names import NAMES, VERSIONS
@@ -36,7 +36,7 @@ def _estimators_from_the_list() -> Iterator[None]:
         sklearn.utils.all_estimators = original
 
 
-# At the top level, because only the lock on the import of this module keeps two threads from doing this at once.
+# At module level: the import lock makes sure that only one thread replaces all_estimators.
 with _estimators_from_the_list():
     import skops.io as skops_io
 

@@ -1,8 +1,8 @@
 """Programs of the project in processes of their own, without the seconds that importing their packages takes.
 
 A fork server, Python's own (`multiprocessing`), imports the packages once. Each program is then a fork of it:
-a real process with its own memory, environment, signals and exit code. What only a fresh interpreter shows (what is
-imported, how `-m` and the console scripts start) is tested with `running(…, fresh=True)` in tests/helpers/processes.py.
+a real process with its own memory, environment, signals and exit code. Behaviour of a new interpreter is tested with
+`running(…, fresh=True)` (tests/contract/conftest.py) or with subprocess.
 """
 
 import atexit
@@ -97,7 +97,7 @@ def start(
 
 
 def _run_module(arguments: Sequence[str], env: dict[str, str], stdout: str, stderr: str | None, cwd: str) -> None:
-    """In the fork: become the program."""
+    """Replace environment, folder and standard streams, then run the module as `__main__`."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
@@ -113,5 +113,5 @@ def _run_module(arguments: Sequence[str], env: dict[str, str], stdout: str, stde
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     finally:
-        # multiprocessing ends a process without them.
+        # multiprocessing exits with os._exit, which skips exit handlers.
         atexit._run_exitfuncs()

@@ -86,10 +86,9 @@ class Process:
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
-    """The environment of a program under test: no setting of the developer's, and everything it stores in a folder.
+    """Return the environment of a program under test: no OTEL_ or MODELTRACE_ variables, spool and store in `folder`.
 
-    What one test could not deliver must never be sent by another, to a port that has a new owner; and nothing that a
-    test predicts is kept in the user's data folder.
+    Separate spools prevent a program from sending records of an earlier test to a port that is used again.
     """
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))},
@@ -107,7 +106,7 @@ def running(
 
     Args:
         arguments: the module's name and its arguments.
-        env: what the environment says besides `clean_environment`.
+        env: variables added to `clean_environment`.
         fresh: start a new interpreter instead of a fork of the one that has imported everything.
     """
     # An exporter process may outlive its service by a moment, and still write there.
@@ -140,7 +139,7 @@ def start_fresh(arguments: Sequence[str], env: Mapping[str, str], output: Path) 
 def run(
     arguments: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m ARGUMENTS` to its end, in `clean_environment` and what `env` says besides, in the folder `cwd`.
+    """Run `python -m ARGUMENTS` to its end, with `env` added to `clean_environment`, in the folder `cwd`.
 
     Raises:
         subprocess.TimeoutExpired: it has not ended after two minutes; it is killed.

@@ -15,7 +15,7 @@ from tests.helpers.processes import Process, free_port, run, running
 ID_KEY: Final = "a key that only the tests use"
 
 
-# Tests of what arrives need more time at a stop than the default of 2 s: a busy machine may be slower. Seconds.
+# Flush timeout in seconds for tests of complete delivery. The default of 2 s is too short on a busy machine.
 LONG_FLUSH: Final = {"MODELTRACE_FLUSH_TIMEOUT": "60"}
 
 
@@ -80,11 +80,11 @@ def running_service_and_hub(bundle: Path, *, hub_key: str = "") -> Iterator[Serv
 
 
 def run_modeltrace(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end; no settings but those in `env` apply."""
+    """Run a command to its end, with `env` added to `clean_environment`."""
     return run(["service", *arguments], env=env)
 
 
 def stop_service_and_hub(service: Process, hub: Process, signum: int = signal.SIGTERM) -> None:
-    """Stop a service that has a `LONG_FLUSH` with a signal, then the hub that it exports to."""
+    """Send a signal to a service started with `LONG_FLUSH`, wait for it, then stop the hub."""
     service.stop(signum, seconds=90)
     hub.stop(signal.SIGTERM, seconds=30)
