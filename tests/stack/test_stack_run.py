@@ -195,7 +195,12 @@ def test_ctrl_c_while_starting_stops_what_has_started(layout: Layout) -> None:
         if what == "healthy":
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        stack.up(interrupt)
+    # A worker process of pytest-xdist ignores the signal.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stack.up(interrupt)
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
     assert not stack.running
