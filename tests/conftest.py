@@ -47,8 +47,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=reason))
         if config.getoption("--stack") and item.get_closest_marker("loki") and not has_loki():
             item.add_marker(pytest.mark.skip(reason=NO_LOKI))
-    # The longest groups first: what begins last should be short, so that no worker is left alone with much to do.
-    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("stack", "slow")])
+    # The files with the longest tests first: if they came last, one worker could be left alone with much to do.
+    files = {name: {item.path for item in items if item.get_closest_marker(name)} for name in ("stack", "slow")}
+    items.sort(key=lambda item: [item.path not in files[name] for name in ("stack", "slow")])
 
 
 def worker_group(item: pytest.Item) -> str | None:
