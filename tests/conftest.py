@@ -90,6 +90,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return cluster.url(cluster.new())
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the skip reasons: the most frequent ones on a line each, the rest as one number."""
     reasons = Counter(skip_reason(report) for report in terminalreporter.stats.get("skipped", []))

@@ -1,7 +1,6 @@
 """Every way in which the Collector's files may be merged, as the real Collector judges it."""
 
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,7 +112,7 @@ def required(*configs: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("configs", COMBINATIONS, ids=title)
-def test_the_collector_takes_every_combination(configs: tuple[Path, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_collector_takes_every_combination(configs: tuple[Path, ...]) -> None:
     """`otelcol validate` accepts it in any order, or refuses for want of the one component that is not built here."""
     wanting = missing_component(configs)
     for ordered in {configs, configs[::-1]} if GATEWAY_KAFKA not in configs else {configs}:
@@ -122,11 +121,11 @@ def test_the_collector_takes_every_combination(configs: tuple[Path, ...], capsys
         if wanting is None:
             assert said.returncode == 0, said.stderr
         else:
-            with capsys.disabled():
-                sys.stdout.write(f"\nNOT VALIDATED: {title(configs)} needs {wanting}, which cannot be built here\n")
             assert said.returncode == 1
             assert f'unknown type: "{wanting}"' in said.stderr
             assert said.stderr.count("unknown type") == 1
+    if wanting:
+        pytest.skip(f"Collector configurations as a whole that need {wanting}: only the official image has it")
 
 
 @pytest.mark.parametrize(("name", "component"), NOT_BUILT.items())
