@@ -134,7 +134,6 @@ def wheel(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is another Python than the project's, has what was asked for, and the second call finds it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -146,7 +145,6 @@ def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert said == ["installing tiny …"]
 
 
-@pytest.mark.slow
 def test_what_cannot_be_installed_is_one_line_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half an environment is not taken for a whole one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

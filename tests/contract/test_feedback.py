@@ -97,7 +97,6 @@ def post(client: httpx.Client, items: Sequence[dict[str, str]], size: int = 5000
     return statuses
 
 
-@pytest.mark.slow
 @pytest.mark.extended
 def test_replicas_that_get_the_same_labels_take_each_once(bundle: Path, store_url: str) -> None:
     """Two services on one store, asked at the same time in different orders, some of it contradictory."""
@@ -175,7 +174,6 @@ def said(attributes: Iterable[KeyValue]) -> dict[str, str]:
     return {one.key: one.value.string_value for one in attributes}
 
 
-@pytest.mark.slow
 @pytest.mark.extended
 def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: Path, tmp_path: Path) -> None:
     """Each label once: in the store, in the metric series of all processes together, as a span and as a log record."""

@@ -229,7 +229,6 @@ def test_nothing_runs_without_a_store_or_an_interval() -> None:
     assert start_publisher(read_settings(evaluation_seconds=0), dict, meter) is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("instrumentation", "store_url"), [("records", "sqlite"), ("stock", "postgresql")], indirect=["store_url"]
 )

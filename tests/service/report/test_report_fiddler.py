@@ -121,7 +121,6 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.extended
-@pytest.mark.slow
 def test_their_own_client_takes_it(two: ReportCase, packed: Any, tmp_path: Path) -> None:
     """Fiddler's `Model` is built of the description; each column of the file has the type that it says."""
     python = environment(Library("fiddler", "Fiddler's client", "200 MB"), lambda _: None)

@@ -224,7 +224,6 @@ def test_an_environment_is_made_once(cache: Path) -> None:
 
 
 @pytest.mark.extended
-@pytest.mark.slow
 def test_without_uv_the_installer_that_python_has_is_taken(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """venv and pip, by the same lock."""
     monkeypatch.setattr(environments, "CHECKOUT", cache)
@@ -271,7 +270,6 @@ def test_every_lock_is_there_with_hashes_and_without_addresses(name: str) -> Non
     assert any(line.startswith({"alibi": "alibi-detect"}.get(name, name)) for line in requirements)
 
 
-@pytest.mark.slow
 def test_locks_and_programs_are_part_of_what_is_installed(tmp_path: Path) -> None:
     """The wheel has them where an installed Modeltrace looks."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
