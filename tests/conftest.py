@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import settings
 
+from tests.helpers.backends import RealStack, real_stack_of
 from tests.helpers.postgres import NoPostgresError, Postgres, running_postgres
-from tests.helpers.stack import has_loki, missing
+from tests.helpers.stack import has_loki, missing, running_stack
 
 # Marker, the option that enables its tests, and the skip reason without the option.
 OPTIONAL = (
@@ -79,6 +81,16 @@ def postgres() -> Iterator[Postgres]:
         except NoPostgresError as error:
             pytest.skip(f"PostgreSQL: {error}")
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def real_stack() -> Iterator[RealStack]:
+    """The real stack on free ports, one for all tests that neither change its configuration nor stop a part of it.
+
+    Tests tell their telemetry from that of others by service name and trace ID.
+    """
+    with running_stack() as stack, httpx.Client(timeout=30) as client:
+        yield real_stack_of(stack, client)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.extended)])

@@ -27,7 +27,7 @@ def fuzz(
         seed = secrets.randbits(32)
         left = max(0.0, deadline - time.monotonic()) / 60
         print(f"round {rounds}, seed {seed}, {left:.0f} minutes left", flush=True)  # noqa: T201  progress
-        command = ["-n", "logical", "--dist", "loadgroup", "-q", "--durations-min=60"]
+        command = ["-n", "logical", "--dist", "loadgroup", "--no-loadscope-reorder", "-q", "--durations-min=60"]
         command += ["-m", "hypothesis", "--hypothesis-profile=fuzz", f"--hypothesis-seed={seed}", *context.args]
         code = subprocess.run([sys.executable, "-m", "pytest", *command], check=False).returncode
         if code:

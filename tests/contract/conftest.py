@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from service.inference.example import build_example
-from tests.helpers.backends import Backend, RealStack, real_stack_of
+from tests.helpers.backends import Backend
 from tests.helpers.bundles import held_out_rows
 from tests.helpers.hubs import HubProcess, running_hub
 from tests.helpers.services import Service, running_service
-from tests.helpers.stack import running_stack
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +29,6 @@ def hub() -> Iterator[HubProcess]:
     """A hub in memory."""
     with running_hub(fresh=True) as hub:
         yield hub
-
-
-@pytest.fixture(scope="session")
-def real_stack() -> Iterator[RealStack]:
-    """The real stack, on free ports."""
-    with running_stack() as stack, httpx.Client(timeout=30) as client:
-        yield real_stack_of(stack, client)
 
 
 @pytest.fixture(scope="session", params=["hub", pytest.param("real_stack", marks=pytest.mark.stack)])

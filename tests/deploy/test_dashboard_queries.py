@@ -18,10 +18,12 @@ import httpx
 import pytest
 import yaml
 
+from tests.helpers.backends import RealStack
 from tests.helpers.load import Load
+from tests.helpers.log_stores import LokiLogs
 from tests.helpers.processes import until
 from tests.helpers.services import running_service
-from tests.helpers.stack import binary, has_loki, running_stack
+from tests.helpers.stack import binary, has_loki
 from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
 
 pytestmark = pytest.mark.stack
@@ -32,9 +34,11 @@ SOURCES = {
     source["uid"]: source
     for source in yaml.safe_load((GRAFANA / "provisioning/datasources/datasources.yaml").read_text())["datasources"]
 }
+# Its own name: other services export to the shared stack.
+SERVICE = "dashboards"
 # What Grafana puts in place of variables: the service, all of the others, and the windows that an hour gets.
 VARIABLES = {
-    "service": "modeltrace",
+    "service": SERVICE,
     "instance": ".*",
     "route": ".*",
     "model": ".*",
@@ -157,36 +161,35 @@ def labels(url: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> Iterator[Stores]:
     """The stack with a service of two workers on it, which has answered, refused, failed and been slow."""
     bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
-    with running_stack() as stack:
-        address = stack.layout.address
-        env = {
-            **needs,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address('otelcol', 'http')}",
-            "OTEL_METRIC_EXPORT_INTERVAL": "2000",
-            "MODELTRACE_EVALUATION_SECONDS": "2",
-        }
-        # Two workers on a busy machine need more time.
-        with running_service(bundle, None, "--workers", "2", seconds=240, **env) as (_, url):
-            for number in (*range(60), BROKEN, SLOW):
-                answer = httpx.post(f"{url}/predict", json={"features": row(number)}, timeout=60)
-                if answer.status_code == 200:
-                    label = {"prediction_id": answer.json()["prediction_id"], "label": number % 9 > 4}
-                    httpx.post(f"{url}/feedback", json=label, timeout=60).raise_for_status()
-                httpx.post(f"{url}/predict", json={"features": {"a": "wide"}}, timeout=60)
-                httpx.get(f"{url}/nowhere", timeout=60)
-            # What was counted before the first scrape has no rate: something has to go on happening.
-            with (
-                Load(url, [row(SURE)], clients=1, pause=0.5),
-                labels(url),
-            ):
-                yield Stores(
-                    prometheus=f"http://{address('prometheus', 'http')}",
-                    loki=f"http://{address('loki', 'http')}",  # nobody is there where Loki is not
-                    jaeger=f"http://{address('jaeger', 'query')}",
-                )
+    env = {
+        **needs,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": real_stack.otlp,
+        "OTEL_SERVICE_NAME": SERVICE,
+        "OTEL_METRIC_EXPORT_INTERVAL": "2000",
+        "MODELTRACE_EVALUATION_SECONDS": "2",
+    }
+    # Two workers on a busy machine need more time.
+    with running_service(bundle, None, "--workers", "2", seconds=240, **env) as (_, url):
+        for number in (*range(60), BROKEN, SLOW):
+            answer = httpx.post(f"{url}/predict", json={"features": row(number)}, timeout=60)
+            if answer.status_code == 200:
+                label = {"prediction_id": answer.json()["prediction_id"], "label": number % 9 > 4}
+                httpx.post(f"{url}/feedback", json=label, timeout=60).raise_for_status()
+            httpx.post(f"{url}/predict", json={"features": {"a": "wide"}}, timeout=60)
+            httpx.get(f"{url}/nowhere", timeout=60)
+        # What was counted before the first scrape has no rate: something has to go on happening.
+        with (
+            Load(url, [row(SURE)], clients=1, pause=0.5),
+            labels(url),
+        ):
+            yield Stores(
+                prometheus=real_stack.prometheus,
+                loki=real_stack.log_store.url if isinstance(real_stack.log_store, LokiLogs) else "",
+                jaeger=real_stack.jaeger,
+            )
 
 
 def marks(query: Mapping[str, Any]) -> list[pytest.MarkDecorator]:
@@ -274,7 +277,8 @@ def test_a_variable_offers_what_there_is(stores: Stores, variable: dict[str, Any
     found = until(offered, seconds=PATIENCE, what=f"values of {variable['name']}")
     if variable["name"] == "service":
         pattern = re.compile(variable["regex"].strip("/").replace("\\/", "/"))
-        assert pattern.match("shop/modeltrace")[1] == pattern.match(found[0])[1] == "modeltrace"  # type: ignore[index]
+        assert pattern.match("shop/modeltrace")[1] == "modeltrace"  # type: ignore[index]
+        assert SERVICE in {pattern.match(job)[1] for job in found}  # type: ignore[index]
 
 
 @pytest.mark.loki
@@ -283,7 +287,7 @@ def test_a_log_record_leads_to_its_trace_and_back(stores: Stores) -> None:
     (field,) = SOURCES["loki"]["jsonData"]["derivedFields"]
     back = SOURCES["jaeger"]["jsonData"]["tracesToLogsV2"]
     assert (SOURCES[field["datasourceUid"]]["type"], SOURCES[back["datasourceUid"]]["type"]) == ("jaeger", "loki")
-    refused = '{service_name="modeltrace"} | severity_number >= 13'
+    refused = f'{{service_name="{SERVICE}"}} | severity_number >= 13'
 
     record = until(lambda: stores.logql(refused), what="a warning")[0]["stream"]
     matcher = re.compile(field["matcherRegex"].replace("$$", "$"))
@@ -299,7 +303,7 @@ def test_a_span_leads_to_metrics(stores: Stores) -> None:
     """Each query behind the link finds the metrics of the span's worker or operation."""
     settings = SOURCES["jaeger"]["jsonData"]["tracesToMetrics"]
     assert SOURCES[settings["datasourceUid"]]["type"] == "prometheus"
-    trace = until(lambda: stores.search({"service": "modeltrace", "operation": "POST /predict"}), what="a trace")[0]
+    trace = until(lambda: stores.search({"service": SERVICE, "operation": "POST /predict"}), what="a trace")[0]
     span = next(span for span in trace["spans"] if span["operationName"] == "POST /predict")
     known = {tag["key"]: tag["value"] for tag in (*trace["processes"][span["processID"]]["tags"], *span["tags"])}
     # Grafana takes those of the tags that the span or its process has: none would select everything.
