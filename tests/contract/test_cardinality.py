@@ -152,7 +152,7 @@ def in_the_hub(hub: HubProcess, service: str) -> frozenset[tuple[str, bytes]]:
     def told() -> bool:
         return any(p["time_ns"] > counted for p in points(hub, HTTP_SERVER_REQUEST_DURATION, service)[:1])
 
-    until(told, seconds=30, what="the export that follows")
+    until(told, what="the export that follows")
     listed = httpx.get(f"{hub.page}/api/metrics", timeout=30).raise_for_status().json()["metrics"]
     return frozenset(
         (metric, orjson.dumps(point["attributes"], option=orjson.OPT_SORT_KEYS))
@@ -200,7 +200,7 @@ def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, 
             samples = [s for f in text_string_to_metric_families(text) for s in f.samples if s.name == wanted]
             return [s.labels for s in samples] if sum(s.value for s in samples) == classes else None
 
-        series = until(counted, seconds=30, what="every prediction to be counted")
+        series = until(counted, what="every prediction to be counted")
 
     assert len(series) == PREDICTIONS.limit + 1
     assert sum(labels.get("otel_metric_overflow") == "true" for labels in series) == 1

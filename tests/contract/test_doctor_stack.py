@@ -117,7 +117,7 @@ def test_up_sends_to_the_stack(bundle: Path, real_stack: RealStack, tmp_path: Pa
         **addresses(real_stack),
     }
     with running(["service", "up", str(bundle), "--stack", "--port", str(port)], env=env) as process:
-        until(lambda: " · last trace " in process.log or process.popen.poll() is not None, seconds=120, what="traffic")
+        until(lambda: " · last trace " in process.log or process.popen.poll() is not None, what="traffic")
         assert f"  look      {real_stack.jaeger}/api/traces?service=modeltrace" in process.log
         trace_id = process.log.rpartition(" · last trace ")[2][:32]
 

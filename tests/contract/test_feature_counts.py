@@ -49,7 +49,7 @@ def test_the_same_traffic_makes_the_same_counts(bundle: Path, hub: HubProcess, r
         assert answer.status_code == 200
 
         wanted = expected(bundle, rows[:60])
-        until(lambda: counted(hub, name) == wanted, seconds=30, what="the counts of 60 rows")
+        until(lambda: counted(hub, name) == wanted, what="the counts of 60 rows")
 
         sums = latest_values(hub, "ml.feature.sum", name)
         radius = sum(

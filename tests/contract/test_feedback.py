@@ -199,8 +199,8 @@ def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: P
                 statuses += post(client, share)
                 took += time.perf_counter() - begun
                 if share is shares[-1]:
-                    until(lambda: len(counted.logs) == len(counted.spans) == number, seconds=120, what="all of it")
-                service.stop(signal.SIGTERM, seconds=90)
+                    until(lambda: len(counted.logs) == len(counted.spans) == number, what="all of it")
+                service.stop(signal.SIGTERM)
                 assert "not delivered" not in service.log
     print(f"{len(twice) / took:,.0f} labels a second, half of them new")  # noqa: T201
 

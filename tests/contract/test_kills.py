@@ -106,7 +106,7 @@ def test_a_hub_that_is_killed_harms_no_prediction_and_is_found_again(
         with hub.running() as running:
             load.grows_by(200)
             latest = load.answered[-1]
-            until(lambda: hub.has_prediction(latest), seconds=30, what="the latest prediction in the restarted hub")
+            until(lambda: hub.has_prediction(latest), what="the latest prediction in the restarted hub")
             service.stop(signal.SIGTERM)
             running.process.stop(signal.SIGTERM)
 
@@ -122,7 +122,7 @@ def test_a_worker_that_is_killed_is_replaced(bundle: Path, rows: Rows) -> None:
         workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
-        until(lambda: "died" in service.log, seconds=60, what="the supervisor to notice")
+        until(lambda: "died" in service.log, what="the supervisor to notice")
         answer = httpx.post(f"{url}/predict", json={"features": rows[0]}, timeout=10)
 
     assert answer.status_code == 200

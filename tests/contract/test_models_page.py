@@ -52,7 +52,7 @@ def test_a_service_with_traffic_is_on_the_page_of_models(
             whole = found and found["predictions"]["count"] == 60 and found["feedback"]["count"] and found["violations"]
             return found if whole else None
 
-        found = until(figures, seconds=60, what="the figures of 60 predictions")
+        found = until(figures, what="the figures of 60 predictions")
 
     assert found["predictions"]["labels"] == dict(sorted(Counter(answer["label"] for answer in answers).items()))
     assert sum(found["confidence"]["counts"]) == 60
@@ -88,7 +88,7 @@ def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, st
             whole = found and found["predictions"]["count"] == found["feedback"]["count"] == 60
             return found if whole else None
 
-        found = until(figures, seconds=60, what="the figures of 60 labelled predictions")
+        found = until(figures, what="the figures of 60 labelled predictions")
 
     bins = Counter(f"{np.searchsorted(answers.edges, one['value']):02d}" for one in said)
     assert found["predictions"]["labels"] == dict(sorted(bins.items()))

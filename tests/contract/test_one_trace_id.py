@@ -103,7 +103,7 @@ def test_a_batch_makes_one_audit_record_a_row(service: Service, backend: Backend
     assert answer.status_code == 200
     trace_id = answer.json()["trace_id"]
 
-    until(lambda: backend.prediction_count(trace_id) == 10_000, seconds=60, what="10,000 audit records")
+    until(lambda: backend.prediction_count(trace_id) == 10_000, what="10,000 audit records")
 
 
 def test_an_error_of_the_caller_is_found_by_its_trace_id(service: Service, backend: Backend) -> None:

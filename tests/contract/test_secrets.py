@@ -108,8 +108,8 @@ def test_no_secret_leaves_the_service(
     endpoint = stack.enter_context(otlp_http())
     service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, **WAYS[way])
     service.ask()
-    until(lambda: b"ml.feature.observations" in unpacked(endpoint), seconds=60, what="metric points")
-    service.process.stop(seconds=60)
+    until(lambda: b"ml.feature.observations" in unpacked(endpoint), what="metric points")
+    service.process.stop()
 
     sinks = {**service.sinks(), "OTLP": unpacked(endpoint)}
     assert {name: leaked for name, content in sinks.items() if (leaked := found(content))} == {}
@@ -131,8 +131,8 @@ def test_no_secret_waits_on_disk(stack: ExitStack, packed: tuple[Path, dict[str,
     endpoint.answer = lambda _: Answer(503)
     service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, MODELTRACE_FLUSH_TIMEOUT="5")
     service.ask()
-    until(lambda: found(files(tmp_path / "spool"), ("plain",)), seconds=60, what="something on disk")
-    service.process.stop(seconds=60)
+    until(lambda: found(files(tmp_path / "spool"), ("plain",)), what="something on disk")
+    service.process.stop()
 
     sinks = service.sinks()
     assert found(sinks["spool"], ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]
@@ -144,8 +144,8 @@ def test_no_secret_is_in_the_hub(stack: ExitStack, packed: tuple[Path, dict[str,
     hub = stack.enter_context(running_hub(tmp_path / "hub"))
     service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=hub.otlp)
     service.ask()
-    service.process.stop(seconds=60)
-    assert hub.process.stop(seconds=60) == 0
+    service.process.stop()
+    assert hub.process.stop() == 0
 
     database = next((tmp_path / "hub").glob("*.duckdb"))
     with duckdb.connect(str(database), read_only=True) as connection:
@@ -162,7 +162,7 @@ def test_equal_values_stay_equal_and_bins_are_told(
     service = serve(stack, packed, tmp_path, OTEL_SDK_DISABLED="true")
     for row in (planted(), planted(), planted(**{"hash text": "Bonn", "bucket number": 0.0})):
         httpx.post(f"{service.url}/predict", json={"features": row}, timeout=60).raise_for_status()
-    service.process.stop(seconds=60)
+    service.process.stop()
 
     with sqlite3.connect(tmp_path / "store" / "predictions.db") as connection:
         kept = [json.loads(inputs) for (inputs,) in connection.execute("SELECT inputs FROM predictions ORDER BY time")]

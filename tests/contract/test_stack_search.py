@@ -181,8 +181,8 @@ def test_span_metrics_count_every_span_and_feed_the_monitor_tab(
         )
         return [metric["metricPoints"] for metric in answer.raise_for_status().json()["metrics"]]
 
-    until(lambda: real_stack.query("traces_span_metrics_calls_total{span_name='inference'}"), seconds=60, what="calls")
-    until(rates, seconds=60, what="the service's rates in Jaeger")
+    until(lambda: real_stack.query("traces_span_metrics_calls_total{span_name='inference'}"), what="calls")
+    until(rates, what="the service's rates in Jaeger")
 
 
 def test_samplers_can_fetch_their_strategy(real_stack: RealStack) -> None:

@@ -52,7 +52,7 @@ def stored(url: str) -> Counter[str]:
 def wait_for_rows(url: str, number: int) -> None:
     """Return when a store has that many predictions: a stop that is not the matter must not cut them short."""
     with open_store(url, create=False) as store:
-        until(lambda: store.counts().predictions >= number, seconds=60, what=f"{number} rows")
+        until(lambda: store.counts().predictions >= number, what=f"{number} rows")
 
 
 @pytest.mark.extended
@@ -70,7 +70,7 @@ def test_a_stop_leaves_every_prediction_in_the_store(
     with running_service(bundle, nowhere, **env) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(300)
-            service.stop(signal.SIGTERM, seconds=20)
+            service.stop(signal.SIGTERM)
         log = service.log
 
     found = {one.prediction_id: one for one in everything(store_url)}
@@ -124,7 +124,7 @@ def test_what_was_answered_a_moment_before_a_kill_is_stored(
             for pid in (*([exporter] if both else []), service.popen.pid):
                 os.kill(pid, signal.SIGKILL)
             service.popen.wait()
-        until(lambda: has_ended(exporter), seconds=30, what="the exporter process to end")
+        until(lambda: has_ended(exporter), what="the exporter process to end")
 
     found = stored(store_url)
     print(f"{len(load.answered)} answered, {len(set(load.answered) - set(found))} of the last not stored")  # noqa: T201
@@ -226,7 +226,7 @@ def test_a_database_that_is_away_for_a_while_costs_no_row(
             load.grows_by(200)
             postgres.start()
             load.grows_by(50)
-            until(lambda: "predictions are stored again" in service.log, seconds=30, what="the store to be back")
+            until(lambda: "predictions are stored again" in service.log, what="the store to be back")
         wait_for_rows(location, len(load.answered))
         service.stop(signal.SIGTERM)
         log = service.log

@@ -57,12 +57,12 @@ def test_one_trace_across_both_services(bundle: Path, later: Path, hub: HubProce
             spans = {(one["service_name"], one["name"]): one for one in found}
             return spans if {(name, "shadow"), ("challenger", "POST /predict")} <= spans.keys() else None
 
-        spans = until(whole, seconds=30, what="spans of both services")
+        spans = until(whole, what="spans of both services")
         assert spans["challenger", "POST /predict"]["parent_span_id"] == spans[name, "shadow"]["span_id"]
         assert spans[name, "shadow"]["parent_span_id"] == spans[name, "POST /predict"]["span_id"]
         assert ("challenger", "inference") in spans
-        until(lambda: predictions(hub, name) == {"1.0.0": 1}, seconds=30, what="the primary's count")
-        until(lambda: predictions(hub, "challenger")["2.0.0"] == 1, seconds=30, what="the challenger's count")
+        until(lambda: predictions(hub, name) == {"1.0.0": 1}, what="the primary's count")
+        until(lambda: predictions(hub, "challenger")["2.0.0"] == 1, what="the challenger's count")
     with open_store(str(store)) as opened:
         kept = {one.model_version: one for chunk in opened.read() for one in chunk}
     assert set(kept) == {"1.0.0", "2.0.0"}
@@ -79,7 +79,7 @@ def test_counts_by_version_are_exact(bundle: Path, later: Path, hub: HubProcess,
             answer = httpx.post(f"{url}/predict", json={"features": row}, timeout=30).json()
         batch = httpx.post(f"{url}/predict/batch", json={"rows": [*rows[40:60], {}]}, timeout=30)
         assert batch.status_code == 200
-        until(lambda: predictions(hub, name) == {"1.0.0": 60, "2.0.0": 60}, seconds=60, what="60 of each")
+        until(lambda: predictions(hub, name) == {"1.0.0": 60, "2.0.0": 60}, what="60 of each")
         for metric in ("ml.feature.observations", "ml.inference.duration"):
             versions = {dict(series[1:])["ml.model.version"] for series in latest_values(hub, metric, name)}  # type: ignore[arg-type]  # pairs
             assert versions == {"1.0.0", "2.0.0"}
@@ -115,10 +115,10 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
         with challenger() as process:
             process.wait_for(f"{beside}/readyz")
             asked(10)
-            until(lambda: became() == {"answered": 10}, seconds=30, what="what it answered")
+            until(lambda: became() == {"answered": 10}, what="what it answered")
             process.popen.send_signal(signal.SIGKILL)
             asked(20)
-            until(lambda: became().total() == 30, seconds=60, what="what became of the others")
+            until(lambda: became().total() == 30, what="what became of the others")
         assert became()["answered"] == 10
         assert became()["failed"] + became()["dropped"] == 20
         reasons = re.findall(r"the challenger does not answer for now: ([^\"]+)", service.log)
@@ -126,5 +126,5 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
         with challenger() as process:
             process.wait_for(f"{beside}/readyz")
             asked(10)
-            until(lambda: became()["answered"] == 20, seconds=60, what="what it answers again")
+            until(lambda: became()["answered"] == 20, what="what it answers again")
         assert "the challenger answers again" in service.log

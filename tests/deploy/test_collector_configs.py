@@ -329,7 +329,7 @@ def redacted(sink: Sink, tmp_path_factory: pytest.TempPathFactory) -> Sink:
                 seconds=30,
                 what=signal,
             )
-        until(lambda: planted(sink, "metrics"), seconds=30, what="metrics")
+        until(lambda: planted(sink, "metrics"), what="metrics")
     return sink
 
 

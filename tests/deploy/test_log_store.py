@@ -98,7 +98,7 @@ def test_while_loki_is_away_its_records_wait_on_disk(sink: Sink, tmp_path: Path)
         assert collector.metric("otelcol_exporter_queue_size", **waiting) > 0
         with otlp_http(port) as loki:
             loki.answer = lambda _: Answer(503 if len(loki.sent) < 3 else 200)
-            until(lambda: numbers_at(loki).total() >= len(everything), seconds=60, what="every record")
+            until(lambda: numbers_at(loki).total() >= len(everything), what="every record")
             until(lambda: collector.metric("otelcol_exporter_queue_size", **waiting) == 0, what="an empty queue")
 
     assert numbers_at(loki) == Counter(everything)

@@ -76,7 +76,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
         sent = send(stack.enter_context(running_service(bundle, ask.otlp, **needs)).url)
         metrics = f"http://{real.layout.address('otelcol', 'metrics')}/metrics"
         number = sum(len(ids) for ids in sent.values())
-        until(lambda: _decided(metrics, "true") + _decided(metrics, "false") >= number, seconds=60, what="decisions")
+        until(lambda: _decided(metrics, "true") + _decided(metrics, "false") >= number, what="decisions")
         yield Sampled(ask, metrics, sent)
 
 
@@ -109,7 +109,7 @@ def send(url: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("kind", ["unsure", "slow", "broken", "refused", "partly refused", "partly unsure", "pinned"])
 def test_what_matters_is_kept(sampled: Sampled, kind: str) -> None:
     """Every failed, refused, slow, unsure and pinned request is in Jaeger, and every batch with such a row."""
-    until(lambda: sampled.kept(kind) == sampled.sent[kind], seconds=20, what=f"all that was {kind}")
+    until(lambda: sampled.kept(kind) == sampled.sent[kind], what=f"all that was {kind}")
 
 
 def test_a_kept_trace_is_whole(sampled: Sampled) -> None:
@@ -120,7 +120,7 @@ def test_a_kept_trace_is_whole(sampled: Sampled) -> None:
 
 def test_of_the_rest_a_share_is_kept(sampled: Sampled) -> None:
     """As many as the percentage says, within what chance allows."""
-    until(lambda: sampled.kept("unsure") == sampled.sent["unsure"], seconds=20, what="what was decided with them")
+    until(lambda: sampled.kept("unsure") == sampled.sent["unsure"], what="what was decided with them")
     lowest, highest = binom.interval(1 - ALPHA, ORDINARY, PERCENTAGE / 100)
 
     kept = len(sampled.kept("ordinary"))
@@ -145,7 +145,7 @@ def test_span_metrics_count_every_request(sampled: Sampled) -> None:
     def counted() -> float:
         return sum(float(series["value"][1]) for series in sampled.ask.query(query))
 
-    until(lambda: counted() >= number, seconds=60, what=f"{number} calls")
+    until(lambda: counted() >= number, what=f"{number} calls")
     assert counted() == number
 
 
@@ -199,11 +199,11 @@ def test_late_spans_follow_the_decision(tmp_path: Path) -> None:
         emit(collector.http, pinned, {"modeltrace.pin": True})
         emit(collector.http, other, {"http.response.status_code": 200})
         decided = "otelcol_processor_tail_sampling_global_count_traces_sampled"
-        until(lambda: collector.metric(decided) == 2, seconds=20, what="both decisions")
+        until(lambda: collector.metric(decided) == 2, what="both decisions")
 
         emit(collector.http, other, {"http.response.status_code": 500})
         emit(collector.http, pinned, {})
-        until(lambda: len(sink.items("traces")) == 2, seconds=20, what="both spans of the pinned trace")
+        until(lambda: len(sink.items("traces")) == 2, what="both spans of the pinned trace")
         time.sleep(2)
 
         assert [span["traceId"] for span in sink.items("traces")] == [pinned, pinned]
@@ -221,6 +221,6 @@ def test_a_stop_decides_what_waits(tmp_path: Path) -> None:
         collector.stop()
         collector.start()  # what the exporter could not send any more is on disk
 
-        until(lambda: sink.items("traces"), seconds=20, what="the failed trace")
+        until(lambda: sink.items("traces"), what="the failed trace")
         collector.stop()
         assert [span["traceId"] for span in sink.items("traces")] == [failed]

@@ -92,7 +92,7 @@ class Collector:
     def stop(self, **how: Any) -> None:
         """Stop it, if it runs."""
         if self.process is not None:
-            self.process.stop(seconds=20, **how)
+            self.process.stop(**how)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of one of its own metrics over all series with these labels."""

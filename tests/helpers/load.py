@@ -70,4 +70,4 @@ class Load:
     def grows_by(self, number: int) -> None:
         """Wait until that many more were answered."""
         goal = len(self.answers) + number
-        until(lambda: len(self.answers) >= goal, seconds=60, what=f"{number} more predictions")
+        until(lambda: len(self.answers) >= goal, what=f"{number} more predictions")

@@ -26,7 +26,7 @@ def free_port() -> int:
     return port
 
 
-def until(question: Callable[[], T | None], *, seconds: float = 30.0, what: str) -> T:
+def until(question: Callable[[], T | None], *, seconds: float = 240.0, what: str) -> T:
     """Ask until the answer is truthy.
 
     Raises:
@@ -71,10 +71,14 @@ class Process:
 
     def wait_for_workers(self, number: int) -> None:
         """Return when that many workers of a service have started; it is ready with the first of them."""
-        until(lambda: self.log.count("startup complete") == number, seconds=60, what="every worker")
+        until(lambda: self.log.count("startup complete") == number, what="every worker")
 
-    def stop(self, signum: int = signal.SIGTERM, seconds: float = 10.0) -> int:
-        """Send a signal, KILL after `seconds`; the return code."""
+    def stop(self, signum: int = signal.SIGTERM, seconds: float = 90.0) -> int:
+        """Send a signal and return the exit code.
+
+        Raises:
+            AssertionError: the process had not ended after `seconds`. It is killed.
+        """
         if self.popen.poll() is None:
             self.popen.send_signal(signum)
         try:

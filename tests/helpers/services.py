@@ -86,5 +86,5 @@ def run_modeltrace(*arguments: str, **env: str) -> "subprocess.CompletedProcess[
 
 def stop_service_and_hub(service: Process, hub: Process, signum: int = signal.SIGTERM) -> None:
     """Send a signal to a service started with `LONG_FLUSH`, wait for it, then stop the hub."""
-    service.stop(signum, seconds=90)
-    hub.stop(signal.SIGTERM, seconds=30)
+    service.stop(signum)
+    hub.stop(signal.SIGTERM)

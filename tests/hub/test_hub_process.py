@@ -92,7 +92,7 @@ def test_it_stops_when_asked(tmp_path: Path, signum: int) -> None:
     with running_hub(tmp_path) as hub:
         hub.send(span(name="kept"))
         said = hub.process.log
-        assert hub.process.stop(signum, seconds=5) == 0
+        assert hub.process.stop(signum) == 0
         assert hub.process.log == said
     assert not (tmp_path / f"{FILE_NAME}.wal").exists()
     assert _names(tmp_path) == ["kept"]
@@ -116,7 +116,7 @@ def test_a_stop_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -
         for thread in threads:
             thread.start()
         until(lambda: len(acknowledged) > 60, what="60 acknowledged requests")
-        assert hub.process.stop(seconds=5) == 0
+        assert hub.process.stop() == 0
         for thread in threads:
             thread.join()
     assert set(acknowledged) <= set(_names(tmp_path))
@@ -129,11 +129,11 @@ def test_an_open_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
     def body() -> Iterator[bytes]:
         yield b"\x0a"
         arrived.set()
-        go_on.wait(20)
+        go_on.wait(600)
 
     def stall(url: str) -> None:
         with suppress(httpx.HTTPError):
-            httpx.post(url, content=body(), headers=PROTOBUF, timeout=20)
+            httpx.post(url, content=body(), headers=PROTOBUF, timeout=600)
 
     with running_hub(tmp_path) as hub, httpx.Client() as idle:
         url = f"{hub.otlp}/v1/traces"
@@ -141,7 +141,7 @@ def test_an_open_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
         stalled = threading.Thread(target=stall, args=(url,))
         stalled.start()
         arrived.wait(20)
-        assert hub.process.stop(seconds=5) == 0
+        assert hub.process.stop() == 0
         go_on.set()
         stalled.join()
 
@@ -167,7 +167,7 @@ def test_a_full_disk_is_survived(tmp_path: Path) -> None:
         assert send("still full") == 503
         resource.prlimit(hub.process.popen.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert send("room again") == 200
-        assert hub.process.stop(seconds=5) == 0
+        assert hub.process.stop() == 0
     assert _names(tmp_path) == sorted(acknowledged)
 
 

@@ -99,7 +99,7 @@ def test_all_three_ways_give_the_same_figures(
     with running_service(example, seconds=240, **env) as (_, url):
         through = figures(file, "--target", "target", "--url", url.removeprefix("http://"), "--feedback")
         with open_store(str(store), create=False) as opened:
-            until(lambda: opened.counts().predictions == beside["predictions"], seconds=60, what="the rows")
+            until(lambda: opened.counts().predictions == beside["predictions"], what="the rows")
     stored = figures("--since", "1h")
 
     assert through == beside

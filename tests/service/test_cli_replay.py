@@ -71,7 +71,7 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         one, other = (httpx.post(f"{url}/predict", json={"features": row}).json() for row in iris_rows(2))
         batch = httpx.post(f"{url}/predict/batch", json={"rows": iris_rows(30)}).json()
         with open_store(store, create=False) as opened:
-            until(lambda: opened.counts().predictions == 32, seconds=60, what="the rows")
+            until(lambda: opened.counts().predictions == 32, what="the rows")
     return Answered(store, folder / "models", one, batch, other)
 
 

@@ -53,7 +53,7 @@ def gone(pid: int) -> bool:
 
 def started(process: Process) -> str:
     """Wait until `up` has said what it says, and return it."""
-    until(lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None, seconds=60, what="up")
+    until(lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None, what="up")
     return process.log
 
 
@@ -74,7 +74,7 @@ def test_it_starts_everything_and_stops_everything(up: Up) -> None:
         until(lambda: httpx.get(url).status_code == 200, what="a trace of the traffic in the hub")
         pids = children(process.popen.pid)
         assert len(pids) == 3
-        assert process.stop(signal.SIGTERM, seconds=15) == 0
+        assert process.stop(signal.SIGTERM) == 0
         assert all(gone(pid) for pid in pids)
 
 

@@ -93,7 +93,7 @@ def test_up_again_in_vain_leaves_the_others_running(stack: Stack) -> None:
 
     assert {part.name for part in stack.standings() if not part.healthy} == {"jaeger"}
     config.write_text(text)
-    until(lambda: stack.standing("jaeger").state in ("FATAL", "RUNNING"), seconds=60, what="the supervisor to be done")
+    until(lambda: stack.standing("jaeger").state in ("FATAL", "RUNNING"), what="the supervisor to be done")
     stack.up()
 
 

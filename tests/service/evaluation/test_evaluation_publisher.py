@@ -248,12 +248,12 @@ def test_of_two_services_one_publishes_and_its_death_hands_over(
             urls[url] = process
         label_everything(next(iter(urls)), store_url, rows[:40])
 
-        first = until(lambda: next((url for url in urls if accuracy(url) == 0.75), None), seconds=120, what="accuracy")
+        first = until(lambda: next((url for url in urls if accuracy(url) == 0.75), None), what="accuracy")
         (second,) = urls.keys() - {first}
         assert accuracy(second) is None
         urls[first].popen.kill()
 
-        until(lambda: accuracy(second) == 0.75, seconds=120, what="accuracy of the other one")
+        until(lambda: accuracy(second) == 0.75, what="accuracy of the other one")
         urls[second].stop()
 
 
@@ -269,7 +269,7 @@ def label_everything(url: str, store_url: str, rows: list[dict[str, float]]) -> 
                 for n, one in enumerate(answered)
             ]
         )
-        until(lambda: store.counts().predictions == len(rows), seconds=60, what="the rows")
+        until(lambda: store.counts().predictions == len(rows), what="the rows")
 
 
 def accuracy(url: str) -> float | None:

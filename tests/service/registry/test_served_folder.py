@@ -46,7 +46,7 @@ def test_up_serves_a_folder_of_bundles(models: Path, tmp_path: Path) -> None:
             lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None, seconds=240, what="up"
         )
         assert "Modeltrace · iris 0.10.0 · 4 features" in process.log
-        assert process.stop(seconds=20) == 0
+        assert process.stop() == 0
 
 
 def test_a_source_that_means_nothing_ends_the_start(models: Path) -> None:

@@ -250,9 +250,9 @@ def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, 
         for version in versions:
             shutil.copytree(ready / version, tmp_path / "models" / f".{version}")
             (tmp_path / "models" / f".{version}").rename(tmp_path / "models" / version)
-            until(partial(taken_over, process, version, int(workers)), seconds=60, what=version)
+            until(partial(taken_over, process, version, int(workers)), what=version)
         start = len(asked.answers)
-        until(lambda: len(asked.answers) > start + 20, seconds=60, what="answers of the last version")
+        until(lambda: len(asked.answers) > start + 20, what="answers of the last version")
 
     ids = PredictionIds(ID_KEY.encode())
     assert asked.failures == []
@@ -269,7 +269,7 @@ def test_sighup_has_the_service_look_at_once(tmp_path: Path) -> None:
     with served(tmp_path, MODELTRACE_WORKERS="2", MODELTRACE_RELOAD_SECONDS="0") as (process, url):
         pack_iris(tmp_path / "2", "2", strength=9.0)
         process.popen.send_signal(signal.SIGHUP)
-        until(partial(taken_over, process, "2", 2), seconds=60, what="both workers")
+        until(partial(taken_over, process, "2", 2), what="both workers")
 
         assert httpx.get(f"{url}/model").json()["version"] == "2"
         assert httpx.get(f"{url}/openapi.json").json()["info"]["title"] == "iris 2"
