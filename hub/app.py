@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from hub.api import create_app
 from hub.errors import HubError, PortInUseError
 from hub.guard import Guard
-from hub.receive.grpc import create_server
+from hub.receive.grpc import add_health, create_server
 from hub.receive.http import create_receiver
 from hub.receive.intake import Intake
 from hub.retention import Retention
@@ -50,9 +50,10 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable
         guard = Guard(settings)
         http_socket = stack.enter_context(_bind(settings.host, settings.http_port, "http_port"))
         page_socket = stack.enter_context(_bind(settings.host, settings.port, "port"))
-        otlp_http = _Server(create_receiver(intake, guard), http_socket)
+        otlp_http = _Server(create_receiver(intake, guard, settings.cors_origins), http_socket)
         page = _Server(create_app(store, writer, settings), page_socket)
         otlp_grpc = create_server(intake, guard)
+        health = await add_health(otlp_grpc)
         _bind_grpc(otlp_grpc, settings)
         await otlp_grpc.start()
         serving = [asyncio.create_task(server.run_until_told()) for server in (otlp_http, page)]
@@ -66,6 +67,7 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable
 
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
+        await health.enter_graceful_shutdown()
         for server in (otlp_http, page):
             server.should_exit = True
         await asyncio.gather(otlp_grpc.stop(GRACE_SECONDS), *serving)

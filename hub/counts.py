@@ -17,9 +17,9 @@ class SignalCounts:
 
     `received` is the sum of `stored`, of `rejected` by reason (`hub.decode.batch.REASONS`: sent again they are rejected
     again), of `refused` by reason (`queue_full`, `write_failed`, `closing`: the sender was asked to try again, so the
-    same may arrive twice), and of what is being written at the moment. `failed_requests` counts, by reason, requests
-    that could not be read, so that nobody knows what was in them. `last_ns` is when something was last stored, 0 for
-    never.
+    same may arrive twice; `unstorable`: it was not), and of what is being written at the moment. `failed_requests`
+    counts, by reason, requests that could not be read, so that nobody knows what was in them. `last_ns` is when
+    something was last stored, 0 for never.
     """
 
     received: int = 0

@@ -10,7 +10,8 @@ HubError
 │   └── ReadersBusyError         too many questions at a time
 ├── PermanentError           a request that will fail again however often it is sent
 │   ├── MalformedError           not the bytes of an OTLP request
-│   ├── TooLargeError            more bytes than the limit allows, packed or unpacked
+│   ├── TooLargeError            more bytes, records or messages than one request may have
+│   ├── UnstorableError          rows that the database cannot hold
 │   ├── UnsupportedError         a content type or an encoding that OTLP does not have
 │   ├── UnauthorizedError        no key, or another one
 │   └── ForeignRequestError      a Host or Origin that is not the hub's
@@ -66,7 +67,11 @@ class MalformedError(PermanentError):
 
 
 class TooLargeError(PermanentError):
-    """More bytes than the limit allows, packed or unpacked."""
+    """More bytes, records or messages than one request may have."""
+
+
+class UnstorableError(PermanentError):
+    """Rows that the database cannot hold."""
 
 
 class UnsupportedError(PermanentError):

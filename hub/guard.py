@@ -1,8 +1,9 @@
 """Who may talk to the hub.
 
 On loopback there is no key, so nothing else may lead a browser here: a request whose Host is not a name of this machine
-(DNS rebinding) or whose Origin is another site is refused, and no CORS header is ever sent. With a key, every request
-must show it: `Authorization: Bearer KEY`, or in a browser the cookie that one visit with `?key=KEY` sets.
+(DNS rebinding) or whose Origin is another site is refused, and no CORS header is sent, except on the port for OTLP over
+HTTP to the origins that the settings name. With a key, every request must show it: `Authorization: Bearer KEY`, or in a
+browser the cookie that one visit with `?key=KEY` sets.
 """
 
 import hashlib
@@ -32,8 +33,12 @@ class Guard:
         self._hosts = _LOOPBACK_NAMES | {settings.host.lower()} if settings.loopback else None
         self.cookie = hmac.new(self._key or b"", b"modeltrace hub pages", hashlib.sha256).hexdigest()
 
-    def check_origin(self, headers: Mapping[str, str]) -> None:
+    def check_origin(self, headers: Mapping[str, str], *, allowed: frozenset[str] = frozenset()) -> None:
         """Look at Host and Origin.
+
+        Args:
+            headers: those of the request.
+            allowed: origins that may send here besides the hub's own.
 
         Raises:
             ForeignRequestError: one of them is not the hub's.
@@ -43,7 +48,9 @@ class Guard:
         if self._hosts is not None and name not in self._hosts:
             raise ForeignRequestError(f"The hub answers to localhost and its own address, not to the host {name!r}.")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is None or origin.lower() in allowed:
+            return
+        if urlsplit(origin).netloc.lower() != host.lower():
             raise ForeignRequestError("The hub answers to its own pages only, not to those of another origin.")
 
     def check_bearer(self, authorization: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Self
 
 import platformdirs
 from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hub.errors import SettingsError
 
@@ -27,6 +27,20 @@ def _duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
+def _origins(value: object) -> object:
+    """Read a list with commas between; check that each item is an origin as browsers send it."""
+    if not isinstance(value, str):
+        return value
+    origins = tuple(item.strip().lower() for item in value.split(",") if item.strip())
+    for origin in origins:
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin):
+            raise ValueError(f"{origin!r} is no origin: write scheme://host or scheme://host:port, without a path or *")
+    return origins
+
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
+
+
 class HubSettings(BaseSettings):
     """The hub's own settings. Environment variables have the prefix `MODELTRACE_HUB_`."""
 
@@ -40,6 +54,12 @@ class HubSettings(BaseSettings):
         None,
         min_length=16,
         description="The secret that senders (`Authorization: Bearer …`) and browsers must show; unset: none asked.",
+    )
+
+    cors_origins: Origins = Field(
+        (),
+        description="Origins whose pages may send OTLP over HTTP, with commas between (`https://app.example.com`); "
+        "unset: none.",
     )
 
     data: Path = Field(
@@ -59,15 +79,20 @@ class HubSettings(BaseSettings):
     max_request_bytes: ByteSize = Field(
         ByteSize(16 * 2**20),
         ge=1024,
-        description="A larger OTLP request, packed or unpacked, is answered with 413 (gRPC: RESOURCE_EXHAUSTED).",
+        description="A larger OTLP request, packed or unpacked, is answered with 413 (gRPC: RESOURCE_EXHAUSTED). The "
+        "limits of what a request may expand to follow from it: see hub.md.",
     )
     queue_bytes: ByteSize = Field(
         ByteSize(64 * 2**20),
         ge=1024,
-        description="Bytes of requests that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE).",
+        description="Bytes of requests that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE); no "
+        "less than `max_request_bytes`.",
     )
     queue_rows: int = Field(
-        200_000, ge=1, description="Rows that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE)."
+        200_000,
+        ge=1,
+        description="Rows that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE). A request with "
+        "more is answered with 413 (gRPC: RESOURCE_EXHAUSTED).",
     )
 
     @property
@@ -79,6 +104,16 @@ class HubSettings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> Self:
+        if self.queue_bytes < self.max_request_bytes:
+            raise ValueError(
+                f"MODELTRACE_HUB_QUEUE_BYTES ({self.queue_bytes}) is below MODELTRACE_HUB_MAX_REQUEST_BYTES "
+                f"({self.max_request_bytes}), so a request of that size would be refused each time it is sent again: "
+                "raise the one or lower the other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _key_unless_loopback(self) -> Self:

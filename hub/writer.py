@@ -23,6 +23,7 @@ from hub.errors import (
     QueueFullError,
     ReadersBusyError,
     StoreError,
+    UnstorableError,
     WriteFailedError,
 )
 from hub.retention import Retention
@@ -33,9 +34,14 @@ logger = logging.getLogger(__name__)
 RETENTION_INTERVAL: Final = 10.0
 MERGE_BYTES: Final = 32 * 2**20
 ROWS_A_COMMIT: Final = 50_000
+# The database holds a commit in memory until it is merged.
+BYTES_A_COMMIT: Final = 128 * 2**20
 
 # What DuckDB does not recover from by itself, and what the store says from then on.
 _FATAL: Final = (duckdb.FatalException, duckdb.ConnectionException, duckdb.InternalException, StoreError)
+
+# What DuckDB says of a value that no column of its type can hold.
+_UNSTORABLE: Final = (duckdb.DataError, duckdb.InvalidInputException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class Writer:
     def submit(self, batch: Batch) -> "Future[None]":
         """Queue the rows of one request. Any thread may call this.
 
-        The future's exception, if any, is a `WriteFailedError`.
+        The future's exception, if any, is a `WriteFailedError` or an `UnstorableError`.
 
         Raises:
             QueueFullError: as many rows or bytes wait as may.
@@ -127,10 +133,14 @@ class Writer:
     def _take(self) -> list[_Waiting]:
         """What goes into the next commit; still counted as waiting until it is over."""
         group: list[_Waiting] = []
-        rows = 0
-        while self._queue and (not group or rows + self._queue[0].batch.rows <= ROWS_A_COMMIT):
+        rows = expanded = 0
+        while self._queue:
+            batch = self._queue[0].batch
+            rows += batch.rows
+            expanded += batch.expanded
+            if group and (rows > ROWS_A_COMMIT or expanded > BYTES_A_COMMIT):
+                break
             group.append(self._queue.popleft())
-            rows += group[-1].batch.rows
         return group
 
     def _release(self, group: Sequence[_Waiting]) -> None:
@@ -148,10 +158,12 @@ class Writer:
             if len(group) > 1:
                 for waiting in group:
                     self._commit([waiting])
+            elif isinstance(error, _UNSTORABLE):
+                self._fail(group, error, "unstorable", UnstorableError)
             else:
-                self._fail(group, error)
+                self._fail(group, error, "write_failed", WriteFailedError)
         except (duckdb.Error, StoreError, OSError) as error:
-            self._fail(group, error)
+            self._fail(group, error, "write_failed", WriteFailedError)
             self._recover(error)
         else:
             self.generation += 1
@@ -162,12 +174,20 @@ class Writer:
             if self._store.log_bytes() > MERGE_BYTES:
                 self._merge()
 
-    def _fail(self, group: Sequence[_Waiting], error: Exception) -> None:
+    def _fail(
+        self,
+        group: Sequence[_Waiting],
+        error: Exception,
+        reason: str,
+        answer: type[UnstorableError] | type[WriteFailedError],
+    ) -> None:
+        """Answer the senders of a group that is not stored."""
         logger.error("%d requests could not be written: %s", len(group), _first_line(error))
+        advice = "send it again" if answer is WriteFailedError else "it would fail again"
         for waiting in group:
-            self.counts.refused(waiting.batch, "write_failed")
+            self.counts.refused(waiting.batch, reason)
             waiting.future.set_exception(
-                WriteFailedError("The hub could not write this to its database. Nothing of it was kept; send it again.")
+                answer(f"The hub could not write this to its database. Nothing of it was kept; {advice}.")
             )
 
     def _keep_house(self) -> None:

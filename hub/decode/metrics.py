@@ -4,8 +4,7 @@ A series is what the metrics data model calls a stream with its attributes: reso
 temporality, monotonicity and the point's attributes. `series_id` is a hash of them, the same after every restart.
 """
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -21,58 +20,74 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from hub.decode import ids
-from hub.decode.batch import MAX_NS, Batch, RejectedError, Row
-from hub.decode.origin import resource_columns, scope_columns
+from hub.decode.batch import MAX_NS, Batch, Problems, RejectedError, Row
+from hub.decode.budget import Budget
+from hub.decode.origin import length, resource_columns, scope_columns
 from hub.decode.values import sorted_attributes_text
 
 Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint | SummaryDataPoint
+
+# In a list of the database.
+BYTES_A_NUMBER: Final = 8
 
 _TEMPORALITIES: Final = {
     value: name.removeprefix("AGGREGATION_TEMPORALITY_") for name, value in AggregationTemporality.items()
 }
 
 
-def count(request: ExportMetricsServiceRequest) -> int:
-    """How many data points and exemplars there are: as many rows as they take."""
-    return sum(
-        1 + (0 if isinstance(point, SummaryDataPoint) else len(point.exemplars))
-        for resource in request.resource_metrics
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
-        for point in _points(metric)
-    )
+def decode(
+    request: ExportMetricsServiceRequest,
+    received_ns: int,
+    size: int,
+    budget: Budget | None = None,
+    problems: Problems | None = None,
+) -> Batch:
+    """Make rows of a request.
 
+    Args:
+        request: the request.
+        received_ns: when it arrived.
+        size: its length in bytes.
+        budget: what it may expand to; None for no limits.
+        problems: counts what is not stored as it was sent.
 
-def decode(request: ExportMetricsServiceRequest, received_ns: int, size: int) -> Batch:
-    """Make rows of a request."""
-    decoder = _Decoder(received_ns)
+    Raises:
+        TooLargeError: it expands to more than it may.
+    """
+    budget = budget or Budget.unlimited()
+    decoder = _Decoder(received_ns, budget, problems or Problems())
+    budget.messages(len(request.resource_metrics))
     for resource_metrics in request.resource_metrics:
-        resource = resource_columns(resource_metrics.resource, resource_metrics.schema_url)
+        resource = resource_columns(resource_metrics.resource, resource_metrics.schema_url, budget)
+        budget.messages(len(resource_metrics.scope_metrics))
         for scope_metrics in resource_metrics.scope_metrics:
-            origin = resource + scope_columns(scope_metrics.scope, scope_metrics.schema_url)
-            for metric in scope_metrics.metrics:
-                decoder.metric(metric, origin)
-    return Batch(
-        "metrics",
-        {"metric_points": decoder.points, "exemplars": decoder.exemplars},
-        accepted=len(decoder.points),
-        size=size,
-        rejected=decoder.rejected,
-        detached=decoder.detached,
-    )
+            decoder.scope(
+                scope_metrics.metrics, resource + scope_columns(scope_metrics.scope, scope_metrics.schema_url, budget)
+            )
+    tables = {"metric_points": decoder.points, "exemplars": decoder.exemplars}
+    return Batch("metrics", tables, len(decoder.points), size, budget.bytes_used, decoder.problems)
 
 
 class _Decoder:
     """Collects the rows of one request."""
 
-    def __init__(self, received_ns: int) -> None:
+    def __init__(self, received_ns: int, budget: Budget, problems: Problems) -> None:
         self.received_ns = received_ns
+        self.budget = budget
+        self.problems = problems
         self.points: list[Row] = []
         self.exemplars: list[Row] = []
-        self.rejected: Counter[str] = Counter()
-        self.detached = 0
 
-    def metric(self, metric: Metric, origin: Row) -> None:
+    def scope(self, metrics: Sequence[Metric], origin: Row) -> None:
+        """Add all metrics of one scope."""
+        self.budget.messages(len(metrics))
+        # Hashed once: a resource may be large, and its metrics many.
+        identity = blake2b(f"({origin!r}".encode(), digest_size=8)
+        origin_length = length(origin)
+        for metric in metrics:
+            self._metric(metric, origin, origin_length, identity)
+
+    def _metric(self, metric: Metric, origin: Row, origin_length: int, identity: "blake2b") -> None:
         """Add all points of one metric; none when its type is one that this version of the protocol does not have."""
         type_ = metric.WhichOneof("data")
         if type_ is None:
@@ -87,34 +102,42 @@ class _Decoder:
             metric.name,
             metric.description,
             metric.unit,
-            sorted_attributes_text(metric.metadata),
+            sorted_attributes_text(metric.metadata, self.budget),
             type_,
             temporality,
             monotonic,
         )
-        identity = blake2b(repr((origin, metric.name, metric.unit, *about[4:])).encode(), digest_size=8)
+        identity = identity.copy()
+        identity.update(repr((metric.name, metric.unit, *about[4:])).replace("(", ", ", 1).encode())
+        shared = origin_length + length(about)
+        self.budget.records(len(data.data_points))
         for point in data.data_points:
             try:
-                self._point(point, about, identity, origin)
+                self._point(point, about, identity, origin, shared)
             except RejectedError as error:
-                self.rejected[error.reason] += 1
+                self.problems.reject(error)
 
-    def _point(self, point: Point, about: Row, identity: "blake2b", origin: Row) -> None:
-        """Add one point and its exemplars.
+    def _point(self, point: Point, about: Row, identity: "blake2b", origin: Row, shared: int) -> None:
+        """Add one point and its exemplars; `shared` are the bytes of all that its metric says for it.
 
         Raises:
             RejectedError: a time is not one, or the buckets do not fit their bounds.
+            TooLargeError: the request expands to more than it may.
         """
         start, time = point.start_time_unix_nano, point.time_unix_nano or self.received_ns
         if start > MAX_NS or time > MAX_NS:
             raise RejectedError("time")
-        attributes = sorted_attributes_text(point.attributes)
+        attributes = sorted_attributes_text(point.attributes, self.budget)
         series = identity.copy()
         series.update(attributes.encode())
         series_id = series.hexdigest()
         exemplars = () if isinstance(point, SummaryDataPoint) else point.exemplars
         common = (self.received_ns, series_id, time, about[0], origin[0], origin[1])
+        if exemplars:
+            self.budget.records(len(exemplars))
         rows = [self._exemplar(exemplar, common) for exemplar in exemplars]
+        self.problems.warn("ids", count=sum(ids.detached(one.trace_id, one.span_id) for one in exemplars))
+        self.budget.bytes(shared + len(attributes) + BYTES_A_NUMBER * _list_items(point))
         self.points.append(
             (
                 self.received_ns,
@@ -139,21 +162,29 @@ class _Decoder:
         time = exemplar.time_unix_nano or common[2]
         if time > MAX_NS:
             raise RejectedError("time")
-        self.detached += ids.detached(exemplar.trace_id, exemplar.span_id)
+        attributes = sorted_attributes_text(exemplar.filtered_attributes, self.budget)
+        self.budget.bytes(len(attributes) + length(common))
         return (
             *common,
             ids.trace_id(exemplar.trace_id),
             ids.span_id(exemplar.span_id),
             time,
             *_number(exemplar),
-            sorted_attributes_text(exemplar.filtered_attributes),
+            attributes,
         )
 
 
-def _points(metric: Metric) -> Iterable[Point]:
-    """The points, whatever the type."""
-    type_ = metric.WhichOneof("data")
-    return getattr(metric, type_).data_points if type_ else ()
+def _list_items(point: Point) -> int:
+    """How many numbers the lists of a point hold."""
+    match point:
+        case HistogramDataPoint():
+            return len(point.bucket_counts) + len(point.explicit_bounds)
+        case ExponentialHistogramDataPoint():
+            return len(point.positive.bucket_counts) + len(point.negative.bucket_counts)
+        case SummaryDataPoint():
+            return 2 * len(point.quantile_values)
+        case _:
+            return 0
 
 
 def _number(point: NumberDataPoint | Exemplar) -> tuple[float | None, int | None]:

@@ -4,12 +4,14 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from hub.decode.batch import Row
+from hub.decode.budget import Budget
 from hub.decode.values import EMPTY_LIST, Json, attributes, attributes_text, text
 
 
-def resource_columns(resource: Resource, schema_url: str) -> Row:
+def resource_columns(resource: Resource, schema_url: str, budget: Budget) -> Row:
     """Columns `service_name` to `resource_schema_url`."""
-    values = attributes(resource.attributes)
+    values = attributes(resource.attributes, budget)
+    budget.messages(len(resource.entity_refs))
     entity_refs: list[Json] = [
         {
             "schema_url": ref.schema_url,
@@ -29,15 +31,20 @@ def resource_columns(resource: Resource, schema_url: str) -> Row:
     )
 
 
-def scope_columns(scope: InstrumentationScope, schema_url: str) -> Row:
+def scope_columns(scope: InstrumentationScope, schema_url: str, budget: Budget) -> Row:
     """Columns `scope_name` to `scope_schema_url`."""
     return (
         scope.name,
         scope.version,
-        attributes_text(scope.attributes),
+        attributes_text(scope.attributes, budget),
         scope.dropped_attributes_count,
         schema_url,
     )
+
+
+def length(columns: Row) -> int:
+    """Bytes that the texts among some columns take, about."""
+    return sum(len(value) for value in columns if isinstance(value, str))
 
 
 def _string(value: object) -> str:

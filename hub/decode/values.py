@@ -16,12 +16,15 @@ them as not set, and so does this.
 
 import base64
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from hub.decode.budget import Budget
+
+Pairs = Sequence[KeyValue]
 Json = str | bool | int | float | list["Json"] | dict[str, "Json"] | None
 
 _SPECIAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -29,7 +32,7 @@ EMPTY_OBJECT: Final = "{}"
 EMPTY_LIST: Final = "[]"
 
 
-def to_json(value: AnyValue) -> Json:
+def to_json(value: AnyValue, budget: Budget) -> Json:
     """An AnyValue as JSON. The nesting is bounded by the parsers' limit of 100 messages."""
     match value.WhichOneof("value"):
         case "string_value":
@@ -41,9 +44,10 @@ def to_json(value: AnyValue) -> Json:
         case "bool_value":
             return value.bool_value
         case "array_value":
-            return [to_json(item) for item in value.array_value.values]
+            budget.messages(len(value.array_value.values))
+            return [to_json(item, budget) for item in value.array_value.values]
         case "kvlist_value":
-            return attributes(value.kvlist_value.values)
+            return attributes(value.kvlist_value.values, budget)
         case "bytes_value":
             return {"bytes": base64.b64encode(value.bytes_value).decode()}
         case _:
@@ -77,19 +81,20 @@ def from_json(value: Json) -> AnyValue:
             return result
 
 
-def attributes(pairs: Iterable[KeyValue]) -> dict[str, Json]:
+def attributes(pairs: Pairs, budget: Budget) -> dict[str, Json]:
     """Attributes as one object."""
-    return {pair.key: to_json(pair.value) for pair in pairs}
+    budget.messages(len(pairs))
+    return {pair.key: to_json(pair.value, budget) for pair in pairs}
 
 
-def attributes_text(pairs: Iterable[KeyValue]) -> str:
+def attributes_text(pairs: Pairs, budget: Budget) -> str:
     """Attributes as the text of one object, keys in the order in which they came."""
-    return orjson.dumps(attributes(pairs)).decode() if pairs else EMPTY_OBJECT
+    return orjson.dumps(attributes(pairs, budget)).decode() if pairs else EMPTY_OBJECT
 
 
-def sorted_attributes_text(pairs: Iterable[KeyValue]) -> str:
+def sorted_attributes_text(pairs: Pairs, budget: Budget) -> str:
     """Attributes as the text of one object, keys sorted: equal sets are equal text."""
-    return orjson.dumps(attributes(pairs), option=orjson.OPT_SORT_KEYS).decode() if pairs else EMPTY_OBJECT
+    return orjson.dumps(attributes(pairs, budget), option=orjson.OPT_SORT_KEYS).decode() if pairs else EMPTY_OBJECT
 
 
 def text(value: Json) -> str:

@@ -2,14 +2,17 @@
 
 The three `Export` calls take raw bytes and parse them where HTTP's are parsed, so that what cannot be read is
 INVALID_ARGUMENT, which senders drop. UNAVAILABLE with RetryInfo asks them to send it again ("Failures", "OTLP/gRPC
-Throttling"); RESOURCE_EXHAUSTED without RetryInfo, for what is too large, is final. gRPC itself unpacks gzip, within
-the limit on a message's length.
+Throttling"); RESOURCE_EXHAUSTED without RetryInfo, for what is too large, is final. gRPC itself unpacks gzip and
+deflate, within the limit on a message's length.
+
+The health service (`grpc.health.v1.Health`) asks for no key: probes have none.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from hub.errors import HubError, RetryableError
 from hub.guard import Guard
@@ -44,6 +47,15 @@ def create_server(intake: Intake, guard: Guard) -> grpc.aio.Server:
     return server
 
 
+async def add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:
+    """Add the health service, which says SERVING for the server and for each signal until it is stopped."""
+    servicer = health.aio.HealthServicer()
+    for signal in SIGNALS:
+        await servicer.set(signal.service, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    return servicer
+
+
 def _export(signal: Signal, intake: Intake, guard: Guard) -> Export:
     async def export(body: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         try:
@@ -51,7 +63,7 @@ def _export(signal: Signal, intake: Intake, guard: Guard) -> Export:
                 metadata = dict(context.invocation_metadata() or ())
                 guard.check_bearer(str(metadata.get("authorization", "")))
                 reservation.add(len(body))
-                answer = await intake.take(signal, body, "protobuf", "identity")
+                answer = await intake.take(signal, body, "protobuf", "identity", reservation)
         except HubError as error:
             await _abort(context, error)
         return answer.SerializeToString()

@@ -1,6 +1,7 @@
 """OTLP over HTTP, as the OTLP specification 1.x has it ("OTLP/HTTP").
 
-- `POST /v1/traces`, `/v1/metrics`, `/v1/logs`; protobuf or JSON by Content-Type, plain or gzip by Content-Encoding.
+- `POST /v1/traces`, `/v1/metrics`, `/v1/logs`; protobuf or JSON by Content-Type; plain, gzip, deflate or zstd by
+  Content-Encoding.
 - "OTLP/HTTP Response": 200 once the data is committed, with a partial success when some of it was not kept; the
   response has the request's encoding.
 - "Failures": a `google.rpc.Status` in the request's encoding. 400 for what cannot be read and 413 for what is too
@@ -8,7 +9,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import grpc
@@ -16,49 +17,79 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from hub.errors import HubError, MalformedError, UnsupportedError
 from hub.guard import Guard
-from hub.receive.intake import Form, Intake, Packing, Reservation
+from hub.receive.intake import Form, Intake, Reservation
 from hub.receive.signals import SIGNALS, Signal
 from hub.receive.status import RETRY_AFTER_SECONDS, codes, status
+from hub.receive.unpack import Packing
 
 # How long the bytes of one request may take to arrive.
 BODY_SECONDS: Final = 30.0
 
 _FORMS: Final[dict[str, Form]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 _TYPES: Final[dict[Form, str]] = {form: type_ for type_, form in _FORMS.items()}
-_PACKINGS: Final[dict[str, Packing]] = {"": "identity", "identity": "identity", "gzip": "gzip"}
+_PACKINGS: Final[dict[str, Packing]] = {
+    "": "identity",
+    "identity": "identity",
+    "gzip": "gzip",
+    "x-gzip": "gzip",
+    "deflate": "deflate",
+    "zstd": "zstd",
+}
+_ACCEPTED: Final = "gzip, deflate, zstd, identity"
 
 # What an answer says besides.
 _HEADERS: Final[dict[int, dict[str, str]]] = {
     401: {"WWW-Authenticate": "Bearer"},
-    415: {"Accept-Encoding": "gzip, identity"},
+    415: {"Accept-Encoding": _ACCEPTED},
     503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
 }
 
 
-def create_receiver(intake: Intake, guard: Guard) -> Starlette:
-    """The application of the OTLP/HTTP port."""
+def create_receiver(intake: Intake, guard: Guard, origins: Sequence[str] = ()) -> Starlette:
+    """Return the application of the OTLP/HTTP port.
+
+    Args:
+        intake: takes the requests.
+        guard: decides who may send.
+        origins: web pages of these origins may send, too.
+    """
+    # `navigator.sendBeacon`, which browser SDKs use, always asks with credentials; no cookie is looked at here.
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["POST"],
+        allow_headers=["*"],
+        allow_credentials=True,
+        allow_private_network=True,
+    )
+    allowed = frozenset(origins)
     return Starlette(
-        routes=[Route(signal.path, _endpoint(signal, intake, guard), methods=["POST"]) for signal in SIGNALS],
+        routes=[Route(signal.path, _endpoint(signal, intake, guard, allowed), methods=["POST"]) for signal in SIGNALS],
         exception_handlers={HTTPException: _no_such_call},
+        middleware=[cors] if origins else [],
     )
 
 
-def _endpoint(signal: Signal, intake: Intake, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    signal: Signal, intake: Intake, guard: Guard, allowed: frozenset[str]
+) -> Callable[[Request], Awaitable[Response]]:
     async def export(request: Request) -> Response:
         form = _FORMS.get(_media_type(request), "json")
         try:
             with intake.request(signal) as reservation:
-                guard.check_origin(request.headers)
+                guard.check_origin(request.headers, allowed=allowed)
                 guard.check_bearer(request.headers.get("authorization", ""))
                 packing = _packing(request)
                 body = await _read(request, reservation)
-                answer = await intake.take(signal, body, form, packing)
+                answer = await intake.take(signal, body, form, packing, reservation)
         except HubError as error:
             return _failure(error, form)
         return Response(_encode(answer, form), media_type=_TYPES[form])
@@ -80,7 +111,7 @@ def _packing(request: Request) -> Packing:
         raise UnsupportedError(f"Content-Type is {type_!r}; send application/x-protobuf or application/json.")
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in _PACKINGS:
-        raise UnsupportedError(f"Content-Encoding is {encoding!r}; send gzip or none.")
+        raise UnsupportedError(f"Content-Encoding is {encoding!r}; send one of {_ACCEPTED}.")
     return _PACKINGS[encoding]
 
 

@@ -1,7 +1,8 @@
 """From the bytes of a request to committed rows: what HTTP and gRPC have in common.
 
-Requests are decoded one at a time in a thread of their own, so that a large one neither stalls the event loop nor adds
-its memory to that of another. Bytes read and not yet handed to the writer are bounded, as are those that wait there.
+Requests are decoded in two threads, one for small ones and one for large ones, so that a large one stalls neither the
+event loop nor the small ones, and two large ones are never decoded at the same time. Bytes that are read and not yet
+handed to the writer are bounded, as are those that wait there.
 """
 
 import asyncio
@@ -13,8 +14,9 @@ from typing import Final, Literal
 
 from google.protobuf.message import DecodeError, Message
 
-from hub.decode import otlp_json
-from hub.decode.batch import Batch
+from hub.decode import otlp_json, wire
+from hub.decode.batch import Batch, Problems
+from hub.decode.budget import Budget
 from hub.errors import (
     BusyError,
     ForeignRequestError,
@@ -26,11 +28,13 @@ from hub.errors import (
     UnsupportedError,
 )
 from hub.receive.signals import Signal
-from hub.receive.unpack import gunzip
+from hub.receive.unpack import Packing, unpack
 from hub.writer import Writer
 
 Form = Literal["protobuf", "json"]
-Packing = Literal["identity", "gzip"]
+
+# A request of up to this many bytes, uncompressed, is decoded by the thread for small ones.
+SMALL_BYTES: Final = 512 * 2**10
 
 # How a request that could not be read is counted.
 _REASONS: Final[Mapping[type[HubError], str]] = {
@@ -50,7 +54,8 @@ class Intake:
         self.max_request_bytes = max_request_bytes
         self._writer = writer
         self._room = max_waiting_bytes
-        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="hub-decoder")
+        self._small = ThreadPoolExecutor(1, thread_name_prefix="hub-decoder-small")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="hub-decoder-large")
 
     @contextmanager
     def request(self, signal: Signal) -> Iterator["Reservation"]:
@@ -59,7 +64,8 @@ class Intake:
         try:
             yield reservation
         except (PermanentError, BusyError) as error:
-            self._writer.counts.failed(signal.name, _REASONS[type(error)])
+            if type(error) in _REASONS:
+                self._writer.counts.failed(signal.name, _REASONS[type(error)])
             raise
         finally:
             self._room += reservation.size
@@ -70,15 +76,21 @@ class Intake:
             raise BusyError("The hub reads as much at the moment as it may. Send it again in a moment.")
         self._room -= size
 
-    async def take(self, signal: Signal, body: bytes, form: Form, packing: Packing) -> Message:
-        """Decode and write one request; the answer once it is committed.
+    async def take(
+        self, signal: Signal, body: bytes, form: Form, packing: Packing, reservation: "Reservation"
+    ) -> Message:
+        """Decode and write one request; return the answer once it is committed.
 
         Raises:
-            PermanentError: it cannot be read.
-            RetryableError: it was not taken and may be sent again.
+            PermanentError: it cannot be read, or cannot be stored.
+            RetryableError: it is not stored now and may be sent again.
         """
         loop = asyncio.get_running_loop()
-        batch = await loop.run_in_executor(self._decoder, self._decode, signal, body, form, packing)
+        if packing != "identity":
+            body = await loop.run_in_executor(self._small, unpack, body, packing, self.max_request_bytes)
+            reservation.resize(len(body))
+        decoder = self._small if len(body) <= SMALL_BYTES else self._large
+        batch = await loop.run_in_executor(decoder, self._decode, signal, body, form)
         if batch.rows:
             await asyncio.wrap_future(self._writer.submit(batch))
         else:
@@ -87,22 +99,32 @@ class Intake:
 
     def close(self) -> None:
         """Wait for what is being decoded."""
-        self._decoder.shutdown()
+        self._small.shutdown()
+        self._large.shutdown()
 
-    def _decode(self, signal: Signal, body: bytes, form: Form, packing: Packing) -> Batch:
-        raw = gunzip(body, self.max_request_bytes) if packing == "gzip" else body
+    def _decode(self, signal: Signal, body: bytes, form: Form) -> Batch:
+        problems = Problems()
         if form == "json":
-            request = otlp_json.parse(raw, signal.request)
+            request = otlp_json.parse(body, signal.request, signal.shape, self._budget(), problems)
         else:
-            try:
-                request = signal.request.FromString(raw)
-            except DecodeError as error:
-                raise MalformedError(f"The body is not an OTLP request in protobuf: {error}") from None
-        if (rows := signal.count(request)) > self._writer.max_rows:
-            raise TooLargeError(
-                f"{rows} rows are more than one request may have ({self._writer.max_rows}). Send smaller batches."
-            )
-        return signal.decode(request, time.time_ns(), len(raw))
+            request = self._parse_protobuf(signal, body, problems)
+        return signal.decode(request, time.time_ns(), len(body), self._budget(), problems)
+
+    def _parse_protobuf(self, signal: Signal, body: bytes, problems: Problems) -> Message:
+        if len(body) > SMALL_BYTES:
+            # The parser builds all messages before they can be counted.
+            wire.count_records(body, signal.shape, self._budget())
+        try:
+            return signal.request.FromString(body)
+        except DecodeError:
+            repaired = wire.repair(body, signal.shape, self._budget(), problems)
+        try:
+            return signal.request.FromString(repaired)
+        except DecodeError as error:
+            raise MalformedError(f"The body is not an OTLP request in protobuf: {error}") from None
+
+    def _budget(self) -> Budget:
+        return Budget.of(self.max_request_bytes, self._writer.max_rows)
 
 
 class Reservation:
@@ -125,3 +147,12 @@ class Reservation:
             )
         self._intake.take_room(size)
         self.size += size
+
+    def resize(self, size: int) -> None:
+        """Account for the bytes of the request after it is uncompressed, instead of those that arrived.
+
+        Raises:
+            BusyError: all requests together have more than they may.
+        """
+        self._intake.take_room(size - self.size)
+        self.size = size

@@ -10,7 +10,9 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from hub.decode import logs, metrics, traces
-from hub.decode.batch import Batch, SignalName
+from hub.decode.batch import Batch, Problems, SignalName
+from hub.decode.budget import Budget
+from hub.decode.shape import Shape, shape_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class Signal:
     request: type[Message]
     response: type[Message]
     rejected: str
-    count: Callable[[Any], int]
-    decode: Callable[[Any, int, int], Batch]
+    decode: Callable[[Any, int, int, Budget, Problems], Batch]
+    shape: Shape
 
     def answer(self, batch: Batch) -> Message:
         """The response: empty when all was kept as it was, else a partial success.
@@ -50,8 +52,8 @@ TRACES: Final = Signal(
     request=trace_service_pb2.ExportTraceServiceRequest,
     response=trace_service_pb2.ExportTraceServiceResponse,
     rejected="rejected_spans",
-    count=traces.count,
     decode=traces.decode,
+    shape=shape_of(trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR),
 )
 METRICS: Final = Signal(
     name="metrics",
@@ -60,8 +62,8 @@ METRICS: Final = Signal(
     request=metrics_service_pb2.ExportMetricsServiceRequest,
     response=metrics_service_pb2.ExportMetricsServiceResponse,
     rejected="rejected_data_points",
-    count=metrics.count,
     decode=metrics.decode,
+    shape=shape_of(metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR),
 )
 LOGS: Final = Signal(
     name="logs",
@@ -70,7 +72,7 @@ LOGS: Final = Signal(
     request=logs_service_pb2.ExportLogsServiceRequest,
     response=logs_service_pb2.ExportLogsServiceResponse,
     rejected="rejected_log_records",
-    count=logs.count,
     decode=logs.decode,
+    shape=shape_of(logs_service_pb2.ExportLogsServiceRequest.DESCRIPTOR),
 )
 SIGNALS: Final = (TRACES, METRICS, LOGS)

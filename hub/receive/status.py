@@ -15,6 +15,7 @@ from hub.errors import (
     RetryableError,
     TooLargeError,
     UnauthorizedError,
+    UnstorableError,
     UnsupportedError,
 )
 
@@ -23,6 +24,7 @@ RETRY_AFTER_SECONDS: Final = 1
 # HTTP status and gRPC code of each error; the first that fits.
 _TABLE: Final[tuple[tuple[type[HubError], int, grpc.StatusCode], ...]] = (
     (MalformedError, 400, grpc.StatusCode.INVALID_ARGUMENT),
+    (UnstorableError, 400, grpc.StatusCode.INVALID_ARGUMENT),
     (UnauthorizedError, 401, grpc.StatusCode.UNAUTHENTICATED),
     (ForeignRequestError, 403, grpc.StatusCode.PERMISSION_DENIED),
     (TooLargeError, 413, grpc.StatusCode.RESOURCE_EXHAUSTED),

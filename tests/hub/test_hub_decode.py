@@ -182,7 +182,7 @@ def test_an_exemplar_leads_to_its_point(store: Store) -> None:
     first, second = _columns(store, batch, "exemplars")
     assert (first["series_id"], first["point_time_ns"], first["time_ns"]) == (row["series_id"], 5, 4)
     assert (first["trace_id"], second["trace_id"], second["time_ns"]) == ("01" * 16, None, 5)
-    assert batch.detached == 1
+    assert batch.problems.warned["ids"] == 1
 
 
 def test_a_rejected_point_takes_its_exemplars_along() -> None:
