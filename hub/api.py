@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from hub.decode.values import json_double
 from hub.errors import QueryTimeoutError, ReadersBusyError, StoreError
 from hub.guard import Guard, GuardMiddleware
 from hub.questions.filters import LogFilter, MetricFilter, TraceDetail, TraceFilter
@@ -80,7 +81,7 @@ def _add_api(app: FastAPI, queries: Queries, stats: Stats, writer: Writer) -> No
             found = read_trace(reader, writer.retention.kept, trace_id.lower(), asked.limit)
             if found is None:
                 raise HTTPException(404, absence(reader, writer.retention.kept))
-        return json(found)
+        return json({**found, "exemplars": spell(found["exemplars"]), "metrics": spell(found["metrics"])})
 
     @app.get("/api/logs", response_class=Response)
     def logs(asked: Annotated[LogFilter, Query()]) -> Response:
@@ -93,8 +94,8 @@ def _add_api(app: FastAPI, queries: Queries, stats: Stats, writer: Writer) -> No
         """All metrics; with `name`, the points of one, newest first."""
         with queries.ask() as reader:
             if asked.name is None:
-                return json({"metrics": reader.metrics()})
-            return json({"name": asked.name, "points": reader.points(asked)})
+                return json({"metrics": spell(reader.metrics())})
+            return json({"name": asked.name, "points": spell(reader.points(asked))})
 
     @app.get("/api/stats", response_class=Response)
     def statistics(request: Request) -> Response:
@@ -170,6 +171,19 @@ def _add_error_handlers(app: FastAPI, renderer: Renderer) -> None:
     async def failed(request: Request, error: Exception) -> Response:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return answer(request, 500, "internal", "The hub failed to answer; its log says why.")
+
+
+def spell(value: Any) -> Any:  # noqa: ANN401  whatever a record holds
+    """Write the numbers that JSON lacks as attributes have them: "NaN", "Infinity", "-Infinity"."""
+    match value:
+        case float():
+            return json_double(value)
+        case list() | tuple():
+            return [spell(item) for item in value]
+        case dict():
+            return {key: spell(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 def json(content: object, status: int = 200) -> Response:

@@ -40,7 +40,7 @@ def to_json(value: AnyValue, budget: Budget) -> Json:
         case "int_value":
             return value.int_value
         case "double_value":
-            return _double(value.double_value)
+            return json_double(value.double_value)
         case "bool_value":
             return value.bool_value
         case "array_value":
@@ -102,7 +102,8 @@ def text(value: Json) -> str:
     return orjson.dumps(value).decode()
 
 
-def _double(value: float) -> Json:
+def json_double(value: float) -> Json:
+    """A number, or the word for one that JSON lacks."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -115,22 +115,22 @@ def _series(reader: Reader, spans: Sequence[Record]) -> list[Record]:
 def _span_witnesses(spans: Sequence[Record], keys: set[str]) -> list[Witness]:
     """Every span, with what it and the spans of the same service around it say under these keys."""
     by_id = {span["span_id"]: span for span in spans}
-    done: dict[str, Witness] = {}
+    done: dict[int, Witness] = {}
     for span in spans:
         # Upwards to a span that is done, to the outermost of this service, or once around a circle of parents.
-        path: dict[str, Record] = {}
+        path: dict[int, Record] = {}
         above: Record | None = span
-        while above is not None and above["span_id"] not in done and above["span_id"] not in path:
-            path[above["span_id"]] = above
+        while above is not None and id(above) not in done and id(above) not in path:
+            path[id(above)] = above
             parent = by_id.get(above["parent_span_id"])
             above = parent if parent is not None and _instance(parent) == _instance(span) else None
-        around = done.get(above["span_id"]) if above is not None else None
+        around = done.get(id(above)) if above is not None else None
         for one in reversed(path.values()):
             known = around.attributes if around is not None else _under(keys, one["resource_attributes"])
             depth = around.depth + 1 if around is not None else 1
             said = {**known, **_under(keys, one["attributes"])}
             around = Witness(_instance(one), said, one["end_ns"], one["end_ns"], depth, one, one["name"] == "feedback")
-            done[one["span_id"]] = around
+            done[id(one)] = around
     return list(done.values())
 
 

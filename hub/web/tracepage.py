@@ -17,6 +17,7 @@ from hub.web.waterfall import Row, build
 
 SPANS_A_PAGE: Final = 500
 MOST_SPANS: Final = 20_000
+MOST_OF_ONE_ID: Final = 20
 MOST_LOGS: Final = 500
 # More audit records than this are shown with the predictions only.
 MOST_PREDICTIONS_IN_LOGS: Final = 20
@@ -68,7 +69,7 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
         "errors": sum(span["status_code"] == "ERROR" for span in outline),
         "start_ns": drawn.start_ns or (logs[0]["time_ns"] if logs else 0),
         "selected": selected,
-        "span": next(iter(reader.records("span", trace_id=trace_id, span_id=selected)), None) if selected else None,
+        "opened": reader.records("span", trace_id=trace_id, span_id=selected, limit=MOST_OF_ONE_ID) if selected else [],
         "logs": logs_of_span if view.logs == "span" else logs,
         "logs_shown": len(logs),
         "with_predictions": with_predictions,

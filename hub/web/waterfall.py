@@ -16,7 +16,7 @@ class Row:
     """One span: `left`, `width` and `marks` (log records) are percentages of the axis.
 
     `detached`: it names a parent that is not here, its caller's for example. `entered`: its parent is of another
-    service, or not here. `children` counts those below it.
+    service, or not here. `children` counts those below it. `twin` counts the spans before it that have its ID.
     """
 
     span: Record
@@ -26,6 +26,7 @@ class Row:
     children: int
     detached: bool
     entered: bool
+    twin: int
     marks: list[float] = field(default_factory=list)
 
 
@@ -54,21 +55,27 @@ def build(spans: Sequence[Record], log_times: Mapping[str, Sequence[int]]) -> Wa
     def place(ns: int) -> float:
         return round(min(max(100.0 * (ns - start) / length, 0.0), 100.0), 3)
 
-    services = {span["span_id"]: span["service_name"] for span in spans}
-    below: dict[str | None, list[Record]] = defaultdict(list)
+    by_id: dict[str | None, list[Record]] = defaultdict(list)
     for span in spans:
-        below[span["parent_span_id"] if span["parent_span_id"] in services else None].append(span)
+        by_id[span["span_id"]].append(span)
+    parents = {id(span): _parent(span, by_id.get(span["parent_span_id"], ())) for span in spans}
+    below: dict[int | None, list[Record]] = defaultdict(list)
+    for span in spans:
+        parent = parents[id(span)]
+        below[None if parent is None else id(parent)].append(span)
     rows: list[Row] = []
-    seen: set[str] = set()
+    seen: set[int] = set()
+    twins: dict[str, int] = defaultdict(int)
     # Spans that are each other's parent hang from no root; they are taken in order after all others.
     for top in (*below[None], *spans):
         waiting = [(top, 0)]
         while waiting:
             span, depth = waiting.pop()
-            if span["span_id"] in seen:
+            if id(span) in seen:
                 continue
-            seen.add(span["span_id"])
-            children = below.get(span["span_id"], [])
+            seen.add(id(span))
+            children = below.get(id(span), [])
+            parent = parents[id(span)]
             left = place(span["start_ns"])
             rows.append(
                 Row(
@@ -77,10 +84,19 @@ def build(spans: Sequence[Record], log_times: Mapping[str, Sequence[int]]) -> Wa
                     left,
                     round(max(place(span["end_ns"]) - left, 0.0), 3),
                     len(children),
-                    entered=span["service_name"] != services.get(span["parent_span_id"]),
-                    detached=span["parent_span_id"] is not None and span["parent_span_id"] not in services,
+                    entered=parent is None or span["service_name"] != parent["service_name"],
+                    detached=span["parent_span_id"] is not None and span["parent_span_id"] not in by_id,
+                    twin=twins[span["span_id"]],
                     marks=sorted({place(ns) for ns in log_times.get(span["span_id"], ())})[:MOST_MARKS],
                 )
             )
+            twins[span["span_id"]] += 1
             waiting += [(child, depth + 1) for child in reversed(children)]
     return Waterfall(rows, start, end - start)
+
+
+def _parent(span: Record, candidates: Sequence[Record]) -> Record | None:
+    """The span that another one names as its parent: of several, the one of the same service, else the first."""
+    others = [candidate for candidate in candidates if candidate is not span]
+    own = (candidate for candidate in others if candidate["service_name"] == span["service_name"])
+    return next(own, others[0] if others else None)

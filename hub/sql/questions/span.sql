@@ -1,2 +1,7 @@
--- One span with all that it carries.
-SELECT * FROM spans WHERE trace_id = $trace_id AND span_id = $span_id ORDER BY received_ns LIMIT 1
+-- The spans of one ID with all that they carry: one, but for senders that use an ID twice.
+SELECT *
+FROM spans
+WHERE trace_id = $trace_id AND span_id = $span_id
+QUALIFY row_number() OVER (PARTITION BY {span_identity} ORDER BY received_ns) = 1
+ORDER BY start_ns, received_ns
+LIMIT $limit

@@ -9,9 +9,7 @@ chosen AS (
     SELECT
         trace_id,
         min(start_ns) AS trace_start_ns,
-        max(end_ns) - min(start_ns) AS trace_duration_ns,
-        count(DISTINCT span_id) AS span_count,
-        count(DISTINCT span_id) FILTER (status_code = 'ERROR') AS error_count
+        max(end_ns) - min(start_ns) AS trace_duration_ns
     FROM spans
     WHERE start_ns BETWEEN $floor_ns - $slack_ns AND $ceiling_ns + $slack_ns AND trace_id IN (FROM fitting)
     GROUP BY trace_id
@@ -26,8 +24,8 @@ summary AS (
         trace_id,
         any_value(trace_start_ns) AS start_ns,
         any_value(trace_duration_ns) AS duration_ns,
-        any_value(chosen.span_count) AS span_count,
-        any_value(chosen.error_count) AS error_count,
+        count(DISTINCT {span_identity}) AS span_count,
+        count(DISTINCT {span_identity}) FILTER (status_code = 'ERROR') AS error_count,
         list_sort(list(DISTINCT service_name)) AS services,
         -- The root if it is here, else the earliest span.
         arg_min(
