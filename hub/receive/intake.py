@@ -115,13 +115,16 @@ class Intake:
             # The parser builds all messages before they can be counted.
             wire.count_records(body, signal.shape, self._budget())
         try:
-            return signal.request.FromString(body)
+            request = signal.request.FromString(body)
         except DecodeError:
             repaired = wire.repair(body, signal.shape, self._budget(), problems)
-        try:
-            return signal.request.FromString(repaired)
-        except DecodeError as error:
-            raise MalformedError(f"The body is not an OTLP request in protobuf: {error}") from None
+            try:
+                request = signal.request.FromString(repaired)
+            except DecodeError as error:
+                raise MalformedError(f"The body is not an OTLP request in protobuf: {error}") from None
+        if body and not request.ListFields():
+            raise MalformedError("The body is protobuf, but nothing in it is of an OTLP request")
+        return request
 
     def _budget(self) -> Budget:
         return Budget.of(self.max_request_bytes, self._writer.max_rows)

@@ -22,16 +22,33 @@ SPANS = st.lists(
             "end_ns": st.integers(0, 10**19 // 2),
         }
     ),
-    unique_by=lambda span: span["span_id"],
+    max_size=12,
 )
 
 
 @given(SPANS)
 def test_every_span_has_one_row(spans: list[dict[str, Any]]) -> None:
-    """Each span stands in the waterfall once, whatever parents it claims, cycles among them."""
+    """Each span stands in the waterfall once, whatever parents it claims, cycles and IDs used twice among them."""
     rows = build(spans, {}).rows
 
     assert sorted(row.span["span_id"] for row in rows) == sorted(span["span_id"] for span in spans)
+    assert len({(row.span["span_id"], row.twin) for row in rows}) == len(spans)
+
+
+def test_a_child_of_an_id_used_twice_stands_below_its_own_service() -> None:
+    """Of a client's and a server's span with one ID, the server's has the children of the server."""
+    times = {"start_ns": 0, "end_ns": 1}
+    client = {"span_id": IDS[0], "parent_span_id": None, "service_name": "a", **times}
+    server = {"span_id": IDS[0], "parent_span_id": None, "service_name": "b", **times}
+    child = {"span_id": IDS[1], "parent_span_id": IDS[0], "service_name": "b", **times}
+
+    rows = build([client, server, child], {}).rows
+
+    assert [(row.span["service_name"], row.depth, row.children) for row in rows] == [
+        ("a", 0, 0),
+        ("b", 0, 1),
+        ("b", 1, 0),
+    ]
 
 
 @given(SPANS)

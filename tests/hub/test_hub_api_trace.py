@@ -1,5 +1,6 @@
 """`GET /api/traces/{trace_id}` of a hub that listens: spans, logs, predictions, exemplars, contributions, and words."""
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -159,7 +160,30 @@ def test_a_span_sent_twice_is_shown_once(hub: InProcessHub) -> None:
     send(hub, "traces", trace_request(sent))
     send(hub, "traces", trace_request(sent))
 
-    assert len(ask(hub, sent.trace_id)["spans"]) == 1
+    found = ask(hub, sent.trace_id)
+    assert (len(found["spans"]), found["span_count"]) == (1, 1)
+    assert re.search(r"\b1\Wspan<", httpx.get(f"{hub.page}/t/{sent.trace_id.hex()}").text)
+
+
+def test_two_spans_with_one_id_are_both_shown(hub: InProcessHub) -> None:
+    """Some senders use an ID twice: list, trace and page have both, and count a repetition of them once."""
+    first = request_span(name="queue process", attributes=[attribute("which", "first one")])
+    second = Span.FromString(first.SerializeToString())
+    second.name = "invoke function"
+    second.attributes[0].value.string_value = "second one"
+    send(hub, "traces", trace_request(first, second))
+    send(hub, "traces", trace_request(second, first))
+
+    found = ask(hub, first.trace_id)
+    assert {one["name"] for one in found["spans"]} == {"queue process", "invoke function"}
+    assert (len(found["spans"]), found["span_count"]) == (2, 2)
+    listed = httpx.get(f"{hub.page}/api/traces", params={"limit": "100", "attr.which": "first one"}).json()["traces"]
+    assert [one["span_count"] for one in listed if one["trace_id"] == first.trace_id.hex()] == [2]
+    page = httpx.get(f"{hub.page}/t/{first.trace_id.hex()}").text
+    assert re.search(r"\b2\Wspans<", page)
+    assert page.count(f'data-span="{first.span_id.hex()}"') == 2
+    assert "first one" in page
+    assert "second one" in page
 
 
 def test_an_id_may_be_written_in_capitals(hub: InProcessHub) -> None:

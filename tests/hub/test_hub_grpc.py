@@ -8,6 +8,7 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from hub.receive.signals import SIGNALS, TRACES, Signal
@@ -48,6 +49,31 @@ def test_every_signal_is_taken(hub: InProcessHub, channel: grpc.Channel, signal:
     answer = _export(channel, REQUESTS[signal.name]().SerializeToString(), signal)
     assert signal.response.FromString(answer) == signal.response()
     assert hub.writer.counts.snapshot()[signal.name].stored == before + 1
+
+
+@pytest.mark.parametrize("service", ["", *(signal.service for signal in SIGNALS)])
+def test_the_health_service_says_serving(start_hub: StartHub, service: str) -> None:
+    """Probes ask for the server or for a service, and need no key."""
+    with start_hub(key="0123456789abcdef") as hub, grpc.insecure_channel(hub.target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_the_health_of_another_service_is_unknown(channel: grpc.Channel) -> None:
+    """A service that the hub does not have is NOT_FOUND."""
+    with pytest.raises(grpc.RpcError) as caught:
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="other"), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_text_that_is_no_utf_8_costs_no_call(hub: InProcessHub, channel: grpc.Channel) -> None:
+    """It is repaired, and the answer says so."""
+    body = trace_request(span(name="good"), span(name="PLACE")).SerializeToString().replace(b"PLACE", b"caf\xe9!")
+    answer = ExportTraceServiceResponse.FromString(_export(channel, body))
+    assert answer.partial_success.rejected_spans == 0
+    assert "(Span.name)" in answer.partial_success.error_message
+    assert len(hub.rows("FROM spans WHERE name = 'caf�!'")) == 1
 
 
 def test_gzip_is_taken(hub: InProcessHub, channel: grpc.Channel) -> None:

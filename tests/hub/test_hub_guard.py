@@ -98,3 +98,32 @@ def test_beyond_loopback_any_host_name_will_do(start_hub: StartHub) -> None:
     with start_hub(host="0.0.0.0", key=KEY) as hub:  # noqa: S104  with a key
         assert _send(hub, Host="hub.internal", Authorization=f"Bearer {KEY}").status_code == 200
         assert _send(hub, Host="hub.internal").status_code == 401
+
+
+def test_pages_of_named_origins_may_send(start_hub: StartHub) -> None:
+    """A preflight is answered, and what follows is stored; on the other port and from elsewhere nothing changes."""
+    named, other = {"Origin": "https://app.example.com"}, {"Origin": "https://evil.example"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-key"}
+    with start_hub(cors_origins="https://app.example.com") as hub:
+        preflight = hub.client.options("/v1/traces", headers={**named, **asked})
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == named["Origin"]
+        assert preflight.headers["access-control-allow-credentials"] == "true"
+        assert "x-key" in preflight.headers["access-control-allow-headers"]
+        answer = _send(hub, **named)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, named["Origin"])
+
+        refused = hub.client.options("/v1/traces", headers={**other, **asked})
+        assert "access-control-allow-origin" not in refused.headers
+        answer = _send(hub, **other)
+        assert answer.status_code == 403
+        assert "access-control-allow-origin" not in answer.headers
+        assert httpx.get(f"{hub.page}/api/traces", headers=named).status_code == 403
+
+
+def test_named_origins_need_the_key(start_hub: StartHub) -> None:
+    """An origin is no key, and the answer can be read by the page."""
+    with start_hub(cors_origins="https://app.example.com", key="0123456789abcdef") as hub:
+        answer = _send(hub, Origin="https://app.example.com")
+        assert answer.status_code == 401
+        assert answer.headers["access-control-allow-origin"] == "https://app.example.com"

@@ -84,3 +84,28 @@ def test_an_error_names_the_variable_and_keeps_the_secret(monkeypatch: pytest.Mo
 def test_a_key_is_not_shown() -> None:
     """The settings can be printed without giving the key away."""
     assert "0123456789abcdef" not in repr(read_settings(key="0123456789abcdef"))
+
+
+def test_a_queue_below_the_request_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of the largest size could never be taken, so the hub does not start."""
+    monkeypatch.setenv("MODELTRACE_HUB_QUEUE_BYTES", "1MiB")
+    with pytest.raises(SettingsError, match=r"QUEUE_BYTES .1048576. is below MODELTRACE_HUB_MAX_REQUEST_BYTES"):
+        read_settings()
+    assert read_settings(max_request_bytes=2**20).queue_bytes == 2**20
+
+
+def test_origins_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commas and blanks stand between them; unset there are none."""
+    assert read_settings().cors_origins == ()
+    monkeypatch.setenv("MODELTRACE_HUB_CORS_ORIGINS", "https://App.example.com, http://localhost:3000")
+    assert read_settings().cors_origins == ("https://app.example.com", "http://localhost:3000")
+
+
+@pytest.mark.parametrize(
+    "text", ["*", "app.example.com", "https://app.example.com/path", "https://*.example.com", "null"]
+)
+def test_what_is_no_origin_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """An asterisk too: senders come with credentials."""
+    monkeypatch.setenv("MODELTRACE_HUB_CORS_ORIGINS", text)
+    with pytest.raises(SettingsError, match=r"MODELTRACE_HUB_CORS_ORIGINS: .*is no origin"):
+        read_settings()

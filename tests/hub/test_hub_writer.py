@@ -14,7 +14,7 @@ import pytest
 from hub.counts import SignalCounts
 from hub.decode import logs, traces
 from hub.decode.batch import Batch
-from hub.errors import ClosingError, QueueFullError, StoreError, WriteFailedError
+from hub.errors import ClosingError, QueueFullError, StoreError, UnstorableError, WriteFailedError
 from hub.retention import Retention
 from hub.store import FILE_NAME, READERS, Store
 from hub.writer import Writer
@@ -110,17 +110,17 @@ def test_rows_that_cannot_be_written_fail_alone(store: Store, idle: Writer) -> N
     idle.start()
     good.result(20)
     after.result(20)
-    with pytest.raises(WriteFailedError):
+    with pytest.raises(UnstorableError):
         bad.result(20)
     assert _count(store) == 2
 
 
 def test_a_failed_write_is_counted(writer: Writer) -> None:
-    """A batch that could not be written counts as refused, not as stored."""
-    with pytest.raises(WriteFailedError):
+    """A batch that no column can hold fails for good, and counts as refused, not as stored."""
+    with pytest.raises(UnstorableError):
         writer.submit(_bad_batch()).result(20)
     counts = writer.counts.snapshot()["traces"]
-    assert (counts.received, counts.stored, counts.refused) == (1, 0, {"write_failed": 1})
+    assert (counts.received, counts.stored, counts.refused) == (1, 0, {"unstorable": 1})
 
 
 def test_counts_are_kept_by_signal_and_reason(writer: Writer) -> None:

@@ -1,0 +1,328 @@
+"""One wrong value costs that value or its record: all else of the request is stored, and the sender is told."""
+
+import json
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from hub.decode import otlp_json, wire
+from hub.decode.batch import Batch, Problems
+from hub.decode.budget import Budget
+from hub.decode.shape import Shape
+from hub.errors import MalformedError
+from hub.receive.signals import LOGS, METRICS, SIGNALS, TRACES, Signal
+from tests.helpers.otlp_json import to_otlp_json
+from tests.helpers.otlp_messages import attribute, span, trace_request
+from tests.helpers.strategies_otlp import log_requests, metric_requests, trace_requests
+
+RECEIVED = 1_700_000_000_000_000_000
+TRACE, SPAN = "5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174"
+TABLES = {"traces": "spans", "metrics": "metric_points", "logs": "logs"}
+MARK = b"SPOILT~~"
+
+_quiet = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+_requests = st.one_of(trace_requests, log_requests, metric_requests)
+# Wrong in most places.
+_values = st.sampled_from(
+    ["zz", "\ud83d", "", "1_0", -1, 2**64, 1.5, 1e300, True, [], [1], [None], [{"values": 3}], {}, {"values": [3]}]
+)
+
+Path = tuple[str | int, ...]
+
+
+def _signal(request: Message) -> Signal:
+    return next(signal for signal in SIGNALS if isinstance(request, signal.request))
+
+
+def _decode(signal: Signal, request: Message, problems: Problems | None = None) -> Batch:
+    return signal.decode(request, RECEIVED, 0, Budget.unlimited(), problems or Problems())
+
+
+def _read_json(signal: Signal, document: object) -> Batch:
+    """Read and decode a request in JSON."""
+    problems, body = Problems(), json.dumps(document).encode()
+    return _decode(signal, otlp_json.parse(body, signal.request, signal.shape, Budget.unlimited(), problems), problems)
+
+
+def _read_protobuf(signal: Signal, body: bytes) -> Batch:
+    """Repair and decode a request in protobuf that does not parse."""
+    with pytest.raises(DecodeError):
+        signal.request.FromString(body)
+    problems = Problems()
+    repaired = wire.repair(body, signal.shape, Budget.unlimited(), problems)
+    return _decode(signal, signal.request.FromString(repaired), problems)
+
+
+def _rows(batch: Batch) -> list[str]:
+    """The rows that the signal counts, as text: NaN does not equal itself."""
+    return [repr(row) for row in batch.tables[TABLES[batch.signal]]]
+
+
+def _is_right_for_some(value: object) -> bool:
+    """Whether a value may stand for a message or a list of them, one that has no records."""
+    return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(item, dict) for item in value))
+
+
+def _places(document: object, shape: Shape) -> list[tuple[Path, int | None]]:
+    """Every place in a request, each with the number of the record that it is in, None outside of records."""
+    places: list[tuple[Path, int | None]] = []
+    records = count()
+
+    def walk(node: object, shape: Shape | None, path: Path, record: int | None) -> None:
+        if path:
+            places.append((path, record))
+        if isinstance(node, dict):
+            for key, value in node.items():
+                field = shape.fields.get(key) if shape else None
+                walk(value, field.message if field else None, (*path, key), record)
+        elif isinstance(node, list):
+            for index, item in enumerate(node):
+                starts = record is None and shape is not None and shape.record
+                walk(item, shape, (*path, index), next(records) if starts else record)
+
+    walk(document, shape, (), None)
+    return places
+
+
+def _texts(message: Message) -> Iterator[tuple[Message, str]]:
+    """Every text field of a message and of those below it."""
+    for field in message.DESCRIPTOR.fields:
+        chosen = field.containing_oneof is None or message.WhichOneof(field.containing_oneof.name) == field.name
+        if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated and chosen:
+            yield message, field.name
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for child in value if field.is_repeated else [value]:
+                yield from _texts(child)
+
+
+@given(request=_requests, value=_values, data=st.data())
+@_quiet
+def test_a_wrong_value_in_json_costs_no_other_record(request: Message, value: object, data: st.DataObject) -> None:
+    """Whatever stands in one place of a request, all records but the one there are stored as they are without it."""
+    signal = _signal(request)
+    document = to_otlp_json(request)
+    places = _places(document, signal.shape)
+    assume(places)
+    path, record = data.draw(st.sampled_from(places))
+    before = _rows(_read_json(signal, document))
+    parent: Any = document
+    for step in path[:-1]:
+        parent = parent[step]
+    parent[path[-1]] = value
+
+    try:
+        batch = _read_json(signal, document)
+    except MalformedError:
+        assert len(path) <= 2  # nothing else is in the request
+        return
+
+    after = _rows(batch)
+    if record is not None:
+        rest = len(before) - record - 1
+        assert len(after) + batch.rejected.total() == len(before)
+        assert after[:record] == before[:record]
+        assert after[len(after) - rest :] == before[len(before) - rest :]
+    elif len(after) < len(before) and not _is_right_for_some(value):
+        assert batch.rejected.total()
+
+
+@given(request=_requests, data=st.data())
+@_quiet
+def test_a_text_that_is_no_utf_8_is_repaired(request: Message, data: st.DataObject) -> None:
+    """In whatever field, it is stored with U+FFFD, all else as it is, and the sender is told which field it was."""
+    signal = _signal(request)
+    slots = [*_texts(request)]
+    assume(slots)
+    owner, field = data.draw(st.sampled_from(slots))
+    setattr(owner, field, MARK.decode())
+    body = request.SerializeToString()
+    before = _decode(signal, request)
+
+    batch = _read_protobuf(signal, body.replace(MARK, b"\xff" * len(MARK)))
+
+    assert batch.accepted == before.accepted
+    assert not batch.rejected
+    assert batch.message == f"1 texts are not valid Unicode: repaired with U+FFFD ({owner.DESCRIPTOR.name}.{field})"
+    if signal is not METRICS:  # their attributes are sorted, and hashed
+        assert _rows(batch) == [row.replace(MARK.decode(), "\ufffd" * len(MARK)) for row in _rows(before)]
+
+
+def _span(**fields: object) -> dict[str, object]:
+    return {"traceId": TRACE, "spanId": SPAN, "startTimeUnixNano": "1", "endTimeUnixNano": "2", **fields}
+
+
+def _value(**value: object) -> dict[str, object]:
+    return {"attributes": [{"key": "a", "value": value}]}
+
+
+def _deep(depth: int) -> dict[str, object]:
+    value: dict[str, object] = {"intValue": 1}
+    for _ in range(depth):
+        value = {"arrayValue": {"values": [value]}}
+    return value
+
+
+_LEFT_OUT = "values are left out: another type than the field has, out of its range, or nested too deeply"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "rejected", "message"),
+    [
+        ({"traceId": "550e8400-e29b-41d4-a716-446655440000"}, 1, "1 rejected: trace_id is not 16 bytes"),
+        ({"spanId": "undefined"}, 1, "1 rejected: span_id is not 8 bytes"),
+        ({"spanId": 7}, 1, "1 rejected: span_id is not 8 bytes"),
+        ({"parentSpanId": "N/A"}, 1, "1 rejected: parent_span_id is neither empty nor 8 bytes"),
+        ({"traceId": TRACE[:16] + " " + TRACE[16:]}, 1, "1 rejected: trace_id is not 16 bytes"),
+        ({"links": [{"traceId": TRACE, "spanId": "N/A"}]}, 0, "1 links kept without trace or span ID"),
+        ({"startTimeUnixNano": -1}, 1, "1 rejected: a value has another type than its field, or is out of its range"),
+        ({"startTimeUnixNano": "soon"}, 1, "(Span.start_time_unix_nano)"),
+        ({"startTimeUnixNano": str(2**63)}, 1, "1 rejected: a time is after the year 2262"),
+        ({"flags": True}, 1, "(Span.flags)"),
+        ({"attributes": "none"}, 1, "(Span.attributes)"),
+        ({"events": [{"timeUnixNano": 1.5}]}, 1, "(Event.time_unix_nano)"),
+        ({"name": 5}, 0, f"1 {_LEFT_OUT} (Span.name)"),
+        ({"kind": "SPAN_KIND_OF_ITS_OWN"}, 0, f"1 {_LEFT_OUT} (Span.kind)"),
+        ({"kind": 2**40}, 0, f"1 {_LEFT_OUT} (Span.kind)"),
+        (_value(intValue=1e300), 0, f"1 {_LEFT_OUT} (AnyValue.int_value)"),
+        (_value(intValue="1e300"), 0, f"1 {_LEFT_OUT} (AnyValue.int_value)"),
+        (_value(boolValue="true"), 0, f"1 {_LEFT_OUT} (AnyValue.bool_value)"),
+        (_value(bytesValue="é"), 0, f"1 {_LEFT_OUT} (AnyValue.bytes_value)"),
+        (_value(stringValue="a", intValue=1), 0, f"1 {_LEFT_OUT} (AnyValue.int_value)"),
+        (_value(**_deep(200)), 0, f"1 {_LEFT_OUT}"),
+        ({"name": "cut \ud83d"}, 0, "1 texts are not valid Unicode: repaired with U+FFFD (Span.name)"),
+        (_value(stringValue="\ud83d"), 0, "repaired with U+FFFD (AnyValue.string_value)"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_sender_is_told_what_was_wrong(spoilt: dict[str, object], rejected: int, message: str) -> None:
+    """Of two spans one is good and stored, and the message names the field of the other one."""
+    spans = [_span(name="good"), _span(**spoilt)]
+    batch = _read_json(TRACES, {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
+
+    assert (batch.accepted, batch.rejected.total()) == (2 - rejected, rejected)
+    assert message in batch.message
+
+
+@pytest.mark.parametrize("item", [None, 5, "span", []], ids=repr)
+def test_something_else_in_place_of_a_record_counts_as_one(item: object) -> None:
+    """A list of records may hold anything: what is none is counted, the others are stored."""
+    batch = _read_json(TRACES, {"resourceSpans": [{"scopeSpans": [{"spans": [_span(), item, _span()]}]}]})
+
+    assert (batch.accepted, dict(batch.rejected)) == (2, {"shape": 1})
+
+
+def test_a_scope_that_is_none_costs_no_other_scope() -> None:
+    """What is below it cannot be counted: it counts as one."""
+    document = {"resourceSpans": [{"scopeSpans": ["?", {"spans": [_span()]}, {"spans": {"a": 1}}]}]}
+    batch = _read_json(TRACES, document)
+
+    assert (batch.accepted, dict(batch.rejected)) == (1, {"shape": 2})
+
+
+def test_a_metric_of_two_types_keeps_the_first() -> None:
+    """A second type of data is not stored in silence."""
+    metric = {"name": "m", "gauge": {"dataPoints": [{"asInt": 1}]}, "sum": {"dataPoints": [{"asInt": 2}]}}
+    batch = _read_json(METRICS, {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
+
+    assert (batch.accepted, dict(batch.rejected)) == (1, {"shape": 1})
+
+
+def test_a_point_whose_value_is_none_is_rejected() -> None:
+    """Stored without its value it would say that nothing was recorded."""
+    points = [{"asInt": "1e300"}, {"asInt": 1}]
+    metric = {"name": "m", "gauge": {"dataPoints": points}}
+    batch = _read_json(METRICS, {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
+
+    assert (batch.accepted, dict(batch.rejected)) == (1, {"value": 1})
+
+
+def test_ids_of_log_records_and_exemplars_are_left_out() -> None:
+    """A trace ID that is not one costs neither the record nor the point."""
+    logs = _read_json(LOGS, {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"traceId": "N/A"}, {}]}]}]})
+    point = {"asInt": 1, "exemplars": [{"asInt": 1, "traceId": "N/A"}]}
+    metric = {"name": "m", "gauge": {"dataPoints": [point]}}
+    points = _read_json(METRICS, {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
+
+    for batch in (logs, points):
+        assert not batch.rejected
+        assert batch.message.startswith("1 kept without trace or span ID")
+
+
+def test_texts_of_a_resource_are_repaired() -> None:
+    """No record is lost for what its resource says."""
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "s\udc00"}}]}
+    document = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [_span()]}]}]}
+    (row,) = _read_json(TRACES, document).tables["spans"]
+
+    assert "s\ufffd" in row
+
+
+def test_bytes_of_json_that_are_no_utf_8_are_repaired() -> None:
+    """A body in another encoding keeps what is ASCII."""
+    document = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [_span(name="cafe")]}]}]}).encode()
+    problems = Problems()
+    body = document.replace(b"cafe", b"caf\xe9")
+    request: Any = otlp_json.parse(body, TRACES.request, TRACES.shape, Budget.unlimited(), problems)
+
+    assert request.resource_spans[0].scope_spans[0].spans[0].name == "caf\ufffd"
+    assert problems.warned == {"text": 1}
+
+
+def test_a_record_that_is_no_message_costs_no_other() -> None:
+    """Bytes inside of a record that cannot be read reject it; those around it are stored."""
+    spans = [span(name=name) for name in ("first", MARK.decode(), "last")]
+    body = trace_request(*spans).SerializeToString()
+    batch = _read_protobuf(TRACES, body.replace(bytes([len(MARK)]) + MARK, b"\x7f" + MARK))
+
+    assert [row[6] for row in batch.tables["spans"]] == ["first", "last"]
+    assert dict(batch.rejected) == {"wire": 1}
+
+
+def test_a_value_that_is_no_message_is_left_out() -> None:
+    """Bytes inside of an attribute's value that cannot be read leave the attribute without it."""
+    inner = AnyValue(string_value=MARK.decode()).SerializeToString()
+    body = trace_request(span(attributes=[attribute("a", MARK.decode())])).SerializeToString()
+    batch = _read_protobuf(TRACES, body.replace(inner, b"\x0a\x7f" + inner[2:]))
+
+    assert batch.tables["spans"][0][13] == '{"a":null}'
+    assert batch.problems.warned == {"value": 1}
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of protobuf's wire format that holds bytes, a text or a message."""
+    length = len(content)
+    size = bytearray()
+    while length > 0x7F:
+        size.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([number << 3 | 2, *size, length]) + content
+
+
+def test_a_value_that_is_nested_too_deeply_is_left_out() -> None:
+    """protobuf's parser goes 100 messages deep; the record around it is stored."""
+    value = AnyValue(int_value=1).SerializeToString()
+    for _ in range(100):
+        value = _field(5, _field(1, value))  # AnyValue.array_value, ArrayValue.values
+    deep = span(name="deep").SerializeToString() + _field(9, _field(1, b"a") + _field(2, value))  # an attribute
+    spans = _field(2, deep) + _field(2, span(name="good").SerializeToString())
+    batch = _read_protobuf(TRACES, _field(1, _field(2, spans)))
+
+    assert [row[6] for row in batch.tables["spans"]] == ["deep", "good"]
+    assert batch.problems.warned == {"value": 1}
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda body: body[:-1], lambda body: b"\xff" * 12 + body, lambda body: b"\x0b" + body]
+)
+def test_a_request_that_is_no_message_is_malformed(damage: Any) -> None:
+    """What is wrong around the records cannot be counted, so nothing is stored and nothing acknowledged."""
+    with pytest.raises(MalformedError):
+        _read_protobuf(TRACES, damage(trace_request().SerializeToString()))
