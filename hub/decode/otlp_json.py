@@ -28,13 +28,10 @@ from google.protobuf.message import Message
 
 from hub.decode.batch import Problems, RejectedError
 from hub.decode.budget import Budget
-from hub.decode.shape import Field, Kind, Shape
+from hub.decode.shape import MAX_DEPTH, Field, Kind, Shape
 from hub.errors import MalformedError
 
 M = TypeVar("M", bound=Message)
-
-# As deep as protobuf's parser goes.
-MAX_DEPTH: Final = 100
 
 # An ID that no decoder takes for one, in place of a text that is not hex.
 NO_ID: Final = b"?"

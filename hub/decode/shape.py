@@ -12,6 +12,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 Kind = Literal["text", "bytes", "id", "int", "double", "bool", "enum", "message"]
 
+# protobuf's parser goes 100 messages deep; a value that is nested deeper than this is left out.
+MAX_DEPTH: Final = 95
+
 # What the signals count. Anything wrong inside of one costs that one alone.
 _RECORDS: Final = frozenset(
     {

@@ -12,7 +12,7 @@ from typing import Final
 
 from hub.decode.batch import Problems, RejectedError
 from hub.decode.budget import Budget
-from hub.decode.shape import Field, Shape
+from hub.decode.shape import MAX_DEPTH, Field, Shape
 from hub.errors import MalformedError
 
 _VARINT: Final = 0
@@ -20,9 +20,6 @@ _FIXED64: Final = 1
 _LENGTH: Final = 2
 _FIXED32: Final = 5
 _FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
-
-# protobuf's parser goes no deeper than 100 messages.
-MAX_DEPTH: Final = 95
 
 
 class _BrokenError(Exception):

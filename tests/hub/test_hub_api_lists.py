@@ -1,6 +1,7 @@
 """The other JSON calls of a hub that listens: logs, metrics, figures; and how every call fails."""
 
 import functools
+import math
 import secrets
 import time
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    Exemplar,
     ExponentialHistogram,
     ExponentialHistogramDataPoint,
     Gauge,
@@ -192,6 +194,49 @@ def test_the_points_of_every_type_are_answered(hub: InProcessHub, kind: str) -> 
 
     assert (point["type"], point["time_ns"], point["attributes"]) == (kind, NOW, {"k": "v"})
     assert {key: point[key] for key in MEASURED[kind]} == MEASURED[kind]
+
+
+def test_numbers_that_json_lacks_are_words(hub: InProcessHub) -> None:
+    """Not-a-number and the infinities of values, sums, bounds, quantiles and exemplars, as in attributes."""
+    name, trace_id = f"m.{secrets.token_hex(4)}", secrets.token_bytes(16)
+    nan, inf = math.nan, math.inf
+    exemplar = Exemplar(time_unix_nano=NOW, as_double=nan, trace_id=trace_id, span_id=b"12345678")
+    gauge = [
+        NumberDataPoint(time_unix_nano=NOW, as_double=value, attributes=[attribute("k", str(value))])
+        for value in (nan, inf, -inf)
+    ]
+    gauge[0].exemplars.append(exemplar)
+    histogram = HistogramDataPoint(
+        time_unix_nano=NOW, sum=inf, min=-inf, max=nan, bucket_counts=[1, 2], explicit_bounds=[inf]
+    )
+    exponential = ExponentialHistogramDataPoint(time_unix_nano=NOW, sum=nan, zero_threshold=inf)
+    summary = SummaryDataPoint(
+        time_unix_nano=NOW, sum=nan, quantile_values=[SummaryDataPoint.ValueAtQuantile(quantile=nan, value=-inf)]
+    )
+    send_metrics(
+        hub,
+        Metric(name=f"{name}.g", gauge=Gauge(data_points=gauge)),
+        Metric(name=f"{name}.h", histogram=Histogram(data_points=[histogram], aggregation_temporality=2)),
+        Metric(name=f"{name}.e", exponential_histogram=ExponentialHistogram(data_points=[exponential])),
+        Metric(name=f"{name}.s", summary=Summary(data_points=[summary])),
+    )
+
+    def points(kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = ask(hub, "metrics", name=f"{name}.{kind}")["points"]
+        return found
+
+    assert {point["value"] for point in points("g")} == {"NaN", "Infinity", "-Infinity"}
+    (found,) = points("h")
+    assert (found["sum"], found["min"], found["max"]) == ("Infinity", "-Infinity", "NaN")
+    assert found["explicit_bounds"] == ["Infinity"]
+    (found,) = points("e")
+    assert (found["sum"], found["zero_threshold"]) == ("NaN", "Infinity")
+    (found,) = points("s")
+    assert (found["sum"], found["quantiles"], found["quantile_values"]) == ("NaN", ["NaN"], ["-Infinity"])
+    trace = ask(hub, f"traces/{trace_id.hex()}")
+    assert [one["value"] for one in trace["exemplars"]] == ["NaN"]
+    assert [one["value"] for metric in trace["metrics"] for one in metric["exemplars"]] == ["NaN"]
+    assert {metric["value"] for metric in trace["metrics"]} == {"NaN"}
 
 
 def test_metrics_are_listed_by_name(hub: InProcessHub) -> None:

@@ -27,7 +27,7 @@ TRACE, SPAN = "5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174"
 TABLES = {"traces": "spans", "metrics": "metric_points", "logs": "logs"}
 MARK = b"SPOILT~~"
 
-_quiet = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+_quiet = settings(deadline=None, suppress_health_check=list(HealthCheck))
 _requests = st.one_of(trace_requests, log_requests, metric_requests)
 # Wrong in most places.
 _values = st.sampled_from(
