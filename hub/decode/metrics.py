@@ -27,8 +27,9 @@ from hub.decode.values import sorted_attributes_text
 
 Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint | SummaryDataPoint
 
-# In a list of the database.
-BYTES_A_NUMBER: Final = 8
+# What a number in a list costs until it is stored: an object of Python, and two places in lists. On the wire it is a
+# single byte.
+BYTES_A_NUMBER: Final = 64
 
 _TEMPORALITIES: Final = {
     value: name.removeprefix("AGGREGATION_TEMPORALITY_") for name, value in AggregationTemporality.items()
