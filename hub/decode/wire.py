@@ -43,7 +43,7 @@ def count_records(raw: bytes, shape: Shape, budget: Budget) -> None:
                 budget.messages(1)
                 if field.message.record:
                     budget.records(1)
-                elif field.message.holds_records:
+                elif field.message.holds_records and stop > begin:
                     waiting.append((field.message, begin, stop))
         except _BrokenError:
             return

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -21,7 +21,7 @@ from hub.errors import BusyError, TooLargeError
 from hub.receive.intake import SMALL_BYTES, Intake
 from hub.receive.signals import LOGS, METRICS, SIGNALS, TRACES, Signal
 from hub.writer import BYTES_A_COMMIT, Writer
-from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, span, trace_request
 
 MIB = 2**20
@@ -50,15 +50,22 @@ def _nested(*numbers: int, items: bytes) -> bytes:
     return items
 
 
-def test_a_resource_that_expands_too_far_is_refused_for_good(hub: InProcessHub) -> None:
-    """A resource of 1 MiB with 2,500 spans would be 2.5 GB of rows: 413, which senders do not send again."""
+@pytest.fixture(scope="module")
+def small() -> Iterator[InProcessHub]:
+    """A hub that takes requests of 1 MiB, so 65,536 messages and 8 MiB of rows."""
+    with in_process_hub(max_request_bytes=MIB) as hub:
+        yield hub
+
+
+def test_a_resource_that_expands_too_far_is_refused_for_good(small: InProcessHub) -> None:
+    """A resource of 256 KiB with 2,500 spans would be 640 MB of rows: 413, which senders do not send again."""
     request = trace_request(*(span() for _ in range(2500)))
-    request.resource_spans[0].resource.attributes.append(attribute("k", "r" * MIB))
-    response = _post(hub, request.SerializeToString())
+    request.resource_spans[0].resource.attributes.append(attribute("k", "r" * (MIB // 4)))
+    response = _post(small, request.SerializeToString())
 
     assert response.status_code == 413
     assert "resource and scope counted with every record" in Status.FromString(response.content).message
-    assert not hub.rows("FROM spans WHERE resource_attributes LIKE '%rrrr%'")
+    assert not small.rows("FROM spans WHERE resource_attributes LIKE '%rrrr%'")
 
 
 @pytest.mark.parametrize(
@@ -80,15 +87,15 @@ def test_a_resource_that_expands_too_far_is_refused_for_good(hub: InProcessHub) 
         *("items of a list", "metrics", "points"),
     ],
 )
-def test_messages_of_any_kind_are_limited(hub: InProcessHub, signal: Signal, body: Callable[[int], bytes]) -> None:
-    """Millions of empty messages, which take two bytes each, are refused for good."""
-    assert _post(hub, body(3 * MIB), signal.path).status_code == 413
+def test_messages_of_any_kind_are_limited(small: InProcessHub, signal: Signal, body: Callable[[int], bytes]) -> None:
+    """Many empty messages, which take two bytes each, are refused for good."""
+    assert _post(small, body(300_000), signal.path).status_code == 413
 
 
-def test_objects_in_json_are_limited(hub: InProcessHub) -> None:
+def test_objects_in_json_are_limited(small: InProcessHub) -> None:
     """The same in JSON."""
-    body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"attributes":[{}' + b",{}" * 3 * MIB + b"]}]}]}]}"
-    assert _post(hub, body, LOGS.path, **{"Content-Type": "application/json"}).status_code == 413
+    body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"attributes":[{}' + b",{}" * 300_000 + b"]}]}]}]}"
+    assert _post(small, body, LOGS.path, **{"Content-Type": "application/json"}).status_code == 413
 
 
 def test_an_event_expands_no_further_than_a_request_may() -> None:
