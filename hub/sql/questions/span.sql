@@ -3,5 +3,5 @@ SELECT *
 FROM spans
 WHERE trace_id = $trace_id AND span_id = $span_id
 QUALIFY row_number() OVER (PARTITION BY {span_identity} ORDER BY received_ns) = 1
-ORDER BY start_ns, received_ns
+ORDER BY start_ns, name, kind
 LIMIT $limit

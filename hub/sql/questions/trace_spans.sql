@@ -3,5 +3,5 @@ SELECT *
 FROM spans
 WHERE trace_id = $trace_id
 QUALIFY row_number() OVER (PARTITION BY {span_identity} ORDER BY received_ns) = 1
-ORDER BY start_ns, (parent_span_id IS NOT NULL), end_ns DESC, span_id
+ORDER BY start_ns, (parent_span_id IS NOT NULL), end_ns DESC, span_id, name, kind
 LIMIT $limit
