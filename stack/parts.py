@@ -46,11 +46,16 @@ class Part(BaseModel):
 
 
 class Go(BaseModel):
-    """The compiler: where it comes from, and the oldest that will do."""
+    """The compiler.
+
+    Attributes:
+        lock: file in this folder with the package on PyPI and the hashes of its wheels.
+        minimum: the oldest version that builds the parts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    package: str
+    lock: str
     minimum: str
 
 

