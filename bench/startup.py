@@ -94,9 +94,7 @@ def predicted(metrics: str) -> None:
 def exporter(folder: Path) -> Start:
     """Start an exporter process with a prediction store."""
     config = Config(
-        signals=("traces", "metrics", "logs"),
-        protocol="http/protobuf",
-        timeout=1.0,
+        signals=dict.fromkeys(("traces", "metrics", "logs"), ("http/protobuf", 1.0)),
         delay=0.5,
         flush_timeout=1.0,
         spool="",

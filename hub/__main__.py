@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from hub.app import run_hub
 from hub.errors import HubError
 from hub.settings import HubSettings, read_settings
 from hub.store import FILE_NAME
@@ -46,6 +46,8 @@ def hub(
 
 async def _until_signal(settings: HubSettings) -> None:
     """Run until SIGTERM or SIGINT."""
+    from hub.app import run_hub  # noqa: PLC0415  once `main` has cleared the environment
+
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -65,7 +67,13 @@ def _banner(settings: HubSettings) -> str:
 
 
 def main() -> None:
-    """Run the hub. What it raises on purpose becomes one line on stderr and exit code 1."""
+    """Run the hub. What it raises on purpose becomes one line on stderr and exit code 1.
+
+    The hub sends no telemetry, so OpenTelemetry's variables are for others. FastAPI imports OpenTelemetry's packages,
+    which fail on values that they do not know (`OTEL_PROPAGATORS=b3`), so the hub takes the variables out first.
+    """
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        del os.environ[name]
     try:
         cli()
     except HubError as error:

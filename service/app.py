@@ -237,6 +237,7 @@ def build_app(settings: Settings) -> ASGIApp:
         file=settings.log_file,
         file_bytes=settings.log_file_bytes,
         file_backups=settings.log_file_backups,
+        sdk_level=settings.otel.variables.values.get("OTEL_LOG_LEVEL"),
     )
     model, changes = load_model(settings)
     beside = load_challenger(settings)

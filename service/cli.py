@@ -1,5 +1,6 @@
 """The command line: the only code that reads argv or exits."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typer.main import get_command
 
 from service.errors import ModeltraceError
 from service.imports import load
+from service.otel.variables import publish, read_variables
 
 # Import path and first docstring line of each command, so that help needs no imports.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -93,7 +95,15 @@ def _group(name: str, help_text: str, commands: Mapping[str, tuple[str, str]]) -
 
 
 def _loader(target: str) -> Callable[[], Any]:
-    return lambda: load(target)
+    def import_command() -> Any:  # noqa: ANN401  whatever the target is
+        # First: OpenTelemetry's packages read variables when they are imported, and fail on unknown values.
+        variables = read_variables(os.environ)
+        publish(variables, os.environ)
+        for warning in variables.warnings:
+            typer.echo(f"modeltrace: {warning}", err=True)
+        return load(target)
+
+    return import_command
 
 
 app = _group("modeltrace", "Serve a scikit-learn model and follow every prediction by one trace ID.", COMMANDS)

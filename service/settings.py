@@ -1,18 +1,22 @@
 """The service's settings: one frozen object, read once from the environment and handed down.
 
-OpenTelemetry's own variables mean what its specification says. Those that the SDK reads by itself (sampler, queue
-sizes, export intervals, headers, resource attributes) are left to it; `OtelSettings` holds the few that decide which
-exporters are built at all. docs/settings.md lists every one; a test holds the two together.
+OpenTelemetry's own variables mean what its specification says; `service.otel` reads them. Those that the SDK reads by
+itself (sampler, queue sizes, export intervals, resource attributes) are left to it; `OtelSettings` holds the few that
+decide which exporters are built. docs/settings.md lists every one; a test holds the two together.
 """
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import SettingsError
+from service.otel.table import SIGNALS, Signal
+from service.otel.variables import Variables, read_variables
 
 Protocol = Literal["http/protobuf", "grpc"]
 
@@ -33,40 +37,62 @@ def _split(value: object) -> object:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
-class OtelSettings(BaseSettings):
-    """OpenTelemetry's variables that decide what is exported, and how."""
+class OtelSettings(BaseModel):
+    """What OpenTelemetry's variables say of where telemetry goes.
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    `variables` holds all of them as they were read; `endpoint`, `protocol` and `timeout` are those of all signals.
+    """
 
-    sdk_disabled: bool = Field(default=False, validation_alias="OTEL_SDK_DISABLED", description="No telemetry at all.")
-    service_name: str = Field(
-        "modeltrace", validation_alias="OTEL_SERVICE_NAME", description="`service.name` of everything sent."
-    )
-    traces_exporter: Literal["otlp", "console", "none"] = Field(
-        "otlp", validation_alias="OTEL_TRACES_EXPORTER", description="Where spans go."
-    )
-    metrics_exporter: Names = Field(
-        ("otlp", "prometheus"),
-        validation_alias="OTEL_METRICS_EXPORTER",
-        description="Where metric points go: any of `otlp`, `prometheus` (the `/metrics` page), `console`; or `none`.",
-    )
-    logs_exporter: Literal["otlp", "console", "none"] = Field(
-        "otlp", validation_alias="OTEL_LOGS_EXPORTER", description="Where log records go, beside stdout."
-    )
-    protocol: Protocol = Field(
-        "http/protobuf", validation_alias="OTEL_EXPORTER_OTLP_PROTOCOL", description="How OTLP travels."
-    )
-    endpoint: str | None = Field(
-        None,
-        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="What receives OTLP; unset: port 4318 (4317 for gRPC) of this machine.",
-    )
-    timeout: int = Field(
-        2000,
-        gt=0,
-        validation_alias="OTEL_EXPORTER_OTLP_TIMEOUT",
-        description="Milliseconds that one export may take (the specification's default is 10000).",
-    )
+    model_config = ConfigDict(frozen=True)
+
+    variables: Variables = Variables({}, ())
+    sdk_disabled: bool = False
+    service_name: str | None = None
+    traces_exporter: tuple[str, ...] = ("otlp",)
+    metrics_exporter: tuple[str, ...] = ("otlp", "prometheus")
+    logs_exporter: tuple[str, ...] = ("otlp",)
+    protocol: Protocol = "http/protobuf"
+    endpoint: str | None = None
+    timeout: int = 2000
+
+    def exporters(self, signal: Signal) -> tuple[str, ...]:
+        """Where a signal goes."""
+        chosen = {"traces": self.traces_exporter, "metrics": self.metrics_exporter, "logs": self.logs_exporter}
+        return chosen[signal]
+
+    def otlp_signals(self) -> tuple[Signal, ...]:
+        """The signals that go over OTLP."""
+        return () if self.sdk_disabled else tuple(signal for signal in SIGNALS if "otlp" in self.exporters(signal))
+
+    def protocol_of(self, signal: Signal) -> Protocol:
+        """The protocol of a signal."""
+        return "grpc" if (self.variables.of(signal, "PROTOCOL") or self.protocol) == "grpc" else "http/protobuf"
+
+    def timeout_of(self, signal: Signal) -> float:
+        """The seconds that one attempt of a signal may take."""
+        return int(self.variables.of(signal, "TIMEOUT") or self.timeout) / 1000
+
+
+def read_otel_settings(environ: Mapping[str, str] = os.environ) -> OtelSettings:
+    """Read OpenTelemetry's variables.
+
+    Raises:
+        SettingsError: a value is refused.
+    """
+    variables = read_variables(environ)
+    fields = {
+        "sdk_disabled": "OTEL_SDK_DISABLED",
+        "service_name": "OTEL_SERVICE_NAME",
+        "traces_exporter": "OTEL_TRACES_EXPORTER",
+        "metrics_exporter": "OTEL_METRICS_EXPORTER",
+        "logs_exporter": "OTEL_LOGS_EXPORTER",
+        "protocol": "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "timeout": "OTEL_EXPORTER_OTLP_TIMEOUT",
+    }
+    given = {field: variables.values[name] for field, name in fields.items() if name in variables.values}
+    lists = {field: _split(value) for field, value in given.items() if field.endswith("_exporter")}
+    return OtelSettings.model_validate({**given, **lists, "variables": variables})
 
 
 class Settings(BaseSettings):
@@ -196,7 +222,9 @@ class Settings(BaseSettings):
         "data folder.",
     )
 
-    otel: OtelSettings = Field(default_factory=OtelSettings, exclude=True, description="OpenTelemetry's variables.")
+    otel: OtelSettings = Field(
+        default_factory=read_otel_settings, exclude=True, description="OpenTelemetry's variables."
+    )
 
     def bundle_source(self) -> str:
         """Where the bundle to serve comes from, as `service.registry` reads it.

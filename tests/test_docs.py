@@ -15,7 +15,7 @@ from hub.retention import Retention
 from hub.settings import HubSettings
 from hub.store import Store
 from hub.writer import Writer
-from service.settings import OtelSettings, Settings
+from service.settings import Settings
 from service.telemetry import names
 from stack.__main__ import app
 from stack.parts import read_parts
@@ -47,7 +47,7 @@ def rows(model: type[BaseSettings]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("row", [*rows(Settings), *rows(OtelSettings), *rows(HubSettings)])
+@pytest.mark.parametrize("row", [*rows(Settings), *rows(HubSettings)])
 def test_every_setting_is_documented(row: str) -> None:
     """docs/settings.md has a row with name, default and meaning as the code has them."""
     assert row in (DOCS / "settings.md").read_text().splitlines()

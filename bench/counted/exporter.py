@@ -35,9 +35,7 @@ class NullClient:
 def open_frames(folder: Path, phase: int) -> int:
     """The descriptor of what a worker would write to its exporter process: how to deliver, then its records."""
     config = Config(
-        signals=("traces", "metrics", "logs"),
-        protocol="http/protobuf",
-        timeout=NEVER,
+        signals=dict.fromkeys(("traces", "metrics", "logs"), ("http/protobuf", NEVER)),
         delay=NEVER,
         flush_timeout=NEVER,
         spool="",

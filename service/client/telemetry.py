@@ -33,8 +33,8 @@ def traffic_telemetry(settings: OtelSettings) -> Telemetry:
     handler.setFormatter(logging.Formatter("telemetry is not delivered, traffic goes on: %(message).160s"))
     handler.addFilter(lambda _: next(said) == 0)
     logging.getLogger("opentelemetry").addHandler(handler)
-    name = settings.service_name if "service_name" in settings.model_fields_set else SERVICE_NAME
-    return build_stock(settings, build_resource(name, version("modeltrace"), workers=1))
+    resource = build_resource(settings.service_name, version("modeltrace"), workers=1, default_name=SERVICE_NAME)
+    return build_stock(settings, resource)
 
 
 def traced_client(url: str, telemetry: Telemetry, connections: int) -> httpx.AsyncClient:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Self
@@ -115,8 +116,12 @@ async def _stack(otel: OtelSettings, url: str, grafana: str | None) -> Stack:
         look, trace, note = url, jaeger.page(), ""
         try:
             if not await jaeger.has_pages():
+                # Imported when it is needed: the SDK takes a while.
+                from service.telemetry.resource import build_resource  # noqa: PLC0415  see above
+
+                resource = build_resource(otel.service_name, version("modeltrace"), workers=1)
                 look, trace, note = (
-                    jaeger.latest(otel.service_name),
+                    jaeger.latest(str(resource.attributes["service.name"])),
                     jaeger.answer(),
                     "this Jaeger has no pages, only JSON",
                 )

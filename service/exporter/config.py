@@ -1,14 +1,13 @@
 """How the exporter process delivers, as the worker that starts it says."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class Config(NamedTuple):
     """What the worker says of how things go out. Plain values."""
 
-    signals: tuple[str, ...]  # those that are exported: "traces", "metrics", "logs"
-    protocol: str
-    timeout: float  # seconds of one attempt
+    signals: Mapping[str, tuple[str, float]]  # those that are exported: their protocol, and the seconds of one attempt
     delay: float  # seconds that records gather
     flush_timeout: float  # seconds for the last requests, once the pipe has ended
     spool: str  # the folder of what waits on disk; "" for none

@@ -207,7 +207,7 @@ class Delivery:
                 self._memory.appendleft(load)
                 self._memory_bytes += len(load.request)
         if isinstance(outcome, TryAgain):
-            self._say(f"cannot be delivered for now: {outcome.error_type}")
+            self._say_failure("for now", outcome)
             self._tell("failed", load.items, seconds, outcome.error_type)
             self._failures += 1
             self._pause(self._pauses.after(self._failures, outcome.retry_after))
@@ -222,11 +222,11 @@ class Delivery:
         try:
             return self._client.send(request)
         except Exception as error:  # noqa: BLE001  one request that nobody foresaw must not end the delivery of all others
-            return Refused(type(error).__qualname__, str(error))
+            return Refused(type(error).__qualname__, "")
 
     def _done(self, load: Load, outcome: Delivered | Refused, seconds: float) -> None:
         if isinstance(outcome, Refused):
-            self._say(f"refused: {outcome.error_type} {outcome.message}")
+            self._say_failure("and is lost", outcome)
             self._tell("failed", load.items, seconds, outcome.error_type)
             self._tell("lost", load.items, error_type=outcome.error_type)
             return
@@ -297,13 +297,22 @@ class Delivery:
     ) -> None:
         self._report(Event(kind, self.signal, items, seconds, error_type))
 
-    def _say(self, text: str) -> None:
+    def _say_failure(self, so_far: str, outcome: TryAgain | Refused) -> None:
+        failure = outcome.failure
+        where = f" to {failure.where}" if failure.where else ""
+        why = f"{failure} ({outcome.error_type})" if failure.reason else outcome.error_type
+        # What the other side says may differ each time: an ID, the time.
+        state = f"{so_far} {outcome.error_type} {failure.reason}"
+        self._say(f"cannot be delivered{where} {so_far}: {why}", state)
+
+    def _say(self, text: str, state: str | None = None) -> None:
         """Log what the state has become; what stays as it is, is not repeated."""
-        if text and text != self._said:
+        state = text if state is None else state
+        if state and state != self._said:
             logger.warning("OTLP %s %s", self.signal, text)
-        elif self._said and not text:
+        elif self._said and not state:
             logger.warning("OTLP %s delivered again", self.signal)
-        self._said = text
+        self._said = state
 
 
 class Deliveries:

@@ -82,11 +82,13 @@ class _Exporting:
         self._due = 0.0
 
     def _signals(self) -> tuple[Signal, ...]:
-        return cast("tuple[Signal, ...]", self._config.signals)
+        return cast("tuple[Signal, ...]", tuple(self._config.signals))
 
     def _delivery(self, signal: Signal, spool: Any) -> Delivery:  # noqa: ANN401  a Spool or none
-        protocol = cast("Literal['http/protobuf', 'grpc']", self._config.protocol)
-        client = otlp_client(signal, protocol=protocol, timeout_seconds=self._config.timeout)
+        protocol, seconds = self._config.signals[signal]
+        client = otlp_client(
+            signal, protocol=cast("Literal['http/protobuf', 'grpc']", protocol), timeout_seconds=seconds
+        )
         return Delivery(signal, client, report=self._progress.report, limit_bytes=MEMORY_BYTES, spool=spool)
 
     def take(self, frame: Frame) -> None:

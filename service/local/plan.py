@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from service.errors import ModeltraceError
+from service.otel.values import mask
 from service.settings import OtelSettings
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -86,7 +87,7 @@ def telemetry_elsewhere(otel: OtelSettings) -> str | None:
     if otel.sdk_disabled:
         return "telemetry is off (OTEL_SDK_DISABLED)"
     if otel.endpoint is not None:
-        return f"telemetry goes to {otel.endpoint} ({ENDPOINT})"
+        return f"telemetry goes to {mask(otel.endpoint)} ({ENDPOINT})"
     return None
 
 
@@ -131,7 +132,9 @@ def check_collector(stack: Stack) -> None:
         socket.create_connection((url.hostname or HUB_HOST, port), timeout=CONNECT_TIMEOUT).close()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise UpError(f"no Collector answers at {stack.endpoint}: {reason}. Start the stack: ./dev stack up") from None
+        raise UpError(
+            f"no Collector answers at {mask(stack.endpoint)}: {reason}. Start the stack: ./dev stack up"
+        ) from None
 
 
 def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettings) -> dict[str, str]:
@@ -140,7 +143,6 @@ def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettin
     Telemetry goes out soon after it arises, for somebody watches. The JSON lines go to a rotating file.
     """
     ours = {
-        SERVICE_NAME: "modeltrace",
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_BLRP_SCHEDULE_DELAY": "200",

@@ -7,6 +7,7 @@ a full queue, an export that failed, a stop that ran out of time.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
@@ -20,6 +21,8 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
+from service.exporter.otlp import sdk_exporter
+from service.otel.table import Signal
 from service.settings import OtelSettings
 
 # A batch of the largest size allowed by default fits three times over; at about 5 kB a record that is 150 MB.
@@ -117,59 +120,30 @@ class LogBatches(BatchLogRecordProcessor):
 
 @dataclass(frozen=True)
 class ExporterBuilder:
-    """Builds exporters. Endpoints, headers and certificates are read from the environment by the exporters."""
+    """Builds the exporters that the settings name."""
 
     settings: OtelSettings
 
-    @property
-    def _seconds(self) -> float:
-        return self.settings.timeout / 1000
+    def spans(self, meter_provider: MeterProvider) -> list[SpanExporter]:
+        """Those that `OTEL_TRACES_EXPORTER` names."""
+        console: list[SpanExporter] = [ConsoleSpanExporter()] if self._console("traces") else []
+        return [*self._otlp("traces", meter_provider), *console]
 
-    @property
-    def _grpc(self) -> bool:
-        return self.settings.protocol == "grpc"
-
-    def spans(self, meter_provider: MeterProvider) -> SpanExporter | None:
-        """The exporter that `OTEL_TRACES_EXPORTER` names."""
-        if self.settings.traces_exporter == "console":
-            return ConsoleSpanExporter()
-        if self.settings.traces_exporter == "none":
-            return None
-        # Each protocol's client is imported only when it is the one in use.
-        if self._grpc:
-            from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415  see above
-
-            return grpc.OTLPSpanExporter(timeout=self._seconds, meter_provider=meter_provider)
-        from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415  see above
-
-        return http.OTLPSpanExporter(timeout=self._seconds, meter_provider=meter_provider)
-
-    def logs(self, meter_provider: MeterProvider) -> LogRecordExporter | None:
-        """The exporter that `OTEL_LOGS_EXPORTER` names."""
-        if self.settings.logs_exporter == "console":
-            return ConsoleLogRecordExporter()
-        if self.settings.logs_exporter == "none":
-            return None
-        if self._grpc:
-            from opentelemetry.exporter.otlp.proto.grpc import _log_exporter as grpc  # noqa: PLC0415  see above
-
-            return grpc.OTLPLogExporter(timeout=self._seconds, meter_provider=meter_provider)
-        from opentelemetry.exporter.otlp.proto.http import _log_exporter as http  # noqa: PLC0415  see above
-
-        return http.OTLPLogExporter(timeout=self._seconds, meter_provider=meter_provider)
+    def logs(self, meter_provider: MeterProvider) -> list[LogRecordExporter]:
+        """Those that `OTEL_LOGS_EXPORTER` names."""
+        console: list[LogRecordExporter] = [ConsoleLogRecordExporter()] if self._console("logs") else []
+        return [*self._otlp("logs", meter_provider), *console]
 
     def metrics(self) -> list[MetricExporter]:
         """The push exporters that `OTEL_METRICS_EXPORTER` names."""
-        exporters: list[MetricExporter] = []
-        if "console" in self.settings.metrics_exporter:
-            exporters.append(ConsoleMetricExporter())
-        if "otlp" in self.settings.metrics_exporter:
-            if self._grpc:
-                from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415  see above
+        console: list[MetricExporter] = [ConsoleMetricExporter()] if self._console("metrics") else []
+        return [*self._otlp("metrics", None), *console]
 
-                exporters.append(grpc.OTLPMetricExporter(timeout=self._seconds))
-            else:
-                from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415  see above
+    def _console(self, signal: Signal) -> bool:
+        return "console" in self.settings.exporters(signal)
 
-                exporters.append(http.OTLPMetricExporter(timeout=self._seconds))
-        return exporters
+    def _otlp(self, signal: Signal, meter_provider: MeterProvider | None) -> list[Any]:
+        if signal not in self.settings.otlp_signals():
+            return []
+        protocol, seconds = self.settings.protocol_of(signal), self.settings.timeout_of(signal)
+        return [sdk_exporter(signal, protocol=protocol, seconds=seconds, meter_provider=meter_provider)]

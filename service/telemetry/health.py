@@ -7,7 +7,7 @@ OpenTelemetry semantic conventions, "SDK metrics" (in development).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Final, cast
 
@@ -21,10 +21,11 @@ from opentelemetry.semconv._incubating.metrics.otel_metrics import (
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from service.exporter.delivery import STORE
+from service.otel.table import Signal
 from service.telemetry.outbox import SPANS_OF_A_REQUEST, Heard, Outbox
 from service.telemetry.stored import StoreHealth
 
-UNITS: Final = {"traces": "span", "logs": "log", "metrics": "metric_data_point"}
+UNITS: Final[Mapping[Signal, str]] = {"traces": "span", "logs": "log", "metrics": "metric_data_point"}
 WORDS: Final = {"traces": "spans", "logs": "log records", "metrics": "metric points"}
 NO_ROOM: Final = ("queue_full", "spool_full")
 COMPONENT: Final = "modeltrace_outbox"
@@ -88,13 +89,16 @@ class ExportHealth:
         with self._lock:
             return {WORDS[signal]: number for signal, number in self._kept.items() if number > 0}
 
-    def report_to(self, meter: Meter, outbox: Outbox, *, exporter: str) -> None:
-        """Make metrics of it. `exporter` is the SDK's word for the protocol: `otlp_http` or `otlp_grpc`."""
+    def report_to(self, meter: Meter, outbox: Outbox, *, exporters: Mapping[Signal, str]) -> None:
+        """Make metrics of it. `exporters` are the SDK's words for the protocols: `otlp_http` or `otlp_grpc`."""
         ours = {OTEL_COMPONENT_TYPE: COMPONENT, OTEL_COMPONENT_NAME: f"{COMPONENT}/0"}
         kinds = {
-            signal: f"{exporter}_{'metric' if signal == 'metrics' else unit}_exporter" for signal, unit in UNITS.items()
+            signal: f"{exporters[signal]}_{'metric' if signal == 'metrics' else unit}_exporter"
+            for signal, unit in UNITS.items()
         }
-        theirs = {s: {OTEL_COMPONENT_TYPE: kind, OTEL_COMPONENT_NAME: f"{kind}/0"} for s, kind in kinds.items()}
+        theirs: dict[str, dict[str, str]] = {
+            s: {OTEL_COMPONENT_TYPE: kind, OTEL_COMPONENT_NAME: f"{kind}/0"} for s, kind in kinds.items()
+        }
         exported = {
             "traces": otel_metrics.create_otel_sdk_exporter_span_exported(meter),
             "logs": otel_metrics.create_otel_sdk_exporter_log_exported(meter),

@@ -30,6 +30,16 @@ from service.telemetry.record import ACCESS_LOGGER, AUDIT_LOGGER
 
 LINES_WAITING = 100_000
 CLOSE = 0.5  # seconds for the last lines
+# By the words of OTEL_LOG_LEVEL.
+SDK_LEVELS = {
+    "trace": 1,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "none": logging.CRITICAL + 1,
+}
 
 
 class AccessAttributes(logging.Filter):
@@ -122,8 +132,12 @@ class Lines:
             logging.getLogger("modeltrace").error("%d log lines were dropped: stdout too slow", self.handler.dropped)
 
 
-def write_lines(*, level: str, file: Path | None = None, file_bytes: int = 0, file_backups: int = 0) -> Lines:
+def write_lines(
+    *, level: str, file: Path | None = None, file_bytes: int = 0, file_backups: int = 0, sdk_level: str | None = None
+) -> Lines:
     """Send all of stdlib logging to stdout, and to `file` when there is one, as JSON lines.
+
+    `sdk_level` is `OTEL_LOG_LEVEL`, the lowest level of what OpenTelemetry's SDK logs.
 
     Raises:
         OSError: the file cannot be opened.
@@ -148,6 +162,8 @@ def write_lines(*, level: str, file: Path | None = None, file_bytes: int = 0, fi
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    if sdk_level:
+        logging.getLogger("opentelemetry").setLevel(SDK_LEVELS[sdk_level])
     logging.captureWarnings(capture=True)
     return Lines(handler, listener)
 

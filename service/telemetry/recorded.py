@@ -21,11 +21,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
+from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 from opentelemetry.semconv.attributes.url_attributes import URL_SCHEME
 from opentelemetry.util.http import sanitize_method
 from prometheus_client import CollectorRegistry
 
 from service.exporter.config import Config
+from service.otel.table import SIGNALS
 from service.settings import Settings, data_dir
 from service.store.config import store_config
 from service.telemetry.exporters import LogBatches, SpanBatches, Tally
@@ -62,6 +64,8 @@ STOCK_ONLY: Final = (
     "OTEL_SPAN_LINK_COUNT_LIMIT",
     "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
     "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
 )
 
 
@@ -70,7 +74,7 @@ def needs_stock(settings: Settings) -> str | None:
     if settings.instrumentation == "stock":
         return "MODELTRACE_INSTRUMENTATION"
     otel = settings.otel
-    if "console" in (otel.traces_exporter, otel.logs_exporter, *otel.metrics_exporter):
+    if "console" in (*otel.traces_exporter, *otel.logs_exporter, *otel.metrics_exporter):
         return "an exporter to the console"
     return next((name for name in STOCK_ONLY if os.environ.get(name)), None)
 
@@ -87,23 +91,17 @@ def build_recorded(
     health = ExportHealth(StoreHealth() if settings.store_location() else None)
     active: Counter[tuple[str, str]] = Counter()
     if otel.sdk_disabled:
-        outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear, watched=watched)
+        config = _config(settings, service_name="")
+        outbox = Outbox(partial(ExporterProcess, origin, config), listen=health.hear, watched=watched)
         return Telemetry(records=Records(Tracing(None), outbox, health, active))
     # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
-    signals = tuple(
-        signal
-        for signal, exporters in (
-            ("traces", (otel.traces_exporter,)),
-            ("metrics", otel.metrics_exporter),
-            ("logs", (otel.logs_exporter,)),
-        )
-        if "otlp" in exporters
-    )
-    delta = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower() in ("delta", "lowmemory")
-    exemplars = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based").lower()
+    signals, variables = otel.otlp_signals(), otel.variables.values
+    temporality = variables.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE")
+    delta = temporality in ("delta", "lowmemory")
+    exemplars = variables.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")
 
     def count(*, delta: bool = False) -> tuple[Points, ...]:
         return (
@@ -116,7 +114,7 @@ def build_recorded(
     shown, shown_labels = (count(), FeedbackPoints(exemplar_filter=exemplars)) if delta else (pushed, labels)
     wanted = ((pushed, labels, "metrics" in signals), (shown, shown_labels, registry is not None))
     outbox = Outbox(
-        partial(ExporterProcess, origin, _config(settings, signals)),
+        partial(ExporterProcess, origin, _config(settings, service_name=str(resource.attributes[SERVICE_NAME]))),
         tuple(dict.fromkeys(one for points, _, used in wanted if used for one in points)),
         tuple(dict.fromkeys(one for _, one, used in wanted if used)),
         listen=health.hear,
@@ -149,7 +147,8 @@ def build_recorded(
 
     report_process(meters)
     meter = meters.get_meter(SCOPE)
-    health.report_to(meter, outbox, exporter="otlp_grpc" if otel.protocol == "grpc" else "otlp_http")
+    exporters = {s: "otlp_grpc" if otel.protocol_of(s) == "grpc" else "otlp_http" for s in SIGNALS}
+    health.report_to(meter, outbox, exporters=exporters)
     meter.create_observable_up_down_counter(
         ACTIVE, [partial(_in_flight, active)], unit="{request}", description="Number of active HTTP server requests."
     )
@@ -170,21 +169,21 @@ def _in_flight(active: Counter[tuple[str, str]], _: CallbackOptions) -> Iterable
     return [Observation(number, {HTTP_REQUEST_METHOD: m, URL_SCHEME: s}) for (m, s), number in kinds.items()]
 
 
-def _config(settings: Settings, signals: tuple[str, ...]) -> Config:
+def _config(settings: Settings, *, service_name: str) -> Config:
     otel = settings.otel
+    signals: dict[str, tuple[str, float]] = {
+        signal: (otel.protocol_of(signal), otel.timeout_of(signal)) for signal in otel.otlp_signals()
+    }
     store = store_config(settings)
     spool = ""
     if settings.spool_bytes and signals:
         # What waits for one endpoint must never be sent to another.
-        own = [os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") for signal in ("TRACES", "METRICS", "LOGS")]
-        where = f"{otel.service_name} {otel.protocol} {otel.endpoint} {own}"
+        ways = [(s, otel.protocol_of(s), otel.variables.of(s, "ENDPOINT")) for s in otel.otlp_signals()]
         folder = settings.spool or data_dir() / "spool"
-        spool = str(folder / hashlib.sha256(where.encode()).hexdigest()[:16])
+        spool = str(folder / hashlib.sha256(f"{service_name} {ways}".encode()).hexdigest()[:16])
     return Config(
         signals=signals,
-        protocol=otel.protocol,
-        timeout=otel.timeout / 1000,
-        delay=float(os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or DELAY) / 1000,
+        delay=int(otel.variables.values.get("OTEL_BSP_SCHEDULE_DELAY", DELAY)) / 1000,
         flush_timeout=max(settings.flush_timeout - LEAVE, 0.0),
         spool=spool,
         spool_bytes=settings.spool_bytes,

@@ -3,8 +3,9 @@
 import os
 import platform
 import socket
+from typing import Final
 
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import Resource, ServiceInstanceIdResourceDetector
 from opentelemetry.semconv._incubating.attributes.host_attributes import HOST_NAME
 from opentelemetry.semconv._incubating.attributes.process_attributes import (
     PROCESS_PID,
@@ -13,13 +14,29 @@ from opentelemetry.semconv._incubating.attributes.process_attributes import (
 )
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION
 
+DEFAULT_SERVICE_NAME: Final = "modeltrace"
+# What the SDK calls a service that nobody has named.
+UNKNOWN: Final = "unknown_service"
 
-def build_resource(service_name: str, version: str, *, workers: int) -> Resource:
+
+def build_resource(
+    service_name: str | None, version: str, *, workers: int, default_name: str = DEFAULT_SERVICE_NAME
+) -> Resource:
     """Describe this process; `OTEL_RESOURCE_ATTRIBUTES` wins over what is said here.
 
     Counts of two processes must never land in one series, and the SDK takes a `service.instance.id` from the
     environment as it stands. With several workers each therefore adds its process ID to an ID that was set.
+
+    Args:
+        service_name: `OTEL_SERVICE_NAME`; `None` where it is not set.
+        version: the service's version.
+        workers: how many processes serve.
+        default_name: the name where neither variable gives one.
     """
+    detected = Resource.create()
+    if not service_name:
+        said = str(detected.attributes[SERVICE_NAME])
+        service_name = default_name if said.startswith(UNKNOWN) else said
     resource = Resource(
         {
             SERVICE_VERSION: version,
@@ -28,8 +45,9 @@ def build_resource(service_name: str, version: str, *, workers: int) -> Resource
             PROCESS_RUNTIME_NAME: platform.python_implementation().lower(),
             PROCESS_RUNTIME_VERSION: platform.python_version(),
         }
-    ).merge(Resource.create({SERVICE_NAME: service_name}))
-    instance = str(resource.attributes[SERVICE_INSTANCE_ID])
-    if workers > 1 and f"{SERVICE_INSTANCE_ID}={instance}" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
-        resource = resource.merge(Resource({SERVICE_INSTANCE_ID: f"{instance}-{os.getpid()}"}))
-    return resource
+    ).merge(detected)
+    own = ServiceInstanceIdResourceDetector().detect().attributes[SERVICE_INSTANCE_ID]  # one for each process
+    instance = resource.attributes.get(SERVICE_INSTANCE_ID) or own
+    if workers > 1 and instance != own:
+        instance = f"{instance}-{os.getpid()}"
+    return resource.merge(Resource({SERVICE_NAME: service_name, SERVICE_INSTANCE_ID: instance}))

@@ -108,7 +108,10 @@ class Telemetry:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         rest = self.records.close(deadline) if self.records else Rest({}, {})
-        lost = Counter(rest.lost) + Counter({tally.what: tally.lost() for tally in self.tallies})
+        lost = Counter(rest.lost)
+        for tally in self.tallies:
+            lost[tally.what] += tally.lost()
+        lost = +lost  # without those that lost nothing
         return Rest(dict(lost), rest.kept)
 
 

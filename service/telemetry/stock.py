@@ -28,7 +28,11 @@ def build_stock(settings: OtelSettings, resource: Resource, *, registry: Collect
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
     exporters = ExporterBuilder(settings)
-    spans, records, audits = Tally("spans"), Tally("log records"), Tally("audit records")
+    tallies: list[Tally] = []
+
+    def tally(what: str) -> Tally:
+        tallies.append(Tally(what))
+        return tallies[-1]
 
     # The meter provider comes first: the other providers' queues report to it.
     meters = MeterProvider(
@@ -41,14 +45,14 @@ def build_stock(settings: OtelSettings, resource: Resource, *, registry: Collect
         shutdown_on_exit=False,
     )
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-    if span_exporter := exporters.spans(meters):
-        tracers.add_span_processor(SpanBatches(span_exporter, spans, meters))
+    for span_exporter in exporters.spans(meters):
+        tracers.add_span_processor(SpanBatches(span_exporter, tally("spans"), meters))
 
     loggers, audit = (LoggerProvider(resource=resource, shutdown_on_exit=False) for _ in range(2))
-    if log_exporter := exporters.logs(meters):
-        loggers.add_log_record_processor(LogBatches(log_exporter, records, meters))
-    if audit_exporter := exporters.logs(meters):
-        audit.add_log_record_processor(LogBatches(audit_exporter, audits, meters, queue=AUDIT_QUEUE))
+    for exporter in exporters.logs(meters):
+        loggers.add_log_record_processor(LogBatches(exporter, tally("log records"), meters))
+    for exporter in exporters.logs(meters):
+        audit.add_log_record_processor(LogBatches(exporter, tally("audit records"), meters, queue=AUDIT_QUEUE))
 
     report_process(meters)
-    return Telemetry(tracers, meters, loggers, audit, (spans, records, audits), enabled=True)
+    return Telemetry(tracers, meters, loggers, audit, tuple(tallies), enabled=True)

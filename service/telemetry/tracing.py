@@ -140,7 +140,7 @@ class Tracing:
         # The two samplers whose answer is known need not be asked, unless there is a parent.
         self._always = sampler in (ALWAYS_ON, DEFAULT_ON)
         self._bits = random_bits
-        self._fields = frozenset(field.encode() for field in propagate.get_global_textmap().fields)
+        self._fields = frozenset(field.lower().encode() for field in propagate.get_global_textmap().fields)
 
     def begin(self, scope: Scope) -> tuple[RequestTrace, Context]:
         """Start the trace of an HTTP request; the context is the one to answer it in."""

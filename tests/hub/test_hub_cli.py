@@ -1,6 +1,9 @@
 """The command line: what is refused is said in one line on stderr, and the exit code is 1."""
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +96,13 @@ def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     for word in ("--data", "--memory", "--host", "--port", "--grpc-port", "--http-port", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         assert word in out
+
+
+@pytest.mark.slow
+def test_opentelemetrys_variables_are_for_others(taken: int) -> None:
+    """A value that OpenTelemetry's packages fail on when they are imported does not keep the hub from starting."""
+    process = [sys.executable, "-m", "hub", "--memory", *map(str, _flat({**_ports(), "--port": taken}))]
+    environ = {**os.environ, "OTEL_PROPAGATORS": "b3"}
+    ended = subprocess.run(process, env=environ, capture_output=True, text=True, check=False)
+
+    assert ended.stderr.startswith(f"hub: Cannot listen on 127.0.0.1 port {taken}")  # it came as far as that

@@ -65,7 +65,7 @@ def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path,
         pytest.param(
             "import service.exporter.run", MODEL | SERVER | {"numpy", "pyarrow", "rich", "typer"}, id="exporter process"
         ),
-        pytest.param("import hub.__main__", MODEL | STORE | {"numpy", "pyarrow", "service"}, id="hub"),
+        pytest.param("import hub.__main__, hub.app", MODEL | STORE | {"numpy", "pyarrow", "service"}, id="hub"),
     ],
 )
 def test_a_process_imports_nothing_that_only_others_need(

@@ -6,10 +6,8 @@ module fails.
 
 import gzip
 import os
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -32,6 +30,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from service.exporter.client import SIGNALS, Client, Delivered, Outcome, Refused, Signal, TryAgain, otlp_client
+from tests.helpers.certificates import self_signed
 from tests.helpers.processes import free_port, until
 from tests.helpers.receivers import Answer, OtlpEndpoint, otlp_grpc, otlp_http
 
@@ -170,14 +169,7 @@ def test_an_empty_endpoint_is_the_default_one(protocol: Protocol, build: Build, 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that signs itself, and its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("needs openssl")
-    files = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    made_for = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    written = ["-out", str(files[0]), "-keyout", str(files[1])]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *made_for, *written]
-    subprocess.run(command, check=True, capture_output=True)
-    return files
+    return self_signed(tmp_path)
 
 
 @pytest.fixture

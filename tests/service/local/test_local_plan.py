@@ -43,10 +43,8 @@ def local() -> Local:
 
 
 @pytest.fixture
-def otel(monkeypatch: pytest.MonkeyPatch) -> OtelSettings:
+def otel() -> OtelSettings:
     """OpenTelemetry's settings in an environment that says nothing."""
-    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_SDK_DISABLED"):
-        monkeypatch.delenv(name, raising=False)
     return OtelSettings()
 
 
@@ -80,10 +78,10 @@ def test_the_collector_is_where_the_stack_has_it_listen(otel: OtelSettings) -> N
 
 def test_what_the_user_set_stands(local: Local, otel: OtelSettings) -> None:
     """A variable that is set wins over our default; one that is empty is not set."""
-    outer = {"OTEL_METRIC_EXPORT_INTERVAL": "1000", "OTEL_SERVICE_NAME": ""}
+    outer = {"OTEL_METRIC_EXPORT_INTERVAL": "1000", "OTEL_BSP_SCHEDULE_DELAY": ""}
     env = service_environment(outer, local, otel)
     assert env["OTEL_METRIC_EXPORT_INTERVAL"] == "1000"
-    assert env["OTEL_SERVICE_NAME"] == "modeltrace"
+    assert env["OTEL_BSP_SCHEDULE_DELAY"] == "200"
 
 
 def test_the_hub_key_goes_along(local: Local, otel: OtelSettings) -> None:
@@ -112,10 +110,17 @@ def test_traffic_has_its_own_name(local: Local, otel: OtelSettings) -> None:
     assert "OTEL_SERVICE_NAME" not in traffic_environment(service)
 
 
-def test_an_endpoint_of_the_users_means_no_hub(otel: OtelSettings) -> None:
-    """Telemetry goes where the user says, and the line says so."""
-    there = otel.model_copy(update={"endpoint": "http://collector:4318"})
-    assert telemetry_elsewhere(there) == "telemetry goes to http://collector:4318 (OTEL_EXPORTER_OTLP_ENDPOINT)"
+@pytest.mark.parametrize("user", ["", "user:password@"])
+def test_an_endpoint_of_the_users_means_no_hub(otel: OtelSettings, user: str) -> None:
+    """Telemetry goes where the user says, and the line says so, without a password."""
+    there = otel.model_copy(update={"endpoint": f"http://{user}collector:4318"})
+    shown = "http://***@collector:4318" if user else "http://collector:4318"
+    assert telemetry_elsewhere(there) == f"telemetry goes to {shown} (OTEL_EXPORTER_OTLP_ENDPOINT)"
+
+
+def test_a_name_among_the_resource_attributes_stands(local: Local, otel: OtelSettings) -> None:
+    """The service gets no other name, which would win over it."""
+    assert "OTEL_SERVICE_NAME" not in service_environment({"OTEL_RESOURCE_ATTRIBUTES": "service.name=x"}, local, otel)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,205 @@
+"""Parsers for the values of OpenTelemetry's environment variables.
+
+Each parser takes the text of a variable, without white space around it, and returns it in the form that the SDK reads.
+It raises `ValueError` with a reason that does not repeat a secret. Source: OpenTelemetry specification,
+"Configuration types" and "OTLP Exporter".
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+Parse = Callable[[str], str]
+
+# The largest integer that the specification asks for.
+MAX_INTEGER: Final = 2**31 - 1
+# Milliseconds that stand for "no limit": a day.
+NO_LIMIT: Final = 86_400_000
+PROPAGATORS: Final = "opentelemetry_propagator"
+RESOURCE_DETECTORS: Final = "opentelemetry_resource_detector"
+
+
+def text(value: str) -> str:
+    """Accept any text."""
+    return value
+
+
+def boolean(value: str) -> str:
+    """Accept `true` and `false` in any case."""
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"is {printable(value)}, neither true nor false")
+    return value.lower()
+
+
+def integer(minimum: int = 0, unit: str = "") -> Parse:
+    """Return a parser of integers from `minimum` to 2^31 - 1."""
+    what = f"an integer{f' number of {unit}' if unit else ''}, {minimum} or more"
+
+    def parse(value: str) -> str:
+        if not re.fullmatch(r"\+?[0-9]+", value, re.ASCII) or not minimum <= int(value[:20]) <= MAX_INTEGER:
+            raise ValueError(f"is {printable(value)}, not {what}")
+        return str(int(value))
+
+    return parse
+
+
+def timeout(value: str) -> str:
+    """Accept milliseconds; 0 means no limit."""
+    milliseconds = integer(unit="milliseconds")(value)
+    return str(NO_LIMIT) if milliseconds == "0" else milliseconds
+
+
+def ratio(value: str) -> str:
+    """Accept a number from 0 to 1."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ValueError(f"is {printable(value)}, not a number from 0 to 1")
+    return value
+
+
+def choice(*known: str) -> Parse:
+    """Return a parser of one word out of a set, in any case."""
+
+    def parse(value: str) -> str:
+        if value.lower() not in known:
+            raise ValueError(f"is {printable(value)}, not one of {', '.join(known)}")
+        return value.lower()
+
+    return parse
+
+
+def choices(*known: str) -> Parse:
+    """Return a parser of a comma-separated list of words out of a set, or `none` alone, in any case."""
+
+    def parse(value: str) -> str:
+        names = split(value.lower())
+        unknown = [name for name in names if name not in (*known, "none")]
+        if unknown:
+            raise ValueError(f"names {printable(', '.join(unknown))}; supported are {', '.join(known)}, and none")
+        if "none" in names and len(names) > 1:
+            raise ValueError("names none beside others; none stands alone")
+        return ",".join(names)
+
+    return parse
+
+
+def propagators(value: str) -> str:
+    """Accept a list of propagators whose packages are installed."""
+    known = sorted(
+        {"tracecontext", "baggage"} | _plugins(PROPAGATORS) if _custom(value) else {"baggage", "tracecontext"}
+    )
+    try:
+        return choices(*known)(value)
+    except ValueError as error:
+        raise ValueError(f"{error} (others come with a package, e.g. opentelemetry-propagator-b3)") from None
+
+
+def detectors(value: str) -> str:
+    """Accept a list of resource detectors whose packages are installed."""
+    names = split(value)
+    if unknown := [name for name in names if name not in _plugins(RESOURCE_DETECTORS) | {"*"}]:
+        raise ValueError(f"names {printable(', '.join(unknown))}, which no installed package provides")
+    return ",".join(names)
+
+
+def attributes(value: str) -> str:
+    """Accept a comma-separated list of KEY=VALUE."""
+    if any("=" not in item for item in value.split(",") if item.strip()):
+        raise ValueError("has an entry that is not KEY=VALUE")
+    return ",".join(item for item in value.split(",") if item.strip())
+
+
+def headers(value: str) -> str:
+    """Accept a comma-separated list of NAME=VALUE, as the SDK reads it, whose values a header can hold."""
+    # The SDK logs an entry that it cannot read, value and all.
+    log = logging.getLogger("opentelemetry.util.re")
+    from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415  only where there are headers
+
+    entries = [entry.strip() for entry in value.split(",") if entry.strip()]
+    for number, entry in enumerate(entries, 1):
+        muted, log.disabled = log.disabled, True
+        try:
+            read = parse_env_headers(entry, liberal=True)
+        finally:
+            log.disabled = muted
+        if not read:
+            raise ValueError(
+                f"has an entry (number {number}) that is not NAME=VALUE with the value percent-encoded, e.g. "
+                "authorization=Bearer%20KEY"
+            )
+        if any(not one.isprintable() or not one.isascii() for one in (*read, *read.values())):
+            raise ValueError(f"has an entry (number {number}) with a character that a header cannot hold")
+    return ",".join(entries)
+
+
+def endpoint(*, grpc: bool, insecure_is_set: bool) -> Parse:
+    """Return a parser of where OTLP goes.
+
+    Args:
+        grpc: whether the protocol is gRPC, which also takes a target without `http://`.
+        insecure_is_set: whether `OTEL_EXPORTER_OTLP_INSECURE` says how to connect to such a target.
+    """
+
+    def parse(value: str) -> str:
+        shown = mask(value)
+        scheme = re.match(r"(?i)(https?)://", value)
+        if grpc and not scheme and insecure_is_set:
+            return value
+        if not scheme:
+            example = f"http://{value}" if re.fullmatch(r"[\w.-]+(:[0-9]+)?", value) else "http://localhost:4318"
+            raise ValueError(
+                f"has no scheme ({shown}): write {example}, or https:// for TLS"
+                + (", or set OTEL_EXPORTER_OTLP_INSECURE" if grpc else "")
+            )
+        try:
+            url = urlsplit(value)
+            host, _ = url.hostname, url.port
+        except ValueError:
+            host = None
+        if not host or re.search(r"\s", value):
+            raise ValueError(f"is not a URL ({shown}): write scheme, host and port, e.g. http://localhost:4318")
+        if grpc and "@" in url.netloc:
+            raise ValueError("has a user name, which gRPC cannot send: use OTEL_EXPORTER_OTLP_HEADERS")
+        return value
+
+    return parse
+
+
+def unsupported(why: str) -> Parse:
+    """Return a parser that accepts nothing."""
+
+    def parse(_: str) -> str:
+        raise ValueError(why)
+
+    return parse
+
+
+def split(value: str) -> tuple[str, ...]:
+    """Split a comma-separated list; each name appears once."""
+    return tuple(dict.fromkeys(name for part in value.split(",") if (name := part.strip())))
+
+
+def mask(url: str) -> str:
+    """Return a URL as it may be shown: without user, password, query and characters that a terminal obeys."""
+    shown = re.sub(r"(?i)^((?:[a-z][a-z0-9+.-]*:)?//)?[^?#]*@", r"\1***@", url)
+    return printable(re.sub(r"[?#].*", "?***", shown, flags=re.DOTALL), 200)
+
+
+def printable(value: str, limit: int = 40) -> str:
+    """Return a value without characters that a terminal obeys, or that end a JSON string; cut to `limit`."""
+    safe = "".join(one if one.isprintable() and one not in '"\\' else quote(one) for one in value[:limit])
+    return safe if len(value) <= limit else f"{safe}…"
+
+
+def _custom(value: str) -> bool:
+    return not set(split(value.lower())) <= {"tracecontext", "baggage", "none"}
+
+
+def _plugins(group: str) -> set[str]:
+    return {entry.name for entry in entry_points(group=group)}

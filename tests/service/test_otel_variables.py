@@ -1,0 +1,399 @@
+"""OpenTelemetry's variables, each with good, odd and bad values, as docs/settings.md says."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from service import cli
+from service.errors import SettingsError
+from service.otel import values
+from service.otel.table import OTLP, TABLE
+from service.otel.values import mask
+from service.otel.variables import Variables, publish, read_variables
+from service.settings import read_otel_settings
+from service.telemetry.logs import SDK_LEVELS
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+NONE = "\N{EN DASH}"
+# The names in the specification: "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".
+SPECIFIED = [
+    "OTEL_SDK_DISABLED",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_SERVICE_NAME",
+    "OTEL_ENTITIES",
+    "OTEL_LOG_LEVEL",
+    "OTEL_PROPAGATORS",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_EXPORT_TIMEOUT",
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    "OTEL_BLRP_SCHEDULE_DELAY",
+    "OTEL_BLRP_EXPORT_TIMEOUT",
+    "OTEL_BLRP_MAX_QUEUE_SIZE",
+    "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_EXPORTER_ZIPKIN_ENDPOINT",
+    "OTEL_EXPORTER_ZIPKIN_TIMEOUT",
+    "OTEL_EXPORTER_ZIPKIN_PROTOCOL",
+    "OTEL_EXPORTER_PROMETHEUS_HOST",
+    "OTEL_EXPORTER_PROMETHEUS_PORT",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_METRICS_EXPORTER",
+    "OTEL_LOGS_EXPORTER",
+    "OTEL_METRICS_EXEMPLAR_FILTER",
+    "OTEL_METRIC_EXPORT_INTERVAL",
+    "OTEL_METRIC_EXPORT_TIMEOUT",
+    "OTEL_CONFIG_FILE",
+    "OTEL_EXPERIMENTAL_CONFIG_FILE",
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+    "OTEL_EXPORTER_OTLP_SPAN_INSECURE",
+    "OTEL_EXPORTER_OTLP_METRIC_INSECURE",
+]
+SPECIFIED_BY_SIGNAL = [
+    "ENDPOINT",
+    "INSECURE",
+    "CERTIFICATE",
+    "CLIENT_KEY",
+    "CLIENT_CERTIFICATE",
+    "HEADERS",
+    "COMPRESSION",
+    "TIMEOUT",
+    "PROTOCOL",
+]
+# What an example needs beside it.
+BESIDE = {"OTEL_TRACES_SAMPLER_ARG": {"OTEL_TRACES_SAMPLER": "traceidratio"}}
+
+
+class Row(NamedTuple):
+    """A row of the page."""
+
+    name: str
+    per_signal: bool
+    default: str
+    meaning: str
+    good: str
+    odd: str
+    bad: str
+
+
+def rows() -> list[Row]:
+    """The rows of the page's tables of OpenTelemetry's variables."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| `OTEL_")]
+    cells = [[cell[1:-1] for cell in line[1:-1].split("|")] for line in lines]
+    return [Row(re.findall("`(.+)`", name)[0], name.endswith("¹"), *rest) for name, *rest in cells]
+
+
+ROWS = rows()
+
+
+class Example(NamedTuple):
+    """A value of a variable, and what the page says of it."""
+
+    name: str
+    kind: str
+    value: str
+    outcome: str  # "refused", "ignored", or the value as it is read
+
+
+def examples() -> list[Example]:
+    """Every example of the page, for every variant of its variable."""
+    found = []
+    names = {variable.name: tuple(variable.names()) for variable in TABLE}
+    for row in ROWS:
+        for name in names.get(row.name, ()):
+            for kind, cell in (("good", row.good), ("odd", row.odd), ("bad", row.bad)):
+                if cell == NONE:
+                    continue
+                value, *read = re.findall("`(.+?)`", cell)
+                outcome = cell.rpartition(" ")[2] if kind == "bad" else (read or [value])[0]
+                found.append(Example(name, kind, value, outcome))
+    return found
+
+
+EXAMPLES = examples()
+LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "none")
+
+
+def test_the_page_has_every_variable_of_the_table() -> None:
+    """Names, defaults and meanings are those of the code, in its order."""
+    expected = [(v.name, v.per_signal, v.default, v.meaning) for v in TABLE]
+
+    assert [row[:4] for row in ROWS] == expected
+
+
+def test_the_table_has_every_variable_of_the_specification() -> None:
+    """And of each signal's variants."""
+    by_signal = {
+        f"OTEL_EXPORTER_OTLP_{infix}{option}"
+        for infix in ("", "TRACES_", "METRICS_", "LOGS_")
+        for option in SPECIFIED_BY_SIGNAL
+    }
+
+    assert {*SPECIFIED, *by_signal} <= {name for variable in TABLE for name in variable.names()}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one.name}={one.value}")
+def test_every_example_of_the_page(example: Example) -> None:
+    """A good or odd value is read without a word; a bad one is ignored or refused in one line that names it."""
+    environ = {**BESIDE.get(example.name, {}), example.name: example.value}
+    if example.outcome == "refused":
+        with pytest.raises(SettingsError, match=rf"^{example.name} ") as refused:
+            read_variables(environ)
+        assert "\n" not in str(refused.value)
+        return
+    read = read_variables(environ)
+    if example.outcome == "ignored":
+        assert [line.partition(" ")[0] for line in read.warnings] == [example.name]
+        assert "\n" not in read.warnings[0]
+        assert example.name not in read.values
+        return
+    assert read.warnings == ()
+    assert read.values[example.name] == example.outcome
+
+
+@pytest.mark.parametrize("name", [name for variable in TABLE for name in variable.names()])
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_value_is_none(name: str, empty: str) -> None:
+    """It is as if the variable were not there, and the SDK does not see it either."""
+    environ = {name: empty}
+    read = read_variables(environ)
+    publish(read, environ)
+
+    assert read == Variables({}, ())
+    assert environ == {}
+
+
+def test_the_sdk_sees_what_was_read() -> None:
+    """One spelling for all; what is ignored is gone, and what is not OpenTelemetry's stays."""
+    environ = {
+        "OTEL_TRACES_EXPORTER": " OTLP ",
+        "OTEL_BSP_SCHEDULE_DELAY": "5s",
+        "OTEL_PYTHON_CONTEXT": "",
+        "PATH": "",
+    }
+    publish(read_variables(environ), environ)
+
+    assert environ == {"OTEL_TRACES_EXPORTER": "otlp", "PATH": ""}
+
+
+def test_every_refusal_is_named_at_once() -> None:
+    """Nobody has to start twice to hear of the second one."""
+    with pytest.raises(SettingsError) as refused:
+        read_variables({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318", "OTEL_LOGS_EXPORTER": "syslog"})
+
+    assert all(name in str(refused.value) for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_LOGS_EXPORTER"))
+
+
+def test_what_is_switched_off_refuses_nothing_but_propagators() -> None:
+    """Switching telemetry off is the way out of settings that are broken."""
+    off = {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"}
+
+    assert read_variables(off).values["OTEL_SDK_DISABLED"] == "true"
+    with pytest.raises(SettingsError, match="OTEL_PROPAGATORS"):
+        read_variables({**off, "OTEL_PROPAGATORS": "b3"})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("localhost:4318", "has no scheme (localhost:4318): write http://localhost:4318, or https:// for TLS"),
+        ("collector", "write http://collector"),
+        ("127.0.0.1:4318/v1/traces", "has no scheme"),
+        ("user:password@collector:4318", r"has no scheme (***@collector:4318)"),
+        ("ftp://collector", "has no scheme"),
+        ("unix:///run/otlp", "has no scheme"),
+        ("http://", "is not a URL"),
+        ("http://:4318", "is not a URL"),
+        ("http://collector:port", "is not a URL"),
+        ("http://collector:99999", "is not a URL"),
+        ("http://collector :4318", "is not a URL"),
+        ("http://[::1:4318", "is not a URL"),
+    ],
+)
+@pytest.mark.parametrize("signal", ["", "LOGS_"])
+def test_an_endpoint_that_is_none(endpoint: str, words: str, signal: str) -> None:
+    """It is refused by the variable's name, and shown without a password."""
+    with pytest.raises(SettingsError) as refused:
+        read_variables({f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT": endpoint})
+
+    assert str(refused.value).startswith(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT ")
+    assert words in str(refused.value)
+    assert "password" not in str(refused.value)
+
+
+GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+
+
+@pytest.mark.parametrize("target", ["collector:4317", "unix:///run/otlp", "dns:///collector:4317"])
+def test_a_target_of_grpc_needs_to_know_about_tls(target: str) -> None:
+    """What gRPC takes is taken, once a variable says whether TLS is spoken."""
+    given = {**GRPC, "OTEL_EXPORTER_OTLP_ENDPOINT": target}
+
+    with pytest.raises(SettingsError, match="or set OTEL_EXPORTER_OTLP_INSECURE"):
+        read_variables(given)
+    assert read_variables({**given, "OTEL_EXPORTER_OTLP_INSECURE": "true"}).values == {
+        **given,
+        "OTEL_EXPORTER_OTLP_INSECURE": "true",
+    }
+
+
+def test_a_user_in_the_url_is_for_http() -> None:
+    """HTTP sends it as a header, gRPC does not."""
+    given = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:password@collector:4318"}
+
+    assert read_variables(given).values == given
+    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_HEADERS"):
+        read_variables({**given, **GRPC})
+
+
+@pytest.mark.parametrize(
+    "value", ["secret", "authorization", "a=b,authorization:secret", "x=secret%0Ab", "x=secret%E2"]
+)
+def test_headers_that_cannot_be_sent(value: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They are refused, and neither the message nor the log repeats a value."""
+    with pytest.raises(SettingsError, match=r"^OTEL_EXPORTER_OTLP_HEADERS has an entry \(number [12]\)") as refused:
+        read_variables({"OTEL_EXPORTER_OTLP_HEADERS": value})
+
+    assert "secret" not in f"{refused.value}{caplog.text}"
+
+
+def test_headers_are_no_part_of_what_is_printed() -> None:
+    """Whoever prints the settings prints no secret."""
+    assert "secret" not in repr(read_otel_settings({"OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret"}))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://collector:4318/otlp", "http://collector:4318/otlp"),
+        ("https://user:p%40ss@collector", "https://***@collector"),
+        ("https://user:p/ss@collector:1/a", "https://***@collector:1/a"),
+        ("http://collector?key=secret#x", "http://collector?***"),
+        ("http://collector/\x1b[31m\x9b", "http://collector/%1B[31m%C2%9B"),
+    ],
+)
+def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
+    """No user, no password, no query, nothing that a terminal obeys."""
+    assert mask(url) == shown
+
+
+def test_a_batch_is_not_more_than_the_queue_holds() -> None:
+    """The SDK refuses to start otherwise: a queue that is small by itself makes the batch as small."""
+    small = read_variables({"OTEL_BSP_MAX_QUEUE_SIZE": "100"})
+    both = read_variables({"OTEL_BLRP_MAX_QUEUE_SIZE": "100", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "200"})
+
+    assert (small.values["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], small.warnings) == ("100", ())
+    assert both.values["OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"] == "100"
+    assert len(both.warnings) == 1
+
+
+def test_an_argument_without_its_sampler() -> None:
+    """It is named and ignored."""
+    read = read_variables({"OTEL_TRACES_SAMPLER_ARG": "0.5", "OTEL_TRACES_SAMPLER": "always_on"})
+
+    assert "OTEL_TRACES_SAMPLER_ARG" not in read.values
+    assert "traceidratio" in read.warnings[0]
+
+
+def test_a_propagator_whose_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is one of those that the SDK finds."""
+    monkeypatch.setattr(values, "entry_points", lambda *, group: [EntryPoint("b3", "package:B3", group)])
+
+    assert read_variables({"OTEL_PROPAGATORS": "B3, tracecontext"}).values == {"OTEL_PROPAGATORS": "b3,tracecontext"}
+
+
+def test_signals_have_their_own_protocol_and_timeout() -> None:
+    """A signal's variable wins over the one for all."""
+    otel = read_otel_settings(
+        {
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "HTTP/protobuf",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "500",
+            "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": "3000",
+        }
+    )
+
+    assert [otel.protocol_of(s) for s in ("traces", "metrics", "logs")] == ["grpc", "grpc", "http/protobuf"]
+    assert [otel.timeout_of(s) for s in ("traces", "metrics", "logs")] == [0.5, 3.0, 0.5]
+
+
+def test_lists_of_exporters() -> None:
+    """Several, in any spelling, or none."""
+    otel = read_otel_settings({"OTEL_TRACES_EXPORTER": "console, OTLP", "OTEL_LOGS_EXPORTER": "None"})
+
+    assert otel.exporters("traces") == ("console", "otlp")
+    assert otel.otlp_signals() == ("traces", "metrics")
+
+
+def test_commands_say_what_they_ignore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line on stderr for each value, before anything of OpenTelemetry's is imported."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "5s")
+    result = CliRunner().invoke(cli.app, ["doctor", "--help"])
+
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "modeltrace: OTEL_BSP_SCHEDULE_DELAY is 5s, not an integer number of milliseconds, 1 or more; it is ignored\n"
+    )
+    assert "OTEL_BSP_SCHEDULE_DELAY" not in os.environ
+
+
+def test_commands_refuse_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused is an error of ours, which becomes one line."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
+
+    assert isinstance(CliRunner().invoke(cli.app, ["doctor", "--help"]).exception, SettingsError)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_of_the_sdk(level: str) -> None:
+    """Every word of the variable is a level of logging, in their order."""
+    assert read_variables({"OTEL_LOG_LEVEL": level}).values == {"OTEL_LOG_LEVEL": level}
+    assert sorted(SDK_LEVELS, key=SDK_LEVELS.__getitem__) == list(LEVELS)
+
+
+BUILD = """
+import os
+from service.otel.variables import publish, read_variables
+publish(read_variables(os.environ), os.environ)
+from service.settings import read_settings
+from service.telemetry.resource import build_resource
+from service.telemetry.recorded import build_recorded
+from service.telemetry.stock import build_stock
+from service.telemetry.watched import Watched
+otel = read_settings().otel
+build_stock(otel, build_resource(otel.service_name, "1", workers=2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["good", "odd", "bad"])
+def test_the_sdk_is_built_with_all_examples_at_once(kind: str) -> None:
+    """Nothing that the SDK reads by itself, when it is imported or built, makes it fail or complain."""
+    left_out = {"OTEL_SDK_DISABLED", *(name for name in os.environ if name.startswith("OTEL_"))}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    chosen = [one for one in EXAMPLES if one.kind == kind and one.outcome != "refused" and one.name not in left_out]
+    environ |= {one.name: one.value for one in chosen} | {f"{OTLP}TRACES_PROTOCOL": "grpc"}
+    built = subprocess.run(
+        [sys.executable, "-c", BUILD], env=environ, capture_output=True, text=True, check=False, cwd=PAGE.parents[1]
+    )
+
+    assert (built.returncode, built.stderr) == (0, "")
