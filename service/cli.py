@@ -11,7 +11,6 @@ from typer.main import get_command
 
 from service.errors import ModeltraceError
 from service.imports import load
-from service.otel.variables import publish, read_variables
 
 # Import path and first docstring line of each command, so that help needs no imports.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -96,6 +95,8 @@ def _group(name: str, help_text: str, commands: Mapping[str, tuple[str, str]]) -
 
 def _loader(target: str) -> Callable[[], Any]:
     def import_command() -> Any:  # noqa: ANN401  whatever the target is
+        from service.otel.variables import publish, read_variables  # noqa: PLC0415  help needs no imports
+
         # First: OpenTelemetry's packages read variables when they are imported, and fail on unknown values.
         variables = read_variables(os.environ)
         publish(variables, os.environ)

@@ -8,6 +8,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from service.errors import ModeltraceError
+from service.exporter.failures import UNKNOWN, Target, classify
 from service.inference.schema import Feature
 
 FEATURES = TypeAdapter(tuple[Feature, ...])
@@ -87,5 +88,12 @@ def said_model(response: httpx.Response, where: str) -> ServedModel:
 
 
 def reason(error: httpx.HTTPError) -> str:
-    """The kind of a transport error, with its text if it has one."""
+    """Why a request failed: in words, or the kind of the error with its text if it has one."""
+    try:
+        url = str(error.request.url)
+    except RuntimeError:  # none is known
+        url = ""
+    why = classify(error, Target(url), probe=lambda _: None).reason  # to ask once more would hold up others
+    if not why.startswith(UNKNOWN):
+        return why
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

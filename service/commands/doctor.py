@@ -20,6 +20,7 @@ from service.client.backends.stack import JAEGER, LOKI, PROMETHEUS, Addresses, S
 from service.client.checkup import Asked, Item, advise, ask, follow, partly_missing
 from service.client.service import base_url
 from service.errors import ModeltraceError
+from service.settings import read_settings
 
 # Seconds that one question to the service or the backend may take.
 QUESTION_TIMEOUT = 10.0
@@ -124,9 +125,17 @@ async def _examine(url: str, where: Where, *, timeout: float) -> Finding:  # noq
         asked = await ask(service)
         items = await follow(backend, asked, seconds=timeout)
         advice = advise(items, asked, seconds=timeout, entry=backend.entry)
+        if all(item.arrived_ms is None for item in items):
+            advice += await asyncio.to_thread(_undelivered)
         if missing := partly_missing(items):
             advice += await backend.explain(missing)
         return Finding(asked, items, advice, await backend.links(asked.trace_id), await backend.dangling())
+
+
+def _undelivered() -> list[str]:
+    from service.client.delivery_check import check_delivery  # noqa: PLC0415  only where nothing arrives
+
+    return check_delivery(read_settings().otel)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from service.otel.values import mask, printable
 # Seconds that a TLS handshake may take which is only to find out whether there is TLS.
 HANDSHAKE: Final = 1.0
 ANSWERS: Final = "it answers "
+UNKNOWN: Final = "it fails with "
 CLIENT_CERTIFICATE: Final = "client certificate"
 
 
@@ -66,10 +67,10 @@ class Target(NamedTuple):
 _PHRASES: Final = (
     ("proxy", r"ProxyError|Tunnel connection failed|HTTP proxy"),
     ("unknown host", r"NameResolution|gaierror|errors resolving|address lookup failed|DNS resolution failed"),
-    ("nothing listens", r"Connection refused"),
+    ("nothing listens", r"Connection refused|ConnectionRefusedError"),
     ("unreachable", r"No route to host|Network is unreachable|Host is unreachable"),
     ("speaks HTTP", r"Failed parsing HTTP/2|http1\.x|missing selected ALPN"),
-    ("speaks gRPC", r"HTTP/2 preface|NO_APPLICATION_PROTOCOL"),
+    ("speaks gRPC", r"HTTP/2 preface|illegal status line: bytearray\(b'\\x00\\x00|NO_APPLICATION_PROTOCOL"),
     ("wrong host", r"mismatch|not valid for|Hostname Verification Check failed"),
     ("expired", r"certificate has expired"),
     ("untrusted", r"CERTIFICATE_VERIFY_FAILED"),
@@ -77,7 +78,10 @@ _PHRASES: Final = (
     ("no TLS", r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH|packet length too long|SSL.*HTTP_REQUEST"),
     ("no connection", r"ConnectTimeout|connect timeout|Failed to connect.*timed out"),
     ("no answer", r"Timeout|timed out|DEADLINE_EXCEEDED"),
-    ("closed", r"RemoteDisconnected|Connection reset|Socket closed|Broken pipe|UNEXPECTED_EOF|EOF occurred"),
+    (
+        "closed",
+        r"RemoteDisconnected|disconnected without|Connection reset|Socket closed|Broken pipe|UNEXPECTED_EOF",
+    ),
     ("bad header", r"InvalidHeader|metadata was invalid|Invalid metadata|UnicodeEncodeError"),
     ("bad address", r"InvalidURL|MissingSchema|InvalidSchema|LocationParse|LocationValue"),
 )
@@ -213,7 +217,7 @@ def _words(kind: str, problem: BaseException | str, target: Target, text: str) -
         return known[kind]
     if isinstance(problem, str):
         return f"{ANSWERS}{problem}", "See its log"
-    return f"it fails with {what}", f"See its log, or correct {target.endpoint}"
+    return f"{UNKNOWN}{what}", f"See its log, or correct {target.endpoint}"
 
 
 def _status(status: int, target: Target, words: str) -> tuple[str, str]:

@@ -22,6 +22,10 @@ PROPAGATORS: Final = "opentelemetry_propagator"
 RESOURCE_DETECTORS: Final = "opentelemetry_resource_detector"
 
 
+class UnsupportedError(ValueError):
+    """The variable has no effect here, whatever its value."""
+
+
 def text(value: str) -> str:
     """Accept any text."""
     return value
@@ -175,7 +179,7 @@ def unsupported(why: str) -> Parse:
     """Return a parser that accepts nothing."""
 
     def parse(_: str) -> str:
-        raise ValueError(why)
+        raise UnsupportedError(why)
 
     return parse
 

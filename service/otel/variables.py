@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from service.errors import SettingsError
 from service.otel.table import OTLP, SAMPLER_ARGUMENT, SIGNALS, TABLE, Signal
-from service.otel.values import endpoint
+from service.otel.values import UnsupportedError, endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ def read_variables(environ: Mapping[str, str]) -> Variables:
                 if variable.bad == "refused":
                     refused.append(f"{name} {error}")
                 else:
-                    warnings.append(f"{name} {error}; it is ignored")
+                    ignored = "" if isinstance(error, UnsupportedError) else "; it is ignored"
+                    warnings.append(f"{name} {error}{ignored}")
     values = {name: value for name, value in values.items() if value}
     refused += _bad_endpoints(values)
     if values.get("OTEL_SDK_DISABLED") == "true":

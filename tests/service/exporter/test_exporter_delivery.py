@@ -587,3 +587,29 @@ def test_grpc_asks_for_a_pause_too(bench: Bench, told: Told) -> None:
 
     assert [sent.body for sent in endpoint.sent] == [b"again", b"again", b"bad"]
     assert (told.items("exported"), told.items("lost", "INVALID_ARGUMENT")) == (1, 1)
+
+
+def test_a_failure_is_logged_once_with_address_reason_and_remedy(
+    bench: Bench, endpoint: OtlpEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another line follows when the reason changes, not when the endpoint only finds other words for it."""
+    answers = [*((503, f"at {number}") for number in range(3)), (401, "no key"), (200, "")]
+    later = iter(answers)
+
+    def answer(_: object) -> Answer:
+        status, words = next(later, (200, ""))
+        return Answer(status, {"Content-Type": "text/plain"}, words.encode())
+
+    endpoint.answer = answer
+    delivery = bench.delivery(endpoint.url)
+    delivery.put(b"refused in the end", 1)
+    delivery.put(b"delivered", 1)
+    until(lambda: len(endpoint.sent) == len(answers), what="all of it to be sent")
+    delivery.close(time.monotonic() + 10)
+
+    to = f"OTLP logs cannot be delivered to {endpoint.url}/v1/logs"
+    assert [record.getMessage() for record in caplog.records if record.name == "modeltrace.exporter"] == [
+        f"{to} for now: it answers 503 Service Unavailable (at 0). It is overloaded or failing: see its log (503)",
+        f"{to} and is lost: it answers 401 Unauthorized (no key). Set its key in OTEL_EXPORTER_OTLP_HEADERS (401)",
+        "OTLP logs delivered again",
+    ]
