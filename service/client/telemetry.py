@@ -25,14 +25,15 @@ KEEP_ALIVE = 2.0
 def traffic_telemetry(settings: OtelSettings) -> Telemetry:
     """Telemetry of the client, apart from the service's: its own name unless the environment gives one.
 
-    The SDK says at every export that nobody listens. The first time is enough on stderr; how much was lost in all is
-    known at the end.
+    That nobody listens is said once on stderr, and not by the SDK, which says it at every export; how much was lost in
+    all is known at the end.
     """
     said = count()
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("telemetry is not delivered, traffic goes on: %(message).160s"))
+    handler.setFormatter(logging.Formatter("telemetry is not delivered, traffic goes on: %(message)s"))
     handler.addFilter(lambda _: next(said) == 0)
-    logging.getLogger("opentelemetry").addHandler(handler)
+    logging.getLogger("modeltrace.exporter").addHandler(handler)
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     resource = build_resource(settings.service_name, version("modeltrace"), workers=1, default_name=SERVICE_NAME)
     return build_stock(settings, resource)
 

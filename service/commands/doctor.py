@@ -133,9 +133,9 @@ async def _examine(url: str, where: Where, *, timeout: float) -> Finding:  # noq
 
 
 def _undelivered() -> list[str]:
-    from service.client.delivery_check import check_delivery  # noqa: PLC0415  only where nothing arrives
+    from service.client.delivery_check import check_deliveries  # noqa: PLC0415  only where nothing arrives
 
-    return check_delivery(read_settings().otel)
+    return check_deliveries(read_settings().otel)
 
 
 @asynccontextmanager

@@ -73,8 +73,8 @@ GENERAL: Final = (
         "OTEL_RESOURCE_ATTRIBUTES",
         "unset",
         attributes,
-        "Attributes of everything sent: `KEY=VALUE,…`, values percent-encoded. With several workers, each adds its "
-        "process ID to a `service.instance.id` that is given.",
+        "Attributes of everything sent: `KEY=VALUE,…`, values percent-encoded; an entry that is none is left out. With "
+        "several workers, each adds its process ID to a `service.instance.id` that is given.",
     ),
     Variable("OTEL_ENTITIES", "unset", unsupported("is not supported: use OTEL_RESOURCE_ATTRIBUTES"), "Not supported."),
     Variable(

@@ -26,6 +26,14 @@ class UnsupportedError(ValueError):
     """The variable has no effect here, whatever its value."""
 
 
+class PartlyError(ValueError):
+    """Part of a list cannot be read; `rest` is what can."""
+
+    def __init__(self, reason: str, rest: str) -> None:
+        super().__init__(reason)
+        self.rest = rest
+
+
 def text(value: str) -> str:
     """Accept any text."""
     return value
@@ -113,10 +121,12 @@ def detectors(value: str) -> str:
 
 
 def attributes(value: str) -> str:
-    """Accept a comma-separated list of KEY=VALUE."""
-    if any("=" not in item for item in value.split(",") if item.strip()):
-        raise ValueError("has an entry that is not KEY=VALUE")
-    return ",".join(item for item in value.split(",") if item.strip())
+    """Accept a comma-separated list of KEY=VALUE; the SDK skips what is not."""
+    entries = [entry for entry in value.split(",") if entry.strip()]
+    rest = ",".join(entry for entry in entries if "=" in entry)
+    if any("=" not in entry for entry in entries):
+        raise PartlyError("has an entry that is not KEY=VALUE", rest)
+    return rest
 
 
 def headers(value: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from service.errors import SettingsError
 from service.otel.table import OTLP, SAMPLER_ARGUMENT, SIGNALS, TABLE, Signal
-from service.otel.values import UnsupportedError, endpoint
+from service.otel.values import PartlyError, UnsupportedError, endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,9 @@ def read_variables(environ: Mapping[str, str]) -> Variables:
                 continue
             try:
                 values[name] = variable.parse(given)
+            except PartlyError as error:
+                values[name] = error.rest
+                warnings.append(f"{name} {error}; the entry is ignored")
             except ValueError as error:
                 if variable.bad == "refused":
                     refused.append(f"{name} {error}")

@@ -4,6 +4,7 @@ The SDK says nothing of what it gave up. What was taken less what was delivered 
 a full queue, an export that failed, a stop that ran out of time.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -21,12 +22,15 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
-from service.exporter.otlp import sdk_exporter
+from service.exporter.check import check_delivery
+from service.exporter.otlp import Protocol, sdk_exporter
 from service.otel.table import Signal
 from service.settings import OtelSettings
 
 # A batch of the largest size allowed by default fits three times over; at about 5 kB a record that is 150 MB.
 AUDIT_QUEUE = 32_768
+
+logger = logging.getLogger("modeltrace.exporter")
 
 
 class Tally:
@@ -118,6 +122,40 @@ class LogBatches(BatchLogRecordProcessor):
         super().on_emit(log_record)
 
 
+class ExportWatch:
+    """Logs why exports of one signal fail, and that they succeed again; each once.
+
+    The SDK logs a status or an exception and keeps both to itself, so an empty request is sent to get them again.
+    """
+
+    def __init__(self, signal: Signal, *, protocol: Protocol, seconds: float) -> None:
+        self._signal = signal
+        self._protocol = protocol
+        self._seconds = seconds
+        self._failing = False
+
+    def watch(self, exporter: Any) -> Any:  # noqa: ANN401  six classes of the SDK, whose results differ
+        """Have an exporter report what became of each export."""
+        export = exporter.export
+
+        def watched(*arguments: Any, **more: Any) -> Any:  # noqa: ANN401  see above
+            result = export(*arguments, **more)
+            self._report(failed=result.name != "SUCCESS")
+            return result
+
+        exporter.export = watched
+        return exporter
+
+    def _report(self, *, failed: bool) -> None:
+        if failed == self._failing:
+            return
+        self._failing = failed
+        if not failed:
+            logger.warning("OTLP %s delivered again", self._signal)
+        elif failure := check_delivery(self._signal, protocol=self._protocol, seconds=self._seconds):
+            logger.warning("OTLP %s cannot be delivered to %s: %s", self._signal, failure.where, failure)
+
+
 @dataclass(frozen=True)
 class ExporterBuilder:
     """Builds the exporters that the settings name."""
@@ -146,4 +184,5 @@ class ExporterBuilder:
         if signal not in self.settings.otlp_signals():
             return []
         protocol, seconds = self.settings.protocol_of(signal), self.settings.timeout_of(signal)
-        return [sdk_exporter(signal, protocol=protocol, seconds=seconds, meter_provider=meter_provider)]
+        exporter = sdk_exporter(signal, protocol=protocol, seconds=seconds, meter_provider=meter_provider)
+        return [ExportWatch(signal, protocol=protocol, seconds=seconds).watch(exporter)]

@@ -314,6 +314,14 @@ def test_an_argument_without_its_sampler() -> None:
     assert "traceidratio" in read.warnings[0]
 
 
+def test_an_attribute_that_cannot_be_read_costs_no_other() -> None:
+    """The SDK skips it, too; here it is named."""
+    read = read_variables({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a,team, b=%2C"})
+
+    assert read.values == {"OTEL_RESOURCE_ATTRIBUTES": "service.name=a, b=%2C"}
+    assert read.warnings == ("OTEL_RESOURCE_ATTRIBUTES has an entry that is not KEY=VALUE; the entry is ignored",)
+
+
 def test_a_propagator_whose_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name is one of those that the SDK finds."""
     monkeypatch.setattr(values, "entry_points", lambda *, group: [EntryPoint("b3", "package:B3", group)])

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from service.client.delivery_check import check_delivery
+from service.client.delivery_check import check_deliveries
 from service.client.service import reason
 from service.settings import read_otel_settings
 from tests.helpers.processes import free_port
@@ -14,7 +14,7 @@ def checked(variables: pytest.MonkeyPatch, **environ: str) -> list[str]:
     """Check with these variables alone."""
     for name, value in environ.items():
         variables.setenv(name, value)
-    return check_delivery(read_otel_settings(environ))
+    return check_deliveries(read_otel_settings(environ))
 
 
 def test_an_endpoint_that_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
