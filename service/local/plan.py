@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from service.errors import ModeltraceError
+from service.otel.table import SIGNALS
 from service.otel.values import mask
 from service.settings import OtelSettings
 
@@ -149,12 +150,26 @@ def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettin
         LOG_FILE: str(local.logs / "service.jsonl"),
     }
     if local.stack is not None:
-        ours[ENDPOINT] = local.stack.endpoint
+        ours |= {**({} if otel.endpoint else _endpoints(otel, COLLECTOR)), ENDPOINT: local.stack.endpoint}
     elif local.with_hub:
-        ours[ENDPOINT] = f"http://{HUB_HOST}:{local.grpc_port if otel.protocol == 'grpc' else local.http_port}"
+        ports = {"grpc": local.grpc_port, "http/protobuf": local.http_port}
+        ours |= _endpoints(otel, {protocol: f"http://{HUB_HOST}:{port}" for protocol, port in ports.items()})
         if key := outer.get(HUB_KEY):
             ours[HEADERS] = f"authorization={quote(f'Bearer {key}')}"
     return {**ours, **{name: value for name, value in outer.items() if value or name not in ours}}
+
+
+def _endpoints(otel: OtelSettings, places: Mapping[str, str]) -> dict[str, str]:
+    """The endpoint of all signals by their protocol, and that of each signal which has another protocol."""
+    own = {signal: otel.protocol_of(signal) for signal in SIGNALS if otel.protocol_of(signal) != otel.protocol}
+    return {
+        ENDPOINT: places[otel.protocol],
+        **{
+            f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT": places[protocol]
+            + ("" if protocol == "grpc" else f"/v1/{signal}")
+            for signal, protocol in own.items()
+        },
+    }
 
 
 def traffic_environment(service: Mapping[str, str]) -> dict[str, str]:

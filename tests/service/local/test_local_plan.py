@@ -19,7 +19,7 @@ from service.local.plan import (
     traffic_arguments,
     traffic_environment,
 )
-from service.settings import OtelSettings
+from service.settings import OtelSettings, read_otel_settings
 from stack.parts import Ports, read_parts
 from tests.helpers.processes import free_port
 
@@ -58,6 +58,22 @@ def test_grpc_goes_to_the_grpc_port(local: Local, otel: OtelSettings) -> None:
     """With the gRPC protocol, OTLP goes to the hub's gRPC port."""
     env = service_environment({}, local, otel.model_copy(update={"protocol": "grpc"}))
     assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://127.0.0.1:{local.grpc_port}"
+
+
+def test_a_signal_with_another_protocol_goes_to_its_port(local: Local) -> None:
+    """To the hub's, or to the Collector's."""
+    otel = read_otel_settings(
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "http/protobuf"}
+    )
+    env = service_environment({}, local, otel)
+    assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://127.0.0.1:{local.grpc_port}"
+    assert env["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"] == f"http://127.0.0.1:{local.http_port}/v1/logs"
+    assert "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" not in env
+
+    real = replace(local, stack=Stack(collector_endpoint(otel), (), ""))
+    env = service_environment({}, real, otel)
+    assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == COLLECTOR["grpc"]
+    assert env["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"] == f"{COLLECTOR['http/protobuf']}/v1/logs"
 
 
 def test_with_the_real_stack_it_sends_to_the_collector(local: Local, otel: OtelSettings) -> None:
