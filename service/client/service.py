@@ -90,7 +90,8 @@ def said_model(response: httpx.Response, where: str) -> ServedModel:
 def reason(error: httpx.HTTPError) -> str:
     """Why a request failed: in words, or the kind of the error with its text if it has one."""
     try:
-        url = str(error.request.url)
+        asked = error.request.url
+        url = f"{asked.scheme}://{asked.netloc.decode()}"
     except RuntimeError:  # none is known
         url = ""
     why = classify(error, Target(url), probe=lambda _: None).reason  # to ask once more would hold up others

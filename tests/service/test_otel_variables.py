@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from service import cli
@@ -369,6 +371,21 @@ def test_commands_refuse_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
 
     assert isinstance(CliRunner().invoke(cli.app, ["doctor", "--help"]).exception, SettingsError)
+
+
+@given(
+    name=st.sampled_from([name for variable in TABLE for name in variable.names()]),
+    value=st.text(max_size=40) | st.from_regex(r"[a-z]{0,5}(://)?[a-z@:\[\]0-9/?#%=, ]{0,20}", fullmatch=True),
+    grpc=st.booleans(),
+)
+def test_no_value_makes_a_traceback(name: str, value: str, grpc: bool) -> None:
+    """Whatever a variable holds, it is read, ignored or refused, in one line that a terminal can show."""
+    try:
+        lines = read_variables({**(GRPC if grpc else {}), name: value}).warnings
+    except SettingsError as error:
+        lines = (str(error),)
+
+    assert all(line.startswith(name) and line.isprintable() for line in lines)
 
 
 @pytest.mark.parametrize("level", LEVELS)
