@@ -80,7 +80,7 @@ class LazyCommand(TyperCommand):
         """Import the command and parse the arguments with it. The context's command is the imported one."""
         assert self.callback is not None  # noqa: S101  `_group` gives each one
         app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-        app.command(self.name)(self.callback())
+        app.command(self.name)(self.callback(for_help="--help" in args))
         return get_command(app).make_context(info_name, args, parent, **extra)
 
 
@@ -93,12 +93,13 @@ def _group(name: str, help_text: str, commands: Mapping[str, tuple[str, str]]) -
     return group
 
 
-def _loader(target: str) -> Callable[[], Any]:
-    def import_command() -> Any:  # noqa: ANN401  whatever the target is
+def _loader(target: str) -> Callable[..., Any]:
+    def import_command(*, for_help: bool) -> Any:  # noqa: ANN401  whatever the target is
         from service.otel.variables import publish, read_variables  # noqa: PLC0415  help needs no imports
 
         # First: OpenTelemetry's packages read variables when they are imported, and fail on unknown values.
-        variables = read_variables(os.environ)
+        environ = {name: value for name, value in os.environ.items() if not (for_help and name.startswith("OTEL_"))}
+        variables = read_variables(environ)
         publish(variables, os.environ)
         for warning in variables.warnings:
             typer.echo(f"modeltrace: {warning}", err=True)
