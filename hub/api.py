@@ -26,6 +26,7 @@ from hub.web.modelpages import ModelPages
 from hub.web.pages import Pages, SecurityHeaders
 from hub.web.rendering import Renderer
 from hub.writer import Writer
+from modeltrace_http.responses import RelativeRedirects, add_head_routes
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     app.include_router(ModelPages(renderer, queries).router())
     app.mount("/static", pages.static())
     _add_error_handlers(app, renderer)
+    add_head_routes(app)
+    app.add_middleware(RelativeRedirects)
     app.add_middleware(GuardMiddleware, guard=Guard(settings))
     app.add_middleware(SecurityHeaders)
     return app
