@@ -26,7 +26,7 @@ from hub.web.modelpages import ModelPages
 from hub.web.pages import Pages, SecurityHeaders
 from hub.web.rendering import Renderer
 from hub.writer import Writer
-from modeltrace_http.responses import RelativeRedirects, add_head_routes
+from modeltrace_http.responses import RelativeRedirects, with_head
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     )
     _add_api(app, queries, stats, writer)
     _add_models(app, queries)
-    app.include_router(pages.router())
-    app.include_router(ModelPages(renderer, queries).router())
+    with_head(app)
+    app.include_router(with_head(pages.router()))
+    app.include_router(with_head(ModelPages(renderer, queries).router()))
     app.mount("/static", pages.static())
     _add_error_handlers(app, renderer)
-    add_head_routes(app)
     app.add_middleware(RelativeRedirects)
     app.add_middleware(GuardMiddleware, guard=Guard(settings))
     app.add_middleware(SecurityHeaders)

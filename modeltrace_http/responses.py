@@ -1,17 +1,20 @@
 """What answers of both applications have in common: HEAD where GET is, and redirects that name no host."""
 
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+Routes = TypeVar("Routes", FastAPI, APIRouter)
 
-def add_head_routes(app: FastAPI) -> None:
+
+def with_head(routes: Routes) -> Routes:
     """Answer HEAD like GET; the server leaves the body out. FastAPI's routes, unlike Starlette's, take GET alone."""
-    for route in [*app.routes]:
+    for route in [*routes.routes]:
         if isinstance(route, APIRoute) and route.methods == {"GET"}:
-            app.add_api_route(
+            routes.add_api_route(
                 route.path,
                 route.endpoint,
                 methods=["HEAD"],
@@ -19,6 +22,7 @@ def add_head_routes(app: FastAPI) -> None:
                 response_class=route.response_class,
                 include_in_schema=False,
             )
+    return routes
 
 
 class RelativeRedirects:

@@ -6,31 +6,21 @@ exporters are built at all. docs/settings.md lists every one; a test holds the t
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import platformdirs
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
+from service.http_settings import SHORTEST_KEY, HttpSettings, Names
 
 Protocol = Literal["http/protobuf", "grpc"]
-
-# Characters of the secret that signs prediction IDs.
-SHORTEST_KEY = 16
 
 
 def data_dir() -> Path:
     """The user's data folder: bundles, keys and the hub's database live below it."""
     return platformdirs.user_data_path("modeltrace")
-
-
-def _split(value: object) -> object:
-    """Take a comma-separated list, the form that OpenTelemetry's variables have."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class OtelSettings(BaseSettings):
@@ -69,10 +59,8 @@ class OtelSettings(BaseSettings):
     )
 
 
-class Settings(BaseSettings):
+class Settings(HttpSettings):
     """The service's own settings. Environment variables have the prefix `MODELTRACE_`."""
-
-    model_config = SettingsConfigDict(env_prefix="MODELTRACE_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     bundle: str | None = Field(
         None,
@@ -110,6 +98,9 @@ class Settings(BaseSettings):
         description="The request header whose value decides which requests these are (`x-user-id`); unset, or without "
         "that header: the trace ID.",
     )
+    challenger_api_key: SecretStr | None = Field(
+        None, description="The API key of a challenger that is another service; unset: none is sent."
+    )
     trust_pickle: bool = Field(
         default=False,
         description="Load joblib and pickle artifacts, which can run any code: only your own.",
@@ -122,9 +113,6 @@ class Settings(BaseSettings):
         description="What answers: scikit-learn, or ONNX Runtime (the extra `onnx`) for a bundle packed with `--onnx`.",
     )
 
-    host: str = Field("127.0.0.1", description="The address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
-    workers: int = Field(1, ge=1, le=64, description="Worker processes, each with its own `service.instance.id`.")
     inference_threads: int = Field(4, ge=1, le=256, description="Requests that a worker puts to the model at a time.")
     inline_seconds: float = Field(
         0.002,
@@ -137,7 +125,6 @@ class Settings(BaseSettings):
     )
     batching_rows: int = Field(64, ge=2, description="The most requests that share a call.")
     max_waiting: int = Field(1024, ge=1, description="Requests that may wait for the model before the answer is 503.")
-    max_body_bytes: int = Field(32 * 2**20, ge=1024, description="A larger request body is answered with 413.")
     max_batch_rows: int = Field(
         20_000, ge=1, description="A batch of more rows, or a list of more labels, is answered with 413."
     )
