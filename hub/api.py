@@ -116,7 +116,7 @@ def _add_models(app: FastAPI, queries: Queries) -> None:
         with queries.ask() as reader:
             return json({"window": _bounds(window), "models": list_models(reader, window)})
 
-    @app.get("/api/models/{name}", response_class=Response)
+    @app.get("/api/models/{name:path}", response_class=Response)
     def model(name: str, asked: Annotated[ModelFilter, Query()]) -> Response:
         """All figures of one model in a window, by version."""
         window = asked.now()

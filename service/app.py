@@ -140,7 +140,10 @@ def create_app(
     ]
     shadows = None
     if (challenger or remote) and settings.challenger_mode == "shadow":
-        ask = build_challenger(remote, serving, records, recorder, watched)
+        key = settings.challenger_api_key
+        ask = build_challenger(
+            remote, serving, records, recorder, watched, api_key=key.get_secret_value() if key else None
+        )
         shadows = Shadows(serving, ask, count_challenged(meter))
         also.append(shadows.offer)
     calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
@@ -197,7 +200,13 @@ def create_app(
 
 
 def build_challenger(
-    remote: str | None, serving: Serving, records: Records | None, recorder: Recorder, watched: Watched
+    remote: str | None,
+    serving: Serving,
+    records: Records | None,
+    recorder: Recorder,
+    watched: Watched,
+    *,
+    api_key: str | None,
 ) -> Challenger:
     """What is asked beside the version that answers: the service at `remote`, or the challenger in this process."""
     if remote is None:
@@ -207,9 +216,11 @@ def build_challenger(
     from service.serving.remote import RemoteChallenger  # noqa: PLC0415  most services have none, and need no client
 
     if records:
-        return RemoteChallenger(remote, records.shadowing, watched.rows)
+        return RemoteChallenger(remote, records.shadowing, watched.rows, api_key=api_key)
     # The stock recorder has made rows what may be told of them by the time that they are offered.
-    return RemoteChallenger(remote, partial(recorder.shadowing, kind=SpanKind.CLIENT), lambda _, rows: rows)
+    return RemoteChallenger(
+        remote, partial(recorder.shadowing, kind=SpanKind.CLIENT), lambda _, rows: rows, api_key=api_key
+    )
 
 
 def rules_of(settings: Settings, model: Model) -> Privacy | None:

@@ -37,7 +37,7 @@ def explain_constant(error: orjson.JSONDecodeError) -> str | None:
     place = _find(error.doc) if constant.lstrip("-") in ("NaN", "Infinity") else None
     column = error.colno - (error.pos - start)
     where = f"line {error.lineno}, column {column}"
-    if place is not None:
+    if place:
         where = f"{place} ({where})"
     instead = _INSTEAD.get(constant, "a finite number, or null where the value is missing")
     return f"{constant} at {where}; JSON has no {constant}: send {instead}"
