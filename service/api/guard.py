@@ -70,33 +70,35 @@ class Guard:
             ForeignRequestError: Host or Origin is not the service's.
             UnauthorizedError: there is a key, and the request does not show it.
         """
-        host = origin = shown = b""
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-                if value not in self._usual and not self._any_host and not self._is_host(value, scope):
-                    raise ForeignRequestError(
-                        f"this service does not answer to the host {_name(value)[:100]!r}; names that it may be called "
-                        "by are listed in MODELTRACE_ALLOWED_HOSTS"
-                    )
-            elif name == b"origin":
-                origin = value
-            elif name == b"authorization":
-                shown = value
-        if origin and not self._is_origin(origin, host) and route_path(scope) not in OPEN_PATHS:
+        fields = scope["headers"]
+        headers = dict(fields)
+        host = headers.get(b"host", b"")
+        if host not in self._usual or len(headers) != len(fields):
+            self._check_hosts([value for name, value in fields if name == b"host"], scope)
+        if b"origin" in headers and not self._is_origin(headers[b"origin"], host) and not _is_open(scope):
             raise ForeignRequestError("this service answers to its own pages only, not to those of another origin")
-        if self._key is not None and not self._is_key(shown) and route_path(scope) not in OPEN_PATHS:
+        if self._key is not None and not self._is_key(headers.get(b"authorization", b"")) and not _is_open(scope):
             raise UnauthorizedError(
                 "an API key is needed: send `Authorization: Bearer KEY`, the key that MODELTRACE_API_KEY holds where "
                 "the service runs"
             )
 
-    def _is_host(self, value: bytes, scope: Scope) -> bool:
-        """Return whether a Host is one of the service's. An address cannot be rebound, unlike a name."""
-        name = _name(value)
-        if name in self._hosts or route_path(scope) in OPEN_PATHS:
-            return True
-        return not self._loopback and _is_address(name)
+    def _check_hosts(self, hosts: Sequence[bytes], scope: Scope) -> None:
+        """See that each Host is a name of the service.
+
+        Raises:
+            ForeignRequestError: one is not.
+        """
+        if self._any_host or _is_open(scope):
+            return
+        for host in hosts:
+            name = _name(host)
+            # An address cannot be rebound, unlike a name.
+            if name not in self._hosts and (self._loopback or not _is_address(name)):
+                raise ForeignRequestError(
+                    f"this service does not answer to the host {name[:100]!r}; names that it may be called by are "
+                    "listed in MODELTRACE_ALLOWED_HOSTS"
+                )
 
     def _is_origin(self, origin: bytes, host: bytes) -> bool:
         """Return whether a page belongs to the service: same host and port, or a name that is allowed."""
@@ -163,6 +165,10 @@ def _name(host: bytes) -> str:
         return (urlsplit(f"//{host.decode('latin-1')}").hostname or "").lower()
     except ValueError:
         return ""
+
+
+def _is_open(scope: Scope) -> bool:
+    return route_path(scope) in OPEN_PATHS
 
 
 def _is_address(name: str) -> bool:
