@@ -76,7 +76,10 @@ class HttpSettings(BaseSettings):
         65_536, ge=1024, description="A longer request line with its headers is answered with 414 or 431."
     )
     max_body_bytes: int = Field(
-        32 * 2**20, ge=1024, description="A larger request body, packed or unpacked, is answered with 413."
+        32 * 2**20,
+        ge=1024,
+        description="A larger request body, packed or unpacked, is answered with 413; bodies that are being received "
+        "may have eight times as much together, above which the answer is 503.",
     )
     head_timeout: float = Field(
         15.0, gt=0, description="Seconds until the head of a request is complete; then the answer is 408."

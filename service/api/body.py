@@ -2,13 +2,23 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 import orjson
 from starlette.types import Receive, Scope
 
 from modeltrace_http.content_coding import CODINGS, CodingError, ExpandedTooLargeError, UnsupportedCodingError, expand
 from service.api.json_constants import explain_constant
-from service.errors import ClientGoneError, MalformedRequestError, RequestTooLargeError, UnsupportedCodingRequestError
+from service.errors import (
+    BusyError,
+    ClientGoneError,
+    MalformedRequestError,
+    RequestTooLargeError,
+    UnsupportedCodingRequestError,
+)
+
+# All bodies that are being received may have so many times the bytes that one may have.
+BODIES_AT_A_TIME: Final = 8
 
 
 class BodyReader:
@@ -17,6 +27,7 @@ class BodyReader:
     def __init__(self, max_bytes: int, timeout: float) -> None:
         self._max_bytes = max_bytes
         self._timeout = timeout
+        self._room = BODIES_AT_A_TIME * max_bytes
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
         """Read a body, whatever the client announces, and uncompress it.
@@ -26,6 +37,7 @@ class BodyReader:
             MalformedRequestError: the body did not arrive in time, or is not what `Content-Encoding` says.
             UnsupportedCodingRequestError: `Content-Encoding` is none that can be uncompressed.
             ClientGoneError: the client went away before it had sent all of it.
+            BusyError: all bodies that are being received have more bytes than they may.
         """
         limit = self._max_bytes
         coding = b""
@@ -38,7 +50,7 @@ class BodyReader:
             if name == b"content-encoding":
                 coding = coding + b", " + value if coding else value
         chunks: list[bytes] = []
-        size = 0
+        size = held = 0
         try:
             async with asyncio.timeout(self._timeout):
                 more = True
@@ -52,10 +64,25 @@ class BodyReader:
                     if size > limit:
                         raise RequestTooLargeError(f"the body exceeds {limit} bytes (MODELTRACE_MAX_BODY_BYTES)")
                     chunks.append(chunk)
+                    if more:
+                        self._hold(len(chunk))
+                        held += len(chunk)
         except TimeoutError:
             raise MalformedRequestError(f"the body did not arrive within {self._timeout:g} s") from None
+        finally:
+            self._room += held
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return await self._expand(body, coding.decode("latin-1")) if coding else body
+
+    def _hold(self, size: int) -> None:
+        """Account for bytes of a body that is not complete.
+
+        Raises:
+            BusyError: there is no room for them.
+        """
+        if size > self._room:
+            raise BusyError("too many large bodies are being received; try again in a second")
+        self._room -= size
 
     async def _expand(self, body: bytes, coding: str) -> bytes:
         """Uncompress a body on a thread: a small one can expand to a large one."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from uvicorn.server import ServerState
 
 from modeltrace_http.limits import HttpLimits
 from modeltrace_http.protocol import LimitedHttpProtocol
@@ -76,9 +77,7 @@ def exchange(packets: list[bytes], *, early: bool = False, head_bytes: int = 65_
     async def run() -> bytes:
         config = LimitedConfig(app, HttpLimits(head_bytes=head_bytes), lifespan="off", access_log=False)
         config.load()
-        state: Any = type(
-            "State", (), {"connections": set(), "tasks": set(), "default_headers": [], "total_requests": 0}
-        )()
+        state = ServerState()
         protocol = LimitedHttpProtocol(config, state, {}, limits=config.limits)
         transport = MemoryTransport()
         protocol.connection_made(transport)  # type: ignore[arg-type]  # what of it is used

@@ -1,5 +1,6 @@
 """Bodies: codings, JSON's missing constants; HEAD where GET is."""
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -14,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltrace_http.content_coding import CodingError, ExpandedTooLargeError, UnsupportedCodingError, expand, zstd
-from service.api.body import parse_object
-from service.errors import MalformedRequestError
+from service.api.body import BodyReader, parse_object
+from service.errors import BusyError, MalformedRequestError
 from service.inference.model import Model
 from tests.helpers.in_process_services import RecordedService, recorded_service
 
@@ -88,6 +89,35 @@ def test_a_body_that_expands_beyond_the_limit_is_413(ours: RecordedService, codi
     answer = _post(ours, PACKERS[coding](b'{"features": {}}' + padding + b" "), coding)
     assert answer.status_code == 413
     assert "expands to more than 65536 bytes (MODELTRACE_MAX_BODY_BYTES)" in answer.json()["error"]["message"]
+
+
+def test_bodies_that_are_being_received_are_limited_together() -> None:
+    """Clients that send large bodies slowly cannot fill the memory; what they held is free once they are gone."""
+
+    async def check() -> None:
+        reader, waiting = BodyReader(1000, 60), asyncio.Event()
+        pieces: list[dict[str, Any]] = [{"type": "http.request", "body": bytes(900), "more_body": True}]
+
+        def receiver() -> Callable[[], Any]:
+            left = [*pieces]
+
+            async def receive() -> dict[str, Any]:
+                if left:
+                    return left.pop()
+                await waiting.wait()
+                return {"type": "http.request", "body": bytes(100), "more_body": False}
+
+            return receive
+
+        slow = [asyncio.create_task(reader.read({"headers": []}, receiver())) for _ in range(8)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await reader.read({"headers": []}, receiver())
+        waiting.set()
+        assert [len(body) for body in await asyncio.gather(*slow)] == [1000] * 8
+        assert len(await reader.read({"headers": []}, receiver())) == 1000
+
+    asyncio.run(check())
 
 
 def test_a_bomb_is_expanded_to_its_limit_only() -> None:
