@@ -64,6 +64,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._idle = False  # between two requests
         self._progress = False  # whether the last data completed a head, or was of a body
         self._unfinished = 0  # bytes that arrived since there was progress
+        self._received = 0  # bytes that have just arrived
         self._write_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -87,8 +88,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._idle = False
             self._unset_keepalive_if_required()
         self._progress = False
+        self._received = len(data)
         try:
-            self._feed(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._feed_again(data, upgrade)
         except httptools.HttpParserError as error:
             reason = error.__context__
             self._refuse(reason.status if isinstance(reason, LimitExceededError) else 400)
@@ -114,12 +119,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._progress = True
         if self.parser.should_upgrade():
             return
-        size = len(self.url)
-        for name, value in self.headers:
-            size += len(name) + len(value) + 4
-        if size > self.limits.head_bytes:
-            raise LimitExceededError(self._excess())
-        self._unset_keepalive_if_required()
+        if self._unfinished + self._received > self.limits.head_bytes:
+            self._check_head()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         super().on_headers_complete()
         self.headers = []  # trailers are no headers of the request
 
@@ -178,21 +181,33 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Whether the last request has been answered."""
         return self.cycle is not None and self.cycle.response_complete
 
-    def _feed(self, data: bytes) -> None:
-        """Parse data; heads that offer an upgrade once more, without the offer.
+    def _feed_again(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
+        """Parse a head that offers an upgrade once more, without the offer, and what follows it.
 
         Raises:
             httptools.HttpParserError: it is no HTTP/1.1, or is over a limit.
         """
+        rest = memoryview(data)
         while True:
+            head, rest = self._head_without_offer(), rest[upgrade.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                data = self._head_without_offer() + data[upgrade.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as another:  # of a request behind it
+                upgrade = another
             else:
                 return
+
+    def _check_head(self) -> None:
+        """See that the head that is complete is no longer than it may be.
+
+        Raises:
+            LimitExceededError: it is.
+        """
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self.limits.head_bytes:
+            raise LimitExceededError(self._excess())
 
     def _head_without_offer(self) -> bytes:
         """Write the parsed head once more, without what offers an upgrade.
