@@ -51,21 +51,31 @@ def api_key(settings: HttpSettings) -> str | None:
     """Return the key that clients show: from the settings, or from the file that they name.
 
     Raises:
-        SettingsError: both are set, or the file holds no key.
+        SettingsError: both are set, or there is no key in what is set.
     """
     if settings.api_key_file is None:
-        return settings.api_key.get_secret_value() if settings.api_key else None
+        if settings.api_key is None:
+            return None
+        return _checked(settings.api_key.get_secret_value(), "MODELTRACE_API_KEY")
     if settings.api_key is not None:
         raise SettingsError("MODELTRACE_API_KEY and MODELTRACE_API_KEY_FILE are both set: set one of them")
+    where = f"MODELTRACE_API_KEY_FILE ({settings.api_key_file})"
     try:
-        key = settings.api_key_file.read_text().strip()
+        return _checked(settings.api_key_file.read_text().strip(), where)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise SettingsError(f"MODELTRACE_API_KEY_FILE: {settings.api_key_file} cannot be read: {reason}") from None
-    if len(key) < SHORTEST_KEY:
+        raise SettingsError(f"{where} cannot be read: {reason}") from None
+
+
+def _checked(key: str, where: str) -> str:
+    """Return a key that a header can have.
+
+    Raises:
+        SettingsError: it is too short, or has other characters than printable ones of ASCII.
+    """
+    if len(key) < SHORTEST_KEY or not (key.isascii() and key.isprintable()):
         raise SettingsError(
-            f"MODELTRACE_API_KEY_FILE: {settings.api_key_file} holds fewer than {SHORTEST_KEY} characters; make a key "
-            "with: openssl rand -hex 32"
+            f"{where} needs {SHORTEST_KEY} or more printable ASCII characters; make a key with: openssl rand -hex 32"
         )
     return key
 

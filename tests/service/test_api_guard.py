@@ -146,7 +146,9 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
     ("content", "settings", "message"),
     [
         (None, {}, "cannot be read: No such file"),
-        (b"short\n", {}, "fewer than 16 characters"),
+        (b"short\n", {}, "needs 16 or more printable ASCII characters"),
+        ("a key of 16 signs ä".encode(), {}, "needs 16 or more printable ASCII characters"),
+        (b"a key of\n two lines", {}, "needs 16 or more printable ASCII characters"),
         (b"\xff" * 20, {}, "it is no text"),
         (KEY.encode(), {"api_key": KEY}, "both set"),
     ],
