@@ -26,6 +26,7 @@ COPY README.md ./
 COPY locks locks
 COPY service service
 COPY hub hub
+COPY modeltrace_http modeltrace_http
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
     --mount=type=cache,target=/root/.cache/uv \
     uv build --quiet --wheel --require-hashes --build-constraint requirements.lock --out-dir /wheel && \

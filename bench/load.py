@@ -110,6 +110,7 @@ def load(port: int, requests: Sequence[bytes], *, connections: int = 16, seconds
 def post(path: str, body: bytes) -> bytes:
     """One request, as it goes over the wire."""
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -26,6 +26,7 @@ from hub.web.modelpages import ModelPages
 from hub.web.pages import Pages, SecurityHeaders
 from hub.web.rendering import Renderer
 from hub.writer import Writer
+from modeltrace_http.responses import RelativeRedirects, with_head
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +51,12 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     )
     _add_api(app, queries, stats, writer)
     _add_models(app, queries)
-    app.include_router(pages.router())
-    app.include_router(ModelPages(renderer, queries).router())
+    with_head(app)
+    app.include_router(with_head(pages.router()))
+    app.include_router(with_head(ModelPages(renderer, queries).router()))
     app.mount("/static", pages.static())
     _add_error_handlers(app, renderer)
+    app.add_middleware(RelativeRedirects)
     app.add_middleware(GuardMiddleware, guard=Guard(settings))
     app.add_middleware(SecurityHeaders)
     return app
@@ -113,7 +116,7 @@ def _add_models(app: FastAPI, queries: Queries) -> None:
         with queries.ask() as reader:
             return json({"window": _bounds(window), "models": list_models(reader, window)})
 
-    @app.get("/api/models/{name}", response_class=Response)
+    @app.get("/api/models/{name:path}", response_class=Response)
     def model(name: str, asked: Annotated[ModelFilter, Query()]) -> Response:
         """All figures of one model in a window, by version."""
         window = asked.now()

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 import grpc
-import uvicorn
 from starlette.types import ASGIApp
 
 from hub.api import create_app
@@ -21,9 +20,13 @@ from hub.retention import Retention
 from hub.settings import HubSettings
 from hub.store import FILE_NAME, Store
 from hub.writer import Writer
+from modeltrace_http.limits import HttpLimits
+from modeltrace_http.server import LimitedConfig, LimitedServer
 
 # How long requests in flight may take to finish when the hub stops.
 GRACE_SECONDS: Final = 2
+# The HTTP ports, which share the process's file descriptors.
+HTTP_PORTS: Final = 2
 
 
 async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable[[Store, Writer], None]) -> None:
@@ -50,8 +53,10 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable
         guard = Guard(settings)
         http_socket = stack.enter_context(_bind(settings.host, settings.http_port, "http_port"))
         page_socket = stack.enter_context(_bind(settings.host, settings.port, "port"))
-        otlp_http = _Server(create_receiver(intake, guard, settings.cors_origins), http_socket)
-        page = _Server(create_app(store, writer, settings), page_socket)
+        limits = settings.http_limits
+        receiver = create_receiver(intake, guard, settings.cors_origins, body_timeout=limits.body_timeout)
+        otlp_http = _Server(receiver, http_socket, limits)
+        page = _Server(create_app(store, writer, settings), page_socket, limits)
         otlp_grpc = create_server(intake, guard)
         health = await add_health(otlp_grpc)
         _bind_grpc(otlp_grpc, settings)
@@ -76,16 +81,16 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable
             raise HubError("A server of the hub stopped by itself; its log says why.")
 
 
-class _Server(uvicorn.Server):
+class _Server(LimitedServer):
     """One HTTP port. Signals are handled once for all servers (`hub.__main__`), so not by this one."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket, limits: HttpLimits) -> None:
         super().__init__(
-            uvicorn.Config(
+            LimitedConfig(
                 app,
-                log_config=None,
+                limits,
+                servers=HTTP_PORTS,
                 access_log=False,
-                server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
@@ -119,7 +124,7 @@ def _bind(host: str, port: int, setting: str) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family)
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise _taken(host, port, setting, error) from None
     try:

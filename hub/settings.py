@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hub.errors import SettingsError
+from modeltrace_http.limits import HttpLimits
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -94,6 +95,37 @@ class HubSettings(BaseSettings):
         description="Rows that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE). A request with "
         "more is answered with 413 (gRPC: RESOURCE_EXHAUSTED).",
     )
+
+    max_head_bytes: ByteSize = Field(
+        ByteSize(65_536),
+        ge=1024,
+        description="A longer request line with its headers is answered with 414 or 431 (pages and OTLP over HTTP).",
+    )
+    head_timeout: float = Field(
+        15.0, gt=0, description="Seconds until the head of an HTTP request is complete; then the answer is 408."
+    )
+    body_timeout: float = Field(
+        30.0,
+        gt=0,
+        description="Seconds until the body of an HTTP request is complete, and until a client reads what was written.",
+    )
+    keep_alive: float = Field(75.0, gt=0, description="Seconds that an HTTP connection stays open without a request.")
+    max_connections: int = Field(
+        4096,
+        ge=1,
+        description="HTTP connections per port, fewer where the limit of open files is low; others wait.",
+    )
+
+    @property
+    def http_limits(self) -> HttpLimits:
+        """The limits of each HTTP port."""
+        return HttpLimits(
+            head_bytes=self.max_head_bytes,
+            head_timeout=self.head_timeout,
+            body_timeout=self.body_timeout,
+            keep_alive=self.keep_alive,
+            max_connections=self.max_connections,
+        )
 
     @property
     def loopback(self) -> bool:

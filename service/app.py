@@ -21,11 +21,15 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from modeltrace_http.responses import RelativeRedirects, with_head
+from service.api.body import BodyReader
 from service.api.discreet import WithoutQuery
+from service.api.documentation import STATIC, documentation_routes
 from service.api.errors import add_error_handlers
 from service.api.execution import ModelThreads
 from service.api.feedback import FeedbackCalls, feedback_routes
 from service.api.front import Front
+from service.api.guard import protect
 from service.api.health import SILENT_PATHS, health_routes
 from service.api.openapi import renew
 from service.api.predict import PredictionCalls, prediction_routes
@@ -33,7 +37,7 @@ from service.evaluation.publisher import start_publisher
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.inference.privacy import Privacy
-from service.keys import id_key, privacy_key
+from service.keys import describe_access, id_key, privacy_key
 from service.monitoring.announce import announce
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
@@ -102,7 +106,14 @@ def create_app(
         observe_features(meter, features)
         counts.append(features.count)
     tracer = telemetry.tracer_provider.get_tracer(SCOPE)
-    recorder = Recorder(tracer, build_instruments(meter), also, counts=counts, watched=watched)
+    recorder = Recorder(
+        tracer,
+        build_instruments(meter),
+        also,
+        counts=counts,
+        watched=watched,
+        trust_context=settings.trust_trace_context,
+    )
     threads = ModelThreads(settings.inference_threads, settings.max_waiting)
     versions = Versions(
         PredictionIds(id_key(settings)),
@@ -129,7 +140,10 @@ def create_app(
     ]
     shadows = None
     if (challenger or remote) and settings.challenger_mode == "shadow":
-        ask = build_challenger(remote, serving, records, recorder, watched)
+        key = settings.challenger_api_key
+        ask = build_challenger(
+            remote, serving, records, recorder, watched, api_key=key.get_secret_value() if key else None
+        )
         shadows = Shadows(serving, ask, count_challenged(meter))
         also.append(shadows.offer)
     calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
@@ -144,14 +158,18 @@ def create_app(
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
         version=version("modeltrace"),
+        docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
         telemetry=NATIVE_TELEMETRY_OFF,
     )
-    app.include_router(prediction_routes(calls, recorder, most_bytes=settings.max_body_bytes))
-    app.include_router(feedback_routes(feedback, recorder, most_bytes=settings.max_body_bytes))
-    app.include_router(health_routes(serving, registry, workers=settings.workers))
+    body = BodyReader(settings.max_body_bytes, settings.body_timeout)
+    app.include_router(prediction_routes(calls, recorder, body))
+    app.include_router(feedback_routes(feedback, recorder, body))
+    app.include_router(with_head(health_routes(serving, registry, workers=settings.workers)))
+    app.include_router(with_head(documentation_routes(app)))
     add_error_handlers(app)
+    app.add_middleware(RelativeRedirects)
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -165,7 +183,7 @@ def create_app(
             tracer_provider=telemetry.tracer_provider,
             meter_provider=telemetry.meter_provider,
             exclude_spans=["receive", "send"],
-            excluded_urls=",".join(f"^https?://[^/]+/{path}$" for path in (*SILENT_PATHS, "static-offline-docs/.*")),
+            excluded_urls=",".join(f"^https?://[^/]+(/.*)?/{path}$" for path in (*SILENT_PATHS, f"{STATIC}/.*")),
         )
     answering: ASGIApp = app
     if records is not None:
@@ -174,7 +192,7 @@ def create_app(
             {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
             records.tracing,
             records.outbox,
-            most_bytes=settings.max_body_bytes,
+            body=body,
             active=records.active,
             after=shadows.offer if shadows else lambda _: None,
         )
@@ -182,7 +200,13 @@ def create_app(
 
 
 def build_challenger(
-    remote: str | None, serving: Serving, records: Records | None, recorder: Recorder, watched: Watched
+    remote: str | None,
+    serving: Serving,
+    records: Records | None,
+    recorder: Recorder,
+    watched: Watched,
+    *,
+    api_key: str | None,
 ) -> Challenger:
     """What is asked beside the version that answers: the service at `remote`, or the challenger in this process."""
     if remote is None:
@@ -192,9 +216,11 @@ def build_challenger(
     from service.serving.remote import RemoteChallenger  # noqa: PLC0415  most services have none, and need no client
 
     if records:
-        return RemoteChallenger(remote, records.shadowing, watched.rows)
+        return RemoteChallenger(remote, records.shadowing, watched.rows, api_key=api_key)
     # The stock recorder has made rows what may be told of them by the time that they are offered.
-    return RemoteChallenger(remote, partial(recorder.shadowing, kind=SpanKind.CLIENT), lambda _, rows: rows)
+    return RemoteChallenger(
+        remote, partial(recorder.shadowing, kind=SpanKind.CLIENT), lambda _, rows: rows, api_key=api_key
+    )
 
 
 def rules_of(settings: Settings, model: Model) -> Privacy | None:
@@ -247,7 +273,7 @@ def build_app(settings: Settings) -> ASGIApp:
     watched = Watched()
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
     if needs_stock(settings):
-        telemetry = build_stock(settings.otel, resource, registry=registry)
+        telemetry = build_stock(settings.otel, resource, registry=registry, trust_context=settings.trust_trace_context)
         keeping = Keeping(store_config(settings), telemetry.meter_provider.get_meter(SCOPE))
     else:
         telemetry = build_recorded(settings, resource, watched, registry=registry)
@@ -270,16 +296,19 @@ def build_app(settings: Settings) -> ASGIApp:
             publisher.close(deadline)
         lines.close()
 
-    app = create_app(
+    app = protect(
+        create_app(
+            settings,
+            model,
+            telemetry,
+            registry=registry,
+            watched=watched,
+            challenger=beside and beside[0],
+            changes=(changes, beside[1]) if beside else (changes,),
+            keep=keeping.keep,
+            on_stop=stop,
+        ),
         settings,
-        model,
-        telemetry,
-        registry=registry,
-        watched=watched,
-        challenger=beside and beside[0],
-        changes=(changes, beside[1]) if beside else (changes,),
-        keep=keeping.keep,
-        on_stop=stop,
     )
     if telemetry.records and not telemetry.records.outbox.wait_ready(EXPORTER_START):
         logging.getLogger(SCOPE).warning(
@@ -287,7 +316,7 @@ def build_app(settings: Settings) -> ASGIApp:
             EXPORTER_START,
         )
     where = f"http://{settings.host}:{settings.port}"
-    logging.getLogger(SCOPE).info("serving %s %s at %s", model.name, model.version, where)
+    logging.getLogger(SCOPE).info("serving %s %s at %s%s", model.name, model.version, where, describe_access(settings))
     for one in (model, *([beside[0]] if beside else [])):
         announce(one)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.

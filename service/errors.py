@@ -13,6 +13,9 @@ ModeltraceError
 │   ├── MalformedRequestError    not JSON, or not the shape that the call takes
 │   ├── InvalidFeaturesError     values that break the feature schema
 │   ├── RequestTooLargeError     more bytes or rows than the limits allow
+│   ├── UnsupportedCodingRequestError  a Content-Encoding that cannot be uncompressed
+│   ├── ForeignRequestError      a Host or Origin that is not the service's
+│   ├── UnauthorizedError        no API key, or another one
 │   ├── UnknownPredictionError   no prediction ID of this service
 │   ├── InvalidLabelError        a label that the model cannot answer
 │   ├── LabelConflictError       the prediction has another label already
@@ -90,6 +93,18 @@ class MalformedRequestError(RequestError):
 
 class RequestTooLargeError(RequestError):
     """More bytes or rows than the limits allow."""
+
+
+class UnsupportedCodingRequestError(RequestError):
+    """A `Content-Encoding` that cannot be uncompressed."""
+
+
+class ForeignRequestError(RequestError):
+    """A Host or Origin that is not the service's."""
+
+
+class UnauthorizedError(RequestError):
+    """No API key, or another one."""
 
 
 class UnknownPredictionError(RequestError):

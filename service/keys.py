@@ -1,13 +1,15 @@
-"""The secret that signs prediction IDs, and what is derived from it."""
+"""The secret that signs prediction IDs, with what is derived from it, and the API key."""
 
 import hmac
+import ipaddress
 import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from service.errors import SettingsError
-from service.settings import SHORTEST_KEY, Settings, data_dir
+from service.http_settings import SHORTEST_KEY, HttpSettings
+from service.settings import Settings, data_dir
 
 
 def id_key(settings: Settings) -> bytes:
@@ -43,6 +45,81 @@ def privacy_key(secret: bytes) -> bytes:
     One block of HKDF-Expand (RFC 5869, section 2.3).
     """
     return hmac.digest(secret, b"modeltrace values of private features\x01", "sha256")
+
+
+def api_key(settings: HttpSettings) -> str | None:
+    """Return the key that clients show: from the settings, or from the file that they name.
+
+    Raises:
+        SettingsError: both are set, or there is no key in what is set.
+    """
+    if settings.api_key_file is None:
+        if settings.api_key is None:
+            return None
+        return _checked(settings.api_key.get_secret_value(), "MODELTRACE_API_KEY")
+    if settings.api_key is not None:
+        raise SettingsError("MODELTRACE_API_KEY and MODELTRACE_API_KEY_FILE are both set: set one of them")
+    where = f"MODELTRACE_API_KEY_FILE ({settings.api_key_file})"
+    try:
+        return _checked(settings.api_key_file.read_text().strip(), where)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SettingsError(f"{where} cannot be read: {reason}") from None
+
+
+def _checked(key: str, where: str) -> str:
+    """Return a key that a header can have.
+
+    Raises:
+        SettingsError: it is too short, or has other characters than printable ones of ASCII.
+    """
+    if len(key) < SHORTEST_KEY or not (key.isascii() and key.isprintable()):
+        raise SettingsError(
+            f"{where} needs {SHORTEST_KEY} or more printable ASCII characters; make a key with: openssl rand -hex 32"
+        )
+    return key
+
+
+def authorization(settings: HttpSettings) -> dict[str, str]:
+    """Return the header that shows the API key to a service; none without a key.
+
+    Raises:
+        SettingsError: as `api_key`.
+    """
+    key = api_key(settings)
+    return {} if key is None else {"authorization": f"Bearer {key}"}
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(settings: HttpSettings) -> None:
+    """See that whoever can reach the service must show a key, unless that is not wanted.
+
+    Raises:
+        SettingsError: it is wanted and there is none.
+    """
+    if api_key(settings) is None and not settings.insecure and not is_loopback(settings.host):
+        raise SettingsError(
+            f"{settings.host} can be reached from other machines, so an API key is needed: set MODELTRACE_API_KEY, or "
+            f"MODELTRACE_API_KEY_FILE, to {SHORTEST_KEY} or more characters (openssl rand -hex 32), listen on "
+            "127.0.0.1, or say --insecure (MODELTRACE_INSECURE=true) where something else keeps strangers away"
+        )
+
+
+def describe_access(settings: HttpSettings) -> str:
+    """Return who can ask the service, for the log; nothing to say where only this machine can."""
+    if is_loopback(settings.host):
+        return ""
+    keyed = "with the API key" if api_key(settings) else "without any key (MODELTRACE_INSECURE)"
+    return f", where other machines reach it {keyed}"
 
 
 def _make(path: Path) -> None:

@@ -9,18 +9,15 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from modeltrace_http.server import BACKLOG, LimitedConfig
 from service.app import build_app, load_challenger, load_model
 from service.errors import SettingsError
+from service.keys import check_exposure
 from service.settings import Settings
 from service.store.keeping import check_store
 from service.telemetry.logs import write_lines
 from service.telemetry.recorded import needs_stock
 from service.worker import build_in_worker
-
-BACKLOG = 2048
-# libuv, below uvloop, accepts one connection a turn of its loop and listening socket (since 1.46), and a busy turn
-# answers every connection it has: of 256 that came at once, 170 waited for more than 5 s. Each copy accepts another.
-LISTENERS = 16
 
 
 def serve(settings: Settings) -> None:
@@ -31,32 +28,31 @@ def serve(settings: Settings) -> None:
     Raises:
         ModeltraceError: the bundle or a setting is unfit; nothing was served.
     """
+    check_exposure(settings)
     sock = listen(settings.host, settings.port)
-    sockets = [sock, *(sock.dup() for _ in range(LISTENERS - 1))]
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # port 0 has become a real one
     check_store(settings)  # once, here: a worker that is replaced while the store is away takes its place all the same
-    config = uvicorn.Config(
-        app=partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
+    config = LimitedConfig(
+        partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
+        settings.http_limits,
         factory=True,
         workers=settings.workers,
-        log_config=None,
         access_log=needs_stock(settings) is not None,  # otherwise the front writes the access lines
-        timeout_graceful_shutdown=settings.drain_timeout,  # type: ignore[arg-type]  # asyncio takes fractions too
-        server_header=False,
-        proxy_headers=False,
+        timeout_graceful_shutdown=settings.drain_timeout,  # asyncio takes fractions too
+        proxy_headers=False,  # `service.api.guard` reads them
         lifespan="on",
         timeout_worker_healthcheck=30,
     )
     if settings.workers == 1:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it looks by itself once the versions are watched
-        _Server(config).run(sockets=sockets)
+        _Server(config).run(sockets=[sock])
         return
     # A bundle that cannot be served would fail in every worker, again and again: find out once, here.
     for found in (load_model(settings), load_challenger(settings)):
         if found:
             found[1].bundles.close()
     lines = write_lines(level=settings.log_level)
-    _Workers(config, sockets=sockets).run()
+    _Workers(config, sockets=[sock]).run()
     lines.close()
 
 

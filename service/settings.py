@@ -8,33 +8,22 @@ decide which exporters are built. docs/settings.md lists every one; a test holds
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from service.errors import SettingsError
+from service.http_settings import SHORTEST_KEY, HttpSettings, Names, split_names
 from service.otel.table import SIGNALS, Signal
 from service.otel.variables import Variables, read_variables
 
 Protocol = Literal["http/protobuf", "grpc"]
 
-# Characters of the secret that signs prediction IDs.
-SHORTEST_KEY = 16
-
 
 def data_dir() -> Path:
     """The user's data folder: bundles, keys and the hub's database live below it."""
     return platformdirs.user_data_path("modeltrace")
-
-
-def _split(value: object) -> object:
-    """Take a comma-separated list, the form that OpenTelemetry's variables have."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class OtelSettings(BaseModel):
@@ -91,14 +80,12 @@ def read_otel_settings(environ: Mapping[str, str] = os.environ) -> OtelSettings:
         "timeout": "OTEL_EXPORTER_OTLP_TIMEOUT",
     }
     given = {field: variables.values[name] for field, name in fields.items() if name in variables.values}
-    lists = {field: _split(value) for field, value in given.items() if field.endswith("_exporter")}
+    lists = {field: split_names(value) for field, value in given.items() if field.endswith("_exporter")}
     return OtelSettings.model_validate({**given, **lists, "variables": variables})
 
 
-class Settings(BaseSettings):
+class Settings(HttpSettings):
     """The service's own settings. Environment variables have the prefix `MODELTRACE_`."""
-
-    model_config = SettingsConfigDict(env_prefix="MODELTRACE_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     bundle: str | None = Field(
         None,
@@ -136,6 +123,9 @@ class Settings(BaseSettings):
         description="The request header whose value decides which requests these are (`x-user-id`); unset, or without "
         "that header: the trace ID.",
     )
+    challenger_api_key: SecretStr | None = Field(
+        None, description="The API key of a challenger that is another service; unset: none is sent."
+    )
     trust_pickle: bool = Field(
         default=False,
         description="Load joblib and pickle artifacts, which can run any code: only your own.",
@@ -148,9 +138,6 @@ class Settings(BaseSettings):
         description="What answers: scikit-learn, or ONNX Runtime (the extra `onnx`) for a bundle packed with `--onnx`.",
     )
 
-    host: str = Field("127.0.0.1", description="The address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
-    workers: int = Field(1, ge=1, le=64, description="Worker processes, each with its own `service.instance.id`.")
     inference_threads: int = Field(4, ge=1, le=256, description="Requests that a worker puts to the model at a time.")
     inline_seconds: float = Field(
         0.002,
@@ -163,7 +150,6 @@ class Settings(BaseSettings):
     )
     batching_rows: int = Field(64, ge=2, description="The most requests that share a call.")
     max_waiting: int = Field(1024, ge=1, description="Requests that may wait for the model before the answer is 503.")
-    max_body_bytes: int = Field(32 * 2**20, ge=1024, description="A larger request body is answered with 413.")
     max_batch_rows: int = Field(
         20_000, ge=1, description="A batch of more rows, or a list of more labels, is answered with 413."
     )

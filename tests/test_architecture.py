@@ -31,6 +31,7 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("service", ("hub", "stack", "tests", "bench")),
         ("hub", ("service", "stack", "tests", "bench")),
         ("stack", ("service", "hub", "tests", "bench")),
+        ("modeltrace_http", ("service", "hub", "stack", "tests", "bench", "opentelemetry")),
         ("service/inference", ("fastapi", "starlette", "uvicorn", "service.api", "service.app")),
         ("service/api", ("sklearn", "pandas", "numpy", "skops", "opentelemetry.sdk")),
         ("service/telemetry", ("fastapi", "starlette", "sklearn", "service.api", "service.inference")),

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message
 
 from bench.counted.model import build_model, build_rows
 from bench.counted.phases import NEVER, PHASES, counted, start_counting
+from service.api.guard import protect
 from service.app import create_app
 from service.exporter.frames import write_frame
 from service.settings import read_settings
@@ -63,7 +64,7 @@ def build(frames: Path) -> tuple[ASGIApp, Outbox]:
     telemetry = Telemetry(records=Records(tracing, outbox, health, Counter()))
     # However slow the machine that counts is, the model is asked on the event loop.
     settings = read_settings(id_key="a key for counting only", store="none", inline_seconds=NEVER)
-    return create_app(settings, build_model(), telemetry, watched=watched), outbox
+    return protect(create_app(settings, build_model(), telemetry, watched=watched), settings), outbox
 
 
 async def answer(app: ASGIApp, bodies: Sequence[bytes]) -> None:

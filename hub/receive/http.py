@@ -29,9 +29,7 @@ from hub.receive.intake import Form, Intake, Reservation
 from hub.receive.signals import SIGNALS, Signal
 from hub.receive.status import RETRY_AFTER_SECONDS, codes, status
 from hub.receive.unpack import Packing
-
-# How long the bytes of one request may take to arrive.
-BODY_SECONDS: Final = 30.0
+from modeltrace_http.responses import RelativeRedirects
 
 _FORMS: Final[dict[str, Form]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 _TYPES: Final[dict[Form, str]] = {form: type_ for type_, form in _FORMS.items()}
@@ -53,13 +51,14 @@ _HEADERS: Final[dict[int, dict[str, str]]] = {
 }
 
 
-def create_receiver(intake: Intake, guard: Guard, origins: Sequence[str] = ()) -> Starlette:
+def create_receiver(intake: Intake, guard: Guard, origins: Sequence[str] = (), *, body_timeout: float) -> Starlette:
     """Return the application of the OTLP/HTTP port.
 
     Args:
         intake: takes the requests.
         guard: decides who may send.
         origins: web pages of these origins may send, too.
+        body_timeout: seconds that the bytes of one request may take to arrive.
     """
     # `navigator.sendBeacon`, which browser SDKs use, always asks with credentials; no cookie is looked at here.
     cors = Middleware(
@@ -72,14 +71,17 @@ def create_receiver(intake: Intake, guard: Guard, origins: Sequence[str] = ()) -
     )
     allowed = frozenset(origins)
     return Starlette(
-        routes=[Route(signal.path, _endpoint(signal, intake, guard, allowed), methods=["POST"]) for signal in SIGNALS],
+        routes=[
+            Route(signal.path, _endpoint(signal, intake, guard, allowed, body_timeout), methods=["POST"])
+            for signal in SIGNALS
+        ],
         exception_handlers={HTTPException: _no_such_call},
-        middleware=[cors] if origins else [],
+        middleware=[*([cors] if origins else []), Middleware(RelativeRedirects)],
     )
 
 
 def _endpoint(
-    signal: Signal, intake: Intake, guard: Guard, allowed: frozenset[str]
+    signal: Signal, intake: Intake, guard: Guard, allowed: frozenset[str], body_timeout: float
 ) -> Callable[[Request], Awaitable[Response]]:
     async def export(request: Request) -> Response:
         form = _FORMS.get(_media_type(request), "json")
@@ -88,7 +90,7 @@ def _endpoint(
                 guard.check_origin(request.headers, allowed=allowed)
                 guard.check_bearer(request.headers.get("authorization", ""))
                 packing = _packing(request)
-                body = await _read(request, reservation)
+                body = await _read(request, reservation, body_timeout)
                 answer = await intake.take(signal, body, form, packing, reservation)
         except HubError as error:
             return _failure(error, form)
@@ -115,7 +117,7 @@ def _packing(request: Request) -> Packing:
     return _PACKINGS[encoding]
 
 
-async def _read(request: Request, reservation: Reservation) -> bytes:
+async def _read(request: Request, reservation: Reservation, seconds: float) -> bytes:
     """The body, which is given up as soon as it is too long.
 
     Raises:
@@ -125,12 +127,12 @@ async def _read(request: Request, reservation: Reservation) -> bytes:
     """
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 reservation.add(len(chunk))
                 body += chunk
     except TimeoutError:
-        raise MalformedError(f"The body did not arrive within {BODY_SECONDS:g} s.") from None
+        raise MalformedError(f"The body did not arrive within {seconds:g} s.") from None
     except ClientDisconnect:
         raise MalformedError("The body was cut off.") from None
     return bytes(body)

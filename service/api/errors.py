@@ -6,10 +6,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from modeltrace_http.content_coding import CODINGS
 from service.api.replies import Reply, describe_error, reply
 from service.errors import (
     BusyError,
     ClientGoneError,
+    ForeignRequestError,
     InferenceError,
     InvalidFeaturesError,
     InvalidLabelError,
@@ -18,7 +20,9 @@ from service.errors import (
     MalformedRequestError,
     ModeltraceError,
     RequestTooLargeError,
+    UnauthorizedError,
     UnknownPredictionError,
+    UnsupportedCodingRequestError,
 )
 
 logger = logging.getLogger("modeltrace.api")
@@ -26,7 +30,10 @@ logger = logging.getLogger("modeltrace.api")
 STATUS: dict[type[ModeltraceError], tuple[int, str]] = {
     MalformedRequestError: (400, "malformed_request"),
     ClientGoneError: (400, "client_gone"),  # nobody reads it
+    UnauthorizedError: (401, "unauthorized"),
+    ForeignRequestError: (403, "foreign_request"),
     RequestTooLargeError: (413, "request_too_large"),
+    UnsupportedCodingRequestError: (415, "unsupported_coding"),
     InvalidFeaturesError: (422, "invalid_features"),
     UnknownPredictionError: (404, "unknown_prediction"),
     LabelConflictError: (409, "label_conflict"),
@@ -35,8 +42,13 @@ STATUS: dict[type[ModeltraceError], tuple[int, str]] = {
     BusyError: (503, "busy"),
     LabelsAwayError: (503, "store_away"),
 }
-# Seconds after which it is worth trying again.
-RETRY_AFTER: dict[type[ModeltraceError], str] = {BusyError: "1", LabelsAwayError: "5"}
+HEADERS: dict[type[ModeltraceError], dict[str, str]] = {
+    BusyError: {"Retry-After": "1"},  # seconds after which it is worth trying again
+    LabelsAwayError: {"Retry-After": "5"},
+    UnsupportedCodingRequestError: {"Accept-Encoding": CODINGS},
+    # A browser asks its user for a password, which is the key.
+    UnauthorizedError: {"WWW-Authenticate": 'Bearer, Basic realm="modeltrace"'},
+}
 
 
 def describe(error: ModeltraceError) -> dict[str, object]:
@@ -56,8 +68,7 @@ def refuse(error: ModeltraceError) -> Reply:
     else:
         # The names of features that the model does not have are up to the client: the log does without.
         logger.warning("%s: %s", kind, error.of_the_model() if isinstance(error, InvalidFeaturesError) else error)
-    seconds = RETRY_AFTER.get(type(error))
-    return Reply(status, describe(error), {"Retry-After": seconds} if seconds else None)
+    return Reply(status, describe(error), HEADERS.get(type(error)))
 
 
 def excuse(error: Exception) -> Reply:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import only_key, parse_object, read_body
+from service.api.body import BodyReader, only_key, parse_object
 from service.api.errors import describe
 from service.api.execution import ModelThreads
 from service.api.openapi import feedback_operation
@@ -144,14 +144,14 @@ class FeedbackCalls:
         self._tell(Feedback(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected))
 
 
-def feedback_routes(calls: FeedbackCalls, recorder: Recorder, *, most_bytes: int) -> APIRouter:
+def feedback_routes(calls: FeedbackCalls, recorder: Recorder, reader: BodyReader) -> APIRouter:
     """The call as a route of FastAPI, which documents it and, with the stock instrumentation, answers it."""
     router = APIRouter(tags=["feedback"])
 
     @router.post("/feedback", summary="Say what was right", **feedback_operation(calls.serving.primary.model.classes))
     async def feedback(request: Request) -> Response:
         with recorder.recording(request.scope) as trace:
-            body = await read_body(request.scope, request.receive, most_bytes)
+            body = await reader.read(request.scope, request.receive)
             return send(await calls.feedback(body, trace), trace.hex_id)
 
     return router

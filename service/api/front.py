@@ -14,11 +14,12 @@ from opentelemetry.context import attach
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from service.api.body import read_body
+from service.api.body import BodyReader
 from service.api.errors import excuse, refuse
 from service.api.health import SILENT_PATHS
 from service.api.predict import Call
 from service.api.replies import JSON, TRACE_HEADER, encode
+from service.api.route import route_path
 from service.errors import ClientGoneError, ModeltraceError
 from service.inference.pipeline import fail
 from service.telemetry.outbox import Outbox
@@ -42,7 +43,7 @@ class Front:
         tracing: Tracing,
         outbox: Outbox,
         *,
-        most_bytes: int,
+        body: BodyReader,
         active: Counter[tuple[str, str]],
         after: Callable[[RequestTrace], object],
     ) -> None:
@@ -54,7 +55,7 @@ class Front:
         self._calls = calls
         self._tracing = tracing
         self._outbox = outbox
-        self._most_bytes = most_bytes
+        self._body = body
         self._active = active
         self._after = after
 
@@ -64,10 +65,11 @@ class Front:
             await self._app(scope, receive, send)
             return
         kind = (scope["method"], scope["scheme"])
-        counted = scope["path"] not in _SILENT
+        path = route_path(scope)
+        counted = path not in _SILENT
         self._active[kind] += counted
         try:
-            call = self._calls.get(scope["path"]) if scope["method"] == "POST" else None
+            call = self._calls.get(path) if scope["method"] == "POST" else None
             if call is None:
                 await self._app(scope, receive, _logged(scope, send))
             else:
@@ -82,7 +84,7 @@ class Front:
         try:
             status, headers = 200, None
             try:
-                content = await call(await read_body(scope, receive, self._most_bytes), trace)
+                content = await call(await self._body.read(scope, receive), trace)
             except ClientGoneError as error:
                 logger.info("%s", error)
                 return

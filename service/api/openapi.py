@@ -50,6 +50,7 @@ ANY_ROW = {"description": "A row, as `features` of POST /predict. One that is re
 REFUSALS = {
     400: "Not JSON, or not the shape that the call takes.",
     413: "More bytes or rows than the limits allow.",
+    415: "A Content-Encoding other than gzip, deflate or zstd.",
     422: "Values that break the feature schema.",
     500: "The model failed.",
     503: "Too many requests wait for the model.",
@@ -62,6 +63,7 @@ LABEL_REFUSALS: dict[int | str, str] = {
     404: "No prediction ID of this service.",
     409: "The prediction has another label already, and the first one stays.",
     413: "More bytes or labels than the limits allow.",
+    415: REFUSALS[415],
     422: "The model cannot answer that label.",
     503: "Labels cannot be stored for now: send them again.",
 }
@@ -89,7 +91,7 @@ def predict_operation(schema: Schema) -> dict[str, Any]:
         "required": ["prediction_id", "model", "trace_id"],
         "properties": {**PREDICTION["properties"], "model": MODEL, "trace_id": {"type": ["string", "null"]}},
     }
-    return _operation(body, answer, error_responses(400, 413, 422, 500, 503))
+    return _operation(body, answer, error_responses(400, 413, 415, 422, 500, 503))
 
 
 def batch_operation(schema: Schema) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
             "trace_id": {"type": ["string", "null"]},
         },
     }
-    return _operation(body, answer, error_responses(400, 413, 500, 503))
+    return _operation(body, answer, error_responses(400, 413, 415, 500, 503))
 
 
 def renew(

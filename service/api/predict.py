@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import only_key, parse_object, read_body
+from service.api.body import BodyReader, only_key, parse_object
 from service.api.errors import describe
 from service.api.execution import ModelThreads
 from service.api.openapi import batch_operation, predict_operation
@@ -89,14 +89,14 @@ class PredictionCalls:
         return encode({"predictions": [_say(outcome) for outcome in outcomes], "model": version.said}, trace.hex_id)
 
 
-def prediction_routes(calls: PredictionCalls, recorder: Recorder, *, most_bytes: int) -> APIRouter:
+def prediction_routes(calls: PredictionCalls, recorder: Recorder, body: BodyReader) -> APIRouter:
     """The calls as routes of FastAPI, which documents them and, with the stock instrumentation, answers them."""
     router = APIRouter(tags=["predict"])
     schema = calls.serving.primary.model.schema
 
     async def answer(request: Request, call: Call) -> Response:
         with recorder.recording(request.scope) as trace:
-            answered = await call(await read_body(request.scope, request.receive, most_bytes), trace)
+            answered = await call(await body.read(request.scope, request.receive), trace)
             return send(answered, trace.hex_id)
 
     @router.post("/predict", summary="Predict one row", **predict_operation(schema))

@@ -4,9 +4,9 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -39,6 +39,7 @@ class Run:
     seed: int | None = None
     feedback: Feedback | None = None
     wait: float = 0.0  # seconds that the service may take to be ready
+    headers: Mapping[str, str] = field(default_factory=dict)  # of every request
 
 
 async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tally:
@@ -51,7 +52,7 @@ async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tal
     rng = seeded(run.seed)
     with _stopped_by_signals(stop):
         await _wait_ready(run.url, run.wait, stop)
-        async with traced_client(run.url, telemetry, run.plan.concurrency) as client:
+        async with traced_client(run.url, telemetry, run.plan.concurrency, run.headers) as client:
             model = await fetch_model(client)
             check_shifts(run.misbehaviour.shifts, model.features)
             spoiler = Spoiler(run.misbehaviour, model.features, rng)

@@ -1,6 +1,6 @@
 """Rows sent to a service in batches for their answers, and, if asked, their true labels after them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Self
 
@@ -20,9 +20,9 @@ class NotTakenError(ModeltraceError):
 class Service:
     """A running service that is asked, row by row."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self._url = url
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT)
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT, headers=headers)
 
     def __enter__(self) -> Self:
         return self

@@ -74,6 +74,8 @@ def said_model(response: httpx.Response, where: str) -> ServedModel:
     Raises:
         UnreachableError: it is none of a Modeltrace service.
     """
+    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise UnreachableError(f"{where} refuses this request: {_refusal(response)}")
     if response.status_code != HTTPStatus.OK:
         raise UnreachableError(f"{where}/model answers {response.status_code}: that is no Modeltrace service")
     try:
@@ -85,6 +87,14 @@ def said_model(response: httpx.Response, where: str) -> ServedModel:
         raise UnreachableError(
             f"{where}/model is not understood ({why}): that is another version, or no Modeltrace"
         ) from None
+
+
+def _refusal(response: httpx.Response) -> str:
+    """What a service says of a request that it refuses."""
+    try:
+        return str(response.json()["error"]["message"])[:400]
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {response.status_code}"
 
 
 def reason(error: httpx.HTTPError) -> str:

@@ -1,6 +1,7 @@
 """Telemetry of the client: spans of its own, in the same traces as the service's."""
 
 import logging
+from collections.abc import Mapping
 from importlib.metadata import version
 from itertools import count
 
@@ -18,7 +19,7 @@ SERVICE_NAME = "modeltrace-traffic"
 # Seconds: for one answer, and for the last flush of telemetry.
 ANSWER_TIMEOUT = 30.0
 FLUSH_TIMEOUT = 2.0
-# Seconds that a connection may be idle: less than servers allow (uvicorn: 5), or a request meets one just closed.
+# Seconds that a connection may be idle: less than servers allow, or a request meets one just closed.
 KEEP_ALIVE = 2.0
 
 
@@ -38,7 +39,7 @@ def traffic_telemetry(settings: OtelSettings) -> Telemetry:
     return build_stock(settings, resource)
 
 
-def traced_client(url: str, telemetry: Telemetry, connections: int) -> httpx.AsyncClient:
+def traced_client(url: str, telemetry: Telemetry, connections: int, headers: Mapping[str, str]) -> httpx.AsyncClient:
     """A client that makes a CLIENT span a request and passes its context on (W3C)."""
     transport = AsyncOpenTelemetryTransport(
         httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE)),
@@ -46,7 +47,7 @@ def traced_client(url: str, telemetry: Telemetry, connections: int) -> httpx.Asy
         meter_provider=telemetry.meter_provider,
         request_hook=_name_span,
     )
-    return httpx.AsyncClient(base_url=url, transport=transport, timeout=ANSWER_TIMEOUT)
+    return httpx.AsyncClient(base_url=url, transport=transport, timeout=ANSWER_TIMEOUT, headers=headers)
 
 
 async def _name_span(span: Span, request: RequestInfo) -> None:

@@ -1,7 +1,7 @@
 """`modeltrace doctor`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from service.client.backends.stack import JAEGER, LOKI, PROMETHEUS, Addresses, S
 from service.client.checkup import Asked, Item, advise, ask, follow, partly_missing
 from service.client.service import base_url
 from service.errors import ModeltraceError
+from service.keys import authorization
 from service.settings import read_settings
 
 # Seconds that one question to the service or the backend may take.
@@ -105,7 +106,8 @@ def doctor(
         with (
             nullcontext() if json else Console(stderr=True).status("looking for everything that one prediction leaves")
         ):
-            finding = asyncio.run(_examine(base_url(url), where, timeout=timeout or WAIT[against]))
+            headers = authorization(read_settings())
+            finding = asyncio.run(_examine(base_url(url), headers, where, timeout=timeout or WAIT[against]))
     except ModeltraceError as error:
         if not json:
             raise
@@ -119,8 +121,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _examine(url: str, where: Where, *, timeout: float) -> Finding:  # noqa: ASYNC109  a budget, not one call's limit
-    async with httpx.AsyncClient(base_url=url, timeout=QUESTION_TIMEOUT) as service, _backend(where) as backend:
+async def _examine(url: str, headers: Mapping[str, str], where: Where, *, timeout: float) -> Finding:  # noqa: ASYNC109  a budget, not one call's limit
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=QUESTION_TIMEOUT, headers=headers) as service,
+        _backend(where) as backend,
+    ):
         await backend.check()
         asked = await ask(service)
         items = await follow(backend, asked, seconds=timeout)

@@ -20,6 +20,7 @@ from service.evaluation.figures import Figures
 from service.evaluation.offline import Scored, Sheet, as_answered
 from service.evaluation.words import human, machine
 from service.inference.schema import Feature
+from service.keys import authorization
 from service.settings import read_settings
 from service.store.selection import Selection
 
@@ -132,7 +133,7 @@ def _scoring(
         yield loaded.name, loaded.version, loaded.schema.features, here
         return
 
-    with Service(base_url(url or "")) as service:
+    with Service(base_url(url or ""), authorization(read_settings())) as service:
         served = service.model()
 
         def there(samples: Sequence[Sample]) -> tuple[list[Scored], int]:

@@ -16,11 +16,19 @@ def serve(
             metavar="[SOURCE]", help="A bundle's folder, a folder of bundles, FOLDER@VERSION, or models:/NAME@ALIAS."
         ),
     ] = None,
-    host: Annotated[str | None, typer.Option(show_default="127.0.0.1", help="The address to listen on.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            show_default="127.0.0.1", help="The address to listen on; any but loopback needs MODELTRACE_API_KEY."
+        ),
+    ] = None,
     port: Annotated[int | None, typer.Option(show_default="8000", help="The port to listen on.")] = None,
     workers: Annotated[int | None, typer.Option(show_default="1", help="Worker processes.")] = None,
     expect_sha256: Annotated[
         str | None, typer.Option(help="Refuse any bundle whose model.json has another SHA-256.")
+    ] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Listen beyond this machine without an API key.")
     ] = None,
     trust_pickle: Annotated[
         bool | None, typer.Option("--trust-pickle", help="Load joblib or pickle, which can run any code.")
@@ -44,6 +52,7 @@ def serve(
         workers=workers,
         expect_sha256=expect_sha256,
         trust_pickle=trust_pickle,
+        insecure=insecure,
     )
     # Imported when the settings are right: it takes a second, and help does without it.
     run: Callable[[Settings], None] = load("service.server:serve")

@@ -15,6 +15,7 @@ from service.client.progress import JsonLines, LiveLine, PlainLines
 from service.client.run import Run, run_traffic
 from service.client.service import base_url
 from service.client.telemetry import FLUSH_TIMEOUT, traffic_telemetry
+from service.keys import authorization
 from service.settings import read_settings
 from service.telemetry.setup import report_rest
 
@@ -123,6 +124,7 @@ def traffic(
     """
     if data is not None and bundle is not None:
         raise typer.BadParameter("give --data or --bundle, not both")
+    settings = read_settings()
     run = Run(
         url=base_url(url),
         plan=Plan(rate=rate, batch=batch, count=count, duration=duration, concurrency=concurrency),
@@ -138,8 +140,9 @@ def traffic(
         seed=seed,
         feedback=Feedback(feedback, feedback_delay or FEEDBACK_DELAY) if feedback else None,
         wait=wait or 0.0,
+        headers=authorization(settings),
     )
-    telemetry = traffic_telemetry(read_settings().otel)
+    telemetry = traffic_telemetry(settings.otel)
     try:
         with _progress(json=json, every=every) as progress:
             tally = asyncio.run(run_traffic(run, telemetry, progress))

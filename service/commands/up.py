@@ -20,6 +20,7 @@ from service.client.backends.jaeger import Jaeger
 from service.client.backends.stack import JAEGER
 from service.client.progress import Snapshot
 from service.client.service import ServedModel, UnreachableError, base_url
+from service.keys import check_exposure
 from service.local.bundles import build_example, is_current
 from service.local.laptop import Laptop
 from service.local.plan import HUB_KEY, Local, Stack, collector_endpoint, telemetry_elsewhere
@@ -70,6 +71,7 @@ def up(
     Example: modeltrace up my-bundle --rate 50
     """
     settings = read_settings(bundle=bundle, port=port)
+    check_exposure(settings)
     with _screen(Console(highlight=False)) as screen:
         example = example_folder(data_dir())
         if settings.bundle is None and not is_current(example):

@@ -12,6 +12,7 @@ import orjson
 
 from service.client.progress import Snapshot
 from service.client.service import ServedModel, fetch_model
+from service.keys import authorization
 from service.local.bundles import check_bundle
 from service.local.children import Child, start
 from service.local.plan import (
@@ -56,6 +57,7 @@ class Laptop:
         self._screen = screen
         self._service_env = service_environment(environment, local, settings.otel)
         self._environment = environment
+        self._headers = authorization(settings)
         self._children: list[Child] = []
 
     async def run(self) -> None:
@@ -92,7 +94,7 @@ class Laptop:
             arguments = traffic_arguments(local, held_out=held_out, labelled=labelled, wait=READY_TIMEOUT)
             traffic = await self._start("traffic", arguments, traffic_environment(self._service_env), read_output=True)
         await asyncio.gather(*waits)
-        async with httpx.AsyncClient(base_url=local.service_url) as client:
+        async with httpx.AsyncClient(base_url=local.service_url, headers=self._headers) as client:
             self._screen.started(local, await fetch_model(client))
         if traffic:
             await asyncio.gather(self._watch(), self._show(traffic))

@@ -35,8 +35,12 @@ class RemoteChallenger:
     at_once = 1  # it may take long, and what waits meanwhile is bounded by what has not been taken
     pause = 0.00005  # the interpreter's lock is free for as long, for those who are waited for
 
-    def __init__(self, url: str, telling: Telling, as_told: AsTold, *, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, url: str, telling: Telling, as_told: AsTold, *, timeout: float = TIMEOUT, api_key: str | None = None
+    ) -> None:
         """`url` is that of the service, without a path; `as_told` makes of answered rows what may be told of them.
+
+        `api_key` is shown to it, if it asks for one.
 
         Raises:
             SettingsError: it is no such URL.
@@ -44,7 +48,12 @@ class RemoteChallenger:
         self._url = parse(url)
         self._telling = telling
         self._as_told = as_told
-        self._client = httpx.Client(base_url=self._url, timeout=timeout, limits=httpx.Limits(max_connections=1))
+        self._client = httpx.Client(
+            base_url=self._url,
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=1),
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+        )
         self._hashes: dict[tuple[str, str], str] = {}
         self._said = ""
 

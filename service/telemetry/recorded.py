@@ -158,7 +158,7 @@ def build_recorded(
         loggers,
         tallies=(spans, records),
         enabled=True,
-        records=Records(Tracing(tracers.sampler), outbox, health, active),
+        records=Records(Tracing(tracers.sampler, trust_context=settings.trust_trace_context), outbox, health, active),
     )
 
 

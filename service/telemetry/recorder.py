@@ -71,13 +71,15 @@ class Recorder:
         *,
         counts: Iterable[Callable[[RequestTrace], object]] = (),
         watched: Watched | None = None,
+        trust_context: bool = True,
     ) -> None:
         """`counts` take each request as it is; `also` once it is told, and as `watched` tells it.
 
-        Who joins `also` later takes them, too.
+        Who joins `also` later takes them, too. Without `trust_context`, callers do not pin traces.
         """
         self._counts, self._also, self._watched = tuple(counts), also, watched
         self._tracer = tracer
+        self._trust_context = trust_context
         self._instruments = instruments
         self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
 
@@ -88,7 +90,7 @@ class Recorder:
         request = RequestTrace(
             scope, context.trace_id.to_bytes(16), context.span_id.to_bytes(8), int(context.trace_flags)
         )
-        request.pinned = get_baggage(BAGGAGE_PIN) is not None
+        request.pinned = self._trust_context and get_baggage(BAGGAGE_PIN) is not None
         try:
             yield request
         finally:

@@ -13,13 +13,20 @@ from prometheus_client import CollectorRegistry
 from service.settings import OtelSettings
 from service.telemetry.exporters import AUDIT_QUEUE, ExporterBuilder, LogBatches, SpanBatches, Tally
 from service.telemetry.metrics import build_views
+from service.telemetry.sampling import OwnDecision
 from service.telemetry.setup import Telemetry, report_process
 
 
-def build_stock(settings: OtelSettings, resource: Resource, *, registry: CollectorRegistry | None = None) -> Telemetry:
+def build_stock(
+    settings: OtelSettings,
+    resource: Resource,
+    *,
+    registry: CollectorRegistry | None = None,
+    trust_context: bool = True,
+) -> Telemetry:
     """Build all providers for this process. Call it once, in the process that serves: nothing survives a fork.
 
-    `registry` is what `/metrics` shows, if anything.
+    `registry` is what `/metrics` shows, if anything; without `trust_context`, callers do not decide on sampling.
     """
     if settings.sdk_disabled:
         return Telemetry()
@@ -45,6 +52,8 @@ def build_stock(settings: OtelSettings, resource: Resource, *, registry: Collect
         shutdown_on_exit=False,
     )
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+    if not trust_context:
+        tracers.sampler = OwnDecision(tracers.sampler)
     for span_exporter in exporters.spans(meters):
         tracers.add_span_processor(SpanBatches(span_exporter, tally("spans"), meters))
 

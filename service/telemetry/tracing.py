@@ -19,6 +19,7 @@ from opentelemetry.util.http import normalize_user_agent
 
 from service.telemetry.names import BAGGAGE_PIN
 from service.telemetry.record import Answered, Called, Failure, ModelInfo, Request, Violated
+from service.telemetry.sampling import OwnDecision
 
 Scope = Any  # an ASGI scope
 Way = tuple[str, str, bool]  # feature, reason, whether it is let through: see `Violated`
@@ -89,11 +90,12 @@ class RequestTrace:
         headers = dict(scope["headers"])
         host, port = scope.get("server") or ("0.0.0.0", 80)  # noqa: S104  what the instrumentation says of none
         client = scope.get("client") or ("", 0)
-        agent = headers.get(b"user-agent")
+        agent, path = headers.get(b"user-agent"), scope["path"]
+        route = path.removeprefix(scope.get("root_path", ""))
         return Request(
             self.trace_id, self.span_id, self.parent_span_id, self.parent_remote, self.trace_state, self.trace_flags,
             self.pinned, self.start, self.end,
-            scope["method"], scope["path"], scope["path"], scope["query_string"].decode("latin-1"), scope["scheme"],
+            scope["method"], route, path, scope["query_string"].decode("latin-1"), scope["scheme"],
             scope["http_version"], host if port == 80 else f"{host}:{port}", port or 0, client[0], client[1],
             "" if agent is None else normalize_user_agent(agent) or "", self.status,
             self.validate_start, self.validate_end, self.features_start, self.inference_start, self.inference_end,
@@ -134,9 +136,19 @@ class _RequestSpan(NonRecordingSpan):
 class Tracing:
     """Starts the trace of a request."""
 
-    def __init__(self, sampler: Sampler | None, random_bits: Callable[[int], int] = random.getrandbits) -> None:
-        """Without a sampler there are no traces at all: telemetry is off."""
-        self._sampler = sampler
+    def __init__(
+        self,
+        sampler: Sampler | None,
+        random_bits: Callable[[int], int] = random.getrandbits,
+        *,
+        trust_context: bool = True,
+    ) -> None:
+        """Without a sampler there are no traces at all: telemetry is off.
+
+        Without `trust_context`, callers decide neither on sampling nor on pinning; their trace is continued.
+        """
+        self._sampler = sampler if trust_context or sampler is None else OwnDecision(sampler)
+        self._trust_context = trust_context
         # The two samplers whose answer is known need not be asked, unless there is a parent.
         self._always = sampler in (ALWAYS_ON, DEFAULT_ON)
         self._bits = random_bits
@@ -171,7 +183,7 @@ class Tracing:
         else:
             request.trace_id = self._new_id(128)
         self._sample(sampler, request, context, parent if parent.is_valid else None)
-        request.pinned = get_baggage(BAGGAGE_PIN, context) is not None
+        request.pinned = self._trust_context and get_baggage(BAGGAGE_PIN, context) is not None
         return request, trace.set_span_in_context(_RequestSpan(request), context)
 
     @staticmethod

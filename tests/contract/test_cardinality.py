@@ -101,7 +101,7 @@ class Hostile:
 
     def _send(self, method: str, path: str, body: bytes = b"", *, version: str) -> int:
         headers = {
-            "Host": f"{self._word()}.example:{self._random.randint(1, 65535)}",
+            "Host": f"localhost:{self._random.randint(1, 65535)}",  # other names are refused
             "Connection": "close",
             "Content-Length": str(len(body)),
             "Content-Type": self._random.choice(("application/json", f"{self._word()}/{self._word()}")),

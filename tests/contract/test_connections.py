@@ -22,7 +22,7 @@ def test_connections_that_come_at_once_are_accepted_before_some_are_answered_oft
 ) -> None:
     """The service finds 64 of them with 20 requests each; when all had an answer, no one had more than a few."""
     body = json.dumps({"features": rows[0]}).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     with running_service(bundle, "http://127.0.0.1:9") as (process, url), ExitStack() as stack:
         port = int(url.rpartition(":")[2])
         process.popen.send_signal(signal.SIGSTOP)

@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -39,6 +40,16 @@ def test_nothing_is_no_model(hub: InProcessHub) -> None:
     assert ask(hub, "models", window="15m")["models"] == []
     answer = httpx.get(f"{hub.page}/api/models/none")
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("name", ["org/churn", "a/b/c", "100 %", "ä?#"])
+def test_any_name_can_stand_in_a_path(hub: InProcessHub, name: str) -> None:
+    """A model is found by its name, percent-encoded, whatever is in it."""
+    one = service(hub, name)
+    one.predict(3)
+    one.export()
+
+    assert version(hub, quote(name, safe=""))["predictions"]["count"] == 3
 
 
 def test_counts_of_instances_add_up(hub: InProcessHub) -> None:

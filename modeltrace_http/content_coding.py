@@ -1,0 +1,98 @@
+"""Content codings of request bodies (RFC 9110, section 8.4), uncompressed within a limit."""
+
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+# RFC 9659 limits the window of this content coding to 8 MiB.
+_ZSTD_WINDOW_LOG: Final = 23
+
+
+class UnsupportedCodingError(Exception):
+    """A coding that is not known."""
+
+
+class CodingError(Exception):
+    """A body is not what its coding says."""
+
+
+class ExpandedTooLargeError(Exception):
+    """A body expands to more than it may."""
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def expand(body: bytes, coding: str, limit: int) -> bytes:
+    """Uncompress all members or frames of a body.
+
+    Args:
+        body: the body as it was sent.
+        coding: the value of `Content-Encoding`.
+        limit: the bytes that it may expand to. No more than that are ever held.
+
+    Raises:
+        UnsupportedCodingError: the coding is none of `CODINGS`, or there are several.
+        CodingError: the body is not what the coding says, is cut off, or has something else after its end.
+        ExpandedTooLargeError: it expands to more than `limit` bytes.
+    """
+    name = coding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in _OPEN:
+        raise UnsupportedCodingError(name)
+    parts: list[bytes] = []
+    room = limit
+    rest = body
+    while rest or not parts:
+        member = _OPEN[name](rest)
+        try:
+            part = member.decompress(rest, room + 1)
+        except (zlib.error, zstd.ZstdError) as error:
+            raise CodingError(str(error)) from None
+        room -= len(part)
+        if room < 0:
+            raise ExpandedTooLargeError
+        if not member.eof:
+            raise CodingError("it is cut off")
+        parts.append(part)
+        rest = member.unused_data
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _gzip(_: bytes) -> _Decompressor:
+    return zlib.decompressobj(_GZIP)
+
+
+def _deflate(body: bytes) -> _Decompressor:
+    """Uncompress zlib's format, which this coding means, or the same without its header, which some clients send."""
+    has_header = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and (body[0] << 8 | body[1]) % 31 == 0
+    return zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+
+
+def _zstd(_: bytes) -> _Decompressor:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+
+
+_OPEN: Final[Mapping[str, Callable[[bytes], _Decompressor]]] = {
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _deflate,
+    "zstd": _zstd,
+}
+# What an answer of 415 names in `Accept-Encoding`.
+CODINGS: Final = "gzip, deflate, zstd, identity"
