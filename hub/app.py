@@ -51,7 +51,7 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable
         http_socket = stack.enter_context(_bind(settings.host, settings.http_port, "http_port"))
         page_socket = stack.enter_context(_bind(settings.host, settings.port, "port"))
         otlp_http = _Server(create_receiver(intake, guard, settings.cors_origins), http_socket)
-        page = _Server(create_app(store, writer, settings), page_socket)
+        page = _Server(create_app(store, writer, settings), page_socket, trusted_proxies=settings.trusted_proxies)
         otlp_grpc = create_server(intake, guard)
         health = await add_health(otlp_grpc)
         _bind_grpc(otlp_grpc, settings)
@@ -79,14 +79,15 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable
 class _Server(uvicorn.Server):
     """One HTTP port. Signals are handled once for all servers (`hub.__main__`), so not by this one."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket, *, trusted_proxies: str | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,
+                proxy_headers=trusted_proxies is not None,
+                forwarded_allow_ips=trusted_proxies or "",
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )
