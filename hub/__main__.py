@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -66,6 +67,8 @@ def _banner(settings: HubSettings) -> str:
 
 def main() -> None:
     """Run the hub. What it raises on purpose becomes one line on stderr and exit code 1."""
+    # Inputs of predictions are in every file that DuckDB makes, now and at each merge of its log.
+    os.umask(0o077)
     try:
         cli()
     except HubError as error:

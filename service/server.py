@@ -18,6 +18,8 @@ from service.telemetry.recorded import needs_stock
 from service.worker import build_in_worker
 
 BACKLOG = 2048
+# Inputs of predictions are in what this process, its workers and their exporter processes write.
+PRIVATE = 0o077
 # libuv, below uvloop, accepts one connection a turn of its loop and listening socket (since 1.46), and a busy turn
 # answers every connection it has: of 256 that came at once, 170 waited for more than 5 s. Each copy accepts another.
 LISTENERS = 16
@@ -31,6 +33,7 @@ def serve(settings: Settings) -> None:
     Raises:
         ModeltraceError: the bundle or a setting is unfit; nothing was served.
     """
+    os.umask(PRIVATE)
     sock = listen(settings.host, settings.port)
     sockets = [sock, *(sock.dup() for _ in range(LISTENERS - 1))]
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # port 0 has become a real one
