@@ -34,6 +34,7 @@ SHARE: Final = 0.1
 SLICE: Final = 0.01
 
 _MOST_STEPS: Final = 10
+_HOUR_NS: Final = 3600 * 10**9
 _TIMES: Final = " UNION ALL ".join(f"SELECT received_ns FROM {table}" for table in TABLES)  # noqa: S608  fixed names
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class Retention:
             total, newest = cursor.execute(f"SELECT count(*), max(received_ns) FROM ({_TIMES})").fetchone() or (0, None)  # noqa: S608  fixed names
         if newest is None:
             return 0
-        cut = self._now(now_ns, newest, moment) - self._max_age_ns
+        cut = self._now(now_ns, newest, moment, elapsed) - self._max_age_ns
         self._base = max(self._base, total) if self._limited else total
         aged = SPREAD * elapsed * 1e9 / self._max_age_ns
         self._budget = min(self._budget + aged * self._base, max(1.0, min(max(SHARE, aged), 1.0) * self._base))
@@ -125,12 +126,14 @@ class Retention:
         self._budget -= deleted
         return deleted
 
-    def _now(self, now_ns: int, newest_ns: int, moment: float) -> int:
-        """The time from which ages count."""
+    def _now(self, now_ns: int, newest_ns: int, moment: float, elapsed: float) -> int:
+        """The time from which ages count; `elapsed` seconds have passed since the limits were enforced before."""
         if newest_ns != self._newest_ns:
-            self._newest_ns, self._newest_seen = newest_ns, moment
+            since = (now_ns - newest_ns) / 1e9
+            # It has arrived since then: the clock is right if it says so, too.
+            self._newest_ns, self._newest_seen = newest_ns, moment - (since if 0 <= since <= elapsed else 0.0)
         least = newest_ns + int((moment - self._newest_seen) * 1e9)
-        behind = now_ns - least > self._max_age_ns
+        behind = now_ns - least > max(self._max_age_ns, _HOUR_NS)
         if behind and not self._behind:
             logger.warning(
                 "The newest row arrived %.1f h before the time of this machine's clock. The clock may be wrong, so "

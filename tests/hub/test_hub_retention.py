@@ -128,6 +128,18 @@ def test_rows_age_while_nothing_arrives(store: Store) -> None:
     assert retention.enforce(now + 25 * HOUR_NS) == 2
 
 
+def test_a_short_limit_holds_for_what_has_just_arrived(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A row that has arrived since the limits were last enforced is as old as the clock says."""
+    now = time.time_ns()
+    clock = Clock()
+    retention = Retention(store, max_age=timedelta(seconds=3), max_size=2**31, clock=clock)
+    assert retention.enforce(now) == 0
+    _fill(store, now + 2 * 10**9)
+    clock.seconds = 10
+    assert retention.enforce(now + 10 * 10**9) == 2
+    assert caplog.records == []
+
+
 def test_over_the_size_limit_the_oldest_go(kept_store: Store) -> None:
     """The size falls under the limit, the youngest rows stay, and they are a part without gaps."""
     start = time.time_ns()
