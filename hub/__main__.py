@@ -74,6 +74,8 @@ def main() -> None:
     """
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         del os.environ[name]
+    # Inputs of predictions are in every file that DuckDB makes, now and at each merge of its log.
+    os.umask(0o077)
     try:
         cli()
     except HubError as error:

@@ -1,7 +1,6 @@
 """The application of the page's port: the JSON API, and the pages beside it."""
 
 import logging
-from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 import orjson
@@ -47,6 +46,10 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        # Relative to the document, so that it is true below any path.
+        servers=[{"url": ".."}],
+        # The redirect would lead to the host and path that the hub sees, which behind a proxy are not the reader's.
+        redirect_slashes=False,
         telemetry=NATIVE_TELEMETRY_OFF,
     )
     _add_api(app, queries, stats, writer)
@@ -103,7 +106,7 @@ def _add_api(app: FastAPI, queries: Queries, stats: Stats, writer: Writer) -> No
     @app.get("/api/stats", response_class=Response)
     def statistics(request: Request) -> Response:
         """What has arrived, what has become of it, what is kept, and who sent it."""
-        return json(asdict(stats.read(request.url.hostname)))
+        return json(stats.read(request.url.hostname))
 
 
 def _add_models(app: FastAPI, queries: Queries) -> None:
@@ -143,7 +146,7 @@ def _add_error_handlers(app: FastAPI, renderer: Renderer) -> None:
     def answer(request: Request, status: int, type_: str, message: str, **more: str) -> Response:
         if request.url.path.startswith("/api/") or request.url.path == "/healthz":
             return json({"error": {"type": type_, "message": message, **more}}, status)
-        return renderer.error(status, message)
+        return renderer.error(request, status, message)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

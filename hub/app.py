@@ -53,10 +53,10 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable
         guard = Guard(settings)
         http_socket = stack.enter_context(_bind(settings.host, settings.http_port, "http_port"))
         page_socket = stack.enter_context(_bind(settings.host, settings.port, "port"))
-        limits = settings.http_limits
+        limits, proxies = settings.http_limits, settings.trusted_proxies
         receiver = create_receiver(intake, guard, settings.cors_origins, body_timeout=limits.body_timeout)
         otlp_http = _Server(receiver, http_socket, limits)
-        page = _Server(create_app(store, writer, settings), page_socket, limits)
+        page = _Server(create_app(store, writer, settings), page_socket, limits, trusted_proxies=proxies)
         otlp_grpc = create_server(intake, guard)
         health = await add_health(otlp_grpc)
         _bind_grpc(otlp_grpc, settings)
@@ -84,14 +84,17 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable
 class _Server(LimitedServer):
     """One HTTP port. Signals are handled once for all servers (`hub.__main__`), so not by this one."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, limits: HttpLimits) -> None:
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, limits: HttpLimits, *, trusted_proxies: str | None = None
+    ) -> None:
         super().__init__(
             LimitedConfig(
                 app,
                 limits,
                 servers=HTTP_PORTS,
                 access_log=False,
-                proxy_headers=False,
+                proxy_headers=trusted_proxies is not None,
+                forwarded_allow_ips=trusted_proxies or "",
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )

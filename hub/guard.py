@@ -108,7 +108,9 @@ class GuardMiddleware:
     def _welcome(self, request: HTTPConnection) -> Response:
         """Keep the key as a cookie and take it out of the address, which ends up in histories and logs."""
         rest = urlencode([pair for pair in parse_qsl(request.url.query) if pair[0] != "key"])
-        answer = RedirectResponse(request.url.path + (f"?{rest}" if rest else ""), status_code=303)
+        # Relative to the address, of which a proxy may show a part only.
+        page = request.url.path.rpartition("/")[2] or "."
+        answer = RedirectResponse(f"./{page}" + (f"?{rest}" if rest else ""), status_code=303)
         answer.set_cookie(
             COOKIE, self._guard.cookie, httponly=True, samesite="strict", secure=request.url.scheme == "https"
         )

@@ -62,6 +62,11 @@ class HubSettings(BaseSettings):
         description="Origins whose pages may send OTLP over HTTP, with commas between (`https://app.example.com`); "
         "unset: none.",
     )
+    trusted_proxies: str | None = Field(
+        None,
+        description="Addresses and networks of proxies, separated by commas, whose `X-Forwarded-Proto` says that the "
+        "pages are reached by https; unset: nobody's.",
+    )
 
     data: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("modeltrace") / "hub",

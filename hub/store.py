@@ -196,7 +196,7 @@ class Store:
         if self.path is None:
             return 0
         try:
-            return self.path.with_name(self.path.name + ".wal").stat().st_size
+            return _log_file(self.path).stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -263,6 +263,11 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path | None) -> None:
         )
 
 
+def _log_file(path: Path) -> Path:
+    """The write-ahead log of a database."""
+    return path.with_name(path.name + ".wal")
+
+
 def _connect(path: Path | None, config: Config) -> duckdb.DuckDBPyConnection:
     """Connect, and say plainly why not."""
     if path is None:
@@ -271,6 +276,10 @@ def _connect(path: Path | None, config: Config) -> duckdb.DuckDBPyConnection:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
     except OSError as error:
         raise StoreError(f"{path.parent} cannot be made: {error.strerror}. Name another folder with --data.") from None
+    for file in (path, _log_file(path)):
+        # One that was made with wider permissions; somebody else's is left to its owner.
+        with suppress(FileNotFoundError, PermissionError):
+            file.chmod(0o600)
     try:
         return duckdb.connect(str(path), config=config)
     except duckdb.Error as error:

@@ -25,7 +25,7 @@ def id_key(settings: Settings) -> bytes:
         return settings.id_key.get_secret_value().encode()
     path = data_dir() / "id.key"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _make(path)
         key = path.read_text().strip()  # as one from the environment, which has no newline at its end

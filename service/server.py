@@ -19,6 +19,9 @@ from service.telemetry.logs import write_lines
 from service.telemetry.recorded import needs_stock
 from service.worker import build_in_worker
 
+# Inputs of predictions are in what this process, its workers and their exporter processes write.
+PRIVATE = 0o077
+
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
@@ -29,6 +32,7 @@ def serve(settings: Settings) -> None:
         ModeltraceError: the bundle or a setting is unfit; nothing was served.
     """
     check_exposure(settings)
+    os.umask(PRIVATE)
     sock = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # port 0 has become a real one
     check_store(settings)  # once, here: a worker that is replaced while the store is away takes its place all the same

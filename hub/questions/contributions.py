@@ -13,7 +13,9 @@ from typing import Any, Final
 
 import orjson
 
+from hub.questions.filters import MAX_NS
 from hub.questions.queries import Reader, Record, pointer
+from hub.questions.values import added, finite
 
 # Senders export every minute or more often; what comes later than this is another request's.
 AFTER_NS: Final = 5 * 60 * 10**9
@@ -76,8 +78,9 @@ def contributions(reader: Reader, trace_id: str, spans: Sequence[Record], exempl
     points = reader.records(
         "points_after",
         series_ids=list(asked),
-        firsts=[match.first_ns for match in asked.values()],
-        lasts=[match.last_ns for match in asked.values()],
+        # What is added to a time must stay a 64-bit integer.
+        firsts=[min(match.first_ns, MAX_NS - AFTER_NS) for match in asked.values()],
+        lasts=[min(match.last_ns, MAX_NS - AFTER_NS) for match in asked.values()],
         before_ns=BEFORE_NS,
         after_ns=AFTER_NS,
     )
@@ -88,7 +91,7 @@ def _exact(found: Mapping[str, _Match], exemplars: Iterable[Record]) -> dict[str
     """What exemplars say of their series: which points it was, and the value where the trace has only one."""
     exact: dict[str, _Match] = {}
     for exemplar in exemplars:
-        series_id, moment, value = exemplar["series_id"], exemplar["point_time_ns"], exemplar["value"]
+        series_id, moment, value = exemplar["series_id"], exemplar["point_time_ns"], finite(exemplar["value"])
         before = exact.get(series_id) or found.get(series_id)
         if before is None:
             exact[series_id] = _Match(moment, moment, value)
@@ -105,8 +108,8 @@ def _series(reader: Reader, spans: Sequence[Record]) -> list[Record]:
         return []
     return reader.records(
         "series_between",
-        from_ns=min(span["end_ns"] for span in spans),
-        until_ns=max(span["end_ns"] for span in spans) + AFTER_NS,
+        from_ns=min(map(_over, spans)),
+        until_ns=min(max(map(_over, spans)), MAX_NS - AFTER_NS) + AFTER_NS,
         instances=sorted({span["service_instance_id"] for span in spans}),
         limit=MOST_SERIES,
     )
@@ -129,7 +132,8 @@ def _span_witnesses(spans: Sequence[Record], keys: set[str]) -> list[Witness]:
             known = around.attributes if around is not None else _under(keys, one["resource_attributes"])
             depth = around.depth + 1 if around is not None else 1
             said = {**known, **_under(keys, one["attributes"])}
-            around = Witness(_instance(one), said, one["end_ns"], one["end_ns"], depth, one, one["name"] == "feedback")
+            over = _over(one)
+            around = Witness(_instance(one), said, over, over, depth, one, one["name"] == "feedback")
             done[id(one)] = around
     return list(done.values())
 
@@ -182,11 +186,10 @@ def _best(series: Record, witnesses: Iterable[Witness]) -> _Match | None:
     first, last = min(witness.first_ns for witness in best), max(witness.last_ns for witness in best)
     if len(named) == 1 and named[0].span is not None and "duration" in parts:
         in_seconds = _SECONDS_IN.get(series["unit"])
-        value = named[0].span["duration_ns"] * 1e-9 / in_seconds if in_seconds else None
+        length = named[0].span["duration_ns"]
+        value = length * 1e-9 / in_seconds if in_seconds and length is not None else None
         return _Match(first, last, value)
-    measured = {
-        value for witness in fitting if isinstance(value := witness.attributes.get(series["name"]), int | float)
-    }
+    measured = {value for witness in fitting if (value := finite(witness.attributes.get(series["name"]))) is not None}
     return _Match(first, last, float(measured.pop()) if len(measured) == 1 else None)
 
 
@@ -209,10 +212,10 @@ def _describe(point: Record, match: _Match, exemplars: Iterable[Record]) -> Reco
         "interval": {
             "start_ns": previous["time_ns"] if previous else point["start_ns"],
             "end_ns": point["time_ns"],
-            "value": _less(point["value"], previous and previous["value"]),
-            "count": _less(point["count"], previous and previous["count"]),
+            "value": added(point["value"], previous and previous["value"]),
+            "count": added(point["count"], previous and previous["count"]),
             "sum": _less(point["sum"], previous and previous["sum"]),
-            "bucket_counts": _less_each(point["bucket_counts"], previous and previous["bucket_counts"]),
+            "bucket_counts": _added_each(point["bucket_counts"], previous and previous["bucket_counts"]),
         },
         "request_value": match.value,
         "bucket": bisect_left(bounds, match.value) if bounds and match.value is not None else None,
@@ -224,10 +227,16 @@ def _less(now: float | None, before: float | None) -> float | None:
     return now if now is None or before is None else now - before
 
 
-def _less_each(now: list[int] | None, before: list[int] | None) -> list[int] | None:
-    if not now or not before or len(now) != len(before):
+def _added_each(now: list[int] | None, before: list[int] | None) -> list[int] | None:
+    if not now or not before or len(now) != len(before) or any(a < b for a, b in zip(now, before, strict=True)):
         return now
     return [a - b for a, b in zip(now, before, strict=True)]
+
+
+def _over(span: Record) -> int:
+    """When a span was over, as far as that is known: a span that was sent before its end has none."""
+    ns: int = span["end_ns"] if span["duration_ns"] is not None else max(span["start_ns"], span["end_ns"])
+    return ns or int(span["received_ns"])
 
 
 def _instance(record: Record) -> tuple[str, str]:

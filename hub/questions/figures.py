@@ -6,11 +6,15 @@ What no one has sent is absent, and the pages say what is missing.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from hub.questions.queries import Record
+from hub.questions.values import finite
 from hub.questions.windows import Window
 
+# What is a number in each statistic, and above which no critical value makes sense (drift.sql has the same bound).
+_OF_STATISTIC: Final = ("value", "n", "floor", "threshold")
+_MOST_CRITICAL: Final = 1e6
 # Fewer predictions than this say nothing of drift.
 ENOUGH: Final = 200
 PREDICTIONS: Final = "ml.predictions"
@@ -38,7 +42,7 @@ GAUGES: Final = (THRESHOLD, FLOOR, CRITICAL, _LEVEL, _ERROR_RATE, *(f"{EVALUATIO
 
 
 def figures(window: Window, counts: list[Record], gauges: list[Record], compared: list[Record]) -> Record:
-    """All that there is to say of one version."""
+    """All that there is to say of one version. Attributes are texts, values finite numbers (`hub.questions.models`)."""
     named: dict[str, list[Record]] = defaultdict(list)
     for one in counts:
         named[one["name"]].append(one)
@@ -78,9 +82,9 @@ def _traffic(window: Window, rows: Sequence[Record], answered: float) -> Record:
     }
 
 
-def answer_of(attributes: Mapping[str, Any]) -> str:
+def answer_of(attributes: Mapping[str, str]) -> str:
     """The label of a classifier or the bin of a regressor that a series counts; "" when it says neither."""
-    return str(attributes.get("ml.prediction.label", attributes.get("ml.prediction.bin", "")))
+    return attributes.get("ml.prediction.label", attributes.get("ml.prediction.bin", ""))
 
 
 def _confidence(
@@ -111,7 +115,7 @@ def _confidence(
 
 def low_confidence_limit(floor: float | None, critical: float | None, n: float) -> float | None:
     """What the share of answers with low confidence must exceed of n: the floor, and what chance makes of that."""
-    if floor is None or critical is None or not n:
+    if floor is None or critical is None or not n or not (0 <= floor <= 1 and 0 <= critical <= _MOST_CRITICAL):
         return None
     return floor + critical**2 / (6 * n) + critical * math.sqrt(floor * (1 - floor) / n)
 
@@ -133,7 +137,7 @@ def histogram(rows: Sequence[Record]) -> tuple[list[float], list[float]]:
         return [], []
     counts = [0.0] * (len(bounds) + 1)
     for one in rows:
-        if one["bounds"] == bounds:
+        if one["bounds"] == bounds and one["place"] <= len(counts):
             counts[one["place"] - 1] += one["added"]
     return bounds, counts
 
@@ -186,7 +190,9 @@ def _missing(features: Iterable[Record]) -> list[Record]:
 
 def _judged(one: Record) -> Record:
     """A feature with one state for all its statistics; None where nobody said what would be drift."""
-    statistics = one["statistics"] or []
+    statistics = [
+        {**entry, **{name: finite(entry[name]) for name in _OF_STATISTIC}} for entry in one["statistics"] or []
+    ]
     states = {statistic["state"] for statistic in statistics}
     state = next((state for state in ("drift", "not enough data", "ok") if state in states), None)
     if one["n"] is None or one["n"] < ENOUGH:
@@ -207,7 +213,7 @@ def _feedback(named: Mapping[str, list[Record]]) -> Record:
     for one in named[FEEDBACK]:
         said = one["attributes"]
         if (truth := said.get("ml.feedback.label")) is not None:
-            confusion[str(truth), answer_of(said)] += one["added"]
+            confusion[truth, answer_of(said)] += one["added"]
         ages[said.get("ml.feedback.age", "")] += one["added"]
     labels = sum(confusion.values())
     wrong = sum(count for (truth, predicted), count in confusion.items() if truth != predicted)
@@ -238,9 +244,9 @@ def _evaluation(gauges: Iterable[Record]) -> Record | None:
         name, said = one["name"].removeprefix(EVALUATION), one["attributes"]
         found["time_ns"] = max(found["time_ns"], one["time_ns"])
         if name == "label_delay":
-            found["label_delay"][str(said.get("quantile", ""))] = one["value"]
+            found["label_delay"][said.get("quantile", "")] = one["value"]
         elif (label := said.get("ml.evaluation.label")) is not None:
-            found["classes"].setdefault(str(label), {})[name] = one["value"]
+            found["classes"].setdefault(label, {})[name] = one["value"]
         else:
             found[name] = one["value"]
     return found if found["time_ns"] else None

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_NS: Final = 2**63 - 1
+# Rows of a request, spans of a trace, pages: more of them cannot be asked for.
+MOST_ROW: Final = 10**6
 ATTRIBUTE_PREFIX: Final = "attr."
 MOST_ATTRIBUTES: Final = 8
 
@@ -170,7 +172,7 @@ class PageView(BaseModel):
 
     span: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = None
     logs: Literal["all", "span"] = "all"
-    offset: int = Field(0, ge=0, le=10**6)
-    row: int = Field(0, ge=0, le=10**6)
+    offset: int = Field(0, ge=0, le=MOST_ROW)
+    row: int = Field(0, ge=0, le=MOST_ROW)
     version: Text = None
-    page: int = Field(0, ge=0, le=10**6)
+    page: int = Field(0, ge=0, le=MOST_ROW)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from hub.questions.figures import COMPARED, COUNTERS, ENOUGH, GAUGES, figures
 from hub.questions.queries import Reader, Record
+from hub.questions.values import texts
 from hub.questions.windows import LOOKBACK_NS, Window
 
 MOST_MODELS: Final = 200
@@ -38,10 +39,10 @@ def list_models(reader: Reader, window: Window) -> list[Record]:
 
 def _parts(version: str) -> list[tuple[bool, int, str]]:
     """A version by its numbers and words: 1.10 is more than 1.9, and than 1.10-rc."""
-    found = [
-        (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
-        for part in re.findall(r"[0-9]+|[^0-9.+-]+", version)
-    ]
+    found = []
+    for digits, word in re.findall(r"0*([0-9]+)|([^0-9.+-]+)", version):
+        # Of two numbers the one with more digits is greater; they may have thousands, which `int` refuses.
+        found.append((bool(digits), len(digits), digits or word))
     return [*found, (True, -1, "")]
 
 
@@ -68,6 +69,6 @@ def _by_version(rows: Iterable[Record]) -> defaultdict[Key, list[Record]]:
     """Rows by the model and version that they are of."""
     found: defaultdict[Key, list[Record]] = defaultdict(list)
     for one in rows:
-        said = one["attributes"]
-        found[str(said["ml.model.name"]), str(said.get("ml.model.version", ""))].append(one)
+        one["attributes"] = texts(one["attributes"])
+        found[one.pop("model"), one.pop("version")].append(one)
     return found

@@ -20,7 +20,8 @@ Record = dict[str, Any]
 
 # The newest traces are looked for in windows that grow until there are enough.
 WINDOWS_NS: Final = (2 * 10**9, 60 * 10**9, 30 * 60 * 10**9, 12 * 3600 * 10**9)
-# A trace's spans are looked for this long around the window in which it was found.
+# A trace's spans are looked for this long around the window in which it was found. A time that is further ahead of its
+# arrival is not believed: lists put the record where it arrived.
 SLACK_NS: Final = 3600 * 10**9
 MOST_SERVICES: Final = 200
 MOST_METRICS: Final = 2000
@@ -50,11 +51,9 @@ class Queries:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        parts = _read("sql/parts")
-        self._sql = {
-            name: re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), sql)
-            for name, sql in _read("sql/questions").items()
-        }
+        parts = {**_read("sql/parts"), "slack_ns": str(SLACK_NS)}
+        parts = {name: _fill(sql, parts) for name, sql in parts.items()}
+        self._sql = {name: _fill(sql, parts) for name, sql in _read("sql/questions").items()}
 
     @contextmanager
     def ask(self) -> Iterator["Reader"]:
@@ -100,14 +99,13 @@ class Reader:
         if asked.error:
             filters.append("status_code = 'ERROR'")
         having, of_trace = _having(asked)
-        ceiling = asked.until if asked.until is not None else MAX_NS - SLACK_NS
         before, before_id = asked.place
-        ceiling = min(ceiling, before)
-        kept = self.one("span_times", ceiling_ns=ceiling)
+        ceiling = min(MAX_NS if asked.until is None else asked.until, before, MAX_NS - SLACK_NS)
+        kept = self.one("span_times", floor_ns=asked.since or 0, ceiling_ns=ceiling)
         newest, oldest = kept["newest_ns"], kept["oldest_ns"]
         if newest is None:
             return [], None
-        lowest = max(asked.since or 0, oldest, SLACK_NS)
+        lowest = max(asked.since or 0, oldest)
         found: list[Record] = []
         for window in (*WINDOWS_NS, MAX_NS):
             floor = max(newest - window, lowest)
@@ -119,7 +117,6 @@ class Reader:
                 **of_trace,
                 floor_ns=floor,
                 ceiling_ns=ceiling,
-                slack_ns=SLACK_NS,
                 before_ns=before,
                 before_id=before_id,
                 limit=asked.limit + 1,
@@ -178,16 +175,21 @@ def _having(asked: TraceFilter) -> tuple[list[str], dict[str, Any]]:
     if asked.error is False:
         having.append("count(*) FILTER (status_code = 'ERROR') = 0")
     if asked.min_duration is not None:
-        having.append("max(end_ns) - min(start_ns) >= $min_duration")
+        having.append("trace_duration_ns >= $min_duration")
         values["min_duration"] = asked.min_duration
     if asked.max_duration is not None:
-        having.append("max(end_ns) - min(start_ns) <= $max_duration")
+        having.append("trace_duration_ns <= $max_duration")
         values["max_duration"] = asked.max_duration
     return having, values
 
 
 def _between(asked: LogFilter | MetricFilter) -> dict[str, Any]:
     return {"since_ns": asked.since or 0, "until_ns": MAX_NS if asked.until is None else asked.until}
+
+
+def _fill(sql: str, parts: Mapping[str, str]) -> str:
+    """Put in the parts that are named in braces; other braces stay."""
+    return re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), sql)
 
 
 def _and(conditions: Sequence[str]) -> str:

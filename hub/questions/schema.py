@@ -1,6 +1,7 @@
 """What a model said of its features when it was loaded: where the bins of its training data begin and end."""
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +10,16 @@ from typing import Any, Final
 import orjson
 
 from hub.questions.queries import Reader
+from hub.questions.values import finite, text, text_of
 
 MISSING: Final = "missing"
 OTHER: Final = "other"
 
 # The name under which the answers stand among the features.
 ANSWERS: Final = ""
+
+# Bins of numbers are named by their place.
+_BIN: Final = re.compile(r"[0-9]{1,6}")
 
 # Ways of treating a value that leave it as it was sent.
 PLAIN: Final = "plain"
@@ -39,7 +44,7 @@ class Feature:
 
     def interval(self, bin_: str) -> tuple[float, float] | None:
         """A bin's bounds, the lower one outside; None where it has none."""
-        if self.edges is None or not bin_.isdecimal() or int(bin_) > len(self.edges):
+        if self.edges is None or not _BIN.fullmatch(bin_) or int(bin_) > len(self.edges):
             return None
         bounds = (-math.inf, *self.edges, math.inf)
         return bounds[int(bin_)], bounds[int(bin_) + 1]
@@ -52,8 +57,8 @@ class Feature:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 return f"{bisect_left(self.edges, value):02d}"
             return OTHER
-        text = value if isinstance(value, str) else orjson.dumps(value).decode()
-        return text if text in self.bins else OTHER
+        name = text(value)
+        return name if name in self.bins else OTHER
 
 
 def read_schema(reader: Reader, model: str, version: str | None) -> dict[str, Feature]:
@@ -77,7 +82,8 @@ def _features(body: str | None) -> list[Mapping[str, Any]]:
     features, answers = said.get("features"), said.get("answers")
     found = [one for one in features if isinstance(one, Mapping)] if isinstance(features, list) else []
     if isinstance(answers, Mapping):
-        found.append({**answers, "name": ANSWERS, "bins": [*answers["shares"]] if "shares" in answers else []})
+        shares = answers.get("shares")
+        found.append({**answers, "name": ANSWERS, "bins": [*shares] if isinstance(shares, Mapping) else []})
     return found
 
 
@@ -88,11 +94,10 @@ def _feature(said: Mapping[str, Any]) -> Feature | None:
         return None
     edges, span = _numbers(edges), _numbers(span)
     low, high = span if span and len(span) == 2 else (None, None)
-    named = tuple(map(str, bins)) if isinstance(bins, list) else ()
-    return Feature(name, edges, named, low, high, str(said.get("privacy", PLAIN)))
+    named = tuple(text(bin_) or "" for bin_ in bins) if isinstance(bins, list) else ()
+    return Feature(name, edges, named, low, high, text_of(said, "privacy") or PLAIN)
 
 
 def _numbers(said: Any) -> tuple[float, ...] | None:  # noqa: ANN401  any JSON
-    if not isinstance(said, list) or not all(isinstance(one, int | float) for one in said):
-        return None
-    return tuple(said)
+    numbers = [number for one in said if (number := finite(one)) is not None] if isinstance(said, list) else None
+    return None if numbers is None or len(numbers) < len(said) else tuple(numbers)

@@ -10,6 +10,8 @@ STEP: Final = 12.0
 GAP: Final = 2.0
 HEIGHT: Final = 30.0
 LOWEST: Final = 1.5
+# A drawing of more buckets than these would be megabytes, and nobody could read it.
+MOST_BARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Chart:
 
 
 def draw(point: Record) -> Chart | None:
-    """Draw what an interval added; None for what has no buckets. Empty buckets at both ends are left out."""
+    """Draw what an interval added; None for what has no buckets, or too many. Empty ones at both ends are left out."""
     counts, bounds = point["interval"]["bucket_counts"], point["explicit_bounds"]
     if not counts or not bounds or not any(counts):
         return None
@@ -45,6 +47,8 @@ def draw(point: Record) -> Chart | None:
     if point["bucket"] is not None:
         used.append(point["bucket"])
     first, last = max(min(used) - 1, 0), min(max(used) + 1, len(counts) - 1)
+    if last - first >= MOST_BARS:
+        return None
     most = max(counts)
     bars = []
     for index in range(first, last + 1):

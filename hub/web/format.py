@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from zlib import crc32
@@ -18,6 +18,7 @@ _AGES: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _BYTES: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _SECONDS: Final = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
 _DIGITS: Final = 3
+_MOST_WRITTEN_OUT: Final = 1e18
 _VIOLATED: Final = {
     "type": "wrong type",
     "range": "out of range",
@@ -26,8 +27,10 @@ _VIOLATED: Final = {
 }
 
 
-def duration(ns: float) -> str:
-    """`1.23 ms`, `12.3 ms`, `2.05 s`."""
+def duration(ns: float | None) -> str:
+    """`1.23 ms`, `12.3 ms`, `2.05 s`; a dash where there is none."""
+    if ns is None:
+        return "\N{EN DASH}"
     if ns == 0:
         return "0 ns"
     for size, unit in _DURATIONS:
@@ -36,8 +39,19 @@ def duration(ns: float) -> str:
     return f"{number(ns)}\u202fns"
 
 
-def share(ns: float) -> float:
+def lasted(span: Mapping[str, Any]) -> str:
+    """How long a span took, or why that is not known."""
+    if span["duration_ns"] is not None:
+        return duration(span["duration_ns"])
+    if span["end_ns"] == 0:
+        return "unfinished"
+    return "no start time" if span["start_ns"] == 0 else "ends before it starts"
+
+
+def share(ns: float | None) -> float:
     """A duration as percentage of a bar: logarithmic from 0.1 ms to 10 s, so that a bar stays when others arrive."""
+    if ns is None:
+        return 0.0
     return round(100 * min(math.log10(max(ns, 1e5) / 1e5) / 5, 1.0), 1)
 
 
@@ -48,6 +62,8 @@ def number(value: float) -> str:
     """
     if not math.isfinite(value):
         return str(value)
+    if abs(value) >= _MOST_WRITTEN_OUT:
+        return f"{value:.{_DIGITS - 1}e}"
     if float(value).is_integer():
         return f"{int(value):,}"
     if abs(value) >= 10**_DIGITS:
@@ -153,9 +169,9 @@ def hues(services: Iterable[str]) -> dict[str, int]:
     return given
 
 
-def violated(reason: str) -> str:
+def violated(reason: str | None) -> str:
     """How a value broke the schema, in words; a reason that is not known here as it came."""
-    return _VIOLATED.get(reason, reason)
+    return _VIOLATED.get(reason, reason) if reason is not None else "\N{EN DASH}"
 
 
 def plural(count: int, word: str) -> str:

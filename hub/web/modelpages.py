@@ -41,7 +41,7 @@ class ModelPages:
         try:
             view = ModelView.model_validate(dict(request.query_params))
         except ValidationError as error:
-            return self._renderer.error(422, first_problem(error))
+            return self._renderer.error(request, 422, first_problem(error))
         if (unchanged := self._renderer.unchanged(request)) is not None:
             return unchanged
         etag = self._renderer.etag()
@@ -50,7 +50,16 @@ class ModelPages:
             models = [_shown(reader, model, view, window) for model in read_models(reader, window, view.model)]
         asked = request.query_params.get("window") or DEFAULT
         return self._renderer.render(
-            "models.html", "/models", 200, etag, view=view, window=window, asked=asked, choices=CHOICES, models=models
+            request,
+            "models.html",
+            "/models",
+            200,
+            etag,
+            view=view,
+            window=window,
+            asked=asked,
+            choices=CHOICES,
+            models=models,
         )
 
     def _predictions(self, request: Request) -> Response:
@@ -58,12 +67,13 @@ class ModelPages:
         try:
             asked = PredictionFilter.model_validate(given)
         except ValidationError as error:
-            return self._renderer.error(422, first_problem(error))
+            return self._renderer.error(request, 422, first_problem(error))
         with self._queries.ask() as reader:
             answer = read_predictions(reader, asked)
             schema = read_schema(reader, asked.model, asked.version) if asked.model and asked.bin else {}
         feature = schema.get(asked.feature or ANSWERS)
         return self._renderer.render(
+            request,
             "predictions.html",
             "/models",
             asked=asked,
@@ -116,7 +126,7 @@ def _links(model: str, version: str, window: Window) -> Any:  # noqa: ANN401  a 
         until = which.pop("until_ns", window.until_ns)
         wanted = {name: value for name, value in which.items() if value is not None}
         named = {"model": model, **({"version": version} if version else {})}
-        return f"/predictions?{urlencode({**named, **wanted, 'since': _seconds(since), 'until': _seconds(until)})}"
+        return f"predictions?{urlencode({**named, **wanted, 'since': _seconds(since), 'until': _seconds(until)})}"
 
     return link
 

@@ -6,7 +6,7 @@ A page refreshes by asking for itself again and changing what differs, so that e
 import re
 from importlib import resources
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -59,12 +59,14 @@ class Pages:
             latest, _ = reader.traces(TraceFilter(limit=LATEST))
         services = [record["service_name"] for record in snapshot.services]
         services += [name for trace in latest for name in trace["services"]]
-        return self._renderer.render("overview.html", "/", snapshot=snapshot, latest=latest, hues=fmt.hues(services))
+        return self._renderer.render(
+            request, "overview.html", "/", snapshot=snapshot, latest=latest, hues=fmt.hues(services)
+        )
 
     def _traces(self, request: Request) -> Response:
         given = [(key, value) for key, value in request.query_params.multi_items() if value]
         if "attr" in request.query_params:
-            return RedirectResponse(f"/traces?{urlencode(_canonical(given))}", status_code=303)
+            return RedirectResponse(f"traces?{urlencode(_canonical(given))}", status_code=303)
         if (unchanged := self._renderer.unchanged(request)) is not None:
             return unchanged
         etag = self._renderer.etag()
@@ -81,6 +83,7 @@ class Pages:
                 found, following = reader.traces(asked)
             services = [record["service_name"] for record in reader.services()]
         return self._renderer.render(
+            request,
             "traces.html",
             "/traces",
             422 if problem else 200,
@@ -98,18 +101,20 @@ class Pages:
 
     def _open(self, request: Request) -> Response:
         trace_id = request.query_params.get("id", "").strip().lower().replace("-", "")
-        return RedirectResponse(f"/t/{trace_id[:64]}" if trace_id.isalnum() else "/traces", status_code=303)
+        return RedirectResponse(f"t/{quote(trace_id[:64])}" if trace_id.isalnum() else "traces", status_code=303)
 
     def _trace(self, request: Request, trace_id: str) -> Response:
         trace_id = trace_id.lower()
         if not re.fullmatch("[0-9a-f]{32}", trace_id) or trace_id == "0" * 32:
             return self._renderer.error(
-                404, f"“{trace_id[:80]}” is not a trace ID. A trace ID is 32 hexadecimal digits, not all of them zero."
+                request,
+                404,
+                f"“{trace_id[:80]}” is not a trace ID. A trace ID is 32 hexadecimal digits, not all of them zero.",
             )
         try:
             view = PageView.model_validate(dict(request.query_params))
         except ValidationError as error:
-            return self._renderer.error(422, first_problem(error))
+            return self._renderer.error(request, 422, first_problem(error))
         if (unchanged := self._renderer.unchanged(request)) is not None:
             return unchanged
         etag = self._renderer.etag()
@@ -117,10 +122,10 @@ class Pages:
             context = read_page(reader, self._retention.kept, trace_id, view)
             if context is None:
                 words = absence(reader, self._retention.kept)
-                return self._renderer.render("absent.html", "/traces", 404, trace_id=trace_id, words=words)
+                return self._renderer.render(request, "absent.html", "/traces", 404, trace_id=trace_id, words=words)
         hues = fmt.hues(context["services"])
         return self._renderer.render(
-            "trace.html", "/traces", 200, etag, trace_id=trace_id, view=view, hues=hues, **context
+            request, "trace.html", "/traces", 200, etag, trace_id=trace_id, view=view, hues=hues, **context
         )
 
 

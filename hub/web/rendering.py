@@ -38,6 +38,7 @@ class Renderer:
 
     def render(
         self,
+        request: Request,
         template: str,
         here: str,
         status_code: int = 200,
@@ -45,13 +46,15 @@ class Renderer:
         **context: Any,  # noqa: ANN401  what a template takes differs
     ) -> Response:
         """The page; `here` is the place in the navigation."""
-        html = self._templates.get_template(template).render(here=here, pages=PAGES, now_ns=time.time_ns(), **context)
+        html = self._templates.get_template(template).render(
+            root=_root(request), here=here, pages=PAGES, now_ns=time.time_ns(), **context
+        )
         headers = {"Cache-Control": "no-cache"} | ({"ETag": etag} if etag else {})
         return HTMLResponse(html, status_code, headers)
 
-    def error(self, status_code: int, message: str) -> Response:
+    def error(self, request: Request, status_code: int, message: str) -> Response:
         """A page that says what went wrong."""
-        return self.render("error.html", "", status_code, message=message)
+        return self.render(request, "error.html", "", status_code, message=message)
 
 
 def first_problem(error: ValidationError) -> str:
@@ -59,6 +62,13 @@ def first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     name = f"{first['loc'][0]}: " if first["loc"] else ""
     return name + str(first["msg"]).removeprefix("Value error, ")
+
+
+def _root(request: Request) -> str:
+    """The relative way from a page to the hub's root: links made with it work below any path of a proxy."""
+    path = request.scope.get("raw_path") or request.scope["path"].encode()
+    below = path.count(b"/") - request.scope.get("root_path", "").rstrip("/").count("/") - 1
+    return "../" * below or "./"
 
 
 def _environment() -> Environment:
@@ -72,7 +82,19 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     names = (
-        *("age", "breakable", "clock", "duration", "exact", "machine", "measure", "number", "percent", "plural"),
+        *(
+            "age",
+            "breakable",
+            "clock",
+            "duration",
+            "exact",
+            "lasted",
+            "machine",
+            "measure",
+            "number",
+            "percent",
+            "plural",
+        ),
         *("share", "shown", "size", "span_of", "violated"),
     )
     environment.filters |= {name: getattr(fmt, name) for name in names}

@@ -10,9 +10,11 @@ from hub.questions.filters import PageView
 from hub.questions.queries import Reader, Record
 from hub.questions.schema import read_schema
 from hub.questions.trace import count, status
+from hub.questions.values import whole_of
 from hub.retention import Kept
 from hub.web.inputs import Input, mark_inputs
 from hub.web.points import by_metric
+from hub.web.predicted import Prediction, prediction_of
 from hub.web.waterfall import Row, build
 
 SPANS_A_PAGE: Final = 500
@@ -52,8 +54,9 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
         )
     exemplars = reader.records("trace_exemplars", trace_id=trace_id, limit=MOST_EXEMPLARS)
     metrics = contributions(reader, trace_id, spans, exemplars)
-    predictions = reader.records("trace_predictions", trace_id=trace_id, limit=PREDICTIONS_A_PAGE, offset=view.offset)
-    chosen = next((one for one in predictions if _is_chosen(one["attributes"], view)), None)
+    found = reader.records("trace_predictions", trace_id=trace_id, limit=PREDICTIONS_A_PAGE, offset=view.offset)
+    predictions = [prediction_of(record) for record in found]
+    chosen = next((one for one in predictions if _is_chosen(one, view)), None)
     chosen = chosen or next(iter(predictions), None)
     labels = reader.records("trace_labels", trace_id=trace_id, limit=MOST_LABELS)
     newest = max([span["received_ns"] for span in spans] + [log["received_ns"] for log in logs], default=0)
@@ -64,7 +67,7 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
         "rows": drawn.rows[first : first + SPANS_A_PAGE],
         "first_row": first,
         "head": drawn.rows[0].span if drawn.rows else None,
-        "server": next((span["attributes"] for span in spans if span["kind"] == "SERVER"), {}),
+        "http_status": next((_http_status(span) for span in spans if span["kind"] == "SERVER"), None),
         "services": sorted({span["service_name"] for span in outline} | {log["service_name"] for log in logs}),
         "errors": sum(span["status_code"] == "ERROR" for span in outline),
         "start_ns": drawn.start_ns or (logs[0]["time_ns"] if logs else 0),
@@ -75,8 +78,8 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
         "with_predictions": with_predictions,
         "predictions": predictions,
         "chosen": chosen,
-        "several_versions": len({one["attributes"].get("ml.model.version") for one in predictions}) > 1,
-        "inputs": _inputs(reader, chosen["attributes"]) if chosen else [],
+        "several_versions": len({one.version for one in predictions}) > 1,
+        "inputs": _inputs(reader, chosen) if chosen else [],
         "labels": {one["prediction_id"]: one for one in reversed(labels) if one["trace_id"] == trace_id},
         "brought": [one for one in labels if one["feedback_trace_id"] == trace_id],
         "predictions_a_page": PREDICTIONS_A_PAGE,
@@ -87,19 +90,21 @@ def read_page(reader: Reader, kept: Kept, trace_id: str, view: PageView) -> dict
     }
 
 
-def _is_chosen(said: Record, view: PageView) -> bool:
+def _http_status(span: Record) -> int | None:
+    return whole_of(span["attributes"], "http.response.status_code")
+
+
+def _is_chosen(prediction: Prediction, view: PageView) -> bool:
     """Whether a prediction is the one that is looked at: a row may have been answered by a challenger, too."""
-    return said.get("ml.prediction.row") == view.row and view.version in {None, said.get("ml.model.version")}
+    return prediction.row == view.row and view.version in {None, prediction.version}
 
 
-def _inputs(reader: Reader, said: Record) -> list[Input]:
+def _inputs(reader: Reader, prediction: Prediction) -> list[Input]:
     """The inputs of a prediction beside the training data of its model."""
-    inputs, model = said.get("ml.prediction.inputs"), said.get("ml.model.name")
-    if not isinstance(inputs, dict):
+    if not prediction.inputs:
         return []
-    version = said.get("ml.model.version")
-    schema = read_schema(reader, model, str(version)) if isinstance(model, str) else {}
-    return mark_inputs(inputs, schema)
+    schema = read_schema(reader, prediction.model, prediction.version) if prediction.model else {}
+    return mark_inputs(prediction.inputs, schema)
 
 
 def _head(rows: list[Row]) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from hub.questions.queries import Record
+from hub.questions.queries import SLACK_NS, Record
 
 TICKS: Final = 4
 MOST_MARKS: Final = 20
@@ -32,11 +32,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """All rows, top to bottom, and the axis."""
+    """All rows, top to bottom, and the axis; how long the trace took if its spans say so."""
 
     rows: list[Row]
     start_ns: int
     duration_ns: int
+    trace_duration_ns: int | None = None
 
     @property
     def ticks(self) -> list[tuple[float, float]]:
@@ -48,8 +49,12 @@ def build(spans: Sequence[Record], log_times: Mapping[str, Sequence[int]]) -> Wa
     """Place the spans, ordered by start; `log_times` are those of log records by span ID."""
     if not spans:
         return Waterfall([], 0, 0)
-    start: int = min(span["start_ns"] for span in spans)
-    end: int = max(max(span["end_ns"], span["start_ns"]) for span in spans)
+    timed = [span for span in spans if span["duration_ns"] is not None]
+    # A span with a start that cannot be right, far ahead of its arrival, does not stretch the axis.
+    started = [span for span in spans if span["start_ns"] > 0]
+    placed = [span for span in started if span["start_ns"] <= span["received_ns"] + SLACK_NS] or started
+    start: int = min((span["start_ns"] for span in placed), default=0)
+    end: int = max((max(span["end_ns"], span["start_ns"]) for span in placed), default=0)
     length = max(end - start, 1)
 
     def place(ns: int) -> float:
@@ -82,7 +87,7 @@ def build(spans: Sequence[Record], log_times: Mapping[str, Sequence[int]]) -> Wa
                     span,
                     depth,
                     left,
-                    round(max(place(span["end_ns"]) - left, 0.0), 3),
+                    round(place(span["end_ns"]) - left, 3) if span["duration_ns"] is not None else 0.0,
                     len(children),
                     entered=parent is None or span["service_name"] != parent["service_name"],
                     detached=span["parent_span_id"] is not None and span["parent_span_id"] not in by_id,
@@ -92,7 +97,8 @@ def build(spans: Sequence[Record], log_times: Mapping[str, Sequence[int]]) -> Wa
             )
             twins[span["span_id"]] += 1
             waiting += [(child, depth + 1) for child in reversed(children)]
-    return Waterfall(rows, start, end - start)
+    took = max(span["end_ns"] for span in timed) - min(span["start_ns"] for span in timed) if timed else None
+    return Waterfall(rows, start, end - start, took)
 
 
 def _parent(span: Record, candidates: Sequence[Record]) -> Record | None:

@@ -70,6 +70,7 @@ def up(
 
     Example: modeltrace up my-bundle --rate 50
     """
+    os.umask(0o077)  # what children say may be about inputs of predictions
     settings = read_settings(bundle=bundle, port=port)
     check_exposure(settings)
     with _screen(Console(highlight=False)) as screen:

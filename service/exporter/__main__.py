@@ -19,6 +19,7 @@ def main() -> None:
     # records are still to come then: its pipe says when it is over.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    os.umask(0o077)  # inputs of predictions are in what it writes
     os.nice(NICENESS)  # where there is but one core, predictions go first
     run(sys.stdin.fileno(), int(sys.argv[1]))
 

@@ -1,6 +1,7 @@
 """Child processes of `up`: started apart from the terminal, stopped one by one, never left behind."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from asyncio.subprocess import Process
@@ -67,7 +68,8 @@ async def start(
         read_output: whether its stdout is read by the caller (`child.process.stdout`); otherwise it is dropped.
     """
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with log.open("wb") as sink:
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
+        os.fchmod(sink.fileno(), 0o600)  # where it was there already
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

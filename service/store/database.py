@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -137,6 +137,8 @@ def make_file(location: Location) -> None:
     try:
         location.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(location.file, os.O_CREAT | os.O_RDWR, 0o600))
+        with suppress(PermissionError):  # one of somebody else, who decides about it
+            location.file.chmod(0o600)
     except OSError as error:
         raise StoreAwayError(
             f"the prediction store {location.words}: {error.strerror or error} (MODELTRACE_STORE)"

@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 
+from service.store.age_limit import AgeLimit
 from service.store.schema import labels, predictions
 
 # Rows of one transaction, or a few more when many were answered at the same time.
@@ -30,6 +31,22 @@ def prune(connection: Connection, before: int | None, chunk: int = CHUNK) -> tup
     # A label knows the time of its prediction to the millisecond.
     connection.execute(delete(labels).where(labels.c.prediction_time < cut - cut % _MILLISECOND))
     return gone, cut != before
+
+
+def prune_old(connection: Connection, limit: AgeLimit, now: int) -> tuple[int, bool]:
+    """Delete some of the predictions that are too old; how many, and whether more may be deleted at once."""
+    oldest, newest = (
+        connection.execute(select(predictions.c.time).order_by(order).limit(1)).scalar_one_or_none()
+        for order in (predictions.c.time, predictions.c.time.desc())
+    )
+    if oldest is None or newest is None:
+        return 0, False
+    cut = limit.cut(now, newest)
+    if oldest >= cut:
+        return 0, limit.spend(0, more=False)
+    allowed = limit.allowed(lambda: connection.execute(select(func.count()).select_from(predictions)).scalar_one())
+    gone, more = prune(connection, cut, min(CHUNK, allowed)) if allowed else (0, True)
+    return gone, limit.spend(gone, more=more)
 
 
 def prune_beyond(connection: Connection, limit: int) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, func, insert, inspect, select, text, 
 
 from service.errors import StoreError
 from service.store import labels, retention
+from service.store.age_limit import AgeLimit
 from service.store.database import Database, make_file
 from service.store.labels import Outcome
 from service.store.location import Location, locate
@@ -18,6 +19,7 @@ from service.store.rows import Kept, Label, Row, kept
 from service.store.schema import VERSION, metadata, predictions, stamp
 from service.store.schema import labels as labels_table
 from service.store.selection import ALL, Selection, with_labels
+from service.store.turn import turn
 
 # Rows of one statement: each is one call of the database, in which the interpreter's lock is free. With a call a row, a
 # busy interpreter would be waited for after each of them. The sizes are few, so that each is prepared once.
@@ -50,6 +52,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         """See `open_store`."""
         self._database = database
+        self._retention_turn = turn(database.location, "retention")
         self._statements = {size: _adding(size, "?" if self.location.file else "%s") for size in SIZES}
 
     def __enter__(self) -> Self:
@@ -65,6 +68,7 @@ class Store:
 
     def close(self) -> None:
         """Close every connection."""
+        self._retention_turn.release()
         self._database.close()
 
     # Writing.
@@ -122,6 +126,17 @@ class Store:
         """
         with self._database.transaction() as connection:
             return retention.prune(connection, before)
+
+    def prune_old(self, limit: AgeLimit, now: int) -> tuple[int, bool]:
+        """Delete some of the predictions that are too old, unless another writer does; how many, and if there are more.
+
+        Raises:
+            StoreError: nothing was deleted.
+        """
+        if not self._retention_turn.hold():
+            return 0, False
+        with self._database.transaction() as connection:
+            return retention.prune_old(connection, limit, now)
 
     def prune_beyond(self, limit: int) -> int:
         """Delete some of the oldest if a SQLite store takes more than so many bytes; how many.

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final, Literal, NamedTuple, Protocol
 
 from service.errors import StoreAwayError
+from service.store.age_limit import AgeLimit
 from service.store.config import StoreConfig
 from service.store.rows import Row, RowMaker, Told
 
@@ -45,8 +46,8 @@ class Open(Protocol):
     def add_predictions(self, rows: Sequence[Row]) -> None:
         """Add rows that may be there already."""
 
-    def prune(self, before: int) -> tuple[int, bool]:
-        """Delete some that are older; how many, and whether there are more."""
+    def prune_old(self, limit: AgeLimit, now: int) -> tuple[int, bool]:
+        """Delete some that are too old; how many, and whether more may be deleted at once."""
 
     def prune_beyond(self, limit: int) -> int:
         """Delete some while there are more bytes than that; how many."""
@@ -80,6 +81,7 @@ class Writer:
         self._most_rows = most_rows
         self._tidy_every = tidy_every
         self._store: Open | None = None
+        self._age_limit = AgeLimit(int(config.days * DAY))
         self._changed = threading.Condition()
         self._waiting: deque[Told] = deque()
         self._rows = 0  # that are neither stored nor lost
@@ -211,7 +213,7 @@ class Writer:
         more = False
         try:
             if self._config.days:
-                more = self._store.prune(time.time_ns() - int(self._config.days * DAY))[1]
+                more = self._store.prune_old(self._age_limit, time.time_ns())[1]
             if self._config.most_bytes:
                 more = self._store.prune_beyond(self._config.most_bytes) > 0 or more
         except Exception as error:  # noqa: BLE001  it is tried again

@@ -151,7 +151,7 @@ def write_lines(
     if file is not None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
         # Several workers write to the same file: the stock handler would have each rotate it under the others.
-        sinks.append(ConcurrentRotatingFileHandler(str(file), "a", file_bytes, file_backups, "utf-8"))
+        sinks.append(ConcurrentRotatingFileHandler(str(file), "a", file_bytes, file_backups, "utf-8", chmod=0o600))
     for sink in sinks:
         sink.setFormatter(formatter)
     lines: Queue[logging.LogRecord] = Queue(LINES_WAITING)

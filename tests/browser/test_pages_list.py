@@ -31,7 +31,7 @@ def test_new_trace_appears_by_itself(page: Page, site: Site) -> None:
 
     trace_id = site.sender.prediction()
 
-    expect(page.locator(f"a[href='/t/{trace_id}']").first).to_be_visible()
+    expect(page.locator(f"a[href='./t/{trace_id}']").first).to_be_visible()
     assert page.evaluate("window.notReloaded")
 
 
@@ -39,7 +39,7 @@ def test_rows_stand_still_under_the_pointer(page: Page, site: Site) -> None:
     """While the pointer is over the list no row moves; how many are new is said, and a click shows them."""
     first = site.sender.prediction()
     page.goto("/traces")
-    row = page.locator("tr", has=page.locator(f"a[href='/t/{first}']"))
+    row = page.locator("tr", has=page.locator(f"a[href='./t/{first}']"))
     row.hover()
     before = row.bounding_box()
 
@@ -49,7 +49,7 @@ def test_rows_stand_still_under_the_pointer(page: Page, site: Site) -> None:
     expect(fresh).to_be_visible()
     assert row.bounding_box() == before
     fresh.click()
-    expect(page.locator(f"a[href='/t/{second}']").first).to_be_visible()
+    expect(page.locator(f"a[href='./t/{second}']").first).to_be_visible()
 
 
 def test_filters_are_in_the_address(page: Page, site: Site) -> None:
@@ -61,8 +61,8 @@ def test_filters_are_in_the_address(page: Page, site: Site) -> None:
     page.get_by_label("Attribute").fill("ml.prediction.label=benign")
     page.get_by_role("button", name="Filter").click()
 
-    expect(page.locator(f"a[href='/t/{slow}']").first).to_be_visible()
-    expect(page.locator(f"a[href='/t/{fast}']")).to_have_count(0)
+    expect(page.locator(f"a[href='./t/{slow}']").first).to_be_visible()
+    expect(page.locator(f"a[href='./t/{fast}']")).to_have_count(0)
     expect(page.get_by_label("Longer than")).to_have_value("500ms")
     asked = parse_qs(urlsplit(page.url).query)
     assert (asked["min_duration"], asked["attr.ml.prediction.label"]) == (["500ms"], ["benign"])
@@ -81,8 +81,8 @@ def test_older_traces_are_a_link_away(page: Page, site: Site) -> None:
     site.sender.prediction()
     page.goto("/traces?limit=1")
 
-    expect(page.locator(f"a[href='/t/{older}']")).to_have_count(0)
-    while not page.locator(f"a[href='/t/{older}']").count():
+    expect(page.locator(f"a[href='./t/{older}']")).to_have_count(0)
+    while not page.locator(f"a[href='./t/{older}']").count():
         page.get_by_role("link", name="Older traces").click()
 
 
@@ -114,7 +114,7 @@ def test_list_needs_no_script(browser: Browser, site: Site) -> None:
     page.goto("/traces")
     page.get_by_label("Name").fill("predict")
     page.get_by_role("button", name="Filter").click()
-    page.locator(f"a[href='/t/{trace_id}']").first.click()
+    page.locator(f"a[href='./t/{trace_id}']").first.click()
 
     expect(page.get_by_text("inference").first).to_be_visible()
     page.close()
@@ -139,7 +139,7 @@ def test_stopped_hub(browser: Browser) -> None:
         expect(page.get_by_text("The hub does not answer")).to_be_hidden()
 
     expect(page.get_by_text("The hub does not answer")).to_be_visible()
-    expect(page.locator(f"a[href='/t/{trace_id}']").first).to_be_visible()
+    expect(page.locator(f"a[href='./t/{trace_id}']").first).to_be_visible()
     page.close()
 
 

@@ -88,7 +88,7 @@ def test_private_bins_lead_to_exemplars(page: Page) -> None:
     page.goto("/predictions?model=churn&version=1.0.0&feature=email&bin=a")
 
     expect(page.get_by_text("are kept from the records of predictions (hash)")).to_be_visible()
-    expect(page.locator("tbody a[href^='/t/']").first).to_be_visible()
+    expect(page.locator("tbody a[href^='./t/']").first).to_be_visible()
 
 
 def test_a_label_and_its_prediction_lead_to_each_other(page: Page) -> None:
@@ -114,7 +114,7 @@ def test_violations_lead_to_their_requests(page: Page) -> None:
     row.get_by_role("link", name="3", exact=True).click()
 
     expect(page.locator("tbody tr")).to_have_count(1)
-    expect(page.locator("tbody a[href^='/t/']")).to_be_visible()
+    expect(page.locator("tbody a[href^='./t/']")).to_be_visible()
 
 
 def test_of_300_features_those_that_matter_are_shown(page: Page) -> None:

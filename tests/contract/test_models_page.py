@@ -100,8 +100,8 @@ def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, st
     assert sum(found["feedback"]["errors"]["counts"]) == 60
 
     html = httpx.get(f"{page}/models", params={"model": "progression", "window": "15m", "all": "true"}, timeout=30).text
-    links = {unescape(link) for link in re.findall(r'href="(/predictions\?[^"]*)"', html)}
-    behind = {link: httpx.get(f"{page}/api{link}&limit=100", timeout=30).json()["found"] for link in links}
+    links = {unescape(link) for link in re.findall(r'href="(predictions\?[^"]*)"', html)}
+    behind = {link: httpx.get(f"{page}/api/{link}&limit=100", timeout=30).json()["found"] for link in links}
     of_bins = {(asked.get("feature"), asked["bin"]): link for link in links if "bin" in (asked := query(link))}
     led = Counter({which: len(behind[link]) for which, link in of_bins.items()})
     counted = {(one["feature"], part["bin"]): part["observed"] for one in found["features"] for part in one["bins"]}

@@ -32,7 +32,7 @@ def store_metrics(store: Store, instance: str, *metrics: Metric) -> None:
     request = ExportMetricsServiceRequest(
         resource_metrics=[ResourceMetrics(resource=resource("service", instance), scope_metrics=[scope])]
     )
-    rows = decode(request, 1, 1).tables["metric_points"]
+    rows = decode(request, UNTIL, 1).tables["metric_points"]
     with store.write() as connection:
         if rows:
             places = ", ".join("?" * len(rows[0]))

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,8 +40,21 @@ def _times(store: Store, table: str = "spans") -> list[int]:
         return [row[0] for row in cursor.execute(f"SELECT received_ns FROM {table} ORDER BY 1").fetchall()]  # noqa: S608  a fixed name
 
 
-def _retention(store: Store, *, hours: int = 24, max_size: int = 2**31) -> Retention:
-    return Retention(store, max_age=timedelta(hours=hours), max_size=max_size)
+def _retention(
+    store: Store, *, hours: int = 24, max_size: int = 2**31, clock: Callable[[], float] = time.monotonic
+) -> Retention:
+    return Retention(store, max_age=timedelta(hours=hours), max_size=max_size, clock=clock)
+
+
+class Clock:
+    """A monotonic clock that stands still until a test sets it forward."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.seconds
 
 
 def test_rows_over_the_age_limit_go(kept_store: Store) -> None:
@@ -49,9 +62,10 @@ def test_rows_over_the_age_limit_go(kept_store: Store) -> None:
     now = time.time_ns()
     _fill(kept_store, now - 25 * HOUR_NS)
     _fill(kept_store, now - 23 * HOUR_NS)
+    _fill(kept_store, now)
     assert _retention(kept_store).enforce(now) == 2
-    assert _times(kept_store, "spans") == [now - 23 * HOUR_NS]
-    assert _times(kept_store, "logs") == [now - 23 * HOUR_NS]
+    assert _times(kept_store, "spans") == [now - 23 * HOUR_NS, now]
+    assert _times(kept_store, "logs") == [now - 23 * HOUR_NS, now]
 
 
 def test_within_the_limits_nothing_goes(kept_store: Store) -> None:
@@ -69,6 +83,61 @@ def test_age_goes_by_arrival(kept_store: Store) -> None:
     _retention(kept_store).enforce(now)
     with kept_store.read() as cursor:
         assert cursor.execute("SELECT start_ns FROM spans").fetchall() == [(1000,)]
+
+
+def test_a_clock_set_forward_deletes_nothing_by_itself(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """With a clock 40 days ahead rows stay as long as none arrives by it; the log says that it may be wrong."""
+    now = time.time_ns()
+    for hour in range(10):
+        _fill(store, now - hour * HOUR_NS)
+    retention = _retention(store, clock=Clock())
+    assert [retention.enforce(now + 40 * 24 * HOUR_NS) for _ in range(3)] == [0, 0, 0]
+    (record,) = caplog.records
+    assert record.message.startswith("The newest row arrived 960.0 h before the time of this machine's clock.")
+
+
+def test_rows_by_a_clock_set_forward_cost_a_share_of_the_others(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A tenth of the rows goes at once and the rest within a tenth of the age limit; the log says so once."""
+    now = time.time_ns()
+    for minute in range(100):
+        _fill(store, now - minute * HOUR_NS // 60, spans=9)
+    ahead = now + 40 * 24 * HOUR_NS
+    _fill(store, ahead)
+    clock = Clock()
+    retention = _retention(store, clock=clock)
+    # The rows of one moment go together.
+    assert retention.enforce(ahead) in {100, 110}
+    assert retention.enforce(ahead) == 0
+    while len(_times(store)) > 1:
+        clock.seconds += 600
+        assert retention.enforce(ahead) <= 100
+    assert 0.08 * 24 * 3600 < clock.seconds < 0.12 * 24 * 3600
+    assert _times(store) == [ahead]
+    (record,) = caplog.records
+    assert record.message.startswith("1,000 of 1,002 rows are over the age limit at once: the clock was set forward")
+
+
+def test_rows_age_while_nothing_arrives(store: Store) -> None:
+    """The rows of a hub to which nothing is sent grow old by the time for which it runs."""
+    now = time.time_ns()
+    _fill(store, now)
+    clock = Clock()
+    retention = _retention(store, clock=clock)
+    assert retention.enforce(now) == 0
+    clock.seconds = 25 * 3600
+    assert retention.enforce(now + 25 * HOUR_NS) == 2
+
+
+def test_a_short_limit_holds_for_what_has_just_arrived(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A row that has arrived since the limits were last enforced is as old as the clock says."""
+    now = time.time_ns()
+    clock = Clock()
+    retention = Retention(store, max_age=timedelta(seconds=3), max_size=2**31, clock=clock)
+    assert retention.enforce(now) == 0
+    _fill(store, now + 2 * 10**9)
+    clock.seconds = 10
+    assert retention.enforce(now + 10 * 10**9) == 2
+    assert caplog.records == []
 
 
 def test_over_the_size_limit_the_oldest_go(kept_store: Store) -> None:
@@ -108,6 +177,7 @@ def test_what_was_deleted_is_known(kept_store: Store) -> None:
     """Counts by table and the time before which rows are gone can be told."""
     now = time.time_ns()
     _fill(kept_store, now - 25 * HOUR_NS, spans=3)
+    _fill(kept_store, now, spans=50)
     retention = _retention(kept_store)
     assert retention.kept.pruned_before_ns is None
     retention.enforce(now)
@@ -120,6 +190,7 @@ def test_a_restart_remembers_what_was_pruned(tmp_path: Path) -> None:
     now = time.time_ns()
     store = Store(tmp_path / FILE_NAME)
     _fill(store, now - 25 * HOUR_NS)
+    _fill(store, now, spans=50)
     _retention(store).enforce(now)
     store.close()
     store = Store(tmp_path / FILE_NAME)

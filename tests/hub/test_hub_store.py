@@ -206,6 +206,16 @@ def test_the_size_grows_with_the_data(tmp_path: Path, kept: str) -> None:
     store.close()
 
 
+def test_an_older_file_becomes_the_users_alone(tmp_path: Path) -> None:
+    """A database that others could read is closed to them when it is opened."""
+    path = tmp_path / FILE_NAME
+    Store(path).close()
+    path.chmod(0o644)
+    Store(path).close()
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_nobody_else_can_read_a_new_folder(tmp_path: Path) -> None:
     """The inputs of predictions are in the database: the folder that the hub makes is its user's alone."""
     path = tmp_path / "data" / FILE_NAME

@@ -11,6 +11,7 @@ counter AS (
     WHERE
         name IN (SELECT unnest($counters))
         AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
+        AND received_ns >= $since_ns - $lookback_ns - {slack_ns}
         AND ((type = 'sum' AND is_monotonic) OR type = 'histogram')
         AND (flags & 1) = 0
 ),
@@ -19,7 +20,9 @@ counter AS (
 heard AS (
     SELECT service_name, service_instance_id, min(time_ns) AS first_ns
     FROM metric_points
-    WHERE time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
+    WHERE
+        time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
+        AND received_ns >= $since_ns - $lookback_ns - {slack_ns}
     GROUP BY service_name, service_instance_id
 ),
 -- Totals since a start: a reset is another start. One row a step, however many points it has.
@@ -29,7 +32,7 @@ total AS (
         any_value(explicit_bounds) AS bounds, max(value) AS value, min(value) AS lowest, min(time_ns) AS first_ns,
         any_value(service_name) AS service_name, any_value(service_instance_id) AS service_instance_id
     FROM counter
-    WHERE temporality = 'CUMULATIVE' AND start_ns > 0
+    WHERE temporality = 'CUMULATIVE' AND start_ns > 0 AND isfinite(value)
     GROUP BY series_id, place, start_ns, step
 ),
 total_added AS (
@@ -49,7 +52,7 @@ stepwise AS (
         name, attributes, place, explicit_bounds AS bounds, step, temporality, value, counter.time_ns, heard.first_ns,
         lag(value) OVER series AS before, lag(counter.time_ns) OVER series AS before_ns
     FROM counter JOIN heard USING (service_name, service_instance_id)
-    WHERE temporality <> 'CUMULATIVE' OR start_ns IS NULL OR start_ns = 0
+    WHERE (temporality <> 'CUMULATIVE' OR start_ns IS NULL OR start_ns = 0) AND isfinite(value)
     WINDOW series AS (PARTITION BY series_id, place ORDER BY counter.time_ns)
 ),
 stepwise_added AS (
@@ -65,8 +68,9 @@ stepwise_added AS (
     FROM stepwise
 ),
 increment AS (
+    -- A counter adds nothing negative, and a count above 2^64 is none.
     SELECT name, attributes, place, any_value(bounds) AS bounds, step, sum(added) AS added
     FROM (FROM total_added UNION ALL FROM stepwise_added)
-    WHERE step >= 0
+    WHERE step >= 0 AND added > 0 AND added <= 1.8446744073709552e19
     GROUP BY name, attributes, place, step
 )

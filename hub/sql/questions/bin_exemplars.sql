@@ -5,7 +5,7 @@ WITH series AS (
     FROM metric_points
     WHERE
         name = 'ml.feature.observations'
-        AND time_ns >= $since_ns AND time_ns - $lookback_ns <= $until_ns
+        AND time_ns >= $since_ns AND time_ns - $lookback_ns <= $until_ns AND received_ns >= $since_ns - {slack_ns}
         AND attributes ->> '/ml.model.name' = $model
         AND ($version IS NULL OR attributes ->> '/ml.model.version' = $version)
         AND attributes ->> '/ml.feature.name' = $feature
@@ -15,6 +15,7 @@ SELECT trace_id, any_value(span_id) AS span_id, max(time_ns) AS time_ns, any_val
 FROM exemplars
 WHERE
     series_id IN (FROM series) AND trace_id IS NOT NULL AND time_ns > $since_ns AND time_ns <= $until_ns
+    AND received_ns >= $since_ns - {slack_ns}
 GROUP BY trace_id
 ORDER BY max(exemplars.time_ns) DESC
 LIMIT $limit

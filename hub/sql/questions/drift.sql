@@ -22,6 +22,8 @@ gauge AS (
                 'ml.feature.reference.deviation', 'ml.prediction.reference', 'ml.drift.floor', 'ml.drift.critical_value'
             )
             AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
+            AND received_ns >= $since_ns - $lookback_ns - {slack_ns}
+            AND isfinite(value)
         GROUP BY name, attributes
     )
     GROUP BY ALL
@@ -42,7 +44,7 @@ observed AS (
 reference AS (
     SELECT model, version, feature, bin, binned, value AS share
     FROM gauge
-    WHERE name IN ('ml.feature.reference', 'ml.prediction.reference') AND bin IS NOT NULL
+    WHERE name IN ('ml.feature.reference', 'ml.prediction.reference') AND bin IS NOT NULL AND value BETWEEN 0 AND 1
 ),
 mean AS (
     SELECT
@@ -79,13 +81,15 @@ refused AS (
 ),
 -- The rows of the training data; of the answers, those that were answered to know.
 training AS (
-    SELECT model, version, feature, value AS size FROM gauge WHERE name = 'ml.feature.reference.size'
+    SELECT model, version, feature, value AS size FROM gauge WHERE name = 'ml.feature.reference.size' AND value BETWEEN 1 AND 1e15
 ),
 floor AS (
-    SELECT model, version, statistic, value FROM gauge WHERE name = 'ml.drift.floor' AND feature = ''
+    SELECT model, version, statistic, value FROM gauge
+    WHERE name = 'ml.drift.floor' AND feature = '' AND value BETWEEN 0 AND 1e6
 ),
 critical AS (
-    SELECT model, version, feature, statistic, value FROM gauge WHERE name = 'ml.drift.critical_value'
+    SELECT model, version, feature, statistic, value FROM gauge
+    WHERE name = 'ml.drift.critical_value' AND value BETWEEN 0 AND 1e6
 ),
 -- One row a bin of the training data; what has none there counts nowhere.
 compared AS (

@@ -1,6 +1,7 @@
 -- Log records, newest first.
-SELECT *
-FROM logs
-WHERE time_ns BETWEEN $since_ns AND $until_ns{filters}
-ORDER BY time_ns DESC, received_ns DESC
+WITH {listed_logs}
+SELECT * EXCLUDE (listed_ns)
+FROM listed
+WHERE true{filters}
+ORDER BY listed_ns DESC, received_ns DESC
 LIMIT $limit

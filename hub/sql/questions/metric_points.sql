@@ -1,6 +1,7 @@
 -- The points of one metric, newest first.
-SELECT *
-FROM metric_points
-WHERE name = $name AND time_ns BETWEEN $since_ns AND $until_ns{filters}
-ORDER BY time_ns DESC, series_id
+WITH {listed_points}
+SELECT * EXCLUDE (listed_ns)
+FROM listed
+WHERE name = $name{filters}
+ORDER BY listed_ns DESC, series_id
 LIMIT $limit

@@ -1,15 +1,19 @@
 -- The metrics there are, each with its newest point.
+WITH listed AS (
+    SELECT *, CASE WHEN time_ns <= received_ns + {slack_ns} THEN time_ns ELSE received_ns END AS listed_ns
+    FROM metric_points
+)
 SELECT
     name,
     type,
     unit,
-    arg_max(description, time_ns) AS description,
-    arg_max(temporality, time_ns) AS temporality,
+    arg_max(description, listed_ns) AS description,
+    arg_max(temporality, listed_ns) AS temporality,
     list_sort(list(DISTINCT service_name)) AS services,
     count(DISTINCT series_id) AS series_count,
-    max(time_ns) AS last_ns,
-    arg_max({'value': value, 'value_int': value_int, 'count': count, 'sum': sum}, time_ns) AS last
-FROM metric_points
+    max(listed_ns) AS last_ns,
+    arg_max({'value': value, 'value_int': value_int, 'count': count, 'sum': sum}, listed_ns) AS last
+FROM listed
 GROUP BY name, type, unit
 ORDER BY name, type, unit
 LIMIT $limit

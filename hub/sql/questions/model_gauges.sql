@@ -1,11 +1,13 @@
 -- The newest value of the gauges of all models, whichever instance said it.
 SELECT
-    name, attributes, arg_max(value, time_ns) AS value, max(time_ns) AS time_ns
+    name, attributes ->> '/ml.model.name' AS model, coalesce(attributes ->> '/ml.model.version', '') AS version,
+    attributes, arg_max(value, time_ns) AS value, max(time_ns) AS time_ns
 FROM metric_points
 WHERE
     name IN (SELECT unnest($gauges))
     AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
-    AND type = 'gauge' AND (flags & 1) = 0
-    AND json_exists(attributes, '/ml.model.name')
+    AND received_ns >= $since_ns - $lookback_ns - {slack_ns}
+    AND type = 'gauge' AND (flags & 1) = 0 AND isfinite(value)
+    AND attributes ->> '/ml.model.name' IS NOT NULL
 GROUP BY name, attributes
 ORDER BY name, attributes

@@ -2,11 +2,15 @@
 WITH said AS (
     SELECT attributes, service_name, service_instance_id, time_ns
     FROM metric_points
-    WHERE name IN (SELECT unnest($names)) AND time_ns BETWEEN $since_ns AND $until_ns
+    WHERE
+        name IN (SELECT unnest($names))
+        AND time_ns BETWEEN $since_ns AND $until_ns AND received_ns >= $since_ns - {slack_ns}
     UNION ALL
     SELECT attributes, service_name, service_instance_id, time_ns
     FROM logs
-    WHERE event_name IN ('ml.prediction', 'ml.model') AND time_ns BETWEEN $since_ns AND $until_ns
+    WHERE
+        event_name IN ('ml.prediction', 'ml.model')
+        AND time_ns BETWEEN $since_ns AND $until_ns AND received_ns >= $since_ns - {slack_ns}
 )
 SELECT
     attributes ->> '/ml.model.name' AS name,

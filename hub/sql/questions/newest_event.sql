@@ -1,2 +1,3 @@
 -- When the newest event of a kind happened.
-SELECT max(time_ns) AS time_ns FROM logs WHERE event_name = $event AND time_ns > $since_ns AND time_ns <= $until_ns
+WITH {listed_logs}
+SELECT max(listed_ns) AS time_ns FROM listed WHERE event_name = $event AND listed_ns > $since_ns

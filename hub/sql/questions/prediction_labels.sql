@@ -1,16 +1,17 @@
 -- Labels by the time of their arrival, newest first, each with its prediction if that is still here.
-WITH asked AS (
+WITH {listed_logs},
+asked AS (
     SELECT
-        time_ns AS labelled_ns, trace_id AS feedback_trace_id, service_name,
+        listed_ns AS labelled_ns, trace_id AS feedback_trace_id, service_name,
         attributes ->> '/ml.prediction.id' AS prediction_id,
         attributes ->> '/ml.prediction.trace_id' AS trace_id,
         attributes ->> '/ml.model.name' AS model,
         attributes ->> '/ml.model.version' AS version,
         coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS answer,
         coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value') AS truth
-    FROM logs
-    WHERE event_name = 'ml.feedback' AND time_ns > $since_ns AND time_ns <= $until_ns{filters}
-    ORDER BY time_ns DESC
+    FROM listed
+    WHERE event_name = 'ml.feedback' AND listed_ns > $since_ns{filters}
+    ORDER BY listed_ns DESC
     LIMIT $limit
 ),
 predicted AS (

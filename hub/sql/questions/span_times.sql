@@ -1,2 +1,3 @@
 -- When the newest and the oldest span up to a time started: where the search for traces begins, and where it can end.
-SELECT max(start_ns) AS newest_ns, min(start_ns) AS oldest_ns FROM spans WHERE start_ns <= $ceiling_ns
+WITH {listed_spans}
+SELECT max(listed_ns) AS newest_ns, min(listed_ns) AS oldest_ns FROM listed WHERE listed_ns <= $ceiling_ns

@@ -1,6 +1,7 @@
 -- What the waterfall shows of each span: no attributes, which are most of the bytes.
 SELECT
-    span_id, parent_span_id, name, kind, start_ns, end_ns, duration_ns, status_code, service_name,
+    span_id, parent_span_id, name, kind, start_ns, end_ns, received_ns,
+    {span_duration} AS duration_ns, status_code, service_name,
     json_extract_string(attributes, '/error.type') AS error_type,
     json_array_length(events) AS event_count
 FROM spans

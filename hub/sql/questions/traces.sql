@@ -1,17 +1,20 @@
 -- Traces that started in a window, newest first: those with a span that fits the filters, as a whole.
 -- Their spans are looked for a slack around the window, so that the latest hundred of millions are found in few rows.
-WITH fitting AS (
+WITH {listed_spans},
+fitting AS (
     SELECT DISTINCT trace_id
-    FROM spans
-    WHERE start_ns BETWEEN $floor_ns AND $ceiling_ns + $slack_ns{filters}
+    FROM listed
+    WHERE listed_ns >= $floor_ns{filters}
 ),
 chosen AS (
     SELECT
         trace_id,
-        min(start_ns) AS trace_start_ns,
-        max(end_ns) - min(start_ns) AS trace_duration_ns
-    FROM spans
-    WHERE start_ns BETWEEN $floor_ns - $slack_ns AND $ceiling_ns + $slack_ns AND trace_id IN (FROM fitting)
+        min(listed_ns) AS trace_start_ns,
+        -- Of the spans that say when they started and ended; NULL if none does.
+        max(end_ns) FILTER (start_ns > 0 AND end_ns >= start_ns)
+        - min(start_ns) FILTER (start_ns > 0 AND end_ns >= start_ns) AS trace_duration_ns
+    FROM listed
+    WHERE trace_id IN (FROM fitting)
     GROUP BY trace_id
     HAVING
         trace_start_ns BETWEEN $floor_ns AND $ceiling_ns
@@ -30,16 +33,15 @@ summary AS (
         -- The root if it is here, else the earliest span.
         arg_min(
             {'name': name, 'kind': kind, 'service_name': service_name, 'attributes': attributes},
-            (parent_span_id IS NOT NULL, spans.start_ns, span_id)
+            (parent_span_id IS NOT NULL, listed_ns, span_id)
         ) AS root,
         -- What was predicted stands on the span of the request.
-        arg_min(attributes, spans.start_ns) FILTER (
+        arg_min(attributes, listed_ns) FILTER (
             kind = 'SERVER'
             AND (json_exists(attributes, '/ml.prediction.id') OR json_exists(attributes, '/ml.inference.batch.size'))
         ) AS request
-    FROM spans
+    FROM listed
     JOIN chosen USING (trace_id)
-    WHERE spans.start_ns BETWEEN $floor_ns - $slack_ns AND $ceiling_ns + $slack_ns
     GROUP BY trace_id
 )
 SELECT

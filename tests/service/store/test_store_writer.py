@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import StoreAwayError, StoreError
+from service.store.age_limit import AgeLimit
 from service.store.config import StoreConfig
 from service.store.rows import Row
 from service.store.store import Store, open_store
@@ -41,7 +42,7 @@ class Fake:
         self.times.append(time.monotonic())
         self.groups.append([one.prediction_id for one in some])
 
-    def prune(self, before: int) -> tuple[int, bool]:  # noqa: ARG002  the protocol's
+    def prune_old(self, limit: AgeLimit, now: int) -> tuple[int, bool]:  # noqa: ARG002  the protocol's
         """Say that there is more to delete, once."""
         self.deleted.append("old")
         return 1, len(self.deleted) < 2
@@ -223,10 +224,10 @@ def test_a_real_store_keeps_its_days(tmp_path: Path) -> None:
         store.add_predictions(stored_rows(10))
         now = time.time_ns()
         store.add_predictions(
-            [one._replace(prediction_id=f"new{n}", time=now) for n, one in enumerate(stored_rows(10))]
+            [one._replace(prediction_id=f"new{n}", time=now) for n, one in enumerate(stored_rows(90))]
         )
         writer = Writer(StoreConfig(str(tmp_path / "s.db"), 30, 0, "0.1.0"), report=lambda _: None)
-        until(lambda: left(store) == 10, what="the old ones to go")
+        until(lambda: left(store) == 90, what="the old ones to go")
         writer.end()
         writer.wait(time.monotonic() + 5)
 

@@ -1,0 +1,44 @@
+"""Inputs of predictions are in the files of service and hub: no other user can read them, whatever the folder."""
+
+import stat
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hub.store import FILE_NAME
+from tests.helpers.hubs import running_hub
+from tests.helpers.processes import until
+from tests.helpers.services import running_service
+
+pytestmark = pytest.mark.slow
+
+Rows = list[dict[str, float]]
+
+
+def test_all_files_and_new_folders_are_the_users_alone(bundle: Path, rows: Rows, tmp_path: Path) -> None:
+    """In a folder that everybody may read, with a log file that everybody could read, each file is 0600."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o755)
+    log = folder / "service.log"
+    log.touch()
+    log.chmod(0o644)
+    env = {
+        "MODELTRACE_LOG_FILE": str(log),
+        "MODELTRACE_STORE": str(folder / "predictions.db"),
+        "MODELTRACE_SPOOL": str(folder / "new" / "spool"),
+    }
+    with running_hub(folder) as hub, running_service(bundle, hub.otlp, **env) as (_, url):
+        httpx.post(f"{url}/predict", json={"features": rows[0]}, timeout=30).raise_for_status()
+        until(lambda: "ml.prediction" in httpx.get(f"{hub.page}/api/logs").text, what="the prediction in the hub")
+        until(lambda: log.stat().st_size > 0, what="a line in the log file")
+        modes = {path.relative_to(folder): path.stat() for path in folder.rglob("*")}
+
+    assert {Path(FILE_NAME), Path(FILE_NAME + ".wal"), Path("service.log"), Path("predictions.db")} <= set(modes)
+    assert {
+        str(path): oct(stat.S_IMODE(found.st_mode))
+        for path, found in modes.items()
+        if stat.S_IMODE(found.st_mode) != (0o700 if stat.S_ISDIR(found.st_mode) else 0o600)
+    } == {}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755

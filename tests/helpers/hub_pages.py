@@ -1,0 +1,92 @@
+"""The pages and the API of a hub without ports: requests are stored directly, every route is requested."""
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from html import unescape
+from pathlib import Path
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from google.protobuf.message import Message
+from starlette.testclient import TestClient
+
+from hub.api import create_app
+from hub.decode import logs, metrics, traces
+from hub.retention import TABLES, Retention
+from hub.settings import HubSettings
+from hub.store import Store
+from hub.writer import Writer, _append
+
+BASE = "http://127.0.0.1"
+DECODERS = {
+    "ExportTraceServiceRequest": traces.decode,
+    "ExportLogsServiceRequest": logs.decode,
+    "ExportMetricsServiceRequest": metrics.decode,
+}
+
+
+@dataclass
+class HubPages:
+    """A hub's store and its application; no receiver, and a writer that is not started."""
+
+    store: Store
+    retention: Retention
+    app: FastAPI
+    client: TestClient
+
+    def add(self, *requests: Message, received_ns: int | None = None) -> None:
+        """Decode requests and store their rows."""
+        now = time.time_ns() if received_ns is None else received_ns
+        batches = [DECODERS[type(request).__name__](request, now, 0) for request in requests]
+        with self.store.write() as connection:
+            _append(connection, batches)
+
+    def clear(self) -> None:
+        """Delete all rows."""
+        with self.store.write() as connection:
+            for table in TABLES:
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608  fixed names
+
+    def paths(self, *, trace_ids: Sequence[str], models: Sequence[str]) -> list[str]:
+        """Every route that answers GET, once for each trace or model where its path takes one."""
+        values = {"trace_id": trace_ids, "name": models}
+        found = []
+        for route in iter_route_contexts(self.app.routes):
+            path = getattr(route, "path", "")
+            if "GET" not in (getattr(route, "methods", None) or ()):
+                continue
+            parameter = re.search(r"\{(\w+)(?::\w+)?\}", path)
+            if parameter is None:
+                found.append(path)
+            else:
+                found += [path.replace(parameter[0], value) for value in values[parameter[1]]]
+        return found
+
+    def links(self, path: str, html: str) -> list[str]:
+        """The paths, with their queries, that a page links to."""
+        found = (re.findall(r'(?:href|src|action)="([^"]*)"', html)) if html.startswith("<!doctype html>") else []
+        targets = (urldefrag(urljoin(BASE + path, unescape(link))).url for link in found)
+        return [link.removeprefix(BASE) for link in dict.fromkeys(targets) if urlsplit(link).netloc == BASE[7:]]
+
+
+@contextmanager
+def hub_pages(
+    path: Path | None = None, *, max_age: timedelta = timedelta(days=7), max_size: int = 2**31
+) -> Iterator[HubPages]:
+    """Open a store, in memory unless a file is named, and serve its pages."""
+    settings = HubSettings(
+        memory=path is None, data=path.parent if path else Path(), max_age=max_age, max_size=max(max_size, 2**24)
+    )
+    store = Store(path)
+    try:
+        retention = Retention(store, max_age=max_age, max_size=max_size)
+        app = create_app(store, Writer(store, retention), settings)
+        with TestClient(app, base_url=BASE, follow_redirects=False) as client:
+            yield HubPages(store, retention, app, client)
+    finally:
+        store.close()

@@ -1,0 +1,228 @@
+"""Telemetry as no sender should send it: messages of a model's service with fields that are replaced at random."""
+
+import json
+import random
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+import hub
+from tests.helpers.model_features import Feature
+from tests.helpers.model_telemetry import ModelService
+from tests.helpers.otlp_sender import Sender
+
+MODEL = "churn"
+MAX_NS = 2**63 - 1
+SECOND = 10**9
+_HUB = Path(hub.__file__).parent
+_NAME = re.compile(r"\b(?:ml|http|service|error|exception)\.[a-z_]+(?:\.[a-z_]+)*\b")
+
+_STRINGS = (
+    *("", " ", "x", "0", "00", "7", "-1", "NaN", "Infinity", "missing", "other", "true", "null", "[]", "{}", "1.0.0"),
+    *("9" * 5000, "é" * 600, "a\0b", "<b>&\"'", "\u202e\n\r\t", "wrong", "psi", "low_confidence", "s", "By", "{row}"),
+)
+_INTEGERS = (0, 1, -1, 2, 200, 2**31, 2**53 + 1, MAX_NS, -(2**63))
+_DOUBLES = (0.0, -0.0, 0.5, 1.0, -1.5, 1e-320, 1e16, 1.7e308, -1.7e308, float("nan"), float("inf"), float("-inf"))
+_EVENT_BODIES: tuple[Any, ...] = (
+    *({"answers": {"shares": 5}}, {"answers": {"shares": {"a": "b"}}}, {"answers": []}, {"features": 5}),
+    *({"features": [{"name": 5}]}, {"features": [{"name": "age", "edges": [0, "x"]}]}, [], 5, None),
+    *({"features": [{"name": "age", "edges": [5.0, 1.0], "training_range": [1]}]},),
+    *({"features": [{"name": "age", "bins": [[], {}, None], "privacy": ["hash"]}]},),
+    *({"features": [{"name": "age", "edges": [], "bins": {"a": 1}, "training_range": [1e308, -1e308]}]},),
+    *({"features": [{"name": "age", "edges": [10**400, 1]}, {"name": "", "edges": [True]}]},),
+)
+
+
+@dataclass(frozen=True)
+class Collected(Sender):
+    """A sender that keeps its requests."""
+
+    sent: list[Message] = field(default_factory=list)
+
+    def send(self, request: Message, signal: str) -> None:  # noqa: ARG002  the message tells the signal, too
+        """Keep one request."""
+        self.sent.append(request)
+
+
+@cache
+def known_names() -> Sequence[str]:
+    """Every attribute, metric and event that the hub's own files name."""
+    files = [path for path in _HUB.rglob("*") if path.suffix in {".py", ".sql", ".html"}]
+    return sorted({name for path in files for name in _NAME.findall(path.read_text(encoding="utf-8"))})
+
+
+def ordinary() -> list[Message]:
+    """The requests of a service with one model: its start, predictions, violations, labels and an evaluation."""
+    sender = Collected("")
+    features = (Feature("age", shift=0.5, missing=0.1), Feature("plan", categories=("a", "b")))
+    model = ModelService(sender, name=MODEL, features=features, start_ns=time.time_ns() - 600 * SECOND)
+    model.begin()
+    traces = model.predict(300, recorded=2)
+    model.violate("age", "range", 3)
+    model.label(traces[0], "yes", "no")
+    model.evaluate(accuracy=0.9, f1__yes=0.8, label_coverage=0.5, concept_drift_level=1.0, concept_drift_error_rate=0.1)
+    model.export()
+    sender.prediction()
+    return sender.sent
+
+
+def odd(requests: Sequence[Message], chance: random.Random, changes: int) -> list[Message]:
+    """Copies of requests with some fields replaced."""
+    copies = []
+    for request in requests:
+        copy = type(request)()
+        copy.CopyFrom(request)
+        copies.append(copy)
+    places = [message for request in copies for message in _messages(request)]
+    spans = [message for message in places if isinstance(message, Span)]
+    for _ in range(changes):
+        _change(chance.choice(places), chance, spans)
+    return copies
+
+
+def trace_ids(requests: Sequence[Message]) -> list[str]:
+    """The trace IDs of the spans."""
+    spans = (message for request in requests for message in _messages(request) if isinstance(message, Span))
+    return sorted({span.trace_id.hex() for span in spans if len(span.trace_id) == 16 and any(span.trace_id)})
+
+
+def odd_value(chance: random.Random, depth: int = 0) -> AnyValue:
+    """A value of any OTLP type."""
+    value = AnyValue()
+    match chance.randrange(8 if depth < 2 else 6):
+        case 0:
+            value.string_value = chance.choice(_STRINGS)
+        case 1:
+            value.int_value = chance.choice(_INTEGERS)
+        case 2:
+            value.double_value = chance.choice(_DOUBLES)
+        case 3:
+            value.bool_value = chance.random() < 0.5
+        case 4:
+            value.bytes_value = chance.randbytes(chance.randrange(4))
+        case 5:
+            pass
+        case 6:
+            value.array_value.SetInParent()
+            value.array_value.values.extend(odd_value(chance, depth + 1) for _ in range(chance.randrange(3)))
+        case _:
+            value.kvlist_value.SetInParent()
+            pairs = (KeyValue(key=chance.choice(_STRINGS), value=odd_value(chance, depth + 1)) for _ in range(2))
+            value.kvlist_value.values.extend(pairs)
+    return value
+
+
+def _messages(message: Message) -> Iterator[Message]:
+    """A message and all below it, but not what is below an attribute."""
+    yield message
+    if isinstance(message, KeyValue):
+        return
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is not None:
+            for inner in value if descriptor.is_repeated else (value,):
+                yield from _messages(inner)
+
+
+def _change(message: Message, chance: random.Random, spans: Sequence[Span]) -> None:
+    """Replace one field of a message."""
+    if isinstance(message, KeyValue):
+        message.value.CopyFrom(odd_value(chance))
+        if chance.random() < 0.2:
+            message.key = chance.choice(known_names())
+        return
+    if isinstance(message, Metric) and chance.random() < 0.5:
+        _change_type(message, chance)
+        return
+    descriptor = chance.choice(message.DESCRIPTOR.fields)
+    if descriptor.name == "attributes" and chance.random() < 0.8:
+        message.attributes.add(key=chance.choice(known_names()), value=odd_value(chance))  # type: ignore[attr-defined]  it is named so
+    elif descriptor.name == "exemplars":
+        _add_exemplar(message, chance, spans)
+    elif descriptor.message_type is AnyValue.DESCRIPTOR and not descriptor.is_repeated:
+        body = AnyValue(string_value=json.dumps(chance.choice(_EVENT_BODIES)))
+        getattr(message, descriptor.name).CopyFrom(body if chance.random() < 0.6 else odd_value(chance))
+    elif descriptor.message_type is not None or chance.random() < 0.2:
+        message.ClearField(descriptor.name)  # type: ignore[arg-type]  a field of it
+    elif descriptor.is_repeated:
+        values = getattr(message, descriptor.name)
+        del values[:]
+        values.extend(_scalar(descriptor, chance, spans) for _ in range(chance.randrange(4)))
+    else:
+        setattr(message, descriptor.name, _scalar(descriptor, chance, spans))
+
+
+def _scalar(descriptor: FieldDescriptor, chance: random.Random, spans: Sequence[Span]) -> Any:
+    """A value of a field's type, more often than not one that the hub knows."""
+    kind = FieldDescriptor
+    if descriptor.name.endswith("unix_nano"):
+        now = time.time_ns()
+        times = (0, 1, 1000 * SECOND, now - 30 * SECOND, now, now + 400 * 86400 * SECOND, MAX_NS, MAX_NS + 1, 2**64 - 1)
+        return chance.choice(times)
+    match descriptor.cpp_type:
+        case kind.CPPTYPE_STRING if descriptor.type == kind.TYPE_BYTES:
+            size = 16 if "trace" in descriptor.name else 8
+            known = [getattr(span, descriptor.name, span.span_id) for span in spans]
+            return chance.choice([b"", bytes(size), chance.randbytes(size), chance.randbytes(3), *known])
+        case kind.CPPTYPE_STRING:
+            return chance.choice([*_STRINGS, *known_names()])
+        case kind.CPPTYPE_DOUBLE:
+            return chance.choice(_DOUBLES)
+        case kind.CPPTYPE_BOOL:
+            return chance.random() < 0.5
+        case kind.CPPTYPE_INT64:
+            return chance.choice(_INTEGERS)
+        case kind.CPPTYPE_UINT64:
+            return chance.choice((0, 1, 5, 2**53, MAX_NS, 2**64 - 1))
+        case kind.CPPTYPE_UINT32:
+            return chance.choice((0, 1, 2**32 - 1))
+        case kind.CPPTYPE_ENUM:
+            return chance.choice((0, 1, 2, 3, 9, 17, 2**31 - 1, -1))
+        case _:
+            return chance.choice((0, 1, -1, 20, 2**31 - 1, -(2**31)))
+
+
+def _change_type(metric: Metric, chance: random.Random) -> None:
+    """Give a metric another type; of its points, what both types have stays."""
+    old = metric.WhichOneof("data")
+    points = [*getattr(metric, old).data_points] if old else []
+    new = chance.choice(("gauge", "sum", "histogram", "exponential_histogram", "summary"))
+    metric.ClearField(old) if old else None
+    data = getattr(metric, new)
+    data.SetInParent()
+    if new in {"sum", "histogram", "exponential_histogram"}:
+        data.aggregation_temporality = chance.randrange(4)
+    if new == "sum":
+        data.is_monotonic = chance.random() < 0.8
+    for point in points:
+        other = data.data_points.add(
+            attributes=point.attributes,
+            start_time_unix_nano=point.start_time_unix_nano,
+            time_unix_nano=point.time_unix_nano,
+        )
+        if new != "summary" and hasattr(point, "exemplars"):
+            other.exemplars.extend(point.exemplars)
+        if new in {"gauge", "sum"} and chance.random() < 0.7:
+            other.as_double = chance.choice(_DOUBLES)
+        if new == "histogram" and chance.random() < 0.7:
+            bounds = [chance.choice(_DOUBLES) for _ in range(chance.randrange(4))]
+            other.explicit_bounds.extend(bounds)
+            other.bucket_counts.extend(chance.choice((0, 1, 2**64 - 1)) for _ in range(len(bounds) + 1))
+
+
+def _add_exemplar(point: Message, chance: random.Random, spans: Sequence[Span]) -> None:
+    """Give a point an exemplar of one of the traces."""
+    span = chance.choice(spans)
+    exemplar = Exemplar(trace_id=span.trace_id, span_id=span.span_id, time_unix_nano=span.end_time_unix_nano)
+    if chance.random() < 0.7:
+        exemplar.as_double = chance.choice(_DOUBLES)
+    point.exemplars.append(exemplar)  # type: ignore[attr-defined]  points have them

@@ -1,0 +1,108 @@
+"""The pages behind a proxy that serves them below a path, with or without TLS."""
+
+from collections.abc import Iterator
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tests.helpers.hub_pages import BASE, HubPages, hub_pages
+from tests.helpers.in_process_hubs import in_process_hub
+from tests.helpers.odd_telemetry import MODEL, ordinary, trace_ids
+
+PREFIX = "/tools/hub"
+KEY = "a-key-of-sixteen-characters"
+
+
+class StrippingProxy:
+    """Passes what is below the prefix on without it, and knows nothing else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        inside = {
+            "path": scope["path"].removeprefix(PREFIX),
+            "raw_path": scope["raw_path"].removeprefix(PREFIX.encode()),
+        }
+        await self._app({**scope, **inside}, receive, send)
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[tuple[HubPages, list[str]]]:
+    """The pages of a hub with a model's telemetry, and the trace IDs."""
+    with hub_pages() as pages:
+        requests = ordinary()
+        pages.add(*requests)
+        yield pages, trace_ids(requests)
+
+
+@pytest.mark.parametrize("how", ["stripped", "mounted"])
+def test_every_link_stays_below_the_path(pages: tuple[HubPages, list[str]], how: str) -> None:
+    """Pages, files and calls are found below any path without a setting, from every page and from an error."""
+    hub, ids = pages
+    app = StrippingProxy(hub.app) if how == "stripped" else Starlette(routes=[Mount(PREFIX, hub.app)])
+    client = TestClient(app, base_url=BASE, follow_redirects=False)
+    waiting = [f"{PREFIX}/", f"{PREFIX}/t/{ids[0]}", f"{PREFIX}/models?model={MODEL}"]
+    outside, kinds = [], set()
+    seen: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        kind = path.partition("?")[0]
+        # One page of a kind is enough: its queries do not change where its links lead.
+        if path in seen or (kind in kinds and "?" in path):
+            continue
+        seen.add(path)
+        kinds.add(kind)
+        answer = client.get(path)
+        assert answer.status_code < 400, path
+        links = hub.links(path, answer.text)
+        outside += [link for link in links if not link.startswith(f"{PREFIX}/")]
+        waiting += [link for link in links if "/t/" not in link]
+    assert outside == []
+    assert {f"{PREFIX}/static/style.css", f"{PREFIX}/traces", f"{PREFIX}/models", f"{PREFIX}/predictions"} <= kinds
+    lost = client.get(f"{PREFIX}/no/such/page")
+    assert lost.status_code == 404
+    assert f"{PREFIX}/static/style.css" in hub.links(f"{PREFIX}/no/such/page", lost.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/t?id=AB-CD", "/t/abcd"),
+        ("/t?id=", "/traces"),
+        ("/traces?attr=a%3Db&limit=5", "/traces?attr.a=b&limit=5"),
+    ],
+)
+def test_every_redirect_stays_below_the_path(pages: tuple[HubPages, list[str]], path: str, target: str) -> None:
+    """Redirects are relative: they name neither a host nor a path from the root."""
+    client = TestClient(StrippingProxy(pages[0].app), base_url=BASE, follow_redirects=False)
+    answer = client.get(PREFIX + path)
+    assert answer.status_code == 303
+    assert urljoin(PREFIX + path, answer.headers["location"]) == PREFIX + target
+
+
+def test_a_slash_too_many_is_no_redirect(pages: tuple[HubPages, list[str]]) -> None:
+    """`/traces/` leads to no address that is made from the request's Host."""
+    assert pages[0].client.get("/traces/").status_code == 404
+
+
+def test_openapi_names_a_server_relative_to_itself(pages: tuple[HubPages, list[str]]) -> None:
+    """What reads `/api/openapi.json` below a path sends its calls below that path."""
+    (server,) = pages[0].client.get("/api/openapi.json").json()["servers"]
+    assert urljoin(f"{PREFIX}/api/openapi.json", server["url"]) == f"{PREFIX}/"
+
+
+@pytest.mark.parametrize(("trusted", "secure"), [(None, False), ("10.0.0.0/8", False), ("10.0.0.0/8,127.0.0.1", True)])
+def test_only_a_trusted_proxy_says_that_it_is_https(trusted: str | None, secure: bool) -> None:
+    """The cookie that holds the key is for https only when a trusted proxy says so."""
+    with in_process_hub(key=KEY, trusted_proxies=trusted) as hub:
+        answer = httpx.get(f"{hub.page}/", params={"key": KEY}, headers={"X-Forwarded-Proto": "https"})
+        assert answer.status_code == 303
+        assert ("Secure" in answer.headers["set-cookie"]) is secure
+        assert answer.headers["location"] == "./."

@@ -1,0 +1,64 @@
+"""Whatever the store accepts, every page and every call answers, however odd the telemetry is."""
+
+import random
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+import orjson
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.hub_pages import HubPages, hub_pages
+from tests.helpers.odd_telemetry import MODEL, odd, ordinary, trace_ids
+
+FOLLOWED = 8
+TRACES = 3
+CALLS = (
+    *("/models?window=24h&all=true", "/models?window=31d", f"/api/models/{MODEL}?window=31d"),
+    *("/api/metrics?name=ml.predictions", "/api/logs?severity=warn", "/traces?error=true", "/traces?min_duration=0ns"),
+    *("/traces?until=9223372036", "/traces?since=0", "/api/logs?until=9223372036", "/api/predictions?until=9223372036"),
+    *(f"/predictions?model={MODEL}&feature=age&bin={name}" for name in ("00", "09", "missing", "other", "7")),
+    *(f"/predictions?model={MODEL}&{rest}" for rest in ("bin=yes", "violation=any", "outcome=wrong", "truth=no")),
+)
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[HubPages]:
+    """The pages of one hub; each test begins with an empty store."""
+    with hub_pages() as pages:
+        yield pages
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(
+    max_examples=settings.default.max_examples // 16, phases=[Phase.explicit, Phase.generate]
+)  # a seed does not shrink
+def test_every_route_answers(pages: HubPages, seed: int) -> None:
+    """No field of any message, whatever its value, makes a page or a call fail."""
+    chance = random.Random(seed)  # noqa: S311  the same telemetry for a seed
+    pages.clear()
+    requests = odd(ordinary(), chance, chance.choice((5, 40, 150)))
+    pages.add(*requests)
+    ids = trace_ids(requests)
+    ids = chance.sample(ids, min(TRACES, len(ids)))
+    seen = [*pages.paths(trace_ids=ids, models=[MODEL, "9" * 5000]), *CALLS]
+    found: list[str] = []
+    for path in seen:
+        found += pages.links(path, check(pages, path))
+    more = sorted(set(found) - set(seen))
+    for path in chance.sample(more, min(FOLLOWED, len(more))):
+        check(pages, path)
+
+
+def check(pages: HubPages, path: str) -> str:
+    """Request a path; the answer is no failure of the hub, and is JSON or a whole page. The answer's text."""
+    answer = pages.client.get(path)
+    assert answer.status_code < 500, (path, answer.text[:500])
+    kind = answer.headers.get("content-type", "")
+    if kind.startswith("application/json"):
+        orjson.loads(answer.content)
+    elif kind.startswith("text/html") and answer.content:
+        HTMLParser().feed(answer.text)
+        assert answer.text.rstrip().endswith("</html>"), path
+    return answer.text

@@ -1,0 +1,79 @@
+"""The age limit of the prediction store, and clocks that are set forward."""
+
+from pathlib import Path
+
+import pytest
+
+from service.store.age_limit import AgeLimit
+from service.store.store import open_store
+from tests.helpers.factories import stored_row
+
+DAY = 86_400 * 10**9
+NOW = 20_000 * DAY
+AHEAD = NOW + 40 * DAY
+
+
+class Clock:
+    """A monotonic clock that stands still until a test sets it forward."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock."""
+    return Clock()
+
+
+def test_what_is_too_old_goes(store_url: str, clock: Clock) -> None:
+    """Predictions over the limit are deleted, younger ones stay."""
+    with open_store(store_url) as store:
+        store.add_predictions([stored_row(f"p{day:02}", time=NOW - day * DAY) for day in range(33)])
+        assert store.prune_old(AgeLimit(30 * DAY, clock), NOW) == (2, False)
+        assert store.counts().oldest == NOW - 30 * DAY
+
+
+def test_a_clock_set_forward_deletes_nothing_by_itself(store_url: str, clock: Clock) -> None:
+    """With a clock 40 days ahead nothing is deleted as long as no prediction is made by it."""
+    limit = AgeLimit(30 * DAY, clock)
+    with open_store(store_url) as store:
+        store.add_predictions([stored_row(f"p{day}", time=NOW - day * DAY) for day in range(20)])
+        assert store.prune_old(limit, AHEAD) == (0, False)
+        clock.seconds = 3600
+        assert store.prune_old(limit, AHEAD) == (0, False)
+
+
+def test_predictions_by_a_clock_set_forward_cost_a_share_of_the_others(
+    store_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tenth goes at once and the rest within a tenth of the limit, which the log says once."""
+    limit = AgeLimit(30 * DAY, clock)
+    with open_store(store_url) as store:
+        store.add_predictions([stored_row(f"p{number:04}", time=NOW - number) for number in range(999)])
+        store.add_predictions([stored_row("ahead", time=AHEAD)])
+        assert store.prune_old(limit, AHEAD) == (100, False)
+        assert store.prune_old(limit, AHEAD) == (0, False)
+        while store.counts().predictions > 1:
+            clock.seconds += 3600
+            assert store.prune_old(limit, AHEAD)[0] <= 100
+        assert 0.08 * 30 * 24 * 3600 < clock.seconds < 0.11 * 30 * 24 * 3600
+    (record,) = caplog.records
+    assert record.message.startswith("more predictions are too old at once than may be deleted: the clock was set")
+
+
+def test_one_writer_of_several_deletes(tmp_path: Path, clock: Clock) -> None:
+    """Each of several workers' writers has a limit of its own, but only one of them deletes at a time."""
+    file = str(tmp_path / "s.db")
+    with open_store(file) as first, open_store(file) as second:
+        first.add_predictions([stored_row(f"p{number:03}", time=NOW - 40 * DAY) for number in range(5)])
+        first.add_predictions([stored_row(f"q{number:03}", time=NOW) for number in range(95)])
+        assert first.prune_old(AgeLimit(30 * DAY, clock), NOW) == (5, False)
+        first.add_predictions([stored_row("r", time=NOW - 40 * DAY)])
+        assert second.prune_old(AgeLimit(30 * DAY, clock), NOW) == (0, False)
+        first.close()
+        assert second.prune_old(AgeLimit(30 * DAY, clock), NOW) == (1, False)
