@@ -33,7 +33,7 @@ from service.evaluation.publisher import start_publisher
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.inference.privacy import Privacy
-from service.keys import id_key, privacy_key
+from service.keys import id_key, privacy_key, synthetic_token
 from service.monitoring.announce import announce
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
@@ -102,7 +102,14 @@ def create_app(
         observe_features(meter, features)
         counts.append(features.count)
     tracer = telemetry.tracer_provider.get_tracer(SCOPE)
-    recorder = Recorder(tracer, build_instruments(meter), also, counts=counts, watched=watched)
+    recorder = Recorder(
+        tracer,
+        build_instruments(meter),
+        also,
+        counts=counts,
+        watched=watched,
+        synthetic_token=synthetic_token(id_key(settings)),
+    )
     threads = ModelThreads(settings.inference_threads, settings.max_waiting)
     versions = Versions(
         PredictionIds(id_key(settings)),

@@ -45,6 +45,14 @@ def privacy_key(secret: bytes) -> bytes:
     return hmac.digest(secret, b"modeltrace values of private features\x01", "sha256")
 
 
+def synthetic_token(secret: bytes) -> str:
+    """Return what marks a request as synthetic: nobody without the key can hide a real request from the figures.
+
+    One block of HKDF-Expand, as above, shortened to 128 bits.
+    """
+    return hmac.digest(secret, b"modeltrace synthetic traffic\x01", "sha256")[:16].hex()
+
+
 def _make(path: Path) -> None:
     """Write a key completely, then give it its name: of several workers that start at once, one wins, all read it."""
     fresh = path.with_suffix(f".{os.getpid()}")

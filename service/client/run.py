@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from service.client.faults import SLOW_SECONDS, Misbehaviour, Spoiler, check_shifts, seeded
+from service.client.faults import SLOW_SECONDS, Misbehaviour, Spoiler, seeded
+from service.client.generated import generated, has_generator
 from service.client.labels import Feedback, Labels
 from service.client.load import Load, Plan
 from service.client.progress import Progress, watch
@@ -20,6 +21,7 @@ from service.client.service import ServedModel, fetch_model, is_ready
 from service.client.tally import Tally
 from service.client.telemetry import traced_client
 from service.telemetry.setup import Telemetry
+from service.telemetry.tracing import synthetic_baggage
 
 # Seconds that requests in flight may take to end when the run does: those that are sent slowly, too.
 DRAIN_TIMEOUT = SLOW_SECONDS + 1.0
@@ -39,6 +41,7 @@ class Run:
     seed: int | None = None
     feedback: Feedback | None = None
     wait: float = 0.0  # seconds that the service may take to be ready
+    synthetic_token: str = ""  # marks every request; "" marks none
 
 
 async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tally:
@@ -53,7 +56,8 @@ async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tal
         await _wait_ready(run.url, run.wait, stop)
         async with traced_client(run.url, telemetry, run.plan.concurrency) as client:
             model = await fetch_model(client)
-            check_shifts(run.misbehaviour.shifts, model.features)
+            if marks := synthetic_baggage(run.synthetic_token):
+                client.headers["baggage"] = ",".join(marks)
             spoiler = Spoiler(run.misbehaviour, model.features, rng)
             rows = choose_rows(run, model, rng)
             known = asyncio.Event()  # the last answer: no more labels follow
@@ -88,6 +92,8 @@ async def _wait_ready(url: str, seconds: float, stop: asyncio.Event) -> None:
 def choose_rows(run: Run, model: ServedModel, rng: random.Random) -> Iterator[Sample]:
     """Rows from the file or the bundle that was named, else drawn from the model's own reference bins.
 
+    Of a bundle these are its held-out rows, again and again, or where it has a generator fresh rows without end.
+
     Raises:
         RowsError: there are none, or none with the labels that are to be sent.
     """
@@ -95,6 +101,8 @@ def choose_rows(run: Run, model: ServedModel, rng: random.Random) -> Iterator[Sa
         raise RowsError("--feedback sends the true labels of a bundle's held-out rows: name one with --bundle")
     if run.data is not None:
         return shuffled(read_file(run.data, model.features), rng)
+    if run.bundle is not None and has_generator(run.bundle):
+        return generated(run.bundle, model.features, rng)
     if run.bundle is not None:
         held_out = read_held_out(run.bundle, model.features)
         if run.feedback and all(sample.label is None for sample in held_out):

@@ -92,6 +92,7 @@ def _schema() -> pa.Schema:
     time = pa.timestamp("ns", "UTC")
     types = {
         "time": time, "erased": time, "received": time,
-        "row": pa.int32(), "sampled": pa.bool_(), "value": pa.float64(), "confidence": pa.float64(),
+        "row": pa.int32(), "sampled": pa.bool_(), "synthetic": pa.bool_(),
+        "value": pa.float64(), "confidence": pa.float64(),
     }  # fmt: skip
     return pa.schema([(name, types.get(name, pa.string())) for name in Kept._fields])

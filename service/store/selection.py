@@ -2,19 +2,23 @@
 
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, select, true, tuple_
 
 from service.store.schema import labels, predictions
 
 
 class Selection(NamedTuple):
-    """Predictions by time (`since` included, `until` not), of a trace or of a model; without any of it, all of them."""
+    """Predictions by time (`since` included, `until` not), of a trace or of a model; without any of it, all of them.
+
+    Figures do not include synthetic ones, unless they are asked for.
+    """
 
     since: int | None = None
     until: int | None = None
     trace_id: str | None = None
     model_name: str | None = None
     model_version: str | None = None
+    include_synthetic: bool = True
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What holds for each of them."""
@@ -24,6 +28,7 @@ class Selection(NamedTuple):
             *([predictions.c.trace_id == self.trace_id] if self.trace_id is not None else []),
             *([predictions.c.model_name == self.model_name] if self.model_name is not None else []),
             *([predictions.c.model_version == self.model_version] if self.model_version is not None else []),
+            *([] if self.include_synthetic else [predictions.c.synthetic.is_not(true())]),
         ]
 
     def rows(self, after: tuple[int, str] | None, limit: int) -> Select[Any]:

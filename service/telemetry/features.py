@@ -50,7 +50,8 @@ class FeaturePoints:
         rows: list[tuple[tuple[Value, ...], Request]] = []
         latest = None
         for request in requests:
-            if request.answered and (model := request.model) is not None and request.called is None:
+            model = request.model
+            if request.answered and model is not None and request.called is None and not request.synthetic:
                 if model is not latest:
                     rows, latest = met.setdefault(model, []), model
                 for row in request.answered:

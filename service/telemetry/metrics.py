@@ -46,6 +46,7 @@ from service.telemetry.names import (
     METRIC_REFERENCE_MEAN,
     METRIC_REFERENCE_SIZE,
     METRIC_SUM,
+    METRIC_SYNTHETIC_PREDICTIONS,
     METRIC_VIOLATIONS,
 )
 
@@ -73,6 +74,9 @@ CONFIDENCE: Final = Instrument(
     METRIC_CONFIDENCE, "1", "Probability that the model gave to the label it answered.", 1000, CONFIDENCE_BOUNDS
 )
 PREDICTIONS: Final = Instrument(METRIC_PREDICTIONS, "{prediction}", "Predictions answered.", 1000)
+SYNTHETIC_PREDICTIONS: Final = Instrument(
+    METRIC_SYNTHETIC_PREDICTIONS, "{prediction}", "Predictions answered to synthetic requests, in no other figure.", 100
+)
 LOW_CONFIDENCE: Final = Instrument(
     METRIC_LOW_CONFIDENCE, "{prediction}", "Predictions answered with less confidence than the bundle expects.", 100
 )
@@ -167,6 +171,7 @@ class Instruments:
     confidence: Histogram
     low_confidence: Counter
     violations: Counter
+    synthetic: Counter
 
 
 def build_instruments(meter: Meter) -> Instruments:
@@ -174,10 +179,11 @@ def build_instruments(meter: Meter) -> Instruments:
     duration, confidence = (
         meter.create_histogram(one.name, one.unit, one.description) for one in (INFERENCE_DURATION, CONFIDENCE)
     )
-    predictions, low_confidence, violations = (
-        meter.create_counter(one.name, one.unit, one.description) for one in (PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS)
+    predictions, low_confidence, violations, synthetic = (
+        meter.create_counter(one.name, one.unit, one.description)
+        for one in (PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS, SYNTHETIC_PREDICTIONS)
     )
-    return Instruments(duration, predictions, confidence, low_confidence, violations)
+    return Instruments(duration, predictions, confidence, low_confidence, violations, synthetic)
 
 
 def build_views() -> list[View]:
@@ -192,6 +198,7 @@ def build_views() -> list[View]:
             )
             for one in (
                 *(REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS),
+                SYNTHETIC_PREDICTIONS,
                 *(FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED),
             )
         ),

@@ -26,6 +26,7 @@ from opentelemetry.util.http import sanitize_method
 from prometheus_client import CollectorRegistry
 
 from service.exporter.config import Config
+from service.keys import id_key, synthetic_token
 from service.settings import Settings, data_dir
 from service.store.config import store_config
 from service.telemetry.exporters import LogBatches, SpanBatches, Tally
@@ -86,9 +87,10 @@ def build_recorded(
     origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE)
     health = ExportHealth(StoreHealth() if settings.store_location() else None)
     active: Counter[tuple[str, str]] = Counter()
+    token = synthetic_token(id_key(settings))
     if otel.sdk_disabled:
         outbox = Outbox(partial(ExporterProcess, origin, _config(settings, ())), listen=health.hear, watched=watched)
-        return Telemetry(records=Records(Tracing(None), outbox, health, active))
+        return Telemetry(records=Records(Tracing(None, synthetic_token=token), outbox, health, active))
     # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
@@ -159,7 +161,7 @@ def build_recorded(
         loggers,
         tallies=(spans, records),
         enabled=True,
-        records=Records(Tracing(tracers.sampler), outbox, health, active),
+        records=Records(Tracing(tracers.sampler, synthetic_token=token), outbox, health, active),
     )
 
 

@@ -43,6 +43,7 @@ from service.telemetry.names import (
     SPAN_QUEUE,
     SPAN_SHADOW,
     SPAN_VALIDATE,
+    SYNTHETIC,
 )
 from service.telemetry.record import (
     AUDIT_LOGGER,
@@ -54,7 +55,7 @@ from service.telemetry.record import (
     ModelInfo,
     Violated,
 )
-from service.telemetry.tracing import RequestTrace, Scope
+from service.telemetry.tracing import RequestTrace, Scope, synthetic_mark
 from service.telemetry.watched import Watched
 
 Attributes = dict[str, AttributeValue]
@@ -71,12 +72,14 @@ class Recorder:
         *,
         counts: Iterable[Callable[[RequestTrace], object]] = (),
         watched: Watched | None = None,
+        synthetic_token: str = "",
     ) -> None:
         """`counts` take each request as it is; `also` once it is told, and as `watched` tells it.
 
-        Who joins `also` later takes them, too.
+        Who joins `also` later takes them, too. `synthetic_token` as for `Tracing`.
         """
         self._counts, self._also, self._watched = tuple(counts), also, watched
+        self._synthetic_token = synthetic_token
         self._tracer = tracer
         self._instruments = instruments
         self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
@@ -89,6 +92,7 @@ class Recorder:
             scope, context.trace_id.to_bytes(16), context.span_id.to_bytes(8), int(context.trace_flags)
         )
         request.pinned = get_baggage(BAGGAGE_PIN) is not None
+        request.synthetic = synthetic_mark(None, self._synthetic_token)
         try:
             yield request
         finally:
@@ -141,6 +145,8 @@ class Recorder:
         server = trace.get_current_span()
         if request.pinned:
             server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
+        if request.synthetic:
+            server.set_attribute(SYNTHETIC, True)  # noqa: FBT003  the value of an attribute
         model = request.model
         if model is None:
             return
@@ -154,7 +160,7 @@ class Recorder:
             extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)
         for one in request.answered:
-            self._write(one, model, request.shadow_of)
+            self._write(one, model, request)
 
     def _stages(self, request: RequestTrace, violations: Sequence[Violated]) -> None:
         rejected: Attributes = {}
@@ -200,6 +206,10 @@ class Recorder:
             if failure and failure.stage == SPAN_INFERENCE:
                 attributes[ERROR_TYPE] = failure.error_type
             self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
+        if request.synthetic:
+            if request.answered:
+                self._instruments.synthetic.add(len(request.answered), series)
+            return
         for violated in violations:
             self._instruments.violations.add(violated.rows, {**series, **violated.series()})
         for one in request.answered:
@@ -210,7 +220,7 @@ class Recorder:
         if unsure := sum(map(model.unsure, request.answered)):
             self._instruments.low_confidence.add(unsure, series)
 
-    def _write(self, one: Answered, model: ModelInfo, shadow_of: Sequence[str | None] | None) -> None:
+    def _write(self, one: Answered, model: ModelInfo, request: RequestTrace) -> None:
         extra: dict[str, object] = {
             OTEL_EVENT_NAME: EVENT_PREDICTION,
             **model.log_attributes(),
@@ -224,8 +234,10 @@ class Recorder:
             extra[ML_PREDICTION_LABEL] = str(one.label)
         if one.confidence is not None:
             extra[ML_PREDICTION_CONFIDENCE] = one.confidence
-        if shadow_of and (answer := shadow_of[one.row]):
+        if request.shadow_of and (answer := request.shadow_of[one.row]):
             extra[ML_PREDICTION_SHADOW_OF] = answer
+        if request.synthetic:
+            extra[SYNTHETIC] = True
         self._audit.info("predicted %s", one.label if one.value is None else one.value, extra=extra)
 
 

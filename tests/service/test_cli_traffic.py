@@ -13,7 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.commands.traffic import seconds, traffic
+from service.commands.times import seconds
+from service.commands.traffic import traffic
 from tests.helpers.processes import free_port, running, until
 from tests.helpers.services import ServiceAndHub, run_modeltrace, running_service, running_service_and_hub
 

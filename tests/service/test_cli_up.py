@@ -63,7 +63,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="looks proces
 @needs_proc
 def test_it_starts_everything_and_stops_everything(up: Up) -> None:
     """The lines say where to look; traffic's traces arrive in the hub; after SIGTERM nothing is left."""
-    with up.run("--rate", "10") as process:
+    with up.run("--traffic", "--rate", "10") as process:
         log = started(process)
         assert "Modeltrace · breast-cancer 1.0.0 · 30 features\n" in log
         assert f"  predict   http://127.0.0.1:{up.service}/docs\n" in log
