@@ -35,6 +35,7 @@ from service.inference.model import Model
 from service.inference.privacy import Privacy
 from service.keys import id_key, privacy_key, synthetic_token
 from service.monitoring.announce import announce
+from service.registry.found import check_version
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
 from service.serving.shadow import Challenger, LocalChallenger, Shadows
@@ -220,8 +221,8 @@ def load_model(settings: Settings) -> tuple[Model, Changes]:
     return bundles.load(found), Changes(bundles, found, PRIMARY if settings.challenger else ALONE)
 
 
-def load_challenger(settings: Settings) -> tuple[Model, Changes] | None:
-    """The same of what stands beside it, if anything does.
+def load_challenger(settings: Settings, primary: Model) -> tuple[Model, Changes] | None:
+    """The same of what stands beside the model that answers, if anything does.
 
     Raises:
         ModeltraceError: its bundle cannot be served.
@@ -230,6 +231,7 @@ def load_challenger(settings: Settings) -> tuple[Model, Changes] | None:
         return None
     bundles = Bundles(settings, settings.challenger)
     found = bundles.find()
+    check_version(found, [primary])
     return bundles.load(found), Changes(bundles, found, CHALLENGER)
 
 
@@ -246,7 +248,7 @@ def build_app(settings: Settings) -> ASGIApp:
         file_backups=settings.log_file_backups,
     )
     model, changes = load_model(settings)
-    beside = load_challenger(settings)
+    beside = load_challenger(settings, model)
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()

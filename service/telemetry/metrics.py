@@ -45,6 +45,8 @@ from service.telemetry.names import (
     METRIC_REFERENCE_DEVIATION,
     METRIC_REFERENCE_MEAN,
     METRIC_REFERENCE_SIZE,
+    METRIC_REPEATED_LIMIT,
+    METRIC_REPEATED_PREDICTIONS,
     METRIC_SUM,
     METRIC_SYNTHETIC_PREDICTIONS,
     METRIC_VIOLATIONS,
@@ -110,6 +112,15 @@ PREDICTION_REFERENCE: Final = Instrument(
 CONFIDENCE_THRESHOLD: Final = Instrument(
     METRIC_CONFIDENCE_THRESHOLD, "1", "Confidence below which an answer is called low.", 100
 )
+REPEATED_PREDICTIONS: Final = Instrument(
+    METRIC_REPEATED_PREDICTIONS,
+    "{prediction}",
+    "Predictions answered to a row that equals one of the last ones.",
+    100,
+)
+REPEATED_LIMIT: Final = Instrument(
+    METRIC_REPEATED_LIMIT, "1", "Share of repeated rows above which rows are not independent, and drift is unsure.", 100
+)
 DRIFT_FLOOR: Final = Instrument(METRIC_DRIFT_FLOOR, "1", "What a drift statistic must exceed to matter.", 100)
 DRIFT_CRITICAL: Final = Instrument(
     METRIC_DRIFT_CRITICAL, "1", "What a drift statistic must exceed, scaled by sample sizes, not to be chance.", BUNDLE
@@ -122,6 +133,7 @@ SAID: Final = (
     REFERENCE_SIZE,
     PREDICTION_REFERENCE,
     CONFIDENCE_THRESHOLD,
+    REPEATED_LIMIT,
     DRIFT_FLOOR,
     DRIFT_CRITICAL,
 )
@@ -204,7 +216,7 @@ def build_views() -> list[View]:
         ),
         *(
             View(instrument_name=one.name, aggregation_cardinality_limit=one.limit)
-            for one in (OBSERVATIONS, SUM, *SAID, *EVALUATION)
+            for one in (OBSERVATIONS, SUM, REPEATED_PREDICTIONS, *SAID, *EVALUATION)
         ),
         # The stock bounds are for milliseconds.
         View(
