@@ -48,6 +48,8 @@ FEW: Final = 5
 
 # Where fewer than this share of the rows that independent rows would have are new, they repeat.
 LEAST_NEW: Final = 0.5
+# The least share of new rows from which a lack of them can be told in the smallest window.
+RARELY_NEW: Final = 0.1
 
 State = Literal["drift", "ok", "not enough data", "rows repeat"]
 Floats = NDArray[np.float64]
@@ -194,9 +196,11 @@ def least_distinct(n: int, coincidence: float) -> float:
 def most_repeated(coincidence: float, remembered: int) -> float:
     """The share of rows that may equal one of those `remembered`; above it, they repeat.
 
-    An independent row equals none of them with a probability of exp(-remembered coincidence).
+    An independent row equals none of them with a probability of exp(-remembered coincidence). Where that is less than
+    `RARELY_NEW`, hardly any row is new anyway: it cannot be told, and the limit is 1.
     """
-    return 1 - LEAST_NEW * math.exp(-remembered * coincidence)
+    new = math.exp(-remembered * coincidence)
+    return 1.0 if new < RARELY_NEW else 1 - LEAST_NEW * new
 
 
 def state(value: float, limit: float, n: int, *, repeat: bool = False) -> State:

@@ -154,6 +154,11 @@ class ModelService:
             self.latest["ml.feature.observations", where] = trace_id, root.span_id, now
         return trace_id.hex()
 
+    def repeat(self, count: int, limit: float) -> None:
+        """Count predictions whose rows equal one of the last; send the share of these above which rows repeat."""
+        self.counts["ml.predictions.repeated", self.said] += count
+        self.gauges({("ml.predictions.repeated.limit", "1"): {self.said: limit}}, time.time_ns())
+
     def violate(self, feature: str, reason: str, count: int = 1) -> str:
         """Send a request that violates the schema. Its trace ID."""
         said: dict[str, Value] = {"ml.feature.name": feature, "ml.data.violation.reason": reason}

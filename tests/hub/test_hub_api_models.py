@@ -120,6 +120,27 @@ def test_low_confidence_is_judged_by_its_limit(hub: InProcessHub) -> None:
     assert states == {"sure": "ok", "unsure": "drift", "hardly": "not enough data"}
 
 
+@pytest.mark.parametrize(("repeated", "expected"), [(600, None), (800, "rows repeat")])
+def test_rows_that_repeat_are_no_drift(hub: InProcessHub, repeated: int, expected: str | None) -> None:
+    """Beyond the service's limit the state says so, of features, answers and confidence; below it nothing changes."""
+    name = f"again{repeated}"
+    one = service(hub, name)
+    one.begin()
+    one.predict(1000, lowest=0.0)
+    one.repeat(repeated, limit=0.7)
+    one.export()
+    found = version(hub, name)
+
+    assert (found["repeated"]["count"], found["repeated"]["distinct"]) == (repeated, 1000 - repeated)
+    assert found["repeated"]["repeat"] == (expected is not None)
+    states = {feature["feature"]: feature["state"] for feature in found["features"]}
+    assert states == {"age": expected or "drift", "salary": expected or "ok", "city": expected or "ok"}
+    assert found["answers"]["state"] == (expected or "ok")
+    assert found["confidence"]["state"] == (expected or "drift")
+    page = httpx.get(f"{hub.page}/models", params={"model": name}).text
+    assert ("distinct of 1,000" in page) == (expected is not None)
+
+
 def test_versions_are_in_order(hub: InProcessHub) -> None:
     """The highest version stands first, whichever was heard of last."""
     for number in ("1.10.0", "1.9.0", "2.0.0", "1.10.0-rc"):
