@@ -4,7 +4,7 @@ A value that JSON cannot hold costs no line: a lone surrogate becomes U+FFFD, an
 written as it is, in full.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -53,11 +53,11 @@ class LineEncoder:
                 for violated in request.violations[:TOLD]:
                     yield write_line(_violation(violated, said, ids, request.validate_end))
                 for row in request.answered:
-                    more: dict[str, object] = {**ids}
+                    more: Mapping[str, object] = ids
                     if of := request.shadow_of[row.row] if request.shadow_of else None:
-                        more[ML_PREDICTION_SHADOW_OF] = of
+                        more = {**more, ML_PREDICTION_SHADOW_OF: of}
                     if request.synthetic:
-                        more[SYNTHETIC] = True
+                        more = {**more, SYNTHETIC: True}
                     yield write_line(_prediction(row, said, features, more))
             if request.status:
                 yield write_line(_access(request, ids))
@@ -74,7 +74,7 @@ def _violation(violated: Violated, said: dict[str, str], ids: dict[str, str], ti
 
 
 def _prediction(
-    row: Answered, said: dict[str, str], features: Sequence[str], more: dict[str, object]
+    row: Answered, said: dict[str, str], features: Sequence[str], more: Mapping[str, object]
 ) -> dict[str, object]:
     line: dict[str, object] = {
         "level": "INFO",

@@ -141,6 +141,25 @@ def test_rows_that_repeat_are_no_drift(hub: InProcessHub, repeated: int, expecte
     assert ("distinct of 1,000" in page) == (expected is not None)
 
 
+def test_two_models_of_one_version_are_not_added_up(hub: InProcessHub) -> None:
+    """Each has figures of its own, by its hash, whichever processes serve it; the page shows both."""
+    for instance, model_hash, count in (("1", "ab" * 32, 300), ("2", "ab" * 32, 30), ("3", "cd" * 32, 500)):
+        one = service(hub, "twins", instance, hash=model_hash)
+        one.begin()
+        one.predict(count, lowest=0.0 if instance == "3" else 0.7)
+        one.export()
+    (model,) = [ask(hub, "models/twins")]
+
+    found = {one["hash"]: one for one in model["versions"]}
+    assert {key: one["predictions"]["count"] for key, one in found.items()} == {"ab" * 32: 330, "cd" * 32: 500}
+    assert {key: one["instances"] for key, one in found.items()} == {"ab" * 32: 2, "cd" * 32: 1}
+    assert {key: one["confidence"]["state"] for key, one in found.items()} == {"ab" * 32: "ok", "cd" * 32: "drift"}
+    assert {one["features"][0]["n"] for one in found.values()} == {330, 500}
+    page = httpx.get(f"{hub.page}/models", params={"model": "twins"}).text
+    assert "Several models call themselves twins 1.0.0" in page
+    assert page.count("cd" * 6) >= 1
+
+
 def test_versions_are_in_order(hub: InProcessHub) -> None:
     """The highest version stands first, whichever was heard of last."""
     for number in ("1.10.0", "1.9.0", "2.0.0", "1.10.0-rc"):

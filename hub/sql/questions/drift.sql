@@ -22,6 +22,7 @@ gauge AS (
                 'ml.feature.reference.deviation', 'ml.prediction.reference', 'ml.drift.floor', 'ml.drift.critical_value'
             )
             AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
+            AND ($instances IS NULL OR list_contains($instances, service_instance_id))
         GROUP BY name, attributes
     )
     GROUP BY ALL

@@ -7,5 +7,6 @@ WHERE
     AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
     AND type = 'gauge' AND (flags & 1) = 0
     AND json_exists(attributes, '/ml.model.name')
+    AND ($instances IS NULL OR list_contains($instances, service_instance_id))
 GROUP BY name, attributes
 ORDER BY name, attributes
