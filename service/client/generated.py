@@ -18,11 +18,6 @@ from service.inference.schema import Feature
 CHUNK: Final = 256
 
 
-def has_generator(bundle: Path) -> bool:
-    """Whether a bundle has what fresh rows are drawn from."""
-    return (bundle / GENERATOR_FILE).is_file()
-
-
 def generated(bundle: Path, features: Sequence[Feature], rng: random.Random) -> Iterator[Sample]:
     """Draw labelled rows without end; no two runs draw the same ones unless they share a seed.
 

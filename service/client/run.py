@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 
 from service.client.faults import SLOW_SECONDS, Misbehaviour, Spoiler, seeded
-from service.client.generated import generated, has_generator
 from service.client.labels import Feedback, Labels
 from service.client.load import Load, Plan
 from service.client.progress import Progress, watch
@@ -20,6 +19,7 @@ from service.client.rows import Drawn, RowsError, Sample, read_file, read_held_o
 from service.client.service import ServedModel, fetch_model, is_ready
 from service.client.tally import Tally
 from service.client.telemetry import traced_client
+from service.inference.file_names import GENERATOR_FILE
 from service.telemetry.setup import Telemetry
 from service.telemetry.tracing import synthetic_baggage
 
@@ -101,12 +101,15 @@ def choose_rows(run: Run, model: ServedModel, rng: random.Random) -> Iterator[Sa
         raise RowsError("--feedback sends the true labels of a bundle's held-out rows: name one with --bundle")
     if run.data is not None:
         return shuffled(read_file(run.data, model.features), rng)
-    if run.bundle is not None and has_generator(run.bundle):
-        return generated(run.bundle, model.features, rng)
     if run.bundle is not None:
         held_out = read_held_out(run.bundle, model.features)
         if run.feedback and all(sample.label is None for sample in held_out):
             raise RowsError(f"{run.bundle} has no true labels of its held-out rows: --feedback has nothing to send")
+        if (run.bundle / GENERATOR_FILE).is_file():
+            # Imported when it is needed: only the example has a generator, and scipy takes a tenth of a second.
+            from service.client.generated import generated  # noqa: PLC0415  see above
+
+            return generated(run.bundle, model.features, rng)
         return shuffled(held_out, rng)
     return iter(Drawn(model.features, rng))
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.client.faults import Shift, parse_shift, seeded
-from service.client.generated import generated, has_generator
+from service.client.generated import generated
 from service.client.rows import RowsError
 from service.inference.artifact import load_artifact
 from service.inference.bundle import Manifest, load_bundle, read_manifest
@@ -176,7 +176,6 @@ def test_a_class_of_one_row_is_drawn() -> None:
 
 def test_a_generator_of_another_model_is_refused(example: Path, manifest: Manifest) -> None:
     """The message names the feature that it lacks."""
-    assert has_generator(example)
     renamed = [manifest.features[0].model_copy(update={"name": "age"}), *manifest.features[1:]]
     with pytest.raises(RowsError, match="lacks the feature age"):
         generated(example, renamed, seeded(0))
