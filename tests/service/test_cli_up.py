@@ -92,9 +92,9 @@ def test_no_child_outlives_it(up: Up) -> None:
 
 @needs_proc
 def test_a_child_that_dies_ends_it(up: Up) -> None:
-    """It says which one and where its log is, stops the others, and exits with 1."""
-    with up.run("--no-traffic") as process:
-        started(process)
+    """It says which one and where its log is, stops the others, and exits with 1. Nobody asked for traffic."""
+    with up.run() as process:
+        assert "  traffic   none; start some" in started(process)
         hub, service = children(process.popen.pid)
         os.kill(service, signal.SIGKILL)
         assert process.popen.wait(15) == 1
