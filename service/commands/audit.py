@@ -152,14 +152,20 @@ def _of_model(store: Store, selection: Selection, text: str) -> Selection:
     Raises:
         NotFoundError: the store has no prediction of it, whenever; the message says which models it has.
     """
-    there = {(name, version) for name, version, _ in store.ask(models())}
+    known = [tuple(row) for row in store.ask(models())]
+    there = {(name, version) for name, version, _ in known}
+    for name, version in sorted(there):
+        hashes = sorted(digest for *model, digest in known if tuple(model) == (name, version))
+        if len(hashes) > 1 and text in (name, f"{name}:{version}"):
+            several = ", ".join(f"{digest[:12]}…" for digest in hashes)
+            typer.echo(f"{len(hashes)} models call themselves {name} {version}: see model_hash ({several})", err=True)
     name, _, version = text.rpartition(":")
     if any(one == text for one, _ in there):
         return selection._replace(model_name=text)
     if (name, version) in there:
         return selection._replace(model_name=name, model_version=version)
-    known = ", ".join(f"{one}:{other}" for one, other in sorted(there)) or "none"
-    raise NotFoundError(f"no predictions of {text} in {store.location.words}; it has those of: {known}")
+    has = ", ".join(f"{one}:{other}" for one, other in sorted(there)) or "none"
+    raise NotFoundError(f"no predictions of {text} in {store.location.words}; it has those of: {has}")
 
 
 def _trace_id(text: str) -> str:

@@ -144,6 +144,19 @@ def test_an_export_may_be_of_one_model(audit: Audit, tmp_path: Path, model: str,
     assert {one["model_name"] for one in of_json_lines(out)} == {model.partition(":")[0]}
 
 
+def test_an_export_says_where_two_models_have_one_version(audit: Audit, tmp_path: Path) -> None:
+    """Their predictions are told apart by the hash, which is a column."""
+    out = tmp_path / "two.jsonl"
+    assert "call themselves" not in audit.run("export", str(out), "--model", "prices")
+    retrained = ModelInfo("prices", "2", "d" * 64, ("rooms", "city"), "c" * 64)
+    one = [answered_row("new", value=1.0, label=None, inputs=(3, None), time=TIME)]
+    with open_store(audit.url) as store:
+        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(one, model=retrained)))
+    said = audit.run("export", str(out), "--model", "prices:2", "--force")
+    assert "2 models call themselves prices 2: see model_hash (bbbbbbbbbbbb…, dddddddddddd…)" in said
+    assert {row["model_hash"] for row in of_json_lines(out)} == {"b" * 64, "d" * 64}
+
+
 @pytest.mark.parametrize("model", ["price", "prices:3", ":2", "prices:"])
 def test_a_model_that_the_store_does_not_have_is_named(audit: Audit, tmp_path: Path, model: str) -> None:
     """With those that it has; no file is written."""
