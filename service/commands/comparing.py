@@ -67,10 +67,11 @@ def read_bundle(store: Store, bundle: str | None) -> tuple[Settings, Path, Manif
 
 
 @contextmanager
-def chosen(store: Store, model: str, version: str | None, selection: Selection) -> Iterator[Chosen]:
+def chosen(store: Store, model: Manifest, version: str | None, selection: Selection) -> Iterator[Chosen]:
     """The predictions of a selection, with what is told of progress while they are read."""
     with telling(store.counts(selection).predictions) as progress:
-        yield Chosen(store, selection, model, version, progress)
+        hashes = [file.sha256 for file in (model.artifact, model.onnx) if file is not None]
+        yield Chosen(store, selection, model.name, version, progress, own=(model.version, hashes))
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def both_sides(asked: Asked, out: Path, force: bool) -> Iterator[tuple[Compariso
     with open_audit() as store:
         settings, bundle, manifest = read_bundle(store, asked.bundle)
         selection = asked.selection(asked.since, asked.until)
-        with chosen(store, manifest.name, asked.version, selection) as predictions:
+        with chosen(store, manifest, asked.version, selection) as predictions:
             window = read_window(predictions, asked.rows)
         reference = _reference(store, asked, settings, bundle, manifest)
     said = compare(window, reference, layout_of(manifest), manifest.name)
@@ -100,7 +101,7 @@ def _reference(store: Store, asked: Asked, settings: Settings, bundle: Path, man
         raise typer.BadParameter("it belongs to --reference FILE", param_hint="--target")
     if earlier:
         selection = asked.selection(asked.reference_since, asked.reference_until)
-        with chosen(store, manifest.name, asked.version, selection) as predictions:
+        with chosen(store, manifest, asked.version, selection) as predictions:
             return reference_window(read_window(predictions, asked.rows))
     if asked.reference is not None:
         return reference_file(asked.reference, asked.target, bundle, manifest, trust)

@@ -196,7 +196,7 @@ def fiddler(
     with open_audit() as store:
         _, _, manifest = read_bundle(store, bundle)
         selection = Selection(since, until, include_synthetic=include_synthetic)
-        with chosen(store, manifest.name, version, selection) as predictions:
+        with chosen(store, manifest, version, selection) as predictions:
             rows = iter(predictions)
             first = next(rows, None)
             if first is None:
