@@ -5,7 +5,7 @@
 | reference | `python -c "import sklearn.linear_model, pandas, fastapi"` has ended |
 | help | `modeltrace --help` has ended |
 | serve | `modeltrace serve BUNDLE` answers 200 at `/readyz` |
-| up | `modeltrace up BUNDLE`, with its own hub, has answered the first prediction of its traffic |
+| up | `modeltrace up BUNDLE --traffic`, with its own hub, has answered the first prediction of its traffic |
 | hub | the hub answers 200 at `/healthz` |
 | exporter | the exporter process has opened the prediction store and takes records |
 
@@ -48,7 +48,7 @@ from service.telemetry.record import Origin
 REFERENCE = "import sklearn.linear_model, pandas, fastapi"
 # Seconds: between two looks, and until a prediction has to be answered.
 POLL, PATIENCE = 0.01, 60.0
-PREDICTED = "ml_predictions_total{"
+PREDICTED = "ml_predictions_synthetic_total{"
 
 
 class Start(NamedTuple):
@@ -130,7 +130,7 @@ def starts(folder: Path, bundle: Path) -> dict[str, Callable[[], Start]]:
     env = {"XDG_DATA_HOME": str(folder), "XDG_STATE_HOME": str(folder)}
     serve = ["service", "serve", str(bundle), "--port", str(port)]
     ports = ["--grpc-port", str(grpc), "--http-port", str(http)]
-    up = ["service", "up", str(bundle), "--port", str(port), "--hub-port", str(page), *ports]
+    up = ["service", "up", str(bundle), "--traffic", "--port", str(port), "--hub-port", str(page), *ports]
     return {
         "reference": partial(ended, ["-c", REFERENCE], env),
         "help": partial(ended, ["-m", "service", "--help"], env),

@@ -37,8 +37,9 @@ from service.evaluation.publisher import start_publisher
 from service.inference.ids import PredictionIds
 from service.inference.model import Model
 from service.inference.privacy import Privacy
-from service.keys import describe_access, id_key, privacy_key
+from service.keys import describe_access, id_key, privacy_key, synthetic_token
 from service.monitoring.announce import announce
+from service.registry.found import check_version
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
 from service.serving.shadow import Challenger, LocalChallenger, Shadows
@@ -113,6 +114,7 @@ def create_app(
         counts=counts,
         watched=watched,
         trust_context=settings.trust_trace_context,
+        synthetic_token=synthetic_token(id_key(settings)),
     )
     threads = ModelThreads(settings.inference_threads, settings.max_waiting)
     versions = Versions(
@@ -239,8 +241,8 @@ def load_model(settings: Settings) -> tuple[Model, Changes]:
     return bundles.load(found), Changes(bundles, found, PRIMARY if settings.challenger else ALONE)
 
 
-def load_challenger(settings: Settings) -> tuple[Model, Changes] | None:
-    """The same of what stands beside it, if anything does.
+def load_challenger(settings: Settings, primary: Model) -> tuple[Model, Changes] | None:
+    """The same of what stands beside the model that answers, if anything does.
 
     Raises:
         ModeltraceError: its bundle cannot be served.
@@ -249,6 +251,7 @@ def load_challenger(settings: Settings) -> tuple[Model, Changes] | None:
         return None
     bundles = Bundles(settings, settings.challenger)
     found = bundles.find()
+    check_version(found, [primary])
     return bundles.load(found), Changes(bundles, found, CHALLENGER)
 
 
@@ -266,7 +269,7 @@ def build_app(settings: Settings) -> ASGIApp:
         sdk_level=settings.otel.variables.values.get("OTEL_LOG_LEVEL"),
     )
     model, changes = load_model(settings)
-    beside = load_challenger(settings)
+    beside = load_challenger(settings, model)
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()

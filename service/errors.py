@@ -5,6 +5,7 @@ ModeltraceError
 ├── BundleError              a bundle cannot be used
 │   ├── BundleNotFoundError      no bundle at that path
 │   ├── BundleAlteredError       a hash differs
+│   ├── VersionTakenError        another model has that name and version
 │   ├── UntrustedModelError      the artifact holds types nobody has allowed
 │   ├── IncompatibleBundleError  written by other versions of the libraries
 │   └── RegistryAwayError        a model registry cannot be reached: it may pass by itself
@@ -65,6 +66,10 @@ class BundleNotFoundError(BundleError):
 
 class BundleAlteredError(BundleError):
     """A hash differs from the one that was recorded or asked for."""
+
+
+class VersionTakenError(BundleError):
+    """Another model is served under the same name and version."""
 
 
 class UntrustedModelError(BundleError):

@@ -47,6 +47,14 @@ def privacy_key(secret: bytes) -> bytes:
     return hmac.digest(secret, b"modeltrace values of private features\x01", "sha256")
 
 
+def synthetic_token(secret: bytes) -> str:
+    """Return what marks a request as synthetic: nobody without the key can hide a real request from the figures.
+
+    One block of HKDF-Expand, as above, shortened to 128 bits.
+    """
+    return hmac.digest(secret, b"modeltrace synthetic traffic\x01", "sha256")[:16].hex()
+
+
 def api_key(settings: HttpSettings) -> str | None:
     """Return the key that clients show: from the settings, or from the file that they name.
 

@@ -52,9 +52,10 @@ def serve(settings: Settings) -> None:
         _Server(config).run(sockets=[sock])
         return
     # A bundle that cannot be served would fail in every worker, again and again: find out once, here.
-    for found in (load_model(settings), load_challenger(settings)):
-        if found:
-            found[1].bundles.close()
+    model, changes = load_model(settings)
+    beside = load_challenger(settings, model)
+    for one in (changes, *([beside[1]] if beside else [])):
+        one.bundles.close()
     lines = write_lines(level=settings.log_level)
     _Workers(config, sockets=[sock]).run()
     lines.close()

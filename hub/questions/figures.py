@@ -20,13 +20,16 @@ ENOUGH: Final = 200
 PREDICTIONS: Final = "ml.predictions"
 CONFIDENCE: Final = "ml.prediction.confidence"
 LOW: Final = "ml.predictions.low_confidence"
+REPEATED: Final = "ml.predictions.repeated"
+REPEATED_LIMIT: Final = "ml.predictions.repeated.limit"
+REPEAT: Final = "rows repeat"
 VIOLATIONS: Final = "ml.data.violations"
 FEEDBACK: Final = "ml.feedback"
 ERRORS: Final = "ml.feedback.error"
 REJECTED: Final = "ml.feedback.rejected"
 LOW_CONFIDENCE: Final = "low_confidence"
 THRESHOLD: Final = "ml.prediction.confidence.threshold"
-COUNTERS: Final = (PREDICTIONS, CONFIDENCE, LOW, VIOLATIONS, FEEDBACK, ERRORS, REJECTED)
+COUNTERS: Final = (PREDICTIONS, REPEATED, CONFIDENCE, LOW, VIOLATIONS, FEEDBACK, ERRORS, REJECTED)
 COMPARED: Final = (PREDICTIONS, VIOLATIONS, "ml.feature.observations", "ml.feature.sum")
 
 EVALUATION: Final = "ml.evaluation."
@@ -38,7 +41,15 @@ _EVALUATED: Final = (*SCORES, "predictions", "labels", "label_coverage", "label_
 CONCEPT_LEVELS: Final = ("stable", "warning", "drift")
 _LEVEL, _ERROR_RATE = "ml.concept_drift.level", "ml.concept_drift.error_rate"
 FLOOR, CRITICAL = "ml.drift.floor", "ml.drift.critical_value"
-GAUGES: Final = (THRESHOLD, FLOOR, CRITICAL, _LEVEL, _ERROR_RATE, *(f"{EVALUATION}{name}" for name in _EVALUATED))
+GAUGES: Final = (
+    THRESHOLD,
+    REPEATED_LIMIT,
+    FLOOR,
+    CRITICAL,
+    _LEVEL,
+    _ERROR_RATE,
+    *(f"{EVALUATION}{name}" for name in _EVALUATED),
+)
 
 
 def figures(window: Window, counts: list[Record], gauges: list[Record], compared: list[Record]) -> Record:
@@ -47,11 +58,14 @@ def figures(window: Window, counts: list[Record], gauges: list[Record], compared
     for one in counts:
         named[one["name"]].append(one)
     answered = sum(one["added"] for one in named[PREDICTIONS])
-    features = [_judged(one) for one in compared if one["feature"] is not None]
-    answers = next((_judged(one) for one in compared if one["feature"] is None), None)
+    repeated = _repeated(named[REPEATED], gauges, answered)
+    repeat = repeated is not None and repeated["repeat"]
+    features = [_judged(one, repeat=repeat) for one in compared if one["feature"] is not None]
+    answers = next((_judged(one, repeat=repeat) for one in compared if one["feature"] is None), None)
     return {
         "predictions": _traffic(window, named[PREDICTIONS], answered),
-        "confidence": _confidence(named[CONFIDENCE], named[LOW], gauges, answered),
+        "repeated": repeated,
+        "confidence": _confidence(named[CONFIDENCE], named[LOW], gauges, answered, repeat=repeat),
         "violations": _violations(named[VIOLATIONS]),
         "missing": _missing(features),
         "features": sorted(features, key=_urgency),
@@ -60,6 +74,19 @@ def figures(window: Window, counts: list[Record], gauges: list[Record], compared
         "evaluation": _evaluation(gauges),
         "concept_drift": _concept_drift(gauges),
     }
+
+
+def _repeated(rows: Sequence[Record], gauges: Iterable[Record], answered: float) -> Record | None:
+    """How many rows equal one of those just before, and whether they are too many; None where nobody counts them.
+
+    Thresholds of drift are those of independent rows.
+    """
+    limit = next((one["value"] for one in gauges if one["name"] == REPEATED_LIMIT), None)
+    if limit is None:
+        return None
+    count = min(sum(one["added"] for one in rows), answered)
+    repeat = answered >= ENOUGH and count / answered > limit
+    return {"count": count, "distinct": answered - count, "limit": limit, "repeat": repeat}
 
 
 def _traffic(window: Window, rows: Sequence[Record], answered: float) -> Record:
@@ -88,7 +115,7 @@ def answer_of(attributes: Mapping[str, str]) -> str:
 
 
 def _confidence(
-    rows: Sequence[Record], low: Sequence[Record], gauges: Sequence[Record], answered: float
+    rows: Sequence[Record], low: Sequence[Record], gauges: Sequence[Record], answered: float, *, repeat: bool
 ) -> Record | None:
     """How sure the model was; None where it has no probabilities, or nothing was counted."""
     bounds, counts = histogram(rows)
@@ -101,6 +128,7 @@ def _confidence(
     state = None
     if limit is not None and share is not None:
         state = "not enough data" if answered < ENOUGH else "drift" if share > limit else "ok"
+        state = REPEAT if repeat else state
     return {
         "count": sum(counts),
         "bounds": bounds,
@@ -188,13 +216,19 @@ def _missing(features: Iterable[Record]) -> list[Record]:
     return sorted(found, key=lambda one: -(one["rise"] if one["rise"] is not None else -1))
 
 
-def _judged(one: Record) -> Record:
-    """A feature with one state for all its statistics; None where nobody said what would be drift."""
+def _judged(one: Record, *, repeat: bool) -> Record:
+    """A feature with one state for all its statistics; None where nobody said what would be drift.
+
+    Where rows `repeat`, no statistic says anything.
+    """
     statistics = [
         {**entry, **{name: finite(entry[name]) for name in _OF_STATISTIC}} for entry in one["statistics"] or []
     ]
+    for statistic in statistics if repeat else ():
+        if statistic["state"] in ("drift", "ok"):
+            statistic["state"] = REPEAT
     states = {statistic["state"] for statistic in statistics}
-    state = next((state for state in ("drift", "not enough data", "ok") if state in states), None)
+    state = next((state for state in ("drift", REPEAT, "not enough data", "ok") if state in states), None)
     if one["n"] is None or one["n"] < ENOUGH:
         state = "not enough data"
     return {**one, "state": state, "statistics": {entry.pop("statistic"): entry for entry in statistics}}

@@ -47,22 +47,54 @@ def _parts(version: str) -> list[tuple[bool, int, str]]:
 
 
 def read_models(reader: Reader, window: Window, name: str | None = None) -> list[Record]:
-    """The models with all their figures; only the one of a name, if one is given."""
+    """The models with all their figures; only the one of a name, if one is given.
+
+    Where several models were packed under one version, each has figures of its own, by `hash`; they are never added up.
+    """
     models = [model for model in list_models(reader, window) if name in {None, model["name"]}]
     if not models:
         return []
-    asked: dict[str, Any] = {"since_ns": window.since_ns, "until_ns": window.until_ns, "lookback_ns": LOOKBACK_NS}
-    counts = _by_version(reader.records("model_counts", counters=[*COUNTERS], step_ns=window.step_ns, **asked))
-    gauges = _by_version(reader.records("model_gauges", gauges=[*GAUGES], **asked))
-    length = window.until_ns - window.since_ns
-    compared: dict[Key, list[Record]] = defaultdict(list)
-    for one in reader.records("drift", counters=[*COMPARED], step_ns=length, enough=ENOUGH, **asked):
-        compared[one.pop("model"), one.pop("version")].append(one)
+    every = _Figures(reader, window)
+    twins: dict[Key, list[Record]] = defaultdict(list)
+    for one in reader.records("model_twins", since_ns=window.since_ns, until_ns=window.until_ns):
+        twins[one["model"], one["version"]].append(one)
     for model in models:
-        for version in model["versions"]:
+        versions = model["versions"]
+        model["versions"] = []
+        for version in versions:
             key = model["name"], version["version"]
-            version.update(figures(window, counts[key], gauges[key], compared[key]))
+            if key not in twins:
+                model["versions"].append({**version, "hash": None, **every.of(key)})
+            for twin in twins.get(key, ()):
+                processes = {"hash": twin["hash"], "instances": len(twin["instances"])}
+                own = _Figures(reader, window, twin["instances"])
+                model["versions"].append({**version, **processes, **own.of(key)})
     return models
+
+
+class _Figures:
+    """The figures of all versions, as far as all processes have counted, or those of some."""
+
+    def __init__(self, reader: Reader, window: Window, instances: list[str] | None = None) -> None:
+        asked: dict[str, Any] = {
+            "since_ns": window.since_ns,
+            "until_ns": window.until_ns,
+            "lookback_ns": LOOKBACK_NS,
+            "instances": instances,
+        }
+        length = window.until_ns - window.since_ns
+        self._window = window
+        self._counts = _by_version(
+            reader.records("model_counts", counters=[*COUNTERS], step_ns=window.step_ns, **asked)
+        )
+        self._gauges = _by_version(reader.records("model_gauges", gauges=[*GAUGES], **asked))
+        self._compared: dict[Key, list[Record]] = defaultdict(list)
+        for one in reader.records("drift", counters=[*COMPARED], step_ns=length, enough=ENOUGH, **asked):
+            self._compared[one.pop("model"), one.pop("version")].append(one)
+
+    def of(self, key: Key) -> Record:
+        """Those of one version."""
+        return figures(self._window, self._counts[key], self._gauges[key], self._compared[key])
 
 
 def _by_version(rows: Iterable[Record]) -> defaultdict[Key, list[Record]]:

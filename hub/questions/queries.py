@@ -81,6 +81,8 @@ class Reader:
         sql = self._sql[question]
         if "{filters}" in sql:
             sql = sql.replace("{filters}", _and(filters)).replace("{having}", _and(having))
+        if "$instances" in sql:  # of all processes, unless some are named
+            values.setdefault("instances", None)
         cursor = self._cursor.execute(sql, values)
         names = [column[0] for column in cursor.description or ()]
         return [_record(names, row) for row in cursor.fetchall()]

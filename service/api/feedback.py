@@ -141,7 +141,10 @@ class FeedbackCalls:
             return
         model = self.serving.primary.model
         ids = (trace.trace_id, trace.span_id, trace.trace_state, trace.trace_flags)
-        self._tell(Feedback(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected))
+        synthetic = bool(trace.synthetic)
+        self._tell(
+            Feedback(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected, synthetic)
+        )
 
 
 def feedback_routes(calls: FeedbackCalls, recorder: Recorder, reader: BodyReader) -> APIRouter:

@@ -7,8 +7,9 @@ the same seed spoils the same ones.
 import math
 import random
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from service.errors import SettingsError
 from service.inference.schema import Feature
@@ -22,7 +23,7 @@ SLOW_SECONDS = 2.0
 UNKNOWN_FEATURE = "no_such_feature"
 NUMERIC = ("number", "integer")
 
-_SHIFT = re.compile(r"(?P<feature>.+?)(?P<sign>\+=|=)(?P<number>[^=]+)")
+_SHIFT = re.compile(r"(?P<feature>.+?)(?P<sign>\+=|=)(?P<number>[^=]+?)(?P<unit>sd)?")
 
 
 def seeded(seed: int | None) -> random.Random:
@@ -47,11 +48,36 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Moves one numeric feature of every row: drift, as the service sees it."""
+    """Moves one numeric feature of every row: drift, as the service sees it.
+
+    `deviations` are standard deviations of the training data, which `resolved` makes an offset of.
+    """
 
     feature: str
     factor: float = 1.0
     offset: float = 0.0
+    deviations: float = 0.0
+
+    def resolved(self, features: Sequence[Feature]) -> "Shift":
+        """Return the shift in the feature's own unit.
+
+        Raises:
+            SettingsError: the model has no numeric feature of that name, or does not tell its deviation.
+        """
+        numeric = {feature.name: feature for feature in features if feature.type in NUMERIC}
+        if self.feature not in numeric:
+            raise SettingsError(
+                f"--shift {self.feature}: the model has no numeric feature of that name; it has {', '.join(numeric)}"
+            )
+        if not self.deviations:
+            return self
+        deviation = numeric[self.feature].reference.deviation
+        if not deviation:
+            raise SettingsError(
+                f"--shift {self.feature}: the model does not tell the feature's standard deviation, or it is 0; write "
+                "FEATURE+=X with a number in its own unit"
+            )
+        return replace(self, offset=self.offset + self.deviations * deviation, deviations=0.0)
 
     def apply(self, row: Row) -> None:
         """Move the value in place; a missing one stays missing, an integer stays one."""
@@ -62,46 +88,38 @@ class Shift:
 
 
 def parse_shift(text: str) -> Shift:
-    """Read `FEATURE=FACTOR` or `FEATURE+=X`.
+    """Read `FEATURE=FACTOR`, `FEATURE+=X` or `FEATURE+=Xsd`, which is in standard deviations of the training data.
 
     Raises:
-        SettingsError: it is neither.
+        SettingsError: it is none of them.
     """
     match = _SHIFT.fullmatch(text)
     try:
         number = float(match["number"]) if match else math.nan
     except ValueError:
         number = math.nan
-    if match is None or not math.isfinite(number):
-        raise SettingsError(f"--shift {text}: write FEATURE=FACTOR or FEATURE+=X, e.g. mean_radius=1.5")
+    if match is None or not math.isfinite(number) or (match["unit"] and match["sign"] == "="):
+        raise SettingsError(
+            f"--shift {text}: write FEATURE=FACTOR, FEATURE+=X or FEATURE+=Xsd (standard deviations), e.g. "
+            "mean_radius=1.5 or mean_radius+=1sd"
+        )
     if match["sign"] == "=":
         return Shift(match["feature"], factor=number)
+    if match["unit"]:
+        return Shift(match["feature"], deviations=number)
     return Shift(match["feature"], offset=number)
-
-
-def check_shifts(shifts: Sequence[Shift], features: Sequence[Feature]) -> None:
-    """See that the model has each feature, and that it is a number.
-
-    Raises:
-        SettingsError: one is not.
-    """
-    numeric = [feature.name for feature in features if feature.type in NUMERIC]
-    for shift in shifts:
-        if shift.feature not in numeric:
-            raise SettingsError(
-                f"--shift {shift.feature}: the model has no numeric feature of that name; it has {', '.join(numeric)}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
 class Misbehaviour:
-    """How much of each kind is asked for; all shares lie in 0..1."""
+    """How much of each kind is asked for; all shares lie in 0..1. Shifts begin after `shift_after` seconds."""
 
     missing: float = 0.0
     wrong_type: float = 0.0
     errors: float = 0.0
     slow: float = 0.0
     shifts: tuple[Shift, ...] = ()
+    shift_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +134,22 @@ class RequestFault:
 class Spoiler:
     """Spoils rows and requests as asked."""
 
-    def __init__(self, asked: Misbehaviour, features: Sequence[Feature], rng: random.Random) -> None:
+    def __init__(
+        self,
+        asked: Misbehaviour,
+        features: Sequence[Feature],
+        rng: random.Random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin to count the time until shifts.
+
+        Raises:
+            SettingsError: the model does not have a feature that is to be shifted.
+        """
         self._features = features
-        self._shifts = asked.shifts
+        self._shifts = tuple(shift.resolved(features) for shift in asked.shifts)
+        self._clock = clock
+        self._shift_at = clock() + asked.shift_after
         self._rng = rng
         self._missing = Share(asked.missing, rng.random())
         self._wrong_type = Share(asked.wrong_type, rng.random())
@@ -127,11 +158,12 @@ class Spoiler:
 
     def spoil_row(self, row: Row) -> bool:
         """Change the row in place; whether the service may refuse it for that."""
-        for shift in self._shifts:
+        shifts = self._shifts if self._shifts and self._clock() >= self._shift_at else ()
+        for shift in shifts:
             shift.apply(row)
         missing, wrong_type = self._missing.turn(), self._wrong_type.turn()
         if not missing and not wrong_type:
-            return bool(self._shifts)
+            return bool(shifts)
         # Two places where there are two, so that one fault does not hide the other.
         places = self._rng.sample(self._features, k=min(2, len(self._features)))
         if missing:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from service.client.faults import SLOW_SECONDS, Misbehaviour, Spoiler, check_shifts, seeded
+from service.client.faults import SLOW_SECONDS, Misbehaviour, Spoiler, seeded
 from service.client.labels import Feedback, Labels
 from service.client.load import Load, Plan
 from service.client.progress import Progress, watch
@@ -19,7 +19,9 @@ from service.client.rows import Drawn, RowsError, Sample, read_file, read_held_o
 from service.client.service import ServedModel, fetch_model, is_ready
 from service.client.tally import Tally
 from service.client.telemetry import traced_client
+from service.inference.file_names import GENERATOR_FILE
 from service.telemetry.setup import Telemetry
+from service.telemetry.tracing import synthetic_baggage
 
 # Seconds that requests in flight may take to end when the run does: those that are sent slowly, too.
 DRAIN_TIMEOUT = SLOW_SECONDS + 1.0
@@ -40,6 +42,7 @@ class Run:
     feedback: Feedback | None = None
     wait: float = 0.0  # seconds that the service may take to be ready
     headers: Mapping[str, str] = field(default_factory=dict)  # of every request
+    synthetic_token: str = ""  # marks every request; "" marks none
 
 
 async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tally:
@@ -54,7 +57,8 @@ async def run_traffic(run: Run, telemetry: Telemetry, progress: Progress) -> Tal
         await _wait_ready(run.url, run.wait, stop)
         async with traced_client(run.url, telemetry, run.plan.concurrency, run.headers) as client:
             model = await fetch_model(client)
-            check_shifts(run.misbehaviour.shifts, model.features)
+            if marks := synthetic_baggage(run.synthetic_token):
+                client.headers["baggage"] = ",".join(marks)
             spoiler = Spoiler(run.misbehaviour, model.features, rng)
             rows = choose_rows(run, model, rng)
             known = asyncio.Event()  # the last answer: no more labels follow
@@ -89,6 +93,8 @@ async def _wait_ready(url: str, seconds: float, stop: asyncio.Event) -> None:
 def choose_rows(run: Run, model: ServedModel, rng: random.Random) -> Iterator[Sample]:
     """Rows from the file or the bundle that was named, else drawn from the model's own reference bins.
 
+    Of a bundle these are its held-out rows, again and again, or where it has a generator fresh rows without end.
+
     Raises:
         RowsError: there are none, or none with the labels that are to be sent.
     """
@@ -100,6 +106,11 @@ def choose_rows(run: Run, model: ServedModel, rng: random.Random) -> Iterator[Sa
         held_out = read_held_out(run.bundle, model.features)
         if run.feedback and all(sample.label is None for sample in held_out):
             raise RowsError(f"{run.bundle} has no true labels of its held-out rows: --feedback has nothing to send")
+        if (run.bundle / GENERATOR_FILE).is_file():
+            # Imported when it is needed: only the example has a generator, and scipy takes a tenth of a second.
+            from service.client.generated import generated  # noqa: PLC0415  see above
+
+            return generated(run.bundle, model.features, rng)
         return shuffled(held_out, rng)
     return iter(Drawn(model.features, rng))
 

@@ -19,7 +19,7 @@ from service.store.export import ExportError, format_of
 from service.store.export import export as write
 from service.store.lookup import NotFoundError, look_up
 from service.store.rows import Kept
-from service.store.selection import Selection
+from service.store.selection import Selection, models
 from service.store.store import Store, open_store
 
 # Seconds between two lines about progress where there is no terminal.
@@ -55,12 +55,16 @@ def time_option(help_text: str) -> typer.models.OptionInfo:
 
 
 def export(
-    file: Annotated[Path, typer.Argument(help="Where to: .parquet or .jsonl.")],
+    file: Annotated[Path, typer.Argument(help="Where to: .parquet, .jsonl or .csv.")],
     since: Annotated[int | None, time_option("From this time on.")] = None,
     until: Annotated[int | None, time_option("Up to this time, which is not included.")] = None,
     trace: Annotated[str | None, typer.Option(metavar="ID", help="Those of one trace.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME[:VERSION]", help="Those of one model, or of one version of it.")
+    ] = None,
     format_: Annotated[
-        Literal["parquet", "jsonl"] | None, typer.Option("--format", show_default="by the suffix", help="The format.")
+        Literal["parquet", "jsonl", "csv"] | None,
+        typer.Option("--format", show_default="by the suffix", help="The format."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,  # noqa: FBT002  a flag
 ) -> None:
@@ -69,14 +73,17 @@ def export(
     A time is a date (2026-11-01), a date and time (2026-11-01T12:00:00+01:00; UTC without an offset), or how long ago
     (7d, 12h, 30m).
 
-    Example: modeltrace audit export week.parquet --since 7d
+    Examples: modeltrace audit export week.parquet --since 7d
+              modeltrace audit export churn.csv --model churn:1.2.0
     """
     kind = format_ or format_of(file)
     if file.exists() and not force:
         raise ExportError(f"{file} is there already; --force replaces it")
-    selection = Selection(since, until, None if trace is None else _trace_id(trace))
-    with open_audit() as store, telling(store.counts(selection).predictions) as progress:
-        number = write(store.read(selection), file, kind, progress=progress)
+    with open_audit() as store:
+        chosen = Selection(since, until, None if trace is None else _trace_id(trace))
+        selection = chosen if model is None else _of_model(store, chosen, model)
+        with telling(store.counts(selection).predictions) as progress:
+            number = write(store.read(selection), file, kind, progress=progress)
     typer.echo(f"{number:,} predictions written to {file}")
 
 
@@ -137,6 +144,28 @@ def prune(before: Annotated[int, time_option("Older than this.")]) -> None:
             progress(deleted)
         where = store.location.words
     typer.echo(f"{deleted:,} predictions deleted from {where}")
+
+
+def _of_model(store: Store, selection: Selection, text: str) -> Selection:
+    """Only those of a model, written `NAME` or `NAME:VERSION`; a name may hold a colon, too.
+
+    Raises:
+        NotFoundError: the store has no prediction of it, whenever; the message says which models it has.
+    """
+    known = [tuple(row) for row in store.ask(models())]
+    there = {(name, version) for name, version, _ in known}
+    for name, version in sorted(there):
+        hashes = sorted(digest for *model, digest in known if tuple(model) == (name, version))
+        if len(hashes) > 1 and text in (name, f"{name}:{version}"):
+            several = ", ".join(f"{digest[:12]}…" for digest in hashes)
+            typer.echo(f"{len(hashes)} models call themselves {name} {version}: see model_hash ({several})", err=True)
+    name, _, version = text.rpartition(":")
+    if any(one == text for one, _ in there):
+        return selection._replace(model_name=text)
+    if (name, version) in there:
+        return selection._replace(model_name=name, model_version=version)
+    has = ", ".join(f"{one}:{other}" for one, other in sorted(there)) or "none"
+    raise NotFoundError(f"no predictions of {text} in {store.location.words}; it has those of: {has}")
 
 
 def _trace_id(text: str) -> str:

@@ -1,15 +1,22 @@
 """Which bundle a question about predictions means."""
 
 from pathlib import Path
+from typing import Final
 
 import typer
 
-from service.errors import SettingsError
+from service.errors import BundleNotFoundError, SettingsError
 from service.registry.catalog import Catalog
 from service.registry.known import known_sources
 from service.settings import Settings
 from service.store.selection import newest
 from service.store.store import Store
+
+# What to do where no bundle is named.
+HOW: Final = (
+    "Name the model's bundle with --bundle SOURCE: the folder that `modeltrace pack` wrote, a folder of bundles, or "
+    "models:/NAME@ALIAS. Or set MODELTRACE_BUNDLE, as the service has it"
+)
 
 
 def find_bundle(settings: Settings, store: Store, version: str | None = None) -> Path:
@@ -27,7 +34,13 @@ def find_bundle(settings: Settings, store: Store, version: str | None = None) ->
             return found.path
         answered_by = store.ask(newest(version))
         sources = known_sources([settings.challenger])
-        if not answered_by or not sources:
-            raise SettingsError("which model is meant? Name its bundle with --bundle, or set MODELTRACE_BUNDLE")
-        ((digest, said),) = answered_by
-        return catalog.find_by_hash(digest, sources, version=said).path
+        if not answered_by:
+            raise SettingsError(f"which model is meant? {store.location.words} has no predictions to tell by. {HOW}")
+        ((name, digest, said),) = answered_by
+        try:
+            return catalog.find_by_hash(digest, sources, version=said).path
+        except BundleNotFoundError:
+            raise SettingsError(
+                f"the newest prediction is of {name} {said} (SHA-256 {digest[:12]}…), whose bundle is not among those "
+                f"known here. {HOW}"
+            ) from None

@@ -46,6 +46,11 @@ class Asked:
     reference_since: int | None
     reference_until: int | None
     rows: int
+    include_synthetic: bool
+
+    def selection(self, since: int | None, until: int | None) -> Selection:
+        """The predictions of a time."""
+        return Selection(since, until, include_synthetic=self.include_synthetic)
 
 
 def suffix(out: Path, *suffixes: str) -> None:
@@ -62,11 +67,11 @@ def read_bundle(store: Store, bundle: str | None) -> tuple[Settings, Path, Manif
 
 
 @contextmanager
-def chosen(store: Store, model: str, version: str | None, since: int | None, until: int | None) -> Iterator[Chosen]:
-    """The predictions of a time, with what is told of progress while they are read."""
-    selection = Selection(since, until)
+def chosen(store: Store, model: Manifest, version: str | None, selection: Selection) -> Iterator[Chosen]:
+    """The predictions of a selection, with what is told of progress while they are read."""
     with telling(store.counts(selection).predictions) as progress:
-        yield Chosen(store, selection, model, version, progress)
+        hashes = [file.sha256 for file in (model.artifact, model.onnx) if file is not None]
+        yield Chosen(store, selection, model.name, version, progress, own=(model.version, hashes))
 
 
 @contextmanager
@@ -76,7 +81,8 @@ def both_sides(asked: Asked, out: Path, force: bool) -> Iterator[tuple[Compariso
         raise ReportError(f"{out} is there already; --force replaces it")
     with open_audit() as store:
         settings, bundle, manifest = read_bundle(store, asked.bundle)
-        with chosen(store, manifest.name, asked.version, asked.since, asked.until) as predictions:
+        selection = asked.selection(asked.since, asked.until)
+        with chosen(store, manifest, asked.version, selection) as predictions:
             window = read_window(predictions, asked.rows)
         reference = _reference(store, asked, settings, bundle, manifest)
     said = compare(window, reference, layout_of(manifest), manifest.name)
@@ -94,8 +100,8 @@ def _reference(store: Store, asked: Asked, settings: Settings, bundle: Path, man
     if asked.target is not None and asked.reference is None:
         raise typer.BadParameter("it belongs to --reference FILE", param_hint="--target")
     if earlier:
-        since, until = asked.reference_since, asked.reference_until
-        with chosen(store, manifest.name, asked.version, since, until) as predictions:
+        selection = asked.selection(asked.reference_since, asked.reference_until)
+        with chosen(store, manifest, asked.version, selection) as predictions:
             return reference_window(read_window(predictions, asked.rows))
     if asked.reference is not None:
         return reference_file(asked.reference, asked.target, bundle, manifest, trust)

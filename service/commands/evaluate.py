@@ -48,6 +48,9 @@ def evaluate(
     since: Annotated[int | None, time_option("Without FILE: stored predictions from this time on.")] = None,
     until: Annotated[int | None, time_option("Up to this time, which is not included.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Without FILE: of this model only.")] = None,
+    include_synthetic: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--include-synthetic", help="Without FILE: with what generated traffic asked, too.")
+    ] = False,
     tolerance: Annotated[
         float | None, typer.Option(min=0, help="Regressors: what is further off is an error; to find concept drift.")
     ] = None,
@@ -64,26 +67,30 @@ def evaluate(
     if file is None:
         if bundle or url or feedback or target:
             raise typer.BadParameter("--bundle, --url, --feedback and --target belong to a FILE")
-        found = _of_the_store(since, until, model, tolerance)
+        found = _of_the_store(Selection(since, until, None, model, include_synthetic=include_synthetic), tolerance)
     else:
         if target is None or (bundle is None) == (url is None):
             raise typer.BadParameter("name the label's column (--target), and either --bundle or --url")
-        if since is not None or until is not None or model is not None or (feedback and url is None):
-            raise typer.BadParameter("--since, --until and --model go without a FILE, --feedback with --url")
+        if since is not None or until is not None or model is not None or include_synthetic:
+            raise typer.BadParameter("--since, --until, --model and --include-synthetic go without a FILE")
+        if feedback and url is None:
+            raise typer.BadParameter("--feedback goes with --url")
         with _scoring(bundle, url, feedback=feedback) as (name, version, features, score):
             found = _of_a_file(file, target, features, (name, version), score, tolerance)
     _say(found, as_json=as_json)
 
 
-def _of_the_store(since: int | None, until: int | None, model: str | None, tolerance: float | None) -> list[Figures]:
-    # Imported when it is needed: the other commands need not wait for it.
-
+def _of_the_store(selection: Selection, tolerance: float | None) -> list[Figures]:
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
     with open_audit() as store:
-        found = figures(store, Selection(since, until, None, model), tolerance=tolerance, places=True)
+        found = figures(store, selection, tolerance=tolerance, places=True)
         if not found:
-            raise NothingToSayError(f"no such predictions in {store.location.words}; --since, --until, --model chose")
+            synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
+            besides = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""
+            raise NothingToSayError(
+                f"no such predictions in {store.location.words}{besides}; --since, --until, --model chose"
+            )
     return found
 
 

@@ -17,9 +17,11 @@ from service.inference.schema import Schema
 from service.monitoring.evidence import Evidence, gather
 from service.settings import read_settings
 from service.store.selection import Selection
-from service.telemetry.record import ModelInfo
+from service.telemetry.record import ModelInfo, Value
 
 HOUR = 3600 * 10**9
+# Characters of a value that are shown.
+LONGEST = 60
 
 
 def evidence(
@@ -39,12 +41,16 @@ def evidence(
         str | None,
         typer.Option(show_default="the bundle's", help="Of a folder of bundles, or of the store, this one."),
     ] = None,
+    include_synthetic: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--include-synthetic", help="With what generated traffic asked, too.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Traces a bin, the newest.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
     """List the traces of predictions that fell into the bins that grew against the training data.
 
     It reads the prediction store, which is complete whatever is sampled, and says of each statistic if it is drift.
+    Predictions of another model that was packed under the same name and version are left out, and counted.
 
     Example: modeltrace evidence user_age --since 1h
     """
@@ -61,9 +67,15 @@ def evidence(
             value_edges=edges or (),
             low_confidence=manifest.confidence_threshold,
         )
-        chosen = Selection(since=start, model_name=manifest.name, model_version=manifest.version)
+        chosen = Selection(
+            since=start,
+            model_name=manifest.name,
+            model_version=manifest.version,
+            include_synthetic=include_synthetic,
+        )
         kept = (one for chunk in store.read(chosen) for one in chunk)
-        said = gather(manifest, info, feature, kept, limit=limit)
+        hashes = [file.sha256 for file in (manifest.artifact, manifest.onnx) if file is not None]
+        said = gather(manifest, info, feature, kept, limit=limit, hashes=hashes)
     if as_json:
         typer.echo(json.dumps(_plain(manifest, said, start), indent=2, ensure_ascii=False))
     else:
@@ -88,6 +100,16 @@ def _show(manifest: Manifest, said: Evidence, start: int) -> None:
         f"{manifest.name} {manifest.version} · {said.feature} · {said.rows:,} predictions since {_said(start)}{erased}"
     )
     console.print(title, style="bold")
+    if said.others:
+        console.print(
+            f"{said.others:,} more are of another model that calls itself {manifest.name} {manifest.version}: they are "
+            "in no figure here. Name its bundle to see them, and give each model its own --version"
+        )
+    if said.repeat:
+        console.print(
+            f"Rows repeat: {said.distinct:,} distinct of {said.rows:,}. Thresholds are those of independent rows, so "
+            "nothing is called drift"
+        )
     table = Table("statistic", "value", "threshold", "rows", "state", box=None)
     for one in said.findings:
         table.add_row(one.statistic, f"{one.value:.4g}", f"{one.threshold:.4g}", f"{one.n:,}", one.state)
@@ -100,7 +122,16 @@ def _show(manifest: Manifest, said: Evidence, start: int) -> None:
         console.print(f"\n{name}: {bin_.training:.1%} in training, {bin_.window:.1%} now, {bin_.count:,} predictions")
         for trace in bin_.traces:
             unsampled = "" if trace.sampled else "  (not sampled: no trace was sent)"
-            console.print(f"  {trace.trace_id or 'no trace'}  {_said(trace.time)}{unsampled}")
+            what = f"row {trace.row}  {trace.prediction_id}  {_value(trace.value)}"
+            console.print(f"  {trace.trace_id or 'no trace'}  {what}  {_said(trace.time)}{unsampled}")
+
+
+def _value(value: Value) -> str:
+    """A value in one line: a float in few digits, a text as JSON has it, shortened."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _said(nanoseconds: int) -> str:

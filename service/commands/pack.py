@@ -8,7 +8,11 @@ import typer
 
 from service.inference.packing import pack_files
 from service.inference.schema import REASONS, RULES, Reason, Rule
+from service.registry.catalog import Catalog
+from service.registry.known import known_sources
 from service.registry.mlflow_client import MlflowClient
+from service.registry.next_version import known_versions, next_version, packed_sources
+from service.registry.order import best_first
 from service.registry.publish import fetch_estimator
 from service.registry.publish import register as publish
 from service.registry.source import MODELS
@@ -63,7 +67,10 @@ def pack(
     data: Annotated[Path, typer.Option(metavar="FILE", help="The training data: .csv or .parquet.")],
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The label's column in the data.")] = None,
     name: Annotated[str | None, typer.Option(show_default="the file's", help="The model's name.")] = None,
-    version: Annotated[str, typer.Option(help="The model's version.")] = "1.0.0",
+    version: Annotated[
+        str | None,
+        typer.Option(show_default="1.0.0, or the next one of a model that is packed already", help="The version."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", show_default="NAME", help="The bundle's folder.")] = None,
     traffic: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Held-out rows to replay: .csv or .parquet.")
@@ -120,6 +127,9 @@ def pack(
     The data gives each feature its type, its range and its distribution, which later traffic is compared with. The
     bundle is loaded and asked for proof before it is written.
 
+    Without --version, bundles of the same name beside DIR, in MODELTRACE_BUNDLE and in the registry decide: the highest
+    version, its last number raised by one.
+
     With --register it goes to the MLflow registry that MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI names, too.
 
     Example: modeltrace pack churn.joblib --trust-pickle --data train.parquet --target churned
@@ -131,12 +141,20 @@ def pack(
     with TemporaryDirectory() as folder, MlflowClient() as mlflow:
         registered = model_file.startswith(MODELS)
         file = fetch_estimator(mlflow, model_file, Path(folder)) if registered else Path(model_file)
-        bundle = out or Path(name or file.stem)
+        called = name or file.stem
+        bundle = out or Path(called)
+        if version is None:
+            named = known_sources([settings.bundle, settings.challenger])
+            with Catalog(lambda _: None) as catalog:  # what is broken there has no version
+                known = known_versions(called, packed_sources(bundle, named, register), catalog)
+            version = next_version(known)
+            if known:
+                typer.echo(f"{called} is packed already, as {', '.join(best_first(known))}: this one is {version}")
         pack_files(
             file,
             data,
             target=target,
-            name=name or file.stem,
+            name=called,
             version=version,
             out=bundle,
             traffic=traffic,

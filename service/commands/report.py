@@ -15,6 +15,7 @@ from service.report.fiddler import events_of, write_events
 from service.report.pages import p_value, page_of_tests
 from service.report.sources import ReportError
 from service.store.export import format_of
+from service.store.selection import Selection
 
 # Rows of a window and of a reference that a library is given: with more, its report takes minutes and says the same.
 ROWS = 100_000
@@ -56,6 +57,7 @@ Python = Annotated[
         help="A Python that has the library; nothing is installed then.",
     ),
 ]
+Synthetic = Annotated[bool, typer.Option("--include-synthetic", help="With what generated traffic asked, too.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
@@ -70,6 +72,7 @@ def evidently(
     reference_since: ReferenceSince = None,
     reference_until: ReferenceUntil = None,
     rows: Rows = ROWS,
+    include_synthetic: Synthetic = False,  # noqa: FBT002  a flag
     python: Python = None,
     force: Force = False,  # noqa: FBT002  a flag
 ) -> None:
@@ -78,7 +81,9 @@ def evidently(
     Example: modeltrace report evidently week.html --since 7d --reference train.csv --target churned
     """
     suffix(out, ".html")
-    asked = Asked(bundle, since, until, version, reference, target, reference_since, reference_until, rows)
+    asked = Asked(
+        bundle, since, until, version, reference, target, reference_since, reference_until, rows, include_synthetic
+    )  # fmt: skip
     with both_sides(asked, out, force) as (said, folder):
         page = folder / "page.html"
         answer = make_report(EVIDENTLY, "evidently_report", said, folder, python, page)
@@ -109,6 +114,7 @@ def alibi(
     reference_since: ReferenceSince = None,
     reference_until: ReferenceUntil = None,
     rows: Rows = ROWS,
+    include_synthetic: Synthetic = False,  # noqa: FBT002  a flag
     python: Python = None,
     force: Force = False,  # noqa: FBT002  a flag
 ) -> None:
@@ -117,7 +123,9 @@ def alibi(
     Example: modeltrace report alibi week.json --since 7d --reference train.parquet
     """
     suffix(out, ".json", ".html")
-    asked = Asked(bundle, since, until, version, reference, target, reference_since, reference_until, rows)
+    asked = Asked(
+        bundle, since, until, version, reference, target, reference_since, reference_until, rows, include_synthetic
+    )  # fmt: skip
     with both_sides(asked, out, force) as (said, folder):
         answer = make_report(ALIBI, "alibi_tests", said, folder, python, folder)
         page = folder / "page"
@@ -145,6 +153,7 @@ def whylogs(
     reference_since: ReferenceSince = None,
     reference_until: ReferenceUntil = None,
     rows: Rows = ROWS,
+    include_synthetic: Synthetic = False,  # noqa: FBT002  a flag
     python: Python = None,
     force: Force = False,  # noqa: FBT002  a flag
 ) -> None:
@@ -152,7 +161,9 @@ def whylogs(
 
     Example: modeltrace report whylogs profiles --since 1d --reference train.parquet
     """
-    asked = Asked(bundle, since, until, version, reference, target, reference_since, reference_until, rows)
+    asked = Asked(
+        bundle, since, until, version, reference, target, reference_since, reference_until, rows, include_synthetic
+    )  # fmt: skip
     with both_sides(asked, out, force) as (said, folder):
         made = folder / "profiles"
         made.mkdir()
@@ -170,19 +181,22 @@ def fiddler(
     since: Since = None,
     until: Until = None,
     version: Version = None,
+    include_synthetic: Synthetic = False,  # noqa: FBT002  a flag
     force: Force = False,  # noqa: FBT002  a flag
 ) -> None:
     """Predictions as events that Fiddler takes, and OUT.model.json: schema and specification of their model.
 
     Example: modeltrace report fiddler yesterday.parquet --since 1d
     """
+    suffix(out, ".parquet", ".jsonl", ".ndjson")
     kind = format_of(out)
     beside = out.with_suffix(".model.json")
     if there := [path for path in (out, beside) if path.exists() and not force]:
         raise ReportError(f"{there[0]} is there already; --force replaces it")
     with open_audit() as store:
         _, _, manifest = read_bundle(store, bundle)
-        with chosen(store, manifest.name, version, since, until) as predictions:
+        selection = Selection(since, until, include_synthetic=include_synthetic)
+        with chosen(store, manifest, version, selection) as predictions:
             rows = iter(predictions)
             first = next(rows, None)
             if first is None:

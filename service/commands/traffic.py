@@ -1,7 +1,6 @@
 """`modeltrace traffic`."""
 
 import asyncio
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,8 @@ from service.client.progress import JsonLines, LiveLine, PlainLines
 from service.client.run import Run, run_traffic
 from service.client.service import base_url
 from service.client.telemetry import FLUSH_TIMEOUT, traffic_telemetry
-from service.keys import authorization
+from service.commands.times import seconds
+from service.keys import authorization, id_key, synthetic_token
 from service.settings import read_settings
 from service.telemetry.setup import report_rest
 
@@ -24,19 +24,9 @@ PLAIN_INTERVAL = 5.0
 # Seconds after which a label is sent.
 FEEDBACK_DELAY = 5.0
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _HOW_MUCH = "How much"
 _ROWS = "Rows"
 _MISBEHAVIOUR = "Misbehaviour (shares from 0 to 1)"
-
-
-def seconds(text: str) -> float:
-    """Read a time like `30s`, `500ms`, `5m` or `1h`; a bare number is seconds."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None or not (value := float(match[1]) * _UNITS[match[2]]):
-        raise typer.BadParameter("write a time above 0 like 30s, 500ms, 5m or 1h")
-    return value
 
 
 def _share(help_text: str) -> typer.models.OptionInfo:
@@ -78,7 +68,10 @@ def traffic(
         Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.", rich_help_panel=_ROWS)
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A bundle: its held-out rows.", rich_help_panel=_ROWS)
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A bundle: its held-out rows; of up's example, fresh ones.", rich_help_panel=_ROWS
+        ),
     ] = None,
     feedback: Annotated[
         float,
@@ -105,10 +98,24 @@ def traffic(
         list[str] | None,
         typer.Option(
             metavar="SHIFT",
-            help="FEATURE=FACTOR or FEATURE+=X: move a feature in every row. Repeatable.",
+            help="FEATURE=FACTOR, FEATURE+=X, or FEATURE+=Xsd (standard deviations): move a feature in every row. "
+            "Repeatable.",
             rich_help_panel=_MISBEHAVIOUR,
         ),
     ] = None,
+    shift_after: Annotated[
+        float | None,
+        typer.Option(
+            parser=seconds,
+            metavar="TIME",
+            show_default="at once",
+            help="Shift from then on.",
+            rich_help_panel=_MISBEHAVIOUR,
+        ),
+    ] = None,
+    unmarked: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--unmarked", help="Do not mark the requests as synthetic: they count like any other.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,  # noqa: FBT002  a flag
     every: Annotated[
         float | None, typer.Option(parser=seconds, metavar="TIME", help="Print a line so often, terminal or not.")
@@ -119,6 +126,9 @@ def traffic(
     Rows come from a file, from a bundle's held-out part, or are drawn from the model's reference bins. The rate is
     kept however slow the service is; what could not be sent for too many requests in flight is counted as behind.
     Ends with exit code 1 when a request failed that should not have. Ctrl-C ends it, too.
+
+    The requests are marked as synthetic. A service with the same key (MODELTRACE_ID_KEY, or the one in the user's data
+    folder) leaves them out of figures and drift.
 
     Example: modeltrace traffic --rate 50 --duration 5m --missing 0.05 --shift mean_radius=1.3
     """
@@ -134,6 +144,7 @@ def traffic(
             errors=errors,
             slow=slow,
             shifts=tuple(parse_shift(text) for text in shift or ()),
+            shift_after=shift_after or 0.0,
         ),
         data=data,
         bundle=bundle,
@@ -141,6 +152,7 @@ def traffic(
         feedback=Feedback(feedback, feedback_delay or FEEDBACK_DELAY) if feedback else None,
         wait=wait or 0.0,
         headers=authorization(settings),
+        synthetic_token="" if unmarked else synthetic_token(id_key(settings)),
     )
     telemetry = traffic_telemetry(settings.otel)
     try:

@@ -18,8 +18,10 @@ from rich.text import Text
 
 from service.client.backends.jaeger import Jaeger
 from service.client.backends.stack import JAEGER
+from service.client.faults import parse_shift
 from service.client.progress import Snapshot
 from service.client.service import ServedModel, UnreachableError, base_url
+from service.commands.times import seconds
 from service.keys import check_exposure
 from service.local.bundles import build_example, is_current
 from service.local.laptop import Laptop
@@ -43,7 +45,22 @@ def up(
         typer.Argument(metavar="[SOURCE]", show_default="an example", help="The bundle to serve, as for serve."),
     ] = None,
     rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Requests a second.")] = 20.0,
-    no_traffic: Annotated[bool, typer.Option("--no-traffic", help="Send none.")] = False,  # noqa: FBT002  a flag
+    traffic: Annotated[
+        bool | None,
+        typer.Option(
+            "--traffic/--no-traffic",
+            show_default="on for the example, off for a bundle of yours",
+            help="Send requests; to a bundle of yours they are marked as synthetic, and in no figure.",
+        ),
+    ] = None,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SHIFT", help="Move a feature, as for traffic: mean_radius+=1sd. Repeatable."),
+    ] = None,
+    shift_after: Annotated[
+        float | None,
+        typer.Option(parser=seconds, metavar="TIME", show_default="at once", help="Shift from then on: 30s, 5m, 1h."),
+    ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="8000", help="The service's port.")] = None,
     hub_port: Annotated[
         int, typer.Option(min=1, max=65535, envvar="MODELTRACE_HUB_PORT", help="The hub's page.")
@@ -68,11 +85,19 @@ def up(
     With --stack there is no hub: telemetry goes to the stack that ./dev stack up or docker compose up has started.
     With OTEL_EXPORTER_OTLP_ENDPOINT set, it goes there.
 
-    Example: modeltrace up my-bundle --rate 50
+    Without a SOURCE an example is served, and gets traffic: fresh independent rows, without drift until --shift.
+
+    Examples: modeltrace up my-bundle
+              modeltrace up --shift mean_radius+=1sd --shift-after 5m
     """
     os.umask(0o077)  # what children say may be about inputs of predictions
     settings = read_settings(bundle=bundle, port=port)
     check_exposure(settings)
+    sending = traffic if traffic is not None else settings.bundle is None
+    if shift and not sending:
+        raise typer.BadParameter("it moves the rows of traffic, and there is none: add --traffic", param_hint="--shift")
+    for text in shift or ():
+        parse_shift(text)
     with _screen(Console(highlight=False)) as screen:
         example = example_folder(data_dir())
         if settings.bundle is None and not is_current(example):
@@ -91,11 +116,14 @@ def up(
             hub_port=hub_port,
             grpc_port=grpc_port,
             http_port=http_port,
-            rate=None if no_traffic else rate,
+            rate=rate if sending else None,
             elsewhere=None if real else telemetry_elsewhere(settings.otel),
             keyed=bool(os.environ.get(HUB_KEY)),
             logs=platformdirs.user_log_path("modeltrace"),
             stack=real,
+            example=settings.bundle is None,
+            shifts=tuple(shift or ()),
+            shift_after=shift_after or 0.0,
         )
         asyncio.run(Laptop(local, settings, os.environ, screen).run())
 

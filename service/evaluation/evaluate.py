@@ -1,6 +1,6 @@
 """From the prediction store to figures: a few questions, and what their answers come to."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -15,7 +15,7 @@ from service.store.selection import Selection
 from service.store.store import Store
 
 _SECOND: Final = 10**9
-Key = tuple[str, str]
+Key = tuple[str, str, str]  # name, version and hash of a model
 
 
 def evaluate(
@@ -27,6 +27,8 @@ def evaluate(
     places: bool = False,
 ) -> list[Figures]:
     """The figures of each version of each model that has predictions in a selection, by name and version.
+
+    Where several models were packed under one name and version, each has figures of its own, by hash.
 
     Args:
         store: where predictions and labels are.
@@ -40,16 +42,19 @@ def evaluate(
     """
     rows: dict[Key, list[Any]] = defaultdict(list)
     for row in store.ask(questions.counted(selection)):
-        rows[row[0], row[1]].append(row[2:])
+        rows[row[0], row[1], row[2]].append(row[3:])
     # A question about rows that are not there would still look at all of them.
     regressors = any(row[0] is None and row[2] for counts in rows.values() for row in counts)
     labels = any(row[2] for counts in rows.values() for row in counts)
     sums = store.ask(questions.residuals(selection)) if regressors else ()
-    residuals = {(row[0], row[1]): _residuals(*row[2:]) for row in sums}
+    residuals = {(row[0], row[1], row[2]): _residuals(*row[3:]) for row in sums}
     delays = _delays(store.ask(questions.delays(selection)) if labels else ())
     found = []
-    for name, version in sorted(rows):
-        counts = rows[name, version]
+    versions = Counter(key[:2] for key in rows)
+    for key in sorted(rows):
+        name, version, _ = key
+        counts = rows[key]
+        model_hash = key[2] if versions[name, version] > 1 else None
         labelled = [row for row in counts if row[2]]
         counted = [_counted(*row) for row in labelled if row[0] is not None and row[1] is not None]
         figures = Figures(
@@ -57,11 +62,12 @@ def evaluate(
             version,
             predictions=sum(row[4] for row in counts),
             labels=sum(row[4] for row in labelled),
-            delays=delays.get((name, version), {}),
+            delays=delays.get(key, {}),
             classification=classify(counted),
-            regression=regress(residuals[name, version]) if (name, version) in residuals else None,
+            regression=regress(residuals[key]) if key in residuals else None,
+            model_hash=model_hash,
         )
-        of_it = selection._replace(model_name=name, model_version=version)
+        of_it = selection._replace(model_name=name, model_version=version, model_hash=model_hash)
         if drift_since is not None:
             of_it = of_it._replace(since=drift_since)
         figures = _with_drift(store, figures, of_it, _equal(labelled), tolerance)
@@ -83,10 +89,10 @@ def _residuals(rows: int, absolute: float, squared: float, off: float, spread: f
 
 def _delays(rows: Iterable[Sequence[Any]]) -> Mapping[Key, dict[float, float]]:
     found: dict[Key, dict[float, float]] = defaultdict(dict)
-    for name, version, number, rank, delay in rows:
+    for name, version, model_hash, number, rank, delay in rows:
         for percent in questions.PERCENTS:
             if rank == questions.rank(number, percent):
-                found[name, version][percent / 100] = delay / _SECOND
+                found[name, version, model_hash][percent / 100] = delay / _SECOND
     return found
 
 

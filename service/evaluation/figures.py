@@ -123,6 +123,7 @@ class Figures:
     regression: Regression | None = None
     drift: Detected | None = None
     drifted_at: tuple[Place, ...] = ()  # the predictions at which drift was found, if that was asked for
+    model_hash: str | None = None  # SHA-256 of its file, where several models have this name and version
 
     @property
     def label_coverage(self) -> float | None:

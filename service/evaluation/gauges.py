@@ -9,7 +9,7 @@ from service.evaluation.figures import Classification, Figures, OfClass
 from service.store.rows import identity
 from service.telemetry import metrics
 from service.telemetry.metrics import Instrument
-from service.telemetry.names import ML_EVALUATION_LABEL, ML_MODEL_NAME, ML_MODEL_VERSION, QUANTILE
+from service.telemetry.names import ML_EVALUATION_LABEL, ML_MODEL_HASH, ML_MODEL_NAME, ML_MODEL_VERSION, QUANTILE
 
 
 class Point(NamedTuple):
@@ -33,6 +33,8 @@ def observe(
             known = models()
             for figures in current():
                 model = {ML_MODEL_NAME: figures.model_name, ML_MODEL_VERSION: figures.model_version}
+                if figures.model_hash:
+                    model[ML_MODEL_HASH] = figures.model_hash
                 for point in points(figures, {identity(label) for label in known.get(figures.model_name, ())}):
                     if point.instrument is instrument:
                         yield Observation(point.value, {**model, **point.attributes})

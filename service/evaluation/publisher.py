@@ -137,7 +137,7 @@ class _Work:
         now, window = time.time_ns(), self._plan.window
         return evaluate(
             self._store,
-            Selection(since=now - window, model_name=name),
+            Selection(since=now - window, model_name=name, include_synthetic=False),
             # One that stays where it is for a whole window: with each other one, chance would be tried anew.
             drift_since=now - now % window - window,
             tolerance=self._plan.tolerance,

@@ -29,7 +29,8 @@ from service.evaluation.figures import EDGES
 from service.store.schema import labels, predictions
 from service.store.selection import Selection, its_label
 
-MODEL: Final = (predictions.c.model_name, predictions.c.model_version)
+# Two models may have been packed under one name and version: only the hash tells them apart.
+MODEL: Final = (predictions.c.model_name, predictions.c.model_version, predictions.c.model_hash)
 # The order of predictions.
 PLACE: Final = (predictions.c.time, predictions.c.prediction_id)
 # Quantiles of the delay, in percent.
@@ -42,8 +43,8 @@ MOST_DIGITS: Final = 300
 def counted(selection: Selection) -> Select[Any]:
     """Predictions of each model: by answer, true label and bin of the confidence (JSON as it is written).
 
-    Columns: name, version, label, true label, whether there is one, bin, rows, and the sums of the confidence, of its
-    square and of the square of its distance from 1. Of a regressor: rows by whether there is a label, no more.
+    Columns: name, version, hash, label, true label, whether there is one, bin, rows, and the sums of the confidence, of
+    its square and of the square of its distance from 1. Of a regressor: rows by whether there is a label, no more.
     """
     confidence = predictions.c.confidence
     inner = (
@@ -63,7 +64,7 @@ def counted(selection: Selection) -> Select[Any]:
         .where(*selection.conditions())
         .subquery()
     )
-    keys = (*inner.c[:5], inner.c.bin)
+    keys = (*inner.c[:6], inner.c.bin)
     said = inner.c.confidence
     return select(*keys, func.count(), func.sum(said), func.sum(_square(said)), func.sum(_square(1 - said))).group_by(
         *keys
@@ -71,7 +72,7 @@ def counted(selection: Selection) -> Select[Any]:
 
 
 def residuals(selection: Selection) -> Select[Any]:
-    """Name, version, rows, and sums of |error|, error², label - mean and (label - mean)² of labelled regressions."""
+    """Name, version, hash, rows, sums of |error|, error², label - mean and (label - mean)² of labelled regressions."""
     inner = (
         select(*MODEL, predictions.c.value, _number().label("truth"))
         .select_from(predictions.join(labels, its_label()))
@@ -79,14 +80,14 @@ def residuals(selection: Selection) -> Select[Any]:
         .cte("labelled")
     )
     means = (
-        select(inner.c.model_name, inner.c.model_version, func.avg(inner.c.truth).label("mean"))
+        select(*inner.c[:3], func.avg(inner.c.truth).label("mean"))
         .where(_fits(inner.c.truth))
-        .group_by(inner.c.model_name, inner.c.model_version)
+        .group_by(*inner.c[:3])
         .cte("means")
     )
-    keys = (inner.c.model_name, inner.c.model_version)
+    keys = inner.c[:3]
     error, distance = inner.c.value - inner.c.truth, inner.c.truth - means.c.mean
-    same = and_(keys[0] == means.c.model_name, keys[1] == means.c.model_version)
+    same = and_(*(one == other for one, other in zip(keys, means.c[:3], strict=True)))
     return (
         select(
             *keys,
@@ -103,7 +104,7 @@ def residuals(selection: Selection) -> Select[Any]:
 
 
 def delays(selection: Selection) -> Select[Any]:
-    """Name, version, labels, rank and nanoseconds from prediction to label, of the label at each of PERCENTS.
+    """Name, version, hash, labels, rank and nanoseconds from prediction to label, of the label at each of PERCENTS.
 
     The quantile is the least delay that as many per cent of all do not exceed (numpy's `inverted_cdf`). A label that
     another clock has received before its prediction came at once.
@@ -115,7 +116,7 @@ def delays(selection: Selection) -> Select[Any]:
         .where(*selection.conditions())
         .subquery()
     )
-    keys = (inner.c.model_name, inner.c.model_version)
+    keys = inner.c[:3]
     ranked = select(
         *keys,
         func.count().over(partition_by=keys).label("number"),

@@ -45,7 +45,7 @@ def human(figures: Figures) -> RenderableType:
 
 
 def _parts(figures: Figures) -> Iterator[RenderableType]:
-    yield Text(f"{figures.model_name} {figures.model_version}", style="bold")
+    yield Text(f"{figures.model_name} {figures.model_version}{_hash(figures)}", style="bold")
     coverage = "" if figures.label_coverage is None else f" ({figures.label_coverage:.1%})"
     yield Text(f"  {figures.predictions:,} predictions, {figures.labels:,} with a label{coverage}{_late(figures)}")
     if figures.classification is None and figures.regression is None:
@@ -56,6 +56,11 @@ def _parts(figures: Figures) -> Iterator[RenderableType]:
         yield from _regression(figures.regression)
     if figures.drift is not None and figures.drift.error_rate is not None:
         yield from _drift(figures)
+
+
+def _hash(figures: Figures) -> str:
+    """What tells several models of one name and version apart."""
+    return f" (one of several models of this version: SHA-256 {figures.model_hash[:12]}…)" if figures.model_hash else ""
 
 
 def _late(figures: Figures) -> str:

@@ -4,7 +4,7 @@ A value that JSON cannot hold costs no line: a lone surrogate becomes U+FFFD, an
 written as it is, in full.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -23,6 +23,7 @@ from service.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_SHADOW_OF,
     ML_PREDICTION_VALUE,
+    SYNTHETIC,
 )
 from service.telemetry.permodel import PerModel
 from service.telemetry.record import TOLD, Answered, ModelInfo, Request, Violated
@@ -52,10 +53,12 @@ class LineEncoder:
                 for violated in request.violations[:TOLD]:
                     yield write_line(_violation(violated, said, ids, request.validate_end))
                 for row in request.answered:
-                    of = request.shadow_of[row.row] if request.shadow_of else None
-                    yield write_line(
-                        _prediction(row, said, features, {**ids, ML_PREDICTION_SHADOW_OF: of} if of else ids)
-                    )
+                    more: Mapping[str, object] = ids
+                    if of := request.shadow_of[row.row] if request.shadow_of else None:
+                        more = {**more, ML_PREDICTION_SHADOW_OF: of}
+                    if request.synthetic:
+                        more = {**more, SYNTHETIC: True}
+                    yield write_line(_prediction(row, said, features, more))
             if request.status:
                 yield write_line(_access(request, ids))
 
@@ -70,7 +73,9 @@ def _violation(violated: Violated, said: dict[str, str], ids: dict[str, str], ti
     return {**head, **event, **ids, "timestamp": when(time)}
 
 
-def _prediction(row: Answered, said: dict[str, str], features: Sequence[str], ids: dict[str, str]) -> dict[str, object]:
+def _prediction(
+    row: Answered, said: dict[str, str], features: Sequence[str], more: Mapping[str, object]
+) -> dict[str, object]:
     line: dict[str, object] = {
         "level": "INFO",
         "logger": AUDIT_SCOPE,
@@ -86,7 +91,7 @@ def _prediction(row: Answered, said: dict[str, str], features: Sequence[str], id
         line[ML_PREDICTION_VALUE] = row.value
     if row.confidence is not None:
         line[ML_PREDICTION_CONFIDENCE] = row.confidence
-    line.update(ids)
+    line.update(more)
     line["timestamp"] = when(row.time)
     return line
 

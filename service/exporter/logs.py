@@ -36,6 +36,7 @@ from service.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_SHADOW_OF,
     ML_PREDICTION_VALUE,
+    SYNTHETIC,
 )
 from service.telemetry.permodel import PerModel
 from service.telemetry.record import (
@@ -200,9 +201,11 @@ def _said_in_words(answer: Value) -> bytes:
 
 
 def _of(request: Request, row: Answered) -> Iterator[bytes]:
-    """Of a shadow: the prediction that was answered."""
+    """Of a shadow: the prediction that was answered; of synthetic traffic: that it is."""
     if request.shadow_of and (answer := request.shadow_of[row.row]):
         yield _said(ML_PREDICTION_SHADOW_OF, answer)
+    if request.synthetic:
+        yield _said(SYNTHETIC, True)  # noqa: FBT003  the value of an attribute
 
 
 def _violated(one: Violated) -> Iterator[bytes]:

@@ -59,6 +59,7 @@ from service.telemetry.names import (
     SPAN_QUEUE,
     SPAN_SHADOW,
     SPAN_VALIDATE,
+    SYNTHETIC,
 )
 from service.telemetry.permodel import PerModel
 from service.telemetry.record import TOLD, Answered, Batch, Failure, ModelInfo, Origin, Request, Value, Violated
@@ -98,6 +99,7 @@ class SpanEncoder:
         self._stage_bits = {name: stage_bits(name) for name in self._stage_names}
         self._model = PerModel(_model)
         self._pinned = _said(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
+        self._synthetic = _said(SYNTHETIC, True)  # noqa: FBT003  as above
         self._port, self._id, self._value, self._confidence = map(
             key, (CLIENT_PORT, ML_PREDICTION_ID, ML_PREDICTION_VALUE, ML_PREDICTION_CONFIDENCE)
         )
@@ -203,6 +205,8 @@ class SpanEncoder:
             yield self._model(request.model)
         if request.pinned:
             yield self._pinned
+        if request.synthetic:
+            yield self._synthetic
         if request.many:
             if request.model is not None and request.failure is None:
                 yield _said(ML_BATCH_SIZE, request.rows)

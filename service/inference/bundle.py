@@ -97,6 +97,8 @@ class Manifest(BaseModel):
     # probabilities. Bundles of before they were kept have neither.
     answers: Answers | None = None
     confidence_threshold: float | None = Field(default=None, ge=0, le=1)
+    # The chance that two rows of the training data are equal, at most: rows that come more often repeat.
+    coincidence: float | None = Field(default=None, ge=0, le=1)
 
     @field_validator("features")
     @classmethod
@@ -188,6 +190,7 @@ def load_bundle(
         engine=engine,
         answers=manifest.answers,
         confidence_threshold=manifest.confidence_threshold,
+        coincidence=manifest.coincidence,
     )
 
 

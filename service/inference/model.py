@@ -60,6 +60,7 @@ class Model:
     engine: Engine = "sklearn"
     answers: Answers | None = None
     confidence_threshold: float | None = None
+    coincidence: float | None = None
 
     @property
     def features(self) -> tuple[Feature, ...]:

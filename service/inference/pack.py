@@ -33,6 +33,7 @@ from service.inference.features import Matrix, to_matrix
 from service.inference.model import Answer, Model, Task, answering, native
 from service.inference.outcomes import MOST_ANSWERED, confidence_threshold, reference_of
 from service.inference.reference import describe_column
+from service.inference.repeats import coincidence
 from service.inference.schema import Rule, Schema
 from service.inference.tolerance import LetThrough, check_let_through, let_through, prove_let_through, spoilt
 from service.inference.validate import Values
@@ -324,6 +325,7 @@ def _ask(model: Model, table: pd.DataFrame) -> list[Answer]:
 
 def _outcomes(model: Model, training: pd.DataFrame, traffic: pd.DataFrame | None) -> dict[str, object]:
     """What the model answers to the data it was fitted on, and to rows held out, as the manifest has it."""
+    equal = coincidence(training)
     if len(training) > MOST_ANSWERED:
         training = training.iloc[np.sort(np.random.default_rng(0).choice(len(training), MOST_ANSWERED, replace=False))]
     seen, unseen = _ask(model, training), []
@@ -333,6 +335,7 @@ def _outcomes(model: Model, training: pd.DataFrame, traffic: pd.DataFrame | None
     return {
         "answers": reference_of(seen, unseen, model.classes),
         "confidence_threshold": confidence_threshold(seen, unseen, model.classes),
+        "coincidence": equal,
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.client.service import FEATURES
+from service.inference.file_names import GENERATOR_FILE
 from service.local.plan import UpError
 
 
@@ -44,11 +45,12 @@ def build_example(path: Path) -> None:
 
 
 def is_current(path: Path) -> bool:
-    """Whether there is a bundle made with exactly the libraries installed here, described as this version does."""
+    """Whether the example is there, made with exactly the libraries installed here, described as this version does."""
     try:
         manifest = check_bundle(path)
         FEATURES.validate_python(manifest["features"])
-        return all(_installed(name) == recorded for name, recorded in manifest["libraries"].items())
+        installed = all(_installed(name) == recorded for name, recorded in manifest["libraries"].items())
+        return installed and (path / GENERATOR_FILE).is_file()
     except (UpError, KeyError, AttributeError, ValidationError):
         return False
 

@@ -48,9 +48,11 @@ class Stack:
 class Local:
     """One service on this machine, with or without a hub and traffic.
 
-    `elsewhere` says where telemetry goes when that is not a hub started here; then there is none. `stack`: where it
-    goes is a real stack. `keyed`: whether the hub asks for a key. `source`: what is served; `bundle`: the folder that
-    it meant when it was asked.
+    `rate` is that of traffic; without one there is none. It counts like real requests where `example` is served, whose
+    traffic is all that there is, and is marked as synthetic for any other bundle. `shifts` move its features, as for
+    `modeltrace traffic`, after `shift_after` seconds. `elsewhere` says where telemetry goes when that is not a hub
+    started here; then there is none. `stack`: where it goes is a real stack. `keyed`: whether the hub asks for a key.
+    `source`: what is served; `bundle`: the folder that it meant when it was asked.
     """
 
     source: str
@@ -65,6 +67,9 @@ class Local:
     keyed: bool
     logs: Path
     stack: Stack | None = None
+    example: bool = False
+    shifts: Sequence[str] = ()
+    shift_after: float = 0.0
 
     @property
     def with_hub(self) -> bool:
@@ -207,5 +212,9 @@ def traffic_arguments(local: Local, *, held_out: bool, labelled: bool, wait: flo
         *(("--bundle", str(local.bundle)) if held_out else ()),
         *(("--feedback", LABELLED_SHARE) if labelled else ()),
     )
-    options = ("--rate", f"{local.rate:g}", "--wait", f"{wait:g}s", "--json", "--every", "1s", *rows)
+    shifts = [option for shift in local.shifts for option in ("--shift", shift)]
+    if local.shift_after:
+        shifts += ["--shift-after", f"{local.shift_after:g}s"]
+    mark = ("--unmarked",) if local.example else ()
+    options = ("--rate", f"{local.rate:g}", "--wait", f"{wait:g}s", "--json", "--every", "1s", *rows, *shifts, *mark)
     return ("service", "traffic", local.service_url, *options)

@@ -30,11 +30,13 @@ class Window(NamedTuple):
     counts: Sequence[int]  # in the order of the reference's bins
     total: float = 0.0  # the sum of the numbers
     refused: int = 0  # rows that were refused because it was missing
+    repeat: bool = False  # whether the rows are known to repeat, so that they are not independent
 
 
 def assess(reference: Reference, window: Window, criticals: Criticals) -> list[Finding]:
     """Every statistic that has a critical value, in its order."""
-    return list(_findings(reference, window, criticals))
+    found = list(_findings(reference, window, criticals))
+    return [one._replace(state=drift.state(one.value, one.threshold, one.n, repeat=window.repeat)) for one in found]
 
 
 def _findings(reference: Reference, window: Window, criticals: Criticals) -> Iterator[Finding]:
@@ -66,10 +68,10 @@ def _findings(reference: Reference, window: Window, criticals: Criticals) -> Ite
                 yield _risen(statistic, missing, n + refused, shares[place[MISSING]], rows, critical)
 
 
-def assess_confidence(low: int, n: int, critical: float) -> Finding:
+def assess_confidence(low: int, n: int, critical: float, *, repeat: bool = False) -> Finding:
     """Whether `low` of `n` answers below the confidence threshold are too many."""
     value, limit = (low / n, drift.low_confidence_threshold(critical, n)) if n else (np.nan, np.nan)
-    return Finding(drift.LOW_CONFIDENCE, float(value), float(limit), n, drift.state(value, limit, n))
+    return Finding(drift.LOW_CONFIDENCE, float(value), float(limit), n, drift.state(value, limit, n, repeat=repeat))
 
 
 def _compared(statistic: str, value: float, critical: float, n: int, rows: float) -> Finding:

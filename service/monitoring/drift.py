@@ -46,7 +46,12 @@ SMALL_MEAN: Final = 0.1
 # As many rows, farthest out, must make a deviation at least.
 FEW: Final = 5
 
-State = Literal["drift", "ok", "not enough data"]
+# Where fewer than this share of the rows that independent rows would have are new, they repeat.
+LEAST_NEW: Final = 0.5
+# The least share of new rows from which a lack of them can be told in the smallest window.
+RARELY_NEW: Final = 0.1
+
+State = Literal["drift", "ok", "not enough data", "rows repeat"]
 Floats = NDArray[np.float64]
 
 
@@ -177,8 +182,31 @@ def low_confidence_threshold(critical: float, n: Any) -> Any:  # noqa: ANN401  a
     return floor + critical**2 / (6 * n) + critical * np.sqrt(floor * (1 - floor) / n)
 
 
-def state(value: float, limit: float, n: int) -> State:
-    """What is to be said of a statistic."""
+def least_distinct(n: int, coincidence: float) -> float:
+    """How many of `n` rows must be distinct; thresholds are those of independent rows, and repeated ones are not.
+
+    Of `n` independent rows, each equal to any other one with the probability `coincidence`, about
+    (1 - exp(-n coincidence)) / coincidence are distinct (as of balls in 1 / coincidence boxes), and more of unequal
+    boxes. Data of few possible rows repeats by itself, and is not blamed for it.
+    """
+    expected = n if coincidence <= 0 else -math.expm1(-n * coincidence) / coincidence
+    return LEAST_NEW * expected
+
+
+def most_repeated(coincidence: float, remembered: int) -> float:
+    """The share of rows that may equal one of those `remembered`; above it, they repeat.
+
+    An independent row equals none of them with a probability of exp(-remembered coincidence). Where that is less than
+    `RARELY_NEW`, hardly any row is new anyway: it cannot be told, and the limit is 1.
+    """
+    new = math.exp(-remembered * coincidence)
+    return 1.0 if new < RARELY_NEW else 1 - LEAST_NEW * new
+
+
+def state(value: float, limit: float, n: int, *, repeat: bool = False) -> State:
+    """What is to be said of a statistic; `repeat`: whether the rows are known not to be independent."""
     if n < ENOUGH or not math.isfinite(value):
         return "not enough data"
+    if repeat:
+        return "rows repeat"
     return "drift" if value > limit else "ok"

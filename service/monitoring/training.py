@@ -8,6 +8,7 @@ from service.inference.model import Model
 from service.inference.schema import MISSING, Answers, Feature, Reference
 from service.monitoring import drift
 from service.monitoring.bins import FeatureBins
+from service.telemetry.features import REMEMBERED
 from service.telemetry.metrics import (
     CONFIDENCE_THRESHOLD,
     DRIFT_CRITICAL,
@@ -17,6 +18,7 @@ from service.telemetry.metrics import (
     REFERENCE_DEVIATION,
     REFERENCE_MEAN,
     REFERENCE_SIZE,
+    REPEATED_LIMIT,
 )
 from service.telemetry.names import (
     ML_DRIFT_STATISTIC,
@@ -40,6 +42,9 @@ def training_data(model: Model) -> Training:
     deviations = [(name, references[name].deviation) for name in bins.numeric]
     binned = ML_PREDICTION_BIN if answers and answers.edges is not None else ML_PREDICTION_LABEL
     threshold = model.confidence_threshold
+    most_repeated = None
+    if model.coincidence is not None:
+        most_repeated = drift.most_repeated(model.coincidence, 2 * REMEMBERED)
     return Training(
         bins,
         {
@@ -49,6 +54,7 @@ def training_data(model: Model) -> Training:
             REFERENCE_DEVIATION: [(value, _named(name)) for name, value in deviations if value is not None],
             PREDICTION_REFERENCE: [(q, {binned: one}) for one, q in (answers.shares if answers else {}).items()],
             CONFIDENCE_THRESHOLD: [] if threshold is None else [(threshold, {})],
+            REPEATED_LIMIT: [] if most_repeated is None else [(most_repeated, {})],
             DRIFT_FLOOR: [(value, {ML_DRIFT_STATISTIC: name}) for name, value in drift.FLOORS.items()],
             DRIFT_CRITICAL: [
                 (value, {**_named(name), ML_DRIFT_STATISTIC: statistic})
@@ -78,6 +84,10 @@ class Known(Protocol):
     @property
     def confidence_threshold(self) -> float | None:
         """Below it an answer has low confidence."""
+
+    @property
+    def coincidence(self) -> float | None:
+        """The chance that two rows of the training data are equal, at most; none where nobody knows."""
 
 
 def critical_values(model: Known) -> dict[tuple[str, str], float]:

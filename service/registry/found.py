@@ -1,9 +1,12 @@
 """What a catalog says of a bundle."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.errors import VersionTakenError
 from service.inference.bundle import Manifest
+from service.inference.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,21 @@ class Found(Listed):
     """A bundle in a folder of this machine. Two of them are equal when there is nothing new to load."""
 
     path: Path
+
+
+def check_version(found: Listed, served: Iterable[Model]) -> None:
+    """See that a bundle is no other model under the name and version of one that is served.
+
+    Raises:
+        VersionTakenError: it is; figures by name and version would add the two up.
+    """
+    for model in served:
+        if (found.name, found.version) == (model.name, model.version) and not found.holds(model.hash):
+            raise VersionTakenError(
+                f"{found.where} is another model that calls itself {found.name} {found.version}, too (SHA-256 "
+                f"{found.hash[:12]}… instead of {model.hash[:12]}…): all figures would add both up. Pack it with "
+                "another --version"
+            )
 
 
 def listed(manifest: Manifest, sha256: str, where: str) -> Listed:

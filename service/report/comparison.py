@@ -91,6 +91,7 @@ def notes_of(chosen: Chosen, name: str, kept: int) -> list[tuple[str, str]]:
     times = f"{said(chosen.first)} to {said(chosen.last)}"
     passed_over = {
         f"{counted(chosen.erased, 'prediction')} whose inputs were erased": chosen.erased,
+        f"{counted(chosen.twins, 'prediction')} of another model that was packed under the same version": chosen.twins,
         f"{counted(chosen.shadows, 'answer')} of shadows, unless their version is named": chosen.shadows,
     }
     left_out = [("left out", words) for words, number in passed_over.items() if number]

@@ -1,7 +1,7 @@
 """Where rows come from: a window of the prediction store; a file, a bundle's held-out rows, or an earlier window."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,8 +60,15 @@ class Chosen:
         model: str,
         version: str | None,
         progress: Callable[[int], None] = lambda _: None,
+        *,
+        own: tuple[str, Collection[str]] | None = None,
     ) -> None:
-        self.found = self.labelled = self.erased = self.shadows = self.first = self.last = 0
+        """`own`: the version of the bundle, and the hashes of its model's files.
+
+        What another model has answered under that version is left out.
+        """
+        self.found = self.labelled = self.erased = self.shadows = self.twins = self.first = self.last = 0
+        self._own = own
         self.versions: dict[str, None] = {}
         self._others: dict[str, None] = {}
         self._store, self._selection, self._progress = store, selection, progress
@@ -84,6 +91,8 @@ class Chosen:
             self._others[f"{one.model_name} {one.model_version}"] = None
         elif one.shadow_of is not None and self._version is None:
             self.shadows += 1
+        elif self._own and one.model_version == self._own[0] and one.model_hash not in self._own[1]:
+            self.twins += 1
         elif one.inputs is None:
             self.erased += 1
         else:

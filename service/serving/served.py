@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
+from service.inference.model import Model
 from service.serving.version import CHALLENGER, Version, Versions
 from service.telemetry.tracing import NO_TRACE, RequestTrace
 
@@ -46,6 +47,10 @@ class Serving:
     def challenger(self) -> Version | None:
         """What stands beside it."""
         return self._challenger
+
+    def models(self) -> list[Model]:
+        """Those that are served now."""
+        return [version.model for version in (self._primary, self._challenger) if version is not None]
 
     @property
     def private(self) -> bool:

@@ -5,6 +5,8 @@
                                    load it ─► does it answer its example? ─► switch
                                             └ no: refused, logged, counted; the old version goes on
 
+Another model under the name and version of one that is served is refused: every figure would add the two up.
+
 All of it happens on a thread of its own. A bundle that was refused is not tried again until it has changed, or until
 somebody asks.
 """
@@ -21,7 +23,7 @@ from typing import NamedTuple
 
 from service.errors import ModeltraceError
 from service.monitoring.announce import announce
-from service.registry.found import Found
+from service.registry.found import Found, check_version
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
 from service.serving.version import ALONE, CHALLENGER, Role, Versions
@@ -97,6 +99,7 @@ class Watcher:
 
     def _change(self, found: Found) -> None:
         start = time.monotonic()
+        check_version(found, self._serving.models())
         model = self._bundles.load(found)
         self._versions.prove(model)
         version = self._versions.build(model, self._role)

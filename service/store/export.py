@@ -1,6 +1,7 @@
-"""Predictions to a file: JSON Lines, or Parquet with a row group a chunk.
+"""Predictions to a file: JSON Lines, CSV, or Parquet with a row group a chunk.
 
-What may be of any type (`inputs`, `label`, `true_label`) is JSON as text in Parquet, whose columns have one type each.
+What may be of any type (`inputs`, `label`, `true_label`) is JSON as text in Parquet and CSV, whose columns have one
+type each. In CSV what is not there is an empty field, and times are as RFC 3339 has them, to the nanosecond.
 A file has its name once it is complete.
 """
 
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 from service.errors import ModeltraceError
 from service.store.rows import Kept, write
 
-Format = Literal["parquet", "jsonl"]
-SUFFIXES: Final[dict[str, Format]] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+Format = Literal["parquet", "jsonl", "csv"]
+SUFFIXES: Final[dict[str, Format]] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
 class ExportError(ModeltraceError):
@@ -31,7 +33,7 @@ def format_of(path: Path) -> Format:
         ExportError: it names none.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ExportError(f"{path}: the suffix says nothing of the format; name one: --format parquet or jsonl")
+        raise ExportError(f"{path}: the suffix says nothing of the format; name one: --format parquet, jsonl or csv")
     return SUFFIXES[path.suffix.lower()]
 
 
@@ -71,6 +73,10 @@ def _writing(file: IO[bytes], kind: Format) -> Iterator[Callable[[list[Kept]], N
         yield lambda chunk: file.writelines(f"{write(one._asdict())}\n".encode() for one in chunk)
         return
     schema = _schema()
+    if kind == "csv":
+        with pyarrow.csv.CSVWriter(file, schema) as rows:
+            yield lambda chunk: rows.write_table(pa.table(_columns(chunk), schema=schema))
+        return
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         yield lambda chunk: writer.write_table(pa.table(_columns(chunk), schema=schema))
 
@@ -92,6 +98,7 @@ def _schema() -> pa.Schema:
     time = pa.timestamp("ns", "UTC")
     types = {
         "time": time, "erased": time, "received": time,
-        "row": pa.int32(), "sampled": pa.bool_(), "value": pa.float64(), "confidence": pa.float64(),
+        "row": pa.int32(), "sampled": pa.bool_(), "synthetic": pa.bool_(),
+        "value": pa.float64(), "confidence": pa.float64(),
     }  # fmt: skip
     return pa.schema([(name, types.get(name, pa.string())) for name in Kept._fields])

@@ -17,6 +17,7 @@ STEPS: Final = {
         "ALTER TABLE predictions ADD COLUMN shadow_of TEXT",
         "CREATE INDEX predictions_shadow_of ON predictions (shadow_of) WHERE shadow_of IS NOT NULL",
     ),
+    2: ("ALTER TABLE predictions ADD COLUMN synthetic BOOLEAN",),
 }
 
 

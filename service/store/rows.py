@@ -31,6 +31,7 @@ class Row(NamedTuple):
     erased: int | None = None
     schema_hash: str | None = None
     shadow_of: str | None = None
+    synthetic: bool | None = False
 
 
 class Kept(NamedTuple):
@@ -56,6 +57,7 @@ class Kept(NamedTuple):
     erased: int | None
     schema_hash: str | None
     shadow_of: str | None
+    synthetic: bool
     true_label: Value
     received: int | None
 
@@ -93,6 +95,10 @@ class Told(Protocol):
         """Of a shadow, by row: the ID of the prediction that was answered."""
 
     @property
+    def synthetic(self) -> object:
+        """True or the like: generated traffic asked it."""
+
+    @property
     def answered(self) -> Sequence[Answered]:
         """The answered rows."""
 
@@ -111,14 +117,14 @@ class RowMaker:
         if request.model is None:
             return []
         name, version, digest, features, schema_hash = request.model[:5]
-        of = request.shadow_of
+        of, synthetic = request.shadow_of, bool(request.synthetic)
         return [
             Row(
                 one.prediction_id, one.time, trace_id, span_id, one.row, sampled,
                 name, version, digest, self._code_version,
                 write(dict(zip(features, one.inputs, strict=True))),
                 write(one.label) if one.value is None else None, _unsigned_zero(one.value), one.confidence,
-                None, schema_hash or None, of[one.row] if of else None,
+                None, schema_hash or None, of[one.row] if of else None, synthetic,
             )
             for one in request.answered
         ]  # fmt: skip
@@ -153,6 +159,7 @@ def kept(fields: Iterable[object]) -> Kept:
     found = Row(*row)  # type: ignore[arg-type]  # as the table has them
     values = found._replace(
         sampled=bool(found.sampled),
+        synthetic=bool(found.synthetic),
         inputs=read(found.inputs),  # type: ignore[arg-type]  # JSON was in its place
         label=read(found.label),  # type: ignore[arg-type]
     )

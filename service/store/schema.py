@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text
 
 # Changes with the tables: an older store is brought up to it (`service.store.migration`), a later one refused.
-VERSION: Final = 2
+VERSION: Final = 3
 
 metadata: Final = MetaData()
 
@@ -36,6 +36,7 @@ predictions: Final = Table(
     Column("erased", BigInteger),  # when the inputs were
     Column("schema_hash", Text),  # of the feature schema; NULL of rows that a store of version 1 had
     Column("shadow_of", Text),  # the prediction that was answered, where this one was only recorded
+    Column("synthetic", Boolean),  # whether it was asked by generated traffic; NULL of rows of a store of version 2
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
 )

@@ -2,19 +2,24 @@
 
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, select, true, tuple_
 
 from service.store.schema import labels, predictions
 
 
 class Selection(NamedTuple):
-    """Predictions by time (`since` included, `until` not), of a trace or of a model; without any of it, all of them."""
+    """Predictions by time (`since` included, `until` not), of a trace or of a model; without any of it, all of them.
+
+    Figures do not include synthetic ones, unless they are asked for.
+    """
 
     since: int | None = None
     until: int | None = None
     trace_id: str | None = None
     model_name: str | None = None
     model_version: str | None = None
+    model_hash: str | None = None
+    include_synthetic: bool = True
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What holds for each of them."""
@@ -24,6 +29,8 @@ class Selection(NamedTuple):
             *([predictions.c.trace_id == self.trace_id] if self.trace_id is not None else []),
             *([predictions.c.model_name == self.model_name] if self.model_name is not None else []),
             *([predictions.c.model_version == self.model_version] if self.model_version is not None else []),
+            *([predictions.c.model_hash == self.model_hash] if self.model_hash is not None else []),
+            *([] if self.include_synthetic else [predictions.c.synthetic.is_not(true())]),
         ]
 
     def rows(self, after: tuple[int, str] | None, limit: int) -> Select[Any]:
@@ -41,11 +48,16 @@ class Selection(NamedTuple):
 ALL: Final = Selection()
 
 
-def newest(version: str | None) -> Select[Any, Any]:
-    """Hash and version of the model, of that version if one is named, that answered last; shadows answer nobody."""
+def newest(version: str | None) -> Select[Any, Any, Any]:
+    """Name, hash and version of the model that answered last, of that version if one is named; shadows do not."""
     named = [] if version is None else [predictions.c.model_version == version]
-    question = select(predictions.c.model_hash, predictions.c.model_version)
+    question = select(predictions.c.model_name, predictions.c.model_hash, predictions.c.model_version)
     return question.where(predictions.c.shadow_of.is_(None), *named).order_by(predictions.c.time.desc()).limit(1)
+
+
+def models() -> Select[Any, Any, Any]:
+    """Name, version and hash of each model that has answered."""
+    return select(predictions.c.model_name, predictions.c.model_version, predictions.c.model_hash).distinct()
 
 
 def its_label() -> ColumnElement[bool]:

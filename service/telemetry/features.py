@@ -1,4 +1,4 @@
-"""Metric points of features: how often each bin was met, and the sums that a mean needs.
+"""Metric points of features: how often each bin was met, the sums that a mean needs, and how many rows repeat.
 
     records ─► rows ─► bins ─► counts ─► ml.feature.observations, ml.feature.sum
                                   ▲
@@ -19,7 +19,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
-from service.telemetry.metrics import OBSERVATIONS, SAID, SUM, Instrument
+from service.telemetry.metrics import OBSERVATIONS, REPEATED_PREDICTIONS, SAID, SUM, Instrument
 from service.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
 from service.telemetry.record import ModelInfo, Request, Value
 from service.telemetry.tracing import RequestTrace
@@ -30,6 +30,9 @@ PIECE: Final = 1024
 # Versions that are served no more and told all the same: 300 features of each are 4,000 points an export.
 FORMER: Final = 8
 SIGNS: Final = ("positive", "negative")
+# Rows that a new one is compared with: between once and twice as many of the last distinct ones.
+REMEMBERED: Final = 4096
+COUNTERS: Final = (OBSERVATIONS, SUM, REPEATED_PREDICTIONS)
 
 
 class FeaturePoints:
@@ -50,7 +53,8 @@ class FeaturePoints:
         rows: list[tuple[tuple[Value, ...], Request]] = []
         latest = None
         for request in requests:
-            if request.answered and (model := request.model) is not None and request.called is None:
+            model = request.model
+            if request.answered and model is not None and request.called is None and not request.synthetic:
                 if model is not latest:
                     rows, latest = met.setdefault(model, []), model
                 for row in request.answered:
@@ -89,9 +93,36 @@ class FeaturePoints:
                 self._models = {model: counts for model, counts in self._models.items() if counts is not gone}
         told = [one.collect(exemplars=exemplars, delta=self._delta) for one in models]
         temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
-        observed, summed = ([point for one in told for point in one[place]] for place in range(2))
-        both = _metric(OBSERVATIONS, observed, temporality), _metric(SUM, summed, temporality)
-        return [metric for metric in both if metric.data.data_points]
+        points = ([point for one in told for point in one[place]] for place in range(len(COUNTERS)))
+        metrics = [_metric(one, found, temporality) for one, found in zip(COUNTERS, points, strict=True)]
+        return [metric for metric in metrics if metric.data.data_points]
+
+
+class Repeats:
+    """Counts rows that equal one of the last, of which between `REMEMBERED` and twice as many are remembered.
+
+    Two generations of hashes: the older one is forgotten when the newer one is full. Hashes never leave the process.
+    """
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
+        self.count = 0
+        self._remembered = remembered
+        self._older: set[int] = set()
+        self._newer: set[int] = set()
+
+    def add(self, rows: Iterable[tuple[Value, ...]]) -> None:
+        """Count some more."""
+        older, newer = self._older, self._newer
+        for row in rows:
+            one = hash(row)
+            if one in newer:
+                self.count += 1
+                continue
+            self.count += one in older
+            newer.add(one)
+            if len(newer) >= self._remembered:
+                older, newer = newer, set()
+        self._older, self._newer = older, newer
 
 
 class _Counts:
@@ -99,6 +130,8 @@ class _Counts:
 
     def __init__(self, bins: Bins, about: ModelInfo, exemplar_filter: str) -> None:
         model = about.attributes()
+        self._model = model
+        self._repeats = Repeats()
         self.schema_hash = about.schema_hash
         self._bins = bins
         self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
@@ -120,6 +153,7 @@ class _Counts:
         numbers = self._bins.numbers(rows)
         places = self._bins.place(rows, numbers)
         with self._lock:
+            self._repeats.add(rows)
             self._counts += np.bincount(places.ravel(), minlength=len(self._counts))
             known = np.nan_to_num(numbers[:, self._bins.summed], nan=0.0)
             self._sums[0] += np.maximum(known, 0.0).sum(axis=0)
@@ -140,11 +174,12 @@ class _Counts:
                 if first:
                     self._pinned[where] = True
 
-    def collect(self, *, exemplars: bool, delta: bool) -> tuple[list[NumberDataPoint], list[NumberDataPoint]]:
-        """The points of the bins, and those of the sums; with `delta` counting starts afresh."""
+    def collect(self, *, exemplars: bool, delta: bool) -> tuple[list[NumberDataPoint], ...]:
+        """The points of each of `COUNTERS`; with `delta` counting starts afresh."""
         with self._lock:
             start, now = self._start, time_ns()
             counts, sums = self._counts.tolist(), self._sums.ravel().tolist()
+            repeated = self._repeats.count
             met: list[Request | None] = [None] * len(counts)
             if exemplars:
                 met = self._met.tolist()
@@ -154,6 +189,7 @@ class _Counts:
                 self._start = now
                 self._counts[:] = 0
                 self._sums[:] = 0.0
+                self._repeats.count = 0
         observed = [
             NumberDataPoint(said, start, now, count, [_exemplar(request)] if request else [])
             for said, count, request in zip(self._attributes, counts, met, strict=True)
@@ -161,7 +197,7 @@ class _Counts:
         summed = [
             NumberDataPoint(said, start, now, total, []) for said, total in zip(self._sum_attributes, sums, strict=True)
         ]
-        return observed, summed
+        return observed, summed, [NumberDataPoint(self._model, start, now, repeated, [])]
 
 
 def report_training(meter: Meter, watched: Watched) -> None:
@@ -190,7 +226,7 @@ def observe_features(meter: Meter, points: FeaturePoints) -> None:
 
         return observe
 
-    for one in (OBSERVATIONS, SUM):
+    for one in COUNTERS:
         meter.create_observable_counter(one.name, [observing(one.name)], one.unit, one.description)
 
 

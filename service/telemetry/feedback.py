@@ -16,6 +16,7 @@ from service.telemetry.names import (
     ML_PREDICTION_LABEL,
     ML_PREDICTION_TRACE_ID,
     ML_PREDICTION_VALUE,
+    SYNTHETIC,
 )
 
 # The logger whose records are made of these; over OTLP it is a scope.
@@ -76,6 +77,7 @@ class Feedback(NamedTuple):
     model_version: str  # the one that serves, for what is refused
     labels: tuple[TrueLabel, ...]
     rejected: tuple[tuple[str, int], ...]  # by `error.type`
+    synthetic: bool = False  # the labels of synthetic traffic: in no figure
 
     def delay(self, one: TrueLabel) -> float:
         """Seconds from a prediction to its label; clocks of replicas may differ."""
@@ -104,15 +106,15 @@ class Feedback(NamedTuple):
             said |= {ML_FEEDBACK_VALUE: one.label, ML_PREDICTION_VALUE: one.predicted}
         if one.traced:
             said[ML_PREDICTION_TRACE_ID] = one.trace_id.hex()
-        return said
+        return {**said, SYNTHETIC: True} if self.synthetic else said
 
 
 def plain(one: Feedback) -> tuple[object, ...]:
     """A record as `marshal` takes it."""
-    return (*one[:-2], tuple(map(tuple, one.labels)), one.rejected)
+    return (*one[:-3], tuple(map(tuple, one.labels)), one.rejected, one.synthetic)
 
 
 def feedback(fields: tuple[object, ...]) -> Feedback:
     """The inverse of `plain`."""
-    *head, labels, rejected = fields
-    return Feedback(*head, tuple(map(TrueLabel._make, labels)), rejected)  # type: ignore[arg-type, call-arg, call-overload]  # as `plain` took them apart
+    *head, labels, rejected, synthetic = fields
+    return Feedback(*head, tuple(map(TrueLabel._make, labels)), rejected, bool(synthetic))  # type: ignore[arg-type, call-arg, call-overload]  # as `plain` took them apart

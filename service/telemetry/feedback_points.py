@@ -49,7 +49,8 @@ class FeedbackPoints:
         """Count some more."""
         with self._lock:
             for one in feedback:
-                self._add(one)
+                if not one.synthetic:
+                    self._add(one)
 
     def _add(self, feedback: Feedback) -> None:
         model = feedback.model_name

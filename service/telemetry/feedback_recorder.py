@@ -40,12 +40,14 @@ class FeedbackRecorder:
             span = self._tracer.start_span(SPAN_FEEDBACK, attributes=said, links=links, start_time=feedback.start)
             span.end(feedback.end)
             self._log.info("%s", one.message(), extra={OTEL_EVENT_NAME: EVENT_FEEDBACK, **said})
+            if feedback.synthetic:
+                continue
             context = _measured(one, predicted)
             self._labels.add(1, {**feedback.series(one)}, context)
             self._delay.record(feedback.delay(one), {**feedback.model_of(one)}, context)
             if one.error is not None:
                 self._error.record(one.error, {**feedback.model_of(one)}, context)
-        for reason, number in feedback.rejected:
+        for reason, number in () if feedback.synthetic else feedback.rejected:
             self._rejected.add(number, {**rejection(feedback, reason)})
 
 

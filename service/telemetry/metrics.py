@@ -45,7 +45,10 @@ from service.telemetry.names import (
     METRIC_REFERENCE_DEVIATION,
     METRIC_REFERENCE_MEAN,
     METRIC_REFERENCE_SIZE,
+    METRIC_REPEATED_LIMIT,
+    METRIC_REPEATED_PREDICTIONS,
     METRIC_SUM,
+    METRIC_SYNTHETIC_PREDICTIONS,
     METRIC_VIOLATIONS,
 )
 
@@ -73,6 +76,9 @@ CONFIDENCE: Final = Instrument(
     METRIC_CONFIDENCE, "1", "Probability that the model gave to the label it answered.", 1000, CONFIDENCE_BOUNDS
 )
 PREDICTIONS: Final = Instrument(METRIC_PREDICTIONS, "{prediction}", "Predictions answered.", 1000)
+SYNTHETIC_PREDICTIONS: Final = Instrument(
+    METRIC_SYNTHETIC_PREDICTIONS, "{prediction}", "Predictions answered to synthetic requests, in no other figure.", 100
+)
 LOW_CONFIDENCE: Final = Instrument(
     METRIC_LOW_CONFIDENCE, "{prediction}", "Predictions answered with less confidence than the bundle expects.", 100
 )
@@ -106,6 +112,15 @@ PREDICTION_REFERENCE: Final = Instrument(
 CONFIDENCE_THRESHOLD: Final = Instrument(
     METRIC_CONFIDENCE_THRESHOLD, "1", "Confidence below which an answer is called low.", 100
 )
+REPEATED_PREDICTIONS: Final = Instrument(
+    METRIC_REPEATED_PREDICTIONS,
+    "{prediction}",
+    "Predictions answered to a row that equals one of the last ones.",
+    100,
+)
+REPEATED_LIMIT: Final = Instrument(
+    METRIC_REPEATED_LIMIT, "1", "Share of repeated rows above which rows are not independent, and drift is unsure.", 100
+)
 DRIFT_FLOOR: Final = Instrument(METRIC_DRIFT_FLOOR, "1", "What a drift statistic must exceed to matter.", 100)
 DRIFT_CRITICAL: Final = Instrument(
     METRIC_DRIFT_CRITICAL, "1", "What a drift statistic must exceed, scaled by sample sizes, not to be chance.", BUNDLE
@@ -118,6 +133,7 @@ SAID: Final = (
     REFERENCE_SIZE,
     PREDICTION_REFERENCE,
     CONFIDENCE_THRESHOLD,
+    REPEATED_LIMIT,
     DRIFT_FLOOR,
     DRIFT_CRITICAL,
 )
@@ -167,6 +183,7 @@ class Instruments:
     confidence: Histogram
     low_confidence: Counter
     violations: Counter
+    synthetic: Counter
 
 
 def build_instruments(meter: Meter) -> Instruments:
@@ -174,10 +191,11 @@ def build_instruments(meter: Meter) -> Instruments:
     duration, confidence = (
         meter.create_histogram(one.name, one.unit, one.description) for one in (INFERENCE_DURATION, CONFIDENCE)
     )
-    predictions, low_confidence, violations = (
-        meter.create_counter(one.name, one.unit, one.description) for one in (PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS)
+    predictions, low_confidence, violations, synthetic = (
+        meter.create_counter(one.name, one.unit, one.description)
+        for one in (PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS, SYNTHETIC_PREDICTIONS)
     )
-    return Instruments(duration, predictions, confidence, low_confidence, violations)
+    return Instruments(duration, predictions, confidence, low_confidence, violations, synthetic)
 
 
 def build_views() -> list[View]:
@@ -192,12 +210,13 @@ def build_views() -> list[View]:
             )
             for one in (
                 *(REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS),
+                SYNTHETIC_PREDICTIONS,
                 *(FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED),
             )
         ),
         *(
             View(instrument_name=one.name, aggregation_cardinality_limit=one.limit)
-            for one in (OBSERVATIONS, SUM, *SAID, *EVALUATION)
+            for one in (OBSERVATIONS, SUM, REPEATED_PREDICTIONS, *SAID, *EVALUATION)
         ),
         # The stock bounds are for milliseconds.
         View(

@@ -59,6 +59,9 @@ EVENT_FEEDBACK: Final = "ml.feedback"
 # Metrics
 METRIC_INFERENCE_DURATION: Final = "ml.inference.duration"
 METRIC_PREDICTIONS: Final = "ml.predictions"
+METRIC_SYNTHETIC_PREDICTIONS: Final = "ml.predictions.synthetic"
+METRIC_REPEATED_PREDICTIONS: Final = "ml.predictions.repeated"
+METRIC_REPEATED_LIMIT: Final = "ml.predictions.repeated.limit"
 METRIC_CONFIDENCE: Final = "ml.prediction.confidence"
 METRIC_LOW_CONFIDENCE: Final = "ml.predictions.low_confidence"
 METRIC_CONFIDENCE_THRESHOLD: Final = "ml.prediction.confidence.threshold"
@@ -94,6 +97,9 @@ METRIC_DRIFT_CRITICAL: Final = "ml.drift.critical_value"
 
 # Baggage: a request that carries it keeps its place as exemplar, and says so on its span for whoever samples.
 BAGGAGE_PIN: Final = "modeltrace.pin"
+# Baggage with a token that only who has the service's key can know (`service.keys.synthetic_token`): the request is no
+# real one. The same name is the attribute of its span and of its audit records.
+SYNTHETIC: Final = "modeltrace.synthetic"
 
 # Seconds. 0.3 and 0.5 are where the alerts look; a percentile cannot be sharper than its bounds.
 DURATION_BOUNDS: Final = (

@@ -37,6 +37,7 @@ from service.telemetry.metrics import (
     LOW_CONFIDENCE,
     PREDICTIONS,
     REQUEST_DURATION,
+    SYNTHETIC_PREDICTIONS,
     VIOLATIONS,
 )
 from service.telemetry.names import SPAN_INFERENCE
@@ -74,6 +75,7 @@ class PredictionPoints:
         self._requests, self._inferences = SeriesOf(REQUEST_DURATION), SeriesOf(INFERENCE_DURATION)
         self._predictions, self._confidences = SeriesOf(PREDICTIONS), SeriesOf(CONFIDENCE)
         self._unsure, self._violations = SeriesOf(LOW_CONFIDENCE), SeriesOf(VIOLATIONS)
+        self._synthetic = SeriesOf(SYNTHETIC_PREDICTIONS)
         self._of = PerModel(_OfModel)
 
     def add(self, requests: Iterable[Request]) -> None:
@@ -97,6 +99,12 @@ class PredictionPoints:
                 self._inferences, model.inferences, error, {ERROR_TYPE: error} if error else {}
             )
             series.add(seconds, rank or (FAILED if error else LATEST), exemplar)
+
+        if request.synthetic:
+            if number := len(request.answered):
+                series = model.synthetic.get(None) or model.create(self._synthetic, model.synthetic, None, {})
+                series.add(number, rank, exemplar, times=number)
+            return
 
         for violated in request.violations:
             what = violated[:-1]
@@ -141,6 +149,7 @@ class PredictionPoints:
                     self._confidences,
                     self._unsure,
                     self._violations,
+                    self._synthetic,
                 )
                 if points.series
             ]
@@ -153,7 +162,7 @@ class PredictionPoints:
 class _OfModel:
     """The series of one model, found by what else tells them apart."""
 
-    __slots__ = ("_model", "confidences", "inferences", "predictions", "unsure", "violations")
+    __slots__ = ("_model", "confidences", "inferences", "predictions", "synthetic", "unsure", "violations")
 
     def __init__(self, model: ModelInfo) -> None:
         self._model = model
@@ -162,6 +171,7 @@ class _OfModel:
         self.confidences: dict[Hashable, Series] = {}
         self.predictions: dict[Hashable, Series] = {}
         self.unsure: dict[Hashable, Series] = {}
+        self.synthetic: dict[Hashable, Series] = {}
 
     def create(self, points: SeriesOf, found: dict[Hashable, Series], key: Hashable, more: dict[str, str]) -> Series:
         """The series of a key that is not found yet. Two models that are told by the same attributes share it."""

@@ -222,6 +222,7 @@ class Request(NamedTuple):
     violations: tuple[Violated, ...]
     failure: Failure | None
     answered: tuple[Answered, ...]
+    synthetic: bool = False  # generated traffic, marked as such: in no figure
 
 
 class Origin(NamedTuple):
@@ -246,18 +247,19 @@ def plain(record: Request | Batch, models: Models) -> tuple[object, ...]:
     failure = record.failure and tuple(record.failure)
     called = record.called and tuple(record.called)
     return (
-        *record[:-5],
+        *record[:-6],
         called,
         place,
         tuple(map(tuple, record.violations)),
         failure,
         tuple(map(tuple, record.answered)),
+        record.synthetic,
     )
 
 
 def request(fields: tuple[object, ...], models: Models) -> Request:
     """The inverse of `plain` for a request."""
-    *head, called, place, violations, failure, answered = fields
+    *head, called, place, violations, failure, answered, synthetic = fields
     return Request(  # type: ignore[call-arg]  # mypy cannot count what is unpacked
         *head,  # type: ignore[arg-type]  # as `plain` took them apart
         Called(*called) if isinstance(called, tuple) else None,
@@ -265,6 +267,7 @@ def request(fields: tuple[object, ...], models: Models) -> Request:
         tuple(map(Violated._make, violations)),  # type: ignore[call-overload]
         Failure(*failure) if isinstance(failure, tuple) else None,
         tuple(map(Answered._make, answered)),  # type: ignore[call-overload]
+        bool(synthetic),
     )
 
 

@@ -27,6 +27,7 @@ from opentelemetry.util.http import sanitize_method
 from prometheus_client import CollectorRegistry
 
 from service.exporter.config import Config
+from service.keys import id_key, synthetic_token
 from service.otel.table import SIGNALS
 from service.settings import Settings, data_dir
 from service.store.config import store_config
@@ -90,10 +91,11 @@ def build_recorded(
     origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE)
     health = ExportHealth(StoreHealth() if settings.store_location() else None)
     active: Counter[tuple[str, str]] = Counter()
+    token = synthetic_token(id_key(settings))
     if otel.sdk_disabled:
         config = _config(settings, service_name="")
         outbox = Outbox(partial(ExporterProcess, origin, config), listen=health.hear, watched=watched)
-        return Telemetry(records=Records(Tracing(None), outbox, health, active))
+        return Telemetry(records=Records(Tracing(None, synthetic_token=token), outbox, health, active))
     # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
@@ -152,13 +154,14 @@ def build_recorded(
     meter.create_observable_up_down_counter(
         ACTIVE, [partial(_in_flight, active)], unit="{request}", description="Number of active HTTP server requests."
     )
+    tracing = Tracing(tracers.sampler, trust_context=settings.trust_trace_context, synthetic_token=token)
     return Telemetry(
         tracers,
         meters,
         loggers,
         tallies=(spans, records),
         enabled=True,
-        records=Records(Tracing(tracers.sampler, trust_context=settings.trust_trace_context), outbox, health, active),
+        records=Records(tracing, outbox, health, active),
     )
 
 

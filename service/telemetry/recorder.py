@@ -43,6 +43,7 @@ from service.telemetry.names import (
     SPAN_QUEUE,
     SPAN_SHADOW,
     SPAN_VALIDATE,
+    SYNTHETIC,
 )
 from service.telemetry.record import (
     AUDIT_LOGGER,
@@ -54,7 +55,7 @@ from service.telemetry.record import (
     ModelInfo,
     Violated,
 )
-from service.telemetry.tracing import RequestTrace, Scope
+from service.telemetry.tracing import RequestTrace, Scope, synthetic_mark
 from service.telemetry.watched import Watched
 
 Attributes = dict[str, AttributeValue]
@@ -72,12 +73,15 @@ class Recorder:
         counts: Iterable[Callable[[RequestTrace], object]] = (),
         watched: Watched | None = None,
         trust_context: bool = True,
+        synthetic_token: str = "",
     ) -> None:
         """`counts` take each request as it is; `also` once it is told, and as `watched` tells it.
 
-        Who joins `also` later takes them, too. Without `trust_context`, callers do not pin traces.
+        Who joins `also` later takes them, too. Without `trust_context`, callers do not pin traces. `synthetic_token` as
+        for `Tracing`.
         """
         self._counts, self._also, self._watched = tuple(counts), also, watched
+        self._synthetic_token = synthetic_token
         self._tracer = tracer
         self._trust_context = trust_context
         self._instruments = instruments
@@ -91,6 +95,7 @@ class Recorder:
             scope, context.trace_id.to_bytes(16), context.span_id.to_bytes(8), int(context.trace_flags)
         )
         request.pinned = self._trust_context and get_baggage(BAGGAGE_PIN) is not None
+        request.synthetic = synthetic_mark(None, self._synthetic_token)
         try:
             yield request
         finally:
@@ -143,6 +148,8 @@ class Recorder:
         server = trace.get_current_span()
         if request.pinned:
             server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
+        if request.synthetic:
+            server.set_attribute(SYNTHETIC, True)  # noqa: FBT003  the value of an attribute
         model = request.model
         if model is None:
             return
@@ -156,7 +163,7 @@ class Recorder:
             extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
             self._data.info("%s", violated.message(), extra=extra)
         for one in request.answered:
-            self._write(one, model, request.shadow_of)
+            self._write(one, model, request)
 
     def _stages(self, request: RequestTrace, violations: Sequence[Violated]) -> None:
         rejected: Attributes = {}
@@ -202,6 +209,10 @@ class Recorder:
             if failure and failure.stage == SPAN_INFERENCE:
                 attributes[ERROR_TYPE] = failure.error_type
             self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
+        if request.synthetic:
+            if request.answered:
+                self._instruments.synthetic.add(len(request.answered), series)
+            return
         for violated in violations:
             self._instruments.violations.add(violated.rows, {**series, **violated.series()})
         for one in request.answered:
@@ -212,7 +223,7 @@ class Recorder:
         if unsure := sum(map(model.unsure, request.answered)):
             self._instruments.low_confidence.add(unsure, series)
 
-    def _write(self, one: Answered, model: ModelInfo, shadow_of: Sequence[str | None] | None) -> None:
+    def _write(self, one: Answered, model: ModelInfo, request: RequestTrace) -> None:
         extra: dict[str, object] = {
             OTEL_EVENT_NAME: EVENT_PREDICTION,
             **model.log_attributes(),
@@ -226,8 +237,10 @@ class Recorder:
             extra[ML_PREDICTION_LABEL] = str(one.label)
         if one.confidence is not None:
             extra[ML_PREDICTION_CONFIDENCE] = one.confidence
-        if shadow_of and (answer := shadow_of[one.row]):
+        if request.shadow_of and (answer := request.shadow_of[one.row]):
             extra[ML_PREDICTION_SHADOW_OF] = answer
+        if request.synthetic:
+            extra[SYNTHETIC] = True
         self._audit.info("predicted %s", one.label if one.value is None else one.value, extra=extra)
 
 

@@ -6,6 +6,7 @@ of opentelemetry-instrumentation-asgi: the caller's context, the sampler's decis
 
 import random
 from collections.abc import Callable, Sequence
+from hmac import compare_digest
 from time import perf_counter_ns, time_ns
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, Decision, Sa
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.util.http import normalize_user_agent
 
-from service.telemetry.names import BAGGAGE_PIN
+from service.telemetry.names import BAGGAGE_PIN, SYNTHETIC
 from service.telemetry.record import Answered, Called, Failure, ModelInfo, Request, Violated
 from service.telemetry.sampling import OwnDecision
 
@@ -34,8 +35,8 @@ class RequestTrace:
     __slots__ = (
         "_ticks", "answered", "asked", "batch", "called", "end", "failure", "features_start", "inference_end",
         "inference_start", "many", "model", "parent_remote", "parent_span_id", "pinned", "rejected", "rows", "scope",
-        "shadow_of", "span_id", "start", "status", "trace_flags", "trace_id", "trace_state", "validate_end",
-        "validate_start", "violations",
+        "shadow_of", "span_id", "start", "status", "synthetic", "trace_flags", "trace_id", "trace_state",
+        "validate_end", "validate_start", "violations",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, trace_id: bytes, span_id: bytes, trace_flags: int) -> None:
@@ -47,6 +48,7 @@ class RequestTrace:
         self.parent_remote = False
         self.trace_state = ""
         self.pinned = False
+        self.synthetic = ""  # the token that its caller marked it with, if that is the right one
         self.start = time_ns()
         self._ticks = self.start - perf_counter_ns()
         self.end = 0
@@ -80,6 +82,7 @@ class RequestTrace:
         """The trace of the same rows put to a challenger, below this one's SERVER span."""
         trace = RequestTrace(self.scope, self.trace_id, span_id, self.trace_flags)
         trace.parent_span_id, trace.trace_state, trace.pinned = self.span_id, self.trace_state, self.pinned
+        trace.synthetic = self.synthetic
         answered = {one.row: one.prediction_id for one in self.answered}
         trace.shadow_of = tuple(answered.get(row) for row in range(max(answered, default=-1) + 1))
         return trace
@@ -101,18 +104,31 @@ class RequestTrace:
             self.validate_start, self.validate_end, self.features_start, self.inference_start, self.inference_end,
             self.many, self.rows, self.rejected, self.batch, self.shadow_of, self.called,
             self.model,
-            self.violated(), self.failure, tuple(self.answered),
+            self.violated(), self.failure, tuple(self.answered), bool(self.synthetic),
         )  # fmt: skip
 
 
 def headers_below(trace: RequestTrace) -> dict[str, str]:
-    """The headers of a call that goes on with a trace: below its span, and pinned if it is."""
+    """The headers of a call that goes on with a trace: below its span, pinned and marked as synthetic if it is."""
+    baggage = [*([f"{BAGGAGE_PIN}=1"] if trace.pinned else []), *synthetic_baggage(trace.synthetic)]
+    marks = {"baggage": ",".join(baggage)} if baggage else {}
     if trace.trace_id == NO_TRACE:
-        return {}
+        return marks
     said = {"traceparent": f"00-{trace.trace_id.hex()}-{trace.span_id.hex()}-{trace.trace_flags & 0xFF:02x}"}
     if trace.trace_state:
         said["tracestate"] = trace.trace_state
-    return {**said, "baggage": f"{BAGGAGE_PIN}=1"} if trace.pinned else said
+    return {**said, **marks}
+
+
+def synthetic_baggage(token: str) -> list[str]:
+    """The members of the header `baggage` that mark a request as synthetic; none without a token."""
+    return [f"{SYNTHETIC}={token}"] if token else []
+
+
+def synthetic_mark(context: Context | None, token: str) -> str:
+    """The token, if the baggage of a context has it; a mark with any other value counts for nothing."""
+    said = get_baggage(SYNTHETIC, context)
+    return token if said is not None and token and compare_digest(str(said).encode(), token.encode()) else ""
 
 
 class _RequestSpan(NonRecordingSpan):
@@ -142,11 +158,14 @@ class Tracing:
         random_bits: Callable[[int], int] = random.getrandbits,
         *,
         trust_context: bool = True,
+        synthetic_token: str = "",
     ) -> None:
         """Without a sampler there are no traces at all: telemetry is off.
 
         Without `trust_context`, callers decide neither on sampling nor on pinning; their trace is continued.
+        `synthetic_token` marks requests as synthetic; without one no mark counts.
         """
+        self._synthetic_token = synthetic_token
         self._sampler = sampler if trust_context or sampler is None else OwnDecision(sampler)
         self._trust_context = trust_context
         # The two samplers whose answer is known need not be asked, unless there is a parent.
@@ -157,7 +176,11 @@ class Tracing:
     def begin(self, scope: Scope) -> tuple[RequestTrace, Context]:
         """Start the trace of an HTTP request; the context is the one to answer it in."""
         if self._sampler is None:
-            return RequestTrace(scope, NO_TRACE, self._new_id(64), 0), Context()
+            request = RequestTrace(scope, NO_TRACE, self._new_id(64), 0)
+            if any(name == b"baggage" for name, _ in scope["headers"]):
+                baggage = propagate.extract(scope, Context(), getter=asgi_getter)
+                request.synthetic = synthetic_mark(baggage, self._synthetic_token)
+            return request, Context()
         for name, _ in scope["headers"]:
             if name in self._fields:
                 return self._continue(self._sampler, scope)
@@ -184,6 +207,7 @@ class Tracing:
             request.trace_id = self._new_id(128)
         self._sample(sampler, request, context, parent if parent.is_valid else None)
         request.pinned = self._trust_context and get_baggage(BAGGAGE_PIN, context) is not None
+        request.synthetic = synthetic_mark(context, self._synthetic_token)
         return request, trace.set_span_in_context(_RequestSpan(request), context)
 
     @staticmethod

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,22 @@ def expectations(found: Mapping[tuple[str, str], Finding], window: str) -> list[
 
 @pytest.mark.parametrize("regressor", [False, True], ids=["classifier", "regressor"])
 @pytest.mark.parametrize(
-    ("before", "within", "shift"), [(5000, 1500, 0.0), (3000, 400, 0.3), (1000, 100, 1.0), (20_000, 3000, 0.1)]
+    ("before", "within", "shift", "repeated"),
+    [
+        (5000, 1500, 0.0, 0.5),
+        (3000, 400, 0.3, 0.0),
+        (1000, 100, 1.0, 1.0),
+        (20_000, 3000, 0.1, 0.1),
+        (5000, 900, 0.5, 0.9),
+    ],
 )
 def test_the_rules_compute_what_is_defined(
-    tmp_path: Path, regressor: bool, before: int, within: int, shift: float
+    tmp_path: Path, regressor: bool, before: int, within: int, shift: float, repeated: float
 ) -> None:
     """Value, threshold, sample and state of every statistic of every feature, of an hour and of a day, within 1e-9."""
     model, rng = drift_model(regressor=regressor), np.random.default_rng(before)
     first = draw_traffic(model, rng, before, shift=shift)
-    later = draw_traffic(model, rng, within, shift=shift)
+    later = replace(draw_traffic(model, rng, within, shift=shift), repeated=round(repeated * within))
     both = first - (draw_traffic(model, rng, 0, shift=0) - later)
     starts = {(name, tuple(labels.items())): value for name, labels, value in counter_series(model, first)}
     told = [

@@ -14,10 +14,11 @@ from service.inference.schema import Schema
 from service.monitoring import drift
 from service.monitoring.assess import Finding, Window, assess, assess_confidence
 from service.monitoring.training import OUTPUTS, critical_values, training_data
+from service.telemetry.features import REMEMBERED
 
 ROWS: Final = 600
 # The value of a state in the rules.
-DRIFT_STATES: Final = {"drift": 1, "ok": 0, "not enough data": -1}
+DRIFT_STATES: Final = {"drift": 1, "ok": 0, "not enough data": -1, "rows repeat": -2}
 Labels = Mapping[str, str]
 
 
@@ -46,6 +47,7 @@ def drift_model(*, regressor: bool = False) -> Model:
         answer_matrix=lambda _: [],
         answers=reference_of(answers, [], classes),
         confidence_threshold=None if regressor else 0.5,
+        coincidence=1e-5,
     )
 
 
@@ -55,6 +57,7 @@ class TrafficCounts:
 
     windows: dict[str, Window]
     unsure: int
+    repeated: int = 0  # answers to rows that equal one of the last
 
     def __sub__(self, before: "TrafficCounts") -> "TrafficCounts":
         """Return the counts that were added since `before`."""
@@ -68,6 +71,7 @@ class TrafficCounts:
                 for (name, now), then in zip(self.windows.items(), before.windows.values(), strict=True)
             },
             self.unsure - before.unsure,
+            self.repeated - before.repeated,
         )
 
     def findings(self, model: Model) -> dict[tuple[str, str], Finding]:
@@ -75,15 +79,18 @@ class TrafficCounts:
         criticals: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(model).items():
             criticals.setdefault(name, {})[statistic] = value
+        answered = sum(self.windows[OUTPUTS].counts)
+        limit = None if model.coincidence is None else drift.most_repeated(model.coincidence, 2 * REMEMBERED)
+        repeat = limit is not None and answered > 0 and self.repeated / answered > limit
         references = {feature.name: feature.reference for feature in model.schema.features}
         found = [
             (name, one)
             for name, window in self.windows.items()
             if (reference := references.get(name) or model.answers)
-            for one in assess(reference, window, criticals[name])
+            for one in assess(reference, window._replace(repeat=repeat), criticals[name])
         ]
         if (critical := criticals[OUTPUTS].get(drift.LOW_CONFIDENCE)) is not None:
-            found.append((OUTPUTS, assess_confidence(self.unsure, sum(self.windows[OUTPUTS].counts), critical)))
+            found.append((OUTPUTS, assess_confidence(self.unsure, answered, critical, repeat=repeat)))
         return {(name, one.statistic): one for name, one in found}
 
 
@@ -133,6 +140,7 @@ def counter_series(model: Model, what: TrafficCounts) -> Iterator[tuple[str, Lab
     for one, count in zip(model.answers.shares, what.windows[OUTPUTS].counts, strict=True):
         if count:  # the series of a label begins with its first answer
             yield "ml_predictions_total", {**about, label: one}, count
+    yield "ml_predictions_repeated_total", about, what.repeated
     if model.confidence_threshold is not None:
         answers = sum(what.windows[OUTPUTS].counts)
         yield "ml_prediction_confidence_count", {**about, "ml_prediction_label": "no"}, answers

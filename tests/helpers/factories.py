@@ -29,6 +29,7 @@ class AnsweredRequest:
     trace_flags: int = 1
     model: ModelInfo | None = MODEL
     shadow_of: Sequence[str | None] | None = None
+    synthetic: bool = False
 
 
 def answered_row(

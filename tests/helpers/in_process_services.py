@@ -22,6 +22,7 @@ from service.exporter.feedback import FeedbackEncoder
 from service.exporter.spans import SpanEncoder
 from service.inference.model import Model
 from service.inference.pipeline import describe
+from service.keys import synthetic_token
 from service.monitoring.training import training_data
 from service.settings import read_settings
 from service.telemetry.features import FeaturePoints
@@ -35,6 +36,9 @@ from service.telemetry.setup import Records, Telemetry
 from service.telemetry.tracing import RequestTrace, Tracing
 from service.telemetry.watched import Watched
 from tests.helpers.services import ID_KEY
+
+# Marks requests to these services as synthetic.
+SYNTHETIC_TOKEN = synthetic_token(ID_KEY.encode())
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def recorded_service(model: Model, challenger_model: Model | None = None, **sett
         **settings: settings that differ from the tests' own.
     """
     queue = RecordingQueue()
-    records = Records(Tracing(DEFAULT_ON), queue, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
+    records = Records(Tracing(DEFAULT_ON, synthetic_token=SYNTHETIC_TOKEN), queue, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
     chosen = read_settings(**{"id_key": ID_KEY, "store": "none", **settings})
     app = create_app(chosen, model, Telemetry(records=records), challenger=challenger_model)
     with TestClient(app, raise_server_exceptions=False) as client:

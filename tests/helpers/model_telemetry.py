@@ -42,6 +42,7 @@ class ModelService:
     start_ns: int = field(default_factory=lambda: time.time_ns() - 3000 * SECOND)
     seed: int = 7
     regressor: bool = False
+    hash: str = "ab" * 32
     counts: Counter[tuple[str, Attributes]] = field(default_factory=Counter)
     confidences: dict[str, list[int]] = field(default_factory=dict)
     latest: dict[tuple[str, Attributes], tuple[bytes, bytes, int]] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class ModelService:
                 time_unix_nano=self.start_ns,
                 event_name="ml.model",
                 body=AnyValue(string_value=json.dumps(said)),
-                attributes=key_values({**dict(self.said), "ml.model.hash": "ab" * 32, **parts}),
+                attributes=key_values({**dict(self.said), "ml.model.hash": self.hash, **parts}),
             )
             self.sender.logs(event, scope="modeltrace.model")
         self.references(time.time_ns() - 60 * SECOND, **thresholds)
@@ -144,7 +145,7 @@ class ModelService:
             feature.name: feature.bin_of(inputs[feature.name]) if feature.privacy == "bucket" else inputs[feature.name]
             for feature in self.features
         }
-        row = {**said, "ml.prediction.row": 0, "ml.model.hash": "ab" * 32, "ml.prediction.inputs": told}
+        row = {**said, "ml.prediction.row": 0, "ml.model.hash": self.hash, "ml.prediction.inputs": told}
         audited = log_record(trace_id, root, f"predicted {label}", attributes=row)
         audited.event_name = "ml.prediction"
         self.sender.logs(audited)
@@ -153,6 +154,11 @@ class ModelService:
             where = (*self.said, ("ml.feature.name", feature.name), ("ml.feature.bin", name))
             self.latest["ml.feature.observations", where] = trace_id, root.span_id, now
         return trace_id.hex()
+
+    def repeat(self, count: int, limit: float) -> None:
+        """Count predictions whose rows equal one of the last; send the share of these above which rows repeat."""
+        self.counts["ml.predictions.repeated", self.said] += count
+        self.gauges({("ml.predictions.repeated.limit", "1"): {self.said: limit}}, time.time_ns())
 
     def violate(self, feature: str, reason: str, count: int = 1) -> str:
         """Send a request that violates the schema. Its trace ID."""

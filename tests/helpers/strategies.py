@@ -166,6 +166,7 @@ def requests(draw: st.DrawFn, among: Sequence[ModelInfo] = ()) -> Request:
         batch=draw(st.none() | st.tuples(ids(16), ids(8))),
         failure=draw(st.none() | failures()),
         answered=tuple(draw(st.lists(answered_rows(len(model.features)), max_size=3)) if model else ()),
+        synthetic=draw(st.booleans()),
     )
 
 

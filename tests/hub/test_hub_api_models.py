@@ -131,6 +131,46 @@ def test_low_confidence_is_judged_by_its_limit(hub: InProcessHub) -> None:
     assert states == {"sure": "ok", "unsure": "drift", "hardly": "not enough data"}
 
 
+@pytest.mark.parametrize(("repeated", "expected"), [(600, None), (800, "rows repeat")])
+def test_rows_that_repeat_are_no_drift(hub: InProcessHub, repeated: int, expected: str | None) -> None:
+    """Beyond the service's limit the state says so, of features, answers and confidence; below it nothing changes."""
+    name = f"again{repeated}"
+    one = service(hub, name)
+    one.begin()
+    one.predict(1000, lowest=0.0)
+    one.repeat(repeated, limit=0.7)
+    one.export()
+    found = version(hub, name)
+
+    assert (found["repeated"]["count"], found["repeated"]["distinct"]) == (repeated, 1000 - repeated)
+    assert found["repeated"]["repeat"] == (expected is not None)
+    states = {feature["feature"]: feature["state"] for feature in found["features"]}
+    assert states == {"age": expected or "drift", "salary": expected or "ok", "city": expected or "ok"}
+    assert found["answers"]["state"] == (expected or "ok")
+    assert found["confidence"]["state"] == (expected or "drift")
+    page = httpx.get(f"{hub.page}/models", params={"model": name}).text
+    assert ("distinct of 1,000" in page) == (expected is not None)
+
+
+def test_two_models_of_one_version_are_not_added_up(hub: InProcessHub) -> None:
+    """Each has figures of its own, by its hash, whichever processes serve it; the page shows both."""
+    for instance, model_hash, count in (("1", "ab" * 32, 300), ("2", "ab" * 32, 30), ("3", "cd" * 32, 500)):
+        one = service(hub, "twins", instance, hash=model_hash)
+        one.begin()
+        one.predict(count, lowest=0.0 if instance == "3" else 0.7)
+        one.export()
+    (model,) = [ask(hub, "models/twins")]
+
+    found = {one["hash"]: one for one in model["versions"]}
+    assert {key: one["predictions"]["count"] for key, one in found.items()} == {"ab" * 32: 330, "cd" * 32: 500}
+    assert {key: one["instances"] for key, one in found.items()} == {"ab" * 32: 2, "cd" * 32: 1}
+    assert {key: one["confidence"]["state"] for key, one in found.items()} == {"ab" * 32: "ok", "cd" * 32: "drift"}
+    assert {one["features"][0]["n"] for one in found.values()} == {330, 500}
+    page = httpx.get(f"{hub.page}/models", params={"model": "twins"}).text
+    assert "Several models call themselves twins 1.0.0" in page
+    assert page.count("cd" * 6) >= 1
+
+
 def test_versions_are_in_order(hub: InProcessHub) -> None:
     """The highest version stands first, whichever was heard of last."""
     for number in ("1.10.0", "1.9.0", "2.0.0", "1.10.0-rc"):

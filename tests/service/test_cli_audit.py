@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -18,7 +20,7 @@ from service.errors import ModeltraceError
 from service.store.rows import Kept, Label, RowMaker, read
 from service.store.store import open_store
 from service.telemetry.record import ModelInfo
-from tests.helpers.factories import TIME, AnsweredRequest, answered_row, stored_row, stored_rows
+from tests.helpers.factories import MODEL, TIME, AnsweredRequest, answered_row, stored_row, stored_rows
 
 HOUR = 3600 * 10**9
 
@@ -75,6 +77,25 @@ def of_parquet(path: Path) -> list[dict[str, Any]]:
     return [{**one, **{name: read(one[name]) for name in ("inputs", "label", "true_label")}} for one in found]
 
 
+def of_csv(path: Path) -> list[dict[str, Any]]:
+    """What a CSV file has: an empty field is no value, a time is read to the nanosecond."""
+    times = dict.fromkeys(("time", "erased", "received"), pa.timestamp("ns", "UTC"))
+    texts = dict.fromkeys(("trace_id", "span_id", "inputs", "label", "shadow_of", "true_label"), pa.string())
+    options = pyarrow.csv.ConvertOptions(
+        column_types={**times, **texts, "value": pa.float64()},
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    table = pyarrow.csv.read_csv(
+        path, convert_options=options, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)
+    )
+    for name in times:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, table.column(name).cast("int64"))
+    found: list[dict[str, Any]] = table.to_pylist()
+    return [{**one, **{name: read(one[name]) for name in ("inputs", "label", "true_label")}} for one in found]
+
+
 def of_json_lines(path: Path) -> list[dict[str, Any]]:
     """What a file of JSON Lines has."""
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -84,6 +105,7 @@ def of_json_lines(path: Path) -> list[dict[str, Any]]:
     ("name", "options", "reading"),
     [
         ("all.parquet", (), of_parquet), ("all.jsonl", (), of_json_lines),
+        ("all.csv", (), of_csv), ("all.table", ("--format", "csv"), of_csv),
         ("all.data", ("--format", "parquet"), of_parquet),
     ],
 )  # fmt: skip
@@ -112,6 +134,37 @@ def test_an_export_is_of_a_time_or_of_a_trace(audit: Audit, tmp_path: Path) -> N
     assert of_parquet(tmp_path / "none.parquet") == []
 
 
+@pytest.mark.parametrize(
+    ("model", "number"), [("prices", 1), ("prices:2", 1), (MODEL.name, 1502), (f"{MODEL.name}:{MODEL.version}", 1502)]
+)
+def test_an_export_may_be_of_one_model(audit: Audit, tmp_path: Path, model: str, number: int) -> None:
+    """By its name, or by name and version."""
+    out = tmp_path / "some.jsonl"
+    assert f"{number:,} predictions written" in audit.run("export", str(out), "--model", model)
+    assert {one["model_name"] for one in of_json_lines(out)} == {model.partition(":")[0]}
+
+
+def test_an_export_says_where_two_models_have_one_version(audit: Audit, tmp_path: Path) -> None:
+    """Their predictions are told apart by the hash, which is a column."""
+    out = tmp_path / "two.jsonl"
+    assert "call themselves" not in audit.run("export", str(out), "--model", "prices")
+    retrained = ModelInfo("prices", "2", "d" * 64, ("rooms", "city"), "c" * 64)
+    one = [answered_row("new", value=1.0, label=None, inputs=(3, None), time=TIME)]
+    with open_store(audit.url) as store:
+        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(one, model=retrained)))
+    said = audit.run("export", str(out), "--model", "prices:2", "--force")
+    assert "2 models call themselves prices 2: see model_hash (bbbbbbbbbbbb…, dddddddddddd…)" in said
+    assert {row["model_hash"] for row in of_json_lines(out)} == {"b" * 64, "d" * 64}
+
+
+@pytest.mark.parametrize("model", ["price", "prices:3", ":2", "prices:"])
+def test_a_model_that_the_store_does_not_have_is_named(audit: Audit, tmp_path: Path, model: str) -> None:
+    """With those that it has; no file is written."""
+    with pytest.raises(ModeltraceError, match=f"no predictions of {model} in .*; it has those of: .*prices:2"):
+        audit.run("export", str(tmp_path / "some.jsonl"), "--model", model)
+    assert not list(tmp_path.glob("some*"))
+
+
 def test_an_export_replaces_nothing_unless_told(audit: Audit, tmp_path: Path) -> None:
     """A file that is there, a suffix that says nothing, a folder that is none: each is an error."""
     there = tmp_path / "there.jsonl"
@@ -119,8 +172,8 @@ def test_an_export_replaces_nothing_unless_told(audit: Audit, tmp_path: Path) ->
 
     with pytest.raises(ModeltraceError, match="--force replaces it"):
         audit.run("export", str(there))
-    with pytest.raises(ModeltraceError, match="--format parquet or jsonl"):
-        audit.run("export", str(tmp_path / "a.csv"))
+    with pytest.raises(ModeltraceError, match="--format parquet, jsonl or csv"):
+        audit.run("export", str(tmp_path / "a.txt"))
     with pytest.raises(ModeltraceError, match="cannot write"):
         audit.run("export", str(tmp_path / "nowhere" / "a.jsonl"))
     assert there.read_text() == "mine"

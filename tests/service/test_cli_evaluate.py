@@ -110,7 +110,7 @@ def test_a_terminal_shows_a_few_calm_lines(labelled: dict[str, Path], example: P
     """Classes, confusion, calibration and drift, each by its name."""
     said = run(labelled["csv"], "--target", "target", "--bundle", example)
 
-    assert "171 predictions, 169 with a label (98.8%)" in said
+    assert "1,000 predictions, 998 with a label (99.8%)" in said
     for word in ("accuracy 0.", "precision", "malignant", "calibration error", "concept drift: stable"):
         assert word in said
 

@@ -169,3 +169,63 @@ def test_without_a_bundle_it_is_that_of_the_newest_prediction(case: Case, tmp_pa
     shutil.copytree(case.bundle, copy)
     found = CliRunner().invoke(app, call, env=env)
     assert json.loads(found.output) == case.json("age")
+
+
+def test_rows_of_a_batch_are_told_apart(case: Case) -> None:
+    """They share a trace: each has its place in the request, its prediction ID and its value."""
+    digest = json.loads((case.bundle / "model.json").read_text())["artifact"]["sha256"]
+    about = ModelInfo("toy", "1.0.0", digest, ("age", "income"))
+    rows = [answered_row(f"b{row}", row=row, inputs=(200.0 + row, 3.0), time=TIME + 10**12) for row in range(3)]
+    with open_store(str(case.store)) as store:
+        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(rows, trace_id=trace_id(9999), model=about)))
+
+    traces = case.json("age", "--limit", "3")["bins"][0]["traces"]
+    assert [(one["row"], one["prediction_id"], one["value"]) for one in traces] == [
+        (2, "b2", 202.0), (1, "b1", 201.0), (0, "b0", 200.0)
+    ]  # fmt: skip
+    text = case.run("age", "--limit", "3")
+    for row in range(3):
+        assert f"  {trace_id(9999).hex()}  row {row}  b{row}  {200 + row}  2027-" in text
+
+
+def test_another_model_of_the_same_version_is_not_added_up(case: Case) -> None:
+    """Its predictions are in no count, and it is said that they are there."""
+    other = ModelInfo("toy", "1.0.0", "f" * 64, ("age", "income"))
+    before = case.json("age")
+    rows = [answered_row(f"o{row}", row=row, inputs=(-50.0 - row, 3.0), time=TIME + 10**12) for row in range(300)]
+    with open_store(str(case.store)) as store:
+        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(rows, model=other)))
+
+    assert case.json("age") == {**before, "others": 300}
+    assert "300 more are of another model that calls itself toy 1.0.0" in case.run("age")
+    assert case.json("prediction")["others"] == 300
+
+
+def test_rows_that_repeat_are_no_drift(case: Case) -> None:
+    """A client that cycles a few rows says nothing of the population, however long it goes on."""
+    digest = json.loads((case.bundle / "model.json").read_text())["artifact"]["sha256"]
+    about = ModelInfo("toy", "1.0.0", digest, ("age", "income"))
+    rows = [
+        answered_row(f"r{number}", row=number, label="old", inputs=(60.0 + number % 20, 3.0), time=TIME + 10**13)
+        for number in range(2000)
+    ]
+    with open_store(str(case.store)) as store:
+        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(rows, model=about)))
+    case.monkeypatch.setattr("tests.service.test_cli_evidence.SINCE", "2027-01-15T10:00:00")
+
+    for feature in ("age", "prediction"):
+        said = case.json(feature)
+        assert (said["rows"], said["distinct"], said["repeat"]) == (2000, 20, True)
+        assert {one["state"] for one in said["findings"]} == {"rows repeat"}
+    assert "Rows repeat: 20 distinct of 2,000." in case.run("age")
+
+
+def test_without_a_bundle_it_is_said_how_to_name_one(case: Case, tmp_path: Path) -> None:
+    """Whose it is, and what may be named, for evidence and reports alike."""
+    env = {"MODELTRACE_STORE": str(case.store), "XDG_DATA_HOME": str(tmp_path / "data")}
+    example_folder(tmp_path / "data" / "modeltrace").mkdir(parents=True)
+    for call in (["evidence", "age"], ["report", "evidently", str(tmp_path / "o.html")]):
+        said = str(CliRunner().invoke(app, call, env=env).exception)
+        assert "the newest prediction is of toy" in said
+        for way in ("--bundle SOURCE", "`modeltrace pack`", "models:/NAME@ALIAS", "MODELTRACE_BUNDLE"):
+            assert way in said

@@ -13,9 +13,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.commands.traffic import seconds, traffic
+from service.commands.times import seconds
+from service.commands.traffic import traffic
 from tests.helpers.processes import free_port, running, until
-from tests.helpers.services import ServiceAndHub, run_modeltrace, running_service, running_service_and_hub
+from tests.helpers.services import ID_KEY, ServiceAndHub, run_modeltrace, running_service, running_service_and_hub
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +68,24 @@ def test_true_labels_follow_their_predictions(live: ServiceAndHub, example: Path
     metrics = httpx.get(f"{live.service.url}/metrics").text
     counted = [line for line in metrics.splitlines() if line.startswith("ml_feedback_total{")]
     assert sum(float(line.rpartition(" ")[2]) for line in counted) == end["labels"]
+
+
+@pytest.mark.parametrize("options", [(), ("--unmarked",)])
+def test_who_has_the_key_is_left_out_of_the_figures(example: Path, options: tuple[str, ...]) -> None:
+    """Unless the requests are to count; the rows of the example are fresh, with labels."""
+    with running_service(example, MODELTRACE_ID_KEY=ID_KEY) as (_, url):
+        done = run_modeltrace(
+            "traffic", url, "--bundle", str(example), "--count", "20", "--rate", "100", "--json", *options,
+            MODELTRACE_ID_KEY=ID_KEY, OTEL_SDK_DISABLED="true",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert summary(done.stdout)["labelled"] == 20
+        lines = httpx.get(f"{url}/metrics").text.splitlines()
+    counted = {
+        name: sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{"))
+        for name in ("ml_predictions_total", "ml_predictions_synthetic_total")
+    }
+    assert counted == {"ml_predictions_total": 20 * bool(options), "ml_predictions_synthetic_total": 20 * (not options)}
 
 
 def test_labels_that_are_not_there_cannot_be_sent(live: ServiceAndHub, example: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="looks proces
 @needs_proc
 def test_it_starts_everything_and_stops_everything(up: Up) -> None:
     """The lines say where to look; traffic's traces arrive in the hub; after SIGTERM nothing is left."""
-    with up.run("--rate", "10") as process:
+    with up.run("--traffic", "--rate", "10") as process:
         log = started(process)
         assert "Modeltrace · breast-cancer 1.0.0 · 30 features\n" in log
         assert f"  predict   http://127.0.0.1:{up.service}/docs\n" in log
@@ -92,9 +92,9 @@ def test_no_child_outlives_it(up: Up) -> None:
 
 @needs_proc
 def test_a_child_that_dies_ends_it(up: Up) -> None:
-    """It says which one and where its log is, stops the others, and exits with 1."""
-    with up.run("--no-traffic") as process:
-        started(process)
+    """It says which one and where its log is, stops the others, and exits with 1. Nobody asked for traffic."""
+    with up.run() as process:
+        assert "  traffic   none; start some" in started(process)
         hub, service = children(process.popen.pid)
         os.kill(service, signal.SIGKILL)
         assert process.popen.wait(15) == 1

@@ -11,7 +11,7 @@ from service.errors import ModeltraceError
 from service.inference.model import Answer, Model
 from service.inference.schema import Answers
 from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans, traceparent_headers
-from tests.helpers.in_process_services import SdkService, recorded_service
+from tests.helpers.in_process_services import SYNTHETIC_TOKEN, SdkService, recorded_service
 
 Rows = list[dict[str, float]]
 
@@ -43,6 +43,12 @@ CASES: dict[str, Callable[[Rows], dict[str, Any]]] = {
     "a parent that is not sampled": lambda rows: one(rows, **traceparent_headers("00")),
     "a broken parent": lambda rows: one(rows, headers={"traceparent": "00-0-0-01"}),
     "pinned": lambda rows: one(rows, headers={"baggage": "modeltrace.pin=1"}),
+    "synthetic": lambda rows: one(rows, headers={"baggage": f"modeltrace.synthetic={SYNTHETIC_TOKEN}"}),
+    "synthetic, many rows": lambda rows: {
+        **many(rows[:2], {}),
+        "headers": {"baggage": f"modeltrace.synthetic={SYNTHETIC_TOKEN}"},
+    },
+    "marked by a stranger": lambda rows: one(rows, headers={"baggage": "modeltrace.synthetic=1"}),
     "a query": lambda rows: {**one(rows), "url": "/predict?next=/healthz&x=%20"},
     "a bot": lambda rows: one(rows, headers={"user-agent": "Googlebot/2.1"}),
     "an empty user agent": lambda rows: one(rows, headers={"user-agent": ""}),

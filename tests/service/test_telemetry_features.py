@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from service.inference.reference import describe_column
 from service.inference.schema import Schema
 from service.monitoring.bins import FeatureBins
-from service.telemetry.features import FORMER, PIECE, FeaturePoints
+from service.telemetry.features import FORMER, PIECE, FeaturePoints, Repeats
 from service.telemetry.record import ModelInfo, Request
 from service.telemetry.watched import Training, Watched
 from tests.helpers.factories import answered_row, request_record
@@ -135,6 +135,46 @@ def test_what_is_new_is_told_once_to_who_asks_for_that() -> None:
     assert sums(points) == {"age": 25.0, "balance": -1.5}
     assert counts(points) == {}
     assert len(points.collect()[0].data.data_points) == len(FeatureBins(SCHEMA).series)
+
+
+def repeated(points: FeaturePoints) -> int:
+    """How many rows equalled one of the last."""
+    (point,) = next(one for one in points.collect() if one.name == "ml.predictions.repeated").data.data_points
+    assert point.attributes == {"ml.model.name": "toy", "ml.model.version": "1"}
+    return int(point.value)  # type: ignore[union-attr]  # a sum
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_rows_that_come_again_are_counted(delta: bool) -> None:
+    """Of a cycle of few rows all but the first round; equal values of other features are other rows."""
+    points = points_of(delta=delta)
+    points.add([request_of((25, 0.0, "pro"), (25, 0.0, "basic"), (25, None, "pro")), request_of((26, 0.0, "pro"))])
+    assert repeated(points) == 0
+    for number in range(5):
+        points.add([request_of((25 + number % 2, 0.0, "pro"))])
+    assert repeated(points) == 5
+    assert repeated(points) == (0 if delta else 5)
+
+
+def test_synthetic_rows_are_not_counted() -> None:
+    """Neither into bins nor as repeated ones."""
+    points = points_of()
+    points.add([request_of((25, 0.0, "pro"))._replace(synthetic=True)] * 3)
+    assert counts(points) == {}
+    assert repeated(points) == 0
+
+
+@given(st.integers(1, 20), st.integers(1, 60))
+def test_as_many_rows_are_remembered_as_promised(remembered: int, cycle: int) -> None:
+    """A cycle up to that is seen whole from the second round on; one of more than twice as many never is."""
+    repeats = Repeats(remembered)
+    rounds = 4
+    for _ in range(rounds):
+        repeats.add([(number,) for number in range(cycle)])
+    if cycle <= remembered:
+        assert repeats.count == (rounds - 1) * cycle
+    elif cycle > 2 * remembered:
+        assert repeats.count == 0
 
 
 def test_each_model_has_its_own_bins() -> None:

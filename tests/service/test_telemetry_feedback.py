@@ -26,7 +26,7 @@ from service.telemetry.feedback_points import FeedbackPoints
 from service.telemetry.metrics import FEEDBACK_REJECTED
 from service.telemetry.record import Origin
 from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans, traceparent_headers
-from tests.helpers.in_process_services import RecordedService, SdkService, recorded_service
+from tests.helpers.in_process_services import SYNTHETIC_TOKEN, RecordedService, SdkService, recorded_service
 from tests.helpers.services import ID_KEY
 from tests.helpers.strategies import TEXTS, TIMES, ids
 
@@ -68,6 +68,7 @@ CLASSIFIED: dict[str, dict[str, Any]] = {
     "a parent": {"json": {"items": MIXED}, **traceparent_headers("01", tracestate="vendor=1")},
     "a parent that is not sampled": {"json": {"items": MIXED}, **traceparent_headers("00")},
     "pinned": {"json": {"items": MIXED}, "headers": {"baggage": "modeltrace.pin=1"}},
+    "synthetic": {"json": {"items": MIXED}, "headers": {"baggage": f"modeltrace.synthetic={SYNTHETIC_TOKEN}"}},
 }
 MEASURED = {"json": {"items": [label(n, true, answer=2.5) for n, true in enumerate((2.5, 4, -7.25, "x"), start=1)]}}
 

@@ -142,7 +142,7 @@ def _inputs() -> Panels:
             24,
             "Features",
             "Each statistic over the last hour, the rows it was computed from, and the state: 1 drift, 0 none, -1 not "
-            "enough data (fewer than 200 rows).",
+            "enough data (fewer than 200 rows), -2 rows repeat, so nothing is known.",
             {"ml_model_version": "Version", "ml_feature_name": "Feature"},
             {"State": ("short", cell(state)), "Rows": ("short", cell(rows)), **cells},
         ),

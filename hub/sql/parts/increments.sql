@@ -1,6 +1,6 @@
 -- What counters and histograms added in a window, summed over every series with the same attributes: workers, replicas.
 -- `$since_ns` is outside of it, `$until_ns` inside; it is cut into steps of `$step_ns`. An interval counts in the step
--- in which it ends. `place` is the bucket of a histogram, NULL for a counter.
+-- in which it ends. `place` is the bucket of a histogram, NULL for a counter. `$instances`: of these processes alone.
 counter AS (
     SELECT
         series_id, name, attributes, service_name, service_instance_id, temporality, start_ns, time_ns, explicit_bounds,
@@ -14,6 +14,7 @@ counter AS (
         AND received_ns >= $since_ns - $lookback_ns - {slack_ns}
         AND ((type = 'sum' AND is_monotonic) OR type = 'histogram')
         AND (flags & 1) = 0
+        AND ($instances IS NULL OR list_contains($instances, service_instance_id))
 ),
 -- A series may be younger than its start says: a label that is met for the first time. It was 0 as long as its sender
 -- exported other series without it, half a second or more before: the points of one export are not of one moment.

@@ -24,6 +24,7 @@ gauge AS (
             AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
             AND received_ns >= $since_ns - $lookback_ns - {slack_ns}
             AND isfinite(value)
+            AND ($instances IS NULL OR list_contains($instances, service_instance_id))
         GROUP BY name, attributes
     )
     GROUP BY ALL

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.client.faults import Misbehaviour, Share, Shift, Spoiler, check_shifts, parse_shift, seeded
+from service.client.faults import Misbehaviour, Share, Shift, Spoiler, parse_shift, seeded
 from service.client.load import build_call
 from service.client.rows import Sample
 from service.errors import SettingsError
@@ -104,7 +104,7 @@ def test_a_shift_moves_a_number(text: str, before: float | None, after: float | 
     assert type(row[shift.feature]) is type(after)
 
 
-@pytest.mark.parametrize("text", ["", "size", "size=", "=2", "size=x", "size=nan", "size+=inf"])
+@pytest.mark.parametrize("text", ["", "size", "size=", "=2", "size=x", "size=nan", "size+=inf", "size=2sd", "size+=sd"])
 def test_a_shift_that_cannot_be_read_is_refused(text: str) -> None:
     """The message shows how to write one."""
     with pytest.raises(SettingsError, match="FEATURE=FACTOR"):
@@ -115,4 +115,22 @@ def test_a_shift_that_cannot_be_read_is_refused(text: str) -> None:
 def test_only_numeric_features_can_be_shifted(name: str) -> None:
     """The message lists those that can."""
     with pytest.raises(SettingsError, match="it has age, size"):
-        check_shifts([Shift(name, factor=2)], FEATURES)
+        Shift(name, factor=2).resolved(FEATURES)
+
+
+def test_a_shift_begins_when_it_is_time() -> None:
+    """Rows before are as they came."""
+    now = 100.0
+    spoiler = Spoiler(Misbehaviour(shifts=(Shift("size", factor=2),), shift_after=60), FEATURES, seeded(0), lambda: now)
+    row = dict(ROW)
+    assert not spoiler.spoil_row(row)
+    assert row == ROW
+    now = 160.0
+    assert spoiler.spoil_row(row)
+    assert row["size"] == 3.0
+
+
+def test_a_shift_in_deviations_needs_to_know_them() -> None:
+    """A model that does not tell them says so, and how to write it then."""
+    with pytest.raises(SettingsError, match=r"standard deviation.*number in its own unit"):
+        parse_shift("size+=1sd").resolved(FEATURES)

@@ -289,3 +289,25 @@ def test_each_version_has_its_own_figures(store: Store) -> None:
     assert found[1].regression is not None
     assert math.isclose(found[1].regression.mean_absolute_error, 1.0)
     assert evaluate(store, Selection(model_name="another")) == []
+
+
+def test_two_models_of_one_version_are_not_added_up(store: Store) -> None:
+    """A retrained model that was packed under the old version has figures of its own, by its hash."""
+    rows = [answer(number, version="1", label="a", confidence=0.9) for number in range(60)]
+    retrained = [one._replace(model_hash="b" * 64) for one in rows[::3]]
+    store.add_predictions([*(one for number, one in enumerate(rows) if number % 3), *retrained])
+    ids = {one.prediction_id for one in retrained}
+    store.add_labels(
+        [Label(one.prediction_id, "b" if one.prediction_id in ids else "a", one.time, one.time) for one in rows]
+    )
+    store.add_predictions([answer(1, version="2", label="a")])
+
+    found = {(one.model_version, one.model_hash): one for one in evaluate(store, Selection())}
+    assert set(found) == {("1", MODEL.hash), ("1", "b" * 64), ("2", None)}
+    right, wrong = found["1", MODEL.hash], found["1", "b" * 64]
+    assert (right.predictions, right.labels, wrong.predictions) == (40, 40, 20)
+    assert right.classification is not None
+    assert wrong.classification is not None
+    assert (right.classification.accuracy, wrong.classification.accuracy) == (1.0, 0.0)
+    assert right.drift is not None
+    assert len(right.drift.levels) == 40

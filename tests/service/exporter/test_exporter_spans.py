@@ -95,8 +95,8 @@ class Stock:
         server.set_attribute("http.route", request.route)
         if request.model:
             server.set_attributes(request.model.span_attributes())
-        if request.pinned:
-            server.set_attributes({"modeltrace.pin": True})
+        marks = {"modeltrace.pin": request.pinned, "modeltrace.synthetic": request.synthetic}
+        server.set_attributes({name: marked for name, marked in marks.items() if marked})
 
         failure = request.failure
         for stage, start, end, attributes, links in stages_of(request):

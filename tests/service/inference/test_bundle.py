@@ -22,7 +22,7 @@ from service.errors import (
     UntrustedModelError,
 )
 from service.inference.bundle import load_bundle, read_manifest, write_bundle
-from service.inference.example import build_example
+from service.inference.example import HELD_OUT_ROWS, build_example
 from service.inference.pack import pack
 from tests.helpers.estimators import LABELS, fit, iris_frame
 
@@ -240,7 +240,7 @@ def test_the_example_is_fitted_without_names(tmp_path: Path) -> None:
     assert manifest.features[0].name == "mean_radius"
     assert manifest.traffic is not None
     assert manifest.traffic.target == "target"
-    assert manifest.traffic.rows == 171
+    assert manifest.traffic.rows == HELD_OUT_ROWS
 
 
 def test_loading_warns_of_nothing(bundle: Path) -> None:

@@ -119,6 +119,21 @@ def test_traffic_sends_labels_where_there_are_any(local: Local, held_out: bool, 
     assert ("--bundle" in arguments, "--feedback" in arguments) == (held_out, labelled)
 
 
+def test_only_the_traffic_of_the_example_counts(local: Local) -> None:
+    """To any other bundle it is marked as synthetic."""
+    for example in (True, False):
+        arguments = traffic_arguments(replace(local, example=example), held_out=True, labelled=True, wait=60)
+        assert ("--unmarked" in arguments) == example
+
+
+def test_shifts_are_passed_on(local: Local) -> None:
+    """Each of them, with the time after which they begin; without any the options are not there."""
+    shifted = replace(local, shifts=("a+=1sd", "b=2"), shift_after=300.0)
+    arguments = " ".join(traffic_arguments(shifted, held_out=True, labelled=True, wait=60))
+    assert "--shift a+=1sd --shift b=2 --shift-after 300s" in arguments
+    assert "--shift" not in traffic_arguments(local, held_out=True, labelled=True, wait=60)
+
+
 def test_traffic_has_its_own_name(local: Local, otel: OtelSettings) -> None:
     """The name that the user gave the service is not the traffic's."""
     service = service_environment({"OTEL_SERVICE_NAME": "scores"}, local, otel)

@@ -21,12 +21,13 @@ from service.errors import ModeltraceError
 from service.inference.bundle import read_manifest
 from service.report import environments
 from service.report.columns import MOST_CATEGORIES, RARE, Row, layout_of, merge_rare, table
-from service.report.comparison import compare
+from service.report.comparison import compare, notes_of
 from service.report.environments import Library, environment, lock_of
 from service.report.run import run_program
 from service.report.sources import Chosen, Drawn, Trust, read_window, reference_file, reference_window
 from service.store.selection import ALL
 from service.store.store import open_store
+from tests.helpers.factories import MODEL, TIME
 from tests.helpers.factories import stored_row as stored
 from tests.helpers.report_cases import FEATURE_NAMES, TARGET, PackPeople, ReportCase, person_table, store_answers
 
@@ -114,6 +115,18 @@ def test_the_rarest_categories_count_as_one(layout: Any) -> None:
     assert values[0].count(None) == sum(index % 7 == 0 for index in range(3000))
     assert RARE in values[0]
     assert values[1] == ["0"] * 50
+
+
+def test_another_model_of_the_same_version_is_left_out(tmp_path: Path) -> None:
+    """What it answered is counted and told; other versions have hashes of their own."""
+    with open_store(str(tmp_path / "s.db")) as store:
+        for number, (version, digest) in enumerate([("1", "a"), ("1", "b"), ("1", "b"), ("2", "c")]):
+            model = MODEL._replace(version=version, hash=digest * 64)
+            store.add_predictions([stored(f"p{number}", time=TIME + number, model=model)])
+        chosen = Chosen(store, ALL, MODEL.name, None, own=("1", ["a" * 64, "onnx"]))
+        assert [one.prediction_id for one in chosen] == ["p0", "p3"]
+    notes = notes_of(chosen, MODEL.name, chosen.found)
+    assert ("left out", "2 predictions of another model that was packed under the same version") in notes
 
 
 def test_each_prediction_is_drawn_with_the_same_chance() -> None:

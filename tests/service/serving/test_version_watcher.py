@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from service.app import load_challenger, load_model
+from service.errors import VersionTakenError
 from service.inference.ids import PredictionIds
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
@@ -100,6 +102,45 @@ def test_a_bundle_that_is_replaced_in_its_place_takes_over(tmp_path: Path) -> No
     watching.watcher.look()
 
     assert watching.version == "1.1"
+
+
+def test_another_model_of_the_same_version_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A retrained model needs a version of its own: figures by version would add both up. The old one goes on."""
+    pack_iris(tmp_path / "one", "1")
+    watching = watch(tmp_path / "one")
+    served = watching.serving.primary.model.hash
+    pack_iris(tmp_path / "one", "1", strength=9.0, force=True)
+    for _ in range(3):
+        watching.watcher.look()
+
+    assert watching.serving.primary.model.hash == served
+    assert watching.heard == [("refused", "VersionTakenError")]
+    assert "another model that calls itself iris 1, too" in caplog.text
+    assert caplog.text.count("Pack it with another --version; iris 1 goes on") == 1
+    pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
+    watching.watcher.look()
+    assert watching.version == "1.1"
+
+
+def test_the_same_model_described_anew_takes_over(tmp_path: Path) -> None:
+    """Its file is the same, so its answers are."""
+    bundle = pack_iris(tmp_path / "one", "1")
+    watching = watch(bundle)
+    edit_manifest(bundle, confidence_threshold=0.25)
+    watching.watcher.look()
+
+    assert watching.heard == [("served", "")]
+    assert watching.serving.primary.model.confidence_threshold == 0.25
+
+
+def test_a_challenger_is_no_other_model_of_the_same_version(tmp_path: Path) -> None:
+    """Neither at the start; the same bundle beside itself is no other model."""
+    first, twin = pack_iris(tmp_path / "one", "1"), pack_iris(tmp_path / "two", "1", strength=9.0)
+    settings = read_settings(id_key=ID_KEY, bundle=str(first), challenger=str(twin))
+    model, _ = load_model(settings)
+    with pytest.raises(VersionTakenError, match="another --version"):
+        load_challenger(settings, model)
+    assert load_challenger(settings.model_copy(update={"challenger": str(first)}), model) is not None
 
 
 def break_artifact(bundle: Path) -> None:

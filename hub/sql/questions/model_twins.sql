@@ -1,0 +1,24 @@
+-- Models that were packed under one name and version all the same, by their hash, with the processes that serve each
+-- and have counted predictions in the window. A process says which model it serves when it loads it.
+WITH said AS (
+    SELECT
+        attributes ->> '/ml.model.name' AS model,
+        coalesce(attributes ->> '/ml.model.version', '') AS version,
+        service_instance_id,
+        arg_max(attributes ->> '/ml.model.hash', time_ns) AS hash
+    FROM logs
+    WHERE event_name = 'ml.model'
+    GROUP BY ALL
+)
+SELECT model, version, hash, list_sort(list(service_instance_id)) AS instances
+FROM said
+WHERE
+    hash IS NOT NULL
+    AND service_instance_id IN (
+        SELECT service_instance_id
+        FROM metric_points
+        WHERE name = 'ml.predictions' AND time_ns BETWEEN $since_ns AND $until_ns
+    )
+GROUP BY model, version, hash
+QUALIFY count(*) OVER (PARTITION BY model, version) > 1
+ORDER BY model, version, hash

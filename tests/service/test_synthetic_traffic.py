@@ -1,0 +1,87 @@
+"""Generated traffic is marked: it is answered, traced and stored as any other, and in no figure."""
+
+from pathlib import Path
+
+import pytest
+from opentelemetry.context import Context
+
+from service.evaluation.evaluate import evaluate
+from service.inference.model import Model
+from service.keys import synthetic_token
+from service.store.rows import Label, RowMaker
+from service.store.selection import Selection
+from service.store.store import open_store
+from service.telemetry.names import SYNTHETIC
+from service.telemetry.tracing import Tracing, headers_below
+from tests.helpers.factories import TIME, AnsweredRequest, answered_row
+from tests.helpers.in_process_services import SYNTHETIC_TOKEN, recorded_service
+from tests.helpers.services import ID_KEY
+
+Rows = list[dict[str, float]]
+MARK = {"baggage": f"other=1,{SYNTHETIC}={SYNTHETIC_TOKEN}"}
+
+
+def counted(metrics: list[object], name: str) -> float:
+    """The sum of a counter over its points."""
+    return sum(
+        point.value for metric in metrics if metric.name == name for point in metric.data.data_points  # type: ignore[attr-defined]  # the SDK's
+    )  # fmt: skip
+
+
+def test_marked_predictions_are_counted_apart(model: Model, rows: Rows) -> None:
+    """Drift is computed from counts of features and answers, and these have none of them."""
+    with recorded_service(model) as service:
+        marked = service.client.post("/predict/batch", json={"rows": [rows[0], rows[1], {}]}, headers=MARK)
+        assert [("error" in one) for one in marked.json()["predictions"]] == [False, False, True]
+        service.client.post("/predict", json={"features": rows[2]})
+    metrics: list[object] = [*service.metrics()]
+    assert counted(metrics, "ml.predictions.synthetic") == 2
+    assert counted(metrics, "ml.predictions") == 1
+    assert counted(metrics, "ml.data.violations") == 0
+    assert counted(metrics, "ml.feature.observations") == len(model.schema.features)
+    assert [request.synthetic for request in service.kept.requests] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "baggage", [f"{SYNTHETIC}=1", f"{SYNTHETIC}=true", f"{SYNTHETIC}=", f"{SYNTHETIC}=%C3%A9", f"x={SYNTHETIC_TOKEN}"]
+)
+def test_a_stranger_cannot_hide_a_request(model: Model, rows: Rows, baggage: str) -> None:
+    """Without the key nobody knows the token: the request counts."""
+    with recorded_service(model) as service:
+        service.client.post("/predict", json={"features": rows[0]}, headers={"baggage": baggage})
+    assert [request.synthetic for request in service.kept.requests] == [False]
+    assert counted([*service.metrics()], "ml.predictions") == 1
+
+
+def test_another_key_gives_another_token() -> None:
+    """And it is not the one that values of private features are hashed with."""
+    assert synthetic_token(ID_KEY.encode()) != synthetic_token(b"another key of sixteen")
+    assert len(SYNTHETIC_TOKEN) == 32
+
+
+@pytest.mark.parametrize("token", [SYNTHETIC_TOKEN, ""])
+def test_without_telemetry_the_mark_is_read_all_the_same(token: str) -> None:
+    """The prediction store has a row for the request; a service without a token believes none."""
+    scope = {"headers": [(b"baggage", MARK["baggage"].encode())], "method": "POST", "path": "/predict"}
+    trace, context = Tracing(None, synthetic_token=token).begin(scope)
+    assert trace.synthetic == token
+    assert context == Context()
+    # A challenger that is another service hears of it, too.
+    assert headers_below(trace) == ({"baggage": f"{SYNTHETIC}={token}"} if token else {})
+
+
+def test_figures_leave_marked_rows_out_unless_asked_for(tmp_path: Path) -> None:
+    """The store has them with their mark; a row from before there were marks counts."""
+    with open_store(str(tmp_path / "s.db")) as store:
+        for number, synthetic in enumerate([True, True, False]):
+            one = answered_row(f"p{number}", time=TIME + number)
+            store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest([one], synthetic=synthetic)))
+        (row,) = RowMaker("0.1.0").rows(AnsweredRequest([answered_row("old", time=TIME)]))
+        store.add_predictions([row._replace(synthetic=None)])
+        store.add_labels([Label(f"p{number}", "benign", TIME + 9, TIME) for number in range(3)])
+        (real,) = evaluate(store, Selection(include_synthetic=False))
+        (everything,) = evaluate(store, Selection())
+        kept = {one.prediction_id: one.synthetic for chunk in store.read() for one in chunk}
+    assert (real.predictions, real.labels) == (2, 1)
+    assert (everything.predictions, everything.labels) == (4, 3)
+    assert kept == {"p0": True, "p1": True, "p2": False, "old": False}
