@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, time, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,7 @@ def _check_numbers(
 def _levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple[Level, ...]:
     """The levels of the dtype `category`, all of them and in its order; of texts the most frequent, sorted."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        levels = tuple(native(level) for level in column.dtype.categories)
+        levels = tuple(_levels_of(column.dtype))
         kind = kind_of_levels(levels)
         if kind in NUMERIC:
             numbers = pd.Series(levels, name=column.name)
@@ -125,6 +125,15 @@ def _levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple
     return levels
 
 
+def _levels_of(dtype: pd.CategoricalDtype) -> list[Any]:
+    """The levels as JSON has them; intervals, as pd.cut() makes them, as text."""
+    return [str(level) if isinstance(level, pd.Interval) else _item(level) for level in dtype.categories]
+
+
+def _item(level: Any) -> Any:  # noqa: ANN401  whatever a column holds
+    return level.item() if isinstance(level, np.generic) else level
+
+
 def _max_length(levels: Sequence[Level], texts: "pd.Series") -> int:
     """Four times the longest text, rounded up to a power of two, so that it says little of a private one."""
     longest = max(int(texts.str.len().max()), *(len(str(level)) for level in levels))
@@ -137,7 +146,7 @@ def _missing_as(column: "pd.Series") -> Literal["nan", "none"]:
 
 def _type_of(column: "pd.Series") -> FeatureType:
     if isinstance(column.dtype, pd.CategoricalDtype):
-        levels = [native(level) for level in column.dtype.categories]
+        levels = _levels_of(column.dtype)
         if column.notna().any() and kind_of_levels(levels) is None:
             raise _unusable(column, levels)
         return "category"
@@ -149,7 +158,7 @@ def _type_of(column: "pd.Series") -> FeatureType:
         return "number"
     if all(isinstance(value, str) for value in column.dropna()):
         return "category"
-    if all(isinstance(value, bool) for value in column.dropna()):
+    if all(isinstance(value, bool | np.bool_) for value in column.dropna()):
         return "boolean"
     raise _unusable(column, column.dropna().tolist())
 

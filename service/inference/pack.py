@@ -172,6 +172,8 @@ def _schema(
             feature = describe_column(training[name], valid_range=valid_ranges.get(name), strict_categories=strict)
         except PackError:
             raise
+        except UnicodeEncodeError:
+            raise PackError(f"column {name} holds text that is no valid Unicode; repair it and fit again") from None
         except Exception as error:
             raise PackError(
                 f"column {name} ({training[name].dtype}) cannot be described: {type(error).__name__}: "

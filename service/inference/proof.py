@@ -28,6 +28,8 @@ def ask(model: Model, table: pd.DataFrame) -> list[Answer]:
         return model.answer(to_matrix(rows_of(table), model.schema, as_frame=model.as_frame))
     except InferenceError as error:
         raise PackError(f"the packed model cannot answer rows of the training data: {_cause(error)}") from error
+    except Exception as error:  # a value that cannot even be given to the model
+        raise PackError(f"rows cannot be put to the model: {type(error).__name__}: {first_line(error)}") from error
 
 
 def prove(estimator: Any, task: Task, table: pd.DataFrame, model: Model, packed: Sequence[Answer]) -> None:  # noqa: ANN401  any estimator

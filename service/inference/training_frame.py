@@ -2,10 +2,12 @@
 
 import re
 from decimal import Decimal
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 
@@ -38,14 +40,19 @@ def named_columns(data: pd.DataFrame) -> pd.DataFrame:
             "the columns of the training data have names of several levels (a MultiIndex); give each column one name, "
             "with data.columns = data.columns.map('_'.join), and fit again"
         )
-    named = data.set_axis([str(name) for name in data.columns], axis="columns")
+    try:
+        named = data.set_axis([str(name) for name in data.columns], axis="columns")
+    except UnicodeEncodeError as error:
+        raise PackError(
+            f"the name of the column {error.object!r} is no valid Unicode; rename it before fitting"
+        ) from None
     if not named.columns.is_unique:
         raise PackError(f"two columns are called {named.columns[named.columns.duplicated()][0]}")
     return named
 
 
 def plain_columns(named: pd.DataFrame) -> pd.DataFrame:
-    """Dense columns, and columns of Decimal objects as floats.
+    """Dense columns, and columns of number objects (Decimal, object dtype) as floats.
 
     Raises:
         PackError: a column's name cannot be used, or a number is too large for a float.
@@ -55,9 +62,10 @@ def plain_columns(named: pd.DataFrame) -> pd.DataFrame:
     return named.assign(**{name: _plain(named[name]) for name in named.columns if _is_odd(named[name])})
 
 
-def columns_of_decimals(data: pd.DataFrame) -> list[str]:
-    """The columns that hold Decimal objects, which `plain_columns` turns into floats."""
-    return [str(name) for name, column in data.items() if column.dtype == object and _has_decimals(column)]
+def columns_of_number_objects(data: pd.DataFrame) -> list[str]:
+    """The columns that hold Decimal or other number objects, which `plain_columns` turns into floats."""
+    sparse = pd.SparseDtype
+    return [str(name) for name, column in data.items() if _is_odd(column) and not isinstance(column.dtype, sparse)]
 
 
 def columns_of_dates(data: pd.DataFrame) -> list[str]:
@@ -101,7 +109,9 @@ def _check_name(name: str, place: int) -> None:
 
 
 def _is_odd(column: "pd.Series") -> bool:
-    return isinstance(column.dtype, pd.SparseDtype) or (column.dtype == object and _has_decimals(column))
+    if isinstance(column.dtype, pd.ArrowDtype):
+        return bool(pa.types.is_decimal(column.dtype.pyarrow_dtype))
+    return isinstance(column.dtype, pd.SparseDtype) or (column.dtype == object and _are_numbers(column))
 
 
 def _plain(column: "pd.Series") -> "pd.Series":
@@ -110,13 +120,13 @@ def _plain(column: "pd.Series") -> "pd.Series":
     try:
         return column.map(lambda value: np.nan if pd.isna(value) else float(value)).astype(np.float64)
     except (ValueError, OverflowError):
-        raise PackError(f"column {column.name} holds a Decimal that no float can hold") from None
+        raise PackError(f"column {column.name} holds a number that no float can hold; scale it and fit again") from None
 
 
-def _has_decimals(column: "pd.Series") -> bool:
-    """Whether it holds Decimal objects and no others than numbers beside them."""
+def _are_numbers(column: "pd.Series") -> bool:
+    """Whether it holds objects that are numbers, of whatever type, and nothing else."""
     kinds = {type(value) for value in column.dropna()}
-    return Decimal in kinds and kinds <= {Decimal, int, float}
+    return bool(kinds) and all(issubclass(kind, Decimal | Real) and not issubclass(kind, bool) for kind in kinds)
 
 
 def _are_dates(column: "pd.Series") -> bool:
