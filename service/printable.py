@@ -17,6 +17,11 @@ def has_controls(name: str) -> bool:
     return _FORBIDDEN.search(name) is not None
 
 
+def shorten(text: str, limit: int) -> str:
+    """The first `limit` characters of a text, and a mark that says how many more there were."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"
+
+
 def escape_controls(text: str, *, lines: bool = True) -> str:
     r"""Write control and bidirectional characters as `\u001b`, so that they are seen and not obeyed.
 

@@ -29,6 +29,14 @@ def valid_range(text: str) -> tuple[str, float, float]:
     return name, low, high
 
 
+def max_length(text: str) -> tuple[str, int]:
+    """Read `FEATURE=CHARACTERS`."""
+    name, _, said = text.rpartition("=")
+    if not name or not said.isdecimal() or int(said) < 1:
+        raise typer.BadParameter("write FEATURE=CHARACTERS, e.g. comment=2000", param_hint="--max-length")
+    return name, int(said)
+
+
 def tolerated(text: str) -> tuple[str, tuple[Reason, ...]]:
     """Read `FEATURE` or `FEATURE=REASON,…`; without a reason, all of them."""
     name, _, tail = text.rpartition("=")
@@ -75,6 +83,15 @@ def pack(
     strict_categories: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--strict-categories", help="Refuse categories that the data does not have.")
     ] = False,
+    max_lengths: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max-length",
+            metavar="FEATURE=CHARACTERS",
+            show_default="4 times the longest text of the data, 256 or more",
+            help="Refuse longer texts. Repeatable.",
+        ),
+    ] = None,
     let_through: Annotated[
         list[str] | None,
         typer.Option(
@@ -142,6 +159,7 @@ def pack(
             traffic=traffic,
             valid_ranges={feature: (low, high) for feature, low, high in map(valid_range, ranges or ())},
             strict_categories=strict_categories,
+            max_lengths=dict(map(max_length, max_lengths or ())),
             tolerate=merged(let_through or []),
             ignore_unknown=ignore_unknown,
             privacy=dict(map(privacy_rule, privacy or ())),

@@ -24,9 +24,15 @@ SHORTEST_LIMIT = 256
 
 
 def describe_column(
-    column: "pd.Series", *, valid_range: tuple[float, float] | None = None, strict_categories: bool = False
+    column: "pd.Series",
+    *,
+    valid_range: tuple[float, float] | None = None,
+    strict_categories: bool = False,
+    max_length: int | None = None,
 ) -> Feature:
     """Describe one training column.
+
+    `max_length` is the length that a text may have, instead of one that follows from the training data.
 
     Raises:
         PackError: the column is neither numeric, boolean nor text, a value of it is one that no request can send, or
@@ -38,6 +44,8 @@ def describe_column(
         raise PackError(
             f"column {column.name}: every value is missing, so nothing is known about it; leave it out and fit again"
         )
+    if max_length is not None and kind != "category":
+        raise PackError(f"column {column.name} is a {kind}: a length limit belongs to a text")
     if valid_range and kind not in NUMERIC:
         raise PackError(f"column {column.name} is a {kind}: a valid range belongs to a number")
     common = {"name": str(column.name), "type": kind, "nullable": len(present) < len(column)}
@@ -63,6 +71,8 @@ def describe_column(
         )
     levels = _levels(column, present, strict=strict_categories)
     level_kind = kind_of_levels(levels) or "text"
+    if max_length is not None and level_kind != "text":
+        raise PackError(f"column {column.name} holds no texts: a length limit belongs to a text")
     texts = present.map(lambda level: level_name(native(level), level_kind)).astype(str)
     frequent = str(texts.value_counts().index[0])
     return Feature(
@@ -72,7 +82,7 @@ def describe_column(
         categories=levels,
         ordered=isinstance(column.dtype, pd.CategoricalDtype) and bool(column.dtype.ordered),
         enforce_categories=strict_categories,
-        max_length=_max_length(levels, texts) if level_kind == "text" else None,
+        max_length=_max_length(levels, texts, max_length) if level_kind == "text" else None,
         example=next(level for level in levels if level_name(level, level_kind) == frequent),
         reference=category_reference(texts, n=len(column)),
     )
@@ -134,10 +144,17 @@ def _item(level: Any) -> Any:  # noqa: ANN401  whatever a column holds
     return level.item() if isinstance(level, np.generic) else level
 
 
-def _max_length(levels: Sequence[Level], texts: "pd.Series") -> int:
+def _max_length(levels: Sequence[Level], texts: "pd.Series", wanted: int | None) -> int:
     """Four times the longest text, rounded up to a power of two, so that it says little of a private one."""
     longest = max(int(texts.str.len().max()), *(len(str(level)) for level in levels))
-    return max(SHORTEST_LIMIT, 1 << (4 * longest - 1).bit_length())
+    if wanted is None:
+        return max(SHORTEST_LIMIT, 1 << (4 * longest - 1).bit_length())
+    if wanted < longest:
+        raise PackError(
+            f"--max-length {texts.name}={wanted}: the training data has a text of {longest:,} characters there, which "
+            "could not be sent then"
+        )
+    return wanted
 
 
 def _missing_as(column: "pd.Series") -> Literal["nan", "none"]:

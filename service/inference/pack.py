@@ -53,6 +53,7 @@ def pack(
     traffic: pd.DataFrame | None = None,
     valid_ranges: Mapping[str, tuple[float, float]] | None = None,
     strict_categories: bool = False,
+    max_lengths: Mapping[str, int] | None = None,
     tolerate: LetThrough | None = None,
     ignore_unknown: bool = False,
     privacy: Mapping[str, Rule] | None = None,
@@ -76,6 +77,7 @@ def pack(
         traffic: held-out rows, with the target's column if there is one, to replay later.
         valid_ranges: per feature, the lowest and highest value that a request may send.
         strict_categories: refuse categories that training did not have.
+        max_lengths: per feature of text, the characters that one may have; else four times the longest, 256 or more.
         tolerate: per feature, which violations of the schema are counted and answered all the same; no reason
             named means all that can occur. The model must take them, which is proven.
         privacy: per feature, what may be told of its values (`service.inference.privacy`); if not named, all.
@@ -93,6 +95,7 @@ def pack(
     schema = _schema(
         training,
         valid_ranges or {},
+        max_lengths or {},
         strict_categories=strict_categories,
         tolerated=tolerate or {},
         ignore_unknown=ignore_unknown,
@@ -153,6 +156,7 @@ def pack(
 def _schema(
     training: pd.DataFrame,
     valid_ranges: Mapping[str, tuple[float, float]],
+    max_lengths: Mapping[str, int],
     *,
     strict_categories: bool,
     tolerated: LetThrough,
@@ -161,6 +165,8 @@ def _schema(
     check_let_through(tolerated, training)
     if unknown := set(valid_ranges) - set(training.columns):
         raise PackError(f"a valid range names {min(unknown)}, which is no feature")
+    if unknown := set(max_lengths) - set(training.columns):
+        raise PackError(f"--max-length names {min(unknown)}, which is no feature")
     for name, (low, high) in valid_ranges.items():
         if not low <= high:
             raise PackError(f"the valid range of {name} ends before it begins")
@@ -169,7 +175,12 @@ def _schema(
         # What is to be counted has to be known; of a number the strictness says nothing.
         strict = strict_categories or (name in tolerated and (not tolerated[name] or "category" in tolerated[name]))
         try:
-            feature = describe_column(training[name], valid_range=valid_ranges.get(name), strict_categories=strict)
+            feature = describe_column(
+                training[name],
+                valid_range=valid_ranges.get(name),
+                strict_categories=strict,
+                max_length=max_lengths.get(name),
+            )
         except PackError:
             raise
         except UnicodeEncodeError:

@@ -89,9 +89,8 @@ def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
 def _unknown(names: list[str], *, let_through: bool) -> list[Violation]:
     """A violation for each of the first few: how many there are is up to the caller."""
     message = "the model has no such feature (GET /model lists them)"
-    return [
-        Violation(name[:SHOWN], "unknown", f"{name[:SHOWN]}: {message}", let_through) for name in names[:SHOWN_UNKNOWN]
-    ]
+    shown = [name if len(name) <= SHOWN else f"{name[: SHOWN - 1]}…" for name in names[:SHOWN_UNKNOWN]]
+    return [Violation(name, "unknown", f"{name}: {message}", let_through) for name in shown]
 
 
 def _check(feature: Feature, value: object) -> Violation | None:

@@ -263,7 +263,14 @@ def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
     joblib.dump(estimator, folder / "m.joblib")
     data.to_csv(folder / "d.csv", index=False)
     flags = dict.fromkeys(("strict_categories", "ignore_unknown", "onnx", "force"), False)
-    options = {"valid_ranges": {}, "tolerate": {}, "privacy": {}, "trusted_types": (), "traffic": None}
+    options = {
+        "valid_ranges": {},
+        "max_lengths": {},
+        "tolerate": {},
+        "privacy": {},
+        "trusted_types": (),
+        "traffic": None,
+    }
     about = {"target": "t", "name": "x", "version": "1", "kind": "skops", "trust_pickle": True}
     return {
         "model_file": folder / "m.joblib",
