@@ -13,6 +13,7 @@ from service.registry.publish import fetch_estimator
 from service.registry.publish import register as publish
 from service.registry.source import MODELS
 from service.settings import read_settings
+from service.terminal import echo
 
 _MLFLOW = "An MLflow registry"
 
@@ -172,4 +173,4 @@ def pack(
         if register is not None:
             number = publish(mlflow, bundle, register, alias)
             source = f"{MODELS}{register}@{alias}" if alias else f"{MODELS}{register}/{number}"
-            typer.echo(f"Registered as {MODELS}{register}/{number}. To serve it from there: modeltrace serve {source}")
+            echo(f"Registered as {MODELS}{register}/{number}. To serve it from there: modeltrace serve {source}")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from service.errors import ModeltraceError, PackError
@@ -16,6 +15,7 @@ from service.inference.proof import first_line
 from service.inference.schema import Feature, Rule
 from service.inference.tolerance import LetThrough
 from service.inference.training_frame import columns_of_dates, columns_of_number_objects
+from service.terminal import SafeConsole
 
 # Classes whose shares are printed.
 MOST_SHOWN = 8
@@ -116,7 +116,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _show(bundle: Path, columns: Sequence[str], table: pd.DataFrame) -> None:
     manifest, digest = read_manifest(bundle)
     # No markup: a feature may be called `length [cm]`.
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = SafeConsole(highlight=False, soft_wrap=True, markup=False)
     console.print(f"Packed {manifest.name} {manifest.version} into {bundle}", style="bold")
     console.print(_features(manifest))
     for line in _notes(table[[name for name in columns if str(name) in {one.name for one in manifest.features}]]):
