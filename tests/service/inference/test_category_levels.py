@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -266,3 +267,18 @@ def test_a_confidence_that_differs_is_found(tmp_path: Path) -> None:
 
     with pytest.raises(PackError, match=r"column x: .*with a confidence of"):
         pack(estimator, table, name="x", out=tmp_path / "b", kind="joblib")
+
+
+@pytest.mark.parametrize("kind", ["integers", "booleans", "texts"])
+def test_onnx_answers_levels_of_every_type_alike(kind: str, tmp_path: Path) -> None:
+    """Levels that are no texts are numbers to ONNX; floats have no encoder there."""
+    pytest.importorskip("skl2onnx")
+    table = table_of(LEVELS[kind])
+    encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["c"]), remainder="passthrough")
+    packed(table, tmp_path, make_pipeline(encoder, LogisticRegression()), onnx=True)
+
+    one, two = (load_bundle(tmp_path / "b", engine=engine) for engine in ("sklearn", "onnx"))
+
+    for row in rows_of(table)[:10]:
+        sent = dict(zip(one.schema.names, row, strict=True))
+        assert predict_row(two, **sent).label == predict_row(one, **sent).label
