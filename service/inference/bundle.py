@@ -120,7 +120,17 @@ class Manifest(BaseModel):
     @field_validator("features")
     @classmethod
     def _make_a_schema(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        for feature in features:
+            if not feature.describes_training():
+                raise ValueError(f"the distribution of {feature.name} is not one of a {feature.type}")
         return Schema(features=features).features
+
+    @field_validator("answers")
+    @classmethod
+    def _has_bins(cls, answers: Answers | None) -> Answers | None:
+        if answers is not None and not answers.has_bins(()):
+            raise ValueError("is no distribution")
+        return answers
 
     def schema_of_features(self) -> Schema:
         """The feature schema; pydantic has taken the shorter name."""

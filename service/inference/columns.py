@@ -105,9 +105,12 @@ def _check_numbers(
         if kind == "integer"
         else "scale or clip the column"
     )
-    raise PackError(
-        f"{where}: {values[beyond[0]]:g} is beyond ±{largest:.2g}, which no request can send; {remedy} and fit again"
+    value = (
+        f"{present.iloc[beyond[0]]}, beyond ±2^63"
+        if kind == "integer"
+        else f"{values[beyond[0]]:g}, beyond ±{largest:.2g}"
     )
+    raise PackError(f"{where}: {value}, which no request can send; {remedy} and fit again")
 
 
 def _levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple[Level, ...]:

@@ -1,7 +1,9 @@
 """The feature schema of a bundle: what each feature must be, and what it was in training."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -23,6 +25,8 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 
 MISSING = "missing"
 OTHER = "other"
+# What a share may be above 1.
+ROUNDING = 1e-9
 # Characters that a text may have where the schema does not say.
 LONGEST_TEXT = 65_536
 
@@ -36,13 +40,22 @@ class Reference(BaseModel):
     add up to 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     n: int = Field(ge=1)
     shares: dict[str, float]
     edges: tuple[float, ...] | None = None
     mean: float | None = None
-    deviation: float | None = None  # standard deviation; not in bundles of before it was kept
+    deviation: float | None = Field(default=None, ge=0)  # standard deviation; not in bundles of before it was kept
+
+    def has_bins(self, more: Sequence[str]) -> bool:
+        """Whether there is a share for each bin: of numbers between the edges, otherwise by name, and for `more`."""
+        if not all(0 <= share <= 1 + ROUNDING for share in self.shares.values()):
+            return False
+        if self.edges is None:
+            return set(more) <= self.shares.keys()
+        increasing = all(low < high for low, high in pairwise(self.edges))
+        return increasing and list(self.shares) == [*(f"{bin_:02d}" for bin_ in range(len(self.edges) + 1)), *more]
 
 
 class Answers(Reference):
@@ -73,7 +86,7 @@ class OnViolation(BaseModel):
 class Feature(BaseModel):
     """One feature: its type, what values it may have, and its distribution in training."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1, max_length=256)
     type: FeatureType
@@ -127,6 +140,14 @@ class Feature(BaseModel):
             raise ValueError(f"feature {self.name}: with privacy {self.privacy} it has neither training_range nor mean")
         if unnamed and (self.categories or not self.reference.shares.keys() <= {MISSING, OTHER}):
             raise ValueError(f"feature {self.name}: with privacy {self.privacy} no category and no bin is named")
+
+    def describes_training(self) -> bool:
+        """Whether the distribution is one of this type, as whoever counts and compares needs it."""
+        numeric = self.type in ("number", "integer")
+        low, high = self.training_range or (0.0, 0.0)
+        return (
+            low <= high and numeric == (self.reference.edges is not None) and self.reference.has_bins((MISSING, OTHER))
+        )
 
     @cached_property
     def level_kind(self) -> LevelKind | None:

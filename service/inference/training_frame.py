@@ -15,8 +15,11 @@ from service.errors import PackError
 from service.printable import has_controls
 
 LONGEST_NAME: Final = 256
-# What begins as a date does. Whether the rest is one as well, pandas says.
-_DATE: Final = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ,].*)?\s*")
+# What begins as a date does: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31, 2024. Whether it is one, pandas says.
+_DATE: Final = re.compile(
+    r"\s*(\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}|\d\d?/\d\d?/\d\d"
+    r"|\d\d?[- ][A-Za-z]{3,9}[- ,]+\d{2,4}|[A-Za-z]{3,9} \d\d?,? \d{4})([T ,].*)?\s*"
+)
 # Texts of a column that are looked at to know whether they are dates.
 _LOOKED_AT: Final = 1_000
 DATES: Final = (
@@ -136,4 +139,4 @@ def _are_dates(column: "pd.Series") -> bool:
     texts: list[Any] = list(values[:_LOOKED_AT])
     if not texts or not all(isinstance(text, str) and _DATE.fullmatch(text) for text in texts):
         return False
-    return bool(pd.to_datetime(pd.Series(texts), errors="coerce", format="mixed").notna().all())
+    return bool(pd.to_datetime(pd.Series(texts), errors="coerce", format="mixed", utc=True).notna().all())

@@ -31,6 +31,7 @@ from service.inference.proof import rows_of
 from service.inference.schema import Schema
 from service.inference.validate import RowReader
 from service.monitoring.bins import FeatureBins
+from tests.helpers.bundles import edit_manifest, pack_iris
 from tests.helpers.tables import predict_row
 
 LEVELS: dict[str, list[Any]] = {
@@ -226,6 +227,14 @@ def test_a_bundle_that_kept_categories_by_frequency_is_refused(tmp_path: Path) -
 
     with pytest.raises(BundleError, match=r"categories of c in another order.*pack the model anew"):
         read_manifest(tmp_path / "b")
+
+
+def test_a_bundle_of_the_earlier_format_without_such_a_column_is_loaded(tmp_path: Path) -> None:
+    """Nothing of it means something else now."""
+    bundle = pack_iris(tmp_path / "b", "1.0.0")
+    edit_manifest(bundle, format=1)
+
+    assert load_bundle(bundle).name == "iris"
 
 
 def _is_none(frame: pd.DataFrame) -> pd.DataFrame:

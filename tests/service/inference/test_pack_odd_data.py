@@ -30,6 +30,7 @@ from service.inference.bundle import load_bundle, read_manifest
 from service.inference.libraries import check_libraries, libraries_of
 from service.inference.pack import pack
 from service.inference.packing import pack_files
+from service.inference.training_frame import columns_of_dates
 
 ROWS = 40
 LABELS = np.array(["a", "b"] * (ROWS // 2))
@@ -294,6 +295,22 @@ def test_dates_of_a_file_do_not_become_categories_unnoticed(tmp_path: Path, caps
     refused = LogisticRegression().fit(data[["z"]].assign(when=1.0)[["when", "z"]], LABELS)
     with pytest.raises(PackError, match=r"Column when holds dates as text: .*turn them into numbers before fitting"):
         pack_files(**files(tmp_path / "refused", data, refused))
+
+
+@pytest.mark.parametrize(
+    ("texts", "dates"),
+    [
+        (["2024-01-31", "2024-02-01T10:00:00Z"], True),
+        (["31.1.2024", "1/31/24", "31 Jan 2024", "Jan 31, 2024", None], True),
+        (["1.10.3", "2.0.1"], False),
+        (["2024-13-45", "2024-01-01"], False),
+        (["2024", "2025"], False),
+        (["Bonn", "2024-01-31"], False),
+    ],
+)
+def test_texts_that_are_dates_are_known(texts: list[str | None], dates: bool) -> None:
+    """All of a column's texts are, and versions or years are not."""
+    assert columns_of_dates(pd.DataFrame({"c": texts})) == (["c"] if dates else [])
 
 
 def test_what_an_estimator_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
