@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -230,4 +231,6 @@ def _fit(value: object, feature: Feature) -> object:
 def _plain(value: object) -> object:
     if isinstance(value, float) and math.isnan(value):
         return None
+    if isinstance(value, Decimal):  # of Parquet; CSV has floats
+        return None if value.is_nan() else float(value)
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -272,6 +272,11 @@ def _ask_for_training(model: Model, asked: pd.DataFrame) -> list[Answer]:
     except PackError as error:
         if dates := columns_of_dates(asked):
             raise PackError(f"{error}. Column {dates[0]} holds dates as text: {DATES}") from error
+        if texts := [feature.name for feature in model.features if feature.is_text and feature.dtype != "category"]:
+            raise PackError(
+                f"{error}. If {texts[0]} was of the dtype category when the model was fitted: Parquet keeps that, and "
+                "CSV does not"
+            ) from error
         raise
 
 

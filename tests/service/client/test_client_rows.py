@@ -1,5 +1,6 @@
 """Rows to send: drawn from a model's description, or read from files."""
 
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,14 @@ def test_files_give_rows_as_the_service_takes_them(file: Path) -> None:
         Sample({"size": 1.5, "code": "01", "member": True}, "yes"),
         Sample({"size": None, "code": "b", "member": False}, "no"),
     ]
+
+
+def test_decimals_of_a_file_are_numbers(tmp_path: Path) -> None:
+    """A column that `pack` takes for floats is sent as floats."""
+    path = tmp_path / "rows.parquet"
+    pd.DataFrame({"size": [Decimal("1.50"), None]}).to_parquet(path)
+
+    assert [one.row for one in read_file(path, FEATURES[:1])] == [{"size": 1.5}, {"size": None}]
 
 
 def test_a_file_without_a_feature_is_refused(file: Path) -> None:
