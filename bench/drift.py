@@ -31,9 +31,9 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from service.inference.columns import describe_column
 from service.inference.model import Model, Task, answering
 from service.inference.outcomes import confidence_threshold, reference_of
-from service.inference.reference import describe_column
 from service.inference.schema import MISSING, OTHER, Feature, Reference, Schema
 from service.monitoring import drift
 from service.monitoring.assess import Finding, Window, assess

@@ -124,8 +124,9 @@ def main() -> None:
     try:
         app()
     except ModeltraceError as error:
-        from rich.console import Console  # noqa: PLC0415  only needed for an error message
-        from rich.markup import escape  # noqa: PLC0415  see above
+        from rich.markup import escape  # noqa: PLC0415  only needed for an error message
 
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]modeltrace:[/red] {escape(str(error))}")
+        from service.terminal import SafeConsole  # noqa: PLC0415  see above
+
+        SafeConsole(stderr=True, soft_wrap=True, highlight=False).print(f"[red]modeltrace:[/red] {escape(str(error))}")
         sys.exit(1)

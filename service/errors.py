@@ -132,7 +132,7 @@ class ClientGoneError(RequestError):
 class Violation:
     """One way in which one value breaks the feature schema.
 
-    `reason` is one of a few fixed words, fit for counting: ``missing``, ``type``, ``range``, ``category``,
+    `reason` is one of a few fixed words, fit for counting: ``missing``, ``type``, ``range``, ``category``, ``length``,
     ``unknown``. `message` is for a person and never repeats the value, which may be private. `let_through` says that
     the schema has it counted, and nothing else.
     """

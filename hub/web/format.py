@@ -23,6 +23,7 @@ _VIOLATED: Final = {
     "type": "wrong type",
     "range": "out of range",
     "category": "unknown category",
+    "length": "text too long",
     "unknown": "unknown feature",
 }
 

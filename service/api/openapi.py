@@ -6,7 +6,7 @@ from typing import Any
 from service.inference.schema import Feature, Schema
 from service.inference.validate import LARGEST, LARGEST_INTEGER
 
-JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "category": "string"}
+JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "text": "string"}
 
 ERROR: dict[str, Any] = {
     "type": "object",
@@ -190,16 +190,18 @@ def _row(schema: Schema) -> dict[str, Any]:
 
 def _value(feature: Feature) -> dict[str, Any]:
     """What is answered of it: what is in order, and what is let through."""
-    kind, let_through = JSON_TYPES[feature.type], feature.on_violation
+    kind, let_through = JSON_TYPES[feature.level_kind or feature.type], feature.on_violation
     described: dict[str, Any] = {}
     if let_through.type == "reject":
         described["type"] = [kind, "null"] if _may_lack(feature) else kind
     elif not _may_lack(feature):
         described["not"] = {"type": "null"}
-    if feature.type in ("number", "integer"):
-        largest = LARGEST if feature.type == "number" else LARGEST_INTEGER
+    if kind in ("number", "integer"):
+        largest = LARGEST if kind == "number" else LARGEST_INTEGER
         enforced = feature.valid_range if let_through.range == "reject" else None
         described["minimum"], described["maximum"] = enforced or (-largest, largest)
+    if feature.is_text:
+        described["maxLength"] = feature.longest_text
     if feature.categories and feature.enforce_categories and "count" not in (let_through.category, let_through.type):
         described["enum"] = [*feature.categories, *([None] if _may_lack(feature) else [])]
     return described

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from pyarrow import ArrowInvalid
 
 from service.client.faults import NUMERIC, Row
 from service.errors import ModeltraceError
+from service.inference.levels import fit_level, level_name
 from service.inference.schema import MISSING, OTHER, Feature
+from service.regular_files import LARGEST_MANIFEST, NotRegularError, read_regular, regular_stat
 
 # Rows kept in memory; a larger file is read so far.
 MAX_ROWS = 100_000
@@ -80,9 +83,17 @@ def read_held_out(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
         RowsError: there is no such bundle, or it carries none.
     """
     try:
-        traffic = json.loads((bundle / "model.json").read_bytes())["traffic"]
+        traffic = json.loads(read_regular(bundle / "model.json", limit=LARGEST_MANIFEST))["traffic"]
         if traffic is not None:
-            return read_file(bundle / Path(traffic["file"]).name, features, traffic["target"])
+            path = bundle / Path(traffic["file"]).name
+            size = regular_stat(path).st_size
+            if traffic.get("size", size) not in (None, size):
+                raise RowsError(
+                    f"{path} has not the size that the bundle's model.json says: altered, or copied in part"
+                )
+            return read_file(path, features, traffic["target"])
+    except NotRegularError as error:
+        raise RowsError(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RowsError(f"{bundle} is not a bundle that can be read: {error!r}") from None
     raise RowsError(f"{bundle} carries no held-out rows; name a file with --data")
@@ -152,12 +163,17 @@ def _names(feature: Feature, rng: random.Random) -> dict[str, Callable[[], objec
     """A bin is one value; `other` is any category that has none."""
     if feature.type == "boolean":
         return {"true": lambda: True, "false": lambda: False}
-    known = feature.categories or ()
-    rest = [name for name in known if name not in feature.reference.shares]
+    kind = feature.level_kind or "text"
+    known = {level_name(level, kind): level for level in feature.categories or ()}
+    rest = [level for name, level in known.items() if name not in feature.reference.shares]
     if not known:  # private
         return {OTHER: lambda: feature.example}
-    bins: dict[str, Callable[[], object]] = {name: partial(str, name) for name in known}
+    bins: dict[str, Callable[[], object]] = {name: partial(_itself, level) for name, level in known.items()}
     return bins | ({OTHER: partial(rng.choice, rest)} if rest else {})
+
+
+def _itself(level: object) -> object:
+    return level
 
 
 def shuffled(samples: Sequence[Sample], rng: random.Random) -> Iterator[Sample]:
@@ -173,7 +189,7 @@ _Batch = tuple[Collection[str], Sequence[Mapping[str, object]]]
 
 
 def _csv_batches(path: Path, features: Sequence[Feature]) -> Iterator[_Batch]:
-    texts = {feature.name: pa.string() for feature in features if feature.type == "category"}
+    texts = {feature.name: pa.string() for feature in features if feature.is_text}
     # An empty field is a missing value, in text columns too.
     options = pyarrow.csv.ConvertOptions(column_types=texts, strings_can_be_null=True)
     with pyarrow.csv.open_csv(path, convert_options=options) as reader:
@@ -209,10 +225,12 @@ def _fit(value: object, feature: Feature) -> object:
         return None
     if feature.type == "boolean" and plain in (0, 1):
         return bool(plain)
-    return str(plain) if feature.type == "category" else plain
+    return fit_level(plain, feature.level_kind) if feature.level_kind else plain
 
 
 def _plain(value: object) -> object:
     if isinstance(value, float) and math.isnan(value):
         return None
+    if isinstance(value, Decimal):  # of Parquet; CSV has floats
+        return None if value.is_nan() else float(value)
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

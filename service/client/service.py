@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.errors import ModeltraceError
 from service.exporter.failures import UNKNOWN, Target, classify
 from service.inference.schema import Feature
+from service.printable import escape_controls
 
 FEATURES = TypeAdapter(tuple[Feature, ...])
 
@@ -81,7 +82,8 @@ def said_model(response: httpx.Response, where: str) -> ServedModel:
     try:
         said: dict[str, Any] = response.json()
         features, classes = FEATURES.validate_python(said["features"]), said["classes"]
-        return ServedModel(said["name"], said["version"], features, None if classes is None else tuple(classes))
+        name, version = (escape_controls(str(said[key]), lines=False) for key in ("name", "version"))
+        return ServedModel(name, version, features, None if classes is None else tuple(classes))
     except (ValueError, KeyError, TypeError) as error:
         why = f"{error.error_count()} errors in it" if isinstance(error, ValidationError) else repr(error)
         raise UnreachableError(

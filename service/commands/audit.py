@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from service.errors import SettingsError
@@ -21,6 +20,7 @@ from service.store.lookup import NotFoundError, look_up
 from service.store.rows import Kept
 from service.store.selection import Selection, models
 from service.store.store import Store, open_store
+from service.terminal import SafeConsole, echo
 
 # Seconds between two lines about progress where there is no terminal.
 PLAIN_INTERVAL = 10.0
@@ -84,7 +84,7 @@ def export(
         selection = chosen if model is None else _of_model(store, chosen, model)
         with telling(store.counts(selection).predictions) as progress:
             number = write(store.read(selection), file, kind, progress=progress)
-    typer.echo(f"{number:,} predictions written to {file}")
+    echo(f"{number:,} predictions written to {file}")
 
 
 def show(
@@ -97,7 +97,7 @@ def show(
     with open_audit() as store:
         found = look_up(store, what)
     for one in found:
-        typer.echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
+        echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
 
 
 def _readable(one: Kept) -> dict[str, object]:
@@ -123,10 +123,10 @@ def erase(
     with open_audit() as store:
         found = set(store.erase(prediction_ids, time.time_ns()))
         where, in_file = store.location.words, store.location.file is not None
-    typer.echo(f"the inputs of {len(found):,} predictions are removed from {where}")
+    echo(f"the inputs of {len(found):,} predictions are removed from {where}")
     if not in_file:
-        typer.echo("PostgreSQL overwrites them at its next VACUUM of the table predictions")
-    typer.echo("copies in Loki, the hub, other backends and log files fall under the retention there", err=True)
+        echo("PostgreSQL overwrites them at its next VACUUM of the table predictions")
+    echo("copies in Loki, the hub, other backends and log files fall under the retention there", err=True)
     if missing := [one for one in prediction_ids if one not in found]:
         raise NotFoundError(f"not in {where}: {', '.join(missing)}")
 
@@ -143,7 +143,7 @@ def prune(before: Annotated[int, time_option("Older than this.")]) -> None:
             deleted += number
             progress(deleted)
         where = store.location.words
-    typer.echo(f"{deleted:,} predictions deleted from {where}")
+    echo(f"{deleted:,} predictions deleted from {where}")
 
 
 def _of_model(store: Store, selection: Selection, text: str) -> Selection:
@@ -158,7 +158,7 @@ def _of_model(store: Store, selection: Selection, text: str) -> Selection:
         hashes = sorted(digest for *model, digest in known if tuple(model) == (name, version))
         if len(hashes) > 1 and text in (name, f"{name}:{version}"):
             several = ", ".join(f"{digest[:12]}…" for digest in hashes)
-            typer.echo(f"{len(hashes)} models call themselves {name} {version}: see model_hash ({several})", err=True)
+            echo(f"{len(hashes)} models call themselves {name} {version}: see model_hash ({several})", err=True)
     name, _, version = text.rpartition(":")
     if any(one == text for one, _ in there):
         return selection._replace(model_name=text)
@@ -190,7 +190,7 @@ def open_audit() -> Store:
 @contextmanager
 def telling(total: int | None) -> Iterator[Callable[[int], None]]:
     """Say on stderr how far long work has come: a bar, or a line now and then where there is no terminal."""
-    console = Console(stderr=True, highlight=False)
+    console = SafeConsole(stderr=True, highlight=False)
     if console.is_terminal:
         with Progress(console=console, transient=True) as bar:
             task = bar.add_task("predictions", total=total)

@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Final
 
-import typer
-
 from service.errors import BundleNotFoundError, SettingsError
 from service.registry.catalog import Catalog
 from service.registry.known import known_sources
 from service.settings import Settings
 from service.store.selection import newest
 from service.store.store import Store
+from service.terminal import echo
 
 # What to do where no bundle is named.
 HOW: Final = (
@@ -26,7 +25,7 @@ def find_bundle(settings: Settings, store: Store, version: str | None = None) ->
         SettingsError: none is named, and none can be told from the store.
         BundleError: there is no such bundle, or it cannot be used.
     """
-    with Catalog(lambda text: typer.echo(text, err=True)) as catalog:
+    with Catalog(lambda text: echo(text, err=True)) as catalog:
         if settings.bundle is not None:
             found = catalog.locate(settings.bundle)
             if version not in (None, found.version):

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
-from rich.console import Console
 
 from service.commands.audit import open_audit, telling
 from service.commands.bundle import find_bundle
@@ -31,6 +30,7 @@ from service.report.sources import (
 from service.settings import Settings, read_settings
 from service.store.selection import Selection
 from service.store.store import Store
+from service.terminal import SafeConsole, echo
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def make_report(
 @contextmanager
 def working() -> Iterator[Callable[[str], None]]:
     """Say on stderr what is being done: a line that goes away, or one that stays where there is no terminal."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
     if console.is_terminal:
         with console.status("") as status:
             yield lambda words: status.update(f"{words} …")
@@ -146,4 +146,4 @@ def place(made: Path, out: Path) -> None:
 
 def tell(term: str, words: str) -> None:
     """One line about a report, after others of the same width."""
-    typer.echo(f"{term:<12}  {words}")
+    echo(f"{term:<12}  {words}")

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import httpx
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from service.client.service import base_url
 from service.errors import ModeltraceError
 from service.keys import authorization
 from service.settings import read_settings
+from service.terminal import SafeConsole, echo
 
 # Seconds that one question to the service or the backend may take.
 QUESTION_TIMEOUT = 10.0
@@ -103,18 +103,16 @@ def doctor(
             log_file=log_file.absolute() if log_file else None,
         )
         where = Where(against, base_url(hub), key, stack)
-        with (
-            nullcontext() if json else Console(stderr=True).status("looking for everything that one prediction leaves")
-        ):
+        with nullcontext() if json else SafeConsole(stderr=True).status("looking for all that one prediction leaves"):
             headers = authorization(read_settings())
             finding = asyncio.run(_examine(base_url(url), headers, where, timeout=timeout or WAIT[against]))
     except ModeltraceError as error:
         if not json:
             raise
-        typer.echo(orjson.dumps({"ok": False, "error": str(error)}).decode())
+        echo(orjson.dumps({"ok": False, "error": str(error)}).decode())
         raise typer.Exit(1) from None
     if json:
-        typer.echo(orjson.dumps(_as_json(finding)).decode())
+        echo(orjson.dumps(_as_json(finding)).decode())
     else:
         _print(finding)
     if finding.advice:
@@ -156,7 +154,7 @@ async def _backend(where: Where) -> AsyncIterator[Backend]:
 
 def _print(finding: Finding) -> None:
     model = finding.asked.model
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     console.print(f"{model.name} {model.version} · one prediction, trace {finding.asked.trace_id}", markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("signal")
@@ -170,7 +168,7 @@ def _print(finding: Finding) -> None:
         console.print(line, soft_wrap=True)
     if finding.dangling and finding.dangling.looked_at:
         console.print(_counted(finding.dangling), soft_wrap=True)
-    problems = Console(stderr=True, highlight=False)
+    problems = SafeConsole(stderr=True, highlight=False)
     for advice in finding.advice:
         problems.print(f"- {advice}", markup=False, soft_wrap=True)
 

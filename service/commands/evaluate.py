@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from service.client.rows import Sample, read_samples
 from service.client.scored import Service
@@ -23,6 +22,7 @@ from service.inference.schema import Feature
 from service.keys import authorization
 from service.settings import read_settings
 from service.store.selection import Selection
+from service.terminal import SafeConsole, echo
 
 # Rows that are scored at a time.
 BATCH = 1000
@@ -111,7 +111,7 @@ def _of_a_file(
             progress(read)
         found = sheet.figures(tolerance)
     if refused:
-        typer.echo(f"{refused:,} of {read:,} rows break the feature schema; they are in no figure", err=True)
+        echo(f"{refused:,} of {read:,} rows break the feature schema; they are in no figure", err=True)
     if not found:
         raise NothingToSayError(f"{file} has no rows that the model answers")
     return found
@@ -182,8 +182,8 @@ def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
 
 def _say(found: Sequence[Figures], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([machine(one) for one in found], indent=2, ensure_ascii=False))
+        echo(json.dumps([machine(one) for one in found], indent=2, ensure_ascii=False))
         return
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     for one in found:
         console.print(human(one))

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from service.commands.audit import moment, open_audit
@@ -18,6 +17,7 @@ from service.monitoring.evidence import Evidence, gather
 from service.settings import read_settings
 from service.store.selection import Selection
 from service.telemetry.record import ModelInfo, Value
+from service.terminal import SafeConsole, echo
 
 HOUR = 3600 * 10**9
 # Characters of a value that are shown.
@@ -77,7 +77,7 @@ def evidence(
         hashes = [file.sha256 for file in (manifest.artifact, manifest.onnx) if file is not None]
         said = gather(manifest, info, feature, kept, limit=limit, hashes=hashes)
     if as_json:
-        typer.echo(json.dumps(_plain(manifest, said, start), indent=2, ensure_ascii=False))
+        echo(json.dumps(_plain(manifest, said, start), indent=2, ensure_ascii=False))
     else:
         _show(manifest, said, start)
 
@@ -94,7 +94,7 @@ def _plain(manifest: Manifest, said: Evidence, start: int) -> dict[str, object]:
 
 def _show(manifest: Manifest, said: Evidence, start: int) -> None:
     # No markup: a feature may be called `length [cm]`.
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = SafeConsole(highlight=False, soft_wrap=True, markup=False)
     erased = f", {said.erased:,} more without their inputs" if said.erased else ""
     title = (
         f"{manifest.name} {manifest.version} · {said.feature} · {said.rows:,} predictions since {_said(start)}{erased}"

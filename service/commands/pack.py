@@ -17,6 +17,7 @@ from service.registry.publish import fetch_estimator
 from service.registry.publish import register as publish
 from service.registry.source import MODELS
 from service.settings import read_settings
+from service.terminal import echo
 
 _MLFLOW = "An MLflow registry"
 
@@ -31,6 +32,14 @@ def valid_range(text: str) -> tuple[str, float, float]:
     if not name or not float("-inf") < low <= high < float("inf"):
         raise typer.BadParameter("the bounds must be finite, the lower one first: age=0:120", param_hint="--range")
     return name, low, high
+
+
+def max_length(text: str) -> tuple[str, int]:
+    """Read `FEATURE=CHARACTERS`."""
+    name, _, said = text.rpartition("=")
+    if not name or not said.isdecimal() or int(said) < 1:
+        raise typer.BadParameter("write FEATURE=CHARACTERS, e.g. comment=2000", param_hint="--max-length")
+    return name, int(said)
 
 
 def tolerated(text: str) -> tuple[str, tuple[Reason, ...]]:
@@ -82,6 +91,15 @@ def pack(
     strict_categories: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--strict-categories", help="Refuse categories that the data does not have.")
     ] = False,
+    max_lengths: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max-length",
+            metavar="FEATURE=CHARACTERS",
+            show_default="4 times the longest text of the data, 256 or more",
+            help="Refuse longer texts. Repeatable.",
+        ),
+    ] = None,
     let_through: Annotated[
         list[str] | None,
         typer.Option(
@@ -149,7 +167,7 @@ def pack(
                 known = known_versions(called, packed_sources(bundle, named, register), catalog)
             version = next_version(known)
             if known:
-                typer.echo(f"{called} is packed already, as {', '.join(best_first(known))}: this one is {version}")
+                echo(f"{called} is packed already, as {', '.join(best_first(known))}: this one is {version}")
         pack_files(
             file,
             data,
@@ -160,6 +178,7 @@ def pack(
             traffic=traffic,
             valid_ranges={feature: (low, high) for feature, low, high in map(valid_range, ranges or ())},
             strict_categories=strict_categories,
+            max_lengths=dict(map(max_length, max_lengths or ())),
             tolerate=merged(let_through or []),
             ignore_unknown=ignore_unknown,
             privacy=dict(map(privacy_rule, privacy or ())),
@@ -172,4 +191,4 @@ def pack(
         if register is not None:
             number = publish(mlflow, bundle, register, alias)
             source = f"{MODELS}{register}@{alias}" if alias else f"{MODELS}{register}/{number}"
-            typer.echo(f"Registered as {MODELS}{register}/{number}. To serve it from there: modeltrace serve {source}")
+            echo(f"Registered as {MODELS}{register}/{number}. To serve it from there: modeltrace serve {source}")

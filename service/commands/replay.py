@@ -5,7 +5,6 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from service.commands.audit import open_audit
 from service.errors import ModeltraceError, SettingsError
@@ -16,6 +15,7 @@ from service.replay.show import as_json as told
 from service.replay.show import show
 from service.settings import read_settings
 from service.store.lookup import look_up
+from service.terminal import SafeConsole, echo
 
 # Exit codes beside 0 and the 1 of every error.
 DIFFERS = 2
@@ -57,7 +57,7 @@ def replay(
         raise SettingsError("no bundles to look in: name a folder with --bundles, or set MODELTRACE_BUNDLE")
     errors: list[str] = []
     groups: list[Group] = []
-    with Catalog(partial(typer.echo, err=True)) as catalog:
+    with Catalog(partial(echo, err=True)) as catalog:
         replayer = Replayer(catalog, sources, trust_pickle=settings.trust_pickle, trusted_types=settings.trusted_types)
         for of_one_model in by_model(kept):
             try:
@@ -67,14 +67,14 @@ def replay(
                 errors.append(f"{len(of_one_model):,} of {one.model_name} {one.model_version}: {error}")
     verdict = verdict_of(groups, complete=not errors)
     if as_json:
-        typer.echo(json.dumps(told(groups, errors, verdict), indent=2, ensure_ascii=False))
+        echo(json.dumps(told(groups, errors, verdict), indent=2, ensure_ascii=False))
     else:
-        show(Console(highlight=False, markup=False, emoji=False, soft_wrap=True), groups)
+        show(SafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True), groups)
     if verdict == "equal":
         return
     reasons = [*errors, *(reason for group in groups for reason in group.reasons())]
     if verdict == "incomplete":
         raise ReplayError("; ".join(reasons))
     for reason in reasons:
-        typer.echo(reason, err=True)
+        echo(reason, err=True)
     raise typer.Exit(DIFFERS)

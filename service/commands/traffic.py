@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from service.client.faults import Misbehaviour, parse_shift
 from service.client.labels import Feedback
@@ -18,6 +17,7 @@ from service.commands.times import seconds
 from service.keys import authorization, id_key, synthetic_token
 from service.settings import read_settings
 from service.telemetry.setup import report_rest
+from service.terminal import SafeConsole, echo
 
 # Seconds between two plain lines.
 PLAIN_INTERVAL = 5.0
@@ -161,14 +161,14 @@ def traffic(
     finally:
         report_rest(telemetry.shutdown(FLUSH_TIMEOUT))
     if tally.failed:
-        typer.echo(f"{tally.failed:,} requests failed; the last one: {tally.last_failure}", err=True)
+        echo(f"{tally.failed:,} requests failed; the last one: {tally.last_failure}", err=True)
         raise typer.Exit(1)
 
 
 def _progress(*, json: bool, every: float | None) -> JsonLines | LiveLine | PlainLines:
     if json:
-        return JsonLines(typer.echo, every)
-    console = Console(highlight=False)
+        return JsonLines(echo, every)
+    console = SafeConsole(highlight=False)
     if console.is_terminal and every is None:
         return LiveLine(console)
     return PlainLines(console, every or PLAIN_INTERVAL)

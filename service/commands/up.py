@@ -28,6 +28,7 @@ from service.local.laptop import Laptop
 from service.local.plan import HUB_KEY, Local, Stack, collector_endpoint, telemetry_elsewhere
 from service.registry.known import example_folder
 from service.settings import OtelSettings, data_dir, read_settings
+from service.terminal import SafeConsole
 
 # Seconds between two lines where there is no terminal.
 PLAIN_INTERVAL = 10.0
@@ -98,7 +99,7 @@ def up(
         raise typer.BadParameter("it moves the rows of traffic, and there is none: add --traffic", param_hint="--shift")
     for text in shift or ():
         parse_shift(text)
-    with _screen(Console(highlight=False)) as screen:
+    with _screen(SafeConsole(highlight=False)) as screen:
         example = example_folder(data_dir())
         if settings.bundle is None and not is_current(example):
             screen.waiting("the example's model to be trained")

@@ -13,6 +13,7 @@ from typing import Final
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from service.exporter.config import Config
+from service.printable import escape_controls
 
 # Chunks of lines that may wait: at 64 requests each as many as the service's own lines may.
 CHUNKS_WAITING: Final = 2048
@@ -68,9 +69,10 @@ class LineWriter:
         self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
+        terminal = sys.stdout.isatty()
         while chunk := self._chunks.get():
             lines, then = chunk
-            _write_out(lines)
+            _write_out(escape_controls(lines.decode()).encode() if terminal else lines)
             if self._file and lines:
                 text = lines.decode().removesuffix("\n")  # the handler ends what it writes with one
                 self._file.emit(logging.LogRecord("", logging.INFO, "", 0, text, None, None))

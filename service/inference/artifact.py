@@ -30,7 +30,13 @@ def dump_artifact(estimator: Any, kind: Format, *, trusted_types: Sequence[str] 
     """
     if kind == "joblib":
         sink = io.BytesIO()
-        joblib.dump(estimator, sink)
+        try:
+            joblib.dump(estimator, sink)
+        except Exception as error:
+            raise PackError(
+                f"this {type(estimator).__name__} cannot be pickled ({type(error).__name__}: {error}); functions and "
+                "classes in it must be defined at the top of a module, not inside a function or as a lambda"
+            ) from error
         return sink.getvalue()
     way_out = "pack it with --format joblib and serve it with MODELTRACE_TRUST_PICKLE=true"
     try:
@@ -81,8 +87,31 @@ def load_artifact(
     except BundleError:
         raise
     except Exception as error:
-        raise BundleError(f"{source} cannot be loaded as {kind}: {type(error).__name__}: {error}") from error
+        raise BundleError(
+            f"{source} cannot be loaded as {kind}: {type(error).__name__}: {error}{_own_code(error)}"
+        ) from error
     return estimator
+
+
+def _own_code(error: Exception) -> str:
+    """What to do where a pickle names code that is not here."""
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f". The model was made with the module {error.name}: install it, or, if it is your own code, name its "
+            "folder in PYTHONPATH, here and where the model is served"
+        )
+    if isinstance(error, AttributeError) and "__main__" in str(error):
+        return (
+            ". The model holds a class or function of the script or notebook that fitted it (`__main__`), which no "
+            "other program has: move it into a module (a .py file), import it from there, fit and save the model "
+            "again, and name the module's folder in PYTHONPATH, here and where the model is served"
+        )
+    if isinstance(error, AttributeError | ImportError):
+        return (
+            ". The model holds a class or function that its module does not have here: install the version of the "
+            "library that it was made with; for your own code, see that PYTHONPATH names the right folder"
+        )
+    return ""
 
 
 def _check_size(raw: bytes, source: object) -> None:

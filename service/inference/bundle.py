@@ -3,30 +3,29 @@
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.errors import (
     BundleAlteredError,
     BundleError,
     BundleNotFoundError,
-    IncompatibleBundleError,
     PackError,
 )
-from service.inference.artifact import Format, load_artifact, minor_version
+from service.inference.artifact import Format, load_artifact
+from service.inference.libraries import check_libraries
 from service.inference.model import Engine, Label, Model, Task, answering, native
 from service.inference.onnx import Ask, Precision, asking, open_session
 from service.inference.schema import Answers, Feature, Schema, Treatment
+from service.printable import escape_controls, has_controls
+from service.regular_files import LARGEST_MANIFEST, NotRegularError, read_regular, regular_stat
 
 MANIFEST = "model.json"
-LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "skl2onnx", "onnxruntime")
 
 
 def _plain_file_name(file: str) -> str:
@@ -71,6 +70,7 @@ class Traffic(BaseModel):
     file: str
     rows: int = Field(ge=1)
     target: str | None
+    size: int | None = Field(default=None, ge=1)
 
     _beside_the_manifest = field_validator("file")(_plain_file_name)
 
@@ -80,13 +80,16 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    # 1 had the most frequent 1,000 levels of a column of the dtype `category`, sorted.
+    format: Literal[1, 2] = 2
     name: str = Field(min_length=1, max_length=128)
     version: str = Field(min_length=1, max_length=64)
     task: Task
     created: str
     artifact: Artifact
     libraries: dict[str, str]
+    # Those of them whose code the estimator is made of.
+    estimator_libraries: tuple[str, ...] = ()
     fitted_with: Literal["array", "frame"]
     classes: tuple[Label, ...] | None
     features: tuple[Feature, ...] = Field(min_length=1)
@@ -100,25 +103,40 @@ class Manifest(BaseModel):
     # The chance that two rows of the training data are equal, at most: rows that come more often repeat.
     coincidence: float | None = Field(default=None, ge=0, le=1)
 
+    @field_validator("name", "version")
+    @classmethod
+    def _printable(cls, text: str) -> str:
+        if has_controls(text):
+            raise ValueError("holds a control character")
+        return text
+
+    @model_validator(mode="after")
+    def _has_all_levels(self) -> Self:
+        if self.format == 1 and (old := [one.name for one in self.features if one.dtype == "category"]):
+            raise ValueError(
+                f"an earlier version of Modeltrace wrote it, which kept the categories of {old[0]} in another order "
+                "than the model's; pack the model anew"
+            )
+        return self
+
     @field_validator("features")
     @classmethod
     def _make_a_schema(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        for feature in features:
+            if not feature.describes_training():
+                raise ValueError(f"the distribution of {feature.name} is not one of a {feature.type}")
         return Schema(features=features).features
+
+    @field_validator("answers")
+    @classmethod
+    def _has_bins(cls, answers: Answers | None) -> Answers | None:
+        if answers is not None and not answers.has_bins(()):
+            raise ValueError("is no distribution")
+        return answers
 
     def schema_of_features(self) -> Schema:
         """The feature schema; pydantic has taken the shorter name."""
         return Schema(features=self.features, on_unknown=self.on_unknown)
-
-
-def installed_libraries() -> dict[str, str]:
-    """Versions of what an estimator's answers depend on."""
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def read_manifest(bundle: Path) -> tuple[Manifest, str]:
@@ -130,7 +148,9 @@ def read_manifest(bundle: Path) -> tuple[Manifest, str]:
     """
     path = bundle / MANIFEST
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, limit=LARGEST_MANIFEST)
+    except NotRegularError as error:
+        raise BundleError(str(error)) from None
     except OSError as error:
         raise BundleNotFoundError(
             f"no bundle at {bundle}: {MANIFEST}: {_reason(error)} (`modeltrace pack` makes one)"
@@ -141,7 +161,8 @@ def read_manifest(bundle: Path) -> tuple[Manifest, str]:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleError(
-            f"{path}: {where}: {first['msg']}; either it is altered or another version of Modeltrace wrote it"
+            f"{path}: {escape_controls(where, lines=False)}: {first['msg']}; either it is altered or another version "
+            "of Modeltrace wrote it"
         ) from None
 
 
@@ -197,7 +218,7 @@ def load_bundle(
 def _load_estimator(bundle: Path, manifest: Manifest, trust_pickle: bool, trusted_types: Sequence[str]) -> Ask:  # noqa: FBT001  passed on
     path = bundle / manifest.artifact.file
     raw = _read_file(path, manifest.artifact)
-    _check_libraries(bundle, manifest)
+    check_libraries(bundle, manifest.libraries, manifest.estimator_libraries)
     estimator = load_artifact(
         raw, manifest.artifact.format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types
     )
@@ -230,23 +251,23 @@ def _reason(error: OSError) -> str:
 
 def _read_file(path: Path, described: ModelFile) -> bytes:
     try:
-        raw = path.read_bytes()
+        if regular_stat(path).st_size != described.size:
+            raise altered(path)
+        raw = read_regular(path, limit=described.size)
+    except NotRegularError as error:
+        raise BundleError(str(error)) from None
     except OSError as error:
         raise BundleNotFoundError(f"{path}: {_reason(error)}; the bundle is incomplete") from None
     if len(raw) != described.size or hashlib.sha256(raw).hexdigest() != described.sha256:
-        raise BundleAlteredError(
-            f"{path} is not the file that {MANIFEST} describes: altered, or copied in part. Copy the bundle anew"
-        )
+        raise altered(path)
     return raw
 
 
-def _check_libraries(bundle: Path, manifest: Manifest) -> None:
-    recorded, here = manifest.libraries.get("scikit-learn", "unknown"), version("scikit-learn")
-    if minor_version(recorded) != minor_version(here):
-        raise IncompatibleBundleError(
-            f"{bundle} was made with scikit-learn {recorded}, here is {here}: answers could differ. "
-            f"Pack the model anew here, or install scikit-learn {recorded}"
-        )
+def altered(path: Path) -> BundleAlteredError:
+    """A file of a bundle is another one than its manifest describes."""
+    return BundleAlteredError(
+        f"{path} is not the file that {MANIFEST} describes: altered, or copied in part. Copy the bundle anew"
+    )
 
 
 def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None:  # noqa: ANN401  whatever was loaded
@@ -254,7 +275,8 @@ def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None: 
     classes = None
     if manifest.task == "classifier":
         classes = tuple(native(label) for label in getattr(estimator, "classes_", ()))
-    width = getattr(estimator, "n_features_in_", len(manifest.features))
+    # 0 where it does not know: CatBoost says so of a model that was loaded.
+    width = getattr(estimator, "n_features_in_", 0) or len(manifest.features)
     if not hasattr(estimator, "predict") or classes != manifest.classes or width != len(manifest.features):
         raise BundleError(f"{bundle}: {MANIFEST} and the {type(estimator).__name__} beside it do not belong together")
 
@@ -270,6 +292,11 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *
     if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise PackError(f"{folder} exists and is no bundle, so it is not replaced; choose another --out")
     try:
+        text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except ValueError as error:  # a number that is not finite, half a surrogate pair
+        raise PackError(f"{MANIFEST} cannot be written: {error}") from None
+    try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         workplace = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
@@ -279,7 +306,6 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *
         fresh.mkdir()
         for name, content in files.items():
             (fresh / name).write_bytes(content)
-        text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
         if folder.exists():
             folder.replace(old)

@@ -13,7 +13,7 @@ from service.inference.features import to_matrix
 from service.inference.model import Answer, Task, _takes_the_most_probable, answering, native
 from service.inference.onnx import NUMBERS, TEXTS, Ask, Precision, asking, open_session
 from service.inference.schema import Feature, Schema, Value
-from service.inference.tolerance import UNSEEN_TEXT
+from service.inference.tolerance import unseen_of
 from service.inference.trees import every_part
 from service.inference.validate import Values
 
@@ -59,7 +59,7 @@ def convert(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], 
     except ImportError:
         raise PackError("--onnx needs the converter: pip install 'modeltrace[onnx]'") from None
     for feature in schema.features:
-        if feature.type == "category" and feature.may_be_missing:
+        if feature.is_text and feature.may_be_missing:
             raise PackError(f"ONNX has no missing texts, and {feature.name} may be missing; {WAY_OUT}")
     # Neither what skl2onnx nor what scikit-learn warns of matters to an answer that is proven.
     with warnings.catch_warnings():
@@ -122,7 +122,8 @@ def _unseen(feature: Feature) -> list[Value]:
     """Values that a request may bring and training did not."""
     if feature.type == "category":
         refused = feature.enforce_categories and feature.on_violation.category == "reject"
-        return [] if refused else [UNSEEN_TEXT]
+        unseen = unseen_of(feature)
+        return [] if refused or unseen is None else [unseen]
     if feature.training_range is None:
         return []
     low, high = feature.training_range
@@ -187,7 +188,7 @@ def _translate(estimator: Any, task: Task, schema: Schema, precision: Precision,
     number = DoubleTensorType if precision == "float64" else FloatTensorType
     if schema.numeric and not (as_frame and _picks_columns(estimator)):
         return _graph(estimator, task, [(NUMBERS, number([None, len(schema.features)]))], precision)
-    columns = [(f.name, (StringTensorType if f.type == "category" else number)([None, 1])) for f in schema.features]
+    columns = [(f.name, (StringTensorType if f.is_text else number)([None, 1])) for f in schema.features]
     return _gather_inputs(_graph(estimator, task, columns, precision), schema)
 
 
@@ -234,7 +235,7 @@ def _gather_inputs(model: Any, schema: Schema) -> Any:  # noqa: ANN401  onnx.Mod
     del graph.input[:]
     splits = []
     for name, wanted in ((NUMBERS, False), (TEXTS, True)):
-        columns = [feature.name for feature in schema.features if (feature.type == "category") == wanted]
+        columns = [feature.name for feature in schema.features if feature.is_text == wanted]
         if not columns:
             continue
         if name in schema.name_set:

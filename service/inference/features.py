@@ -45,10 +45,8 @@ def _column(column: Values, feature: Feature) -> "NDArray[np.generic] | pd.Serie
         case "float64" | "int64" | "bool":
             return np.array(values, dtype=feature.dtype)
         case "category":
-            known = pd.CategoricalDtype(list(feature.categories or ()))
             # A category that training did not have is as good as missing to an estimator of this kind.
-            return (
-                pd.Series(list(values), dtype=object).where(lambda column: column.isin(known.categories)).astype(known)
-            )
+            codes = [feature.level_codes.get(value, -1) for value in column]  # type: ignore[call-overload]  # validated
+            return pd.Series(pd.Categorical.from_codes(codes, dtype=feature.level_dtype))
         case _:
             return pd.Series(list(values), dtype=feature.dtype)

@@ -104,6 +104,11 @@ def native(label: Any) -> Label:  # noqa: ANN401  whatever an estimator has as a
     return value if isinstance(value, str | int | float | bool) else str(value)
 
 
+def class_key(label: object) -> tuple[bool, object]:
+    """What is equal for labels that are one class: 1 and 1.0 are, 1 and true are not."""
+    return isinstance(label, bool), label
+
+
 def answering(estimator: Any, task: Task) -> Callable[[Matrix], list[Answer]]:  # noqa: ANN401  any estimator
     """How an estimator is asked: decided once, when it is loaded, not at every call.
 

@@ -170,8 +170,8 @@ def asking(session: Any, task: Task, classes: Sequence[Label] | None, schema: Sc
 def _running(session: Any, schema: Schema) -> Callable[[Matrix], list[Any]]:  # noqa: ANN401  a session
     inputs = {one.name: one for one in session.get_inputs()}
     columns = {
-        NUMBERS: [index for index, feature in enumerate(schema.features) if feature.type != "category"],
-        TEXTS: [index for index, feature in enumerate(schema.features) if feature.type == "category"],
+        NUMBERS: [index for index, feature in enumerate(schema.features) if not feature.is_text],
+        TEXTS: [index for index, feature in enumerate(schema.features) if feature.is_text],
     }
     widths = {name: len(places) for name, places in columns.items() if places}
     types = {NUMBERS: ("tensor(double)", "tensor(float)"), TEXTS: ("tensor(string)",)}

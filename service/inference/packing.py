@@ -1,21 +1,26 @@
 """From files to a bundle, and what a person is told of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
-from service.errors import PackError
+from service.errors import ModeltraceError, PackError
 from service.inference.artifact import Format, load_artifact
 from service.inference.bundle import MANIFEST, Manifest, read_manifest
 from service.inference.pack import pack
+from service.inference.proof import first_line
 from service.inference.schema import Feature, Rule
 from service.inference.tolerance import LetThrough
+from service.inference.training_frame import columns_of_dates, columns_of_number_objects
+from service.terminal import SafeConsole
 
 # Classes whose shares are printed.
 MOST_SHOWN = 8
+# Columns that a message names.
+MOST_NAMED = 50
 FORMATS: dict[str, Format] = {".skops": "skops", ".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib"}
 
 
@@ -30,6 +35,7 @@ def pack_files(
     traffic: Path | None,
     valid_ranges: Mapping[str, tuple[float, float]],
     strict_categories: bool,
+    max_lengths: Mapping[str, int],
     tolerate: LetThrough,
     ignore_unknown: bool,
     privacy: Mapping[str, Rule],
@@ -48,8 +54,8 @@ def pack_files(
     estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
     table = _read_table(data)
     if target is not None and target not in table.columns:
-        raise PackError(f"{data} has no column {target}; it has {', '.join(map(str, table.columns))}")
-    bundle = pack(
+        raise PackError(f"{data} has no column {target}; it has {', '.join(map(str, table.columns[:MOST_NAMED]))}")
+    bundle = _pack(
         estimator,
         table if target is None else table.drop(columns=target),
         None if target is None else table[target],
@@ -60,6 +66,7 @@ def pack_files(
         traffic=None if traffic is None else _read_table(traffic),
         valid_ranges=valid_ranges,
         strict_categories=strict_categories,
+        max_lengths=max_lengths,
         tolerate=tolerate,
         ignore_unknown=ignore_unknown,
         privacy=privacy,
@@ -67,7 +74,19 @@ def pack_files(
         onnx=onnx,
         force=force,
     )
-    _show(bundle)
+    _show(bundle, [name for name in table.columns if name != target], table)
+
+
+def _pack(*arguments: Any, **options: Any) -> Path:  # noqa: ANN401  those of `pack`
+    """Pack; what an estimator or a table of others raises is an error of theirs, not a defect of the program."""
+    try:
+        return pack(*arguments, **options)
+    except ModeltraceError:
+        raise
+    except Exception as error:
+        raise PackError(
+            f"the model and its data do not make a bundle: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> object:
@@ -90,16 +109,18 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise PackError(f"{path}: the name must end in .csv or .parquet")
     try:
         return pd.read_csv(path, low_memory=False) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise PackError(f"{path} cannot be read: {error}") from None
+    except Exception as error:  # those of pyarrow and of the C parser have no common base
+        raise PackError(f"{path} cannot be read: {first_line(error)}") from error
 
 
-def _show(bundle: Path) -> None:
+def _show(bundle: Path, columns: Sequence[str], table: pd.DataFrame) -> None:
     manifest, digest = read_manifest(bundle)
     # No markup: a feature may be called `length [cm]`.
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = SafeConsole(highlight=False, soft_wrap=True, markup=False)
     console.print(f"Packed {manifest.name} {manifest.version} into {bundle}", style="bold")
     console.print(_features(manifest))
+    for line in _notes(table[[name for name in columns if str(name) in {one.name for one in manifest.features}]]):
+        console.print(line)
     for line in _answers(manifest):
         console.print(line)
     if manifest.traffic is not None:
@@ -113,6 +134,20 @@ def _show(bundle: Path) -> None:
     console.print(f"SHA-256 of {MANIFEST}, to pin it with --expect-sha256:\n  {digest}")
     pickled = "MODELTRACE_TRUST_PICKLE=true " if manifest.artifact.format == "joblib" else ""
     console.print(f"Next: {pickled}modeltrace up {bundle}")
+
+
+def _notes(table: pd.DataFrame) -> list[str]:
+    """What became of columns that are not what they look like."""
+    decimals = [
+        f"Note: {name} holds number objects (Decimal, say); the model is given floats"
+        for name in columns_of_number_objects(table)
+    ]
+    dates = [
+        f"Note: {name} holds dates as text, which are categories to the model and to drift: each date is one. "
+        "Numbers made of them (days since a day, month, weekday) before fitting are better features"
+        for name in columns_of_dates(table)
+    ]
+    return decimals + dates
 
 
 def _answers(manifest: Manifest) -> list[str]:

@@ -16,6 +16,7 @@ from service.inference.ids import PredictionIds, PredictionRef
 from service.inference.model import Answer, Model
 from service.inference.privacy import withhold
 from service.inference.validate import RowReader, Values
+from service.printable import shorten
 from service.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from service.telemetry.record import Answered, Failure, ModelInfo
 from service.telemetry.tracing import NO_ID, NO_TRACE, RequestTrace
@@ -23,6 +24,9 @@ from service.telemetry.tracing import NO_ID, NO_TRACE, RequestTrace
 # What a caller sends as one row; anything but a mapping of feature names to values is a violation of its own.
 Row = object
 TRIES = 7
+# Characters of an exception that telemetry is told: an estimator's message may repeat a text that it was given.
+LONGEST_MESSAGE = 4_096
+LONGEST_STACK = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +195,9 @@ def describe(model: Model, role: str = "") -> ModelInfo:
 def fail(trace: RequestTrace, stage: str, error: BaseException) -> None:
     """Write down the exception that ended a stage, as the SDK's `record_exception` would."""
     cause = _qualified(error.__cause__ or error) if stage == SPAN_INFERENCE else ""
-    stack = "".join(traceback.format_exception(error))
-    trace.failure = Failure(stage, cause, _qualified(error), str(error), stack, trace.now())
+    stack = shorten("".join(traceback.format_exception(error)), LONGEST_STACK)
+    message = shorten(str(error), LONGEST_MESSAGE)
+    trace.failure = Failure(stage, cause, _qualified(error), message, stack, trace.now())
 
 
 def _mark(traces: Sequence[RequestTrace], name: str, time: int) -> None:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Final
 
 from service.errors import InferenceError, ModeltraceError
+from service.inference.levels import level_name
 from service.inference.schema import OTHER, Feature, Schema, Value
 from service.telemetry.record import Answered, Request
 
@@ -93,15 +94,15 @@ def _canonical(value: float | bool | str) -> bytes:  # noqa: FBT001  a value amo
 def _placing(feature: Feature) -> Tell:
     """As `service.monitoring.bins` places values; a test compares the two."""
     names, edges = frozenset(feature.reference.shares), feature.reference.edges
+    kind = feature.level_kind or "boolean"
 
     def tell(value: Value) -> Value:
         if value is None:
             return None
-        if isinstance(value, bool):
-            return ("true" if value else "false") if edges is None else f"{bisect_left(edges, float(value)):02d}"
-        if isinstance(value, str):
-            return value if value in names else OTHER
-        return f"{bisect_left(edges or (), value):02d}"
+        if edges is not None:
+            return OTHER if isinstance(value, str) else f"{bisect_left(edges, float(value)):02d}"
+        name = level_name(value, kind)
+        return name if name in names else OTHER
 
     return tell
 

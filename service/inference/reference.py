@@ -1,96 +1,18 @@
-"""What a column of training data says about a feature: its type, its range, its distribution in bins."""
+"""The distribution of training data in bins, which later traffic is counted into."""
+
+import math
+import sys
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from service.errors import PackError
-from service.inference.schema import MISSING, OTHER, Dtype, Feature, FeatureType, Reference, Value
+from service.inference.schema import MISSING, OTHER, Reference
 
 BINS = 10
 MOST_CATEGORIES = 20
-# Categories that a schema names; of free text there would be no end.
-MOST_KNOWN = 1000
-NUMERIC = ("number", "integer")
-
-
-def describe_column(
-    column: "pd.Series", *, valid_range: tuple[float, float] | None = None, strict_categories: bool = False
-) -> Feature:
-    """Describe one training column.
-
-    Raises:
-        PackError: the column is neither numeric, boolean nor text, or the range or the strictness does not fit it.
-    """
-    kind = _type_of(column)
-    present = column.dropna()
-    if present.empty:
-        raise PackError(f"column {column.name}: every value is missing, so nothing is known about it")
-    if valid_range and kind not in NUMERIC:
-        raise PackError(f"column {column.name} is a {kind}: a valid range belongs to a number")
-    common = {"name": str(column.name), "type": kind, "nullable": len(present) < len(column)}
-    if kind in NUMERIC:
-        values = present.to_numpy(dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise PackError(f"column {column.name} holds infinite values")
-        return Feature(
-            **common,
-            dtype="int64" if kind == "integer" and not common["nullable"] else "float64",
-            valid_range=valid_range,
-            training_range=(float(values.min()), float(values.max())),
-            example=_example(column.name, values, kind, valid_range),
-            reference=number_reference(values, n=len(column)),
-        )
-    texts = present.astype(str) if kind == "category" else present.map({True: "true", False: "false"})
-    frequent = texts.value_counts().index.astype(str)
-    if strict_categories and kind == "category" and len(frequent) > MOST_KNOWN:
-        raise PackError(
-            f"column {column.name} has {len(frequent)} categories, too many to be strict about; leave that out"
-        )
-    return Feature(
-        **common,
-        dtype=_dtype(column),
-        missing_as="none" if column.dtype == object and any(value is None for value in column) else "nan",
-        categories=tuple(sorted(frequent[:MOST_KNOWN])) if kind == "category" else None,
-        enforce_categories=strict_categories and kind == "category",
-        example=frequent[0] if kind == "category" else frequent[0] == "true",
-        reference=category_reference(texts, n=len(column)),
-    )
-
-
-def _type_of(column: "pd.Series") -> FeatureType:
-    if pd.api.types.is_bool_dtype(column):
-        return "boolean"
-    if pd.api.types.is_integer_dtype(column):
-        return "integer"
-    if pd.api.types.is_float_dtype(column):
-        return "number"
-    if all(isinstance(value, str) for value in column.dropna()):
-        return "category"
-    if all(isinstance(value, bool) for value in column.dropna()):
-        return "boolean"
-    raise PackError(
-        f"column {column.name} ({column.dtype}) is neither numbers, booleans nor text; "
-        "turn it into one of them before fitting"
-    )
-
-
-def _dtype(column: "pd.Series") -> Dtype:
-    """The dtype that the estimator is given again: its own name where pandas has one for text and booleans."""
-    names: tuple[Dtype, ...] = ("bool", "boolean", "str", "string", "category")
-    return next((name for name in names if column.dtype == name), "object")
-
-
-def _example(
-    name: object, values: NDArray[np.float64], kind: FeatureType, valid_range: tuple[float, float] | None
-) -> Value:
-    """A value that occurs, from the middle of those that a request may send."""
-    low, high = valid_range or (-np.inf, np.inf)
-    valid = np.sort(values[(values >= low) & (values <= high)])
-    if not len(valid):
-        raise PackError(f"column {name}: no value of the training data lies in the valid range {low:g} to {high:g}")
-    middle = float(valid[len(valid) // 2])
-    return int(middle) if kind == "integer" else middle
+# The difference of two numbers beyond this may be infinite; so may the sum of many.
+HUGE = 2.0**900
 
 
 def number_reference(values: NDArray[np.float64], *, n: int) -> Reference:
@@ -99,20 +21,44 @@ def number_reference(values: NDArray[np.float64], *, n: int) -> Reference:
     An edge equal to another, or to the maximum, would leave a bin that nothing can fall into: merged. What was always
     the same has a bin by itself, between what is less and what is more.
     """
-    highest = values.max()
-    quantiles = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1])
-    edges = np.unique(quantiles[quantiles < highest])
-    if values.min() == highest:
-        edges = np.array([np.nextafter(highest, -np.inf), highest])
+    lowest, highest = values.min(), values.max()
+    if lowest == highest:
+        below = math.nextafter(highest, -math.inf)
+        edges = np.array([below, highest] if math.isfinite(below) else [highest])
+    else:
+        # Halves, since the difference of two numbers can be more than a double holds; halving is exact but for
+        # subnormal numbers.
+        half = 0.5 if max(-lowest, highest) > HUGE else 1.0
+        quantiles = np.quantile(values * half, np.linspace(0, 1, BINS + 1)[1:-1]) / half
+        edges = np.unique(quantiles[quantiles < highest])
     counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
     shares = {f"{index:02d}": count / n for index, count in enumerate(counts.tolist())}
     return Reference(
         n=n,
         edges=tuple(edges.tolist()),
         shares={**shares, MISSING: (n - len(values)) / n, OTHER: 0.0},
-        mean=float(values.mean()),
-        deviation=float(values.std()),
+        **_moments(values),
     )
+
+
+def _moments(values: NDArray[np.float64]) -> dict[str, float]:
+    """Mean and standard deviation, finite for every finite input, and exact where all values are equal.
+
+    The mean of n equal numbers in floating point is not always that number, and their deviation not always 0, so equal
+    values are found by comparing. Squares of the other values neither overflow nor vanish, because the deviation is
+    computed from the values' places between the lowest (0) and the highest (1).
+    """
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest == highest:
+        return {"mean": lowest, "deviation": 0.0}
+    half = 0.5 if max(-lowest, highest) > HUGE else 1.0
+    span = highest * half - lowest * half
+    places = (values * half - lowest * half) / span
+    mean = math.fsum((values / len(values)).tolist()) if half < 1 else math.fsum(values.tolist()) / len(values)
+    return {
+        "mean": min(max(mean, lowest), highest),
+        "deviation": min(float(places.std()) * span / half, sys.float_info.max),
+    }
 
 
 def category_reference(texts: "pd.Series", *, n: int) -> Reference:

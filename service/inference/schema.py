@@ -1,10 +1,15 @@
 """The feature schema of a bundle: what each feature must be, and what it was in training."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, Self, get_args
+from itertools import pairwise
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from service.inference.levels import Level, LevelKind, kind_of_levels
+from service.printable import has_controls
 
 FeatureType = Literal["number", "integer", "boolean", "category"]
 Dtype = Literal["float64", "int64", "bool", "boolean", "object", "str", "string", "category"]
@@ -20,6 +25,10 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 
 MISSING = "missing"
 OTHER = "other"
+# What a share may be above 1.
+ROUNDING = 1e-9
+# Characters that a text may have where the schema does not say.
+LONGEST_TEXT = 65_536
 
 
 class Reference(BaseModel):
@@ -31,13 +40,22 @@ class Reference(BaseModel):
     add up to 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     n: int = Field(ge=1)
     shares: dict[str, float]
     edges: tuple[float, ...] | None = None
     mean: float | None = None
-    deviation: float | None = None  # standard deviation; not in bundles of before it was kept
+    deviation: float | None = Field(default=None, ge=0)  # standard deviation; not in bundles of before it was kept
+
+    def has_bins(self, more: Sequence[str]) -> bool:
+        """Whether there is a share for each bin: of numbers between the edges, otherwise by name, and for `more`."""
+        if not all(0 <= share <= 1 + ROUNDING for share in self.shares.values()):
+            return False
+        if self.edges is None:
+            return set(more) <= self.shares.keys()
+        increasing = all(low < high for low, high in pairwise(self.edges))
+        return increasing and list(self.shares) == [*(f"{bin_:02d}" for bin_ in range(len(self.edges) + 1)), *more]
 
 
 class Answers(Reference):
@@ -68,7 +86,7 @@ class OnViolation(BaseModel):
 class Feature(BaseModel):
     """One feature: its type, what values it may have, and its distribution in training."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1, max_length=256)
     type: FeatureType
@@ -79,13 +97,24 @@ class Feature(BaseModel):
     # What is enforced. Training data shows what happened to occur, which is not the same.
     valid_range: tuple[float, float] | None = None
     training_range: tuple[float, float] | None = None
-    categories: tuple[str, ...] | None = None
+    # Of a column of the dtype `category`: all levels, in the order that the estimator knows. Else texts, the frequent.
+    categories: tuple[Level, ...] | None = None
+    ordered: bool = False
     enforce_categories: bool = False
+    # Characters that a text may have; `longest_text` where it is not set.
+    max_length: int | None = Field(default=None, ge=1)
     on_violation: OnViolation = OnViolation()
     # One that is not known to this version is refused, never ignored.
     privacy: Rule = "plain"
     example: Value = None
     reference: Reference
+
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, name: str) -> str:
+        if has_controls(name):
+            raise ValueError("a feature's name holds a control character")
+        return name
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -98,6 +127,10 @@ class Feature(BaseModel):
         unnamed = self.categories is None and self.privacy in ("hash", "drop")
         if (self.type == "category") != (self.categories is not None) and not unnamed:
             raise ValueError(f"feature {self.name}: categories belong to the type category, and only to it")
+        levels = self.categories or ()
+        kind = kind_of_levels(levels)
+        if kind is None or (kind != "text" and self.dtype != "category") or len(self.level_codes) != len(levels):
+            raise ValueError(f"feature {self.name}: categories are different texts; of the dtype category, of one type")
         return self
 
     def _tell_nothing(self) -> None:
@@ -107,6 +140,41 @@ class Feature(BaseModel):
             raise ValueError(f"feature {self.name}: with privacy {self.privacy} it has neither training_range nor mean")
         if unnamed and (self.categories or not self.reference.shares.keys() <= {MISSING, OTHER}):
             raise ValueError(f"feature {self.name}: with privacy {self.privacy} no category and no bin is named")
+
+    def describes_training(self) -> bool:
+        """Whether the distribution is one of this type, as whoever counts and compares needs it."""
+        numeric = self.type in ("number", "integer")
+        low, high = self.training_range or (0.0, 0.0)
+        return (
+            low <= high and numeric == (self.reference.edges is not None) and self.reference.has_bins((MISSING, OTHER))
+        )
+
+    @cached_property
+    def level_kind(self) -> LevelKind | None:
+        """What a category's values are; `None` for another type."""
+        return kind_of_levels(self.categories or ()) if self.type == "category" else None
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether its values are texts."""
+        return self.level_kind == "text"
+
+    @cached_property
+    def level_codes(self) -> dict[Level, int]:
+        """The place of each level among the categories."""
+        return {level: code for code, level in enumerate(self.categories or ())}
+
+    @cached_property
+    def level_dtype(self) -> Any:  # noqa: ANN401  a pandas dtype, which is not imported here
+        """The pandas dtype that a column of the dtype `category` had in training, built once."""
+        import pandas as pd  # noqa: PLC0415  whoever only reads a schema does without
+
+        return pd.CategoricalDtype(list(self.categories or ()), ordered=self.ordered)
+
+    @cached_property
+    def longest_text(self) -> int:
+        """Characters that a text may have."""
+        return self.max_length or LONGEST_TEXT
 
     @cached_property
     def may_be_missing(self) -> bool:
@@ -156,8 +224,8 @@ class Schema(BaseModel):
 
     @cached_property
     def numeric(self) -> bool:
-        """Whether every feature is a number, an integer or a boolean."""
-        return all(feature.type != "category" for feature in self.features)
+        """Whether every feature is a number, an integer or a boolean; levels that are one of them count as such."""
+        return not any(feature.is_text for feature in self.features)
 
     @cached_property
     def uniform(self) -> bool:

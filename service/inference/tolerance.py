@@ -6,6 +6,7 @@ import pandas as pd
 
 from service.errors import PackError
 from service.inference.features import Matrix, to_matrix
+from service.inference.levels import unseen_level
 from service.inference.model import Answer
 from service.inference.schema import REASONS, Feature, OnViolation, Reason, Schema, Treatment, Value
 from service.inference.validate import Values
@@ -13,7 +14,6 @@ from service.inference.validate import Values
 # By feature, the reasons that are let through; none named: all that can occur.
 LetThrough = Mapping[str, Collection[Reason]]
 
-UNSEEN_TEXT = "a text that training never had"
 # Rows that each kind of violation is tried in.
 TRIED = 20
 
@@ -64,7 +64,12 @@ def prove_let_through(
         PackError: it does not; the message says for which feature, and the way out.
     """
     rows = rows[:TRIED]
-    sure = any(answer.confidence is not None for answer in ask(to_matrix(rows, schema, as_frame=as_frame)))
+    try:
+        sure = any(answer.confidence is not None for answer in ask(to_matrix(rows, schema, as_frame=as_frame)))
+    except Exception as error:
+        raise PackError(
+            f"the model cannot answer rows of the training data: {type(error).__name__}: {error}"
+        ) from error
     for names, reason, changed in spoilt(schema, rows):
         try:
             answers = ask(to_matrix(changed, schema, as_frame=as_frame))
@@ -86,10 +91,15 @@ def spoilt(schema: Schema, rows: Sequence[Values]) -> Iterator[tuple[list[str], 
             if getattr(feature.on_violation, reason) == "count":
                 yield [feature.name], reason, _with(rows, [place], None)
                 gaps.append(place)
-        if feature.on_violation.category == "count":
-            yield [feature.name], "category", _with(rows, [place], UNSEEN_TEXT)
+        if feature.on_violation.category == "count" and (unseen := unseen_of(feature)) is not None:
+            yield [feature.name], "category", _with(rows, [place], unseen)
     if len(set(gaps)) > 1:
         yield [schema.names[place] for place in dict.fromkeys(gaps)], "missing", _with(rows, gaps, None)
+
+
+def unseen_of(feature: Feature) -> Value:
+    """A category that training did not have; `None` where there is no other."""
+    return unseen_level(feature.categories or (), feature.level_kind or "text")
 
 
 def _with(rows: Sequence[Values], places: Collection[int], value: Value) -> list[Values]:

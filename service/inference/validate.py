@@ -89,9 +89,8 @@ def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
 def _unknown(names: list[str], *, let_through: bool) -> list[Violation]:
     """A violation for each of the first few: how many there are is up to the caller."""
     message = "the model has no such feature (GET /model lists them)"
-    return [
-        Violation(name[:SHOWN], "unknown", f"{name[:SHOWN]}: {message}", let_through) for name in names[:SHOWN_UNKNOWN]
-    ]
+    shown = [name if len(name) <= SHOWN else f"{name[: SHOWN - 1]}…" for name in names[:SHOWN_UNKNOWN]]
+    return [Violation(name, "unknown", f"{name}: {message}", let_through) for name in shown]
 
 
 def _check(feature: Feature, value: object) -> Violation | None:
@@ -116,9 +115,10 @@ def _check_number(feature: Feature, value: float) -> Violation | None:
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if not math.isfinite(number):
         return _violation(feature, "type", "expected a finite number")
-    if abs(number) > (LARGEST_INTEGER if feature.type == "integer" else LARGEST):
+    integer = feature.type == "integer" or feature.level_kind == "integer"
+    if abs(number) > (LARGEST_INTEGER if integer else LARGEST):
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
-    if feature.type == "integer" and not number.is_integer():
+    if integer and not number.is_integer():
         return _violation(feature, "type", "expected an integer, got a fraction")
     if feature.valid_range and not feature.valid_range[0] <= number <= feature.valid_range[1]:
         low, high = feature.valid_range
@@ -127,11 +127,26 @@ def _check_number(feature: Feature, value: float) -> Violation | None:
 
 
 def _check_category(feature: Feature, value: object) -> Violation | None:
-    if not isinstance(value, str):
-        return _wrong_type(feature, "a string", value)
-    if feature.enforce_categories and value not in (feature.categories or ()):
+    if feature.is_text:
+        if not isinstance(value, str):
+            return _wrong_type(feature, "a string", value)
+        if len(value) > feature.longest_text:
+            longest = f"{feature.longest_text:,} characters"
+            return Violation(feature.name, "length", f"{feature.name}: longer than {longest}, the limit for this text")
+    elif violation := _check_level(feature, value):
+        return violation
+    if feature.enforce_categories and value not in feature.level_codes:
         return _violation(feature, "category", "not one of the known categories")
     return None
+
+
+def _check_level(feature: Feature, value: object) -> Violation | None:
+    """Of a level that is no text: of the JSON type that the levels have."""
+    if feature.level_kind == "boolean":
+        return None if type(value) is bool else _wrong_type(feature, "true or false", value)
+    if type(value) is not float and type(value) is not int:
+        return _wrong_type(feature, "an integer" if feature.level_kind == "integer" else "a number", value)
+    return _check_number(feature, value)
 
 
 def _wrong_type(feature: Feature, expected: str, value: object) -> Violation:

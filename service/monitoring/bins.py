@@ -5,10 +5,12 @@ hub, Prometheus) compares them with the shares of the training data, over whatev
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.inference.levels import LevelKind, level_name
 from service.inference.schema import MISSING, OTHER, Feature, Schema, Value
 
 Row = Sequence[Value]  # in the order of the schema; None where there was none
@@ -29,7 +31,7 @@ class FeatureBins:
         self._numeric = np.array(numeric, dtype=np.intp)
         self.summed = _columns(rules[self._numeric] == "plain")
         self._others = [
-            (place, _places(feature))
+            (place, _places(feature), partial(_name, kind=feature.level_kind or "boolean"))
             for place, feature in enumerate(schema.features)
             if feature.reference.edges is None
         ]
@@ -60,9 +62,9 @@ class FeatureBins:
         if len(self._numeric):
             found = (numbers[:, :, np.newaxis] > self._edges).sum(axis=2)
             places[:, self._numeric] = np.where(np.isnan(numbers), self._missing, found)
-        for place, known in self._others:
+        for place, known, name in self._others:
             other = known[OTHER]
-            places[:, place] = [known.get(_text(row[place]), other) for row in rows]
+            places[:, place] = [known.get(name(row[place]), other) for row in rows]
         places += self._starts
         return places
 
@@ -76,8 +78,6 @@ def _places(feature: Feature) -> dict[str, int]:
     return {name: place for place, name in enumerate(feature.reference.shares)}
 
 
-def _text(value: Value) -> str:
+def _name(value: Value, kind: LevelKind) -> str:
     """A category or boolean as the bins name it."""
-    if value is None:
-        return MISSING
-    return value if isinstance(value, str) else "true" if value else "false"
+    return MISSING if value is None else level_name(value, kind)

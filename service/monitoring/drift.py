@@ -94,7 +94,9 @@ def mean_scale(mean: float, deviation: float | None) -> float:
 
 
 def chi_square_quantile(freedom: int, level: float) -> float:
-    """What chi-square of so many degrees of freedom exceeds with the probability `level`."""
+    """What chi-square of so many degrees of freedom exceeds with the probability `level`; 0 of none, a single bin."""
+    if freedom < 1:
+        return 0.0
     return float(2 * gammainccinv(freedom / 2, level))
 
 
@@ -121,7 +123,8 @@ def critical_ks(level: float) -> float:
 
 def varies(mean: float, deviation: float, low: float, high: float, training: int) -> bool:
     """Whether more than a few rows make the deviation: that of a feature which hardly ever varies is a guess."""
-    return training * deviation**2 >= FEW * max(high - mean, mean - low) ** 2
+    farthest = max(high - mean, mean - low) / deviation
+    return training >= FEW * farthest * farthest
 
 
 def critical_mean(mean: float, deviation: float, low: float, high: float, training: int, level: float) -> float:
@@ -149,6 +152,8 @@ def critical_mean(mean: float, deviation: float, low: float, high: float, traini
 
 def _bennett(tilts: Floats, bound: float) -> Floats:
     """The greatest cumulant generating function of what has mean 0 and deviation 1 and does not exceed `bound`."""
+    if bound <= 0:  # the limit: what has the mean 0 and never exceeds 0 is 0
+        return np.zeros_like(tilts)
     rest = math.log1p(bound**2)
     grown: Floats = np.logaddexp(bound * tilts - rest, 2 * math.log(bound) - tilts / bound - rest)
     return grown

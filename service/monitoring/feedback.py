@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from service.errors import InvalidLabelError, MalformedRequestError, UnknownPredictionError
 from service.inference.ids import PredictionIds, PredictionRef, bounded
-from service.inference.model import Label, Model
+from service.inference.model import Label, Model, class_key
 from service.inference.validate import LARGEST
 from service.telemetry.feedback import TrueLabel
 
@@ -32,7 +32,7 @@ class LabelReader:
     def __init__(self, model: Model, ids: PredictionIds) -> None:
         self._ids = ids
         self._version = bounded(model.version), model.version
-        self._classes = None if model.classes is None else {_key(one): one for one in model.classes}
+        self._classes = None if model.classes is None else {class_key(one): one for one in model.classes}
         self._answers = {bounded(str(one)): str(one) for one in model.classes or ()}
 
     def read(self, item: object) -> Given:
@@ -62,7 +62,7 @@ class LabelReader:
         predicted = self._answers.get(str(ref.answer))
         if predicted is None and ref.model_version == self._version[0]:
             raise UnknownPredictionError("a prediction ID of another model")
-        known = self._classes.get(_key(label)) if isinstance(label, str | int | float) else None
+        known = self._classes.get(class_key(label)) if isinstance(label, str | int | float) else None
         if known is None:
             raise InvalidLabelError(f"the label is none of the model's classes: {self._named()}")
         return known, str(known), predicted or str(ref.answer)
@@ -71,11 +71,6 @@ class LabelReader:
         classes = [repr(one) for one in (self._classes or {}).values()]
         more = len(classes) - NAMED
         return ", ".join(classes[:NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _key(label: object) -> tuple[bool, object]:
-    """1 and 1.0 are one class; 1 and true are not."""
-    return isinstance(label, bool), label
 
 
 def _number(label: object) -> float:

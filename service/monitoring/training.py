@@ -31,6 +31,8 @@ from service.telemetry.watched import Training
 
 # The features' name where the answers are meant: no feature has none.
 OUTPUTS = ""
+# Of a smaller scale, a change of mean can be more than a double holds: no share of it is computed.
+SMALLEST_SCALE = 2.0**-800
 
 
 def training_data(model: Model) -> Training:
@@ -134,9 +136,15 @@ def _watched(feature: Feature) -> Iterator[str]:
 
 
 def _spread(feature: Feature) -> tuple[float, float, float, float, int] | None:
-    """Mean, deviation, lowest and highest value, and of how many; nothing where it did not vary or nobody knows."""
+    """Mean, deviation, lowest and highest value, and of how many; nothing where it did not vary or nobody knows.
+
+    The range decides whether it varied: the deviation of equal values may be a rounding error.
+    """
     reference = feature.reference
     if not reference.deviation or reference.mean is None or not feature.training_range:
         return None
+    low, high = feature.training_range
+    if not low < high or drift.mean_scale(reference.mean, reference.deviation) < SMALLEST_SCALE:
+        return None
     present = round(reference.n * (1 - reference.shares[MISSING]))
-    return reference.mean, reference.deviation, *feature.training_range, present
+    return reference.mean, reference.deviation, low, high, present

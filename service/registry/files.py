@@ -4,8 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from service.errors import BundleAlteredError, BundleError, BundleNotFoundError
-from service.inference.bundle import MANIFEST, Manifest, ModelFile, read_manifest
+from service.errors import BundleError, BundleNotFoundError
+from service.inference.bundle import MANIFEST, Manifest, ModelFile, altered, read_manifest
+from service.regular_files import NotRegularError, open_regular, regular_stat
 
 
 class _Stamp(NamedTuple):
@@ -58,7 +59,7 @@ class BundleReader:
             if stamp is None:
                 raise BundleNotFoundError(f"{folder / file.file}: there is no such file; the bundle is incomplete")
             if stamp.size != file.size:
-                raise _altered(folder / file.file)
+                raise altered(folder / file.file)
 
     def check_hashes(self, folder: Path, manifest: Manifest) -> None:
         """See that the model's files are those that `model.json` describes.
@@ -71,13 +72,15 @@ class BundleReader:
             stamp = _stamp(path)
             known = self._hashed.get(path)
             if stamp is None or known is None or known[0] != stamp:
+                if stamp is not None and stamp.size != file.size:
+                    raise altered(path)
                 digest = _hash(path)
                 if stamp is not None:
                     self._hashed[path] = stamp, digest
             else:
                 digest = known[1]
             if digest != file.sha256:
-                raise _altered(path)
+                raise altered(path)
 
 
 def model_files(manifest: Manifest) -> list[ModelFile]:
@@ -87,7 +90,9 @@ def model_files(manifest: Manifest) -> list[ModelFile]:
 
 def _stamp(path: Path) -> _Stamp | None:
     try:
-        found = path.stat()
+        found = regular_stat(path)
+    except NotRegularError as error:
+        raise BundleError(str(error)) from None
     except OSError:
         return None
     return _Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
@@ -95,13 +100,9 @@ def _stamp(path: Path) -> _Stamp | None:
 
 def _hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except NotRegularError as error:
+        raise BundleError(str(error)) from None
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror or error}; the bundle is incomplete") from None
-
-
-def _altered(path: Path) -> BundleAlteredError:
-    return BundleAlteredError(
-        f"{path} is not the file that {MANIFEST} describes: altered, or copied in part. Copy the bundle anew"
-    )

@@ -13,6 +13,7 @@ from service.inference.skops_io import skops_io
 from service.registry.mlflow_client import MlflowClient
 from service.registry.models import PIN, VERSION, Models
 from service.registry.source import ModelSource, read_source
+from service.regular_files import read_regular
 
 DESCRIPTION: Final = "MLmodel"
 # What MLflow's sklearn flavour writes, and the suffix by which `pack` knows it.
@@ -41,7 +42,7 @@ def _flavours(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[str, Any
     if manifest.artifact.format != "skops":
         return {}
     file = manifest.artifact.file
-    types = skops_io.get_untrusted_types(file=io.BytesIO((bundle / file).read_bytes()))
+    types = skops_io.get_untrusted_types(file=io.BytesIO(read_regular(bundle / file, limit=manifest.artifact.size)))
     sklearn = {
         "pickled_model": file,
         "serialization_format": "skops",

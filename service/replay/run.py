@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.errors import BundleError, BundleNotFoundError
-from service.inference.bundle import installed_libraries, load_bundle, read_manifest
+from service.inference.bundle import load_bundle, read_manifest
+from service.inference.libraries import installed_libraries
 from service.inference.model import Engine, Model
 from service.registry.catalog import Catalog
 from service.registry.found import Found
@@ -142,5 +143,6 @@ def by_model(kept: Sequence[Kept]) -> list[list[Kept]]:
 
 
 def _libraries(found: Found) -> dict[str, tuple[str | None, str | None]]:
-    made, here = read_manifest(found.path)[0].libraries, installed_libraries()
+    made = read_manifest(found.path)[0].libraries
+    here = installed_libraries(made.keys() - {"python"})
     return {name: (made.get(name), here.get(name)) for name in sorted({*made, *here})}

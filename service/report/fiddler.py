@@ -120,7 +120,7 @@ class Events:
                 low, high = feature.training_range
                 said |= {"min": int(low), "max": int(high)} if kind == "int" else {"min": low, "max": high}
             if kind == "category" and feature.categories is not None:
-                said["categories"] = list(feature.categories)
+                said["categories"] = list(map(text, feature.categories))
         elif name in (self.layout.score, self.layout.confidence):
             said |= {"min": 0.0, "max": 1.0}
         elif kind == "category":

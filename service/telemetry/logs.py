@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
+from typing import TextIO
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 from opentelemetry import trace
@@ -26,6 +27,7 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
 from opentelemetry.semconv.attributes.url_attributes import URL_PATH
 from pythonjsonlogger.orjson import OrjsonFormatter
 
+from service.printable import escape_controls
 from service.telemetry.record import ACCESS_LOGGER, AUDIT_LOGGER
 
 LINES_WAITING = 100_000
@@ -104,6 +106,14 @@ class LineHandler(logging.handlers.QueueHandler):
             self.dropped += 1
 
 
+class TerminalHandler(logging.StreamHandler[TextIO]):
+    """Writes log lines to a terminal, escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return escape_controls(super().format(record))
+
+
 @dataclass(frozen=True)
 class Lines:
     """The thread that writes lines, and what it writes to."""
@@ -147,7 +157,8 @@ def write_lines(
         rename_fields={"levelname": "level", "name": "logger"},
         timestamp=True,
     )
-    sinks: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    kind = TerminalHandler if sys.stdout.isatty() else logging.StreamHandler
+    sinks: list[logging.Handler] = [kind(sys.stdout)]
     if file is not None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
         # Several workers write to the same file: the stock handler would have each rotate it under the others.

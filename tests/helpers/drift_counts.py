@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from service.inference.columns import describe_column
 from service.inference.model import Answer, Model
 from service.inference.outcomes import reference_of
-from service.inference.reference import describe_column
 from service.inference.schema import Schema
 from service.monitoring import drift
 from service.monitoring.assess import Finding, Window, assess, assess_confidence

@@ -9,9 +9,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from service.inference.columns import describe_column
 from service.inference.features import to_matrix
 from service.inference.model import Answer, Model
-from service.inference.reference import describe_column
 from service.inference.schema import Schema
 from service.inference.validate import RowReader
 

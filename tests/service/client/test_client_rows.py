@@ -1,5 +1,6 @@
 """Rows to send: drawn from a model's description, or read from files."""
 
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 
 from service.client.faults import seeded
 from service.client.rows import Drawn, RowsError, Sample, drawer, read_file, shuffled
+from service.inference.columns import describe_column
 from service.inference.concealed import conceal
-from service.inference.reference import describe_column
 from service.inference.schema import MISSING, OTHER, Feature, Reference, Schema
 from service.inference.validate import validate_row
 from service.monitoring.bins import FeatureBins
+from service.printable import has_controls
 from tests.helpers.tables import customers_without_gaps
 
 finite = st.floats(-1e6, 1e6)
@@ -36,7 +38,7 @@ def numbers(draw: st.DrawFn) -> Feature:
     valid = sorted(draw(st.lists(st.integers(-2000, 2000), min_size=2, max_size=2)))
     bins = [f"{index:02d}" for index in range(len(points) - 1)]
     return Feature(
-        name=draw(names),
+        name=draw(names.filter(lambda name: not has_controls(name))),
         type=kind,
         nullable=draw(st.booleans()),
         training_range=(points[0], points[-1]),
@@ -55,7 +57,7 @@ def labelled(draw: st.DrawFn) -> Feature:
     else:
         kind, categories, bins, example = "category", known, list(known[: draw(st.integers(0, 6))]), known[0]
     return Feature(
-        name=draw(names),
+        name=draw(names.filter(lambda name: not has_controls(name))),
         type=kind,
         nullable=draw(st.booleans()),
         categories=categories,
@@ -135,6 +137,14 @@ def test_files_give_rows_as_the_service_takes_them(file: Path) -> None:
         Sample({"size": 1.5, "code": "01", "member": True}, "yes"),
         Sample({"size": None, "code": "b", "member": False}, "no"),
     ]
+
+
+def test_decimals_of_a_file_are_numbers(tmp_path: Path) -> None:
+    """A column that `pack` takes for floats is sent as floats."""
+    path = tmp_path / "rows.parquet"
+    pd.DataFrame({"size": [Decimal("1.50"), None]}).to_parquet(path)
+
+    assert [one.row for one in read_file(path, FEATURES[:1])] == [{"size": 1.5}, {"size": None}]
 
 
 def test_a_file_without_a_feature_is_refused(file: Path) -> None:

@@ -115,7 +115,9 @@ def test_an_artifact_outside_the_folder_is_refused(edit: Edit, file: str) -> Non
     ("change", "key"),
     [
         (lambda m: m.pop("name"), "name"),
-        (lambda m: m.update(format=2), "format"),
+        (lambda m: m.update(format=3), "format"),
+        (lambda m: m.update(name="\x1b]0;x\x07"), "name"),
+        (lambda m: m["features"][1].update(name="a\nb"), r"features\.1\.name"),
         (lambda m: m.update(surprise=1), "surprise"),
         (lambda m: m["artifact"].update(format="onnx"), "artifact.format"),
         (lambda m: m["artifact"].update(sha256="short"), "artifact.sha256"),

@@ -292,7 +292,7 @@ def unfit(what: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
         "nested": lambda: (good, data.assign(petal_width=[[1]] * len(data)), None),
         "all missing": lambda: (good, data.assign(petal_width=np.nan), None),
         "infinite": lambda: (good, data.assign(petal_width=np.inf), None),
-        "number categories": lambda: (good, data.assign(petal_width=pd.Categorical([1, 2] * (len(data) // 2))), None),
+        "mixed categories": lambda: (good, data.assign(petal_width=pd.Categorical([1, "a"] * (len(data) // 2))), None),
         "texts": lambda: (good, data.assign(petal_width="wide"), None),
     }
     return made[what]()
@@ -316,7 +316,7 @@ def unfit(what: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
         ("nested", "petal_width .*neither numbers, booleans nor text"),
         ("all missing", "petal_width: every value is missing"),
         ("infinite", "petal_width holds infinite values"),
-        ("number categories", "petal_width .*neither numbers, booleans nor text"),
+        ("mixed categories", "petal_width .*neither numbers, booleans nor text, but a mixture"),
         ("texts", "cannot answer rows of the training data"),
     ],
 )

@@ -12,11 +12,11 @@ from sklearn.preprocessing import OneHotEncoder
 
 from service.errors import InferenceError, MalformedRequestError, PackError
 from service.inference.bundle import load_bundle
+from service.inference.columns import describe_column
 from service.inference.concealed import conceal
 from service.inference.features import to_matrix
 from service.inference.pack import pack
 from service.inference.privacy import Privacy, withhold
-from service.inference.reference import describe_column
 from service.inference.schema import Feature, Schema
 from service.inference.validate import RowReader, validate_row
 from service.keys import privacy_key

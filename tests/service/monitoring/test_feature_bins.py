@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.reference import describe_column
+from service.inference.columns import describe_column
 from service.inference.schema import Schema, Value
 from service.monitoring.bins import FeatureBins
 

@@ -10,9 +10,9 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 
 from service.inference.bundle import load_bundle
+from service.inference.columns import describe_column
 from service.inference.model import Model
 from service.inference.pack import pack
-from service.inference.reference import describe_column
 from service.inference.schema import Schema
 from service.monitoring import drift
 from service.monitoring.announce import announce

@@ -1,0 +1,153 @@
+"""Of a bundle's folder regular files below it are read, and nothing that has no end or is elsewhere."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.client.rows import RowsError, read_held_out
+from service.errors import BundleAlteredError, BundleError
+from service.inference.bundle import load_bundle, read_manifest
+from service.registry.folder import Folders
+from service.registry.publish import _flavours
+from service.registry.source import FolderSource
+from service.regular_files import NotRegularError, read_regular, regular_stat
+from tests.helpers.bundles import pack_iris
+from tests.helpers.estimators import iris_frame
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle with held-out rows, in a folder of bundles."""
+    return pack_iris(tmp_path / "models" / "iris", "1.0.0", traffic=iris_frame())
+
+
+def pipe(path: Path) -> None:
+    """A named pipe that nobody writes to: to open it waits for ever."""
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    """A link to a device that can be read without end."""
+    path.symlink_to("/dev/zero")
+
+
+def link_to_pipe(path: Path) -> None:
+    """A link to a named pipe beside it."""
+    os.mkfifo(path.with_name("pipe"))
+    path.symlink_to("pipe")
+
+
+def folder(path: Path) -> None:
+    """A folder."""
+    path.mkdir()
+
+
+def unix_socket(path: Path) -> None:
+    """A socket."""
+    here = Path.cwd()
+    os.chdir(path.parent)  # the name of a socket may have a hundred characters
+    try:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def outside(path: Path) -> None:
+    """A link to a file outside of the bundle, with the very content that was there."""
+    kept = path.parent.parent.parent / f"kept-{path.name}"
+    path.rename(kept)
+    path.symlink_to(kept)
+
+
+def circle(path: Path) -> None:
+    """A link to itself."""
+    path.symlink_to(path.name)
+
+
+ODD: list[Callable[[Path], None]] = [pipe, device, link_to_pipe, folder, unix_socket, outside, circle]
+
+
+def replace(path: Path, make: Callable[[Path], None]) -> None:
+    """Put something else in the place of a file."""
+    if make is not outside:
+        path.unlink()
+    make(path)
+
+
+@pytest.mark.parametrize("make", ODD)
+@pytest.mark.parametrize("file", ["model.json", "model.skops"])
+def test_what_is_no_regular_file_is_not_read(file: str, make: Callable[[Path], None], bundle: Path) -> None:
+    """Loading ends at once with a message that names the file, for a bundle and for a folder of them."""
+    digest = read_manifest(bundle)[1]
+    replace(bundle / file, make)
+
+    with pytest.raises(BundleError, match=file):
+        load_bundle(bundle, expect_sha256=digest)
+    told: list[str] = []
+    with pytest.raises(BundleError):
+        Folders(told.append).locate(FolderSource(bundle.parent))
+    with pytest.raises((BundleError, OSError)):
+        _flavours(bundle, read_manifest(bundle)[0])
+
+
+@pytest.mark.parametrize("make", ODD)
+def test_held_out_rows_are_a_regular_file(make: Callable[[Path], None], bundle: Path) -> None:
+    """`traffic` and `report` read them."""
+    features = read_manifest(bundle)[0].features
+    assert len(read_held_out(bundle, features)) > 1
+    replace(bundle / "traffic.parquet", make)
+
+    with pytest.raises(RowsError, match=r"traffic\.parquet"):
+        read_held_out(bundle, features)
+
+
+def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:
+    """The size is looked at before anything is read."""
+    manifest, _ = read_manifest(bundle)
+    for file in ("model.skops", "traffic.parquet"):
+        with (bundle / file).open("ab") as grown:
+            grown.truncate(2**40)  # a hole: nobody could read that
+
+    with pytest.raises(BundleAlteredError, match=r"model\.skops is not the file .* altered"):
+        load_bundle(bundle)
+    with pytest.raises(RowsError, match=r"traffic\.parquet has not the size"):
+        read_held_out(bundle, manifest.features)
+
+
+def test_a_manifest_without_end_is_not_read(bundle: Path) -> None:
+    """It may have 64 MiB."""
+    with (bundle / "model.json").open("ab") as grown:
+        grown.truncate(2**40)
+
+    with pytest.raises(BundleError, match=r"model\.json has 1,099,511,627,776 bytes"):
+        read_manifest(bundle)
+
+
+def test_links_below_the_folder_are_followed(bundle: Path) -> None:
+    """A volume of Kubernetes has its files behind links of its own; the folder itself may be one."""
+    (bundle / "..data").mkdir()
+    for file in ("model.json", "model.skops"):
+        (bundle / file).rename(bundle / "..data" / file)
+        (bundle / file).symlink_to(Path("..data", file))
+    link = bundle.with_name("current")
+    link.symlink_to(bundle.name)
+
+    assert load_bundle(link).name == "iris"
+    assert Folders(lambda _: None).locate(FolderSource(link)).version == "1.0.0"
+
+
+def test_a_regular_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    """What is larger is refused, not cut."""
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+
+    assert read_regular(path, limit=5) == b"12345"
+    assert regular_stat(path).st_size == 5
+    with pytest.raises(NotRegularError, match="5 bytes, 4 at most"):
+        read_regular(path, limit=4)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none", limit=4)

@@ -1,0 +1,302 @@
+"""Columns of the dtype `category`: the levels are those of the estimator, in its order and of their own type."""
+
+import json
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
+
+from service.api.openapi import predict_operation
+from service.client.faults import seeded
+from service.client.rows import Drawn, read_file
+from service.errors import BundleError, InvalidFeaturesError, PackError
+from service.inference.bundle import load_bundle, read_manifest
+from service.inference.columns import describe_column
+from service.inference.features import to_matrix
+from service.inference.model import Model
+from service.inference.pack import pack
+from service.inference.privacy import Privacy
+from service.inference.proof import rows_of
+from service.inference.schema import Schema
+from service.inference.validate import RowReader
+from service.monitoring.bins import FeatureBins
+from tests.helpers.bundles import edit_manifest, pack_iris
+from tests.helpers.tables import predict_row
+
+LEVELS: dict[str, list[Any]] = {
+    "integers": [30, 7, -1, 100],
+    "booleans": [True, False],
+    "numbers": [2.5, 0.5, 1.0],
+    "texts": ["low", "mid", "high"],
+}
+
+
+def boosting() -> Any:
+    """An estimator that reads the levels from the dtype."""
+    return HistGradientBoostingClassifier(max_iter=10, min_samples_leaf=2, categorical_features="from_dtype")
+
+
+def codes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Replace the column by its codes, which follow the order of the levels."""
+    return frame.assign(c=frame["c"].cat.codes)
+
+
+def table_of(levels: list[Any], *, ordered: bool = False, rows: int = 120) -> pd.DataFrame:
+    """A column `c` of these levels in this order, and a number."""
+    place = np.arange(rows) % len(levels)
+    return pd.DataFrame({"c": pd.Categorical.from_codes(place, levels, ordered=ordered), "z": np.arange(rows) * 0.5})
+
+
+def packed(table: pd.DataFrame, folder: Path, estimator: Any = None, **options: Any) -> Model:
+    """A model that tells the first level from the others."""
+    label = np.where(table["c"].cat.codes == 0, "yes", "no")
+    fitted = (estimator or boosting()).fit(table, label)
+    model = load_bundle(pack(fitted, table, name="x", out=folder / "b", **options), trust_pickle=True)
+    answers = [answer.label for answer in model.answer(to_matrix(rows_of(table), model.schema, as_frame=True))]
+    assert answers == fitted.predict(table).tolist()
+    return model
+
+
+def test_more_than_a_thousand_levels_are_kept(tmp_path: Path) -> None:
+    """Rows with one of the rarer levels are answered as the estimator answers them."""
+    level = np.array([f"p{i:04d}" for i in range(1000)] * 2 + [f"p{i:04d}" for i in range(1000, 1200)])
+    label = np.where(pd.Series(level).str[-1].astype(int) > 4, "yes", "no")
+    table = pd.DataFrame({"product": pd.Categorical(level)})
+    estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression(C=100)).fit(table, label)
+
+    model = load_bundle(pack(estimator, table, name="x", out=tmp_path / "b"))
+
+    answers = model.answer(to_matrix([(text,) for text in level], model.schema, as_frame=True))
+    assert [answer.label for answer in answers] == estimator.predict(table).tolist() == label.tolist()
+    assert model.features[0].categories == tuple(table["product"].cat.categories)
+    assert len(model.features[0].reference.shares) == 22  # the frequent ones, missing and other
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("kind", LEVELS)
+def test_levels_keep_type_and_order(kind: str, ordered: bool, tmp_path: Path) -> None:
+    """A level that no row has is kept as well, since it has a code."""
+    levels = LEVELS[kind]
+    table = table_of(levels, ordered=ordered)
+    more = {"integers": [5], "numbers": [9.5], "texts": ["none"], "booleans": []}[kind]
+    table["c"] = table["c"].cat.set_categories([*more, *levels], ordered=ordered)
+
+    feature = packed(table, tmp_path).features[0]
+
+    assert (feature.type, feature.dtype, feature.ordered) == ("category", "category", ordered)
+    assert feature.categories == (*more, *levels)
+    assert [type(level) for level in feature.categories or ()] == [type(level) for level in [*more, *levels]]
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_codes_follow_the_order_of_the_levels(kind: str, tmp_path: Path) -> None:
+    """An estimator that uses the codes is given the codes of training."""
+    estimator = make_pipeline(FunctionTransformer(codes), HistGradientBoostingClassifier(max_iter=10))
+
+    model = packed(table_of(LEVELS[kind], ordered=True), tmp_path, estimator, kind="joblib")
+
+    first, other = (predict_row(model, c=level, z=1.0).label for level in LEVELS[kind][:2])
+    assert (first, other) == ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    ("kind", "accepted", "refused"),
+    [
+        ("integers", [30, 30.0, 8], ["30", True, 7.5, [7], 2**70]),
+        ("booleans", [True, False], ["true", 1, 0.0]),
+        ("numbers", [2.5, 1, 1.0, 77.5], ["2.5", True, float("inf")]),
+        ("texts", ["low", "unseen"], [1, True, {"low": 1}]),
+    ],
+)
+def test_a_level_is_sent_as_the_json_type_that_it_has(
+    kind: str, accepted: list[Any], refused: list[Any], tmp_path: Path
+) -> None:
+    """3 and 3.0 are one level; a text is no number, and a number no boolean."""
+    schema = packed(table_of(LEVELS[kind]), tmp_path).schema
+    reader = RowReader(schema)
+
+    for value in accepted:
+        assert reader.read({"c": value, "z": 1.0}) == (value, 1.0)
+    for value in refused:
+        with pytest.raises(InvalidFeaturesError, match=r"^c: "):
+            reader.read({"c": value, "z": 1.0})
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_strict_categories_refuse_other_levels(kind: str) -> None:
+    """What is not among the levels is a violation of the reason `category`."""
+    column = pd.Series(pd.Categorical(LEVELS[kind][:1] * 3), name="c")
+    schema = Schema(features=(describe_column(column, strict_categories=True),))
+    reader = RowReader(schema)
+
+    assert reader.read({"c": LEVELS[kind][0]}) == (LEVELS[kind][0],)
+    with pytest.raises(InvalidFeaturesError, match="not one of the known categories"):
+        reader.read({"c": LEVELS[kind][1]})
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_a_level_has_one_name_everywhere(kind: str) -> None:
+    """Bins, `bucket` and the rows that are drawn agree on what a level is called."""
+    levels = LEVELS[kind]
+    feature = describe_column(pd.Series(pd.Categorical(levels * 3, levels), name="c"))
+    schema = Schema(features=(feature,))
+    bins = FeatureBins(schema)
+    rows = [(level,) for level in levels]
+    places = bins.place(rows, bins.numbers(rows))[:, 0]
+    bucket = feature.model_copy(update={"privacy": "bucket"})
+    told = [Privacy(Schema(features=(bucket,)), b"key").inputs(row)[0] for row in rows]
+
+    assert [bins.series[place][1] for place in places] == told
+    assert set(told) <= set(feature.reference.shares) - {"missing", "other"}
+    drawn = [sample.row["c"] for sample in islice(iter(Drawn(schema.features, seeded(0))), 50)]
+    assert {(type(value), value) for value in drawn} == {(type(level), level) for level in levels}
+
+
+@pytest.mark.parametrize(("kind", "json_type"), [("integers", "integer"), ("booleans", "boolean"), ("texts", "string")])
+def test_openapi_names_the_type_of_the_levels(kind: str, json_type: str) -> None:
+    """A generated client sends what the service takes."""
+    feature = describe_column(pd.Series(pd.Categorical(LEVELS[kind] * 3), name="c"), strict_categories=True)
+
+    described = json.dumps(predict_operation(Schema(features=(feature,))))
+
+    properties = json.loads(described)["openapi_extra"]["requestBody"]
+    (value,) = _find(properties, "c")
+    assert value["type"] == json_type
+    assert value["enum"] == list(feature.categories or ())
+
+
+def _find(tree: Any, name: str) -> list[Any]:
+    if isinstance(tree, list):
+        return [found for part in tree for found in _find(part, name)]
+    if not isinstance(tree, dict):
+        return []
+    own = [tree["properties"][name]] if name in tree.get("properties", {}) else []
+    return own + [found for key, part in tree.items() if key != "example" for found in _find(part, name)]
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_of_files_have_the_type_of_the_levels(kind: str, suffix: str, tmp_path: Path) -> None:
+    """A file of rows to send gives what the schema takes."""
+    table = table_of(LEVELS[kind], rows=12)
+    schema = Schema(features=tuple(describe_column(table[name]) for name in table))
+    path = tmp_path / f"rows.{suffix}"
+    table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
+
+    reader = RowReader(schema)
+
+    assert [reader.read(sample.row)[0] for sample in read_file(path, schema.features)] == table["c"].tolist()
+
+
+@given(st.lists(st.integers(-(2**40), 2**40) | st.floats(-1e9, 1e9) | st.booleans() | st.text(max_size=2), min_size=1))
+def test_levels_of_several_types_are_refused_and_of_one_are_kept(values: list[Any]) -> None:
+    """A category has one JSON type; what JSON says of the schema comes back as it was."""
+    column = pd.Series(pd.Categorical(values), name="c")
+    levels = [level.item() if isinstance(level, np.generic) else level for level in column.cat.categories]
+    if len({type(level) for level in levels}) > 1:
+        with pytest.raises(PackError, match=r"column c .*mixture"):
+            describe_column(column)
+        return
+
+    feature = describe_column(column)
+    again = type(feature).model_validate_json(feature.model_dump_json())
+
+    assert list(again.categories or ()) == levels
+    assert again == feature
+    matrix = to_matrix([(level,) for level in levels], Schema(features=(again,)), as_frame=True)
+    assert isinstance(matrix, pd.DataFrame)
+    assert matrix["c"].cat.codes.tolist() == [*range(len(levels))]
+
+
+def test_a_bundle_that_kept_categories_by_frequency_is_refused(tmp_path: Path) -> None:
+    """The order of its levels is not the estimator's; the message says what to do."""
+    packed(table_of(LEVELS["texts"]), tmp_path)
+    path = tmp_path / "b" / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
+
+    with pytest.raises(BundleError, match=r"categories of c in another order.*pack the model anew"):
+        read_manifest(tmp_path / "b")
+
+
+def test_data_that_has_lost_the_dtype_is_refused(tmp_path: Path) -> None:
+    """A CSV file has texts where the estimator was given categories; the message says what keeps them."""
+    table = table_of(LEVELS["texts"])
+    estimator = boosting().fit(table, table["c"] == "low")
+
+    with pytest.raises(PackError, match=r"If c was of the dtype category .*Parquet keeps that"):
+        pack(estimator, table.astype({"c": "str"}), name="x", out=tmp_path / "b")
+
+
+def test_a_bundle_of_the_earlier_format_without_such_a_column_is_loaded(tmp_path: Path) -> None:
+    """Nothing of it means something else now."""
+    bundle = pack_iris(tmp_path / "b", "1.0.0")
+    edit_manifest(bundle, format=1)
+
+    assert load_bundle(bundle).name == "iris"
+
+
+def _is_none(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(x=[float(value is None) for value in frame["x"]])
+
+
+def _number(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(n=[float(isinstance(value, int)) for value in frame["n"].tolist()])[["z", "n"]]
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("x", _is_none, r"row 1090 of the training data, column x: .*\(1 of 1,200 rows differ\); a request cannot"),
+        ("n", _number, r"row 0 of the training data, column n: .*\(1,199 of 1,200 rows differ\)"),
+    ],
+)
+def test_row_and_column_that_are_answered_otherwise_are_named(
+    column: str, change: Callable[[pd.DataFrame], pd.DataFrame], message: str, tmp_path: Path
+) -> None:
+    """All rows are compared, and a column that a request cannot bring as it was is found out."""
+    rows = 1200
+    columns: dict[str, Any] = {
+        "x": pd.Series([np.nan if row == 1090 else None if row % 2 else "a" for row in range(rows)], dtype=object),
+        "n": pd.array([row if row != 7 else None for row in range(rows)], dtype="Int64"),
+    }
+    table = pd.DataFrame({"z": np.zeros(rows), column: columns[column]})
+    label = change(table)[column].to_numpy() > 0
+    estimator = make_pipeline(FunctionTransformer(change), LogisticRegression(C=1e6))
+
+    with pytest.raises(PackError, match=message):
+        pack(estimator.fit(table, label), table, name="x", out=tmp_path / "b", kind="joblib")
+
+
+def test_a_confidence_that_differs_is_found(tmp_path: Path) -> None:
+    """An answer is label and confidence."""
+    table = pd.DataFrame({"x": pd.Series([None, np.nan, "a", "b"] * 20, dtype=object), "z": np.arange(80.0)})
+    estimator = make_pipeline(FunctionTransformer(_is_none), LogisticRegression()).fit(table, table.z > 100 - table.z)
+
+    with pytest.raises(PackError, match=r"column x: .*with a confidence of"):
+        pack(estimator, table, name="x", out=tmp_path / "b", kind="joblib")
+
+
+@pytest.mark.parametrize("kind", ["integers", "booleans", "texts"])
+def test_onnx_answers_levels_of_every_type_alike(kind: str, tmp_path: Path) -> None:
+    """Levels that are no texts are numbers to ONNX; floats have no encoder there."""
+    pytest.importorskip("skl2onnx")
+    table = table_of(LEVELS[kind])
+    encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["c"]), remainder="passthrough")
+    packed(table, tmp_path, make_pipeline(encoder, LogisticRegression()), onnx=True)
+
+    one, two = (load_bundle(tmp_path / "b", engine=engine) for engine in ("sklearn", "onnx"))
+
+    for row in rows_of(table)[:10]:
+        sent = dict(zip(one.schema.names, row, strict=True))
+        assert predict_row(two, **sent).label == predict_row(one, **sent).label

@@ -1,0 +1,176 @@
+"""Columns that hardly vary, or vary without end: whatever can be packed can be started, counted and judged."""
+
+import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sklearn.dummy import DummyClassifier, DummyRegressor
+
+from service.errors import PackError
+from service.inference.bundle import load_bundle
+from service.inference.columns import describe_column
+from service.inference.model import Model
+from service.inference.pack import pack
+from service.inference.pipeline import describe
+from service.inference.proof import rows_of
+from service.inference.reference import number_reference
+from service.inference.validate import LARGEST, LARGEST_INTEGER
+from service.monitoring import drift
+from service.monitoring.announce import announce
+from service.monitoring.evidence import PREDICTION, gather
+from service.monitoring.training import critical_values, training_data
+from tests.helpers.factories import stored_predictions
+
+floats = (
+    st.floats(-LARGEST, LARGEST)
+    | st.sampled_from((0.1, 19.99, 1 / 3, 5e-324, 1e-300, 1e300, -1e300, LARGEST, math.inf, -math.inf))
+    | st.integers(-3, 3).map(float)
+)
+whole = st.integers(-(2**63), 2**64 - 1) | st.integers(-3, 3)
+texts = st.text(max_size=3) | st.sampled_from(("a", "missing", "other", "x" * 300))
+
+
+def constant(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """Draw one value many times, perhaps with another one."""
+    return st.builds(
+        lambda value, n, more: [value] * n + more, values, st.integers(1, 60), st.lists(values, max_size=2)
+    )
+
+
+def columns(values: st.SearchStrategy[Any], *dtypes: Any) -> st.SearchStrategy["pd.Series"]:
+    """Draw a column of these values, with or without gaps, in one of these dtypes."""
+    lists = constant(values) | st.lists(values, min_size=1, max_size=40)
+    return st.builds(
+        lambda drawn, gap, dtype: _series([*drawn, None] if gap else drawn, dtype),
+        lists,
+        st.booleans(),
+        st.sampled_from(dtypes),
+    ).filter(lambda column: column is not None)
+
+
+def _series(values: list[Any], dtype: Any) -> "pd.Series | None":
+    try:
+        with np.errstate(over="ignore"):
+            return pd.Series(values, dtype=dtype)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+any_column = (
+    columns(floats, "float64", "float32", "Float64", "category")
+    | columns(whole, "int64", "uint64", "float64", "Int64", "UInt64", "category", object)
+    | columns(st.booleans(), "bool", "boolean", "category", object)
+    | columns(texts, "str", object, "string", "category")
+)
+
+
+@settings(max_examples=40)
+@given(column=any_column, regressor=st.booleans())
+@example(column=pd.Series([0.1] * 3000), regressor=False)
+@example(column=pd.Series([1.0, math.nextafter(1.0, 2.0)] * 50), regressor=True)
+@example(column=pd.Series([-LARGEST, LARGEST] * 50), regressor=False)
+@example(column=pd.Series([5e-324, 0.0] * 50), regressor=True)
+def test_what_can_be_packed_can_be_judged(column: "pd.Series", regressor: bool) -> None:
+    """Every figure of the bundle, of the start and of a window is finite; otherwise the column is refused by name."""
+    table = pd.DataFrame({"x": column.to_numpy() if column.dtype == "float64" else column.array})
+    target = [float(place % 2) for place in range(len(table))]
+    estimator: Any = DummyRegressor() if regressor else DummyClassifier()
+    with TemporaryDirectory() as folder:
+        try:
+            bundle = pack(estimator.fit(np.zeros((len(table), 1)), target), table, name="m", out=Path(folder) / "b")
+        except PackError as error:
+            if "column x" not in str(error):
+                raise
+            return
+        model = load_bundle(bundle)
+    judge(model, rows_of(table))
+
+
+def judge(model: Model, rows: list[tuple[object, ...]]) -> None:
+    """Do what a start, a window of 400 rows and `evidence` do; everything must be finite."""
+    (feature,) = model.schema.features
+    announce(model)
+    figures = [point for points in training_data(model).facts.values() for point, _ in points]
+    assert all(map(math.isfinite, [*figures, *critical_values(model).values()]))
+
+    kept = stored_predictions(model, [{"x": value} for (value,) in (rows * 400)[:400]])
+    for name in (feature.name, PREDICTION):
+        found = gather(model, describe(model), name, kept, limit=3)
+        assert found.rows == 400
+        for finding in found.findings:
+            assert math.isfinite(finding.value), finding
+            assert math.isfinite(finding.threshold), finding
+            assert finding.state in ("ok", "drift")
+
+
+@pytest.mark.parametrize("value", [3.0, 0.5, 0.1, 0.07, 19.99, 1 / 3, -0.3, 1e-9, 1e-300, 1e37])
+@pytest.mark.parametrize("n", [1, 50, 398, 5000])
+def test_what_never_varied_has_the_deviation_0(value: float, n: int) -> None:
+    """The mean of equal numbers is that number, however often it is added up."""
+    reference = number_reference(np.full(n, value), n=n)
+
+    assert (reference.mean, reference.deviation) == (value, 0.0)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_moments_neither_overflow_nor_vanish(scale: float) -> None:
+    """Mean and deviation are those of the numbers of ordinary size, times the scale."""
+    values = np.array([1.0, 2.0, 4.0, 9.0])
+    reference = number_reference(values * scale, n=4)
+
+    assert reference.mean == pytest.approx(4.0 * scale, rel=1e-12)
+    assert reference.deviation == pytest.approx(values.std() * scale, rel=1e-12)
+    assert reference.edges == pytest.approx(np.unique(np.quantile(values, np.linspace(0.1, 0.9, 9)) * scale))
+
+
+def test_the_largest_numbers_of_both_signs_have_finite_figures() -> None:
+    """The difference of two doubles may be infinite, and what is made of it is not."""
+    largest = float(np.finfo(np.float64).max)
+    reference = number_reference(np.array([-largest, largest]), n=2)
+
+    assert reference.mean == 0.0
+    assert reference.deviation == largest
+    assert all(map(math.isfinite, reference.edges or ()))
+    assert number_reference(np.array([-largest]), n=1).edges == (-largest,)
+
+
+def test_a_change_of_mean_is_watched_of_what_varied_alone() -> None:
+    """A deviation that is a rounding error, as earlier bundles have it, is none."""
+    assert drift.varies(0.5, 0.1, 0.0, 1.0, 1000) is True
+    assert drift.varies(0.0, 1e200, -1e300, 1e300, 1000) is False
+    assert math.isfinite(drift.critical_mean(1.0, 1e-16, 1.0, math.nextafter(1.0, 2.0), 100, 1e-4))
+
+
+def test_a_single_class_cannot_drift() -> None:
+    """A single bin has no degree of freedom; its critical value is 0, and so is what is measured."""
+    assert drift.critical_psi(1, 10, 1e-4) == drift.critical_jensen_shannon(1, 1e-4) == 0.0
+    assert drift.psi([400], [10]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pd.Series([1.0, math.inf]), "row 1 .*infinite|infinite.*row 1"),
+        (pd.Series([1.0, -1e300]), "row 1 .*-1e.300, beyond"),
+        (pd.Series([2**64 - 1], dtype="uint64"), "row 0 .*identifiers"),
+        (pd.Series([2**63 - 1]), "row 0 .*beyond"),
+        (pd.Series([None, None], dtype=object), "every value is missing"),
+    ],
+)
+def test_values_that_no_request_can_send_are_refused(column: "pd.Series", message: str) -> None:
+    """The message names column, row and remedy."""
+    with pytest.raises(PackError, match=message) as refused:
+        describe_column(column.rename("x"))
+    assert "fit again" in str(refused.value)
+
+
+def test_the_largest_numbers_that_a_request_can_send_are_described() -> None:
+    """The limits of the service are those of the training data."""
+    assert describe_column(pd.Series([-LARGEST, LARGEST], name="x")).training_range == (-LARGEST, LARGEST)
+    assert describe_column(pd.Series([int(LARGEST_INTEGER)], name="x")).example == int(LARGEST_INTEGER)

@@ -1,0 +1,372 @@
+"""Data and models that cannot be packed as they are: one line says which column or part, and what to do."""
+
+import builtins
+import pickle
+from collections.abc import Callable
+from datetime import date, timedelta
+from decimal import Decimal
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from scipy.stats import zscore
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from service.errors import BundleError, IncompatibleBundleError, PackError
+from service.inference.artifact import load_artifact
+from service.inference.bundle import load_bundle, read_manifest
+from service.inference.libraries import check_libraries, libraries_of
+from service.inference.pack import pack
+from service.inference.packing import pack_files
+from service.inference.training_frame import columns_of_dates
+
+ROWS = 40
+LABELS = np.array(["a", "b"] * (ROWS // 2))
+HALF = ROWS // 2
+
+
+def packed(column: Any, folder: Path, labels: Any = LABELS, classes: Any = LABELS, **options: Any) -> Path:
+    """Pack a model that looks at nothing, with this column beside a number."""
+    frame = column if isinstance(column, pd.DataFrame) else pd.DataFrame({"z": np.arange(ROWS) * 1.0, "c": column})
+    estimator = DummyClassifier().fit(np.zeros((len(classes), 1)), classes)
+    estimator.n_features_in_ = frame.shape[1]
+    return pack(estimator, frame, pd.Series(labels, name="t"), name="x", out=folder / "b", **options)
+
+
+def frame(*names: Any) -> pd.DataFrame:
+    """A table of numbers whose columns have these names."""
+    return pd.DataFrame(np.zeros((ROWS, len(names))), columns=pd.Index(names, dtype=object, tupleize_cols=False))
+
+
+MIXTURE = "column c .*but a mixture: give all of its values one type"
+NO_DATE = "column c .*dates and times are no features .*turn them into numbers before fitting"
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "complex": (lambda: np.arange(ROWS) * 1j, "column c .*real and imaginary parts, two columns"),
+    "timedelta": (lambda: [timedelta(seconds=1)] * ROWS, NO_DATE),
+    "period": (lambda: pd.period_range("2020", periods=ROWS, freq="D"), NO_DATE),
+    "datetime": (lambda: pd.date_range("2020", periods=ROWS, tz="UTC"), NO_DATE),
+    "date": (lambda: [date(2020, 1, 1)] * ROWS, NO_DATE),
+    "categories of dates": (lambda: pd.Categorical(pd.date_range("2020", periods=ROWS)), NO_DATE),
+    "interval": (lambda: pd.arrays.IntervalArray.from_breaks(range(ROWS + 1)), r"column c .*\.astype\(str\)"),
+    "list": (lambda: [[1]] * ROWS, "column c .*give each element a column"),
+    "dict": (lambda: [{"a": 1}] * ROWS, "column c .*give each key a column"),
+    "bytes": (lambda: [b"x"] * ROWS, "column c .*decode them"),
+    "categories of bytes": (lambda: pd.Categorical([b"x", b"y"] * HALF), "column c .*decode them"),
+    "function": (lambda: [len] * ROWS, "column c .*turn it into one of them"),
+    "mixed": (lambda: [1, "a"] * HALF, MIXTURE),
+    "numbers and booleans": (lambda: [True, 2] * HALF, MIXTURE),
+    "mixed categories": (lambda: pd.Categorical([1, "a"] * HALF), MIXTURE),
+    "no Unicode": (lambda: pd.Series(["\ud800", "a"] * HALF, dtype=object), "column c .*no valid Unicode"),
+    "huge Decimal": (lambda: [Decimal("1e400")] * ROWS, "column c.* infinite"),
+    "unsigned": (lambda: np.full(ROWS, 2**64 - 1, dtype="uint64"), "column c, row 0 .*leave the column out"),
+    "levels beyond": (lambda: pd.Categorical([1.0, np.inf] * HALF), "column c .*row 1 of the categories"),
+    "nothing": (lambda: [pd.NA] * ROWS, "column c: every value is missing"),
+    "no name": (lambda: frame("", "b"), "column 1 of the training data has no name; rename it"),
+    "long name": (lambda: frame("n" * 257, "b"), "name of 257 characters, 256 at most; rename it"),
+    "control in a name": (lambda: frame("a\x1b[31m", "b"), r"'a\\x1b\[31m' holds a control character; rename it"),
+    "newline in a name": (lambda: frame("a\nb", "b"), r"'a\\nb' holds a control character"),
+    "C1 in a name": (lambda: frame("a\x9b", "b"), r"'a\\x9b' holds a control character"),
+    "surrogate in a name": (lambda: frame("\ud800", "b"), "no valid Unicode; rename it"),
+    "name twice": (lambda: frame(1, "1"), "two columns are called 1"),
+    "several levels": (
+        lambda: pd.DataFrame(np.zeros((ROWS, 2)), columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")])),
+        r"MultiIndex\); give each column one name",
+    ),
+    "no columns": (lambda: pd.DataFrame(index=range(ROWS)), "has no columns"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_no_feature_is_refused_in_one_line(what: str, tmp_path: Path) -> None:
+    """The message names the column and the remedy, and nothing is written."""
+    make, message = REFUSED[what]
+
+    with pytest.raises(PackError, match=message) as refused:
+        packed(make(), tmp_path)
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+ACCEPTED: dict[str, tuple[Callable[[], Any], tuple[str, str]]] = {
+    "Decimal": (lambda: [Decimal("1.5"), None] * HALF, ("number", "float64")),
+    "Arrow Decimal": (lambda: pd.array([Decimal(1)] * ROWS, pd.ArrowDtype(pa.decimal128(9, 2))), ("number", "float64")),
+    "objects": (lambda: pd.Series([1, 2.5] * HALF, dtype=object), ("number", "float64")),
+    "NumPy booleans": (lambda: pd.Series([np.True_, np.False_] * HALF, dtype=object), ("boolean", "object")),
+    "sparse": (lambda: pd.arrays.SparseArray([0.0, 1.0] * HALF), ("number", "float64")),
+    "sparse booleans": (lambda: pd.arrays.SparseArray([True, False] * HALF), ("boolean", "bool")),
+    "Arrow integers": (lambda: pd.array([1, None] * HALF, "int64[pyarrow]"), ("integer", "float64")),
+    "half precision": (lambda: np.arange(ROWS, dtype="float16"), ("number", "float64")),
+    "intervals as categories": (lambda: pd.cut(np.arange(ROWS), 3), ("category", "category")),
+    "None and NaN": (lambda: ["a", None, np.nan, "b"] * (HALF // 2), ("category", "str")),
+}
+
+
+@pytest.mark.parametrize("what", ACCEPTED)
+def test_what_can_be_sent_as_a_number_or_text_is_packed(what: str, tmp_path: Path) -> None:
+    """An object, sparse or Arrow column becomes the plain one that scikit-learn makes of it."""
+    make, (kind, dtype) = ACCEPTED[what]
+
+    feature = read_manifest(packed(make(), tmp_path))[0].features[1]
+
+    assert (feature.type, feature.dtype) == (kind, dtype)
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels"),
+    [
+        ([0, 1] * HALF, np.array([0.0, 1.0] * HALF)),
+        ([0, 1] * HALF, pd.array([0, 1, None, 1] * (HALF // 2), dtype="Int64")),
+        ([0.0, 1.0] * HALF, np.array([0, 1] * HALF)),
+        ([False, True] * HALF, pd.array([False, True, None, True] * (HALF // 2), dtype="boolean")),
+        (["0", "1"] * HALF, np.array([0, 1] * HALF)),
+    ],
+)
+def test_labels_that_are_equal_are_one_class(classes: Any, labels: Any, tmp_path: Path) -> None:
+    """1 and 1.0 are one class, in training, in a file with a gap, and for /feedback."""
+    assert packed(np.arange(ROWS) * 1.0, tmp_path, labels, classes).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([2.0, 1.0] * HALF, "the column t holds the class 2.0, the estimator knows 0, 1"),
+        ([True, False] * HALF, "the column t holds the class False"),
+        ([[1]] * ROWS, "the column t holds lists or dicts"),
+    ],
+)
+def test_other_labels_are_refused(labels: Any, message: str, tmp_path: Path) -> None:
+    """1 and true are not one class."""
+    with pytest.raises(PackError, match=message):
+        packed(np.arange(ROWS) * 1.0, tmp_path, labels, [0, 1] * HALF)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([object()] * ROWS, "the traffic cannot be kept as Parquet: .*column c"),
+        ([1, "a"] * HALF, "the traffic cannot be kept as Parquet"),
+    ],
+)
+def test_held_out_rows_that_no_file_takes_are_refused(column: Any, message: str, tmp_path: Path) -> None:
+    """What is kept is a Parquet file."""
+    traffic = pd.DataFrame({"z": np.zeros(ROWS), "c": column})
+
+    with pytest.raises(PackError, match=message):
+        packed(np.arange(ROWS) * 1.0, tmp_path, traffic=traffic)
+
+
+def test_answers_beyond_what_a_label_may_be_are_refused(tmp_path: Path) -> None:
+    """The figures of such a regressor would overflow; the message names the first row."""
+    data = pd.DataFrame({"a": np.arange(50.0)})
+
+    with pytest.raises(PackError, match=r"row 0 of .*answers .*, beyond .*scale the target"):
+        pack(LinearRegression().fit(data, data["a"] * 1e100), data, name="x", out=tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        (
+            TfidfVectorizer(),
+            r"begins with TfidfVectorizer, which takes a series of texts.*'COLUMN'\)\]\), with the column",
+        ),
+        (DictVectorizer(), "begins with DictVectorizer, which takes dicts"),
+    ],
+)
+def test_a_first_step_that_takes_no_table_is_named(first: Any, message: str, tmp_path: Path) -> None:
+    """A text vectorizer takes one column; what to do is said."""
+    texts = pd.DataFrame({"review": ["good one", "bad one"] * HALF})
+    rows = [{"a": 1.0}] * ROWS if isinstance(first, DictVectorizer) else texts["review"]
+    estimator = make_pipeline(make_pipeline(first), LogisticRegression()).fit(rows, LABELS)
+
+    with pytest.raises(PackError, match=message):
+        pack(estimator, texts, name="x", out=tmp_path / "b")
+
+
+def test_a_text_vectorizer_of_a_named_column_is_packed(tmp_path: Path) -> None:
+    """It is what the message recommends."""
+    texts = pd.DataFrame({"review": ["good one", "bad one"] * HALF})
+    vectorizer = ColumnTransformer([("text", TfidfVectorizer(), "review")])
+    estimator = make_pipeline(vectorizer, LogisticRegression()).fit(texts, LABELS)
+
+    assert load_bundle(pack(estimator, texts, name="x", out=tmp_path / "b")).features[0].type == "category"
+
+
+class Nameless(ClassifierMixin, BaseEstimator):
+    """Says 0 where others say how many columns they were fitted on, as CatBoost does of a model that was loaded."""
+
+    n_features_in_ = 0
+    feature_names_in_: Any = ()
+
+    def fit(self, data: Any, labels: Any) -> "Nameless":
+        """Keep the classes and names."""
+        self.classes_, self.feature_names_ = np.unique(labels), [str(name) for name in data]
+        return self
+
+    def predict(self, data: Any) -> Any:
+        """The first class."""
+        return self.classes_[np.zeros(len(data), dtype=int)]
+
+
+def test_a_model_that_does_not_know_its_width_is_packed(tmp_path: Path) -> None:
+    """0 is no number of columns; the names that it keeps say which are its own, and their order."""
+    data = pd.DataFrame({"a": np.zeros(ROWS), "b": np.ones(ROWS)})
+    estimator = Nameless().fit(data, LABELS)
+
+    bundle = pack(estimator, data[["b", "a"]].assign(extra=1.0), name="x", out=tmp_path / "b", kind="joblib")
+
+    assert load_bundle(bundle, trust_pickle=True).schema.names == ("a", "b")
+
+
+def pickled(module: str, name: str) -> bytes:
+    """A pickle that names a function of a module."""
+    return b"\x80\x04c" + f"{module}\n{name}\n".encode() + b"."
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (pickled("code_of_mine", "work"), "the module code_of_mine: install it, or, .*PYTHONPATH"),
+        (pickled("__main__", "no_such_function"), "`__main__`.*move it into a module .*PYTHONPATH"),
+        (pickled("json", "no_such_function"), "its module does not have here.*PYTHONPATH"),
+    ],
+)
+def test_code_that_is_not_here_is_named(raw: bytes, message: str) -> None:
+    """A pickle holds no code, so its own has to be found where it is loaded."""
+    with pytest.raises(BundleError, match=message):
+        load_artifact(raw, "joblib", source="m.joblib", trust_pickle=True)
+
+
+def test_a_model_that_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
+    """A lambda has no name to be found by."""
+    estimator = make_pipeline(FunctionTransformer(lambda data: data), LogisticRegression())
+    data = pd.DataFrame({"a": np.arange(ROWS) * 1.0})
+
+    with pytest.raises(PackError, match=r"cannot be pickled .*top of a module"):
+        pack(estimator.fit(data, LABELS), data, name="x", out=tmp_path / "b", kind="joblib")
+
+
+def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
+    """Arguments of `pack_files` for a model and its data in files."""
+    folder.mkdir(exist_ok=True)
+    joblib.dump(estimator, folder / "m.joblib")
+    data.to_csv(folder / "d.csv", index=False)
+    flags = dict.fromkeys(("strict_categories", "ignore_unknown", "onnx", "force"), False)
+    options = {
+        "valid_ranges": {},
+        "max_lengths": {},
+        "tolerate": {},
+        "privacy": {},
+        "trusted_types": (),
+        "traffic": None,
+    }
+    about = {"target": "t", "name": "x", "version": "1", "kind": "skops", "trust_pickle": True}
+    return {
+        "model_file": folder / "m.joblib",
+        "data": folder / "d.csv",
+        "out": folder / "b",
+        **about,
+        **flags,
+        **options,
+    }
+
+
+def test_dates_of_a_file_do_not_become_categories_unnoticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that takes them as text is packed with a note; one that does not, refused with what to do."""
+    days = [f"2024-{1 + row % 12:02d}-{1 + row % 28:02d}" for row in range(ROWS)]
+    data = pd.DataFrame({"when": days, "z": np.arange(ROWS) * 1.0, "t": LABELS})
+    taken = DummyClassifier().fit(np.zeros((ROWS, 2)), LABELS)
+
+    pack_files(**files(tmp_path / "taken", data, taken))
+    assert "Note: when holds dates as text" in capsys.readouterr().out
+
+    refused = LogisticRegression().fit(data[["z"]].assign(when=1.0)[["when", "z"]], LABELS)
+    with pytest.raises(PackError, match=r"Column when holds dates as text: .*turn them into numbers before fitting"):
+        pack_files(**files(tmp_path / "refused", data, refused))
+
+
+@pytest.mark.parametrize(
+    ("texts", "dates"),
+    [
+        (["2024-01-31", "2024-02-01T10:00:00Z"], True),
+        (["31.1.2024", "1/31/24", "31 Jan 2024", "Jan 31, 2024", None], True),
+        (["1.10.3", "2.0.1"], False),
+        (["2024-13-45", "2024-01-01"], False),
+        (["2024", "2025"], False),
+        (["Bonn", "2024-01-31"], False),
+    ],
+)
+def test_texts_that_are_dates_are_known(texts: list[str | None], dates: bool) -> None:
+    """All of a column's texts are, and versions or years are not."""
+    assert columns_of_dates(pd.DataFrame({"c": texts})) == (["c"] if dates else [])
+
+
+def test_what_an_estimator_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody thought of is no traceback either."""
+    data = pd.DataFrame({"z": np.arange(ROWS) * 1.0, "t": LABELS})
+    arguments = files(tmp_path / "x", data, DummyClassifier().fit(np.zeros((ROWS, 1)), LABELS))
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("of all things\nthis one")
+
+    monkeypatch.setattr("service.inference.packing.pack", broken)
+    with pytest.raises(PackError, match=r"do not make a bundle: ZeroDivisionError: of all things$"):
+        pack_files(**arguments)
+
+
+def test_libraries_of_the_estimator_are_recorded(tmp_path: Path) -> None:
+    """Whatever package a part of the model comes from is in model.json, with its version."""
+    manifest = read_manifest(packed(np.arange(ROWS) * 1.0, tmp_path))[0]
+
+    assert "scikit-learn" in manifest.estimator_libraries
+    assert all(manifest.libraries[name] == version(name) for name in manifest.estimator_libraries)
+
+
+def test_libraries_are_found_by_types_bases_and_functions() -> None:
+    """A class of one's own is made of what it derives from; code of no package has no version."""
+    found = libraries_of(make_pipeline(FunctionTransformer(zscore), Nameless()))
+
+    assert {"scikit-learn", "scipy"} <= set(found)
+    assert libraries_of(pickle.dumps) == ()
+    assert libraries_of(builtins.print) == ()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "used", "message"),
+    [
+        ({"scikit-learn": "0.1"}, (), r"made with scikit-learn 0\.1, here is"),
+        ({"joblib": "0.1.2"}, ("joblib",), r"made with joblib 0\.1\.2, here is"),
+        (
+            {"xgboost-of-nowhere": "2.1.0"},
+            ("xgboost-of-nowhere",),
+            r"not installed here.*'xgboost-of-nowhere==2\.1\.0'",
+        ),
+        ({"numpy": "1.0.0"}, ("numpy",), r"made with numpy 1\.0\.0"),
+    ],
+)
+def test_a_bundle_of_other_libraries_is_refused(recorded: dict[str, str], used: tuple[str, ...], message: str) -> None:
+    """Another minor version, another major one of NumPy and pandas, or none at all."""
+    here = {"scikit-learn": version("scikit-learn")}
+
+    with pytest.raises(IncompatibleBundleError, match=message):
+        check_libraries("the bundle", {**here, **recorded}, used)
+
+
+def test_a_minor_version_of_numpy_is_taken() -> None:
+    """It holds numbers; so does what is recorded and not used by the model."""
+    major = version("numpy").split(".")[0]
+    recorded = {"scikit-learn": version("scikit-learn"), "numpy": f"{major}.999.0", "pandas": "0.1", "skl2onnx": "0.1"}
+
+    check_libraries("the bundle", recorded, ("scikit-learn", "numpy"))

@@ -1,0 +1,160 @@
+"""A text has a length that it may have: longer ones reach neither the model nor what is stored or told."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from typer.testing import CliRunner
+
+from service.api.openapi import predict_operation
+from service.cli import app
+from service.errors import InvalidFeaturesError, PackError
+from service.inference.bundle import load_bundle, read_manifest
+from service.inference.columns import describe_column
+from service.inference.concealed import conceal
+from service.inference.model import Model
+from service.inference.pack import pack
+from service.inference.pipeline import LONGEST_MESSAGE, LONGEST_STACK, fail
+from service.inference.schema import LONGEST_TEXT, Feature, Schema
+from service.inference.validate import RowReader
+from service.telemetry.tracing import NO_ID, NO_TRACE, RequestTrace
+from tests.helpers.in_process_services import recorded_service
+from tests.helpers.schemas import REFERENCE
+from tests.helpers.tables import customers, schema_of
+
+
+def text_model(folder: Path, **options: Any) -> Model:
+    """A model with a category of short texts that takes any other as well."""
+    data = customers()[["age", "city"]].fillna({"city": "Trier"})
+    encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough")
+    estimator = make_pipeline(encoder, LogisticRegression(max_iter=1000)).fit(data, data.age > 50)
+    return load_bundle(pack(estimator, data, name="people", out=folder / "b", **options))
+
+
+@pytest.mark.parametrize(
+    ("longest", "limit"), [(1, 256), (64, 256), (65, 512), (100, 512), (1_000, 4_096), (5_000, 32_768)]
+)
+@pytest.mark.parametrize("dtype", ["str", "category"])
+def test_the_limit_follows_from_the_training_data(longest: int, limit: int, dtype: str) -> None:
+    """Four times the longest text, rounded up to a power of two, and 256 at least."""
+    column = pd.Series(["a", "x" * longest, None], name="c", dtype=dtype)
+
+    assert describe_column(column).max_length == limit
+    assert describe_column(column, max_length=7_000).max_length == 7_000
+
+
+def test_a_private_text_keeps_its_limit() -> None:
+    """A power of two says little of the texts."""
+    data = pd.DataFrame({"c": ["a", "x" * 100]})
+
+    (feature,) = conceal(schema_of(data), data, {"c": "hash"}).features
+
+    assert (feature.max_length, feature.categories) == (512, None)
+
+
+@pytest.mark.parametrize("treatment", ["reject", "count"])
+def test_a_longer_text_is_refused_whatever_is_let_through(treatment: Any) -> None:
+    """The message names feature and limit, and never repeats the text."""
+    treatments = dict.fromkeys(("type", "category", "missing"), treatment)
+    feature = Feature.model_validate(
+        {"name": "c", "type": "category", "dtype": "object", "categories": ("a",), "enforce_categories": True}
+        | {"max_length": 300, "on_violation": treatments, "reference": REFERENCE}
+    )
+    reader = RowReader(Schema(features=(feature,)))
+    counts: dict[tuple[str, str, bool], int] = {}
+
+    with pytest.raises(InvalidFeaturesError, match=r"^c: longer than 300 characters, the limit for this text$"):
+        reader.read({"c": "é" * 301}, counts)
+
+    assert counts == {("c", "length", False): 1}
+    if treatment == "count":
+        assert reader.read({"c": "é" * 300}) == ("é" * 300,)
+
+
+def test_a_schema_without_a_limit_has_one() -> None:
+    """A bundle of before limits were kept takes no text of any length either."""
+    feature = Feature(name="c", type="category", dtype="object", categories=("a",), reference=REFERENCE)
+    reader = RowReader(Schema(features=(feature,)))
+
+    assert reader.read({"c": "x" * LONGEST_TEXT})
+    with pytest.raises(InvalidFeaturesError, match="longer than 65,536 characters"):
+        reader.read({"c": "x" * (LONGEST_TEXT + 1)})
+
+
+def test_a_longer_text_is_answered_422(tmp_path: Path) -> None:
+    """Neither the answer nor any record of the request repeats it."""
+    with recorded_service(text_model(tmp_path)) as service:
+        answer = service.client.post("/predict", json={"features": {"age": 3, "city": "x" * 100_000}})
+
+        assert answer.status_code == 422
+        assert "city: longer than 256 characters" in answer.text
+        assert len(answer.text) < 1_000
+        assert "xxx" not in repr(service.kept.requests)
+
+
+def test_the_limit_is_part_of_the_description_of_the_call(tmp_path: Path) -> None:
+    """OpenAPI says maxLength, and GET /model max_length."""
+    model = text_model(tmp_path)
+
+    assert "'maxLength': 256" in repr(predict_operation(model.schema))
+    assert model.describe()["features"][1]["max_length"] == 256
+
+
+def test_what_an_estimator_says_of_a_text_is_cut() -> None:
+    """The message of an exception may repeat its input; what is left out is counted."""
+    trace = RequestTrace({}, NO_TRACE, NO_ID, 0)
+    try:
+        raise ValueError("could not convert " + "x" * 50_000)
+    except ValueError as error:
+        fail(trace, "inference", error)
+
+    failure = trace.failure
+    assert failure is not None
+    assert failure.message.endswith("xxx… (45,922 more characters)")
+    assert len(failure.message) < LONGEST_MESSAGE + 40
+    assert len(failure.stacktrace) < LONGEST_STACK + 40
+
+
+def test_names_of_unknown_features_are_cut_with_a_mark() -> None:
+    """They are the caller's to choose."""
+    feature = Feature(name="a", type="number", reference=REFERENCE)
+
+    with pytest.raises(InvalidFeaturesError) as refused:
+        RowReader(Schema(features=(feature,))).read({"a": 1.0, "n" * 1_000: 2})
+
+    assert [one.feature for one in refused.value.violations] == ["n" * 63 + "…"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"city": 2}, "--max-length city=2: the training data has a text of 7 characters"),
+        ({"age": 20}, "age is a integer: a length limit belongs to a text"),
+        ({"town": 20}, "--max-length names town, which is no feature"),
+    ],
+)
+def test_limits_that_do_not_fit_are_refused(limits: dict[str, int], message: str, tmp_path: Path) -> None:
+    """What training had can be sent."""
+    with pytest.raises(PackError, match=message):
+        text_model(tmp_path, max_lengths=limits)
+
+
+def test_the_command_sets_a_limit(tmp_path: Path) -> None:
+    """`--max-length FEATURE=CHARACTERS`; what is no such thing is refused before anything is read."""
+    data = customers()[["age", "city"]].fillna({"city": "Trier"})
+    text_model(tmp_path)
+    data.to_csv(tmp_path / "d.csv", index=False)
+    arguments = ["pack", str(tmp_path / "b" / "model.skops"), "--data", str(tmp_path / "d.csv")]
+
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "c"), "--max-length", "city=2000"])
+    assert done.exit_code == 0, done.output
+    assert read_manifest(tmp_path / "c")[0].features[1].max_length == 2000
+
+    refused = CliRunner().invoke(app, [*arguments, "--max-length", "city=long"])
+    assert refused.exit_code == 2
+    assert "FEATURE=CHARACTERS" in refused.output
