@@ -99,6 +99,8 @@ class Listener:
             # An answer's head and body are written apart; Nagle's algorithm would hold the second back.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(lambda: protocol, connection)
+            if self._closed:
+                protocol.shutdown()
         except OSError:  # the client is gone, or no file descriptor is left
             protocol.on_connection_lost = lambda: None
             connection.close()

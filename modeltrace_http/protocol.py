@@ -255,16 +255,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """
         self._broken = True
         self._unset_keepalive_if_required()
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if self._in_message and not self._in_head and (cycle.more_body and cycle.response_started):
-                self.transport.close()
-                return
-            if self._in_head or not self._in_message:
-                cycle.keep_alive = False
-                self.flow.pause_reading()
-                return
+        cycle, in_body = self.cycle, self._in_message and not self._in_head
+        if in_body and cycle is not None and (cycle.response_started or self.pipeline):
+            self.transport.close()
         if self.transport.is_closing():
+            return
+        if not in_body and cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+            self.flow.pause_reading()
             return
         body = _MESSAGES[status].encode()
         self.logger.info("refused a request with %d: %s", status, _MESSAGES[status])

@@ -75,6 +75,16 @@ def test_go_keeps_below_the_limit(name: str) -> None:
     assert size(service["environment"]["GOMEMLIMIT"]) == pytest.approx(0.8 * size(service["mem_limit"]), rel=0.01)
 
 
+def test_the_service_says_who_may_call_it() -> None:
+    """In its container it listens on all addresses; no key is asked for unless there is one, and names are listed."""
+    environment, traffic = (SERVICES[name]["environment"] for name in ("modeltrace", "traffic"))
+
+    assert environment["MODELTRACE_API_KEY"] == traffic["MODELTRACE_API_KEY"] == "${MODELTRACE_API_KEY:-}"
+    assert environment["MODELTRACE_INSECURE"] == "${MODELTRACE_INSECURE:-true}"
+    assert environment["MODELTRACE_ALLOWED_HOSTS"] == "${MODELTRACE_ALLOWED_HOSTS:-localhost,modeltrace}"
+    assert not re.search("(?m)^ENV.*(API_KEY|INSECURE)", (ROOT / "Dockerfile").read_text())
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_ports_are_published_on_loopback_only(name: str) -> None:
     """Every published port names 127.0.0.1, and can be moved by a variable."""

@@ -197,6 +197,23 @@ def test_expect_continue_that_is_answered_early_ends_the_connection(server: Runn
     assert server.exchange(sent).startswith(b"HTTP/1.1 200 OK")
 
 
+def test_a_broken_body_gets_no_second_answer(server: RunningServer) -> None:
+    """A request that was answered before its body came is not refused on top; the connection is closed."""
+    with server.connect() as connection:
+        connection.sendall(head(b"Transfer-Encoding: chunked").replace(b"POST /", b"POST /early", 1))
+        until(lambda: server.requests, what="the answer")
+        connection.sendall(b"no chunk\r\n")
+        assert read_all(connection).count(b"HTTP/1.1 ") == 1
+
+
+def test_a_request_in_progress_is_answered_before_a_broken_one_behind_it() -> None:
+    """What follows it is not answered, and the connection ends."""
+    with running_server() as server:
+        answer = server.exchange(head(b"Content-Length: 2") + b"okno HTTP\r\n\r\n")
+
+    assert answer.count(b"HTTP/1.1 ") == answer.count(b"HTTP/1.1 200 OK") == 1
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
