@@ -80,7 +80,7 @@ _PHRASES: Final = (
     ("no answer", r"Timeout|timed out|DEADLINE_EXCEEDED"),
     (
         "closed",
-        r"RemoteDisconnected|disconnected without|Connection reset|Socket closed|Broken pipe|UNEXPECTED_EOF",
+        r"[Dd]isconnected|Connection reset|Socket closed|Broken pipe|UNEXPECTED_EOF|SSLEOFError",
     ),
     ("bad header", r"InvalidHeader|metadata was invalid|Invalid metadata|UnicodeEncodeError"),
     ("bad address", r"InvalidURL|MissingSchema|InvalidSchema|LocationParse|LocationValue"),
@@ -146,7 +146,7 @@ def speaks_tls(url: str) -> str | None:
 
 def _hangs_up(secure: ssl.SSLSocket) -> bool:
     """Whether the other side ends a connection once it has seen no certificate, which TLS 1.3 has it do this late."""
-    secure.settimeout(HANDSHAKE / 4)
+    secure.settimeout(HANDSHAKE)
     try:
         return secure.recv(1) == b""
     except TimeoutError:

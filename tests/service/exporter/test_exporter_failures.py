@@ -6,14 +6,17 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from http.client import RemoteDisconnected
 from pathlib import Path
 from typing import Literal
 
 import grpc
+import httpx
 import pytest
+import requests
 
 from service.exporter.client import Delivered, Refused, TryAgain, otlp_client
-from service.exporter.failures import Failure, Target, classify
+from service.exporter.failures import CLIENT_CERTIFICATE, Failure, Target, classify
 from tests.helpers.certificates import self_signed
 from tests.helpers.processes import free_port
 from tests.helpers.receivers import Answer, otlp_grpc, otlp_http
@@ -333,6 +336,31 @@ def test_a_header_that_cannot_be_sent(send: Send, protocol: Protocol, value: str
 
     assert failure.reason == "OTEL_EXPORTER_OTLP_HEADERS holds what a header cannot"
     assert "hidden" not in str(failure)
+
+
+CLOSED = [
+    ConnectionResetError(104, "Connection reset by peer"),
+    BrokenPipeError(32, "Broken pipe"),
+    ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+    requests.ConnectionError("Connection aborted.", RemoteDisconnected("Remote end closed connection")),
+    httpx.RemoteProtocolError("Server disconnected without sending a response."),
+]
+
+
+@pytest.mark.parametrize("error", CLOSED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    ("url", "spoken", "reason"),
+    [
+        ("http://there:1", None, "it closed the connection without an answer"),
+        ("http://there:1", "", "it expects TLS and was sent plain text"),
+        ("https://there:1", "http/1.1", "it closed the connection without an answer"),
+        ("https://there:1", "h2", "it speaks gRPC, not HTTP"),
+        ("https://there:1", CLIENT_CERTIFICATE, "it asks for a client certificate"),
+    ],
+)
+def test_a_connection_that_closes_has_a_reason(error: Exception, url: str, spoken: str | None, reason: str) -> None:
+    """However a library finds out that it was closed, what is spoken there tells why."""
+    assert classify(error, Target(url), probe=lambda _: spoken).reason == reason
 
 
 def test_an_exception_that_nobody_knows() -> None:
