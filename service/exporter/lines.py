@@ -54,10 +54,10 @@ class LineEncoder:
                     yield write_line(_violation(violated, said, ids, request.validate_end))
                 for row in request.answered:
                     more: Mapping[str, object] = ids
-                    if of := request.shadow_of[row.row] if request.shadow_of else None:
-                        more = {**more, ML_PREDICTION_SHADOW_OF: of}
                     if request.synthetic:
-                        more = {**more, SYNTHETIC: True}
+                        more = {SYNTHETIC: True, **more}
+                    if of := request.shadow_of[row.row] if request.shadow_of else None:
+                        more = {ML_PREDICTION_SHADOW_OF: of, **more}
                     yield write_line(_prediction(row, said, features, more))
             if request.status:
                 yield write_line(_access(request, ids))

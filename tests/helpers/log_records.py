@@ -43,6 +43,8 @@ def audit_records(request: Request) -> Iterator[logging.LogRecord]:
             extra["ml.prediction.label"] = str(row.label)
         if row.confidence is not None:
             extra["ml.prediction.confidence"] = row.confidence
+        if request.synthetic:
+            extra["modeltrace.synthetic"] = True
         answer = row.label if row.value is None else row.value
         yield _log_record("modeltrace.audit", row.time, "predicted %s", (answer,), extra)
 
