@@ -1,5 +1,6 @@
 """What the documentation says is what the code does."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,17 @@ def test_every_command_of_the_stack_is_documented() -> None:
     text = (DOCS / "stack.md").read_text()
 
     assert [c for c in app.registered_commands if f"./dev stack {c.callback.__name__} " not in text] == []  # type: ignore[union-attr]  # each has one
+
+
+def test_the_verified_sdks_are_those_of_the_senders() -> None:
+    """docs/hub.md names the versions that tests/senders send with."""
+    senders = ROOT / "tests" / "senders"
+    node = json.loads((senders / "node" / "package.json").read_text())["dependencies"]
+    expected = {
+        "Go": re.findall(r"go\.opentelemetry\.io/otel/sdk v(\S+)", (senders / "go" / "go.mod").read_text()),
+        "Java": re.findall(r"<opentelemetry.version>(.+?)<", (senders / "java" / "pom.xml").read_text()),
+        "Node.js": [node["@opentelemetry/sdk-node"]],
+    }
+    found = re.findall(r"^\| (Go|Java|Node\.js)\b[^|]*\| (\S+) \|", (DOCS / "hub.md").read_text(), re.MULTILINE)
+
+    assert {name: [version] for name, version in found} == expected

@@ -1,0 +1,173 @@
+"""Programs that send with the OpenTelemetry SDKs of other languages: tests/senders, built once and cached."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import platformdirs
+import pytest
+
+from stack.errors import BuildError
+from stack.golang import find_go
+from stack.parts import read_parts
+from tests.helpers.stack import binaries
+
+SOURCES: Final = Path(__file__).parent.parent / "senders"
+# On a machine without a cache and with other work to do, the slowest step takes a few minutes.
+STEP_SECONDS: Final = 900
+RUN_SECONDS: Final = 120
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the sender of one language is built and run; all commands run in a copy of its sources.
+
+    `download` needs the network: when it fails, the test is skipped. `build` does not: when it fails, the test does.
+    """
+
+    tools: tuple[str, ...]
+    download: str
+    build: str
+    run: str
+
+
+RECIPES: Final = {
+    "go": Recipe(
+        tools=(),  # a Go that is new enough is installed where none is on PATH
+        download="go mod download",
+        build="go build -o sender .",
+        run="./sender",
+    ),
+    "java": Recipe(
+        tools=("java", "javac", "mvn"),
+        download="mvn --batch-mode --quiet dependency:copy-dependencies -DoutputDirectory=lib",
+        build="javac --release 17 -Xlint:all -encoding utf-8 -sourcepath . -cp lib/* -d classes Sender.java",
+        run=f"java -cp classes{os.pathsep}lib/*",
+    ),
+    "node": Recipe(
+        tools=("node", "npm"),
+        download="npm install --ignore-scripts --no-audit --no-fund --no-package-lock",
+        build="node --check sender.mjs",
+        run="node sender.mjs",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What one run of a sender has printed: what it has sent, and what its SDK complained of."""
+
+    records: tuple[Mapping[str, Any], ...]
+    complaints: str
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """The fields of all records of a kind."""
+        return [dict(record["fields"]) for record in self.records if record["kind"] == kind]
+
+
+def run_sender(language: str, options: Sequence[str], environment: Mapping[str, str]) -> Sent:
+    """Build a sender if it is not in the cache, and run it to its end.
+
+    Raises:
+        AssertionError: it cannot be built, or ends with an error.
+        pytest.skip.Exception: a compiler is not on PATH, or libraries cannot be downloaded.
+    """
+    recipe = RECIPES[language]
+    folder = _built(language)
+    if isinstance(folder, str):
+        pytest.skip(folder)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+    run = subprocess.run(
+        [*recipe.run.split(), *options],
+        cwd=folder,
+        env={**clean, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    assert run.returncode == 0, f"{language} ended with {run.returncode}:\n{run.stderr}"
+    return Sent(tuple(map(json.loads, run.stdout.splitlines())), run.stderr)
+
+
+def senders_cache() -> Path:
+    """Where senders, and what their builds download, are kept."""
+    return platformdirs.user_cache_path("modeltrace") / "senders"
+
+
+@cache
+def _built(language: str) -> Path | str:
+    """The folder with the built sender; in words what is missing where it cannot be built."""
+    recipe, source = RECIPES[language], SOURCES / language
+    if absent := [tool for tool in recipe.tools if shutil.which(tool) is None]:
+        return f"{', '.join(absent)} on PATH, to build the sender in {language}"
+    folder = senders_cache() / "bin" / f"{language}-{_digest(source)}"
+    if folder.exists():
+        return folder
+    environment = _environment()
+    if language == "go":
+        try:
+            go = find_go(read_parts().go, binaries().root)
+        except BuildError as error:
+            return f"Go, to build the sender in go: {error}"
+        environment["PATH"] = f"{go.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as work:
+        copy = Path(work, language)
+        shutil.copytree(source, copy)
+        if failure := _run(recipe.download, copy, environment):
+            return f"the libraries of the sender in {language}, whose download failed: {failure.splitlines()[0][:300]}"
+        failure = _run(recipe.build, copy, environment)
+        assert not failure, failure
+        if not folder.exists():  # another run may have built it meanwhile
+            copy.rename(folder)
+    return folder
+
+
+def _run(command: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """Run a step of a build; what it has printed if it failed, else nothing."""
+    try:
+        run = subprocess.run(
+            command.split(),
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=STEP_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        return str(error)
+    return f"{command}: {run.stdout.strip()}" if run.returncode else ""
+
+
+def _environment() -> dict[str, str]:
+    """Environment variables that keep downloads and intermediate results below the cache."""
+    return {
+        "CGO_ENABLED": "0",
+        "GOCACHE": str(senders_cache() / "go" / "build"),
+        "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false",
+        "GOMODCACHE": str(senders_cache() / "go" / "mod"),
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "MAVEN_OPTS": f"{os.environ.get('MAVEN_OPTS', '')} -Dmaven.repo.local={senders_cache() / 'maven'}",
+        "npm_config_fetch_retries": "1",
+        "npm_config_cache": str(senders_cache() / "npm"),
+    }
+
+
+def _digest(source: Path) -> str:
+    """A hash of all files of a sender."""
+    digest = hashlib.sha256()
+    for path in sorted(source.iterdir()):
+        digest.update(f"{path.name}\n{path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
