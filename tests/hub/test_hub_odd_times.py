@@ -40,6 +40,7 @@ def listed(pages: HubPages, query: str = "") -> list[str]:
         (NOW, NOW - 5 * S, "ends before it starts"),
         (NOW, 1, "ends before it starts"),
     ],
+    ids=["no end", "neither", "no start", "end 5 s before start", "end in 1970"],  # the same in each worker process
 )
 def test_a_span_without_both_times_has_no_duration(pages: HubPages, start_ns: int, end_ns: int, words: str) -> None:
     """It is null in the API, in words on the page, in no duration filter; the trace is listed and its page is whole."""
