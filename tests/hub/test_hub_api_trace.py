@@ -497,7 +497,8 @@ def test_an_unknown_trace_may_have_been_deleted(start_hub: StartHub, tmp_path: P
     retention = Retention(store, max_age=timedelta(days=7), max_size=2**30)
     writer = Writer(store, retention)
     writer.start()
-    writer.submit(decode(trace_request(), received_ns=1, size=0)).result(20)
+    for received_ns in (1, time.time_ns()):
+        writer.submit(decode(trace_request(), received_ns=received_ns, size=0)).result(20)
     writer.close()
     retention.enforce(time.time_ns())
     store.close()
