@@ -101,8 +101,11 @@ def _loader(target: str) -> Callable[..., Any]:
         environ = {name: value for name, value in os.environ.items() if not (for_help and name.startswith("OTEL_"))}
         variables = read_variables(environ)
         publish(variables, os.environ)
-        for warning in variables.warnings:
-            typer.echo(f"modeltrace: {warning}", err=True)
+        if variables.warnings:
+            from service.terminal import echo  # noqa: PLC0415  only needed for a warning
+
+            for warning in variables.warnings:
+                echo(f"modeltrace: {warning}", err=True)
         return load(target)
 
     return import_command
