@@ -4,10 +4,12 @@ from typing import Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.metrics.export import Metric
 
-from hub.decode.values import to_json
+from hub.decode.budget import Budget
+from hub.decode.values import Json, to_json
 from service.telemetry.metrics import SAID
 from service.telemetry.points import PredictionPoints
 from service.telemetry.record import Request
@@ -16,6 +18,11 @@ from tests.helpers.in_process_services import SdkService, spans_of
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 BUNDLE_METRICS = {one.name for one in SAID}
 VARYING_ATTRIBUTES = {"ml.prediction.id", "client.port"}
+
+
+def json_of(value: AnyValue) -> Json:
+    """Return the value of an attribute as JSON has it, however large it is."""
+    return to_json(value, Budget.unlimited())
 
 
 def sdk_spans(service: SdkService) -> list[Span]:
@@ -33,10 +40,10 @@ def comparable_spans(spans: list[Span]) -> dict[str, dict[str, Any]]:
             "parent": names.get(span.parent_span_id, span.parent_span_id.hex()),
             "flags": span.flags,
             "trace_state": span.trace_state,
-            "attributes": {a.key: to_json(a.value) for a in span.attributes if a.key not in VARYING_ATTRIBUTES},
+            "attributes": {a.key: json_of(a.value) for a in span.attributes if a.key not in VARYING_ATTRIBUTES},
             "varying": sorted(a.key for a in span.attributes if a.key in VARYING_ATTRIBUTES),
             "events": [
-                (e.name, {a.key: to_json(a.value) for a in e.attributes if a.key != "exception.stacktrace"})
+                (e.name, {a.key: json_of(a.value) for a in e.attributes if a.key != "exception.stacktrace"})
                 for e in span.events
             ],
             "status": (span.status.code, span.status.message),

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from hub.decode.values import to_json
 from service.app import rules_of
 from service.exporter.logs import LogEncoder
 from service.inference.bundle import load_bundle
@@ -21,7 +20,7 @@ from service.inference.privacy import Privacy
 from service.settings import read_settings
 from service.store.rows import RowMaker
 from service.telemetry.record import ModelInfo, Origin
-from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans
+from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans
 from tests.helpers.factories import request_record
 from tests.helpers.in_process_services import SdkService, recorded_service
 from tests.helpers.services import ID_KEY
@@ -78,7 +77,7 @@ def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], private: 
     assert counted == comparable_metrics([m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])
     encoded = LogEncoder(Origin(b"", "modeltrace")).audit(ours.kept.requests)
     sent = [
-        to_json(next(one.value for one in log.attributes if one.key == "ml.prediction.inputs"))
+        json_of(next(one.value for one in log.attributes if one.key == "ml.prediction.inputs"))
         for one, _ in encoded
         for resource in ExportLogsServiceRequest.FromString(one).resource_logs
         for scope in resource.scope_logs

@@ -16,7 +16,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.metrics.export import Metric
 from pydantic import SecretStr
 
-from hub.decode.values import to_json
 from service.exporter.feedback import FeedbackEncoder
 from service.inference.ids import PredictionIds, PredictionRef
 from service.inference.model import Model
@@ -25,7 +24,7 @@ from service.telemetry.feedback import FEEDBACK_LOGGER, Feedback, TrueLabel
 from service.telemetry.feedback_points import FeedbackPoints
 from service.telemetry.metrics import FEEDBACK_REJECTED
 from service.telemetry.record import Origin
-from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans, traceparent_headers
+from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans, traceparent_headers
 from tests.helpers.in_process_services import SYNTHETIC_TOKEN, RecordedService, SdkService, recorded_service
 from tests.helpers.services import ID_KEY
 from tests.helpers.strategies import TEXTS, TIMES, ids
@@ -140,7 +139,7 @@ def said(request: bytes) -> list[Any]:
     """All that is comparable of each log record."""
 
     def comparable(record: LogRecord) -> Any:
-        attributes = {a.key: to_json(a.value) for a in record.attributes}
+        attributes = {a.key: json_of(a.value) for a in record.attributes}
         head = record.event_name, record.severity_number, record.severity_text, record.flags & 1
         return (*head, record.body.string_value, attributes)
 
