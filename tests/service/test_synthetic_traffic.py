@@ -1,7 +1,5 @@
 """Generated traffic is marked: it is answered, traced and stored as any other, and in no figure."""
 
-from pathlib import Path
-
 import pytest
 from opentelemetry.context import Context
 
@@ -70,9 +68,9 @@ def test_without_telemetry_the_mark_is_read_all_the_same(token: str) -> None:
     assert headers_below(trace) == ({"baggage": f"{SYNTHETIC}={token}"} if token else {})
 
 
-def test_figures_leave_marked_rows_out_unless_asked_for(tmp_path: Path) -> None:
+def test_figures_leave_marked_rows_out_unless_asked_for(store_url: str) -> None:
     """The store has them with their mark; a row from before there were marks counts."""
-    with open_store(str(tmp_path / "s.db")) as store:
+    with open_store(store_url) as store:
         for number, synthetic in enumerate([True, True, False]):
             one = answered_row(f"p{number}", time=TIME + number)
             store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest([one], synthetic=synthetic)))
