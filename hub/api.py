@@ -48,8 +48,6 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
         openapi_url="/api/openapi.json",
         # Relative to the document, so that it is true below any path.
         servers=[{"url": ".."}],
-        # The redirect would lead to the host and path that the hub sees, which behind a proxy are not the reader's.
-        redirect_slashes=False,
         telemetry=NATIVE_TELEMETRY_OFF,
     )
     _add_api(app, queries, stats, writer)

@@ -72,6 +72,15 @@ def parameters(item: pytest.Item) -> list[object]:
     return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Restore the process's umask after each test: commands that a test calls in this process set it."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL of the run's own."""

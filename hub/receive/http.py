@@ -28,25 +28,16 @@ from hub.guard import Guard
 from hub.receive.intake import Form, Intake, Reservation
 from hub.receive.signals import SIGNALS, Signal
 from hub.receive.status import RETRY_AFTER_SECONDS, codes, status
-from hub.receive.unpack import Packing
+from modeltrace_http.content_coding import CODINGS
 from modeltrace_http.responses import RelativeRedirects
 
 _FORMS: Final[dict[str, Form]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 _TYPES: Final[dict[Form, str]] = {form: type_ for type_, form in _FORMS.items()}
-_PACKINGS: Final[dict[str, Packing]] = {
-    "": "identity",
-    "identity": "identity",
-    "gzip": "gzip",
-    "x-gzip": "gzip",
-    "deflate": "deflate",
-    "zstd": "zstd",
-}
-_ACCEPTED: Final = "gzip, deflate, zstd, identity"
 
 # What an answer says besides.
 _HEADERS: Final[dict[int, dict[str, str]]] = {
     401: {"WWW-Authenticate": "Bearer"},
-    415: {"Accept-Encoding": _ACCEPTED},
+    415: {"Accept-Encoding": CODINGS},
     503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
 }
 
@@ -89,9 +80,10 @@ def _endpoint(
             with intake.request(signal) as reservation:
                 guard.check_origin(request.headers, allowed=allowed)
                 guard.check_bearer(request.headers.get("authorization", ""))
-                packing = _packing(request)
+                _check_type(request)
+                coding = request.headers.get("content-encoding", "").strip().lower()
                 body = await _read(request, reservation, body_timeout)
-                answer = await intake.take(signal, body, form, packing, reservation)
+                answer = await intake.take(signal, body, form, coding, reservation)
         except HubError as error:
             return _failure(error, form)
         return Response(_encode(answer, form), media_type=_TYPES[form])
@@ -103,18 +95,14 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _packing(request: Request) -> Packing:
-    """How the body is packed.
+def _check_type(request: Request) -> None:
+    """Look at the Content-Type.
 
     Raises:
-        UnsupportedError: in a way, or of a type, that this does not read.
+        UnsupportedError: it is none that OTLP has.
     """
     if (type_ := _media_type(request)) not in _FORMS:
         raise UnsupportedError(f"Content-Type is {type_!r}; send application/x-protobuf or application/json.")
-    encoding = request.headers.get("content-encoding", "").strip().lower()
-    if encoding not in _PACKINGS:
-        raise UnsupportedError(f"Content-Encoding is {encoding!r}; send one of {_ACCEPTED}.")
-    return _PACKINGS[encoding]
 
 
 async def _read(request: Request, reservation: Reservation, seconds: float) -> bytes:

@@ -28,7 +28,7 @@ from hub.errors import (
     UnsupportedError,
 )
 from hub.receive.signals import Signal
-from hub.receive.unpack import Packing, unpack
+from hub.receive.unpack import unpack
 from hub.writer import Writer
 
 Form = Literal["protobuf", "json"]
@@ -76,9 +76,7 @@ class Intake:
             raise BusyError("The hub reads as much at the moment as it may. Send it again in a moment.")
         self._room -= size
 
-    async def take(
-        self, signal: Signal, body: bytes, form: Form, packing: Packing, reservation: "Reservation"
-    ) -> Message:
+    async def take(self, signal: Signal, body: bytes, form: Form, coding: str, reservation: "Reservation") -> Message:
         """Decode and write one request; return the answer once it is committed.
 
         Raises:
@@ -86,8 +84,8 @@ class Intake:
             RetryableError: it is not stored now and may be sent again.
         """
         loop = asyncio.get_running_loop()
-        if packing != "identity":
-            body = await loop.run_in_executor(self._small, unpack, body, packing, self.max_request_bytes)
+        if coding not in {"", "identity"}:
+            body = await loop.run_in_executor(self._small, unpack, body, coding, self.max_request_bytes)
             reservation.resize(len(body))
         decoder = self._small if len(body) <= SMALL_BYTES else self._large
         batch = await loop.run_in_executor(decoder, self._decode, signal, body, form)
