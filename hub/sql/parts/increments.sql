@@ -72,6 +72,6 @@ increment AS (
     -- A counter adds nothing negative, and a count above 2^64 is none.
     SELECT name, attributes, place, any_value(bounds) AS bounds, step, sum(added) AS added
     FROM (FROM total_added UNION ALL FROM stepwise_added)
-    WHERE step >= 0 AND added > 0 AND added <= 1.8446744073709552e19
+    WHERE step >= 0 AND added >= 0 AND added <= 1.8446744073709552e19
     GROUP BY name, attributes, place, step
 )

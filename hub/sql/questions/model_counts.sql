@@ -4,5 +4,5 @@ SELECT
     name, attributes ->> '/ml.model.name' AS model, coalesce(attributes ->> '/ml.model.version', '') AS version,
     attributes, place, bounds, step, added
 FROM increment
-WHERE model IS NOT NULL
+WHERE added > 0 AND model IS NOT NULL
 ORDER BY name, attributes, place, step
