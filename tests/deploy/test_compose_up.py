@@ -287,7 +287,7 @@ def test_the_image_holds_what_the_lock_says_and_no_more(compose: Compose) -> Non
     """Every package in it has the version of requirements.lock; none that only the tests need is there."""
     script = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
     found = json.loads(compose("exec", "--no-TTY", "modeltrace", "/opt/modeltrace/bin/python", "-Ic", script))
-    inside = {name.lower().replace("_", "-"): version for name, version in found.items()}
+    inside = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found.items()}
     locked = re.findall(r"(?m)^([a-z0-9._-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text())
 
     del inside["modeltrace"]

@@ -29,7 +29,7 @@ from service.telemetry.record import ModelInfo
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 
 HOSTILE_NAME: Final = "</script><script>document.title='taken'</script>"
-FEATURE_NAMES: Final = ("prediction", "city [m|n] é\n'\"", HOSTILE_NAME, "paid", "true label")
+FEATURE_NAMES: Final = ("prediction", "city [m|n] é  '\"", HOSTILE_NAME, "paid", "true label")
 PRIVACY_RULES: Final[dict[str, Rule]] = {
     FEATURE_NAMES[0]: "bucket",
     FEATURE_NAMES[1]: "hash",

@@ -86,13 +86,14 @@ def test_nothing_is_replaced_and_nothing_is_made_of_nothing(two: ReportCase, tmp
     there.write_text("mine")
     for name, options, words in (
         ("there.parquet", (), "there.model.json is there already; --force"),
-        ("a.csv", (), "suffix"),
         ("a.parquet", ("--since", "1h"), "no prediction of people since .* --since"),
         ("a.parquet", ("--version", "9"), r"no prediction of people 9 .*there are some of people 1.0.0, people 2.0.0"),
         ("a.parquet", ("--bundle", str(tmp_path)), "bundle"),
     ):
         with pytest.raises(ModeltraceError, match=words):
             two.run("fiddler", str(tmp_path / name), *options)
+    with pytest.raises(AssertionError, match=r"must end in \.parquet or \.jsonl"):  # a usage error
+        two.run("fiddler", str(tmp_path / "a.csv"))
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".db" and path.is_file()] == [there.name]
 
 
