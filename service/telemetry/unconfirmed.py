@@ -9,9 +9,15 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, cast
 
+from service.telemetry.feedback import Feedback
+from service.telemetry.record import Request
+
 # A number, a kind (`records`, `otlp`), and what `service.exporter.run` takes of that kind.
 Frame = tuple[Any, ...]
 RECORDS: Final = "records"
+# Places of fields: a frame has records as tuples, in the order of their fields.
+ANSWERED: Final = Request._fields.index("answered")
+LABELS: Final = Feedback._fields.index("labels")
 
 
 class Lost(NamedTuple):
@@ -112,6 +118,7 @@ def _lost(frame: Frame) -> Lost:
     _, kind, *content = frame
     if kind == RECORDS:
         requests, _, _, feedback = content
-        rows, labels = (sum(len(one[place]) for one in some) for some, place in ((requests, -1), (feedback, -2)))
+        rows = sum(len(request[ANSWERED]) for request in requests)
+        labels = sum(len(record[LABELS]) for record in feedback)
         return Lost("", 0, len(requests), rows, labels)
     return Lost(content[0], content[2], 0, 0)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-from service.telemetry.feedback import Feedback, TrueLabel
+from service.telemetry.feedback import Feedback, TrueLabel, feedback
 from service.telemetry.outbox import Exporter, Heard, Outbox
+from service.telemetry.record import request as read
 from service.telemetry.tracing import RequestTrace, Tracing
 from tests.helpers.factories import answered_row
 from tests.helpers.processes import until
@@ -50,14 +51,14 @@ class Fake:
     @property
     def labels(self) -> list[str]:
         """The predictions whose labels it got, in order."""
-        return [
-            one[0] for _, kind, *content in self.frames if kind != "otlp" for some in content[3] for one in some[-2]
-        ]
+        records = [feedback(fields) for _, kind, *content in self.frames if kind != "otlp" for fields in content[3]]
+        return [label.prediction_id for record in records for label in record.labels]
 
     @property
     def rows(self) -> list[str]:
         """The predictions it got, in order."""
-        return [row[1] for _, kind, *content in self.frames if kind != "otlp" for one in content[0] for row in one[-1]]
+        records = [read(fields, {}) for _, kind, *content in self.frames if kind != "otlp" for fields in content[0]]
+        return [row.prediction_id for record in records for row in record.answered]
 
 
 @dataclass
