@@ -13,6 +13,10 @@ else:
 _GZIP: Final = 16 + zlib.MAX_WBITS
 # RFC 9659 limits the window of this content coding to 8 MiB.
 _ZSTD_WINDOW_LOG: Final = 23
+# Members or frames of one body. An empty one takes 20 bytes or less, and each costs a decompressor.
+MAX_MEMBERS: Final = 1024
+# Bytes that are uncompressed at a time: what is left of them behind the end of a member is copied.
+_SLICE: Final = 64 * 1024
 
 
 class UnsupportedCodingError(Exception):
@@ -34,7 +38,7 @@ class _Decompressor(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def decompress(self, data: memoryview, max_length: int, /) -> bytes: ...
 
 
 def expand(body: bytes, coding: str, limit: int) -> bytes:
@@ -47,7 +51,8 @@ def expand(body: bytes, coding: str, limit: int) -> bytes:
 
     Raises:
         UnsupportedCodingError: the coding is none of `CODINGS`, or there are several.
-        CodingError: the body is not what the coding says, is cut off, or has something else after its end.
+        CodingError: the body is not what the coding says, is cut off, has something else after its end, or has more
+            than `MAX_MEMBERS` members.
         ExpandedTooLargeError: it expands to more than `limit` bytes.
     """
     name = coding.strip().lower()
@@ -56,39 +61,44 @@ def expand(body: bytes, coding: str, limit: int) -> bytes:
     if name not in _OPEN:
         raise UnsupportedCodingError(name)
     parts: list[bytes] = []
-    room = limit
-    rest = body
-    while rest or not parts:
-        member = _OPEN[name](rest)
-        try:
-            part = member.decompress(rest, room + 1)
-        except (zlib.error, zstd.ZstdError) as error:
-            raise CodingError(str(error)) from None
-        room -= len(part)
-        if room < 0:
-            raise ExpandedTooLargeError
-        if not member.eof:
-            raise CodingError("it is cut off")
-        parts.append(part)
-        rest = member.unused_data
+    room, place, members = limit, 0, 0
+    view = memoryview(body)
+    while place < len(body) or not members:
+        members += 1
+        if members > MAX_MEMBERS:
+            raise CodingError(f"it has more than {MAX_MEMBERS} members")
+        member = _OPEN[name](view[place:])
+        while not member.eof:
+            piece = view[place : place + _SLICE]
+            if not piece:
+                raise CodingError("it is cut off")
+            try:
+                part = member.decompress(piece, room + 1)
+            except (zlib.error, zstd.ZstdError) as error:
+                raise CodingError(str(error)) from None
+            room -= len(part)
+            if room < 0:
+                raise ExpandedTooLargeError
+            parts.append(part)
+            place += len(piece) - len(member.unused_data)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _gzip(_: bytes) -> _Decompressor:
+def _gzip(_: memoryview) -> _Decompressor:
     return zlib.decompressobj(_GZIP)
 
 
-def _deflate(body: bytes) -> _Decompressor:
+def _deflate(body: memoryview) -> _Decompressor:
     """Uncompress zlib's format, which this coding means, or the same without its header, which some clients send."""
     has_header = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and (body[0] << 8 | body[1]) % 31 == 0
     return zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
 
-def _zstd(_: bytes) -> _Decompressor:
+def _zstd(_: memoryview) -> _Decompressor:
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
 
 
-_OPEN: Final[Mapping[str, Callable[[bytes], _Decompressor]]] = {
+_OPEN: Final[Mapping[str, Callable[[memoryview], _Decompressor]]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,
     "deflate": _deflate,

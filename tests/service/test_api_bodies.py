@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import random
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltrace_http.content_coding import CodingError, ExpandedTooLargeError, UnsupportedCodingError, expand, zstd
+from modeltrace_http.content_coding import (
+    MAX_MEMBERS,
+    CodingError,
+    ExpandedTooLargeError,
+    UnsupportedCodingError,
+    expand,
+    zstd,
+)
 from service.api.body import BodyReader, parse_object
 from service.errors import BusyError, MalformedRequestError
 from service.inference.model import Model
@@ -127,6 +135,15 @@ def test_a_bomb_is_expanded_to_its_limit_only() -> None:
         expand(bomb, "zstd", 1000)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_members_are_limited(coding: str) -> None:
+    """Empty members, of which a small body holds hundreds of thousands, cost a decompressor each."""
+    member = PACKERS[coding](b"")
+    assert expand(member * MAX_MEMBERS, coding, 10) == b""
+    with pytest.raises(CodingError, match="members"):
+        expand(member * (MAX_MEMBERS + 1), coding, 10)
+
+
 def test_a_zstd_window_beyond_8_mib_is_refused() -> None:
     """Otherwise the sender would decide how much memory is set aside."""
     streamed = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
@@ -146,6 +163,18 @@ def test_any_bytes_are_expanded_or_refused(body: bytes, coding: str) -> None:
 def test_what_is_packed_comes_out_again(body: bytes, coding: str, members: int) -> None:
     """In one member or several."""
     assert expand(PACKERS[coding](body) * members, coding, 10_000) == body * members
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_members_longer_than_a_slice_come_out_again(coding: str) -> None:
+    """A member may end anywhere in what is uncompressed at a time."""
+    body = random.Random(5).randbytes(150_000)  # noqa: S311  the same bytes each time
+    packed = PACKERS[coding](body)
+    assert expand(packed + packed, coding, 300_000) == body + body
+    with pytest.raises(ExpandedTooLargeError):
+        expand(packed + packed, coding, 299_999)
+    with pytest.raises(CodingError):
+        expand(packed + packed[:-1], coding, 300_000)
 
 
 def _refusal(document: str) -> str:
