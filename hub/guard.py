@@ -50,7 +50,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or origin.lower() in allowed:
             return
-        if urlsplit(origin).netloc.lower() != host.lower():
+        if _netloc(origin) != host.lower():
             raise ForeignRequestError("The hub answers to its own pages only, not to those of another origin.")
 
     def check_bearer(self, authorization: str) -> None:
@@ -120,6 +120,14 @@ class GuardMiddleware:
 def _error(status: int, type_: str, error: PermanentError) -> JSONResponse:
     headers = Headers({"WWW-Authenticate": "Bearer"} if status == 401 else {})
     return JSONResponse({"error": {"type": type_, "message": str(error)}}, status, headers)
+
+
+def _netloc(url: str) -> str | None:
+    """Host and port of an address; None when it is none."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _hostname(url: str) -> str:

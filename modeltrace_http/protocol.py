@@ -24,7 +24,7 @@ LINGER_SECONDS: Final = 2.0
 _OFFERS: Final = frozenset({b"upgrade", b"http2-settings"})
 
 _MESSAGES: Final = {
-    400: "This is no HTTP/1.1 request.",
+    400: "This is no HTTP/1.1 request, or its URL is not percent-encoded.",
     408: "The request did not arrive in time.",
     414: "The request's URL is too long.",
     431: "The request's headers are too long.",
@@ -114,11 +114,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_message = self._in_head = True
 
     def on_headers_complete(self) -> None:
-        """Start the request, unless its head is too long or is to be parsed again."""
+        """Start the request, unless it is to be parsed again, its head is too long, or its URL is none."""
         self._in_head = False
         self._progress = True
         if self.parser.should_upgrade():
             return
+        if not self.url.isascii():
+            raise LimitExceededError(400)
         if self._unfinished + self._received > self.limits.head_bytes:
             self._check_head()
         if self.timeout_keep_alive_task is not None:

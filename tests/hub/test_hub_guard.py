@@ -41,7 +41,7 @@ def test_names_of_this_machine_are_fine(hub: InProcessHub, host: str) -> None:
     assert _send(hub, Host=host).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[", "http://[x]"])
 def test_another_origin_is_refused(hub: InProcessHub, origin: str) -> None:
     """A page of another site, or of another port, is answered with 403 on both ports, and gets no CORS header."""
     for answer in (_send(hub, Origin=origin), httpx.get(f"{hub.page}/healthz", headers={"Origin": origin})):
