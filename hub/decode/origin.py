@@ -43,8 +43,8 @@ def scope_columns(scope: InstrumentationScope, schema_url: str, budget: Budget) 
 
 
 def length(columns: Row) -> int:
-    """Bytes that the texts among some columns take, about."""
-    return sum(len(value) for value in columns if isinstance(value, str))
+    """Bytes that the texts among some columns take."""
+    return sum(len(value) if value.isascii() else len(value.encode()) for value in columns if isinstance(value, str))
 
 
 def _string(value: object) -> str:

@@ -57,12 +57,15 @@ def parse(body: bytes, message: type[M], shape: Shape, budget: Budget, problems:
     document = _load(body)
     if not isinstance(document, dict):
         raise MalformedError("The body is JSON, but not an object")
-    for name in shape.fields.keys() & document.keys():
+    names = shape.fields.keys() & document.keys()
+    for name in names:
         items = document[name] or []
         if not isinstance(items, list) or (items and not any(isinstance(item, dict) for item in items)):
             raise MalformedError(f"The body is JSON, but not an OTLP request: {name} is not a list of objects")
-    if not shape.fields.keys() & document.keys() and (others := _ROOTS & document.keys()):
-        raise MalformedError(f"The body has {min(others)}, but this address takes {min(_ROOTS & shape.fields.keys())}")
+    if document and not names:
+        others = _ROOTS & document.keys()
+        found = f"has {min(others)}" if others else "is JSON, but nothing in it is of an OTLP request"
+        raise MalformedError(f"The body {found}; this address takes {min(_ROOTS & shape.fields.keys())}")
     result = message()
     _Reader(budget, problems).fill(result, document, shape, strict=False, depth=0)
     return result

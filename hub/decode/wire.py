@@ -8,7 +8,11 @@ which is the field's number times 8 plus the wire type.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
+
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
 from hub.decode.batch import Problems, RejectedError
 from hub.decode.budget import Budget
@@ -21,13 +25,15 @@ _LENGTH: Final = 2
 _FIXED32: Final = 5
 _FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
 
+Path = tuple[int, ...]
+
 
 class _BrokenError(Exception):
     """The bytes are not a message."""
 
 
 def count_records(raw: bytes, shape: Shape, budget: Budget) -> None:
-    """Count resources, scopes, metrics and records, and nothing below them. What is broken is left to the parser.
+    """Count records, and the fields of all that is above them. What is broken is left to the parser.
 
     Raises:
         TooLargeError: there are more than one request may have.
@@ -37,10 +43,10 @@ def count_records(raw: bytes, shape: Shape, budget: Budget) -> None:
         outer, start, end = waiting.pop()
         try:
             for number, wire_type, _, begin, stop in _fields(raw, start, end):
+                budget.messages(1)
                 field = outer.numbers.get(number)
                 if field is None or field.message is None or wire_type != _LENGTH:
                     continue
-                budget.messages(1)
                 if field.message.record:
                     budget.records(1)
                 elif field.message.holds_records and stop > begin:
@@ -53,27 +59,28 @@ def repair(raw: bytes, shape: Shape, budget: Budget, problems: Problems) -> byte
     """Rewrite a request that did not parse, so that it does.
 
     A text that is not UTF-8 is repaired with U+FFFD, a value that is nested too deeply is left out, and a record whose
-    bytes are not a message is rejected.
+    bytes are not a message is rejected. Records that parse are not looked at further.
 
     Raises:
         MalformedError: the request is not a message, or one of its resources, scopes or metrics is not.
-        TooLargeError: it has more messages than one request may have.
+        TooLargeError: what is looked at has more fields than one request may have messages.
     """
     try:
-        return _Repair(raw, budget, problems).message(shape, 0, len(raw), 0)
+        return _Repair(raw, shape, budget, problems).message(shape, 0, len(raw), ())
     except (_BrokenError, RejectedError):
         raise MalformedError("The body is not an OTLP request in protobuf: it is cut off, or something else") from None
 
 
 class _Repair:
-    """Rewrites one request."""
+    """Rewrites one request. `path` below are the numbers of the fields from the request down to a message."""
 
-    def __init__(self, raw: bytes, budget: Budget, problems: Problems) -> None:
+    def __init__(self, raw: bytes, shape: Shape, budget: Budget, problems: Problems) -> None:
         self._raw = raw
+        self._request = GetMessageClass(shape.descriptor)
         self._budget = budget
         self._problems = problems
 
-    def message(self, shape: Shape, start: int, end: int, depth: int) -> bytes:
+    def message(self, shape: Shape, start: int, end: int, path: Path) -> bytes:
         """Return the bytes of a message that parses.
 
         Raises:
@@ -81,31 +88,54 @@ class _Repair:
         """
         parts: list[bytes] = []
         for number, wire_type, first, begin, stop in _fields(self._raw, start, end):
+            self._budget.messages(1)
             field = shape.numbers.get(number)
             if field is None or wire_type != _LENGTH or field.kind not in {"text", "message"}:
                 parts.append(self._raw[first:stop])
-            elif (content := self._content(field, begin, stop, depth + 1)) is not None:
-                parts += (_varint(number << 3 | _LENGTH), _varint(len(content)), content)
+            elif (content := self._content(field, begin, stop, path)) is not None:
+                parts += _field(number, content)
         return b"".join(parts)
 
-    def _content(self, field: Field, start: int, end: int, depth: int) -> bytes | None:
+    def _content(self, field: Field, start: int, end: int, path: Path) -> bytes | None:
         """Return what stands in a text or a message; None for a record that is rejected."""
-        if field.message is None:
+        shape = field.message
+        if shape is None:
             return self._text(field, start, end)
-        self._budget.messages(1)
-        if depth > MAX_DEPTH:
+        path = (*path, field.number)
+        if shape.record:
+            return self._record(field, shape, start, end, path)
+        if len(path) > MAX_DEPTH:
             self._problems.warn("value", field.label)
             return b""
         try:
-            return self.message(field.message, start, end, depth)
+            return self.message(shape, start, end, path)
         except _BrokenError:
-            if field.message.record:
-                self._problems.reject(RejectedError("wire", field.label))
-                return None
-            if field.message.value:
+            if shape.value:
                 self._problems.warn("value", field.label)
                 return b""
             raise
+
+    def _record(self, field: Field, shape: Shape, start: int, end: int, path: Path) -> bytes | None:
+        """Return a record as it is if it parses, else repaired; None if it does not parse then either."""
+        content = self._raw[start:end]
+        if self._parses(content, path):
+            return content
+        with suppress(_BrokenError):
+            content = self.message(shape, start, end, path)
+            if self._parses(content, path):
+                return content
+        self._problems.reject(RejectedError("wire", field.label))
+        return None
+
+    def _parses(self, content: bytes, path: Path) -> bool:
+        """Whether a request parses that has nothing but this message."""
+        for number in reversed(path):
+            content = b"".join(_field(number, content))
+        try:
+            self._request.FromString(content)
+        except DecodeError:
+            return False
+        return True
 
     def _text(self, field: Field, start: int, end: int) -> bytes:
         content = self._raw[start:end]
@@ -154,6 +184,11 @@ def _read_varint(raw: bytes, place: int, end: int) -> tuple[int, int]:
             return value, place
         shift += 7
     raise _BrokenError
+
+
+def _field(number: int, content: bytes) -> tuple[bytes, bytes, bytes]:
+    """Write a field that has a length, in parts."""
+    return _varint(number << 3 | _LENGTH), _varint(len(content)), content
 
 
 def _varint(value: int) -> bytes:

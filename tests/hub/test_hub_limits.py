@@ -112,6 +112,24 @@ def test_what_a_metric_says_counts_with_each_point() -> None:
         metrics.decode(metric_request(metric), 1, 0, Budget(100, 1000, 5000))
 
 
+def test_bytes_of_a_resource_are_those_of_utf_8() -> None:
+    """A text of Chinese characters takes three bytes for each."""
+    request = trace_request(*(span() for _ in range(10)))
+    request.resource_spans[0].resource.attributes.append(attribute("k", "\u4e2d" * 1000))
+    with pytest.raises(TooLargeError, match="bytes"):
+        TRACES.decode(request, 1, 0, Budget(10, 1000, 25_000), Problems())
+
+
+@pytest.mark.parametrize("path", [(), (1,), (1, 2)], ids=["request", "resource spans", "scope spans"])
+def test_fields_above_records_are_limited(path: tuple[int, ...]) -> None:
+    """Fields that nobody reads are looked at as those of messages are, and take as long."""
+    body = _nested(*path, items=b"\x78\x00" * 1000)
+    with pytest.raises(TooLargeError, match="messages"):
+        wire.count_records(body, TRACES.shape, Budget(10, 900, 0))
+    with pytest.raises(TooLargeError, match="messages"):
+        wire.repair(body, TRACES.shape, Budget(10, 900, 0), Problems())
+
+
 def test_counting_before_parsing_finds_what_decoding_counts() -> None:
     """Records are counted on the wire as they are in the messages."""
     request = trace_request(*(span() for _ in range(10)))

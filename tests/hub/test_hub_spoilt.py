@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 
 from hub.decode import otlp_json, wire
 from hub.decode.batch import Batch, Problems
@@ -317,6 +318,39 @@ def test_a_value_that_is_nested_too_deeply_is_left_out() -> None:
 
     assert [row[6] for row in batch.tables["spans"]] == ["deep", "good"]
     assert batch.problems.warned == {"value": 1}
+
+
+@pytest.mark.parametrize(
+    ("type_number", "numbers"),
+    [
+        (9, _field(6, bytes(15))),
+        (9, _field(7, bytes(9))),
+        (10, _field(8, _field(2, b"\x01\x80"))),
+        (10, _field(8, b"\x08" + b"\xff" * 10)),
+    ],
+    ids=["bucket_counts", "explicit_bounds", "packed varints", "a varint of more than 64 bits"],
+)
+def test_numbers_that_are_cut_off_cost_their_data_point_alone(type_number: int, numbers: bytes) -> None:
+    """Numbers of a list stand one after the other in bytes; a point whose list ends inside of one is rejected."""
+    points = [NumberDataPoint(time_unix_nano=time).SerializeToString() for time in (1, 2, 3)]
+    points[1] += numbers
+    metric = _field(1, b"m") + _field(type_number, b"".join(_field(1, point) for point in points))
+    batch = _read_protobuf(METRICS, _field(1, _field(2, _field(2, metric))))
+
+    assert [row[10] for row in batch.tables["metric_points"]] == [1, 3]
+    assert dict(batch.rejected) == {"wire": 1}
+
+
+@pytest.mark.parametrize("document", [{"spans": []}, {"resource": {}}, {"\udc00": 1}, {"resourceLogs": []}], ids=ascii)
+def test_json_with_nothing_of_a_request_is_malformed(document: dict[str, object]) -> None:
+    """An answer of 200 would say that it is stored."""
+    with pytest.raises(MalformedError, match="this address takes resourceSpans"):
+        _read_json(TRACES, document)
+
+
+def test_an_empty_object_is_a_request_without_records() -> None:
+    """As an empty body is in protobuf."""
+    assert _read_json(TRACES, {}).accepted == 0
 
 
 @pytest.mark.parametrize(
