@@ -12,7 +12,8 @@ HubError
 │   ├── MalformedError           not the bytes of an OTLP request
 │   ├── TooLargeError            more bytes, records or messages than one request may have
 │   ├── UnstorableError          rows that the database cannot hold
-│   ├── UnsupportedError         a content type or an encoding that OTLP does not have
+│   ├── UnsupportedError         a content type that OTLP does not have
+│   │   └── UnsupportedCodingError  a content coding that the hub does not uncompress
 │   ├── UnauthorizedError        no key, or another one
 │   └── ForeignRequestError      a Host or Origin that is not the hub's
 └── RetryableError           a request that may well succeed later
@@ -75,7 +76,11 @@ class UnstorableError(PermanentError):
 
 
 class UnsupportedError(PermanentError):
-    """A content type or an encoding that OTLP does not have."""
+    """A content type that OTLP does not have."""
+
+
+class UnsupportedCodingError(UnsupportedError):
+    """A content coding that the hub does not uncompress."""
 
 
 class UnauthorizedError(PermanentError):

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hub.errors import HubError, MalformedError, UnsupportedError
+from hub.errors import HubError, MalformedError, UnsupportedCodingError, UnsupportedError
 from hub.guard import Guard
 from hub.receive.intake import Form, Intake, Reservation
 from hub.receive.signals import SIGNALS, Signal
@@ -37,7 +37,6 @@ _TYPES: Final[dict[Form, str]] = {form: type_ for type_, form in _FORMS.items()}
 # What an answer says besides.
 _HEADERS: Final[dict[int, dict[str, str]]] = {
     401: {"WWW-Authenticate": "Bearer"},
-    415: {"Accept-Encoding": CODINGS},
     503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
 }
 
@@ -102,7 +101,7 @@ def _check_type(request: Request) -> None:
         UnsupportedError: it is none that OTLP has.
     """
     if (type_ := _media_type(request)) not in _FORMS:
-        raise UnsupportedError(f"Content-Type is {type_!r}; send application/x-protobuf or application/json.")
+        raise UnsupportedError(f"Content-Type is {type_[:64]!r}; send application/x-protobuf or application/json.")
 
 
 async def _read(request: Request, reservation: Reservation, seconds: float) -> bytes:
@@ -130,7 +129,9 @@ def _failure(error: HubError, form: Form) -> Response:
     """The answer that tells the sender what was wrong, and by its status whether to send it again."""
     http, code = codes(error)
     body = _encode(status(code, str(error)), form)
-    return Response(body, http, headers=_HEADERS.get(http), media_type=_TYPES[form])
+    # RFC 7694: the header tells a coding that is not taken from a type that is not.
+    accepted = {"Accept-Encoding": CODINGS} if isinstance(error, UnsupportedCodingError) else {}
+    return Response(body, http, headers=_HEADERS.get(http, {}) | accepted, media_type=_TYPES[form])
 
 
 async def _no_such_call(request: Request, error: Exception) -> Response:

@@ -64,8 +64,9 @@ class Intake:
         try:
             yield reservation
         except (PermanentError, BusyError) as error:
-            if type(error) in _REASONS:
-                self._writer.counts.failed(signal.name, _REASONS[type(error)])
+            reason = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), None)
+            if reason is not None:
+                self._writer.counts.failed(signal.name, reason)
             raise
         finally:
             self._room += reservation.size

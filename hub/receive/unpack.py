@@ -1,13 +1,8 @@
 """Content codings of requests, uncompressed within the hub's limit and with the hub's errors."""
 
-from hub.errors import MalformedError, TooLargeError, UnsupportedError
-from modeltrace_http.content_coding import (
-    CODINGS,
-    CodingError,
-    ExpandedTooLargeError,
-    UnsupportedCodingError,
-    expand,
-)
+from hub.errors import MalformedError, TooLargeError, UnsupportedCodingError
+from modeltrace_http import content_coding
+from modeltrace_http.content_coding import CODINGS, CodingError, ExpandedTooLargeError, expand
 
 
 def unpack(body: bytes, coding: str, limit: int) -> bytes:
@@ -19,14 +14,14 @@ def unpack(body: bytes, coding: str, limit: int) -> bytes:
         limit: the bytes that it may expand to.
 
     Raises:
-        UnsupportedError: the hub does not read this coding.
+        UnsupportedCodingError: the hub does not read this coding.
         TooLargeError: the body has more than `limit` bytes.
         MalformedError: it is not what the coding says, is cut off, or has something else after its end.
     """
     try:
         return expand(body, coding, limit)
-    except UnsupportedCodingError:
-        raise UnsupportedError(f"Content-Encoding is {coding!r}; send one of {CODINGS}.") from None
+    except content_coding.UnsupportedCodingError:
+        raise UnsupportedCodingError(f"Content-Encoding is {coding[:64]!r}; send one of {CODINGS}.") from None
     except ExpandedTooLargeError:
         raise TooLargeError(f"The body unpacks to more than {limit} bytes. Send smaller batches.") from None
     except CodingError as error:

@@ -198,6 +198,7 @@ def test_another_content_type_is_415(hub: InProcessHub) -> None:
     response = hub.client.post("/v1/traces", content=b"x", headers={"Content-Type": "text/plain"})
     assert response.status_code == 415
     assert "application/x-protobuf" in response.json()["message"]
+    assert "accept-encoding" not in response.headers  # which would say that the coding was at fault
 
 
 def test_another_content_encoding_is_415(hub: InProcessHub) -> None:
