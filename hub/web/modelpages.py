@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import ValidationError
 
+from hub.questions.filters import MOST_ROW
 from hub.questions.models import read_models
 from hub.questions.predictions import read_predictions
 from hub.questions.queries import Queries, Reader, Record
@@ -80,6 +81,7 @@ class ModelPages:
             given=given,
             without=lambda *keys: urlencode({key: value for key, value in given.items() if key not in keys}),
             bin_name=name_bin(asked.bin, feature) if asked.bin else None,
+            most_row=MOST_ROW,
             **answer,
         )
 

@@ -80,6 +80,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        finalize=_shown_or_dash,
     )
     names = (
         *(
@@ -101,6 +102,11 @@ def _environment() -> Environment:
     environment.filters |= {"with": _with, "without": _without}
     environment.globals["draw"] = chart.draw
     return environment
+
+
+def _shown_or_dash(value: Any) -> Any:  # noqa: ANN401  whatever a template writes
+    """Write a dash for what a record does not say."""
+    return "\N{EN DASH}" if value is None else value
 
 
 def _with(view: BaseModel, **changes: object) -> str:

@@ -8,10 +8,14 @@ import orjson
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.odd_telemetry import MODEL, odd, ordinary, trace_ids
+from tests.helpers.otlp_messages import log_request
 
+TRACE = bytes(range(16))
 FOLLOWED = 8
 TRACES = 3
 CALLS = (
@@ -49,6 +53,20 @@ def test_every_route_answers(pages: HubPages, seed: int) -> None:
     more = sorted(set(found) - set(seen))
     for path in chance.sample(more, min(FOLLOWED, len(more))):
         check(pages, path)
+
+
+@pytest.mark.parametrize("row", [-5, 2**40])
+def test_what_a_prediction_does_not_say_is_a_dash(pages: HubPages, row: int) -> None:
+    """Nowhere stands Python's word for it, and a row that no page can open is no part of a link."""
+    pages.clear()
+    events = ("ml.prediction", "ml.feedback", "ml.data.violation")
+    attributes = [KeyValue(key="ml.prediction.row", value=AnyValue(int_value=row))]
+    pages.add(log_request(*(LogRecord(event_name=name, trace_id=TRACE, attributes=attributes) for name in events)))
+    for path in ("/predictions", "/predictions?violation=any", "/predictions?outcome=labelled", f"/t/{TRACE.hex()}"):
+        html = check(pages, path)
+        assert "None<" not in html, path
+        for link in pages.links(path, html):
+            assert not link.startswith("/t/") or pages.client.get(link).status_code == 200, link
 
 
 def check(pages: HubPages, path: str) -> str:
