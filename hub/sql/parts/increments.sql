@@ -69,9 +69,11 @@ stepwise_added AS (
     FROM stepwise
 ),
 increment AS (
-    -- A counter adds nothing negative, and a count above 2^64 is none.
+    -- A counter adds nothing negative, and a count above 2^64 is none; a sum of a feature's values may be.
     SELECT name, attributes, place, any_value(bounds) AS bounds, step, sum(added) AS added
     FROM (FROM total_added UNION ALL FROM stepwise_added)
-    WHERE step >= 0 AND added >= 0 AND added <= 1.8446744073709552e19
+    WHERE
+        step >= 0
+        AND added BETWEEN 0 AND CASE name WHEN 'ml.feature.sum' THEN 1e305 ELSE 1.8446744073709552e19 END
     GROUP BY name, attributes, place, step
 )
