@@ -63,7 +63,7 @@ def repair(raw: bytes, shape: Shape, budget: Budget, problems: Problems) -> byte
 
     Raises:
         MalformedError: the request is not a message, or one of its resources, scopes or metrics is not.
-        TooLargeError: what is looked at has more fields than one request may have messages.
+        TooLargeError: it has more messages, and fields above records, than one request may have.
     """
     try:
         return _Repair(raw, shape, budget, problems).message(shape, 0, len(raw), ())
@@ -88,8 +88,9 @@ class _Repair:
         """
         parts: list[bytes] = []
         for number, wire_type, first, begin, stop in _fields(self._raw, start, end):
-            self._budget.messages(1)
             field = shape.numbers.get(number)
+            if shape.holds_records or (field is not None and field.message is not None):
+                self._budget.messages(1)
             if field is None or wire_type != _LENGTH or field.kind not in {"text", "message"}:
                 parts.append(self._raw[first:stop])
             elif (content := self._content(field, begin, stop, path)) is not None:
