@@ -57,7 +57,7 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, ready: Callable
         receiver = create_receiver(intake, guard, settings.cors_origins, body_timeout=limits.body_timeout)
         otlp_http = _Server(receiver, http_socket, limits)
         page = _Server(create_app(store, writer, settings), page_socket, limits, trusted_proxies=proxies)
-        otlp_grpc = create_server(intake, guard)
+        otlp_grpc = create_server(intake, guard, limits)
         health = await add_health(otlp_grpc)
         _bind_grpc(otlp_grpc, settings)
         await otlp_grpc.start()

@@ -19,6 +19,7 @@ from hub.guard import Guard
 from hub.receive.intake import Intake
 from hub.receive.signals import SIGNALS, Signal
 from hub.receive.status import codes, status
+from modeltrace_http.limits import HttpLimits
 
 # Calls at a time on one connection; the next ones wait in the sender.
 CALLS_A_CONNECTION: Final = 64
@@ -26,12 +27,15 @@ CALLS_A_CONNECTION: Final = 64
 Export = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
-def create_server(intake: Intake, guard: Guard) -> grpc.aio.Server:
+def create_server(intake: Intake, guard: Guard, limits: HttpLimits) -> grpc.aio.Server:
     """The gRPC server, not yet bound to a port."""
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", intake.max_request_bytes),
             ("grpc.max_concurrent_streams", CALLS_A_CONNECTION),
+            # gRPC has no limit on connections, so those that nobody uses must not stay: each is a file descriptor.
+            ("grpc.server_handshake_timeout_ms", _milliseconds(limits.head_timeout)),
+            ("grpc.max_connection_idle_ms", _milliseconds(limits.keep_alive)),
             # Without this a second hub would bind the same port, and each would get some of the calls.
             ("grpc.so_reuseport", 0),
         ]
@@ -54,6 +58,11 @@ async def add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:
         await servicer.set(signal.service, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     return servicer
+
+
+def _milliseconds(seconds: float) -> int:
+    """Seconds as gRPC's options take them."""
+    return int(min(1000 * seconds, 2**31 - 1))
 
 
 def _export(signal: Signal, intake: Intake, guard: Guard) -> Export:

@@ -1,5 +1,7 @@
 """OTLP over gRPC against a hub that listens."""
 
+import queue
+import socket
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -142,3 +144,18 @@ def test_with_a_key_calls_must_show_it(start_hub: StartHub) -> None:
         assert _refused(channel, body, metadata=wrong).code() is grpc.StatusCode.UNAUTHENTICATED
         _export(channel, body, metadata=(("authorization", "Bearer 0123456789abcdef"),))
         assert len(hub.rows("FROM spans")) == 1
+
+
+def test_connections_that_nobody_uses_are_closed(start_hub: StartHub) -> None:
+    """Neither one that never becomes HTTP/2 nor one without a call stays; a sender connects again by itself."""
+    body = trace_request().SerializeToString()
+    with start_hub(head_timeout=0.2, keep_alive=0.2) as hub, grpc.insecure_channel(hub.target) as channel:
+        with socket.create_connection(("127.0.0.1", hub.settings.grpc_port), timeout=20) as silent:
+            while silent.recv(1000):  # the server's own settings
+                pass
+        states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        _export(channel, body)
+        channel.subscribe(states.put)
+        while states.get(timeout=20) is not grpc.ChannelConnectivity.IDLE:
+            pass
+        assert _export(channel, body) == b""
