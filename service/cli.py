@@ -131,5 +131,5 @@ def main() -> None:
 
         from service.terminal import SafeConsole  # noqa: PLC0415  see above
 
-        SafeConsole(stderr=True, soft_wrap=True, highlight=False).print(f"[red]modeltrace:[/red] {escape(str(error))}")
+        SafeConsole(stderr=True, soft_wrap=True, markup=True).print(f"[red]modeltrace:[/red] {escape(str(error))}")
         sys.exit(1)

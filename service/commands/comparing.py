@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
+from rich.text import Text
 
 from service.commands.audit import open_audit, telling
 from service.commands.bundle import find_bundle
@@ -122,12 +123,12 @@ def make_report(
 @contextmanager
 def working() -> Iterator[Callable[[str], None]]:
     """Say on stderr what is being done: a line that goes away, or one that stays where there is no terminal."""
-    console = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
+    console = SafeConsole(stderr=True, soft_wrap=True)
     if console.is_terminal:
         with console.status("") as status:
-            yield lambda words: status.update(f"{words} …")
+            yield lambda words: status.update(Text(f"{words} …"))
         return
-    yield lambda words: console.print(f"{words} …", markup=False)
+    yield lambda words: console.print(f"{words} …")
 
 
 def place(made: Path, out: Path) -> None:

@@ -154,23 +154,23 @@ async def _backend(where: Where) -> AsyncIterator[Backend]:
 
 def _print(finding: Finding) -> None:
     model = finding.asked.model
-    console = SafeConsole(highlight=False)
-    console.print(f"{model.name} {model.version} · one prediction, trace {finding.asked.trace_id}", markup=False)
+    console = SafeConsole()
+    console.print(f"{model.name} {model.version} · one prediction, trace {finding.asked.trace_id}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("signal")
     table.add_column("what")
     table.add_column("arrived", justify="right")
     for item in finding.items:
-        arrived = "[red]missing[/red]" if item.arrived_ms is None else f"{item.arrived_ms:,.0f} ms"
+        arrived = Text("missing", style="red") if item.arrived_ms is None else f"{item.arrived_ms:,.0f} ms"
         table.add_row(item.signal, item.what, arrived)
     console.print(table)
     for line in _links(finding.links):
         console.print(line, soft_wrap=True)
     if finding.dangling and finding.dangling.looked_at:
         console.print(_counted(finding.dangling), soft_wrap=True)
-    problems = SafeConsole(stderr=True, highlight=False)
+    problems = SafeConsole(stderr=True)
     for advice in finding.advice:
-        problems.print(f"- {advice}", markup=False, soft_wrap=True)
+        problems.print(f"- {advice}", soft_wrap=True)
 
 
 def _links(links: list[Link]) -> list[Text]:

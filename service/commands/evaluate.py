@@ -184,6 +184,6 @@ def _say(found: Sequence[Figures], *, as_json: bool) -> None:
     if as_json:
         echo(json.dumps([machine(one) for one in found], indent=2, ensure_ascii=False))
         return
-    console = SafeConsole(highlight=False)
+    console = SafeConsole()
     for one in found:
         console.print(human(one))

@@ -93,8 +93,7 @@ def _plain(manifest: Manifest, said: Evidence, start: int) -> dict[str, object]:
 
 
 def _show(manifest: Manifest, said: Evidence, start: int) -> None:
-    # No markup: a feature may be called `length [cm]`.
-    console = SafeConsole(highlight=False, soft_wrap=True, markup=False)
+    console = SafeConsole(soft_wrap=True)
     erased = f", {said.erased:,} more without their inputs" if said.erased else ""
     title = (
         f"{manifest.name} {manifest.version} · {said.feature} · {said.rows:,} predictions since {_said(start)}{erased}"

@@ -69,7 +69,7 @@ def replay(
     if as_json:
         echo(json.dumps(told(groups, errors, verdict), indent=2, ensure_ascii=False))
     else:
-        show(SafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True), groups)
+        show(SafeConsole(soft_wrap=True), groups)
     if verdict == "equal":
         return
     reasons = [*errors, *(reason for group in groups for reason in group.reasons())]

@@ -168,7 +168,7 @@ def traffic(
 def _progress(*, json: bool, every: float | None) -> JsonLines | LiveLine | PlainLines:
     if json:
         return JsonLines(echo, every)
-    console = SafeConsole(highlight=False)
+    console = SafeConsole()
     if console.is_terminal and every is None:
         return LiveLine(console)
     return PlainLines(console, every or PLAIN_INTERVAL)

@@ -99,7 +99,7 @@ def up(
         raise typer.BadParameter("it moves the rows of traffic, and there is none: add --traffic", param_hint="--shift")
     for text in shift or ():
         parse_shift(text)
-    with _screen(SafeConsole(highlight=False)) as screen:
+    with _screen(SafeConsole()) as screen:
         example = example_folder(data_dir())
         if settings.bundle is None and not is_current(example):
             screen.waiting("the example's model to be trained")
@@ -226,7 +226,7 @@ class TerminalScreen:
     def waiting(self, what: str) -> None:
         """Show a spinner."""
         self._live.stop()
-        self._status.update(f"waiting for {what}")
+        self._status.update(Text(f"waiting for {what}"))
         self._status.start()
 
     def started(self, local: Local, model: ServedModel) -> None:

@@ -115,8 +115,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _show(bundle: Path, columns: Sequence[str], table: pd.DataFrame) -> None:
     manifest, digest = read_manifest(bundle)
-    # No markup: a feature may be called `length [cm]`.
-    console = SafeConsole(highlight=False, soft_wrap=True, markup=False)
+    console = SafeConsole(soft_wrap=True)
     console.print(f"Packed {manifest.name} {manifest.version} into {bundle}", style="bold")
     console.print(_features(manifest))
     for line in _notes(table[[name for name in columns if str(name) in {one.name for one in manifest.features}]]):
@@ -154,14 +153,14 @@ def _answers(manifest: Manifest) -> list[str]:
     """What the model answers, which later answers are compared with."""
     if (answers := manifest.answers) is None:
         return []
-    data = "training data" if answers.of == "training" else "held-out rows"
+    rows = "rows of training data" if answers.of == "training" else "held-out rows"
     if answers.edges is None:
         shares = sorted(answers.shares.items(), key=lambda one: -one[1])
         more = f", {len(shares) - MOST_SHOWN} more" if len(shares) > MOST_SHOWN else ""
         said = ", ".join(f"{label} {share:.1%}" for label, share in shares[:MOST_SHOWN]) + more
     else:
         said = f"{answers.mean:g} on average, deviation {answers.deviation:g}"
-    lines = [f"Answers to {answers.n:,} rows of {data}: {said}"]
+    lines = [f"Answers to {answers.n:,} {rows}: {said}"]
     if manifest.confidence_threshold is not None:
         lines.append(f"Confidence below {manifest.confidence_threshold:g} counts as low")
     return lines

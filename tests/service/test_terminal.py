@@ -17,6 +17,7 @@ from rich.text import Text
 import service
 from service import cli
 from service.client.service import said_model
+from service.commands.up import TerminalScreen
 from service.errors import BundleError
 from service.inference.bundle import read_manifest
 from service.printable import escape_controls, has_controls, shorten
@@ -67,6 +68,28 @@ def test_a_console_escapes_whatever_it_is_given() -> None:
         assert not UNSAFE.search(written)
         assert r"\u001b]0;pwned" in written
         assert ("\x1b[31m" in file.getvalue()) == terminal
+
+
+def test_markup_and_emoji_codes_of_others_are_printed_as_they_stand() -> None:
+    """A class may be called `[/]`, which is no markup that rich takes, and a feature `a:key:b`."""
+    file = io.StringIO()
+    console = SafeConsole(file=file, width=80)
+    table = Table("[bold]column")
+    table.add_row("[/] [red]class")
+    console.print(table)
+    console.print("a:key:b [link=http://evil.example]")
+
+    for text in ("[bold]column", "[/] [red]class", "a:key:b [link=http://evil.example]"):
+        assert text in file.getvalue()
+
+
+def test_what_is_waited_for_may_hold_brackets() -> None:
+    """A folder may be called `[/]`; a spinner reads markup in whatever is no `Text`."""
+    file = io.StringIO()
+    with TerminalScreen(SafeConsole(file=file, force_terminal=True, width=80)) as screen:
+        screen.waiting("the bundle that [/] means")
+
+    assert "the bundle that [/] means" in file.getvalue()
 
 
 def test_a_line_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
