@@ -3,10 +3,26 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from service.errors import VersionTakenError
 from service.inference.bundle import Manifest
-from service.inference.model import Model
+
+
+class Served(Protocol):
+    """What tells models apart: `service.inference.model.Model`, or what telemetry says of one."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+
+    @property
+    def version(self) -> str:
+        """Its version."""
+
+    @property
+    def hash(self) -> str:
+        """The SHA-256 of its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +51,8 @@ class Found(Listed):
     path: Path
 
 
-def check_version(found: Listed, served: Iterable[Model]) -> None:
-    """See that a bundle is no other model under the name and version of one that is served.
+def check_version(found: Listed, served: Iterable[Served]) -> None:
+    """See that a bundle is no other model under the name and version of one that is served, or was before.
 
     Raises:
         VersionTakenError: it is; figures by name and version would add the two up.

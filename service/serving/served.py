@@ -1,11 +1,11 @@
 """What is served now. One object, read by every request; what it holds changes in one step."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
-from service.inference.model import Model
 from service.serving.version import CHALLENGER, Version, Versions
+from service.telemetry.record import ModelInfo
 from service.telemetry.tracing import NO_TRACE, RequestTrace
 
 Mode = Literal["shadow", "split"]
@@ -37,6 +37,7 @@ class Serving:
         self._share = share
         self._remote = remote
         self._key = key.lower().encode() if key else None
+        self._ever = {version.info for version in (primary, challenger) if version is not None}
 
     @property
     def primary(self) -> Version:
@@ -48,9 +49,9 @@ class Serving:
         """What stands beside it."""
         return self._challenger
 
-    def models(self) -> list[Model]:
-        """Those that are served now."""
-        return [version.model for version in (self._primary, self._challenger) if version is not None]
+    def ever_served(self) -> Collection[ModelInfo]:
+        """What telemetry says of each model that is served, or was since the process started."""
+        return self._ever
 
     @property
     def private(self) -> bool:
@@ -89,6 +90,7 @@ class Serving:
     def replace(self, version: Version) -> None:
         """From the next request on this version has its role; requests that have begun end with theirs."""
         before = self.beside(version)
+        self._ever.add(version.info)
         if version.info.role == CHALLENGER:
             self._challenger = version
         else:

@@ -5,7 +5,8 @@
                                    load it ─► does it answer its example? ─► switch
                                             └ no: refused, logged, counted; the old version goes on
 
-Another model under the name and version of one that is served is refused: every figure would add the two up.
+Another model under the name and version of one that this process serves, or has served, is refused: every figure would
+add the two up.
 
 All of it happens on a thread of its own. A bundle that was refused is not tried again until it has changed, or until
 somebody asks.
@@ -99,7 +100,7 @@ class Watcher:
 
     def _change(self, found: Found) -> None:
         start = time.monotonic()
-        check_version(found, self._serving.models())
+        check_version(found, self._serving.ever_served())
         model = self._bundles.load(found)
         self._versions.prove(model)
         version = self._versions.build(model, self._role)

@@ -122,6 +122,25 @@ def test_another_model_of_the_same_version_is_refused(tmp_path: Path, caplog: py
     assert watching.version == "1.1"
 
 
+def test_another_model_of_a_version_that_was_served_is_refused(tmp_path: Path) -> None:
+    """Its figures are there, whichever version answers now; the very model that they are of may come back."""
+    pack_iris(tmp_path / "one", "1")
+    watching = watch(tmp_path / "one")
+    first = watching.serving.primary.model.hash
+    shutil.copytree(tmp_path / "one", tmp_path / "kept")
+    pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
+    watching.watcher.look()
+    pack_iris(tmp_path / "one", "1", strength=5.0, force=True)
+    watching.watcher.look()
+
+    assert watching.version == "1.1"
+    assert watching.heard == [("served", ""), ("refused", "VersionTakenError")]
+    shutil.rmtree(tmp_path / "one")
+    shutil.copytree(tmp_path / "kept", tmp_path / "one")
+    watching.watcher.look()
+    assert (watching.version, watching.serving.primary.model.hash) == ("1", first)
+
+
 def test_the_same_model_described_anew_takes_over(tmp_path: Path) -> None:
     """Its file is the same, so its answers are."""
     bundle = pack_iris(tmp_path / "one", "1")
