@@ -13,6 +13,7 @@ from service.client.rows import RowsError, Sample
 from service.inference.file_names import GENERATOR_FILE
 from service.inference.generator import GaussianCopula
 from service.inference.schema import Feature
+from service.regular_files import regular_stat
 
 # Rows that are drawn at a time: the first is there soon, and a row costs little.
 CHUNK: Final = 256
@@ -26,6 +27,7 @@ def generated(bundle: Path, features: Sequence[Feature], rng: random.Random) -> 
     """
     path = bundle / GENERATOR_FILE
     try:
+        regular_stat(path)
         columns = pyarrow.parquet.read_table(path).to_pydict()
         values = np.column_stack([columns.pop(feature.name) for feature in features]).astype(np.float64)
         (labels,) = columns.values()

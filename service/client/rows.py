@@ -94,7 +94,7 @@ def read_held_out(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
             return read_file(path, features, traffic["target"])
     except NotRegularError as error:
         raise RowsError(str(error)) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RowsError(f"{bundle} is not a bundle that can be read: {error!r}") from None
     raise RowsError(f"{bundle} carries no held-out rows; name a file with --data")
 

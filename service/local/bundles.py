@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from service.client.service import FEATURES
 from service.inference.file_names import GENERATOR_FILE
 from service.local.plan import UpError
+from service.regular_files import LARGEST_MANIFEST, read_regular
 
 
 def check_bundle(path: Path) -> Mapping[str, Any]:
@@ -22,10 +23,10 @@ def check_bundle(path: Path) -> Mapping[str, Any]:
         UpError: there is none.
     """
     try:
-        manifest = json.loads((path / "model.json").read_bytes())
+        manifest = json.loads(read_regular(path / "model.json", limit=LARGEST_MANIFEST))
     except OSError as error:
         raise _no_bundle(path, os.strerror(error.errno) if error.errno else str(error)) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _no_bundle(path, f"no JSON: {error}") from None
     if not isinstance(manifest, dict):
         raise _no_bundle(path, "not an object")

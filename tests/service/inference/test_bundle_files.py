@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from service.client.faults import seeded
+from service.client.generated import generated
 from service.client.rows import RowsError, read_held_out
 from service.errors import BundleAlteredError, BundleError
 from service.inference.bundle import load_bundle, read_manifest
+from service.inference.file_names import GENERATOR_FILE
+from service.local.bundles import check_bundle
+from service.local.plan import UpError
 from service.registry.folder import Folders
 from service.registry.publish import _flavours
 from service.registry.source import FolderSource
@@ -103,6 +108,20 @@ def test_held_out_rows_are_a_regular_file(make: Callable[[Path], None], bundle: 
 
     with pytest.raises(RowsError, match=r"traffic\.parquet"):
         read_held_out(bundle, features)
+
+
+@pytest.mark.parametrize("make", ODD)
+def test_up_reads_regular_files(make: Callable[[Path], None], bundle: Path) -> None:
+    """Of any bundle the manifest, and the rows that a generator is fitted on."""
+    features = read_manifest(bundle)[0].features
+    (bundle / GENERATOR_FILE).touch()
+    replace(bundle / GENERATOR_FILE, make)
+    with pytest.raises(RowsError, match=GENERATOR_FILE):
+        next(generated(bundle, features, seeded(0)))
+    (bundle / "pipe").unlink(missing_ok=True)
+    replace(bundle / "model.json", make)
+    with pytest.raises(UpError, match="no bundle at"):
+        check_bundle(bundle)
 
 
 def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:

@@ -16,7 +16,13 @@ def test_a_bundle_is_read(example: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(None, "No such file or directory"), ("{", "no JSON"), ("[]", "not an object"), (b"\xff\xfe", "no JSON")],
+    [
+        (None, "No such file or directory"),
+        ("{", "no JSON"),
+        ("[]", "not an object"),
+        (b"\xff\xfe", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+    ],
 )
 def test_what_is_no_bundle_is_said_clearly(tmp_path: Path, content: str | bytes | None, complaint: str) -> None:
     """The message names the folder, the reason and the command that makes one."""
