@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,22 +25,26 @@ from service.terminal import SafeConsole, echo
 # Seconds between two lines about progress where there is no terminal.
 PLAIN_INTERVAL = 10.0
 
-_AGO = re.compile(r"(\d+)([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_AGO = re.compile(r"([0-9]+)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+# Nanoseconds that a store can hold: up to the year 2262.
+_LATEST = 2**63 - 1
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
 _WHEN = "2026-11-01, 2026-11-01T12:00:00+01:00 (UTC without an offset), or 7d, 12h, 30m ago"
 
 
 def moment(text: str) -> int:
-    """Read a time, or how long ago it was, as nanoseconds since the epoch."""
-    if match := _AGO.fullmatch(text.strip()):
-        at = datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
-    else:
-        try:
-            at = datetime.fromisoformat(text.strip())
-        except ValueError:
-            raise typer.BadParameter(f"write {_WHEN}") from None
-    return _nanoseconds(at if at.tzinfo else at.replace(tzinfo=UTC))
+    """Read a time, or how long ago it was, as nanoseconds since the epoch.
+
+    A time before 1970 or after 2262 is that limit: predictions have neither.
+    """
+    try:
+        if match := _AGO.fullmatch(text.strip()):
+            return max(time.time_ns() - int(match[1]) * _SECONDS[match[2]] * 10**9, 0)
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"write {_WHEN}") from None
+    return min(max(_nanoseconds(at if at.tzinfo else at.replace(tzinfo=UTC)), 0), _LATEST)
 
 
 def _nanoseconds(at: datetime) -> int:
@@ -190,7 +194,7 @@ def open_audit() -> Store:
 @contextmanager
 def telling(total: int | None) -> Iterator[Callable[[int], None]]:
     """Say on stderr how far long work has come: a bar, or a line now and then where there is no terminal."""
-    console = SafeConsole(stderr=True, highlight=False)
+    console = SafeConsole(stderr=True)
     if console.is_terminal:
         with Progress(console=console, transient=True) as bar:
             task = bar.add_task("predictions", total=total)

@@ -233,6 +233,15 @@ def test_a_moment_is_exact(text: str, at: int) -> None:
     assert moment(text) == at
 
 
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [("0001-01-01T00:00:00+14:00", 0), ("99999999999d", 0), ("9999-12-31", 2**63 - 1), ("2300-01-01", 2**63 - 1)],
+)
+def test_a_moment_that_no_store_can_hold_is_the_limit(text: str, at: int) -> None:
+    """Whoever asks for all there is may write any early or late date."""
+    assert moment(text) == at
+
+
 def test_a_moment_may_be_some_time_ago() -> None:
     """`7d`, `12h`, `30m`, `10s`; anything else is an error."""
     now = datetime.now(UTC).timestamp() * 1e9
