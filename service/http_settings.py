@@ -1,5 +1,6 @@
 """The settings of the service's HTTP server: where it listens, who may ask, limits, proxies."""
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from modeltrace_http.limits import HttpLimits
 
 # Characters of a secret: the API key, and the one that signs prediction IDs.
 SHORTEST_KEY = 16
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -29,6 +31,31 @@ def _check_prefix(path: str) -> str:
     if path and not is_prefix(path):
         raise ValueError("must be a path like /ml/churn")
     return path
+
+
+def _check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    if any(not _HOST.fullmatch(name) and not _is_ipv6(name) for name in names):
+        raise ValueError("must be names or addresses as ml.example.com: no scheme, no port, no wildcard")
+    return names
+
+
+def _is_ipv6(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).version == 6
+    except ValueError:
+        return False
+
+
+def _check_networks(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if "/" in name:
+            try:
+                ipaddress.ip_network(name)
+            except ValueError:
+                raise ValueError(
+                    "must be addresses, networks as 10.0.0.0/8 (no bits set behind its length), or *"
+                ) from None
+    return names
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
@@ -53,7 +80,7 @@ class HttpSettings(BaseSettings):
     insecure: bool = Field(
         default=False, description="Listen on an address that other machines reach without an API key."
     )
-    allowed_hosts: Names = Field(
+    allowed_hosts: Annotated[Names, AfterValidator(_check_hosts)] = Field(
         (),
         description="Names that clients may call the service by (`Host`), besides its address. Unset: those of this "
         "machine on a loopback address, any on another.",
@@ -61,7 +88,7 @@ class HttpSettings(BaseSettings):
     root_path: Annotated[str, AfterValidator(_check_prefix)] | None = Field(
         None, description="The path below which a proxy publishes the service, e.g. `/ml/churn`."
     )
-    trusted_proxies: Names = Field(
+    trusted_proxies: Annotated[Names, AfterValidator(_check_networks)] = Field(
         (),
         description="Addresses or networks of proxies whose `X-Forwarded-For`, `-Proto` and `-Prefix` are believed; "
         "`*`: all.",

@@ -69,7 +69,7 @@ def api_key(settings: HttpSettings) -> str | None:
         raise SettingsError("MODELTRACE_API_KEY and MODELTRACE_API_KEY_FILE are both set: set one of them")
     where = f"MODELTRACE_API_KEY_FILE ({settings.api_key_file})"
     try:
-        return _checked(settings.api_key_file.read_text().strip(), where)
+        return _checked(settings.api_key_file.read_text(), where)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise SettingsError(f"{where} cannot be read: {reason}") from None
@@ -81,6 +81,7 @@ def _checked(key: str, where: str) -> str:
     Raises:
         SettingsError: it is too short, or has other characters than printable ones of ASCII.
     """
+    key = key.strip()  # a header cannot show spaces at its ends
     if len(key) < SHORTEST_KEY or not (key.isascii() and key.isprintable()):
         raise SettingsError(
             f"{where} needs {SHORTEST_KEY} or more printable ASCII characters; make a key with: openssl rand -hex 32"

@@ -1,5 +1,7 @@
 """`GET /docs`: what it loads is named relative to it, so that it works wherever a proxy publishes the service."""
 
+from html import escape
+
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
@@ -16,7 +18,8 @@ def documentation_routes(app: FastAPI) -> APIRouter:
     async def documentation() -> HTMLResponse:
         return get_swagger_ui_html(
             openapi_url="openapi.json",
-            title=f"{app.title} - Swagger UI",
+            # The title is that of the version that is served now; FastAPI writes it into the page as it stands.
+            title=escape(f"{app.openapi()['info']['title']} - Swagger UI"),
             swagger_js_url=f"{STATIC}/swagger-ui-bundle.js",
             swagger_css_url=f"{STATIC}/swagger-ui.css",
             swagger_favicon_url=f"{STATIC}/favicon.png",

@@ -76,7 +76,10 @@ class Guard:
         if host not in self._usual or len(headers) != len(fields):
             self._check_hosts([value for name, value in fields if name == b"host"], scope)
         if b"origin" in headers and not self._is_origin(headers[b"origin"], host) and not _is_open(scope):
-            raise ForeignRequestError("this service answers to its own pages only, not to those of another origin")
+            raise ForeignRequestError(
+                "this service answers to its own pages only, not to those of another origin; other hosts whose pages "
+                "may ask are listed in MODELTRACE_ALLOWED_HOSTS"
+            )
         if self._key is not None and not self._is_key(headers.get(b"authorization", b"")) and not _is_open(scope):
             raise UnauthorizedError(
                 "an API key is needed: send `Authorization: Bearer KEY`, the key that MODELTRACE_API_KEY holds where "

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def test_another_origin_is_refused(client: Open, origin: str, content_type: str)
     for path in ("/predict", "/predict/batch", "/feedback"):
         answer = client().post(path, content=b"{}", headers={"Origin": origin, "Content-Type": content_type})
         assert answer.status_code == 403
+        assert "MODELTRACE_ALLOWED_HOSTS" in answer.json()["error"]["message"]
         assert "access-control-allow-origin" not in answer.headers
 
 
@@ -140,6 +142,7 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
     assert api_key(settings) == KEY
     assert authorization(settings) == {"authorization": f"Bearer {KEY}"}
     assert authorization(read_settings()) == {}
+    assert authorization(read_settings(api_key=f" {KEY} ")) == {"authorization": f"Bearer {KEY}"}
 
 
 @pytest.mark.parametrize(
@@ -220,6 +223,14 @@ def test_what_the_page_loads_is_relative_to_it(client: Open) -> None:
         assert client().get(url.path.removeprefix("/deep/down")).status_code == 200
 
 
+def test_the_page_is_titled_by_its_model_and_by_nothing_else(model: Model) -> None:
+    """A name is text, and not part of the page's markup."""
+    with recorded_service(replace(model, name="</title><script>", version="<2>")) as service:
+        page = service.client.get("/docs").text
+
+    assert "<title>&lt;/title&gt;&lt;script&gt; &lt;2&gt; - Swagger UI</title>" in page
+
+
 @pytest.mark.parametrize("headers", [{}, {"X-Forwarded-Prefix": "/ml"}, {"X-Forwarded-Proto": "https"}])
 @pytest.mark.parametrize(("path", "location"), [("/model/", "../model"), ("/model//?a=b", "../../model?a=b")])
 def test_redirects_name_no_host(client: Open, headers: dict[str, str], path: str, location: str) -> None:
@@ -252,6 +263,29 @@ def test_a_root_path_that_is_none(path: str) -> None:
     """It is refused at the start, by name."""
     with pytest.raises(SettingsError, match=r"MODELTRACE_ROOT_PATH: .*a path like /ml/churn"):
         read_settings(root_path=path)
+
+
+@pytest.mark.parametrize(
+    "names", ["*", "*.ml.example", "https://ml.example", "ml.example:8000", "[::1]", "ml.example/", "ml.example,a b"]
+)
+def test_an_allowed_host_that_is_none(names: str) -> None:
+    """No Host would ever equal it, so it is refused at the start, by name."""
+    with pytest.raises(SettingsError, match=r"MODELTRACE_ALLOWED_HOSTS: .*no scheme, no port, no wildcard"):
+        read_settings(allowed_hosts=names)
+
+
+def test_allowed_hosts_are_names_and_addresses() -> None:
+    """An address of IPv6 stands without brackets."""
+    assert read_settings(allowed_hosts="ml.example, 10.0.0.7,fd00::7,my_host").allowed_hosts == (
+        "ml.example", "10.0.0.7", "fd00::7", "my_host"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("networks", ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8,x/y"])
+def test_a_network_of_proxies_that_is_none(networks: str) -> None:
+    """It would trust nobody, so it is refused at the start, by name."""
+    with pytest.raises(SettingsError, match=r"MODELTRACE_TRUSTED_PROXIES: .*networks as 10.0.0.0/8"):
+        read_settings(trusted_proxies=networks)
 
 
 def test_a_route_below_a_path_is_recorded_without_it(model: Model) -> None:
