@@ -18,6 +18,7 @@ HubError
 │   └── ForeignRequestError      a Host or Origin that is not the hub's
 └── RetryableError           a request that may well succeed later
     ├── BusyError                as many bytes are being read as may
+    ├── SlowRequestError         its bytes did not arrive in time
     ├── QueueFullError           the writer has as much waiting as it may
     ├── WriteFailedError         the database did not take it; nothing of it was kept
     └── ClosingError             the hub is about to stop
@@ -97,6 +98,10 @@ class RetryableError(HubError):
 
 class BusyError(RetryableError):
     """As many bytes are being read as may."""
+
+
+class SlowRequestError(RetryableError):
+    """Its bytes did not arrive in time."""
 
 
 class QueueFullError(RetryableError):

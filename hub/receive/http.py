@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hub.errors import HubError, MalformedError, UnsupportedCodingError, UnsupportedError
+from hub.errors import HubError, MalformedError, SlowRequestError, UnsupportedCodingError, UnsupportedError
 from hub.guard import Guard
 from hub.receive.intake import Form, Intake, Reservation
 from hub.receive.signals import SIGNALS, Signal
@@ -58,6 +58,7 @@ def create_receiver(intake: Intake, guard: Guard, origins: Sequence[str] = (), *
         allow_headers=["*"],
         allow_credentials=True,
         allow_private_network=True,
+        expose_headers=["Retry-After"],
     )
     allowed = frozenset(origins)
     return Starlette(
@@ -110,7 +111,8 @@ async def _read(request: Request, reservation: Reservation, seconds: float) -> b
     Raises:
         TooLargeError: it is.
         BusyError: all requests together are.
-        MalformedError: it did not arrive in time, or at all.
+        SlowRequestError: it did not arrive in time.
+        MalformedError: it was cut off.
     """
     body = bytearray()
     try:
@@ -119,7 +121,7 @@ async def _read(request: Request, reservation: Reservation, seconds: float) -> b
                 reservation.add(len(chunk))
                 body += chunk
     except TimeoutError:
-        raise MalformedError(f"The body did not arrive within {seconds:g} s.") from None
+        raise SlowRequestError(f"The body did not arrive within {seconds:g} s. Send it again.") from None
     except ClientDisconnect:
         raise MalformedError("The body was cut off.") from None
     return bytes(body)

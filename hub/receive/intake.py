@@ -22,7 +22,7 @@ from hub.errors import (
     ForeignRequestError,
     HubError,
     MalformedError,
-    PermanentError,
+    SlowRequestError,
     TooLargeError,
     UnauthorizedError,
     UnsupportedError,
@@ -44,6 +44,7 @@ _REASONS: Final[Mapping[type[HubError], str]] = {
     UnauthorizedError: "unauthorized",
     ForeignRequestError: "foreign",
     BusyError: "busy",
+    SlowRequestError: "slow",
 }
 
 
@@ -63,7 +64,7 @@ class Intake:
         reservation = Reservation(self)
         try:
             yield reservation
-        except (PermanentError, BusyError) as error:
+        except HubError as error:
             reason = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), None)
             if reason is not None:
                 self._writer.counts.failed(signal.name, reason)

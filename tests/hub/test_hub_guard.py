@@ -112,6 +112,7 @@ def test_pages_of_named_origins_may_send(start_hub: StartHub) -> None:
         assert "x-key" in preflight.headers["access-control-allow-headers"]
         answer = _send(hub, **named)
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, named["Origin"])
+        assert answer.headers["access-control-expose-headers"] == "Retry-After"
 
         refused = hub.client.options("/v1/traces", headers={**other, **asked})
         assert "access-control-allow-origin" not in refused.headers

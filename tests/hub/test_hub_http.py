@@ -207,6 +207,19 @@ def test_another_content_encoding_is_415(hub: InProcessHub) -> None:
     assert (response.status_code, response.headers["accept-encoding"]) == (415, "gzip, deflate, zstd, identity")
 
 
+def test_a_body_that_does_not_arrive_in_time_may_be_sent_again(start_hub: StartHub) -> None:
+    """The network was slow; the request may well succeed later, so senders must not drop it."""
+    with start_hub(body_timeout=0.2) as hub:
+        address = ("127.0.0.1", hub.settings.http_port)
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.sendall(b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+            connection.sendall(b"Content-Length: 100\r\n\r\n{")
+            answer = connection.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in answer
+        assert hub.writer.counts.snapshot()["traces"].failed_requests == {"slow": 1}
+
+
 def test_another_path_is_404(hub: InProcessHub) -> None:
     """A path that OTLP does not have is answered with 404, in the request's encoding."""
     response = _post(hub, b"", path="/v1/nothing")
@@ -283,7 +296,7 @@ def test_bytes_being_read_are_bounded(start_hub: StartHub) -> None:
 
         def send_part() -> socket.socket:
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", hub.settings.http_port)))
-            connection.sendall(head + b"x" * 3000)
+            connection.sendall(head + b"\xff" * 3000)
             return connection
 
         first = send_part()
@@ -292,10 +305,10 @@ def test_bytes_being_read_are_bounded(start_hub: StartHub) -> None:
             nonlocal first
             if select.select([first], [], [], 0)[0]:  # it was refused itself, because of the request below
                 first = send_part()
-            return _post(hub, b"x" * 3000).status_code == 503
+            return _post(hub, b"\xff" * 3000).status_code == 503
 
         until(refused, what="the room to be taken")
-        first.sendall(b"x")
+        first.sendall(b"\xff")
         assert first.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
