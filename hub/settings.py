@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 import platformdirs
-from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hub.errors import SettingsError
 from modeltrace_http.limits import HttpLimits
+
+SHORTEST_KEY: Final = 16
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -42,6 +44,26 @@ def _origins(value: object) -> object:
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 
 
+def _check_key(value: SecretStr) -> SecretStr:
+    """See that a header can have the key."""
+    key = value.get_secret_value()
+    if len(key) < SHORTEST_KEY or not (key.isascii() and key.isprintable()) or key != key.strip():
+        raise ValueError(f"a key has {SHORTEST_KEY} or more printable ASCII characters, and no blanks around them")
+    return value
+
+
+def _check_proxies(value: str) -> str:
+    """See that each item is an address or a network: anything else would never be the address of a proxy."""
+    for item in value.split(","):
+        try:
+            _ = item.strip() == "*" or ipaddress.ip_network(item.strip())
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; write addresses or networks with commas between (10.0.0.7, 10.1.0.0/16)"
+            ) from None
+    return value
+
+
 class HubSettings(BaseSettings):
     """The hub's own settings. Environment variables have the prefix `MODELTRACE_HUB_`."""
 
@@ -51,9 +73,8 @@ class HubSettings(BaseSettings):
     port: int = Field(4319, ge=1, le=65535, description="The port of the pages and their API.")
     grpc_port: int = Field(4317, ge=1, le=65535, description="The port that takes OTLP over gRPC.")
     http_port: int = Field(4318, ge=1, le=65535, description="The port that takes OTLP over HTTP.")
-    key: SecretStr | None = Field(
+    key: Annotated[SecretStr, AfterValidator(_check_key)] | None = Field(
         None,
-        min_length=16,
         description="The secret that senders (`Authorization: Bearer …`) and browsers must show; unset: none asked.",
     )
 
@@ -62,7 +83,7 @@ class HubSettings(BaseSettings):
         description="Origins whose pages may send OTLP over HTTP, with commas between (`https://app.example.com`); "
         "unset: none.",
     )
-    trusted_proxies: str | None = Field(
+    trusted_proxies: Annotated[str, AfterValidator(_check_proxies)] | None = Field(
         None,
         description="Addresses and networks of proxies, separated by commas, whose `X-Forwarded-Proto` says that the "
         "pages are reached by https; unset: nobody's.",

@@ -109,3 +109,20 @@ def test_what_is_no_origin_is_refused(monkeypatch: pytest.MonkeyPatch, text: str
     monkeypatch.setenv("MODELTRACE_HUB_CORS_ORIGINS", text)
     with pytest.raises(SettingsError, match=r"MODELTRACE_HUB_CORS_ORIGINS: .*is no origin"):
         read_settings()
+
+
+@pytest.mark.parametrize(
+    "key", ["too short", "schlüssel-für-den-hub", "0123456789abcdef\n", " 0123456789abcdef"], ids=ascii
+)
+def test_a_key_that_no_header_can_have_is_refused(key: str) -> None:
+    """Nobody could ever show it."""
+    with pytest.raises(SettingsError, match="MODELTRACE_HUB_KEY: a key has 16 or more printable ASCII characters"):
+        read_settings(key=key)
+
+
+@pytest.mark.parametrize("proxies", ["proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,,10.0.0.2"])
+def test_a_proxy_is_an_address_or_a_network(proxies: str) -> None:
+    """Of anything else no header would ever be believed."""
+    with pytest.raises(SettingsError, match="MODELTRACE_HUB_TRUSTED_PROXIES: "):
+        read_settings(trusted_proxies=proxies)
+    assert read_settings(trusted_proxies="10.0.0.7, ::1,10.1.0.0/16").trusted_proxies
