@@ -14,6 +14,8 @@ from hub.questions.values import texts
 from hub.questions.windows import LOOKBACK_NS, Window
 
 MOST_MODELS: Final = 200
+# Each model that shares its version with others costs three questions, and all of them have ten seconds.
+MOST_TWINS: Final = 24
 
 Key = tuple[str, str]
 
@@ -50,26 +52,45 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
     """The models with all their figures; only the one of a name, if one is given.
 
     Where several models were packed under one version, each has figures of its own, by `hash`; they are never added up.
+    Of more than `MOST_TWINS` those are left out that were loaded first; `left_out` counts those of the version.
     """
     models = [model for model in list_models(reader, window) if name in {None, model["name"]}]
     if not models:
         return []
     every = _Figures(reader, window)
     twins: dict[Key, list[Record]] = defaultdict(list)
+    names = {model["name"] for model in models}
     for one in reader.records("model_twins", since_ns=window.since_ns, until_ns=window.until_ns):
-        twins[one["model"], one["version"]].append(one)
+        if one["model"] in names:
+            twins[one["model"], one["version"]].append(one)
+    shown = _newest(twins)
     for model in models:
         versions = model["versions"]
         model["versions"] = []
         for version in versions:
             key = model["name"], version["version"]
             if key not in twins:
-                model["versions"].append({**version, "hash": None, **every.of(key)})
-            for twin in twins.get(key, ()):
+                model["versions"].append({**version, "hash": None, "left_out": 0, **every.of(key)})
+            for twin in shown[key]:
                 processes = {"hash": twin["hash"], "instances": len(twin["instances"])}
                 own = _Figures(reader, window, twin["instances"])
-                model["versions"].append({**version, **processes, **own.of(key)})
+                left_out = len(twins[key]) - len(shown[key])
+                model["versions"].append({**version, **processes, "left_out": left_out, **own.of(key)})
     return models
+
+
+def _newest(twins: dict[Key, list[Record]]) -> defaultdict[Key, list[Record]]:
+    """Those to be shown: the newest of each version, then the second newest, … as many as may be; ordered by hash."""
+    ranked = sorted(
+        ((rank, key, twin) for key, several in twins.items() for rank, twin in enumerate(several)),
+        key=lambda one: (one[0], -one[2]["loaded_ns"]),
+    )
+    shown: defaultdict[Key, list[Record]] = defaultdict(list)
+    for _, key, twin in ranked[:MOST_TWINS]:
+        shown[key].append(twin)
+    for several in shown.values():
+        several.sort(key=lambda twin: str(twin["hash"]))
+    return shown
 
 
 class _Figures:

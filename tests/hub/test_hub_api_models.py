@@ -7,6 +7,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from hub.questions.models import MOST_TWINS, _newest
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.metric_points import SECOND
 from tests.helpers.model_features import Feature
@@ -282,3 +283,18 @@ def test_a_label_is_no_prediction(hub: InProcessHub) -> None:
 
     assert "ml.feedback" in counted
     assert {name for name in counted if name.startswith("ml.prediction")} == set()
+
+
+def test_of_many_models_of_one_version_the_newest_are_shown() -> None:
+    """Each version keeps the one that was loaded last, and the questions about all of them stay few."""
+    twins = {
+        ("m", version): [{"hash": f"{version}-{number}", "loaded_ns": base - number} for number in range(MOST_TWINS)]
+        for version, base in (("1", 1000), ("2", 500))
+    }
+
+    shown = _newest(twins)
+
+    assert sum(map(len, shown.values())) == MOST_TWINS
+    for version in ("1", "2"):
+        kept = {twin["hash"] for twin in shown["m", version]}
+        assert kept == {f"{version}-{number}" for number in range(MOST_TWINS // 2)}

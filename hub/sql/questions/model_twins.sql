@@ -5,12 +5,13 @@ WITH said AS (
         attributes ->> '/ml.model.name' AS model,
         coalesce(attributes ->> '/ml.model.version', '') AS version,
         service_instance_id,
-        arg_max(attributes ->> '/ml.model.hash', time_ns) AS hash
+        arg_max(attributes ->> '/ml.model.hash', time_ns) AS hash,
+        max(time_ns) AS loaded_ns
     FROM logs
     WHERE event_name = 'ml.model'
     GROUP BY ALL
 )
-SELECT model, version, hash, list_sort(list(service_instance_id)) AS instances
+SELECT model, version, hash, list_sort(list(service_instance_id)) AS instances, max(loaded_ns) AS loaded_ns
 FROM said
 WHERE
     hash IS NOT NULL
@@ -21,4 +22,4 @@ WHERE
     )
 GROUP BY model, version, hash
 QUALIFY count(*) OVER (PARTITION BY model, version) > 1
-ORDER BY model, version, hash
+ORDER BY max(loaded_ns) DESC, model, version, hash
