@@ -20,11 +20,12 @@ MOST_TWINS: Final = 24
 Key = tuple[str, str]
 
 
-def list_models(reader: Reader, window: Window) -> list[Record]:
-    """The models heard of in a window, each with its versions."""
+def list_models(reader: Reader, window: Window, name: str | None = None) -> list[Record]:
+    """The models heard of in a window, each with its versions; only the one of a name, if one is given."""
     found = reader.records(
         "models",
         names=[*COMPARED, *COUNTERS],
+        name=name,
         since_ns=window.since_ns,
         until_ns=window.until_ns,
         limit=MOST_MODELS,
@@ -54,7 +55,7 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
     Where several models were packed under one version, each has figures of its own, by `hash`; they are never added up.
     Of more than `MOST_TWINS` those are left out that were loaded first; `left_out` counts those of the version.
     """
-    models = [model for model in list_models(reader, window) if name in {None, model["name"]}]
+    models = list_models(reader, window, name)
     if not models:
         return []
     every = _Figures(reader, window)

@@ -298,3 +298,15 @@ def test_of_many_models_of_one_version_the_newest_are_shown() -> None:
     for version in ("1", "2"):
         kept = {twin["hash"] for twin in shown["m", version]}
         assert kept == {f"{version}-{number}" for number in range(MOST_TWINS // 2)}
+
+
+def test_a_model_is_found_by_name_however_many_there_are(hub: InProcessHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit on what is listed hides no model that is asked for."""
+    monkeypatch.setattr("hub.questions.models.MOST_MODELS", 1)
+    for name in ("many-a", "many-b"):
+        model = service(hub, name)
+        model.begin()
+        model.predict(1)
+        model.export()
+
+    assert version(hub, "many-b")["predictions"]["count"] == 1

@@ -20,7 +20,7 @@ SELECT
     min(time_ns) AS first_ns,
     max(time_ns) AS last_ns
 FROM said
-WHERE name IS NOT NULL
+WHERE name IS NOT NULL AND ($name IS NULL OR name = $name)
 GROUP BY ALL
 ORDER BY name, max(time_ns) DESC, version
 LIMIT $limit
