@@ -39,7 +39,9 @@ def read_predictions(reader: Reader, asked: PredictionFilter) -> Record:
         return answer
     filters, values = _conditions(asked, feature)
     found = _newest(reader, asked, filters, values)
-    return {**answer, "found": found[: asked.limit], "whole": len(found) <= asked.limit}
+    # A sender that got no answer sends again, so the same record may be there twice.
+    once = {tuple(one.values()): one for one in found[: asked.limit]}
+    return {**answer, "found": [*once.values()], "whole": len(found) <= asked.limit}
 
 
 def _newest(reader: Reader, asked: PredictionFilter, filters: list[str], values: dict[str, Any]) -> list[Record]:

@@ -1,6 +1,7 @@
 """Whatever the store accepts, every page and every call answers, however odd the telemetry is."""
 
 import random
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
@@ -67,6 +68,32 @@ def test_what_a_prediction_does_not_say_is_a_dash(pages: HubPages, row: int) -> 
         assert "None<" not in html, path
         for link in pages.links(path, html):
             assert not link.startswith("/t/") or pages.client.get(link).status_code == 200, link
+
+
+def test_a_prediction_that_is_sent_again_counts_once(pages: HubPages) -> None:
+    """So do its label and its violations; the requests that wrote them are shown once."""
+    pages.clear()
+    attributes = [
+        KeyValue(key="ml.prediction.id", value=AnyValue(string_value="p1")),
+        KeyValue(key="ml.prediction.trace_id", value=AnyValue(string_value=TRACE.hex())),
+    ]
+    now = time.time_ns()
+    request = log_request(
+        *(
+            LogRecord(event_name=name, trace_id=TRACE, time_unix_nano=now, attributes=attributes)
+            for name in ("ml.prediction", "ml.feedback", "ml.data.violation")
+        )
+    )
+    pages.add(request, received_ns=now)
+    pages.add(request, received_ns=now + 1)
+
+    trace = pages.client.get(f"/api/traces/{TRACE.hex()}").json()
+    assert (trace["prediction_count"], len(trace["predictions"])) == (1, 1)
+    for query in ("", "outcome=labelled", "violation=any"):
+        assert len(pages.client.get(f"/api/predictions?{query}").json()["found"]) == 1, query
+    html = check(pages, f"/t/{TRACE.hex()}")
+    assert ">Prediction<" in html
+    assert "1\u202flabel brought" in html
 
 
 def check(pages: HubPages, path: str) -> str:

@@ -1,5 +1,5 @@
 -- The true labels of the predictions of one trace, and those that the requests of this trace brought for others.
-SELECT
+SELECT DISTINCT
     time_ns, trace_id AS feedback_trace_id, span_id AS feedback_span_id,
     attributes ->> '/ml.prediction.id' AS prediction_id,
     attributes ->> '/ml.prediction.trace_id' AS trace_id,
