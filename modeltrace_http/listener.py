@@ -6,7 +6,6 @@ and goes on when one has ended. What waits meanwhile waits in the kernel's queue
 """
 
 import asyncio
-import errno
 import logging
 import socket
 import time
@@ -24,8 +23,6 @@ ACCEPTED_PER_TURN: Final = 16
 PAUSE_SECONDS: Final = 1.0
 # Seconds between two log records of the same kind.
 LOG_INTERVAL: Final = 10.0
-
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Listener:
@@ -79,8 +76,7 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
+                # File descriptors or memory ran out, or something rarer, which asyncio would log at each attempt.
                 self._log("failed", f"cannot accept more than {self._open} connections for now: {error.strerror}")
                 self._pause()
                 self._retry = self._loop.call_later(PAUSE_SECONDS, self._resume)

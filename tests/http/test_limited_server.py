@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -369,10 +370,11 @@ def test_connections_above_the_limit_wait() -> None:
 
 
 class ExhaustedSocket:
-    """A listening socket whose process has no file descriptors left."""
+    """A listening socket that the kernel gives no connection."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, code: int) -> None:
         self._sock = sock
+        self.code = code
         self.attempts = 0
         self.exhausted = True
 
@@ -380,10 +382,10 @@ class ExhaustedSocket:
         return getattr(self._sock, name)
 
     def accept(self) -> Any:
-        """Fail, until there are some again."""
+        """Fail, until it is no longer exhausted."""
         self.attempts += 1
         if self.exhausted:
-            raise OSError(errno.EMFILE, "Too many open files")
+            raise OSError(self.code, os.strerror(self.code))
         return self._sock.accept()
 
 
@@ -415,12 +417,13 @@ class RecordedLoop:
         return asyncio.Future(loop=asyncio.get_running_loop())
 
 
-def test_without_file_descriptors_accepting_pauses(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.EPERM], ids=errno.errorcode.get)
+def test_where_nothing_can_be_accepted_accepting_pauses(caplog: pytest.LogCaptureFixture, code: int) -> None:
     """It is tried once per pause and logged once per interval; connections that wait are accepted afterwards."""
 
     async def check() -> None:
         with socket.create_server(("127.0.0.1", 0)) as real, socket.create_connection(real.getsockname()):
-            sock, loop = ExhaustedSocket(real), RecordedLoop()
+            sock, loop = ExhaustedSocket(real, code), RecordedLoop()
             listener = Listener(lambda: None, sock, max_connections=10)  # type: ignore[arg-type]  # none is attached
             listener._loop = loop  # type: ignore[assignment]  # of which it uses these methods
             listener.start()
@@ -437,7 +440,7 @@ def test_without_file_descriptors_accepting_pauses(caplog: pytest.LogCaptureFixt
     asyncio.run(check())
 
     assert [record.getMessage() for record in caplog.records] == [
-        "cannot accept more than 0 connections for now: Too many open files"
+        f"cannot accept more than 0 connections for now: {os.strerror(code)}"
     ]
 
 
