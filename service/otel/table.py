@@ -21,6 +21,7 @@ from service.otel.values import (
     ratio,
     text,
     timeout,
+    unicode_text,
     unsupported,
 )
 
@@ -68,7 +69,7 @@ _STOCK: Final = "Switches to the SDK's own set-up."
 
 GENERAL: Final = (
     Variable("OTEL_SDK_DISABLED", "false", boolean, "No telemetry at all; propagators stay."),
-    Variable("OTEL_SERVICE_NAME", "modeltrace", text, "`service.name`; wins over `OTEL_RESOURCE_ATTRIBUTES`."),
+    Variable("OTEL_SERVICE_NAME", "modeltrace", unicode_text, "`service.name`; wins over `OTEL_RESOURCE_ATTRIBUTES`."),
     Variable(
         "OTEL_RESOURCE_ATTRIBUTES",
         "unset",

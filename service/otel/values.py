@@ -39,6 +39,11 @@ def text(value: str) -> str:
     return value
 
 
+def unicode_text(value: str) -> str:
+    """Accept any text. Bytes that are no UTF-8 become U+FFFD: OTLP cannot hold them, so the attribute would be lost."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def boolean(value: str) -> str:
     """Accept `true` and `false` in any case."""
     if value.lower() not in ("true", "false"):
@@ -122,7 +127,7 @@ def detectors(value: str) -> str:
 
 def attributes(value: str) -> str:
     """Accept a comma-separated list of KEY=VALUE; the SDK skips what is not."""
-    entries = [entry for entry in value.split(",") if entry.strip()]
+    entries = [entry for entry in unicode_text(value).split(",") if entry.strip()]
     rest = ",".join(entry for entry in entries if "=" in entry)
     if any("=" not in entry for entry in entries):
         raise PartlyError("has an entry that is not KEY=VALUE", rest)
@@ -176,7 +181,7 @@ def endpoint(*, grpc: bool, insecure_is_set: bool) -> Parse:
             host, _ = url.hostname, url.port
         except ValueError:
             host = None
-        if not host or re.search(r"\s", value):
+        if not host or re.search(r"[\s\ud800-\udfff]", value):
             raise ValueError(f"is not a URL ({shown}): write scheme, host and port, e.g. http://localhost:4318")
         if grpc and "@" in url.netloc:
             raise ValueError("has a user name, which gRPC cannot send: use OTEL_EXPORTER_OTLP_HEADERS")
@@ -207,7 +212,9 @@ def mask(url: str) -> str:
 
 def printable(value: str, limit: int = 40) -> str:
     """Return a value without characters that a terminal obeys, or that end a JSON string; cut to `limit`."""
-    safe = "".join(one if one.isprintable() and one not in '"\\' else quote(one) for one in value[:limit])
+    safe = "".join(
+        one if one.isprintable() and one not in '"\\' else quote(one, errors="replace") for one in value[:limit]
+    )
     return safe if len(value) <= limit else f"{safe}…"
 
 

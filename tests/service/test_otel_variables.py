@@ -324,6 +324,24 @@ def test_an_attribute_that_cannot_be_read_costs_no_other() -> None:
     assert read.warnings == ("OTEL_RESOURCE_ATTRIBUTES has an entry that is not KEY=VALUE; the entry is ignored",)
 
 
+@pytest.mark.parametrize("variable", ["OTEL_SERVICE_NAME=caf\udce9", "OTEL_RESOURCE_ATTRIBUTES=service.name=caf\udce9"])
+def test_bytes_that_are_no_utf8_are_repaired(variable: str) -> None:
+    """OTLP has no other texts: the service would be without a name."""
+    name, _, value = variable.partition("=")
+
+    assert read_variables({name: value}).values[name].endswith("caf\ufffd")
+
+
+def test_a_warning_of_bytes_that_are_no_utf8_says_what_is_wrong() -> None:
+    """Not that they cannot be shown."""
+    variables = read_variables({"OTEL_BSP_SCHEDULE_DELAY": "\udce9"})
+    assert variables.warnings == (
+        "OTEL_BSP_SCHEDULE_DELAY is %3F, not an integer number of milliseconds, 1 or more; it is ignored",
+    )
+    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_ENDPOINT is not a URL"):
+        read_variables({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://caf\udce9:4318"})
+
+
 def test_a_propagator_whose_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name is one of those that the SDK finds."""
     monkeypatch.setattr(values, "entry_points", lambda *, group: [EntryPoint("b3", "package:B3", group)])
