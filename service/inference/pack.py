@@ -29,7 +29,7 @@ from service.inference.fitted import as_fitted, deciding, takes_frames, task_of
 from service.inference.libraries import installed_libraries, libraries_of
 from service.inference.model import Answer, Model, Task, answering, class_key, native
 from service.inference.outcomes import MOST_ANSWERED, confidence_threshold, reference_of
-from service.inference.proof import ask, first_line, prove, rows_of
+from service.inference.proof import ask, first_line, prove, prove_example, rows_of
 from service.inference.repeats import coincidence
 from service.inference.schema import Rule, Schema
 from service.inference.tolerance import LetThrough, check_let_through, let_through, prove_let_through, spoilt
@@ -150,6 +150,7 @@ def pack(
         model = load_bundle(proof, trust_pickle=True, trusted_types=trusted_types)
         seen = _ask_for_training(model, asked)
         prove(estimator, task, asked, model, seen)
+        prove_example(model)
         outcomes = {**_outcomes(model, seen[:MOST_ANSWERED], traffic), "coincidence": coincidence(training)}
         manifest = manifest.model_copy(update=outcomes)
     return write_bundle(out, manifest, files, force=force)

@@ -63,6 +63,28 @@ def prove(estimator: Any, task: Task, table: pd.DataFrame, model: Model, packed:
         )
 
 
+def prove_example(model: Model) -> None:
+    """See that the model answers the example of its schema, which stands in the API's description and proves a start.
+
+    Values of the training data are answered by now, but a text that must not be told has another one as its example.
+
+    Raises:
+        PackError: it does not; the message names the feature, and the way out.
+    """
+    row = tuple(feature.example for feature in model.features)
+    try:
+        model.answer(to_matrix([row], model.schema, as_frame=model.as_frame))
+    except InferenceError as error:
+        unnamed = [one for one in model.features if one.is_text and one.privacy in ("hash", "drop")]
+        if not unnamed:
+            raise PackError(f"the packed model cannot answer its own example: {_cause(error)}") from error
+        raise PackError(
+            f"--privacy {unnamed[0].name}={unnamed[0].privacy}: the model does not take a text that training did not "
+            "have, and no text of training may stand in the example. Fit a model that takes unknown texts "
+            f"(OneHotEncoder(handle_unknown='ignore')), or pack with --privacy {unnamed[0].name}=bucket"
+        ) from error
+
+
 def as_array(table: pd.DataFrame) -> Matrix:
     """The array that an estimator was fitted on which knows no column names."""
     numeric = all(pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes)

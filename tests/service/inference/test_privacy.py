@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from service.errors import InferenceError, MalformedRequestError, PackError
@@ -176,6 +178,15 @@ def test_a_column_of_categories_cannot_go_without_their_names(tmp_path: Path) ->
 
     with pytest.raises(PackError, match="needs its column as categories"):
         pack(forest_pipeline().fit(data, data.vip), data, name="x", out=tmp_path / "x", privacy={"city": "hash"})
+
+
+def test_a_model_that_knows_its_texts_only_needs_an_example_of_them(tmp_path: Path) -> None:
+    """A running service would refuse its bundle: no text of training may stand in it, and no other is answered."""
+    texts = DATA[["city"]]
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(texts, DATA["vip"])
+    with pytest.raises(PackError, match=r"--privacy city=hash: .*handle_unknown='ignore'.*--privacy city=bucket"):
+        pack(model, texts, name="x", out=tmp_path / "hash", privacy={"city": "hash"})
+    pack(model, texts, name="x", out=tmp_path / "bucket", privacy={"city": "bucket"})
 
 
 def test_a_private_bundle_answers_as_a_plain_one(tmp_path: Path) -> None:
