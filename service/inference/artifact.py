@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from service.errors import BundleError, IncompatibleBundleError, PackError, UntrustedModelError
+from service.inference.skops_archive import canonical
 from service.inference.skops_io import skops_io
 from service.inference.trees import check_trees, every_part
 from service.inference.trusted import REVIEWED, untrusted_types
@@ -40,7 +41,7 @@ def dump_artifact(estimator: Any, kind: Format, *, trusted_types: Sequence[str] 
         return sink.getvalue()
     way_out = "pack it with --format joblib and serve it with MODELTRACE_TRUST_PICKLE=true"
     try:
-        raw: bytes = skops_io.dumps(estimator)
+        raw = canonical(skops_io.dumps(estimator))
         unknown = untrusted_types(raw, trusted_types)
     except Exception as error:
         raise PackError(

@@ -1,0 +1,58 @@
+"""A model that is written again becomes the same file, by which it is known."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from service.inference.artifact import dump_artifact
+from service.inference.bundle import read_manifest
+from service.inference.pack import pack
+from tests.helpers.tables import customers_without_gaps
+
+DATA = customers_without_gaps()
+
+
+def loaded_again(estimator: BaseEstimator) -> Any:
+    """The same model, elsewhere in memory, as another run of `modeltrace pack` reads it."""
+    sink = io.BytesIO()
+    joblib.dump(estimator, sink)
+    return joblib.load(io.BytesIO(sink.getvalue()))
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        LogisticRegression(),
+        RandomForestClassifier(20, random_state=0),
+        HistGradientBoostingClassifier(max_iter=2),
+        KNeighborsClassifier(algorithm="kd_tree"),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_the_same_model_is_the_same_file(last: BaseEstimator) -> None:
+    """Whatever its objects' addresses, the time, and the bytes between the fields of a tree's nodes."""
+    encoder = make_column_transformer((OneHotEncoder(), ["city"]), (StandardScaler(), ["age", "income"]))
+    model = make_pipeline(encoder, last).fit(DATA, DATA["vip"])
+    first, second = loaded_again(model), loaded_again(model)
+
+    assert dump_artifact(first, "skops") == dump_artifact(second, "skops")
+
+
+def test_a_model_that_is_packed_again_has_its_hash(tmp_path: Path) -> None:
+    """A running service takes it over with another description under the same version."""
+    numbers = DATA[["age", "income"]]
+    model = LogisticRegression().fit(numbers, DATA["vip"])
+    plain = pack(model, numbers, name="x", out=tmp_path / "plain")
+    ranged = pack(loaded_again(model), numbers, name="x", out=tmp_path / "ranged", valid_ranges={"age": (0, 200)})
+
+    assert read_manifest(plain)[0].artifact == read_manifest(ranged)[0].artifact
