@@ -22,6 +22,11 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"
 
 
+def error_message(words: str) -> str:
+    """What pydantic says of a value, without the prefix that it puts before the words of a validator."""
+    return words.removeprefix("Value error, ")
+
+
 def escape_controls(text: str, *, lines: bool = True) -> str:
     r"""Write control and bidirectional characters as `\u001b`, so that they are seen and not obeyed.
 

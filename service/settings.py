@@ -17,6 +17,7 @@ from service.errors import SettingsError
 from service.http_settings import SHORTEST_KEY, HttpSettings, Names, split_names
 from service.otel.table import SIGNALS, Signal
 from service.otel.variables import Variables, read_variables
+from service.printable import error_message
 
 Protocol = Literal["http/protobuf", "grpc"]
 
@@ -266,5 +267,5 @@ def describe(error: ValidationError, prefix: str) -> str:
     lines = []
     for item in error.errors(include_url=False, include_input=False):
         name = str(item["loc"][0]) if item["loc"] else "settings"
-        lines.append(f"{name if name.isupper() else prefix + name.upper()}: {item['msg']}")
+        lines.append(f"{name if name.isupper() else prefix + name.upper()}: {error_message(item['msg'])}")
     return "; ".join(lines)

@@ -1,5 +1,6 @@
 """`modeltrace pack`."""
 
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -37,7 +38,7 @@ def valid_range(text: str) -> tuple[str, float, float]:
 def max_length(text: str) -> tuple[str, int]:
     """Read `FEATURE=CHARACTERS`."""
     name, _, said = text.rpartition("=")
-    if not name or not said.isdecimal() or int(said) < 1:
+    if not name or not re.fullmatch("[0-9]{1,9}", said) or int(said) < 1:
         raise typer.BadParameter("write FEATURE=CHARACTERS, e.g. comment=2000", param_hint="--max-length")
     return name, int(said)
 

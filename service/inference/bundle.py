@@ -22,7 +22,7 @@ from service.inference.libraries import check_libraries
 from service.inference.model import Engine, Label, Model, Task, answering, native
 from service.inference.onnx import Ask, Precision, asking, open_session
 from service.inference.schema import Answers, Feature, Schema, Treatment
-from service.printable import escape_controls, has_controls
+from service.printable import error_message, escape_controls, has_controls
 from service.regular_files import LARGEST_MANIFEST, NotRegularError, read_regular, regular_stat
 
 MANIFEST = "model.json"
@@ -124,7 +124,7 @@ class Manifest(BaseModel):
     def _make_a_schema(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
         for feature in features:
             if not feature.describes_training():
-                raise ValueError(f"the distribution of {feature.name} is not one of a {feature.type}")
+                raise ValueError(f"the distribution of {feature.name} is not one of type {feature.type}")
         return Schema(features=features).features
 
     @field_validator("answers")
@@ -161,8 +161,8 @@ def read_manifest(bundle: Path) -> tuple[Manifest, str]:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleError(
-            f"{path}: {escape_controls(where, lines=False)}: {first['msg']}; either it is altered or another version "
-            "of Modeltrace wrote it"
+            f"{path}: {escape_controls(where, lines=False)}: {error_message(first['msg'])}; either it is altered or "
+            "another version of Modeltrace wrote it"
         ) from None
 
 

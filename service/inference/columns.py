@@ -45,9 +45,9 @@ def describe_column(
             f"column {column.name}: every value is missing, so nothing is known about it; leave it out and fit again"
         )
     if max_length is not None and kind != "category":
-        raise PackError(f"column {column.name} is a {kind}: a length limit belongs to a text")
+        raise PackError(f"column {column.name} is of type {kind}: a length limit belongs to a text")
     if valid_range and kind not in NUMERIC:
-        raise PackError(f"column {column.name} is a {kind}: a valid range belongs to a number")
+        raise PackError(f"column {column.name} is of type {kind}: a valid range belongs to a number")
     common = {"name": str(column.name), "type": kind, "nullable": len(present) < len(column)}
     if kind in NUMERIC:
         values = present.to_numpy(dtype=np.float64)

@@ -34,6 +34,7 @@ from service.inference.repeats import coincidence
 from service.inference.schema import Rule, Schema
 from service.inference.tolerance import LetThrough, check_let_through, let_through, prove_let_through, spoilt
 from service.inference.training_frame import DATES, columns_of_dates, plain_columns
+from service.printable import error_message
 
 TRAFFIC_FILE = "traffic.parquet"
 ONNX_FILE = "model.onnx"
@@ -143,7 +144,8 @@ def pack(
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise PackError(f"the bundle's {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        where = ".".join(str(part) for part in first["loc"])
+        raise PackError(f"the bundle's {where}: {error_message(first['msg'])}") from None
     with TemporaryDirectory() as folder:
         proof = write_bundle(Path(folder) / "proof", manifest, files)
         # What was written here and now is trusted.

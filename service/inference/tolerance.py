@@ -40,7 +40,7 @@ def let_through(feature: Feature, reasons: Collection[Reason]) -> Feature:
         "missing": "training had it missing, so that breaks nothing" if feature.nullable else None,
         "type": None,
         "range": None if feature.valid_range else f"it has no valid range; --range {feature.name}=LOW:HIGH sets one",
-        "category": None if feature.enforce_categories else f"it is a {feature.type}, which has no categories",
+        "category": None if feature.enforce_categories else f"it is of type {feature.type}, which has no categories",
     }
     for reason in reasons:
         if why := possible[reason]:

@@ -124,6 +124,8 @@ def test_what_is_let_through_and_what_is_told_is_shown(run: Run, folder: Path) -
         (("iris.skops", "--data", "train.csv", "--let-through", "petal_width=rage"), "petal_width=rage, which is no"),
         (("iris.skops", "--data", "train.csv", "--privacy", "petal_width"), "FEATURE=hash"),
         (("iris.skops", "--data", "train.csv", "--privacy", "girth=hash"), "girth, which is no feature"),
+        (("iris.skops", "--data", "train.csv", "--max-length", f"girth={'9' * 5000}"), "FEATURE=CHARACTERS"),
+        (("iris.skops", "--data", "train.csv", "--target", "species", "--name", "\x9b31m"), "name: holds a control"),
     ],
 )
 def test_an_error_is_one_message_and_an_exit_code(

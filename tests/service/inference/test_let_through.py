@@ -161,7 +161,11 @@ def test_what_the_model_takes_is_let_through(tmp_path: Path) -> None:
         (LogisticRegression(), {"age": ()}, "leave out missing"),
         (LogisticRegression(), {"size": ()}, "size, which is no feature"),
         (LogisticRegression(), {"income": ("range",)}, r"income=range: it has no valid range; --range income=LOW:HIGH"),
-        (LogisticRegression(), {"income": ("category",)}, "income=category: it is a number, which has no categories"),
+        (
+            LogisticRegression(),
+            {"income": ("category",)},
+            "income=category: it is of type number, which has no categories",
+        ),
     ],
 )
 def test_what_the_model_does_not_take_is_refused(

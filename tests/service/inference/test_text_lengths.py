@@ -134,7 +134,7 @@ def test_names_of_unknown_features_are_cut_with_a_mark() -> None:
     ("limits", "message"),
     [
         ({"city": 2}, "--max-length city=2: the training data has a text of 7 characters"),
-        ({"age": 20}, "age is a integer: a length limit belongs to a text"),
+        ({"age": 20}, "age is of type integer: a length limit belongs to a text"),
         ({"town": 20}, "--max-length names town, which is no feature"),
     ],
 )
