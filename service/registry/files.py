@@ -1,6 +1,7 @@
 """Reads what bundles on disk say of themselves, each once for as long as its files stay as they are."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from service.inference.bundle import MANIFEST, Manifest, ModelFile, altered, rea
 from service.regular_files import NotRegularError, open_regular, regular_stat
 
 
-class _Stamp(NamedTuple):
+class Stamp(NamedTuple):
     """What changes when a file is written anew."""
 
     inode: int
@@ -28,8 +29,8 @@ class BundleReader:
     """Reads bundles. What was read stays known until the file changes, so that asking again costs a `stat`."""
 
     def __init__(self) -> None:
-        self._read: dict[Path, tuple[_Stamp, Described]] = {}
-        self._hashed: dict[Path, tuple[_Stamp, str]] = {}
+        self._read: dict[Path, tuple[Stamp, Described]] = {}
+        self._hashed: dict[Path, tuple[Stamp, str]] = {}
 
     def describe(self, folder: Path) -> Described:
         """Read `model.json`.
@@ -88,14 +89,26 @@ def model_files(manifest: Manifest) -> list[ModelFile]:
     return [manifest.artifact, *([] if manifest.onnx is None else [manifest.onnx])]
 
 
-def _stamp(path: Path) -> _Stamp | None:
+def stamps(folder: Path) -> dict[str, Stamp]:
+    """Return what changes when a file of a folder is written anew, by name; nothing of a folder that cannot be read."""
+    try:
+        return {one.name: _stamp_of(one.lstat()) for one in folder.iterdir()}
+    except OSError:
+        return {}
+
+
+def _stamp(path: Path) -> Stamp | None:
     try:
         found = regular_stat(path)
     except NotRegularError as error:
         raise BundleError(str(error)) from None
     except OSError:
         return None
-    return _Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+    return _stamp_of(found)
+
+
+def _stamp_of(found: os.stat_result) -> Stamp:
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _hash(path: Path) -> str:

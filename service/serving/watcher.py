@@ -18,12 +18,13 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from service.errors import ModeltraceError
 from service.monitoring.announce import announce
+from service.registry.files import Stamp, stamps
 from service.registry.found import Found, check_version
 from service.serving.bundles import Bundles
 from service.serving.served import Serving
@@ -53,7 +54,7 @@ class Watcher:
         self._bundles = changes.bundles
         self._served = changes.found
         self._role = changes.role
-        self._refused: Found | None = None
+        self._refused: tuple[Found, Mapping[str, Stamp]] | None = None
         self._seconds = seconds
         self._tell = tell
         self._said = ""
@@ -88,15 +89,18 @@ class Watcher:
 
     def look(self) -> None:
         """Serve what the source means now, if that is something else and fit to be served."""
-        found = None
+        tried = None
         try:
             found = self._bundles.find()
-            if found in (self._served, self._refused):
+            # A copy that was damaged may be mended with the very same model.json.
+            tried = found, stamps(found.path)
+            if found == self._served or tried == self._refused:
                 self._said = ""
                 return
             self._change(found)
         except Exception as error:  # noqa: BLE001  whatever a bundle does to us, what is served goes on
-            self._refuse(found, error)
+            self._refused = tried or self._refused
+            self._refuse(error)
 
     def _change(self, found: Found) -> None:
         start = time.monotonic()
@@ -126,8 +130,7 @@ class Watcher:
             ),
         )
 
-    def _refuse(self, found: Found | None, error: Exception) -> None:
-        self._refused = found or self._refused
+    def _refuse(self, error: Exception) -> None:
         if self._said != (said := str(error)):
             self._said = said
             self._tell("refused", type(error).__qualname__)

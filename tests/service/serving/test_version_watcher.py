@@ -204,6 +204,23 @@ def test_a_broken_bundle_is_refused(
     assert alone.version == "1.5"
 
 
+def test_a_damaged_copy_that_is_copied_anew_is_served(tmp_path: Path) -> None:
+    """Its `model.json` is the same as before; until a file of it is written anew, it is not tried again."""
+    pack_iris(tmp_path / "one", "1")
+    whole = pack_iris(tmp_path / "whole", "2", strength=9.0)
+    watching = watch(tmp_path / "one")
+    for _ in range(2):
+        shutil.copytree(whole, tmp_path / "one", dirs_exist_ok=True)
+        flip_byte(tmp_path / "one" / "model.skops")
+        watching.watcher.look()
+        watching.watcher.look()
+    assert (watching.version, [outcome for outcome, _ in watching.heard]) == ("1", ["refused"] * 2)
+    shutil.copy(whole / "model.skops", tmp_path / "one" / "model.skops")
+    watching.watcher.look()
+
+    assert watching.version == "2"
+
+
 def test_a_model_that_fails_on_its_own_example_is_refused(watching: Watching) -> None:
     """It loads, and would have failed for everybody."""
     bundle = pack_iris(watching.folder / "2", "2", strength=9.0)
