@@ -90,7 +90,7 @@ def exchange(packets: list[bytes], *, early: bool = False, head_bytes: int = 65_
             answering = protocol.cycle is not None and not protocol.cycle.response_complete
             assert transport.closing or answering or protocol.timeout_keep_alive_task is not None
         protocol.connection_lost(None)
-        for task in state.tasks:
+        for task in [*state.tasks]:  # a task that ends leaves the set
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
