@@ -98,25 +98,28 @@ def test_a_challenger_that_fails_harms_nobody(model: Model, challenger: Model, r
 
 def test_shadows_that_wait_share_a_call(model: Model, challenger: Model, rows: Rows) -> None:
     """The row that a call fails for fails alone, one that is refused is not asked for, and the others are answered."""
-    called, calls = threading.Event(), list[int]()
+    begun, called, calls = threading.Event(), threading.Event(), list[int]()
     first, *others = challenger.schema.features
     low, high = sorted(row[first.name] for row in rows[:5])[:2]
     called.set()
     strict = Schema(features=(first.model_copy(update={"valid_range": ((low + high) / 2, 1e6)}), *others))
 
     def slow(matrix: Any) -> list[Answer]:
-        called.wait(10)
+        begun.set()
+        called.wait(60)
         calls.append(len(matrix))
         if any(abs(row[0] - high) < 1e-9 for row in np.asarray(matrix)):
             raise ZeroDivisionError("on purpose")
         return [Answer("malignant", 0.75)] * len(matrix)
 
     with service_with_challenger(model, replace(challenger, schema=strict, answer_matrix=slow)) as (client, kept):
-        called.clear()
+        for event in (begun, called):
+            event.clear()
         calls.clear()  # what it takes is measured at the start
         fine = next(row for row in rows if row[first.name] > high)
         for row in (fine, *rows[:5]):
             assert client.post("/predict", json={"features": row}).status_code == 200
+            until(begun.is_set, what="the call that the others wait for")
         called.set()
         until(lambda: len(kept.shadows()) == 6, what="the shadows")
 
