@@ -20,6 +20,8 @@ from modeltrace_http.listener import Listener
 from modeltrace_http.server import LimitedConfig, LimitedServer
 from tests.helpers.processes import until
 
+pytestmark = pytest.mark.slow
+
 # Long enough to be irrelevant unless a test is about it.
 LIMITS = HttpLimits(head_bytes=4096, head_timeout=60, body_timeout=60, keep_alive=60, max_connections=1000)
 OFFER = (

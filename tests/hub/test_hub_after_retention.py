@@ -11,6 +11,8 @@ from hub.store import FILE_NAME
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.odd_telemetry import MODEL, ordinary, trace_ids
 
+pytestmark = pytest.mark.slow
+
 DAY_NS = 86400 * 10**9
 
 

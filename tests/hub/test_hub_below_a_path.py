@@ -14,6 +14,8 @@ from tests.helpers.hub_pages import BASE, HubPages, hub_pages
 from tests.helpers.in_process_hubs import in_process_hub
 from tests.helpers.odd_telemetry import MODEL, ordinary, trace_ids
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "/tools/hub"
 KEY = "a-key-of-sixteen-characters"
 

@@ -16,6 +16,8 @@ from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.odd_telemetry import MODEL, odd, ordinary, trace_ids
 from tests.helpers.otlp_messages import log_request
 
+pytestmark = pytest.mark.slow
+
 TRACE = bytes(range(16))
 FOLLOWED = 8
 TRACES = 3

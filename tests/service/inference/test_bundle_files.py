@@ -22,6 +22,8 @@ from service.regular_files import NotRegularError, read_regular, regular_stat
 from tests.helpers.bundles import pack_iris
 from tests.helpers.estimators import iris_frame
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:

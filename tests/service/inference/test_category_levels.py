@@ -34,6 +34,8 @@ from service.monitoring.bins import FeatureBins
 from tests.helpers.bundles import edit_manifest, pack_iris
 from tests.helpers.tables import predict_row
 
+pytestmark = pytest.mark.slow
+
 LEVELS: dict[str, list[Any]] = {
     "integers": [30, 7, -1, 100],
     "booleans": [True, False],

@@ -24,6 +24,8 @@ from service.monitoring.assess import Finding, Window, assess, assess_confidence
 from service.monitoring.bins import FeatureBins
 from service.monitoring.training import OUTPUTS, critical_values
 
+pytestmark = pytest.mark.slow
+
 RUNS = 50
 SIZES = (200, 1000, 10_000)
 
