@@ -52,6 +52,8 @@ class Queries:
     def __init__(self, store: Store) -> None:
         self._store = store
         parts = {**_read("sql/parts"), "slack_ns": str(SLACK_NS)}
+        for name, table in (("listed_logs", "logs"), ("listed_points", "metric_points")):
+            parts[name] = _fill(parts["listed_records"], {"table": table})
         parts = {name: _fill(sql, parts) for name, sql in parts.items()}
         self._sql = {name: _fill(sql, parts) for name, sql in _read("sql/questions").items()}
 
