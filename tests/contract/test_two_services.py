@@ -84,7 +84,9 @@ def test_counts_by_version_are_exact(bundle: Path, later: Path, hub: HubProcess,
             versions = {dict(series[1:])["ml.model.version"] for series in latest_values(hub, metric, name)}  # type: ignore[arg-type]  # pairs
             assert versions == {"1.0.0", "2.0.0"}
         found = hub.trace(answer["trace_id"])["spans"]
-        assert Counter(one["name"] for one in found) == {
+        names = Counter(one["name"] for one in found)
+        # A shadow that waits for the one before shares its call, and has `queue`.
+        assert names - Counter(["queue"]) == {
             "POST /predict": 1, "shadow": 1, "validate": 2, "features": 2, "inference": 2,
         }  # fmt: skip
         assert hub.prediction_count(answer["trace_id"]) == 2
