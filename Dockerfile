@@ -36,7 +36,7 @@ RUN cd /opt/modeltrace/lib/python3*/site-packages && \
     rm -rf pyarrow/include pyarrow/src && \
     find . -type d -name tests -prune -exec rm -rf {} + && \
     /opt/modeltrace/bin/python -c \
-        'from pathlib import Path; from service.inference.example import build_example; build_example(Path("/bundle"))' && \
+        'from pathlib import Path; from modeltrace.bundles.example import build_example; build_example(Path("/bundle"))' && \
     /opt/modeltrace/bin/modeltrace --help > /dev/null
 
 FROM ${PYTHON}

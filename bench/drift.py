@@ -31,13 +31,13 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from service.inference.columns import describe_column
-from service.inference.model import Model, Task, answering
-from service.inference.outcomes import confidence_threshold, reference_of
-from service.inference.schema import MISSING, OTHER, Feature, Reference, Schema
-from service.monitoring import drift
-from service.monitoring.assess import Finding, Window, assess
-from service.monitoring.training import OUTPUTS, critical_values
+from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.output_reference import confidence_threshold, reference_of
+from modeltrace.inference.model import Model, Task, answering
+from modeltrace.inference.schema import MISSING, OTHER, Feature, Reference, Schema
+from modeltrace.monitoring import drift
+from modeltrace.monitoring.drift_check import Finding, Window, assess
+from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
 
 SIZES: Final = (200, 1000, 10_000)
 GROWING: Final = (200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 10_000)
@@ -100,7 +100,7 @@ class Watch:
     def alarms(self, times: NDArray[np.int64]) -> dict[tuple[str, str], NDArray[np.bool_]]:
         """Which windows raise which alarms, by feature and statistic; `times`, shape (windows, rows), as for `drawn`.
 
-        The same as `service.monitoring.assess`, for many windows at once.
+        The same as `modeltrace.monitoring.drift_check`, for many windows at once.
         """
         n = int(times[0].sum())
         found: dict[tuple[str, str], NDArray[np.bool_]] = {}

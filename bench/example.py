@@ -7,9 +7,9 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from service.inference.artifact import load_artifact
-from service.inference.bundle import read_manifest
-from service.inference.example import TARGET, build_example
+from modeltrace.bundles.artifact import load_artifact
+from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.example import TARGET, build_example
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import accuracy_score, brier_score_loss, precision_recall_fscore_support
 
-from service.evaluation.evaluate import evaluate
-from service.store.rows import Label, Row, write
-from service.store.selection import Selection
-from service.store.store import Store, open_store
+from modeltrace.evaluation.evaluate import evaluate
+from modeltrace.store.rows import Label, Row, write
+from modeltrace.store.selection import Selection
+from modeltrace.store.store import Store, open_store
 
 CLASSES: Final = ("benign", "malignant")
 INPUTS: Final = json.dumps({f"feature_{number}": 12.345678 for number in range(30)}, separators=(",", ":"))

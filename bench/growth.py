@@ -44,7 +44,7 @@ from bench.load import Load, load, post
 from bench.processes import cores
 from bench.receiver import Receiver, receiver
 from bench.served import Cpu, rest, served
-from service.inference.pack import pack
+from modeltrace.bundles.pack import pack
 
 SAMPLES = 500
 VARIANTS = {"all": {}, "none": {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}}

@@ -107,7 +107,7 @@ def run(batches: int) -> dict[str, Any]:
     trace_bodies = [spans(i)[0] for i in range(batches)]
     log_bodies = [records(i)[0] for i in range(batches)]
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["hub", "--data", folder, "--port", str(page), "--http-port", str(http)]
+        arguments = ["modeltrace_hub", "--data", folder, "--port", str(page), "--http-port", str(http)]
         with running([*arguments, "--grpc-port", str(free_port())], ready=f"{hub}/healthz"):
             span_rate = batches * BATCH / send(f"{otlp}/v1/traces", trace_bodies)
             log_rate = batches * BATCH / send(f"{otlp}/v1/logs", log_bodies)

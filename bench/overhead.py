@@ -63,7 +63,7 @@ def measure(command: list[str], ready: str, port: int, env: dict[str, str], requ
             seconds: float, connections: int, pins: Pins, receiving: psutil.Process) -> Run:  # fmt: skip
     """One run of one variant."""
     with started(command, ready=ready, env=env, core=pins.service) as process:
-        exporters = [one for one in tree(process.pid) if "service.exporter" in one.cmdline()]
+        exporters = [one for one in tree(process.pid) if "modeltrace.sidecar" in one.cmdline()]
         if pins.other is not None:
             for one in exporters:
                 move(one, pins.other)
@@ -103,7 +103,7 @@ def _how(name: str, model: Example, receiving: Receiver, folder: Path) -> tuple[
         command = [sys.executable, "-m", "uvicorn", "--factory", "bench.bare:create_app", "--port", str(port)]
         command += ["--no-access-log", "--loop", "uvloop", "--http", "httptools"]
         return command, f"http://127.0.0.1:{port}/docs", port, {"BENCH_MODEL": str(model.joblib)}
-    command = [sys.executable, "-m", "service", "serve", str(model.bundle), "--port", str(port)]
+    command = [sys.executable, "-m", "modeltrace", "serve", str(model.bundle), "--port", str(port)]
     env = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",

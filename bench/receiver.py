@@ -73,7 +73,7 @@ def _hub(core: int | None) -> Iterator[Receiver]:
     page, http, grpc = (free_port() for _ in range(3))
     ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(grpc)]
     url = f"http://127.0.0.1:{page}"
-    with running(["hub", "--memory", *ports], ready=f"{url}/healthz", core=core):
+    with running(["modeltrace_hub", "--memory", *ports], ready=f"{url}/healthz", core=core):
         accepted = partial(_accepted_by_hub, f"{url}/api/stats")
         yield Receiver("hub", f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}", accepted)
 

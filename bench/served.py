@@ -13,7 +13,7 @@ import psutil
 
 from bench.processes import cpu_seconds, free_port, move, started, tree
 
-EXPORTER = "service.exporter"
+EXPORTER = "modeltrace.sidecar"
 LOST = "telemetry not delivered since the start: "
 KEPT = "telemetry kept on disk for the next start: "
 
@@ -79,7 +79,7 @@ def served(
         output: the file that takes what it prints; `None` throws it away.
     """
     port = free_port()
-    command = [sys.executable, "-m", "service", "serve", str(bundle), "--port", str(port), "--workers", str(workers)]
+    command = [sys.executable, "-m", "modeltrace", "serve", str(bundle), "--port", str(port), "--workers", str(workers)]
     ready = f"http://127.0.0.1:{port}/readyz"
     with started(command, ready=ready, env=env, core=core, output=output) as process:
         service = Served(port, process.pid)

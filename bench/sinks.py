@@ -14,8 +14,8 @@ import duckdb
 
 from bench import receiver
 from bench.processes import free_port, started
-from hub.store import FILE_NAME
-from service.telemetry.names import EVENT_PREDICTION
+from modeltrace.telemetry.names import EVENT_PREDICTION
+from modeltrace_hub.store import FILE_NAME
 
 COUNTS = Path(__file__).with_name("losses.yaml")
 # Nobody listens there: discard, RFC 863.
@@ -46,7 +46,7 @@ def hub(folder: Path, core: int | None) -> Iterator[Sink]:
         return int(signals["traces"]["stored"] + signals["logs"]["stored"])
 
     sink = Sink("hub", f"http://127.0.0.1:{http}", taken)
-    command = [sys.executable, "-m", "hub", "--data", str(data), *ports]
+    command = [sys.executable, "-m", "modeltrace_hub", "--data", str(data), *ports]
     with started(command, ready=f"{url}/healthz", core=core):
         yield sink
     with duckdb.connect(data / FILE_NAME, read_only=True) as store:

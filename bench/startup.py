@@ -39,11 +39,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.processes import cpu_seconds, free_port, started, tree
-from service.exporter.config import Config
-from service.inference.example import build_example
-from service.telemetry.outbox import Heard
-from service.telemetry.process import ExporterProcess
-from service.telemetry.record import Origin
+from modeltrace.bundles.example import build_example
+from modeltrace.telemetry.export.config import Config
+from modeltrace.telemetry.export.process import ExporterProcess
+from modeltrace.telemetry.export.queue import Heard
+from modeltrace.telemetry.records.prediction import Origin
 
 REFERENCE = "import sklearn.linear_model, pandas, fastapi"
 # Seconds: between two looks, and until a prediction has to be answered.
@@ -128,15 +128,15 @@ def starts(folder: Path, bundle: Path) -> dict[str, Callable[[], Start]]:
     port, page, grpc, http = (free_port() for _ in range(4))
     service, hub = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page}"
     env = {"XDG_DATA_HOME": str(folder), "XDG_STATE_HOME": str(folder)}
-    serve = ["service", "serve", str(bundle), "--port", str(port)]
+    serve = ["modeltrace", "serve", str(bundle), "--port", str(port)]
     ports = ["--grpc-port", str(grpc), "--http-port", str(http)]
-    up = ["service", "up", str(bundle), "--traffic", "--port", str(port), "--hub-port", str(page), *ports]
+    up = ["modeltrace", "up", str(bundle), "--traffic", "--port", str(port), "--hub-port", str(page), *ports]
     return {
         "reference": partial(ended, ["-c", REFERENCE], env),
-        "help": partial(ended, ["-m", "service", "--help"], env),
+        "help": partial(ended, ["-m", "modeltrace", "--help"], env),
         "serve": partial(ready, serve, env, f"{service}/readyz"),
         "up": partial(ready, up, env, f"{service}/readyz", partial(predicted, f"{service}/metrics")),
-        "hub": partial(ready, ["hub", "--memory", "--port", str(page), *ports], env, f"{hub}/healthz"),
+        "hub": partial(ready, ["modeltrace_hub", "--memory", "--port", str(page), *ports], env, f"{hub}/healthz"),
         "exporter": partial(exporter, folder),
     }
 

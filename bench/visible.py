@@ -30,10 +30,10 @@ from rich.table import Table
 from bench.example import Example, example
 from bench.processes import free_port, running
 from bench.served import served
-from service.client.backends.backend import Backend
-from service.client.backends.hub import HubBackend
-from service.client.backends.stack import Addresses, StackBackend
-from service.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION
+from modeltrace.doctor.backends.backend import Backend
+from modeltrace.doctor.backends.hub import HubBackend
+from modeltrace.doctor.backends.stack import Addresses, StackBackend
+from modeltrace.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION
 from stack.cache import Cache
 from stack.layout import Layout
 from stack.parts import Ports, read_parts
@@ -64,7 +64,7 @@ def hub() -> Iterator[Target]:
     url = f"http://127.0.0.1:{page}"
     with tempfile.TemporaryDirectory() as folder:
         ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(free_port())]
-        with running(["hub", "--data", folder, *ports], ready=f"{url}/healthz"):
+        with running(["modeltrace_hub", "--data", folder, *ports], ready=f"{url}/healthz"):
             yield Target("hub", f"http://127.0.0.1:{http}", HubBackend, url, 0.01, ("hub", "hub", "hub"))
 
 

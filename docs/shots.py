@@ -65,7 +65,7 @@ def _running(arguments: list[str]) -> Iterator[None]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "MODELTRACE_", "XDG_"))}
     with TemporaryDirectory() as folder:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments],
+            [sys.executable, "-m", "modeltrace", *arguments],
             env=clean | {"HOME": folder, "OTEL_METRIC_EXPORT_INTERVAL": "2000", "MODELTRACE_EVALUATION_SECONDS": "5"},
             stdout=subprocess.DEVNULL,
         )

@@ -28,25 +28,42 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
 @pytest.mark.parametrize(
     ("folder", "forbidden"),
     [
-        ("service", ("hub", "stack", "tests", "bench")),
-        ("hub", ("service", "stack", "tests", "bench")),
-        ("stack", ("service", "hub", "tests", "bench")),
-        ("modeltrace_http", ("service", "hub", "stack", "tests", "bench", "opentelemetry")),
-        ("service/inference", ("fastapi", "starlette", "uvicorn", "service.api", "service.app")),
-        ("service/api", ("sklearn", "pandas", "numpy", "skops", "opentelemetry.sdk")),
-        ("service/telemetry", ("fastapi", "starlette", "sklearn", "service.api", "service.inference")),
-        ("service/store", ("fastapi", "starlette", "sklearn", "service.api", "service.inference", "service.exporter")),
+        ("service", ("modeltrace_hub", "hub", "stack", "tests", "bench")),
+        ("hub", ("modeltrace", "service", "stack", "tests", "bench")),
+        ("stack", ("modeltrace", "modeltrace_hub", "tests", "bench")),
+        ("modeltrace_http", ("modeltrace", "modeltrace_hub", "stack", "tests", "bench", "opentelemetry")),
+        ("service/modeltrace/inference", ("fastapi", "starlette", "uvicorn", "modeltrace.api", "modeltrace.app")),
+        ("service/modeltrace/api", ("sklearn", "pandas", "numpy", "skops", "opentelemetry.sdk")),
+        ("service/modeltrace/telemetry", ("fastapi", "starlette", "sklearn", "modeltrace.api", "modeltrace.inference")),
         (
-            "service/evaluation",
-            ("fastapi", "starlette", "httpx", "sklearn", "service.api", "service.inference", "service.exporter"),
+            "service/modeltrace/store",
+            ("fastapi", "starlette", "sklearn", "modeltrace.api", "modeltrace.inference", "modeltrace.sidecar"),
         ),
         (
-            "service/registry",
-            ("fastapi", "starlette", "uvicorn", "sklearn", "service.api", "service.app", "service.store"),
+            "service/modeltrace/evaluation",
+            (
+                "fastapi",
+                "starlette",
+                "httpx",
+                "sklearn",
+                "modeltrace.api",
+                "modeltrace.inference",
+                "modeltrace.sidecar",
+            ),
         ),
-        ("service/replay", ("fastapi", "starlette", "uvicorn", "sklearn", "typer", "service.api", "service.app")),
-        ("service/client", ("service.api", "service.app", "service.server", "service.local", "sklearn")),
-        ("service/local", ("service.api", "service.app", "service.server", "sklearn")),
+        (
+            "service/modeltrace/bundles/registry",
+            ("fastapi", "starlette", "uvicorn", "sklearn", "modeltrace.api", "modeltrace.app", "modeltrace.store"),
+        ),
+        (
+            "service/modeltrace/replay",
+            ("fastapi", "starlette", "uvicorn", "sklearn", "typer", "modeltrace.api", "modeltrace.app"),
+        ),
+        (
+            "service/modeltrace/client",
+            ("modeltrace.api", "modeltrace.app", "modeltrace.server", "modeltrace.local", "sklearn"),
+        ),
+        ("service/modeltrace/local", ("modeltrace.api", "modeltrace.app", "modeltrace.server", "sklearn")),
     ],
 )
 def test_no_room_reaches_into_another(folder: str, forbidden: tuple[str, ...]) -> None:
@@ -58,19 +75,19 @@ def test_mlflow_has_a_process_of_its_own() -> None:
     """Nothing that the service imports imports it."""
     users = {str(path) for path, module in imports("service") if within(module, ("mlflow",))}
 
-    assert users == {"service/registry/mlflow_process.py"}
-    assert not [path for path, module in imports("service") if module == "service.registry.mlflow_process"]
+    assert users == {"service/modeltrace/bundles/registry/mlflow_process.py"}
+    assert not [path for path, module in imports("service") if module == "modeltrace.bundles.registry.mlflow_process"]
 
 
 def test_skops_is_imported_in_one_place() -> None:
     """Whoever imports it first decides whether all of scikit-learn is imported with it."""
     users = {str(path) for path, module in imports("service") if within(module, ("skops",))}
 
-    assert users == {"service/inference/skops_io.py"}
+    assert users == {"service/modeltrace/bundles/skops_io.py"}
 
 
 def test_providers_are_built_in_one_place() -> None:
-    """The OpenTelemetry SDK is imported by service/telemetry alone."""
+    """The OpenTelemetry SDK is imported by service/modeltrace/telemetry alone."""
     users = {path.parts[:2] for path, module in imports("service") if within(module, ("opentelemetry.sdk",))}
 
     assert users == {("service", "telemetry")}

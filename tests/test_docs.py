@@ -11,13 +11,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
-from hub.api import create_app
-from hub.retention import Retention
-from hub.settings import HubSettings
-from hub.store import Store
-from hub.writer import Writer
-from service.settings import Settings
-from service.telemetry import names
+from modeltrace.settings import Settings
+from modeltrace.telemetry import names
+from modeltrace_hub.api import create_app
+from modeltrace_hub.retention import Retention
+from modeltrace_hub.settings import HubSettings
+from modeltrace_hub.store import Store
+from modeltrace_hub.writer import Writer
 from stack.__main__ import app
 from stack.parts import read_parts
 

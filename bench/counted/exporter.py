@@ -10,12 +10,12 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.counted.phases import NEVER, PHASES, counted, start_counting
-from service.exporter.client import Delivered
-from service.exporter.config import Config
-from service.exporter.frames import write_frame
-from service.exporter.run import run
-from service.store import store  # noqa: F401  the store's writer imports it when it starts, which is not to be counted
-from service.telemetry.record import Origin
+from modeltrace.otlp.client import Delivered
+from modeltrace.sidecar.run import run
+from modeltrace.store import store  # noqa: F401  the store's writer imports it when it starts, which is not to be counted
+from modeltrace.telemetry.export.config import Config
+from modeltrace.telemetry.export.frames import write_frame
+from modeltrace.telemetry.records.prediction import Origin
 
 
 class NullClient:
@@ -60,7 +60,7 @@ def main() -> None:
     os.dup2(nowhere, sys.stdout.fileno())
     start_counting()
     # The store's writer commits what is there at its start, and the rest at its end: never when a timer says so.
-    with patch("service.store.writer.INTERVAL", NEVER), patch("service.exporter.run.otlp_client", NullClient):
+    with patch("modeltrace.store.writer.INTERVAL", NEVER), patch("modeltrace.sidecar.run.otlp_client", NullClient):
         for phase in range(len(PHASES)):
             records = open_frames(folder, phase)
             with counted():

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.model import Model, answering
-from service.inference.schema import Answers, Feature, Reference, Schema
+from modeltrace.inference.model import Model, answering
+from modeltrace.inference.schema import Answers, Feature, Reference, Schema
 
 FEATURES: Final = 30
 CLASSES: Final = ("benign", "malignant")

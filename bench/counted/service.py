@@ -20,17 +20,17 @@ from starlette.types import ASGIApp, Message
 
 from bench.counted.model import build_model, build_rows
 from bench.counted.phases import NEVER, PHASES, counted, start_counting
-from service.api.guard import protect
-from service.app import create_app
-from service.exporter.frames import write_frame
-from service.settings import read_settings
-from service.telemetry.features import FeaturePoints
-from service.telemetry.health import ExportHealth
-from service.telemetry.outbox import Heard, Outbox
-from service.telemetry.points import PredictionPoints
-from service.telemetry.setup import Records, Telemetry
-from service.telemetry.tracing import Tracing
-from service.telemetry.watched import Watched
+from modeltrace.api.auth import protect
+from modeltrace.app import create_app
+from modeltrace.settings import read_settings
+from modeltrace.telemetry.export.frames import write_frame
+from modeltrace.telemetry.export.health import ExportHealth
+from modeltrace.telemetry.export.queue import Heard, Outbox
+from modeltrace.telemetry.metrics.features import FeaturePoints
+from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.metrics.predictions import PredictionPoints
+from modeltrace.telemetry.provider import Records, Telemetry
+from modeltrace.telemetry.records.trace import Tracing
 
 
 class FrameFile:
@@ -107,7 +107,7 @@ def main() -> None:
     bodies = [orjson.dumps({"features": row}) for row in build_rows(max(PHASES))]
     start_counting()
     # Records wait until the outbox is closed, so that they go out in frames of the same size every time.
-    with patch("service.telemetry.outbox.INTERVAL", NEVER):
+    with patch("modeltrace.telemetry.export.queue.INTERVAL", NEVER):
         for phase, number in enumerate(PHASES):
             app, outbox = build(folder / f"frames-{phase}")
             with counted():

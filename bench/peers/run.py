@@ -17,14 +17,14 @@ from bench.peers.servers import Server
 from bench.peers.summary import Run
 from bench.processes import Pins, cpu_seconds, free_port, move, started, tree
 from bench.receiver import Receiver
-from service.settings import Settings
+from modeltrace.settings import Settings
 
 WARM_UP_SECONDS = 2.0
 PATIENCE_SECONDS = 90.0
 # A server's telemetry has arrived when nothing new has come for this long.
 QUIET_SECONDS = 2.5
 # Processes of a server that may run elsewhere: what its telemetry is encoded in, which a request never waits for.
-HELPERS = ("service.exporter",)
+HELPERS = ("modeltrace.sidecar",)
 
 
 def settled(receiving: Receiver) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bench.drift import SETS, Watch, drawn, false_alarms, population
-from service.monitoring import drift
+from modeltrace.monitoring import drift
 
 WINE = next(data for data in SETS if data.name == "wine")
 
@@ -34,7 +34,7 @@ def test_rows_come_with_replacement() -> None:
 
 
 def test_many_windows_at_once_are_judged_as_one_by_one() -> None:
-    """The bench's own way of judging is that of `service.monitoring.assess`."""
+    """The bench's own way of judging is that of `modeltrace.monitoring.drift_check`."""
     rng = np.random.default_rng(3)
     table, target = population(WINE)
     watch = Watch(WINE, table, target, rng)

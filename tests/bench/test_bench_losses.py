@@ -13,7 +13,7 @@ from bench import visible
 from bench.losses import Step, summarise
 from bench.served import read_rest
 from bench.sinks import read_counts
-from service.telemetry.setup import SCOPE, Rest, report_rest
+from modeltrace.telemetry.provider import SCOPE, Rest, report_rest
 
 
 def a_step(

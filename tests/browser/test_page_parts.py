@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.web import chart
-from hub.web import format as fmt
-from hub.web.waterfall import build
+from modeltrace_hub.web import format as fmt
+from modeltrace_hub.web import histogram_chart
+from modeltrace_hub.web.waterfall import build
 
 IDS = [f"{number:016x}" for number in range(1, 9)]
 
@@ -120,7 +120,7 @@ def point(counts: list[int], *, value: float | None) -> dict[str, Any]:
 
 def test_exemplar_is_marked_on_its_bucket() -> None:
     """The mark stands on the bucket that holds the exemplar's value; bounds are inclusive."""
-    drawn = chart.draw(point([1, 4, 0], value=2.0))
+    drawn = histogram_chart.draw(point([1, 4, 0], value=2.0))
 
     assert drawn is not None
     assert [(bar.exemplar, bar.mine) for bar in drawn.bars] == [(False, False), (True, True), (False, False)]
@@ -128,7 +128,7 @@ def test_exemplar_is_marked_on_its_bucket() -> None:
 
 def test_bars_are_as_high_as_their_counts() -> None:
     """Heights are in the ratio of the counts."""
-    drawn = chart.draw(point([1, 4, 2], value=None))
+    drawn = histogram_chart.draw(point([1, 4, 2], value=None))
 
     assert drawn is not None
     first, second, third = (bar.height for bar in drawn.bars)
@@ -137,7 +137,7 @@ def test_bars_are_as_high_as_their_counts() -> None:
 
 def test_empty_interval_has_no_chart() -> None:
     """Without measurements nothing is drawn."""
-    assert chart.draw(point([0, 0, 0], value=None)) is None
+    assert histogram_chart.draw(point([0, 0, 0], value=None)) is None
 
 
 @given(st.floats(0, 1, exclude_min=True, exclude_max=True))

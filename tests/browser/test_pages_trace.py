@@ -25,7 +25,9 @@ def failed(site: Site) -> str:
     event = exception_event(start + 9 * MS, "Input X contains NaN.", "Traceback (most recent call last):\n  nowhere\n")
     inference = span(trace_id, "inference", start + 2 * MS, 8, parent=root, error="it raised", events=[event])
     site.sender.spans(root, inference)
-    site.sender.logs(log_record(trace_id, inference, "the model failed", severity="ERROR"), scope="service.inference")
+    site.sender.logs(
+        log_record(trace_id, inference, "the model failed", severity="ERROR"), scope="modeltrace.inference"
+    )
     return trace_id.hex()
 
 

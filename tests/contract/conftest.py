@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.inference.example import build_example
+from modeltrace.bundles.example import build_example
 from tests.helpers.backends import Backend
 from tests.helpers.bundles import held_out_rows
 from tests.helpers.hubs import HubProcess, running_hub

@@ -20,9 +20,9 @@ from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURAT
 from prometheus_client.parser import text_string_to_metric_families
 from sklearn.neighbors import KNeighborsClassifier
 
-from service.inference.pack import pack
-from service.telemetry.metrics import PREDICTIONS
-from service.telemetry.names import METRIC_PREDICTIONS
+from modeltrace.bundles.pack import pack
+from modeltrace.telemetry.metrics.instruments import PREDICTIONS
+from modeltrace.telemetry.names import METRIC_PREDICTIONS
 from tests.helpers.hubs import HubProcess
 from tests.helpers.processes import until
 from tests.helpers.services import running_service

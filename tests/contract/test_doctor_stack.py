@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.client.backends.backend import Dangling
-from service.client.backends.prometheus import OF_PREDICTIONS, Prometheus
-from service.client.backends.stack import Addresses, StackBackend
+from modeltrace.doctor.backends.backend import Dangling
+from modeltrace.doctor.backends.prometheus import OF_PREDICTIONS, Prometheus
+from modeltrace.doctor.backends.stack import Addresses, StackBackend
 from stack.layout import ROOT
 from stack.run import Stack
 from tests.helpers.backends import RealStack
@@ -116,7 +116,7 @@ def test_up_sends_to_the_stack(bundle: Path, real_stack: RealStack, tmp_path: Pa
         "XDG_STATE_HOME": str(tmp_path / "state"),
         **addresses(real_stack),
     }
-    with running(["service", "up", str(bundle), "--stack", "--traffic", "--port", str(port)], env=env) as process:
+    with running(["modeltrace", "up", str(bundle), "--stack", "--traffic", "--port", str(port)], env=env) as process:
         until(lambda: " · last trace " in process.log or process.popen.poll() is not None, what="traffic")
         assert f"  look      {real_stack.jaeger}/api/traces?service=modeltrace" in process.log
         trace_id = process.log.rpartition(" · last trace ")[2][:32]

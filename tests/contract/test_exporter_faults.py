@@ -94,7 +94,7 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
             endpoint.answer = lambda _: Answer(503)
         service = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-m", "service", "serve", str(bundle), "--port", str(port)],
+                [sys.executable, "-m", "modeltrace", "serve", str(bundle), "--port", str(port)],
                 env={**clean, **otlp_environment(endpoint.url), **own},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

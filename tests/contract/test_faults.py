@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from service.inference.pack import pack
+from modeltrace.bundles.pack import pack
 from tests.helpers.hubs import HubPorts
 from tests.helpers.load import Load
 from tests.helpers.processes import Process, free_port, until

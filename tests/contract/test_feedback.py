@@ -17,8 +17,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from service.inference.ids import PredictionIds, PredictionRef
-from service.store.store import open_store
+from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
+from modeltrace.store.store import open_store
 from tests.helpers.backends import Backend, wait_for_records
 from tests.helpers.processes import free_port, until
 from tests.helpers.receivers import Answer, Sent, otlp_http

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hub.store import FILE_NAME
+from modeltrace_hub.store import FILE_NAME
 from tests.helpers.hubs import running_hub
 from tests.helpers.processes import until
 from tests.helpers.services import running_service

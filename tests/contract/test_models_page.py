@@ -14,8 +14,8 @@ import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
-from service.inference.bundle import read_manifest
-from service.inference.pack import pack
+from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.pack import pack
 from tests.helpers.hubs import running_hub
 from tests.helpers.processes import until
 from tests.helpers.services import running_service

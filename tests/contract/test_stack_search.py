@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from service.inference.pack import pack
+from modeltrace.bundles.pack import pack
 from tests.helpers.backends import RealStack, wait_for_records
 from tests.helpers.processes import until
 from tests.helpers.services import running_service

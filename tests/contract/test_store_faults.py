@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.store.rows import Kept
-from service.store.store import open_store
+from modeltrace.store.rows import Kept
+from modeltrace.store.store import open_store
 from tests.helpers.load import Load
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import free_port, running, until
@@ -259,7 +259,7 @@ def test_a_store_that_cannot_be_opened_ends_the_start(
     """The log says why and names the setting, and repeats no password."""
     (tmp_path / "file").touch()
     for location in (str(tmp_path / "file" / "s.db"), postgres.url("postgres", "hunter2"), "mysql://u:hunter2@h/d"):
-        arguments = ["service", "serve", str(bundle), "--port", str(free_port()), "--workers", str(workers)]
+        arguments = ["modeltrace", "serve", str(bundle), "--port", str(free_port()), "--workers", str(workers)]
         with running(arguments, env={"MODELTRACE_STORE": location}) as service:
             code = service.popen.wait(60)
             log = service.log

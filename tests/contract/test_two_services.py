@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.inference.bundle import MANIFEST
-from service.store.store import open_store
+from modeltrace.bundles.bundle import MANIFEST
+from modeltrace.store.store import open_store
 from tests.helpers.hubs import HubProcess, latest_values
 from tests.helpers.processes import Process, free_port, running, until
 from tests.helpers.services import otlp_environment, running_service
@@ -100,7 +100,7 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
     beside = f"http://127.0.0.1:{port}"
 
     def challenger() -> AbstractContextManager[Process]:
-        arguments = ["service", "serve", str(later), "--port", str(port)]
+        arguments = ["modeltrace", "serve", str(later), "--port", str(port)]
         return running(arguments, env={**otlp_environment(hub.otlp), "OTEL_SERVICE_NAME": f"{name}-challenger"})
 
     def asked(number: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.inference.example import build_example
+from modeltrace.bundles.example import build_example
 from stack.run import Stack
 from tests.helpers.processes import running, until
 from tests.helpers.receivers import Answer, Receivers, otlp_http, receivers
@@ -126,7 +126,7 @@ def server_spans(traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_a_latency_spike_reaches_a_mailbox_and_a_webhook_with_its_traces(watched: Watched, credit_risk: str) -> None:
     """A fifth of the requests takes 2 s; both messages say so, and their link finds requests that did."""
-    with running(["service", "traffic", credit_risk, "--unmarked", "--rate", "10", "--slow", "0.2"]):
+    with running(["modeltrace", "traffic", credit_risk, "--unmarked", "--rate", "10", "--slow", "0.2"]):
         post = until(lambda: watched.posted("HighLatency"), seconds=180, what="the alert over the webhook")
         mail = until(lambda: watched.mailed("HighLatency"), what="the alert by mail")
     link = post["annotations"]["traces"]
@@ -155,7 +155,7 @@ def test_the_first_failures_there_ever_were_reach_somebody(watched: Watched, bun
     busy = {"MODELTRACE_INFERENCE_THREADS": "1", "MODELTRACE_MAX_WAITING": "1"}
     with service(watched, bundle, "overloaded", **busy) as url:
         arguments = ["--rate", "40", "--batch", "500", "--count", "80"]
-        with running(["service", "traffic", url, "--unmarked", *arguments], env={"OTEL_SDK_DISABLED": "true"}):
+        with running(["modeltrace", "traffic", url, "--unmarked", *arguments], env={"OTEL_SDK_DISABLED": "true"}):
             post = until(lambda: watched.posted("RequestFailures"), what="the alert over the webhook")
         link = post["annotations"]["traces"]
         spans = until(lambda: server_spans(watched.traces(link)), what="traces behind the link")
@@ -194,7 +194,7 @@ def test_rules_speak_of_metrics_that_exist(watched: Watched, bundle: Path, credi
         return sent - set(watched.ask("label/__name__/values"))
 
     labelled = ["--bundle", str(bundle), "--feedback", "1", "--feedback-delay", "1s"]
-    with running(["service", "traffic", credit_risk, "--unmarked", *labelled]):
+    with running(["modeltrace", "traffic", credit_risk, "--unmarked", *labelled]):
         with suppress(AssertionError):  # those that are missing say more than that some are
             until(lambda: not missing(), what="every metric")
         assert missing() == set()
@@ -209,7 +209,7 @@ def test_only_services_have_metrics_of_served_requests(watched: Watched, credit_
     def jobs() -> set[str]:
         return {found["metric"]["job"] for found in watched.ask("query", query=query)["result"]}
 
-    with running(["service", "traffic", credit_risk, "--unmarked"]):
+    with running(["modeltrace", "traffic", credit_risk, "--unmarked"]):
         until(lambda: "shop/credit-risk" in jobs(), what="the service's metrics")
 
     assert all(job.startswith("shop/") for job in jobs())

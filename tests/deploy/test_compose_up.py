@@ -15,8 +15,8 @@ import httpx
 import pytest
 import yaml
 
-from service.inference.ids import PredictionIds
-from service.inference.pack import pack
+from modeltrace.bundles.pack import pack
+from modeltrace.inference.prediction_ids import PredictionIds
 from stack.parts import read_parts
 from tests.helpers.backends import RealStack
 from tests.helpers.engine import Engine, NoEngineError, running_engine

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from service.inference.bundle import load_bundle
-from service.inference.example import build_example
-from service.inference.model import Model
-from service.monitoring.assess import Window
-from service.monitoring.bins import FeatureBins
-from service.monitoring.training import OUTPUTS
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.example import build_example
+from modeltrace.inference.model import Model
+from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.drift_check import Window
+from modeltrace.monitoring.reference_metrics import OUTPUTS
 from tests.helpers.drift_counts import DRIFT_STATES, TrafficCounts
 from tests.helpers.processes import Process, free_port, until
 from tests.helpers.promtool import PROMETHEUS

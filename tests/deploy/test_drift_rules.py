@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from service.monitoring.assess import Finding
+from modeltrace.monitoring.drift_check import Finding
 from tests.helpers.drift_counts import DRIFT_STATES, counter_series, draw_traffic, drift_model, gauge_series
 from tests.helpers.promtool import PROMETHEUS, promtool
 

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from service.client.backends.backend import LogSeen
-from service.client.backends.log_file import LogFile
+from modeltrace.doctor.backends.backend import LogSeen
+from modeltrace.doctor.backends.log_file import LogFile
 from tests.helpers.collector import BASE, OTEL, Collector, Sink, running_collector, running_sink
 from tests.helpers.log_stores import FileLogs
 from tests.helpers.processes import free_port, until

@@ -12,10 +12,10 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from service.client.backends.loki import query as doctors_query
-from service.monitoring.announce import MOST
-from service.telemetry import names
-from service.telemetry.resource import build_resource
+from modeltrace.doctor.backends.loki import query as doctors_query
+from modeltrace.monitoring.model_event import MOST
+from modeltrace.telemetry import names
+from modeltrace.telemetry.resource import build_resource
 from stack.parts import read_parts
 from tests.helpers.logql import LogqlError, Query, parse
 

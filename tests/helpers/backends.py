@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from service.telemetry import names
+from modeltrace.telemetry import names
 from stack.run import Stack
 from tests.helpers.log_stores import LogStore, LokiLogs, attributes_of, log_store_of
 from tests.helpers.processes import until

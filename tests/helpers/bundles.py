@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-from service.inference.pack import pack
+from modeltrace.bundles.pack import pack
 from tests.helpers.estimators import LABELS, X, iris_frame
 
 

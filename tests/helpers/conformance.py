@@ -8,11 +8,11 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.metrics.export import Metric
 
-from hub.decode.budget import Budget
-from hub.decode.values import Json, to_json
-from service.telemetry.metrics import SAID
-from service.telemetry.points import PredictionPoints
-from service.telemetry.record import Request
+from modeltrace.telemetry.metrics.instruments import SAID
+from modeltrace.telemetry.metrics.predictions import PredictionPoints
+from modeltrace.telemetry.records.prediction import Request
+from modeltrace_hub.decode.budget import Budget
+from modeltrace_hub.decode.values import Json, to_json
 from tests.helpers.in_process_services import SdkService, spans_of
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

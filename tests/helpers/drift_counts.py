@@ -7,14 +7,14 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from service.inference.columns import describe_column
-from service.inference.model import Answer, Model
-from service.inference.outcomes import reference_of
-from service.inference.schema import Schema
-from service.monitoring import drift
-from service.monitoring.assess import Finding, Window, assess, assess_confidence
-from service.monitoring.training import OUTPUTS, critical_values, training_data
-from service.telemetry.features import REMEMBERED
+from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.output_reference import reference_of
+from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.schema import Schema
+from modeltrace.monitoring import drift
+from modeltrace.monitoring.drift_check import Finding, Window, assess, assess_confidence
+from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values, training_data
+from modeltrace.telemetry.metrics.features import REMEMBERED
 
 ROWS: Final = 600
 # The value of a state in the rules.
@@ -75,7 +75,7 @@ class TrafficCounts:
         )
 
     def findings(self, model: Model) -> dict[tuple[str, str], Finding]:
-        """Return the findings of `service.monitoring`, by feature and statistic."""
+        """Return the findings of `modeltrace.monitoring`, by feature and statistic."""
         criticals: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(model).items():
             criticals.setdefault(name, {})[statistic] = value

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 LIBRARIES = ("scikit-learn", "skops")
-MODULE = Path("service/inference/estimator_names.py")
+MODULE = Path("service/modeltrace/bundles/estimator_names.py")
 
 _PRINT = """
 import json

@@ -1,6 +1,6 @@
 """What Evidently itself says of two samples: an oracle for our own figures.
 
-It runs in Evidently's own environment (`service.report.environments`), which is installed the first time it is asked.
+It runs in Evidently's own environment (`modeltrace.report.venvs`), which is installed the first time it is asked.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from service.report.environments import EVIDENTLY, environment
+from modeltrace.report.venvs import EVIDENTLY, environment
 
 PROGRAM = Path(__file__).with_name("evidently_program.py")
 Value = float | str | None

@@ -7,11 +7,11 @@ from typing import Any, Final
 from opentelemetry.exporter.otlp.proto.common._internal import _encode_resource
 from opentelemetry.sdk.resources import Resource
 
-from service.inference.features import to_matrix
-from service.inference.model import Model
-from service.inference.validate import RowReader
-from service.store.rows import Kept, Row
-from service.telemetry.record import Answered, ModelInfo, Origin, Request
+from modeltrace.inference.features import to_matrix
+from modeltrace.inference.model import Model
+from modeltrace.inference.validate import RowReader
+from modeltrace.store.rows import Kept, Row
+from modeltrace.telemetry.records.prediction import Answered, ModelInfo, Origin, Request
 
 TIME: Final = 1_700_000_000_000_000_000
 MODEL: Final = ModelInfo("breast-cancer", "1.0.0", "a" * 64, ("radius", "texture", "name"), "b" * 64)

@@ -15,12 +15,12 @@ from fastapi.routing import iter_route_contexts
 from google.protobuf.message import Message
 from starlette.testclient import TestClient
 
-from hub.api import create_app
-from hub.decode import logs, metrics, traces
-from hub.retention import TABLES, Retention
-from hub.settings import HubSettings
-from hub.store import Store
-from hub.writer import Writer, _append
+from modeltrace_hub.api import create_app
+from modeltrace_hub.decode import logs, metrics, traces
+from modeltrace_hub.retention import TABLES, Retention
+from modeltrace_hub.settings import HubSettings
+from modeltrace_hub.store import Store
+from modeltrace_hub.writer import Writer, _append
 
 BASE = "http://127.0.0.1"
 DECODERS = {

@@ -119,7 +119,7 @@ def running_hub(
     """
     ports = ports or HubPorts.free()
     storage = ["--memory"] if data is None else ["--data", str(data)]
-    with running(["hub", *storage, *ports.options], env=env, fresh=fresh) as process:
+    with running(["modeltrace_hub", *storage, *ports.options], env=env, fresh=fresh) as process:
         hub = HubProcess(process, ports)
         process.wait_for(f"{hub.page}/healthz")
         yield hub

@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 
-from hub.app import run_hub
-from hub.settings import HubSettings
-from hub.store import Store
-from hub.writer import Writer
+from modeltrace_hub.app import run_hub
+from modeltrace_hub.settings import HubSettings
+from modeltrace_hub.store import Store
+from modeltrace_hub.writer import Writer
 from tests.helpers.processes import free_port
 
 

@@ -17,24 +17,24 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.exporter.feedback import FeedbackEncoder
-from service.exporter.spans import SpanEncoder
-from service.inference.model import Model
-from service.inference.pipeline import describe
-from service.keys import synthetic_token
-from service.monitoring.training import training_data
-from service.settings import read_settings
-from service.telemetry.features import FeaturePoints
-from service.telemetry.feedback import Feedback, plain
-from service.telemetry.feedback import feedback as out_of_pipe
-from service.telemetry.feedback_points import FeedbackPoints
-from service.telemetry.health import ExportHealth
-from service.telemetry.points import PredictionPoints
-from service.telemetry.record import Batch, Origin, Request
-from service.telemetry.setup import Records, Telemetry
-from service.telemetry.tracing import RequestTrace, Tracing
-from service.telemetry.watched import Watched
+from modeltrace.app import create_app
+from modeltrace.inference.model import Model
+from modeltrace.inference.pipeline import describe
+from modeltrace.keys import synthetic_token
+from modeltrace.monitoring.reference_metrics import training_data
+from modeltrace.settings import read_settings
+from modeltrace.sidecar.encode.feedback import FeedbackEncoder
+from modeltrace.sidecar.encode.spans import SpanEncoder
+from modeltrace.telemetry.export.health import ExportHealth
+from modeltrace.telemetry.metrics.features import FeaturePoints
+from modeltrace.telemetry.metrics.feedback import FeedbackPoints
+from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.metrics.predictions import PredictionPoints
+from modeltrace.telemetry.provider import Records, Telemetry
+from modeltrace.telemetry.records.feedback import Feedback, plain
+from modeltrace.telemetry.records.feedback import feedback as out_of_pipe
+from modeltrace.telemetry.records.prediction import Batch, Origin, Request
+from modeltrace.telemetry.records.trace import RequestTrace, Tracing
 from tests.helpers.services import ID_KEY
 
 # Marks requests to these services as synthetic.

@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry import trace
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from service.telemetry.record import ModelInfo, Request
+from modeltrace.telemetry.records.prediction import ModelInfo, Request
 
 
 @contextmanager

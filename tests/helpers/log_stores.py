@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from service.telemetry import names
+from modeltrace.telemetry import names
 from stack.run import Stack
 from tests.helpers.collector import items_of
 

@@ -12,8 +12,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     ScopeMetrics,
 )
 
-from hub.decode.metrics import decode
-from hub.store import Store
+from modeltrace_hub.decode.metrics import decode
+from modeltrace_hub.store import Store
 from tests.helpers.otlp_messages import resource
 from tests.helpers.otlp_values import Value, key_values
 

@@ -16,7 +16,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-import hub
+import modeltrace_hub
 from tests.helpers.model_features import Feature
 from tests.helpers.model_telemetry import ModelService
 from tests.helpers.otlp_sender import Sender
@@ -24,7 +24,7 @@ from tests.helpers.otlp_sender import Sender
 MODEL = "churn"
 MAX_NS = 2**63 - 1
 SECOND = 10**9
-_HUB = Path(hub.__file__).parent
+_HUB = Path(modeltrace_hub.__file__).parent
 _NAME = re.compile(r"\b(?:ml|http|service|error|exception)\.[a-z_]+(?:\.[a-z_]+)*\b")
 
 _STRINGS = (

@@ -97,7 +97,7 @@ class Sender:
         self.spans(root, span(trace_id, "validate", start + MS // 5, 0.3, parent=root), inference)
         if logs:
             self.logs(prediction_record(trace_id, root, row=0, label="benign"))
-            self.logs(log_record(trace_id, inference, "model answered"), scope="service.api")
+            self.logs(log_record(trace_id, inference, "model answered"), scope="modeltrace.api")
         self.metrics(duration_metric(trace_id, root))
         return trace_id.hex()
 

@@ -9,8 +9,8 @@ import pkgutil
 for variable in [name for name in os.environ if name.startswith(("OTEL_", "MODELTRACE_"))]:
     del os.environ[variable]  # no setting of the developer's decides what is imported
 
-import hub  # noqa: E402  after the environment is clean
-import service  # noqa: E402  the same
+import modeltrace  # noqa: E402  the same
+import modeltrace_hub  # noqa: E402  after the environment is clean
 
 # Modules that run a program when they are imported, or need libraries that are not installed here.
 PROGRAMS = {"__main__", "programs"}
@@ -26,7 +26,7 @@ def end_in_silence() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-for package in (service, hub):
+for package in (modeltrace, modeltrace_hub):
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if PROGRAMS.isdisjoint(module.name.split(".")):
             try:

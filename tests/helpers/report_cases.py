@@ -16,16 +16,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 from typer.testing import CliRunner
 
-from service.cli import app
-from service.errors import ModeltraceError
-from service.inference.bundle import load_bundle
-from service.inference.features import to_matrix
-from service.inference.pack import pack
-from service.inference.privacy import Privacy
-from service.inference.schema import Rule
-from service.store.rows import Label, RowMaker
-from service.store.store import open_store
-from service.telemetry.record import ModelInfo
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.pack import pack
+from modeltrace.cli.main import app
+from modeltrace.errors import ModeltraceError
+from modeltrace.inference.features import to_matrix
+from modeltrace.inference.privacy import Privacy
+from modeltrace.inference.schema import Rule
+from modeltrace.store.rows import Label, RowMaker
+from modeltrace.store.store import open_store
+from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 
 HOSTILE_NAME: Final = "</script><script>document.title='taken'</script>"

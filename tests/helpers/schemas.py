@@ -1,6 +1,6 @@
 """A schema with a feature of every type, and a row that it accepts."""
 
-from service.inference.schema import Feature, Reference, Schema
+from modeltrace.inference.schema import Feature, Reference, Schema
 
 REFERENCE = Reference(n=1, shares={"00": 1.0})
 SCHEMA = Schema(

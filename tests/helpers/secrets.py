@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from service.inference.pack import pack
-from service.inference.schema import RULES
+from modeltrace.bundles.pack import pack
+from modeltrace.inference.schema import RULES
 
 MODULE = "model_with_secrets_of_the_tests"
 # Takes texts and numbers; raises when `fail` is 1, warns always: both with all that it was given.

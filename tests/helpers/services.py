@@ -54,7 +54,7 @@ def running_service(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     exporting = {} if otlp is None else otlp_environment(otlp)
-    arguments = ["service", "serve", str(bundle), "--port", str(port), *options]
+    arguments = ["modeltrace", "serve", str(bundle), "--port", str(port), *options]
     with running(arguments, env={**exporting, **env}, fresh=fresh) as process:
         process.wait_for(f"{url}/readyz", seconds)
         yield Service(process, url)
@@ -81,7 +81,7 @@ def running_service_and_hub(bundle: Path, *, hub_key: str = "") -> Iterator[Serv
 
 def run_modeltrace(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, with `env` added to `clean_environment`."""
-    return run(["service", *arguments], env=env)
+    return run(["modeltrace", *arguments], env=env)
 
 
 def stop_service_and_hub(service: Process, hub: Process, signum: int = signal.SIGTERM) -> None:

@@ -28,7 +28,7 @@ def sidecars(service: Process) -> list[int]:
 
 def is_sidecar(pid: int) -> bool:
     """Return whether a process is a sidecar that has not ended."""
-    return b"service.exporter" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"modeltrace.sidecar" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def has_ended(pid: int) -> bool:

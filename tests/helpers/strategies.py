@@ -6,8 +6,17 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._internal import _encode_resource
 
-from service.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_QUEUE, SPAN_VALIDATE
-from service.telemetry.record import Answered, Batch, Failure, ModelInfo, Origin, Request, Value, Violated
+from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_QUEUE, SPAN_VALIDATE
+from modeltrace.telemetry.records.prediction import (
+    Answered,
+    Batch,
+    Failure,
+    ModelInfo,
+    Origin,
+    Request,
+    Value,
+    Violated,
+)
 from tests.helpers.factories import RESOURCE
 
 json_values = st.recursive(
@@ -103,7 +112,7 @@ def failures() -> st.SearchStrategy[Failure]:
         Failure,
         stage=st.sampled_from(["", SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, "elsewhere"]),
         error_type=TEXTS,
-        exception_type=st.sampled_from(["ZeroDivisionError", "service.errors.InferenceError", "a.f.<locals>.Élan"]),
+        exception_type=st.sampled_from(["ZeroDivisionError", "modeltrace.errors.InferenceError", "a.f.<locals>.Élan"]),
         message=TEXTS,
         stacktrace=TEXTS,
         time=TIMES,

@@ -9,11 +9,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from service.inference.columns import describe_column
-from service.inference.features import to_matrix
-from service.inference.model import Answer, Model
-from service.inference.schema import Schema
-from service.inference.validate import RowReader
+from modeltrace.bundles.columns import describe_column
+from modeltrace.inference.features import to_matrix
+from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.schema import Schema
+from modeltrace.inference.validate import RowReader
 
 
 def predict_row(model: Model, **row: Any) -> Answer:

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from service.inference.pack import pack
+from modeltrace.bundles.pack import pack
 
 SURE, UNSURE, SLOW, BROKEN = 2.0, 50.5, 14.0, 13.0
 SLOW_SECONDS = 0.4

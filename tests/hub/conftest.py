@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from hub.retention import Retention
-from hub.store import Store
-from hub.writer import Writer
+from modeltrace_hub.retention import Retention
+from modeltrace_hub.store import Store
+from modeltrace_hub.writer import Writer
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.store import FILE_NAME
+from modeltrace_hub.store import FILE_NAME
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.odd_telemetry import MODEL, ordinary, trace_ids
 

@@ -30,7 +30,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     SummaryDataPoint,
 )
 
-from hub.store import READERS
+from modeltrace_hub.store import READERS
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 

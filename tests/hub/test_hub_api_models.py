@@ -7,7 +7,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from hub.questions.models import MOST_TWINS, _newest
+from modeltrace_hub.queries.models import MOST_TWINS, _newest
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.metric_points import SECOND
 from tests.helpers.model_features import Feature
@@ -302,7 +302,7 @@ def test_of_many_models_of_one_version_the_newest_are_shown() -> None:
 
 def test_a_model_is_found_by_name_however_many_there_are(hub: InProcessHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit on what is listed hides no model that is asked for."""
-    monkeypatch.setattr("hub.questions.models.MOST_MODELS", 1)
+    monkeypatch.setattr("modeltrace_hub.queries.models.MOST_MODELS", 1)
     for name in ("many-a", "many-b"):
         model = service(hub, name)
         model.begin()

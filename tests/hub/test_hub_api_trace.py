@@ -28,10 +28,10 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from hub.decode.traces import decode
-from hub.retention import Retention
-from hub.store import FILE_NAME, Store
-from hub.writer import Writer
+from modeltrace_hub.decode.traces import decode
+from modeltrace_hub.retention import Retention
+from modeltrace_hub.store import FILE_NAME, Store
+from modeltrace_hub.writer import Writer
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.__main__ import main
-from hub.settings import HubSettings
-from hub.store import FILE_NAME
+from modeltrace_hub.__main__ import main
+from modeltrace_hub.settings import HubSettings
+from modeltrace_hub.store import FILE_NAME
 from tests.helpers.processes import free_port, run, running
 
 
@@ -31,7 +31,7 @@ def taken() -> Iterator[int]:
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
     """Run the command line; its exit code."""
-    monkeypatch.setattr("sys.argv", ["hub", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["modeltrace_hub", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
         main()
     return caught.value.code
@@ -61,7 +61,7 @@ def test_a_taken_port_is_named(
 @pytest.mark.slow
 def test_beyond_loopback_a_key_is_asked_for() -> None:
     """Without a key an address that others can reach is refused, and the process says nothing else."""
-    answer = run(["hub", "--memory", "--host", "0.0.0.0"])  # noqa: S104  what is to be refused
+    answer = run(["modeltrace_hub", "--memory", "--host", "0.0.0.0"])  # noqa: S104  what is to be refused
     assert (answer.returncode, answer.stdout) == (1, "")
     assert "MODELTRACE_HUB_KEY" in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
@@ -82,7 +82,7 @@ def test_a_second_hub_on_the_same_file_is_refused(
 ) -> None:
     """While one process holds the file, the next one names it and what to do."""
     ports = _ports()
-    with running(["hub", "--data", str(tmp_path), *map(str, _flat(ports))]) as first:
+    with running(["modeltrace_hub", "--data", str(tmp_path), *map(str, _flat(ports))]) as first:
         first.wait_for(f"http://127.0.0.1:{ports['--port']}/healthz")
         assert _run(monkeypatch, "--data", tmp_path, *_flat(_ports())) == 1
     err = capfd.readouterr().err
@@ -91,7 +91,7 @@ def test_a_second_hub_on_the_same_file_is_refused(
 
 
 def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`hub --help` names every option and how to send."""
+    """`modeltrace-hub --help` names every option and how to send."""
     assert _run(monkeypatch, "--help") == 0
     out = capsys.readouterr().out
     for word in ("--data", "--memory", "--host", "--port", "--grpc-port", "--http-port", "OTEL_EXPORTER_OTLP_ENDPOINT"):
@@ -101,7 +101,7 @@ def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 @pytest.mark.slow
 def test_opentelemetrys_variables_are_for_others(taken: int) -> None:
     """A value that OpenTelemetry's packages fail on when they are imported does not keep the hub from starting."""
-    process = [sys.executable, "-m", "hub", "--memory", *map(str, _flat({**_ports(), "--port": taken}))]
+    process = [sys.executable, "-m", "modeltrace_hub", "--memory", *map(str, _flat({**_ports(), "--port": taken}))]
     environ = {**os.environ, "OTEL_PROPAGATORS": "b3"}
     ended = subprocess.run(process, env=environ, capture_output=True, text=True, check=False)
 

@@ -15,11 +15,11 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from hub.decode import logs as decode_logs
-from hub.decode import metrics as decode_metrics
-from hub.decode import traces as decode_traces
-from hub.decode.batch import Batch
-from hub.store import Store
+from modeltrace_hub.decode import logs as decode_logs
+from modeltrace_hub.decode import metrics as decode_metrics
+from modeltrace_hub.decode import traces as decode_traces
+from modeltrace_hub.decode.batch import Batch
+from modeltrace_hub.store import Store
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 
 RECEIVED = 1_700_000_000_000_000_000

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, NumberDataPoint, Sum
 
-from hub.questions.figures import COMPARED, ENOUGH, low_confidence_limit
-from hub.questions.queries import Queries, Record
-from hub.store import Store
-from service.inference.schema import Reference
-from service.monitoring import drift
-from service.monitoring.assess import Window, assess, assess_confidence
+from modeltrace.inference.schema import Reference
+from modeltrace.monitoring import drift
+from modeltrace.monitoring.drift_check import Window, assess, assess_confidence
+from modeltrace_hub.queries.model_metrics import COMPARED, ENOUGH, low_confidence_limit
+from modeltrace_hub.queries.queries import Queries, Record
+from modeltrace_hub.store import Store
 from tests.helpers.metric_points import SECOND, SINCE, UNTIL, Attributes, gauge, store_metrics
 from tests.helpers.otlp_values import key_values
 

@@ -12,9 +12,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from hub.receive.signals import SIGNALS, Signal
-from hub.store import Store
-from hub.writer import Writer
+from modeltrace_hub.receive.signals import SIGNALS, Signal
+from modeltrace_hub.store import Store
+from modeltrace_hub.writer import Writer
 
 # Fields that the hub leaves out on purpose.
 NOT_STORED = {

@@ -13,7 +13,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from hub.receive.signals import SIGNALS, TRACES, Signal
+from modeltrace_hub.receive.signals import SIGNALS, TRACES, Signal
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.otlp_messages import log_request, metric_request, span, trace_request
 

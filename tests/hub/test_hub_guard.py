@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import httpx
 import pytest
 
-from hub.guard import COOKIE
+from modeltrace_hub.auth import COOKIE
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import trace_request
 

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Histogram, HistogramDataPoint, Metric
 
-from hub.receive.signals import SIGNALS, TRACES, Signal
+from modeltrace_hub.receive.signals import SIGNALS, TRACES, Signal
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.otlp_json import to_otlp_json
 from tests.helpers.otlp_messages import log_request, metric_request, span, trace_request

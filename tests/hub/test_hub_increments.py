@@ -15,8 +15,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     Sum,
 )
 
-from hub.questions.queries import Queries
-from hub.store import Store
+from modeltrace_hub.queries.queries import Queries
+from modeltrace_hub.store import Store
 from tests.helpers.metric_points import SECOND, SINCE, UNTIL, gauge, store_metrics
 from tests.helpers.otlp_values import key_values
 

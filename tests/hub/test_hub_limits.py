@@ -14,13 +14,13 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from hub.decode import metrics, wire
-from hub.decode.batch import Batch, Problems
-from hub.decode.budget import Budget
-from hub.errors import BusyError, TooLargeError
-from hub.receive.intake import SMALL_BYTES, Intake
-from hub.receive.signals import LOGS, METRICS, SIGNALS, TRACES, Signal
-from hub.writer import BYTES_A_COMMIT, Writer
+from modeltrace_hub.decode import metrics, wire
+from modeltrace_hub.decode.batch import Batch, Problems
+from modeltrace_hub.decode.budget import Budget
+from modeltrace_hub.errors import BusyError, TooLargeError
+from modeltrace_hub.receive.ingest import SMALL_BYTES, Intake
+from modeltrace_hub.receive.signals import LOGS, METRICS, SIGNALS, TRACES, Signal
+from modeltrace_hub.writer import BYTES_A_COMMIT, Writer
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, span, trace_request
 

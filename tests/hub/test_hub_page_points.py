@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hub.web.points import MOST_OPEN, by_metric
+from modeltrace_hub.web.metric_points import MOST_OPEN, by_metric
 
 
 def a_point(name: str, **attributes: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from hub.store import FILE_NAME, Store
+from modeltrace_hub.store import FILE_NAME, Store
 from tests.helpers.hubs import PROTOBUF, running_hub
 from tests.helpers.otlp_messages import attribute, span, trace_request
 from tests.helpers.processes import until

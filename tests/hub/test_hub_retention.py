@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hub.decode import logs, traces
-from hub.retention import Retention
-from hub.store import FILE_NAME, Store
-from hub.writer import _append
+from modeltrace_hub.decode import logs, traces
+from modeltrace_hub.retention import Retention
+from modeltrace_hub.store import FILE_NAME, Store
+from modeltrace_hub.writer import _append
 from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
 
 HOUR_NS = 3600 * 10**9

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from hub.decode import logs, metrics, otlp_json, traces
-from hub.decode.batch import Batch, Problems
-from hub.decode.budget import Budget
-from hub.decode.shape import shape_of
-from hub.decode.values import Json, from_json, to_json
-from hub.store import Store
-from hub.writer import _append
+from modeltrace_hub.decode import logs, metrics, otlp_json, traces
+from modeltrace_hub.decode.batch import Batch, Problems
+from modeltrace_hub.decode.budget import Budget
+from modeltrace_hub.decode.message_shape import shape_of
+from modeltrace_hub.decode.values import Json, from_json, to_json
+from modeltrace_hub.store import Store
+from modeltrace_hub.writer import _append
 from tests.helpers import otlp_rows
 from tests.helpers.otlp_json import to_otlp_json
 from tests.helpers.strategies_otlp import any_values, log_requests, metric_requests, trace_requests

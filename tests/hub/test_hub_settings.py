@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from hub.errors import SettingsError
-from hub.settings import HubSettings, read_settings
+from modeltrace_hub.errors import SettingsError
+from modeltrace_hub.settings import HubSettings, read_settings
 
 
 @pytest.fixture(autouse=True)

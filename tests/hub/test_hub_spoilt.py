@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 
-from hub.decode import otlp_json, wire
-from hub.decode.batch import Batch, Problems
-from hub.decode.budget import Budget
-from hub.decode.shape import Shape
-from hub.errors import MalformedError
-from hub.receive.signals import LOGS, METRICS, SIGNALS, TRACES, Signal
+from modeltrace_hub.decode import otlp_json, wire
+from modeltrace_hub.decode.batch import Batch, Problems
+from modeltrace_hub.decode.budget import Budget
+from modeltrace_hub.decode.message_shape import Shape
+from modeltrace_hub.errors import MalformedError
+from modeltrace_hub.receive.signals import LOGS, METRICS, SIGNALS, TRACES, Signal
 from tests.helpers.otlp_json import to_otlp_json
 from tests.helpers.otlp_messages import attribute, span, trace_request
 from tests.helpers.strategies_otlp import log_requests, metric_requests, trace_requests

@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from hub.errors import QueryTimeoutError, ReadersBusyError, StoreError, StoreFormatError
-from hub.store import FILE_NAME, READERS, SCHEMA_STAMP, Store
+from modeltrace_hub.errors import QueryTimeoutError, ReadersBusyError, StoreError, StoreFormatError
+from modeltrace_hub.store import FILE_NAME, READERS, SCHEMA_STAMP, Store
 
 # What each stamp stands for: a digest of all tables, columns and types.
 SCHEMAS = {"1": "cecd395a8640bd46"}

@@ -11,13 +11,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from hub.counts import SignalCounts
-from hub.decode import logs, traces
-from hub.decode.batch import Batch
-from hub.errors import ClosingError, QueueFullError, StoreError, UnstorableError, WriteFailedError
-from hub.retention import Retention
-from hub.store import FILE_NAME, READERS, Store
-from hub.writer import Writer
+from modeltrace_hub.decode import logs, traces
+from modeltrace_hub.decode.batch import Batch
+from modeltrace_hub.errors import ClosingError, QueueFullError, StoreError, UnstorableError, WriteFailedError
+from modeltrace_hub.ingest_stats import SignalCounts
+from modeltrace_hub.retention import Retention
+from modeltrace_hub.store import FILE_NAME, READERS, Store
+from modeltrace_hub.writer import Writer
 from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
 
 

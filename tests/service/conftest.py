@@ -16,14 +16,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.inference.bundle import load_bundle
-from service.inference.example import build_example
-from service.inference.model import Model
-from service.settings import Settings, read_settings
-from service.telemetry.logs import AUDIT_LOGGER, send_records
-from service.telemetry.metrics import build_views
-from service.telemetry.setup import Telemetry
+from modeltrace.app import create_app
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.example import build_example
+from modeltrace.inference.model import Model
+from modeltrace.settings import Settings, read_settings
+from modeltrace.telemetry.logging import AUDIT_LOGGER, send_records
+from modeltrace.telemetry.metrics.instruments import build_views
+from modeltrace.telemetry.provider import Telemetry
 from tests.helpers.bundles import held_out_rows
 from tests.helpers.in_process_services import SdkService
 from tests.helpers.services import ID_KEY

@@ -15,6 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modeltrace.api.body import BodyReader, parse_object
+from modeltrace.errors import BusyError, MalformedRequestError
+from modeltrace.inference.model import Model
 from modeltrace_http.content_coding import (
     MAX_MEMBERS,
     CodingError,
@@ -23,9 +26,6 @@ from modeltrace_http.content_coding import (
     expand,
     zstd,
 )
-from service.api.body import BodyReader, parse_object
-from service.errors import BusyError, MalformedRequestError
-from service.inference.model import Model
 from tests.helpers.in_process_services import RecordedService, recorded_service
 
 Rows = list[dict[str, float]]

@@ -12,9 +12,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from service.inference.ids import PredictionIds, PredictionRef
-from service.inference.model import Model
-from service.store.store import open_store
+from modeltrace.inference.model import Model
+from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
+from modeltrace.store.store import open_store
 from tests.helpers.in_process_services import SdkService
 from tests.helpers.services import ID_KEY
 

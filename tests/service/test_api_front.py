@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.inference.model import Model
-from service.settings import read_settings
-from service.telemetry.health import ExportHealth
-from service.telemetry.setup import Records, Telemetry
-from service.telemetry.tracing import Tracing
+from modeltrace.app import create_app
+from modeltrace.inference.model import Model
+from modeltrace.settings import read_settings
+from modeltrace.telemetry.export.health import ExportHealth
+from modeltrace.telemetry.provider import Records, Telemetry
+from modeltrace.telemetry.records.trace import Tracing
 from tests.helpers.in_process_services import RecordedService, RecordingQueue, recorded_service
 from tests.helpers.services import ID_KEY
 

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from service.api.guard import protect
-from service.errors import SettingsError
-from service.inference.model import Model
-from service.keys import api_key, authorization, check_exposure, describe_access
-from service.settings import Settings, read_settings
+from modeltrace.api.auth import protect
+from modeltrace.errors import SettingsError
+from modeltrace.inference.model import Model
+from modeltrace.keys import api_key, authorization, check_exposure, describe_access
+from modeltrace.settings import Settings, read_settings
 from tests.helpers.in_process_services import recorded_service
 
 KEY = "a key of 16 signs"

@@ -8,11 +8,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.inference.model import Model
-from service.settings import Settings
-from service.telemetry.metrics import build_views
-from service.telemetry.setup import Telemetry
+from modeltrace.app import create_app
+from modeltrace.inference.model import Model
+from modeltrace.settings import Settings
+from modeltrace.telemetry.metrics.instruments import build_views
+from modeltrace.telemetry.provider import Telemetry
 from tests.helpers.in_process_services import SdkService
 
 

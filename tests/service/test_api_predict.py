@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.inference.ids import PredictionIds
-from service.inference.model import Answer, Model
-from service.settings import Settings
-from service.telemetry import tracing
-from service.telemetry.setup import Telemetry
+from modeltrace.app import create_app
+from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.prediction_ids import PredictionIds
+from modeltrace.settings import Settings
+from modeltrace.telemetry.provider import Telemetry
+from modeltrace.telemetry.records import trace
 from tests.helpers.in_process_services import SdkService
 from tests.helpers.services import ID_KEY
 
@@ -267,8 +267,8 @@ def test_prediction_ids_differ_without_telemetry(
     settings: Settings, model: Model, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same answer many times within a millisecond, with no span to tell one from the other."""
-    monkeypatch.setattr(tracing, "time_ns", lambda: 1_795_000_000_000_000_000)
-    monkeypatch.setattr(tracing, "perf_counter_ns", lambda: 0)
+    monkeypatch.setattr(trace, "time_ns", lambda: 1_795_000_000_000_000_000)
+    monkeypatch.setattr(trace, "perf_counter_ns", lambda: 0)
     with TestClient(create_app(settings, model, Telemetry())) as client:
         answers = [client.post("/predict", json={"features": rows[0]}).json() for _ in range(20)]
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.cli import AUDIT, COMMANDS, REPORT, app
+from modeltrace.cli.main import AUDIT, COMMANDS, REPORT, app
 
 TABLES = {"": COMMANDS, "audit": AUDIT, "report": REPORT}
 HEAVY = {
@@ -72,7 +72,7 @@ def test_help_imports_no_command(arguments: list[str]) -> None:
     """Help of a group needs neither a module of a command nor any package that only commands need."""
     program = (
         "import json, sys\n"
-        "from service.cli import main\n"
+        "from modeltrace.cli.main import main\n"
         f"sys.argv = ['modeltrace', *{arguments!r}]\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
@@ -82,7 +82,7 @@ def test_help_imports_no_command(arguments: list[str]) -> None:
 
     assert {name.partition(".")[0] for name in modules} & HEAVY == set()
     assert [name for name in modules if name.startswith("service.")] == [
-        "service.cli",
-        "service.errors",
-        "service.imports",
+        "modeltrace.cli.main",
+        "modeltrace.errors",
+        "modeltrace.imports",
     ]

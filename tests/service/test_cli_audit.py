@@ -14,12 +14,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.cli import app
-from service.commands.audit import moment
-from service.errors import ModeltraceError
-from service.store.rows import Kept, Label, RowMaker, read
-from service.store.store import open_store
-from service.telemetry.record import ModelInfo
+from modeltrace.cli.audit import moment
+from modeltrace.cli.main import app
+from modeltrace.errors import ModeltraceError
+from modeltrace.store.rows import Kept, Label, RowMaker, read
+from modeltrace.store.store import open_store
+from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import MODEL, TIME, AnsweredRequest, answered_row, stored_row, stored_rows
 
 HOUR = 3600 * 10**9

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.commands.doctor import doctor
+from modeltrace.cli.doctor import doctor
 from stack.layout import ROOT
 from tests.helpers.processes import free_port, running, until
 from tests.helpers.services import ServiceAndHub, run_modeltrace, running_service, running_service_and_hub
@@ -51,7 +51,7 @@ def test_the_table_says_what_arrived_and_where_to_look(live: ServiceAndHub) -> N
 
 def test_everything_arrives_beside_200_requests_a_second(live: ServiceAndHub) -> None:
     """The prediction's exemplar is kept, for it is pinned."""
-    beside = ["service", "traffic", live.service.url, "--rate", "200", "--every", "100ms"]
+    beside = ["modeltrace", "traffic", live.service.url, "--rate", "200", "--every", "100ms"]
     with running(beside, env={"OTEL_SDK_DISABLED": "true"}) as traffic:
         until(lambda: traffic.log.count("/s · ") > 10, what="traffic")
         done = run_modeltrace("doctor", live.service.url, "--hub", live.hub.page, "--json", MODELTRACE_HUB_KEY=KEY)

@@ -10,16 +10,16 @@ from sklearn import metrics
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from typer.testing import CliRunner
 
-from service.cli import app
-from service.client.rows import RowsError
-from service.client.service import UnreachableError
-from service.commands.evaluate import NothingToSayError
-from service.errors import ModeltraceError
-from service.evaluation.offline import LabelError, as_answered
-from service.inference.bundle import load_bundle
-from service.inference.pack import pack
-from service.inference.scoring import Scorer
-from service.store.store import open_store
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.pack import pack
+from modeltrace.cli.evaluate import NothingToSayError
+from modeltrace.cli.main import app
+from modeltrace.client.service import UnreachableError
+from modeltrace.errors import ModeltraceError
+from modeltrace.evaluation.scored_rows import LabelError, as_answered
+from modeltrace.inference.scoring import Scorer
+from modeltrace.store.store import open_store
+from modeltrace.traffic.rows import RowsError
 from tests.helpers.processes import free_port, until
 from tests.helpers.services import ID_KEY, running_service
 

@@ -15,15 +15,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
-from service.cli import app
-from service.errors import ModeltraceError
-from service.inference.bundle import read_manifest
-from service.inference.pack import pack
-from service.monitoring.evidence import EvidenceError, gather
-from service.registry.known import example_folder
-from service.store.rows import RowMaker
-from service.store.store import open_store
-from service.telemetry.record import ModelInfo
+from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.pack import pack
+from modeltrace.bundles.registry.search_paths import example_folder
+from modeltrace.cli.main import app
+from modeltrace.errors import ModeltraceError
+from modeltrace.monitoring.drilldown import EvidenceError, gather
+from modeltrace.store.rows import RowMaker
+from modeltrace.store.store import open_store
+from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import AnsweredRequest, answered_row
 
 TIME = 1_800_000_000 * 10**9

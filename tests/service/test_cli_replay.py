@@ -11,11 +11,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from service.cli import app
-from service.commands.replay import DIFFERS, ReplayError
-from service.errors import ModeltraceError, SettingsError
-from service.store.lookup import NotFoundError
-from service.store.store import open_store
+from modeltrace.cli.main import app
+from modeltrace.cli.replay import DIFFERS, ReplayError
+from modeltrace.errors import ModeltraceError, SettingsError
+from modeltrace.store.lookup import NotFoundError
+from modeltrace.store.store import open_store
 from tests.helpers.bundles import iris_rows, pack_iris
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import free_port, run, running, until
@@ -65,7 +65,7 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         "MODELTRACE_ID_KEY": ID_KEY,
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",  # nobody: the store alone is asked
     }
-    with running(["service", "serve", "--port", str(port)], env=env) as process:
+    with running(["modeltrace", "serve", "--port", str(port)], env=env) as process:
         url = f"http://127.0.0.1:{port}"
         process.wait_for(f"{url}/readyz")
         one, other = (httpx.post(f"{url}/predict", json={"features": row}).json() for row in iris_rows(2))
@@ -159,7 +159,7 @@ def test_erased_inputs_are_said(answered: Answered) -> None:
 
 def test_exit_codes_are_those_of_the_page(answered: Answered) -> None:
     """Of a real process: 2 where it differs, 1 and one line where there is an error."""
-    replay = ["service", "replay", answered.one["trace_id"]]
+    replay = ["modeltrace", "replay", answered.one["trace_id"]]
 
     differs = run([*replay, "--against", "2.0.0", "--bundles", str(answered.models)], env=answered.environment())
     assert (differs.returncode, differs.stderr) == (2, "")

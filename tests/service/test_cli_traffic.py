@@ -13,8 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.commands.times import seconds
-from service.commands.traffic import traffic
+from modeltrace.cli.durations import seconds
+from modeltrace.cli.traffic import traffic
 from tests.helpers.processes import free_port, running, until
 from tests.helpers.services import ID_KEY, ServiceAndHub, run_modeltrace, running_service, running_service_and_hub
 
@@ -150,8 +150,8 @@ def test_a_dead_service_is_one_clear_line() -> None:
 def test_it_waits_for_a_service_that_starts(example: Path) -> None:
     """Started before its service, it sends as soon as that is ready, and nothing fails."""
     port = free_port()
-    send = ["service", "traffic", f"http://127.0.0.1:{port}", "--wait", "2m", "--count", "3", "--json"]
-    serve = ["service", "serve", str(example), "--port", str(port)]
+    send = ["modeltrace", "traffic", f"http://127.0.0.1:{port}", "--wait", "2m", "--count", "3", "--json"]
+    serve = ["modeltrace", "serve", str(example), "--port", str(port)]
     with (
         running(send, env={"OTEL_SDK_DISABLED": "true"}) as process,
         running(serve, env={"OTEL_SDK_DISABLED": "true"}),
@@ -179,7 +179,7 @@ def test_another_server_is_not_taken_for_a_service(live: ServiceAndHub) -> None:
 
 def test_sigterm_ends_it_with_a_summary(live: ServiceAndHub) -> None:
     """What is in flight is waited for, and the last line says how it went."""
-    arguments = ["service", "traffic", live.service.url, "--json", "--every", "100ms"]
+    arguments = ["modeltrace", "traffic", live.service.url, "--json", "--every", "100ms"]
     with running(arguments, env={"OTEL_SDK_DISABLED": "true"}) as process:
         until(lambda: '"sent":' in process.log, what="traffic")
         assert process.stop(signal.SIGTERM) == 0
@@ -201,7 +201,7 @@ def test_a_silent_telemetry_endpoint_does_not_hold_it_up(live: ServiceAndHub) ->
 def test_a_service_that_goes_away_makes_failures(example: Path) -> None:
     """Traffic goes on without its service, counts what failed, and exits with 1."""
     with running_service(example, OTEL_SDK_DISABLED="true") as (service, url):
-        send = ["service", "traffic", url, "--every", "100ms"]
+        send = ["modeltrace", "traffic", url, "--every", "100ms"]
         with running(send, env={"OTEL_SDK_DISABLED": "true"}) as process:
             until(lambda: "last trace" in process.log or " sent" in process.log, what="traffic")
             service.stop(signal.SIGKILL)

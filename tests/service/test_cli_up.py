@@ -29,7 +29,9 @@ class Up:
         """Run it."""
         ports = {"--port": self.service, "--hub-port": self.hub, "--grpc-port": self.grpc, "--http-port": self.http}
         options = [text for option, port in ports.items() for text in (option, str(port))]
-        return running(["service", "up", str(bundle or self._bundle), *options, *arguments], env={**self._env, **env})
+        return running(
+            ["modeltrace", "up", str(bundle or self._bundle), *options, *arguments], env={**self._env, **env}
+        )
 
 
 @pytest.fixture

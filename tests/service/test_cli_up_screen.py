@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from service.client.progress import snapshot
-from service.client.service import ServedModel
-from service.client.tally import Tally
-from service.commands.up import PlainScreen, TerminalScreen, header
-from service.inference.schema import Feature, Reference
-from service.local.plan import Local, Stack
+from modeltrace.cli.up import PlainScreen, TerminalScreen, header
+from modeltrace.client.service import ServedModel
+from modeltrace.inference.schema import Feature, Reference
+from modeltrace.local.plan import Local, Stack
+from modeltrace.traffic.progress import snapshot
+from modeltrace.traffic.tally import Tally
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 LOCAL = Local(

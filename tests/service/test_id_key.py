@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import SettingsError
-from service.keys import id_key
-from service.settings import Settings
+from modeltrace.errors import SettingsError
+from modeltrace.keys import id_key
+from modeltrace.settings import Settings
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from service.inference.bundle import load_bundle
-from service.inference.model import Model
-from service.inference.pack import pack
-from service.inference.validate import validate_row
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.pack import pack
+from modeltrace.inference.model import Model
+from modeltrace.inference.validate import validate_row
 from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans
 from tests.helpers.in_process_services import SdkService, recorded_service
 from tests.helpers.strategies import json_values

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from service import cli
-from service.errors import SettingsError
-from service.otel import values
-from service.otel.table import OTLP, TABLE
-from service.otel.values import mask
-from service.otel.variables import Variables, publish, read_variables
-from service.settings import read_otel_settings
-from service.telemetry.logs import SDK_LEVELS
+from modeltrace.cli import main
+from modeltrace.errors import SettingsError
+from modeltrace.otel_env import values
+from modeltrace.otel_env.table import OTLP, TABLE
+from modeltrace.otel_env.values import mask
+from modeltrace.otel_env.variables import Variables, publish, read_variables
+from modeltrace.settings import read_otel_settings
+from modeltrace.telemetry.logging import SDK_LEVELS
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 NONE = "\N{EN DASH}"
@@ -375,7 +375,7 @@ def test_lists_of_exporters() -> None:
 def test_commands_say_what_they_ignore(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line on stderr for each value, before anything of OpenTelemetry's is imported."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "5s")
-    result = CliRunner().invoke(cli.app, ["doctor", "--against", "nothing"])
+    result = CliRunner().invoke(main.app, ["doctor", "--against", "nothing"])
 
     assert result.stderr.startswith(
         "modeltrace: OTEL_BSP_SCHEDULE_DELAY is 5s, not an integer number of milliseconds, 1 or more; it is ignored\n"
@@ -386,9 +386,9 @@ def test_commands_say_what_they_ignore(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_commands_refuse_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is refused is an error of ours, which becomes one line; help is there all the same."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
-    assert isinstance(CliRunner().invoke(cli.app, ["doctor"]).exception, SettingsError)
+    assert isinstance(CliRunner().invoke(main.app, ["doctor"]).exception, SettingsError)
 
-    result = CliRunner().invoke(cli.app, ["doctor", "--help"])
+    result = CliRunner().invoke(main.app, ["doctor", "--help"])
     assert (result.exit_code, result.stderr) == (0, "")
 
 
@@ -416,13 +416,13 @@ def test_every_level_of_the_sdk(level: str) -> None:
 
 BUILD = """
 import os
-from service.otel.variables import publish, read_variables
+from modeltrace.otel_env.variables import publish, read_variables
 publish(read_variables(os.environ), os.environ)
-from service.settings import read_settings
-from service.telemetry.resource import build_resource
-from service.telemetry.recorded import build_recorded
-from service.telemetry.stock import build_stock
-from service.telemetry.watched import Watched
+from modeltrace.settings import read_settings
+from modeltrace.telemetry.resource import build_resource
+from modeltrace.telemetry.export.provider import build_recorded
+from modeltrace.telemetry.sdk.provider import build_stock
+from modeltrace.telemetry.metrics.model_catalog import Watched
 otel = read_settings().otel
 build_stock(otel, build_resource(otel.service_name, "1", workers=2))
 """

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from service.app import rules_of
-from service.exporter.logs import LogEncoder
-from service.inference.bundle import load_bundle
-from service.inference.concealed import conceal
-from service.inference.model import Answer, Model
-from service.inference.pack import pack
-from service.inference.privacy import Privacy
-from service.settings import read_settings
-from service.store.rows import RowMaker
-from service.telemetry.record import ModelInfo, Origin
+from modeltrace.app import rules_of
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.pack import pack
+from modeltrace.bundles.schema_redaction import conceal
+from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.privacy import Privacy
+from modeltrace.settings import read_settings
+from modeltrace.sidecar.encode.logs import LogEncoder
+from modeltrace.store.rows import RowMaker
+from modeltrace.telemetry.records.prediction import ModelInfo, Origin
 from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans
 from tests.helpers.factories import request_record
 from tests.helpers.in_process_services import SdkService, recorded_service

@@ -37,11 +37,11 @@ def packages(modules: AbstractSet[str]) -> AbstractSet[str]:
 def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path, tmp_path: Path) -> None:
     """A worker that serves a skops bundle with all telemetry needs no test helpers, SQL, HTTP client or gRPC."""
     program = (
-        "from service.imports import load\n"
-        "import service.commands.serve\n"
-        "load('service.server:serve')\n"
-        "from service.app import build_app\n"
-        "from service.settings import read_settings\n"
+        "from modeltrace.imports import load\n"
+        "import modeltrace.cli.serve\n"
+        "load('modeltrace.server:serve')\n"
+        "from modeltrace.app import build_app\n"
+        "from modeltrace.settings import read_settings\n"
         f"build_app(read_settings(bundle={str(example)!r}))\n"
     )
 
@@ -55,17 +55,23 @@ def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path,
 @pytest.mark.parametrize(
     ("program", "unneeded"),
     [
-        pytest.param("import service.commands.serve", MODEL | SERVER | STORE | {"opentelemetry"}, id="serve --help"),
+        pytest.param("import modeltrace.cli.serve", MODEL | SERVER | STORE | {"opentelemetry"}, id="serve --help"),
         pytest.param(
-            "import service.commands.up", MODEL | SERVER | STORE | {"numpy", "opentelemetry", "pyarrow"}, id="up"
+            "import modeltrace.cli.up", MODEL | SERVER | STORE | {"numpy", "opentelemetry", "pyarrow"}, id="up"
         ),
-        pytest.param("import service.commands.traffic", MODEL | SERVER | STORE | {"grpc", "requests"}, id="traffic"),
-        pytest.param("import service.commands.doctor", MODEL | SERVER | STORE | {"numpy", "pyarrow"}, id="doctor"),
-        pytest.param("import service.commands.audit", MODEL | SERVER | {"httpx"}, id="audit"),
+        pytest.param("import modeltrace.cli.traffic", MODEL | SERVER | STORE | {"grpc", "requests"}, id="traffic"),
+        pytest.param("import modeltrace.cli.doctor", MODEL | SERVER | STORE | {"numpy", "pyarrow"}, id="doctor"),
+        pytest.param("import modeltrace.cli.audit", MODEL | SERVER | {"httpx"}, id="audit"),
         pytest.param(
-            "import service.exporter.run", MODEL | SERVER | {"numpy", "pyarrow", "rich", "typer"}, id="exporter process"
+            "import modeltrace.sidecar.run",
+            MODEL | SERVER | {"numpy", "pyarrow", "rich", "typer"},
+            id="exporter process",
         ),
-        pytest.param("import hub.__main__, hub.app", MODEL | STORE | {"numpy", "pyarrow", "service"}, id="hub"),
+        pytest.param(
+            "import modeltrace_hub.__main__, modeltrace_hub.app",
+            MODEL | STORE | {"numpy", "pyarrow", "service"},
+            id="hub",
+        ),
     ],
 )
 def test_a_process_imports_nothing_that_only_others_need(

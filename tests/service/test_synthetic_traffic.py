@@ -3,14 +3,14 @@
 import pytest
 from opentelemetry.context import Context
 
-from service.evaluation.evaluate import evaluate
-from service.inference.model import Model
-from service.keys import synthetic_token
-from service.store.rows import Label, RowMaker
-from service.store.selection import Selection
-from service.store.store import open_store
-from service.telemetry.names import SYNTHETIC
-from service.telemetry.tracing import Tracing, headers_below
+from modeltrace.evaluation.evaluate import evaluate
+from modeltrace.inference.model import Model
+from modeltrace.keys import synthetic_token
+from modeltrace.store.rows import Label, RowMaker
+from modeltrace.store.selection import Selection
+from modeltrace.store.store import open_store
+from modeltrace.telemetry.names import SYNTHETIC
+from modeltrace.telemetry.records.trace import Tracing, headers_below
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 from tests.helpers.in_process_services import SYNTHETIC_TOKEN, recorded_service
 from tests.helpers.services import ID_KEY

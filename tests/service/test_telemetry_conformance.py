@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.errors import ModeltraceError
-from service.inference.model import Answer, Model
-from service.inference.schema import Answers
+from modeltrace.errors import ModeltraceError
+from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.schema import Answers
 from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans, traceparent_headers
 from tests.helpers.in_process_services import SYNTHETIC_TOKEN, SdkService, recorded_service
 

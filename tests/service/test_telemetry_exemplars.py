@@ -8,8 +8,8 @@ from opentelemetry.baggage import set_baggage
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from service.telemetry.exemplars import PriorityReservoir
-from service.telemetry.names import BAGGAGE_PIN
+from modeltrace.telemetry.metrics.exemplars import PriorityReservoir
+from modeltrace.telemetry.names import BAGGAGE_PIN
 
 BOUNDS = (0.1, 0.5, 1.0)
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.columns import describe_column
-from service.inference.schema import Schema
-from service.monitoring.bins import FeatureBins
-from service.telemetry.features import FORMER, PIECE, FeaturePoints, Repeats
-from service.telemetry.record import ModelInfo, Request
-from service.telemetry.watched import Training, Watched
+from modeltrace.bundles.columns import describe_column
+from modeltrace.inference.schema import Schema
+from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.telemetry.metrics.features import FORMER, PIECE, FeaturePoints, Repeats
+from modeltrace.telemetry.metrics.model_catalog import Training, Watched
+from modeltrace.telemetry.records.prediction import ModelInfo, Request
 from tests.helpers.factories import answered_row, request_record
 
 COLUMNS = {"age": np.arange(20.0, 60.0), "balance": np.arange(-20.0, 20.0), "plan": ["basic", "pro"] * 20}

@@ -16,14 +16,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.metrics.export import Metric
 from pydantic import SecretStr
 
-from service.exporter.feedback import FeedbackEncoder
-from service.inference.ids import PredictionIds, PredictionRef
-from service.inference.model import Model
-from service.telemetry import feedback as records
-from service.telemetry.feedback import FEEDBACK_LOGGER, Feedback, TrueLabel
-from service.telemetry.feedback_points import FeedbackPoints
-from service.telemetry.metrics import FEEDBACK_REJECTED
-from service.telemetry.record import Origin
+from modeltrace.inference.model import Model
+from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
+from modeltrace.sidecar.encode.feedback import FeedbackEncoder
+from modeltrace.telemetry.metrics.feedback import FeedbackPoints
+from modeltrace.telemetry.metrics.instruments import FEEDBACK_REJECTED
+from modeltrace.telemetry.records import feedback as records
+from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, Feedback, TrueLabel
+from modeltrace.telemetry.records.prediction import Origin
 from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans, traceparent_headers
 from tests.helpers.in_process_services import SYNTHETIC_TOKEN, RecordedService, SdkService, recorded_service
 from tests.helpers.services import ID_KEY

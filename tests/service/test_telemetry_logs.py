@@ -9,7 +9,7 @@ from queue import Queue
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from service.telemetry.logs import LineHandler, Lines, write_lines
+from modeltrace.telemetry.logging import LineHandler, Lines, write_lines
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from service.inference.model import Answer, Model
+from modeltrace.inference.model import Answer, Model
 from tests.helpers.in_process_services import SdkService
 
 Rows = list[dict[str, float]]
@@ -92,7 +92,7 @@ def test_a_failure_is_recorded_once_with_its_type(record: Callable[..., SdkServi
     service.client.post("/predict", json={"features": rows[0]})
 
     spans = service.spans()
-    assert exceptions(spans) == [("inference", "service.errors.InferenceError")]
+    assert exceptions(spans) == [("inference", "modeltrace.errors.InferenceError")]
     assert dict(spans["inference"].attributes or {})["error.type"] == "ZeroDivisionError"
     assert spans["POST /predict"].status.status_code is StatusCode.ERROR
     assert dict(spans["POST /predict"].attributes or {})["error.type"] == "500"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-from service.telemetry.feedback import Feedback, TrueLabel, feedback
-from service.telemetry.outbox import Exporter, Heard, Outbox
-from service.telemetry.record import request as read
-from service.telemetry.tracing import RequestTrace, Tracing
+from modeltrace.telemetry.export.queue import Exporter, Heard, Outbox
+from modeltrace.telemetry.records.feedback import Feedback, TrueLabel, feedback
+from modeltrace.telemetry.records.prediction import request as read
+from modeltrace.telemetry.records.trace import RequestTrace, Tracing
 from tests.helpers.factories import answered_row
 from tests.helpers.processes import until
 
@@ -210,7 +210,7 @@ def test_what_there_was_no_room_to_keep_is_counted_when_the_process_dies_with_it
     fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of four that it was given, it was done with one, and there was room for one: two are gone, and told once."""
-    monkeypatch.setattr("service.telemetry.outbox.UNCONFIRMED_BYTES", 1)
+    monkeypatch.setattr("modeltrace.telemetry.export.queue.UNCONFIRMED_BYTES", 1)
     outbox = Outbox(fakes.start)
     for number in range(4):
         outbox.put(trace(str(number), "another"))

@@ -6,8 +6,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.telemetry.points import PredictionPoints
-from service.telemetry.prometheus import PrometheusReader
+from modeltrace.telemetry.metrics.predictions import PredictionPoints
+from modeltrace.telemetry.metrics.prometheus import PrometheusReader
 from tests.helpers.factories import request_record
 
 DURATION = "http.server.request.duration"

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from service.settings import read_settings
-from service.telemetry.resource import build_resource
+from modeltrace.settings import read_settings
+from modeltrace.telemetry.resource import build_resource
 
 
 @pytest.fixture

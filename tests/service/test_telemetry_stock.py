@@ -4,9 +4,9 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData
 
-from service.settings import read_otel_settings, read_settings
-from service.telemetry.exporters import ExporterBuilder
-from service.telemetry.recorded import STOCK_ONLY, needs_stock
+from modeltrace.settings import read_otel_settings, read_settings
+from modeltrace.telemetry.export.provider import STOCK_ONLY, needs_stock
+from modeltrace.telemetry.sdk.exporters import ExporterBuilder
 from tests.helpers.processes import free_port
 from tests.helpers.receivers import otlp_http
 

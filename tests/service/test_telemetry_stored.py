@@ -6,9 +6,9 @@ from typing import Any
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from service.telemetry.health import ExportHealth
-from service.telemetry.outbox import Heard
-from service.telemetry.stored import WORDS, StoreHealth
+from modeltrace.telemetry.export.health import ExportHealth
+from modeltrace.telemetry.export.queue import Heard
+from modeltrace.telemetry.metrics.store import WORDS, StoreHealth
 
 
 def counted(reader: InMemoryMetricReader) -> dict[tuple[Any, ...], int]:

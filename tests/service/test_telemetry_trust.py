@@ -8,8 +8,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from service.telemetry.sampling import OwnDecision
-from service.telemetry.tracing import RequestTrace, Tracing
+from modeltrace.telemetry.records.trace import RequestTrace, Tracing
+from modeltrace.telemetry.sdk.sampling import OwnDecision
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 NONE: Sampler = ParentBased(TraceIdRatioBased(0.0))

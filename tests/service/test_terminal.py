@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-import service
-from service import cli
-from service.client.service import said_model
-from service.commands.up import TerminalScreen
-from service.errors import BundleError
-from service.inference.bundle import read_manifest
-from service.printable import escape_controls, has_controls, shorten
-from service.telemetry.logs import TerminalHandler
-from service.terminal import SafeConsole, echo
+import modeltrace
+from modeltrace.bundles.bundle import read_manifest
+from modeltrace.cli import main
+from modeltrace.cli.terminal import SafeConsole, echo
+from modeltrace.cli.up import TerminalScreen
+from modeltrace.client.service import said_model
+from modeltrace.errors import BundleError
+from modeltrace.printable import escape_controls, has_controls, shorten
+from modeltrace.telemetry.logging import TerminalHandler
 from tests.helpers.bundles import edit_manifest, pack_iris
 
 HOSTILE = "a\x1b]0;pwned\x07\x1b[2J\x9b31m\x7f\r\u202egnp.exe\u2066"
@@ -141,9 +141,9 @@ def test_an_error_of_the_command_line_is_escaped(
     def fails() -> None:
         raise BundleError(f"no bundle {HOSTILE} [bold]")
 
-    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(main, "app", fails)
     with pytest.raises(SystemExit):
-        cli.main()
+        main.main()
 
     written = capsys.readouterr().err
     assert not UNSAFE.search(re.sub(r"\x1b\[[0-9;]*m", "", written))
@@ -167,8 +167,8 @@ def test_a_text_is_cut_with_a_mark() -> None:
 
 
 def test_commands_print_in_one_way() -> None:
-    """Whatever a command prints goes through `service.terminal`."""
-    root = Path(service.__file__).parent
+    """Whatever a command prints goes through `modeltrace.cli.terminal`."""
+    root = Path(modeltrace.__file__).parent
     elsewhere = {"terminal.py", "programs", "mlflow_client.py", "mlflow_process.py"}  # pipes to a process of its own
     files = [path for path in root.rglob("*.py") if not elsewhere & set(path.relative_to(root).parts)]
     unsafe = re.compile(r"typer\.echo|click\.echo|(?<!\.)\bprint\(|(?<!Safe)Console\(")

@@ -7,14 +7,14 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from service.app import create_app
-from service.client.backends.backend import LogSeen
-from service.client.checkup import ACCESS_LINE, AUDIT_RECORD, Asked, RefusedError, advise, ask, expected, follow
-from service.client.service import ServedModel, UnreachableError
-from service.inference.model import Model
-from service.inference.schema import Schema
-from service.settings import Settings
-from service.telemetry.setup import Telemetry
+from modeltrace.app import create_app
+from modeltrace.client.service import ServedModel, UnreachableError
+from modeltrace.doctor.backends.backend import LogSeen
+from modeltrace.doctor.trace_check import ACCESS_LINE, AUDIT_RECORD, Asked, RefusedError, advise, ask, expected, follow
+from modeltrace.inference.model import Model
+from modeltrace.inference.schema import Schema
+from modeltrace.settings import Settings
+from modeltrace.telemetry.provider import Telemetry
 
 ASKED = Asked(ServedModel("m", "1", ()), "ab" * 16, at=0.0, clock_off=0.0)
 

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from service.client.delivery_check import check_deliveries
-from service.client.service import reason
-from service.settings import read_otel_settings
+from modeltrace.client.service import reason
+from modeltrace.doctor.delivery_check import check_deliveries
+from modeltrace.settings import read_otel_settings
 from tests.helpers.processes import free_port
 from tests.helpers.receivers import Answer, otlp_grpc, otlp_http
 

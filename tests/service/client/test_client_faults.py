@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.client.faults import Misbehaviour, Share, Shift, Spoiler, parse_shift, seeded
-from service.client.load import build_call
-from service.client.rows import Sample
-from service.errors import SettingsError
-from service.inference.schema import Feature, Reference, Schema
-from service.inference.validate import validate_row
+from modeltrace.errors import SettingsError
+from modeltrace.inference.schema import Feature, Reference, Schema
+from modeltrace.inference.validate import validate_row
+from modeltrace.traffic.fault_injection import Misbehaviour, Share, Shift, Spoiler, parse_shift, seeded
+from modeltrace.traffic.load import build_call
+from modeltrace.traffic.rows import Sample
 
 REFERENCE = Reference(n=1, shares={})
 FEATURES = (

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.client import labels as labels_module
-from service.client.faults import seeded
-from service.client.labels import Feedback, Labels
+from modeltrace.traffic import labels as labels_module
+from modeltrace.traffic.fault_injection import seeded
+from modeltrace.traffic.labels import Feedback, Labels
 
 Items = list[dict[str, Any]]
 

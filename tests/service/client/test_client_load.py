@@ -15,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.client import load as load_module
-from service.client.faults import Misbehaviour, Spoiler, seeded
-from service.client.load import Load, Plan
-from service.client.rows import Sample
-from service.client.tally import Tally
-from service.inference.schema import Feature, Reference
+from modeltrace.inference.schema import Feature, Reference
+from modeltrace.traffic import load as load_module
+from modeltrace.traffic.fault_injection import Misbehaviour, Spoiler, seeded
+from modeltrace.traffic.load import Load, Plan
+from modeltrace.traffic.rows import Sample
+from modeltrace.traffic.tally import Tally
 
 FEATURES = (Feature(name="x", type="number", reference=Reference(n=1, shares={})),)
 Answer = Callable[[Request], Awaitable[Response]]

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from service.client.backends import stack
-from service.client.backends.backend import LogSeen
-from service.client.backends.log_file import LOOK_BACK, LogFile, default_log_file
-from service.client.backends.stack import Addresses, StackBackend, find_log_store
-from service.client.service import UnreachableError
+from modeltrace.client.service import UnreachableError
+from modeltrace.doctor.backends import stack
+from modeltrace.doctor.backends.backend import LogSeen
+from modeltrace.doctor.backends.log_file import LOOK_BACK, LogFile, default_log_file
+from modeltrace.doctor.backends.stack import Addresses, StackBackend, find_log_store
 from stack.cache import Cache
 from stack.layout import Layout
 from stack.parts import Ports, read_parts

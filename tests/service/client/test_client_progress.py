@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from service.client.progress import JsonLines, LiveLine, PlainLines, RateMeter, Snapshot, snapshot
-from service.client.tally import Tally
+from modeltrace.traffic.progress import JsonLines, LiveLine, PlainLines, RateMeter, Snapshot, snapshot
+from modeltrace.traffic.tally import Tally
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 

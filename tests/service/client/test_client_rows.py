@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.client.faults import seeded
-from service.client.rows import Drawn, RowsError, Sample, drawer, read_file, shuffled
-from service.inference.columns import describe_column
-from service.inference.concealed import conceal
-from service.inference.schema import MISSING, OTHER, Feature, Reference, Schema
-from service.inference.validate import validate_row
-from service.monitoring.bins import FeatureBins
-from service.printable import has_controls
+from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.schema_redaction import conceal
+from modeltrace.inference.schema import MISSING, OTHER, Feature, Reference, Schema
+from modeltrace.inference.validate import validate_row
+from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.printable import has_controls
+from modeltrace.traffic.fault_injection import seeded
+from modeltrace.traffic.rows import Drawn, RowsError, Sample, drawer, read_file, shuffled
 from tests.helpers.tables import customers_without_gaps
 
 finite = st.floats(-1e6, 1e6)

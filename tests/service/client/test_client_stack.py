@@ -15,11 +15,11 @@ import httpx
 import pytest
 import yaml
 
-from service.client.backends import grafana
-from service.client.backends.backend import Dangling, Link, LogSeen
-from service.client.backends.jaeger import PLACEHOLDER
-from service.client.backends.stack import LOOKED_AT, SETTLED, Addresses, StackBackend
-from service.client.service import UnreachableError
+from modeltrace.client.service import UnreachableError
+from modeltrace.doctor.backends import grafana
+from modeltrace.doctor.backends.backend import Dangling, Link, LogSeen
+from modeltrace.doctor.backends.jaeger import PLACEHOLDER
+from modeltrace.doctor.backends.stack import LOOKED_AT, SETTLED, Addresses, StackBackend
 from stack.layout import ROOT
 from stack.parts import Ports, read_parts
 from tests.helpers.processes import free_port

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from river.drift.binary import DDM
 
-from service.evaluation.drift import DRIFT, LOOK, OURS, STABLE, WARNING, Limits, detect
+from modeltrace.evaluation.concept_drift import DRIFT, LOOK, OURS, STABLE, WARNING, Limits, detect
 
 
 def rivers(errors: NDArray[np.int64], limits: Limits) -> list[int]:

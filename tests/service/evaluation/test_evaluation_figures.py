@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-from service.evaluation.drift import OURS, detect
-from service.evaluation.evaluate import evaluate
-from service.evaluation.figures import EDGES, Figures
-from service.store.rows import Label, Row, write
-from service.store.selection import Selection
-from service.store.store import Store, open_store
+from modeltrace.evaluation.concept_drift import OURS, detect
+from modeltrace.evaluation.evaluate import evaluate
+from modeltrace.evaluation.metrics import EDGES, Figures
+from modeltrace.store.rows import Label, Row, write
+from modeltrace.store.selection import Selection
+from modeltrace.store.store import Store, open_store
 from tests.helpers.factories import MODEL, TIME, stored_row
 
 SECOND = 10**9

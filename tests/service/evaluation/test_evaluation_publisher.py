@@ -13,12 +13,12 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.evaluation.publisher import RUNS, Plan, Publisher, start_publisher
-from service.settings import read_settings
-from service.store.rows import Label, write
-from service.store.store import open_store
-from service.telemetry.metrics import build_views
-from service.telemetry.record import ModelInfo
+from modeltrace.evaluation.publisher import RUNS, Plan, Publisher, start_publisher
+from modeltrace.settings import read_settings
+from modeltrace.store.rows import Label, write
+from modeltrace.store.store import open_store
+from modeltrace.telemetry.metrics.instruments import build_views
+from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import stored_row
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import until

@@ -29,7 +29,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from service.exporter.client import SIGNALS, Client, Delivered, Outcome, Refused, Signal, TryAgain, otlp_client
+from modeltrace.otlp.client import SIGNALS, Client, Delivered, Outcome, Refused, Signal, TryAgain, otlp_client
 from tests.helpers.certificates import self_signed
 from tests.helpers.processes import free_port, until
 from tests.helpers.receivers import Answer, OtlpEndpoint, otlp_grpc, otlp_http

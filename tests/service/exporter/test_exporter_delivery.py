@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from service.exporter.client import SIGNALS, Delivered, Outcome, Signal, otlp_client
-from service.exporter.delivery import Deliveries, Delivery, Event, Pauses, open_spool
-from service.exporter.spool import Spool
+from modeltrace.otlp.client import SIGNALS, Delivered, Outcome, Signal, otlp_client
+from modeltrace.sidecar.delivery import Deliveries, Delivery, Event, Pauses, open_spool
+from modeltrace.sidecar.spool import Spool
 from tests.helpers.processes import free_port, until
 from tests.helpers.receivers import Answer, OtlpEndpoint, Sent, otlp_grpc, otlp_http
 
@@ -539,8 +539,8 @@ def test_what_is_put_after_a_stop_is_lost(bench: Bench, told: Told, endpoint: Ot
 SENDER = """
 import sys, time
 from pathlib import Path
-from service.exporter.client import otlp_client
-from service.exporter.delivery import Delivery, open_spool
+from modeltrace.otlp.client import otlp_client
+from modeltrace.sidecar.delivery import Delivery, open_spool
 
 client = otlp_client("logs", protocol="http/protobuf", timeout_seconds=2)
 spool = open_spool(Path(sys.argv[1]), 2**30, print)

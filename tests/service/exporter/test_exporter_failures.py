@@ -15,8 +15,8 @@ import httpx
 import pytest
 import requests
 
-from service.exporter.client import Delivered, Refused, TryAgain, otlp_client
-from service.exporter.failures import CLIENT_CERTIFICATE, Failure, Target, classify
+from modeltrace.otlp.client import Delivered, Refused, TryAgain, otlp_client
+from modeltrace.otlp.failures import CLIENT_CERTIFICATE, Failure, Target, classify
 from tests.helpers.certificates import self_signed
 from tests.helpers.processes import free_port
 from tests.helpers.receivers import Answer, otlp_grpc, otlp_http

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
-from service.exporter.lines import LineEncoder
-from service.telemetry.logs import Lines, write_lines
-from service.telemetry.record import Origin, Request, Value
+from modeltrace.sidecar.encode.json_lines import LineEncoder
+from modeltrace.telemetry.logging import Lines, write_lines
+from modeltrace.telemetry.records.prediction import Origin, Request, Value
 from tests.helpers.factories import lookalike_requests, request_record
 from tests.helpers.log_records import access_record, audit_records, data_records, server_span
 from tests.helpers.strategies import replace_surrogates, traffic
@@ -104,7 +104,7 @@ def test_an_integer_of_any_size_is_written_in_full() -> None:
 
 def test_the_encoders_load_nothing_heavy() -> None:
     """The helper process starts without the model's libraries, the web framework and the SDK."""
-    modules = "service.exporter.lines, service.exporter.logs, service.exporter.spans"
+    modules = "modeltrace.sidecar.encode.json_lines, modeltrace.sidecar.encode.logs, modeltrace.sidecar.encode.spans"
     program = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"sklearn", "numpy", "pandas", "fastapi", "starlette", "pydantic", "opentelemetry.sdk", "google.protobuf"}

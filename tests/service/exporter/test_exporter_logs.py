@@ -13,10 +13,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from service.exporter.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE, LIMIT, LogEncoder
-from service.exporter.spans import SpanEncoder
-from service.telemetry.logs import AUDIT_LOGGER, AccessAttributes
-from service.telemetry.record import Origin, Request, Value
+from modeltrace.sidecar.encode.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE, LIMIT, LogEncoder
+from modeltrace.sidecar.encode.spans import SpanEncoder
+from modeltrace.telemetry.logging import AUDIT_LOGGER, AccessAttributes
+from modeltrace.telemetry.records.prediction import Origin, Request, Value
 from tests.helpers.factories import RESOURCE, lookalike_requests, request_record
 from tests.helpers.log_records import access_record, audit_records, data_records, server_span
 from tests.helpers.strategies import replace_surrogates, traffic

@@ -20,8 +20,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.http import sanitize_method
 
-from service.exporter.spans import SpanEncoder, stage_bits
-from service.telemetry.record import Batch, Failure, Origin, Request
+from modeltrace.sidecar.encode.spans import SpanEncoder, stage_bits
+from modeltrace.telemetry.records.prediction import Batch, Failure, Origin, Request
 from tests.helpers.factories import RESOURCE, lookalike_requests, request_record
 from tests.helpers.strategies import batches, replace_surrogates, requests, traffic
 

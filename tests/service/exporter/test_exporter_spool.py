@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from service.exporter.client import SIGNALS, Signal
-from service.exporter.files import HEADER_BYTES, header
-from service.exporter.spool import Spool
+from modeltrace.otlp.client import SIGNALS, Signal
+from modeltrace.sidecar.spool import Spool
+from modeltrace.sidecar.spool_files import HEADER_BYTES, header
 
 PLENTY = 2**30
 
@@ -465,7 +465,7 @@ def test_running_out_of_files_sets_nothing_aside(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from service.exporter.spool import Spool
+from modeltrace.sidecar.spool import Spool
 
 spool = Spool(Path(sys.argv[1]), 2**30)
 for number in range(1_000_000):

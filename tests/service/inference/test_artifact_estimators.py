@@ -11,9 +11,9 @@ import skops.io
 from sklearn.base import is_classifier
 from sklearn.utils import all_estimators
 
-from service.inference.artifact import dump_artifact, load_artifact
-from service.inference.model import answering, native
-from service.inference.trusted import REVIEWED
+from modeltrace.bundles.artifact import dump_artifact, load_artifact
+from modeltrace.bundles.trusted_types import REVIEWED
+from modeltrace.inference.model import answering, native
 from tests.helpers.estimators import OUT_OF_REACH, every_predictor, variants
 
 pytestmark = pytest.mark.slow

@@ -21,10 +21,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from service.errors import BundleError, UntrustedModelError
-from service.inference.artifact import dump_artifact, load_artifact
-from service.inference.trees import every_part
-from service.inference.trusted import REVIEWED
+from modeltrace.bundles.artifact import dump_artifact, load_artifact
+from modeltrace.bundles.tree_validation import every_part
+from modeltrace.bundles.trusted_types import REVIEWED
+from modeltrace.errors import BundleError, UntrustedModelError
 from tests.helpers.estimators import LABELS, TWO_LABELS, X, fit
 
 

@@ -11,9 +11,9 @@ from zipfile import ZipFile
 
 import pytest
 
-from service.errors import UntrustedModelError
-from service.inference.artifact import load_artifact
-from service.inference.estimator_names import NAMES
+from modeltrace.bundles.artifact import load_artifact
+from modeltrace.bundles.estimator_names import NAMES
+from modeltrace.errors import UntrustedModelError
 from tests.helpers.estimator_names import trusted_names
 
 pytestmark = pytest.mark.slow
@@ -76,7 +76,7 @@ def test_skops_trusts_exactly_what_it_trusts_by_itself(oracle: Mapping[str, Sequ
     message = "the libraries have changed: ./dev run python -m tests.helpers.estimator_names, and read the difference"
 
     assert set(NAMES) == set(oracle["SKLEARN_ESTIMATOR_TYPE_NAMES"]), message
-    assert as_sets(trusted_names("import service.inference.skops_io\n")) == as_sets(oracle)
+    assert as_sets(trusted_names("import modeltrace.bundles.skops_io\n")) == as_sets(oracle)
 
 
 @pytest.mark.parametrize("library", ["scikit-learn", "skops"])
@@ -85,10 +85,10 @@ def test_with_another_version_skops_finds_the_names_by_itself(
 ) -> None:
     """A list that was made for other libraries is not used."""
     other = (
-        "from service.inference import estimator_names\n"
+        "from modeltrace.inference import estimator_names\n"
         f"estimator_names.VERSIONS[{library!r}] = '0.1'\n"
         "estimator_names.NAMES = ('os.system',)\n"
-        "import service.inference.skops_io\n"
+        "import modeltrace.bundles.skops_io\n"
     )
 
     assert as_sets(trusted_names(other)) == as_sets(oracle)
@@ -99,7 +99,7 @@ def test_scikit_learn_keeps_its_own_function() -> None:
     program = (
         "import sklearn.utils\n"
         "before = sklearn.utils.all_estimators\n"
-        "import service.inference.skops_io\n"
+        "import modeltrace.bundles.skops_io\n"
         "assert sklearn.utils.all_estimators is before\n"
     )
 
@@ -131,8 +131,8 @@ def test_refusing_a_name_imports_nothing(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from service.errors import UntrustedModelError\n"
-        "from service.inference.artifact import load_artifact\n"
+        "from modeltrace.errors import UntrustedModelError\n"
+        "from modeltrace.bundles.artifact import load_artifact\n"
         "before = set(sys.modules)\n"
         "try:\n"
         f"    load_artifact(Path({str(file)!r}).read_bytes(), 'skops', source='forged')\n"

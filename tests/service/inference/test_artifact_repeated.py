@@ -14,9 +14,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from service.inference.artifact import dump_artifact
-from service.inference.bundle import read_manifest
-from service.inference.pack import pack
+from modeltrace.bundles.artifact import dump_artifact
+from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.pack import pack
 from tests.helpers.tables import customers_without_gaps
 
 DATA = customers_without_gaps()

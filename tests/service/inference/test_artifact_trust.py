@@ -19,8 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from service.errors import BundleError, IncompatibleBundleError, PackError, UntrustedModelError
-from service.inference.artifact import dump_artifact, load_artifact
+from modeltrace.bundles.artifact import dump_artifact, load_artifact
+from modeltrace.errors import BundleError, IncompatibleBundleError, PackError, UntrustedModelError
 from tests.helpers.estimators import LABELS, X, fit
 
 

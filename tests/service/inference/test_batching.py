@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import BusyError, InferenceError
-from service.inference.batching import Batcher, Outcome
-from service.inference.ids import PredictionIds
-from service.inference.model import Answer, Model
-from service.inference.pipeline import Pipeline
-from service.telemetry.record import Batch
-from service.telemetry.tracing import RequestTrace
+from modeltrace.errors import BusyError, InferenceError
+from modeltrace.inference.batching import Batcher, Outcome
+from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.pipeline import Pipeline
+from modeltrace.inference.prediction_ids import PredictionIds
+from modeltrace.telemetry.records.prediction import Batch
+from modeltrace.telemetry.records.trace import RequestTrace
 
 WIDTH = 30
 

@@ -13,7 +13,10 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from service.errors import (
+from modeltrace.bundles.bundle import load_bundle, read_manifest, write_bundle
+from modeltrace.bundles.example import HELD_OUT_ROWS, build_example
+from modeltrace.bundles.pack import pack
+from modeltrace.errors import (
     BundleAlteredError,
     BundleError,
     BundleNotFoundError,
@@ -21,9 +24,6 @@ from service.errors import (
     PackError,
     UntrustedModelError,
 )
-from service.inference.bundle import load_bundle, read_manifest, write_bundle
-from service.inference.example import HELD_OUT_ROWS, build_example
-from service.inference.pack import pack
 from tests.helpers.estimators import LABELS, fit, iris_frame
 
 Edit = Callable[[Callable[[dict[str, Any]], None]], Path]

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from service.client.faults import seeded
-from service.client.generated import generated
-from service.client.rows import RowsError, read_held_out
-from service.errors import BundleAlteredError, BundleError
-from service.inference.bundle import load_bundle, read_manifest
-from service.inference.file_names import GENERATOR_FILE
-from service.local.bundles import check_bundle
-from service.local.plan import UpError
-from service.registry.folder import Folders
-from service.registry.publish import _flavours
-from service.registry.source import FolderSource
-from service.regular_files import NotRegularError, read_regular, regular_stat
+from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.file_names import GENERATOR_FILE
+from modeltrace.bundles.registry.folder import Folders
+from modeltrace.bundles.registry.publish import _flavours
+from modeltrace.bundles.registry.source import FolderSource
+from modeltrace.errors import BundleAlteredError, BundleError
+from modeltrace.local.bundles import check_bundle
+from modeltrace.local.plan import UpError
+from modeltrace.regular_files import NotRegularError, read_regular, regular_stat
+from modeltrace.traffic.fault_injection import seeded
+from modeltrace.traffic.generated import generated
+from modeltrace.traffic.rows import RowsError, read_held_out
 from tests.helpers.bundles import pack_iris
 from tests.helpers.estimators import iris_frame
 

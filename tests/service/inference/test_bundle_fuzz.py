@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import BundleError
-from service.inference.bundle import load_bundle
-from service.inference.pack import pack
-from service.inference.validate import validate_row
-from service.monitoring.announce import announce
-from service.monitoring.training import critical_values, training_data
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.pack import pack
+from modeltrace.errors import BundleError
+from modeltrace.inference.validate import validate_row
+from modeltrace.monitoring.model_event import announce
+from modeltrace.monitoring.reference_metrics import critical_values, training_data
 from tests.helpers.tables import customers_without_gaps, forest_pipeline
 
 values = st.recursive(

@@ -17,20 +17,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from service.api.openapi import predict_operation
-from service.client.faults import seeded
-from service.client.rows import Drawn, read_file
-from service.errors import BundleError, InvalidFeaturesError, PackError
-from service.inference.bundle import load_bundle, read_manifest
-from service.inference.columns import describe_column
-from service.inference.features import to_matrix
-from service.inference.model import Model
-from service.inference.pack import pack
-from service.inference.privacy import Privacy
-from service.inference.proof import rows_of
-from service.inference.schema import Schema
-from service.inference.validate import RowReader
-from service.monitoring.bins import FeatureBins
+from modeltrace.api.openapi import predict_operation
+from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.pack import pack
+from modeltrace.bundles.verify_answers import rows_of
+from modeltrace.errors import BundleError, InvalidFeaturesError, PackError
+from modeltrace.inference.features import to_matrix
+from modeltrace.inference.model import Model
+from modeltrace.inference.privacy import Privacy
+from modeltrace.inference.schema import Schema
+from modeltrace.inference.validate import RowReader
+from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.traffic.fault_injection import seeded
+from modeltrace.traffic.rows import Drawn, read_file
 from tests.helpers.bundles import edit_manifest, pack_iris
 from tests.helpers.tables import predict_row
 

@@ -11,8 +11,8 @@ import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
-from service.cli import main
-from service.inference.bundle import read_manifest
+from modeltrace.bundles.bundle import read_manifest
+from modeltrace.cli.main import main
 from tests.helpers.estimators import LABELS, iris_frame
 
 

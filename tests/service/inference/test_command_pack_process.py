@@ -18,7 +18,7 @@ def test_a_failure_is_one_line_and_an_exit_code(tmp_path: Path, content: bytes |
     if content is not None:
         (tmp_path / "model.skops").write_bytes(content)
 
-    done = run(["service", "pack", "model.skops", "--data", "train.csv"], cwd=tmp_path)
+    done = run(["modeltrace", "pack", "model.skops", "--data", "train.csv"], cwd=tmp_path)
 
     assert done.returncode == 1
     assert done.stdout == ""

@@ -12,19 +12,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from service.errors import PackError
-from service.inference.bundle import load_bundle
-from service.inference.columns import describe_column
-from service.inference.model import Model
-from service.inference.pack import pack
-from service.inference.pipeline import describe
-from service.inference.proof import rows_of
-from service.inference.reference import number_reference
-from service.inference.validate import LARGEST, LARGEST_INTEGER
-from service.monitoring import drift
-from service.monitoring.announce import announce
-from service.monitoring.evidence import PREDICTION, gather
-from service.monitoring.training import critical_values, training_data
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.pack import pack
+from modeltrace.bundles.verify_answers import rows_of
+from modeltrace.errors import PackError
+from modeltrace.inference.model import Model
+from modeltrace.inference.pipeline import describe
+from modeltrace.inference.reference import number_reference
+from modeltrace.inference.validate import LARGEST, LARGEST_INTEGER
+from modeltrace.monitoring import drift
+from modeltrace.monitoring.drilldown import PREDICTION, gather
+from modeltrace.monitoring.model_event import announce
+from modeltrace.monitoring.reference_metrics import critical_values, training_data
 from tests.helpers.factories import stored_predictions
 
 floats = (

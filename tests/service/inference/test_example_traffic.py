@@ -10,19 +10,19 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from service.client.faults import Shift, parse_shift, seeded
-from service.client.generated import generated
-from service.client.rows import RowsError
-from service.inference.artifact import load_artifact
-from service.inference.bundle import Manifest, load_bundle, read_manifest
-from service.inference.example import HELD_OUT_ROWS, TARGET, real_rows
-from service.inference.file_names import GENERATOR_FILE
-from service.inference.generator import GaussianCopula
-from service.inference.model import Model
-from service.monitoring import drift
-from service.monitoring.assess import Finding, Window, assess, assess_confidence
-from service.monitoring.bins import FeatureBins
-from service.monitoring.training import OUTPUTS, critical_values
+from modeltrace.bundles.artifact import load_artifact
+from modeltrace.bundles.bundle import Manifest, load_bundle, read_manifest
+from modeltrace.bundles.example import HELD_OUT_ROWS, TARGET, real_rows
+from modeltrace.bundles.file_names import GENERATOR_FILE
+from modeltrace.bundles.generator import GaussianCopula
+from modeltrace.inference.model import Model
+from modeltrace.monitoring import drift
+from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.drift_check import Finding, Window, assess, assess_confidence
+from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
+from modeltrace.traffic.fault_injection import Shift, parse_shift, seeded
+from modeltrace.traffic.generated import generated
+from modeltrace.traffic.rows import RowsError
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from service.commands.pack import merged
-from service.errors import InvalidFeaturesError, PackError
-from service.inference.bundle import load_bundle, read_manifest
-from service.inference.features import to_matrix
-from service.inference.pack import pack
-from service.inference.schema import REASONS, Feature, OnViolation, Schema, Treatment
-from service.inference.validate import RowReader, validate_row
+from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.pack import pack
+from modeltrace.cli.pack import merged
+from modeltrace.errors import InvalidFeaturesError, PackError
+from modeltrace.inference.features import to_matrix
+from modeltrace.inference.schema import REASONS, Feature, OnViolation, Schema, Treatment
+from modeltrace.inference.validate import RowReader, validate_row
 from tests.helpers.schemas import SCHEMA, VALID_ROW
 from tests.helpers.strategies import json_values, valid_rows
 from tests.helpers.tables import customers, customers_without_gaps, forest_pipeline, predict_row

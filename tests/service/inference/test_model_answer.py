@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 
-from service.errors import InferenceError
-from service.inference.model import Answer, Model, answering
-from service.inference.schema import Feature, Reference, Schema
+from modeltrace.errors import InferenceError
+from modeltrace.inference.model import Answer, Model, answering
+from modeltrace.inference.schema import Feature, Reference, Schema
 from tests.helpers.estimators import LABELS, TWO_LABELS, X, fit
 
 SCHEMA = Schema(features=(Feature(name="x", type="number", reference=Reference(n=1, shares={"00": 1.0})),))

@@ -20,9 +20,12 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from starlette.testclient import TestClient
 
-from service.api.health import health_routes
-from service.cli import main
-from service.errors import (
+from modeltrace.api.health import health_routes
+from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.onnx import operators
+from modeltrace.bundles.pack import pack
+from modeltrace.cli.main import main
+from modeltrace.errors import (
     BundleAlteredError,
     BundleError,
     BundleNotFoundError,
@@ -31,10 +34,7 @@ from service.errors import (
     SettingsError,
     UntrustedModelError,
 )
-from service.inference import onnx_operators
-from service.inference.bundle import load_bundle, read_manifest
-from service.inference.pack import pack
-from service.settings import read_settings
+from modeltrace.settings import read_settings
 from tests.helpers.estimators import LABELS, VALUES, X, fit, iris_frame
 
 
@@ -178,7 +178,7 @@ def test_a_translation_that_answers_otherwise_is_refused(tmp_path: Path, monkeyp
     estimator, data = scaled_forest()
     assert read_manifest(pack(estimator, data, name="good", out=tmp_path / "good", onnx=True))[0].onnx is not None
     # Without them a forest goes in single precision alone.
-    monkeypatch.setattr(onnx_operators, "exact_converters", dict)
+    monkeypatch.setattr(operators, "exact_converters", dict)
 
     with pytest.raises(PackError) as refused:
         pack(estimator, data, name="bad", out=tmp_path / "bad", onnx=True)
@@ -192,13 +192,13 @@ def test_a_wrong_translation_of_a_regressor_is_refused(tmp_path: Path, monkeypat
     """Values that are off by a thousandth, in both precisions, do not pass."""
 
     def wrong(scope: Any, operator: Any, container: Any) -> None:
-        step = onnx_operators._Steps(scope, container)
+        step = operators._Steps(scope, container)
         rows = step("Cast", [operator.inputs[0].full_name], to=11)
         step.name(step("MatMul", [rows, step.constant(right.coef_[:, None] * 1.001)]), operator.outputs[0])
 
     right = LinearRegression(fit_intercept=False).fit(X, VALUES)
-    monkeypatch.setattr(onnx_operators, "exact_converters", lambda: {LinearRegression: wrong})
-    monkeypatch.setattr("service.inference.conversion.get_args", lambda _: ("float64",))
+    monkeypatch.setattr(operators, "exact_converters", lambda: {LinearRegression: wrong})
+    monkeypatch.setattr("modeltrace.bundles.onnx.export.get_args", lambda _: ("float64",))
 
     with pytest.raises(PackError, match=r"0 get another label, \d+ the same one with another number \(by up to 0\.001"):
         pack(right, iris_frame(), name="bad", out=tmp_path / "bad", onnx=True)

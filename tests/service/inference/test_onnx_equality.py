@@ -36,11 +36,11 @@ from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardSca
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from service.inference.bundle import Manifest, load_bundle, read_manifest
-from service.inference.conversion import TOLERANCE
-from service.inference.features import to_matrix
-from service.inference.model import Answer, Model
-from service.inference.pack import pack
+from modeltrace.bundles.bundle import Manifest, load_bundle, read_manifest
+from modeltrace.bundles.onnx.export import TOLERANCE
+from modeltrace.bundles.pack import pack
+from modeltrace.inference.features import to_matrix
+from modeltrace.inference.model import Answer, Model
 from tests.helpers.estimators import LABELS, TWO_LABELS, VALUES, X, fit, iris_frame, with_gaps
 
 pytestmark = pytest.mark.slow
@@ -236,7 +236,7 @@ def test_threads_share_a_session() -> None:
 
 def test_of_many_rows_a_share_proves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many rows as are drawn, and one where each column is missing, if training has it."""
-    monkeypatch.setattr("service.inference.pack.COMPARED_ROWS", 20)
+    monkeypatch.setattr("modeltrace.bundles.pack.COMPARED_ROWS", 20)
     data = X.repeat(2, axis=0)
     data[1, 3] = np.nan
     estimator = make_pipeline(SimpleImputer(), LogisticRegression(max_iter=1000)).fit(data, LABELS.repeat(2))

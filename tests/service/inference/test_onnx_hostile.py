@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from service.errors import BundleError, InferenceError, SettingsError
-from service.inference.model import Answer, Label, Task
-from service.inference.onnx import _MESSAGES, asking, check_graph, open_session
-from service.inference.schema import Feature, Reference, Schema
+from modeltrace.bundles.onnx.model import _MESSAGES, asking, check_graph, open_session
+from modeltrace.errors import BundleError, InferenceError, SettingsError
+from modeltrace.inference.model import Answer, Label, Task
+from modeltrace.inference.schema import Feature, Reference, Schema
 
 REFERENCE = Reference(n=1, shares={"00": 1.0})
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.model import Answer
-from service.inference.outcomes import ENOUGH_ANSWERS, HIGHEST, confidence_threshold, reference_of
+from modeltrace.bundles.output_reference import ENOUGH_ANSWERS, HIGHEST, confidence_threshold, reference_of
+from modeltrace.inference.model import Answer
 
 CLASSES = ("a", "b")
 confidences = st.lists(st.floats(0.5, 1), min_size=1, max_size=300)

@@ -19,10 +19,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from service.errors import PackError
-from service.inference.bundle import load_bundle, read_manifest
-from service.inference.model import Answer
-from service.inference.pack import pack
+from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.pack import pack
+from modeltrace.errors import PackError
+from modeltrace.inference.model import Answer
 from tests.helpers.estimators import LABELS, VALUES, X, fit, iris_frame
 from tests.helpers.tables import customers, predict_row
 

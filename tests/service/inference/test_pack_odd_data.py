@@ -24,13 +24,13 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from service.errors import BundleError, IncompatibleBundleError, PackError
-from service.inference.artifact import load_artifact
-from service.inference.bundle import load_bundle, read_manifest
-from service.inference.libraries import check_libraries, libraries_of
-from service.inference.pack import pack
-from service.inference.packing import pack_files
-from service.inference.training_frame import columns_of_dates
+from modeltrace.bundles.artifact import load_artifact
+from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.libraries import check_libraries, libraries_of
+from modeltrace.bundles.pack import pack
+from modeltrace.bundles.pack_files import pack_files
+from modeltrace.bundles.training_frame import columns_of_dates
+from modeltrace.errors import BundleError, IncompatibleBundleError, PackError
 
 ROWS = 40
 LABELS = np.array(["a", "b"] * (ROWS // 2))
@@ -321,7 +321,7 @@ def test_what_an_estimator_raises_is_one_line(tmp_path: Path, monkeypatch: pytes
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("of all things\nthis one")
 
-    monkeypatch.setattr("service.inference.packing.pack", broken)
+    monkeypatch.setattr("modeltrace.bundles.pack_files.pack", broken)
     with pytest.raises(PackError, match=r"do not make a bundle: ZeroDivisionError: of all things$"):
         pack_files(**arguments)
 

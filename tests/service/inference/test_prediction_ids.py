@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import UnknownPredictionError
-from service.inference.ids import LONGEST_ID, PredictionIds, PredictionRef
+from modeltrace.errors import UnknownPredictionError
+from modeltrace.inference.prediction_ids import LONGEST_ID, PredictionIds, PredictionRef
 
 IDS = PredictionIds(b"a key that only this test has")
 texts = st.text(max_size=30).filter(lambda text: len(text.encode("utf-8", "replace")) <= 64)

@@ -12,17 +12,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from service.errors import InferenceError, MalformedRequestError, PackError
-from service.inference.bundle import load_bundle
-from service.inference.columns import describe_column
-from service.inference.concealed import conceal
-from service.inference.features import to_matrix
-from service.inference.pack import pack
-from service.inference.privacy import Privacy, withhold
-from service.inference.schema import Feature, Schema
-from service.inference.validate import RowReader, validate_row
-from service.keys import privacy_key
-from service.monitoring.bins import FeatureBins
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.pack import pack
+from modeltrace.bundles.schema_redaction import conceal
+from modeltrace.errors import InferenceError, MalformedRequestError, PackError
+from modeltrace.inference.features import to_matrix
+from modeltrace.inference.privacy import Privacy, withhold
+from modeltrace.inference.schema import Feature, Schema
+from modeltrace.inference.validate import RowReader, validate_row
+from modeltrace.keys import privacy_key
+from modeltrace.monitoring.bins import FeatureBins
 from tests.helpers.strategies import json_values
 from tests.helpers.tables import customers_without_gaps, forest_pipeline, schema_of
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import PackError
-from service.inference.columns import MOST_KNOWN, describe_column
-from service.inference.reference import MOST_CATEGORIES, number_reference
+from modeltrace.bundles.columns import MOST_KNOWN, describe_column
+from modeltrace.errors import PackError
+from modeltrace.inference.reference import MOST_CATEGORIES, number_reference
 
 numbers = st.lists(st.floats(-1e9, 1e9) | st.integers(-3, 3).map(float), min_size=1, max_size=200)
 texts = st.lists(st.sampled_from(["a", "b", "missing", "other"]) | st.text(max_size=2) | st.none(), min_size=1)

@@ -11,18 +11,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from typer.testing import CliRunner
 
-from service.api.openapi import predict_operation
-from service.cli import app
-from service.errors import InvalidFeaturesError, PackError
-from service.inference.bundle import load_bundle, read_manifest
-from service.inference.columns import describe_column
-from service.inference.concealed import conceal
-from service.inference.model import Model
-from service.inference.pack import pack
-from service.inference.pipeline import LONGEST_MESSAGE, LONGEST_STACK, fail
-from service.inference.schema import LONGEST_TEXT, Feature, Schema
-from service.inference.validate import RowReader
-from service.telemetry.tracing import NO_ID, NO_TRACE, RequestTrace
+from modeltrace.api.openapi import predict_operation
+from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.pack import pack
+from modeltrace.bundles.schema_redaction import conceal
+from modeltrace.cli.main import app
+from modeltrace.errors import InvalidFeaturesError, PackError
+from modeltrace.inference.model import Model
+from modeltrace.inference.pipeline import LONGEST_MESSAGE, LONGEST_STACK, fail
+from modeltrace.inference.schema import LONGEST_TEXT, Feature, Schema
+from modeltrace.inference.validate import RowReader
+from modeltrace.telemetry.records.trace import NO_ID, NO_TRACE, RequestTrace
 from tests.helpers.in_process_services import recorded_service
 from tests.helpers.schemas import REFERENCE
 from tests.helpers.tables import customers, schema_of

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InvalidFeaturesError
-from service.inference.features import to_matrix
-from service.inference.schema import Feature, Schema
-from service.inference.validate import RowReader, validate_row
+from modeltrace.errors import InvalidFeaturesError
+from modeltrace.inference.features import to_matrix
+from modeltrace.inference.schema import Feature, Schema
+from modeltrace.inference.validate import RowReader, validate_row
 from tests.helpers.schemas import REFERENCE, SCHEMA, VALID_ROW
 from tests.helpers.strategies import json_values, valid_rows
 

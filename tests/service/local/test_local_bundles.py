@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.local.bundles import check_bundle, is_current
-from service.local.plan import UpError
+from modeltrace.local.bundles import check_bundle, is_current
+from modeltrace.local.plan import UpError
 
 
 def test_a_bundle_is_read(example: Path) -> None:

@@ -27,7 +27,8 @@ while True:
 # A parent that starts it on a leash and waits.
 PARENT = """
 import subprocess, sys
-child = subprocess.Popen([sys.executable, "-m", "service.local.leash", "leashed", sys.argv[1]], stdin=subprocess.PIPE)
+command = [sys.executable, "-m", "modeltrace.local.parent_watch", "leashed", sys.argv[1]]
+child = subprocess.Popen(command, stdin=subprocess.PIPE)
 print(child.pid, flush=True)
 child.wait()
 """
@@ -65,7 +66,9 @@ def test_a_leashed_module_runs_as_main_with_its_own_arguments(tmp_path: Path, en
     """On a leash a module sees what `python -m` would show it."""
     out = tmp_path / "out"
     with subprocess.Popen(
-        [sys.executable, "-m", "service.local.leash", "leashed", str(out)], env=environment, stdin=subprocess.PIPE
+        [sys.executable, "-m", "modeltrace.local.parent_watch", "leashed", str(out)],
+        env=environment,
+        stdin=subprocess.PIPE,
     ) as child:
         until(out.exists, what="the child to run")
         child.send_signal(signal.SIGTERM)

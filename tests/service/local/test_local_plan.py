@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.local.plan import (
+from modeltrace.local.plan import (
     COLLECTOR,
     Local,
     Stack,
@@ -19,7 +19,7 @@ from service.local.plan import (
     traffic_arguments,
     traffic_environment,
 )
-from service.settings import OtelSettings, read_otel_settings
+from modeltrace.settings import OtelSettings, read_otel_settings
 from stack.parts import Ports, read_parts
 from tests.helpers.processes import free_port
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import binom, chi2, entropy, ks_2samp, kstwobign, norm, poisson
 
-from service.monitoring import drift
+from modeltrace.monitoring import drift
 
 BINS = st.integers(2, 14)
 COUNTS = BINS.flatmap(

@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
-from service.inference.reference import number_reference
-from service.monitoring import drift
+from modeltrace.inference.reference import number_reference
+from modeltrace.monitoring import drift
 from tests.helpers.evidently import oracle
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.columns import describe_column
-from service.inference.schema import Schema, Value
-from service.monitoring.bins import FeatureBins
+from modeltrace.bundles.columns import describe_column
+from modeltrace.inference.schema import Schema, Value
+from modeltrace.monitoring.bins import FeatureBins
 
 NUMBERS = st.floats(-1e9, 1e9) | st.sampled_from([0.0, -0.0, 1.0, 2.0])
 COLUMNS = {

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InvalidLabelError, MalformedRequestError, RequestError, UnknownPredictionError
-from service.inference.ids import PredictionIds, PredictionRef
-from service.inference.model import Label, Model
-from service.monitoring.feedback import LabelReader
+from modeltrace.errors import InvalidLabelError, MalformedRequestError, RequestError, UnknownPredictionError
+from modeltrace.inference.model import Label, Model
+from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
+from modeltrace.monitoring.feedback import LabelReader
 
 KEY = b"a key that only the tests use"
 IDS = PredictionIds(KEY)

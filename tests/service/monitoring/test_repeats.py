@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from service.inference.repeats import coincidence
-from service.monitoring.drift import least_distinct, most_repeated, state
+from modeltrace.bundles.repeated_rows import coincidence
+from modeltrace.monitoring.drift import least_distinct, most_repeated, state
 
 ROWS = 500
 

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from service.inference.bundle import load_bundle
-from service.inference.columns import describe_column
-from service.inference.model import Model
-from service.inference.pack import pack
-from service.inference.schema import Schema
-from service.monitoring import drift
-from service.monitoring.announce import announce
-from service.monitoring.training import OUTPUTS, critical_values, training_data
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.pack import pack
+from modeltrace.inference.model import Model
+from modeltrace.inference.schema import Schema
+from modeltrace.monitoring import drift
+from modeltrace.monitoring.model_event import announce
+from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values, training_data
 
 NUMBER = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.KS, drift.MEAN_CHANGE}
 CATEGORY = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.NEW_CATEGORIES}

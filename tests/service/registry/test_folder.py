@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import BundleAlteredError, BundleError, BundleNotFoundError
-from service.inference.bundle import load_bundle, read_manifest
-from service.registry.catalog import Catalog
+from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.registry.catalog import Catalog
+from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError
 from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
 
 

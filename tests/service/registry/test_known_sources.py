@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.registry.known import example_folder, known_sources
+from modeltrace.bundles.registry.search_paths import example_folder, known_sources
 
 
 def test_copies_are_looked_in_before_the_registry_that_they_are_from(tmp_path: Path) -> None:

@@ -18,8 +18,15 @@ import pytest
 from opentelemetry import metrics, trace
 from typer.testing import CliRunner
 
-from service.cli import app
-from service.errors import (
+from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.registry import mlflow_client
+from modeltrace.bundles.registry.catalog import Catalog
+from modeltrace.bundles.registry.mlflow_client import MlflowClient
+from modeltrace.bundles.registry.mlflow_source import Models
+from modeltrace.bundles.registry.publish import fetch_estimator, register
+from modeltrace.bundles.registry.source import ModelSource
+from modeltrace.cli.main import app
+from modeltrace.errors import (
     BundleAlteredError,
     BundleError,
     BundleNotFoundError,
@@ -27,13 +34,6 @@ from service.errors import (
     RegistryAwayError,
     SettingsError,
 )
-from service.inference.bundle import load_bundle, read_manifest
-from service.registry import mlflow_client
-from service.registry.catalog import Catalog
-from service.registry.mlflow_client import MlflowClient
-from service.registry.models import Models
-from service.registry.publish import fetch_estimator, register
-from service.registry.source import ModelSource
 from tests.helpers.bundles import flip_byte, pack_iris
 from tests.helpers.estimators import LABELS, X, iris_frame
 from tests.helpers.processes import Process, free_port, running, until
@@ -275,7 +275,7 @@ def served(registry: Registry, name: str, seconds: str) -> Iterator[tuple[Proces
         "XDG_DATA_HOME": str(registry.folder / "data"),
         "OTEL_SDK_DISABLED": "true",
     }
-    with running(["service", "serve"], env=env) as process:
+    with running(["modeltrace", "serve"], env=env) as process:
         process.wait_for(f"{url}/readyz")
         yield process, url
 

@@ -9,8 +9,8 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
-from service.cli import app
-from service.registry.next_version import next_version
+from modeltrace.bundles.registry.next_version import next_version
+from modeltrace.cli.main import app
 from tests.helpers.bundles import pack_iris
 from tests.helpers.estimators import LABELS, X, iris_frame
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.registry.order import best_first, is_pre_release, key
+from modeltrace.bundles.registry.version_order import best_first, is_pre_release, key
 
 TEXT = st.text(min_size=1, max_size=8) | st.from_regex(
     r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}((a|b|rc|-rc\.)[0-9])?", fullmatch=True

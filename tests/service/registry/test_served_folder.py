@@ -30,7 +30,7 @@ def test_the_highest_version_that_is_intact_is_served(models: Path) -> None:
         assert "0.11.0/model.skops is not the file that model.json describes" in process.log
     port = free_port()
     env = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_BUNDLE": f"{models}@0.9.0", "MODELTRACE_PORT": str(port)}
-    with running(["service", "serve"], env=env) as process:
+    with running(["modeltrace", "serve"], env=env) as process:
         process.wait_for(f"http://127.0.0.1:{port}/readyz")
         assert httpx.get(f"http://127.0.0.1:{port}/model").json()["version"] == "0.9.0"
 
@@ -41,7 +41,7 @@ def test_up_serves_a_folder_of_bundles(models: Path, tmp_path: Path) -> None:
         text for name in ("port", "hub-port", "grpc-port", "http-port") for text in (f"--{name}", str(free_port()))
     ]
     env = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_STATE_HOME": str(tmp_path / "state")}
-    with running(["service", "up", str(models), *ports], env=env) as process:
+    with running(["modeltrace", "up", str(models), *ports], env=env) as process:
         until(
             lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None, seconds=240, what="up"
         )
@@ -51,7 +51,7 @@ def test_up_serves_a_folder_of_bundles(models: Path, tmp_path: Path) -> None:
 
 def test_a_source_that_means_nothing_ends_the_start(models: Path) -> None:
     """With one line, before anything is served."""
-    with running(["service", "serve", f"{models}@7"]) as process:
+    with running(["modeltrace", "serve", f"{models}@7"]) as process:
         assert process.popen.wait(60) == 1
         assert "has no version 7; it has 0.11.0, 0.10.0, 0.9.0" in process.log
         assert "Traceback" not in process.log

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import SettingsError
-from service.registry.source import FolderSource, ModelSource, read_source
+from modeltrace.bundles.registry.source import FolderSource, ModelSource, read_source
+from modeltrace.errors import SettingsError
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.model import Answer, Label
-from service.replay.compare import TOLERANCE, compared
+from modeltrace.inference.model import Answer, Label
+from modeltrace.replay.compare import TOLERANCE, compared
 
 DOUBLE = TOLERANCE["float64"]
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)

@@ -8,14 +8,14 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression
 
-from service.errors import BundleAlteredError, BundleNotFoundError, UntrustedModelError
-from service.inference.bundle import load_bundle
-from service.inference.pack import pack
-from service.inference.privacy import Privacy
-from service.inference.validate import RowReader
-from service.registry.catalog import Catalog
-from service.replay.replay import readable, replay
-from service.replay.run import Group, Replayer, by_model, verdict_of
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.pack import pack
+from modeltrace.bundles.registry.catalog import Catalog
+from modeltrace.errors import BundleAlteredError, BundleNotFoundError, UntrustedModelError
+from modeltrace.inference.privacy import Privacy
+from modeltrace.inference.validate import RowReader
+from modeltrace.replay.replay import readable, replay
+from modeltrace.replay.run import Group, Replayer, by_model, verdict_of
 from tests.helpers.bundles import flip_byte, iris_rows, pack_iris
 from tests.helpers.estimators import LABELS, VALUES, X, iris_frame
 from tests.helpers.factories import stored_predictions

@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.metrics import accuracy_score, f1_score, r2_score, root_mean_squared_error
 
-from service.errors import ModeltraceError
-from service.store.rows import Kept
-from service.store.store import open_store
+from modeltrace.errors import ModeltraceError
+from modeltrace.store.rows import Kept
+from modeltrace.store.store import open_store
 from tests.helpers.factories import TIME
 from tests.helpers.report_cases import (
     FEATURE_NAMES,

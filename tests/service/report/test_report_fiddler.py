@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from service.errors import ModeltraceError
-from service.report.environments import Library, environment
-from service.store.store import open_store
+from modeltrace.errors import ModeltraceError
+from modeltrace.report.venvs import Library, environment
+from modeltrace.store.store import open_store
 from tests.helpers.factories import TIME
 from tests.helpers.report_cases import FEATURE_NAMES, HOSTILE_NAME, ReportCase, person_table, store_answers
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.metrics import accuracy_score, mean_absolute_error, precision_recall_fscore_support, r2_score
 
-from service.monitoring import drift
+from modeltrace.monitoring import drift
 from tests.helpers.evidently import Oracle, filled, oracle
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
@@ -65,7 +65,7 @@ def test_psi_and_jensen_shannon_are_the_formulas(evidently: Oracle) -> None:
 
 
 def test_our_drift_of_bins_is_what_evidently_says_of_them(evidently: Oracle) -> None:
-    """PSI, Jensen-Shannon and Kolmogorov-Smirnov of `service.monitoring.drift`, on the same smoothed bins.
+    """PSI, Jensen-Shannon and Kolmogorov-Smirnov of `modeltrace.monitoring.drift`, on the same smoothed bins.
 
     Evidently takes rows, not counts with half a row more: twice the count and one row more of a bin has those shares.
     Its Jensen-Shannon is the distance in nats, ours the divergence in bits. Of its Kolmogorov-Smirnov only the p-value

@@ -17,16 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import ModeltraceError
-from service.inference.bundle import read_manifest
-from service.report import environments
-from service.report.columns import MOST_CATEGORIES, RARE, Row, layout_of, merge_rare, table
-from service.report.comparison import compare, notes_of
-from service.report.environments import Library, environment, lock_of
-from service.report.run import run_program
-from service.report.sources import Chosen, Drawn, Trust, read_window, reference_file, reference_window
-from service.store.selection import ALL
-from service.store.store import open_store
+from modeltrace.bundles.bundle import read_manifest
+from modeltrace.errors import ModeltraceError
+from modeltrace.report import venvs
+from modeltrace.report.columns import MOST_CATEGORIES, RARE, Row, layout_of, merge_rare, table
+from modeltrace.report.comparison import compare, notes_of
+from modeltrace.report.run import run_program
+from modeltrace.report.sources import Chosen, Drawn, Trust, read_window, reference_file, reference_window
+from modeltrace.report.venvs import Library, environment, lock_of
+from modeltrace.store.selection import ALL
+from modeltrace.store.store import open_store
 from tests.helpers.factories import MODEL, TIME
 from tests.helpers.factories import stored_row as stored
 from tests.helpers.report_cases import FEATURE_NAMES, TARGET, PackPeople, ReportCase, person_table, store_answers
@@ -214,7 +214,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of its own, and a lock that names nothing."""
     lock = tmp_path / "empty.lock"
     lock.write_text("")
-    monkeypatch.setattr(environments, "lock_of", lambda _: lock)
+    monkeypatch.setattr(venvs, "lock_of", lambda _: lock)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
@@ -239,7 +239,7 @@ def test_an_environment_is_made_once(cache: Path) -> None:
 @pytest.mark.extended
 def test_without_uv_the_installer_that_python_has_is_taken(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """venv and pip, by the same lock."""
-    monkeypatch.setattr(environments, "CHECKOUT", cache)
+    monkeypatch.setattr(venvs, "CHECKOUT", cache)
     monkeypatch.delenv("UV", raising=False)
     monkeypatch.setenv("PATH", str(cache))
     python = environment(EMPTY, lambda _: None)
@@ -259,15 +259,15 @@ def test_what_cannot_be_installed_says_why_and_the_way_out(cache: Path, monkeypa
 
 def test_a_library_that_this_python_is_too_new_for_takes_another(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The latest on PATH that it has releases for; without one, what to install is told."""
-    monkeypatch.setattr(environments, "sys", SimpleNamespace(version_info=(3, 14, 0), executable="/here"))
+    monkeypatch.setattr(venvs, "sys", SimpleNamespace(version_info=(3, 14, 0), executable="/here"))
     monkeypatch.setenv("PATH", str(cache))
     with pytest.raises(ModeltraceError, match=r"no release for Python 3.14, and no 3.12 or 3.11 is on PATH"):
         environment(Library("old", "Old", "", latest=12), lambda _: None)
     python = cache / "python3.11"
     python.write_text("#!/bin/sh\n")
     python.chmod(0o700)
-    assert environments._python_for(Library("old", "Old", "", latest=12)) == (str(python), "3.11")
-    assert environments._python_for(Library("new", "New", "")) == ("/here", "3.14")
+    assert venvs._python_for(Library("old", "Old", "", latest=12)) == (str(python), "3.11")
+    assert venvs._python_for(Library("new", "New", "")) == ("/here", "3.14")
 
 
 @pytest.mark.parametrize("name", ["evidently", "alibi", "whylogs"])
@@ -286,15 +286,15 @@ def test_every_lock_is_there_with_hashes_and_without_addresses(name: str) -> Non
 def test_locks_and_programs_are_part_of_what_is_installed(tmp_path: Path) -> None:
     """The wheel has them where an installed Modeltrace looks."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(command, cwd=environments.CHECKOUT, check=True, capture_output=True)
+    subprocess.run(command, cwd=venvs.CHECKOUT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = ZipFile(wheel).namelist()
 
     for name in ("evidently", "alibi", "whylogs"):
-        assert f"service/report/locks/{name}.lock" in names
-    assert {name for name in names if name.startswith("service/report/programs/")} == {
-        f"service/report/programs/{path.name}"
-        for path in (environments.CHECKOUT / "service" / "report" / "programs").glob("*.py")
+        assert f"modeltrace/report/locks/{name}.lock" in names
+    assert {name for name in names if name.startswith("service/modeltrace/report/programs/")} == {
+        f"service/modeltrace/report/programs/{path.name}"
+        for path in (venvs.CHECKOUT / "service" / "report" / "programs").glob("*.py")
     }
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency, ks_2samp
 
-from service.report.environments import WHYLOGS, environment
-from service.report.pages import page_of_tests
-from service.store.store import open_store
+from modeltrace.report.html import page_of_tests
+from modeltrace.report.venvs import WHYLOGS, environment
+from modeltrace.store.store import open_store
 from tests.helpers.report_cases import FEATURE_NAMES, HOSTILE_NAME, TARGET, ReportCase
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]

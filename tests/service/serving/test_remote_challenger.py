@@ -10,18 +10,18 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from service.errors import SettingsError
-from service.exporter.spans import SpanEncoder
-from service.inference.model import Model
-from service.inference.schema import Schema
-from service.monitoring.training import training_data
-from service.serving.remote import parse
-from service.settings import read_settings
-from service.store.rows import RowMaker
-from service.store.store import open_store
-from service.telemetry.features import FeaturePoints
-from service.telemetry.record import Origin
-from service.telemetry.watched import Watched
+from modeltrace.errors import SettingsError
+from modeltrace.inference.model import Model
+from modeltrace.inference.schema import Schema
+from modeltrace.monitoring.reference_metrics import training_data
+from modeltrace.serving.remote_challenger import parse
+from modeltrace.settings import read_settings
+from modeltrace.sidecar.encode.spans import SpanEncoder
+from modeltrace.store.rows import RowMaker
+from modeltrace.store.store import open_store
+from modeltrace.telemetry.metrics.features import FeaturePoints
+from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.records.prediction import Origin
 from tests.helpers.conformance import comparable_spans_of_both, counts_by_version, sdk_spans
 from tests.helpers.factories import AnsweredRequest, answered_row
 from tests.helpers.in_process_services import SdkService, service_with_challenger, spans_of

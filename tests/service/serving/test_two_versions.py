@@ -11,17 +11,17 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-from service.errors import InferenceError
-from service.exporter.lines import LineEncoder
-from service.exporter.logs import LogEncoder
-from service.exporter.spans import SpanEncoder
-from service.inference.model import Answer, Model
-from service.inference.schema import Schema
-from service.serving.shadow import Shadows
-from service.store.rows import RowMaker
-from service.telemetry.points import PredictionPoints
-from service.telemetry.record import Origin
-from service.telemetry.tracing import Tracing
+from modeltrace.errors import InferenceError
+from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.schema import Schema
+from modeltrace.serving.shadow_queue import Shadows
+from modeltrace.sidecar.encode.json_lines import LineEncoder
+from modeltrace.sidecar.encode.logs import LogEncoder
+from modeltrace.sidecar.encode.spans import SpanEncoder
+from modeltrace.store.rows import RowMaker
+from modeltrace.telemetry.metrics.predictions import PredictionPoints
+from modeltrace.telemetry.records.prediction import Origin
+from modeltrace.telemetry.records.trace import Tracing
 from tests.helpers.conformance import comparable_spans_of_both, counts_by_version, sdk_spans
 from tests.helpers.in_process_services import SdkService, service_with_challenger, spans_of
 from tests.helpers.processes import until

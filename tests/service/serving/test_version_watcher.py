@@ -14,15 +14,15 @@ from typing import Any
 import httpx
 import pytest
 
-from service.app import load_challenger, load_model
-from service.errors import VersionTakenError
-from service.inference.ids import PredictionIds
-from service.serving.bundles import Bundles
-from service.serving.served import Serving
-from service.serving.version import Version, Versions
-from service.serving.watcher import Changes, Watcher
-from service.settings import read_settings
-from service.telemetry.watched import Watched
+from modeltrace.app import load_challenger, load_model
+from modeltrace.errors import VersionTakenError
+from modeltrace.inference.prediction_ids import PredictionIds
+from modeltrace.serving.bundle_loader import Bundles
+from modeltrace.serving.router import Serving
+from modeltrace.serving.version import Version, Versions
+from modeltrace.serving.watcher import Changes, Watcher
+from modeltrace.settings import read_settings
+from modeltrace.telemetry.metrics.model_catalog import Watched
 from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
 from tests.helpers.processes import Process, until
 from tests.helpers.services import ID_KEY, running_service

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from service.errors import StoreAwayError, StoreError
-from service.store.location import locate
-from service.store.rows import Kept, Label, Row, RowMaker
-from service.store.schema import VERSION, stamp
-from service.store.selection import Selection
-from service.store.store import SIZES, Counts, Store, open_store
-from service.telemetry.record import ModelInfo
+from modeltrace.errors import StoreAwayError, StoreError
+from modeltrace.store.rows import Kept, Label, Row, RowMaker
+from modeltrace.store.schema import VERSION, stamp
+from modeltrace.store.selection import Selection
+from modeltrace.store.store import SIZES, Counts, Store, open_store
+from modeltrace.store.store_url import locate
+from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import MODEL, TIME, AnsweredRequest, answered_row, stored_row, stored_rows
 from tests.helpers.postgres import Postgres
 
@@ -387,7 +387,7 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
 
 def test_a_lock_that_is_held_is_an_error_that_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program that writes is waited for, and then told of."""
-    monkeypatch.setattr("service.store.database.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("modeltrace.store.database.BUSY_TIMEOUT", 0.1)
     with open_store(str(tmp_path / "s.db")) as store:
         other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.store.age_limit import AgeLimit
-from service.store.store import open_store
+from modeltrace.store.age_limit import AgeLimit
+from modeltrace.store.store import open_store
 from tests.helpers.factories import stored_row
 
 DAY = 86_400 * 10**9

@@ -8,11 +8,11 @@ from typing import Final
 import pytest
 from sqlalchemy import create_engine, text
 
-from service.errors import StoreError
-from service.store.location import locate
-from service.store.rows import RowMaker
-from service.store.schema import VERSION
-from service.store.store import Store, open_store
+from modeltrace.errors import StoreError
+from modeltrace.store.rows import RowMaker
+from modeltrace.store.schema import VERSION
+from modeltrace.store.store import Store, open_store
+from modeltrace.store.store_url import locate
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 
 # As the first Modeltrace with a store made it.

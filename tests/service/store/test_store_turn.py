@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StoreAwayError
-from service.store.location import locate
-from service.store.store import open_store
-from service.store.turn import Turn, turn
+from modeltrace.errors import StoreAwayError
+from modeltrace.store.leader_lock import Turn, turn
+from modeltrace.store.store import open_store
+from modeltrace.store.store_url import locate
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import until
 
 HOLDER = """
 import sys
-from service.store.location import locate
-from service.store.turn import turn
+from modeltrace.store.store_url import locate
+from modeltrace.store.leader_lock import turn
 print(turn(locate(sys.argv[1]), "work").hold(), flush=True)
 sys.stdin.read()
 """

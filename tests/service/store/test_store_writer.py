@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StoreAwayError, StoreError
-from service.store.age_limit import AgeLimit
-from service.store.config import StoreConfig
-from service.store.rows import Row
-from service.store.store import Store, open_store
-from service.store.writer import Writer, Written
+from modeltrace.errors import StoreAwayError, StoreError
+from modeltrace.store.age_limit import AgeLimit
+from modeltrace.store.config import StoreConfig
+from modeltrace.store.rows import Row
+from modeltrace.store.store import Store, open_store
+from modeltrace.store.writer import Writer, Written
 from tests.helpers.factories import AnsweredRequest, answered_request, answered_row, stored_rows
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import until

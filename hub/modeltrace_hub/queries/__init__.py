@@ -1,0 +1,1 @@
+"""What may be asked of the store, by pages and API alike. The SQL stands in hub/modeltrace_hub/sql/queries."""

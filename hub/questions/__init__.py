@@ -1,1 +1,0 @@
-"""What may be asked of the store, by pages and API alike. The SQL stands in hub/sql/questions."""

@@ -1,5 +1,0 @@
-"""`python -m service` is `modeltrace`."""
-
-from service.cli import main
-
-main()

@@ -1,0 +1,177 @@
+"""`POST /feedback`: the true label of a prediction, or of many, when they are known.
+
+Labels are read, stored and told in parts, on a thread: nothing of it holds up predictions. A part that cannot be stored
+ends the call with 503, and the client sends everything again: what was stored by then is the same label, and counts
+once.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from time import time_ns
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from modeltrace.api.body import BodyReader, only_key, parse_object
+from modeltrace.api.errors import describe
+from modeltrace.api.openapi import feedback_operation
+from modeltrace.api.responses import encode, send
+from modeltrace.api.thread_pool import ModelThreads
+from modeltrace.errors import (
+    InvalidLabelError,
+    LabelConflictError,
+    LabelsAwayError,
+    MalformedRequestError,
+    ModeltraceError,
+    RequestError,
+    RequestTooLargeError,
+    UnknownPredictionError,
+)
+from modeltrace.monitoring.feedback import Given, LabelReader
+from modeltrace.serving.router import Serving
+from modeltrace.store.label_writer import LabelDesk
+from modeltrace.store.rows import Label
+from modeltrace.telemetry.records.feedback import Feedback, TrueLabel
+from modeltrace.telemetry.records.trace import RequestTrace
+from modeltrace.telemetry.sdk.recorder import Recorder
+
+# Labels of a transaction, and of a record: half a millisecond of counting.
+PART: Final = 256
+REASONS: Final[dict[type[ModeltraceError], str]] = {
+    LabelConflictError: "conflict",
+    UnknownPredictionError: "unknown_prediction",
+    InvalidLabelError: "invalid_label",
+    MalformedRequestError: "malformed",
+    LabelsAwayError: "store_away",
+}
+Result = dict[str, Any]
+
+
+class FeedbackCalls:
+    """The call, bound to a store. What may be the label of a prediction the version says that is served now."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        desk: LabelDesk,
+        threads: ModelThreads,
+        tell: Callable[[Feedback], None],
+        *,
+        most_items: int,
+    ) -> None:
+        """`tell` takes what was stored, on the thread that stored it."""
+        self.serving = serving
+        self._desk = desk
+        self._threads = threads
+        self._tell = tell
+        self._most_items = most_items
+
+    async def feedback(self, body: bytes, trace: RequestTrace) -> bytes:
+        """Take one label or many."""
+        return await self._threads.run(self._feedback, body, trace)
+
+    def _feedback(self, body: bytes, trace: RequestTrace) -> bytes:
+        try:
+            parsed = parse_object(body)
+            items = _items(parsed)
+        except MalformedRequestError:
+            self._refuse(trace, {"malformed": 1})
+            raise
+        if items is None:
+            (result,) = self._part([parsed], trace)
+            if isinstance(result, RequestError):
+                raise result
+            return encode(result, result["trace_id"])
+        if len(items) > self._most_items:
+            limit = f"the limit is {self._most_items} (MODELTRACE_MAX_BATCH_ROWS)"
+            raise RequestTooLargeError(f"there are {len(items)} labels, {limit}")
+        results: list[Result] = []
+        for start in range(0, len(items), PART):
+            try:
+                part = self._part(items[start : start + PART], trace)
+            except LabelsAwayError:
+                if (rest := len(items) - start - PART) > 0:
+                    self._refuse(trace, {"store_away": rest})
+                raise
+            results += [describe(one) if isinstance(one, RequestError) else one for one in part]
+        return encode({"results": results}, trace.hex_id)
+
+    def _part(self, items: Sequence[object], trace: RequestTrace) -> list[Result | RequestError]:
+        """What became of each.
+
+        Raises:
+            LabelsAwayError: none of those that could be taken was.
+        """
+        start = trace.now()
+        labels_of = self.serving.primary.labels
+        read = [_read(labels_of, item) for item in items]
+        given = [one for one in read if isinstance(one, Given)]
+        received = time_ns()
+        refused = Counter(REASONS[type(one)] for one in read if isinstance(one, RequestError))
+        labels = [Label(one.told.prediction_id, one.label, received, one.told.time) for one in given]
+        try:
+            outcomes = iter(self._desk.add(labels))
+        except LabelsAwayError:
+            self._refuse(trace, {**refused, "store_away": len(given)})
+            raise
+        results: list[Result | RequestError] = []
+        new = []
+        for one in read:
+            if isinstance(one, RequestError):
+                results.append(one)
+                continue
+            if (outcome := next(outcomes)) == "conflict":
+                refused["conflict"] += 1
+                results.append(LabelConflictError("the prediction has another label already, and the first one stays"))
+                continue
+            if outcome == "new":
+                new.append(one.told)
+            told = one.told
+            trace_id = told.trace_id.hex() if told.traced else None
+            results.append({"prediction_id": told.prediction_id, "status": outcome, "trace_id": trace_id})
+        self._tell_of(trace, start, tuple(new), refused)
+        return results
+
+    def _refuse(self, trace: RequestTrace, refused: Mapping[str, int]) -> None:
+        self._tell_of(trace, trace.now(), (), refused)
+
+    def _tell_of(self, trace: RequestTrace, start: int, new: tuple[TrueLabel, ...], refused: Mapping[str, int]) -> None:
+        rejected = tuple((reason, number) for reason, number in refused.items() if number)
+        if not new and not rejected:
+            return
+        model = self.serving.primary.model
+        ids = (trace.trace_id, trace.span_id, trace.trace_state, trace.trace_flags)
+        synthetic = bool(trace.synthetic)
+        self._tell(
+            Feedback(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected, synthetic)
+        )
+
+
+def feedback_routes(calls: FeedbackCalls, recorder: Recorder, reader: BodyReader) -> APIRouter:
+    """The call as a route of FastAPI, which documents it and, with the stock instrumentation, answers it."""
+    router = APIRouter(tags=["feedback"])
+
+    @router.post("/feedback", summary="Say what was right", **feedback_operation(calls.serving.primary.model.classes))
+    async def feedback(request: Request) -> Response:
+        with recorder.recording(request.scope) as trace:
+            body = await reader.read(request.scope, request.receive)
+            return send(await calls.feedback(body, trace), trace.hex_id)
+
+    return router
+
+
+def _read(labels_of: LabelReader, item: object) -> Given | RequestError:
+    try:
+        return labels_of.read(item)
+    except RequestError as error:
+        return error
+
+
+def _items(parsed: Mapping[str, object]) -> Sequence[object] | None:
+    """The labels of a list; `None` when it is one label by itself."""
+    if "items" not in parsed:
+        return None
+    items = only_key(parsed, "items")
+    if not isinstance(items, list):
+        raise MalformedRequestError('"items" must be an array of labels')
+    return items

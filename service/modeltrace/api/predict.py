@@ -1,0 +1,123 @@
+"""`POST /predict` and `POST /predict/batch`: from a body to what is answered.
+
+A model that answers one row faster than a thread could be woken is asked on the event loop; any other, and every batch
+of rows, on a thread, so that neither a slow model nor a large body stalls the loop. How many requests run and wait at
+a time is bounded.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from modeltrace.api.body import BodyReader, only_key, parse_object
+from modeltrace.api.errors import describe
+from modeltrace.api.openapi import batch_operation, predict_operation
+from modeltrace.api.responses import encode, send
+from modeltrace.api.thread_pool import ModelThreads
+from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
+from modeltrace.inference.pipeline import Prediction
+from modeltrace.inference.privacy import withhold
+from modeltrace.serving.router import Serving
+from modeltrace.serving.version import Version
+from modeltrace.telemetry.records.trace import RequestTrace
+from modeltrace.telemetry.sdk.recorder import Recorder
+
+# A larger body takes longer to parse than a thread takes to wake.
+SMALL_BODY: Final = 64 * 1024
+
+Payload = dict[str, Any]
+# From the body of a request to the body of its answer.
+Call = Callable[[bytes, RequestTrace], Awaitable[bytes]]
+
+
+class PredictionCalls:
+    """The two calls. Each request is answered by one version from beginning to end, whatever is served meanwhile."""
+
+    def __init__(self, serving: Serving, threads: ModelThreads, *, most_rows: int) -> None:
+        self.serving = serving
+        self._threads = threads
+        self._most_rows = most_rows
+
+    async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
+        """Answer one row."""
+        version = self.serving.choose(trace)
+        try:
+            if version.batcher is not None:
+                values = version.pipeline.read(self._row(body, trace), trace)
+                answer = await version.batcher.answer(values, trace)
+                return _say_one(version, version.pipeline.keep(0, values, answer, trace), trace)
+            if version.on_loop and len(body) <= SMALL_BODY:
+                return self._one(version, body, trace)
+            return await self._threads.run(self._one, version, body, trace)
+        except Exception as error:
+            if not version.model.schema.private:
+                raise
+            failed = withhold(error)  # it may repeat values, and nobody further out looks at that
+        raise failed  # here it has no context that would tell what it stands for
+
+    async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
+        """Answer many rows."""
+        version = self.serving.choose(trace)
+        try:
+            return await self._threads.run(self._many, version, body, trace)
+        except Exception as error:
+            if not version.model.schema.private:
+                raise
+            failed = withhold(error)
+        raise failed  # see `predict`
+
+    def _one(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
+        return _say_one(version, version.pipeline.predict(self._row(body, trace), trace), trace)
+
+    def _row(self, body: bytes, trace: RequestTrace) -> object:
+        row = only_key(parse_object(body), "features")
+        if self.serving.is_shadowed(trace):
+            trace.asked = (row,)
+        return row
+
+    def _many(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
+        rows = only_key(parse_object(body), "rows")
+        if not isinstance(rows, list):
+            raise MalformedRequestError('"rows" must be an array of objects')
+        if len(rows) > self._most_rows:
+            limit = f"the limit is {self._most_rows} (MODELTRACE_MAX_BATCH_ROWS)"
+            raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
+        if self.serving.is_shadowed(trace):
+            trace.asked = rows
+        outcomes = version.pipeline.predict_batch(rows, trace)
+        return encode({"predictions": [_say(outcome) for outcome in outcomes], "model": version.said}, trace.hex_id)
+
+
+def prediction_routes(calls: PredictionCalls, recorder: Recorder, body: BodyReader) -> APIRouter:
+    """The calls as routes of FastAPI, which documents them and, with the stock instrumentation, answers them."""
+    router = APIRouter(tags=["predict"])
+    schema = calls.serving.primary.model.schema
+
+    async def answer(request: Request, call: Call) -> Response:
+        with recorder.recording(request.scope) as trace:
+            answered = await call(await body.read(request.scope, request.receive), trace)
+            return send(answered, trace.hex_id)
+
+    @router.post("/predict", summary="Predict one row", **predict_operation(schema))
+    async def predict(request: Request) -> Response:
+        return await answer(request, calls.predict)
+
+    @router.post("/predict/batch", summary="Predict many rows", **batch_operation(schema))
+    async def predict_batch(request: Request) -> Response:
+        return await answer(request, calls.predict_batch)
+
+    return router
+
+
+def _say_one(version: Version, prediction: Prediction, trace: RequestTrace) -> bytes:
+    return encode({**_say(prediction), "model": version.said}, trace.hex_id)
+
+
+def _say(outcome: Prediction | InvalidFeaturesError) -> Payload:
+    if isinstance(outcome, InvalidFeaturesError):
+        return describe(outcome)
+    answer = outcome.answer
+    if answer.value is not None:
+        return {"prediction_id": outcome.id, "value": answer.value}
+    return {"prediction_id": outcome.id, "label": answer.label, "confidence": answer.confidence}

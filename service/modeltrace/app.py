@@ -1,0 +1,328 @@
+"""The wiring of one process, readable from top to bottom."""
+
+# isort: off
+import modeltrace.bundles.skops_io  # noqa: F401  first: its import takes longer the more modules are loaded
+
+# isort: on
+import gc
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.trace import SpanKind
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from modeltrace.api.auth import protect
+from modeltrace.api.body import BodyReader
+from modeltrace.api.documentation import STATIC, documentation_routes
+from modeltrace.api.errors import add_error_handlers
+from modeltrace.api.fast_path import Front
+from modeltrace.api.feedback import FeedbackCalls, feedback_routes
+from modeltrace.api.health import SILENT_PATHS, health_routes
+from modeltrace.api.openapi import renew
+from modeltrace.api.predict import PredictionCalls, prediction_routes
+from modeltrace.api.redact_query import WithoutQuery
+from modeltrace.api.thread_pool import ModelThreads
+from modeltrace.bundles.registry.bundle_ref import check_version
+from modeltrace.evaluation.publisher import start_publisher
+from modeltrace.inference.model import Model
+from modeltrace.inference.prediction_ids import PredictionIds
+from modeltrace.inference.privacy import Privacy
+from modeltrace.keys import describe_access, id_key, privacy_key, synthetic_token
+from modeltrace.monitoring.model_event import announce
+from modeltrace.serving.bundle_loader import Bundles
+from modeltrace.serving.router import Serving
+from modeltrace.serving.shadow_queue import Challenger, LocalChallenger, Shadows
+from modeltrace.serving.version import ALONE, CHALLENGER, PRIMARY, Versions
+from modeltrace.serving.watcher import Changes, Watcher, watching
+from modeltrace.settings import Settings
+from modeltrace.store.config import store_config
+from modeltrace.store.in_process_writer import Keeping
+from modeltrace.store.label_writer import LabelDesk
+from modeltrace.telemetry.export.provider import build_recorded, needs_stock
+from modeltrace.telemetry.logging import send_records, write_lines
+from modeltrace.telemetry.metrics.features import FeaturePoints, observe_features, report_training
+from modeltrace.telemetry.metrics.instruments import build_instruments
+from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.metrics.serving import count_challenged, count_changes
+from modeltrace.telemetry.provider import SCOPE, Records, Rest, Telemetry, report_rest
+from modeltrace.telemetry.records.trace import RequestTrace
+from modeltrace.telemetry.resource import build_resource
+from modeltrace.telemetry.sdk.feedback_recorder import FeedbackRecorder
+from modeltrace.telemetry.sdk.provider import build_stock
+from modeltrace.telemetry.sdk.recorder import Recorder
+from modeltrace_http.responses import RelativeRedirects, with_head
+
+# Seconds that a start waits for the exporter process: it takes a second, and longer on a busy machine.
+EXPORTER_START = 10.0
+# FastAPI's own telemetry would make a second SERVER span beside the instrumentation's.
+NATIVE_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+
+def create_app(
+    settings: Settings,
+    model: Model,
+    telemetry: Telemetry,
+    *,
+    registry: CollectorRegistry | None = None,
+    watched: Watched | None = None,
+    challenger: Model | None = None,
+    changes: Sequence[Changes] = (),
+    keep: Callable[[RequestTrace], None] = lambda _: None,
+    on_stop: Callable[[], None] = lambda: None,
+) -> ASGIApp:
+    """Wire one application.
+
+    `registry` is what `/metrics` shows; `watched` what telemetry from records knows of models; `keep` takes requests
+    that are told by the SDK, for the prediction store; `challenger` stands beside the model, as the settings say;
+    `changes` is where new versions come from; `on_stop` is called last, off the event loop.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if shadows:
+            shadows.start()
+        with watching(watchers):
+            yield
+        if shadows:
+            await anyio.to_thread.run_sync(shadows.stop)
+        await anyio.to_thread.run_sync(desk.close)
+        await anyio.to_thread.run_sync(on_stop)
+
+    records = telemetry.records
+    meter, watched = telemetry.meter_provider.get_meter(SCOPE), watched or Watched()
+    report_training(meter, watched)
+    also, counts = [keep], []
+    if telemetry.enabled and records is None:
+        features = FeaturePoints(watched, exemplar_filter="always_off")
+        observe_features(meter, features)
+        counts.append(features.count)
+    tracer = telemetry.tracer_provider.get_tracer(SCOPE)
+    recorder = Recorder(
+        tracer,
+        build_instruments(meter),
+        also,
+        counts=counts,
+        watched=watched,
+        trust_context=settings.trust_trace_context,
+        synthetic_token=synthetic_token(id_key(settings)),
+    )
+    threads = ModelThreads(settings.inference_threads, settings.max_waiting)
+    versions = Versions(
+        PredictionIds(id_key(settings)),
+        watched,
+        inline_seconds=settings.inline_seconds,
+        on_thread=threads.run,
+        tell_batch=records.outbox.put_batch if records else recorder.tell_batch,
+        batching_rows=settings.batching_rows if settings.batching else None,
+        most_waiting=settings.max_waiting,
+        rules=partial(rules_of, settings),
+    )
+    serving = Serving(
+        versions,
+        versions.build(model, PRIMARY if settings.challenger or challenger else ALONE),
+        versions.build(challenger, CHALLENGER) if challenger else None,
+        mode=settings.challenger_mode,
+        share=settings.share_of_challenger(),
+        key=settings.challenger_key,
+        remote=(remote := settings.remote_challenger()),
+    )
+    seconds, tell = settings.reload_seconds, count_changes(meter)
+    watchers = [
+        Watcher(serving, versions, one, seconds=seconds, tell=tell) for one in changes if not one.bundles.pinned
+    ]
+    shadows = None
+    if (challenger or remote) and settings.challenger_mode == "shadow":
+        key = settings.challenger_api_key
+        ask = build_challenger(
+            remote, serving, records, recorder, watched, api_key=key.get_secret_value() if key else None
+        )
+        shadows = Shadows(serving, ask, count_challenged(meter))
+        also.append(shadows.offer)
+    calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
+    desk = LabelDesk(settings.store_location())
+    feedback = FeedbackCalls(
+        serving,
+        desk,
+        ModelThreads(settings.inference_threads, settings.max_waiting),
+        records.outbox.put_feedback if records else FeedbackRecorder(tracer, meter).tell,
+        most_items=settings.max_batch_rows,
+    )
+    app = FastAPIOffline(
+        title=f"{model.name} {model.version}",
+        version=version("modeltrace"),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        telemetry=NATIVE_TELEMETRY_OFF,
+    )
+    body = BodyReader(settings.max_body_bytes, settings.body_timeout)
+    app.include_router(prediction_routes(calls, recorder, body))
+    app.include_router(feedback_routes(feedback, recorder, body))
+    app.include_router(with_head(health_routes(serving, registry, workers=settings.workers)))
+    app.include_router(with_head(documentation_routes(app)))
+    add_error_handlers(app)
+    app.add_middleware(RelativeRedirects)
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        served = serving.primary.model
+        return renew(described(), f"{served.name} {served.version}", served.schema, served.classes)
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
+    if telemetry.enabled:
+        FastAPIInstrumentor.instrument_app(
+            app,
+            tracer_provider=telemetry.tracer_provider,
+            meter_provider=telemetry.meter_provider,
+            exclude_spans=["receive", "send"],
+            excluded_urls=",".join(f"^https?://[^/]+(/.*)?/{path}$" for path in (*SILENT_PATHS, f"{STATIC}/.*")),
+        )
+    answering: ASGIApp = app
+    if records is not None:
+        answering = Front(
+            app,
+            {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
+            records.tracing,
+            records.outbox,
+            body=body,
+            active=records.active,
+            after=shadows.offer if shadows else lambda _: None,
+        )
+    return WithoutQuery(answering, serving)
+
+
+def build_challenger(
+    remote: str | None,
+    serving: Serving,
+    records: Records | None,
+    recorder: Recorder,
+    watched: Watched,
+    *,
+    api_key: str | None,
+) -> Challenger:
+    """What is asked beside the version that answers: the service at `remote`, or the challenger in this process."""
+    if remote is None:
+        if records:
+            return LocalChallenger(serving, records.shadowing, records.outbox.put_batch)
+        return LocalChallenger(serving, recorder.shadowing, recorder.tell_batch)
+    from modeltrace.serving.remote_challenger import RemoteChallenger  # noqa: PLC0415  most services have none, and need no client
+
+    if records:
+        return RemoteChallenger(remote, records.shadowing, watched.rows, api_key=api_key)
+    # The stock recorder has made rows what may be told of them by the time that they are offered.
+    return RemoteChallenger(
+        remote, partial(recorder.shadowing, kind=SpanKind.CLIENT), lambda _, rows: rows, api_key=api_key
+    )
+
+
+def rules_of(settings: Settings, model: Model) -> Privacy | None:
+    """What may be told of a model's inputs; `None` for all of it."""
+    return Privacy(model.schema, privacy_key(id_key(settings))) if model.schema.private else None
+
+
+def load_model(settings: Settings) -> tuple[Model, Changes]:
+    """The model that the settings name, if they allow it, and where it comes from.
+
+    Raises:
+        ModeltraceError: none is named, or its bundle cannot be served.
+    """
+    bundles = Bundles(settings, settings.bundle_source(), expect_sha256=settings.expect_sha256)
+    found = bundles.find()
+    return bundles.load(found), Changes(bundles, found, PRIMARY if settings.challenger else ALONE)
+
+
+def load_challenger(settings: Settings, primary: Model) -> tuple[Model, Changes] | None:
+    """The same of what stands beside the model that answers, if anything does.
+
+    Raises:
+        ModeltraceError: its bundle cannot be served.
+    """
+    if settings.challenger is None or settings.remote_challenger():
+        return None
+    bundles = Bundles(settings, settings.challenger)
+    found = bundles.find()
+    check_version(found, [primary])
+    return bundles.load(found), Changes(bundles, found, CHALLENGER)
+
+
+def build_app(settings: Settings) -> ASGIApp:
+    """Everything a serving process needs, built in that process: nothing of telemetry survives a fork.
+
+    Raises:
+        ModeltraceError: the bundle cannot be served.
+    """
+    lines = write_lines(
+        level=settings.log_level,
+        file=settings.log_file,
+        file_bytes=settings.log_file_bytes,
+        file_backups=settings.log_file_backups,
+        sdk_level=settings.otel.variables.values.get("OTEL_LOG_LEVEL"),
+    )
+    model, changes = load_model(settings)
+    beside = load_challenger(settings, model)
+    registry = None
+    if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
+        registry = CollectorRegistry()
+    watched = Watched()
+    resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
+    if needs_stock(settings):
+        telemetry = build_stock(settings.otel, resource, registry=registry, trust_context=settings.trust_trace_context)
+        keeping = Keeping(store_config(settings), telemetry.meter_provider.get_meter(SCOPE))
+    else:
+        telemetry = build_recorded(settings, resource, watched, registry=registry)
+        keeping = Keeping(None, telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
+    publisher = None
+    if telemetry.enabled:
+        meter = telemetry.meter_provider.get_meter(SCOPE)
+        publisher = start_publisher(settings, watched.classes, meter)
+    stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
+
+    def stop() -> None:
+        deadline = time.monotonic() + settings.flush_timeout
+        keeping.end()
+        if publisher:
+            publisher.end()
+        rest = telemetry.shutdown(settings.flush_timeout)
+        stop_sending()
+        report_rest(Rest({**rest.lost, **keeping.close(deadline)}, rest.kept))
+        if publisher:
+            publisher.close(deadline)
+        lines.close()
+
+    app = protect(
+        create_app(
+            settings,
+            model,
+            telemetry,
+            registry=registry,
+            watched=watched,
+            challenger=beside and beside[0],
+            changes=(changes, beside[1]) if beside else (changes,),
+            keep=keeping.keep,
+            on_stop=stop,
+        ),
+        settings,
+    )
+    if telemetry.records and not telemetry.records.outbox.wait_ready(EXPORTER_START):
+        logging.getLogger(SCOPE).warning(
+            "no exporter process after %g s: what is answered until there is one waits in the service",
+            EXPORTER_START,
+        )
+    where = f"http://{settings.host}:{settings.port}"
+    logging.getLogger(SCOPE).info("serving %s %s at %s%s", model.name, model.version, where, describe_access(settings))
+    for one in (model, *([beside[0]] if beside else [])):
+        announce(one)
+    # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.
+    gc.collect()
+    gc.freeze()
+    return app

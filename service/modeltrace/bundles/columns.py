@@ -1,0 +1,223 @@
+"""What a column of training data says about a feature: its type, its range, its levels, its distribution in bins."""
+
+from collections.abc import Sequence
+from datetime import date, time, timedelta
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from modeltrace.bundles.training_frame import DATES
+from modeltrace.errors import PackError
+from modeltrace.inference.levels import Level, LevelKind, kind_of_levels, level_name
+from modeltrace.inference.model import native
+from modeltrace.inference.reference import category_reference, number_reference
+from modeltrace.inference.schema import Dtype, Feature, FeatureType, Value
+from modeltrace.inference.validate import LARGEST, LARGEST_INTEGER
+
+# Categories that a schema names of a column of text; of free text there would be no end.
+MOST_KNOWN = 1000
+NUMERIC = ("number", "integer")
+# Characters that every text may have, however short those of the training data are.
+SHORTEST_LIMIT = 256
+
+
+def describe_column(
+    column: "pd.Series",
+    *,
+    valid_range: tuple[float, float] | None = None,
+    strict_categories: bool = False,
+    max_length: int | None = None,
+) -> Feature:
+    """Describe one training column.
+
+    `max_length` is the length that a text may have, instead of one that follows from the training data.
+
+    Raises:
+        PackError: the column is neither numeric, boolean nor text, a value of it is one that no request can send, or
+            the range or the strictness does not fit it.
+    """
+    kind = _type_of(column)
+    present = column.dropna()
+    if present.empty:
+        raise PackError(
+            f"column {column.name}: every value is missing, so nothing is known about it; leave it out and fit again"
+        )
+    if max_length is not None and kind != "category":
+        raise PackError(f"column {column.name} is of type {kind}: a length limit belongs to a text")
+    if valid_range and kind not in NUMERIC:
+        raise PackError(f"column {column.name} is of type {kind}: a valid range belongs to a number")
+    common = {"name": str(column.name), "type": kind, "nullable": len(present) < len(column)}
+    if kind in NUMERIC:
+        values = present.to_numpy(dtype=np.float64)
+        _check_numbers(present, values, kind)
+        return Feature(
+            **common,
+            dtype="int64" if kind == "integer" and not common["nullable"] else "float64",
+            valid_range=valid_range,
+            training_range=(float(values.min()), float(values.max())),
+            example=_example(column.name, values, kind, valid_range),
+            reference=number_reference(values, n=len(column)),
+        )
+    if kind == "boolean":
+        texts = present.map({True: "true", False: "false"})
+        return Feature(
+            **common,
+            dtype=_dtype(column),
+            missing_as=_missing_as(column),
+            example=texts.value_counts().index[0] == "true",
+            reference=category_reference(texts, n=len(column)),
+        )
+    levels = _levels(column, present, strict=strict_categories)
+    level_kind = kind_of_levels(levels) or "text"
+    if max_length is not None and level_kind != "text":
+        raise PackError(f"column {column.name} holds no texts: a length limit belongs to a text")
+    texts = present.map(lambda level: level_name(native(level), level_kind)).astype(str)
+    frequent = str(texts.value_counts().index[0])
+    return Feature(
+        **common,
+        dtype=_dtype(column),
+        missing_as=_missing_as(column),
+        categories=levels,
+        ordered=isinstance(column.dtype, pd.CategoricalDtype) and bool(column.dtype.ordered),
+        enforce_categories=strict_categories,
+        max_length=_max_length(levels, texts, max_length) if level_kind == "text" else None,
+        example=next(level for level in levels if level_name(level, level_kind) == frequent),
+        reference=category_reference(texts, n=len(column)),
+    )
+
+
+def _check_numbers(
+    present: "pd.Series", values: NDArray[np.float64], kind: FeatureType | LevelKind, *, by_level: bool = False
+) -> None:
+    """See that a request could bring each of them, so that it can be answered, compared and labelled."""
+    largest = LARGEST_INTEGER if kind == "integer" else LARGEST
+    beyond = np.flatnonzero(~(np.abs(values) <= largest))
+    if not len(beyond):
+        return
+    of = "categories" if by_level else "training data"
+    where = f"column {present.name}, row {present.index[beyond[0]]} of the {of}"
+    if not np.isfinite(values[beyond]).all():
+        raise PackError(f"column {present.name} holds infinite values ({where}); replace or remove them and fit again")
+    remedy = (
+        "if these are identifiers, leave the column out; otherwise turn it into floats"
+        if kind == "integer"
+        else "scale or clip the column"
+    )
+    value = (
+        f"{present.iloc[beyond[0]]}, beyond ±2^63"
+        if kind == "integer"
+        else f"{values[beyond[0]]:g}, beyond ±{largest:.2g}"
+    )
+    raise PackError(f"{where}: {value}, which no request can send; {remedy} and fit again")
+
+
+def _levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple[Level, ...]:
+    """The levels of the dtype `category`, all of them and in its order; of texts the most frequent, sorted."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        levels = tuple(_levels_of(column.dtype))
+        kind = kind_of_levels(levels)
+        if kind in NUMERIC:
+            numbers = pd.Series(levels, name=column.name)
+            _check_numbers(numbers, numbers.to_numpy(dtype=np.float64), kind, by_level=True)
+    else:
+        counted = present.astype(str).value_counts().index
+        if strict and len(counted) > MOST_KNOWN:
+            raise PackError(
+                f"column {column.name} has {len(counted)} categories, too many to be strict about; leave that out"
+            )
+        levels = tuple(sorted(map(str, counted[:MOST_KNOWN])))
+    for text in levels if isinstance(column.dtype, pd.CategoricalDtype) else counted:
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:
+            raise PackError(
+                f"column {column.name}: the text {str(text)[:60]!r} is no valid Unicode; repair it and fit again"
+            ) from None
+    return levels
+
+
+def _levels_of(dtype: pd.CategoricalDtype) -> list[Any]:
+    """The levels as JSON has them; intervals, as pd.cut() makes them, as text."""
+    return [str(level) if isinstance(level, pd.Interval) else _item(level) for level in dtype.categories]
+
+
+def _item(level: Any) -> Any:  # noqa: ANN401  whatever a column holds
+    return level.item() if isinstance(level, np.generic) else level
+
+
+def _max_length(levels: Sequence[Level], texts: "pd.Series", wanted: int | None) -> int:
+    """Four times the longest text, rounded up to a power of two, so that it says little of a private one."""
+    longest = max(int(texts.str.len().max()), *(len(str(level)) for level in levels))
+    if wanted is None:
+        return max(SHORTEST_LIMIT, 1 << (4 * longest - 1).bit_length())
+    if wanted < longest:
+        raise PackError(
+            f"--max-length {texts.name}={wanted}: the training data has a text of {longest:,} characters there, which "
+            "could not be sent then"
+        )
+    return wanted
+
+
+def _missing_as(column: "pd.Series") -> Literal["nan", "none"]:
+    return "none" if column.dtype == object and any(value is None for value in column) else "nan"
+
+
+def _type_of(column: "pd.Series") -> FeatureType:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        levels = _levels_of(column.dtype)
+        if column.notna().any() and kind_of_levels(levels) is None:
+            raise _unusable(column, levels)
+        return "category"
+    if pd.api.types.is_bool_dtype(column):
+        return "boolean"
+    if pd.api.types.is_integer_dtype(column):
+        return "integer"
+    if pd.api.types.is_float_dtype(column):
+        return "number"
+    if all(isinstance(value, str) for value in column.dropna()):
+        return "category"
+    if all(isinstance(value, bool | np.bool_) for value in column.dropna()):
+        return "boolean"
+    raise _unusable(column, column.dropna().tolist())
+
+
+def _unusable(column: "pd.Series", values: Sequence[object]) -> PackError:
+    """What a column holds that is no feature, and what to do."""
+    kinds = sorted({type(value).__name__ for value in values})
+    dtype = "category" if isinstance(column.dtype, pd.CategoricalDtype) else str(column.dtype)
+    head = f"column {column.name} ({dtype} of {', '.join(kinds[:4])}) is neither numbers, booleans nor text"
+    if any(isinstance(value, date | time | timedelta | pd.Period | np.datetime64 | np.timedelta64) for value in values):
+        return PackError(f"{head}: {DATES}")
+    if len(kinds) > 1:
+        return PackError(f"{head}, but a mixture: give all of its values one type, and fit again")
+    remedies = {
+        "Interval": "turn the intervals into text, .astype(str), or into their codes, .cat.codes",
+        "bytes": "decode them",
+        "int": "give the column the dtype int64, or float64 if values are missing: .astype(float)",
+        "float": "give the column the dtype float64: .astype(float)",
+        "complex": "split them into real and imaginary parts, two columns",
+        "list": "give each element a column of its own",
+        "dict": "give each key a column of its own",
+    }
+    remedy = remedies.get(kinds[0] if kinds else "", "turn it into one of them")
+    return PackError(f"{head}; {remedy} before fitting")
+
+
+def _dtype(column: "pd.Series") -> Dtype:
+    """The dtype that the estimator is given again: its own name where pandas has one for text and booleans."""
+    names: tuple[Dtype, ...] = ("bool", "boolean", "str", "string", "category")
+    return next((name for name in names if column.dtype == name), "object")
+
+
+def _example(
+    name: object, values: NDArray[np.float64], kind: FeatureType, valid_range: tuple[float, float] | None
+) -> Value:
+    """A value that occurs, from the middle of those that a request may send."""
+    low, high = valid_range or (-np.inf, np.inf)
+    valid = np.sort(values[(values >= low) & (values <= high)])
+    if not len(valid):
+        raise PackError(f"column {name}: no value of the training data lies in the valid range {low:g} to {high:g}")
+    middle = float(valid[len(valid) // 2])
+    return int(middle) if kind == "integer" else middle

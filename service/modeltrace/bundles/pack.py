@@ -1,0 +1,297 @@
+"""From a fitted estimator and its training data to a bundle, proven to answer the same before it is called done."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from modeltrace.bundles.artifact import Format, dump_artifact
+from modeltrace.bundles.bundle import Artifact, Manifest, OnnxFile, Traffic, load_bundle, write_bundle
+from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.estimator import as_fitted, deciding, takes_frames, task_of
+from modeltrace.bundles.libraries import installed_libraries, libraries_of
+from modeltrace.bundles.onnx.export import convert
+from modeltrace.bundles.output_reference import MOST_ANSWERED, confidence_threshold, reference_of
+from modeltrace.bundles.repeated_rows import coincidence
+from modeltrace.bundles.schema_redaction import conceal
+from modeltrace.bundles.training_frame import DATES, columns_of_dates, plain_columns
+from modeltrace.bundles.verify_answers import ask, first_line, prove, prove_example, rows_of
+from modeltrace.errors import PackError
+from modeltrace.inference.allowed_violations import (
+    LetThrough,
+    check_let_through,
+    let_through,
+    prove_let_through,
+    spoilt,
+)
+from modeltrace.inference.model import Answer, Model, Task, answering, class_key, native
+from modeltrace.inference.schema import Rule, Schema
+from modeltrace.printable import error_message
+
+TRAFFIC_FILE = "traffic.parquet"
+ONNX_FILE = "model.onnx"
+PROVEN_ROWS = 50
+# Rows on which two engines must agree.
+COMPARED_ROWS = 10_000
+
+
+def pack(
+    estimator: Any,  # noqa: ANN401  any estimator
+    training: pd.DataFrame,
+    target: "pd.Series | None" = None,
+    *,
+    name: str,
+    out: Path,
+    version: str = "1.0.0",
+    kind: Format = "skops",
+    traffic: pd.DataFrame | None = None,
+    valid_ranges: Mapping[str, tuple[float, float]] | None = None,
+    strict_categories: bool = False,
+    max_lengths: Mapping[str, int] | None = None,
+    tolerate: LetThrough | None = None,
+    ignore_unknown: bool = False,
+    privacy: Mapping[str, Rule] | None = None,
+    trusted_types: Sequence[str] = (),
+    onnx: bool = False,
+    force: bool = False,
+) -> Path:
+    """Write a bundle.
+
+    Of a search (`GridSearchCV` and its kind) only the best estimator is packed, of a tuned threshold only the
+    threshold: the rest is not needed to answer.
+
+    Args:
+        estimator: a fitted scikit-learn classifier, regressor or Pipeline.
+        training: the features it was fitted on, one column each.
+        target: the labels it was fitted on; checked against the classes that it knows.
+        name: what the model is called in telemetry.
+        out: the bundle's folder.
+        version: of the model.
+        kind: the artifact's format; skops where its types allow, else joblib.
+        traffic: held-out rows, with the target's column if there is one, to replay later.
+        valid_ranges: per feature, the lowest and highest value that a request may send.
+        strict_categories: refuse categories that training did not have.
+        max_lengths: per feature of text, the characters that one may have; else four times the longest, 256 or more.
+        tolerate: per feature, which violations of the schema are counted and answered all the same; no reason
+            named means all that can occur. The model must take them, which is proven.
+        privacy: per feature, what may be told of its values (`modeltrace.inference.privacy`); if not named, all.
+        ignore_unknown: let through features that the model does not have, counted; it never sees them.
+        trusted_types: dotted names of types beyond scikit-learn's own that the service will be told to trust, too.
+        onnx: keep the model for ONNX Runtime beside it, proven to answer the same on the training data.
+        force: replace a bundle that is there.
+
+    Raises:
+        PackError: the estimator and the data do not fit together; the message names what, and the way out.
+    """
+    estimator = deciding(estimator)
+    task = task_of(estimator)
+    training = as_fitted(estimator, training)
+    schema = _schema(
+        training,
+        valid_ranges or {},
+        max_lengths or {},
+        strict_categories=strict_categories,
+        tolerated=tolerate or {},
+        ignore_unknown=ignore_unknown,
+    )
+    classes = tuple(native(label) for label in estimator.classes_) if task == "classifier" else None
+    if classes is not None and target is not None:
+        _check_labels(classes, target)
+    described = conceal(schema, training, privacy or {})
+    if described.private and traffic is not None:
+        raise PackError(
+            "held-out rows are kept as they are, and --privacy says that values must not be: leave --traffic out, and "
+            "name the file to `modeltrace traffic --data`"
+        )
+    asked = training.iloc[_asked(training)]
+    sample = asked[:PROVEN_ROWS]
+    as_frame = takes_frames(estimator, sample)
+    if tolerate:
+        prove_let_through(answering(estimator, task), schema, rows_of(sample), as_frame=as_frame)
+    artifact = dump_artifact(estimator, kind, trusted_types=trusted_types)
+    files = {f"model.{kind}": artifact}
+    held_out = None
+    if traffic is not None:
+        target_name = None if target is None else str(target.name)
+        held_out, files[TRAFFIC_FILE] = _held_out(traffic, schema, target_name)
+    used = libraries_of(estimator)
+    converted = None
+    if onnx:
+        converted, files[ONNX_FILE] = _convert(estimator, task, schema, training, as_frame=as_frame)
+    try:
+        manifest = Manifest(
+            name=name,
+            version=version,
+            task=task,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            artifact=Artifact(**_describe(f"model.{kind}", artifact), format=kind),
+            libraries=installed_libraries(used),
+            estimator_libraries=used,
+            fitted_with="frame" if as_frame else "array",
+            classes=classes,
+            features=described.features,
+            on_unknown=schema.on_unknown,
+            traffic=held_out,
+            onnx=converted,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PackError(f"the bundle's {where}: {error_message(first['msg'])}") from None
+    with TemporaryDirectory() as folder:
+        proof = write_bundle(Path(folder) / "proof", manifest, files)
+        # What was written here and now is trusted.
+        model = load_bundle(proof, trust_pickle=True, trusted_types=trusted_types)
+        seen = _ask_for_training(model, asked)
+        prove(estimator, task, asked, model, seen)
+        prove_example(model)
+        outcomes = {**_outcomes(model, seen[:MOST_ANSWERED], traffic), "coincidence": coincidence(training)}
+        manifest = manifest.model_copy(update=outcomes)
+    return write_bundle(out, manifest, files, force=force)
+
+
+def _schema(
+    training: pd.DataFrame,
+    valid_ranges: Mapping[str, tuple[float, float]],
+    max_lengths: Mapping[str, int],
+    *,
+    strict_categories: bool,
+    tolerated: LetThrough,
+    ignore_unknown: bool,
+) -> Schema:
+    check_let_through(tolerated, training)
+    if unknown := set(valid_ranges) - set(training.columns):
+        raise PackError(f"a valid range names {min(unknown)}, which is no feature")
+    if unknown := set(max_lengths) - set(training.columns):
+        raise PackError(f"--max-length names {min(unknown)}, which is no feature")
+    for name, (low, high) in valid_ranges.items():
+        if not low <= high:
+            raise PackError(f"the valid range of {name} ends before it begins")
+    features = []
+    for name in training.columns:
+        # What is to be counted has to be known; of a number the strictness says nothing.
+        strict = strict_categories or (name in tolerated and (not tolerated[name] or "category" in tolerated[name]))
+        try:
+            feature = describe_column(
+                training[name],
+                valid_range=valid_ranges.get(name),
+                strict_categories=strict,
+                max_length=max_lengths.get(name),
+            )
+        except PackError:
+            raise
+        except UnicodeEncodeError:
+            raise PackError(f"column {name} holds text that is no valid Unicode; repair it and fit again") from None
+        except Exception as error:
+            raise PackError(
+                f"column {name} ({training[name].dtype}) cannot be described: {type(error).__name__}: "
+                f"{first_line(error)}; turn it into numbers, booleans or text before fitting"
+            ) from error
+        features.append(let_through(feature, tolerated[name]) if name in tolerated else feature)
+    return Schema(features=tuple(features), on_unknown="count" if ignore_unknown else "reject")
+
+
+def _check_labels(classes: Sequence[object], target: "pd.Series") -> None:
+    known_keys, known_texts = set(map(class_key, classes)), set(map(str, classes))
+    try:
+        labels = [native(label) for label in target.dropna().unique()]
+    except TypeError:
+        raise PackError(f"the column {target.name} holds lists or dicts, which are no labels") from None
+    # A file has texts where the classes are texts of digits, and the other way round.
+    unknown = sorted(str(one) for one in labels if class_key(one) not in known_keys and str(one) not in known_texts)
+    if unknown:
+        known = ", ".join(str(label) for label in classes)
+        raise PackError(f"the column {target.name} holds the class {unknown[0]}, the estimator knows {known}")
+
+
+def _held_out(traffic: pd.DataFrame, schema: Schema, target: str | None) -> tuple[Traffic, bytes]:
+    traffic = traffic.set_axis([str(name) for name in traffic.columns], axis="columns")
+    if not traffic.columns.is_unique:
+        raise PackError(f"two columns of the traffic are called {traffic.columns[traffic.columns.duplicated()][0]}")
+    if missing := [name for name in schema.names if name not in traffic.columns]:
+        raise PackError(f"the traffic lacks the column {missing[0]}")
+    if not len(traffic):
+        raise PackError("the traffic has no rows")
+    columns = [*schema.names, *([target] if target is not None and target in traffic.columns else [])]
+    try:
+        content = traffic[columns].to_parquet(index=False)
+    except Exception as error:
+        raise PackError(
+            f"the traffic cannot be kept as Parquet: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    target = target if target in columns else None
+    return Traffic(file=TRAFFIC_FILE, rows=len(traffic), target=target, size=len(content)), content
+
+
+def _describe(file: str, content: bytes) -> dict[str, Any]:
+    return {"file": file, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+
+
+def _convert(
+    estimator: Any,  # noqa: ANN401  any estimator
+    task: Task,
+    schema: Schema,
+    training: pd.DataFrame,
+    *,
+    as_frame: bool,
+) -> tuple[OnnxFile, bytes]:
+    number = min(COMPARED_ROWS, len(training))
+    drawn = np.random.default_rng(0).choice(len(training), number, replace=False)
+    rows = rows_of(training.iloc[sorted({*drawn.tolist(), *_gaps(training)})])
+    rows += [row for _, _, changed in spoilt(schema, rows[:1]) for row in changed]
+    done = convert(estimator, task, schema, rows, as_frame=as_frame)
+    file = OnnxFile(
+        **_describe(ONNX_FILE, done.raw),
+        opset=done.opset,
+        precision=done.precision,
+        proven_rows=done.rows,
+        largest_difference=done.largest_difference,
+    )
+    return file, done.raw
+
+
+def _gaps(training: pd.DataFrame) -> list[int]:
+    """For each column a row where it is missing."""
+    return [int(index) for name in training.columns for index in np.flatnonzero(training[name].isna())[:1]]
+
+
+def _asked(training: pd.DataFrame) -> list[int]:
+    """The rows that the model is asked for: all, or enough of them and for each column one where it is missing."""
+    if len(training) <= MOST_ANSWERED:
+        return [*range(len(training))]
+    drawn = np.sort(np.random.default_rng(0).choice(len(training), MOST_ANSWERED, replace=False)).tolist()
+    return [*drawn, *sorted(set(_gaps(training)) - set(drawn))]
+
+
+def _ask_for_training(model: Model, asked: pd.DataFrame) -> list[Answer]:
+    try:
+        return ask(model, asked)
+    except PackError as error:
+        if dates := columns_of_dates(asked):
+            raise PackError(f"{error}. Column {dates[0]} holds dates as text: {DATES}") from error
+        if texts := [feature.name for feature in model.features if feature.is_text and feature.dtype != "category"]:
+            raise PackError(
+                f"{error}. If {texts[0]} was of the dtype category when the model was fitted: Parquet keeps that, and "
+                "CSV does not"
+            ) from error
+        raise
+
+
+def _outcomes(model: Model, seen: Sequence[Answer], traffic: pd.DataFrame | None) -> dict[str, object]:
+    """What the model answers to the data it was fitted on, and to rows held out, as the manifest has it."""
+    unseen: list[Answer] = []
+    if traffic is not None:
+        with suppress(PackError):  # rows that a request could not bring either
+            held_out = traffic.set_axis([str(name) for name in traffic.columns], axis="columns")
+            unseen = ask(model, plain_columns(held_out[list(model.schema.names)])[:MOST_ANSWERED])
+    return {
+        "answers": reference_of(seen, unseen, model.classes),
+        "confidence_threshold": confidence_threshold(seen, unseen, model.classes),
+    }

@@ -1,0 +1,121 @@
+"""Reads what bundles on disk say of themselves, each once for as long as its files stay as they are."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from modeltrace.bundles.bundle import MANIFEST, Manifest, ModelFile, altered, read_manifest
+from modeltrace.errors import BundleError, BundleNotFoundError
+from modeltrace.regular_files import NotRegularError, open_regular, regular_stat
+
+
+class Stamp(NamedTuple):
+    """What changes when a file is written anew."""
+
+    inode: int
+    size: int
+    modified: int
+
+
+class Described(NamedTuple):
+    """What a bundle's `model.json` says, and its SHA-256."""
+
+    manifest: Manifest
+    sha256: str
+
+
+class BundleReader:
+    """Reads bundles. What was read stays known until the file changes, so that asking again costs a `stat`."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[Stamp, Described]] = {}
+        self._hashed: dict[Path, tuple[Stamp, str]] = {}
+
+    def describe(self, folder: Path) -> Described:
+        """Read `model.json`.
+
+        Raises:
+            BundleNotFoundError: there is none.
+            BundleError: it does not say what a bundle says.
+        """
+        path = folder / MANIFEST
+        stamp = _stamp(path)
+        known = self._read.get(path)
+        if stamp is None or known is None or known[0] != stamp:
+            described = Described(*read_manifest(folder))
+            if stamp is None:  # it has come meanwhile
+                return described
+            known = self._read[path] = stamp, described
+        return known[1]
+
+    def check_sizes(self, folder: Path, manifest: Manifest) -> None:
+        """See that the model's files are there, as long as they should be; cheap enough for every look.
+
+        Raises:
+            BundleError: one is not.
+        """
+        for file in model_files(manifest):
+            stamp = _stamp(folder / file.file)
+            if stamp is None:
+                raise BundleNotFoundError(f"{folder / file.file}: there is no such file; the bundle is incomplete")
+            if stamp.size != file.size:
+                raise altered(folder / file.file)
+
+    def check_hashes(self, folder: Path, manifest: Manifest) -> None:
+        """See that the model's files are those that `model.json` describes.
+
+        Raises:
+            BundleError: one is not.
+        """
+        for file in model_files(manifest):
+            path = folder / file.file
+            stamp = _stamp(path)
+            known = self._hashed.get(path)
+            if stamp is None or known is None or known[0] != stamp:
+                if stamp is not None and stamp.size != file.size:
+                    raise altered(path)
+                digest = _hash(path)
+                if stamp is not None:
+                    self._hashed[path] = stamp, digest
+            else:
+                digest = known[1]
+            if digest != file.sha256:
+                raise altered(path)
+
+
+def model_files(manifest: Manifest) -> list[ModelFile]:
+    """The files that hold the model."""
+    return [manifest.artifact, *([] if manifest.onnx is None else [manifest.onnx])]
+
+
+def stamps(folder: Path) -> dict[str, Stamp]:
+    """Return what changes when a file of a folder is written anew, by name; nothing of a folder that cannot be read."""
+    try:
+        return {one.name: _stamp_of(one.lstat()) for one in folder.iterdir()}
+    except OSError:
+        return {}
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = regular_stat(path)
+    except NotRegularError as error:
+        raise BundleError(str(error)) from None
+    except OSError:
+        return None
+    return _stamp_of(found)
+
+
+def _stamp_of(found: os.stat_result) -> Stamp:
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _hash(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except NotRegularError as error:
+        raise BundleError(str(error)) from None
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror or error}; the bundle is incomplete") from None

@@ -1,0 +1,86 @@
+"""Which types an artifact may hold.
+
+skops trusts by itself scikit-learn's public estimators, NumPy and SciPy ufuncs, containers and arrays. The list adds
+the parts of scikit-learn's own that estimators hold when fitted. An artifact can have any listed name called with any
+arguments while it is loaded, and no method of its own choice. So each name was read for that: the classes only keep
+what they are given, the functions compute numbers from arrays that they check first. None of them opens a file,
+imports a name from a string or calls a method by a name from the file. scikit-learn's scorers do the last, so they
+are left out, and with them a search or a tuned threshold inside another estimator. Anything else needs the operator's
+word, never the bundle's.
+"""
+
+from collections.abc import Sequence
+
+from modeltrace.bundles.skops_io import skops_io
+
+REVIEWED: frozenset[str] = frozenset(
+    {
+        # trees, forests, boosting; what is in them is checked by modeltrace.bundles.tree_validation
+        "sklearn.tree._tree.Tree",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        # how histogram boosting prepares categories: a partial of check_array
+        "functools.partial",
+        "sklearn.utils.validation.check_array",
+        # neural networks
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        # calibration, multi-class by output codes, stacking and voting
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.calibration._TemperatureScaling",
+        "sklearn.multiclass._ConstantPredictor",
+        "sklearn.utils._bunch.Bunch",
+        # linear models
+        "sklearn._loss.loss.HalfTweedieLoss",
+        "sklearn._loss.loss.HalfTweedieLossIdentity",
+        # Gaussian processes
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.DotProduct",
+        "sklearn.gaussian_process.kernels.ExpSineSquared",
+        "sklearn.gaussian_process.kernels.Exponentiation",
+        "sklearn.gaussian_process.kernels.Matern",
+        "sklearn.gaussian_process.kernels.PairwiseKernel",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.gaussian_process.kernels.RationalQuadratic",
+        "sklearn.gaussian_process.kernels.Sum",
+        "sklearn.gaussian_process.kernels.WhiteKernel",
+        # nearest neighbours; PyFuncDistance, which calls any function, is left out
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.metrics._dist_metrics.BrayCurtisDistance64",
+        "sklearn.metrics._dist_metrics.CanberraDistance64",
+        "sklearn.metrics._dist_metrics.ChebyshevDistance64",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.metrics._dist_metrics.HammingDistance64",
+        "sklearn.metrics._dist_metrics.HaversineDistance64",
+        "sklearn.metrics._dist_metrics.MahalanobisDistance64",
+        "sklearn.metrics._dist_metrics.ManhattanDistance64",
+        "sklearn.metrics._dist_metrics.MinkowskiDistance64",
+        "sklearn.metrics._dist_metrics.SEuclideanDistance64",
+        # preprocessing and selection
+        "numpy.dtype",
+        "numpy.max",
+        "numpy.mean",
+        "numpy.median",
+        "numpy.min",
+        "scipy._lib.array_api_compat.numpy._aliases.asarray",
+        "scipy.interpolate._bsplines.BSpline",
+        "scipy.interpolate._bsplines._BSpline",  # inside of it from SciPy 1.18 on
+        "scipy.sparse._csr.csr_matrix",
+        "sklearn.feature_selection._mutual_info.mutual_info_classif",
+        "sklearn.feature_selection._mutual_info.mutual_info_regression",
+        "sklearn.feature_selection._univariate_selection.chi2",
+        "sklearn.feature_selection._univariate_selection.f_classif",
+        "sklearn.feature_selection._univariate_selection.f_regression",
+        "sklearn.feature_selection._univariate_selection.r_regression",
+        "sklearn.impute._iterative.IterativeImputer",
+        "sklearn.impute._iterative._ImputerTriplet",
+    }
+)
+
+
+def untrusted_types(artifact: bytes, allowed: Sequence[str] = ()) -> list[str]:
+    """The types in a skops artifact that neither skops, the reviewed list nor `allowed` trusts. Nothing is built."""
+    return sorted(set(skops_io.get_untrusted_types(data=artifact)) - REVIEWED - set(allowed))

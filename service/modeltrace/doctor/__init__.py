@@ -1,0 +1,1 @@
+"""`modeltrace doctor`: follow one prediction to the telemetry backend."""

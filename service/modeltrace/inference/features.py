@@ -1,0 +1,52 @@
+"""From validated rows to what the estimator takes."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from modeltrace.inference.schema import Feature, Schema
+from modeltrace.inference.validate import Values
+
+Matrix: TypeAlias = "NDArray[np.float64] | NDArray[np.object_] | pd.DataFrame"
+
+
+def to_matrix(rows: Sequence[Values], schema: Schema, *, as_frame: bool) -> Matrix:
+    """Build the input of shape (n_rows, n_features): an array, or a frame for an estimator fitted with column names.
+
+    Columns have the dtypes of training. A missing value becomes NaN; in a column of objects it becomes what stood for
+    one in training. The rows must come from `RowReader`.
+    """
+    if not as_frame:
+        if schema.numeric:
+            return np.array(rows, dtype=np.float64)
+        columns = (_column_values(column, feature) for column, feature in _columns(rows, schema))
+        return np.array(list(zip(*columns, strict=True)), dtype=object)
+    if schema.uniform:
+        return pd.DataFrame(np.array(rows, dtype=np.float64), columns=schema.names)
+    return pd.DataFrame({feature.name: _column(column, feature) for column, feature in _columns(rows, schema)})
+
+
+def _columns(rows: Sequence[Values], schema: Schema) -> Iterator[tuple[Values, Feature]]:
+    return zip(zip(*rows, strict=True), schema.features, strict=True)
+
+
+def _column_values(column: Values, feature: Feature) -> Values:
+    if feature.may_be_missing and feature.missing_as == "nan":
+        return tuple(np.nan if value is None else value for value in column)
+    return column
+
+
+def _column(column: Values, feature: Feature) -> "NDArray[np.generic] | pd.Series":
+    values = _column_values(column, feature)
+    match feature.dtype:
+        case "float64" | "int64" | "bool":
+            return np.array(values, dtype=feature.dtype)
+        case "category":
+            # A category that training did not have is as good as missing to an estimator of this kind.
+            codes = [feature.level_codes.get(value, -1) for value in column]  # type: ignore[call-overload]  # validated
+            return pd.Series(pd.Categorical.from_codes(codes, dtype=feature.level_dtype))
+        case _:
+            return pd.Series(list(values), dtype=feature.dtype)

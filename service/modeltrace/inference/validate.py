@@ -1,0 +1,159 @@
+"""A row against the feature schema."""
+
+import math
+from collections.abc import Iterable, Mapping, MutableMapping
+from operator import itemgetter
+
+import numpy as np
+
+from modeltrace.errors import InvalidFeaturesError, Violation
+from modeltrace.inference.schema import Feature, Reason, Schema
+
+# The values of a row in the order of the schema, as they were sent; None where there was none.
+Values = tuple[object, ...]
+# Rows by the way in which they broke the schema: feature ("" where it is none of the model's), reason, let through.
+Counts = MutableMapping[tuple[str, str, bool], int]
+
+SHOWN = 64
+SHOWN_UNKNOWN = 10
+# float32's largest: scikit-learn's trees compute in float32 and refuse what it cannot hold.
+LARGEST = float(np.finfo(np.float32).max)
+LARGEST_INTEGER = float(2**63 - 1024)  # the largest double that is an int64
+NOT_A_ROW = Violation("", "type", "a row must be an object of feature names and values")
+_NUMBERS = ({float}, {float, int}, {int})
+
+
+class RowReader:
+    """Reads rows of one schema. What is found to be in order at a glance is not looked at feature by feature."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        names = schema.names
+        getter = itemgetter(*names)
+        self._values = getter if len(names) > 1 else lambda row: (getter(row),)
+        # Only the type and the size of a number have to be right where nothing else is enforced.
+        self._plain = all(feature.type == "number" and not feature.valid_range for feature in schema.features)
+
+    def read(self, row: object, counts: Counts | None = None) -> Values:
+        """The values of a row; a value of a wrong type that the schema lets through is missing.
+
+        Every way in which it breaks the schema is added to `counts`, once.
+
+        Raises:
+            InvalidFeaturesError: it is no row, or breaks the schema in a way that is not let through.
+        """
+        if not isinstance(row, Mapping):
+            _count([NOT_A_ROW], counts)
+            raise InvalidFeaturesError([NOT_A_ROW])
+        if self._plain and len(row) == len(self._schema.names):
+            try:
+                values: Values = self._values(row)
+                # A bool is no number, and what is not finite is not between the two.
+                if set(map(type, values)) in _NUMBERS and min(values) >= -LARGEST and max(values) <= LARGEST:  # type: ignore[type-var, operator]  # numbers
+                    return values
+            except KeyError:
+                pass
+        violations = validate_row(row, self._schema)
+        if not violations:
+            return tuple(map(row.get, self._schema.names))
+        _count(violations, counts)
+        if refused := [violation for violation in violations if not violation.let_through]:
+            raise InvalidFeaturesError(refused)
+        wrong = {violation.feature for violation in violations if violation.reason == "type"}
+        return tuple(None if name in wrong else row.get(name) for name in self._schema.names)
+
+
+def _count(violations: Iterable[Violation], counts: Counts | None) -> None:
+    if counts is None:
+        return
+    ways = {("" if v.reason == "unknown" else v.feature, v.reason, v.let_through): None for v in violations}
+    for way in ways:
+        counts[way] = counts.get(way, 0) + 1
+
+
+def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
+    """Find every way in which a row breaks the schema, let through or not; empty when it does not.
+
+    `bool` is not a number, an integral float is an integer, and a number must be finite: JSON has no NaN, and an
+    integer too large for a float would become infinite. Messages name the feature and what was expected, never the
+    value, which may be private. A number that no model can hold is never let through.
+    """
+    violations = [
+        violation for feature in schema.features if (violation := _check(feature, row.get(feature.name))) is not None
+    ]
+    if not row.keys() <= schema.name_set:
+        violations += _unknown(sorted(row.keys() - schema.name_set), let_through=schema.on_unknown == "count")
+    return violations
+
+
+def _unknown(names: list[str], *, let_through: bool) -> list[Violation]:
+    """A violation for each of the first few: how many there are is up to the caller."""
+    message = "the model has no such feature (GET /model lists them)"
+    shown = [name if len(name) <= SHOWN else f"{name[: SHOWN - 1]}…" for name in names[:SHOWN_UNKNOWN]]
+    return [Violation(name, "unknown", f"{name}: {message}", let_through) for name in shown]
+
+
+def _check(feature: Feature, value: object) -> Violation | None:
+    if value is None:
+        if feature.nullable:
+            return None
+        return _violation(feature, "missing", "missing, and the model has never seen it missing")
+    kind = type(value)
+    if feature.type == "category":
+        return _check_category(feature, value)
+    if feature.type == "boolean":
+        return None if kind is bool else _wrong_type(feature, "true or false", value)
+    if kind is not float and kind is not int:
+        return _wrong_type(feature, f"{'an' if feature.type == 'integer' else 'a'} {feature.type}", value)
+    return _check_number(feature, value)  # type: ignore[arg-type]  # a float or an int, by the line above
+
+
+def _check_number(feature: Feature, value: float) -> Violation | None:
+    try:
+        number = float(value)
+    except OverflowError:
+        return Violation(feature.name, "range", f"{feature.name}: the number is too large")
+    if not math.isfinite(number):
+        return _violation(feature, "type", "expected a finite number")
+    integer = feature.type == "integer" or feature.level_kind == "integer"
+    if abs(number) > (LARGEST_INTEGER if integer else LARGEST):
+        return Violation(feature.name, "range", f"{feature.name}: the number is too large")
+    if integer and not number.is_integer():
+        return _violation(feature, "type", "expected an integer, got a fraction")
+    if feature.valid_range and not feature.valid_range[0] <= number <= feature.valid_range[1]:
+        low, high = feature.valid_range
+        return _violation(feature, "range", f"outside the valid range {low:g} to {high:g}")
+    return None
+
+
+def _check_category(feature: Feature, value: object) -> Violation | None:
+    if feature.is_text:
+        if not isinstance(value, str):
+            return _wrong_type(feature, "a string", value)
+        if len(value) > feature.longest_text:
+            longest = f"{feature.longest_text:,} characters"
+            return Violation(feature.name, "length", f"{feature.name}: longer than {longest}, the limit for this text")
+    elif violation := _check_level(feature, value):
+        return violation
+    if feature.enforce_categories and value not in feature.level_codes:
+        return _violation(feature, "category", "not one of the known categories")
+    return None
+
+
+def _check_level(feature: Feature, value: object) -> Violation | None:
+    """Of a level that is no text: of the JSON type that the levels have."""
+    if feature.level_kind == "boolean":
+        return None if type(value) is bool else _wrong_type(feature, "true or false", value)
+    if type(value) is not float and type(value) is not int:
+        return _wrong_type(feature, "an integer" if feature.level_kind == "integer" else "a number", value)
+    return _check_number(feature, value)
+
+
+def _wrong_type(feature: Feature, expected: str, value: object) -> Violation:
+    got = {str: "a string", bool: "a boolean", float: "a number", int: "a number", list: "an array"}
+    return _violation(feature, "type", f"expected {expected}, got {got.get(type(value), 'an object')}")
+
+
+def _violation(feature: Feature, reason: Reason, message: str) -> Violation:
+    treatment = getattr(feature.on_violation, reason)
+    return Violation(feature.name, reason, f"{feature.name}: {message}", let_through=treatment == "count")

@@ -1,0 +1,10 @@
+"""`python -m modeltrace.local.parent_watch MODULE …`: the package's docstring says what it is for."""
+
+import runpy
+import sys
+
+from modeltrace.local.parent_watch import end_with_parent
+
+end_with_parent()
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

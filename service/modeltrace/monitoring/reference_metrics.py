@@ -1,0 +1,150 @@
+"""What a bundle says of the data that its model was fitted on, as telemetry takes it."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from modeltrace.inference.model import Model
+from modeltrace.inference.schema import MISSING, Answers, Feature, Reference
+from modeltrace.monitoring import drift
+from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.telemetry.metrics.features import REMEMBERED
+from modeltrace.telemetry.metrics.instruments import (
+    CONFIDENCE_THRESHOLD,
+    DRIFT_CRITICAL,
+    DRIFT_FLOOR,
+    PREDICTION_REFERENCE,
+    REFERENCE,
+    REFERENCE_DEVIATION,
+    REFERENCE_MEAN,
+    REFERENCE_SIZE,
+    REPEATED_LIMIT,
+)
+from modeltrace.telemetry.metrics.model_catalog import Training
+from modeltrace.telemetry.names import (
+    ML_DRIFT_STATISTIC,
+    ML_FEATURE_BIN,
+    ML_FEATURE_NAME,
+    ML_PREDICTION_BIN,
+    ML_PREDICTION_LABEL,
+)
+
+# The features' name where the answers are meant: no feature has none.
+OUTPUTS = ""
+# Of a smaller scale, a change of mean can be more than a double holds: no share of it is computed.
+SMALLEST_SCALE = 2.0**-800
+
+
+def training_data(model: Model) -> Training:
+    """The bins of all features, how the training data fell into them, and what drift is told by."""
+    bins = FeatureBins(model.schema)
+    references = {feature.name: feature.reference for feature in model.schema.features}
+    answers = model.answers
+    sized: dict[str, Reference] = {**references, **({OUTPUTS: answers} if answers else {})}
+    deviations = [(name, references[name].deviation) for name in bins.numeric]
+    binned = ML_PREDICTION_BIN if answers and answers.edges is not None else ML_PREDICTION_LABEL
+    threshold = model.confidence_threshold
+    most_repeated = None
+    if model.coincidence is not None:
+        most_repeated = drift.most_repeated(model.coincidence, 2 * REMEMBERED)
+    return Training(
+        bins,
+        {
+            REFERENCE: [(references[name].shares[one], _named(name, one)) for name, one in bins.series],
+            REFERENCE_MEAN: [(references[name].mean or 0.0, _named(name)) for name in bins.numeric],
+            REFERENCE_SIZE: [(one.n, _named(name)) for name, one in sized.items()],
+            REFERENCE_DEVIATION: [(value, _named(name)) for name, value in deviations if value is not None],
+            PREDICTION_REFERENCE: [(q, {binned: one}) for one, q in (answers.shares if answers else {}).items()],
+            CONFIDENCE_THRESHOLD: [] if threshold is None else [(threshold, {})],
+            REPEATED_LIMIT: [] if most_repeated is None else [(most_repeated, {})],
+            DRIFT_FLOOR: [(value, {ML_DRIFT_STATISTIC: name}) for name, value in drift.FLOORS.items()],
+            DRIFT_CRITICAL: [
+                (value, {**_named(name), ML_DRIFT_STATISTIC: statistic})
+                for (name, statistic), value in critical_values(model).items()
+            ],
+        },
+        classes=tuple(model.classes or ()),
+    )
+
+
+def _named(feature: str, one: str | None = None) -> Mapping[str, str]:
+    """The attributes of a feature, or of one of its bins."""
+    return {**({ML_FEATURE_NAME: feature} if feature else {}), **({} if one is None else {ML_FEATURE_BIN: one})}
+
+
+class Known(Protocol):
+    """What of a model decides what is watched: a loaded one has it, and so has its bundle's manifest."""
+
+    @property
+    def features(self) -> Sequence[Feature]:
+        """The feature schema."""
+
+    @property
+    def answers(self) -> Answers | None:
+        """What it answered before it was served."""
+
+    @property
+    def confidence_threshold(self) -> float | None:
+        """Below it an answer has low confidence."""
+
+    @property
+    def coincidence(self) -> float | None:
+        """The chance that two rows of the training data are equal, at most; none where nobody knows."""
+
+
+def critical_values(model: Known) -> dict[tuple[str, str], float]:
+    """By feature (`OUTPUTS` for the answers) and statistic, what is watched of a model, and its critical value.
+
+    All of them share the chance of a false alarm, so how many there are decides what each must exceed.
+    """
+    watched = [(feature.name, statistic) for feature in model.features for statistic in _watched(feature)]
+    if model.answers:
+        binned = model.answers.edges is not None
+        watched += [(OUTPUTS, one) for one in (drift.PSI, drift.JENSEN_SHANNON, *([drift.KS] if binned else []))]
+    if model.confidence_threshold is not None:
+        watched.append((OUTPUTS, drift.LOW_CONFIDENCE))
+    level = drift.ALARMS / len(watched)
+    features = {feature.name: feature for feature in model.features}
+    values = {}
+    for name, statistic in watched:
+        reference = features[name].reference if name else model.answers
+        if reference and statistic == drift.PSI:
+            values[name, statistic] = drift.critical_psi(len(reference.shares), reference.n, level)
+        elif reference and statistic == drift.JENSEN_SHANNON:
+            values[name, statistic] = drift.critical_jensen_shannon(len(reference.shares), level)
+        elif statistic == drift.KS:
+            values[name, statistic] = drift.critical_ks(level)
+        elif statistic == drift.MEAN_CHANGE:
+            spread = _spread(features[name])
+            values[name, statistic] = drift.critical_mean(*spread, level) if spread else math.inf
+        else:
+            values[name, statistic] = drift.critical_rise(level)
+    return values
+
+
+def _watched(feature: Feature) -> Iterator[str]:
+    reference = feature.reference
+    yield from (drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES)
+    if reference.edges is None:
+        yield drift.NEW_CATEGORIES
+    else:
+        yield drift.KS
+        # What hardly ever varied has no scale for a change: its bins tell it.
+        # Of what is private there is no sum, so no mean.
+        if str(feature.privacy) == "plain" and (spread := _spread(feature)) and drift.varies(*spread):
+            yield drift.MEAN_CHANGE
+
+
+def _spread(feature: Feature) -> tuple[float, float, float, float, int] | None:
+    """Mean, deviation, lowest and highest value, and of how many; nothing where it did not vary or nobody knows.
+
+    The range decides whether it varied: the deviation of equal values may be a rounding error.
+    """
+    reference = feature.reference
+    if not reference.deviation or reference.mean is None or not feature.training_range:
+        return None
+    low, high = feature.training_range
+    if not low < high or drift.mean_scale(reference.mean, reference.deviation) < SMALLEST_SCALE:
+        return None
+    present = round(reference.n * (1 - reference.shares[MISSING]))
+    return reference.mean, reference.deviation, low, high, present

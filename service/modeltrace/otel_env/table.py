@@ -1,0 +1,264 @@
+"""The table of OpenTelemetry's environment variables.
+
+docs/settings.md holds the same table, with examples that a test tries. Source of names and defaults: OpenTelemetry
+specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from modeltrace.otel_env.values import (
+    Parse,
+    attributes,
+    boolean,
+    choice,
+    choices,
+    detectors,
+    headers,
+    integer,
+    propagators,
+    ratio,
+    text,
+    timeout,
+    unicode_text,
+    unsupported,
+)
+
+Signal = Literal["traces", "metrics", "logs"]
+SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
+OTLP: Final = "OTEL_EXPORTER_OTLP_"
+SAMPLER_ARGUMENT: Final = "OTEL_TRACES_SAMPLER_ARG"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable, or one for all signals with its variants for one signal.
+
+    Attributes:
+        name: the variable; the variants of `OTEL_EXPORTER_OTLP_TIMEOUT` are `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, ….
+        default: what holds where it is not set.
+        parse: reads a value.
+        meaning: what it does, for docs/settings.md.
+        bad: what happens to a value that `parse` does not accept.
+        per_signal: whether it has variants.
+    """
+
+    name: str
+    default: str
+    parse: Parse
+    meaning: str
+    bad: Literal["ignored", "refused"] = "ignored"
+    per_signal: bool = False
+
+    def names(self) -> Iterator[str]:
+        """The variable, then its variants."""
+        yield self.name
+        if self.per_signal:
+            for signal in SIGNALS:
+                yield self.name.replace(OTLP, f"{OTLP}{signal.upper()}_")
+
+
+_MILLISECONDS: Final = integer(1, "milliseconds")
+_LIMIT: Final = integer()
+_NO_TIMEOUT: Final = unsupported("has no effect: OTEL_EXPORTER_OTLP_TIMEOUT limits an export")
+_ZIPKIN: Final = unsupported("has no effect: there is no Zipkin exporter; send OTLP, which Zipkin's Collector takes")
+_PAGE: Final = unsupported("has no effect: /metrics is a page of the service (MODELTRACE_HOST, MODELTRACE_PORT)")
+_FILE: Final = unsupported("is not supported: set the variables of docs/settings.md instead of a configuration file")
+_STOCK: Final = "Switches to the SDK's own set-up."
+
+GENERAL: Final = (
+    Variable("OTEL_SDK_DISABLED", "false", boolean, "No telemetry at all; propagators stay."),
+    Variable("OTEL_SERVICE_NAME", "modeltrace", unicode_text, "`service.name`; wins over `OTEL_RESOURCE_ATTRIBUTES`."),
+    Variable(
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "unset",
+        attributes,
+        "Attributes of everything sent: `KEY=VALUE,…`, values percent-encoded; an entry that is none is left out. With "
+        "several workers, each adds its process ID to a `service.instance.id` that is given.",
+    ),
+    Variable("OTEL_ENTITIES", "unset", unsupported("is not supported: use OTEL_RESOURCE_ATTRIBUTES"), "Not supported."),
+    Variable(
+        "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "unset", detectors, "Further detectors, from packages of the SDK."
+    ),
+    Variable(
+        "OTEL_LOG_LEVEL",
+        "info",
+        choice("trace", "debug", "info", "warn", "error", "fatal", "none"),
+        "The lowest level of what the SDK itself logs.",
+    ),
+    Variable(
+        "OTEL_PROPAGATORS",
+        "tracecontext,baggage",
+        propagators,
+        "By which headers traces connect; others than these two come with a package of the SDK.",
+        "refused",
+    ),
+    Variable(
+        "OTEL_TRACES_SAMPLER",
+        "parentbased_always_on",
+        choice(
+            "always_on",
+            "always_off",
+            "traceidratio",
+            "parentbased_always_on",
+            "parentbased_always_off",
+            "parentbased_traceidratio",
+        ),
+        "Which traces are kept.",
+    ),
+    Variable(SAMPLER_ARGUMENT, "1.0", ratio, "The share of traces, for the two ratio samplers."),
+    Variable("OTEL_CONFIG_FILE", "unset", _FILE, "Declarative configuration is not supported.", "refused"),
+    Variable("OTEL_EXPERIMENTAL_CONFIG_FILE", "unset", _FILE, "Its former name.", "refused"),
+    Variable(
+        "OTEL_SEMCONV_STABILITY_OPT_IN", "http", text, "Which names HTTP metrics and spans have, of the SDK's own."
+    ),
+)
+EXPORTERS: Final = (
+    Variable(
+        "OTEL_TRACES_EXPORTER", "otlp", choices("otlp", "console"), "Where spans go; a list, or `none`.", "refused"
+    ),
+    Variable(
+        "OTEL_METRICS_EXPORTER",
+        "otlp,prometheus",
+        choices("otlp", "prometheus", "console"),
+        "Where metric points go (`prometheus`: the `/metrics` page); a list, or `none`.",
+        "refused",
+    ),
+    Variable(
+        "OTEL_LOGS_EXPORTER",
+        "otlp",
+        choices("otlp", "console"),
+        "Where log records go, beside stdout; a list, or `none`.",
+        "refused",
+    ),
+)
+OTLP_EXPORTER: Final = (
+    Variable(
+        OTLP + "PROTOCOL",
+        "http/protobuf",
+        choice("http/protobuf", "grpc"),
+        "How OTLP travels.",
+        "refused",
+        per_signal=True,
+    ),
+    # Parsed last, because what it may be depends on the protocol.
+    Variable(
+        OTLP + "ENDPOINT",
+        "unset",
+        text,
+        "What receives OTLP. HTTP: a URL to which `/v1/traces` and the like is added; a signal's own is used as it is. "
+        "gRPC: a URL, or a target such as `host:4317` if `OTEL_EXPORTER_OTLP_INSECURE` is set. Unset: port 4318 (gRPC: "
+        "4317) of this machine.",
+        "refused",
+        per_signal=True,
+    ),
+    Variable(
+        OTLP + "INSECURE",
+        "false",
+        boolean,
+        "Whether a gRPC target without `http://` or `https://` is reached without TLS.",
+        per_signal=True,
+    ),
+    Variable(
+        OTLP + "HEADERS",
+        "unset",
+        headers,
+        "Headers of each request: `NAME=VALUE,…`, values percent-encoded. They are never logged.",
+        "refused",
+        per_signal=True,
+    ),
+    Variable(
+        OTLP + "TIMEOUT",
+        "2000",
+        timeout,
+        "Milliseconds that one attempt may take (the specification's default is 10000); 0: no limit.",
+        per_signal=True,
+    ),
+    Variable(
+        OTLP + "COMPRESSION", "none", choice("none", "gzip", "deflate"), "How requests are compressed.", per_signal=True
+    ),
+    Variable(
+        OTLP + "CERTIFICATE",
+        "unset",
+        text,
+        "A file with the certificates that the receiver's must be signed by. It is read when something is sent; the "
+        "log says what is wrong with it.",
+        per_signal=True,
+    ),
+    Variable(OTLP + "CLIENT_CERTIFICATE", "unset", text, "A file with the certificate that we show.", per_signal=True),
+    Variable(
+        OTLP + "CLIENT_KEY", "unset", text, "Its private key; unset: it is in the certificate's file.", per_signal=True
+    ),
+    Variable(
+        OTLP + "METRICS_TEMPORALITY_PREFERENCE",
+        "cumulative",
+        choice("cumulative", "delta", "lowmemory"),
+        "Whether counts start anew with each export.",
+    ),
+    Variable(
+        OTLP + "METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+        "explicit_bucket_histogram",
+        choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
+        "How histograms are kept whose bounds Modeltrace does not fix.",
+    ),
+    Variable(
+        OTLP + "SPAN_INSECURE",
+        "unset",
+        unsupported("is obsolete: use OTEL_EXPORTER_OTLP_TRACES_INSECURE"),
+        "Obsolete, and without effect.",
+    ),
+    Variable(
+        OTLP + "METRIC_INSECURE",
+        "unset",
+        unsupported("is obsolete: use OTEL_EXPORTER_OTLP_METRICS_INSECURE"),
+        "Obsolete, and without effect.",
+    ),
+)
+PROCESSORS: Final = (
+    Variable(
+        "OTEL_BSP_SCHEDULE_DELAY",
+        "500",
+        _MILLISECONDS,
+        "Milliseconds that predictions gather before they go out (the specification's default is 5000).",
+    ),
+    Variable("OTEL_BSP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
+    Variable("OTEL_BSP_MAX_QUEUE_SIZE", "2048", integer(1), "Spans of the SDK's own that may wait."),
+    Variable(
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of them in a request; the queue's size at most."
+    ),
+    Variable("OTEL_BLRP_SCHEDULE_DELAY", "1000", _MILLISECONDS, "Milliseconds that log records of the SDK gather."),
+    Variable("OTEL_BLRP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
+    Variable("OTEL_BLRP_MAX_QUEUE_SIZE", "2048", integer(1), "Log records of the SDK's own that may wait."),
+    Variable(
+        "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of them in a request; the queue's size at most."
+    ),
+    Variable("OTEL_METRIC_EXPORT_INTERVAL", "60000", _MILLISECONDS, "Milliseconds between two exports of metrics."),
+    Variable("OTEL_METRIC_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
+    Variable(
+        "OTEL_METRICS_EXEMPLAR_FILTER",
+        "trace_based",
+        choice("always_on", "always_off", "trace_based"),
+        "Which measurements may become exemplars.",
+    ),
+)
+LIMITS: Final = (
+    Variable("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"Characters of an attribute's value. {_STOCK}"),
+    Variable("OTEL_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of a span, an event, … {_STOCK}"),
+    Variable("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"The same for spans alone. {_STOCK}"),
+    Variable("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"The same for spans alone. {_STOCK}"),
+    Variable("OTEL_SPAN_EVENT_COUNT_LIMIT", "unset", _LIMIT, f"Events of a span. {_STOCK}"),
+    Variable("OTEL_SPAN_LINK_COUNT_LIMIT", "unset", _LIMIT, f"Links of a span. {_STOCK}"),
+    Variable("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of an event. {_STOCK}"),
+    Variable("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of a link. {_STOCK}"),
+    Variable("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"The same for log records. {_STOCK}"),
+    Variable("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"The same for log records. {_STOCK}"),
+)
+OTHERS: Final = (
+    Variable("OTEL_EXPORTER_PROMETHEUS_HOST", "unset", _PAGE, "Without effect: `/metrics` is a page of the service."),
+    Variable("OTEL_EXPORTER_PROMETHEUS_PORT", "unset", _PAGE, "The same."),
+    Variable("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "unset", _ZIPKIN, "Without effect: there is no Zipkin exporter."),
+    Variable("OTEL_EXPORTER_ZIPKIN_TIMEOUT", "unset", _ZIPKIN, "The same."),
+    Variable("OTEL_EXPORTER_ZIPKIN_PROTOCOL", "unset", _ZIPKIN, "The same."),
+)
+TABLE: Final = (*GENERAL, *EXPORTERS, *OTLP_EXPORTER, *PROCESSORS, *LIMITS, *OTHERS)

@@ -1,0 +1,97 @@
+"""Reads OpenTelemetry's environment variables once, and says what is wrong with them.
+
+A value that cannot be read is a warning, and counts as unset, as the specification demands. A value that decides where
+telemetry goes, or by which headers traces connect, is refused instead: telemetry would be lost in silence.
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+
+from modeltrace.errors import SettingsError
+from modeltrace.otel_env.table import OTLP, SAMPLER_ARGUMENT, SIGNALS, TABLE, Signal
+from modeltrace.otel_env.values import PartlyError, UnsupportedError, endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """What was read: valid values by name, and a line for each value that was ignored."""
+
+    values: Mapping[str, str] = field(repr=False)  # headers are secret
+    warnings: tuple[str, ...]
+
+    def of(self, signal: Signal, option: str) -> str | None:
+        """An option of the OTLP exporter: the signal's own variable, or the one for all signals."""
+        return self.values.get(f"{OTLP}{signal.upper()}_{option}") or self.values.get(OTLP + option)
+
+
+def read_variables(environ: Mapping[str, str]) -> Variables:
+    """Read all of them.
+
+    With `OTEL_SDK_DISABLED=true` nothing is sent, so only propagators can be refused.
+
+    Raises:
+        SettingsError: a value is refused; the message names the variable and the remedy.
+    """
+    values, warnings, refused = dict[str, str](), list[str](), list[str]()
+    for variable in TABLE:
+        for name in variable.names():
+            if not (given := environ.get(name, "").strip()):
+                continue
+            try:
+                values[name] = variable.parse(given)
+            except PartlyError as error:
+                values[name] = error.rest
+                warnings.append(f"{name} {error}; the entry is ignored")
+            except ValueError as error:
+                if variable.bad == "refused":
+                    refused.append(f"{name} {error}")
+                else:
+                    ignored = "" if isinstance(error, UnsupportedError) else "; it is ignored"
+                    warnings.append(f"{name} {error}{ignored}")
+    values = {name: value for name, value in values.items() if value}
+    refused += _bad_endpoints(values)
+    if values.get("OTEL_SDK_DISABLED") == "true":
+        refused = [line for line in refused if line.startswith("OTEL_PROPAGATORS ")]
+    if refused:
+        raise SettingsError("; ".join(refused))
+    return Variables(values, (*warnings, *_contradictions(values)))
+
+
+def publish(variables: Variables, environ: MutableMapping[str, str]) -> None:
+    """Write the values back as they were read, and take out those that are empty or were ignored."""
+    for name in [name for name, value in environ.items() if name.startswith("OTEL_") and not value.strip()]:
+        del environ[name]
+    for variable in TABLE:
+        for name in variable.names():
+            if name in variables.values:
+                environ[name] = variables.values[name]
+            else:
+                environ.pop(name, None)
+
+
+def _bad_endpoints(values: dict[str, str]) -> Iterator[str]:
+    read = Variables(values, ())
+    for name in (OTLP + "ENDPOINT", *(f"{OTLP}{signal.upper()}_ENDPOINT" for signal in SIGNALS)):
+        if name not in values:
+            continue
+        used = [s for s in SIGNALS if name == f"{OTLP}{s.upper()}_ENDPOINT"] or SIGNALS
+        for signal in used:
+            grpc = (read.of(signal, "PROTOCOL") or "") == "grpc"
+            try:
+                endpoint(grpc=grpc, insecure_is_set=read.of(signal, "INSECURE") is not None)(values[name])
+            except ValueError as error:
+                yield f"{name} {error}"
+                break
+
+
+def _contradictions(values: dict[str, str]) -> Iterator[str]:
+    """Warn of values that do not go together, and leave out or adapt the lesser one."""
+    if SAMPLER_ARGUMENT in values and not values.get("OTEL_TRACES_SAMPLER", "").endswith("traceidratio"):
+        del values[SAMPLER_ARGUMENT]
+        yield f"{SAMPLER_ARGUMENT} is for the samplers traceidratio and parentbased_traceidratio; it is ignored"
+    for processor in ("OTEL_BSP", "OTEL_BLRP"):
+        queue, batch = (values.get(f"{processor}_MAX_{what}_SIZE") for what in ("QUEUE", "EXPORT_BATCH"))
+        if int(batch or 512) > int(queue or 2048):
+            values[f"{processor}_MAX_EXPORT_BATCH_SIZE"] = queue or "2048"
+            if batch:
+                yield f"{processor}_MAX_EXPORT_BATCH_SIZE is more than the queue holds; it is {queue or 2048}"

@@ -1,0 +1,1 @@
+"""OTLP clients: exporters configured by OpenTelemetry's variables, one delivery attempt, and causes of failure."""

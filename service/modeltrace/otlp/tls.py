@@ -1,0 +1,73 @@
+"""The certificate files that OpenTelemetry's variables name, checked before a library fails on them.
+
+gRPC ends the whole process when a client certificate comes without its key, so nothing reaches it unchecked.
+"""
+
+import os
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from modeltrace.otel_env.table import OTLP, Signal
+from modeltrace.otlp.failures import Failure
+
+
+class Named(NamedTuple):
+    """A file, and the variable that names it."""
+
+    variable: str
+    path: str
+
+
+class TlsFiles(NamedTuple):
+    """The files of a signal; the key is in the certificate's file where no variable names another."""
+
+    authorities: Named | None
+    certificate: Named | None
+    key: Named | None
+
+    def problem(self, *, folder: bool) -> Failure | None:
+        """Why they cannot be used; `None` where they can. `folder`: the authorities may be a folder of certificates."""
+        for file in (file for file in self if file):
+            path = Path(file.path)
+            if not path.exists():
+                return Failure(f"certificate file missing: {path}", f"Correct {file.variable}")
+            if not os.access(path, os.R_OK) or (path.is_dir() and not (folder and file is self.authorities)):
+                return Failure(f"certificate file cannot be read: {path}", f"Correct {file.variable}")
+        if self.key and not self.certificate:
+            return Failure(
+                f"{self.key.variable} is set and no certificate", "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
+            )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return _refused(self.authorities, lambda path: _trust(context, path)) or _refused(
+            self.certificate,
+            lambda path: context.load_cert_chain(path, self.key.path if self.key else None, password=lambda: ""),
+        )
+
+
+def tls_files(signal: Signal) -> TlsFiles:
+    """The files that the environment names for a signal."""
+    return TlsFiles(*(_named(signal, option) for option in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")))
+
+
+def _named(signal: Signal, option: str) -> Named | None:
+    names = (f"{OTLP}{signal.upper()}_{option}", OTLP + option)
+    return next((Named(name, path) for name in names if (path := os.environ.get(name))), None)
+
+
+def _trust(context: ssl.SSLContext, path: str) -> None:
+    if Path(path).is_dir():
+        context.load_verify_locations(capath=path)
+    else:
+        context.load_verify_locations(path)
+
+
+def _refused(file: Named | None, load: Callable[[str], None]) -> Failure | None:
+    if file is None:
+        return None
+    try:
+        load(file.path)
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        return Failure(f"certificate file is not PEM, or the key does not fit: {file.path}", f"Correct {file.variable}")
+    return None

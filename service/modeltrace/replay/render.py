@@ -1,0 +1,135 @@
+"""What a person, or a program, is told of a replay."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from modeltrace.inference.model import Answer
+from modeltrace.replay.compare import Replayed
+from modeltrace.replay.run import Group, Verdict
+
+# Rows of a table; those with another label come first, then what else is not equal.
+SHOWN = 20
+
+
+def as_json(groups: Sequence[Group], errors: Sequence[str], verdict: Verdict) -> dict[str, Any]:
+    """All of it, every row."""
+    return {"verdict": verdict, "models": [_group(group) for group in groups], "errors": list(errors)}
+
+
+def _group(group: Group) -> dict[str, Any]:
+    return {
+        "verdict": group.verdict,
+        "recorded": {"name": group.name, "version": group.version, "hash": group.hash},
+        "found": None if group.origin is None else group.origin.where,
+        "privacy_rules_known": group.rules_known,
+        "replayed_with": {
+            "name": group.used.name,
+            "version": group.used.version,
+            "hash": group.used.onnx_hash if group.engine == "onnx" else group.used.hash,
+            "where": group.used.where,
+            "engine": group.engine,
+        },
+        "libraries": {name: {"bundle": made, "here": here} for name, (made, here) in group.libraries.items()},
+        "counts": dict(group.counts),
+        "rows": [
+            {
+                "row": row.row,
+                "prediction_id": row.prediction_id,
+                "outcome": row.outcome,
+                "recorded": _answer(row.recorded),
+                "now": None if row.now is None else _answer(row.now),
+                "difference": row.difference,
+                "note": row.note,
+            }
+            for row in group.rows
+        ],
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    if answer.value is not None:
+        return {"value": answer.value}
+    return {"label": answer.label, "confidence": answer.confidence}
+
+
+def show(console: Console, groups: Sequence[Group]) -> None:
+    """Print tables of it. No markup: labels and names are what they are."""
+    for group in groups:
+        when = datetime.fromtimestamp(group.time / 10**9, UTC)
+        number = f"{len(group.rows):,} prediction{'' if len(group.rows) == 1 else 's'}"
+        console.print(f"{number} of {group.name} {group.version}, {when:%Y-%m-%d %H:%M:%S} UTC", style="bold")
+        console.print(f"  answered now by {_used(group)}")
+        if group.origin is None:
+            console.print("  the model that answered is not to be found", style="yellow")
+        if not group.rules_known:
+            console.print(
+                "  the feature schema that is recorded is not to be found: privacy rules may have changed the inputs",
+                style="yellow",
+            )
+        console.print(_rows(group.rows))
+        if (more := len(group.rows) - SHOWN) > 0:
+            console.print(f"  and {more:,} more (--json has all of them)", style="dim")
+        console.print(_said_of(group))
+        console.print(_libraries(group))
+
+
+def _used(group: Group) -> str:
+    same = group.origin is not None and group.origin.sha256 == group.used.sha256
+    engine = " with ONNX Runtime" if group.engine == "onnx" else ""
+    called = f"{group.used.name} {group.used.version}"
+    other_name = "" if called == f"{group.name} {group.version}" else f", packed as {called}"
+    which = f"the same model, by its SHA-256{other_name}" if same else called
+    return f"{which}{engine}: {group.used.where}"
+
+
+def _rows(rows: Sequence[Replayed]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table.add_column("row", justify="right")
+    for name in ("recorded", "now", "difference", ""):
+        table.add_column(name)
+    for row in sorted(rows, key=lambda row: (row.outcome == "equal", not row.by_label, row.row))[:SHOWN]:
+        now = Text(row.note or "", style="yellow") if row.now is None else Text(_words(row.now))
+        difference = "" if row.difference is None else f"{row.difference:+.3g}" if row.difference else "0"
+        outcome = Text("another label" if row.by_label else row.outcome, style=_style(row))
+        table.add_row(str(row.row), Text(_words(row.recorded)), now, difference, outcome)
+    return table
+
+
+def _style(row: Replayed) -> str:
+    return "dim" if row.outcome == "equal" else "bold yellow" if row.by_label else "yellow"
+
+
+def _words(answer: Answer) -> str:
+    if answer.value is not None:
+        return f"{answer.value:.10g}"
+    return f"{answer.label}" if answer.confidence is None else f"{answer.label}  {answer.confidence:.6f}"
+
+
+def _said_of(group: Group) -> str:
+    words = {
+        "equal": "equal",
+        "differs": "different",
+        "refused": "refused by the schema",
+        "failed": "failed",
+        "impossible": "impossible to replay",
+    }
+    counts = group.counts
+    said = ", ".join(f"{counts[name]:,} {word}" for name, word in words.items() if counts[name])
+    labels = sum(row.by_label for row in group.rows)
+    return f"  {said}; another label in {labels:,}" if labels else f"  {said}"
+
+
+def _libraries(group: Group) -> Table | Text:
+    """Those whose versions differ; that there are none is said, too."""
+    different = {name: both for name, both in group.libraries.items() if both[0] != both[1]}
+    if not different:
+        return Text("  libraries: the versions here are those of the bundle", style="dim")
+    table = Table("library", "in the bundle", "here", box=None, pad_edge=False, padding=(0, 2))
+    for name, (made, here) in different.items():
+        table.add_row(name, made or "none", here or "none")
+    return table

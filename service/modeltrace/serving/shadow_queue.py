@@ -1,0 +1,195 @@
+"""Rows that were answered, put to a challenger: afterwards, on a thread of its own, as far as there is time for it.
+
+    answer sent ─► offer() ─► queue ─► thread ─► challenger: validate ► features ► inference ─► recorded
+                                │ full
+                                └──► dropped, counted
+
+Nobody waits for a challenger, and what becomes of it harms nobody: it fails, is slow or is dead for itself alone.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
+from typing import Final, Protocol
+
+from modeltrace.errors import InferenceError, InvalidFeaturesError
+from modeltrace.inference.batching import ask_together
+from modeltrace.inference.model import Answer
+from modeltrace.inference.privacy import withhold
+from modeltrace.inference.validate import Values
+from modeltrace.serving.router import Serving
+from modeltrace.serving.version import Version
+from modeltrace.telemetry.records.prediction import Batch
+from modeltrace.telemetry.records.trace import RequestTrace
+
+logger = logging.getLogger("modeltrace.serving")
+
+# Rows that may wait, and their part of that for a request when nothing else waits: a batch always finds room then.
+MOST_ROWS: Final = 2048
+# Seconds that a stop lets the thread go on.
+LAST: Final = 0.25
+
+# How many rows became what, and why: `answered`, `refused`, `failed` or `dropped`, and `error.type`.
+Tell = Callable[[str, int, str], object]
+# Opens the trace of a shadow, and tells it when the block ends.
+Telling = Callable[[RequestTrace], AbstractContextManager[RequestTrace]]
+
+
+class Challenger(Protocol):
+    """What is asked."""
+
+    at_once: int  # the most requests that it takes
+    pause: float  # seconds between two calls
+
+    def __call__(self, asked: Sequence[RequestTrace], tell: Tell) -> None:
+        """Put the answered rows of requests to it, and say what became of them."""
+
+
+class LocalChallenger:
+    """The challenger in this process."""
+
+    # A call of 30 rows costs hardly more than one of a single row, so rows gather first: of every request shadowed,
+    # a linear model cost those who answer 100 µs a row in place of 700.
+    at_once = 256
+    pause = 0.025
+
+    def __init__(self, serving: Serving, telling: Telling, tell_batch: Callable[[Batch], None]) -> None:
+        """`tell_batch` tells of a call that several requests share."""
+        self._serving = serving
+        self._telling = telling
+        self._tell_batch = tell_batch
+
+    def __call__(self, asked: Sequence[RequestTrace], tell: Tell) -> None:
+        """Ask it once for all requests of a row each, which costs hardly more than for one, and once for each other."""
+        version = self._serving.challenger
+        if version is None:
+            return
+        single = [one for one in asked if not one.many]
+        if len(single) > 1:
+            self._together(version, single, tell)
+        for one in asked:
+            if one.many or len(single) == 1:
+                self._alone(version, one, tell)
+
+    def _together(self, version: Version, asked: Sequence[RequestTrace], tell: Tell) -> None:
+        pipeline, rows, traces = version.pipeline, list[Values](), list[RequestTrace]()
+        refused: list[InvalidFeaturesError] = []
+        with ExitStack() as stack:
+            for one in asked:
+                trace = stack.enter_context(self._telling(one))
+                try:
+                    rows.append(pipeline.read(answered_rows(one)[0], trace))
+                except InvalidFeaturesError as error:
+                    refused.append(error)
+                else:
+                    traces.append(trace)
+            outcomes = ask_together(pipeline, rows, traces, self._tell_batch)
+            for values, trace, outcome in zip(rows, traces, outcomes, strict=True):
+                if isinstance(outcome, Answer):
+                    pipeline.keep(0, values, outcome, trace)
+        _tell_all([*outcomes, *refused], tell)
+
+    def _alone(self, version: Version, asked: RequestTrace, tell: Tell) -> None:
+        rows, numbers = answered_rows(asked), [one.row for one in asked.answered]
+        outcomes: Sequence[object]
+        with self._telling(asked) as trace:
+            try:
+                outcomes = version.pipeline.predict_batch(rows, trace, numbers)
+            except InferenceError as error:
+                outcomes = [error] * len(rows)
+            finally:
+                trace.many = asked.many
+        _tell_all(outcomes, tell)
+
+
+def _tell_all(outcomes: Sequence[object], tell: Tell) -> None:
+    """Say what became of rows, once for each kind: a counter costs more than a row that shares a call."""
+    for (outcome, error_type), rows in Counter(map(_became, outcomes)).items():
+        tell(outcome, rows, error_type)
+
+
+def _became(outcome: object) -> tuple[str, str]:
+    if isinstance(outcome, InvalidFeaturesError):
+        return "refused", "invalid_features"
+    if isinstance(outcome, BaseException):
+        return "failed", type(outcome.__cause__ or outcome).__qualname__
+    return "answered", ""
+
+
+def answered_rows(asked: RequestTrace) -> list[object]:
+    """The rows of a request that were answered, as they were sent."""
+    return [asked.asked[one.row] for one in asked.answered] if asked.asked else []
+
+
+class Shadows:
+    """The queue before a challenger, and the thread that asks it."""
+
+    def __init__(self, serving: Serving, ask: Challenger, tell: Tell, *, most_rows: int = MOST_ROWS) -> None:
+        """`tell` is called by the thread, and by that of `offer`; it must neither block nor raise."""
+        self._serving = serving
+        self._ask = ask
+        self._tell = tell
+        self._most_rows = most_rows
+        self._waiting: deque[RequestTrace] = deque()
+        self._put = self._taken = 0  # rows; each written by one thread only
+        self._wake = threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, daemon=True, name="shadow")
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def offer(self, trace: RequestTrace) -> None:
+        """Take a request that was answered. Never waits: what finds no room is dropped and counted."""
+        if trace.asked is None or not trace.answered:
+            return
+        rows = len(trace.answered)
+        waiting = self._put - self._taken
+        if self._ending or (waiting and waiting + rows > self._most_rows):
+            self._tell("dropped", rows, "queue_full")
+            return
+        self._put += rows
+        self._waiting.append(trace)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask a moment longer; what still waits then is dropped and counted."""
+        self._ending = True
+        self._wake.set()
+        self._thread.join(LAST)
+        while self._waiting:
+            self._tell("dropped", len(self._waiting.popleft().answered), "shutdown")
+
+    def _run(self) -> None:
+        while not (self._ending and not self._waiting):
+            self._wake.wait()
+            self._wake.clear()
+            while asked := self._take():
+                self._put_to_challenger(asked)
+                time.sleep(self._ask.pause)
+
+    def _take(self) -> list[RequestTrace]:
+        """What waits, but no more than the challenger takes at once."""
+        taken: list[RequestTrace] = []
+        with suppress(IndexError):  # a stop was faster
+            while self._waiting and len(taken) < self._ask.at_once:
+                taken.append(self._waiting.popleft())
+        self._taken += _count_rows(taken)
+        return taken
+
+    def _put_to_challenger(self, asked: Sequence[RequestTrace]) -> None:
+        try:
+            self._ask(asked, self._tell)
+        except Exception as error:  # whatever it is, it harms nobody else
+            logger.error(  # noqa: TRY400  what is told may not be what was raised
+                "a challenger could not be asked", exc_info=withhold(error) if self._serving.private else error
+            )
+            self._tell("failed", _count_rows(asked), type(error).__qualname__)
+
+
+def _count_rows(asked: Sequence[RequestTrace]) -> int:
+    return sum(len(one.answered) for one in asked)

@@ -1,0 +1,105 @@
+"""A version that answers: the model with everything that it is asked through."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from modeltrace.errors import BundleError, ModeltraceError
+from modeltrace.inference.batching import Batcher
+from modeltrace.inference.model import Model
+from modeltrace.inference.pipeline import Pipeline
+from modeltrace.inference.prediction_ids import PredictionIds
+from modeltrace.monitoring.feedback import LabelReader
+from modeltrace.monitoring.reference_metrics import training_data
+from modeltrace.telemetry.logging import withhold_warnings
+from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.records.prediction import Batch, ModelInfo, Rules
+
+Role = Literal["", "primary", "challenger"]
+ALONE: Final[Role] = ""
+PRIMARY: Final[Role] = "primary"
+CHALLENGER: Final[Role] = "challenger"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version, ready to answer. Requests that have begun with it end with it, whatever is served by then."""
+
+    pipeline: Pipeline
+    on_loop: bool  # one row is answered faster than on a thread
+    batcher: Batcher | None  # shares calls between requests
+    said: dict[str, str]  # what an answer says of it
+    labels: LabelReader  # what may be the true label of a prediction
+
+    @property
+    def model(self) -> Model:
+        """The model itself."""
+        return self.pipeline.model
+
+    @property
+    def info(self) -> ModelInfo:
+        """What telemetry says of it."""
+        return self.pipeline.info
+
+
+class Versions:
+    """Makes versions of models, all in the same way."""
+
+    def __init__(
+        self,
+        ids: PredictionIds,
+        watched: Watched,
+        *,
+        inline_seconds: float,
+        on_thread: Callable[..., Awaitable[Any]],
+        tell_batch: Callable[[Batch], None],
+        batching_rows: int | None,
+        most_waiting: int,
+        rules: Callable[[Model], Rules | None],
+    ) -> None:
+        """`batching_rows`: the most requests that share a call; `None`: they do not.
+
+        `rules` say what may be told of a model's inputs. The rest as in the settings.
+        """
+        self._ids = ids
+        self._watched = watched
+        self._inline_seconds = inline_seconds
+        self._on_thread = on_thread
+        self._tell_batch = tell_batch
+        self._batching_rows = batching_rows
+        self._most_waiting = most_waiting
+        self._rules = rules
+
+    def build(self, model: Model, role: Role = ALONE) -> Version:
+        """A version of this model; its inputs are counted from now on."""
+        pipeline = Pipeline(model, self._ids, role)
+        if (rules := self._rules(model)) is not None:
+            withhold_warnings()
+        self._watched.add(pipeline.info, training_data(model)._replace(rules=rules))
+        on_loop = pipeline.seconds_a_row() < self._inline_seconds
+        said, labels = {"name": model.name, "version": model.version}, LabelReader(model, self._ids)
+        if self._batching_rows is None:
+            return Version(pipeline, on_loop, None, said, labels)
+        batcher = Batcher(
+            pipeline,
+            largest=self._batching_rows,
+            most_waiting=self._most_waiting,
+            on_thread=None if on_loop else self._on_thread,
+            tell=self._tell_batch,
+        )
+        return Version(pipeline, on_loop, batcher, said, labels)
+
+    def prove(self, model: Model) -> None:
+        """See that a model answers the example that its bundle has.
+
+        Raises:
+            BundleError: it does not.
+        """
+        try:
+            Pipeline(model, self._ids).try_example()
+        except ModeltraceError as error:
+            raise BundleError(f"{model.name} {model.version} does not answer its own example: {error}") from error
+
+    def retire(self, version: Version) -> None:
+        """It answers no new requests."""
+        self._watched.retire(version.info)

@@ -1,0 +1,1 @@
+"""Encoders from telemetry records to OTLP protobuf and to JSON lines."""

@@ -1,0 +1,104 @@
+"""What the HTTP conventions say of a request, as opentelemetry-instrumentation-fastapi and uvicorn say it.
+
+Names: https://opentelemetry.io/docs/specs/semconv/http/http-spans. A value that is empty or zero is left out.
+"""
+
+import re
+from urllib.parse import quote
+
+from opentelemetry.semconv._incubating.attributes.user_agent_attributes import USER_AGENT_SYNTHETIC_TYPE
+from opentelemetry.semconv.attributes.client_attributes import CLIENT_ADDRESS
+from opentelemetry.semconv.attributes.http_attributes import (
+    HTTP_REQUEST_METHOD,
+    HTTP_REQUEST_METHOD_ORIGINAL,
+    HTTP_RESPONSE_STATUS_CODE,
+    HTTP_ROUTE,
+)
+from opentelemetry.semconv.attributes.network_attributes import NETWORK_PROTOCOL_VERSION
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.semconv.attributes.url_attributes import URL_PATH, URL_QUERY, URL_SCHEME
+from opentelemetry.semconv.attributes.user_agent_attributes import USER_AGENT_ORIGINAL
+
+from modeltrace.sidecar.encode.protobuf import utf8
+from modeltrace.telemetry.records.prediction import Value
+
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
+OTHER_METHOD = "_OTHER"
+# Parts of a user agent in small letters, the first that is found decides.
+SYNTHETIC = (("alwayson", "test"), ("googlebot", "bot"), ("bingbot", "bot"))
+
+# https://www.w3.org/TR/trace-context/#tracestate-header-field-values
+_MEMBER = re.compile(
+    r"(?P<key>[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13})"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+_MOST_MEMBERS = 32
+
+
+def trace_state(header: str) -> str:
+    """The list members of a `tracestate` header, without space around them; nothing at all if one is malformed."""
+    members: dict[str, str] = {}
+    for member in (part.strip(" \t") for part in header.split(",")):
+        if member:
+            match = _MEMBER.fullmatch(member)
+            if not match or match["key"] in members:
+                return ""
+            members[match["key"]] = member
+    return ",".join(members.values()) if len(members) <= _MOST_MEMBERS else ""
+
+
+def span_name(method: str, route: str) -> str:
+    """Method and route; a method that is not in the standards is called HTTP, as there could be any number of them."""
+    known = method.upper() if method.upper() in METHODS else "HTTP"
+    return f"{known} {route}" if route else known
+
+
+def server_attributes(
+    method: str,
+    route: str,
+    path: str,
+    query: str,
+    scheme: str,
+    http_version: str,
+    server_address: str,
+    server_port: int,
+    client_address: str,
+    user_agent: str,
+) -> dict[str, Value]:
+    """The attributes of a SERVER span before there is an answer; the client's port is not among them."""
+    known = method.upper() if method.upper() in METHODS else OTHER_METHOD
+    attributes: dict[str, Value] = {
+        URL_SCHEME: scheme,
+        SERVER_ADDRESS: server_address,
+        SERVER_PORT: server_port,
+        NETWORK_PROTOCOL_VERSION: http_version,
+        URL_PATH: path,
+        URL_QUERY: path and query,
+        HTTP_REQUEST_METHOD_ORIGINAL: method if method != known else "",
+        HTTP_REQUEST_METHOD: known,
+        USER_AGENT_ORIGINAL: user_agent,
+        USER_AGENT_SYNTHETIC_TYPE: _synthetic(user_agent),
+        CLIENT_ADDRESS: client_address,
+        HTTP_ROUTE: route,
+    }
+    return {name: value for name, value in attributes.items() if value}
+
+
+def _synthetic(user_agent: str) -> str:
+    small = user_agent.lower()
+    return next((kind for part, kind in SYNTHETIC if part in small), "")
+
+
+def access(
+    method: str, path: str, query: str, http_version: str, client_address: str, client_port: int, status: int
+) -> tuple[str, dict[str, Value]]:
+    """uvicorn's access line, and its attributes; without the query, which may be private."""
+    quoted = quote(utf8(path))
+    target = f"{quoted}?{query}" if query else quoted
+    client = f"{client_address}:{client_port}" if client_address else ""
+    return f'{client} - "{method} {target} HTTP/{http_version}" {status}', {
+        CLIENT_ADDRESS: client_address,
+        HTTP_REQUEST_METHOD: method,
+        URL_PATH: quoted,
+        HTTP_RESPONSE_STATUS_CODE: status,
+    }

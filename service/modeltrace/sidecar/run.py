@@ -1,0 +1,266 @@
+"""What the exporter process does: read records, turn them into OTLP and log lines, deliver.
+
+    pipe ─► records ─┬─► lines ─► stdout, log file
+                     ├─► rows ─► the prediction store
+                     └─► gathered ─► spans, audit and access records ─► deliveries
+            encoded by the SDK ─────────────────────────────────────────► deliveries
+
+Records gather for as long as `Config.delay` or until there are enough for a request. What cannot be encoded is counted
+as lost and holds up nothing else. What the worker is told:
+
+| frame | says |
+|---|---|
+| `event` | an `Event` of a delivery; `adopted`, before all others, what the spool holds from earlier processes |
+| `ready` | this process takes frames, and has opened the prediction store if there is one |
+| `lines` | the log lines of the records up to this frame are written |
+| `done` | everything up to this frame is delivered, on disk, stored, or lost for good: the worker keeps what is not |
+| `end` | that was all |
+"""
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, cast
+
+from pythonjsonlogger.orjson import OrjsonFormatter
+
+from modeltrace.otlp.client import Signal, otlp_client
+from modeltrace.sidecar.acks import Progress
+from modeltrace.sidecar.delivery import STORE, Deliveries, Delivery, Event, open_spool
+from modeltrace.sidecar.encode.feedback import FeedbackEncoder
+from modeltrace.sidecar.encode.json_lines import LineEncoder
+from modeltrace.sidecar.encode.logs import LogEncoder
+from modeltrace.sidecar.encode.spans import SpanEncoder
+from modeltrace.sidecar.log_writer import LineHandler, LineWriter
+from modeltrace.store.config import StoreConfig
+from modeltrace.store.writer import Written, start_writer
+from modeltrace.telemetry.export.config import Config
+from modeltrace.telemetry.export.frames import Frame, FrameReader, write_frame
+from modeltrace.telemetry.records.feedback import Feedback, feedback
+from modeltrace.telemetry.records.prediction import Batch, ModelInfo, Origin, Request, batch, request
+
+# Receivers of OTLP over gRPC refuse more than 4 MiB unless they are told otherwise.
+LARGEST_REQUEST: Final = 4 * 2**20 - 64 * 1024
+MOST_ROWS: Final = 512
+MEMORY_BYTES: Final = 64 * 2**20
+
+logger = logging.getLogger("modeltrace.exporter")
+T = TypeVar("T")
+R = TypeVar("R", Request, Feedback)
+
+
+class _Exporting:
+    """One worker's telemetry, on its way."""
+
+    def __init__(self, origin: Origin, config: Config, lines: LineWriter, tell: Callable[[Frame], None]) -> None:
+        self._config = config
+        self._lines = lines
+        self._tell = tell
+        self._tells_requests = config.log_level in ("DEBUG", "INFO")
+        self._progress = Progress(tell)
+        self._spans, self._logs = SpanEncoder(origin), LogEncoder(origin)
+        self._line_encoder = LineEncoder()
+        self._feedback_encoder = FeedbackEncoder(origin)
+        spool = open_spool(Path(config.spool), config.spool_bytes, self._progress.report) if config.spool else None
+        deliveries = {signal: self._delivery(signal, spool) for signal in self._signals()}
+        for signal, delivery in deliveries.items():
+            tell(("event", "adopted", signal, delivery.spooled_items, 0.0, ""))
+        self._deliveries = Deliveries(deliveries, spool)
+        self._deliveries.start()
+        store = StoreConfig(*config.store) if config.store else None
+        self._store = start_writer(store, self._written, partial(tell, ("ready",)))
+        self._known: dict[ModelInfo, ModelInfo] = {}
+        self._requests: list[Request] = []
+        self._batches: list[Batch] = []
+        self._feedback: list[Feedback] = []
+        self._rows = self._sequence = 0
+        self._due = 0.0
+
+    def _signals(self) -> tuple[Signal, ...]:
+        return cast("tuple[Signal, ...]", tuple(self._config.signals))
+
+    def _delivery(self, signal: Signal, spool: Any) -> Delivery:  # noqa: ANN401  a Spool or none
+        protocol, seconds = self._config.signals[signal]
+        client = otlp_client(
+            signal, protocol=cast("Literal['http/protobuf', 'grpc']", protocol), timeout_seconds=seconds
+        )
+        return Delivery(signal, client, report=self._progress.report, limit_bytes=MEMORY_BYTES, spool=spool)
+
+    def take(self, frame: Frame) -> None:
+        """Take one frame: `otlp` is encoded already, `records` are not.
+
+        Of those that a process before this one had got, the lines are written (`again`) or are all that is missing.
+        """
+        self._sequence, kind, *content = frame
+        if kind == "otlp":
+            signal, encoded, items = content
+            self._put(signal, encoded, items)
+            if not self._gathered():
+                self._progress.mark(self._sequence)
+            return
+        # Equal ones become one object, by which everything that was made of it is found.
+        found = {place: ModelInfo(*fields) for place, fields in content[2].items()}
+        models = {place: self._known.setdefault(one, one) for place, one in found.items()}
+        requests = [request(one, models) for one in content[0]]
+        labels = list(map(feedback, content[3]))
+        if kind != "again":
+            lines = b""
+            if self._tells_requests:
+                lines = b"".join(
+                    [
+                        *_each(lambda some, _: [self._line_encoder.encode(some)], requests),
+                        *_each(lambda some, _: [self._feedback_encoder.lines(some)], labels),
+                    ]
+                )
+            self._lines.put(lines, then=partial(self._tell, ("lines", self._sequence)))
+        if kind == "lines":
+            return
+        if self._store:
+            self._progress.put(STORE, sum(len(one.answered) for one in requests))
+            self._store.put(requests)
+        if not self._due:
+            self._due = time.monotonic() + self._config.delay
+        self._requests += requests
+        self._batches += [batch(one, models) for one in content[1]]
+        self._feedback += labels
+        self._rows += sum(len(one.answered) or 1 for one in requests) + sum(len(one.labels) for one in labels)
+        if self._rows >= MOST_ROWS:
+            self.flush()
+
+    def _gathered(self) -> bool:
+        return bool(self._requests or self._batches or self._feedback)
+
+    def patience(self) -> float | None:
+        """Seconds until something has to be flushed; `None` when nothing waits."""
+        return max(0.0, self._due - time.monotonic()) if self._due else None
+
+    def flush(self) -> None:
+        """Encode what has gathered and hand it to the deliveries."""
+        requests, batches, labels = self._requests, self._batches, self._feedback
+        self._requests, self._batches, self._feedback, self._rows, self._due = [], [], [], 0, 0.0
+        if "traces" in self._config.signals:
+            for encoded, items in _each(self._encoded_spans, requests, batches, partial(self._lose, "traces")):
+                self._put("traces", encoded, items)
+            for encoded, items in _each(self._label_spans, labels, lost=partial(self._lose, "traces")):
+                self._put("traces", encoded, items)
+        if "logs" in self._config.signals and self._tells_requests:
+            for encoded, items in _each(self._encoded_logs, requests, lost=partial(self._lose, "logs")):
+                self._put("logs", encoded, items)
+            for encoded, items in _each(self._label_logs, labels, lost=partial(self._lose, "logs")):
+                self._put("logs", encoded, items)
+        self._progress.mark(self._sequence)
+
+    def _encoded_spans(self, requests: Sequence[Request], batches: Sequence[Batch]) -> Iterable[tuple[bytes, int]]:
+        return self._spans.cut(requests, batches, limit=LARGEST_REQUEST)
+
+    def _encoded_logs(self, requests: Sequence[Request], _: Sequence[Batch]) -> Iterable[tuple[bytes, int]]:
+        kinds = (self._logs.audit, self._logs.data, self._logs.access)
+        return [encoded for encode in kinds for encoded in encode(requests, LARGEST_REQUEST)]
+
+    def _label_spans(self, labels: Sequence[Feedback], _: object) -> Iterable[tuple[bytes, int]]:
+        return self._feedback_encoder.spans(labels, LARGEST_REQUEST)
+
+    def _label_logs(self, labels: Sequence[Feedback], _: object) -> Iterable[tuple[bytes, int]]:
+        return self._feedback_encoder.logs(labels, LARGEST_REQUEST)
+
+    def _lose(self, signal: Signal, error: Exception) -> None:
+        """Count what a record would have become as one item: how many it would have been, nobody knows."""
+        self._progress.put(signal, 1)
+        self._progress.report(Event("lost", signal, 1, error_type=type(error).__qualname__))
+
+    def _written(self, what: Written) -> None:
+        self._progress.report(Event(what.kind, STORE, what.rows, error_type=what.error_type))
+
+    def _put(self, signal: str, encoded: bytes, items: int) -> None:
+        if signal in self._config.signals and items:
+            self._progress.put(signal, items)
+            self._deliveries[cast("Signal", signal)].put(encoded, items)
+
+    def close(self) -> None:
+        """Deliver what is left, or leave it on disk."""
+        if self._gathered():
+            self.flush()
+        deadline = time.monotonic() + self._config.flush_timeout
+        self._lines.end()
+        if self._store:
+            self._store.end()
+        self._deliveries.close(deadline)
+        self._lines.wait(deadline)
+        if self._store:
+            self._store.wait(deadline)
+
+
+def _each(
+    encode: Callable[[Sequence[R], Sequence[Batch]], Iterable[T]],
+    requests: Sequence[R],
+    batches: Sequence[Batch] = (),
+    lost: Callable[[Exception], None] = lambda _: None,
+) -> list[T]:
+    """All of them encoded together; when that fails, all but those that it fails for by themselves.
+
+    A record that nobody foresaw would otherwise end this process, and the next one, to which it is sent again.
+    """
+    try:
+        return list(encode(requests, batches))
+    except Exception as error:
+        if len(requests) + len(batches) <= 1:
+            logger.exception("a record could not be encoded")
+            lost(error)
+            return []
+    one_by_one: list[tuple[Sequence[R], Sequence[Batch]]] = [([one], ()) for one in requests]
+    one_by_one += [((), [one]) for one in batches]
+    return [encoded for some in one_by_one for encoded in _each(encode, *some, lost)]
+
+
+def _log_as_the_service_does(lines: LineWriter) -> None:
+    """What this process itself has to say, as JSON lines; OpenTelemetry's own complaints are told."""
+    handler = LineHandler(lines)
+    handler.setFormatter(
+        OrjsonFormatter(
+            ["levelname", "name", "message"], rename_fields={"levelname": "level", "name": "logger"}, timestamp=True
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+
+
+def run(records: int, status: int) -> None:
+    """Serve one worker: frames come from the descriptor `records` and answers go to `status`."""
+    lock = threading.Lock()
+
+    def tell(frame: Frame) -> None:
+        try:
+            with lock:
+                write_frame(status, frame)
+        except OSError:
+            pass  # the worker is gone: what it left is still to be delivered
+
+    exporting: _Exporting | None = None
+    reader = FrameReader()
+    while True:
+        patience = exporting.patience() if exporting else None
+        readable, _, _ = select.select([records], [], [], patience)
+        if not readable:
+            assert exporting is not None  # noqa: S101  only then is there something to wait for
+            exporting.flush()
+            continue
+        if not (chunk := os.read(records, 2**20)):
+            break
+        for frame in reader.feed(chunk):
+            if exporting is None:
+                origin, config = frame
+                lines = LineWriter(Config(*config))
+                _log_as_the_service_does(lines)
+                exporting = _Exporting(Origin(*origin), Config(*config), lines, tell)
+            else:
+                exporting.take(frame)
+        if exporting and exporting.patience() == 0.0:
+            exporting.flush()
+    if exporting:
+        exporting.close()
+    tell(("end",))

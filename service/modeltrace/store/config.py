@@ -1,0 +1,24 @@
+"""What the settings say of the prediction store, as values that cross a pipe."""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # the exporter process, whose start is waited for, reads no settings
+    from modeltrace.settings import Settings
+
+
+class StoreConfig(NamedTuple):
+    """Where and how long predictions are kept. A password may be in `said`."""
+
+    said: str  # as MODELTRACE_STORE has it
+    days: float  # 0: for good
+    most_bytes: int  # 0: no limit
+    code_version: str
+
+
+def store_config(settings: "Settings") -> StoreConfig | None:
+    """What the settings say; `None` when nothing is to be kept."""
+    said = settings.store_location()
+    if said is None:
+        return None
+    return StoreConfig(said, settings.store_days, settings.store_bytes, version("modeltrace"))

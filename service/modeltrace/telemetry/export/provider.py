@@ -1,0 +1,198 @@
+"""The set-up of records: predictions are written down, and a process beside this one tells them.
+
+What is not a prediction (other calls, log records, process metrics) is a few records a minute: it goes through the SDK,
+and leaves by the same process.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from opentelemetry.exporter.otlp.proto.common._internal import _encode_resource
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.view import DropAggregation, View
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
+from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
+from opentelemetry.semconv.attributes.url_attributes import URL_SCHEME
+from opentelemetry.util.http import sanitize_method
+from prometheus_client import CollectorRegistry
+
+from modeltrace.keys import id_key, synthetic_token
+from modeltrace.otel_env.table import SIGNALS
+from modeltrace.settings import Settings, data_dir
+from modeltrace.store.config import store_config
+from modeltrace.telemetry.export.config import Config
+from modeltrace.telemetry.export.exporters import LogHandover, MetricHandover, SpanHandover
+from modeltrace.telemetry.export.health import ExportHealth
+from modeltrace.telemetry.export.process import ExporterProcess
+from modeltrace.telemetry.export.queue import Outbox
+from modeltrace.telemetry.metrics.features import FeaturePoints
+from modeltrace.telemetry.metrics.feedback import FeedbackPoints
+from modeltrace.telemetry.metrics.instruments import build_views
+from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.metrics.predictions import PeriodicReader, Points, PredictionPoints
+from modeltrace.telemetry.metrics.prometheus import PrometheusReader
+from modeltrace.telemetry.metrics.store import StoreHealth
+from modeltrace.telemetry.provider import SCOPE, Records, Telemetry, report_process
+from modeltrace.telemetry.records.prediction import Origin
+from modeltrace.telemetry.records.trace import Tracing
+from modeltrace.telemetry.sdk.exporters import LogBatches, SpanBatches, Tally
+
+# Milliseconds that records gather before they go out; the specification's 5 s for spans is long to look at.
+DELAY: Final = 500
+# What the exporter process needs to end, of the time that a stop has.
+LEAVE: Final = 0.25
+ACTIVE: Final = "http.server.active_requests"
+# What only the stock set-up knows how to do.
+STOCK_ONLY: Final = (
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
+    "OTEL_PYTHON_INSTRUMENTATION_HTTP_CAPTURE_ALL_METHODS",
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+)
+
+
+def needs_stock(settings: Settings) -> str | None:
+    """What among the settings only the stock set-up can do; `None` when there is nothing."""
+    if settings.instrumentation == "stock":
+        return "MODELTRACE_INSTRUMENTATION"
+    otel = settings.otel
+    if "console" in (*otel.traces_exporter, *otel.logs_exporter, *otel.metrics_exporter):
+        return "an exporter to the console"
+    return next((name for name in STOCK_ONLY if os.environ.get(name)), None)
+
+
+def build_recorded(
+    settings: Settings, resource: Resource, watched: Watched, *, registry: CollectorRegistry | None = None
+) -> Telemetry:
+    """Build all of it for this process. Call it once, in the process that serves: nothing survives a fork.
+
+    `watched` are the models whose inputs are counted, `registry` what `/metrics` shows, if anything.
+    """
+    otel = settings.otel
+    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE)
+    health = ExportHealth(StoreHealth() if settings.store_location() else None)
+    active: Counter[tuple[str, str]] = Counter()
+    token = synthetic_token(id_key(settings))
+    if otel.sdk_disabled:
+        config = _config(settings, service_name="")
+        outbox = Outbox(partial(ExporterProcess, origin, config), listen=health.hear, watched=watched)
+        return Telemetry(records=Records(Tracing(None, synthetic_token=token), outbox, health, active))
+    # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
+    os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+
+    signals, variables = otel.otlp_signals(), otel.variables.values
+    temporality = variables.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE")
+    delta = temporality in ("delta", "lowmemory")
+    exemplars = variables.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")
+
+    def count(*, delta: bool = False) -> tuple[Points, ...]:
+        return (
+            PredictionPoints(exemplar_filter=exemplars, delta=delta),
+            FeaturePoints(watched, exemplar_filter=exemplars, delta=delta),
+        )
+
+    pushed, labels = count(delta=delta), FeedbackPoints(exemplar_filter=exemplars, delta=delta)
+    # Prometheus takes totals.
+    shown, shown_labels = (count(), FeedbackPoints(exemplar_filter=exemplars)) if delta else (pushed, labels)
+    wanted = ((pushed, labels, "metrics" in signals), (shown, shown_labels, registry is not None))
+    outbox = Outbox(
+        partial(ExporterProcess, origin, _config(settings, service_name=str(resource.attributes[SERVICE_NAME]))),
+        tuple(dict.fromkeys(one for points, _, used in wanted if used for one in points)),
+        tuple(dict.fromkeys(one for _, one, used in wanted if used)),
+        listen=health.hear,
+        watched=watched,
+    )
+
+    spans, records = Tally("spans"), Tally("log records")
+    scope = InstrumentationScope(SCOPE)
+    readers: list[MetricReader] = []
+    if "metrics" in signals:
+        readers.append(PeriodicReader(MetricHandover(outbox)).with_predictions((*pushed, labels), resource, scope))
+    if registry:
+        readers.append(PrometheusReader(registry=registry).with_predictions((*shown, shown_labels), resource, scope))
+    meters = MeterProvider(
+        metric_readers=readers,
+        resource=resource,
+        # Requests in flight are counted ahead of the instrumentation, which does not see predictions.
+        views=[
+            *build_views(),
+            View(meter_name="opentelemetry.instrumentation.*", instrument_name=ACTIVE, aggregation=DropAggregation()),
+        ],
+        shutdown_on_exit=False,
+    )
+    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+    if "traces" in signals:
+        tracers.add_span_processor(SpanBatches(SpanHandover(outbox), spans, meters))
+    loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    if "logs" in signals:
+        loggers.add_log_record_processor(LogBatches(LogHandover(outbox), records, meters))
+
+    report_process(meters)
+    meter = meters.get_meter(SCOPE)
+    exporters = {s: "otlp_grpc" if otel.protocol_of(s) == "grpc" else "otlp_http" for s in SIGNALS}
+    health.report_to(meter, outbox, exporters=exporters)
+    meter.create_observable_up_down_counter(
+        ACTIVE, [partial(_in_flight, active)], unit="{request}", description="Number of active HTTP server requests."
+    )
+    tracing = Tracing(tracers.sampler, trust_context=settings.trust_trace_context, synthetic_token=token)
+    return Telemetry(
+        tracers,
+        meters,
+        loggers,
+        tallies=(spans, records),
+        enabled=True,
+        records=Records(tracing, outbox, health, active),
+    )
+
+
+def _in_flight(active: Counter[tuple[str, str]], _: CallbackOptions) -> Iterable[Observation]:
+    kinds: Counter[tuple[str, str]] = Counter()
+    for (method, scheme), number in list(active.items()):
+        kinds[sanitize_method(method), scheme] += number
+    return [Observation(number, {HTTP_REQUEST_METHOD: m, URL_SCHEME: s}) for (m, s), number in kinds.items()]
+
+
+def _config(settings: Settings, *, service_name: str) -> Config:
+    otel = settings.otel
+    signals: dict[str, tuple[str, float]] = {
+        signal: (otel.protocol_of(signal), otel.timeout_of(signal)) for signal in otel.otlp_signals()
+    }
+    store = store_config(settings)
+    spool = ""
+    if settings.spool_bytes and signals:
+        # What waits for one endpoint must never be sent to another.
+        ways = [(s, otel.protocol_of(s), otel.variables.of(s, "ENDPOINT")) for s in otel.otlp_signals()]
+        folder = settings.spool or data_dir() / "spool"
+        spool = str(folder / hashlib.sha256(f"{service_name} {ways}".encode()).hexdigest()[:16])
+    return Config(
+        signals=signals,
+        delay=int(otel.variables.values.get("OTEL_BSP_SCHEDULE_DELAY", DELAY)) / 1000,
+        flush_timeout=max(settings.flush_timeout - LEAVE, 0.0),
+        spool=spool,
+        spool_bytes=settings.spool_bytes,
+        log_level=settings.log_level,
+        log_file=str(settings.log_file) if settings.log_file else "",
+        log_file_bytes=settings.log_file_bytes,
+        log_file_backups=settings.log_file_backups,
+        store=store and (store.said, store.days, store.most_bytes, store.code_version),
+    )

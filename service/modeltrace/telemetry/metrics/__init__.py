@@ -1,0 +1,1 @@
+"""Metric instruments, and the aggregation of records into data points."""

@@ -1,0 +1,117 @@
+"""Every name that Modeltrace adds to OpenTelemetry's own, and the bounds of its histograms.
+
+Where a stable semantic convention exists it is used, from `opentelemetry.semconv`. There is none for classic machine
+learning, hence `ml.*`. docs/telemetry.md explains each; a test holds the two together.
+"""
+
+from typing import Final
+
+# Spans: children of the request's SERVER span, in this order.
+SPAN_VALIDATE: Final = "validate"
+SPAN_QUEUE: Final = "queue"
+SPAN_FEATURES: Final = "features"
+SPAN_INFERENCE: Final = "inference"
+# One call of the model that answered several requests: a root span, linked to each of them.
+SPAN_BATCH: Final = "batch"
+# The same rows put to a challenger, whose answer is only recorded: a child of the request's SERVER span.
+SPAN_SHADOW: Final = "shadow"
+# One true label: a child of the SERVER span that it came with, linked to that of its prediction.
+SPAN_FEEDBACK: Final = "feedback"
+
+# Attributes
+ML_MODEL_NAME: Final = "ml.model.name"
+ML_MODEL_VERSION: Final = "ml.model.version"
+ML_MODEL_HASH: Final = "ml.model.hash"
+ML_MODEL_ROLE: Final = "ml.model.role"
+ML_MODEL_PART: Final = "ml.model.part"
+ML_MODEL_PARTS: Final = "ml.model.parts"
+ML_PREDICTION_ID: Final = "ml.prediction.id"
+ML_PREDICTION_LABEL: Final = "ml.prediction.label"
+ML_PREDICTION_BIN: Final = "ml.prediction.bin"
+ML_PREDICTION_VALUE: Final = "ml.prediction.value"
+ML_PREDICTION_CONFIDENCE: Final = "ml.prediction.confidence"
+ML_PREDICTION_TRACE_ID: Final = "ml.prediction.trace_id"
+ML_PREDICTION_ROW: Final = "ml.prediction.row"
+ML_PREDICTION_SHADOW_OF: Final = "ml.prediction.shadow_of"
+ML_PREDICTION_INPUTS: Final = "ml.prediction.inputs"
+ML_BATCH_SIZE: Final = "ml.inference.batch.size"
+ML_REJECTED_ROWS: Final = "ml.inference.batch.rejected"
+ML_LOWEST_CONFIDENCE: Final = "ml.inference.batch.lowest_confidence"
+ML_FEATURE_NAME: Final = "ml.feature.name"
+ML_FEATURE_BIN: Final = "ml.feature.bin"
+ML_FEATURE_SIGN: Final = "ml.feature.sign"
+ML_DRIFT_STATISTIC: Final = "ml.drift.statistic"
+ML_VIOLATION_REASON: Final = "ml.data.violation.reason"
+ML_VIOLATION_ROWS: Final = "ml.data.violation.rows"
+ML_FEEDBACK_LABEL: Final = "ml.feedback.label"
+ML_FEEDBACK_VALUE: Final = "ml.feedback.value"
+ML_FEEDBACK_AGE: Final = "ml.feedback.age"
+ML_EVALUATION_LABEL: Final = "ml.evaluation.label"
+QUANTILE: Final = "quantile"
+ML_VIOLATION_ACTION: Final = "ml.data.violation.action"
+
+# Events
+EVENT_PREDICTION: Final = "ml.prediction"
+EVENT_VIOLATION: Final = "ml.data.violation"
+EVENT_MODEL: Final = "ml.model"
+EVENT_FEEDBACK: Final = "ml.feedback"
+
+# Metrics
+METRIC_INFERENCE_DURATION: Final = "ml.inference.duration"
+METRIC_PREDICTIONS: Final = "ml.predictions"
+METRIC_SYNTHETIC_PREDICTIONS: Final = "ml.predictions.synthetic"
+METRIC_REPEATED_PREDICTIONS: Final = "ml.predictions.repeated"
+METRIC_REPEATED_LIMIT: Final = "ml.predictions.repeated.limit"
+METRIC_CONFIDENCE: Final = "ml.prediction.confidence"
+METRIC_LOW_CONFIDENCE: Final = "ml.predictions.low_confidence"
+METRIC_CONFIDENCE_THRESHOLD: Final = "ml.prediction.confidence.threshold"
+METRIC_PREDICTION_REFERENCE: Final = "ml.prediction.reference"
+METRIC_VIOLATIONS: Final = "ml.data.violations"
+METRIC_OBSERVATIONS: Final = "ml.feature.observations"
+METRIC_SUM: Final = "ml.feature.sum"
+METRIC_REFERENCE: Final = "ml.feature.reference"
+METRIC_REFERENCE_MEAN: Final = "ml.feature.reference.mean"
+METRIC_FEEDBACK: Final = "ml.feedback"
+METRIC_FEEDBACK_DELAY: Final = "ml.feedback.delay"
+METRIC_FEEDBACK_ERROR: Final = "ml.feedback.error"
+METRIC_FEEDBACK_REJECTED: Final = "ml.feedback.rejected"
+METRIC_EVALUATION_PREDICTIONS: Final = "ml.evaluation.predictions"
+METRIC_EVALUATION_LABELS: Final = "ml.evaluation.labels"
+METRIC_EVALUATION_LABEL_COVERAGE: Final = "ml.evaluation.label_coverage"
+METRIC_EVALUATION_LABEL_DELAY: Final = "ml.evaluation.label_delay"
+METRIC_EVALUATION_ACCURACY: Final = "ml.evaluation.accuracy"
+METRIC_EVALUATION_PRECISION: Final = "ml.evaluation.precision"
+METRIC_EVALUATION_RECALL: Final = "ml.evaluation.recall"
+METRIC_EVALUATION_F1: Final = "ml.evaluation.f1"
+METRIC_EVALUATION_CALIBRATION_ERROR: Final = "ml.evaluation.calibration_error"
+METRIC_EVALUATION_BRIER_SCORE: Final = "ml.evaluation.brier_score"
+METRIC_EVALUATION_MEAN_ABSOLUTE_ERROR: Final = "ml.evaluation.mean_absolute_error"
+METRIC_EVALUATION_ROOT_MEAN_SQUARED_ERROR: Final = "ml.evaluation.root_mean_squared_error"
+METRIC_EVALUATION_R2: Final = "ml.evaluation.r2"
+METRIC_CONCEPT_DRIFT_LEVEL: Final = "ml.concept_drift.level"
+METRIC_CONCEPT_DRIFT_ERROR_RATE: Final = "ml.concept_drift.error_rate"
+METRIC_REFERENCE_DEVIATION: Final = "ml.feature.reference.deviation"
+METRIC_REFERENCE_SIZE: Final = "ml.feature.reference.size"
+METRIC_DRIFT_FLOOR: Final = "ml.drift.floor"
+METRIC_DRIFT_CRITICAL: Final = "ml.drift.critical_value"
+
+# Baggage: a request that carries it keeps its place as exemplar, and says so on its span for whoever samples.
+BAGGAGE_PIN: Final = "modeltrace.pin"
+# Baggage with a token that only who has the service's key can know (`modeltrace.keys.synthetic_token`): the request is
+# no
+# real one. The same name is the attribute of its span and of its audit records.
+SYNTHETIC: Final = "modeltrace.synthetic"
+
+# Seconds. 0.3 and 0.5 are where the alerts look; a percentile cannot be sharper than its bounds.
+DURATION_BOUNDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+CONFIDENCE_BOUNDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+# Seconds between a prediction and its label; the ends of the age buckets are among them.
+DELAY_BOUNDS: Final = (
+    1.0, 10.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0, 7_776_000.0,
+)  # fmt: skip
+# Of a regressor's errors, in its own unit, which may be any: two a decade.
+ERROR_BOUNDS: Final = (
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6,
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Telemetry records of predictions and feedback: plain values that can cross a pipe."""

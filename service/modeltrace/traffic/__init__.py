@@ -1,0 +1,1 @@
+"""`modeltrace traffic`: generated requests, injected faults and true labels."""
