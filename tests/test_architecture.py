@@ -88,9 +88,9 @@ def test_skops_is_imported_in_one_place() -> None:
 
 def test_providers_are_built_in_one_place() -> None:
     """The OpenTelemetry SDK is imported by service/modeltrace/telemetry alone."""
-    users = {path.parts[:2] for path, module in imports("service") if within(module, ("opentelemetry.sdk",))}
+    users = {path.parts[:3] for path, module in imports("service") if within(module, ("opentelemetry.sdk",))}
 
-    assert users == {("service", "telemetry")}
+    assert users == {("service", "modeltrace", "telemetry")}
 
 
 def test_helpers_of_tests_are_in_one_package() -> None:
@@ -117,7 +117,7 @@ def test_only_the_command_line_reads_arguments() -> None:
         str(path.relative_to(ROOT))
         for folder in ("service", "hub")
         for path in (ROOT / folder).rglob("*.py")
-        if path.parent != ROOT / "service" / "report" / "programs"
+        if path.parent != ROOT / "service" / "modeltrace" / "report" / "programs"
         if "sys.argv" in path.read_text() and path.name not in ("cli.py", "__main__.py")
     ]
 

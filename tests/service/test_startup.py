@@ -13,7 +13,18 @@ pytestmark = pytest.mark.slow
 
 LIST = "\nimport json, os, sys\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr, flush=True)\nos._exit(0)"
 # Packages that only tests, other commands, other processes or other settings need.
-ELSEWHERE = {"_pytest", "duckdb", "hub", "jinja2", "mlflow", "onnx", "onnxruntime", "pytest", "skl2onnx", "supervisor"}
+ELSEWHERE = {
+    "_pytest",
+    "duckdb",
+    "modeltrace_hub",
+    "jinja2",
+    "mlflow",
+    "onnx",
+    "onnxruntime",
+    "pytest",
+    "skl2onnx",
+    "supervisor",
+}
 MODEL = {"pandas", "scipy", "sklearn", "skops"}
 STORE = {"psycopg", "sqlalchemy"}
 SERVER = {"fastapi", "starlette", "uvicorn"}
@@ -69,7 +80,7 @@ def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path,
         ),
         pytest.param(
             "import modeltrace_hub.__main__, modeltrace_hub.app",
-            MODEL | STORE | {"numpy", "pyarrow", "service"},
+            MODEL | STORE | {"modeltrace", "numpy", "pyarrow"},
             id="hub",
         ),
     ],
@@ -78,6 +89,8 @@ def test_a_process_imports_nothing_that_only_others_need(
     program: str, unneeded: AbstractSet[str], tmp_path: Path
 ) -> None:
     """Each of them is ready without the libraries of the others."""
-    elsewhere = ELSEWHERE - ({"duckdb", "hub", "jinja2"} if program.startswith("import hub") else set())
+    elsewhere = ELSEWHERE - (
+        {"duckdb", "modeltrace_hub", "jinja2"} if program.startswith("import modeltrace_hub") else set()
+    )
 
     assert packages(imported(program, tmp_path)) & (elsewhere | unneeded) == set()

@@ -56,7 +56,7 @@ class Queries:
         for name, table in (("listed_logs", "logs"), ("listed_points", "metric_points")):
             parts[name] = _fill(parts["listed_records"], {"table": table})
         parts = {name: _fill(sql, parts) for name, sql in parts.items()}
-        self._sql = {name: _fill(sql, parts) for name, sql in _read("sql/questions").items()}
+        self._sql = {name: _fill(sql, parts) for name, sql in _read("sql/queries").items()}
 
     @contextmanager
     def ask(self) -> Iterator["Reader"]:

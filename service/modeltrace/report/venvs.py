@@ -17,7 +17,7 @@ import platformdirs
 
 from modeltrace.errors import ModeltraceError
 
-CHECKOUT: Final = Path(__file__).parents[2]
+CHECKOUT: Final = Path(__file__).parents[3]
 # The Python found is the one used, and the system's certificates are trusted, as pip does it.
 _UV: Final = {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "true"}
 _GIST: Final = 400

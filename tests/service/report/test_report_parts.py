@@ -292,9 +292,9 @@ def test_locks_and_programs_are_part_of_what_is_installed(tmp_path: Path) -> Non
 
     for name in ("evidently", "alibi", "whylogs"):
         assert f"modeltrace/report/locks/{name}.lock" in names
-    assert {name for name in names if name.startswith("service/modeltrace/report/programs/")} == {
-        f"service/modeltrace/report/programs/{path.name}"
-        for path in (venvs.CHECKOUT / "service" / "report" / "programs").glob("*.py")
+    assert {name for name in names if name.startswith("modeltrace/report/programs/")} == {
+        f"modeltrace/report/programs/{path.name}"
+        for path in (venvs.CHECKOUT / "service" / "modeltrace" / "report" / "programs").glob("*.py")
     }
 
 
