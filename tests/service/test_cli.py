@@ -81,7 +81,8 @@ def test_help_imports_no_command(arguments: list[str]) -> None:
     modules: list[str] = json.loads(ended.stderr)
 
     assert {name.partition(".")[0] for name in modules} & HEAVY == set()
-    assert [name for name in modules if name.startswith("service.")] == [
+    assert [name for name in modules if name.startswith("modeltrace.")] == [
+        "modeltrace.cli",
         "modeltrace.cli.main",
         "modeltrace.errors",
         "modeltrace.imports",
