@@ -153,7 +153,7 @@ def measure(case: Case, bundle: Path, challenger: Path, env: dict[str, str], *, 
     requests = requests_of(bundle, case.rows)
     output = folder / "output"
     env = {
-        "MODELTRACE_SPOOL": str(output.with_suffix(".spool")),
+        "MODELTRACE_SPOOL_DIR": str(output.with_suffix(".spool")),
         "MODELTRACE_STORE": str(output.with_suffix(".db")),
         **_beside(case.challenger, challenger),
         **env,

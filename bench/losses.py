@@ -119,7 +119,7 @@ class Bench:
             # What another step has left on disk must not arrive here.
             own = {
                 "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
-                "MODELTRACE_SPOOL": str(output.parent / "spool"),
+                "MODELTRACE_SPOOL_DIR": str(output.parent / "spool"),
                 "MODELTRACE_STORE": str(output.parent / "predictions.db"),
             }
             with served(
@@ -200,7 +200,7 @@ def run(*, seconds: float, tell: Console) -> dict[str, Any]:
         tell.print("[dim]exporter process halted[/dim]")
         forced.append(bench.step("100, exporter halted", sinks[-1], {}, rows=100, during=halt(seconds)))
         tell.print("[dim]nobody listens[/dim]")
-        forced.append(bench.step("1, small spool", nobody, {"MODELTRACE_SPOOL_BYTES": str(SMALL_SPOOL)}))
+        forced.append(bench.step("1, small spool", nobody, {"MODELTRACE_SPOOL_MAX_BYTES": str(SMALL_SPOOL)}))
     return {**summarise(ramp, forced), "load_average": os.getloadavg()}
 
 

@@ -31,7 +31,7 @@ ONNX = {"MODELTRACE_ENGINE": "onnx"}
 # The SDK's own processors and exporters beside the stock instrumentation; what it says of itself costs much, and is off
 # by its default. Port 9 (discard, RFC 863) is where nobody
 # listens.
-STOCK = {"MODELTRACE_INSTRUMENTATION": "stock", "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "false"}
+STOCK = {"MODELTRACE_INSTRUMENTATION": "sdk", "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "false"}
 VARIANTS: dict[str, dict[str, str]] = {
     "none": NOTHING,
     "all": {},
@@ -107,7 +107,7 @@ def _how(name: str, model: Example, receiving: Receiver, folder: Path) -> tuple[
     env = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
-        "MODELTRACE_SPOOL": str(folder / "spool"),
+        "MODELTRACE_SPOOL_DIR": str(folder / "spool"),
         "MODELTRACE_STORE": str(folder / "predictions.db"),
         **VARIANTS[name],
     }

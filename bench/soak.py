@@ -136,7 +136,7 @@ def run(minutes: float, *, connections: int, tell: Console) -> dict[str, Any]:
         ]
         env = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
-            "MODELTRACE_SPOOL": str(folder / "spool"),
+            "MODELTRACE_SPOOL_DIR": str(folder / "spool"),
             "MODELTRACE_STORE": str(folder / "predictions.db"),
         }
         with served(model.bundle, env, core=pins.service, other=pins.other) as service:

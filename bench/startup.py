@@ -98,11 +98,11 @@ def exporter(folder: Path) -> Start:
         delay=0.5,
         flush_timeout=1.0,
         spool="",
-        spool_bytes=0,
+        spool_max_bytes=0,
         log_level="ERROR",
         log_file="",
-        log_file_bytes=1,
-        log_file_backups=0,
+        log_file_max_bytes=1,
+        log_file_backup_count=0,
         store=(str(folder / "exporter.db"), 0.0, 0, "0"),
     )
     taking = threading.Event()

@@ -167,7 +167,7 @@ def run(names: list[str], *, predictions: int, interval: float, tell: Console) -
                 env = {
                     "OTEL_EXPORTER_OTLP_ENDPOINT": target.endpoint,
                     "OTEL_METRIC_EXPORT_INTERVAL": str(int(1000 * interval)),
-                    "MODELTRACE_SPOOL": str(Path(name, f"spool-{number}")),
+                    "MODELTRACE_SPOOL_DIR": str(Path(name, f"spool-{number}")),
                     "MODELTRACE_STORE": str(Path(name, f"predictions-{number}.db")),
                 }
                 with served(model.bundle, env) as service:

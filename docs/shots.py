@@ -66,7 +66,7 @@ def _running(arguments: list[str]) -> Iterator[None]:
     with TemporaryDirectory() as folder:
         popen = subprocess.Popen(
             [sys.executable, "-m", "modeltrace", *arguments],
-            env=clean | {"HOME": folder, "OTEL_METRIC_EXPORT_INTERVAL": "2000", "MODELTRACE_EVALUATION_SECONDS": "5"},
+            env=clean | {"HOME": folder, "OTEL_METRIC_EXPORT_INTERVAL": "2000", "MODELTRACE_EVALUATION_INTERVAL": "5"},
             stdout=subprocess.DEVNULL,
         )
         try:

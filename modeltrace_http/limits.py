@@ -14,17 +14,17 @@ class HttpLimits:
     """What one connection may send, how long it may wait, and how many connections there may be.
 
     Attributes:
-        head_bytes: size of the request line and the headers, above which the answer is 414 or 431.
-        head_timeout: seconds until the head of a request is complete; afterwards the answer is 408.
+        header_bytes: size of the request line and the headers, above which the answer is 414 or 431.
+        header_timeout: seconds until the head of a request is complete; afterwards the answer is 408.
         body_timeout: seconds until the body of a request is complete, and until a client reads what is written.
-        keep_alive: seconds that a connection stays open without a request.
+        keep_alive_timeout: seconds that a connection stays open without a request.
         max_connections: open connections, above which others wait in the kernel's queue.
     """
 
-    head_bytes: int = 65_536
-    head_timeout: float = 15.0
+    header_bytes: int = 65_536
+    header_timeout: float = 15.0
     body_timeout: float = 30.0
-    keep_alive: float = 75.0
+    keep_alive_timeout: float = 75.0
     max_connections: int = 4096
 
 

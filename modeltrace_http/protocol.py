@@ -57,7 +57,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
         self.limits = limits
-        self.timeout_keep_alive = limits.keep_alive  # type: ignore[assignment]  # call_later takes fractions
+        self.timeout_keep_alive = limits.keep_alive_timeout  # type: ignore[assignment]  # call_later takes fractions
         self.on_connection_lost: Callable[[], object] = lambda: None
         self.url = b""
         self._in_message = self._in_head = self._broken = False
@@ -70,7 +70,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Expect a head."""
         super().connection_made(transport)
-        self._wait(self.limits.head_timeout, self._on_timeout)
+        self._wait(self.limits.header_timeout, self._on_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel all timers."""
@@ -102,11 +102,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._unfinished = 0
         else:
             self._unfinished += len(data)
-            if self._unfinished > self.limits.head_bytes:
+            if self._unfinished > self.limits.header_bytes:
                 self._refuse(self._excess())
                 return
         if self.timeout_keep_alive_task is None and (self._in_head or self.cycle is None or self._responded):
-            self._wait(self.limits.head_timeout, self._on_timeout)
+            self._wait(self.limits.header_timeout, self._on_timeout)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -121,7 +121,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return
         if not self.url.isascii():
             raise LimitExceededError(400)
-        if self._unfinished + self._received > self.limits.head_bytes:
+        if self._unfinished + self._received > self.limits.header_bytes:
             self._check_head()
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
@@ -154,7 +154,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         elif not self._in_message:
             self._idle = True
         elif self._in_head:
-            self._wait(self.limits.head_timeout, self._on_timeout)
+            self._wait(self.limits.header_timeout, self._on_timeout)
         elif self.expect_100_continue:
             self.transport.close()  # whether the body follows is up to the client, so nothing after it could be read
         else:
@@ -208,7 +208,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         Raises:
             LimitExceededError: it is.
         """
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self.limits.head_bytes:
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self.limits.header_bytes:
             raise LimitExceededError(self._excess())
 
     def _head_without_offer(self) -> bytes:
@@ -232,7 +232,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _excess(self) -> int:
         """The status of a head that is too long."""
-        return 414 if len(self.url) > self.limits.head_bytes // 2 else 431
+        return 414 if len(self.url) > self.limits.header_bytes // 2 else 431
 
     def _wait(self, seconds: float, handler: Callable[[], object]) -> None:
         self._unset_keepalive_if_required()
@@ -240,7 +240,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _wait_for_next(self) -> None:
         self._idle = True
-        self._wait(self.limits.keep_alive, self.timeout_keep_alive_handler)
+        self._wait(self.limits.keep_alive_timeout, self.timeout_keep_alive_handler)
 
     def _on_timeout(self) -> None:
         """A head did not arrive in time."""

@@ -39,11 +39,11 @@ def open_frames(folder: Path, phase: int) -> int:
         delay=NEVER,
         flush_timeout=NEVER,
         spool="",
-        spool_bytes=0,
+        spool_max_bytes=0,
         log_level="INFO",
         log_file="",
-        log_file_bytes=0,
-        log_file_backups=0,
+        log_file_max_bytes=0,
+        log_file_backup_count=0,
         store=(str(folder / f"predictions-{phase}.db"), 30.0, 8 * 2**30, "0"),
     )
     path = folder / f"stdin-{phase}"

@@ -63,7 +63,7 @@ def build(frames: Path) -> tuple[ASGIApp, Outbox]:
     tracing = Tracing(DEFAULT_ON, Random(0).getrandbits)  # noqa: S311  the same trace IDs every time
     telemetry = Telemetry(records=Records(tracing, outbox, health, Counter()))
     # However slow the machine that counts is, the model is asked on the event loop.
-    settings = read_settings(id_key="a key for counting only", store="none", inline_seconds=NEVER)
+    settings = read_settings(id_key="a key for counting only", store="none", inline_threshold=NEVER)
     return protect(create_app(settings, build_model(), telemetry, watched=watched), settings), outbox
 
 

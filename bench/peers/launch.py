@@ -78,7 +78,10 @@ def modeltrace(place: Place, variant: Variant) -> Launch:
     """The service of this project."""
     telemetry = {} if variant.telemetry else {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}
     batching = BATCHING if variant.batching else {}
-    own = {"MODELTRACE_SPOOL": str(place.folder / "spool"), "MODELTRACE_STORE": str(place.folder / "predictions.db")}
+    own = {
+        "MODELTRACE_SPOOL_DIR": str(place.folder / "spool"),
+        "MODELTRACE_STORE": str(place.folder / "predictions.db"),
+    }
     command = [sys.executable, "-m", "modeltrace", "serve", str(place.bundle), "--port", str(place.port)]
     return Launch(command, {**own, **telemetry, **batching, **variant.env})
 

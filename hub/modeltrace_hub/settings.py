@@ -122,12 +122,12 @@ class HubSettings(BaseSettings):
         "more is answered with 413 (gRPC: RESOURCE_EXHAUSTED).",
     )
 
-    max_head_bytes: ByteSize = Field(
+    max_header_bytes: ByteSize = Field(
         ByteSize(65_536),
         ge=1024,
         description="A longer request line with its headers is answered with 414 or 431 (pages and OTLP over HTTP).",
     )
-    head_timeout: float = Field(
+    header_timeout: float = Field(
         15.0, gt=0, description="Seconds until the head of an HTTP request is complete; then the answer is 408."
     )
     body_timeout: float = Field(
@@ -135,7 +135,9 @@ class HubSettings(BaseSettings):
         gt=0,
         description="Seconds until the body of an HTTP request is complete, and until a client reads what was written.",
     )
-    keep_alive: float = Field(75.0, gt=0, description="Seconds that an HTTP connection stays open without a request.")
+    keep_alive_timeout: float = Field(
+        75.0, gt=0, description="Seconds that an HTTP connection stays open without a request."
+    )
     max_connections: int = Field(
         4096,
         ge=1,
@@ -146,10 +148,10 @@ class HubSettings(BaseSettings):
     def http_limits(self) -> HttpLimits:
         """The limits of each HTTP port."""
         return HttpLimits(
-            head_bytes=self.max_head_bytes,
-            head_timeout=self.head_timeout,
+            header_bytes=self.max_header_bytes,
+            header_timeout=self.header_timeout,
             body_timeout=self.body_timeout,
-            keep_alive=self.keep_alive,
+            keep_alive_timeout=self.keep_alive_timeout,
             max_connections=self.max_connections,
         )
 

@@ -116,15 +116,15 @@ def create_app(
         trust_context=settings.trust_trace_context,
         synthetic_token=synthetic_token(id_key(settings)),
     )
-    threads = ModelThreads(settings.inference_threads, settings.max_waiting)
+    threads = ModelThreads(settings.inference_threads, settings.max_queue_size)
     versions = Versions(
         PredictionIds(id_key(settings)),
         watched,
-        inline_seconds=settings.inline_seconds,
+        inline_threshold=settings.inline_threshold,
         on_thread=threads.run,
         tell_batch=records.outbox.put_batch if records else recorder.tell_batch,
-        batching_rows=settings.batching_rows if settings.batching else None,
-        most_waiting=settings.max_waiting,
+        max_batch_requests=settings.max_batch_requests if settings.batching else None,
+        most_waiting=settings.max_queue_size,
         rules=partial(rules_of, settings),
     )
     serving = Serving(
@@ -136,7 +136,7 @@ def create_app(
         key=settings.challenger_key,
         remote=(remote := settings.remote_challenger()),
     )
-    seconds, tell = settings.reload_seconds, count_changes(meter)
+    seconds, tell = settings.reload_interval, count_changes(meter)
     watchers = [
         Watcher(serving, versions, one, seconds=seconds, tell=tell) for one in changes if not one.bundles.pinned
     ]
@@ -153,7 +153,7 @@ def create_app(
     feedback = FeedbackCalls(
         serving,
         desk,
-        ModelThreads(settings.inference_threads, settings.max_waiting),
+        ModelThreads(settings.inference_threads, settings.max_queue_size),
         records.outbox.put_feedback if records else FeedbackRecorder(tracer, meter).tell,
         most_items=settings.max_batch_rows,
     )
@@ -264,8 +264,8 @@ def build_app(settings: Settings) -> ASGIApp:
     lines = write_lines(
         level=settings.log_level,
         file=settings.log_file,
-        file_bytes=settings.log_file_bytes,
-        file_backups=settings.log_file_backups,
+        file_bytes=settings.log_file_max_bytes,
+        file_backups=settings.log_file_backup_count,
         sdk_level=settings.otel.variables.values.get("OTEL_LOG_LEVEL"),
     )
     model, changes = load_model(settings)

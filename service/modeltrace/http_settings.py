@@ -99,7 +99,7 @@ class HttpSettings(BaseSettings):
         "or pinned (`modeltrace.pin`) is not theirs to say.",
     )
 
-    max_head_bytes: int = Field(
+    max_header_bytes: int = Field(
         65_536, ge=1024, description="A longer request line with its headers is answered with 414 or 431."
     )
     max_body_bytes: int = Field(
@@ -108,7 +108,7 @@ class HttpSettings(BaseSettings):
         description="A larger request body, packed or unpacked, is answered with 413; bodies that are being received "
         "may have eight times as much together, above which the answer is 503.",
     )
-    head_timeout: float = Field(
+    header_timeout: float = Field(
         15.0, gt=0, description="Seconds until the head of a request is complete; then the answer is 408."
     )
     body_timeout: float = Field(
@@ -116,7 +116,7 @@ class HttpSettings(BaseSettings):
         gt=0,
         description="Seconds until the body of a request is complete, and until a client reads what was written.",
     )
-    keep_alive: float = Field(75.0, gt=0, description="Seconds that a connection stays open without a request.")
+    keep_alive_timeout: float = Field(75.0, gt=0, description="Seconds that a connection stays open without a request.")
     max_connections: int = Field(
         4096,
         ge=1,
@@ -127,9 +127,9 @@ class HttpSettings(BaseSettings):
     def http_limits(self) -> HttpLimits:
         """The limits of the server."""
         return HttpLimits(
-            head_bytes=self.max_head_bytes,
-            head_timeout=self.head_timeout,
+            header_bytes=self.max_header_bytes,
+            header_timeout=self.header_timeout,
             body_timeout=self.body_timeout,
-            keep_alive=self.keep_alive,
+            keep_alive_timeout=self.keep_alive_timeout,
             max_connections=self.max_connections,
         )

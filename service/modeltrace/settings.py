@@ -99,7 +99,7 @@ class Settings(HttpSettings):
         pattern="^[0-9a-f]{64}$",
         description="SHA-256 of the bundle's `model.json`, which pins all of it; any other bundle is refused.",
     )
-    reload_seconds: float = Field(
+    reload_interval: float = Field(
         5.0,
         ge=0,
         description="Seconds between two looks at whether the source means another bundle by now, which then takes "
@@ -141,7 +141,7 @@ class Settings(HttpSettings):
     )
 
     inference_threads: int = Field(4, ge=1, le=256, description="Requests that a worker puts to the model at a time.")
-    inline_seconds: float = Field(
+    inline_threshold: float = Field(
         0.002,
         ge=0,
         description="A model that only computes, and answers one row in less, is asked on the event loop; others, and "
@@ -150,24 +150,26 @@ class Settings(HttpSettings):
     batching: bool = Field(
         default=False, description="Requests that are there at the same time share one call of the model."
     )
-    batching_rows: int = Field(64, ge=2, description="The most requests that share a call.")
-    max_waiting: int = Field(1024, ge=1, description="Requests that may wait for the model before the answer is 503.")
+    max_batch_requests: int = Field(64, ge=2, description="The most requests that share a call.")
+    max_queue_size: int = Field(
+        1024, ge=1, description="Requests that may wait for the model before the answer is 503."
+    )
     max_batch_rows: int = Field(
         20_000, ge=1, description="A batch of more rows, or a list of more labels, is answered with 413."
     )
     drain_timeout: float = Field(2.0, ge=0, description="Seconds that requests in flight may take to finish at a stop.")
     flush_timeout: float = Field(2.0, ge=0, description="Seconds that telemetry may take to flush at a stop.")
 
-    instrumentation: Literal["records", "stock"] = Field(
-        "records",
-        description="`records`: a prediction is written down once and told by a process beside the service; `stock`: "
-        "OpenTelemetry's SDK and its FastAPI instrumentation tell it while the request waits.",
+    instrumentation: Literal["sidecar", "sdk"] = Field(
+        "sidecar",
+        description="`sidecar`: a sidecar process beside each worker encodes and exports the telemetry of predictions; "
+        "`sdk`: OpenTelemetry's SDK and its FastAPI instrumentation record it while the request waits.",
     )
-    spool: Path | None = Field(
+    spool_dir: Path | None = Field(
         None,
         description="The folder that keeps telemetry which cannot be delivered; unset: one in the user's data folder.",
     )
-    spool_bytes: int = Field(
+    spool_max_bytes: int = Field(
         256 * 2**20,
         ge=0,
         description="The most that a worker keeps there; 0 keeps it in memory, up to 64 MiB a signal.",
@@ -178,17 +180,19 @@ class Settings(HttpSettings):
         description="Where every answered prediction is kept: a path, `postgresql+psycopg://…`, or `none`; unset: "
         "`predictions.db` in the user's data folder.",
     )
-    store_days: float = Field(30, ge=0, description="Predictions older than this are deleted; 0 keeps them for good.")
-    store_bytes: int = Field(
+    store_retention_days: float = Field(
+        30, ge=0, description="Predictions older than this are deleted; 0 keeps them for good."
+    )
+    store_max_bytes: int = Field(
         8 * 2**30, ge=0, description="SQLite only: above this size the oldest are deleted; 0 sets no limit."
     )
 
-    evaluation_seconds: float = Field(
+    evaluation_interval: float = Field(
         60,
         ge=0,
         description="Seconds until one of all workers and replicas computes accuracy and the like anew; 0: never.",
     )
-    evaluation_window: float = Field(
+    evaluation_window_hours: float = Field(
         168, gt=0, description="Hours, by the time of prediction, that these figures are about."
     )
     evaluation_tolerance: float | None = Field(
@@ -200,8 +204,8 @@ class Settings(HttpSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The lowest level logged.")
     log_file: Path | None = Field(None, description="A file that gets the JSON log lines too; it rotates.")
-    log_file_bytes: int = Field(64 * 2**20, ge=4096, description="The size at which the log file rotates.")
-    log_file_backups: int = Field(3, ge=0, description="Rotated log files that are kept.")
+    log_file_max_bytes: int = Field(64 * 2**20, ge=4096, description="The size at which the log file rotates.")
+    log_file_backup_count: int = Field(3, ge=0, description="Rotated log files that are kept.")
 
     id_key: SecretStr | None = Field(
         None,

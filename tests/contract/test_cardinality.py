@@ -48,7 +48,7 @@ class Target:
     row: Mapping[str, float]
 
 
-@pytest.fixture(params=["records", "stock"])
+@pytest.fixture(params=["sidecar", "sdk"])
 def target(
     request: pytest.FixtureRequest, bundle: Path, hub: HubProcess, rows: list[dict[str, float]]
 ) -> Iterator[Target]:

@@ -87,7 +87,7 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
     """Nobody reads standard output: predictions go on, what can be delivered is, and the service ends."""
     port = free_port()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
-    own = {"MODELTRACE_SPOOL": str(tmp_path / "spool"), "MODELTRACE_STORE": str(tmp_path / "predictions.db")}
+    own = {"MODELTRACE_SPOOL_DIR": str(tmp_path / "spool"), "MODELTRACE_STORE": str(tmp_path / "predictions.db")}
     with ExitStack() as stack:
         endpoint = stack.enter_context(otlp_http())
         if refusing:
@@ -143,7 +143,9 @@ def test_what_no_endpoint_took_is_kept_within_bounds_and_sent_when_there_is_one(
     """No endpoint at all: nothing fails, what waits is on disk, and it is sent as soon as there is one, each once."""
     spool = tmp_path / "spool"
     with ExitStack() as stack:
-        service, url = stack.enter_context(running_service(bundle, hub.otlp, MODELTRACE_SPOOL=str(spool), **LONG_FLUSH))
+        service, url = stack.enter_context(
+            running_service(bundle, hub.otlp, MODELTRACE_SPOOL_DIR=str(spool), **LONG_FLUSH)
+        )
         with Load(url, rows, pause=PAUSE) as load:
             load.grows_by(300)
             until(lambda: in_spool(spool), what="something on disk")
@@ -172,7 +174,7 @@ def test_what_no_endpoint_took_is_sent_by_the_next_start(
     bundle: Path, rows: Rows, hub: RestartableHub, tmp_path: Path
 ) -> None:
     """The service ends without an endpoint and says what it keeps; the next one sends it, each once."""
-    spool = {"MODELTRACE_SPOOL": str(tmp_path / "spool")}
+    spool = {"MODELTRACE_SPOOL_DIR": str(tmp_path / "spool")}
     with ExitStack() as stack:
         with running_service(bundle, hub.otlp, **spool) as (service, url), Load(url, rows) as load:
             load.grows_by(300)
@@ -201,7 +203,7 @@ def test_a_full_spool_loses_the_oldest_and_counts_them(
 ) -> None:
     """The limit holds whatever comes; what had to go for it is in the metrics and in the last words."""
     spool, limit = tmp_path / "spool", 150_000
-    own = {"MODELTRACE_SPOOL": str(spool), "MODELTRACE_SPOOL_BYTES": str(limit), **LONG_FLUSH}
+    own = {"MODELTRACE_SPOOL_DIR": str(spool), "MODELTRACE_SPOOL_MAX_BYTES": str(limit), **LONG_FLUSH}
     with ExitStack() as stack:
         service, url = stack.enter_context(running_service(bundle, hub.otlp, **own))
         (exporter,) = until(lambda: sidecars(service), what="the exporter process")
@@ -254,7 +256,7 @@ def test_without_a_disk_memory_keeps_what_waits(
     spool, limit = broken_disk
     with ExitStack() as stack:
         # The prediction store would find no disk either, and lose what it says it lost: that has tests of its own.
-        own = {"MODELTRACE_SPOOL": str(spool), "MODELTRACE_STORE": "none", **LONG_FLUSH}
+        own = {"MODELTRACE_SPOOL_DIR": str(spool), "MODELTRACE_STORE": "none", **LONG_FLUSH}
         service, url = stack.enter_context(running_service(bundle, hub.otlp, **own))
         (exporter,) = until(lambda: sidecars(service), what="the exporter process")
         limit(exporter)
@@ -278,7 +280,7 @@ def test_without_a_disk_a_stop_says_what_it_lost(bundle: Path, rows: Rows, hub: 
     """No endpoint and no disk: each span and record is counted as lost, and nothing is said to be kept."""
     (tmp_path / "file").touch()
     spool = str(tmp_path / "file" / "spool")
-    with running_service(bundle, hub.otlp, MODELTRACE_SPOOL=spool) as (service, url):
+    with running_service(bundle, hub.otlp, MODELTRACE_SPOOL_DIR=spool) as (service, url):
         with Load(url, rows) as load:
             load.grows_by(200)
         service.stop(signal.SIGTERM)

@@ -31,7 +31,7 @@ CLASSES = ("benign", "malignant")
 Rows = list[dict[str, float]]
 
 
-@pytest.mark.parametrize("instrumentation", ["records", "stock"])
+@pytest.mark.parametrize("instrumentation", ["sidecar", "sdk"])
 def test_a_label_is_found_by_the_trace_of_its_prediction(
     bundle: Path, backend: Backend, rows: Rows, tmp_path: Path, instrumentation: str
 ) -> None:
@@ -187,7 +187,7 @@ def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: P
     twice = [*chance.sample(labels, number), *chance.sample(labels, number)]
     # Not in halves: what is the same is met before and after a restart.
     shares = [twice[life::lives] for life in range(lives)]
-    env = {"MODELTRACE_STORE": str(tmp_path / "s.db"), "MODELTRACE_SPOOL": str(tmp_path / "spool"), **LONG_FLUSH}
+    env = {"MODELTRACE_STORE": str(tmp_path / "s.db"), "MODELTRACE_SPOOL_DIR": str(tmp_path / "spool"), **LONG_FLUSH}
     statuses: Counter[str] = Counter()
     counted, took = Counted(), 0.0
 

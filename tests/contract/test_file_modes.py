@@ -27,7 +27,7 @@ def test_all_files_and_new_folders_are_the_users_alone(bundle: Path, rows: Rows,
     env = {
         "MODELTRACE_LOG_FILE": str(log),
         "MODELTRACE_STORE": str(folder / "predictions.db"),
-        "MODELTRACE_SPOOL": str(folder / "new" / "spool"),
+        "MODELTRACE_SPOOL_DIR": str(folder / "new" / "spool"),
     }
     with running_hub(folder) as hub, running_service(bundle, hub.otlp, **env) as (_, url):
         httpx.post(f"{url}/predict", json={"features": rows[0]}, timeout=30).raise_for_status()

@@ -209,7 +209,7 @@ def test_without_a_collector_nothing_is_lost(outage: Outage, rows: Rows) -> None
 def test_the_stock_way_loses_and_counts(stack: Stack, bundle: Path, rows: Rows, request: pytest.FixtureRequest) -> None:
     """No Collector, and the SDK's own way out: predictions go on; what is lost is no more than the service says."""
     name, seconds = f"stock-{secrets.token_hex(4)}", request.config.getoption("--outage")
-    with service_of(stack, bundle, name, seconds, MODELTRACE_INSTRUMENTATION="stock") as outage:
+    with service_of(stack, bundle, name, seconds, MODELTRACE_INSTRUMENTATION="sdk") as outage:
         with Load(outage.url, rows, pause=PAUSE) as load:
             load.grows_by(100)
             stack.stop("otelcol")

@@ -21,7 +21,7 @@ from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
 
-WAYS = {"records": {}, "stock": {"MODELTRACE_INSTRUMENTATION": "stock"}, "batching": {"MODELTRACE_BATCHING": "true"}}
+WAYS = {"sidecar": {}, "sdk": {"MODELTRACE_INSTRUMENTATION": "sdk"}, "batching": {"MODELTRACE_BATCHING": "true"}}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def serve(stack: ExitStack, packed: tuple[Path, dict[str, str]], folder: Path, *
     kept = {
         "MODELTRACE_LOG_FILE": str(folder / "service.jsonl"),
         "MODELTRACE_STORE": str(folder / "store" / "predictions.db"),
-        "MODELTRACE_SPOOL": str(folder / "spool"),
+        "MODELTRACE_SPOOL_DIR": str(folder / "spool"),
         "MODELTRACE_FLUSH_TIMEOUT": "30",  # whatever else the machine does, all of it is delivered
         "OTEL_METRICS_EXPORTER": "otlp,prometheus",
         "OTEL_METRIC_EXPORT_INTERVAL": "300",

@@ -29,7 +29,7 @@ STORE_LOST = "predictions for the store"
 # A file that may grow no further, for the exporter process: smaller than the store's log by then, and larger than what
 # it prints, which goes to a file as well.
 FULL = 65_536
-QUIET = {"MODELTRACE_SPOOL_BYTES": "0", "MODELTRACE_LOG_LEVEL": "WARNING"}
+QUIET = {"MODELTRACE_SPOOL_MAX_BYTES": "0", "MODELTRACE_LOG_LEVEL": "WARNING"}
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def wait_for_rows(url: str, number: int) -> None:
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("instrumentation", ["records", "stock"])
+@pytest.mark.parametrize("instrumentation", ["sidecar", "sdk"])
 def test_a_stop_leaves_every_prediction_in_the_store(
     bundle: Path, rows: Rows, nowhere: str, store_url: str, instrumentation: str
 ) -> None:

@@ -73,7 +73,7 @@ def test_the_log_file_holds_what_went_out(start: Start, hub: HubProcess, rows: R
 def test_workers_share_a_log_file_and_rotate_it(start: Start, rows: Rows, tmp_path: Path) -> None:
     """Two workers write to one file that rotates all the while: each prediction is in it, or a rotated one, once."""
     env = {"MODELTRACE_LOG_FILE": str(tmp_path / "service.jsonl"), "MODELTRACE_WORKERS": "2"}
-    limits = {"MODELTRACE_LOG_FILE_BYTES": "60000", "MODELTRACE_LOG_FILE_BACKUPS": "50"}
+    limits = {"MODELTRACE_LOG_FILE_MAX_BYTES": "60000", "MODELTRACE_LOG_FILE_BACKUP_COUNT": "50"}
     url = start(**env, **limits, OTEL_TRACES_EXPORTER="none", OTEL_LOGS_EXPORTER="none", OTEL_METRICS_EXPORTER="none")
 
     answered = [predict(url, rows[number % len(rows)])["prediction_id"] for number in range(400)]

@@ -114,7 +114,7 @@ def service(watched: Watched, bundle: Path, name: str, **settings: str) -> Itera
 @pytest.fixture(scope="module")
 def credit_risk(watched: Watched, bundle: Path) -> Iterator[str]:
     """A service that is well as long as its clients are."""
-    with service(watched, bundle, "credit-risk", MODELTRACE_EVALUATION_SECONDS="2") as url:
+    with service(watched, bundle, "credit-risk", MODELTRACE_EVALUATION_INTERVAL="2") as url:
         yield url
 
 
@@ -152,7 +152,7 @@ def test_a_latency_spike_reaches_a_mailbox_and_a_webhook_with_its_traces(watched
 
 def test_the_first_failures_there_ever_were_reach_somebody(watched: Watched, bundle: Path) -> None:
     """A service too busy from its first requests on answers 503; the link finds those traces and no others."""
-    busy = {"MODELTRACE_INFERENCE_THREADS": "1", "MODELTRACE_MAX_WAITING": "1"}
+    busy = {"MODELTRACE_INFERENCE_THREADS": "1", "MODELTRACE_MAX_QUEUE_SIZE": "1"}
     with service(watched, bundle, "overloaded", **busy) as url:
         arguments = ["--rate", "40", "--batch", "500", "--count", "80"]
         with running(["modeltrace", "traffic", url, "--unmarked", *arguments], env={"OTEL_SDK_DISABLED": "true"}):

@@ -169,7 +169,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> I
         "OTEL_EXPORTER_OTLP_ENDPOINT": real_stack.otlp,
         "OTEL_SERVICE_NAME": SERVICE,
         "OTEL_METRIC_EXPORT_INTERVAL": "2000",
-        "MODELTRACE_EVALUATION_SECONDS": "2",
+        "MODELTRACE_EVALUATION_INTERVAL": "2",
     }
     # Two workers on a busy machine need more time.
     with running_service(bundle, None, "--workers", "2", seconds=240, **env) as (_, url):

@@ -205,8 +205,8 @@ def test_restarts_and_rotation_lose_nothing(
         "OTEL_TRACES_EXPORTER": "none",
         "OTEL_METRICS_EXPORTER": "none",
         "MODELTRACE_LOG_FILE": str(file),
-        "MODELTRACE_LOG_FILE_BYTES": "100000",
-        "MODELTRACE_LOG_FILE_BACKUPS": "100",
+        "MODELTRACE_LOG_FILE_MAX_BYTES": "100000",
+        "MODELTRACE_LOG_FILE_BACKUP_COUNT": "100",
     }
     collector = collector_of(sink, file, tmp_path / "collector")
     collector.start()

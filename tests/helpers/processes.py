@@ -97,7 +97,7 @@ def clean_environment(folder: Path) -> dict[str, str]:
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))},
         "PYTHONUNBUFFERED": "1",
-        "MODELTRACE_SPOOL": str(folder / "spool"),
+        "MODELTRACE_SPOOL_DIR": str(folder / "spool"),
         "MODELTRACE_STORE": str(folder / "predictions.db"),
     }
 

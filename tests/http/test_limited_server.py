@@ -23,7 +23,7 @@ from tests.helpers.processes import until
 pytestmark = pytest.mark.slow
 
 # Long enough to be irrelevant unless a test is about it.
-LIMITS = HttpLimits(head_bytes=4096, head_timeout=60, body_timeout=60, keep_alive=60, max_connections=1000)
+LIMITS = HttpLimits(header_bytes=4096, header_timeout=60, body_timeout=60, keep_alive_timeout=60, max_connections=1000)
 OFFER = (
     b"Connection: Upgrade, HTTP2-Settings",
     b"Upgrade: h2c",
@@ -312,7 +312,7 @@ def test_a_long_body_in_one_packet_with_the_next_head(server: RunningServer) -> 
 )
 def test_idle_and_half_sent_connections_are_closed(sent: bytes, answered: bytes) -> None:
     """Whatever a client has sent, a connection on which no request is processed ends by itself."""
-    limits = replace(LIMITS, head_timeout=0.2, body_timeout=0.2, keep_alive=0.2)
+    limits = replace(LIMITS, header_timeout=0.2, body_timeout=0.2, keep_alive_timeout=0.2)
     with running_server(limits) as server:
         answer = server.exchange(*filter(None, [sent]))
 
@@ -322,7 +322,7 @@ def test_idle_and_half_sent_connections_are_closed(sent: bytes, answered: bytes)
 
 def test_a_trickled_head_does_not_prolong_its_time() -> None:
     """A byte now and then keeps no connection open."""
-    with running_server(replace(LIMITS, head_timeout=0.3)) as server, server.connect() as connection:
+    with running_server(replace(LIMITS, header_timeout=0.3)) as server, server.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def ended() -> bool:
@@ -339,7 +339,10 @@ def test_a_trickled_head_does_not_prolong_its_time() -> None:
 
 def test_a_request_in_progress_is_not_timed_out() -> None:
     """Times are limited for what a client sends and reads, not for how long its request is processed."""
-    with running_server(replace(LIMITS, head_timeout=0.2, keep_alive=0.2)) as server, server.connect() as connection:
+    with (
+        running_server(replace(LIMITS, header_timeout=0.2, keep_alive_timeout=0.2)) as server,
+        server.connect() as connection,
+    ):
         connection.sendall(head(b"Content-Length: 4", b"Connection: close") + b"ab")
         threading.Event().wait(0.6)
         connection.sendall(b"cd")

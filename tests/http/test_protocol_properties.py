@@ -56,7 +56,7 @@ class MemoryTransport:
     resume_reading = pause_reading
 
 
-def exchange(packets: list[bytes], *, early: bool = False, head_bytes: int = 65_536) -> tuple[Seen, bytes]:
+def exchange(packets: list[bytes], *, early: bool = False, header_bytes: int = 65_536) -> tuple[Seen, bytes]:
     """Feed packets to a connection; the requests that were read completely, and what was answered.
 
     After each packet a timer runs unless a request is being answered, or the connection is about to close.
@@ -75,7 +75,7 @@ def exchange(packets: list[bytes], *, early: bool = False, head_bytes: int = 65_
         await send({"type": "http.response.body", "body": b""})
 
     async def run() -> bytes:
-        config = LimitedConfig(app, HttpLimits(head_bytes=head_bytes), lifespan="off", access_log=False)
+        config = LimitedConfig(app, HttpLimits(header_bytes=header_bytes), lifespan="off", access_log=False)
         config.load()
         state = ServerState()
         protocol = LimitedHttpProtocol(config, state, {}, limits=config.limits)
@@ -122,7 +122,7 @@ FRAGMENTS = st.lists(
 @given(fragments=FRAGMENTS, places=PLACES, early=st.booleans())
 def test_no_bytes_break_a_connection(fragments: list[bytes], places: list[int], early: bool) -> None:
     """Nothing is raised, and no connection is left without an end."""
-    exchange(split(b"".join(fragments), places), early=early, head_bytes=1024)
+    exchange(split(b"".join(fragments), places), early=early, header_bytes=1024)
 
 
 METHOD = st.sampled_from([b"POST", b"PUT", b"DELETE"])

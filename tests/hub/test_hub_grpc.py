@@ -149,7 +149,7 @@ def test_with_a_key_calls_must_show_it(start_hub: StartHub) -> None:
 def test_connections_that_nobody_uses_are_closed(start_hub: StartHub) -> None:
     """Neither one that never becomes HTTP/2 nor one without a call stays; a sender connects again by itself."""
     body = trace_request().SerializeToString()
-    with start_hub(head_timeout=0.2, keep_alive=0.2) as hub, grpc.insecure_channel(hub.target) as channel:
+    with start_hub(header_timeout=0.2, keep_alive_timeout=0.2) as hub, grpc.insecure_channel(hub.target) as channel:
         with socket.create_connection(("127.0.0.1", hub.settings.grpc_port), timeout=20) as silent:
             while silent.recv(1000):  # the server's own settings
                 pass

@@ -68,7 +68,7 @@ def test_both_ports_limit_heads(hub: InProcessHub) -> None:
 def test_settings_limit_connections(start_hub: StartHub) -> None:
     """Half a body, half a head and silence are ended by the hub, as fast as it is told."""
     halves = (b"", b"POST /v1/tr", b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
-    with start_hub(head_timeout=0.2, body_timeout=0.2, keep_alive=0.2) as hub:
+    with start_hub(header_timeout=0.2, body_timeout=0.2, keep_alive_timeout=0.2) as hub:
         for half, answered in zip(halves, (b"", b"HTTP/1.1 408 ", b"HTTP/1.1 4"), strict=True):
             with socket.create_connection(("127.0.0.1", hub.settings.http_port), timeout=20) as connection:
                 connection.sendall(half)

@@ -180,7 +180,7 @@ def test_a_slow_model_does_not_stall_other_requests(
             assert release.wait(10)
         return [Answer(label="benign", confidence=1.0)] * len(matrix)
 
-    service = record(replace(model, answer_matrix=slow), inline_seconds=0)
+    service = record(replace(model, answer_matrix=slow), inline_threshold=0)
     asked.set()
     statuses: list[int] = []
 
@@ -207,7 +207,7 @@ def test_more_requests_than_may_wait_are_503(record: Callable[..., SdkService], 
         return [Answer(label="benign", confidence=1.0)]
 
     waiting = replace(model, answer_matrix=slow, computes_only=False)
-    service = record(waiting, inference_threads=1, max_waiting=0)
+    service = record(waiting, inference_threads=1, max_queue_size=0)
     running = Thread(target=service.client.post, args=("/predict",), kwargs={"json": {"features": rows[0]}})
     running.start()
     assert started.wait(10)

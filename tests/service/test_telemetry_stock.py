@@ -17,8 +17,8 @@ def test_records_are_the_default() -> None:
 
 
 def test_a_setting_switches_back() -> None:
-    """`MODELTRACE_INSTRUMENTATION=stock` is all it takes."""
-    assert needs_stock(read_settings(instrumentation="stock")) == "MODELTRACE_INSTRUMENTATION"
+    """`MODELTRACE_INSTRUMENTATION=sdk` is all it takes."""
+    assert needs_stock(read_settings(instrumentation="sdk")) == "MODELTRACE_INSTRUMENTATION"
 
 
 @pytest.mark.parametrize("name", STOCK_ONLY)

@@ -34,8 +34,8 @@ def create_server(intake: Intake, guard: Guard, limits: HttpLimits) -> grpc.aio.
             ("grpc.max_receive_message_length", intake.max_request_bytes),
             ("grpc.max_concurrent_streams", CALLS_A_CONNECTION),
             # gRPC has no limit on connections, so those that nobody uses must not stay: each is a file descriptor.
-            ("grpc.server_handshake_timeout_ms", _milliseconds(limits.head_timeout)),
-            ("grpc.max_connection_idle_ms", _milliseconds(limits.keep_alive)),
+            ("grpc.server_handshake_timeout_ms", _milliseconds(limits.header_timeout)),
+            ("grpc.max_connection_idle_ms", _milliseconds(limits.keep_alive_timeout)),
             # Without this a second hub would bind the same port, and each would get some of the calls.
             ("grpc.so_reuseport", 0),
         ]

@@ -156,7 +156,7 @@ def start_publisher(
 ) -> Publisher | None:
     """A publisher, unless there is no store or nothing is to be computed; `models` as in the plan."""
     said = settings.store_location()
-    if said is None or not settings.evaluation_seconds:
+    if said is None or not settings.evaluation_interval:
         return None
-    window = int(settings.evaluation_window * _HOUR)
-    return Publisher(Plan(said, models, settings.evaluation_seconds, window, settings.evaluation_tolerance), meter)
+    window = int(settings.evaluation_window_hours * _HOUR)
+    return Publisher(Plan(said, models, settings.evaluation_interval, window, settings.evaluation_tolerance), meter)

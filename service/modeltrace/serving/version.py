@@ -50,23 +50,23 @@ class Versions:
         ids: PredictionIds,
         watched: Watched,
         *,
-        inline_seconds: float,
+        inline_threshold: float,
         on_thread: Callable[..., Awaitable[Any]],
         tell_batch: Callable[[Batch], None],
-        batching_rows: int | None,
+        max_batch_requests: int | None,
         most_waiting: int,
         rules: Callable[[Model], Rules | None],
     ) -> None:
-        """`batching_rows`: the most requests that share a call; `None`: they do not.
+        """`max_batch_requests`: the most requests that share a call; `None`: they do not.
 
         `rules` say what may be told of a model's inputs. The rest as in the settings.
         """
         self._ids = ids
         self._watched = watched
-        self._inline_seconds = inline_seconds
+        self._inline_threshold = inline_threshold
         self._on_thread = on_thread
         self._tell_batch = tell_batch
-        self._batching_rows = batching_rows
+        self._max_batch_requests = max_batch_requests
         self._most_waiting = most_waiting
         self._rules = rules
 
@@ -76,13 +76,13 @@ class Versions:
         if (rules := self._rules(model)) is not None:
             withhold_warnings()
         self._watched.add(pipeline.info, training_data(model)._replace(rules=rules))
-        on_loop = pipeline.seconds_a_row() < self._inline_seconds
+        on_loop = pipeline.seconds_a_row() < self._inline_threshold
         said, labels = {"name": model.name, "version": model.version}, LabelReader(model, self._ids)
-        if self._batching_rows is None:
+        if self._max_batch_requests is None:
             return Version(pipeline, on_loop, None, said, labels)
         batcher = Batcher(
             pipeline,
-            largest=self._batching_rows,
+            largest=self._max_batch_requests,
             most_waiting=self._most_waiting,
             on_thread=None if on_loop else self._on_thread,
             tell=self._tell_batch,

@@ -42,7 +42,7 @@ class LineWriter:
         if config.log_file:
             # The service's own lines go to the same file: the handler's lock keeps the two from rotating each other.
             self._file = ConcurrentRotatingFileHandler(
-                config.log_file, "a", config.log_file_bytes, config.log_file_backups, "utf-8", chmod=0o600
+                config.log_file, "a", config.log_file_max_bytes, config.log_file_backup_count, "utf-8", chmod=0o600
             )
         self._chunks: Queue[tuple[bytes, Callable[[], None]] | None] = Queue(CHUNKS_WAITING)
         self._thread = threading.Thread(target=self._run, daemon=True, name="lines")

@@ -66,7 +66,7 @@ class _Exporting:
         self._spans, self._logs = SpanEncoder(origin), LogEncoder(origin)
         self._line_encoder = LineEncoder()
         self._feedback_encoder = FeedbackEncoder(origin)
-        spool = open_spool(Path(config.spool), config.spool_bytes, self._progress.report) if config.spool else None
+        spool = open_spool(Path(config.spool), config.spool_max_bytes, self._progress.report) if config.spool else None
         deliveries = {signal: self._delivery(signal, spool) for signal in self._signals()}
         for signal, delivery in deliveries.items():
             tell(("event", "adopted", signal, delivery.spooled_items, 0.0, ""))

@@ -21,4 +21,4 @@ def store_config(settings: "Settings") -> StoreConfig | None:
     said = settings.store_location()
     if said is None:
         return None
-    return StoreConfig(said, settings.store_days, settings.store_bytes, version("modeltrace"))
+    return StoreConfig(said, settings.store_retention_days, settings.store_max_bytes, version("modeltrace"))

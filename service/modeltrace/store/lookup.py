@@ -29,7 +29,7 @@ def look_up(store: Store, what: str) -> list[Kept]:
         found = [] if one is None else [one]
     if not found:
         raise NotFoundError(
-            f"no prediction or trace {what} in {store.location.words}. It may be older than MODELTRACE_STORE_DAYS, "
-            "or in another store: MODELTRACE_STORE"
+            f"no prediction or trace {what} in {store.location.words}. It may be older than "
+            "MODELTRACE_STORE_RETENTION_DAYS, or in another store: MODELTRACE_STORE"
         )
     return found

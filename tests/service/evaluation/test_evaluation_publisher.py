@@ -226,18 +226,18 @@ def test_nothing_runs_without_a_store_or_an_interval() -> None:
     meter = MeterProvider(shutdown_on_exit=False).get_meter("test")
 
     assert start_publisher(read_settings(store="none"), dict, meter) is None
-    assert start_publisher(read_settings(evaluation_seconds=0), dict, meter) is None
+    assert start_publisher(read_settings(evaluation_interval=0), dict, meter) is None
 
 
 @pytest.mark.parametrize(
-    ("instrumentation", "store_url"), [("records", "sqlite"), ("stock", "postgresql")], indirect=["store_url"]
+    ("instrumentation", "store_url"), [("sidecar", "sqlite"), ("sdk", "postgresql")], indirect=["store_url"]
 )
 def test_of_two_services_one_publishes_and_its_death_hands_over(
     instrumentation: str, store_url: str, example: Path, rows: list[dict[str, float]]
 ) -> None:
     """Real processes, one killed: the other one publishes the same accuracy, and stops in time."""
     env = {
-        "MODELTRACE_STORE": store_url, "MODELTRACE_EVALUATION_SECONDS": "0.2",
+        "MODELTRACE_STORE": store_url, "MODELTRACE_EVALUATION_INTERVAL": "0.2",
         "MODELTRACE_INSTRUMENTATION": instrumentation, "MODELTRACE_ID_KEY": ID_KEY,
         "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "prometheus", "OTEL_LOGS_EXPORTER": "none",
     }  # fmt: skip

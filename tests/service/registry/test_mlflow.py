@@ -271,7 +271,7 @@ def served(registry: Registry, name: str, seconds: str) -> Iterator[tuple[Proces
     env = {
         "MODELTRACE_BUNDLE": f"models:/{name}@champion",
         "MODELTRACE_PORT": url.rpartition(":")[2],
-        "MODELTRACE_RELOAD_SECONDS": seconds,
+        "MODELTRACE_RELOAD_INTERVAL": seconds,
         "XDG_DATA_HOME": str(registry.folder / "data"),
         "OTEL_SDK_DISABLED": "true",
     }

@@ -57,8 +57,8 @@ def versions_of(watched: Watched) -> Versions:
         return call(*arguments)
 
     return Versions(
-        PredictionIds(ID_KEY.encode()), watched, inline_seconds=1, on_thread=on_thread, tell_batch=lambda _: None,
-        batching_rows=None, most_waiting=8, rules=lambda _: None,
+        PredictionIds(ID_KEY.encode()), watched, inline_threshold=1, on_thread=on_thread, tell_batch=lambda _: None,
+        max_batch_requests=None, most_waiting=8, rules=lambda _: None,
     )  # fmt: skip
 
 
@@ -263,7 +263,7 @@ def test_what_changed_before_the_watching_began_is_served(watching: Watching) ->
 @contextmanager
 def served(source: Path, **env: str) -> Iterator[tuple[Process, str]]:
     """A real service, and where it is."""
-    own = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_RELOAD_SECONDS": "0.1", **env}
+    own = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_RELOAD_INTERVAL": "0.1", **env}
     with running_service(source, **own) as (process, url):
         # One that loads later loads what there is then, and changes nothing.
         process.wait_for_workers(int(own.get("MODELTRACE_WORKERS", "1")))
@@ -343,7 +343,7 @@ def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, 
 def test_sighup_has_the_service_look_at_once(tmp_path: Path) -> None:
     """With two workers none of them is restarted for it; `GET /model` and the documentation are of the new version."""
     pack_iris(tmp_path / "1", "1")
-    with served(tmp_path, MODELTRACE_WORKERS="2", MODELTRACE_RELOAD_SECONDS="0") as (process, url):
+    with served(tmp_path, MODELTRACE_WORKERS="2", MODELTRACE_RELOAD_INTERVAL="0") as (process, url):
         pack_iris(tmp_path / "2", "2", strength=9.0)
         process.popen.send_signal(signal.SIGHUP)
         until(partial(taken_over, process, "2", 2), what="both workers")

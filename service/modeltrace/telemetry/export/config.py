@@ -11,9 +11,9 @@ class Config(NamedTuple):
     delay: float  # seconds that records gather
     flush_timeout: float  # seconds for the last requests, once the pipe has ended
     spool: str  # the folder of what waits on disk; "" for none
-    spool_bytes: int
+    spool_max_bytes: int
     log_level: str
     log_file: str  # "" for none
-    log_file_bytes: int
-    log_file_backups: int
+    log_file_max_bytes: int
+    log_file_backup_count: int
     store: tuple[str, float, int, str] | None = None  # a `StoreConfig`; none: no prediction is stored

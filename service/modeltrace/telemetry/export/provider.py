@@ -72,7 +72,7 @@ STOCK_ONLY: Final = (
 
 def needs_stock(settings: Settings) -> str | None:
     """What among the settings only the stock set-up can do; `None` when there is nothing."""
-    if settings.instrumentation == "stock":
+    if settings.instrumentation == "sdk":
         return "MODELTRACE_INSTRUMENTATION"
     otel = settings.otel
     if "console" in (*otel.traces_exporter, *otel.logs_exporter, *otel.metrics_exporter):
@@ -179,20 +179,20 @@ def _config(settings: Settings, *, service_name: str) -> Config:
     }
     store = store_config(settings)
     spool = ""
-    if settings.spool_bytes and signals:
+    if settings.spool_max_bytes and signals:
         # What waits for one endpoint must never be sent to another.
         ways = [(s, otel.protocol_of(s), otel.variables.of(s, "ENDPOINT")) for s in otel.otlp_signals()]
-        folder = settings.spool or data_dir() / "spool"
+        folder = settings.spool_dir or data_dir() / "spool"
         spool = str(folder / hashlib.sha256(f"{service_name} {ways}".encode()).hexdigest()[:16])
     return Config(
         signals=signals,
         delay=int(otel.variables.values.get("OTEL_BSP_SCHEDULE_DELAY", DELAY)) / 1000,
         flush_timeout=max(settings.flush_timeout - LEAVE, 0.0),
         spool=spool,
-        spool_bytes=settings.spool_bytes,
+        spool_max_bytes=settings.spool_max_bytes,
         log_level=settings.log_level,
         log_file=str(settings.log_file) if settings.log_file else "",
-        log_file_bytes=settings.log_file_bytes,
-        log_file_backups=settings.log_file_backups,
+        log_file_max_bytes=settings.log_file_max_bytes,
+        log_file_backup_count=settings.log_file_backup_count,
         store=store and (store.said, store.days, store.most_bytes, store.code_version),
     )
