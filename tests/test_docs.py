@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ from fastapi.routing import iter_route_contexts
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
+from typer.main import get_command
 
+from modeltrace.cli.main import app as modeltrace
 from modeltrace.settings import Settings
 from modeltrace.telemetry import names
+from modeltrace_hub.__main__ import cli as modeltrace_hub
 from modeltrace_hub.api import create_app
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.settings import HubSettings
@@ -127,3 +132,91 @@ def test_the_verified_sdks_are_those_of_the_senders() -> None:
     found = re.findall(r"^\| (Go|Java|Node\.js)\b[^|]*\| (\S+) \|", (DOCS / "hub.md").read_text(), re.MULTILINE)
 
     assert {name: [version] for name, version in found} == expected
+
+
+# What may define a name: everything but pages and tests.
+CODE = [
+    path
+    for folder in ("service", "hub", "modeltrace_http", "stack", "deploy", "otel", "bench")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".py", ".sql", ".yml", ".yaml", ".toml", ".html"}
+] + [ROOT / name for name in ("dev", "docker-compose.yml", "Dockerfile")]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "deploy").rglob("*.md"))]
+
+
+def page_id(page: Path) -> str:
+    """The name of a page in test IDs."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def tables(text: str) -> Iterator[list[str]]:
+    """The rows of each Markdown table, without its head."""
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        yield block.splitlines()[2:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_no_name_has_two_rows_in_a_table(page: Path) -> None:
+    """A table whose rows begin with a name in code style describes each name once."""
+    for table in tables(page.read_text()):
+        named = Counter(cell for row in table if (cell := row.split("|")[1].strip()).startswith("`"))
+        assert [name for name, count in named.items() if count > 1] == []
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as Git hosting services derive it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link names a file or folder that exists, and each anchor a heading of that page."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in {slug(line.lstrip("#")) for line in file.read_text().splitlines() if line.startswith("#")}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=page_id)
+def test_names_in_pages_exist(page: Path) -> None:
+    """Settings, our telemetry names, paths of the repository and modules that a page names are in the code."""
+    text = page.read_text()
+    settings = {variable(model, n, f) for model in (Settings, HubSettings) for n, f in model.model_fields.items()}
+    code = "".join(path.read_text() for path in CODE)
+    unknown = [
+        name
+        for name in set(re.findall(r"\bMODELTRACE_[A-Z0-9_]*[A-Z0-9]\b", text))
+        if name not in settings and name not in code and not name.startswith("MODELTRACE_TEST_")
+    ]
+    unknown += [name for name in re.findall(r"`(m(?:l|odeltrace)\.[a-z_.]+)`", text) if name not in code]
+    unknown += [
+        path
+        for path in re.findall(r"(?<![\w/.])((?:service|hub|deploy|otel|stack|bench|tests)/[\w./-]*\w)", text)
+        if not (ROOT / path).exists() and not list(ROOT.glob(f"{path}*"))
+    ]
+
+    assert unknown == []
+
+
+def options(command: Any) -> Iterator[str]:
+    """The options of a command and of all commands below it."""
+    for parameter in command.params:
+        yield from (*parameter.opts, *parameter.secondary_opts)
+    for name, inner in getattr(command, "commands", {}).items():
+        context = inner.make_context(name, [], resilient_parsing=True)  # imports a lazy command
+        yield from options(inner if hasattr(inner, "commands") else context.command)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=page_id)
+def test_options_in_pages_exist(page: Path) -> None:
+    """Each option in a shell line of `modeltrace`, and each code span that is an option, is one of a command."""
+    known = {option for typed in (modeltrace, modeltrace_hub, app) for option in options(get_command(typed))}
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(
+        r"modeltrace (?:up|serve|pack|traffic|doctor|evaluate|evidence|replay|report|audit)[^`#\n|&]*", text
+    )
+    named = {option for line in lines for option in re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", line)}
+
+    assert sorted(named - known - {"--help"}) == []
