@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from modeltrace.bundles.artifact import load_artifact
-from modeltrace.bundles.bundle import read_manifest
 from modeltrace.bundles.example import TARGET, build_example
+from modeltrace.bundles.manifest import read_manifest
 
 
 @dataclass(frozen=True)

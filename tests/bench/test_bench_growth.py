@@ -8,7 +8,7 @@ import pytest
 from bench.growth import AXES, Case, Run, build, cases, requests_of, summarise
 from bench.load import Load
 from bench.served import Cpu
-from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.manifest import read_manifest
 
 
 def a_run(rate: float, *, rows: int = 1, cpu: float = 1.0, failed: int = 0, other_core: float = 0.3) -> Run:

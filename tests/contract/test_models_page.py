@@ -14,7 +14,7 @@ import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
-from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from tests.helpers.hubs import running_hub
 from tests.helpers.processes import until

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modeltrace.bundles.bundle import MANIFEST
+from modeltrace.bundles.manifest import MANIFEST
 from modeltrace.store.store import open_store
 from tests.helpers.hubs import HubProcess, latest_values
 from tests.helpers.processes import Process, free_port, running, until

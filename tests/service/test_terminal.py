@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 import modeltrace
-from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli import main
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.cli.up import TerminalScreen

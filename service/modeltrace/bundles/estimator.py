@@ -9,7 +9,7 @@ from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClas
 from sklearn.utils.validation import check_is_fitted
 
 from modeltrace.bundles.training_frame import named_columns, plain_columns, refuse_one_column, takes_one_column
-from modeltrace.bundles.verify_answers import as_array
+from modeltrace.bundles.verify_outputs import as_array
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Task
 

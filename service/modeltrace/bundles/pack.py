@@ -13,16 +13,17 @@ import pandas as pd
 from pydantic import ValidationError
 
 from modeltrace.bundles.artifact import Format, dump_artifact
-from modeltrace.bundles.bundle import Artifact, Manifest, OnnxFile, Traffic, load_bundle, write_bundle
+from modeltrace.bundles.bundle import load_bundle, write_bundle
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.estimator import as_fitted, deciding, takes_frames, task_of
 from modeltrace.bundles.libraries import installed_libraries, libraries_of
+from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, Traffic
 from modeltrace.bundles.onnx.export import convert
 from modeltrace.bundles.output_reference import MOST_ANSWERED, confidence_threshold, reference_of
 from modeltrace.bundles.repeated_rows import coincidence
 from modeltrace.bundles.schema_redaction import conceal
 from modeltrace.bundles.training_frame import DATES, columns_of_dates, plain_columns
-from modeltrace.bundles.verify_answers import ask, first_line, prove, prove_example, rows_of
+from modeltrace.bundles.verify_outputs import ask, first_line, prove, prove_example, rows_of
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import (
     LetThrough,

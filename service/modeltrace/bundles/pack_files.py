@@ -8,10 +8,10 @@ import pandas as pd
 from rich.table import Table
 
 from modeltrace.bundles.artifact import Format, load_artifact
-from modeltrace.bundles.bundle import MANIFEST, Manifest, read_manifest
+from modeltrace.bundles.manifest import MANIFEST, Manifest, read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.training_frame import columns_of_dates, columns_of_number_objects
-from modeltrace.bundles.verify_answers import first_line
+from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.cli.terminal import SafeConsole
 from modeltrace.errors import ModeltraceError, PackError
 from modeltrace.inference.allowed_violations import LetThrough

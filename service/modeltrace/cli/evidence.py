@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from modeltrace.bundles.bundle import Manifest, read_manifest
+from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.audit import moment, open_audit
 from modeltrace.cli.bundle_option import find_bundle
 from modeltrace.cli.terminal import SafeConsole, echo

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from modeltrace.bundles.bundle import Manifest, read_manifest
+from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.audit import open_audit, telling
 from modeltrace.cli.bundle_option import find_bundle
 from modeltrace.cli.terminal import SafeConsole, echo

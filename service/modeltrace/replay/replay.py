@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modeltrace.bundles.bundle import Manifest
+from modeltrace.bundles.manifest import Manifest
 from modeltrace.errors import InferenceError, InvalidFeaturesError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Answer, Model

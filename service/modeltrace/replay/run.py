@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.libraries import installed_libraries
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.registry.bundle_ref import Found
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.source import MODELS, FolderSource, read_source

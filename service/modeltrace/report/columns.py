@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from modeltrace.bundles.bundle import Manifest
+from modeltrace.bundles.manifest import Manifest
 from modeltrace.inference.schema import Feature
 
 Kind = Literal["number", "category"]

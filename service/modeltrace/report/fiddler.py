@@ -19,7 +19,7 @@ from typing import IO, Any, Final, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modeltrace.bundles.bundle import Manifest
+from modeltrace.bundles.manifest import Manifest
 from modeltrace.inference.schema import Feature
 from modeltrace.report.columns import Layout, category, free, layout_of, number, score, text
 from modeltrace.store.export import ExportError, Format

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from modeltrace.bundles.bundle import Manifest, load_bundle
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.manifest import Manifest
 from modeltrace.errors import BundleError, InferenceError, ModeltraceError, SettingsError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model

@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.cli.pack import merged
 from modeltrace.errors import InvalidFeaturesError, PackError

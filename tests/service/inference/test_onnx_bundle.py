@@ -21,7 +21,8 @@ from sklearn.tree import DecisionTreeClassifier
 from starlette.testclient import TestClient
 
 from modeltrace.api.health import health_routes
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.onnx import operators
 from modeltrace.bundles.pack import pack
 from modeltrace.cli.main import main

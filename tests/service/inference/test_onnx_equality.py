@@ -36,7 +36,8 @@ from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardSca
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from modeltrace.bundles.bundle import Manifest, load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.bundles.onnx.export import TOLERANCE
 from modeltrace.bundles.pack import pack
 from modeltrace.inference.features import to_matrix

@@ -12,8 +12,9 @@ from sklearn.preprocessing import OneHotEncoder
 from typer.testing import CliRunner
 
 from modeltrace.api.openapi import predict_operation
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.schema_redaction import conceal
 from modeltrace.cli.main import app

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.errors import ModeltraceError
 from modeltrace.report import venvs
 from modeltrace.report.columns import MOST_CATEGORIES, RARE, Row, layout_of, merge_rare, table

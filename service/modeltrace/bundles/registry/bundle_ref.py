@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from modeltrace.bundles.bundle import Manifest
+from modeltrace.bundles.manifest import Manifest
 from modeltrace.errors import VersionTakenError
 
 

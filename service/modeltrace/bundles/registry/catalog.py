@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Self
 
 from modeltrace.bundles.registry.bundle_ref import Found, Listed
-from modeltrace.bundles.registry.folder import Folders
+from modeltrace.bundles.registry.folder_catalog import Folders
+from modeltrace.bundles.registry.mlflow_catalog import Models
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
-from modeltrace.bundles.registry.mlflow_source import Models
 from modeltrace.bundles.registry.source import FolderSource, read_source
 from modeltrace.errors import BundleError, BundleNotFoundError
 from modeltrace.settings import data_dir

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from modeltrace.bundles.bundle import MANIFEST, Manifest, ModelFile, altered, read_manifest
+from modeltrace.bundles.manifest import MANIFEST, Manifest, ManifestFile, altered, read_manifest
 from modeltrace.errors import BundleError, BundleNotFoundError
 from modeltrace.regular_files import NotRegularError, open_regular, regular_stat
 
@@ -18,21 +18,14 @@ class Stamp(NamedTuple):
     modified: int
 
 
-class Described(NamedTuple):
-    """What a bundle's `model.json` says, and its SHA-256."""
-
-    manifest: Manifest
-    sha256: str
-
-
 class BundleReader:
     """Reads bundles. What was read stays known until the file changes, so that asking again costs a `stat`."""
 
     def __init__(self) -> None:
-        self._read: dict[Path, tuple[Stamp, Described]] = {}
+        self._read: dict[Path, tuple[Stamp, ManifestFile]] = {}
         self._hashed: dict[Path, tuple[Stamp, str]] = {}
 
-    def describe(self, folder: Path) -> Described:
+    def describe(self, folder: Path) -> ManifestFile:
         """Read `model.json`.
 
         Raises:
@@ -43,7 +36,7 @@ class BundleReader:
         stamp = _stamp(path)
         known = self._read.get(path)
         if stamp is None or known is None or known[0] != stamp:
-            described = Described(*read_manifest(folder))
+            described = read_manifest(folder)
             if stamp is None:  # it has come meanwhile
                 return described
             known = self._read[path] = stamp, described
@@ -55,7 +48,7 @@ class BundleReader:
         Raises:
             BundleError: one is not.
         """
-        for file in model_files(manifest):
+        for file in manifest.model_files():
             stamp = _stamp(folder / file.file)
             if stamp is None:
                 raise BundleNotFoundError(f"{folder / file.file}: there is no such file; the bundle is incomplete")
@@ -68,7 +61,7 @@ class BundleReader:
         Raises:
             BundleError: one is not.
         """
-        for file in model_files(manifest):
+        for file in manifest.model_files():
             path = folder / file.file
             stamp = _stamp(path)
             known = self._hashed.get(path)
@@ -82,11 +75,6 @@ class BundleReader:
                 digest = known[1]
             if digest != file.sha256:
                 raise altered(path)
-
-
-def model_files(manifest: Manifest) -> list[ModelFile]:
-    """The files that hold the model."""
-    return [manifest.artifact, *([] if manifest.onnx is None else [manifest.onnx])]
 
 
 def stamps(folder: Path) -> dict[str, Stamp]:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import yaml
 
-from modeltrace.bundles.bundle import Manifest, read_manifest
+from modeltrace.bundles.manifest import Manifest, read_manifest
+from modeltrace.bundles.registry.mlflow_catalog import PIN, VERSION, Models
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
-from modeltrace.bundles.registry.mlflow_source import PIN, VERSION, Models
 from modeltrace.bundles.registry.source import ModelSource, read_source
 from modeltrace.bundles.skops_io import skops_io
 from modeltrace.errors import PackError

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from modeltrace.bundles.artifact import dump_artifact
-from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from tests.helpers.tables import customers_without_gaps
 

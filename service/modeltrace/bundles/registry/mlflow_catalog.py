@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from modeltrace.bundles.bundle import MANIFEST, read_manifest
+from modeltrace.bundles.manifest import MANIFEST, ManifestFile, read_manifest
 from modeltrace.bundles.registry.bundle_ref import Found, Listed, at, listed
-from modeltrace.bundles.registry.manifest_cache import BundleReader, Described, model_files
+from modeltrace.bundles.registry.manifest_cache import BundleReader
 from modeltrace.bundles.registry.mlflow_client import SETTINGS, MlflowClient
 from modeltrace.bundles.registry.source import MODELS, ModelSource
 from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError, RegistryAwayError
@@ -117,7 +117,7 @@ class Models:
         with TemporaryDirectory(prefix=".", dir=self._cache) as folder:
             fresh = Path(folder, "bundle")
             manifest, digest = self._fetch_manifest(entry, fresh)
-            wanted = [file.file for file in model_files(manifest)]
+            wanted = [file.file for file in manifest.model_files()]
             for file in [*wanted, *([manifest.traffic.file] if manifest.traffic else [])]:
                 try:
                     self._client.ask("fetch", uri=entry["uri"], file=file, folder=str(fresh))
@@ -137,7 +137,7 @@ class Models:
                         raise
             return copy
 
-    def _fetch_manifest(self, entry: dict[str, Any], folder: Path) -> Described:
+    def _fetch_manifest(self, entry: dict[str, Any], folder: Path) -> ManifestFile:
         """Copy `model.json` into a new folder, and read it."""
         folder.mkdir()
         if MANIFEST not in self._client.ask("files", uri=entry["uri"]):
@@ -146,7 +146,7 @@ class Models:
                 f"modeltrace pack {_where(entry)} --data train.csv --trust-pickle --register {entry['name']}"
             )
         self._client.ask("fetch", uri=entry["uri"], file=MANIFEST, folder=str(folder))
-        described = Described(*read_manifest(folder))
+        described = read_manifest(folder)
         if entry["tags"].get(PIN, described.sha256) != described.sha256:
             raise _altered(entry)
         return described

@@ -19,7 +19,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Answer

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.file_names import GENERATOR_FILE
-from modeltrace.bundles.registry.folder import Folders
+from modeltrace.bundles.manifest import read_manifest
+from modeltrace.bundles.registry.folder_catalog import Folders
 from modeltrace.bundles.registry.publish import _flavours
 from modeltrace.bundles.registry.source import FolderSource
 from modeltrace.errors import BundleAlteredError, BundleError

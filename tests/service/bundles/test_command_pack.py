@@ -11,7 +11,7 @@ import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
-from modeltrace.bundles.bundle import read_manifest
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli.main import main
 from tests.helpers.estimators import LABELS, iris_frame
 

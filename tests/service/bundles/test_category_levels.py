@@ -18,11 +18,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from modeltrace.api.openapi import predict_operation
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.pack import pack
-from modeltrace.bundles.verify_answers import rows_of
-from modeltrace.errors import BundleError, InvalidFeaturesError, PackError
+from modeltrace.bundles.verify_outputs import rows_of
+from modeltrace.errors import InvalidFeaturesError, PackError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model
 from modeltrace.inference.privacy import Privacy
@@ -31,7 +31,6 @@ from modeltrace.inference.validate import RowReader
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.traffic.fault_injection import seeded
 from modeltrace.traffic.rows import Drawn, read_file
-from tests.helpers.bundles import edit_manifest, pack_iris
 from tests.helpers.tables import predict_row
 
 pytestmark = pytest.mark.slow
@@ -221,16 +220,6 @@ def test_levels_of_several_types_are_refused_and_of_one_are_kept(values: list[An
     assert matrix["c"].cat.codes.tolist() == [*range(len(levels))]
 
 
-def test_a_bundle_that_kept_categories_by_frequency_is_refused(tmp_path: Path) -> None:
-    """The order of its levels is not the estimator's; the message says what to do."""
-    packed(table_of(LEVELS["texts"]), tmp_path)
-    path = tmp_path / "b" / "model.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
-
-    with pytest.raises(BundleError, match=r"categories of c in another order.*pack the model anew"):
-        read_manifest(tmp_path / "b")
-
-
 def test_data_that_has_lost_the_dtype_is_refused(tmp_path: Path) -> None:
     """A CSV file has texts where the estimator was given categories; the message says what keeps them."""
     table = table_of(LEVELS["texts"])
@@ -238,14 +227,6 @@ def test_data_that_has_lost_the_dtype_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(PackError, match=r"If c was of the dtype category .*Parquet keeps that"):
         pack(estimator, table.astype({"c": "str"}), name="x", out=tmp_path / "b", kind="joblib")
-
-
-def test_a_bundle_of_the_earlier_format_without_such_a_column_is_loaded(tmp_path: Path) -> None:
-    """Nothing of it means something else now."""
-    bundle = pack_iris(tmp_path / "b", "1.0.0")
-    edit_manifest(bundle, format=1)
-
-    assert load_bundle(bundle).name == "iris"
 
 
 def _is_none(frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from modeltrace.bundles.bundle import MANIFEST
+from modeltrace.bundles.manifest import MANIFEST
 from modeltrace.bundles.registry.bundle_ref import Found, at, listed
 from modeltrace.bundles.registry.manifest_cache import BundleReader
 from modeltrace.bundles.registry.source import FolderSource

@@ -15,7 +15,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.pack import pack
-from modeltrace.bundles.verify_answers import rows_of
+from modeltrace.bundles.verify_outputs import rows_of
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import describe

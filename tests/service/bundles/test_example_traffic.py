@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from modeltrace.bundles.artifact import load_artifact
-from modeltrace.bundles.bundle import Manifest, load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.example import HELD_OUT_ROWS, TARGET, real_rows
 from modeltrace.bundles.file_names import GENERATOR_FILE
 from modeltrace.bundles.generator import GaussianCopula
+from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.inference.model import Model
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins

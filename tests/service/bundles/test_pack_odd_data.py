@@ -25,8 +25,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from modeltrace.bundles.artifact import load_artifact
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.libraries import check_libraries, libraries_of
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.pack_files import pack_files
 from modeltrace.bundles.training_frame import columns_of_dates

@@ -18,11 +18,12 @@ import pytest
 from opentelemetry import metrics, trace
 from typer.testing import CliRunner
 
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.registry import mlflow_client
 from modeltrace.bundles.registry.catalog import Catalog
+from modeltrace.bundles.registry.mlflow_catalog import Models
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
-from modeltrace.bundles.registry.mlflow_source import Models
 from modeltrace.bundles.registry.publish import fetch_estimator, register
 from modeltrace.bundles.registry.source import ModelSource
 from modeltrace.cli.main import app

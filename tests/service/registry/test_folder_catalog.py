@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modeltrace.bundles.bundle import load_bundle, read_manifest
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError
 from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris

@@ -1,0 +1,179 @@
+"""The manifest of a bundle: `model.json`, which describes the model and names its files with their hashes."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from modeltrace.bundles.artifact import Format
+from modeltrace.bundles.onnx.model import Precision
+from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError
+from modeltrace.inference.model import Label, Task
+from modeltrace.inference.schema import Answers, Feature, Schema, Treatment
+from modeltrace.printable import error_message, escape_controls, has_controls
+from modeltrace.regular_files import LARGEST_MANIFEST, NotRegularError, read_regular
+
+MANIFEST = "model.json"
+# The format that `pack` writes, and the only one that is read.
+FORMAT_VERSION = 3
+
+
+def _plain_file_name(file: str) -> str:
+    if file != Path(file).name or file in ("", ".", "..", MANIFEST) or "\\" in file or "\0" in file:
+        raise ValueError("must be a file name without a folder")
+    return file
+
+
+class ModelFile(BaseModel):
+    """A file that contains the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int = Field(ge=1)
+
+    _is_file_name = field_validator("file")(_plain_file_name)
+
+
+class Artifact(ModelFile):
+    """The file that contains the serialized estimator."""
+
+    format: Format
+
+
+class OnnxFile(ModelFile):
+    """The model converted to ONNX, and how the conversion was verified."""
+
+    opset: dict[str, int]
+    precision: Precision
+    proven_rows: int = Field(ge=1)
+    # A difference of confidences, or of values as a share of the largest value.
+    largest_difference: float = Field(ge=0)
+
+
+class Traffic(BaseModel):
+    """A Parquet file of held-out rows to replay: one column per feature, and one with true labels if there are any."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    rows: int = Field(ge=1)
+    target: str | None
+    size: int | None = Field(default=None, ge=1)
+
+    _is_file_name = field_validator("file")(_plain_file_name)
+
+
+class Manifest(BaseModel):
+    """The content of `model.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = Field(default=FORMAT_VERSION, strict=True)
+    name: str = Field(min_length=1, max_length=128)
+    version: str = Field(min_length=1, max_length=64)
+    task: Task
+    created: str
+    artifact: Artifact
+    # The installed versions when the bundle was packed, by distribution name.
+    libraries: dict[str, str]
+    # The libraries whose types and functions the estimator contains.
+    estimator_libraries: tuple[str, ...] = ()
+    fitted_with: Literal["array", "frame"]
+    classes: tuple[Label, ...] | None
+    features: tuple[Feature, ...] = Field(min_length=1)
+    on_unknown: Treatment = "reject"
+    traffic: Traffic | None = None
+    onnx: OnnxFile | None = None
+    # The distribution of the model's own outputs, the reference for drift of its outputs.
+    answers: Answers | None = None
+    # An output with a lower confidence counts as uncertain. Only classifiers with probabilities have it.
+    confidence_threshold: float | None = Field(default=None, ge=0, le=1)
+    # An upper bound of the probability that two independent rows are equal.
+    coincidence: float | None = Field(default=None, ge=0, le=1)
+
+    @field_validator("format")
+    @classmethod
+    def _is_current_format(cls, number: int) -> int:
+        if number != FORMAT_VERSION:
+            raise ValueError(f"the format is {number}, this version reads {FORMAT_VERSION}: pack the model again")
+        return number
+
+    @field_validator("name", "version")
+    @classmethod
+    def _has_no_control_characters(cls, text: str) -> str:
+        if has_controls(text):
+            raise ValueError("contains a control character")
+        return text
+
+    @field_validator("features")
+    @classmethod
+    def _is_schema_with_reference(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        for feature in features:
+            if not feature.describes_training():
+                raise ValueError(f"the reference distribution of {feature.name} does not match the type {feature.type}")
+        return Schema(features=features).features
+
+    @field_validator("answers")
+    @classmethod
+    def _has_bins(cls, answers: Answers | None) -> Answers | None:
+        if answers is not None and not answers.has_bins(()):
+            raise ValueError("is not a distribution")
+        return answers
+
+    def schema_of_features(self) -> Schema:
+        """Return the feature schema."""
+        return Schema(features=self.features, on_unknown=self.on_unknown)
+
+    def model_files(self) -> list[ModelFile]:
+        """Return the files that contain the model."""
+        return [self.artifact, *([] if self.onnx is None else [self.onnx])]
+
+
+class ManifestFile(NamedTuple):
+    """A manifest, and the SHA-256 of the `model.json` that it was read from."""
+
+    manifest: Manifest
+    sha256: str
+
+
+def read_manifest(bundle: Path) -> ManifestFile:
+    """Read and validate the `model.json` of a bundle.
+
+    Raises:
+        BundleNotFoundError: there is no `model.json` in the folder.
+        BundleError: it is not a valid manifest; the message names the key.
+    """
+    path = bundle / MANIFEST
+    try:
+        raw = read_regular(path, limit=LARGEST_MANIFEST)
+    except NotRegularError as error:
+        raise BundleError(str(error)) from None
+    except OSError as error:
+        raise BundleNotFoundError(
+            f"no bundle at {bundle}: {MANIFEST}: {os_reason(error)} (create one with `modeltrace pack`)"
+        ) from None
+    try:
+        return ManifestFile(Manifest.model_validate_json(raw), hashlib.sha256(raw).hexdigest())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BundleError(
+            f"{path}: {escape_controls(key, lines=False)}: {error_message(first['msg'])}. The file was altered, or "
+            "another version of Modeltrace wrote it"
+        ) from None
+
+
+def altered(path: Path) -> BundleAlteredError:
+    """Return the error for a file whose size or hash differs from the manifest."""
+    return BundleAlteredError(
+        f"{path} is not the file that {MANIFEST} describes: it was altered, or copied in part. Copy the bundle again"
+    )
+
+
+def os_reason(error: OSError) -> str:
+    """Return the system's message for an error, without the path."""
+    return os.strerror(error.errno) if error.errno else str(error)
