@@ -138,9 +138,7 @@ def test_a_key_that_is_not_understood_is_named(edit: Edit, change: Callable[[Any
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_another_format_is_refused(edit: Edit, number: int) -> None:
     """Only the current format is read; the message names both numbers and says what to do."""
-    with pytest.raises(
-        BundleError, match=rf"format is {number}, this version reads 3: pack the model again"
-    ):
+    with pytest.raises(BundleError, match=rf"format is {number}, this version reads 3: pack the model again"):
         read_manifest(edit(lambda manifest: manifest.update(format=number)))
 
 
