@@ -26,7 +26,7 @@ from rich.table import Table
 from sklearn.metrics import accuracy_score, brier_score_loss, precision_recall_fscore_support
 
 from modeltrace.evaluation.evaluate import evaluate
-from modeltrace.store.rows import Label, Row, write
+from modeltrace.store.rows import Row, StoredLabel, to_json
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store, open_store
 
@@ -56,7 +56,9 @@ def fill(store: Store, number: int, seed: int = 0) -> None:
         store.add_predictions(rows)
         labelled = [row for row in rows if drawn.random() < 0.5]
         store.add_labels([
-            Label(row.prediction_id, drawn.choice(CLASSES), row.time + drawn.randrange(10**6) * MILLISECOND, row.time)
+            StoredLabel(
+                row.prediction_id, drawn.choice(CLASSES), row.time + drawn.randrange(10**6) * MILLISECOND, row.time
+            )
             for row in labelled
         ])  # fmt: skip
 
@@ -74,7 +76,7 @@ def _row(drawn: random.Random, place: int) -> Row:
         model_hash="f" * 64,
         code_version="0",
         inputs=INPUTS,
-        label=write(CLASSES[place % 2]),
+        label=to_json(CLASSES[place % 2]),
         value=None,
         confidence=0.5 + drawn.random() / 2,
     )

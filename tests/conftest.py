@@ -108,7 +108,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "store" / "predictions.db")
     cluster: Postgres = request.getfixturevalue("postgres")
-    return cluster.url(cluster.new())
+    return cluster.url(cluster.create_database())
 
 
 @pytest.hookimpl(trylast=True)

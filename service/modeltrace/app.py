@@ -46,8 +46,8 @@ from modeltrace.serving.version import ALONE, CHALLENGER, PRIMARY, Versions
 from modeltrace.serving.watcher import Changes, Watcher, watching
 from modeltrace.settings import Settings
 from modeltrace.store.config import store_config
-from modeltrace.store.in_process_writer import Keeping
-from modeltrace.store.label_writer import LabelDesk
+from modeltrace.store.in_process_writer import InProcessWriter
+from modeltrace.store.label_writer import LabelWriter
 from modeltrace.telemetry.export.provider import build_recorded, needs_stock
 from modeltrace.telemetry.logging import send_records, write_lines
 from modeltrace.telemetry.metrics.features import FeaturePoints, observe_features, report_training
@@ -149,7 +149,7 @@ def create_app(
         shadows = Shadows(serving, ask, count_challenged(meter))
         also.append(shadows.offer)
     calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
-    desk = LabelDesk(settings.store_location())
+    desk = LabelWriter(settings.store_location())
     feedback = FeedbackCalls(
         serving,
         desk,
@@ -277,10 +277,10 @@ def build_app(settings: Settings) -> ASGIApp:
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
     if needs_stock(settings):
         telemetry = build_stock(settings.otel, resource, registry=registry, trust_context=settings.trust_trace_context)
-        keeping = Keeping(store_config(settings), telemetry.meter_provider.get_meter(SCOPE))
+        keeping = InProcessWriter(store_config(settings), telemetry.meter_provider.get_meter(SCOPE))
     else:
         telemetry = build_recorded(settings, resource, watched, registry=registry)
-        keeping = Keeping(None, telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
+        keeping = InProcessWriter(None, telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
     publisher = None
     if telemetry.enabled:
         meter = telemetry.meter_provider.get_meter(SCOPE)
@@ -289,9 +289,9 @@ def build_app(settings: Settings) -> ASGIApp:
 
     def stop() -> None:
         deadline = time.monotonic() + settings.flush_timeout
-        keeping.end()
+        keeping.stop()
         if publisher:
-            publisher.end()
+            publisher.stop()
         rest = telemetry.shutdown(settings.flush_timeout)
         stop_sending()
         report_rest(Rest({**rest.lost, **keeping.close(deadline)}, rest.kept))
@@ -308,7 +308,7 @@ def build_app(settings: Settings) -> ASGIApp:
             watched=watched,
             challenger=beside and beside[0],
             changes=(changes, beside[1]) if beside else (changes,),
-            keep=keeping.keep,
+            keep=keeping.enqueue,
             on_stop=stop,
         ),
         settings,

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modeltrace.store.rows import Kept
+from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.store import open_store
 from tests.helpers.load import Load
 from tests.helpers.postgres import Postgres
@@ -38,7 +38,7 @@ def nowhere() -> str:
     return f"http://127.0.0.1:{free_port()}"
 
 
-def everything(url: str) -> list[Kept]:
+def everything(url: str) -> list[StoredPrediction]:
     """All that a store has."""
     with open_store(url, create=False) as store:
         return [one for chunk in store.read() for one in chunk]
@@ -218,7 +218,7 @@ def test_a_database_that_is_away_for_a_while_costs_no_row(
     bundle: Path, rows: Rows, nowhere: str, postgres: Postgres
 ) -> None:
     """PostgreSQL crashes and comes back: predictions go on, and all of them are there, once."""
-    location = postgres.url(postgres.new())
+    location = postgres.url(postgres.create_database())
     with running_service(bundle, nowhere, MODELTRACE_STORE=location) as (service, url):
         with Load(url, rows, pause=0.01) as load:
             load.grows_by(100)

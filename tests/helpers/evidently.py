@@ -12,14 +12,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from modeltrace.report.venvs import EVIDENTLY, environment
+from modeltrace.report.venvs import EVIDENTLY, ensure_venv
 
 PROGRAM = Path(__file__).with_name("evidently_program.py")
 Value = float | str | None
 
 
 @dataclass(frozen=True)
-class Oracle:
+class EvidentlyOracle:
     """Evidently, asked in a process of its own, which is started once: its imports take seconds."""
 
     process: subprocess.Popen[str]
@@ -39,32 +39,32 @@ class Oracle:
         With `kind="cat"` the values are the bins, and no bins of Evidently's own come between. A share of 0 becomes
         0.0001 in `psi` (`filled`); in `jensenshannon` it stays.
         """
-        return float(self._ask("drift", method=method, reference=list(reference), window=list(window), kind=kind))
+        return float(self._request("drift", method=method, reference=list(reference), window=list(window), kind=kind))
 
-    def many(self, questions: Sequence[dict[str, Any]]) -> list[float]:
+    def drift_many(self, questions: Sequence[dict[str, Any]]) -> list[float]:
         """The answers to many questions (the arguments of `drift`) with one start of Evidently."""
-        return [float(one) for one in self._ask("many", questions=list(questions))]
+        return [float(one) for one in self._request("many", questions=list(questions))]
 
-    def shares(self, reference: Sequence[float], window: Sequence[float]) -> tuple[list[float], list[float]]:
+    def bin_shares(self, reference: Sequence[float], window: Sequence[float]) -> tuple[list[float], list[float]]:
         """The shares of numbers in the bins that Evidently makes of them for `psi`, its zeros filled."""
-        one, other = self._ask("shares", reference=list(reference), window=list(window))
+        one, other = self._request("shares", reference=list(reference), window=list(window))
         return one, other
 
     def classification(
         self, true: Sequence[str], predicted: Sequence[str], *, positive: str | None = None
     ) -> dict[str, Any]:
         """`accuracy`, `precision`, `recall`, `f1` of `positive`, or the mean over classes; and `by_label`."""
-        answer: dict[str, Any] = self._ask(
+        answer: dict[str, Any] = self._request(
             "classification", true=list(true), predicted=list(predicted), positive=positive
         )
         return answer
 
     def regression(self, true: Sequence[float], predicted: Sequence[float]) -> dict[str, float]:
         """`mae`, `rmse`, `r2`."""
-        answer: dict[str, float] = self._ask("regression", true=list(true), predicted=list(predicted))
+        answer: dict[str, float] = self._request("regression", true=list(true), predicted=list(predicted))
         return answer
 
-    def _ask(self, question: str, **arguments: object) -> Any:
+    def _request(self, question: str, **arguments: object) -> Any:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"question": question, **arguments}) + "\n")
@@ -74,7 +74,7 @@ class Oracle:
         return json.loads(line)
 
 
-def filled(shares: Sequence[float]) -> list[float]:
+def replace_zero_shares(shares: Sequence[float]) -> list[float]:
     """Shares as Evidently's PSI takes them: 0 becomes 0.0001, or a millionth of the least where that is not more."""
     least = min(share for share in shares if share > 0)
     floor = least / 10**6 if least <= 0.0001 else 0.0001
@@ -82,9 +82,9 @@ def filled(shares: Sequence[float]) -> list[float]:
 
 
 @contextmanager
-def oracle() -> Iterator[Oracle]:
+def start_evidently() -> Iterator[EvidentlyOracle]:
     """Evidently in its environment; the first call on a machine installs it."""
-    python = environment(EVIDENTLY, lambda _: None)
+    python = ensure_venv(EVIDENTLY, lambda _: None)
     command = [str(python), "-I", str(PROGRAM)]
     with (
         TemporaryDirectory() as home,
@@ -93,4 +93,4 @@ def oracle() -> Iterator[Oracle]:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         ) as process,
     ):  # fmt: skip
-        yield Oracle(process)
+        yield EvidentlyOracle(process)

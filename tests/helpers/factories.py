@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model
 from modeltrace.inference.validate import RowReader
-from modeltrace.store.rows import Kept, Row
+from modeltrace.store.rows import Row, StoredPrediction
 from modeltrace.telemetry.records.prediction import Answered, ModelInfo, Origin, Request
 
 TIME: Final = 1_700_000_000_000_000_000
@@ -74,15 +74,15 @@ def stored_rows(number: int, prefix: str = "p") -> list[Row]:
     return [stored_row(f"{prefix}{index:05}", time=TIME + index) for index in range(number)]
 
 
-def stored_predictions(model: Model, inputs: Sequence[dict[str, Any]]) -> list[Kept]:
+def stored_predictions(model: Model, inputs: Sequence[dict[str, Any]]) -> list[StoredPrediction]:
     """Return what the store holds of one request with these rows, which the model answers."""
     reader = RowReader(model.schema)
     answers = model.answer(to_matrix([reader.read(row) for row in inputs], model.schema, as_frame=model.as_frame))
     about = {"model_name": model.name, "model_version": model.version, "model_hash": model.hash, "time": 1}
     return [
-        Kept(**{
-            **dict.fromkeys(Kept._fields), **about, "prediction_id": f"p{index}", "row": index, "inputs": row,
-            "label": answer.label, "confidence": answer.confidence, "value": answer.value,
+        StoredPrediction(**{
+            **dict.fromkeys(StoredPrediction._fields), **about, "prediction_id": f"p{index}", "row": index,
+            "inputs": row, "label": answer.label, "confidence": answer.confidence, "value": answer.value,
         })
         for index, (row, answer) in enumerate(zip(inputs, answers, strict=True))
     ]  # fmt: skip

@@ -34,32 +34,33 @@ class Postgres:
         """How a database of it is reached."""
         return f"postgresql+psycopg://{USER}:{password or self.password}@127.0.0.1:{self.port}/{database}"
 
-    def new(self) -> str:
+    def create_database(self) -> str:
         """A database that nobody else uses."""
         name = f"test_{secrets.token_hex(4)}"
-        with psycopg.connect(self._reached("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return name
 
-    def ask(self, database: str, question: str) -> list[tuple[object, ...]]:
+    def query(self, database: str, sql: str) -> list[tuple[object, ...]]:
         """Ask one of its databases, past all of our own code."""
-        with psycopg.connect(self._reached(database)) as connection:
-            return connection.execute(question.encode()).fetchall()
+        with psycopg.connect(self.dsn(database)) as connection:
+            return connection.execute(sql.encode()).fetchall()
 
     def start(self) -> None:
         """Start it, and return when it answers."""
         options = f"-p {self.port} -h 127.0.0.1 -k {self.folder}"
-        self.control("start", "-w", "-l", str(self.folder / "log"), "-o", options)
+        self.pg_ctl("start", "-w", "-l", str(self.folder / "log"), "-o", options)
 
     def stop(self) -> None:
         """End it at once, as a crash would."""
-        self.control("stop", "-m", "immediate")
+        self.pg_ctl("stop", "-m", "immediate")
 
-    def control(self, *arguments: str) -> None:
+    def pg_ctl(self, *arguments: str) -> None:
         """Run `pg_ctl`."""
         _run(self.binaries / "pg_ctl", "-D", str(self.folder / "data"), *arguments)
 
-    def _reached(self, database: str) -> str:
+    def dsn(self, database: str) -> str:
+        """Return the libpq connection string of a database."""
         return f"host=127.0.0.1 port={self.port} dbname={database} user={USER} password={self.password}"
 
 

@@ -23,7 +23,7 @@ from modeltrace.errors import ModeltraceError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.privacy import Privacy
 from modeltrace.inference.schema import Rule
-from modeltrace.store.rows import Label, RowMaker
+from modeltrace.store.rows import RowBuilder, StoredLabel
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
@@ -128,10 +128,12 @@ def store_answers(
     info = ModelInfo(model.name, version or model.version, model.hash, model.schema.told)
     of = None if shadow_of is None else [f"{shadow_of}-{index}" for index in range(len(answered))]
     with open_store(store) as opened:
-        opened.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(answered, model=info, shadow_of=of)))
+        opened.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(answered, model=info, shadow_of=of)))
         if truth is not None:
             pairs = [(one, label) for one, label in zip(answered, truth, strict=True) if label is not None]
-            opened.add_labels([Label(one.prediction_id, label, one.time + SECOND, one.time) for one, label in pairs])
+            opened.add_labels(
+                [StoredLabel(one.prediction_id, label, one.time + SECOND, one.time) for one, label in pairs]
+            )
 
 
 def json_value(value: Any) -> Any:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from modeltrace.cli.audit import moment
 from modeltrace.cli.main import app
 from modeltrace.errors import ModeltraceError
-from modeltrace.store.rows import Kept, Label, RowMaker, read
+from modeltrace.store.rows import RowBuilder, StoredLabel, StoredPrediction, from_json
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import MODEL, TIME, AnsweredRequest, answered_row, stored_row, stored_rows
@@ -45,7 +45,7 @@ class Audit:
         assert result.exit_code == 0, result.output
         return result.output
 
-    def kept(self) -> list[Kept]:
+    def kept(self) -> list[StoredPrediction]:
         """All that is kept."""
         with open_store(self.url) as store:
             return [one for chunk in store.read() for one in chunk]
@@ -59,11 +59,16 @@ def audit(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Audit:
     with open_store(store_url) as store:
         store.add_predictions(stored_rows(1500))
         store.add_predictions([stored_row("erased", time=TIME + 2 * HOUR)])
-        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(odd)))
+        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(odd)))
         some = [answered_row("price", value=1e22, label=None, inputs=(3, None), time=TIME + 3 * HOUR)]
-        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(some, b"\xab" * 16, b"\xcd" * 8, 0, regressor)))
+        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(some, b"\xab" * 16, b"\xcd" * 8, 0, regressor)))
         store.erase(["erased"], TIME + 4 * HOUR)
-        store.add_labels([Label("odd", False, TIME + 5 * HOUR, TIME), Label("price", None, TIME + HOUR, TIME)])  # noqa: FBT003  a label
+        store.add_labels(
+            [
+                StoredLabel("odd", label=False, received=TIME + 5 * HOUR, prediction_time=TIME),
+                StoredLabel("price", None, TIME + HOUR, TIME),
+            ]
+        )
     return Audit(store_url, monkeypatch)
 
 
@@ -74,7 +79,7 @@ def of_parquet(path: Path) -> list[dict[str, Any]]:
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, table.column(name).cast("int64"))
     found: list[dict[str, Any]] = table.to_pylist()
-    return [{**one, **{name: read(one[name]) for name in ("inputs", "label", "true_label")}} for one in found]
+    return [{**one, **{name: from_json(one[name]) for name in ("inputs", "label", "true_label")}} for one in found]
 
 
 def of_csv(path: Path) -> list[dict[str, Any]]:
@@ -93,7 +98,7 @@ def of_csv(path: Path) -> list[dict[str, Any]]:
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, table.column(name).cast("int64"))
     found: list[dict[str, Any]] = table.to_pylist()
-    return [{**one, **{name: read(one[name]) for name in ("inputs", "label", "true_label")}} for one in found]
+    return [{**one, **{name: from_json(one[name]) for name in ("inputs", "label", "true_label")}} for one in found]
 
 
 def of_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -151,7 +156,7 @@ def test_an_export_says_where_two_models_have_one_version(audit: Audit, tmp_path
     retrained = ModelInfo("prices", "2", "d" * 64, ("rooms", "city"), "c" * 64)
     one = [answered_row("new", value=1.0, label=None, inputs=(3, None), time=TIME)]
     with open_store(audit.url) as store:
-        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(one, model=retrained)))
+        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(one, model=retrained)))
     said = audit.run("export", str(out), "--model", "prices:2", "--force")
     assert "2 models call themselves prices 2: see model_hash (bbbbbbbbbbbb…, dddddddddddd…)" in said
     assert {row["model_hash"] for row in of_json_lines(out)} == {"b" * 64, "d" * 64}

@@ -16,7 +16,7 @@ from modeltrace.cli.evaluate import NothingToSayError
 from modeltrace.cli.main import app
 from modeltrace.client.service import UnreachableError
 from modeltrace.errors import ModeltraceError
-from modeltrace.evaluation.scored_rows import LabelError, as_answered
+from modeltrace.evaluation.scored_rows import LabelError, to_model_label
 from modeltrace.inference.scoring import Scorer
 from modeltrace.store.store import open_store
 from modeltrace.traffic.rows import RowsError
@@ -165,14 +165,14 @@ def test_a_files_label_is_the_class_that_it_means(
     label: object, classes: list[object] | None, expected: object
 ) -> None:
     """Files do not tell 1 from "1" and true; the bundle's classes do."""
-    assert repr(as_answered(label, classes)) == repr(expected)
+    assert repr(to_model_label(label, classes)) == repr(expected)
 
 
 @pytest.mark.parametrize(("label", "classes"), [("c", ["a", "b"]), (2, [0, 1]), ("7", None), (True, None)])
 def test_a_label_that_the_model_never_answers_is_an_error(label: object, classes: list[object] | None) -> None:
     """The message says which, and what there is."""
     with pytest.raises(LabelError, match=r"the label .* (none of the model's classes|is no number)"):
-        as_answered(label, classes)
+        to_model_label(label, classes)
 
 
 def test_what_does_not_work_is_said_in_one_line(

@@ -21,7 +21,7 @@ from modeltrace.bundles.registry.search_paths import example_folder
 from modeltrace.cli.main import app
 from modeltrace.errors import ModeltraceError
 from modeltrace.monitoring.drilldown import EvidenceError, gather
-from modeltrace.store.rows import RowMaker
+from modeltrace.store.rows import RowBuilder
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import AnsweredRequest, answered_row
@@ -81,7 +81,7 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
             for model in (about, about._replace(version="2.0.0")) if number < 50 else (about,):
                 one = answered_row(f"p{number}-{model.version}", label="old", inputs=inputs, time=TIME + number * 10**9)
                 opened.add_predictions(
-                    RowMaker("0.1.0").rows(AnsweredRequest([one], trace_id=trace_id(number), model=model))
+                    RowBuilder("0.1.0").build(AnsweredRequest([one], trace_id=trace_id(number), model=model))
                 )
     return Case(bundle, store, monkeypatch)
 
@@ -177,7 +177,7 @@ def test_rows_of_a_batch_are_told_apart(case: Case) -> None:
     about = ModelInfo("toy", "1.0.0", digest, ("age", "income"))
     rows = [answered_row(f"b{row}", row=row, inputs=(200.0 + row, 3.0), time=TIME + 10**12) for row in range(3)]
     with open_store(str(case.store)) as store:
-        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(rows, trace_id=trace_id(9999), model=about)))
+        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(rows, trace_id=trace_id(9999), model=about)))
 
     traces = case.json("age", "--limit", "3")["bins"][0]["traces"]
     assert [(one["row"], one["prediction_id"], one["value"]) for one in traces] == [
@@ -194,7 +194,7 @@ def test_another_model_of_the_same_version_is_not_added_up(case: Case) -> None:
     before = case.json("age")
     rows = [answered_row(f"o{row}", row=row, inputs=(-50.0 - row, 3.0), time=TIME + 10**12) for row in range(300)]
     with open_store(str(case.store)) as store:
-        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(rows, model=other)))
+        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(rows, model=other)))
 
     assert case.json("age") == {**before, "others": 300}
     assert "300 more are of another model that calls itself toy 1.0.0" in case.run("age")
@@ -210,7 +210,7 @@ def test_rows_that_repeat_are_no_drift(case: Case) -> None:
         for number in range(2000)
     ]
     with open_store(str(case.store)) as store:
-        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest(rows, model=about)))
+        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(rows, model=about)))
     case.monkeypatch.setattr("tests.service.test_cli_evidence.SINCE", "2027-01-15T10:00:00")
 
     for feature in ("age", "prediction"):

@@ -55,7 +55,7 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     store = str(folder / "predictions.db")
     if request.param == "postgresql":
         cluster: Postgres = request.getfixturevalue("postgres")
-        store = cluster.url(cluster.new())
+        store = cluster.url(cluster.create_database())
     pack_iris(folder / "models" / "one", "1.0.0")
     pack_iris(folder / "models" / "two", "2.0.0", strength=0.001)
     port = free_port()

@@ -18,7 +18,7 @@ from modeltrace.inference.model import Answer, Model
 from modeltrace.inference.privacy import Privacy
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.logs import LogEncoder
-from modeltrace.store.rows import RowMaker
+from modeltrace.store.rows import RowBuilder
 from modeltrace.telemetry.records.prediction import ModelInfo, Origin
 from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans
 from tests.helpers.factories import request_record
@@ -140,7 +140,7 @@ def test_no_record_has_a_private_value(rules: dict[str, Any], number: float, tex
 
     safe = Privacy(schema, b"key").request(request)
 
-    (stored,) = RowMaker("1").rows(safe)
+    (stored,) = RowBuilder("1").build(safe)
     said = dict(zip(schema.told, safe.answered[0].inputs, strict=True))
     assert json.loads(str(stored.inputs)) == said
     for name, value in zip(RULES, raw[:3], strict=False):

@@ -6,7 +6,7 @@ from opentelemetry.context import Context
 from modeltrace.evaluation.evaluate import evaluate
 from modeltrace.inference.model import Model
 from modeltrace.keys import synthetic_token
-from modeltrace.store.rows import Label, RowMaker
+from modeltrace.store.rows import RowBuilder, StoredLabel
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.names import SYNTHETIC
@@ -73,10 +73,10 @@ def test_figures_leave_marked_rows_out_unless_asked_for(store_url: str) -> None:
     with open_store(store_url) as store:
         for number, synthetic in enumerate([True, True, False]):
             one = answered_row(f"p{number}", time=TIME + number)
-            store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest([one], synthetic=synthetic)))
-        (row,) = RowMaker("0.1.0").rows(AnsweredRequest([answered_row("old", time=TIME)]))
+            store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([one], synthetic=synthetic)))
+        (row,) = RowBuilder("0.1.0").build(AnsweredRequest([answered_row("old", time=TIME)]))
         store.add_predictions([row._replace(synthetic=None)])
-        store.add_labels([Label(f"p{number}", "benign", TIME + 9, TIME) for number in range(3)])
+        store.add_labels([StoredLabel(f"p{number}", "benign", TIME + 9, TIME) for number in range(3)])
         (real,) = evaluate(store, Selection(include_synthetic=False))
         (everything,) = evaluate(store, Selection())
         kept = {one.prediction_id: one.synthetic for chunk in store.read() for one in chunk}

@@ -29,8 +29,8 @@ from modeltrace.errors import (
 )
 from modeltrace.monitoring.feedback import Given, LabelReader
 from modeltrace.serving.router import Serving
-from modeltrace.store.label_writer import LabelDesk
-from modeltrace.store.rows import Label
+from modeltrace.store.label_writer import LabelWriter
+from modeltrace.store.rows import StoredLabel
 from modeltrace.telemetry.records.feedback import Feedback, TrueLabel
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.sdk.recorder import Recorder
@@ -53,7 +53,7 @@ class FeedbackCalls:
     def __init__(
         self,
         serving: Serving,
-        desk: LabelDesk,
+        desk: LabelWriter,
         threads: ModelThreads,
         tell: Callable[[Feedback], None],
         *,
@@ -108,7 +108,7 @@ class FeedbackCalls:
         given = [one for one in read if isinstance(one, Given)]
         received = time_ns()
         refused = Counter(REASONS[type(one)] for one in read if isinstance(one, RequestError))
-        labels = [Label(one.told.prediction_id, one.label, received, one.told.time) for one in given]
+        labels = [StoredLabel(one.told.prediction_id, one.label, received, one.told.time) for one in given]
         try:
             outcomes = iter(self._desk.add(labels))
         except LabelsAwayError:

@@ -15,10 +15,10 @@ from rich.progress import Progress
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.errors import SettingsError
 from modeltrace.settings import read_settings
-from modeltrace.store.export import ExportError, format_of
-from modeltrace.store.export import export as write
-from modeltrace.store.lookup import NotFoundError, look_up
-from modeltrace.store.rows import Kept
+from modeltrace.store.export import ExportError, format_from_suffix
+from modeltrace.store.export import export_predictions as write
+from modeltrace.store.lookup import NotFoundError, find_predictions
+from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.selection import Selection, models
 from modeltrace.store.store import Store, open_store
 
@@ -80,14 +80,14 @@ def export(
     Examples: modeltrace audit export week.parquet --since 7d
               modeltrace audit export churn.csv --model churn:1.2.0
     """
-    kind = format_ or format_of(file)
+    kind = format_ or format_from_suffix(file)
     if file.exists() and not force:
         raise ExportError(f"{file} is there already; --force replaces it")
     with open_audit() as store:
         chosen = Selection(since, until, None if trace is None else _trace_id(trace))
         selection = chosen if model is None else _of_model(store, chosen, model)
         with telling(store.counts(selection).predictions) as progress:
-            number = write(store.read(selection), file, kind, progress=progress)
+            number = write(store.read(selection), file, kind, on_progress=progress)
     echo(f"{number:,} predictions written to {file}")
 
 
@@ -99,12 +99,12 @@ def show(
     Example: modeltrace audit show 4bf92f3577b34da6a3ce929d0e0e4736
     """
     with open_audit() as store:
-        found = look_up(store, what)
+        found = find_predictions(store, what)
     for one in found:
         echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
 
 
-def _readable(one: Kept) -> dict[str, object]:
+def _readable(one: StoredPrediction) -> dict[str, object]:
     times = {name: value for name in ("time", "erased", "received") if (value := getattr(one, name)) is not None}
     return {**one._asdict(), **{name: _said(value) for name, value in times.items()}}
 
@@ -126,7 +126,7 @@ def erase(
     """
     with open_audit() as store:
         found = set(store.erase(prediction_ids, time.time_ns()))
-        where, in_file = store.location.words, store.location.file is not None
+        where, in_file = store.location.description, store.location.file is not None
     echo(f"the inputs of {len(found):,} predictions are removed from {where}")
     if not in_file:
         echo("PostgreSQL overwrites them at its next VACUUM of the table predictions")
@@ -143,10 +143,10 @@ def prune(before: Annotated[int, time_option("Older than this.")]) -> None:
     deleted, more = 0, True
     with open_audit() as store, telling(store.counts(Selection(until=before)).predictions) as progress:
         while more:
-            number, more = store.prune(before)
+            number, more = store.delete_before(before)
             deleted += number
             progress(deleted)
-        where = store.location.words
+        where = store.location.description
     echo(f"{deleted:,} predictions deleted from {where}")
 
 
@@ -156,7 +156,7 @@ def _of_model(store: Store, selection: Selection, text: str) -> Selection:
     Raises:
         NotFoundError: the store has no prediction of it, whenever; the message says which models it has.
     """
-    known = [tuple(row) for row in store.ask(models())]
+    known = [tuple(row) for row in store.fetch_all(models())]
     there = {(name, version) for name, version, _ in known}
     for name, version in sorted(there):
         hashes = sorted(digest for *model, digest in known if tuple(model) == (name, version))
@@ -169,7 +169,7 @@ def _of_model(store: Store, selection: Selection, text: str) -> Selection:
     if (name, version) in there:
         return selection._replace(model_name=name, model_version=version)
     has = ", ".join(f"{one}:{other}" for one, other in sorted(there)) or "none"
-    raise NotFoundError(f"no predictions of {text} in {store.location.words}; it has those of: {has}")
+    raise NotFoundError(f"no predictions of {text} in {store.location.description}; it has those of: {has}")
 
 
 def _trace_id(text: str) -> str:

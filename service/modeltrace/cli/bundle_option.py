@@ -8,7 +8,7 @@ from modeltrace.bundles.registry.search_paths import known_sources
 from modeltrace.cli.terminal import echo
 from modeltrace.errors import BundleNotFoundError, SettingsError
 from modeltrace.settings import Settings
-from modeltrace.store.selection import newest
+from modeltrace.store.selection import latest_model
 from modeltrace.store.store import Store
 
 # What to do where no bundle is named.
@@ -31,10 +31,12 @@ def find_bundle(settings: Settings, store: Store, version: str | None = None) ->
             if version not in (None, found.version):
                 found = catalog.find_version(found.name, version, [settings.bundle])
             return found.path
-        answered_by = store.ask(newest(version))
+        answered_by = store.fetch_all(latest_model(version))
         sources = known_sources([settings.challenger])
         if not answered_by:
-            raise SettingsError(f"which model is meant? {store.location.words} has no predictions to tell by. {HOW}")
+            raise SettingsError(
+                f"which model is meant? {store.location.description} has no predictions to tell by. {HOW}"
+            )
         ((name, digest, said),) = answered_by
         try:
             return catalog.find_by_hash(digest, sources, version=said).path

@@ -15,9 +15,9 @@ from modeltrace.client.scoring_client import Service
 from modeltrace.client.service import base_url
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate as figures
-from modeltrace.evaluation.metrics import Figures
-from modeltrace.evaluation.render import human, machine
-from modeltrace.evaluation.scored_rows import Scored, Sheet, as_answered
+from modeltrace.evaluation.metrics import ModelMetrics
+from modeltrace.evaluation.render import to_json, to_text
+from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
 from modeltrace.inference.schema import Feature
 from modeltrace.keys import authorization
 from modeltrace.settings import read_settings
@@ -28,7 +28,7 @@ from modeltrace.traffic.rows import Sample, read_samples
 BATCH = 1000
 
 # From samples to what was answered, and to how many were refused.
-Score = Callable[[Sequence[Sample]], tuple[list[Scored], int]]
+Score = Callable[[Sequence[Sample]], tuple[list[ScoredRow], int]]
 
 
 class NothingToSayError(ModeltraceError):
@@ -80,16 +80,16 @@ def evaluate(
     _say(found, as_json=as_json)
 
 
-def _of_the_store(selection: Selection, tolerance: float | None) -> list[Figures]:
+def _of_the_store(selection: Selection, tolerance: float | None) -> list[ModelMetrics]:
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
     with open_audit() as store:
-        found = figures(store, selection, tolerance=tolerance, places=True)
+        found = figures(store, selection, tolerance=tolerance, locate_drifts=True)
         if not found:
             synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
             besides = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""
             raise NothingToSayError(
-                f"no such predictions in {store.location.words}{besides}; --since, --until, --model chose"
+                f"no such predictions in {store.location.description}{besides}; --since, --until, --model chose"
             )
     return found
 
@@ -101,15 +101,15 @@ def _of_a_file(
     model: tuple[str, str],
     score: Score,
     tolerance: float | None,
-) -> list[Figures]:
+) -> list[ModelMetrics]:
     read = refused = 0
-    with Sheet(*model) as sheet, telling(None) as progress:
+    with ScratchStore(*model) as sheet, telling(None) as progress:
         for samples in _batches(read_samples(file, features, target)):
             scored, bad = score(samples)
             sheet.add(scored)
             read, refused = read + len(samples), refused + bad
             progress(read)
-        found = sheet.figures(tolerance)
+        found = sheet.evaluate(tolerance)
     if refused:
         echo(f"{refused:,} of {read:,} rows break the feature schema; they are in no figure", err=True)
     if not found:
@@ -130,7 +130,7 @@ def _scoring(
         loaded, _ = load_model(read_settings(bundle=str(bundle)))
         scorer = Scorer(loaded)
 
-        def here(samples: Sequence[Sample]) -> tuple[list[Scored], int]:
+        def here(samples: Sequence[Sample]) -> tuple[list[ScoredRow], int]:
             answers = [
                 None if isinstance(one, ModeltraceError) else (one.label, one.value, one.confidence)
                 for one in scorer.answers([sample.row for sample in samples])
@@ -143,7 +143,7 @@ def _scoring(
     with Service(base_url(url or ""), authorization(read_settings())) as service:
         served = service.model()
 
-        def there(samples: Sequence[Sample]) -> tuple[list[Scored], int]:
+        def there(samples: Sequence[Sample]) -> tuple[list[ScoredRow], int]:
             said = service.answers([sample.row for sample in samples])
             answers = [
                 None if "error" in one else (one.get("label"), one.get("value"), one.get("confidence")) for one in said
@@ -158,17 +158,17 @@ def _scoring(
 
 def _labelled(
     samples: Sequence[Sample], answers: Sequence[tuple[Any, Any, Any] | None], classes: Sequence[object] | None
-) -> tuple[list[Scored], int]:
+) -> tuple[list[ScoredRow], int]:
     """Answered rows with their true labels, and how many rows were refused."""
     scored = [
-        Scored(*answer, as_answered(sample.label, classes))
+        ScoredRow(*answer, to_model_label(sample.label, classes))
         for sample, answer in zip(samples, answers, strict=True)
         if answer is not None
     ]
     return scored, len(samples) - len(scored)
 
 
-def _send_labels(service: Service, ids: Sequence[str], scored: Sequence[Scored]) -> None:
+def _send_labels(service: Service, ids: Sequence[str], scored: Sequence[ScoredRow]) -> None:
     known = [(one, row.true_label) for one, row in zip(ids, scored, strict=True) if row.true_label is not None]
     if known:
         service.label(known)
@@ -180,10 +180,10 @@ def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
         yield batch
 
 
-def _say(found: Sequence[Figures], *, as_json: bool) -> None:
+def _say(found: Sequence[ModelMetrics], *, as_json: bool) -> None:
     if as_json:
-        echo(json.dumps([machine(one) for one in found], indent=2, ensure_ascii=False))
+        echo(json.dumps([to_json(one) for one in found], indent=2, ensure_ascii=False))
         return
     console = SafeConsole()
     for one in found:
-        console.print(human(one))
+        console.print(to_text(one))

@@ -11,11 +11,11 @@ from modeltrace.bundles.registry.search_paths import known_sources
 from modeltrace.cli.audit import open_audit
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.errors import ModeltraceError, SettingsError
-from modeltrace.replay.render import as_json as told
-from modeltrace.replay.render import show
-from modeltrace.replay.run import Group, Replayer, by_model, verdict_of
+from modeltrace.replay.render import render
+from modeltrace.replay.render import to_json as told
+from modeltrace.replay.run import ModelReplay, Replayer, group_by_model, overall_verdict
 from modeltrace.settings import read_settings
-from modeltrace.store.lookup import look_up
+from modeltrace.store.lookup import find_predictions
 
 # Exit codes beside 0 and the 1 of every error.
 DIFFERS = 2
@@ -51,25 +51,25 @@ def replay(
     """
     settings = read_settings(trust_pickle=trust_pickle)
     with open_audit() as store:
-        kept = look_up(store, what)
+        kept = find_predictions(store, what)
     sources = known_sources([*(bundles or ()), settings.bundle, settings.challenger])
     if not sources:
         raise SettingsError("no bundles to look in: name a folder with --bundles, or set MODELTRACE_BUNDLE")
     errors: list[str] = []
-    groups: list[Group] = []
+    groups: list[ModelReplay] = []
     with Catalog(partial(echo, err=True)) as catalog:
         replayer = Replayer(catalog, sources, trust_pickle=settings.trust_pickle, trusted_types=settings.trusted_types)
-        for of_one_model in by_model(kept):
+        for of_one_model in group_by_model(kept):
             try:
-                groups.append(replayer.group(of_one_model, against))
+                groups.append(replayer.replay(of_one_model, against))
             except ModeltraceError as error:
                 one = of_one_model[0]
                 errors.append(f"{len(of_one_model):,} of {one.model_name} {one.model_version}: {error}")
-    verdict = verdict_of(groups, complete=not errors)
+    verdict = overall_verdict(groups, complete=not errors)
     if as_json:
         echo(json.dumps(told(groups, errors, verdict), indent=2, ensure_ascii=False))
     else:
-        show(SafeConsole(soft_wrap=True), groups)
+        render(SafeConsole(soft_wrap=True), groups)
     if verdict == "equal":
         return
     reasons = [*errors, *(reason for group in groups for reason in group.reasons())]

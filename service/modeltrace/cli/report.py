@@ -9,12 +9,12 @@ import typer
 
 from modeltrace.cli.audit import moment, open_audit
 from modeltrace.cli.report_common import Asked, both_sides, chosen, make_report, place, read_bundle, suffix, tell
-from modeltrace.report.comparison import left_out, notes_of
-from modeltrace.report.fiddler import events_of, write_events
-from modeltrace.report.html import p_value, page_of_tests
+from modeltrace.report.comparison import exclusion_notes, selection_notes
+from modeltrace.report.fiddler import event_schema, write_events
+from modeltrace.report.html import format_p_value, render_tests
 from modeltrace.report.sources import ReportError
 from modeltrace.report.venvs import ALIBI, EVIDENTLY, WHYLOGS
-from modeltrace.store.export import format_of
+from modeltrace.store.export import format_from_suffix
 from modeltrace.store.selection import Selection
 
 # Rows of a window and of a reference that a library is given: with more, its report takes minutes and says the same.
@@ -131,13 +131,13 @@ def alibi(
         page = folder / "page"
         title = f"{said.description['title']}: drift tests"
         text = json.dumps({"notes": said.notes, **answer}, indent=2, ensure_ascii=False) + "\n"
-        page.write_text(page_of_tests(title, said.notes, answer) if out.suffix == ".html" else text, encoding="utf-8")
+        page.write_text(render_tests(title, said.notes, answer) if out.suffix == ".html" else text, encoding="utf-8")
         place(page, out)
     drifted = [one["column"] for one in answer["tests"] if one["drift"]]
     together = answer["mmd"]
     words = f"{len(drifted)} of {len(answer['tests'])} columns drifted (level {answer['level']}, Bonferroni)"
     if together is not None:
-        words += f"; all numbers together, by MMD: p {p_value(together)}"
+        words += f"; all numbers together, by MMD: p {format_p_value(together)}"
     tell(answer["library"], words)
     tell("written to", str(out))
 
@@ -189,7 +189,7 @@ def fiddler(
     Example: modeltrace report fiddler yesterday.parquet --since 1d
     """
     suffix(out, ".parquet", ".jsonl", ".ndjson")
-    kind = format_of(out)
+    kind = format_from_suffix(out)
     beside = out.with_suffix(".model.json")
     if there := [path for path in (out, beside) if path.exists() and not force]:
         raise ReportError(f"{there[0]} is there already; --force replaces it")
@@ -200,11 +200,14 @@ def fiddler(
             rows = iter(predictions)
             first = next(rows, None)
             if first is None:
-                predictions.check()
+                predictions.require_any()
                 return
-            events = events_of(manifest, probabilities=first.confidence is not None)
+            events = event_schema(manifest, probabilities=first.confidence is not None)
             write_events(chain([first], rows), events, out, kind)
-    beside.write_text(json.dumps(events.model(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for term, words in [*notes_of(predictions, manifest.name, predictions.found), *left_out(events.layout)]:
+    beside.write_text(json.dumps(events.model_description(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for term, words in [
+        *selection_notes(predictions, manifest.name, predictions.selected),
+        *exclusion_notes(events.layout),
+    ]:
         tell(term, words)
     tell("written to", f"{out}: the events; {beside}: their model")

@@ -15,20 +15,20 @@ from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.audit import open_audit, telling
 from modeltrace.cli.bundle_option import find_bundle
 from modeltrace.cli.terminal import SafeConsole, echo
-from modeltrace.report.columns import layout_of
-from modeltrace.report.comparison import Comparison, compare
+from modeltrace.report.columns import build_layout
+from modeltrace.report.comparison import Comparison, build_comparison
 from modeltrace.report.run import run_program
 from modeltrace.report.sources import (
-    Chosen,
+    ModelPredictions,
     Reference,
     ReportError,
-    Trust,
+    TrustOptions,
     read_window,
-    reference_file,
-    reference_held_out,
-    reference_window,
+    reference_from_file,
+    reference_from_held_out,
+    reference_from_window,
 )
-from modeltrace.report.venvs import Library, environment
+from modeltrace.report.venvs import Library, ensure_venv
 from modeltrace.settings import Settings, read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
@@ -68,11 +68,11 @@ def read_bundle(store: Store, bundle: str | None) -> tuple[Settings, Path, Manif
 
 
 @contextmanager
-def chosen(store: Store, model: Manifest, version: str | None, selection: Selection) -> Iterator[Chosen]:
+def chosen(store: Store, model: Manifest, version: str | None, selection: Selection) -> Iterator[ModelPredictions]:
     """The predictions of a selection, with what is told of progress while they are read."""
     with telling(store.counts(selection).predictions) as progress:
         hashes = [file.sha256 for file in (model.artifact, model.onnx) if file is not None]
-        yield Chosen(store, selection, model.name, version, progress, own=(model.version, hashes))
+        yield ModelPredictions(store, selection, model.name, version, progress, bundle_identity=(model.version, hashes))
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def both_sides(asked: Asked, out: Path, force: bool) -> Iterator[tuple[Compariso
         with chosen(store, manifest, asked.version, selection) as predictions:
             window = read_window(predictions, asked.rows)
         reference = _reference(store, asked, settings, bundle, manifest)
-    said = compare(window, reference, layout_of(manifest), manifest.name)
+    said = build_comparison(window, reference, build_layout(manifest), manifest.name)
     for term, words in said.notes:
         tell(term, words)
     with TemporaryDirectory(prefix="modeltrace-report-") as folder:
@@ -94,7 +94,7 @@ def both_sides(asked: Asked, out: Path, force: bool) -> Iterator[tuple[Compariso
 
 
 def _reference(store: Store, asked: Asked, settings: Settings, bundle: Path, manifest: Manifest) -> Reference:
-    trust = Trust(settings.trust_pickle, settings.trusted_types)
+    trust = TrustOptions(settings.trust_pickle, settings.trusted_types)
     earlier = asked.reference_since is not None or asked.reference_until is not None
     if asked.reference is not None and earlier:
         raise typer.BadParameter("either a file or an earlier time", param_hint="--reference")
@@ -103,10 +103,10 @@ def _reference(store: Store, asked: Asked, settings: Settings, bundle: Path, man
     if earlier:
         selection = asked.selection(asked.reference_since, asked.reference_until)
         with chosen(store, manifest, asked.version, selection) as predictions:
-            return reference_window(read_window(predictions, asked.rows))
+            return reference_from_window(read_window(predictions, asked.rows))
     if asked.reference is not None:
-        return reference_file(asked.reference, asked.target, bundle, manifest, trust)
-    return reference_held_out(bundle, manifest, trust)
+        return reference_from_file(asked.reference, asked.target, bundle, manifest, trust)
+    return reference_from_held_out(bundle, manifest, trust)
 
 
 def make_report(
@@ -115,7 +115,7 @@ def make_report(
     """Have a library's program make its report in a folder; what it says of it."""
     description = {**said.write(folder), "output": str(output)}
     with working() as say:
-        python = python or environment(library, say)
+        python = python or ensure_venv(library, say)
         say(f"{library.title} is at work")
         return run_program(python, program, description, folder)
 

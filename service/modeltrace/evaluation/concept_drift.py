@@ -24,23 +24,23 @@ WARNING: Final = 1
 DRIFT: Final = 2
 # Predictions of the first look behind a start; each further look is twice as long, so that many alarms cost little more
 # than none.
-LOOK: Final = 1024
+FIRST_BLOCK: Final = 1024
 
 
-class Limits(NamedTuple):
-    """When something is said, as river names it and has it by default; nothing is before there were `least_errors`."""
+class DriftLimits(NamedTuple):
+    """When something is said, as river names it and has it by default; nothing is before there were `min_errors`."""
 
     warm_start: int = 30
     warning_threshold: float = 2.0
     drift_threshold: float = 3.0
-    least_errors: int = 0
+    min_errors: int = 0
 
 
-OURS: Final = Limits(warning_threshold=3.0, drift_threshold=4.0, least_errors=30)
+DEFAULT_LIMITS: Final = DriftLimits(warning_threshold=3.0, drift_threshold=4.0, min_errors=30)
 
 
 @dataclass(frozen=True)
-class Detected:
+class DriftResult:
     """What was found.
 
     `levels` has STABLE, WARNING or DRIFT after each prediction; `error_rates` the rate of errors since the last start.
@@ -50,7 +50,7 @@ class Detected:
     error_rates: NDArray[np.float64]
 
     @property
-    def drifts(self) -> list[int]:
+    def drift_indices(self) -> list[int]:
         """Where a drift was found."""
         return [int(place) for place in np.flatnonzero(self.levels == DRIFT)]
 
@@ -59,7 +59,7 @@ class Detected:
         """DRIFT if there was one anywhere; else what is said after the last prediction."""
         if not len(self.levels):
             return STABLE
-        return DRIFT if self.drifts else int(self.levels[-1])
+        return DRIFT if self.drift_indices else int(self.levels[-1])
 
     @property
     def error_rate(self) -> float | None:
@@ -67,13 +67,13 @@ class Detected:
         return float(self.error_rates[-1]) if len(self.error_rates) else None
 
 
-def detect(errors: NDArray[np.integer], limits: Limits = OURS) -> Detected:
+def detect_drift(errors: NDArray[np.integer], limits: DriftLimits = DEFAULT_LIMITS) -> DriftResult:
     """Look for drift in errors (1) and right answers (0), in order; shape (n,)."""
     levels = np.zeros(len(errors), dtype=np.int8)
     rates = np.zeros(len(errors))
-    start, length = 0, LOOK
+    start, length = 0, FIRST_BLOCK
     while start < len(errors):
-        found, rate = _from(errors[start : start + length], limits)
+        found, rate = _scan(errors[start : start + length], limits)
         drifts = np.flatnonzero(found == DRIFT)
         end = len(found) if not len(drifts) else int(drifts[0]) + 1
         whole = len(drifts) > 0 or start + length >= len(errors)
@@ -81,11 +81,11 @@ def detect(errors: NDArray[np.integer], limits: Limits = OURS) -> Detected:
             length *= 2
             continue
         levels[start : start + end], rates[start : start + end] = found[:end], rate[:end]
-        start, length = start + end, LOOK
-    return Detected(levels, rates)
+        start, length = start + end, FIRST_BLOCK
+    return DriftResult(levels, rates)
 
 
-def _from(errors: NDArray[np.integer], limits: Limits) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+def _scan(errors: NDArray[np.integer], limits: DriftLimits) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
     """Levels and rates from a start on, as if nothing began anew."""
     n = np.arange(1, len(errors) + 1)
     number = np.cumsum(errors)
@@ -94,7 +94,7 @@ def _from(errors: NDArray[np.integer], limits: Limits) -> tuple[NDArray[np.int8]
     bounds = rates + deviations
 
     levels = np.zeros(len(errors), dtype=np.int8)
-    seen = slice(max(limits.warm_start, int(np.searchsorted(number, limits.least_errors))), None)
+    seen = slice(max(limits.warm_start, int(np.searchsorted(number, limits.min_errors))), None)
     if not len(bounds[seen]):
         return levels, rates
     lowest = np.minimum.accumulate(bounds[seen])

@@ -11,27 +11,27 @@ from rich.table import Table
 from rich.text import Text
 
 from modeltrace.evaluation.concept_drift import DRIFT, STABLE, WARNING
-from modeltrace.evaluation.metrics import Calibration, Classification, Figures, Regression
+from modeltrace.evaluation.metrics import CalibrationMetrics, ClassificationMetrics, ModelMetrics, RegressionMetrics
 
-LEVELS: Final = {STABLE: "stable", WARNING: "warning", DRIFT: "drift"}
+LEVEL_NAMES: Final = {STABLE: "stable", WARNING: "warning", DRIFT: "drift"}
 # Classes beyond which a confusion matrix is no longer read.
-READABLE: Final = 12
+MAX_MATRIX_CLASSES: Final = 12
 
 
-def machine(figures: Figures) -> dict[str, Any]:
+def to_json(figures: ModelMetrics) -> dict[str, Any]:
     """As JSON has it; what is not known is null."""
     said = asdict(figures)
-    del said["drift"], said["drifted_at"]
+    del said["drift"], said["drift_predictions"]
     drift = None
     if figures.drift is not None:
         drift = {
-            "level": LEVELS[figures.drift.level],
+            "level": LEVEL_NAMES[figures.drift.level],
             "error_rate": figures.drift.error_rate,
             "labels": len(figures.drift.levels),
-            "drifts": figures.drift.drifts,
-            "found_at": [place._asdict() for place in figures.drifted_at],
+            "drifts": figures.drift.drift_indices,
+            "found_at": [place._asdict() for place in figures.drift_predictions],
         }
-    said["delays"] = {str(quantile): delay for quantile, delay in figures.delays.items()}
+    said["label_delays"] = {str(quantile): delay for quantile, delay in figures.label_delays.items()}
     if found := figures.classification:
         said["classification"]["confusion"] = [one._asdict() for one in found.confusion]
         if found.calibration:
@@ -39,15 +39,17 @@ def machine(figures: Figures) -> dict[str, Any]:
     return {**said, "label_coverage": figures.label_coverage, "concept_drift": drift}
 
 
-def human(figures: Figures) -> RenderableType:
+def to_text(figures: ModelMetrics) -> RenderableType:
     """As a terminal shows it."""
-    return Group(*_parts(figures))
+    return Group(*_sections(figures))
 
 
-def _parts(figures: Figures) -> Iterator[RenderableType]:
-    yield Text(f"{figures.model_name} {figures.model_version}{_hash(figures)}", style="bold")
+def _sections(figures: ModelMetrics) -> Iterator[RenderableType]:
+    yield Text(f"{figures.model_name} {figures.model_version}{_model_hash(figures)}", style="bold")
     coverage = "" if figures.label_coverage is None else f" ({figures.label_coverage:.1%})"
-    yield Text(f"  {figures.predictions:,} predictions, {figures.labels:,} with a label{coverage}{_late(figures)}")
+    yield Text(
+        f"  {figures.predictions:,} predictions, {figures.labels:,} with a label{coverage}{_label_delays(figures)}"
+    )
     if figures.classification is None and figures.regression is None:
         yield Text("  without labels there is nothing to say of it")
     if figures.classification:
@@ -58,16 +60,16 @@ def _parts(figures: Figures) -> Iterator[RenderableType]:
         yield from _drift(figures)
 
 
-def _hash(figures: Figures) -> str:
+def _model_hash(figures: ModelMetrics) -> str:
     """What tells several models of one name and version apart."""
     return f" (one of several models of this version: SHA-256 {figures.model_hash[:12]}…)" if figures.model_hash else ""
 
 
-def _late(figures: Figures) -> str:
-    if not figures.delays:
+def _label_delays(figures: ModelMetrics) -> str:
+    if not figures.label_delays:
         return ""
     return "; of the labels " + ", ".join(
-        f"{quantile:.0%} came within {_duration(delay)}" for quantile, delay in figures.delays.items()
+        f"{quantile:.0%} came within {_duration(delay)}" for quantile, delay in figures.label_delays.items()
     )
 
 
@@ -78,22 +80,22 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
-def _classification(found: Classification) -> Iterator[RenderableType]:
+def _classification(found: ClassificationMetrics) -> Iterator[RenderableType]:
     yield Text(f"  accuracy {found.accuracy:.4f}\n")
     table = _table("class", "precision", "recall", "F1", "labels", "answers")
     for one in found.classes:
         shares = (f"{share:.4f}" for share in (one.precision, one.recall, one.f1))
-        table.add_row(str(one.label), *shares, f"{one.support:,}", f"{one.answered:,}")
+        table.add_row(str(one.label), *shares, f"{one.support:,}", f"{one.predicted:,}")
     means = (f"{share:.4f}" for share in (found.precision, found.recall, found.f1))
     table.add_row("mean", *means, "", "", style="dim")
     yield table
-    if 1 < len(found.classes) <= READABLE:
+    if 1 < len(found.classes) <= MAX_MATRIX_CLASSES:
         yield _confusion(found)
     if found.calibration:
         yield from _calibration(found.calibration)
 
 
-def _confusion(found: Classification) -> Table:
+def _confusion(found: ClassificationMetrics) -> Table:
     rows = {(str(one.label), str(one.true_label)): one.rows for one in found.confusion}
     names = [str(one.label) for one in found.classes]
     table = _table("label ↓  answer →", *names)
@@ -102,8 +104,8 @@ def _confusion(found: Classification) -> Table:
     return table
 
 
-def _calibration(found: Calibration) -> Iterator[RenderableType]:
-    yield Text(f"  calibration error {found.error:.4f}, Brier score {found.brier_score:.4f}\n")
+def _calibration(found: CalibrationMetrics) -> Iterator[RenderableType]:
+    yield Text(f"  calibration error {found.expected_calibration_error:.4f}, Brier score {found.brier_score:.4f}\n")
     table = _table("confidence", "predictions", "mean", "accuracy")
     for one in found.bins:
         table.add_row(
@@ -112,7 +114,7 @@ def _calibration(found: Calibration) -> Iterator[RenderableType]:
     yield table
 
 
-def _regression(found: Regression) -> Iterator[RenderableType]:
+def _regression(found: RegressionMetrics) -> Iterator[RenderableType]:
     r2 = "" if found.r2 is None else f", R² {found.r2:.4f}"
     yield Text(
         f"  mean absolute error {found.mean_absolute_error:.6g}, root mean squared error "
@@ -120,13 +122,13 @@ def _regression(found: Regression) -> Iterator[RenderableType]:
     )
 
 
-def _drift(figures: Figures) -> Iterator[RenderableType]:
+def _drift(figures: ModelMetrics) -> Iterator[RenderableType]:
     assert figures.drift is not None  # noqa: S101  by the caller
-    level = LEVELS[figures.drift.level]
+    level = LEVEL_NAMES[figures.drift.level]
     style = "" if figures.drift.level == STABLE else "yellow" if figures.drift.level == WARNING else "red"
     rate = figures.drift.error_rate
     yield Text(f"  concept drift: {level}, error rate {math.nan if rate is None else rate:.2%}", style=style)
-    for number, place in zip(figures.drift.drifts, figures.drifted_at, strict=False):
+    for number, place in zip(figures.drift.drift_indices, figures.drift_predictions, strict=False):
         at = datetime.fromtimestamp(place.time // 10**9, UTC)
         trace = f", trace {place.trace_id}" if place.trace_id else ""
         yield Text(f"    found at label {number + 1:,}: {at:%Y-%m-%d %H:%M:%S} UTC, {place.prediction_id}{trace}")

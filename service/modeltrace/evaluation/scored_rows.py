@@ -8,8 +8,8 @@ from typing import Final, NamedTuple, Self
 
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate
-from modeltrace.evaluation.metrics import Figures
-from modeltrace.store.rows import Label, Row, identity, write
+from modeltrace.evaluation.metrics import ModelMetrics
+from modeltrace.store.rows import Row, StoredLabel, label_key, to_json
 from modeltrace.store.selection import ALL
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.records.prediction import Value
@@ -21,7 +21,7 @@ class LabelError(ModeltraceError):
     """A true label in a file is none that the model could answer."""
 
 
-class Scored(NamedTuple):
+class ScoredRow(NamedTuple):
     """One answered row. `true_label` is `None` where there is none."""
 
     label: Value
@@ -30,7 +30,7 @@ class Scored(NamedTuple):
     true_label: object
 
 
-class Sheet:
+class ScratchStore:
     """Scored rows of one model, in order."""
 
     def __init__(self, model_name: str, model_version: str) -> None:
@@ -46,25 +46,25 @@ class Sheet:
         self._store.close()
         self._folder.cleanup()
 
-    def add(self, rows: Sequence[Scored]) -> None:
+    def add(self, rows: Sequence[ScoredRow]) -> None:
         """Take some more."""
         kept = [self._row(number, one) for number, one in enumerate(rows, self._number)]
         self._number += len(rows)
         self._store.add_predictions(kept)
         self._store.add_labels(
             [
-                Label(row.prediction_id, one.true_label, row.time, row.time)  # type: ignore[arg-type]  # as JSON has it
+                StoredLabel(row.prediction_id, one.true_label, row.time, row.time)  # type: ignore[arg-type]  # as JSON has it
                 for row, one in zip(kept, rows, strict=True)
                 if one.true_label is not None
             ]
         )
 
-    def figures(self, tolerance: float | None) -> list[Figures]:
+    def evaluate(self, tolerance: float | None) -> list[ModelMetrics]:
         """The figures of all of them; none without rows. Labels were there at once: delays mean nothing."""
-        return [replace(one, delays={}) for one in evaluate(self._store, ALL, tolerance=tolerance)]
+        return [replace(one, label_delays={}) for one in evaluate(self._store, ALL, tolerance=tolerance)]
 
-    def _row(self, number: int, one: Scored) -> Row:
-        label = write(one.label) if one.value is None else None
+    def _row(self, number: int, one: ScoredRow) -> Row:
+        label = to_json(one.label) if one.value is None else None
         name, version = self._model
         return Row(
             prediction_id=f"{number:012}", time=number, trace_id=None, span_id=None, row=0, sampled=False,
@@ -73,7 +73,7 @@ class Sheet:
         )  # fmt: skip
 
 
-def as_answered(label: object, classes: Iterable[object] | None) -> object:
+def to_model_label(label: object, classes: Iterable[object] | None) -> object:
     """A label from a file as the model would answer it: files do not tell 1 from "1" and true.
 
     Args:
@@ -91,7 +91,7 @@ def as_answered(label: object, classes: Iterable[object] | None) -> object:
         return label
     known = list(classes)
     for one in known:
-        if identity(one) == identity(label):
+        if label_key(one) == label_key(label):
             return one
     for one in known:
         if str(one) == str(label) or (isinstance(one, bool) and _TRUTHS.get(str(label).lower()) is one):

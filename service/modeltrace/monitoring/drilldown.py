@@ -17,7 +17,7 @@ from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.monitoring.drift_check import Finding, Window, assess, assess_confidence
 from modeltrace.monitoring.reference_metrics import OUTPUTS, Known, critical_values
-from modeltrace.store.rows import Kept
+from modeltrace.store.rows import StoredPrediction
 from modeltrace.telemetry.records.prediction import Answered, ModelInfo, Value
 
 # What stands for the answers where a feature is asked for.
@@ -75,7 +75,7 @@ def gather(
     model: Known,
     info: ModelInfo,
     feature: str,
-    predictions: Iterable[Kept],
+    predictions: Iterable[StoredPrediction],
     *,
     limit: int,
     hashes: Collection[str] = (),
@@ -125,7 +125,7 @@ def gather(
 
 
 def _of_answers(
-    model: Known, info: ModelInfo, predictions: Iterable[Kept], limit: int, hashes: Collection[str]
+    model: Known, info: ModelInfo, predictions: Iterable[StoredPrediction], limit: int, hashes: Collection[str]
 ) -> Evidence:
     if model.answers is None:
         raise EvidenceError(
@@ -162,13 +162,13 @@ class _Gathering:
         self._rows: set[int] = set()
         self._newest: list[deque[Trace]] = [deque(maxlen=limit) for _ in range(bins)]
 
-    def is_ours(self, one: Kept) -> bool:
+    def is_ours(self, one: StoredPrediction) -> bool:
         """Whether the model has answered it, and not another one under its name and version; those are counted."""
         ours = not self._hashes or one.model_hash in self._hashes
         self._others += not ours
         return ours
 
-    def add(self, place: int, one: Kept, value: Value) -> None:
+    def add(self, place: int, one: StoredPrediction, value: Value) -> None:
         """One more, not older than the last."""
         self.counts[place] += 1
         self._newest[place].append(Trace(one.trace_id, one.prediction_id, one.row, value, one.time, one.sampled))

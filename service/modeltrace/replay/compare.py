@@ -14,7 +14,7 @@ Outcome = Literal["equal", "differs", "refused", "failed", "impossible"]
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayedRow:
     """What became of one recorded prediction.
 
     `difference` is that of values, or of confidences in one label, now less recorded; `None` where there is none.
@@ -26,27 +26,27 @@ class Replayed:
     prediction_id: str
     outcome: Outcome
     recorded: Answer
-    now: Answer | None = None
+    replayed: Answer | None = None
     difference: float | None = None
-    note: str | None = None
+    reason: str | None = None
 
     @property
-    def by_label(self) -> bool:
+    def label_changed(self) -> bool:
         """Whether another class is answered now."""
-        return self.now is not None and not _same(self.recorded.label, self.now.label)
+        return self.replayed is not None and not _same(self.recorded.label, self.replayed.label)
 
 
-def compared(row: int, prediction_id: str, recorded: Answer, now: Answer, tolerance: float) -> Replayed:
+def compare(row: int, prediction_id: str, recorded: Answer, replayed: Answer, tolerance: float) -> ReplayedRow:
     """Compare two answers: labels exactly, confidences and values within the tolerance."""
-    before, after = _number(recorded), _number(now)
-    same_label = _same(recorded.label, now.label)
+    before, after = _number(recorded), _number(replayed)
+    same_label = _same(recorded.label, replayed.label)
     difference = None if before is None or after is None or not same_label else after - before
     close = before == after or (
         before is not None and after is not None and math.isclose(before, after, rel_tol=tolerance, abs_tol=tolerance)
     )
-    same_kind = (recorded.value is None) == (now.value is None)
+    same_kind = (recorded.value is None) == (replayed.value is None)
     equal = same_kind and close and same_label
-    return Replayed(row, prediction_id, "equal" if equal else "differs", recorded, now, difference)
+    return ReplayedRow(row, prediction_id, "equal" if equal else "differs", recorded, replayed, difference)
 
 
 def _number(answer: Answer) -> float | None:

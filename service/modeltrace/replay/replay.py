@@ -9,29 +9,29 @@ from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Answer, Model
 from modeltrace.inference.schema import Schema
 from modeltrace.inference.validate import RowReader, Values
-from modeltrace.replay.compare import TOLERANCE, Outcome, Replayed, compared
-from modeltrace.store.rows import Kept
+from modeltrace.replay.compare import TOLERANCE, Outcome, ReplayedRow, compare
+from modeltrace.store.rows import StoredPrediction
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class ReplayInput:
     """A recorded prediction, and why it cannot be replayed, if it cannot."""
 
-    kept: Kept
-    impossible: str | None
+    prediction: StoredPrediction
+    obstacle: str | None
 
 
-def readable(kept: Sequence[Kept], schema: Schema | None) -> list[Recorded]:
+def check_inputs(predictions: Sequence[StoredPrediction], schema: Schema | None) -> list[ReplayInput]:
     """See of each prediction whether its inputs are there as they were sent.
 
     Args:
-        kept: predictions of one model.
+        predictions: predictions of one model.
         schema: of the model that answered, which says how each feature is recorded; `None` if it is not known.
     """
-    return [Recorded(one, _impossible(one, schema)) for one in kept]
+    return [ReplayInput(one, _find_obstacle(one, schema)) for one in predictions]
 
 
-def _impossible(one: Kept, schema: Schema | None) -> str | None:
+def _find_obstacle(one: StoredPrediction, schema: Schema | None) -> str | None:
     if one.erased is not None:
         return "its inputs were erased"
     if one.inputs is None:
@@ -46,13 +46,13 @@ def _impossible(one: Kept, schema: Schema | None) -> str | None:
     return None
 
 
-def replay(rows: Sequence[Recorded], model: Model, tolerance: float) -> list[Replayed]:
+def replay(rows: Sequence[ReplayInput], model: Model, tolerance: float) -> list[ReplayedRow]:
     """Answer recorded rows again, together, and compare; those that cannot be are told with the reason, in order."""
     reader = RowReader(model.schema)
-    values: list[Values | str] = [row.impossible or _read(reader, model.schema, row.kept) for row in rows]
-    answers = iter(_answers(model, [one for one in values if isinstance(one, tuple)]))
+    values: list[Values | str] = [row.obstacle or _read_values(reader, model.schema, row.prediction) for row in rows]
+    answers = iter(_predict(model, [one for one in values if isinstance(one, tuple)]))
     return [
-        _replayed(row, one if isinstance(one, str) else next(answers), tolerance)
+        _compare_row(row, one if isinstance(one, str) else next(answers), tolerance)
         for row, one in zip(rows, values, strict=True)
     ]
 
@@ -63,7 +63,7 @@ def tolerance_of(manifest: Manifest, model: Model) -> float:
     return TOLERANCE["float32" if single else "float64"]
 
 
-def _read(reader: RowReader, schema: Schema, one: Kept) -> Values | str:
+def _read_values(reader: RowReader, schema: Schema, one: StoredPrediction) -> Values | str:
     """The values of a row, or what the schema says against it.
 
     What is recorded is what the model was given: a value that was left out, sent as null, or let through although of a
@@ -79,22 +79,22 @@ def _read(reader: RowReader, schema: Schema, one: Kept) -> Values | str:
         return f"the schema refuses it: {error}"
 
 
-def _answers(model: Model, rows: Sequence[Values]) -> "list[Answer | InferenceError]":
+def _predict(model: Model, rows: Sequence[Values]) -> "list[Answer | InferenceError]":
     """An answer a row; where one of them breaks the call for all, each is asked by itself."""
     if not rows:
         return []
     try:
         return [*model.answer(to_matrix(rows, model.schema, as_frame=model.as_frame))]
     except InferenceError as error:
-        return [error] if len(rows) == 1 else [_answers(model, [row])[0] for row in rows]
+        return [error] if len(rows) == 1 else [_predict(model, [row])[0] for row in rows]
 
 
-def _replayed(row: Recorded, now: "Answer | InferenceError | str", tolerance: float) -> Replayed:
-    one = row.kept
+def _compare_row(row: ReplayInput, now: "Answer | InferenceError | str", tolerance: float) -> ReplayedRow:
+    one = row.prediction
     recorded = Answer(one.label, one.confidence) if one.value is None else Answer(value=one.value)
     if isinstance(now, Answer):
-        return compared(one.row, one.prediction_id, recorded, now, tolerance)
+        return compare(one.row, one.prediction_id, recorded, now, tolerance)
     if isinstance(now, InferenceError):
-        return Replayed(one.row, one.prediction_id, "failed", recorded, note=str(now))
-    outcome: Outcome = "impossible" if row.impossible else "refused"
-    return Replayed(one.row, one.prediction_id, outcome, recorded, note=now)
+        return ReplayedRow(one.row, one.prediction_id, "failed", recorded, reason=str(now))
+    outcome: Outcome = "impossible" if row.obstacle else "refused"
+    return ReplayedRow(one.row, one.prediction_id, outcome, recorded, reason=now)

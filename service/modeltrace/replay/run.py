@@ -13,19 +13,19 @@ from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.source import MODELS, FolderSource, read_source
 from modeltrace.errors import BundleError, BundleNotFoundError
 from modeltrace.inference.model import Engine, Model
-from modeltrace.replay.compare import Replayed
-from modeltrace.replay.replay import readable, replay, tolerance_of
-from modeltrace.store.rows import Kept
+from modeltrace.replay.compare import ReplayedRow
+from modeltrace.replay.replay import check_inputs, replay, tolerance_of
+from modeltrace.store.rows import StoredPrediction
 
 Verdict = Literal["equal", "differs", "incomplete"]
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ModelReplay:
     """The predictions of one model among those that are replayed: that model as it is recorded, and what came out.
 
     `origin` is the bundle of that very model, `used` the one that has answered now, `engine` what it answered with.
-    `rules_known`: whether the feature schema that the predictions are recorded with is known, and its privacy rules.
+    `privacy_rules_known`: whether the feature schema of the recorded predictions is known.
     `libraries` has for each library its version in the origin's bundle (or in `used` where there is none), and here.
     """
 
@@ -33,12 +33,12 @@ class Group:
     version: str
     hash: str
     time: int
-    origin: Found | None
-    rules_known: bool
-    used: Found
+    recorded_bundle: Found | None
+    privacy_rules_known: bool
+    bundle: Found
     engine: Engine
     libraries: Mapping[str, tuple[str | None, str | None]]
-    rows: Sequence[Replayed]
+    rows: Sequence[ReplayedRow]
 
     @property
     def counts(self) -> Counter[str]:
@@ -55,7 +55,7 @@ class Group:
 
     def reasons(self) -> list[str]:
         """Why some cannot be replayed, and how many: one line a reason."""
-        notes = Counter(row.note for row in self.rows if row.outcome == "impossible")
+        notes = Counter(row.reason for row in self.rows if row.outcome == "impossible")
         return [
             f"{number:,} of {self.name} {self.version} cannot be replayed: {note}" for note, number in notes.items()
         ]
@@ -72,21 +72,21 @@ class Replayer:
         self._trust_pickle = trust_pickle
         self._trusted_types = trusted_types
 
-    def group(self, kept: Sequence[Kept], against: str | None) -> Group:
+    def replay(self, predictions: Sequence[StoredPrediction], against: str | None) -> ModelReplay:
         """Replay predictions of one model with itself, or with another version or source.
 
         Raises:
             SettingsError: a source makes no sense.
             BundleError: a bundle is not to be found, or cannot be loaded here.
         """
-        first = kept[0]
+        first = predictions[0]
         try:
             origin = self._catalog.find_by_hash(first.model_hash, self._sources, version=first.model_version)
         except BundleNotFoundError:
             if against is None:
                 raise
             origin = None
-        used = self._other(first.model_name, against) if against is not None else origin
+        used = self._find_other(first.model_name, against) if against is not None else origin
         if used is None:  # without another one the search has raised
             raise BundleNotFoundError(f"no bundle for {first.model_name} {first.model_version}")
         engine = self._engine(first, origin, used)
@@ -94,21 +94,21 @@ class Replayer:
         if against is None and model.hash != first.model_hash:
             raise BundleError(f"{used.where} has changed meanwhile")
         schema = None if origin is None else read_manifest(origin.path)[0].schema_of_features()
-        rows = readable(kept, schema or model.schema)
-        return Group(
+        rows = check_inputs(predictions, schema or model.schema)
+        return ModelReplay(
             name=first.model_name,
             version=first.model_version,
             hash=first.model_hash,
             time=first.time,
-            origin=origin,
-            rules_known=schema is not None and first.schema_hash in (None, schema.hash),
-            used=used,
+            recorded_bundle=origin,
+            privacy_rules_known=schema is not None and first.schema_hash in (None, schema.hash),
+            bundle=used,
             engine=engine,
             libraries=_libraries(origin or used),
             rows=replay(rows, model, tolerance_of(read_manifest(used.path)[0], model)),
         )
 
-    def _other(self, name: str, against: str) -> Found:
+    def _find_other(self, name: str, against: str) -> Found:
         """Another version of the model among the sources; or the bundle of another source."""
         source = read_source(against)
         if against.startswith(MODELS) or (isinstance(source, FolderSource) and source.path.exists()):
@@ -116,7 +116,7 @@ class Replayer:
         return self._catalog.find_version(name, against, self._sources)
 
     @staticmethod
-    def _engine(first: Kept, origin: Found | None, used: Found) -> Engine:
+    def _engine(first: StoredPrediction, origin: Found | None, used: Found) -> Engine:
         """ONNX Runtime where it was that which answered, and the bundle has a model for it."""
         with_onnx = origin is not None and first.model_hash == origin.onnx_hash
         return "onnx" if with_onnx and used.onnx_hash is not None else "sklearn"
@@ -127,7 +127,7 @@ class Replayer:
         )
 
 
-def verdict_of(groups: Sequence[Group], *, complete: bool) -> Verdict:
+def overall_verdict(groups: Sequence[ModelReplay], *, complete: bool) -> Verdict:
     """What holds of all of them; `complete`: whether there is a group for each model."""
     verdicts = {group.verdict for group in groups}
     if "differs" in verdicts:
@@ -135,10 +135,10 @@ def verdict_of(groups: Sequence[Group], *, complete: bool) -> Verdict:
     return "equal" if complete and verdicts == {"equal"} else "incomplete"
 
 
-def by_model(kept: Sequence[Kept]) -> list[list[Kept]]:
+def group_by_model(predictions: Sequence[StoredPrediction]) -> list[list[StoredPrediction]]:
     """Predictions in groups of one model and one schema each, in the order of their rows."""
-    groups: dict[tuple[str | None, ...], list[Kept]] = {}
-    for one in sorted(kept, key=lambda one: one.row):
+    groups: dict[tuple[str | None, ...], list[StoredPrediction]] = {}
+    for one in sorted(predictions, key=lambda one: one.row):
         groups.setdefault((one.model_hash, one.model_version, one.schema_hash), []).append(one)
     return list(groups.values())
 

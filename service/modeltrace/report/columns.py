@@ -12,26 +12,26 @@ import pyarrow as pa
 from modeltrace.bundles.manifest import Manifest
 from modeltrace.inference.schema import Feature
 
-Kind = Literal["number", "category"]
+ColumnKind = Literal["number", "category"]
 
 NUMERIC: Final = ("number", "integer")
 # Categories that are kept apart; the rest counts together, as no test and no chart says anything of so many.
-MOST_CATEGORIES: Final = 100
-RARE: Final = "(all others)"
+MAX_CATEGORIES: Final = 100
+OTHER_CATEGORIES: Final = "(all others)"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ComparedRow:
     """One row to compare: inputs, what the model answered, what was true."""
 
     inputs: Mapping[str, object]
-    answer: object = None
+    prediction: object = None
     confidence: float | None = None
-    truth: object = None
+    true_label: object = None
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ColumnLayout:
     """Which columns a table has.
 
     `features` and `answers` say what kind each is. Names of ours that a feature has already get an underscore.
@@ -40,59 +40,61 @@ class Layout:
     """
 
     task: str
-    features: Mapping[str, Kind]
+    features: Mapping[str, ColumnKind]
     prediction: str
     confidence: str
     target: str
     classes: tuple[object, ...] = ()
     score: str | None = None
     positive: str | None = None
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    excluded: Mapping[str, str] = field(default_factory=dict)
     hashed: tuple[str, ...] = ()
 
     @property
-    def answers(self) -> dict[str, Kind]:
+    def outputs(self) -> dict[str, ColumnKind]:
         """The columns of answers and true labels."""
         if self.task == "regressor":
             return {self.prediction: "number", self.target: "number"}
-        kinds: dict[str, Kind] = {self.prediction: "category", self.confidence: "number", self.target: "category"}
+        kinds: dict[str, ColumnKind] = {self.prediction: "category", self.confidence: "number", self.target: "category"}
         return kinds if self.score is None else {**kinds, self.score: "number"}
 
 
-def layout_of(manifest: Manifest, *, scored: bool = True) -> Layout:
+def build_layout(manifest: Manifest, *, scored: bool = True) -> ColumnLayout:
     """The columns that a bundle's model gives a table; `scored`: one for the probability of the second class of two."""
     left_out = {one.name: "its privacy is drop" for one in manifest.features if one.privacy == "drop"}
-    features = {one.name: kind_of(one) for one in manifest.features if one.name not in left_out}
+    features = {one.name: column_kind(one) for one in manifest.features if one.name not in left_out}
     taken = {one.name for one in manifest.features}
-    prediction, confidence, target = (free(name, taken) for name in ("prediction", "confidence", "true label"))
+    prediction, confidence, target = (unused_name(name, taken) for name in ("prediction", "confidence", "true label"))
     classes = tuple(manifest.classes or ())
     hashed = tuple(one.name for one in manifest.features if one.privacy == "hash")
-    layout = Layout(manifest.task, features, prediction, confidence, target, classes, left_out=left_out, hashed=hashed)
+    layout = ColumnLayout(
+        manifest.task, features, prediction, confidence, target, classes, excluded=left_out, hashed=hashed
+    )
     if not scored or len(classes) != 2:
         return layout
-    positive = text(classes[1])
-    return replace(layout, score=free(f"probability of {positive}", taken), positive=positive)
+    positive = to_text(classes[1])
+    return replace(layout, score=unused_name(f"probability of {positive}", taken), positive=positive)
 
 
-def kind_of(feature: Feature) -> Kind:
+def column_kind(feature: Feature) -> ColumnKind:
     """How a feature is compared: what privacy has hashed or put into bins is a category."""
     return "number" if feature.type in NUMERIC and feature.privacy == "plain" else "category"
 
 
-def free(name: str, taken: Iterable[str]) -> str:
+def unused_name(name: str, taken: Iterable[str]) -> str:
     """The name, with an underscore or more if it is taken."""
     while name in taken:
         name += "_"
     return name
 
 
-def text(value: object) -> str:
+def to_text(value: object) -> str:
     """A category or a label as text that every file takes."""
     said = value if isinstance(value, str) else json.dumps(value)
     return said.encode("utf-8", "replace").decode()
 
 
-def number(value: object) -> float | None:
+def to_number(value: object) -> float | None:
     """A finite number as such, anything else as missing."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -103,38 +105,38 @@ def number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def category(value: object) -> str | None:
+def to_category(value: object) -> str | None:
     """A category as text, what is missing as such."""
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else text(value)
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else to_text(value)
 
 
-def table(rows: Sequence[Row], layout: Layout, wanted: Iterable[str]) -> pa.Table:
+def build_table(rows: Sequence[ComparedRow], layout: ColumnLayout, columns: Iterable[str]) -> pa.Table:
     """The rows with these columns of the layout; a number that is none is missing."""
     classes = {one: one for one in layout.classes}  # a file may say 1.0 where the class is 1
-    columns: dict[str, list[object]] = {name: [row.inputs.get(name) for row in rows] for name in layout.features}
-    columns |= {
-        layout.prediction: [row.answer for row in rows],
+    values: dict[str, list[object]] = {name: [row.inputs.get(name) for row in rows] for name in layout.features}
+    values |= {
+        layout.prediction: [row.prediction for row in rows],
         layout.confidence: [row.confidence for row in rows],
-        layout.target: [classes.get(row.truth, row.truth) for row in rows],
+        layout.target: [classes.get(row.true_label, row.true_label) for row in rows],
     }
     if layout.score is not None:
-        columns[layout.score] = [score(row.answer, row.confidence, layout.classes[1]) for row in rows]
-    kinds: dict[str, Kind] = {**layout.features, **layout.answers}
-    made = {name: _column(columns[name], kinds[name]) for name in wanted}
+        values[layout.score] = [positive_probability(row.prediction, row.confidence, layout.classes[1]) for row in rows]
+    kinds: dict[str, ColumnKind] = {**layout.features, **layout.outputs}
+    made = {name: _to_array(values[name], kinds[name]) for name in columns}
     return pa.table(list(made.values()), names=list(made))
 
 
-def score(answer: object, confidence: float | None, positive: object) -> float | None:
+def positive_probability(prediction: object, confidence: float | None, positive: object) -> float | None:
     """The probability of one of two classes, from that of the answered one."""
     if confidence is None:
         return None
-    return confidence if answer == positive else 1 - confidence
+    return confidence if prediction == positive else 1 - confidence
 
 
-def _column(values: Sequence[object], kind: Kind) -> pa.Array:
+def _to_array(values: Sequence[object], kind: ColumnKind) -> pa.Array:
     if kind == "number":
-        return pa.array([number(value) for value in values], pa.float64())
-    return pa.array([category(value) for value in values], pa.string())
+        return pa.array([to_number(value) for value in values], pa.float64())
+    return pa.array([to_category(value) for value in values], pa.string())
 
 
 def merge_rare(tables: Sequence[pa.Table], names: Iterable[str]) -> tuple[list[pa.Table], dict[str, int]]:
@@ -143,12 +145,12 @@ def merge_rare(tables: Sequence[pa.Table], names: Iterable[str]) -> tuple[list[p
     made = list(tables)
     for name in names:
         counts = Counter(value for one in made for value in one.column(name).to_pylist() if value is not None)
-        if len(counts) <= MOST_CATEGORIES:
+        if len(counts) <= MAX_CATEGORIES:
             continue
         merged[name] = len(counts)
-        kept = {value for value, _ in counts.most_common(MOST_CATEGORIES - 1)}
+        kept = {value for value, _ in counts.most_common(MAX_CATEGORIES - 1)}
         for place, one in enumerate(made):
-            values = [v if v is None or v in kept else RARE for v in one.column(name).to_pylist()]
+            values = [v if v is None or v in kept else OTHER_CATEGORIES for v in one.column(name).to_pylist()]
             index = one.schema.get_field_index(name)
             made[place] = one.set_column(index, name, pa.array(values, pa.string()))
     return made, merged

@@ -21,43 +21,56 @@ import pyarrow.parquet as pq
 
 from modeltrace.bundles.manifest import Manifest
 from modeltrace.inference.schema import Feature
-from modeltrace.report.columns import Layout, category, free, layout_of, number, score, text
-from modeltrace.store.export import ExportError, Format
-from modeltrace.store.rows import Kept
+from modeltrace.report.columns import (
+    ColumnLayout,
+    build_layout,
+    positive_probability,
+    to_category,
+    to_number,
+    to_text,
+    unused_name,
+)
+from modeltrace.store.export import ExportError, ExportFormat
+from modeltrace.store.rows import StoredPrediction
 
-CHUNK: Final = 1000
+CHUNK_ROWS: Final = 1000
 
-Type = Literal["float", "int", "bool", "str", "category", "timestamp"]
+FiddlerType = Literal["float", "int", "bool", "str", "category", "timestamp"]
 
-_ARROW: Final[dict[Type, pa.DataType]] = {
+_ARROW: Final[dict[FiddlerType, pa.DataType]] = {
     "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "str": pa.string(), "category": pa.string(),
     "timestamp": pa.timestamp("us", "UTC"),
 }  # fmt: skip
-_PLAIN: Final[dict[str, Type]] = {"number": "float", "integer": "int", "boolean": "bool", "category": "category"}
+_PLAIN: Final[dict[str, FiddlerType]] = {"number": "float", "integer": "int", "boolean": "bool", "category": "category"}
 
 
 @dataclass(frozen=True)
-class Events:
+class EventSchema:
     """How one model's predictions become events. Names of ours that a feature has already get an underscore."""
 
     manifest: Manifest
-    layout: Layout
+    layout: ColumnLayout
     event_id: str
     time: str
     trace: str
     version: str
 
     @cached_property
-    def columns(self) -> dict[str, Type]:
+    def columns(self) -> dict[str, FiddlerType]:
         """Every column with its type in Fiddler's words."""
-        ours: dict[str, Type] = {self.event_id: "str", self.time: "timestamp", self.trace: "str", self.version: "str"}
-        inputs = {one.name: type_of(one) for one in self.manifest.features if one.name in self.layout.features}
-        answers: dict[str, Type] = {
-            name: "float" if kind == "number" else "category" for name, kind in self.layout.answers.items()
+        ours: dict[str, FiddlerType] = {
+            self.event_id: "str",
+            self.time: "timestamp",
+            self.trace: "str",
+            self.version: "str",
+        }
+        inputs = {one.name: fiddler_type(one) for one in self.manifest.features if one.name in self.layout.features}
+        answers: dict[str, FiddlerType] = {
+            name: "float" if kind == "number" else "category" for name, kind in self.layout.outputs.items()
         }
         return {**ours, **inputs, **answers}
 
-    def of(self, one: Kept) -> dict[str, Any]:
+    def to_event(self, one: StoredPrediction) -> dict[str, Any]:
         """One prediction as an event."""
         inputs = one.inputs or {}
         layout, columns = self.layout, self.columns
@@ -66,20 +79,20 @@ class Events:
             self.time: datetime.fromtimestamp(one.time // 10**9, UTC).replace(microsecond=one.time % 10**9 // 1000),
             self.trace: one.trace_id,
             self.version: one.model_version,
-            **{name: _value(inputs.get(name), columns[name]) for name in layout.features},
+            **{name: _to_value(inputs.get(name), columns[name]) for name in layout.features},
         }
         if layout.task == "regressor":
-            return {**values, layout.prediction: one.value, layout.target: number(one.true_label)}
+            return {**values, layout.prediction: one.value, layout.target: to_number(one.true_label)}
         values |= {
-            layout.prediction: category(one.label),
+            layout.prediction: to_category(one.label),
             layout.confidence: one.confidence,
-            layout.target: category(one.true_label),
+            layout.target: to_category(one.true_label),
         }
         if layout.score is not None:
-            values[layout.score] = score(one.label, one.confidence, layout.classes[1])
+            values[layout.score] = positive_probability(one.label, one.confidence, layout.classes[1])
         return values
 
-    def model(self) -> dict[str, Any]:
+    def model_description(self) -> dict[str, Any]:
         """The model, as the arguments of `fiddler.Model`.
 
         Fiddler's classification of several classes wants the probability of each, and a prediction has that of its own:
@@ -92,7 +105,7 @@ class Events:
         task, params = ("regression", {}) if layout.task == "regressor" else ("not_set", {})
         if layout.score is not None:
             outputs, metadata = [layout.score], [*metadata, layout.prediction, layout.confidence]
-            task, params = "binary_classification", {"target_class_order": list(map(text, layout.classes))}
+            task, params = "binary_classification", {"target_class_order": list(map(to_text, layout.classes))}
         return {
             "name": self.manifest.name,
             "version": self.manifest.version,
@@ -113,46 +126,46 @@ class Events:
             "event_ts_col": self.time,
         }
 
-    def _column(self, name: str, kind: Type, feature: Feature | None) -> dict[str, Any]:
+    def _column(self, name: str, kind: FiddlerType, feature: Feature | None) -> dict[str, Any]:
         said: dict[str, Any] = {"name": name, "data_type": kind}
         if feature is not None:
             if kind in ("float", "int") and feature.training_range is not None:
                 low, high = feature.training_range
                 said |= {"min": int(low), "max": int(high)} if kind == "int" else {"min": low, "max": high}
             if kind == "category" and feature.categories is not None:
-                said["categories"] = list(map(text, feature.categories))
+                said["categories"] = list(map(to_text, feature.categories))
         elif name in (self.layout.score, self.layout.confidence):
             said |= {"min": 0.0, "max": 1.0}
         elif kind == "category":
-            said["categories"] = list(map(text, self.layout.classes))
+            said["categories"] = list(map(to_text, self.layout.classes))
         return said
 
 
-def type_of(feature: Feature) -> Type:
+def fiddler_type(feature: Feature) -> FiddlerType:
     """A feature's type; what privacy has hashed or put into bins is text."""
     return _PLAIN[feature.type] if feature.privacy == "plain" else "str"
 
 
-def events_of(manifest: Manifest, *, probabilities: bool) -> Events:
+def event_schema(manifest: Manifest, *, probabilities: bool) -> EventSchema:
     """How a bundle's predictions become events; without probabilities there is no column for one."""
-    layout = layout_of(manifest, scored=probabilities)
-    taken = {*(one.name for one in manifest.features), *layout.answers}
-    names = (free(name, taken) for name in ("prediction_id", "timestamp", "trace_id", "model_version"))
-    return Events(manifest, layout, *names)
+    layout = build_layout(manifest, scored=probabilities)
+    taken = {*(one.name for one in manifest.features), *layout.outputs}
+    names = (unused_name(name, taken) for name in ("prediction_id", "timestamp", "trace_id", "model_version"))
+    return EventSchema(manifest, layout, *names)
 
 
-def _value(value: object, kind: Type) -> object:
+def _to_value(value: object, kind: FiddlerType) -> object:
     if kind == "float":
-        return number(value)
+        return to_number(value)
     if kind == "int":
-        found = number(value)
+        found = to_number(value)
         return int(found) if found is not None and found.is_integer() and abs(found) < 2**63 else None
     if kind == "bool":
         return value if isinstance(value, bool) else None
-    return category(value)
+    return to_category(value)
 
 
-def write_events(rows: Iterable[Kept], events: Events, path: Path, kind: Format) -> None:
+def write_events(rows: Iterable[StoredPrediction], events: EventSchema, path: Path, kind: ExportFormat) -> None:
     """Write all of them, some at a time. The file has its name once it is complete.
 
     Raises:
@@ -163,10 +176,10 @@ def write_events(rows: Iterable[Kept], events: Events, path: Path, kind: Format)
         try:
             with (
                 os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
-                _writing(file, kind, events) as add,
+                _open_writer(file, kind, events) as add,
             ):
-                waiting = map(events.of, rows)
-                while chunk := list(islice(waiting, CHUNK)):
+                waiting = map(events.to_event, rows)
+                while chunk := list(islice(waiting, CHUNK_ROWS)):
                     add(chunk)
             part.replace(path)
         finally:
@@ -176,7 +189,9 @@ def write_events(rows: Iterable[Kept], events: Events, path: Path, kind: Format)
 
 
 @contextmanager
-def _writing(file: IO[bytes], kind: Format, events: Events) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+def _open_writer(
+    file: IO[bytes], kind: ExportFormat, events: EventSchema
+) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
     if kind == "jsonl":
         yield lambda chunk: file.writelines(f"{json.dumps(one, default=str)}\n".encode() for one in chunk)
         return

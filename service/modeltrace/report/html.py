@@ -18,7 +18,7 @@ tr.drift td:first-child { font-weight: 600; }
 TITLES: Final = {"kolmogorov_smirnov": "Kolmogorov-Smirnov", "chi_square": "chi-square"}
 
 
-def page_of_tests(title: str, notes: Iterable[tuple[str, str]], answer: dict[str, Any]) -> str:
+def render_tests(title: str, notes: Iterable[tuple[str, str]], answer: dict[str, Any]) -> str:
     """The page of what `modeltrace.report.programs.alibi_tests` says."""
     told = "".join(f'<tr><th>{escape(name)}</th><td class="text">{escape(words)}</td></tr>' for name, words in notes)
     ordered = sorted(answer["tests"], key=lambda one: (one["p_value"] is None, one["p_value"]))
@@ -35,20 +35,20 @@ def page_of_tests(title: str, notes: Iterable[tuple[str, str]], answer: dict[str
 
 
 def _row(column: str, test: str, one: dict[str, Any]) -> str:
-    figures = (figure(one["statistic"]), p_value(one), figure(one["threshold"]))
+    figures = (format_number(one["statistic"]), format_p_value(one), format_number(one["threshold"]))
     numbers = (f"{one['n_reference']:,}", f"{one['n_window']:,}", *figures)
     cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
     drift = (' class="drift"', ": drift") if one["drift"] else ("", "")
     return f'<tr{drift[0]}><td class="text">{escape(column)}{drift[1]}</td><td>{test}</td>{cells}</tr>'
 
 
-def p_value(one: dict[str, Any]) -> str:
+def format_p_value(one: dict[str, Any]) -> str:
     """The p-value of a test; one by permutations cannot tell apart what is below one in so many."""
     if one["p_value"] == 0 and "permutations" in one:
         return f"< {1 / one['permutations']:.3g}"
-    return figure(one["p_value"])
+    return format_number(one["p_value"])
 
 
-def figure(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """A figure, to three digits."""
     return "none" if value is None else f"{value:.3g}"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from modeltrace.errors import ModeltraceError
 
 # Nothing of these libraries calls home; none of them looks for a GPU or a model hub.
-QUIET: Final = {
+LIBRARY_ENV: Final = {
     "DO_NOT_TRACK": "1",
     "WHYLOGS_NO_ANALYTICS": "True",
     "HF_HUB_OFFLINE": "1",
@@ -22,8 +22,8 @@ QUIET: Final = {
     "MPLBACKEND": "Agg",
 }
 # What the program is not told: our settings hold secrets, and these variables would change what it imports.
-_OURS: Final = ("MODELTRACE_", "OTEL_", "PYTHON")
-_GIST: Final = 400
+_REMOVED_PREFIXES: Final = ("MODELTRACE_", "OTEL_", "PYTHON")
+_MAX_MESSAGE: Final = 400
 
 
 class ProgramError(ModeltraceError):
@@ -55,12 +55,12 @@ def run_program(python: Path, name: str, description: Mapping[str, Any], folder:
             raise ProgramError(f"{python} cannot be started: {error.strerror or error}") from None
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise ProgramError(f"{python} {name}: {lines[-1][:_GIST] if lines else f'exit code {done.returncode}'}")
+        raise ProgramError(f"{python} {name}: {lines[-1][:_MAX_MESSAGE] if lines else f'exit code {done.returncode}'}")
     summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return summary
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_REMOVED_PREFIXES)}
     home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-    return {**kept, **home, **QUIET}
+    return {**kept, **home, **LIBRARY_ENV}

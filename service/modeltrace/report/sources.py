@@ -14,14 +14,14 @@ from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model
 from modeltrace.inference.privacy import Privacy
 from modeltrace.inference.schema import Schema
-from modeltrace.report.columns import Row
-from modeltrace.store.rows import Kept
+from modeltrace.report.columns import ComparedRow
+from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
 from modeltrace.traffic.rows import MAX_ROWS, Sample, read_file, read_held_out
 
-CHUNK: Final = 10_000
-SPELLED_OUT: Final = 5
+CHUNK_ROWS: Final = 10_000
+MAX_OTHERS: Final = 5
 
 
 class ReportError(ModeltraceError):
@@ -32,23 +32,23 @@ class ReportError(ModeltraceError):
 class Reference:
     """What a window is compared with, and what a person is told of it."""
 
-    rows: list[Row]
-    words: str
-    at: int
+    rows: list[ComparedRow]
+    description: str
+    time: int
     stored: bool = False  # its inputs are as the store has them, as privacy allows
 
     @property
-    def answered(self) -> bool:
+    def has_predictions(self) -> bool:
         """Whether the model's answers to them are known."""
-        return any(row.answer is not None for row in self.rows)
+        return any(row.prediction is not None for row in self.rows)
 
     @property
     def labelled(self) -> int:
         """How many have an answer and a true label."""
-        return sum(row.truth is not None and row.answer is not None for row in self.rows)
+        return sum(row.true_label is not None and row.prediction is not None for row in self.rows)
 
 
-class Chosen:
+class ModelPredictions:
     """The predictions of one model in a time that have inputs, one after the other; what is passed over is counted.
 
     `shadows` are answers that nobody got; they count only where their version is named.
@@ -60,22 +60,22 @@ class Chosen:
         selection: Selection,
         model: str,
         version: str | None,
-        progress: Callable[[int], None] = lambda _: None,
+        on_progress: Callable[[int], None] = lambda _: None,
         *,
-        own: tuple[str, Collection[str]] | None = None,
+        bundle_identity: tuple[str, Collection[str]] | None = None,
     ) -> None:
         """`own`: the version of the bundle, and the hashes of its model's files.
 
         What another model has answered under that version is left out.
         """
-        self.found = self.labelled = self.erased = self.shadows = self.twins = self.first = self.last = 0
-        self._own = own
+        self.selected = self.labelled = self.erased = self.shadows = self.other_models = self.first = self.last = 0
+        self._bundle_identity = bundle_identity
         self.versions: dict[str, None] = {}
         self._others: dict[str, None] = {}
-        self._store, self._selection, self._progress = store, selection, progress
+        self._store, self._selection, self._on_progress = store, selection, on_progress
         self._model, self._version = model, version
 
-    def __iter__(self) -> Iterator[Kept]:
+    def __iter__(self) -> Iterator[StoredPrediction]:
         """By time.
 
         Raises:
@@ -83,46 +83,50 @@ class Chosen:
         """
         read = 0
         for chunk in self._store.read(self._selection):
-            yield from filter(self._is_one, chunk)
+            yield from filter(self._matches, chunk)
             read += len(chunk)
-            self._progress(read)
+            self._on_progress(read)
 
-    def _is_one(self, one: Kept) -> bool:
+    def _matches(self, one: StoredPrediction) -> bool:
         if one.model_name != self._model or self._version not in (None, one.model_version):
             self._others[f"{one.model_name} {one.model_version}"] = None
         elif one.shadow_of is not None and self._version is None:
             self.shadows += 1
-        elif self._own and one.model_version == self._own[0] and one.model_hash not in self._own[1]:
-            self.twins += 1
+        elif (
+            self._bundle_identity
+            and one.model_version == self._bundle_identity[0]
+            and one.model_hash not in self._bundle_identity[1]
+        ):
+            self.other_models += 1
         elif one.inputs is None:
             self.erased += 1
         else:
-            self.found += 1
+            self.selected += 1
             self.labelled += one.true_label is not None
             self.versions[one.model_version] = None
             self.first, self.last = self.first or one.time, one.time
             return True
         return False
 
-    def check(self) -> None:
+    def require_any(self) -> None:
         """See that there were any.
 
         Raises:
             ReportError: none; the message says what there is.
         """
-        if self.found:
+        if self.selected:
             return
         wanted = self._model if self._version is None else f"{self._model} {self._version}"
         others = list(self._others)
-        more = f" and {len(others) - SPELLED_OUT} more" if len(others) > SPELLED_OUT else ""
-        besides = f"; there are some of {', '.join(others[:SPELLED_OUT])}{more}" if others else ""
+        more = f" and {len(others) - MAX_OTHERS} more" if len(others) > MAX_OTHERS else ""
+        besides = f"; there are some of {', '.join(others[:MAX_OTHERS])}{more}" if others else ""
         gone = f"; the inputs of {self.erased:,} were erased" if self.erased else ""
         shadows = (
             f"; {self.shadows:,} are answers of shadows: name their version with --version" if self.shadows else ""
         )
         raise ReportError(
-            f"no prediction of {wanted} {span(self._selection.since, self._selection.until)} in "
-            f"{self._store.location.words}{gone}{shadows}{besides}. "
+            f"no prediction of {wanted} {format_period(self._selection.since, self._selection.until)} in "
+            f"{self._store.location.description}{gone}{shadows}{besides}. "
             "Another time: --since, --until; another store: MODELTRACE_STORE; another bundle: --bundle"
         )
 
@@ -131,70 +135,75 @@ class Chosen:
 class Window:
     """Predictions to compare, and what they were drawn from."""
 
-    kept: list[Kept]
-    chosen: Chosen
+    predictions: list[StoredPrediction]
+    source: ModelPredictions
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ComparedRow]:
         """What is compared."""
         return [
-            Row(one.inputs or {}, one.label if one.value is None else one.value, one.confidence, one.true_label)
-            for one in self.kept
+            ComparedRow(one.inputs or {}, one.label if one.value is None else one.value, one.confidence, one.true_label)
+            for one in self.predictions
         ]
 
 
-def read_window(chosen: Chosen, sample: int) -> Window:
+def read_window(source: ModelPredictions, sample: int) -> Window:
     """At most `sample` predictions, drawn so that each has the same chance.
 
     Raises:
         ReportError: there are none with inputs.
         StoreError: they cannot be read.
     """
-    drawn = Drawn(sample)
-    for one in chosen:
+    drawn = Reservoir(sample)
+    for one in source:
         drawn.add(one)
-    chosen.check()
-    return Window(sorted(drawn.kept, key=lambda one: one.time), chosen)
+    source.require_any()
+    return Window(sorted(drawn.items, key=lambda one: one.time), source)
 
 
-class Drawn:
+class Reservoir:
     """So many of all that are added, each with the same chance (reservoir sampling, Vitter's algorithm R)."""
 
-    def __init__(self, most: int) -> None:
-        self.kept: list[Kept] = []
+    def __init__(self, size: int) -> None:
+        self.items: list[StoredPrediction] = []
         self.seen = 0
-        self._most = most
+        self._size = size
         self._random = random.Random(0)  # noqa: S311  the same rows make the same report
 
-    def add(self, one: Kept) -> None:
+    def add(self, one: StoredPrediction) -> None:
         """Take it, in place of another one if there are enough."""
         self.seen += 1
-        if len(self.kept) < self._most:
-            self.kept.append(one)
-        elif (place := self._random.randrange(self.seen)) < self._most:
-            self.kept[place] = one
+        if len(self.items) < self._size:
+            self.items.append(one)
+        elif (place := self._random.randrange(self.seen)) < self._size:
+            self.items[place] = one
 
 
-def span(since: int | None, until: int | None) -> str:
+def format_period(since: int | None, until: int | None) -> str:
     """A time of which either end may be open, in words."""
-    words = [*([f"since {said(since)}"] if since is not None else []), *([f"until {said(until)}"] if until else [])]
+    words = [
+        *([f"since {format_time(since)}"] if since is not None else []),
+        *([f"until {format_time(until)}"] if until else []),
+    ]
     return " ".join(words) or "at any time"
 
 
-def said(nanoseconds: int) -> str:
+def format_time(nanoseconds: int) -> str:
     """A time for people."""
     return f"{datetime.fromtimestamp(nanoseconds // 10**9, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TrustOptions:
     """What the operator allows an artifact to hold when it is loaded."""
 
     pickle: bool
     types: tuple[str, ...]
 
 
-def reference_file(path: Path, target: str | None, bundle: Path, manifest: Manifest, trust: Trust) -> Reference:
+def reference_from_file(
+    path: Path, target: str | None, bundle: Path, manifest: Manifest, trust: TrustOptions
+) -> Reference:
     """Rows of a CSV or Parquet file, answered by the bundle's model.
 
     Raises:
@@ -206,7 +215,7 @@ def reference_file(path: Path, target: str | None, bundle: Path, manifest: Manif
     return _from_samples(samples, f"rows of {path}", path.stat().st_mtime_ns, bundle, manifest, trust)
 
 
-def reference_held_out(bundle: Path, manifest: Manifest, trust: Trust) -> Reference:
+def reference_from_held_out(bundle: Path, manifest: Manifest, trust: TrustOptions) -> Reference:
     """The bundle's held-out rows, answered by its model.
 
     Raises:
@@ -223,57 +232,57 @@ def reference_held_out(bundle: Path, manifest: Manifest, trust: Trust) -> Refere
 
 
 def _from_samples(
-    samples: Sequence[Sample], words: str, at: int, bundle: Path, manifest: Manifest, trust: Trust
+    samples: Sequence[Sample], words: str, at: int, bundle: Path, manifest: Manifest, trust: TrustOptions
 ) -> Reference:
     schema = Schema(features=manifest.features)
-    rows = [Row(one.row, truth=one.label) for one in samples]
+    rows = [ComparedRow(one.row, true_label=one.label) for one in samples]
     if len(rows) == MAX_ROWS:
         words = f"the first {words}"
     try:
         model = load_bundle(bundle, trust_pickle=trust.pickle, trusted_types=trust.types)
-        rows = [row for chunk in _chunks(rows) for row in answered(model, chunk)]
+        rows = [row for chunk in _chunks(rows) for row in predict_rows(model, chunk)]
     except (BundleError, SettingsError, InferenceError) as error:
-        return Reference(as_told(rows, schema), f"{words}; the model could not answer them: {error}", at)
-    return Reference(as_told(rows, schema), f"{words}, answered by its model", at)
+        return Reference(apply_privacy(rows, schema), f"{words}; the model could not answer them: {error}", at)
+    return Reference(apply_privacy(rows, schema), f"{words}, answered by its model", at)
 
 
-def as_told(rows: list[Row], schema: Schema) -> list[Row]:
+def apply_privacy(rows: list[ComparedRow], schema: Schema) -> list[ComparedRow]:
     """The same rows with their inputs as privacy has them stored, but for what it hashes: the key is the service's."""
     if not schema.private:
         return rows
     rules = Privacy(schema, b"")
-    told = (dict(zip(schema.told, rules.inputs(values_of(row, schema)), strict=True)) for row in rows)
+    told = (dict(zip(schema.told, rules.inputs(row_values(row, schema)), strict=True)) for row in rows)
     return [replace(row, inputs=inputs) for row, inputs in zip(rows, told, strict=True)]
 
 
-def values_of(row: Row, schema: Schema) -> tuple[Any, ...]:
+def row_values(row: ComparedRow, schema: Schema) -> tuple[Any, ...]:
     """A row's inputs in the order of a schema."""
     return tuple(row.inputs.get(name) for name in schema.names)
 
 
-def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), CHUNK):
-        yield rows[start : start + CHUNK]
+def _chunks(rows: Sequence[ComparedRow]) -> Iterator[Sequence[ComparedRow]]:
+    for start in range(0, len(rows), CHUNK_ROWS):
+        yield rows[start : start + CHUNK_ROWS]
 
 
-def answered(model: Model, rows: Sequence[Row]) -> list[Row]:
+def predict_rows(model: Model, rows: Sequence[ComparedRow]) -> list[ComparedRow]:
     """The same rows with what the model answers to them.
 
     Raises:
         InferenceError: it cannot.
     """
     try:
-        matrix = to_matrix([values_of(row, model.schema) for row in rows], model.schema, as_frame=model.as_frame)
+        matrix = to_matrix([row_values(row, model.schema) for row in rows], model.schema, as_frame=model.as_frame)
     except (TypeError, ValueError) as error:
         raise InferenceError(f"a row is not what its schema says: {error}") from None
     answers = model.answer(matrix)
     return [
-        Row(row.inputs, one.label if one.value is None else one.value, one.confidence, row.truth)
+        ComparedRow(row.inputs, one.label if one.value is None else one.value, one.confidence, row.true_label)
         for row, one in zip(rows, answers, strict=True)
     ]
 
 
-def reference_window(window: Window) -> Reference:
+def reference_from_window(window: Window) -> Reference:
     """An earlier window of the store."""
-    first, last = window.chosen.first, window.chosen.last
-    return Reference(window.rows, f"predictions from {said(first)} to {said(last)}", last, stored=True)
+    first, last = window.source.first, window.source.last
+    return Reference(window.rows, f"predictions from {format_time(first)} to {format_time(last)}", last, stored=True)

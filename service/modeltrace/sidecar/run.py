@@ -38,7 +38,7 @@ from modeltrace.sidecar.encode.logs import LogEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.sidecar.log_writer import LineHandler, LineWriter
 from modeltrace.store.config import StoreConfig
-from modeltrace.store.writer import Written, start_writer
+from modeltrace.store.writer import WriteOutcome, start_writer
 from modeltrace.telemetry.export.config import Config
 from modeltrace.telemetry.export.frames import Frame, FrameReader, write_frame
 from modeltrace.telemetry.records.feedback import Feedback, feedback
@@ -122,7 +122,7 @@ class _Exporting:
             return
         if self._store:
             self._progress.put(STORE, sum(len(one.answered) for one in requests))
-            self._store.put(requests)
+            self._store.enqueue(requests)
         if not self._due:
             self._due = time.monotonic() + self._config.delay
         self._requests += requests
@@ -173,8 +173,8 @@ class _Exporting:
         self._progress.put(signal, 1)
         self._progress.report(Event("lost", signal, 1, error_type=type(error).__qualname__))
 
-    def _written(self, what: Written) -> None:
-        self._progress.report(Event(what.kind, STORE, what.rows, error_type=what.error_type))
+    def _written(self, what: WriteOutcome) -> None:
+        self._progress.report(Event(what.outcome, STORE, what.rows, error_type=what.error_type))
 
     def _put(self, signal: str, encoded: bytes, items: int) -> None:
         if signal in self._config.signals and items:
@@ -188,11 +188,11 @@ class _Exporting:
         deadline = time.monotonic() + self._config.flush_timeout
         self._lines.end()
         if self._store:
-            self._store.end()
+            self._store.stop()
         self._deliveries.close(deadline)
         self._lines.wait(deadline)
         if self._store:
-            self._store.wait(deadline)
+            self._store.join(deadline)
 
 
 def _each(

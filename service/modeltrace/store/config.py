@@ -10,9 +10,9 @@ if TYPE_CHECKING:  # the exporter process, whose start is waited for, reads no s
 class StoreConfig(NamedTuple):
     """Where and how long predictions are kept. A password may be in `said`."""
 
-    said: str  # as MODELTRACE_STORE has it
-    days: float  # 0: for good
-    most_bytes: int  # 0: no limit
+    url: str  # as MODELTRACE_STORE has it
+    retention_days: float  # 0: for good
+    max_bytes: int  # 0: no limit
     code_version: str
 
 

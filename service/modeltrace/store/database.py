@@ -16,14 +16,14 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from modeltrace.errors import StoreAwayError, StoreError
-from modeltrace.store.store_url import Location
+from modeltrace.store.store_url import StoreLocation
 
 # Seconds that a writer waits for another one's transaction.
 BUSY_TIMEOUT: Final = 5.0
 # A log that has grown in a large transaction is cut to this size.
-LOG_BYTES: Final = 64 * 2**20
+MAX_WAL_BYTES: Final = 64 * 2**20
 # Seconds until a database that does not answer counts as away.
-_LIBPQ: Final = {
+_LIBPQ_OPTIONS: Final = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -31,10 +31,10 @@ _LIBPQ: Final = {
     "tcp_user_timeout": 10_000,
     "application_name": "modeltrace",
 }
-_READS: Final = "modeltrace_reads"
-_SQLITE: Final = (
+_READ_ONLY: Final = "modeltrace_reads"
+_SQLITE_PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
-    f"PRAGMA journal_size_limit={LOG_BYTES}",
+    f"PRAGMA journal_size_limit={MAX_WAL_BYTES}",
     "PRAGMA secure_delete=ON",  # what was erased is overwritten, not merely unlinked
 )
 
@@ -42,17 +42,17 @@ _SQLITE: Final = (
 class Database:
     """An engine, and the transactions on it. Of any thread."""
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: StoreLocation) -> None:
         """Nothing is opened yet."""
         self.location: Final = location
-        self._engine = _engine(location)
+        self._engine = _create_engine(location)
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
     @contextmanager
-    def transaction(self, *, reads: bool = False) -> Iterator[Connection]:
+    def transaction(self, *, read_only: bool = False) -> Iterator[Connection]:
         """A transaction that is committed when the block ends without an error; `reads`: it does not write.
 
         Raises:
@@ -60,10 +60,10 @@ class Database:
             StoreError: the database refuses what was written.
         """
         try:
-            with self._engine.connect().execution_options(**{_READS: reads}) as connection, connection.begin():
+            with self._engine.connect().execution_options(**{_READ_ONLY: read_only}) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
-            raise told(error, self.location) from None
+            raise translate_error(error, self.location) from None
 
     def connect(self) -> Connection:
         """A connection of the caller's own, each statement by itself.
@@ -74,9 +74,9 @@ class Database:
         try:
             return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         except SQLAlchemyError as error:
-            raise told(error, self.location) from None
+            raise translate_error(error, self.location) from None
 
-    def forget(self) -> None:
+    def truncate_wal(self) -> None:
         """Overwrite SQLite's log, which still has what was removed; readers may hold that up until they are done."""
         if self.location.file is not None:
             with self._engine.connect() as connection:
@@ -84,20 +84,22 @@ class Database:
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _engine(location: Location) -> Engine:
+def _create_engine(location: StoreLocation) -> Engine:
     """Its messages hide parameters, which hold inputs."""
     if location.file is None:
-        arguments = {name: value for name, value in _LIBPQ.items() if name not in location.url.query}
+        arguments = {name: value for name, value in _LIBPQ_OPTIONS.items() if name not in location.url.query}
         return create_engine(location.url, connect_args=arguments, hide_parameters=True)
     arguments = {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
     engine = create_engine(location.url, connect_args=arguments, hide_parameters=True)
-    event.listen(engine, "connect", _opened)
-    event.listen(engine, "begin", _begun)
+    event.listen(engine, "connect", _configure_connection)
+    event.listen(engine, "begin", _begin_transaction)
     return engine
 
 
-def _opened(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # transactions begin where `_begun` says, not where the driver guesses
+def _configure_connection(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = (
+        None  # transactions begin where `_begin_transaction` says, not where the driver guesses
+    )
     deadline = time.monotonic() + BUSY_TIMEOUT
     while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         try:  # the change needs the file for itself, and waits for nobody
@@ -106,16 +108,16 @@ def _opened(connection: sqlite3.Connection, _: object) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-    for pragma in _SQLITE:
+    for pragma in _SQLITE_PRAGMAS:
         connection.execute(pragma)
 
 
-def _begun(connection: Connection) -> None:
-    reads = connection.get_execution_options().get(_READS)
+def _begin_transaction(connection: Connection) -> None:
+    reads = connection.get_execution_options().get(_READ_ONLY)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def told(error: SQLAlchemyError, location: Location) -> StoreError:
+def translate_error(error: SQLAlchemyError, location: StoreLocation) -> StoreError:
     """An error of the database as ours. The database's first line says what is wrong; the others may repeat values."""
     cause: Any = error.orig if isinstance(error, DBAPIError) else None
     said = str(cause or error).strip().partition("\n")[0]
@@ -123,10 +125,10 @@ def told(error: SQLAlchemyError, location: Location) -> StoreError:
     if isinstance(password, str) and password:  # libpq does not repeat it; nobody promises that it never will
         said = said.replace(password, "***")
     kind = StoreError if cause is None or isinstance(error, DataError | IntegrityError) else StoreAwayError
-    return kind(f"the prediction store {location.words}: {said} (MODELTRACE_STORE)")
+    return kind(f"the prediction store {location.description}: {said} (MODELTRACE_STORE)")
 
 
-def make_file(location: Location) -> None:
+def create_file(location: StoreLocation) -> None:
     """Make the file of a SQLite store, and its folder, for the user alone: inputs of predictions are in it.
 
     Raises:
@@ -141,5 +143,5 @@ def make_file(location: Location) -> None:
             location.file.chmod(0o600)
     except OSError as error:
         raise StoreAwayError(
-            f"the prediction store {location.words}: {error.strerror or error} (MODELTRACE_STORE)"
+            f"the prediction store {location.description}: {error.strerror or error} (MODELTRACE_STORE)"
         ) from None

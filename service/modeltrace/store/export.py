@@ -16,17 +16,17 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.store.rows import Kept, write
+from modeltrace.store.rows import StoredPrediction, to_json
 
-Format = Literal["parquet", "jsonl", "csv"]
-SUFFIXES: Final[dict[str, Format]] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+ExportFormat = Literal["parquet", "jsonl", "csv"]
+SUFFIXES: Final[dict[str, ExportFormat]] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
 class ExportError(ModeltraceError):
     """Predictions cannot be written to a file."""
 
 
-def format_of(path: Path) -> Format:
+def format_from_suffix(path: Path) -> ExportFormat:
     """The format that a file's suffix names.
 
     Raises:
@@ -37,8 +37,12 @@ def format_of(path: Path) -> Format:
     return SUFFIXES[path.suffix.lower()]
 
 
-def export(
-    chunks: Iterable[list[Kept]], path: Path, kind: Format, *, progress: Callable[[int], None] = lambda _: None
+def export_predictions(
+    chunks: Iterable[list[StoredPrediction]],
+    path: Path,
+    file_format: ExportFormat,
+    *,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Write all of it, a chunk at a time; how many. `progress` hears how many there are so far.
 
@@ -49,11 +53,11 @@ def export(
     part = path.with_name(f"{path.name}.part")
     try:
         try:
-            with os.fdopen(_for_the_user_alone(part), "wb") as file, _writing(file, kind) as add:
+            with os.fdopen(_for_the_user_alone(part), "wb") as file, _open_writer(file, file_format) as add:
                 for chunk in chunks:
                     add(chunk)
                     number += len(chunk)
-                    progress(number)
+                    on_progress(number)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -68,37 +72,40 @@ def _for_the_user_alone(path: Path) -> int:
 
 
 @contextmanager
-def _writing(file: IO[bytes], kind: Format) -> Iterator[Callable[[list[Kept]], None]]:
+def _open_writer(file: IO[bytes], kind: ExportFormat) -> Iterator[Callable[[list[StoredPrediction]], None]]:
     if kind == "jsonl":
-        yield lambda chunk: file.writelines(f"{write(one._asdict())}\n".encode() for one in chunk)
+        yield lambda chunk: file.writelines(f"{to_json(one._asdict())}\n".encode() for one in chunk)
         return
-    schema = _schema()
+    schema = _arrow_schema()
     if kind == "csv":
         with pyarrow.csv.CSVWriter(file, schema) as rows:
-            yield lambda chunk: rows.write_table(pa.table(_columns(chunk), schema=schema))
+            yield lambda chunk: rows.write_table(pa.table(_to_columns(chunk), schema=schema))
         return
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        yield lambda chunk: writer.write_table(pa.table(_columns(chunk), schema=schema))
+        yield lambda chunk: writer.write_table(pa.table(_to_columns(chunk), schema=schema))
 
 
-def _columns(chunk: list[Kept]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = dict(zip(Kept._fields, map(list, zip(*chunk, strict=True)), strict=True))
-    columns["inputs"] = [None if value is None else write(value) for value in columns["inputs"]]
+def _to_columns(chunk: list[StoredPrediction]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = dict(
+        zip(StoredPrediction._fields, map(list, zip(*chunk, strict=True)), strict=True)
+    )
+    columns["inputs"] = [None if value is None else to_json(value) for value in columns["inputs"]]
     columns["label"] = [
-        None if value is None and one.value is not None else write(value)
+        None if value is None and one.value is not None else to_json(value)
         for value, one in zip(columns["label"], chunk, strict=True)
     ]
     columns["true_label"] = [
-        None if one.received is None else write(value) for value, one in zip(columns["true_label"], chunk, strict=True)
+        None if one.received is None else to_json(value)
+        for value, one in zip(columns["true_label"], chunk, strict=True)
     ]
     return columns
 
 
-def _schema() -> pa.Schema:
+def _arrow_schema() -> pa.Schema:
     time = pa.timestamp("ns", "UTC")
     types = {
         "time": time, "erased": time, "received": time,
         "row": pa.int32(), "sampled": pa.bool_(), "synthetic": pa.bool_(),
         "value": pa.float64(), "confidence": pa.float64(),
     }  # fmt: skip
-    return pa.schema([(name, types.get(name, pa.string())) for name in Kept._fields])
+    return pa.schema([(name, types.get(name, pa.string())) for name in StoredPrediction._fields])

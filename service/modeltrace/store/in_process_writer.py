@@ -7,7 +7,7 @@ from opentelemetry.metrics import Meter
 
 from modeltrace.settings import Settings
 from modeltrace.store.config import StoreConfig
-from modeltrace.store.writer import Written, start_writer
+from modeltrace.store.writer import WriteOutcome, start_writer
 from modeltrace.telemetry.metrics.store import StoreHealth
 from modeltrace.telemetry.records.trace import RequestTrace
 
@@ -25,7 +25,7 @@ def check_store(settings: Settings) -> None:
         open_store(said).close()
 
 
-class Keeping:
+class InProcessWriter:
     """A writer within the service, or none."""
 
     def __init__(self, config: StoreConfig | None, meter: Meter) -> None:
@@ -33,23 +33,23 @@ class Keeping:
         self._health = StoreHealth()
         if config:
             self._health.report_to(meter)
-        self._writer = start_writer(config, self._written)
+        self._writer = start_writer(config, self._on_outcome)
 
-    def _written(self, what: Written) -> None:
-        self._health.hear(what.kind, what.rows, what.error_type)
+    def _on_outcome(self, what: WriteOutcome) -> None:
+        self._health.hear(what.outcome, what.rows, what.error_type)
 
-    def keep(self, request: RequestTrace) -> None:
+    def enqueue(self, request: RequestTrace) -> None:
         """Take a request that is over."""
         if self._writer and request.answered:
-            self._writer.put([request])
+            self._writer.enqueue([request])
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Take no more."""
         if self._writer:
-            self._writer.end()
+            self._writer.stop()
 
     def close(self, deadline: float) -> dict[str, int]:
         """Wait until all is stored or until the monotonic `deadline`; what was lost since the start, by kind."""
         if self._writer:
-            self._writer.wait(deadline)
+            self._writer.join(deadline)
         return self._health.lost()

@@ -6,36 +6,36 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from modeltrace.errors import LabelsAwayError, StoreError
-from modeltrace.store.rows import Label
+from modeltrace.store.rows import StoredLabel
 
 if TYPE_CHECKING:  # imported when it is needed: a service without a store goes without the library, too
-    from modeltrace.store.labels import Outcome
+    from modeltrace.store.labels import LabelOutcome
     from modeltrace.store.store import Store
 
 logger = logging.getLogger("modeltrace.store")
 
 
-class LabelDesk:
+class LabelWriter:
     """Takes labels into a store, which is opened with the first of them; of any thread. All of its calls may block."""
 
-    def __init__(self, said: str | None) -> None:
+    def __init__(self, store_url: str | None) -> None:
         """`said`: what MODELTRACE_STORE names; `None` for no store."""
-        self._said = said
+        self._store_url = store_url
         self._store: Store | None = None
         self._lock = threading.Lock()
         self._away = ""
         self._closed = False
 
-    def add(self, items: Sequence[Label]) -> "list[Outcome]":
+    def add(self, items: Sequence[StoredLabel]) -> "list[LabelOutcome]":
         """Add labels in one transaction; what became of each, in order. Without a store each is new.
 
         Raises:
             LabelsAwayError: none of them was added.
         """
-        if self._said is None or not items:
+        if self._store_url is None or not items:
             return ["new"] * len(items)
         try:
-            outcomes = self._opened(self._said).add_labels(items)
+            outcomes = self._open_store(self._store_url).add_labels(items)
         except StoreError as error:
             self._say(str(error))
             raise LabelsAwayError("labels cannot be stored for now; nothing is lost if you send them again") from error
@@ -49,7 +49,7 @@ class LabelDesk:
             if self._store:
                 self._store.close()
 
-    def _opened(self, said: str) -> "Store":
+    def _open_store(self, said: str) -> "Store":
         with self._lock:
             if self._closed:
                 raise StoreError("the service stops")

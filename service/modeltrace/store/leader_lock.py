@@ -15,17 +15,17 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from modeltrace.errors import StoreAwayError
-from modeltrace.store.database import Database, told
-from modeltrace.store.store_url import Location
+from modeltrace.store.database import Database, translate_error
+from modeltrace.store.store_url import StoreLocation
 
 # By these the server finds out that a machine is gone, which takes it two hours otherwise.
 _KEEPALIVES: Final = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
 
 
-class Turn(Protocol):
+class LeaderLock(Protocol):
     """What one may hold and the others may wait for."""
 
-    def hold(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take it if it is free; whether it is held now.
 
         Raises:
@@ -36,21 +36,21 @@ class Turn(Protocol):
         """Leave it to another one."""
 
 
-def turn(location: Location, what: str) -> Turn:
+def leader_lock(location: StoreLocation, task: str) -> LeaderLock:
     """The turn to do `what` for a store. Nothing is opened yet."""
-    digest = hashlib.sha256(what.encode()).digest()
+    digest = hashlib.sha256(task.encode()).digest()
     if location.file is not None:
-        return _FileTurn(location, location.file.with_name(f"{location.file.name}.{digest.hex()[:16]}.turn"))
-    return _DatabaseTurn(location, int.from_bytes(digest[:8], signed=True))
+        return _FileLock(location, location.file.with_name(f"{location.file.name}.{digest.hex()[:16]}.turn"))
+    return _AdvisoryLock(location, int.from_bytes(digest[:8], signed=True))
 
 
-class _FileTurn:
-    def __init__(self, location: Location, path: Path) -> None:
+class _FileLock:
+    def __init__(self, location: StoreLocation, path: Path) -> None:
         self._location = location
         self._path = path
         self._descriptor: int | None = None
 
-    def hold(self) -> bool:
+    def try_acquire(self) -> bool:
         if self._descriptor is not None:
             return True
         try:
@@ -71,13 +71,13 @@ class _FileTurn:
             self._descriptor = None
 
 
-class _DatabaseTurn:
-    def __init__(self, location: Location, key: int) -> None:
+class _AdvisoryLock:
+    def __init__(self, location: StoreLocation, key: int) -> None:
         self._database = Database(location)
         self._key = key
         self._connection: Connection | None = None
 
-    def hold(self) -> bool:
+    def try_acquire(self) -> bool:
         try:
             if self._connection is not None:
                 self._connection.execute(text("SELECT 1"))  # without the connection there is no lock
@@ -95,7 +95,7 @@ class _DatabaseTurn:
                     connection.close()
         except SQLAlchemyError as error:
             self.release()
-            raise told(error, self._database.location) from None
+            raise translate_error(error, self._database.location) from None
         return False
 
     def release(self) -> None:

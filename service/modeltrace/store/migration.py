@@ -8,10 +8,10 @@ from typing import Final
 
 from sqlalchemy import Connection, select, text, update
 
-from modeltrace.store.schema import VERSION, stamp
+from modeltrace.store.schema import SCHEMA_VERSION, schema_version
 
 # What leads from each version to the next, in SQL that both databases understand.
-STEPS: Final = {
+MIGRATIONS: Final = {
     1: (
         "ALTER TABLE predictions ADD COLUMN schema_hash TEXT",
         "ALTER TABLE predictions ADD COLUMN shadow_of TEXT",
@@ -23,8 +23,8 @@ STEPS: Final = {
 
 def migrate(connection: Connection) -> None:
     """Take every step that is missing; none when somebody else has just taken them."""
-    found = connection.execute(select(stamp.c.version)).scalar_one()
-    for version in range(found, VERSION):
-        for step in STEPS[version]:
+    found = connection.execute(select(schema_version.c.version)).scalar_one()
+    for version in range(found, SCHEMA_VERSION):
+        for step in MIGRATIONS[version]:
             connection.execute(text(step))
-    connection.execute(update(stamp).values(version=VERSION))
+    connection.execute(update(schema_version).values(version=SCHEMA_VERSION))

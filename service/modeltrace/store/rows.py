@@ -34,7 +34,7 @@ class Row(NamedTuple):
     synthetic: bool | None = False
 
 
-class Kept(NamedTuple):
+class StoredPrediction(NamedTuple):
     """One prediction as it is read: a `Row` with values instead of JSON, and its true label once there is one.
 
     `true_label` is `None`, too, for a label that is null: `received` tells the two apart.
@@ -62,7 +62,7 @@ class Kept(NamedTuple):
     received: int | None
 
 
-class Label(NamedTuple):
+class StoredLabel(NamedTuple):
     """A true label that arrived for a prediction."""
 
     prediction_id: str
@@ -71,7 +71,7 @@ class Label(NamedTuple):
     prediction_time: int
 
 
-class Told(Protocol):
+class PredictionSource(Protocol):
     """The part of `modeltrace.telemetry.records.prediction.Request` that rows are made from."""
 
     @property
@@ -103,13 +103,13 @@ class Told(Protocol):
         """The answered rows."""
 
 
-class RowMaker:
+class RowBuilder:
     """Makes rows of what one version of the code has answered."""
 
     def __init__(self, code_version: str) -> None:
         self._code_version = code_version
 
-    def rows(self, request: Told) -> list[Row]:
+    def build(self, request: PredictionSource) -> list[Row]:
         """A row for each answered one."""
         traced = request.trace_id != _NO_TRACE
         trace_id, span_id = (request.trace_id.hex(), request.span_id.hex()) if traced else (None, None)
@@ -122,8 +122,8 @@ class RowMaker:
             Row(
                 one.prediction_id, one.time, trace_id, span_id, one.row, sampled,
                 name, version, digest, self._code_version,
-                write(dict(zip(features, one.inputs, strict=True))),
-                write(one.label) if one.value is None else None, _unsigned_zero(one.value), one.confidence,
+                to_json(dict(zip(features, one.inputs, strict=True))),
+                to_json(one.label) if one.value is None else None, _unsigned_zero(one.value), one.confidence,
                 None, schema_hash or None, of[one.row] if of else None, synthetic,
             )
             for one in request.answered
@@ -135,7 +135,7 @@ def _unsigned_zero(value: float | None) -> float | None:
     return None if value is None else value + 0.0
 
 
-def write(value: object) -> str:
+def to_json(value: object) -> str:
     """A value as JSON; what the fast encoder refuses (large integers, half a surrogate pair), the other one takes."""
     try:
         return orjson.dumps(value).decode()
@@ -143,24 +143,24 @@ def write(value: object) -> str:
         return json.dumps(value, separators=(",", ":"))
 
 
-def read(text: str | None) -> object:
+def from_json(text: str | None) -> object:
     """The value again; no JSON is no value. The fast decoder would make floats of large integers."""
     return None if text is None else json.loads(text)
 
 
-def identity(label: object) -> tuple[bool, object]:
+def label_key(label: object) -> tuple[bool, object]:
     """What two labels share that are one: 1 and 1.0 are, 1 and true are not."""
     return isinstance(label, bool), label
 
 
-def kept(fields: Iterable[object]) -> Kept:
+def to_stored_prediction(fields: Iterable[object]) -> StoredPrediction:
     """A prediction as its row and its label's say: `Row`'s fields, then `label` and `received`."""
     *row, true_label, received = fields
     found = Row(*row)  # type: ignore[arg-type]  # as the table has them
     values = found._replace(
         sampled=bool(found.sampled),
         synthetic=bool(found.synthetic),
-        inputs=read(found.inputs),  # type: ignore[arg-type]  # JSON was in its place
-        label=read(found.label),  # type: ignore[arg-type]
+        inputs=from_json(found.inputs),  # type: ignore[arg-type]  # JSON was in its place
+        label=from_json(found.label),  # type: ignore[arg-type]
     )
-    return Kept(*values, read(true_label), received)  # type: ignore[arg-type]
+    return StoredPrediction(*values, from_json(true_label), received)  # type: ignore[arg-type]

@@ -10,11 +10,11 @@ from typing import Final
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text
 
 # Changes with the tables: an older store is brought up to it (`modeltrace.store.migration`), a later one refused.
-VERSION: Final = 3
+SCHEMA_VERSION: Final = 3
 
 metadata: Final = MetaData()
 
-stamp: Final = Table("modeltrace_store", metadata, Column("version", Integer, nullable=False))
+schema_version: Final = Table("modeltrace_store", metadata, Column("version", Integer, nullable=False))
 
 predictions: Final = Table(
     "predictions",

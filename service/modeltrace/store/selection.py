@@ -33,13 +33,13 @@ class Selection(NamedTuple):
             *([] if self.include_synthetic else [predictions.c.synthetic.is_not(true())]),
         ]
 
-    def rows(self, after: tuple[int, str] | None, limit: int) -> Select[Any]:
+    def select_page(self, after: tuple[int, str] | None, limit: int) -> Select[Any]:
         """So many of them by time, with their labels; those behind one of that time and ID."""
         place = predictions.c.time, predictions.c.prediction_id
-        question = with_labels().where(*self.conditions()).order_by(*place).limit(limit)
+        question = predictions_with_labels().where(*self.conditions()).order_by(*place).limit(limit)
         return question if after is None else question.where(tuple_(*place) > tuple_(*after))
 
-    def summary(self) -> Select[Any, Any, Any]:
+    def select_summary(self) -> Select[Any, Any, Any]:
         """How many there are, the oldest time and the latest."""
         time = predictions.c.time
         return select(func.count(), func.min(time), func.max(time)).where(*self.conditions())
@@ -48,7 +48,7 @@ class Selection(NamedTuple):
 ALL: Final = Selection()
 
 
-def newest(version: str | None) -> Select[Any, Any, Any]:
+def latest_model(version: str | None) -> Select[Any, Any, Any]:
     """Name, hash and version of the model that answered last, of that version if one is named; shadows do not."""
     named = [] if version is None else [predictions.c.model_version == version]
     question = select(predictions.c.model_name, predictions.c.model_hash, predictions.c.model_version)
@@ -60,7 +60,7 @@ def models() -> Select[Any, Any, Any]:
     return select(predictions.c.model_name, predictions.c.model_version, predictions.c.model_hash).distinct()
 
 
-def its_label() -> ColumnElement[bool]:
+def label_join() -> ColumnElement[bool]:
     """Whether a label is that of a prediction: what every question joins the two by.
 
     The label of an answer is that of its shadows, too.
@@ -68,7 +68,7 @@ def its_label() -> ColumnElement[bool]:
     return func.coalesce(predictions.c.shadow_of, predictions.c.prediction_id) == labels.c.prediction_id
 
 
-def with_labels() -> Select[Any]:
+def predictions_with_labels() -> Select[Any]:
     """Predictions as `modeltrace.store.rows.kept` takes them."""
-    joined = predictions.outerjoin(labels, its_label())
+    joined = predictions.outerjoin(labels, label_join())
     return select(*predictions.columns, labels.c.label, labels.c.received).select_from(joined)

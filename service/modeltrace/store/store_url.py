@@ -1,4 +1,4 @@
-"""Where the prediction store is: what MODELTRACE_STORE says, and how it is spoken of without its password."""
+"""Parse MODELTRACE_STORE, and describe the store in messages without its password."""
 
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,50 +13,50 @@ POSTGRESQL: Final = "postgresql+psycopg"
 _DEFAULT_PORT: Final = 5432
 
 
-class Location(NamedTuple):
-    """Where a store is. `words` is for people: it says nothing that is secret."""
+class StoreLocation(NamedTuple):
+    """The URL of a store, and a description for messages that contains no secret."""
 
     url: URL
-    words: str
+    description: str
 
     @property
     def file(self) -> Path | None:
-        """The file of a SQLite store."""
+        """The file of a SQLite store; `None` for PostgreSQL."""
         return Path(self.url.database or "") if self.url.drivername == SQLITE else None
 
 
-def locate(said: str) -> Location:
-    """Read a path or a URL.
+def parse_store_url(text: str) -> StoreLocation:
+    """Parse a file path or a database URL.
 
     Raises:
-        StoreError: it is neither; the message does not repeat it, for a password may be in it.
+        StoreError: the text is neither. The message does not repeat it, because it may contain a password.
     """
-    if "://" not in said:
-        return _file(said)
+    if "://" not in text:
+        return _file_location(text)
     try:
-        url = make_url(said)
+        url = make_url(text)
         url.get_dialect()
     except (ArgumentError, ValueError, ImportError):
-        raise _unfit() from None
+        raise _invalid_url_error() from None
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername=POSTGRESQL)
     if url.drivername == SQLITE and url.database and url.database != ":memory:":
-        return _file(url.database)
+        return _file_location(url.database)
     if url.drivername != POSTGRESQL:
-        raise _unfit()
+        raise _invalid_url_error()
     hosts = url.query.get("host") or url.host or "this machine"
-    where = hosts if isinstance(hosts, str) else ",".join(hosts)
-    name = url.database or url.username or ""
-    return Location(url, f"the PostgreSQL database {name!r} at {where} port {url.port or _DEFAULT_PORT}")
+    host = hosts if isinstance(hosts, str) else ",".join(hosts)
+    database = url.database or url.username or ""
+    return StoreLocation(url, f"the PostgreSQL database {database!r} at {host} port {url.port or _DEFAULT_PORT}")
 
 
-def _file(path: str) -> Location:
-    whole = Path(path).expanduser().absolute()
-    return Location(URL.create(SQLITE, database=str(whole)), str(whole))
+def _file_location(path: str) -> StoreLocation:
+    absolute = Path(path).expanduser().absolute()
+    return StoreLocation(URL.create(SQLITE, database=str(absolute)), str(absolute))
 
 
-def _unfit() -> StoreError:
+def _invalid_url_error() -> StoreError:
     return StoreError(
-        "MODELTRACE_STORE is neither a path, nor sqlite:///PATH, nor postgresql+psycopg://USER:PASSWORD@HOST/DATABASE "
-        "(with what is no letter or digit in a password written as %XX), nor none"
+        "MODELTRACE_STORE must be a path, sqlite:///PATH, postgresql+psycopg://USER:PASSWORD@HOST/DATABASE (with "
+        "special characters in the password written as %XX), or none"
     )

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-from modeltrace.evaluation.concept_drift import OURS, detect
+from modeltrace.evaluation.concept_drift import DEFAULT_LIMITS, detect_drift
 from modeltrace.evaluation.evaluate import evaluate
-from modeltrace.evaluation.metrics import EDGES, Figures
-from modeltrace.store.rows import Label, Row, write
+from modeltrace.evaluation.metrics import BIN_EDGES, ModelMetrics
+from modeltrace.store.rows import Row, StoredLabel, to_json
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store, open_store
 from tests.helpers.factories import MODEL, TIME, stored_row
@@ -29,7 +29,7 @@ KINDS = {
     "parts": ([0.0, 1.0, 0.1 + 0.2, 1e20], lambda label: int(label) if label.is_integer() else label),
     "truth": ([True, False], bool),
 }
-CONFIDENCES = st.none() | st.floats(0, 1) | st.sampled_from([0.0, 1.0, *EDGES])
+CONFIDENCES = st.none() | st.floats(0, 1) | st.sampled_from([0.0, 1.0, *BIN_EDGES])
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def store(store_url: str) -> Iterator[Store]:
 
 def answer(number: int, *, version: str, label: Any = None, value: float | None = None, confidence: Any = None) -> Row:
     """An answered prediction, a second after the one before it."""
-    said = write(label) if value is None else None
+    said = to_json(label) if value is None else None
     return stored_row(
         f"{version}-{number:06}",
         time=TIME + number * SECOND,
@@ -53,13 +53,15 @@ def answer(number: int, *, version: str, label: Any = None, value: float | None 
     )
 
 
-def fill(store: Store, rows: Sequence[Row], labels: Sequence[Any], *, delay: Sequence[int] | None = None) -> Figures:
+def fill(
+    store: Store, rows: Sequence[Row], labels: Sequence[Any], *, delay: Sequence[int] | None = None
+) -> ModelMetrics:
     """Store predictions and their labels (`...`: none has come); the figures of exactly these."""
     store.add_predictions(rows)
     late = delay or [number * SECOND for number in range(len(rows))]
     store.add_labels(
         [
-            Label(row.prediction_id, label, row.time + after, row.time)
+            StoredLabel(row.prediction_id, label, row.time + after, row.time)
             for row, label, after in zip(rows, labels, late, strict=True)
             if label is not ...
         ]
@@ -149,7 +151,7 @@ def test_a_regressors_figures_are_scikit_learns(store: Store, pairs: list[tuple[
         close(figures.regression.r2, metrics.r2_score(true, said))
     assert figures.drift is not None
     beyond = (np.abs(said - true) > 1.0).astype(int)
-    assert figures.drift.error_rates.tolist() == detect(beyond, OURS).error_rates.tolist()
+    assert figures.drift.error_rates.tolist() == detect_drift(beyond, DEFAULT_LIMITS).error_rates.tolist()
 
 
 def test_r2_is_exact_far_from_zero(store: Store) -> None:
@@ -212,8 +214,8 @@ def test_errors_come_in_the_order_of_prediction(store: Store) -> None:
     )
 
     assert figures.drift is not None
-    assert figures.drift.levels.tolist() == detect(wrong).levels.tolist()
-    assert figures.drift.drifts
+    assert figures.drift.levels.tolist() == detect_drift(wrong).levels.tolist()
+    assert figures.drift.drift_indices
 
 
 def test_late_labels_change_the_past_and_fake_no_drop(store: Store) -> None:
@@ -242,7 +244,7 @@ def test_coverage_and_delays_are_numpys(store: Store, delays: list[int], unlabel
 
     assert figures.label_coverage == len(delays) / len(rows)
     expected = np.quantile(np.maximum(delays, 0), [0.5, 0.95], method="inverted_cdf") / SECOND
-    close([figures.delays[0.5], figures.delays[0.95]], expected)
+    close([figures.label_delays[0.5], figures.label_delays[0.95]], expected)
 
 
 def test_without_labels_there_is_nothing_to_say(store: Store) -> None:
@@ -250,7 +252,7 @@ def test_without_labels_there_is_nothing_to_say(store: Store) -> None:
     assert evaluate(store, Selection()) == []
     figures = fill(store, [answer(0, version="v", label="a", confidence=0.5)], [...])
 
-    assert (figures.predictions, figures.labels, figures.label_coverage, figures.delays) == (1, 0, 0.0, {})
+    assert (figures.predictions, figures.labels, figures.label_coverage, figures.label_delays) == (1, 0, 0.0, {})
     assert (figures.classification, figures.regression, figures.drift) == (None, None, None)
 
 
@@ -270,14 +272,14 @@ def test_a_label_of_an_answer_is_that_of_its_shadows(store: Store) -> None:
     assert challenger.classification is not None
     assert (primary.labels, primary.classification.accuracy) == (2, 0.5)
     assert (challenger.labels, challenger.classification.accuracy) == (2, 1.0)
-    assert challenger.delays == primary.delays
+    assert challenger.label_delays == primary.label_delays
     assert challenger.drift is not None
     assert challenger.drift.error_rates.tolist() == [0.0, 0.0]
 
 
 def test_each_version_has_its_own_figures(store: Store) -> None:
     """A label without a prediction, and what another model answered, change nothing."""
-    store.add_labels([Label("nobody's", "a", TIME, TIME)])
+    store.add_labels([StoredLabel("nobody's", "a", TIME, TIME)])
     fill(store, [answer(n, version="1", label="a") for n in range(4)], ["a", "a", "a", "b"])
     fill(store, [answer(n, version="2", value=1.0) for n in range(3)], [2.0, 2.0, 2.0])
 
@@ -298,7 +300,7 @@ def test_two_models_of_one_version_are_not_added_up(store: Store) -> None:
     store.add_predictions([*(one for number, one in enumerate(rows) if number % 3), *retrained])
     ids = {one.prediction_id for one in retrained}
     store.add_labels(
-        [Label(one.prediction_id, "b" if one.prediction_id in ids else "a", one.time, one.time) for one in rows]
+        [StoredLabel(one.prediction_id, "b" if one.prediction_id in ids else "a", one.time, one.time) for one in rows]
     )
     store.add_predictions([answer(1, version="2", label="a")])
 

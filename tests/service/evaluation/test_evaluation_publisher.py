@@ -13,9 +13,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
 
-from modeltrace.evaluation.publisher import RUNS, Plan, Publisher, start_publisher
+from modeltrace.evaluation.publisher import RUNS_METRIC, Publisher, PublisherConfig, start_publisher
 from modeltrace.settings import read_settings
-from modeltrace.store.rows import Label, write
+from modeltrace.store.rows import StoredLabel, to_json
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.records.prediction import ModelInfo
@@ -38,7 +38,7 @@ class Replica:
         self._reader = InMemoryMetricReader()
         meter = MeterProvider([self._reader], views=build_views(), shutdown_on_exit=False).get_meter("test")
         self.models = dict.fromkeys(names, ("a", "b"))
-        self.publisher = Publisher(Plan(url, lambda: self.models, 0.02, HOUR, tolerance), meter)
+        self.publisher = Publisher(PublisherConfig(url, lambda: self.models, 0.02, HOUR, tolerance), meter)
 
     def points(self) -> dict[tuple[str, ...], float]:
         """All gauges, by name and the attributes that are not the model's."""
@@ -66,7 +66,7 @@ def replicas(store_url: str) -> Iterator[list[Replica]]:
     both = [Replica(store_url), Replica(store_url)]
     yield both
     for one in both:
-        one.publisher.end()
+        one.publisher.stop()
         one.publisher.close(time.monotonic() + 5)
 
 
@@ -80,7 +80,7 @@ def put(url: str, answers: Sequence[tuple[Any, Any, float | None]], *, version: 
             time=now + n,
             model=model,
             inputs=None,
-            label=None if isinstance(said, float) else write(said),
+            label=None if isinstance(said, float) else to_json(said),
             value=said if isinstance(said, float) else None,
             confidence=confidence,
         )
@@ -90,7 +90,7 @@ def put(url: str, answers: Sequence[tuple[Any, Any, float | None]], *, version: 
         store.add_predictions(rows)
         store.add_labels(
             [
-                Label(row.prediction_id, true, row.time + 2 * 10**9, row.time)
+                StoredLabel(row.prediction_id, true, row.time + 2 * 10**9, row.time)
                 for row, (_, true, _) in zip(rows, answers, strict=True)
                 if true is not ...
             ]
@@ -102,14 +102,14 @@ def test_exactly_one_replica_publishes_and_the_other_takes_over(store_url: str, 
     put(store_url, [("a", "a", 0.9)] * 3 + [("a", "b", 0.6)])
     first = until(lambda: next((one for one in replicas if one.publishes()), None), what="figures")
     (second,) = (one for one in replicas if one is not first)
-    until(lambda: first.points().get((RUNS, "done"), 0) > 5, what="several runs")
-    before = {name: value for name, value in first.points().items() if name[0] != RUNS}
+    until(lambda: first.points().get((RUNS_METRIC, "done"), 0) > 5, what="several runs")
+    before = {name: value for name, value in first.points().items() if name[0] != RUNS_METRIC}
 
     assert second.points() == {}
 
-    first.publisher.end()
+    first.publisher.stop()
     until(second.publishes, what="figures of the other one")
-    assert {name: value for name, value in second.points().items() if name[0] != RUNS} == before
+    assert {name: value for name, value in second.points().items() if name[0] != RUNS_METRIC} == before
 
 
 def test_a_model_that_is_served_later_is_published_too(store_url: str) -> None:
@@ -123,7 +123,7 @@ def test_a_model_that_is_served_later_is_published_too(store_url: str) -> None:
     replica.models = {**replica.models, "another": ("c",)}
     until(lambda: ("evaluation.f1", "1", "c") in replica.points(), what="those of the other one")
     assert ("evaluation.f1", "1", "a") in replica.points()
-    replica.publisher.end()
+    replica.publisher.stop()
 
 
 def test_the_gauges_are_the_figures(store_url: str) -> None:
@@ -134,9 +134,9 @@ def test_the_gauges_are_the_figures(store_url: str) -> None:
 
     replica = Replica(store_url)
     until(replica.publishes, what="figures")
-    replica.publisher.end()
+    replica.publisher.stop()
 
-    found = {name: value for name, value in replica.points().items() if name[0] != RUNS}
+    found = {name: value for name, value in replica.points().items() if name[0] != RUNS_METRIC}
     assert {name: value for name, value in found.items() if name[1] == "1"} == pytest.approx(
         {
             ("evaluation.accuracy", "1"): 0.8,
@@ -172,11 +172,11 @@ def test_a_regressors_gauges_are_its_figures(store_url: str) -> None:
     put(store_url, [(1.0, 2.0, None), (2.0, 2.0, None), (3.0, 5.0, None)])
     plain = Replica(store_url)
     until(plain.publishes, what="figures")
-    plain.publisher.end()
+    plain.publisher.stop()
     plain.publisher.close(time.monotonic() + 5)
     with_tolerance = Replica(store_url, tolerance=1.0)
     until(with_tolerance.publishes, what="figures")
-    with_tolerance.publisher.end()
+    with_tolerance.publisher.stop()
 
     found = plain.points()
     assert found["evaluation.mean_absolute_error", "1"] == pytest.approx(1.0)
@@ -193,7 +193,7 @@ def test_a_challenger_of_another_name_is_published_beside_its_primary(store_url:
 
     both = Replica(store_url, names=(NAME, "another"))
     until(both.publishes, what="figures")
-    both.publisher.end()
+    both.publisher.stop()
 
     found = both.points()
     assert (found["evaluation.accuracy", "1"], found["evaluation.accuracy", "2"]) == (1.0, 0.0)
@@ -201,19 +201,19 @@ def test_a_challenger_of_another_name_is_published_beside_its_primary(store_url:
 
 def test_a_store_that_is_away_is_said_once_and_counted(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
     """What was published before is published no more, until the store is there again."""
-    url = postgres.url(postgres.new())
+    url = postgres.url(postgres.create_database())
     put(url, [("a", "a", 0.9)])
     replica = Replica(url)
     until(replica.publishes, what="figures")
     with caplog.at_level(logging.WARNING, "modeltrace.evaluation"):
         postgres.stop()
         try:
-            until(lambda: any(name[:2] == (RUNS, "failed") for name in replica.points()), what="a failure")
+            until(lambda: any(name[:2] == (RUNS_METRIC, "failed") for name in replica.points()), what="a failure")
             until(lambda: not replica.publishes(), what="silence")
         finally:
             postgres.start()
         until(replica.publishes, what="figures again")
-    replica.publisher.end()
+    replica.publisher.stop()
 
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
@@ -265,7 +265,7 @@ def label_everything(url: str, store_url: str, rows: list[dict[str, float]]) -> 
     with open_store(store_url) as store:
         store.add_labels(
             [
-                Label(one["prediction_id"], one["label"] if n % 4 else other[one["label"]], now, now)
+                StoredLabel(one["prediction_id"], one["label"] if n % 4 else other[one["label"]], now, now)
                 for n, one in enumerate(answered)
             ]
         )

@@ -7,7 +7,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from modeltrace.inference.reference import number_reference
 from modeltrace.monitoring import drift
-from tests.helpers.evidently import oracle
+from tests.helpers.evidently import start_evidently
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 EXACT = 1e-9
@@ -41,8 +41,8 @@ def test_on_identical_bins_they_are_evidentlys() -> None:
         }
         questions += [{"method": "psi", **smooth}, {"method": "jensenshannon", **smooth}]
         questions += [{"method": "ks", **numbers, "kind": "num"}]
-    with oracle() as evidently:
-        said = iter(evidently.many(questions))
+    with start_evidently() as evidently:
+        said = iter(evidently.drift_many(questions))
     for training, window in cases:
         assert drift.psi(window, training) == pytest.approx(next(said), abs=EXACT)
         assert drift.jensen_shannon(window, training) == pytest.approx(next(said) ** 2 / np.log(2), abs=EXACT)

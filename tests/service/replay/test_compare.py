@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltrace.inference.model import Answer, Label
-from modeltrace.replay.compare import TOLERANCE, compared
+from modeltrace.replay.compare import TOLERANCE, compare
 
 DOUBLE = TOLERANCE["float64"]
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -18,13 +18,13 @@ ANSWERS = st.builds(Answer, LABELS, st.none() | st.floats(0, 1)) | st.builds(Ans
 @given(ANSWERS)
 def test_an_answer_is_equal_to_itself(answer: Answer) -> None:
     """Of a classifier, with and without probabilities, and of a regressor."""
-    assert compared(0, "p", answer, answer, 0.0).outcome == "equal"
+    assert compare(0, "p", answer, answer, 0.0).outcome == "equal"
 
 
 @given(ANSWERS, ANSWERS)
 def test_comparing_has_no_direction(one: Answer, other: Answer) -> None:
     """Only the sign of the difference turns."""
-    there, back = compared(0, "p", one, other, DOUBLE), compared(0, "p", other, one, DOUBLE)
+    there, back = compare(0, "p", one, other, DOUBLE), compare(0, "p", other, one, DOUBLE)
 
     assert there.outcome == back.outcome
     assert (there.difference is None) == (back.difference is None)
@@ -35,7 +35,7 @@ def test_comparing_has_no_direction(one: Answer, other: Answer) -> None:
 def test_values_are_equal_within_the_tolerance(value: float, change: float) -> None:
     """Absolutely below 1, relatively above."""
     now = value + change * max(1.0, abs(value))
-    result = compared(0, "p", Answer(value=value), Answer(value=now), DOUBLE)
+    result = compare(0, "p", Answer(value=value), Answer(value=now), DOUBLE)
 
     assert result.difference == now - value
     if abs(now - value) < 0.99 * DOUBLE * max(1.0, abs(value)):
@@ -50,7 +50,7 @@ def test_values_are_equal_within_the_tolerance(value: float, change: float) -> N
 )
 def test_labels_are_exact(recorded: Label, now: Label) -> None:
     """A class that is called otherwise is another one, whatever Python thinks of it."""
-    assert compared(0, "p", Answer(recorded, 0.9), Answer(now, 0.9), DOUBLE).outcome == "differs"
+    assert compare(0, "p", Answer(recorded, 0.9), Answer(now, 0.9), DOUBLE).outcome == "differs"
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,17 @@ def test_labels_are_exact(recorded: Label, now: Label) -> None:
 )  # fmt: skip
 def test_what_has_no_counterpart_or_lies_beyond_differs(recorded: Answer, now: Answer) -> None:
     """A confidence that is gone or came, a regressor in a classifier's place, more than rounding does."""
-    assert compared(0, "p", recorded, now, DOUBLE).outcome == "differs"
+    assert compare(0, "p", recorded, now, DOUBLE).outcome == "differs"
 
 
 def test_confidences_in_different_labels_have_no_difference() -> None:
     """They are not of the same thing."""
-    result = compared(0, "p", Answer("a", 0.51), Answer("b", 0.56), DOUBLE)
+    result = compare(0, "p", Answer("a", 0.51), Answer("b", 0.56), DOUBLE)
 
-    assert (result.outcome, result.difference, result.by_label) == ("differs", None, True)
+    assert (result.outcome, result.difference, result.label_changed) == ("differs", None, True)
 
 
 def test_a_label_of_one_and_one_as_a_float_are_one() -> None:
     """JSON has one kind of number."""
-    assert compared(0, "p", Answer(1, 0.5), Answer(1.0, 0.5), DOUBLE).outcome == "equal"
+    assert compare(0, "p", Answer(1, 0.5), Answer(1.0, 0.5), DOUBLE).outcome == "equal"
     assert math.isclose(DOUBLE, 1e-9)

@@ -9,7 +9,7 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import accuracy_score, f1_score, r2_score, root_mean_squared_error
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.store.rows import Kept
+from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.store import open_store
 from tests.helpers.factories import TIME
 from tests.helpers.report_cases import (
@@ -27,7 +27,7 @@ from tests.helpers.report_cases import (
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 
-def labelled(store: str) -> list[Kept]:
+def labelled(store: str) -> list[StoredPrediction]:
     """What has inputs and a true label, and was answered."""
     with open_store(store) as opened:
         rows = [one for chunk in opened.read() for one in chunk]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.report.venvs import Library, environment
+from modeltrace.report.venvs import Library, ensure_venv
 from modeltrace.store.store import open_store
 from tests.helpers.factories import TIME
 from tests.helpers.report_cases import FEATURE_NAMES, HOSTILE_NAME, ReportCase, person_table, store_answers
@@ -124,7 +124,7 @@ for path in sys.argv[1:]:
 @pytest.mark.extended
 def test_their_own_client_takes_it(two: ReportCase, packed: Any, tmp_path: Path) -> None:
     """Fiddler's `Model` is built of the description; each column of the file has the type that it says."""
-    python = environment(Library("fiddler", "Fiddler's client", "200 MB"), lambda _: None)
+    python = ensure_venv(Library("fiddler", "Fiddler's client", "200 MB"), lambda _: None)
     bundle, training = packed("regressor")
     store_answers(str(tmp_path / "r.db"), bundle, person_table(20, 9)[[FEATURE_NAMES[2], FEATURE_NAMES[4]]])
     two.run("fiddler", str(tmp_path / "two.parquet"))

@@ -12,16 +12,16 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import accuracy_score, mean_absolute_error, precision_recall_fscore_support, r2_score
 
 from modeltrace.monitoring import drift
-from tests.helpers.evidently import Oracle, filled, oracle
+from tests.helpers.evidently import EvidentlyOracle, replace_zero_shares, start_evidently
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 EXACT = 1e-9
 
 
 @pytest.fixture(scope="module")
-def evidently() -> Iterator[Oracle]:
+def evidently() -> Iterator[EvidentlyOracle]:
     """Evidently in an environment of its own."""
-    with oracle() as one:
+    with start_evidently() as one:
         yield one
 
 
@@ -45,7 +45,7 @@ def shares(values: list[str], bins: list[str]) -> list[float]:
     return [counts[one] / len(values) for one in bins]
 
 
-def test_psi_and_jensen_shannon_are_the_formulas(evidently: Oracle) -> None:
+def test_psi_and_jensen_shannon_are_the_formulas(evidently: EvidentlyOracle) -> None:
     """PSI with natural logarithms over filled shares; the square root of the Jensen-Shannon divergence in nats."""
     pairs = samples()
     questions = [
@@ -53,18 +53,18 @@ def test_psi_and_jensen_shannon_are_the_formulas(evidently: Oracle) -> None:
         for first, second in pairs
         for method in ("psi", "jensenshannon")
     ]
-    said = iter(evidently.many(questions))
+    said = iter(evidently.drift_many(questions))
     for first, second in pairs:
         bins = sorted({*first, *second})
         q, p = np.array(shares(first, bins)), np.array(shares(second, bins))
-        full_q, full_p = np.array(filled(q.tolist())), np.array(filled(p.tolist()))
+        full_q, full_p = np.array(replace_zero_shares(q.tolist())), np.array(replace_zero_shares(p.tolist()))
         middle = (p + q) / 2
         divergence = sum(0.5 * np.sum(one[one > 0] * np.log(one[one > 0] / middle[one > 0])) for one in (p, q))
         assert next(said) == pytest.approx(np.sum((full_p - full_q) * np.log(full_p / full_q)), abs=EXACT)
         assert next(said) == pytest.approx(np.sqrt(max(divergence, 0)), abs=EXACT)
 
 
-def test_our_drift_of_bins_is_what_evidently_says_of_them(evidently: Oracle) -> None:
+def test_our_drift_of_bins_is_what_evidently_says_of_them(evidently: EvidentlyOracle) -> None:
     """PSI, Jensen-Shannon and Kolmogorov-Smirnov of `modeltrace.monitoring.drift`, on the same smoothed bins.
 
     Evidently takes rows, not counts with half a row more: twice the count and one row more of a bin has those shares.
@@ -79,7 +79,7 @@ def test_our_drift_of_bins_is_what_evidently_says_of_them(evidently: Oracle) -> 
         sides = {"reference": full[0], "window": full[1]}
         questions += [{"method": "psi", **sides}, {"method": "jensenshannon", **sides}]
         questions.append({"method": "ks", "kind": "num", "reference": numbers[0], "window": numbers[1]})
-    said = iter(evidently.many(questions))
+    said = iter(evidently.drift_many(questions))
     for first, second, bins in pairs:
         training, counts = ([side.count(one) for one in bins] for side in (first, second))
         scipys = ks_2samp(*([bins.index(one) for one in side] for side in (first, second)))
@@ -89,7 +89,7 @@ def test_our_drift_of_bins_is_what_evidently_says_of_them(evidently: Oracle) -> 
         assert drift.ks(counts, training) == pytest.approx(scipys.statistic, abs=EXACT)
 
 
-def test_ks_is_the_two_sample_test_of_scipy(evidently: Oracle) -> None:
+def test_ks_is_the_two_sample_test_of_scipy(evidently: EvidentlyOracle) -> None:
     """The p-value of numbers; PSI of numbers takes bins of both samples together."""
     rng = np.random.default_rng(7)
     pairs = [(rng.normal(size=300), rng.normal(shift, size=200)) for shift in (0, 0.1, 1)]
@@ -98,16 +98,18 @@ def test_ks_is_the_two_sample_test_of_scipy(evidently: Oracle) -> None:
         for first, second in pairs
         for method in ("ks", "psi")
     ]
-    said = iter(evidently.many(questions))
+    said = iter(evidently.drift_many(questions))
     for first, second in pairs:
         edges = np.histogram_bin_edges(np.concatenate([first, second]), bins="sturges")
-        q, p = (np.array(filled((np.histogram(one, edges)[0] / len(one)).tolist())) for one in (first, second))
+        q, p = (
+            np.array(replace_zero_shares((np.histogram(one, edges)[0] / len(one)).tolist())) for one in (first, second)
+        )
         assert next(said) == pytest.approx(ks_2samp(first, second).pvalue, abs=EXACT)
         assert next(said) == pytest.approx(np.sum((p - q) * np.log(p / q)), abs=EXACT)
 
 
 @pytest.mark.parametrize("classes", [["no", "yes"], ["0", "1", "a class"]])
-def test_classification_is_that_of_scikit_learn(evidently: Oracle, classes: list[str]) -> None:
+def test_classification_is_that_of_scikit_learn(evidently: EvidentlyOracle, classes: list[str]) -> None:
     """Accuracy, precision, recall and F1, by class and of the positive one or as the mean over the classes."""
     rng = np.random.default_rng(8)
     true = rng.choice(classes, 500)
@@ -123,7 +125,7 @@ def test_classification_is_that_of_scikit_learn(evidently: Oracle, classes: list
     assert json.dumps(said)
 
 
-def test_regression_is_that_of_scikit_learn(evidently: Oracle) -> None:
+def test_regression_is_that_of_scikit_learn(evidently: EvidentlyOracle) -> None:
     """Mean absolute error, root of the mean squared error, R²."""
     rng = np.random.default_rng(9)
     true = rng.normal(size=200)

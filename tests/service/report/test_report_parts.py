@@ -20,11 +20,25 @@ from hypothesis import strategies as st
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.errors import ModeltraceError
 from modeltrace.report import venvs
-from modeltrace.report.columns import MOST_CATEGORIES, RARE, Row, layout_of, merge_rare, table
-from modeltrace.report.comparison import compare, notes_of
+from modeltrace.report.columns import (
+    MAX_CATEGORIES,
+    OTHER_CATEGORIES,
+    ComparedRow,
+    build_layout,
+    build_table,
+    merge_rare,
+)
+from modeltrace.report.comparison import build_comparison, selection_notes
 from modeltrace.report.run import run_program
-from modeltrace.report.sources import Chosen, Drawn, Trust, read_window, reference_file, reference_window
-from modeltrace.report.venvs import Library, environment, lock_of
+from modeltrace.report.sources import (
+    ModelPredictions,
+    Reservoir,
+    TrustOptions,
+    read_window,
+    reference_from_file,
+    reference_from_window,
+)
+from modeltrace.report.venvs import Library, ensure_venv, lock_file
 from modeltrace.store.selection import ALL
 from modeltrace.store.store import open_store
 from tests.helpers.factories import MODEL, TIME
@@ -46,10 +60,10 @@ def test_what_privacy_keeps_back_is_no_part_of_a_report(
     frame = person_table(200, 5)
     store_answers(store, bundle, frame)
     with open_store(store) as opened:
-        window = read_window(Chosen(opened, ALL, "people", None), 1000)
-    trust = Trust(pickle=False, types=())
-    plain = reference_file(training, TARGET, bundle, manifest, trust)
-    said = compare(window, plain, layout_of(manifest), "people")
+        window = read_window(ModelPredictions(opened, ALL, "people", None), 1000)
+    trust = TrustOptions(pickle=False, types=())
+    plain = reference_from_file(training, TARGET, bundle, manifest, trust)
+    said = build_comparison(window, plain, build_layout(manifest), "people")
 
     assert said.description["features"] == [FEATURE_NAMES[0], FEATURE_NAMES[2], FEATURE_NAMES[3]]
     assert said.description["columns"][FEATURE_NAMES[0]] == "category"
@@ -61,7 +75,7 @@ def test_what_privacy_keeps_back_is_no_part_of_a_report(
     assert {*said.window.column(FEATURE_NAMES[0]).to_pylist()} == {*bins}
     assert {*said.window.column(FEATURE_NAMES[3]).to_pylist()} == {"true", "false"}
 
-    earlier = compare(window, reference_window(window), layout_of(manifest), "people")
+    earlier = build_comparison(window, reference_from_window(window), build_layout(manifest), "people")
     assert earlier.description["features"] == [*FEATURE_NAMES[:4]]
     assert earlier.window.column(FEATURE_NAMES[1]).equals(earlier.reference.column(FEATURE_NAMES[1]))
 
@@ -74,8 +88,11 @@ def test_what_privacy_keeps_back_is_no_part_of_a_report(
 @given(values=st.lists(st.tuples(JSON, JSON, JSON), max_size=20))
 def test_any_value_fits_its_column(layout: Any, values: list[tuple[Any, Any, Any]]) -> None:
     """A number is a finite one or missing, everything else is text or missing; nothing that was stored is refused."""
-    rows = [Row({FEATURE_NAMES[0]: one, FEATURE_NAMES[1]: other}, answer, 0.5, other) for one, other, answer in values]
-    made = table(rows, layout, [*layout.features, *layout.answers])
+    rows = [
+        ComparedRow({FEATURE_NAMES[0]: one, FEATURE_NAMES[1]: other}, answer, 0.5, other)
+        for one, other, answer in values
+    ]
+    made = build_table(rows, layout, [*layout.features, *layout.answers])
 
     numbers = made.column(FEATURE_NAMES[0]).to_pylist()
     for (value, text, _), number, category in zip(
@@ -92,7 +109,7 @@ def test_any_value_fits_its_column(layout: Any, values: list[tuple[Any, Any, Any
 @pytest.fixture(scope="module")
 def layout(packed: Any) -> Any:
     """The columns of the model with two classes."""
-    return layout_of(read_manifest(packed("two")[0])[0])
+    return build_layout(read_manifest(packed("two")[0])[0])
 
 
 def test_names_of_ours_give_way_to_features(layout: Any) -> None:
@@ -103,17 +120,18 @@ def test_names_of_ours_give_way_to_features(layout: Any) -> None:
 
 def test_the_rarest_categories_count_as_one(layout: Any) -> None:
     """The same ones on both sides; what is missing stays missing."""
-    rows = [Row({FEATURE_NAMES[1]: f"{index % 300}" if index % 7 else None}) for index in range(3000)]
-    extra = [Row({FEATURE_NAMES[1]: "0"}) for _ in range(50)]
+    rows = [ComparedRow({FEATURE_NAMES[1]: f"{index % 300}" if index % 7 else None}) for index in range(3000)]
+    extra = [ComparedRow({FEATURE_NAMES[1]: "0"}) for _ in range(50)]
     sides, merged = merge_rare(
-        [table(rows, layout, [FEATURE_NAMES[1]]), table(extra, layout, [FEATURE_NAMES[1]])], [FEATURE_NAMES[1]]
+        [build_table(rows, layout, [FEATURE_NAMES[1]]), build_table(extra, layout, [FEATURE_NAMES[1]])],
+        [FEATURE_NAMES[1]],
     )
     values = [side.column(FEATURE_NAMES[1]).to_pylist() for side in sides]
 
     assert merged == {FEATURE_NAMES[1]: 300}
-    assert len({*values[0]} - {None}) == MOST_CATEGORIES
+    assert len({*values[0]} - {None}) == MAX_CATEGORIES
     assert values[0].count(None) == sum(index % 7 == 0 for index in range(3000))
-    assert RARE in values[0]
+    assert OTHER_CATEGORIES in values[0]
     assert values[1] == ["0"] * 50
 
 
@@ -123,9 +141,9 @@ def test_another_model_of_the_same_version_is_left_out(tmp_path: Path) -> None:
         for number, (version, digest) in enumerate([("1", "a"), ("1", "b"), ("1", "b"), ("2", "c")]):
             model = MODEL._replace(version=version, hash=digest * 64)
             store.add_predictions([stored(f"p{number}", time=TIME + number, model=model)])
-        chosen = Chosen(store, ALL, MODEL.name, None, own=("1", ["a" * 64, "onnx"]))
+        chosen = ModelPredictions(store, ALL, MODEL.name, None, bundle_identity=("1", ["a" * 64, "onnx"]))
         assert [one.prediction_id for one in chosen] == ["p0", "p3"]
-    notes = notes_of(chosen, MODEL.name, chosen.found)
+    notes = selection_notes(chosen, MODEL.name, chosen.selected)
     assert ("left out", "2 predictions of another model that was packed under the same version") in notes
 
 
@@ -133,17 +151,17 @@ def test_each_prediction_is_drawn_with_the_same_chance() -> None:
     """Of 20 rows, 5 are drawn: each in a quarter of many draws; fewer are all kept."""
     rows = [stored(f"{index}") for index in range(20)]
     counts: Counter[str] = Counter()
-    drawn = Drawn(5)
+    drawn = Reservoir(5)
     for _ in range(2000):
-        drawn.kept, drawn.seen = [], 0
+        drawn.items, drawn.seen = [], 0
         for one in rows:
             drawn.add(one)  # type: ignore[arg-type]  # what it draws does not matter
-        counts.update(one.prediction_id for one in drawn.kept)
+        counts.update(one.prediction_id for one in drawn.items)
     assert all(400 < counts[f"{index}"] < 600 for index in range(20))
-    few = Drawn(50)
+    few = Reservoir(50)
     for one in rows:
         few.add(one)  # type: ignore[arg-type]  # as above
-    assert (few.kept, few.seen) == (rows, 20)
+    assert (few.items, few.seen) == (rows, 20)
 
 
 @pytest.mark.parametrize(
@@ -226,12 +244,12 @@ def test_an_environment_is_made_once(cache: Path) -> None:
     """By two at the same time as well; a lock that has changed makes another one; nothing half-made is left."""
     said: list[str] = []
     with ThreadPoolExecutor(2) as pool:
-        made = [*pool.map(lambda _: environment(EMPTY, said.append), range(2))]
+        made = [*pool.map(lambda _: ensure_venv(EMPTY, said.append), range(2))]
     assert made[0] == made[1]
     assert os.access(made[0], os.X_OK)
-    environment(EMPTY, lambda _: pytest.fail("made again"))
+    ensure_venv(EMPTY, lambda _: pytest.fail("made again"))
     (cache / "empty.lock").write_text("# other\n")
-    assert environment(EMPTY, said.append) != made[0]
+    assert ensure_venv(EMPTY, said.append) != made[0]
     assert said[0].startswith("installing Nothing, this once: about 0 MB in ")
     assert len([*(cache / "cache" / "modeltrace" / "reports").iterdir()]) == 2
 
@@ -242,7 +260,7 @@ def test_without_uv_the_installer_that_python_has_is_taken(cache: Path, monkeypa
     monkeypatch.setattr(venvs, "CHECKOUT", cache)
     monkeypatch.delenv("UV", raising=False)
     monkeypatch.setenv("PATH", str(cache))
-    python = environment(EMPTY, lambda _: None)
+    python = ensure_venv(EMPTY, lambda _: None)
     assert (python.parent / "pip").exists()
 
 
@@ -253,7 +271,7 @@ def test_what_cannot_be_installed_says_why_and_the_way_out(cache: Path, monkeypa
     with pytest.raises(
         ModeltraceError, match=r"cannot install Nothing: .*no-such-package.*try again with a network.*--python"
     ):
-        environment(EMPTY, lambda _: None)
+        ensure_venv(EMPTY, lambda _: None)
     assert [*(cache / "cache" / "modeltrace" / "reports").iterdir()] == []
 
 
@@ -262,18 +280,18 @@ def test_a_library_that_this_python_is_too_new_for_takes_another(cache: Path, mo
     monkeypatch.setattr(venvs, "sys", SimpleNamespace(version_info=(3, 14, 0), executable="/here"))
     monkeypatch.setenv("PATH", str(cache))
     with pytest.raises(ModeltraceError, match=r"no release for Python 3.14, and no 3.12 or 3.11 is on PATH"):
-        environment(Library("old", "Old", "", latest=12), lambda _: None)
+        ensure_venv(Library("old", "Old", "", max_python_minor=12), lambda _: None)
     python = cache / "python3.11"
     python.write_text("#!/bin/sh\n")
     python.chmod(0o700)
-    assert venvs._python_for(Library("old", "Old", "", latest=12)) == (str(python), "3.11")
-    assert venvs._python_for(Library("new", "New", "")) == ("/here", "3.14")
+    assert venvs._find_python(Library("old", "Old", "", max_python_minor=12)) == (str(python), "3.11")
+    assert venvs._find_python(Library("new", "New", "")) == ("/here", "3.14")
 
 
 @pytest.mark.parametrize("name", ["evidently", "alibi", "whylogs"])
 def test_every_lock_is_there_with_hashes_and_without_addresses(name: str) -> None:
     """Each requirement has its version and its hashes; where they come from is the user's business."""
-    lock = lock_of(Library(name, name, ""))
+    lock = lock_file(Library(name, name, ""))
     lines = lock.read_text().splitlines()
     requirements = [line for line in lines if line and not line.startswith((" ", "#"))]
 
@@ -286,7 +304,7 @@ def test_every_lock_is_there_with_hashes_and_without_addresses(name: str) -> Non
 def test_locks_and_programs_are_part_of_what_is_installed(tmp_path: Path) -> None:
     """The wheel has them where an installed Modeltrace looks."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(command, cwd=venvs.CHECKOUT, check=True, capture_output=True)
+    subprocess.run(command, cwd=venvs.REPOSITORY, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = ZipFile(wheel).namelist()
 
@@ -294,7 +312,7 @@ def test_locks_and_programs_are_part_of_what_is_installed(tmp_path: Path) -> Non
         assert f"modeltrace/report/locks/{name}.lock" in names
     assert {name for name in names if name.startswith("modeltrace/report/programs/")} == {
         f"modeltrace/report/programs/{path.name}"
-        for path in (venvs.CHECKOUT / "service" / "modeltrace" / "report" / "programs").glob("*.py")
+        for path in (venvs.REPOSITORY / "service" / "modeltrace" / "report" / "programs").glob("*.py")
     }
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency, ks_2samp
 
-from modeltrace.report.html import page_of_tests
-from modeltrace.report.venvs import WHYLOGS, environment
+from modeltrace.report.html import render_tests
+from modeltrace.report.venvs import WHYLOGS, ensure_venv
 from modeltrace.store.store import open_store
 from tests.helpers.report_cases import FEATURE_NAMES, HOSTILE_NAME, TARGET, ReportCase
 
@@ -56,7 +56,7 @@ def test_alibi_tests_each_column_and_all_together(two: ReportCase, tmp_path: Pat
         f"600 rows of {two.training}, answered by its model; 0 with a true label",
     ]
 
-    page = page_of_tests("title <b>", answer["notes"], answer)
+    page = render_tests("title <b>", answer["notes"], answer)
     assert HOSTILE_NAME not in page
     assert "<b>" not in page
     assert page.count("<tr") == 1 + len(answer["notes"]) + len(tests) + 1
@@ -92,7 +92,7 @@ def test_whylogs_profiles_can_be_read_and_merged(two: ReportCase, tmp_path: Path
         assert said[FEATURE_NAMES[0]][figure] == pytest.approx(value)
     assert said[FEATURE_NAMES[1]]["distinct"] == pytest.approx(window[FEATURE_NAMES[1]].nunique(), rel=0.01)
 
-    python = environment(WHYLOGS, lambda _: None)
+    python = ensure_venv(WHYLOGS, lambda _: None)
     done = subprocess.run([str(python), "-I", "-c", PROGRAM, str(out)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     read = json.loads(done.stdout.splitlines()[-1])

@@ -17,7 +17,7 @@ from modeltrace.monitoring.reference_metrics import training_data
 from modeltrace.serving.remote_challenger import parse
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.spans import SpanEncoder
-from modeltrace.store.rows import RowMaker
+from modeltrace.store.rows import RowBuilder
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.metrics.features import FeaturePoints
 from modeltrace.telemetry.metrics.model_catalog import Watched
@@ -47,8 +47,8 @@ def test_its_answer_is_recorded(model: Model, rows: Rows, remote: str) -> None:
         answer = client.post("/predict", json={"features": rows[0]}).json()
         until(kept.shadows, what="the shadow")
     request, shadow = kept.requests
-    (row,) = RowMaker("0.1.0").rows(shadow)
-    (own,) = RowMaker("0.1.0").rows(request)
+    (row,) = RowBuilder("0.1.0").build(shadow)
+    (own,) = RowBuilder("0.1.0").build(request)
 
     assert shadow.called is not None
     assert (shadow.called.status, shadow.called.error_type) == (200, "")
@@ -67,7 +67,7 @@ def test_what_is_private_here_is_private_in_its_shadow(model: Model, rows: Rows,
     with service_with_challenger(replace(model, version="0", schema=schema), None, challenger=remote) as (client, kept):
         assert client.post("/predict", json={"features": rows[0]}).status_code == 200
         until(kept.shadows, what="the shadow")
-    (row,) = RowMaker("0.1.0").rows(kept.shadows()[0])
+    (row,) = RowBuilder("0.1.0").build(kept.shadows()[0])
 
     assert row.inputs is not None
     assert first.name not in row.inputs
@@ -81,7 +81,7 @@ def test_of_a_batch_the_answered_rows_are_put_to_it(model: Model, rows: Rows, re
         body = {"rows": [{}, rows[0], rows[1]]}
         batch = client.post("/predict/batch", json=body).json()["predictions"]
         until(kept.shadows, what="the shadow")
-    made = RowMaker("0.1.0").rows(kept.shadows()[0])
+    made = RowBuilder("0.1.0").build(kept.shadows()[0])
 
     assert [(one.row, one.shadow_of) for one in made] == [
         (1, batch[1]["prediction_id"]),
@@ -177,12 +177,12 @@ def test_another_service_answers_no_share() -> None:
 @pytest.mark.parametrize("first", ["service", "challenger"])
 def test_services_that_share_a_store_have_one_row(store_url: str, first: str) -> None:
     """Whoever is first: it says of what it is a shadow, and is otherwise as the first one wrote it."""
-    own = RowMaker("1").rows(AnsweredRequest([answered_row("remote")]))
-    of = RowMaker("2").rows(AnsweredRequest([answered_row("remote")], shadow_of=("p",)))
+    own = RowBuilder("1").build(AnsweredRequest([answered_row("remote")]))
+    of = RowBuilder("2").build(AnsweredRequest([answered_row("remote")], shadow_of=("p",)))
     with open_store(store_url) as store:
         for made in (of, own) if first == "service" else (own, of):
             store.add_predictions(made)
-        store.add_predictions(RowMaker("3").rows(AnsweredRequest([answered_row("remote")], shadow_of=("other",))))
+        store.add_predictions(RowBuilder("3").build(AnsweredRequest([answered_row("remote")], shadow_of=("other",))))
         kept = store.find("remote")
 
     assert kept is not None

@@ -18,7 +18,7 @@ from modeltrace.serving.shadow_queue import Shadows
 from modeltrace.sidecar.encode.json_lines import LineEncoder
 from modeltrace.sidecar.encode.logs import LogEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
-from modeltrace.store.rows import RowMaker
+from modeltrace.store.rows import RowBuilder
 from modeltrace.telemetry.metrics.predictions import PredictionPoints
 from modeltrace.telemetry.records.prediction import Origin
 from modeltrace.telemetry.records.trace import Tracing
@@ -49,9 +49,9 @@ def test_a_shadow_is_recorded_and_nothing_else(model: Model, challenger: Model, 
     assert shadow.model is not None
     assert (shadow.model.version, shadow.model.role) == ("2.0.0", "challenger")
     assert shadow.answered[0].label == "malignant"
-    (made,) = RowMaker("0.1.0").rows(shadow)
+    (made,) = RowBuilder("0.1.0").build(shadow)
     assert (made.shadow_of, made.model_version) == (answer["prediction_id"], "2.0.0")
-    assert made.inputs == RowMaker("0.1.0").rows(request)[0].inputs
+    assert made.inputs == RowBuilder("0.1.0").build(request)[0].inputs
 
 
 def test_of_a_batch_the_answered_rows_are_shadowed(model: Model, challenger: Model, rows: Rows) -> None:
@@ -62,7 +62,7 @@ def test_of_a_batch_the_answered_rows_are_shadowed(model: Model, challenger: Mod
     (shadow,) = kept.shadows()
 
     assert [one.row for one in shadow.answered] == [1, 3]
-    of = [row.shadow_of for row in RowMaker("0.1.0").rows(shadow)]
+    of = [row.shadow_of for row in RowBuilder("0.1.0").build(shadow)]
     assert of == [batch[1]["prediction_id"], batch[3]["prediction_id"]]
     assert shadow.many
 

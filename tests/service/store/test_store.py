@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from modeltrace.errors import StoreAwayError, StoreError
-from modeltrace.store.rows import Kept, Label, Row, RowMaker
-from modeltrace.store.schema import VERSION, stamp
+from modeltrace.store.rows import Row, RowBuilder, StoredLabel, StoredPrediction
+from modeltrace.store.schema import SCHEMA_VERSION, schema_version
 from modeltrace.store.selection import Selection
-from modeltrace.store.store import SIZES, Counts, Store, open_store
-from modeltrace.store.store_url import locate
+from modeltrace.store.store import STATEMENT_SIZES, Counts, Store, open_store
+from modeltrace.store.store_url import parse_store_url
 from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import MODEL, TIME, AnsweredRequest, answered_row, stored_row, stored_rows
 from tests.helpers.postgres import Postgres
@@ -35,7 +35,7 @@ def store(store_url: str) -> Iterator[Store]:
         yield opened
 
 
-def everything(store: Store, selection: Selection = Selection()) -> list[Kept]:  # noqa: B008  it cannot change
+def everything(store: Store, selection: Selection = Selection()) -> list[StoredPrediction]:  # noqa: B008  it cannot change
     """All that is selected."""
     return [one for chunk in store.read(selection) for one in chunk]
 
@@ -62,7 +62,7 @@ def test_every_value_is_read_back_as_it_was(
     """Whatever the type: -0.0, U+0000, integers beyond 64 bits, infinite answers. As an answer -0.0 is 0.0."""
     label, value = answer
     one = answered_row(os.urandom(8).hex(), label=label, value=value, confidence=confidence, inputs=inputs, time=time)
-    store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest([one], trace, b"12345678", flags)))
+    store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([one], trace, b"12345678", flags)))
 
     found = store.find(one.prediction_id)
 
@@ -70,7 +70,7 @@ def test_every_value_is_read_back_as_it_was(
     traced = (trace.hex(), b"12345678".hex()) if any(trace) else (None, None)
     assert found[:3] == (one.prediction_id, time, traced[0])
     assert repr(found) == repr(
-        Kept(
+        StoredPrediction(
             one.prediction_id, time, *traced, 0, bool(flags & 1), MODEL.name, MODEL.version, MODEL.hash, "0.1.0",
             dict(zip(MODEL.features, inputs, strict=True)), label if value is None else None,
             None if value is None else value + 0.0, confidence, None, MODEL.schema_hash, None, synthetic=False,
@@ -85,7 +85,7 @@ def test_every_label_is_read_back_as_it_was(store: Store, label: str | float | b
     """A label that is null is told from none by the time at which it came."""
     one = stored_row(os.urandom(8).hex())
     store.add_predictions([one])
-    store.add_labels([Label(one.prediction_id, label, TIME + 5, TIME)])
+    store.add_labels([StoredLabel(one.prediction_id, label, TIME + 5, TIME)])
 
     found = store.find(one.prediction_id)
 
@@ -93,7 +93,7 @@ def test_every_label_is_read_back_as_it_was(store: Store, label: str | float | b
     assert (repr(found.true_label), found.received) == (repr(label), TIME + 5)
 
 
-@pytest.mark.parametrize("number", [0, 1, SIZES[0] - 1, sum(SIZES) + 1, 10_000])
+@pytest.mark.parametrize("number", [0, 1, STATEMENT_SIZES[0] - 1, sum(STATEMENT_SIZES) + 1, 10_000])
 def test_any_number_of_rows_is_one_transaction(store: Store, number: int) -> None:
     """A batch of 10,000 rows, too; and what comes again stays as it is."""
     made = stored_rows(number)
@@ -178,11 +178,12 @@ def everything_ids(store: Store, selection: Selection) -> list[str]:
 
 def test_labels_are_added_once_before_or_after_their_prediction(store: Store) -> None:
     """The first one stays; the same one again is no conflict, another one is, and changes nothing."""
-    early = [Label("a", "benign", 7, 1), Label("b", 1, 7, 1), Label("a", "malignant", 7, 1)]
+    early = [StoredLabel("a", "benign", 7, 1), StoredLabel("b", 1, 7, 1), StoredLabel("a", "malignant", 7, 1)]
 
     assert store.add_labels(early) == ["new", "new", "conflict"]
     store.add_predictions([stored_row("a"), stored_row("b"), stored_row("c")])
-    assert store.add_labels([Label("c", TRUE, 8, 1), Label("b", 1.0, 8, 1), Label("b", TRUE, 8, 1)]) == [
+    late = [StoredLabel("c", TRUE, 8, 1), StoredLabel("b", 1.0, 8, 1), StoredLabel("b", TRUE, 8, 1)]
+    assert store.add_labels(late) == [
         "new", "same", "conflict",
     ]  # fmt: skip
     assert store.add_labels([]) == []
@@ -194,10 +195,10 @@ def test_labels_are_added_once_before_or_after_their_prediction(store: Store) ->
 
 def test_labels_of_many_senders_agree(store_url: str) -> None:
     """Two send the same 3,000 labels at once in different order: each is new for exactly one of them."""
-    items = [Label(f"p{number}", "benign", 1, 1) for number in range(3000)]
+    items = [StoredLabel(f"p{number}", "benign", 1, 1) for number in range(3000)]
     outcomes: list[list[str]] = []
 
-    def send(mine: list[Label]) -> None:
+    def send(mine: list[StoredLabel]) -> None:
         with open_store(store_url) as store:
             outcomes.append(list(store.add_labels(mine)))
 
@@ -217,8 +218,8 @@ def test_erased_inputs_are_gone_and_the_row_stays(store: Store) -> None:
     first, second = stored_rows(2)
     store.add_predictions([first, second])
 
-    assert store.erase([first.prediction_id, "unknown"], now=77) == [first.prediction_id]
-    assert store.erase([first.prediction_id], now=99) == [first.prediction_id]
+    assert store.erase([first.prediction_id, "unknown"], now_ns=77) == [first.prediction_id]
+    assert store.erase([first.prediction_id], now_ns=99) == [first.prediction_id]
     store.add_predictions([first])
 
     found = everything(store)
@@ -236,7 +237,7 @@ def test_nothing_of_erased_inputs_stays_in_the_file(tmp_path: Path) -> None:
         )
         assert holds(tmp_path, private)
 
-        store.erase(["p"], now=1)
+        store.erase(["p"], now_ns=1)
 
         assert not holds(tmp_path, private)
 
@@ -251,12 +252,12 @@ def test_old_predictions_are_deleted_with_their_labels(store: Store) -> None:
     millisecond = 1_000_000
     made = [stored_row(f"p{number:04}", time=number * millisecond) for number in range(5000)]
     store.add_predictions(made)
-    store.add_labels([Label(f"p{number:04}", 1, 9, number * millisecond) for number in range(0, 5000, 10)])
+    store.add_labels([StoredLabel(f"p{number:04}", 1, 9, number * millisecond) for number in range(0, 5000, 10)])
 
     deleted = 0
     more = True
     while more:
-        number, more = store.prune(4500 * millisecond)
+        number, more = store.delete_before(4500 * millisecond)
         deleted += number
 
     assert deleted == 4500
@@ -275,11 +276,11 @@ def test_beyond_its_size_the_oldest_go(tmp_path: Path) -> None:
                     for number in range(1000)
                 ]
             )
-            while store.prune_beyond(limit):
+            while store.shrink(limit):
                 pass
         counts = store.counts()
-        assert store.prune_beyond(10**12) == 0
-        assert store.prune_beyond(0) == counts.predictions
+        assert store.shrink(10**12) == 0
+        assert store.shrink(0) == counts.predictions
 
     assert counts.latest == 19_999
     assert 0 < counts.predictions < 3000
@@ -288,18 +289,18 @@ def test_beyond_its_size_the_oldest_go(tmp_path: Path) -> None:
 
 def test_the_size_of_postgresql_is_its_owners_business(postgres: Postgres) -> None:
     """Nothing is deleted for it."""
-    with open_store(postgres.url(postgres.new())) as store:
+    with open_store(postgres.url(postgres.create_database())) as store:
         store.add_predictions(stored_rows(10))
-        assert store.prune_beyond(0) == 0
+        assert store.shrink(0) == 0
 
 
 def test_a_store_of_another_version_is_refused(store_url: str) -> None:
     """The message says which, and where."""
     with open_store(store_url) as store, store._database.transaction() as connection:
-        connection.execute(stamp.delete())
-        connection.execute(insert(stamp).values(version=VERSION + 1))
+        connection.execute(schema_version.delete())
+        connection.execute(insert(schema_version).values(version=SCHEMA_VERSION + 1))
 
-    with pytest.raises(StoreError, match=rf"version {VERSION + 1} of its tables.*MODELTRACE_STORE"):
+    with pytest.raises(StoreError, match=rf"version {SCHEMA_VERSION + 1} of its tables.*MODELTRACE_STORE"):
         open_store(store_url)
 
 
@@ -311,8 +312,8 @@ def test_what_is_not_there_is_not_made_unless_asked(store_url: str) -> None:
 
 def test_tables_of_somebody_else_are_left_alone(postgres: Postgres) -> None:
     """A database that has a table `predictions` already is refused."""
-    name = postgres.new()
-    with psycopg.connect(postgres._reached(name)) as connection:
+    name = postgres.create_database()
+    with psycopg.connect(postgres.dsn(name)) as connection:
         connection.execute("CREATE TABLE predictions (mine int)")
 
     with pytest.raises(StoreError, match="already exists"):
@@ -338,8 +339,8 @@ def test_the_file_is_the_users_alone(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_is_no_location_is_refused_without_repeating_it(said: str) -> None:
     """A password may be in it."""
-    with pytest.raises(StoreError, match="MODELTRACE_STORE is neither") as caught:
-        locate(said)
+    with pytest.raises(StoreError, match="MODELTRACE_STORE must be") as caught:
+        parse_store_url(said)
 
     assert "hunter2" not in str(caught.value)
 
@@ -355,7 +356,7 @@ def test_what_is_no_location_is_refused_without_repeating_it(said: str) -> None:
 )
 def test_a_location_is_spoken_of_without_its_password(said: str, words: str) -> None:
     """What is said of it names file, or host and database."""
-    assert locate(said).words == words
+    assert parse_store_url(said).description == words
 
 
 def test_a_password_is_in_no_error(postgres: Postgres) -> None:
@@ -403,7 +404,7 @@ def test_a_model_is_named_in_every_row() -> None:
     """The rows of one model's requests say which it was, and which code answered."""
     told = AnsweredRequest([answered_row("p", inputs=(1,))], model=ModelInfo("m", "2", "f" * 64, ("x",), "5" * 64))
 
-    (made,) = RowMaker("9.9").rows(told)
+    (made,) = RowBuilder("9.9").build(told)
 
     assert made[6:11] == ("m", "2", "f" * 64, "9.9", '{"x":1}')
     assert made.schema_hash == "5" * 64

@@ -34,7 +34,7 @@ def test_what_is_too_old_goes(store_url: str, clock: Clock) -> None:
     """Predictions over the limit are deleted, younger ones stay."""
     with open_store(store_url) as store:
         store.add_predictions([stored_row(f"p{day:02}", time=NOW - day * DAY) for day in range(33)])
-        assert store.prune_old(AgeLimit(30 * DAY, clock), NOW) == (2, False)
+        assert store.delete_expired(AgeLimit(30 * DAY, clock), NOW) == (2, False)
         assert store.counts().oldest == NOW - 30 * DAY
 
 
@@ -43,9 +43,9 @@ def test_a_clock_set_forward_deletes_nothing_by_itself(store_url: str, clock: Cl
     limit = AgeLimit(30 * DAY, clock)
     with open_store(store_url) as store:
         store.add_predictions([stored_row(f"p{day}", time=NOW - day * DAY) for day in range(20)])
-        assert store.prune_old(limit, AHEAD) == (0, False)
+        assert store.delete_expired(limit, AHEAD) == (0, False)
         clock.seconds = 3600
-        assert store.prune_old(limit, AHEAD) == (0, False)
+        assert store.delete_expired(limit, AHEAD) == (0, False)
 
 
 def test_predictions_by_a_clock_set_forward_cost_a_share_of_the_others(
@@ -56,11 +56,11 @@ def test_predictions_by_a_clock_set_forward_cost_a_share_of_the_others(
     with open_store(store_url) as store:
         store.add_predictions([stored_row(f"p{number:04}", time=NOW - number) for number in range(999)])
         store.add_predictions([stored_row("ahead", time=AHEAD)])
-        assert store.prune_old(limit, AHEAD) == (100, False)
-        assert store.prune_old(limit, AHEAD) == (0, False)
+        assert store.delete_expired(limit, AHEAD) == (100, False)
+        assert store.delete_expired(limit, AHEAD) == (0, False)
         while store.counts().predictions > 1:
             clock.seconds += 3600
-            assert store.prune_old(limit, AHEAD)[0] <= 100
+            assert store.delete_expired(limit, AHEAD)[0] <= 100
         assert 0.08 * 30 * 24 * 3600 < clock.seconds < 0.11 * 30 * 24 * 3600
     (record,) = caplog.records
     assert record.message.startswith("more predictions are too old at once than may be deleted: the clock was set")
@@ -72,8 +72,8 @@ def test_one_writer_of_several_deletes(tmp_path: Path, clock: Clock) -> None:
     with open_store(file) as first, open_store(file) as second:
         first.add_predictions([stored_row(f"p{number:03}", time=NOW - 40 * DAY) for number in range(5)])
         first.add_predictions([stored_row(f"q{number:03}", time=NOW) for number in range(95)])
-        assert first.prune_old(AgeLimit(30 * DAY, clock), NOW) == (5, False)
+        assert first.delete_expired(AgeLimit(30 * DAY, clock), NOW) == (5, False)
         first.add_predictions([stored_row("r", time=NOW - 40 * DAY)])
-        assert second.prune_old(AgeLimit(30 * DAY, clock), NOW) == (0, False)
+        assert second.delete_expired(AgeLimit(30 * DAY, clock), NOW) == (0, False)
         first.close()
-        assert second.prune_old(AgeLimit(30 * DAY, clock), NOW) == (1, False)
+        assert second.delete_expired(AgeLimit(30 * DAY, clock), NOW) == (1, False)

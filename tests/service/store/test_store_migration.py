@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from modeltrace.errors import StoreError
-from modeltrace.store.rows import RowMaker
-from modeltrace.store.schema import VERSION
+from modeltrace.store.rows import RowBuilder
+from modeltrace.store.schema import SCHEMA_VERSION
 from modeltrace.store.store import Store, open_store
-from modeltrace.store.store_url import locate
+from modeltrace.store.store_url import parse_store_url
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 
 # As the first Modeltrace with a store made it.
@@ -43,7 +43,7 @@ LABEL: Final = "INSERT INTO labels VALUES ('old', '\"benign\"', :time, :time)"
 @pytest.fixture
 def first(store_url: str) -> str:
     """A store of version 1 with one labelled prediction, by plain SQL."""
-    location = locate(store_url)
+    location = parse_store_url(store_url)
     if location.file:
         location.file.parent.mkdir(parents=True)
     say(store_url, *FIRST)
@@ -54,7 +54,7 @@ def first(store_url: str) -> str:
 
 def say(url: str, *statements: str, **values: str) -> None:
     """Plain SQL, beside any store that is open."""
-    engine = create_engine(locate(url).url)
+    engine = create_engine(parse_store_url(url).url)
     with engine.begin() as connection:
         for one in statements:
             connection.execute(text(one), {**values, "time": TIME, "inputs": '{"radius":1.5}'})
@@ -78,7 +78,7 @@ def test_an_older_store_keeps_what_it_has_and_takes_what_is_new(first: str, crea
         kept = store.find("old")
         assert kept is not None
         assert (kept.label, kept.true_label, kept.schema_hash, kept.shadow_of) == ("benign", "benign", None, None)
-        store.add_predictions(RowMaker("0.2.0").rows(AnsweredRequest([answered_row("new")], shadow_of=("old",))))
+        store.add_predictions(RowBuilder("0.2.0").build(AnsweredRequest([answered_row("new")], shadow_of=("old",))))
         add(first, "late")
     with open_store(first, create=create) as store:
         assert shadows(store) == {"old": None, "new": "old", "late": None}
@@ -113,8 +113,8 @@ def test_a_step_that_fails_leaves_the_store_as_it_was(first: str) -> None:
 def test_erasing_an_answer_erases_its_shadows(store_url: str) -> None:
     """They were given the same inputs; what else is of that trace stays."""
     with open_store(store_url) as store:
-        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest([answered_row("p"), answered_row("q")])))
-        store.add_predictions(RowMaker("0.1.0").rows(AnsweredRequest([answered_row("s")], shadow_of=("p",))))
+        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([answered_row("p"), answered_row("q")])))
+        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([answered_row("s")], shadow_of=("p",))))
 
         assert store.erase(["p"], TIME + 9) == ["p"]
         found = {one.prediction_id: (one.inputs is None, one.erased) for chunk in store.read() for one in chunk}
@@ -136,4 +136,4 @@ def test_a_new_store_and_one_brought_up_are_the_same(first: str, store_url: str)
             return columns, [*indexes, raw.execute("SELECT version FROM modeltrace_store").fetchall()]
 
     assert made(first) == made(fresh)
-    assert made(first)[1][-1] == [(VERSION,)]
+    assert made(first)[1][-1] == [(SCHEMA_VERSION,)]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from modeltrace.errors import StoreAwayError
-from modeltrace.store.leader_lock import Turn, turn
+from modeltrace.store.leader_lock import LeaderLock, leader_lock
 from modeltrace.store.store import open_store
-from modeltrace.store.store_url import locate
+from modeltrace.store.store_url import parse_store_url
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import until
 
@@ -41,66 +41,66 @@ def asked(process: "subprocess.Popen[str]") -> bool:
 
 
 @pytest.fixture
-def mine(store_url: str) -> Iterator[Turn]:
+def mine(store_url: str) -> Iterator[LeaderLock]:
     """The turn, asked for by this process."""
     open_store(store_url).close()
-    one = turn(locate(store_url), "work")
+    one = leader_lock(parse_store_url(store_url), "work")
     yield one
     one.release()
 
 
-def test_one_of_many_has_the_turn(store_url: str, mine: Turn) -> None:
+def test_one_of_many_has_the_turn(store_url: str, mine: LeaderLock) -> None:
     """Neither another process nor another asker in this one gets it until it is released."""
-    assert mine.hold()
-    assert mine.hold()
-    second = turn(locate(store_url), "work")
-    assert not second.hold()
+    assert mine.try_acquire()
+    assert mine.try_acquire()
+    second = leader_lock(parse_store_url(store_url), "work")
+    assert not second.try_acquire()
     with another(store_url) as process:
         assert not asked(process)
 
     mine.release()
 
-    assert until(second.hold, what="the turn")  # PostgreSQL frees the lock when its backend has ended
+    assert until(second.try_acquire, what="the turn")  # PostgreSQL frees the lock when its backend has ended
     second.release()
 
 
-def test_the_death_of_its_holder_ends_a_turn(store_url: str, mine: Turn) -> None:
+def test_the_death_of_its_holder_ends_a_turn(store_url: str, mine: LeaderLock) -> None:
     """However it dies: nothing is left to be cleaned up."""
     with another(store_url) as process:
         assert asked(process)
-        assert not mine.hold()
+        assert not mine.try_acquire()
         process.kill()
 
-        assert until(mine.hold, what="the turn")
+        assert until(mine.try_acquire, what="the turn")
 
 
-def test_what_is_to_be_done_has_a_turn_each(store_url: str, mine: Turn) -> None:
+def test_what_is_to_be_done_has_a_turn_each(store_url: str, mine: LeaderLock) -> None:
     """Two models in one store do not wait for each other."""
-    other = turn(locate(store_url), "other work")
+    other = leader_lock(parse_store_url(store_url), "other work")
 
-    assert mine.hold()
-    assert other.hold()
+    assert mine.try_acquire()
+    assert other.try_acquire()
     other.release()
 
 
 def test_without_its_connection_a_turn_is_over(postgres: Postgres) -> None:
     """The holder learns of it with its next question, and may have it again."""
-    url = postgres.url(postgres.new())
-    mine = turn(locate(url), "work")
-    assert mine.hold()
-    postgres.ask("postgres", "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    url = postgres.url(postgres.create_database())
+    mine = leader_lock(parse_store_url(url), "work")
+    assert mine.try_acquire()
+    postgres.query("postgres", "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
 
     with pytest.raises(StoreAwayError, match="MODELTRACE_STORE"):
-        mine.hold()
+        mine.try_acquire()
 
-    assert mine.hold()
+    assert mine.try_acquire()
     mine.release()
 
 
 def test_a_turn_that_cannot_be_asked_for_is_an_error(tmp_path: Path) -> None:
     """A folder or a server that is not there; the password stays out of it."""
     with pytest.raises(StoreAwayError, match=r"missing/s\.db.*MODELTRACE_STORE"):
-        turn(locate(str(tmp_path / "missing" / "s.db")), "work").hold()
+        leader_lock(parse_store_url(str(tmp_path / "missing" / "s.db")), "work").try_acquire()
     with pytest.raises(StoreAwayError, match="MODELTRACE_STORE") as caught:
-        turn(locate("postgresql://u:hunter2@127.0.0.1:1/d"), "work").hold()
+        leader_lock(parse_store_url("postgresql://u:hunter2@127.0.0.1:1/d"), "work").try_acquire()
     assert "hunter2" not in str(caught.value)

@@ -14,7 +14,7 @@ from modeltrace.store.age_limit import AgeLimit
 from modeltrace.store.config import StoreConfig
 from modeltrace.store.rows import Row
 from modeltrace.store.store import Store, open_store
-from modeltrace.store.writer import Writer, Written
+from modeltrace.store.writer import PredictionWriter, WriteOutcome
 from tests.helpers.factories import AnsweredRequest, answered_request, answered_row, stored_rows
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import until
@@ -61,34 +61,34 @@ class Writing:
     """A writer to a store, and what it has reported."""
 
     def __init__(self, store: Fake, *, most_rows: int = 1000, tidy_every: float = 1000.0) -> None:
-        self.heard: list[Written] = []
+        self.heard: list[WriteOutcome] = []
         config = StoreConfig("nowhere", 30, 1000, "0.1.0")
-        self.writer = Writer(
-            config, report=self.heard.append, open_store=lambda _: store, most_rows=most_rows,
-            tidy_every=tidy_every,
+        self.writer = PredictionWriter(
+            config, on_outcome=self.heard.append, open_store=lambda _: store, max_rows=most_rows,
+            retention_interval=tidy_every,
         )  # fmt: skip
 
     def total(self) -> Counter[tuple[str, str]]:
         """Rows by outcome and reason."""
         found: Counter[tuple[str, str]] = Counter()
         for one in self.heard:
-            found[one.kind, one.error_type] += one.rows
+            found[one.outcome, one.error_type] += one.rows
         return found
 
     def stop(self, seconds: float = 5.0) -> None:
         """End it."""
-        self.writer.end()
-        self.writer.wait(time.monotonic() + seconds)
+        self.writer.stop()
+        self.writer.join(time.monotonic() + seconds)
 
 
 def test_what_comes_together_is_one_transaction() -> None:
     """The first row is written at once, those of the next moment together."""
     store = Fake()
     writing = Writing(store)
-    writing.writer.put([answered_request("first")])
+    writing.writer.enqueue([answered_request("first")])
     until(lambda: store.groups, what="the first")
     for number in range(20):
-        writing.writer.put([answered_request(f"a{number}", f"b{number}")])
+        writing.writer.enqueue([answered_request(f"a{number}", f"b{number}")])
     writing.stop()
 
     assert store.groups[0] == ["first"]
@@ -102,9 +102,9 @@ def test_a_store_that_is_away_gets_everything_when_it_is_back(caplog: pytest.Log
     """It is tried again and again, in order; the log says so once, and when it is over."""
     store = Fake(away=True)
     writing = Writing(store)
-    writing.writer.put([answered_request("a", "b")])
+    writing.writer.enqueue([answered_request("a", "b")])
     until(lambda: store.attempts > 2, what="attempts")
-    writing.writer.put([answered_request("c")])
+    writing.writer.enqueue([answered_request("c")])
     assert writing.heard == []
     store.away = False
     until(lambda: writing.total() == {("stored", ""): 3}, what="all of it")
@@ -120,12 +120,12 @@ def test_what_finds_no_room_is_lost_and_counted() -> None:
     """A request is taken whole or not at all; one that is larger than the queue is, when nothing waits."""
     store = Fake(away=True)
     writing = Writing(store, most_rows=5)
-    writing.writer.put([answered_request(*"abcdefg")])
-    writing.writer.put([answered_request("h")])
+    writing.writer.enqueue([answered_request(*"abcdefg")])
+    writing.writer.enqueue([answered_request("h")])
     assert writing.total() == {("lost", "queue_full"): 1}
     store.away = False
     until(lambda: writing.total()["stored", ""] == 7, what="the large one")
-    writing.writer.put([answered_request("i")])
+    writing.writer.enqueue([answered_request("i")])
     writing.stop()
 
     assert writing.total() == {("stored", ""): 8, ("lost", "queue_full"): 1}
@@ -134,9 +134,9 @@ def test_what_finds_no_room_is_lost_and_counted() -> None:
 def test_a_stop_returns_in_time_and_counts_what_is_left() -> None:
     """A store that stays away does not hold up the stop; what comes after it is lost, too."""
     writing = Writing(Fake(away=True))
-    writing.writer.put([answered_request("a", "b")])
+    writing.writer.enqueue([answered_request("a", "b")])
     writing.stop(0.2)
-    writing.writer.put([answered_request("c")])
+    writing.writer.enqueue([answered_request("c")])
 
     assert writing.total() == {("lost", "shutdown"): 2, ("lost", "queue_full"): 1}
 
@@ -145,7 +145,7 @@ def test_a_row_that_is_refused_for_good_takes_no_other_with_it() -> None:
     """It is found by halves, and counted."""
     store = Fake(refused=lambda one: one.prediction_id in ("c", "g"))
     writing = Writing(store)
-    writing.writer.put([answered_request(*"abcd"), answered_request(*"efgh")])
+    writing.writer.enqueue([answered_request(*"abcd"), answered_request(*"efgh")])
     writing.stop()
 
     assert sorted(one for group in store.groups for one in group) == list("abdefh")
@@ -156,7 +156,7 @@ def test_a_record_that_nobody_foresaw_is_counted() -> None:
     """It makes no row, and the others do."""
     store = Fake()
     writing = Writing(store)
-    writing.writer.put([AnsweredRequest([answered_row("unfit", inputs=("too few",))]), answered_request("fit")])
+    writing.writer.enqueue([AnsweredRequest([answered_row("unfit", inputs=("too few",))]), answered_request("fit")])
     writing.stop()
 
     assert store.groups == [["fit"]]
@@ -181,7 +181,7 @@ def test_many_threads_may_put() -> None:
 
     def put(name: int) -> None:
         for number in range(200):
-            writing.writer.put([answered_request(f"{name}-{number}")])
+            writing.writer.enqueue([answered_request(f"{name}-{number}")])
 
     threads = [threading.Thread(target=put, args=(name,)) for name in range(4)]
     for thread in threads:
@@ -197,13 +197,13 @@ def test_many_threads_may_put() -> None:
 @pytest.mark.slow
 def test_a_database_that_goes_away_and_comes_back_has_every_row_once(postgres: Postgres) -> None:
     """PostgreSQL crashes in the midst of it: nothing is lost, nothing is there twice."""
-    name = postgres.new()
-    heard: list[Written] = []
+    name = postgres.create_database()
+    heard: list[WriteOutcome] = []
     open_store(postgres.url(name)).close()
-    writer = Writer(StoreConfig(postgres.url(name), 0, 0, "0.1.0"), report=heard.append)
+    writer = PredictionWriter(StoreConfig(postgres.url(name), 0, 0, "0.1.0"), on_outcome=heard.append)
     try:
         for number in range(300):
-            writer.put([answered_request(f"p{number}")])
+            writer.enqueue([answered_request(f"p{number}")])
             time.sleep(0.005)
             if number == 100:
                 postgres.stop()
@@ -211,11 +211,11 @@ def test_a_database_that_goes_away_and_comes_back_has_every_row_once(postgres: P
                 postgres.start()
         until(lambda: sum(one.rows for one in heard) == 300, what="all rows")
     finally:
-        writer.end()
-        writer.wait(time.monotonic() + 5)
+        writer.stop()
+        writer.join(time.monotonic() + 5)
 
-    assert {one.kind for one in heard} == {"stored"}
-    assert postgres.ask(name, "SELECT count(*), count(DISTINCT prediction_id) FROM predictions") == [(300, 300)]
+    assert {one.outcome for one in heard} == {"stored"}
+    assert postgres.query(name, "SELECT count(*), count(DISTINCT prediction_id) FROM predictions") == [(300, 300)]
 
 
 def test_a_real_store_keeps_its_days(tmp_path: Path) -> None:
@@ -226,10 +226,10 @@ def test_a_real_store_keeps_its_days(tmp_path: Path) -> None:
         store.add_predictions(
             [one._replace(prediction_id=f"new{n}", time=now) for n, one in enumerate(stored_rows(90))]
         )
-        writer = Writer(StoreConfig(str(tmp_path / "s.db"), 30, 0, "0.1.0"), report=lambda _: None)
+        writer = PredictionWriter(StoreConfig(str(tmp_path / "s.db"), 30, 0, "0.1.0"), on_outcome=lambda _: None)
         until(lambda: left(store) == 90, what="the old ones to go")
-        writer.end()
-        writer.wait(time.monotonic() + 5)
+        writer.stop()
+        writer.join(time.monotonic() + 5)
 
 
 def left(store: Store) -> int:

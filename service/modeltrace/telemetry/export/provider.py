@@ -194,5 +194,5 @@ def _config(settings: Settings, *, service_name: str) -> Config:
         log_file=str(settings.log_file) if settings.log_file else "",
         log_file_max_bytes=settings.log_file_max_bytes,
         log_file_backup_count=settings.log_file_backup_count,
-        store=store and (store.said, store.days, store.most_bytes, store.code_version),
+        store=store and (store.url, store.retention_days, store.max_bytes, store.code_version),
     )
