@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.processes import free_port, running, started
 from stack.cache import Cache
-from stack.parts import read_parts
+from stack.components import read_components
 
 CONFIG = Path(__file__).with_name("collector.yaml")
 # What arrived, as the Collector and the hub name it.
@@ -43,7 +43,7 @@ def receiver(core: int | None) -> Iterator[Receiver]:
 
 def collector_binary() -> Path:
     """Where the Collector is, if it is built."""
-    part = read_parts().parts["otelcol"]
+    part = read_components().components["otelcol"]
     return Cache(platformdirs.user_cache_path("modeltrace") / "stack").folder("otelcol", part) / "otelcol"
 
 
@@ -60,7 +60,7 @@ def collector(configs: Sequence[Path], core: int | None, env: dict[str, str] | N
     command = [str(collector_binary()), *(f"--config={config}" for config in configs)]
     with started(command, ready=f"http://127.0.0.1:{health}/", env={**ports, **(env or {})}, core=core):
         yield Receiver(
-            f"Collector {read_parts().parts['otelcol'].version}",
+            f"Collector {read_components().components['otelcol'].version}",
             f"http://127.0.0.1:{http}",
             f"http://127.0.0.1:{grpc}",
             partial(_accepted_by_collector, f"http://127.0.0.1:{metrics}/metrics"),

@@ -35,8 +35,8 @@ from modeltrace.doctor.backends.hub import HubBackend
 from modeltrace.doctor.backends.stack import Addresses, StackBackend
 from modeltrace.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION
 from stack.cache import Cache
+from stack.components import Ports, read_components
 from stack.layout import Layout
-from stack.parts import Ports, read_parts
 from stack.run import Stack
 
 SIGNALS = ("trace", "audit record", "exemplar")
@@ -71,22 +71,22 @@ def hub() -> Iterator[Target]:
 @contextmanager
 def real_stack() -> Iterator[Target]:
     """Collector, Jaeger, Prometheus and, where it is, Loki on free ports, with what the project configures."""
-    table = read_parts()
-    ports = Ports({name: {port: free_port() for port in part.ports} for name, part in table.parts.items()})
+    table = read_components()
+    ports = Ports({name: {port: free_port() for port in part.ports} for name, part in table.components.items()})
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        layout = Layout(cache().present(table), ports, cache(), Path(folder))
+        layout = Layout(cache().without_absent(table), ports, cache(), Path(folder))
         stack = Stack(layout)
         stack.up()
         try:
             at = {part: f"http://{layout.address(part, port)}" for part, port in _APIS.items()}
-            addresses = Addresses(at["jaeger"], at["loki"], at["prometheus"], log_file=layout.record_file)
+            addresses = Addresses(at["jaeger"], at["loki"], at["prometheus"], log_file=layout.log_record_file)
             yield Target(
                 "real stack",
                 at["otelcol"],
                 lambda client: StackBackend(client, addresses),
                 "",
                 0.02,
-                ("Jaeger", "log file" if layout.record_file else "Loki", "Prometheus"),
+                ("Jaeger", "log file" if layout.log_record_file else "Loki", "Prometheus"),
             )
         finally:
             stack.down()
@@ -103,7 +103,7 @@ def cache() -> Cache:
 
 def built() -> bool:
     """Whether the real stack is."""
-    return not cache().missing(cache().present(read_parts()).parts)
+    return not cache().missing(cache().without_absent(read_components()).components)
 
 
 async def until(there: Callable[[], Awaitable[object]], *, pause: float, since: float) -> float | None:

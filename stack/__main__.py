@@ -1,4 +1,4 @@
-"""`./dev stack`: the command line of the stack."""
+"""The command line `./dev stack`."""
 
 import os
 import shlex
@@ -14,11 +14,11 @@ from rich.table import Table
 
 from stack.build import build_missing
 from stack.cache import Cache
+from stack.components import ComponentTable, Ports, read_components
 from stack.errors import StackError
 from stack.golang import find_go
-from stack.layout import Layout, configured_parts
-from stack.parts import Parts, Ports, read_parts
-from stack.progress import Building, Starting
+from stack.layout import Layout, configured_components
+from stack.progress import BuildProgress, StartProgress
 from stack.run import Stack
 
 app = typer.Typer(
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 StateOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", show_default="the user's state folder", help="Where it stores and logs.")
+    Path | None, typer.Option(metavar="DIR", show_default="the user's state folder", help="Folder of data and logs.")
 ]
 
 
@@ -42,53 +42,57 @@ def _state(folder: Path | None) -> Path:
     return (folder or platformdirs.user_state_path("modeltrace") / "stack").resolve()
 
 
-def _stack(state: Path | None, parts: Parts | None = None, collector_configs: list[Path] | None = None) -> Stack:
-    """Return a stack of these parts, or of the parts that it was last started with."""
-    table, folder, cache = read_parts(), _state(state), _cache()
-    if parts is None:
-        configured = configured_parts(folder)
-        parts = table.without(set(table.optional()) - configured) if configured else cache.present(table)
-    return Stack(Layout(parts, Ports.usual(table), cache, folder, collector_configs or []))
+def _stack(
+    state: Path | None, components: ComponentTable | None = None, collector_configs: list[Path] | None = None
+) -> Stack:
+    """Return a stack of these components, or of those it was last started with."""
+    table, folder, cache = read_components(), _state(state), _cache()
+    if components is None:
+        configured = configured_components(folder)
+        components = (
+            table.without(set(table.optional_names()) - configured) if configured else cache.without_absent(table)
+        )
+    return Stack(Layout(components, Ports.default(table), cache, folder, collector_configs or []))
 
 
 @app.command()
 def build(
     with_: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="PART", help="Build an optional part, too: loki. Repeatable."),
+        typer.Option("--with", metavar="NAME", help="Also build an optional component: loki. Repeatable."),
     ] = None,
 ) -> None:
-    """Build what is not built yet, from pinned Go modules, into the user's cache folder.
+    """Build missing components from pinned Go modules into the user's cache folder.
 
-    About 25 minutes and 14 GB on the way the first time on two cores; binaries take 1 GB and are built once.
+    The first build takes about 25 minutes on two cores and up to 14 GB of disk; the binaries take 1 GB.
 
     Example: ./dev stack build --with loki
     """
-    table, cache, named = read_parts(), _cache(), set(with_ or ())
-    if unknown := named.difference(table.optional()):
+    table, cache, named = read_components(), _cache(), set(with_ or ())
+    if unknown := named.difference(table.optional_names()):
         raise typer.BadParameter(
-            f"{', '.join(sorted(unknown))} is no optional part; there are: {', '.join(table.optional())}"
+            f"{', '.join(sorted(unknown))} is no optional component; optional: {', '.join(table.optional_names())}"
         )
-    absent = cache.missing({name: table.parts[name] for name in table.optional()})
+    absent = cache.missing({name: table.components[name] for name in table.optional_names()})
     for name in sorted(named - absent.keys()):
-        if not cache.is_built(name, table.parts[name]):
-            _print_notice(f"{table.parts[name].title} is on PATH and used from there; it is not built.")
-    for name, part in absent.items():
+        if not cache.is_built(name, table.components[name]):
+            _print_notice(f"{table.components[name].title} is on PATH and is used from there; it is not built.")
+    for name, component in absent.items():
         if name in named:
             _print_notice(
-                f"{part.title} {part.version} is under the {part.licence}. It is fetched from {part.module} and built "
-                "here; its licence applies to what you do with it."
+                f"{component.title} {component.version} is licensed under {component.licence}. It is downloaded from "
+                f"{component.module} and built here; its licence applies to your use of it."
             )
         else:
             _print_notice(
-                f"without {part.title}, which is optional and under the {part.licence}. To build it: "
+                f"not built: {component.title}, which is optional and licensed under {component.licence}. To build it: "
                 f"./dev stack build --with {name}"
             )
-    parts = table.without(absent.keys() - named).parts
-    if not cache.to_build(parts):
+    components = table.without(absent.keys() - named).components
+    if not cache.to_build(components):
         return
-    with Building(Console(stderr=True), parts) as screen:
-        build_missing(parts, cache, find_go(table.go, cache.root), screen.tell)
+    with BuildProgress(Console(stderr=True), components) as screen:
+        build_missing(components, cache, find_go(table.go, cache.root), screen.update)
 
 
 def _print_notice(line: str) -> None:
@@ -99,19 +103,21 @@ def _print_notice(line: str) -> None:
 def up(
     collector_config: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Merged with otel/collector.yaml. Repeatable."),
+        typer.Option(
+            exists=True, dir_okay=False, metavar="FILE", help="File to merge with otel/collector.yaml. Repeatable."
+        ),
     ] = None,
     state: StateOption = None,
 ) -> None:
-    """Start everything, building first what is not built, and return when all of it is healthy.
+    """Build missing components, start all of them, and return when all are healthy.
 
     Example: ./dev stack up --collector-config otel/sampling.yaml
     """
     build()
-    stack = _stack(state, _cache().present(read_parts()), collector_config)
-    with Starting(Console(stderr=True), stack.layout.parts.parts) as screen:
-        stack.up(screen.tell)
-    address, records = stack.layout.address, stack.layout.record_file
+    stack = _stack(state, _cache().without_absent(read_components()), collector_config)
+    with StartProgress(Console(stderr=True), stack.layout.table.components) as screen:
+        stack.up(screen.update)
+    address, records = stack.layout.address, stack.layout.log_record_file
     logs_line = f"Logs        {records}" if records else f"Loki        http://{address('loki', 'http')}"
     log_file = f" --log-file {shlex.quote(str(records))}" if records else ""
     print(  # noqa: T201  the result of the command
@@ -120,18 +126,18 @@ def up(
         f"Prometheus  http://{address('prometheus', 'http')}\n"
         f"{logs_line}\n"
         f"Alerts      http://{address('alertmanager', 'http')}\n"
-        "Jaeger and Prometheus have no web pages in builds from source; their APIs are complete.\n"
-        "Now: ./dev up --stack  ·  ./dev stack status | logs | down\n"
-        f"Did it arrive? ./dev run modeltrace doctor --against stack{log_file}"
+        "Built from source, Jaeger and Prometheus have no web pages; their APIs are complete.\n"
+        "Next:       ./dev up --stack  ·  ./dev stack status | logs | down\n"
+        f"Check:      ./dev run modeltrace doctor --against stack{log_file}"
     )
 
 
 @app.command()
 def down(
     state: StateOption = None,
-    wipe: Annotated[bool, typer.Option("--wipe", help="Delete what it stored, too.")] = False,  # noqa: FBT002  a flag
+    wipe: Annotated[bool, typer.Option("--wipe", help="Also delete stored data.")] = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Stop everything."""
+    """Stop all components."""
     stack = _stack(state)
     with Console(stderr=True).status("stopping"):
         stack.down()
@@ -141,58 +147,64 @@ def down(
 
 @app.command()
 def status(state: StateOption = None) -> None:
-    """How each part stands. Exit code 1 unless all of them are healthy."""
+    """Show the state of each component. Exit code 1 unless all are healthy."""
     stack = _stack(state)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("part", "version", "state", "up", "process", "health"):
-        table.add_column(title, justify="right" if title in ("up", "process") else "left")
-    standings = stack.standings()
-    for part in standings:
-        described = stack.layout.parts.parts[part.name]
-        word = "[green]healthy[/green]" if part.healthy else "[red]not healthy[/red]"
+    for title in ("component", "version", "state", "uptime", "PID", "health"):
+        table.add_column(title, justify="right" if title in ("uptime", "PID") else "left")
+    states = stack.statuses()
+    for component in states:
+        described = stack.layout.table.components[component.name]
+        word = "[green]healthy[/green]" if component.healthy else "[red]not healthy[/red]"
         table.add_row(
-            part.name,
-            _version(stack, part.name),
-            part.state.lower(),
-            f"{part.uptime} s" if part.uptime else "",
-            str(part.pid or ""),
-            (word if part.healthy else f"{word}  {stack.layout.fill(part.name, described.health)}") if part.pid else "",
+            component.name,
+            _version(stack, component.name),
+            component.state.lower(),
+            f"{component.uptime} s" if component.uptime else "",
+            str(component.pid or ""),
+            (word if component.healthy else f"{word}  {stack.layout.fill(component.name, described.health)}")
+            if component.pid
+            else "",
         )
     Console(highlight=False).print(table)
-    if not all(part.healthy for part in standings):
+    if not all(component.healthy for component in states):
         raise typer.Exit(1)
 
 
 def _version(stack: Stack, name: str) -> str:
-    """The version of a part that is built here; that of an optional part on PATH is not known."""
-    part = stack.layout.parts.parts[name]
-    on_path = part.optional and not stack.layout.cache.is_built(name, part)
-    return "from PATH" if on_path else part.version
+    """Return the version of a component that is built here; that of a program on PATH is not known."""
+    component = stack.layout.table.components[name]
+    on_path = component.optional and not stack.layout.cache.is_built(name, component)
+    return "from PATH" if on_path else component.version
 
 
 @app.command()
 def logs(
-    parts: Annotated[list[str] | None, typer.Argument(show_default="all", help="Whose.", metavar="[PART]...")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,  # noqa: FBT002  a flag
-    lines: Annotated[int, typer.Option("-n", min=0, help="Lines of each.")] = 20,
+    components: Annotated[
+        list[str] | None, typer.Argument(show_default="all", help="Components.", metavar="[NAME]...")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines.")] = False,  # noqa: FBT002  a flag
+    lines: Annotated[int, typer.Option("-n", min=0, help="Lines per component.")] = 20,
     state: StateOption = None,
 ) -> None:
-    """What the parts say.
+    """Print the logs of components.
 
     Example: ./dev stack logs otelcol -f
     """
     layout = _stack(state).layout
-    for name in parts or ():
-        if name not in layout.parts.parts:
-            raise typer.BadParameter(f"there is no part {name}; there are {', '.join(layout.parts.parts)}")
-    files = [str(file) for name in parts or layout.order() if (file := layout.log(name)).exists()]
+    for name in components or ():
+        if name not in layout.table.components:
+            raise typer.BadParameter(
+                f"there is no component {name}; components are {', '.join(layout.table.components)}"
+            )
+    files = [str(file) for name in components or layout.start_order() if (file := layout.log_file(name)).exists()]
     if not files:
-        raise StackError("nothing has been logged yet: ./dev stack up")
+        raise StackError("there are no logs yet; first: ./dev stack up")
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), *files])  # noqa: S606, S607  the system's
 
 
 def main() -> None:
-    """Run a command. What the stack raises on purpose becomes one line and exit code 1."""
+    """Run a command. A StackError is printed as one line, and the exit code is 1."""
     try:
         app(prog_name="./dev stack")
     except StackError as error:

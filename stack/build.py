@@ -1,9 +1,9 @@
-"""Builds the parts from their pinned Go modules into the cache, each once.
+"""Build the components from their pinned Go modules into the cache, each once.
 
-A part is built inside its own downloaded module, with the versions that its own `go.mod` names. Two things differ: a
-`replace` that leads to a folder outside the module is left out, since a downloaded module does not have it; and the
-Collector's sources are first written by its builder, from a manifest. Binaries are static, so that an image can be
-made of one and nothing else.
+A component is built inside its own downloaded module, with the versions of its own `go.mod`. There are two exceptions:
+a `replace` with a folder outside the module is removed, because a downloaded module does not contain that folder; and
+the Collector's builder first generates the Collector's sources from a manifest. Binaries are static, so that an image
+needs nothing else.
 """
 
 import json
@@ -20,45 +20,47 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from stack.cache import SUMS, Cache, write_sums
+from stack.cache import SUMS_FILE, Cache, write_sums
+from stack.components import HERE, Component
 from stack.errors import BuildError
-from stack.parts import HERE, Part
 
 # Peak memory of one linker, in bytes. A linker uses one thread, so one build per core is useful.
 LINKER_BYTES = 2_500_000_000
-# Bytes that modules and intermediate results take at the most, and that a build therefore asks for.
-NEEDED_BYTES = 14 * 10**9
+# Free bytes that a build requires: what modules and intermediate results take at most.
+MIN_FREE_BYTES = 14 * 10**9
 
-# What is told while a part is built: its name, what is being done, packages compiled, packages in all (0: not known).
+# Reports progress: component, current step, compiled packages, total packages (0: not known).
 Progress = Callable[[str, str, int, int], None]
 
 
-def builds_at_a_time() -> int:
-    """How many parts are built at the same time on this machine: as cores and available memory allow."""
+def parallel_builds() -> int:
+    """Return the number of components to build at the same time, limited by cores and available memory."""
     return max(1, min(psutil.cpu_count() or 1, psutil.virtual_memory().available // LINKER_BYTES))
 
 
-def build_missing(parts: Mapping[str, Part], cache: Cache, go: Path, tell: Progress) -> None:
-    """Build every part that is not in the cache or was altered there, then remove what only the build needed.
+def build_missing(components: Mapping[str, Component], cache: Cache, go: Path, on_progress: Progress) -> None:
+    """Build every component that is missing from the cache or altered in it, then remove intermediate files.
 
     Raises:
-        BuildError: one of them cannot be built; those that could are kept.
+        BuildError: a component cannot be built. Those that were built stay in the cache.
     """
-    to_build = cache.to_build(parts)
+    to_build = cache.to_build(components)
     if not to_build:
         return
-    for name, part in to_build.items():
-        if cache.is_built(name, part):
-            tell(name, f"does not match its {SUMS} in the cache; building it again", 0, 0)
+    for name, component in to_build.items():
+        if cache.is_built(name, component):
+            on_progress(name, f"does not match its {SUMS_FILE} in the cache; building it again", 0, 0)
     cache.scratch.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache.scratch).free
-    if free < NEEDED_BYTES:
+    if free < MIN_FREE_BYTES:
         raise BuildError(
-            f"a build needs about {NEEDED_BYTES / 1e9:.0f} GB in {cache.root}, and {free / 1e9:.1f} GB are free. Make "
-            "room, or set XDG_CACHE_HOME to a folder with more"
+            f"the build needs about {MIN_FREE_BYTES / 1e9:.0f} GB in {cache.root}, and {free / 1e9:.1f} GB are free. "
+            "Free some space, or set XDG_CACHE_HOME to a folder on a larger disk"
         )
-    with ThreadPoolExecutor(builds_at_a_time()) as pool:
-        builds = [pool.submit(Build(name, part, cache, go, tell).run) for name, part in to_build.items()]
+    with ThreadPoolExecutor(parallel_builds()) as pool:
+        builds = [
+            pool.submit(Build(name, component, cache, go, on_progress).run) for name, component in to_build.items()
+        ]
     for build in builds:
         build.result()
     shutil.rmtree(cache.scratch)
@@ -66,47 +68,47 @@ def build_missing(parts: Mapping[str, Part], cache: Cache, go: Path, tell: Progr
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """The build of one part."""
+    """The build of one component."""
 
     name: str
-    part: Part
+    component: Component
     cache: Cache
     go: Path
-    tell: Progress
+    on_progress: Progress
 
     def run(self) -> None:
-        """Build it.
+        """Build the component.
 
         Raises:
-            BuildError: it cannot be built.
+            BuildError: the build failed.
         """
-        folder = self.cache.folder(self.name, self.part)
+        folder = self.cache.folder(self.name, self.component)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.cache.scratch) as work:
-            self.tell(self.name, "downloading", 0, 0)
-            source = self._generated(Path(work)) if self.part.manifest else self._module()
+            self.on_progress(self.name, "downloading", 0, 0)
+            source = self._generate_source(Path(work)) if self.component.manifest else self._download_module()
             modfile = _modfile_without_local_replaces(source, Path(work))
             out = Path(work, "out")
-            for binary, package in self.part.binaries.items():
+            for binary, package in self.component.binaries.items():
                 self._compile(source, modfile, package, out / binary)
             write_sums(out)
             shutil.rmtree(folder, ignore_errors=True)
             out.rename(folder)
-        self.tell(self.name, "built", 1, 1)
+        self.on_progress(self.name, "built", 1, 1)
 
-    def _module(self) -> Path:
-        said = self._run(self.go, "mod", "download", "-json", self.part.module)
-        return Path(json.loads(said)["Dir"])
+    def _download_module(self) -> Path:
+        output = self._run(self.go, "mod", "download", "-json", self.component.module)
+        return Path(json.loads(output)["Dir"])
 
-    def _generated(self, work: Path) -> Path:
-        """Have the Collector's builder write its sources.
+    def _generate_source(self, work: Path) -> Path:
+        """Generate the Collector's sources with its builder.
 
-        Its last step fetches what every system would need, some of which cannot always be had. By then the sources are
-        complete, and the compiler fetches what this system needs.
+        The builder's last step downloads the dependencies for all systems, some of which may not be available. The
+        sources are complete by then, and the compiler downloads the dependencies for this system.
         """
-        self._run(self.go, "install", self.part.module, environment={"GOBIN": str(work)})
+        self._run(self.go, "install", self.component.module, environment={"GOBIN": str(work)})
         source = work / "source"
-        options = ("--skip-compilation", "--config", str(HERE / self.part.manifest), "--output-path", str(source))
+        options = ("--skip-compilation", "--config", str(HERE / self.component.manifest), "--output-path", str(source))
         try:
             self._run(work / "builder", *options)
         except BuildError:
@@ -118,15 +120,15 @@ class Build:
         options = ("-mod=mod", f"-modfile={modfile}")
         total = len(self._run(self.go, "list", *options, "-deps", package, cwd=source).splitlines())
         flags = "-s -w"
-        if self.part.version_variable:
-            flags += f" -X {self.part.version_variable}={self.part.version}"
+        if self.component.version_variable:
+            flags += f" -X {self.component.version_variable}={self.component.version}"
         arguments = ("build", *options, "-v", "-trimpath", f"-ldflags={flags}", "-o", str(out), package)
         done = count(1)
 
         def line(_: str) -> None:
-            self.tell(self.name, f"compiling {out.name}", min(next(done), total), total)
+            self.on_progress(self.name, f"compiling {out.name}", min(next(done), total), total)
 
-        self._run(self.go, *arguments, cwd=source, each_line=line)
+        self._run(self.go, *arguments, cwd=source, on_line=line)
 
     def _run(
         self,
@@ -134,12 +136,12 @@ class Build:
         *arguments: str,
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
-        each_line: Callable[[str], None] = lambda _: None,
+        on_line: Callable[[str], None] = lambda _: None,
     ) -> str:
-        """Run a program to its end, with each line of its stderr told; its stdout.
+        """Run a program, call `on_line` for each line of its stderr, and return its stdout.
 
         Raises:
-            BuildError: it failed.
+            BuildError: the program failed.
         """
         with (
             TemporaryDirectory(dir=self.cache.scratch) as work,
@@ -157,7 +159,7 @@ class Build:
             lines = []
             for text in process.stderr:
                 lines.append(text.rstrip())
-                each_line(text)
+                on_line(text)
             process.wait()
             stdout.seek(0)
             if process.returncode:
@@ -165,7 +167,7 @@ class Build:
             return stdout.read()
 
     def _environment(self) -> dict[str, str]:
-        """Static binaries, everything below the cache, and no other Go fetched behind our back."""
+        """Return variables for static binaries, with all files in the cache and no download of another Go."""
         return {
             "CGO_ENABLED": "0",
             "GOCACHE": str(self.cache.scratch / "cache"),
@@ -177,15 +179,17 @@ class Build:
         }
 
     def _failure(self, program: Path, arguments: tuple[str, ...], lines: list[str], output: str) -> BuildError:
-        said = [line for line in [*lines, *output.splitlines()] if line and not line.startswith("go: downloading")]
-        if any("no space left on device" in line for line in said):
-            return BuildError(f"{self.part.title} could not be built: no space left in {self.cache.root}")
-        why = " / ".join(said[-3:])[-600:]
-        return BuildError(f"{self.part.title} could not be built: {program.name} {arguments[0]}: {why}")
+        lines_of_output = [
+            line for line in [*lines, *output.splitlines()] if line and not line.startswith("go: downloading")
+        ]
+        if any("no space left on device" in line for line in lines_of_output):
+            return BuildError(f"{self.component.title} could not be built: no space left in {self.cache.root}")
+        why = " / ".join(lines_of_output[-3:])[-600:]
+        return BuildError(f"{self.component.title} could not be built: {program.name} {arguments[0]}: {why}")
 
 
 def _modfile_without_local_replaces(source: Path, work: Path) -> Path:
-    """A copy of a module's `go.mod` without its `replace … => ./…`, and of its `go.sum` beside it."""
+    """Copy a module's `go.mod` without local `replace` lines, and its `go.sum`. Return the copy's path."""
     modfile = work / "modfile.mod"
     text = (source / "go.mod").read_text()
     modfile.write_text(re.sub(r"(?m)^.*=>\s*\.{1,2}/.*\n", "", text))

@@ -1,7 +1,7 @@
-"""The built binaries: where each is, and whether it is still what was built.
+"""The cache of built binaries, verified by SHA-256.
 
-Each folder has a file `SHA256SUMS` beside its binaries, which `sha256sum --check` reads, too. It detects a binary that
-was damaged or replaced by accident; whoever can write to the folder can change both.
+Each folder holds binaries and a file `SHA256SUMS` in the format of `sha256sum --check`. It detects accidental damage or
+replacement. It does not protect from a user who can write to the folder, who can change both.
 """
 
 import hashlib
@@ -11,79 +11,79 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack.parts import HERE, Part, Parts
+from stack.components import HERE, Component, ComponentTable
 
-SUMS = "SHA256SUMS"
+SUMS_FILE = "SHA256SUMS"
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """The folder of binaries, `bin/NAME-VERSION-DIGEST/`; `build/` holds what a build needs while it runs."""
+    """Binaries are in `bin/NAME-VERSION-DIGEST/`; `build/` holds the intermediate files of a running build."""
 
     root: Path
 
-    def folder(self, name: str, part: Part) -> Path:
-        """Return the folder of a part's binaries. A changed recipe changes the folder."""
-        recipe = [part.module, part.version_variable, json.dumps(part.binaries, sort_keys=True)]
-        if part.manifest:
-            recipe.append((HERE / part.manifest).read_text())
+    def folder(self, name: str, component: Component) -> Path:
+        """Return the folder of a component's binaries. Its name depends on everything that determines the build."""
+        recipe = [component.module, component.version_variable, json.dumps(component.binaries, sort_keys=True)]
+        if component.manifest:
+            recipe.append((HERE / component.manifest).read_text())
         digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()
-        return self.root / "bin" / f"{name}-{part.version}-{digest[:8]}"
+        return self.root / "bin" / f"{name}-{component.version}-{digest[:8]}"
 
-    def program(self, name: str, part: Part, binary: str) -> Path:
-        """One binary of a part: the cache's, or, for an optional part that is not built, the one on PATH."""
-        built = self.folder(name, part) / binary
-        if part.optional and not built.exists() and (found := shutil.which(binary)):
+    def program(self, name: str, component: Component, binary: str) -> Path:
+        """Return the path of a binary: in the cache, or on PATH for an optional component that is not built."""
+        built = self.folder(name, component) / binary
+        if component.optional and not built.exists() and (found := shutil.which(binary)):
             return Path(found)
         return built
 
-    def is_built(self, name: str, part: Part) -> bool:
-        """Whether all binaries of a part are in the cache."""
-        return all((self.folder(name, part) / binary).exists() for binary in part.binaries)
+    def is_built(self, name: str, component: Component) -> bool:
+        """Return whether all binaries of a component are in the cache."""
+        return all((self.folder(name, component) / binary).exists() for binary in component.binaries)
 
-    def missing(self, parts: Mapping[str, Part]) -> dict[str, Part]:
-        """The parts of which a binary is neither in the cache nor, for an optional part, on PATH."""
+    def missing(self, components: Mapping[str, Component]) -> dict[str, Component]:
+        """Return the components with a binary that is not in the cache nor, if optional, on PATH."""
         return {
-            name: part
-            for name, part in parts.items()
-            if not all(self.program(name, part, binary).exists() for binary in part.binaries)
+            name: component
+            for name, component in components.items()
+            if not all(self.program(name, component, binary).exists() for binary in component.binaries)
         }
 
-    def present(self, parts: Parts) -> Parts:
-        """Return the table without the optional parts that are neither built nor on PATH."""
-        return parts.without(self.missing({name: parts.parts[name] for name in parts.optional()}))
+    def without_absent(self, table: ComponentTable) -> ComponentTable:
+        """Return the table without the optional components that are neither built nor on PATH."""
+        return table.without(self.missing({name: table.components[name] for name in table.optional_names()}))
 
-    def altered(self, parts: Mapping[str, Part]) -> list[str]:
-        """Return the built parts whose binaries do not match `SHA256SUMS`, or that have no such file."""
+    def altered(self, components: Mapping[str, Component]) -> list[str]:
+        """Return the built components whose binaries do not match `SHA256SUMS`, or that have no such file."""
         return [
             name
-            for name, part in parts.items()
-            if self.is_built(name, part) and not _matches(self.folder(name, part), part)
+            for name, component in components.items()
+            if self.is_built(name, component) and not _matches(self.folder(name, component), component)
         ]
 
-    def to_build(self, parts: Mapping[str, Part]) -> dict[str, Part]:
-        """The parts that are missing or altered."""
-        missing, altered = self.missing(parts), self.altered(parts)
-        return {name: part for name, part in parts.items() if name in missing or name in altered}
+    def to_build(self, components: Mapping[str, Component]) -> dict[str, Component]:
+        """Return the components that are missing or altered."""
+        missing, altered = self.missing(components), self.altered(components)
+        return {name: component for name, component in components.items() if name in missing or name in altered}
 
     @property
     def scratch(self) -> Path:
-        """Modules and intermediate results."""
+        """The folder of downloaded modules and intermediate results."""
         return self.root / "build"
 
 
 def write_sums(folder: Path) -> None:
     """Write the hashes of all files in a folder, in the format of `sha256sum`."""
-    files = sorted(path for path in folder.iterdir() if path.name != SUMS)
-    (folder / SUMS).write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in files))
+    files = sorted(path for path in folder.iterdir() if path.name != SUMS_FILE)
+    (folder / SUMS_FILE).write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in files))
 
 
-def _matches(folder: Path, part: Part) -> bool:
+def _matches(folder: Path, component: Component) -> bool:
     try:
-        recorded = {name: digest for digest, name in map(str.split, (folder / SUMS).read_text().splitlines())}
+        recorded = {name: digest for digest, name in map(str.split, (folder / SUMS_FILE).read_text().splitlines())}
     except (FileNotFoundError, ValueError):  # missing or damaged
         return False
-    return all(recorded.get(binary) == _sha256(folder / binary) for binary in part.binaries)
+    return all(recorded.get(binary) == _sha256(folder / binary) for binary in component.binaries)
 
 
 def _sha256(path: Path) -> str:

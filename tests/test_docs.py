@@ -24,7 +24,7 @@ from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.store import Store
 from modeltrace_hub.writer import Writer
 from stack.__main__ import app
-from stack.parts import read_parts
+from stack.components import read_components
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -108,7 +108,7 @@ def test_every_page_of_the_hub_is_documented() -> None:
 def test_every_port_of_the_stack_is_documented() -> None:
     """docs/stack.md has a row for each part with every port that it listens on."""
     rows = [line for line in (DOCS / "stack.md").read_text().splitlines() if line.startswith("| ")]
-    for part in read_parts().parts.values():
+    for part in read_components().components.values():
         row = next(line for line in rows if line.startswith(f"| {part.title.removeprefix('OpenTelemetry ')} |"))
         assert set(map(str, part.ports.values())) <= set(re.findall(r"\d+", row))
 

@@ -145,7 +145,7 @@ def test_exemplars_whose_trace_was_sampled_away_are_counted(
     where = Addresses(
         jaeger=f"http://{at('jaeger', 'query')}",
         prometheus=f"http://{at('prometheus', 'http')}",
-        log_file=sampling.layout.record_file,
+        log_file=sampling.layout.log_record_file,
     )
 
     async def named() -> set[str]:
@@ -172,7 +172,7 @@ def test_exemplars_whose_trace_was_sampled_away_are_counted(
 
 def test_the_part_that_does_not_answer_is_named(sampling: Stack) -> None:
     """And only that one, before a prediction is asked for."""
-    at, file = sampling.layout.address, sampling.layout.record_file
+    at, file = sampling.layout.address, sampling.layout.log_record_file
     sampling.stop("jaeger")
     logs = ("--log-file", str(file)) if file else ("--loki", at("loki", "http"))
     parts = ("--jaeger", at("jaeger", "query"), "--prometheus", at("prometheus", "http"))

@@ -144,7 +144,7 @@ def test_a_collector_that_is_killed_loses_nothing_it_has_taken(outage: Outage, r
         time.sleep(outage.seconds / 2)
         outage.stack.kill("otelcol")
         load.grows_by(50)
-        until(lambda: outage.stack.standing("otelcol").healthy, what="the Collector to be back")
+        until(lambda: outage.stack.status("otelcol").healthy, what="the Collector to be back")
         time.sleep(outage.seconds / 2)
         outage.stack.start("jaeger")
         load.grows_by(50)

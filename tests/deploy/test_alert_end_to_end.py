@@ -87,7 +87,7 @@ def watched() -> Iterator[Watched]:
         prometheus.write_text(text.replace("evaluation_interval: 15s", "evaluation_interval: 2s"))
         assert prometheus.read_text() != text
         for part in ("alertmanager", "prometheus"):
-            os.kill(stack.standing(part).pid, signal.SIGHUP)
+            os.kill(stack.status(part).pid, signal.SIGHUP)
         yield Watched(stack, inboxes)
 
 

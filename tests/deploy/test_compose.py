@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from stack.parts import read_parts
+from stack.components import read_components
 
 ROOT = Path(__file__).parent.parent.parent
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-PARTS = read_parts().parts
+PARTS = read_components().components
 OURS = {"modeltrace", "traffic", "ready", "volumes"}
 UNITS = {"g": 2**30, "m": 2**20, "MiB": 2**20}
 
@@ -140,7 +140,8 @@ def test_every_part_is_scraped_at_its_own_port() -> None:
     """Prometheus finds each part's own metrics under the part's name, and Alertmanager for the alerts."""
     folder = ROOT / "deploy" / "prometheus" / "targets"
     scraped = {
-        group["labels"]["part"]: group["targets"] for group in yaml.safe_load((folder / "parts.yml").read_text())
+        group["labels"]["component"]: group["targets"]
+        for group in yaml.safe_load((folder / "components.yml").read_text())
     }
     expected = {}
     for name, part in PARTS.items():

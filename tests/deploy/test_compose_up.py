@@ -17,7 +17,7 @@ import yaml
 
 from modeltrace.bundles.pack import pack
 from modeltrace.inference.prediction_ids import PredictionIds
-from stack.parts import read_parts
+from stack.components import read_components
 from tests.helpers.backends import RealStack
 from tests.helpers.engine import Engine, NoEngineError, running_engine
 from tests.helpers.images import provide
@@ -26,7 +26,7 @@ from tests.helpers.processes import free_port, until
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-PARTS = read_parts().parts
+PARTS = read_components().components
 PIN = {"baggage": "modeltrace.pin=1"}
 
 pytestmark = [pytest.mark.stack, pytest.mark.docker]

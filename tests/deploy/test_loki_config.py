@@ -16,7 +16,7 @@ from modeltrace.doctor.backends.loki import query as doctors_query
 from modeltrace.monitoring.model_event import MOST
 from modeltrace.telemetry import names
 from modeltrace.telemetry.resource import build_resource
-from stack.parts import read_parts
+from stack.components import read_components
 from tests.helpers.logql import LogqlError, Query, parse
 
 ROOT = Path(__file__).parents[2]
@@ -164,8 +164,8 @@ def test_everything_is_written_below_one_folder_and_nothing_is_reported() -> Non
 
 
 def test_addresses_come_from_the_table_of_parts() -> None:
-    """Each variable has a default, which is the port of stack/parts.toml, on loopback."""
-    part = read_parts().parts["loki"]
+    """Each variable has a default, which is the port of stack/components.toml, on loopback."""
+    part = read_components().components["loki"]
     variables = dict(VARIABLE.findall((ROOT / "deploy" / "loki" / "loki.yaml").read_text()))
 
     assert set(variables) == set(part.environment)

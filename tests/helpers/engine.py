@@ -17,11 +17,11 @@ import platformdirs
 
 from stack.build import build_missing
 from stack.cache import Cache
+from stack.components import Component, read_components
 from stack.golang import find_go
-from stack.parts import Part, read_parts
 
 # Built where there is no compose plugin.
-COMPOSE = Part(
+COMPOSE = Component(
     title="Docker Compose",
     version="2.40.3",
     image="",
@@ -149,7 +149,7 @@ def _answers(environment: Mapping[str, str]) -> bool:
     done = subprocess.run(
         ["docker", "info"], capture_output=True, env={**os.environ, **environment}, check=False, timeout=60
     )
-    # The client prints its own part and ends with 0 where there is no engine, too.
+    # The client prints its own component and ends with 0 where there is no engine, too.
     return done.returncode == 0 and b"Server Version" in done.stdout
 
 
@@ -158,5 +158,5 @@ def _compose_command() -> list[str]:
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
         return ["docker", "compose"]
     cache = Cache(cache_folder())
-    build_missing({"compose": COMPOSE}, cache, find_go(read_parts().go, cache.root), lambda *_: None)
+    build_missing({"compose": COMPOSE}, cache, find_go(read_components().go, cache.root), lambda *_: None)
     return [str(cache.folder("compose", COMPOSE) / "docker-compose")]

@@ -1,8 +1,8 @@
 """Images under the official names for an engine that cannot get the official ones.
 
-The parts' are made of the binaries that are built here, the Python base of Debian's packages. Layout, user and volumes
-are those that the official Dockerfiles say; where an official image has a shell, busybox stands in for it, and where
-it has none, there is none. docs/compose.md says what this cannot prove.
+The images of components contain the binaries that are built here; the Python base is made of Debian's packages. Layout,
+user and volumes are those of the official Dockerfiles. Where an official image has a shell, busybox replaces it; where
+it has none, there is none. docs/compose.md lists what this cannot prove.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stack.parts import read_parts
+from stack.components import read_components
 from tests.helpers.engine import Engine, NoEngineError, cache_folder
-from tests.helpers.stack import binary, parts
+from tests.helpers.stack import binary, components
 
 BASE = "python:3.11-slim-bookworm"
 PACKAGES = ("python3", "python3-pip", "python3-venv", "ca-certificates", "busybox-static")
@@ -32,10 +32,10 @@ GROUPS = "root:x:0:\nnobody:x:65534:\n"
 
 @dataclass(frozen=True)
 class Official:
-    """What an official image of a part is like."""
+    """What an official image of a component is like."""
 
-    part: str
-    files: dict[str, str]  # path in the image: binary of the part
+    component: str
+    files: dict[str, str]  # path in the image: binary of the component
     entrypoint: str
     user: str
     owned: Sequence[str] = ()  # folders that belong to the user
@@ -47,7 +47,7 @@ class Official:
     @property
     def name(self) -> str:
         """Its name, with the version."""
-        return read_parts().parts[self.part].image
+        return read_components().components[self.component].image
 
     @property
     def changes(self) -> list[str]:
@@ -60,7 +60,8 @@ class Official:
     def digest(self) -> str:
         """Changes when anything in it does."""
         built = [
-            f"{path}: {binary(self.part, name)} {binary(self.part, name).stat()}" for path, name in self.files.items()
+            f"{path}: {binary(self.component, name)} {binary(self.component, name).stat()}"
+            for path, name in self.files.items()
         ]
         return hashlib.sha256(repr((self.files, self.entrypoint, self.user, self.owned, built)).encode()).hexdigest()[
             :16
@@ -106,10 +107,18 @@ def provide(engine: Engine) -> list[str]:
     An engine that was there before may have a registry: it is asked first. Loki and Grafana are under the AGPL and
     never fetched here: they are used where the engine has them already, and Loki where it is built.
     """
-    made_here = [official for official in OFFICIAL if official.part in parts().parts]
+    made_here = [official for official in OFFICIAL if official.component in components().components]
     if not engine.own:
         _pull(
-            engine, [BASE, *(official.name for official in made_here if official.part not in read_parts().optional())]
+            engine,
+            [
+                BASE,
+                *(
+                    official.name
+                    for official in made_here
+                    if official.component not in read_components().optional_names()
+                ),
+            ],
         )
     made = []
     if _lacks(engine, BASE, BASE_DIGEST):
@@ -152,7 +161,7 @@ def _pack(official: Official, archive: Path) -> None:
             info.type, info.mode, info.uid, info.gid = tarfile.DIRTYPE, 0o775, official.uid, official.uid
             tar.addfile(info)
         for path, name in official.files.items():
-            tar.add(binary(official.part, name), path, filter=_of_root)
+            tar.add(binary(official.component, name), path, filter=_of_root)
         if official.shell:
             busybox = _busybox(archive.parent)
             tar.add(busybox, "bin/busybox", filter=_of_root)

@@ -137,8 +137,8 @@ class FileLogs:
 
 def log_store_of(stack: Stack, client: httpx.Client) -> LogStore:
     """Return the log store of a stack that is running."""
-    if stack.layout.record_file:
-        return FileLogs(stack.layout.record_file)
+    if stack.layout.log_record_file:
+        return FileLogs(stack.layout.log_record_file)
     return LokiLogs(f"http://{stack.layout.address('loki', 'http')}", client)
 
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 import platformdirs
 import pytest
 
+from stack.components import read_components
 from stack.errors import BuildError
 from stack.golang import find_go
-from stack.parts import read_parts
 from tests.helpers.stack import binaries
 
 SOURCES: Final = Path(__file__).parent.parent / "senders"
@@ -115,7 +115,7 @@ def _built(language: str) -> Path | str:
     environment = _environment()
     if language == "go":
         try:
-            go = find_go(read_parts().go, binaries().root)
+            go = find_go(read_components().go, binaries().root)
         except BuildError as error:
             return f"Go, to build the sender in go: {error}"
         environment["PATH"] = f"{go.parent}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from stack.cache import Cache
-from stack.parts import Part
+from stack.components import Component
 
-MakePart = Callable[..., Part]
+MakePart = Callable[..., Component]
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def cache(tmp_path: Path) -> Cache:
 
 @pytest.fixture
 def make_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePart:
-    """Publishes a Go module of one program on a proxy that is a folder, and describes it as a part."""
+    """Publishes a Go module of one program on a proxy that is a folder, and describes it as a component."""
     proxy = tmp_path / "proxy"
     monkeypatch.setenv("GOPROXY", proxy.as_uri())
     monkeypatch.setenv("GONOSUMDB", "*")
 
-    def publish(source: str, go_mod: str = "", name: str = "hello") -> Part:
+    def publish(source: str, go_mod: str = "", name: str = "hello") -> Component:
         module, version = f"example.com/{name}", "v1.2.3"
         folder = proxy / module / "@v"
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def make_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePart:
         with zipfile.ZipFile(folder / f"{version}.zip", "w") as archive:
             archive.writestr(f"{module}@{version}/go.mod", mod)
             archive.writestr(f"{module}@{version}/main.go", source)
-        return Part(
+        return Component(
             title=name.title(),
             version="1.2.3",
             image=f"{name}:1.2.3",

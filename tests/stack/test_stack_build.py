@@ -1,4 +1,4 @@
-"""Parts are built from their modules, once, and a build that fails says why."""
+"""Components are built from their modules, once, and a build that fails says why."""
 
 import shutil
 import subprocess
@@ -10,17 +10,17 @@ import psutil
 import pytest
 
 from stack import build
-from stack.build import build_missing, builds_at_a_time
+from stack.build import build_missing, parallel_builds
 from stack.cache import Cache, write_sums
+from stack.components import Component, Go
 from stack.errors import BuildError
 from stack.golang import find_go
-from stack.parts import Go, Part
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
-MakePart = Callable[..., Part]
+MakePart = Callable[..., Component]
 
 # Without imports, so that a compiler with an empty cache has little to compile. `print` writes to standard error.
 PROGRAM = 'package main\n\nvar version = "none"\n\nfunc main() { print(version) }\n'
@@ -32,32 +32,32 @@ def ignore(*_: object) -> None:
 
 def test_a_part_is_built_from_its_module_with_its_version(make_part: MakePart, cache: Cache, go: Path) -> None:
     """The binary is in the cache by name and version, and knows the version."""
-    part = make_part(PROGRAM)
-    build_missing({"hello": part}, cache, go, ignore)
+    component = make_part(PROGRAM)
+    build_missing({"hello": component}, cache, go, ignore)
 
-    folder = cache.folder("hello", part)
+    folder = cache.folder("hello", component)
     assert folder.name.startswith("hello-1.2.3-")
     assert subprocess.check_output([folder / "hello"], stderr=subprocess.STDOUT, text=True) == "1.2.3"
-    assert cache.missing({"hello": part}) == {}
+    assert cache.missing({"hello": component}) == {}
 
 
 def test_what_is_built_is_not_built_again(make_part: MakePart, cache: Cache, tmp_path: Path) -> None:
     """A second time asks for no compiler."""
-    part = make_part(PROGRAM)
-    folder = cache.folder("hello", part)
+    component = make_part(PROGRAM)
+    folder = cache.folder("hello", component)
     folder.mkdir(parents=True)
     (folder / "hello").touch()
     write_sums(folder)
 
-    build_missing({"hello": part}, cache, tmp_path / "no-go", ignore)
+    build_missing({"hello": component}, cache, tmp_path / "no-go", ignore)
 
 
 def test_another_recipe_is_another_binary(make_part: MakePart, cache: Cache) -> None:
     """What is built differently stands beside what was built before."""
-    part = make_part(PROGRAM)
-    other = part.model_copy(update={"version_variable": "main.other"})
+    component = make_part(PROGRAM)
+    other = component.model_copy(update={"version_variable": "main.other"})
 
-    assert cache.folder("hello", part) != cache.folder("hello", other)
+    assert cache.folder("hello", component) != cache.folder("hello", other)
 
 
 @pytest.mark.extended
@@ -65,10 +65,13 @@ def test_a_replace_that_leads_out_of_the_module_is_left_out(make_part: MakePart,
     """A downloaded module has no sibling folders, so the version that it requires is taken."""
     make_part("package lib\n\nconst Word = 7\n", name="lib")
     source = 'package main\n\nimport "example.com/lib"\n\nfunc main() { print(lib.Word) }\n'
-    part = make_part(source, "require example.com/lib v1.2.3\n\nreplace example.com/lib => ./lib\n")
-    build_missing({"hello": part}, cache, go, ignore)
+    component = make_part(source, "require example.com/lib v1.2.3\n\nreplace example.com/lib => ./lib\n")
+    build_missing({"hello": component}, cache, go, ignore)
 
-    assert subprocess.check_output([cache.folder("hello", part) / "hello"], stderr=subprocess.STDOUT, text=True) == "7"
+    assert (
+        subprocess.check_output([cache.folder("hello", component) / "hello"], stderr=subprocess.STDOUT, text=True)
+        == "7"
+    )
 
 
 @pytest.mark.extended
@@ -96,18 +99,18 @@ def test_a_build_that_fails_says_why_and_the_others_are_kept(make_part: MakePart
 
 
 def test_a_module_that_cannot_be_had_is_named(make_part: MakePart, cache: Cache, go: Path) -> None:
-    """No such version: the message names part and module."""
-    part = make_part(PROGRAM).model_copy(update={"module": "example.com/absent@v9.9.9"})
+    """No such version: the message names component and module."""
+    component = make_part(PROGRAM).model_copy(update={"module": "example.com/absent@v9.9.9"})
 
     with pytest.raises(BuildError, match=r"Hello could not be built: go mod: .*absent"):
-        build_missing({"hello": part}, cache, go, ignore)
+        build_missing({"hello": component}, cache, go, ignore)
 
 
 def test_no_room_is_said_before_anything_is_downloaded(
     make_part: MakePart, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How much is needed, how much there is, and how to point elsewhere."""
-    monkeypatch.setattr(build, "NEEDED_BYTES", 10**18)
+    monkeypatch.setattr(build, "MIN_FREE_BYTES", 10**18)
 
     with pytest.raises(BuildError, match=r"needs about 1000000000 GB in .* are free.*XDG_CACHE_HOME"):
         build_missing({"hello": make_part(PROGRAM)}, cache, tmp_path / "no-go", ignore)
@@ -125,7 +128,9 @@ def test_a_go_that_is_too_old_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(old.parent))
     monkeypatch.setenv("UV", str(installer))
 
-    with pytest.raises(BuildError, match=r"no Go on PATH is new enough, and that of .*go\.lock could not be.* no netw"):
+    with pytest.raises(
+        BuildError, match=r"no Go on PATH is new enough, and the one in .*go\.lock could not be.* no netw"
+    ):
         find_go(Go(lock="go.lock", minimum="1.26.7"), tmp_path / "cache")
 
 
@@ -146,7 +151,7 @@ def test_as_many_builds_at_a_time_as_cores_and_memory_allow(
     monkeypatch.setattr(psutil, "cpu_count", lambda: cpus)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=int(available)))
 
-    assert builds_at_a_time() == expected
+    assert parallel_builds() == expected
 
 
 def test_a_go_that_differs_from_its_hash_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,5 +161,5 @@ def test_a_go_that_differs_from_its_hash_is_not_installed(tmp_path: Path, monkey
     monkeypatch.setenv("UV", shutil.which("uv") or str(ROOT / ".tools/uv/bin/uv"))
     monkeypatch.setenv("PATH", "")
 
-    with pytest.raises(BuildError, match=r"(?s)that of .*wrong\.lock could not be installed: .*Hash mismatch"):
+    with pytest.raises(BuildError, match=r"(?s)the one in .*wrong\.lock could not be installed: .*Hash mismatch"):
         find_go(Go(lock=str(wrong), minimum="1.2"), tmp_path / "cache")

@@ -10,15 +10,15 @@ from typer.testing import CliRunner
 
 from stack import __main__ as command_line
 from stack.cache import Cache
-from stack.layout import ROOT, Layout, configured_parts
-from stack.parts import Part, Ports, read_parts
+from stack.components import Component, Ports, read_components
+from stack.layout import ROOT, Layout, configured_components
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     """A stack without Loki."""
-    table = read_parts()
-    ports = Ports.usual(table)
+    table = read_components()
+    ports = Ports.default(table)
     return Layout(
         table.without(["loki"]), ports, Cache(tmp_path / "cache"), tmp_path / "state", [tmp_path / "own.yaml"]
     )
@@ -26,11 +26,11 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The parts that the command line would build, none of which is here."""
+    """The components that the command line would build, none of which is here."""
     names: list[str] = []
 
-    def remember(parts: Mapping[str, Part], *_: object) -> None:
-        names.extend(parts)
+    def remember(components: Mapping[str, Component], *_: object) -> None:
+        names.extend(components)
 
     monkeypatch.setattr(command_line, "build_missing", remember)
     monkeypatch.setattr(command_line, "find_go", lambda *_: Path("go"))
@@ -40,22 +40,24 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_only_loki_is_optional_and_its_licence_is_named() -> None:
-    """Every other part belongs to each stack."""
-    optional = {name: part.licence for name, part in read_parts().parts.items() if part.optional}
+    """Every other component belongs to each stack."""
+    optional = {
+        name: component.licence for name, component in read_components().components.items() if component.optional
+    }
 
     assert optional == {"loki": "AGPL-3.0"}
 
 
 def test_nothing_waits_for_what_is_absent(layout: Layout) -> None:
-    """Start order, `after` and Prometheus' targets name the parts that are there, and no others."""
+    """Start order, `after` and Prometheus' targets name the components that are there, and no others."""
     layout.prepare()
-    targets = yaml.safe_load((layout.config / "deploy/prometheus/targets/parts.yml").read_text())
-    everyone = read_parts().parts.keys() - {"loki"}
+    targets = yaml.safe_load((layout.config / "deploy/prometheus/targets/components.yml").read_text())
+    everyone = read_components().components.keys() - {"loki"}
 
-    assert set(layout.order()) == everyone
-    assert set(layout.parts.parts["otelcol"].after) == {"jaeger", "prometheus"}
-    assert {target["labels"]["part"] for target in targets} == everyone
-    assert configured_parts(layout.state) == everyone
+    assert set(layout.start_order()) == everyone
+    assert set(layout.table.components["otelcol"].after) == {"jaeger", "prometheus"}
+    assert {target["labels"]["component"] for target in targets} == everyone
+    assert configured_components(layout.state) == everyone
 
 
 def test_the_collector_writes_records_to_the_file_that_is_named(layout: Layout) -> None:
@@ -67,20 +69,20 @@ def test_the_collector_writes_records_to_the_file_that_is_named(layout: Layout) 
     exporter = yaml.safe_load((ROOT / "otel" / "log-file.yaml").read_text())["exporters"]["file/logs"]
 
     assert command.index("/collector.yaml") < command.index("/log-file.yaml") < command.index("/own.yaml")
-    assert layout.record_file is not None
-    assert exporter["path"].replace("${env:OTELCOL_DATA:-/var/lib/otelcol}", str(layout.data("otelcol"))) == str(
-        layout.record_file
+    assert layout.log_record_file is not None
+    assert exporter["path"].replace("${env:OTELCOL_DATA:-/var/lib/otelcol}", str(layout.data_folder("otelcol"))) == str(
+        layout.log_record_file
     )
-    assert layout.part_environment("otelcol")["OTELCOL_LOG_EXPORTER"] == "file/logs"
+    assert layout.component_environment("otelcol")["OTELCOL_LOG_EXPORTER"] == "file/logs"
 
 
 def test_with_loki_there_is_no_file(layout: Layout) -> None:
     """The Collector then has the one configuration that it always had."""
-    whole = Layout(read_parts(), layout.ports, layout.cache, layout.state)
+    whole = Layout(read_components(), layout.ports, layout.cache, layout.state)
 
-    assert whole.record_file is None
+    assert whole.log_record_file is None
     assert not [argument for argument in whole.command("otelcol") if "log-file" in argument]
-    assert "OTELCOL_LOG_EXPORTER" not in whole.part_environment("otelcol")
+    assert "OTELCOL_LOG_EXPORTER" not in whole.component_environment("otelcol")
 
 
 def test_loki_is_not_built_unless_it_is_named(built: list[str]) -> None:
@@ -88,9 +90,9 @@ def test_loki_is_not_built_unless_it_is_named(built: list[str]) -> None:
     done = CliRunner().invoke(command_line.app, ["build"])
 
     assert done.exit_code == 0
-    assert built == [name for name in read_parts().parts if name != "loki"]
+    assert built == [name for name in read_components().components if name != "loki"]
     assert [line for line in done.stderr.splitlines() if "Loki" in line] == [
-        "without Loki, which is optional and under the AGPL-3.0. To build it: ./dev stack build --with loki"
+        "not built: Loki, which is optional and licensed under AGPL-3.0. To build it: ./dev stack build --with loki"
     ]
 
 
@@ -101,7 +103,7 @@ def test_the_licence_is_said_before_loki_is_built(built: list[str]) -> None:
     assert done.exit_code == 0
     assert "loki" in built
     assert done.stderr.startswith(
-        "Loki 3.7.8 is under the AGPL-3.0. It is fetched from github.com/grafana/loki/v3@v3.7.8"
+        "Loki 3.7.8 is licensed under AGPL-3.0. It is downloaded from github.com/grafana/loki/v3@v3.7.8"
     )
 
 
@@ -117,10 +119,10 @@ def test_what_is_not_optional_cannot_be_named(built: list[str]) -> None:
 def test_a_running_stack_is_asked_for_the_parts_that_it_was_started_with(
     layout: Layout, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Loki that was built after the start is no part of it: status and down do not look for it."""
+    """A Loki that was built after the start is no component of it: status and down do not look for it."""
     assert built == []
     layout.prepare()
-    loki = read_parts().parts["loki"]
+    loki = read_components().components["loki"]
     folder = layout.cache.folder("loki", loki)
     folder.mkdir(parents=True)
     (folder / "loki").touch()

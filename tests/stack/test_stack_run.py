@@ -17,7 +17,7 @@ from stack.errors import RunError
 from stack.layout import Layout
 from stack.run import Stack
 from tests.helpers.processes import until
-from tests.helpers.stack import binaries, free_ports, parts, running_stack
+from tests.helpers.stack import binaries, components, free_ports, running_stack
 
 pytestmark = pytest.mark.stack
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.stack
 def layout() -> Iterator[Layout]:
     """A stack that does not run."""
     with TemporaryDirectory(prefix="stack-") as folder:
-        yield Layout(parts(), free_ports(), binaries(), Path(folder))
+        yield Layout(components(), free_ports(), binaries(), Path(folder))
 
 
 @pytest.fixture(scope="module")
@@ -49,79 +49,79 @@ def cli(*arguments: str, state: Path, **env: str) -> "subprocess.CompletedProces
 
 def test_every_part_is_healthy(stack: Stack) -> None:
     """`up` returns when all of them are."""
-    assert all(part.healthy for part in stack.standings())
-    assert [part.name for part in stack.standings()] == stack.layout.order()
+    assert all(component.healthy for component in stack.statuses())
+    assert [component.name for component in stack.statuses()] == stack.layout.start_order()
 
 
 def test_every_listener_is_on_loopback(stack: Stack) -> None:
     """Nothing listens on an address that others reach."""
-    pids = {part.pid for part in stack.standings()}
+    pids = {component.pid for component in stack.statuses()}
     listening = subprocess.check_output(["ss", "-Hltnp"], text=True).splitlines()
     addresses = [line.split()[3] for line in listening if any(f"pid={pid}," in line for pid in pids)]
 
-    assert len(addresses) >= sum(len(part.ports) for part in stack.layout.parts.parts.values())
+    assert len(addresses) >= sum(len(component.ports) for component in stack.layout.table.components.values())
     assert {address.rpartition(":")[0] for address in addresses} == {"127.0.0.1"}
 
 
 def test_up_again_changes_nothing(stack: Stack) -> None:
     """What runs goes on with the same processes."""
-    before = {part.name: part.pid for part in stack.standings()}
+    before = {component.name: component.pid for component in stack.statuses()}
     stack.up()
 
-    assert {part.name: part.pid for part in stack.standings()} == before
+    assert {component.name: component.pid for component in stack.statuses()} == before
 
 
 def test_up_again_starts_what_has_stopped(stack: Stack) -> None:
-    """One part is started, the others go on."""
-    before = {part.name: part.pid for part in stack.standings()}
+    """One component is started, the others go on."""
+    before = {component.name: component.pid for component in stack.statuses()}
     stack.stop("jaeger")
     stack.up()
 
-    after = {part.name: part.pid for part in stack.standings()}
-    assert all(part.healthy for part in stack.standings())
+    after = {component.name: component.pid for component in stack.statuses()}
+    assert all(component.healthy for component in stack.statuses())
     assert [name for name in before if before[name] != after[name]] == ["jaeger"]
 
 
 def test_up_again_in_vain_leaves_the_others_running(stack: Stack) -> None:
-    """A part that cannot start any more is named; what ran before still runs."""
+    """A component that cannot start any more is named; what ran before still runs."""
     config = stack.layout.config / "deploy" / "jaeger" / "jaeger.yaml"
     stack.stop("jaeger")
     text = config.read_text()
     config.write_text("no_such_section: {}\n")
-    with pytest.raises(RunError, match=r"Jaeger does not start\. It says: .*no_such_section"):
+    with pytest.raises(RunError, match=r"Jaeger does not start\. Its log ends with: .*no_such_section"):
         stack.up()
 
-    assert {part.name for part in stack.standings() if not part.healthy} == {"jaeger"}
+    assert {component.name for component in stack.statuses() if not component.healthy} == {"jaeger"}
     config.write_text(text)
-    until(lambda: stack.standing("jaeger").state in ("FATAL", "RUNNING"), what="the supervisor to be done")
+    until(lambda: stack.status("jaeger").state in ("FATAL", "RUNNING"), what="the supervisor to be done")
     stack.up()
 
 
 def test_up_with_other_options_is_refused(stack: Stack, tmp_path: Path) -> None:
     """What was asked for is not silently left out, and what runs goes on."""
-    with pytest.raises(RunError, match=r"it runs already, with other options.*\./dev stack down"):
+    with pytest.raises(RunError, match=r"already runs with other options.*\./dev stack down"):
         Stack(replace(stack.layout, collector_configs=[tmp_path / "sampling.yaml"])).up()
 
-    assert all(part.healthy for part in stack.standings())
+    assert all(component.healthy for component in stack.statuses())
 
 
 def test_a_part_that_is_killed_comes_back(stack: Stack) -> None:
     """The supervisor starts it again, as another process."""
-    pid = stack.standing("node_exporter").pid
+    pid = stack.status("node_exporter").pid
     stack.kill("node_exporter")
 
-    until(lambda: stack.standing("node_exporter").healthy, what="node_exporter")
-    assert stack.standing("node_exporter").pid != pid
+    until(lambda: stack.status("node_exporter").healthy, what="node_exporter")
+    assert stack.status("node_exporter").pid != pid
 
 
 def test_status_and_logs_are_for_a_person(stack: Stack) -> None:
-    """A row a part with version and health; what they say, by file."""
+    """A row a component with version and health; what they say, by file."""
     status = cli("status", state=stack.layout.state)
     logs = cli("logs", "otelcol", "-n", "500", state=stack.layout.state)
 
-    for name, part in stack.layout.parts.parts.items():
+    for name, component in stack.layout.table.components.items():
         assert f"{name} " in status.stdout
-        assert part.version in status.stdout
+        assert component.version in status.stdout
     assert "Everything is ready" in logs.stdout
 
 
@@ -134,18 +134,18 @@ def test_logs_of_a_part_that_there_is_not(stack: Stack) -> None:
 
 
 def test_status_of_nothing_says_so(tmp_path: Path) -> None:
-    """Exit code 1 and a row a part, stopped."""
+    """Exit code 1 and a row a component, stopped."""
     status = cli("status", state=tmp_path)
 
     assert status.returncode == 1
-    assert status.stdout.count("stopped") == len(parts().parts)
+    assert status.stdout.count("stopped") == len(components().components)
 
 
 def test_down_ends_every_process(layout: Layout) -> None:
     """None is left, and a second time is no error."""
     stack = Stack(layout)
     stack.up()
-    pids = [part.pid for part in stack.standings()]
+    pids = [component.pid for component in stack.statuses()]
     stack.down()
     stack.down()
 
@@ -154,12 +154,12 @@ def test_down_ends_every_process(layout: Layout) -> None:
 
 
 def test_a_port_in_use_is_named(layout: Layout) -> None:
-    """The message says which part wanted it and where that is written; nothing was started."""
-    port = layout.ports.by_part["jaeger"]["query"]
+    """The message says which component wanted it and where that is written; nothing was started."""
+    port = layout.ports.by_component["jaeger"]["query"]
     with (
         socket.create_server(("127.0.0.1", port)),
         pytest.raises(
-            RunError, match=rf"port {port} for Jaeger \(jaeger.query in stack/parts.toml\): Address already in use"
+            RunError, match=rf"port {port} for Jaeger \(jaeger.query in stack/components.toml\): Address already in use"
         ),
     ):
         Stack(layout).up()
@@ -173,7 +173,7 @@ def test_a_broken_configuration_is_told_in_the_parts_own_words(layout: Layout, t
     broken.write_text("exporters: {otlp_grpc/jaeger: {endpiont: here}}\n")
     stack = Stack(replace(layout, collector_configs=[broken]))
 
-    with pytest.raises(RunError, match=r"OpenTelemetry Collector does not start\. It says: .*endpiont"):
+    with pytest.raises(RunError, match=r"OpenTelemetry Collector does not start\. Its log ends with: .*endpiont"):
         stack.up()
 
     assert not stack.running

@@ -18,8 +18,8 @@ from modeltrace.doctor.backends.backend import LogSeen
 from modeltrace.doctor.backends.log_file import LOOK_BACK, LogFile, default_log_file
 from modeltrace.doctor.backends.stack import Addresses, StackBackend, find_log_store
 from stack.cache import Cache
+from stack.components import Ports, read_components
 from stack.layout import Layout
-from stack.parts import Ports, read_parts
 
 TRACE, OTHER = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"
 AUDIT, ACCESS = LogSeen("modeltrace.audit", "ml.prediction"), LogSeen("uvicorn.access", "")
@@ -60,10 +60,10 @@ def found(file: Path, trace_id: str = TRACE) -> Sequence[LogSeen]:
 def test_the_default_is_where_the_stack_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without an option, the file is that of `./dev stack up`."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    parts = read_parts()
-    layout = Layout(parts.without(["loki"]), Ports.usual(parts), Cache(tmp_path), tmp_path / "modeltrace" / "stack")
+    parts = read_components()
+    layout = Layout(parts.without(["loki"]), Ports.default(parts), Cache(tmp_path), tmp_path / "modeltrace" / "stack")
 
-    assert default_log_file() == layout.record_file
+    assert default_log_file() == layout.log_record_file
 
 
 def test_a_traces_records_are_found_and_no_others(file: Path) -> None:

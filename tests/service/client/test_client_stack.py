@@ -20,8 +20,8 @@ from modeltrace.doctor.backends import grafana
 from modeltrace.doctor.backends.backend import Dangling, Link, LogSeen
 from modeltrace.doctor.backends.jaeger import PLACEHOLDER
 from modeltrace.doctor.backends.stack import LOOKED_AT, SETTLED, Addresses, StackBackend
+from stack.components import Ports, read_components
 from stack.layout import ROOT
-from stack.parts import Ports, read_parts
 from tests.helpers.processes import free_port
 
 T = TypeVar("T")
@@ -95,8 +95,8 @@ def ask(parts: Parts, question: Callable[[StackBackend], Awaitable[T]], addresse
 
 
 def test_the_addresses_are_those_of_the_parts() -> None:
-    """Without options, the parts are where stack/parts.toml has them listen."""
-    ports = Ports.usual(read_parts())
+    """Without options, the parts are where stack/components.toml has them listen."""
+    ports = Ports.default(read_components())
     assert Addresses() == Addresses(
         ports.fill("http://{host}:{jaeger.query}"),
         ports.fill("http://{host}:{loki.http}"),

@@ -20,7 +20,7 @@ from modeltrace.local.plan import (
     traffic_environment,
 )
 from modeltrace.settings import OtelSettings, read_otel_settings
-from stack.parts import Ports, read_parts
+from stack.components import Ports, read_components
 from tests.helpers.processes import free_port
 
 
@@ -85,8 +85,8 @@ def test_with_the_real_stack_it_sends_to_the_collector(local: Local, otel: OtelS
 
 
 def test_the_collector_is_where_the_stack_has_it_listen(otel: OtelSettings) -> None:
-    """By protocol, on the ports of stack/parts.toml; the user's own endpoint wins."""
-    ports = Ports.usual(read_parts())
+    """By protocol, on the ports of stack/components.toml; the user's own endpoint wins."""
+    ports = Ports.default(read_components())
     assert collector_endpoint(otel) == ports.fill("http://{host}:{otelcol.http}")
     assert COLLECTOR["grpc"] == ports.fill("http://{host}:{otelcol.grpc}")
     assert collector_endpoint(otel.model_copy(update={"endpoint": "http://there:1"})) == "http://there:1"

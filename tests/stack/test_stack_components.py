@@ -1,4 +1,4 @@
-"""The table of parts is whole, and everything that is written from it is."""
+"""The table of components is whole, and everything that is written from it is."""
 
 import configparser
 import tomllib
@@ -10,55 +10,57 @@ from pydantic import ValidationError
 
 from stack import layout as layout_module
 from stack.cache import Cache
+from stack.components import Component, Ports, read_components
 from stack.errors import RunError
 from stack.layout import ROOT, Layout
-from stack.parts import Part, Ports, read_parts
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     """The usual stack, in a folder of its own."""
-    parts = read_parts()
-    return Layout(parts, Ports.usual(parts), Cache(tmp_path / "cache"), tmp_path / "state", [ROOT / "otel/x.yaml"])
+    components = read_components()
+    return Layout(
+        components, Ports.default(components), Cache(tmp_path / "cache"), tmp_path / "state", [ROOT / "otel/x.yaml"]
+    )
 
 
 def test_no_two_listeners_share_a_port() -> None:
     """Everything can run on one machine, with service and hub page beside it."""
-    ports = [port for part in read_parts().parts.values() for port in part.ports.values()]
+    ports = [port for component in read_components().components.values() for port in component.ports.values()]
 
     assert len({*ports, 8000, 4319}) == len(ports) + 2
 
 
 def test_a_part_has_the_version_of_its_image() -> None:
-    """Native part and official image are the same version."""
-    for part in read_parts().parts.values():
-        assert part.image.rpartition(":")[2].removeprefix("v") == part.version
+    """Native component and official image are the same version."""
+    for component in read_components().components.values():
+        assert component.image.rpartition(":")[2].removeprefix("v") == component.version
 
 
 def test_a_part_starts_after_those_it_waits_for(layout: Layout) -> None:
     """And the Collector, to which all others are receivers, last: it is the first to be stopped."""
-    order = layout.order()
+    order = layout.start_order()
 
-    assert sorted(order) == sorted(layout.parts.parts)
+    assert sorted(order) == sorted(layout.table.components)
     assert order[-1] == "otelcol"
-    for name, part in layout.parts.parts.items():
-        assert all(order.index(other) < order.index(name) for other in part.after)
+    for name, component in layout.table.components.items():
+        assert all(order.index(other) < order.index(name) for other in component.after)
 
 
 def test_a_word_that_nobody_reads_is_refused() -> None:
     """A misspelt key in the table is an error, not a silence."""
-    described = tomllib.loads((ROOT / "stack" / "parts.toml").read_text())["parts"]["loki"]
+    described = tomllib.loads((ROOT / "stack" / "components.toml").read_text())["components"]["loki"]
 
     with pytest.raises(ValidationError, match="vresion"):
-        Part.model_validate({**described, "vresion": "1"})
+        Component.model_validate({**described, "vresion": "1"})
 
 
 def test_prometheus_scrapes_every_part(layout: Layout) -> None:
     """The targets are written from the table."""
     layout.prepare()
-    targets = yaml.safe_load((layout.config / "deploy/prometheus/targets/parts.yml").read_text())
+    targets = yaml.safe_load((layout.config / "deploy/prometheus/targets/components.yml").read_text())
 
-    assert {target["labels"]["part"] for target in targets} == set(layout.parts.parts)
+    assert {target["labels"]["component"] for target in targets} == set(layout.table.components)
     assert all(address.startswith("127.0.0.1:") for target in targets for address in target["targets"])
 
 
@@ -69,7 +71,7 @@ def test_the_supervisor_is_told_of_every_part(layout: Layout) -> None:
     config.read(layout.supervisor_config)
 
     programs = {name.partition(":")[2]: config[name] for name in config.sections() if name.startswith("program:")}
-    assert set(programs) == set(layout.parts.parts)
+    assert set(programs) == set(layout.table.components)
     for program in programs.values():
         assert "{" not in program["command"] + program["environment"]
         assert program["autorestart"] == "true"
@@ -86,17 +88,17 @@ def test_only_the_user_may_ask_the_supervisor_or_read_what_is_stored(layout: Lay
 
 def test_a_path_too_long_for_a_socket_is_refused(layout: Layout, tmp_path: Path) -> None:
     """The kernel's limit is said before anything starts."""
-    long = Layout(layout.parts, layout.ports, layout.cache, tmp_path / ("long" * 30))
+    long = Layout(layout.table, layout.ports, layout.cache, tmp_path / ("long" * 30))
 
-    with pytest.raises(RunError, match=r"too long for a socket.*--state"):
+    with pytest.raises(RunError, match=r"too long for a Unix socket.*--state"):
         long.prepare()
 
 
 def test_a_full_disk_is_said_before_anything_starts(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """How much there is, and how much is wanted."""
-    monkeypatch.setattr(layout_module, "NEEDED_BYTES", 10**18)
+    monkeypatch.setattr(layout_module, "MIN_FREE_BYTES", 10**18)
 
-    with pytest.raises(RunError, match=r"MB are free in .*state, and the stack wants"):
+    with pytest.raises(RunError, match=r"MB are free in .*state; the stack needs"):
         layout.prepare()
 
 

