@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.counted.phases import NEVER, PHASES, counted, start_counting
-from modeltrace.otlp.client import Delivered
+from modeltrace.otlp.client import Success
 from modeltrace.sidecar.run import run
 from modeltrace.store import store  # noqa: F401  the store's writer imports it when it starts, which is not to be counted
 from modeltrace.telemetry.export.config import Config
@@ -24,9 +24,9 @@ class NullClient:
     def __init__(self, signal: str, **_: Any) -> None:  # noqa: ANN401  what `otlp_client` takes
         self.signal = signal
 
-    def send(self, request: bytes) -> Delivered:  # noqa: ARG002  the protocol's
+    def send(self, request: bytes) -> Success:  # noqa: ARG002  the protocol's
         """Take a request."""
-        return Delivered()
+        return Success()
 
     def close(self) -> None:
         """Nothing is open."""

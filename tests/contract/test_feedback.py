@@ -21,7 +21,7 @@ from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
 from modeltrace.store.store import open_store
 from tests.helpers.backends import Backend, wait_for_records
 from tests.helpers.processes import free_port, until
-from tests.helpers.receivers import Answer, Sent, otlp_http
+from tests.helpers.receivers import ReceivedRequest, Response, otlp_http
 from tests.helpers.services import ID_KEY, LONG_FLUSH, running_service
 
 pytestmark = pytest.mark.slow
@@ -134,12 +134,12 @@ class Counted:
         self.logs: set[str] = set()
         self.points: dict[tuple[str, str, str], int] = {}
 
-    def take(self, sent: Sent) -> Answer:
+    def take(self, sent: ReceivedRequest) -> Response:
         """Look through one request."""
         body = gzip.decompress(sent.body) if sent.headers.get("content-encoding") == "gzip" else sent.body
         take = {"/v1/traces": self._take_spans, "/v1/logs": self._take_logs, "/v1/metrics": self._take_points}
         take[sent.path](body)
-        return Answer()
+        return Response()
 
     def _take_spans(self, body: bytes) -> None:
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
@@ -192,7 +192,7 @@ def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: P
     counted, took = Counted(), 0.0
 
     with otlp_http() as endpoint:
-        endpoint.answer = counted.take
+        endpoint.respond = counted.take
         for share in shares:
             with running_service(bundle, endpoint.url, **env) as (service, url), httpx.Client(base_url=url) as client:
                 begun = time.perf_counter()

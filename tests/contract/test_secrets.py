@@ -15,8 +15,16 @@ import pytest
 
 from tests.helpers.hubs import running_hub
 from tests.helpers.processes import Process, until
-from tests.helpers.receivers import Answer, OtlpEndpoint, otlp_http
-from tests.helpers.secrets import NUMBERS, PRIVATE, TEXTS, files, found, pack_secrets, planted
+from tests.helpers.receivers import OtlpEndpoint, Response, otlp_http
+from tests.helpers.secrets import (
+    NUMBERS,
+    PRIVATE_RULES,
+    TEXTS,
+    leaked_secrets,
+    pack_secrets,
+    read_files,
+    row_with_secrets,
+)
 from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
@@ -41,30 +49,36 @@ class Served:
 
     def ask(self) -> None:
         """Everything that a client can do: answered, refused, failing, malformed, one row and many, with a query."""
-        private = {name: value for name, value in planted().items() if name.split()[0] in PRIVATE}
+        private = {name: value for name, value in row_with_secrets().items() if name.split()[0] in PRIVATE_RULES}
         calls: dict[str, tuple[str, Any]] = {
-            "one": ("/predict", {"features": planted()}),
-            "one, failing": ("/predict", {"features": planted(fail=1)}),
-            "many": ("/predict/batch", {"rows": [planted(), planted(), {**planted(), "fail": None}]}),
-            "many, failing": ("/predict/batch", {"rows": [planted(), planted(fail=1)]}),
-            "let through": ("/predict", {"features": planted(**{"hash number": TEXTS["hash"]})}),
-            "wrong type": ("/predict", {"features": planted(fail=TEXTS["drop"], **{"drop number": TEXTS["drop"]})}),
+            "one": ("/predict", {"features": row_with_secrets()}),
+            "one, failing": ("/predict", {"features": row_with_secrets(fail=1)}),
+            "many": (
+                "/predict/batch",
+                {"rows": [row_with_secrets(), row_with_secrets(), {**row_with_secrets(), "fail": None}]},
+            ),
+            "many, failing": ("/predict/batch", {"rows": [row_with_secrets(), row_with_secrets(fail=1)]}),
+            "let through": ("/predict", {"features": row_with_secrets(**{"hash number": TEXTS["hash"]})}),
+            "wrong type": (
+                "/predict",
+                {"features": row_with_secrets(fail=TEXTS["drop"], **{"drop number": TEXTS["drop"]})},
+            ),
             "no rows": ("/predict/batch", {"rows": [TEXTS["hash"], [NUMBERS["hash"]]]}),
-            "not the shape": ("/predict", [planted()]),
-            "a query": (f"/predict?name={TEXTS['hash']}&size={NUMBERS['hash']!r}", {"features": planted()}),
+            "not the shape": ("/predict", [row_with_secrets()]),
+            "a query": (f"/predict?name={TEXTS['hash']}&size={NUMBERS['hash']!r}", {"features": row_with_secrets()}),
             "a query elsewhere": (f"/nowhere?name={TEXTS['drop']}", private),
         }
         for name, (path, body) in calls.items():
             answer = httpx.post(f"{self.url}{path}", json=body, timeout=60)
             self.answers[name] = answer.content + str(answer.headers).encode()
-        cut = json.dumps({"features": planted()})[:-3]
+        cut = json.dumps({"features": row_with_secrets()})[:-3]
         self.answers["cut"] = httpx.post(f"{self.url}/predict", content=cut, timeout=60).content
         for path in ("model", "openapi.json", "metrics"):
             self.answers[path] = httpx.get(f"{self.url}/{path}", timeout=60).content
 
     def sinks(self) -> dict[str, bytes]:
         """All that it left in its folder, its output, and its answers."""
-        kept = {place.name: files(place) for place in self.folder.iterdir() if place.name != "hub"}
+        kept = {place.name: read_files(place) for place in self.folder.iterdir() if place.name != "hub"}
         return {**kept, "stdout": self.process.log.encode(), **{f"answer: {k}": v for k, v in self.answers.items()}}
 
 
@@ -96,7 +110,7 @@ def unpacked(endpoint: OtlpEndpoint) -> bytes:
     """What an endpoint was sent."""
     return b"\0".join(
         gzip.decompress(one.body) if one.headers.get("content-encoding") == "gzip" else one.body
-        for one in endpoint.sent
+        for one in endpoint.requests
     )
 
 
@@ -112,9 +126,11 @@ def test_no_secret_leaves_the_service(
     service.process.stop()
 
     sinks = {**service.sinks(), "OTLP": unpacked(endpoint)}
-    assert {name: leaked for name, content in sinks.items() if (leaked := found(content))} == {}
+    assert {name: leaked for name, content in sinks.items() if (leaked := leaked_secrets(content))} == {}
     for name in ("OTLP", "store", "stdout", "service.jsonl"):  # who looks finds what is there
-        assert found(sinks[name], ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"], name
+        assert leaked_secrets(sinks[name], ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"], (
+            name
+        )
     statuses = [
         json.loads(service.answers[name].partition(b"Headers(")[0])["error"]["type"]
         for name in ("one, failing", "many, failing")
@@ -128,15 +144,15 @@ def test_no_secret_leaves_the_service(
 def test_no_secret_waits_on_disk(stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     """What an endpoint does not take is spooled, and that has no secret either."""
     endpoint = stack.enter_context(otlp_http())
-    endpoint.answer = lambda _: Answer(503)
+    endpoint.respond = lambda _: Response(503)
     service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, MODELTRACE_FLUSH_TIMEOUT="5")
     service.ask()
-    until(lambda: found(files(tmp_path / "spool"), ("plain",)), what="something on disk")
+    until(lambda: leaked_secrets(read_files(tmp_path / "spool"), ("plain",)), what="something on disk")
     service.process.stop()
 
     sinks = service.sinks()
-    assert found(sinks["spool"], ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]
-    assert {name: leaked for name, content in sinks.items() if (leaked := found(content))} == {}
+    assert leaked_secrets(sinks["spool"], ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]
+    assert {name: leaked for name, content in sinks.items() if (leaked := leaked_secrets(content))} == {}
 
 
 def test_no_secret_is_in_the_hub(stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
@@ -151,8 +167,8 @@ def test_no_secret_is_in_the_hub(stack: ExitStack, packed: tuple[Path, dict[str,
     with duckdb.connect(str(database), read_only=True) as connection:
         tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
         rows = b"\0".join(str(connection.table(one).fetchall()).encode() for one in tables)
-    assert found(rows, ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]
-    assert found(rows + files(tmp_path / "hub")) == []
+    assert leaked_secrets(rows, ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]
+    assert leaked_secrets(rows + read_files(tmp_path / "hub")) == []
 
 
 def test_equal_values_stay_equal_and_bins_are_told(
@@ -160,7 +176,11 @@ def test_equal_values_stay_equal_and_bins_are_told(
 ) -> None:
     """The store says of `hash` the same digits for the same value, of `bucket` a bin, and nothing of `drop`."""
     service = serve(stack, packed, tmp_path, OTEL_SDK_DISABLED="true")
-    for row in (planted(), planted(), planted(**{"hash text": "Bonn", "bucket number": 0.0})):
+    for row in (
+        row_with_secrets(),
+        row_with_secrets(),
+        row_with_secrets(**{"hash text": "Bonn", "bucket number": 0.0}),
+    ):
         httpx.post(f"{service.url}/predict", json={"features": row}, timeout=60).raise_for_status()
     service.process.stop()
 
@@ -168,7 +188,7 @@ def test_equal_values_stay_equal_and_bins_are_told(
         kept = [json.loads(inputs) for (inputs,) in connection.execute("SELECT inputs FROM predictions ORDER BY time")]
     first, second, third = kept
     assert first == second
-    assert set(first) == {name for name in planted() if not name.startswith("drop")}
+    assert set(first) == {name for name in row_with_secrets() if not name.startswith("drop")}
     assert first["hash text"] != third["hash text"]
     assert first["hash text"] != first["hash number"] == third["hash number"]
     assert len(first["hash text"]) == 16
@@ -179,5 +199,5 @@ def test_a_bundle_says_nothing_of_its_training_data(packed: tuple[Path, dict[str
     """`model.json` has no private value, though each occurs in training."""
     content = (packed[0] / "model.json").read_bytes()
 
-    assert found(content) == []
-    assert found(content, ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]
+    assert leaked_secrets(content) == []
+    assert leaked_secrets(content, ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]

@@ -21,7 +21,7 @@ import pytest
 from modeltrace.bundles.example import build_example
 from stack.run import Stack
 from tests.helpers.processes import running, until
-from tests.helpers.receivers import Answer, Receivers, otlp_http, receivers
+from tests.helpers.receivers import NotificationReceivers, Response, notification_receivers, otlp_http
 from tests.helpers.services import running_service
 from tests.helpers.stack import LOKI_ELSEWHERE, has_loki, running_stack
 
@@ -35,7 +35,7 @@ class Watched:
     """A stack whose alerts arrive in the inboxes."""
 
     stack: Stack
-    inboxes: Receivers
+    inboxes: NotificationReceivers
 
     def url(self, part: str, port: str) -> str:
         """Where a part listens."""
@@ -54,7 +54,7 @@ class Watched:
 
     def mailed(self, name: str) -> EmailMessage | None:
         """The first mail about a firing alert of a name."""
-        found = [mail for mail in self.inboxes.mails if f"[PAGE] {name} " in mail["Subject"]]
+        found = [mail for mail in self.inboxes.emails if f"[PAGE] {name} " in mail["Subject"]]
         return found[0] if found else None
 
     def traces(self, link: str) -> list[dict[str, Any]]:
@@ -76,10 +76,10 @@ def watched() -> Iterator[Watched]:
     with ExitStack() as entered:
         if not has_loki():
             stand_in = entered.enter_context(otlp_http())
-            stand_in.answer = lambda sent: Answer(400 if b"latecomer" in gzip.decompress(sent.body) else 200)
+            stand_in.respond = lambda sent: Response(400 if b"latecomer" in gzip.decompress(sent.body) else 200)
             environment["LOKI_OTLP_ENDPOINT"] = stand_in.url
             configs.append(LOKI_ELSEWHERE)
-        inboxes = entered.enter_context(receivers())
+        inboxes = entered.enter_context(notification_receivers())
         stack = entered.enter_context(running_stack(collector_configs=configs, environment=environment))
         inboxes.connect(stack.layout.config / "deploy" / "alertmanager")
         prometheus = stack.layout.config / "deploy" / "prometheus" / "prometheus.yml"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.helpers.processes import Process, free_port, until
-from tests.helpers.receivers import Post, Receivers, receivers
+from tests.helpers.receivers import NotificationReceivers, Post, notification_receivers
 from tests.helpers.stack import binary
 
 ROOT = Path(__file__).parents[2]
@@ -91,9 +91,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def inboxes() -> Iterator[Receivers]:
+def inboxes() -> Iterator[NotificationReceivers]:
     """An HTTP and an SMTP receiver."""
-    with receivers() as found:
+    with notification_receivers() as found:
         yield found
 
 
@@ -168,7 +168,7 @@ def test_a_fresh_stack_without_secrets_is_quiet(folder: Path) -> None:
         assert "level=ERROR" not in running.process.log
 
 
-def test_a_channel_without_its_secret_fails_loudly(folder: Path, inboxes: Receivers) -> None:
+def test_a_channel_without_its_secret_fails_loudly(folder: Path, inboxes: NotificationReceivers) -> None:
     """Alertmanager counts what it could not send, which is what the alert NotificationsFailing looks at."""
     inboxes.connect(folder)
     (folder / "secrets" / "slack_sre_url").unlink()
@@ -179,14 +179,16 @@ def test_a_channel_without_its_secret_fails_loudly(folder: Path, inboxes: Receiv
         assert "secrets/slack_sre_url" in running.process.log
 
 
-def test_every_channel_says_what_is_wrong_and_links_to_runbook_and_traces(folder: Path, inboxes: Receivers) -> None:
+def test_every_channel_says_what_is_wrong_and_links_to_runbook_and_traces(
+    folder: Path, inboxes: NotificationReceivers
+) -> None:
     """Slack, Teams, PagerDuty, Opsgenie, mail and webhook get summary, description, runbook and traces."""
     inboxes.connect(folder)
     with alertmanager(folder) as running:
         running.alert("HighLatency", severity="page", team="sre", channels=CHANNELS)
-        until(lambda: len(inboxes.posts) >= 5 and inboxes.mails, what="six notifications")
+        until(lambda: len(inboxes.posts) >= 5 and inboxes.emails, what="six notifications")
         posts = {post.path: post for post in inboxes.posts}
-        mail = inboxes.mails[0]
+        mail = inboxes.emails[0]
 
         assert posts.keys() == {"/slack/sre", "/teams/sre", "/pagerduty", "/opsgenie/v2/alerts", "/webhook"}
         for post in posts.values():
@@ -202,7 +204,7 @@ def test_every_channel_says_what_is_wrong_and_links_to_runbook_and_traces(folder
     assert mail["To"] == "sre@example.org"
 
 
-def test_a_page_is_addressed_and_signed_as_the_channel_wants_it(folder: Path, inboxes: Receivers) -> None:
+def test_a_page_is_addressed_and_signed_as_the_channel_wants_it(folder: Path, inboxes: NotificationReceivers) -> None:
     """PagerDuty gets the team's key and both links, Opsgenie the key, the team and its highest priority."""
     inboxes.connect(folder)
     with alertmanager(folder) as running:
@@ -219,7 +221,7 @@ def test_a_page_is_addressed_and_signed_as_the_channel_wants_it(folder: Path, in
     assert opsgenie.body["priority"] == "P1"
 
 
-def test_a_page_suppresses_the_tickets_of_its_service_alone(folder: Path, inboxes: Receivers) -> None:
+def test_a_page_suppresses_the_tickets_of_its_service_alone(folder: Path, inboxes: NotificationReceivers) -> None:
     """Whoever was paged for a service gets no ticket for it; those of another service go out."""
     inboxes.connect(folder)
     with alertmanager(folder) as running:
@@ -233,7 +235,7 @@ def test_a_page_suppresses_the_tickets_of_its_service_alone(folder: Path, inboxe
     assert {post.body["groupLabels"]["alertname"] for post in inboxes.posts} == {"RequestFailures", "MetricOverflow"}
 
 
-def test_without_the_collector_no_service_is_called_down(folder: Path, inboxes: Receivers) -> None:
+def test_without_the_collector_no_service_is_called_down(folder: Path, inboxes: NotificationReceivers) -> None:
     """That nothing is heard of services says nothing about them while the Collector is away."""
     inboxes.connect(folder)
     with alertmanager(folder) as running:

@@ -19,7 +19,7 @@ from modeltrace.doctor.backends.log_file import LogFile
 from tests.helpers.collector import BASE, OTEL, Collector, Sink, running_collector, running_sink
 from tests.helpers.log_stores import FileLogs
 from tests.helpers.processes import free_port, until
-from tests.helpers.receivers import Answer, OtlpEndpoint, otlp_http
+from tests.helpers.receivers import OtlpEndpoint, Response, otlp_http
 
 pytestmark = pytest.mark.stack
 
@@ -75,7 +75,7 @@ def numbers_in(file: FileLogs) -> Counter[int]:
 
 def numbers_at(endpoint: OtlpEndpoint) -> Counter[int]:
     """How often each number was taken by an endpoint."""
-    requests = [ExportLogsServiceRequest.FromString(gzip.decompress(body)) for body in endpoint.taken]
+    requests = [ExportLogsServiceRequest.FromString(gzip.decompress(body)) for body in endpoint.accepted]
     return Counter(
         int(log.body.string_value)
         for request in requests
@@ -97,12 +97,12 @@ def test_while_loki_is_away_its_records_wait_on_disk(sink: Sink, tmp_path: Path)
         waiting = {"exporter": "otlp_http/loki", "data_type": "logs"}
         assert collector.metric("otelcol_exporter_queue_size", **waiting) > 0
         with otlp_http(port) as loki:
-            loki.answer = lambda _: Answer(503 if len(loki.sent) < 3 else 200)
+            loki.respond = lambda _: Response(503 if len(loki.requests) < 3 else 200)
             until(lambda: numbers_at(loki).total() >= len(everything), what="every record")
             until(lambda: collector.metric("otelcol_exporter_queue_size", **waiting) == 0, what="an empty queue")
 
     assert numbers_at(loki) == Counter(everything)
-    assert {sent.path for sent in loki.sent} == {"/otlp/v1/logs"}
+    assert {sent.path for sent in loki.requests} == {"/otlp/v1/logs"}
 
 
 def test_the_file_has_what_was_sent(sink: Sink, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_beside_a_vendor_the_file_gets_everything(sink: Sink, tmp_path: Path) ->
         with running_collector(BASE, *configs, data=tmp_path, **environment) as collector:
             assert send(collector, 1, 2) == 200
             assert numbers_in(in_file(collector)) == {1: 1, 2: 1}
-            until(lambda: b"a.number" in b"".join(map(unpacked, vendor.taken)), what="the records at the vendor")
+            until(lambda: b"a.number" in b"".join(map(unpacked, vendor.accepted)), what="the records at the vendor")
 
 
 def unpacked(body: bytes) -> bytes:

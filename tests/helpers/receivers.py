@@ -33,13 +33,13 @@ class Post:
 
 
 @dataclass
-class Receivers:
+class NotificationReceivers:
     """What came in over HTTP and over SMTP, in order."""
 
     http: str
     smtp: str
     posts: list[Post] = field(default_factory=list)
-    mails: list[EmailMessage] = field(default_factory=list)
+    emails: list[EmailMessage] = field(default_factory=list)
 
     def connect(self, folder: Path) -> None:
         """Make a copy of deploy/alertmanager send here, and soon: its secrets, its addresses, its waiting.
@@ -47,7 +47,7 @@ class Receivers:
         Routes, receivers and templates stay as they are.
         """
         secrets = {
-            **{f"{channel}_{team}_url": f"{self.http}/{channel}/{team}" for channel in CHATS for team in TEAMS},
+            **{f"{channel}_{team}_url": f"{self.http}/{channel}/{team}" for channel in CHAT_CHANNELS for team in TEAMS},
             **{f"pagerduty_{team}_key": f"key of {team}" for team in TEAMS},
             "opsgenie_key": "key of opsgenie",
             "smtp_password": PASSWORD,
@@ -66,19 +66,19 @@ class Receivers:
         (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
 
 
-CHATS = ("slack", "teams")
+CHAT_CHANNELS = ("slack", "teams")
 TEAMS = ("sre", "ml")
 
 
 @contextmanager
-def receivers() -> Iterator[Receivers]:
+def notification_receivers() -> Iterator[NotificationReceivers]:
     """Listen until the end of the context."""
     smtp_port = free_port()
     handler = type("Handler", (_Handler,), {"posts": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    found = Receivers(f"http://127.0.0.1:{server.server_port}", f"127.0.0.1:{smtp_port}", handler.posts)
+    found = NotificationReceivers(f"http://127.0.0.1:{server.server_port}", f"127.0.0.1:{smtp_port}", handler.posts)
     mailbox = Controller(
-        _Mailbox(found.mails),
+        _Mailbox(found.emails),
         hostname="127.0.0.1",
         port=smtp_port,
         authenticator=_authenticate,
@@ -135,7 +135,7 @@ def _authenticate(_server: SMTP, _session: Session, _envelope: Envelope, _mechan
     return AuthResult(success=right)
 
 
-class Sent(NamedTuple):
+class ReceivedRequest(NamedTuple):
     """One OTLP request: the path of the URL or of the gRPC method, headers in small letters, and the bytes."""
 
     path: str
@@ -143,7 +143,7 @@ class Sent(NamedTuple):
     body: bytes
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What an OTLP endpoint says: headers, or trailing metadata. A gRPC status other than OK ends the call."""
 
     status: int | grpc.StatusCode = 200
@@ -156,16 +156,16 @@ class OtlpEndpoint:
     """An OTLP endpoint that answers as told, from one request to the next."""
 
     url: str
-    answer: Callable[[Sent], Answer] = lambda _: Answer()
-    sent: list[Sent] = field(default_factory=list)
-    taken: list[bytes] = field(default_factory=list)
+    respond: Callable[[ReceivedRequest], Response] = lambda _: Response()
+    requests: list[ReceivedRequest] = field(default_factory=list)
+    accepted: list[bytes] = field(default_factory=list)
 
-    def reply(self, sent: Sent) -> Answer:
+    def handle(self, sent: ReceivedRequest) -> Response:
         """Keep a request, and answer it."""
-        self.sent.append(sent)
-        answer = self.answer(sent)
+        self.requests.append(sent)
+        answer = self.respond(sent)
         if answer.status in (200, grpc.StatusCode.OK):
-            self.taken.append(sent.body)
+            self.accepted.append(sent.body)
         return answer
 
 
@@ -210,7 +210,7 @@ class _OtlpHandler(BaseHTTPRequestHandler):
         """Answer as the endpoint does."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.endpoint.reply(Sent(self.path, headers, body))
+        answer = self.endpoint.handle(ReceivedRequest(self.path, headers, body))
         assert isinstance(answer.status, int)
         self.send_response(answer.status)
         for name, value in answer.headers.items():
@@ -232,7 +232,7 @@ class _OtlpMethods(grpc.GenericRpcHandler):
 
         def export(body: bytes, context: grpc.ServicerContext) -> bytes:
             headers = {key: str(value) for key, value in context.invocation_metadata()}
-            answer = self._endpoint.reply(Sent(handler_call_details.method, headers, body))
+            answer = self._endpoint.handle(ReceivedRequest(handler_call_details.method, headers, body))
             context.set_trailing_metadata(tuple(answer.headers.items()))
             if isinstance(answer.status, grpc.StatusCode) and answer.status is not grpc.StatusCode.OK:
                 context.abort(answer.status, "as told")

@@ -17,9 +17,9 @@ from sklearn.preprocessing import FunctionTransformer
 from modeltrace.bundles.pack import pack
 from modeltrace.inference.schema import RULES
 
-MODULE = "model_with_secrets_of_the_tests"
+MODULE_NAME = "model_with_secrets_of_the_tests"
 # Takes texts and numbers; raises when `fail` is 1, warns always: both with all that it was given.
-SOURCE = """
+MODULE_SOURCE = """
 import warnings
 
 import numpy as np
@@ -39,17 +39,17 @@ def work(X):
 """
 TEXTS = {rule: f"geheim-{rule}-4711" for rule in RULES}
 NUMBERS = {rule: 8675309.0625 + 1000.5 * place for place, rule in enumerate(RULES)}
-PRIVATE = tuple(rule for rule in RULES if rule != "plain")
+PRIVATE_RULES = tuple(rule for rule in RULES if rule != "plain")
 
 
-def planted(**more: Any) -> dict[str, Any]:
+def row_with_secrets(**more: Any) -> dict[str, Any]:
     """A row with a secret in each feature."""
     texts = {f"{rule} text": TEXTS[rule] for rule in RULES}
     numbers = {f"{rule} number": NUMBERS[rule] for rule in RULES}
     return {**texts, **numbers, "fail": 0, **more}
 
 
-def training() -> pd.DataFrame:
+def training_data() -> pd.DataFrame:
     """Rows in which every secret occurs: a text as half of all, but once for `bucket`; a number as the largest."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"fail": [0] * 200})
@@ -57,18 +57,18 @@ def training() -> pd.DataFrame:
         common = [f"city {n}" for n in range(21)] if rule == "bucket" else ["Bonn", TEXTS[rule]]
         table[f"{rule} text"] = [*np.resize(common, 199), TEXTS[rule]]
         table[f"{rule} number"] = [*rng.normal(0, 1e6, 199), NUMBERS[rule]]
-    return table[list(planted())]
+    return table[list(row_with_secrets())]
 
 
 def pack_secrets(folder: Path) -> tuple[Path, dict[str, str]]:
     """Pack the model; its bundle, and the environment in which it can be served."""
-    (folder / f"{MODULE}.py").write_text(SOURCE)
-    data = training()
+    (folder / f"{MODULE_NAME}.py").write_text(MODULE_SOURCE)
+    data = training_data()
     sys.path.insert(0, str(folder))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            step = FunctionTransformer(importlib.import_module(MODULE).work)
+            step = FunctionTransformer(importlib.import_module(MODULE_NAME).work)
             estimator = make_pipeline(step, LogisticRegression())
             estimator.fit(data, data["plain number"] > 0)
             bundle = pack(
@@ -82,11 +82,11 @@ def pack_secrets(folder: Path) -> tuple[Path, dict[str, str]]:
             )
     finally:
         sys.path.remove(str(folder))
-        sys.modules.pop(MODULE, None)
+        sys.modules.pop(MODULE_NAME, None)
     return bundle, {"PYTHONPATH": str(folder), "MODELTRACE_TRUST_PICKLE": "true"}
 
 
-def forms(value: str | float) -> list[bytes]:
+def encodings(value: str | float) -> list[bytes]:
     """How a value may stand in a file: as text, in digits, as a double of either byte order."""
     if isinstance(value, str):
         return [value.encode(), value.encode("utf-16-le")]
@@ -94,12 +94,14 @@ def forms(value: str | float) -> list[bytes]:
     return [*(one.encode() for one in digits), struct.pack("<d", value), struct.pack(">d", value)]
 
 
-def found(content: bytes, rules: tuple[str, ...] = PRIVATE) -> list[str]:
+def leaked_secrets(content: bytes, rules: tuple[str, ...] = PRIVATE_RULES) -> list[str]:
     """The rules whose secrets stand in it all the same."""
     values: Mapping[str, list[str | float]] = {rule: [TEXTS[rule], NUMBERS[rule]] for rule in rules}
-    return [f"{rule}: {value}" for rule in rules for value in values[rule] if any(f in content for f in forms(value))]
+    return [
+        f"{rule}: {value}" for rule in rules for value in values[rule] if any(f in content for f in encodings(value))
+    ]
 
 
-def files(place: Path) -> bytes:
+def read_files(place: Path) -> bytes:
     """All that stands in a file, or in those of a folder."""
     return b"\0".join(path.read_bytes() for path in (place, *sorted(place.rglob("*"))) if path.is_file())

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.schema import Feature
-from modeltrace.otlp.failures import UNKNOWN, Target, classify
+from modeltrace.otlp.failures import UNKNOWN_PREFIX, Target, classify
 from modeltrace.printable import escape_controls
 
 FEATURES = TypeAdapter(tuple[Feature, ...])
@@ -107,6 +107,6 @@ def reason(error: httpx.HTTPError) -> str:
     except RuntimeError:  # none is known
         url = ""
     why = classify(error, Target(url), probe=lambda _: None).reason  # to ask once more would hold up others
-    if not why.startswith(UNKNOWN):
+    if not why.startswith(UNKNOWN_PREFIX):
         return why
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -8,9 +8,9 @@ def check_deliveries(otel: OtelSettings) -> list[str]:
     """Send an empty request of each signal; a line for each reason why they are not taken."""
     failures: dict[str, list[str]] = {}
     for signal in otel.otlp_signals():
-        failure = check_delivery(signal, protocol=otel.protocol_of(signal), seconds=otel.timeout_of(signal))
+        failure = check_delivery(signal, protocol=otel.protocol_of(signal), timeout_seconds=otel.timeout_of(signal))
         if failure:
-            why = f"{failure.where}: {failure}".replace(f"/v1/{signal}", "")  # the same for all signals
+            why = f"{failure.address}: {failure}".replace(f"/v1/{signal}", "")  # the same for all signals
             failures.setdefault(why, []).append(signal)
     return [
         f"with this terminal's variables, OTLP {', '.join(signals)} cannot be delivered to {why}"

@@ -7,10 +7,10 @@ the private names here; each has a test that notices when it goes away.
 
 | what comes back | outcome |
 |---|---|
-| 2xx, OK | `Delivered`; a partial success says how many items were rejected |
-| 429, 502, 503, 504; CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS | `TryAgain` |
-| RESOURCE_EXHAUSTED with RetryInfo; no connection, no answer in time | `TryAgain` |
-| anything else | `Refused` |
+| 2xx, OK | `Success`; a partial success says how many items were rejected |
+| 429, 502, 503, 504; CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS | `Retryable` |
+| RESOURCE_EXHAUSTED with RetryInfo; no connection, no answer in time | `Retryable` |
+| anything else | `Permanent` |
 
 `error_type` is what `error.type` is by the semantic conventions: the status, or the exception's name. `failure` says in
 words what is wrong and what to do (`modeltrace.otlp.failures`).
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from opentelemetry.exporter.otlp.common.http import _OTLPHTTPClient
     from opentelemetry.exporter.otlp.proto.grpc.exporter import OTLPExporterMixin
 
-__all__ = ["SIGNALS", "Client", "Delivered", "Outcome", "Refused", "Signal", "TryAgain", "otlp_client"]
+__all__ = ["SIGNALS", "Client", "Outcome", "Permanent", "Retryable", "Signal", "Success", "otlp_client"]
 
 RETRYABLE_STATUSES: Final = frozenset({429, 502, 503, 504})
 RETRYABLE_CODES: Final = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 )
-NOTHING_KNOWN: Final = Failure("", "")
+NO_DETAILS: Final = Failure("", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
+class Success:
     """The endpoint has it, but for the items that it rejected, which must not be sent again."""
 
     rejected: int = 0
@@ -54,24 +54,24 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class TryAgain:
+class Retryable:
     """The same request may be sent later; `retry_after` is how many seconds later, if the endpoint said so."""
 
     retry_after: float | None
     error_type: str
-    failure: Failure = field(default=NOTHING_KNOWN, compare=False)
+    failure: Failure = field(default=NO_DETAILS, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Permanent:
     """Sending it again makes no sense."""
 
     error_type: str
     message: str
-    failure: Failure = field(default=NOTHING_KNOWN, compare=False)
+    failure: Failure = field(default=NO_DETAILS, compare=False)
 
 
-Outcome = Delivered | TryAgain | Refused
+Outcome = Success | Retryable | Permanent
 
 
 class Client(Protocol):
@@ -84,18 +84,18 @@ class Client(Protocol):
         """Give back connections. A send in flight may fail for it."""
 
 
-class _Kind(NamedTuple):
+class _CollectorService(NamedTuple):
     """What differs between the signals on the wire."""
 
     service: str
     response: type[Message]
-    rejected: str  # the field of the partial success that counts
+    rejected_field: str  # the field of the partial success that counts
 
 
-_KINDS: Final[dict[Signal, _Kind]] = {
-    "traces": _Kind("trace.v1.TraceService", ExportTraceServiceResponse, "rejected_spans"),
-    "metrics": _Kind("metrics.v1.MetricsService", ExportMetricsServiceResponse, "rejected_data_points"),
-    "logs": _Kind("logs.v1.LogsService", ExportLogsServiceResponse, "rejected_log_records"),
+_SERVICES: Final[dict[Signal, _CollectorService]] = {
+    "traces": _CollectorService("trace.v1.TraceService", ExportTraceServiceResponse, "rejected_spans"),
+    "metrics": _CollectorService("metrics.v1.MetricsService", ExportMetricsServiceResponse, "rejected_data_points"),
+    "logs": _CollectorService("logs.v1.LogsService", ExportLogsServiceResponse, "rejected_log_records"),
 }
 
 
@@ -111,40 +111,41 @@ class HttpClient:
         from opentelemetry.exporter.otlp.common import http  # noqa: PLC0415  only when HTTP is in use
         from requests.exceptions import ContentDecodingError  # noqa: PLC0415  only when HTTP is in use
 
-        self._kind = _KINDS[signal]
-        self._files = usable_tls_files(signal, protocol="http/protobuf")
-        self._stock: _OTLPHTTPClient = sdk_exporter(signal, protocol="http/protobuf", seconds=timeout_seconds)._client  # noqa: SLF001  see the module
-        self._target = target(signal, protocol="http/protobuf", seconds=timeout_seconds)
+        self._service = _SERVICES[signal]
+        self._tls_files = usable_tls_files(signal, protocol="http/protobuf")
+        exporter = sdk_exporter(signal, protocol="http/protobuf", timeout_seconds=timeout_seconds)
+        self._exporter: _OTLPHTTPClient = exporter._client  # noqa: SLF001  see the module
+        self._target = target(signal, protocol="http/protobuf", timeout_seconds=timeout_seconds)
         self._timeout = timeout_seconds
         self._retry_after = http._extract_retry_after  # noqa: SLF001  seconds or a date
         # An address or header that cannot be sent (all are ValueErrors), an answer that is not what it says it is.
-        self._final = (ValueError, ContentDecodingError)
+        self._permanent_errors = (ValueError, ContentDecodingError)
 
     def send(self, request: bytes) -> Outcome:
         """Try once; twice when the connection was lost between requests."""
-        packed = self._stock._compress(request)  # noqa: SLF001  as the variables say
-        result = self._stock._submit(packed, self._timeout)  # noqa: SLF001  one attempt, which `export` is not
-        if result.status_code is None:
-            return self._failed(result.error or ConnectionError())
-        if 200 <= result.status_code < 300:
-            return _delivered(self._kind, _protobuf(self._kind.response, result))
-        message = getattr(_protobuf(Status, result), "message", "")
-        failure = classify(result.status_code, self._target, message or _text(result))
-        if result.status_code in RETRYABLE_STATUSES:
-            return TryAgain(self._retry_after(result), str(result.status_code), failure)
-        return Refused(str(result.status_code), message or result.reason or "", failure)
+        compressed = self._exporter._compress(request)  # noqa: SLF001  as the variables say
+        response = self._exporter._submit(compressed, self._timeout)  # noqa: SLF001  one attempt, which `export` is not
+        if response.status_code is None:
+            return self._error_outcome(response.error or ConnectionError())
+        if 200 <= response.status_code < 300:
+            return _success(self._service, _parse_response(self._service.response, response))
+        message = getattr(_parse_response(Status, response), "message", "")
+        failure = classify(response.status_code, self._target, message or _response_text(response))
+        if response.status_code in RETRYABLE_STATUSES:
+            return Retryable(self._retry_after(response), str(response.status_code), failure)
+        return Permanent(str(response.status_code), message or response.reason or "", failure)
 
     def close(self) -> None:
         """Close the session; a request in flight goes on until it times out."""
-        self._stock._transport.close()  # noqa: SLF001  the stock `shutdown` complains when it is called twice
+        self._exporter._transport.close()  # noqa: SLF001  the stock `shutdown` complains when it is called twice
 
-    def _failed(self, error: Exception) -> Outcome:
-        failure = (self._files and self._files.problem(folder=True)) or classify(error, self._target)
-        failure = failure._replace(where=self._target.shown)
+    def _error_outcome(self, error: Exception) -> Outcome:
+        failure = (self._tls_files and self._tls_files.find_problem(allow_folder=True)) or classify(error, self._target)
+        failure = failure._replace(address=self._target.display_url)
         error_type = type(error).__qualname__
-        if isinstance(error, self._final):
-            return Refused(error_type, failure.reason, failure)
-        return TryAgain(None, error_type, failure)
+        if isinstance(error, self._permanent_errors):
+            return Permanent(error_type, failure.reason, failure)
+        return Retryable(None, error_type, failure)
 
 
 class GrpcClient:
@@ -153,105 +154,105 @@ class GrpcClient:
     def __init__(self, signal: Signal, timeout_seconds: float) -> None:
         import grpc  # noqa: PLC0415  only when gRPC is in use
 
-        self._kind = _KINDS[signal]
+        self._service = _SERVICES[signal]
         self._timeout = timeout_seconds
         self._rpc_error = grpc.RpcError
         self._closed = False
-        self._target = target(signal, protocol="grpc", seconds=timeout_seconds)
-        self._files = usable_tls_files(signal, protocol="grpc")
-        self._stock: OTLPExporterMixin[Any, Any, Any, Any] = sdk_exporter(
-            signal, protocol="grpc", seconds=timeout_seconds
+        self._target = target(signal, protocol="grpc", timeout_seconds=timeout_seconds)
+        self._tls_files = usable_tls_files(signal, protocol="grpc")
+        self._exporter: OTLPExporterMixin[Any, Any, Any, Any] = sdk_exporter(
+            signal, protocol="grpc", timeout_seconds=timeout_seconds
         )
-        self._unusable = self._problem()
-        self._export = self._method()
+        self._tls_problem = self._find_tls_problem()
+        self._export_call = self._build_export_call()
 
     def send(self, request: bytes) -> Outcome:
         """Try once."""
-        if problem := self._unusable:
-            self._connect_anew()  # the files may be there by now
-            return TryAgain(None, FileNotFoundError.__qualname__, problem)
-        metadata: Any = self._stock._headers  # noqa: SLF001  a tuple once the constructor has resolved it
+        if problem := self._tls_problem:
+            self._reconnect()  # the files may be there by now
+            return Retryable(None, FileNotFoundError.__qualname__, problem)
+        metadata: Any = self._exporter._headers  # noqa: SLF001  a tuple once the constructor has resolved it
         try:
-            answer = self._export(request, timeout=self._timeout, metadata=metadata)
+            response = self._export_call(request, timeout=self._timeout, metadata=metadata)
         except self._rpc_error as error:
-            return self._failure(error)
+            return self._error_outcome(error)
         except ValueError as error:  # the channel was closed meanwhile, or a header cannot be sent
             if self._closed:
-                return TryAgain(None, "CANCELLED")
+                return Retryable(None, "CANCELLED")
             failure = classify(error, self._target)  # the words hold the header
-            return Refused(type(error).__qualname__, failure.reason, failure)
-        return _delivered(self._kind, answer)
+            return Permanent(type(error).__qualname__, failure.reason, failure)
+        return _success(self._service, response)
 
     def close(self) -> None:
         """Close the channel, which ends a call in flight."""
         self._closed = True
         self._channel().close()
 
-    def _failure(self, error: Any) -> Outcome:  # noqa: ANN401  grpc types RpcError without the call that it also is
+    def _error_outcome(self, error: Any) -> Outcome:  # noqa: ANN401  grpc types RpcError without the call that it also is
         code, details = error.code().name, error.details() or ""
-        pause = _retry_info(dict(error.trailing_metadata() or ()))
+        pause = _retry_delay(dict(error.trailing_metadata() or ()))
         if self._closed:
-            return TryAgain(pause, code)
+            return Retryable(pause, code)
         failure = classify(code, self._target, details)
         if code not in RETRYABLE_CODES and (code != "RESOURCE_EXHAUSTED" or pause is None):
-            return Refused(code, details, failure)
+            return Permanent(code, details, failure)
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-            self._connect_anew()
-        return TryAgain(pause, code, failure)
+            self._reconnect()
+        return Retryable(pause, code, failure)
 
-    def _connect_anew(self) -> None:
+    def _reconnect(self) -> None:
         """Drop the channel: it would wait by a schedule of its own, up to two minutes, before it connects again."""
         self._channel().close()
-        self._unusable = self._problem()
-        if self._files and not self._unusable:
-            self._stock._credentials = credentials(self._files)  # noqa: SLF001  the files may be others by now
-        self._stock._initialize_channel_and_stub()  # type: ignore[no-untyped-call]  # noqa: SLF001  as the stock one does
-        self._export = self._method()
+        self._tls_problem = self._find_tls_problem()
+        if self._tls_files and not self._tls_problem:
+            self._exporter._credentials = credentials(self._tls_files)  # noqa: SLF001  the files may be others by now
+        self._exporter._initialize_channel_and_stub()  # type: ignore[no-untyped-call]  # noqa: SLF001  as the stock one does
+        self._export_call = self._build_export_call()
 
-    def _problem(self) -> Failure | None:
+    def _find_tls_problem(self) -> Failure | None:
         """Why the certificate files cannot be used, if they cannot."""
-        problem = self._files and self._files.problem(folder=False)
-        return problem._replace(where=self._target.shown) if problem else None
+        problem = self._tls_files and self._tls_files.find_problem(allow_folder=False)
+        return problem._replace(address=self._target.display_url) if problem else None
 
-    def _method(self) -> "grpc.UnaryUnaryMultiCallable[bytes, Message]":
+    def _build_export_call(self) -> "grpc.UnaryUnaryMultiCallable[bytes, Message]":
         return self._channel().unary_unary(
-            f"/opentelemetry.proto.collector.{self._kind.service}/Export",
-            response_deserializer=self._kind.response.FromString,
+            f"/opentelemetry.proto.collector.{self._service.service}/Export",
+            response_deserializer=self._service.response.FromString,
         )
 
     def _channel(self) -> "grpc.Channel":
-        channel: Any = self._stock._channel  # noqa: SLF001  there from its constructor on
+        channel: Any = self._exporter._channel  # noqa: SLF001  there from its constructor on
         return cast("grpc.Channel", channel)
 
 
-def _protobuf(type_: type[Message], result: "BaseHTTPResult") -> Message:
+def _parse_response(type_: type[Message], response: "BaseHTTPResult") -> Message:
     """The message in an HTTP answer; an empty one when there is none that can be read."""
-    if "protobuf" in result.headers().get("content-type", ""):
+    if "protobuf" in response.headers().get("content-type", ""):
         try:
-            return type_.FromString(result.content())
+            return type_.FromString(response.content())
         except DecodeError:
             pass
     return type_()
 
 
-def _text(result: "BaseHTTPResult") -> str:
+def _response_text(response: "BaseHTTPResult") -> str:
     """The words of an HTTP answer that are for people."""
-    if not result.headers().get("content-type", "").startswith(("text/plain", "application/json")):
+    if not response.headers().get("content-type", "").startswith(("text/plain", "application/json")):
         return ""
-    return result.content()[:500].decode(errors="replace")
+    return response.content()[:500].decode(errors="replace")
 
 
-def _delivered(kind: _Kind, answer: Any) -> Delivered:  # noqa: ANN401  one of three types with different fields
-    partial = answer.partial_success
-    return Delivered(max(0, getattr(partial, kind.rejected)), partial.error_message)
+def _success(service: _CollectorService, response: Any) -> Success:  # noqa: ANN401  one of three types with different fields
+    partial = response.partial_success
+    return Success(max(0, getattr(partial, service.rejected_field)), partial.error_message)
 
 
-def _retry_info(metadata: dict[str, Any]) -> float | None:
+def _retry_delay(metadata: dict[str, Any]) -> float | None:
     """The pause that a gRPC error asks for, in the status's details or, as some send it, by itself."""
     info = RetryInfo()
     try:
-        if alone := metadata.get("google.rpc.retryinfo-bin"):
-            info.ParseFromString(alone)
+        if retry_info := metadata.get("google.rpc.retryinfo-bin"):
+            info.ParseFromString(retry_info)
         elif not any(
             detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(info)
             for detail in Status.FromString(metadata.get("grpc-status-details-bin", b"")).details
@@ -259,5 +260,5 @@ def _retry_info(metadata: dict[str, Any]) -> float | None:
             return None
     except DecodeError:
         return None
-    pause: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
-    return max(0.0, pause)
+    delay: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
+    return max(0.0, delay)

@@ -23,12 +23,16 @@ DEFAULT_HTTP_ENDPOINT: Final = "http://localhost:4318"
 
 
 def sdk_exporter(
-    signal: Signal, *, protocol: Protocol, seconds: float, meter_provider: "MeterProvider | None" = None
+    signal: Signal, *, protocol: Protocol, timeout_seconds: float, meter_provider: "MeterProvider | None" = None
 ) -> Any:  # noqa: ANN401  six classes without a common base
     """Build the exporter of a signal. Each protocol's classes are imported only when they are in use."""
     if protocol == "grpc":
-        return _grpc_exporter(signal, seconds, meter_provider)
-    options: dict[str, Any] = {"timeout": seconds, "session": _session(signal), "meter_provider": meter_provider}
+        return _grpc_exporter(signal, timeout_seconds, meter_provider)
+    options: dict[str, Any] = {
+        "timeout": timeout_seconds,
+        "session": _session(signal),
+        "meter_provider": meter_provider,
+    }
     if signal == "traces":
         from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: PLC0415  see above
 
@@ -42,38 +46,40 @@ def sdk_exporter(
     return _log_exporter.OTLPLogExporter(**options)
 
 
-def target(signal: Signal, *, protocol: Protocol, seconds: float) -> Target:
+def target(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Target:
     """Where a signal goes, for what is said of it."""
     from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415  as late as the exporters
 
-    own = f"{OTLP}{signal.upper()}_ENDPOINT"
-    given = _variable(signal, "ENDPOINT")
+    own_variable = f"{OTLP}{signal.upper()}_ENDPOINT"
+    configured = _read_variable(signal, "ENDPOINT")
     if protocol == "grpc":
-        url = given or DEFAULT_GRPC_ENDPOINT
-        if "://" not in url and not _insecure(signal, url):
+        url = configured or DEFAULT_GRPC_ENDPOINT
+        if "://" not in url and not _is_insecure(signal, url):
             url = f"https://{url}"
     else:
-        base = given or DEFAULT_HTTP_ENDPOINT
-        url = base if os.environ.get(own) else f"{base.removesuffix('/')}/v1/{signal}"
-    values = parse_env_headers(_variable(signal, "HEADERS"), liberal=True).values()
+        base = configured or DEFAULT_HTTP_ENDPOINT
+        url = base if os.environ.get(own_variable) else f"{base.removesuffix('/')}/v1/{signal}"
+    values = parse_env_headers(_read_variable(signal, "HEADERS"), liberal=True).values()
     secrets = {part for value in values for part in (value, value.split()[-1] if value else "") if len(part) > 3}
     return Target(
         url,
         grpc=protocol == "grpc",
-        seconds=seconds,
-        endpoint=own if os.environ.get(own) else OTLP + "ENDPOINT",
-        headers=name if os.environ.get(name := f"{OTLP}{signal.upper()}_HEADERS") else OTLP + "HEADERS",
+        timeout_seconds=timeout_seconds,
+        endpoint_variable=own_variable if os.environ.get(own_variable) else OTLP + "ENDPOINT",
+        headers_variable=name if os.environ.get(name := f"{OTLP}{signal.upper()}_HEADERS") else OTLP + "HEADERS",
         secrets=tuple(sorted(secrets, key=len, reverse=True)),
     )
 
 
 def usable_tls_files(signal: Signal, *, protocol: Protocol) -> TlsFiles | None:
     """The certificate files that a signal uses; `None` where it speaks no TLS, or gets its credentials elsewhere."""
-    if any(os.environ.get(name) for name in _providers(signal, protocol)):
+    if any(os.environ.get(name) for name in _credential_provider_variables(signal, protocol)):
         return None
-    url = _variable(signal, "ENDPOINT")
+    url = _read_variable(signal, "ENDPOINT")
     plain = (
-        _insecure(signal, url or DEFAULT_GRPC_ENDPOINT) if protocol == "grpc" else not url.lower().startswith("https:")
+        _is_insecure(signal, url or DEFAULT_GRPC_ENDPOINT)
+        if protocol == "grpc"
+        else not url.lower().startswith("https:")
     )
     return None if plain else tls_files(signal)
 
@@ -83,9 +89,9 @@ def _session(signal: Signal) -> "requests.Session | None":
 
     None where the SDK's will do. It would hide a credential provider's, which comes first therefore.
     """
-    if any(os.environ.get(name) for name in _providers(signal, "http/protobuf")) or not _variable(
-        signal, "CERTIFICATE"
-    ):
+    if any(
+        os.environ.get(name) for name in _credential_provider_variables(signal, "http/protobuf")
+    ) or not _read_variable(signal, "CERTIFICATE"):
         return None
     import requests  # noqa: PLC0415  only when HTTP is in use
 
@@ -96,19 +102,19 @@ def _session(signal: Signal) -> "requests.Session | None":
     return Session()
 
 
-def _grpc_exporter(signal: Signal, seconds: float, meter_provider: "MeterProvider | None") -> Any:  # noqa: ANN401  see above
+def _grpc_exporter(signal: Signal, timeout_seconds: float, meter_provider: "MeterProvider | None") -> Any:  # noqa: ANN401  see above
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C code writes to stderr what `failures` says better
     import grpc  # noqa: PLC0415  only when gRPC is in use
 
     compressions = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
-    compression = _variable(signal, "COMPRESSION").strip().lower()
-    endpoint = _variable(signal, "ENDPOINT") or DEFAULT_GRPC_ENDPOINT
+    compression = _read_variable(signal, "COMPRESSION").strip().lower()
+    endpoint = _read_variable(signal, "ENDPOINT") or DEFAULT_GRPC_ENDPOINT
     files = usable_tls_files(signal, protocol="grpc")
     options: dict[str, Any] = {
         "endpoint": endpoint,
-        "insecure": _insecure(signal, endpoint),
+        "insecure": _is_insecure(signal, endpoint),
         "credentials": credentials(files) if files else None,
-        "timeout": seconds,
+        "timeout": timeout_seconds,
         "compression": compressions.get(compression, grpc.Compression.NoCompression),
         "meter_provider": meter_provider,
     }
@@ -129,26 +135,26 @@ def credentials(files: TlsFiles) -> "grpc.ChannelCredentials":
     """Credentials of files that can be used; of none where they cannot."""
     import grpc  # noqa: PLC0415  only when gRPC is in use
 
-    if files.problem(folder=False):
+    if files.find_problem(allow_folder=False):
         return grpc.ssl_channel_credentials()
-    authorities = Path(files.authorities.path).read_bytes() if files.authorities else None
+    authorities = Path(files.ca.path).read_bytes() if files.ca else None
     chain = Path(files.certificate.path).read_bytes() if files.certificate else None
     key = Path(files.key.path).read_bytes() if files.key else chain
     return grpc.ssl_channel_credentials(authorities, key, chain)
 
 
-def _insecure(signal: Signal, endpoint: str) -> bool:
+def _is_insecure(signal: Signal, endpoint: str) -> bool:
     """Whether gRPC speaks no TLS: the scheme says, or, where there is none, the variable."""
     scheme = endpoint.partition("://")[0].lower() if "://" in endpoint else ""
-    return scheme == "http" or (scheme != "https" and _variable(signal, "INSECURE").lower() == "true")
+    return scheme == "http" or (scheme != "https" and _read_variable(signal, "INSECURE").lower() == "true")
 
 
-def _variable(signal: Signal, name: str) -> str:
+def _read_variable(signal: Signal, name: str) -> str:
     """A signal's own variable, or the one for all signals; an empty one is as good as none."""
     return os.environ.get(f"{OTLP}{signal.upper()}_{name}") or os.environ.get(OTLP + name) or ""
 
 
-def _providers(signal: Signal, protocol: Protocol) -> tuple[str, str]:
+def _credential_provider_variables(signal: Signal, protocol: Protocol) -> tuple[str, str]:
     kind = "GRPC" if protocol == "grpc" else "HTTP"
     prefix = f"OTEL_PYTHON_EXPORTER_OTLP_{kind}_"
     return f"{prefix}CREDENTIAL_PROVIDER", f"{prefix}{signal.upper()}_CREDENTIAL_PROVIDER"

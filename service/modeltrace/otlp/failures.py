@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from modeltrace.otel_env.values import mask, printable
 
 # Seconds that a TLS handshake may take which is only to find out whether there is TLS.
-HANDSHAKE: Final = 1.0
-ANSWERS: Final = "it answers "
-UNKNOWN: Final = "it fails with "
+HANDSHAKE_TIMEOUT: Final = 1.0
+RESPONSE_PREFIX: Final = "it answers "
+UNKNOWN_PREFIX: Final = "it fails with "
 CLIENT_CERTIFICATE: Final = "client certificate"
 
 
@@ -28,12 +28,12 @@ class Failure(NamedTuple):
 
     reason: str
     remedy: str
-    where: str = ""
-    said: str = ""
+    address: str = ""
+    response: str = ""
 
     def __str__(self) -> str:
         """Return it as one line."""
-        return f"{self.reason}{f' ({self.said})' if self.said else ''}. {self.remedy}"
+        return f"{self.reason}{f' ({self.response})' if self.response else ''}. {self.remedy}"
 
 
 class Target(NamedTuple):
@@ -41,9 +41,9 @@ class Target(NamedTuple):
 
     url: str
     grpc: bool = False
-    seconds: float = 0.0
-    endpoint: str = "OTEL_EXPORTER_OTLP_ENDPOINT"
-    headers: str = "OTEL_EXPORTER_OTLP_HEADERS"
+    timeout_seconds: float = 0.0
+    endpoint_variable: str = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    headers_variable: str = "OTEL_EXPORTER_OTLP_HEADERS"
     secrets: tuple[str, ...] = ()  # the values of headers
 
     @property
@@ -52,15 +52,15 @@ class Target(NamedTuple):
         return self.url.startswith("https:")
 
     @property
-    def shown(self) -> str:
+    def display_url(self) -> str:
         """The address without user, password and query."""
         return mask(self.url)
 
-    def quote(self, words: str) -> str:
+    def redact(self, text: str) -> str:
         """What the other side said, without the values of headers, on one line."""
         for secret in self.secrets:
-            words = words.replace(secret, "***")
-        return printable(" ".join(words.split()), 200)
+            text = text.replace(secret, "***")
+        return printable(" ".join(text.split()), 200)
 
 
 # gRPC says "Failed parsing HTTP/2" of a server that answers in HTTP/1.1, and "missing selected ALPN" of one with TLS.
@@ -93,34 +93,34 @@ _GRPC_STATUS: Final = {
 
 
 def classify(
-    problem: BaseException | int | str,
+    error: BaseException | int | str,
     target: Target,
-    words: str = "",
+    details: str = "",
     *,
     probe: Callable[[str], str | None] | None = None,
 ) -> Failure:
     """Say why something could not be delivered.
 
     Args:
-        problem: an exception, an HTTP status, or the name of a gRPC code.
+        error: an exception, an HTTP status, or the name of a gRPC code.
         target: where it was to go.
-        words: the details of the gRPC code, or what the other side says of the status.
+        details: the details of the gRPC code, or what the other side says of the status.
         probe: finds out whether a URL speaks TLS; a test may know.
     """
-    if isinstance(problem, int):
-        reason, remedy = _status(problem, target, words)
+    if isinstance(error, int):
+        reason, remedy = _describe_status(error, target, details)
     else:
-        text = words if isinstance(problem, str) else " ".join(_chain(problem))
+        text = details if isinstance(error, str) else " ".join(_exception_texts(error))
         if http := re.search(r"Received http2 header with status: (\d{3})", text):
             return classify(int(http[1]), target)
-        if problem in _GRPC_STATUS and isinstance(problem, str):
-            return classify(int(_GRPC_STATUS[problem]), target, words)
-        kind = next((kind for kind, phrase in _PHRASES if re.search(phrase, f"{problem!r} {text}")), "")
+        if error in _GRPC_STATUS and isinstance(error, str):
+            return classify(int(_GRPC_STATUS[error]), target, details)
+        kind = next((kind for kind, phrase in _PHRASES if re.search(phrase, f"{error!r} {text}")), "")
         if kind == "closed":
-            kind = _why_closed(target, probe or speaks_tls)
-        reason, remedy = _words(kind, problem, target, text)
-    said = target.quote(words) if reason.startswith(ANSWERS) else ""
-    return Failure(reason, remedy, target.shown, said)
+            kind = _closed_kind(target, probe or speaks_tls)
+        reason, remedy = _describe(kind, error, target, text)
+    said = target.redact(details) if reason.startswith(RESPONSE_PREFIX) else ""
+    return Failure(reason, remedy, target.display_url, said)
 
 
 def speaks_tls(url: str) -> str | None:
@@ -136,17 +136,17 @@ def speaks_tls(url: str) -> str | None:
     port = place.port or (443 if place.scheme == "https" else 80)
     try:
         with (
-            socket.create_connection((place.hostname or "", port), HANDSHAKE) as plain,
+            socket.create_connection((place.hostname or "", port), HANDSHAKE_TIMEOUT) as plain,
             context.wrap_socket(plain, server_hostname=place.hostname) as secure,
         ):
-            return CLIENT_CERTIFICATE if _hangs_up(secure) else secure.selected_alpn_protocol() or ""
+            return CLIENT_CERTIFICATE if _closes_connection(secure) else secure.selected_alpn_protocol() or ""
     except (OSError, ValueError):  # ssl.SSLError is an OSError
         return None
 
 
-def _hangs_up(secure: ssl.SSLSocket) -> bool:
+def _closes_connection(secure: ssl.SSLSocket) -> bool:
     """Whether the other side ends a connection once it has seen no certificate, which TLS 1.3 has it do this late."""
-    secure.settimeout(HANDSHAKE)
+    secure.settimeout(HANDSHAKE_TIMEOUT)
     try:
         return secure.recv(1) == b""
     except TimeoutError:
@@ -155,7 +155,7 @@ def _hangs_up(secure: ssl.SSLSocket) -> bool:
         return True
 
 
-def _why_closed(target: Target, probe: Callable[[str], str | None]) -> str:
+def _closed_kind(target: Target, probe: Callable[[str], str | None]) -> str:
     """Tell the reasons apart for which a server closes a connection without a word."""
     if not re.match(r"https?://", target.url):
         return "closed"
@@ -167,17 +167,20 @@ def _why_closed(target: Target, probe: Callable[[str], str | None]) -> str:
     return "speaks gRPC" if spoken == "h2" and not target.grpc else "closed"
 
 
-def _words(kind: str, problem: BaseException | str, target: Target, text: str) -> tuple[str, str]:
-    what = problem if isinstance(problem, str) else type(problem).__name__
-    correct = f"Correct {target.endpoint}"
+def _describe(kind: str, error: BaseException | str, target: Target, text: str) -> tuple[str, str]:
+    what = error if isinstance(error, str) else type(error).__name__
+    correct = f"Correct {target.endpoint_variable}"
     known = {
         "proxy": ("the proxy of HTTP_PROXY or HTTPS_PROXY does not let it through", "Correct it, or set NO_PROXY"),
-        "unknown host": (f"unknown host {_host(target)}", correct),
+        "unknown host": (f"unknown host {_host_name(target)}", correct),
         "nothing listens": (
-            f"nothing listens at {target.shown}",
-            f"Start what receives OTLP there, or correct {target.endpoint}",
+            f"nothing listens at {target.display_url}",
+            f"Start what receives OTLP there, or correct {target.endpoint_variable}",
         ),
-        "unreachable": (f"there is no way to {_host(target)}", f"Check the network, or correct {target.endpoint}"),
+        "unreachable": (
+            f"there is no way to {_host_name(target)}",
+            f"Check the network, or correct {target.endpoint_variable}",
+        ),
         "speaks HTTP": (
             "it speaks HTTP, not gRPC",
             "Use its port for gRPC (usually 4317), or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (usually 4318)",
@@ -186,15 +189,15 @@ def _words(kind: str, problem: BaseException | str, target: Target, text: str) -
             "it speaks gRPC, not HTTP",
             "Use its port for HTTP (usually 4318), or set OTEL_EXPORTER_OTLP_PROTOCOL=grpc (usually 4317)",
         ),
-        "speaks TLS": ("it expects TLS and was sent plain text", f"Write https:// in {target.endpoint}"),
-        "no TLS": ("it speaks no TLS", f"Write http:// in {target.endpoint}"),
+        "speaks TLS": ("it expects TLS and was sent plain text", f"Write https:// in {target.endpoint_variable}"),
+        "no TLS": ("it speaks no TLS", f"Write http:// in {target.endpoint_variable}"),
         "wrong host": (
-            f"its certificate is not for {_host(target)}",
-            f"Use a name of its certificate in {target.endpoint}",
+            f"its certificate is not for {_host_name(target)}",
+            f"Use a name of its certificate in {target.endpoint_variable}",
         ),
         "expired": ("its certificate has expired", "Have it renewed"),
         "untrusted": (
-            f"its certificate is not trusted{_why_untrusted(text)}",
+            f"its certificate is not trusted{_verification_error(text)}",
             "Set OTEL_EXPORTER_OTLP_CERTIFICATE to a file with its issuer's certificate",
         ),
         CLIENT_CERTIFICATE: (
@@ -202,50 +205,50 @@ def _words(kind: str, problem: BaseException | str, target: Target, text: str) -
             "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY",
         ),
         "no connection": (
-            f"no connection within {target.seconds:g} s",
-            f"Check the network, or correct {target.endpoint}",
+            f"no connection within {target.timeout_seconds:g} s",
+            f"Check the network, or correct {target.endpoint_variable}",
         ),
         "no answer": (
-            f"no answer within {target.seconds:g} s" if target.seconds else "no answer in time",
+            f"no answer within {target.timeout_seconds:g} s" if target.timeout_seconds else "no answer in time",
             "See whether it is overloaded, or raise OTEL_EXPORTER_OTLP_TIMEOUT",
         ),
-        "closed": ("it closed the connection without an answer", f"See its log, or correct {target.endpoint}"),
-        "bad header": (f"{target.headers} holds what a header cannot", f"Correct {target.headers}"),
+        "closed": ("it closed the connection without an answer", f"See its log, or correct {target.endpoint_variable}"),
+        "bad header": (f"{target.headers_variable} holds what a header cannot", f"Correct {target.headers_variable}"),
         "bad address": ("that is not an address", correct),
     }
     if kind in known:
         return known[kind]
-    if isinstance(problem, str):
-        return f"{ANSWERS}{problem}", "See its log"
-    return f"{UNKNOWN}{what}", f"See its log, or correct {target.endpoint}"
+    if isinstance(error, str):
+        return f"{RESPONSE_PREFIX}{error}", "See its log"
+    return f"{UNKNOWN_PREFIX}{what}", f"See its log, or correct {target.endpoint_variable}"
 
 
-def _status(status: int, target: Target, words: str) -> tuple[str, str]:
+def _describe_status(status: int, target: Target, details: str) -> tuple[str, str]:
     phrase = next((f" {one.phrase}" for one in HTTPStatus if one == status), "")
-    answer = f"{ANSWERS}{status}{phrase}"
-    if "HTTP request to an HTTPS server" in words:
-        return "it expects TLS and was sent plain text", f"Write https:// in {target.endpoint}"
+    answer = f"{RESPONSE_PREFIX}{status}{phrase}"
+    if "HTTP request to an HTTPS server" in details:
+        return "it expects TLS and was sent plain text", f"Write https:// in {target.endpoint_variable}"
     path = (
         ""
         if target.grpc
         else ("; /v1/traces and the like is added to OTEL_EXPORTER_OTLP_ENDPOINT, and not to a signal's own variable")
     )
     remedies = {
-        401: f"Set its key in {target.headers}",
-        403: f"Set a key that may write in {target.headers}",
-        404: f"Correct the path in {target.endpoint}{path}",
-        405: f"Correct {target.endpoint}: that takes no OTLP{path}",
+        401: f"Set its key in {target.headers_variable}",
+        403: f"Set a key that may write in {target.headers_variable}",
+        404: f"Correct the path in {target.endpoint_variable}{path}",
+        405: f"Correct {target.endpoint_variable}: that takes no OTLP{path}",
         407: "The proxy of HTTP_PROXY or HTTPS_PROXY asks for a password",
         413: "Raise the receiver's limit for a request",
         415: "Check OTEL_EXPORTER_OTLP_COMPRESSION, and whether it takes OTLP as protobuf",
         429: "It asks for less, or for patience: the sender waits",
     }
     if 300 <= status < 400:
-        return answer, f"Write the address that it leads to in {target.endpoint}"
+        return answer, f"Write the address that it leads to in {target.endpoint_variable}"
     return answer, remedies.get(status, "It is overloaded or failing: see its log" if status >= 500 else "See its log")
 
 
-def _chain(error: BaseException) -> Iterator[str]:
+def _exception_texts(error: BaseException) -> Iterator[str]:
     """Class and words of an exception and of all below it."""
     todo, seen = [error], set[int]()
     while todo:
@@ -265,10 +268,10 @@ def _chain(error: BaseException) -> Iterator[str]:
         todo += [each for each in below if isinstance(each, BaseException)]
 
 
-def _host(target: Target) -> str:
-    return printable(urlsplit(target.url).hostname or target.shown, 100)
+def _host_name(target: Target) -> str:
+    return printable(urlsplit(target.url).hostname or target.display_url, 100)
 
 
-def _why_untrusted(text: str) -> str:
+def _verification_error(text: str) -> str:
     found = re.search(r"(?:certificate verify failed|CERTIFICATE_VERIFY_FAILED): ([a-z -]+)", text)
     return f" ({found[1].strip()})" if found else ""

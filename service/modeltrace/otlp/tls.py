@@ -13,7 +13,7 @@ from modeltrace.otel_env.table import OTLP, Signal
 from modeltrace.otlp.failures import Failure
 
 
-class Named(NamedTuple):
+class TlsFile(NamedTuple):
     """A file, and the variable that names it."""
 
     variable: str
@@ -23,24 +23,24 @@ class Named(NamedTuple):
 class TlsFiles(NamedTuple):
     """The files of a signal; the key is in the certificate's file where no variable names another."""
 
-    authorities: Named | None
-    certificate: Named | None
-    key: Named | None
+    ca: TlsFile | None
+    certificate: TlsFile | None
+    key: TlsFile | None
 
-    def problem(self, *, folder: bool) -> Failure | None:
+    def find_problem(self, *, allow_folder: bool) -> Failure | None:
         """Why they cannot be used; `None` where they can. `folder`: the authorities may be a folder of certificates."""
         for file in (file for file in self if file):
             path = Path(file.path)
             if not path.exists():
                 return Failure(f"certificate file missing: {path}", f"Correct {file.variable}")
-            if not os.access(path, os.R_OK) or (path.is_dir() and not (folder and file is self.authorities)):
+            if not os.access(path, os.R_OK) or (path.is_dir() and not (allow_folder and file is self.ca)):
                 return Failure(f"certificate file cannot be read: {path}", f"Correct {file.variable}")
         if self.key and not self.certificate:
             return Failure(
                 f"{self.key.variable} is set and no certificate", "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
             )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return _refused(self.authorities, lambda path: _trust(context, path)) or _refused(
+        return _load_problem(self.ca, lambda path: _load_ca(context, path)) or _load_problem(
             self.certificate,
             lambda path: context.load_cert_chain(path, self.key.path if self.key else None, password=lambda: ""),
         )
@@ -48,22 +48,24 @@ class TlsFiles(NamedTuple):
 
 def tls_files(signal: Signal) -> TlsFiles:
     """The files that the environment names for a signal."""
-    return TlsFiles(*(_named(signal, option) for option in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")))
+    return TlsFiles(
+        *(_configured_file(signal, option) for option in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"))
+    )
 
 
-def _named(signal: Signal, option: str) -> Named | None:
+def _configured_file(signal: Signal, option: str) -> TlsFile | None:
     names = (f"{OTLP}{signal.upper()}_{option}", OTLP + option)
-    return next((Named(name, path) for name in names if (path := os.environ.get(name))), None)
+    return next((TlsFile(name, path) for name in names if (path := os.environ.get(name))), None)
 
 
-def _trust(context: ssl.SSLContext, path: str) -> None:
+def _load_ca(context: ssl.SSLContext, path: str) -> None:
     if Path(path).is_dir():
         context.load_verify_locations(capath=path)
     else:
         context.load_verify_locations(path)
 
 
-def _refused(file: Named | None, load: Callable[[str], None]) -> Failure | None:
+def _load_problem(file: TlsFile | None, load: Callable[[str], None]) -> Failure | None:
     if file is None:
         return None
     try:

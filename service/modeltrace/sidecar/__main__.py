@@ -10,7 +10,7 @@ import sys
 
 from modeltrace.sidecar.run import run
 
-NICENESS = 5
+NICE_INCREMENT = 5
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)  # inputs of predictions are in what it writes
-    os.nice(NICENESS)  # where there is but one core, predictions go first
+    os.nice(NICE_INCREMENT)  # where there is but one core, predictions go first
     run(sys.stdin.fileno(), int(sys.argv[1]))
 
 

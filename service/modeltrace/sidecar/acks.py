@@ -4,45 +4,45 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 
-from modeltrace.sidecar.delivery import Event
+from modeltrace.sidecar.delivery import DeliveryEvent
 from modeltrace.telemetry.export.frames import Frame
 
 
-class Progress:
+class AckTracker:
     """Knows up to which frame nothing is in memory any more."""
 
-    def __init__(self, tell: Callable[[Frame], None]) -> None:
-        self._tell = tell
+    def __init__(self, send: Callable[[Frame], None]) -> None:
+        self._send = send
         self._lock = threading.Lock()
-        self._put: Counter[str] = Counter()
-        self._gone: Counter[str] = Counter()
-        self._marks: deque[tuple[int, dict[str, int]]] = deque()
+        self._added: Counter[str] = Counter()
+        self._settled: Counter[str] = Counter()
+        self._frame_ends: deque[tuple[int, dict[str, int]]] = deque()
 
-    def put(self, signal: str, items: int) -> None:
+    def add(self, signal: str, items: int) -> None:
         """So many items are about to be handed to their delivery."""
         with self._lock:
-            self._put[signal] += items
+            self._added[signal] += items
 
-    def mark(self, sequence: int) -> None:
+    def end_frame(self, sequence: int) -> None:
         """All items of the frames up to this one have been put."""
         with self._lock:
-            self._marks.append((sequence, dict(self._put)))
-        self._settle()
+            self._frame_ends.append((sequence, dict(self._added)))
+        self._acknowledge()
 
-    def report(self, event: Event) -> None:
+    def on_event(self, event: DeliveryEvent) -> None:
         """Something happened to items; called by the deliveries' threads."""
         with self._lock:
             if event.kind in ("exported", "lost", "spooled", "stored"):
-                self._gone[event.signal] += event.items
+                self._settled[event.signal] += event.items
             elif event.kind == "unspooled":  # counted when it went to disk
-                self._gone[event.signal] -= event.items
-        self._tell(("event", *event))
-        self._settle()
+                self._settled[event.signal] -= event.items
+        self._send(("event", *event))
+        self._acknowledge()
 
-    def _settle(self) -> None:
+    def _acknowledge(self) -> None:
         done = 0
         with self._lock:
-            while self._marks and all(self._gone[s] >= n for s, n in self._marks[0][1].items()):
-                done = self._marks.popleft()[0]
+            while self._frame_ends and all(self._settled[s] >= n for s, n in self._frame_ends[0][1].items()):
+                done = self._frame_ends.popleft()[0]
         if done:
-            self._tell(("done", done))
+            self._send(("done", done))

@@ -28,22 +28,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from modeltrace.otlp.client import Client, Delivered, Outcome, Refused, Signal, TryAgain
-from modeltrace.sidecar.shutdown_flush import Leftover, Load
+from modeltrace.otlp.client import Client, Outcome, Permanent, Retryable, Signal, Success
+from modeltrace.sidecar.shutdown_flush import QueuedRequest, ShutdownFlush
 from modeltrace.sidecar.spool import Spool
 
 logger = logging.getLogger("modeltrace.exporter")
 
 # The part of a stop's time that is kept for writing to disk what could not be delivered, and the most of it.
-SPARE_SHARE: Final = 0.25
-SPARE_SECONDS: Final = 1.0
+FLUSH_TIME_SHARE: Final = 0.25
+MAX_FLUSH_SECONDS: Final = 1.0
 
 
 # What stands for the prediction store where signals are counted.
 STORE: Final = "store"
 
 
-class Event(NamedTuple):
+class DeliveryEvent(NamedTuple):
     """Something that happened to items of a signal, or to rows of the prediction store. Plain values."""
 
     kind: Literal["exported", "failed", "lost", "spooled", "unspooled", "stored"]
@@ -53,30 +53,32 @@ class Event(NamedTuple):
     error_type: str = ""
 
 
-Report = Callable[[Event], object]
+EventListener = Callable[[DeliveryEvent], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Pauses:
+class Backoff:
     """How long to wait after a failure: ever longer, never all at the same time; as long as the endpoint asks for."""
 
-    first: float = 1.0
-    longest: float = 30.0
-    longest_asked: float = 300.0
+    initial: float = 1.0
+    maximum: float = 30.0
+    max_retry_after: float = 300.0
     jitter: float = 0.2
 
-    def after(self, failures: int, asked: float | None, draw: Callable[[], float] = random.random) -> float:
-        """Seconds after so many failures in a row; `draw` gives numbers from 0 to 1."""
-        if asked is not None:
-            return min(max(asked, self.first), self.longest_asked)
-        pause: float = self.first * 2 ** min(failures - 1, 20) * (1 + self.jitter * (2 * draw() - 1))
-        return min(pause, self.longest)
+    def delay(
+        self, failures: int, retry_after: float | None, random_number: Callable[[], float] = random.random
+    ) -> float:
+        """Seconds after so many failures in a row; `random_number` gives numbers from 0 to 1."""
+        if retry_after is not None:
+            return min(max(retry_after, self.initial), self.max_retry_after)
+        pause: float = self.initial * 2 ** min(failures - 1, 20) * (1 + self.jitter * (2 * random_number() - 1))
+        return min(pause, self.maximum)
 
 
 class Delivery:
     """Delivers one signal from `start` to `close`.
 
-    `report` is called by several threads and must neither block nor raise. `limit_bytes` is for what waits in memory;
+    `report` is called by several threads and must neither block nor raise. `max_bytes` is for what waits in memory;
     one request more may be in flight.
     """
 
@@ -85,28 +87,28 @@ class Delivery:
         signal: Signal,
         client: Client,
         *,
-        report: Report,
-        limit_bytes: int,
+        on_event: EventListener,
+        max_bytes: int,
         spool: Spool | None = None,
-        pauses: Pauses = Pauses(),
+        backoff: Backoff = Backoff(),
     ) -> None:
         self.signal: Final = signal
         self._client = client
-        self._report = report
-        self._limit = limit_bytes
+        self._on_event = on_event
+        self._max_bytes = max_bytes
         self._spool = spool
-        self._pauses = pauses
+        self._backoff = backoff
 
         self._changed = threading.Condition()
-        self._memory: deque[Load] = deque()
-        self._memory_bytes = 0
-        self._held: Load | None = None  # out of memory's queue, but neither delivered nor on disk yet
-        self._arrived = 0
+        self._queue: deque[QueuedRequest] = deque()
+        self._queue_bytes = 0
+        self._in_flight: QueuedRequest | None = None  # out of memory's queue, but neither delivered nor on disk yet
+        self._enqueued = 0
         self._failures = 0
         self._closing = False
-        self._hurried = False  # a stop cuts one pause short
-        self._gone = threading.Event()  # `close` has taken over what is left
-        self._said = ""
+        self._final_attempt_made = False  # a stop cuts one pause short
+        self._stopped = threading.Event()  # `close` has taken over what is left
+        self._logged_state = ""
         self._thread = threading.Thread(target=self._run, name=f"deliver-{signal}", daemon=True)
 
     def start(self) -> None:
@@ -123,14 +125,14 @@ class Delivery:
     def queued_bytes(self) -> int:
         """Bytes in memory, in flight included."""
         with self._changed:
-            return sum(len(load.request) for load in self._in_memory())
+            return sum(len(load.body) for load in self._in_memory())
 
     @property
     def spooled_items(self) -> int:
         """Items on disk."""
         return self._spool.items(self.signal) if self._spool else 0
 
-    def put(self, request: bytes, items: int) -> None:
+    def enqueue(self, request: bytes, items: int) -> None:
         """Take a request. Never waits: when memory is full the oldest in it are lost."""
         dropped = 0
         with self._changed:
@@ -138,14 +140,14 @@ class Delivery:
                 reason, dropped = "shutdown", items
             else:
                 reason = "queue_full"
-                self._memory.append(Load(request, items))
-                self._memory_bytes += len(request)
-                while self._memory_bytes > self._limit:
+                self._queue.append(QueuedRequest(request, items))
+                self._queue_bytes += len(request)
+                while self._queue_bytes > self._max_bytes:
                     dropped += self._pop().items
-                self._arrived += 1
+                self._enqueued += 1
                 self._changed.notify_all()
         if dropped:
-            self._tell("lost", dropped, error_type=reason)
+            self._emit("lost", dropped, error_type=reason)
 
     def close(self, deadline: float) -> None:
         """Deliver until shortly before `deadline` (monotonic), then put the rest on disk or count it as lost.
@@ -157,162 +159,162 @@ class Delivery:
             self._changed.notify_all()
         left = max(0.0, deadline - time.monotonic())
         if self._thread.is_alive():
-            self._thread.join(left - min(SPARE_SECONDS, left * SPARE_SHARE))
+            self._thread.join(left - min(MAX_FLUSH_SECONDS, left * FLUSH_TIME_SHARE))
         with self._changed:
-            self._gone.set()
+            self._stopped.set()
             rest = deque(self._in_memory())
-            self._memory.clear()
-            self._memory_bytes = 0
-            self._held = None
+            self._queue.clear()
+            self._queue_bytes = 0
+            self._in_flight = None
             self._changed.notify_all()
-        Leftover(self.signal, rest, self._spool).leave(
+        ShutdownFlush(self.signal, rest, self._spool).run(
             deadline,
-            spooled=lambda items: self._tell("spooled", items),
-            lost=lambda items: self._tell("lost", items, error_type="shutdown"),
+            on_spooled=lambda items: self._emit("spooled", items),
+            on_lost=lambda items: self._emit("lost", items, error_type="shutdown"),
         )
         self._client.close()
 
     # The thread.
 
     def _run(self) -> None:
-        while load := self._next():
+        while load := self._next_request():
             self._attempt(load)
 
-    def _next(self) -> Load | None:
+    def _next_request(self) -> QueuedRequest | None:
         """Wait for something to send, the oldest first; None when there is nothing any more."""
         while True:
-            if self._memory_bytes > self._limit / 2:
+            if self._queue_bytes > self._max_bytes / 2:
                 self._spill()
-            if self._spool and not self._gone.is_set() and (stored := self._spool.oldest(self.signal)):
-                return Load(stored.request, stored.items, stored)
+            if self._spool and not self._stopped.is_set() and (stored := self._spool.oldest(self.signal)):
+                return QueuedRequest(stored.body, stored.items, stored)
             with self._changed:
-                if self._gone.is_set():
+                if self._stopped.is_set():
                     return None
-                if self._memory:
-                    self._held = self._pop()
-                    return self._held
+                if self._queue:
+                    self._in_flight = self._pop()
+                    return self._in_flight
                 if self._closing:
                     return None
                 self._changed.wait()
 
-    def _attempt(self, load: Load) -> None:
+    def _attempt(self, load: QueuedRequest) -> None:
         begun = time.monotonic()
-        outcome = self._send(load.request)
+        outcome = self._send(load.body)
         seconds = time.monotonic() - begun
         with self._changed:
-            if self._gone.is_set():  # and so is the request: where `close` has put it
+            if self._stopped.is_set():  # and so is the request: where `close` has put it
                 return
-            self._held = None
-            if isinstance(outcome, TryAgain) and not load.stored:
-                self._memory.appendleft(load)
-                self._memory_bytes += len(load.request)
-        if isinstance(outcome, TryAgain):
-            self._say_failure("for now", outcome)
-            self._tell("failed", load.items, seconds, outcome.error_type)
+            self._in_flight = None
+            if isinstance(outcome, Retryable) and not load.spooled:
+                self._queue.appendleft(load)
+                self._queue_bytes += len(load.body)
+        if isinstance(outcome, Retryable):
+            self._log_failure("for now", outcome)
+            self._emit("failed", load.items, seconds, outcome.error_type)
             self._failures += 1
-            self._pause(self._pauses.after(self._failures, outcome.retry_after))
+            self._wait_before_retry(self._backoff.delay(self._failures, outcome.retry_after))
             return
         self._failures = 0
-        if load.stored and self._spool:
-            self._spool.remove(load.stored)
-            self._tell("unspooled", load.items)
-        self._done(load, outcome, seconds)
+        if load.spooled and self._spool:
+            self._spool.remove(load.spooled)
+            self._emit("unspooled", load.items)
+        self._finish(load, outcome, seconds)
 
     def _send(self, request: bytes) -> Outcome:
         try:
             return self._client.send(request)
         except Exception as error:  # noqa: BLE001  one request that nobody foresaw must not end the delivery of all others
-            return Refused(type(error).__qualname__, "")
+            return Permanent(type(error).__qualname__, "")
 
-    def _done(self, load: Load, outcome: Delivered | Refused, seconds: float) -> None:
-        if isinstance(outcome, Refused):
-            self._say_failure("and is lost", outcome)
-            self._tell("failed", load.items, seconds, outcome.error_type)
-            self._tell("lost", load.items, error_type=outcome.error_type)
+    def _finish(self, load: QueuedRequest, outcome: Success | Permanent, seconds: float) -> None:
+        if isinstance(outcome, Permanent):
+            self._log_failure("and is lost", outcome)
+            self._emit("failed", load.items, seconds, outcome.error_type)
+            self._emit("lost", load.items, error_type=outcome.error_type)
             return
         rejected = min(outcome.rejected, load.items)
-        self._say(f"partly rejected: {outcome.message}" if rejected or outcome.message else "")
-        self._tell("exported", load.items - rejected, seconds)
+        self._log_state(f"partly rejected: {outcome.message}" if rejected or outcome.message else "")
+        self._emit("exported", load.items - rejected, seconds)
         if rejected:
-            self._tell("lost", rejected, error_type="partial_success")
+            self._emit("lost", rejected, error_type="partial_success")
 
-    def _pause(self, seconds: float) -> None:
+    def _wait_before_retry(self, seconds: float) -> None:
         """Wait, and put what waits meanwhile on disk, where it survives the process."""
         until = time.monotonic() + seconds
         over = False
         while not over:
             with self._changed:
-                arrived = self._arrived
+                arrived = self._enqueued
             self._spill()
             with self._changed:
                 left = until - time.monotonic()
-                over = left <= 0 or self._gone.is_set() or self._hurry()
-                if not over and self._arrived == arrived:
+                over = left <= 0 or self._stopped.is_set() or self._begin_final_attempt()
+                if not over and self._enqueued == arrived:
                     self._changed.wait(left)
 
     def _spill(self) -> None:
         """Put what is in memory on disk, the oldest first, as far as the disk takes it."""
         while self._spool:
             with self._changed:
-                if self._gone.is_set() or not self._memory:
+                if self._stopped.is_set() or not self._queue:
                     return
-                load = self._held = self._pop()
-            kept = self._spool.put(self.signal, load.request, load.items)
+                load = self._in_flight = self._pop()
+            kept = self._spool.put(self.signal, load.body, load.items)
             with self._changed:
-                if self._gone.is_set():
+                if self._stopped.is_set():
                     return
-                self._held = None
+                self._in_flight = None
                 if not kept:
-                    self._memory.appendleft(load)
-                    self._memory_bytes += len(load.request)
+                    self._queue.appendleft(load)
+                    self._queue_bytes += len(load.body)
                     return
-            self._tell("spooled", load.items)
+            self._emit("spooled", load.items)
 
     # With the lock held.
 
-    def _hurry(self) -> bool:
+    def _begin_final_attempt(self) -> bool:
         """Whether this pause is the one that a stop cuts short."""
-        if not self._closing or self._hurried:
+        if not self._closing or self._final_attempt_made:
             return False
-        self._hurried = True
+        self._final_attempt_made = True
         self._failures = 0
         return True
 
-    def _pop(self) -> Load:
-        load = self._memory.popleft()
-        self._memory_bytes -= len(load.request)
+    def _pop(self) -> QueuedRequest:
+        load = self._queue.popleft()
+        self._queue_bytes -= len(load.body)
         return load
 
-    def _in_memory(self) -> list[Load]:
-        return [*([self._held] if self._held else []), *self._memory]
+    def _in_memory(self) -> list[QueuedRequest]:
+        return [*([self._in_flight] if self._in_flight else []), *self._queue]
 
     # Telling.
 
-    def _tell(
+    def _emit(
         self,
         kind: Literal["exported", "failed", "lost", "spooled", "unspooled"],
         items: int,
         seconds: float = 0.0,
         error_type: str = "",
     ) -> None:
-        self._report(Event(kind, self.signal, items, seconds, error_type))
+        self._on_event(DeliveryEvent(kind, self.signal, items, seconds, error_type))
 
-    def _say_failure(self, so_far: str, outcome: TryAgain | Refused) -> None:
+    def _log_failure(self, so_far: str, outcome: Retryable | Permanent) -> None:
         failure = outcome.failure
-        where = f" to {failure.where}" if failure.where else ""
+        where = f" to {failure.address}" if failure.address else ""
         why = f"{failure} ({outcome.error_type})" if failure.reason else outcome.error_type
         # What the other side says may differ each time: an ID, the time.
         state = f"{so_far} {outcome.error_type} {failure.reason}"
-        self._say(f"cannot be delivered{where} {so_far}: {why}", state)
+        self._log_state(f"cannot be delivered{where} {so_far}: {why}", state)
 
-    def _say(self, text: str, state: str | None = None) -> None:
+    def _log_state(self, text: str, state: str | None = None) -> None:
         """Log what the state has become; what stays as it is, is not repeated."""
         state = text if state is None else state
-        if state and state != self._said:
+        if state and state != self._logged_state:
             logger.warning("OTLP %s %s", self.signal, text)
-        elif self._said and not state:
+        elif self._logged_state and not state:
             logger.warning("OTLP %s delivered again", self.signal)
-        self._said = state
+        self._logged_state = state
 
 
 class Deliveries:
@@ -344,11 +346,11 @@ class Deliveries:
             self._spool.close()
 
 
-def open_spool(folder: Path, limit_bytes: int, report: Report) -> Spool:
+def open_spool(folder: Path, max_bytes: int, on_event: EventListener) -> Spool:
     """A spool whose losses are reported like all others."""
 
     def lost(signal: Signal, items: int, why: str) -> None:
-        report(Event("unspooled", signal, items))
-        report(Event("lost", signal, items, error_type=why))
+        on_event(DeliveryEvent("unspooled", signal, items))
+        on_event(DeliveryEvent("lost", signal, items, error_type=why))
 
-    return Spool(folder, limit_bytes, lost)
+    return Spool(folder, max_bytes, lost)

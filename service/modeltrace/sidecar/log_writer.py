@@ -16,9 +16,9 @@ from modeltrace.printable import escape_controls
 from modeltrace.telemetry.export.config import Config
 
 # Chunks of lines that may wait: at 64 requests each as many as the service's own lines may.
-CHUNKS_WAITING: Final = 2048
+MAX_QUEUED_CHUNKS: Final = 2048
 # A pipe takes so many bytes whole (PIPE_BUF on Linux): no line of another process lands in the middle of them.
-WHOLE: Final = 4096
+ATOMIC_WRITE_BYTES: Final = 4096
 
 
 class LineHandler(logging.Handler):
@@ -30,41 +30,41 @@ class LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand over one line."""
-        self._lines.put(self.format(record).encode() + b"\n")
+        self._lines.write(self.format(record).encode() + b"\n")
 
 
 class LineWriter:
     """Writes lines on a thread of its own."""
 
     def __init__(self, config: Config) -> None:
-        self.dropped = 0
+        self.dropped_lines = 0
         self._file: ConcurrentRotatingFileHandler | None = None
         if config.log_file:
             # The service's own lines go to the same file: the handler's lock keeps the two from rotating each other.
             self._file = ConcurrentRotatingFileHandler(
                 config.log_file, "a", config.log_file_max_bytes, config.log_file_backup_count, "utf-8", chmod=0o600
             )
-        self._chunks: Queue[tuple[bytes, Callable[[], None]] | None] = Queue(CHUNKS_WAITING)
+        self._chunks: Queue[tuple[bytes, Callable[[], None]] | None] = Queue(MAX_QUEUED_CHUNKS)
         self._thread = threading.Thread(target=self._run, daemon=True, name="lines")
         self._thread.start()
 
-    def put(self, lines: bytes, then: Callable[[], None] = lambda: None) -> None:
+    def write(self, lines: bytes, on_written: Callable[[], None] = lambda: None) -> None:
         """Take newline-terminated lines, and call `then` once they are written.
 
         When too many wait they are dropped and counted.
         """
         try:
-            self._chunks.put_nowait((lines, then))
+            self._chunks.put_nowait((lines, on_written))
         except Full:
-            self.dropped += lines.count(b"\n")
-            then()
+            self.dropped_lines += lines.count(b"\n")
+            on_written()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Take no more: the thread ends with what waits by now. When too much waits it is not going to end at all."""
         with suppress(Full):
             self._chunks.put_nowait(None)
 
-    def wait(self, deadline: float) -> None:
+    def join(self, deadline: float) -> None:
         """Wait for that until the monotonic deadline; nobody may be reading."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
 
@@ -72,18 +72,18 @@ class LineWriter:
         terminal = sys.stdout.isatty()
         while chunk := self._chunks.get():
             lines, then = chunk
-            _write_out(escape_controls(lines.decode()).encode() if terminal else lines)
+            _write_stdout(escape_controls(lines.decode()).encode() if terminal else lines)
             if self._file and lines:
                 text = lines.decode().removesuffix("\n")  # the handler ends what it writes with one
                 self._file.emit(logging.LogRecord("", logging.INFO, "", 0, text, None, None))
             then()
 
 
-def _write_out(lines: bytes) -> None:
+def _write_stdout(lines: bytes) -> None:
     """Write to standard output in pieces that a pipe takes whole, as many lines in each as fit."""
     start = 0
     while start < len(lines):
-        end = lines.rfind(b"\n", start, start + WHOLE) + 1
+        end = lines.rfind(b"\n", start, start + ATOMIC_WRITE_BYTES) + 1
         if end <= start:
             end = lines.index(b"\n", start) + 1
         rest = memoryview(lines)[start:end]

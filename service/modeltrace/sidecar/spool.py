@@ -27,27 +27,27 @@ from typing import Final, NamedTuple
 from modeltrace.otlp.client import SIGNALS, Signal
 from modeltrace.sidecar import spool_files
 
-_FOLDER: Final = re.compile(r"[0-9]+-[0-9a-f]{16}")
-_REQUEST: Final = re.compile(rf"([0-9]{{1,30}})\.({'|'.join(SIGNALS)})\.([0-9]{{1,15}})")
-_DAMAGED: Final = re.compile(r"([0-9]{1,30})\.damaged")
-_PART: Final = re.compile(r"[0-9]{1,30}\.part")
-_NOT_ITS_FAULT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_FOLDER_NAME: Final = re.compile(r"[0-9]+-[0-9a-f]{16}")
+_REQUEST_NAME: Final = re.compile(rf"([0-9]{{1,30}})\.({'|'.join(SIGNALS)})\.([0-9]{{1,15}})")
+_DAMAGED_NAME: Final = re.compile(r"([0-9]{1,30})\.damaged")
+_PART_NAME: Final = re.compile(r"[0-9]{1,30}\.part")
+_TRANSIENT_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 # signal, items, why
-Lost = Callable[[Signal, int, str], object]
+LossListener = Callable[[Signal, int, str], object]
 
 
-class Stored(NamedTuple):
+class SpooledRequest(NamedTuple):
     """A request that waits, and how many items it holds."""
 
     name: str
     signal: Signal
     items: int
-    request: bytes
+    body: bytes
 
 
 class _Entry(NamedTuple):
-    stamp: int
+    timestamp: int
     name: str
     items: int
     size: int
@@ -56,27 +56,27 @@ class _Entry(NamedTuple):
 class Spool:
     """The folder of one process. Any thread may call; the one call at a time waits for the disk."""
 
-    def __init__(self, folder: Path, limit_bytes: int, lost: Lost = lambda *_: None) -> None:
-        self.damaged = 0  # files set aside by this process
+    def __init__(self, folder: Path, max_bytes: int, on_lost: LossListener = lambda *_: None) -> None:
+        self.damaged_files = 0  # files set aside by this process
         self._folder = folder
-        self._limit = limit_bytes
-        self._lost = lost
-        self._one_at_a_time = threading.Lock()
-        self._home: Path | None = None
-        self._lock_file = -1
-        self._last_stamp = 0
-        self._bytes = 0
+        self._max_bytes = max_bytes
+        self._on_lost = on_lost
+        self._lock = threading.Lock()
+        self._own_folder: Path | None = None
+        self._lock_descriptor = -1
+        self._last_timestamp = 0
+        self._used_bytes = 0
         self._items: Counter[Signal] = Counter()
-        self._waiting: dict[Signal, deque[_Entry]] = {signal: deque() for signal in SIGNALS}
-        self._aside: deque[_Entry] = deque()
-        self._handed_out: dict[Signal, str] = {}
+        self._queues: dict[Signal, deque[_Entry]] = {signal: deque() for signal in SIGNALS}
+        self._quarantined: deque[_Entry] = deque()
+        self._in_flight: dict[Signal, str] = {}
         with suppress(OSError):
             self._open()
 
     @property
     def used_bytes(self) -> int:
         """The size of all files."""
-        return self._bytes
+        return self._used_bytes
 
     def items(self, signal: Signal) -> int:
         """How many items of a signal wait."""
@@ -88,47 +88,50 @@ class Spool:
         Returns:
             Whether it is kept: from now on it survives the process, and with `durable` a crash of the machine too.
         """
-        with self._one_at_a_time:
-            if spool_files.HEADER_BYTES + len(request) + sum(entry.size for entry in self._in_use()) > self._limit:
+        with self._lock:
+            if (
+                spool_files.HEADER_BYTES + len(request) + sum(entry.size for entry in self._entries_in_flight())
+                > self._max_bytes
+            ):
                 return False
             try:
                 entry = self._write(signal, request, items, durable=durable)
             except OSError:
                 return False
             self._add(signal, entry)
-            self._shrink()
+            self._enforce_limit()
             return True
 
-    def oldest(self, signal: Signal) -> Stored | None:
+    def oldest(self, signal: Signal) -> SpooledRequest | None:
         """The request that waits longest; until it is removed it stays, and the limit does not touch it."""
-        with self._one_at_a_time:
-            waiting = self._waiting[signal]
-            while waiting and self._home is not None:
+        with self._lock:
+            waiting = self._queues[signal]
+            while waiting and self._own_folder is not None:
                 entry = waiting[0]
                 try:
-                    request = spool_files.read(self._home / entry.name, self._limit)
+                    request = spool_files.read(self._own_folder / entry.name, self._max_bytes)
                 except OSError as error:
-                    if error.errno in _NOT_ITS_FAULT:
+                    if error.errno in _TRANSIENT_ERRNOS:
                         return None
                     request = None
                 if request is not None:
-                    self._handed_out[signal] = entry.name
-                    return Stored(entry.name, signal, entry.items, request)
-                self._set_aside(signal, waiting.popleft())
+                    self._in_flight[signal] = entry.name
+                    return SpooledRequest(entry.name, signal, entry.items, request)
+                self._quarantine(signal, waiting.popleft())
             return None
 
-    def remove(self, stored: Stored) -> None:
+    def remove(self, request: SpooledRequest) -> None:
         """Drop a request that `oldest` handed out."""
-        with self._one_at_a_time:
-            self._handed_out.pop(stored.signal, None)
-            waiting = self._waiting[stored.signal]
-            if waiting and waiting[0].name == stored.name:
-                self._forget(stored.signal, waiting.popleft())
+        with self._lock:
+            self._in_flight.pop(request.signal, None)
+            waiting = self._queues[request.signal]
+            if waiting and waiting[0].name == request.name:
+                self._delete(request.signal, waiting.popleft())
 
     def close(self) -> None:
         """Leave what waits to the next process."""
-        with self._one_at_a_time:
-            self._leave()
+        with self._lock:
+            self._release()
 
     # The folder.
 
@@ -137,8 +140,8 @@ class Spool:
 
         It gets its name when its lock is held already, or it would look dead to another process that starts.
         """
-        if self._home is not None:
-            return self._home
+        if self._own_folder is not None:
+            return self._own_folder
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{os.getpid()}-{secrets.token_hex(8)}"
         fresh = self._folder / f".{name}"
@@ -153,63 +156,67 @@ class Spool:
         except OSError:
             spool_files.unlock(fresh, lock, empty=True)
             raise
-        self._home, self._lock_file = home, lock
+        self._own_folder, self._lock_descriptor = home, lock
         with suppress(OSError):
-            self._adopt(home)
-        self._shrink()
+            self._adopt_orphans(home)
+        self._enforce_limit()
         return home
 
-    def _adopt(self, home: Path) -> None:
+    def _adopt_orphans(self, home: Path) -> None:
         """Take over, oldest first, what processes left that are no more."""
         left: list[tuple[int, Path]] = []
         with os.scandir(self._folder) as siblings:
-            dead = [Path(each.path) for each in siblings if _FOLDER.fullmatch(each.name) and each.name != home.name]
+            dead = [
+                Path(each.path) for each in siblings if _FOLDER_NAME.fullmatch(each.name) and each.name != home.name
+            ]
         locks: dict[Path, int] = {}
         try:
             for folder in dead:
                 with suppress(OSError):
                     locks[folder] = spool_files.lock(folder)
-                    left += _left_in(folder)
+                    left += _spool_files_in(folder)
             for _, path in sorted(left):
                 with suppress(OSError):
-                    self._take_over(home, path)
+                    self._adopt_file(home, path)
         finally:
             for folder, lock in locks.items():
                 spool_files.unlock(folder, lock, empty=True)
 
-    def _take_over(self, home: Path, path: Path) -> None:
-        if _PART.fullmatch(path.name):
+    def _adopt_file(self, home: Path, path: Path) -> None:
+        if _PART_NAME.fullmatch(path.name):
             path.unlink()
             return
         size = path.lstat().st_size
-        stamp = self._stamp()
-        if named := _REQUEST.fullmatch(path.name):
+        stamp = self._next_timestamp()
+        if named := _REQUEST_NAME.fullmatch(path.name):
             signal, items = next(s for s in SIGNALS if s == named[2]), int(named[3])
-            entry = _Entry(stamp, _name(stamp, f"{signal}.{items}"), items, size)
+            entry = _Entry(stamp, _file_name(stamp, f"{signal}.{items}"), items, size)
             path.rename(home / entry.name)
             self._add(signal, entry)
         else:
-            entry = _Entry(stamp, _name(stamp, "damaged"), 0, size)
+            entry = _Entry(stamp, _file_name(stamp, "damaged"), 0, size)
             path.rename(home / entry.name)
-            self._aside.append(entry)
-            self._bytes += size
+            self._quarantined.append(entry)
+            self._used_bytes += size
 
-    def _leave(self) -> None:
-        if self._home is not None:
-            spool_files.unlock(self._home, self._lock_file, empty=not self._bytes and not any(self._waiting.values()))
-        self._home = None
-        self._lock_file = -1
+    def _release(self) -> None:
+        if self._own_folder is not None:
+            spool_files.unlock(
+                self._own_folder, self._lock_descriptor, empty=not self._used_bytes and not any(self._queues.values())
+            )
+        self._own_folder = None
+        self._lock_descriptor = -1
 
-    def _give_up(self) -> None:
+    def _count_all_lost(self) -> None:
         """Count what was in a folder that is gone."""
-        self._leave()
-        for signal, waiting in self._waiting.items():
+        self._release()
+        for signal, waiting in self._queues.items():
             if waiting:
-                self._lost(signal, self._items[signal], "damaged")
+                self._on_lost(signal, self._items[signal], "damaged")
                 waiting.clear()
         self._items.clear()
-        self._aside.clear()
-        self._bytes = 0
+        self._quarantined.clear()
+        self._used_bytes = 0
 
     # Files.
 
@@ -220,82 +227,82 @@ class Spool:
         except FileNotFoundError:
             if home.exists():
                 raise
-        self._give_up()  # somebody has cleared it away
+        self._count_all_lost()  # somebody has cleared it away
         return self._write_to(self._open(), signal, request, items, durable=durable)
 
     def _write_to(self, home: Path, signal: Signal, request: bytes, items: int, *, durable: bool) -> _Entry:
-        stamp = self._stamp()
-        entry = _Entry(stamp, _name(stamp, f"{signal}.{items}"), items, len(request) + spool_files.HEADER_BYTES)
-        spool_files.write(home / entry.name, home / _name(stamp, "part"), request, durable=durable)
+        stamp = self._next_timestamp()
+        entry = _Entry(stamp, _file_name(stamp, f"{signal}.{items}"), items, len(request) + spool_files.HEADER_BYTES)
+        spool_files.write(home / entry.name, home / _file_name(stamp, "part"), request, durable=durable)
         return entry
 
-    def _set_aside(self, signal: Signal, entry: _Entry) -> None:
-        aside = entry._replace(name=_name(entry.stamp, "damaged"))
-        self.damaged += 1
+    def _quarantine(self, signal: Signal, entry: _Entry) -> None:
+        aside = entry._replace(name=_file_name(entry.timestamp, "damaged"))
+        self.damaged_files += 1
         self._items[signal] -= entry.items
-        self._lost(signal, entry.items, "damaged")
+        self._on_lost(signal, entry.items, "damaged")
         try:
-            if self._home is not None:
-                (self._home / entry.name).rename(self._home / aside.name)
-                self._aside.append(aside)
+            if self._own_folder is not None:
+                (self._own_folder / entry.name).rename(self._own_folder / aside.name)
+                self._quarantined.append(aside)
                 return
         except OSError:
             pass
-        self._bytes -= entry.size
+        self._used_bytes -= entry.size
 
     # The books.
 
-    def _stamp(self) -> int:
-        self._last_stamp = max(time.time_ns(), self._last_stamp + 1)
-        return self._last_stamp
+    def _next_timestamp(self) -> int:
+        self._last_timestamp = max(time.time_ns(), self._last_timestamp + 1)
+        return self._last_timestamp
 
     def _add(self, signal: Signal, entry: _Entry) -> None:
-        self._waiting[signal].append(entry)
+        self._queues[signal].append(entry)
         self._items[signal] += entry.items
-        self._bytes += entry.size
+        self._used_bytes += entry.size
 
-    def _forget(self, signal: Signal, entry: _Entry) -> None:
+    def _delete(self, signal: Signal, entry: _Entry) -> None:
         self._items[signal] -= entry.items
         self._unlink(entry)
 
     def _unlink(self, entry: _Entry) -> None:
-        self._bytes -= entry.size
-        if self._home is not None:
-            spool_files.discard(self._home / entry.name)
+        self._used_bytes -= entry.size
+        if self._own_folder is not None:
+            spool_files.discard(self._own_folder / entry.name)
 
-    def _shrink(self) -> None:
+    def _enforce_limit(self) -> None:
         """Get back within the limit: what was set aside goes first, then the oldest."""
-        while self._bytes > self._limit:
-            if self._aside:
-                self._unlink(self._aside.popleft())
+        while self._used_bytes > self._max_bytes:
+            if self._quarantined:
+                self._unlink(self._quarantined.popleft())
                 continue
-            in_use = self._in_use()
+            in_use = self._entries_in_flight()
             entry, signal = min(
                 (entry, signal)
-                for signal, waiting in self._waiting.items()
+                for signal, waiting in self._queues.items()
                 for entry in islice(waiting, 2)
                 if entry not in in_use
             )
-            self._waiting[signal].remove(entry)
-            self._forget(signal, entry)
-            self._lost(signal, entry.items, "spool_full")
+            self._queues[signal].remove(entry)
+            self._delete(signal, entry)
+            self._on_lost(signal, entry.items, "spool_full")
 
-    def _in_use(self) -> list[_Entry]:
+    def _entries_in_flight(self) -> list[_Entry]:
         """What `oldest` handed out and has not come back."""
         return [
             waiting[0]
-            for signal, waiting in self._waiting.items()
-            if waiting and waiting[0].name == self._handed_out.get(signal)
+            for signal, waiting in self._queues.items()
+            if waiting and waiting[0].name == self._in_flight.get(signal)
         ]
 
 
-def _name(stamp: int, rest: str) -> str:
+def _file_name(stamp: int, rest: str) -> str:
     return f"{stamp:020d}.{rest}"
 
 
-def _left_in(folder: Path) -> Iterator[tuple[int, Path]]:
+def _spool_files_in(folder: Path) -> Iterator[tuple[int, Path]]:
     """The files of ours in a folder, with their stamps; what is not ours stays where it is."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if any(pattern.fullmatch(entry.name) for pattern in (_REQUEST, _DAMAGED, _PART)):
+            if any(pattern.fullmatch(entry.name) for pattern in (_REQUEST_NAME, _DAMAGED_NAME, _PART_NAME)):
                 yield int(entry.name.partition(".")[0]), Path(entry.path)

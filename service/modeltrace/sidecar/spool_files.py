@@ -12,29 +12,29 @@ MAGIC: Final = b"MTS1"
 HEADER_BYTES: Final = len(MAGIC) + 4
 
 
-def write(path: Path, part: Path, content: bytes, *, durable: bool) -> None:
+def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) -> None:
     """Write `part` and give it the name `path` when it is whole; with `durable` it survives a crash of the machine.
 
     Raises:
         OSError: it is not there, and nothing of it.
     """
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with os.fdopen(os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(header(content))
             file.write(content)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        part.rename(path)
+        temporary_path.rename(path)
         if durable:
-            _sync(path.parent)
+            _sync_folder(path.parent)
     except OSError:
-        discard(part)
+        discard(temporary_path)
         discard(path)
         raise
 
 
-def read(path: Path, limit: int) -> bytes | None:
+def read(path: Path, max_bytes: int) -> bytes | None:
     """The content of a file, or None when it is not what was written.
 
     Under its name may be anything: a pipe that nobody writes to, a link, a file larger than `limit`.
@@ -44,8 +44,8 @@ def read(path: Path, limit: int) -> bytes | None:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
             return None
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             start, content = file.read(HEADER_BYTES), file.read()
@@ -89,7 +89,7 @@ def unlock(folder: Path, descriptor: int, *, empty: bool) -> None:
     os.close(descriptor)
 
 
-def _sync(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

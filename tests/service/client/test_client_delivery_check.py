@@ -7,7 +7,7 @@ from modeltrace.client.service import reason
 from modeltrace.doctor.delivery_check import check_deliveries
 from modeltrace.settings import read_otel_settings
 from tests.helpers.processes import free_port
-from tests.helpers.receivers import Answer, otlp_grpc, otlp_http
+from tests.helpers.receivers import Response, otlp_grpc, otlp_http
 
 
 def checked(variables: pytest.MonkeyPatch, **environ: str) -> list[str]:
@@ -21,7 +21,7 @@ def test_an_endpoint_that_takes_everything(monkeypatch: pytest.MonkeyPatch) -> N
     """There is nothing to say; each signal was sent."""
     with otlp_http() as endpoint:
         assert checked(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url) == []
-    assert {sent.path for sent in endpoint.sent} == {"/v1/traces", "/v1/metrics", "/v1/logs"}
+    assert {sent.path for sent in endpoint.requests} == {"/v1/traces", "/v1/metrics", "/v1/logs"}
 
 
 def test_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def test_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_signal_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its protocol, to its endpoint; what is not exported is not sent."""
     with otlp_http() as http, otlp_grpc() as grpc:
-        http.answer = lambda _: Answer(401)
+        http.respond = lambda _: Response(401)
         lines = checked(
             monkeypatch,
             OTEL_METRICS_EXPORTER="none",
@@ -47,7 +47,7 @@ def test_each_signal_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
             OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="grpc",
         )
 
-    assert len(grpc.sent) == 1
+    assert len(grpc.requests) == 1
     assert ["401 Unauthorized. Set its key in OTEL_EXPORTER_OTLP_HEADERS" in line for line in lines] == [True]
     assert "OTLP logs cannot" in lines[0]
 

@@ -14,18 +14,18 @@ from typing import Final
 
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 
-from modeltrace.sidecar.encode.http import trace_state
-from modeltrace.sidecar.encode.json_lines import when, write_line
+from modeltrace.sidecar.encode.http import normalize_trace_state
+from modeltrace.sidecar.encode.json_lines import encode_line, to_datetime
 from modeltrace.sidecar.encode.protobuf import (
     FIXED32,
     FIXED64,
     ITEM,
     VARINT,
-    Envelope,
+    ExportRequest,
     any_value,
     delimited,
     key,
-    pair,
+    key_value,
     tag,
 )
 from modeltrace.telemetry.names import EVENT_FEEDBACK, SPAN_FEEDBACK
@@ -35,7 +35,7 @@ from modeltrace.telemetry.records.prediction import Origin, Value
 SAMPLED: Final = 1
 _NO_TRACE: Final = bytes(16)
 # As many of the last attributes are kept as bytes. Nearly all of a label's have few values: the model, classes, ages.
-KNOWN: Final = 1024
+CACHE_SIZE: Final = 1024
 
 # Fields of Span; its IDs have a fixed length, its kind is INTERNAL, its parent is not remote, its status is unset.
 _TRACE_ID, _SPAN_ID, _STATE, _PARENT = tag(1) + b"\x10", tag(2) + b"\x08", tag(3), tag(4) + b"\x08"
@@ -60,17 +60,17 @@ class FeedbackEncoder:
     """Writes what is told of the labels that came to one process."""
 
     def __init__(self, origin: Origin) -> None:
-        self._spans = Envelope(origin.resource, origin.scope)
-        self._logs = Envelope(origin.resource, FEEDBACK_LOGGER)
-        self._said = lru_cache(KNOWN, typed=True)(_said)
+        self._spans = ExportRequest(origin.resource, origin.scope)
+        self._logs = ExportRequest(origin.resource, FEEDBACK_LOGGER)
+        self._said = lru_cache(CACHE_SIZE, typed=True)(_encode_attribute)
 
-    def spans(self, feedback: Iterable[Feedback], limit: int) -> list[tuple[bytes, int]]:
+    def spans(self, feedback: Iterable[Feedback], max_bytes: int) -> list[tuple[bytes, int]]:
         """Export requests of at most `limit` bytes with a span a label, and the number of spans in each."""
-        return self._spans.cut(self._each_span(feedback), limit)
+        return self._spans.split(self._each_span(feedback), max_bytes)
 
-    def logs(self, feedback: Iterable[Feedback], limit: int) -> list[tuple[bytes, int]]:
+    def logs(self, feedback: Iterable[Feedback], max_bytes: int) -> list[tuple[bytes, int]]:
         """The same with a log record a label."""
-        return self._logs.cut(self._each_log(feedback), limit)
+        return self._logs.split(self._each_log(feedback), max_bytes)
 
     def lines(self, feedback: Iterable[Feedback]) -> bytes:
         """A JSON line a label."""
@@ -80,7 +80,7 @@ class FeedbackEncoder:
         for one in feedback:
             if not one.trace_flags & SAMPLED:
                 continue
-            state = delimited(_STATE, trace_state(one.trace_state).encode()) if one.trace_state else b""
+            state = delimited(_STATE, normalize_trace_state(one.trace_state).encode()) if one.trace_state else b""
             head = b"".join((_TRACE_ID, one.trace_id, _PARENT, one.span_id, state, _NAME))
             head += _times(_START, one.start, _END, one.end)
             for label in one.labels:
@@ -105,7 +105,7 @@ class FeedbackEncoder:
         for name, value in one.attributes(label).items():
             # IDs are never met again.
             known = not isinstance(value, str) or len(value) < 32
-            yield (self._said if known else _said)(announced, name, value)
+            yield (self._said if known else _encode_attribute)(announced, name, value)
 
 
 def span_id(feedback: Feedback, label: TrueLabel) -> bytes:
@@ -113,8 +113,8 @@ def span_id(feedback: Feedback, label: TrueLabel) -> bytes:
     return blake2b(label.prediction_id.encode(), digest_size=8, key=feedback.span_id).digest()
 
 
-def _said(announced: bytes, name: str, value: Value) -> bytes:
-    return pair(announced, key(name), any_value(value))
+def _encode_attribute(announced: bytes, name: str, value: Value) -> bytes:
+    return key_value(announced, key(name), any_value(value))
 
 
 def _line(feedback: Feedback, label: TrueLabel) -> bytes:
@@ -128,6 +128,6 @@ def _line(feedback: Feedback, label: TrueLabel) -> bytes:
         OTEL_EVENT_NAME: EVENT_FEEDBACK,
         **feedback.attributes(label),
         **ids,
-        "timestamp": when(feedback.end),
+        "timestamp": to_datetime(feedback.end),
     }
-    return write_line(said)
+    return encode_line(said)

@@ -22,20 +22,20 @@ from opentelemetry.semconv.attributes.user_agent_attributes import USER_AGENT_OR
 from modeltrace.sidecar.encode.protobuf import utf8
 from modeltrace.telemetry.records.prediction import Value
 
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
+KNOWN_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
 OTHER_METHOD = "_OTHER"
 # Parts of a user agent in small letters, the first that is found decides.
-SYNTHETIC = (("alwayson", "test"), ("googlebot", "bot"), ("bingbot", "bot"))
+SYNTHETIC_USER_AGENTS = (("alwayson", "test"), ("googlebot", "bot"), ("bingbot", "bot"))
 
 # https://www.w3.org/TR/trace-context/#tracestate-header-field-values
 _MEMBER = re.compile(
     r"(?P<key>[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13})"
     r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
-_MOST_MEMBERS = 32
+_MAX_MEMBERS = 32
 
 
-def trace_state(header: str) -> str:
+def normalize_trace_state(header: str) -> str:
     """The list members of a `tracestate` header, without space around them; nothing at all if one is malformed."""
     members: dict[str, str] = {}
     for member in (part.strip(" \t") for part in header.split(",")):
@@ -44,12 +44,12 @@ def trace_state(header: str) -> str:
             if not match or match["key"] in members:
                 return ""
             members[match["key"]] = member
-    return ",".join(members.values()) if len(members) <= _MOST_MEMBERS else ""
+    return ",".join(members.values()) if len(members) <= _MAX_MEMBERS else ""
 
 
-def span_name(method: str, route: str) -> str:
+def server_span_name(method: str, route: str) -> str:
     """Method and route; a method that is not in the standards is called HTTP, as there could be any number of them."""
-    known = method.upper() if method.upper() in METHODS else "HTTP"
+    known = method.upper() if method.upper() in KNOWN_METHODS else "HTTP"
     return f"{known} {route}" if route else known
 
 
@@ -66,7 +66,7 @@ def server_attributes(
     user_agent: str,
 ) -> dict[str, Value]:
     """The attributes of a SERVER span before there is an answer; the client's port is not among them."""
-    known = method.upper() if method.upper() in METHODS else OTHER_METHOD
+    known = method.upper() if method.upper() in KNOWN_METHODS else OTHER_METHOD
     attributes: dict[str, Value] = {
         URL_SCHEME: scheme,
         SERVER_ADDRESS: server_address,
@@ -77,19 +77,19 @@ def server_attributes(
         HTTP_REQUEST_METHOD_ORIGINAL: method if method != known else "",
         HTTP_REQUEST_METHOD: known,
         USER_AGENT_ORIGINAL: user_agent,
-        USER_AGENT_SYNTHETIC_TYPE: _synthetic(user_agent),
+        USER_AGENT_SYNTHETIC_TYPE: _synthetic_type(user_agent),
         CLIENT_ADDRESS: client_address,
         HTTP_ROUTE: route,
     }
     return {name: value for name, value in attributes.items() if value}
 
 
-def _synthetic(user_agent: str) -> str:
+def _synthetic_type(user_agent: str) -> str:
     small = user_agent.lower()
-    return next((kind for part, kind in SYNTHETIC if part in small), "")
+    return next((kind for part, kind in SYNTHETIC_USER_AGENTS if part in small), "")
 
 
-def access(
+def access_log(
     method: str, path: str, query: str, http_version: str, client_address: str, client_port: int, status: int
 ) -> tuple[str, dict[str, Value]]:
     """uvicorn's access line, and its attributes; without the query, which may be private."""

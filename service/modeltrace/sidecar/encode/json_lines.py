@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import orjson
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 
-from modeltrace.sidecar.encode.http import access
+from modeltrace.sidecar.encode.http import access_log
 from modeltrace.sidecar.encode.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE
 from modeltrace.sidecar.encode.protobuf import utf8
 from modeltrace.telemetry.metrics.per_model_cache import PerModel
@@ -35,7 +35,7 @@ class LineEncoder:
     """Writes the log lines of one process."""
 
     def __init__(self) -> None:
-        self._said = PerModel(_said)
+        self._model_fields = PerModel(_model_fields)
 
     def encode(self, requests: Iterable[Request]) -> bytes:
         """The lines of some requests: for each what broke the schema, its answered rows, and its access line if any."""
@@ -47,33 +47,33 @@ class LineEncoder:
 
     def _lines(self, requests: Iterable[Request]) -> Iterator[bytes]:
         for request in requests:
-            ids = _ids(request)
+            ids = _trace_ids(request)
             if request.model is not None:
-                said, features = self._said(request.model), request.model.features
+                said, features = self._model_fields(request.model), request.model.features
                 for violated in request.violations[:TOLD]:
-                    yield write_line(_violation(violated, said, ids, request.validate_end))
+                    yield encode_line(_violation_line(violated, said, ids, request.validate_end))
                 for row in request.answered:
                     more: Mapping[str, object] = ids
                     if request.synthetic:
                         more = {SYNTHETIC: True, **more}
                     if of := request.shadow_of[row.row] if request.shadow_of else None:
                         more = {ML_PREDICTION_SHADOW_OF: of, **more}
-                    yield write_line(_prediction(row, said, features, more))
+                    yield encode_line(_prediction_line(row, said, features, more))
             if request.status:
-                yield write_line(_access(request, ids))
+                yield encode_line(_access_line(request, ids))
 
 
-def _said(model: ModelInfo) -> dict[str, str]:
+def _model_fields(model: ModelInfo) -> dict[str, str]:
     return {OTEL_EVENT_NAME: EVENT_PREDICTION, **model.log_attributes()}
 
 
-def _violation(violated: Violated, said: dict[str, str], ids: dict[str, str], time: int) -> dict[str, object]:
+def _violation_line(violated: Violated, said: dict[str, str], ids: dict[str, str], time: int) -> dict[str, object]:
     head = {"level": "INFO", "logger": DATA_SCOPE, "message": violated.message()}
     event = {**said, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
-    return {**head, **event, **ids, "timestamp": when(time)}
+    return {**head, **event, **ids, "timestamp": to_datetime(time)}
 
 
-def _prediction(
+def _prediction_line(
     row: Answered, said: dict[str, str], features: Sequence[str], more: Mapping[str, object]
 ) -> dict[str, object]:
     line: dict[str, object] = {
@@ -92,12 +92,12 @@ def _prediction(
     if row.confidence is not None:
         line[ML_PREDICTION_CONFIDENCE] = row.confidence
     line.update(more)
-    line["timestamp"] = when(row.time)
+    line["timestamp"] = to_datetime(row.time)
     return line
 
 
-def _access(request: Request, ids: dict[str, str]) -> dict[str, object]:
-    message, attributes = access(
+def _access_line(request: Request, ids: dict[str, str]) -> dict[str, object]:
+    message, attributes = access_log(
         request.method,
         request.path,
         request.query,
@@ -107,32 +107,32 @@ def _access(request: Request, ids: dict[str, str]) -> dict[str, object]:
         request.status,
     )
     head = {"level": "INFO", "logger": ACCESS_SCOPE, "message": message}
-    return {**head, **attributes, **ids, "timestamp": when(request.end)}
+    return {**head, **attributes, **ids, "timestamp": to_datetime(request.end)}
 
 
-def _ids(request: Request) -> dict[str, str]:
+def _trace_ids(request: Request) -> dict[str, str]:
     if request.trace_id == _NO_TRACE:
         return {}
     return {"trace_id": request.trace_id.hex(), "span_id": request.span_id.hex()}
 
 
-def when(nanoseconds: int) -> datetime:
+def to_datetime(nanoseconds: int) -> datetime:
     """A time to the microsecond, as a log record has it."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
 
 
-def write_line(line: dict[str, object]) -> bytes:
+def encode_line(line: dict[str, object]) -> bytes:
     """A line, whatever its values."""
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:
-        return orjson.dumps(_as_json(line), option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(_to_json_compatible(line), option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _as_json(value: object) -> object:
+def _to_json_compatible(value: object) -> object:
     """The same, of what JSON and orjson can hold."""
     if isinstance(value, dict):
-        return {_as_json(name): _as_json(content) for name, content in value.items()}
+        return {_to_json_compatible(name): _to_json_compatible(content) for name, content in value.items()}
     if isinstance(value, str):
         return utf8(value).decode()
     if isinstance(value, int) and not isinstance(value, bool):

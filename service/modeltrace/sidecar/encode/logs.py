@@ -9,21 +9,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from modeltrace.sidecar.encode.http import access
+from modeltrace.sidecar.encode.http import access_log
 from modeltrace.sidecar.encode.protobuf import (
     FIXED32,
     FIXED64,
     ITEM,
-    PAIR,
+    MAP_ENTRY,
     VARINT,
-    Envelope,
+    ExportRequest,
     any_double,
-    any_list,
+    any_map,
     any_value,
     attribute,
     delimited,
     key,
-    pair,
+    key_value,
     tag,
 )
 from modeltrace.telemetry.metrics.per_model_cache import PerModel
@@ -53,10 +53,10 @@ from modeltrace.telemetry.records.prediction import (
 )
 
 AUDIT_SCOPE, DATA_SCOPE, ACCESS_SCOPE = AUDIT_LOGGER, DATA_LOGGER, ACCESS_LOGGER
-LIMIT = 4_000_000  # bytes; a gRPC server refuses more than 4 MiB unless it is told otherwise
+MAX_REQUEST_BYTES = 4_000_000  # bytes; a gRPC server refuses more than 4 MiB unless it is told otherwise
 # As many of the last values are kept as bytes: of labels, of inputs that are no floats, of clients with what they ask
 # for. Longer texts of clients are not: what is kept stays small whatever they send.
-KNOWN, LONGEST = 1024, 1024
+CACHE_SIZE, MAX_CACHED_LENGTH = 1024, 1024
 
 # Fields of LogRecord.
 _TIME, _OBSERVED, _FLAGS = tag(1, FIXED64)[0], tag(11, FIXED64)[0], tag(8, FIXED32)[0]
@@ -75,67 +75,70 @@ class LogEncoder:
     """Writes the audit, data and access records of one process."""
 
     def __init__(self, origin: Origin) -> None:
-        self._audit = Envelope(origin.resource, AUDIT_SCOPE)
-        self._data = Envelope(origin.resource, DATA_SCOPE)
-        self._access = Envelope(origin.resource, ACCESS_SCOPE)
-        self._of = PerModel(_OfModel)
+        self._audit = ExportRequest(origin.resource, AUDIT_SCOPE)
+        self._data = ExportRequest(origin.resource, DATA_SCOPE)
+        self._access = ExportRequest(origin.resource, ACCESS_SCOPE)
+        self._model_constants = PerModel(_ModelConstants)
         self._id, self._row, self._value, self._confidence = map(
             key, (ML_PREDICTION_ID, ML_PREDICTION_ROW, ML_PREDICTION_VALUE, ML_PREDICTION_CONFIDENCE)
         )
-        self._label = lru_cache(KNOWN)(_label)
-        self._line = lru_cache(KNOWN)(_line)
+        self._label = lru_cache(CACHE_SIZE)(_encode_label)
+        self._line = lru_cache(CACHE_SIZE)(_encode_access)
 
-    def audit(self, requests: Iterable[Request], limit: int = LIMIT) -> list[tuple[bytes, int]]:
+    def audit(self, requests: Iterable[Request], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
         """Export requests of at most `limit` bytes with a record an answered row, and the number of records in each.
 
         A record that is larger by itself gets a request of its own.
         """
-        return self._audit.cut(self._predictions(requests), limit)
+        return self._audit.split(self._predictions(requests), max_bytes)
 
-    def data(self, requests: Iterable[Request], limit: int = LIMIT) -> list[tuple[bytes, int]]:
+    def data(self, requests: Iterable[Request], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
         """The same with a record for each way in which a request broke the schema, as far as they are told."""
-        return self._data.cut(self._violations(requests), limit)
+        return self._data.split(self._violations(requests), max_bytes)
 
-    def access(self, requests: Iterable[Request], limit: int = LIMIT) -> list[tuple[bytes, int]]:
+    def access(self, requests: Iterable[Request], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
         """The same with a record a request that was answered."""
-        return self._access.cut(self._lines(requests), limit)
+        return self._access.split(self._lines(requests), max_bytes)
 
     def _predictions(self, requests: Iterable[Request]) -> Iterator[bytes]:
         for request in requests:
             if request.answered and request.model is not None:
-                model = self._of(request.model)
-                context = model.prediction + _context(request)
+                model = self._model_constants(request.model)
+                context = model.prediction + _encode_context(request)
                 for row in request.answered:
                     times = _times(_TIME, row.time, _OBSERVED, row.time)
                     yield delimited(
-                        ITEM, b"".join((times, context, *self._answer(row, model.inputs), *_of(request, row)))
+                        ITEM,
+                        b"".join(
+                            (times, context, *self._encode_prediction(row, model.inputs), *_encode_marks(request, row))
+                        ),
                     )
 
     def _violations(self, requests: Iterable[Request]) -> Iterator[bytes]:
         for request in requests:
             if request.violations and request.model is not None:
                 times = _times(_TIME, request.validate_end, _OBSERVED, request.validate_end)
-                head = times + self._of(request.model).violation + _context(request)
+                head = times + self._model_constants(request.model).violation + _encode_context(request)
                 for one in request.violations[:TOLD]:
-                    yield delimited(ITEM, b"".join((head, *_violated(one))))
+                    yield delimited(ITEM, b"".join((head, *_encode_violation(one))))
 
-    def _answer(self, row: Answered, inputs: "_Inputs") -> Iterator[bytes]:
-        yield pair(_ATTRIBUTE, self._id, any_value(row.prediction_id))
-        yield pair(_ATTRIBUTE, self._row, any_value(row.row))
-        yield inputs.write(row.inputs)
+    def _encode_prediction(self, row: Answered, inputs: "_InputsEncoder") -> Iterator[bytes]:
+        yield key_value(_ATTRIBUTE, self._id, any_value(row.prediction_id))
+        yield key_value(_ATTRIBUTE, self._row, any_value(row.row))
+        yield inputs.encode(row.inputs)
         if row.value is None:
             yield self._label(str(row.label))
         else:
-            yield _said_in_words(row.value)
-            yield pair(_ATTRIBUTE, self._value, any_double(row.value))
+            yield _encode_body(row.value)
+            yield key_value(_ATTRIBUTE, self._value, any_double(row.value))
         if row.confidence is not None:
-            yield pair(_ATTRIBUTE, self._confidence, any_double(row.confidence))
+            yield key_value(_ATTRIBUTE, self._confidence, any_double(row.confidence))
 
     def _lines(self, requests: Iterable[Request]) -> Iterator[bytes]:
         for request in requests:
             if request.status:
-                small = len(request.path) + len(request.query) <= LONGEST
-                line = (self._line if small else _line)(
+                small = len(request.path) + len(request.query) <= MAX_CACHED_LENGTH
+                line = (self._line if small else _encode_access)(
                     request.method,
                     request.path,
                     request.query,
@@ -145,80 +148,82 @@ class LogEncoder:
                     request.status,
                 )
                 times = _times(_TIME, request.end, _OBSERVED, request.end)
-                yield delimited(ITEM, b"".join((times, _context(request), line)))
+                yield delimited(ITEM, b"".join((times, _encode_context(request), line)))
 
 
-class _OfModel:
+class _ModelConstants:
     """What the records of one model have in common."""
 
     def __init__(self, model: ModelInfo) -> None:
-        said = b"".join(_said(*item) for item in model.log_attributes().items())
+        said = b"".join(_encode_attribute(*item) for item in model.log_attributes().items())
         self.prediction, self.violation = _INFO + _PREDICTED + said, _INFO + _VIOLATED + said
-        self.inputs = _Inputs(model.features)
+        self.inputs = _InputsEncoder(model.features)
 
 
-class _Inputs:
+class _InputsEncoder:
     """Writes the attribute that has all inputs of a prediction."""
 
     def __init__(self, features: Sequence[str]) -> None:
         self._attribute = key(ML_PREDICTION_INPUTS)
         self._keys = [key(name) for name in features]
         # Written once with zeros, and taken apart before each of them.
-        self._heads = [pair(PAIR, name, any_double(0.0))[:-8] for name in self._keys]
-        whole = pair(_ATTRIBUTE, self._attribute, any_list(head + bytes(8) for head in self._heads))
+        self._heads = [key_value(MAP_ENTRY, name, any_double(0.0))[:-8] for name in self._keys]
+        whole = key_value(_ATTRIBUTE, self._attribute, any_map(head + bytes(8) for head in self._heads))
         start = whole[: len(whole) - sum(len(head) + 8 for head in self._heads)]
         between = [start + self._heads[0], *self._heads[1:]]
         self._template: list[Value | bytes] = [part for constant in between for part in (constant, 0.0)]
         self._pack = struct.Struct("<" + "".join(f"{len(constant)}sd" for constant in between)).pack
-        self._other = lru_cache(4 * KNOWN, typed=True)(_input)  # typed: 1 and True are equal, and two values
+        self._other = lru_cache(4 * CACHE_SIZE, typed=True)(
+            _encode_input
+        )  # typed: 1 and True are equal, and two values
 
-    def write(self, inputs: tuple[Value, ...]) -> bytes:
+    def encode(self, inputs: tuple[Value, ...]) -> bytes:
         """The attribute; `inputs` in the order of the features."""
         if set(map(type, inputs)) == {float}:
             filled = self._template.copy()
             filled[1::2] = inputs
             return self._pack(*filled)
-        return pair(_ATTRIBUTE, self._attribute, any_list(map(self._entry, self._keys, self._heads, inputs)))
+        return key_value(_ATTRIBUTE, self._attribute, any_map(map(self._entry, self._keys, self._heads, inputs)))
 
     def _entry(self, name: bytes, head: bytes, value: Value) -> bytes:
         if type(value) is float:
             return head + _double(value)
         if type(value) is str and len(value) > 64:
-            return _input(name, value)
+            return _encode_input(name, value)
         return self._other(name, value)
 
 
-def _input(name: bytes, value: Value) -> bytes:
-    return pair(PAIR, name, any_value(value))
+def _encode_input(name: bytes, value: Value) -> bytes:
+    return key_value(MAP_ENTRY, name, any_value(value))
 
 
-def _said(name: str, value: Value) -> bytes:
+def _encode_attribute(name: str, value: Value) -> bytes:
     return attribute(_ATTRIBUTE, name, value)
 
 
-def _said_in_words(answer: Value) -> bytes:
+def _encode_body(answer: Value) -> bytes:
     return delimited(_BODY, any_value(f"predicted {answer}"))
 
 
-def _of(request: Request, row: Answered) -> Iterator[bytes]:
+def _encode_marks(request: Request, row: Answered) -> Iterator[bytes]:
     """Of a shadow: the prediction that was answered; of synthetic traffic: that it is."""
     if request.shadow_of and (answer := request.shadow_of[row.row]):
-        yield _said(ML_PREDICTION_SHADOW_OF, answer)
+        yield _encode_attribute(ML_PREDICTION_SHADOW_OF, answer)
     if request.synthetic:
-        yield _said(SYNTHETIC, True)  # noqa: FBT003  the value of an attribute
+        yield _encode_attribute(SYNTHETIC, True)  # noqa: FBT003  the value of an attribute
 
 
-def _violated(one: Violated) -> Iterator[bytes]:
+def _encode_violation(one: Violated) -> Iterator[bytes]:
     yield delimited(_BODY, any_value(one.message()))
     for name, value in one.attributes().items():
-        yield _said(name, value)
+        yield _encode_attribute(name, value)
 
 
-def _label(label: str) -> bytes:
-    return _said_in_words(label) + _said(ML_PREDICTION_LABEL, label)
+def _encode_label(label: str) -> bytes:
+    return _encode_body(label) + _encode_attribute(ML_PREDICTION_LABEL, label)
 
 
-def _context(request: Request) -> bytes:
+def _encode_context(request: Request) -> bytes:
     """Where a record belongs; nowhere without telemetry, whatever its span ID."""
     if request.trace_id == _NO_TRACE:
         return b""
@@ -226,9 +231,9 @@ def _context(request: Request) -> bytes:
     return b"".join((_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id, flags))
 
 
-def _line(
+def _encode_access(
     method: str, path: str, query: str, http_version: str, client_address: str, client_port: int, status: int
 ) -> bytes:
-    message, attributes = access(method, path, query, http_version, client_address, client_port, status)
-    said = (_said(*item) for item in attributes.items())
+    message, attributes = access_log(method, path, query, http_version, client_address, client_port, status)
+    said = (_encode_attribute(*item) for item in attributes.items())
     return b"".join((_INFO, delimited(_BODY, any_value(message)), *said))

@@ -41,9 +41,9 @@ def tag(number: int, wire_type: int = LENGTH) -> bytes:
     return varint(number << 3 | wire_type)
 
 
-def delimited(announced: bytes, value: bytes) -> bytes:
+def delimited(field_tag: bytes, value: bytes) -> bytes:
     """A tag, then what is preceded by its length: text, bytes or a message."""
-    return announced + varint(len(value)) + value
+    return field_tag + varint(len(value)) + value
 
 
 def utf8(text: str) -> bytes:
@@ -72,12 +72,12 @@ def any_value(value: Value) -> bytes:
     return delimited(b"\x0a", utf8(value))
 
 
-def any_list(pairs: Iterable[bytes]) -> bytes:
+def any_map(entries: Iterable[bytes]) -> bytes:
     """The content of an `AnyValue` that is a map: its pairs, each made by `pair(PAIR, …)`."""
-    return delimited(b"\x32", b"".join(pairs))
+    return delimited(b"\x32", b"".join(entries))
 
 
-PAIR: Final = tag(1)  # KeyValueList.values
+MAP_ENTRY: Final = tag(1)  # KeyValueList.values
 
 
 def key(name: str) -> bytes:
@@ -85,19 +85,19 @@ def key(name: str) -> bytes:
     return delimited(b"\x0a", utf8(name))
 
 
-def pair(announced: bytes, written_key: bytes, content: bytes) -> bytes:
+def key_value(field_tag: bytes, encoded_key: bytes, content: bytes) -> bytes:
     """A field that is a `KeyValue`, of a key and the content of an `AnyValue`."""
     length = varint(len(content))
-    size = len(written_key) + 1 + len(length) + len(content)
-    return b"".join((announced, varint(size), written_key, b"\x12", length, content))
+    size = len(encoded_key) + 1 + len(length) + len(content)
+    return b"".join((field_tag, varint(size), encoded_key, b"\x12", length, content))
 
 
-def attribute(announced: bytes, name: str, value: Value) -> bytes:
+def attribute(field_tag: bytes, name: str, value: Value) -> bytes:
     """A field that is a `KeyValue`."""
-    return pair(announced, key(name), any_value(value))
+    return key_value(field_tag, key(name), any_value(value))
 
 
-class Envelope:
+class ExportRequest:
     """An export request around its items: resource, then scope, then the items, whichever signal they are of.
 
     Traces, logs and metrics number these fields alike.
@@ -107,30 +107,30 @@ class Envelope:
         self._resource = delimited(tag(1), resource)
         self._scope = delimited(tag(1), delimited(tag(1), utf8(scope)))
 
-    def close(self, items: Iterable[bytes]) -> bytes:
+    def encode(self, items: Iterable[bytes]) -> bytes:
         """The request; each item is a field of the scope, made by `delimited(ITEM, …)`."""
         content = b"".join(items)
         scope = tag(2) + varint(len(self._scope) + len(content)) + self._scope
         whole = len(self._resource) + len(scope) + len(content)
         return b"".join((tag(1), varint(whole), self._resource, scope, content))
 
-    def cut(self, items: Iterable[bytes], limit: int) -> list[tuple[bytes, int]]:
+    def split(self, items: Iterable[bytes], max_bytes: int) -> list[tuple[bytes, int]]:
         """As many requests as it takes to keep each within `limit` bytes, and the number of items in each.
 
         An item that is larger by itself gets a request of its own.
         """
-        room = limit - len(self._resource) - len(self._scope) - 3 * 6  # three tags and lengths
+        room = max_bytes - len(self._resource) - len(self._scope) - 3 * 6  # three tags and lengths
         requests: list[tuple[bytes, int]] = []
         held: list[bytes] = []
         size = 0
         for item in items:
             if held and size + len(item) > room:
-                requests.append((self.close(held), len(held)))
+                requests.append((self.encode(held), len(held)))
                 held, size = [], 0
             held.append(item)
             size += len(item)
         if held:
-            requests.append((self.close(held), len(held)))
+            requests.append((self.encode(held), len(held)))
         return requests
 
 

@@ -27,19 +27,19 @@ from opentelemetry.semconv.attributes.exception_attributes import (
 )
 from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATUS_CODE
 
-from modeltrace.sidecar.encode.http import server_attributes, span_name, trace_state
+from modeltrace.sidecar.encode.http import normalize_trace_state, server_attributes, server_span_name
 from modeltrace.sidecar.encode.protobuf import (
     FIXED32,
     FIXED64,
     ITEM,
     VARINT,
-    Envelope,
+    ExportRequest,
     any_double,
     any_value,
     attribute,
     delimited,
     key,
-    pair,
+    key_value,
     tag,
     utf8,
 )
@@ -78,7 +78,7 @@ SAMPLED = 1
 INVALID_FEATURES = "invalid_features"
 # As many of the last values are kept as bytes: of clients with what they ask for, of labels, … Longer texts of clients
 # are not: what is kept stays small whatever they send.
-KNOWN, LONGEST = 1024, 1024
+CACHE_SIZE, MAX_CACHED_LENGTH = 1024, 1024
 
 # Fields of Span; the IDs and the kind with their length or value.
 _TRACE_ID, _SPAN_ID, _PARENT = tag(1) + b"\x10", tag(2) + b"\x08", tag(4) + b"\x08"
@@ -101,37 +101,41 @@ class SpanEncoder:
     """Writes the spans of one process."""
 
     def __init__(self, origin: Origin) -> None:
-        self._envelope = Envelope(origin.resource, origin.scope)
+        self._envelope = ExportRequest(origin.resource, origin.scope)
         self._stage_names = {
             name: delimited(_NAME, name.encode()) + _INTERNAL
             for name in (SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, SPAN_BATCH, SPAN_SHADOW)
         }
         self._stage_bits = {name: stage_bits(name) for name in self._stage_names}
-        self._model = PerModel(_model)
-        self._pinned = _said(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
-        self._synthetic = _said(SYNTHETIC, True)  # noqa: FBT003  as above
+        self._model = PerModel(_encode_model)
+        self._pinned = _encode_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
+        self._synthetic = _encode_attribute(SYNTHETIC, True)  # noqa: FBT003  as above
         self._port, self._id, self._value, self._confidence = map(
             key, (CLIENT_PORT, ML_PREDICTION_ID, ML_PREDICTION_VALUE, ML_PREDICTION_CONFIDENCE)
         )
-        self._said = lru_cache(KNOWN)(_said)
-        self._way = lru_cache(KNOWN)(_way)
-        self._state = lru_cache(KNOWN)(_state)
-        self._outcome = lru_cache(KNOWN)(_outcome)
+        self._said = lru_cache(CACHE_SIZE)(_encode_attribute)
+        self._way = lru_cache(CACHE_SIZE)(_encode_server_span)
+        self._state = lru_cache(CACHE_SIZE)(_encode_trace_state)
+        self._outcome = lru_cache(CACHE_SIZE)(_encode_outcome)
 
     def encode(self, requests: Sequence[Request], batches: Sequence[Batch] = ()) -> tuple[bytes, int]:
         """One export request with the spans of all that is sampled, and their number."""
         spans = list(self._spans(requests, batches))
-        return (self._envelope.close(spans), len(spans)) if spans else (b"", 0)
+        return (self._envelope.encode(spans), len(spans)) if spans else (b"", 0)
 
-    def cut(self, requests: Sequence[Request], batches: Sequence[Batch] = (), *, limit: int) -> list[tuple[bytes, int]]:
+    def split(
+        self, requests: Sequence[Request], batches: Sequence[Batch] = (), *, max_bytes: int
+    ) -> list[tuple[bytes, int]]:
         """The same in as many export requests as it takes to keep each within `limit` bytes."""
-        return self._envelope.cut(self._spans(requests, batches), limit)
+        return self._envelope.split(self._spans(requests, batches), max_bytes)
 
     def _spans(self, requests: Sequence[Request], batches: Sequence[Batch]) -> Iterator[bytes]:
         sampled = [request for request in requests if request.trace_flags & SAMPLED]
         for request in sampled:
             header = request.trace_state
-            state = (self._state if len(header) <= LONGEST else _state)(header) if header else b""
+            state = (
+                (self._state if len(header) <= MAX_CACHED_LENGTH else _encode_trace_state)(header) if header else b""
+            )
             shared = b"".join((_TRACE_ID, request.trace_id, _PARENT, request.span_id, state, _LOCAL))
             failure = request.failure
             server_id = int.from_bytes(request.span_id)
@@ -139,7 +143,7 @@ class SpanEncoder:
                 status = _UNSET
                 if failure and failure.stage == name and start:
                     end, error_type = end or failure.time, failure.error_type or error_type  # noqa: PLW2901
-                    status, failure = _event(failure) + _error(failure), None
+                    status, failure = _encode_exception(failure) + _encode_error_status(failure), None
                 if not (start and end):
                     continue
                 if error_type:
@@ -158,17 +162,17 @@ class SpanEncoder:
     def _stages(self, request: Request) -> Iterator[tuple[str, int, int, str, bytes]]:
         """Name, start, end, `error.type` and other content of each stage; a time of 0 was not reached."""
         if request.rejected:
-            rejected, error_type = _said(ML_REJECTED_ROWS, request.rejected), INVALID_FEATURES
+            rejected, error_type = _encode_attribute(ML_REJECTED_ROWS, request.rejected), INVALID_FEATURES
         else:
             rejected, error_type = b"", ""
-        violations = b"".join(_violation(one, request.validate_end) for one in request.violations[:TOLD])
+        violations = b"".join(_encode_violation(one, request.validate_end) for one in request.violations[:TOLD])
         yield SPAN_VALIDATE, request.validate_start, request.validate_end, error_type, rejected + violations
         if request.batch:
             yield SPAN_QUEUE, request.validate_end, request.features_start, "", b""
         yield SPAN_FEATURES, request.features_start, request.inference_start, "", b""
         said = self._said(ML_BATCH_SIZE, request.rows - request.rejected)
         if request.batch:
-            said += _link(*request.batch)
+            said += _encode_link(*request.batch)
         yield SPAN_INFERENCE, request.inference_start, request.inference_end, "", said
 
     def _server(self, request: Request, failure: Failure | None) -> Iterator[bytes]:
@@ -179,8 +183,8 @@ class SpanEncoder:
         else:
             yield _LOCAL
         yield _times(_START, request.start, _END, request.end)
-        small = len(request.path) + len(request.query) + len(request.user_agent) <= LONGEST
-        yield (self._way if small else _way)(
+        small = len(request.path) + len(request.query) + len(request.user_agent) <= MAX_CACHED_LENGTH
+        yield (self._way if small else _encode_server_span)(
             request.method,
             request.route,
             request.path,
@@ -193,9 +197,9 @@ class SpanEncoder:
             request.user_agent,
         )
         if request.client_port:
-            yield pair(_ATTRIBUTE, self._port, any_value(request.client_port))
+            yield key_value(_ATTRIBUTE, self._port, any_value(request.client_port))
         yield from self._said_of(request)
-        yield self._outcome(request.status) if failure is None else _outcome(request.status, failure)
+        yield self._outcome(request.status) if failure is None else _encode_outcome(request.status, failure)
 
     def _shadow(self, request: Request, failure: Failure | None) -> Iterator[bytes]:
         """The content of the span of what a challenger made of a request."""
@@ -204,10 +208,10 @@ class SpanEncoder:
         yield _times(_START, request.start, _END, request.end)
         yield from self._said_of(request)
         if request.called is not None:
-            yield b"".join(_said(*item) for item in request.called.attributes().items())
+            yield b"".join(_encode_attribute(*item) for item in request.called.attributes().items())
             yield delimited(_STATUS, _FAILED) if request.called.error_type else _UNSET
         else:
-            yield _UNSET if failure is None else _outcome(0, failure)
+            yield _UNSET if failure is None else _encode_outcome(0, failure)
 
     def _said_of(self, request: Request) -> Iterator[bytes]:
         """What was asked and answered."""
@@ -219,31 +223,31 @@ class SpanEncoder:
             yield self._synthetic
         if request.many:
             if request.model is not None and request.failure is None:
-                yield _said(ML_BATCH_SIZE, request.rows)
-                yield _said(ML_REJECTED_ROWS, request.rejected)
+                yield _encode_attribute(ML_BATCH_SIZE, request.rows)
+                yield _encode_attribute(ML_REJECTED_ROWS, request.rejected)
                 confidences = [row.confidence for row in request.answered if row.confidence is not None]
                 if confidences:
-                    yield _said(ML_LOWEST_CONFIDENCE, min(confidences))
+                    yield _encode_attribute(ML_LOWEST_CONFIDENCE, min(confidences))
         elif request.answered:
             yield from self._answer(request.answered[0])
 
     def _answer(self, row: Answered) -> Iterator[bytes]:
-        yield pair(_ATTRIBUTE, self._id, any_value(row.prediction_id))
+        yield key_value(_ATTRIBUTE, self._id, any_value(row.prediction_id))
         if row.value is not None:
-            yield pair(_ATTRIBUTE, self._value, any_double(row.value))
+            yield key_value(_ATTRIBUTE, self._value, any_double(row.value))
         else:
             yield self._said(ML_PREDICTION_LABEL, str(row.label))
         if row.confidence is not None:
-            yield pair(_ATTRIBUTE, self._confidence, any_double(row.confidence))
+            yield key_value(_ATTRIBUTE, self._confidence, any_double(row.confidence))
 
     def _batch(self, batch: Batch) -> Iterator[bytes]:
         yield from (_TRACE_ID, batch.trace_id, _SPAN_ID, batch.span_id, _LOCAL, self._stage_names[SPAN_BATCH])
         yield _times(_START, batch.start, _END, batch.end)
         yield self._model(batch.model)
-        yield _said(ML_BATCH_SIZE, batch.rows)
-        yield from (_link(*member) for member in batch.members)
+        yield _encode_attribute(ML_BATCH_SIZE, batch.rows)
+        yield from (_encode_link(*member) for member in batch.members)
         if batch.error_type:
-            yield _said(ERROR_TYPE, batch.error_type)
+            yield _encode_attribute(ERROR_TYPE, batch.error_type)
         yield delimited(_STATUS, _FAILED) if batch.error_type else _UNSET
 
 
@@ -252,19 +256,19 @@ def stage_bits(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest())
 
 
-def _said(name: str, value: Value) -> bytes:
+def _encode_attribute(name: str, value: Value) -> bytes:
     return attribute(_ATTRIBUTE, name, value)
 
 
-def _model(model: ModelInfo) -> bytes:
-    return b"".join(_said(*item) for item in model.span_attributes().items())
+def _encode_model(model: ModelInfo) -> bytes:
+    return b"".join(_encode_attribute(*item) for item in model.span_attributes().items())
 
 
-def _state(header: str) -> bytes:
-    return delimited(_STATE, trace_state(header).encode())
+def _encode_trace_state(header: str) -> bytes:
+    return delimited(_STATE, normalize_trace_state(header).encode())
 
 
-def _way(
+def _encode_server_span(
     method: str,
     route: str,
     path: str,
@@ -280,24 +284,24 @@ def _way(
     attributes = server_attributes(
         method, route, path, query, scheme, http_version, server_address, server_port, client_address, user_agent
     )
-    name = delimited(_NAME, utf8(span_name(method, route)))
-    return b"".join((name, _SERVER, *(_said(*item) for item in attributes.items())))
+    name = delimited(_NAME, utf8(server_span_name(method, route)))
+    return b"".join((name, _SERVER, *(_encode_attribute(*item) for item in attributes.items())))
 
 
-def _outcome(status: int, failure: Failure | None = None) -> bytes:
+def _encode_outcome(status: int, failure: Failure | None = None) -> bytes:
     """The status code, and whether it is an error: not what the client did wrong, and 0 says nothing."""
-    said = _said(HTTP_RESPONSE_STATUS_CODE, status) if status else b""
-    event = _event(failure) if failure else b""
+    said = _encode_attribute(HTTP_RESPONSE_STATUS_CODE, status) if status else b""
+    event = _encode_exception(failure) if failure else b""
     if status >= 500:
         # The instrumentation sets the status once more when the answer begins, without what the exception said.
-        return b"".join((said, _said(ERROR_TYPE, str(status)), event, delimited(_STATUS, _FAILED)))
+        return b"".join((said, _encode_attribute(ERROR_TYPE, str(status)), event, delimited(_STATUS, _FAILED)))
     if failure is None:
         return said + _UNSET
-    error_type = _said(ERROR_TYPE, failure.error_type) if failure.error_type else b""
-    return b"".join((said, error_type, event, _error(failure)))
+    error_type = _encode_attribute(ERROR_TYPE, failure.error_type) if failure.error_type else b""
+    return b"".join((said, error_type, event, _encode_error_status(failure)))
 
 
-def _event(failure: Failure) -> bytes:
+def _encode_exception(failure: Failure) -> bytes:
     attributes = {
         EXCEPTION_TYPE: failure.exception_type,
         EXCEPTION_MESSAGE: failure.message,
@@ -308,16 +312,16 @@ def _event(failure: Failure) -> bytes:
     return delimited(_EVENT, b"".join((_time(_EVENT_TIME, failure.time), _EXCEPTION, *said)))
 
 
-def _violation(violated: Violated, time: int) -> bytes:
+def _encode_violation(violated: Violated, time: int) -> bytes:
     said = (attribute(_EVENT_ATTRIBUTE, *item) for item in violated.attributes().items())
     return delimited(_EVENT, b"".join((_time(_EVENT_TIME, time), _VIOLATION, *said)))
 
 
-def _error(failure: Failure) -> bytes:
+def _encode_error_status(failure: Failure) -> bytes:
     """The status of the span that an exception ended."""
     message = f"{failure.exception_type.rpartition('.')[2]}: {failure.message}"
     return delimited(_STATUS, delimited(tag(2), utf8(message)) + _FAILED)
 
 
-def _link(trace_id: bytes, span_id: bytes) -> bytes:
+def _encode_link(trace_id: bytes, span_id: bytes) -> bytes:
     return delimited(_LINK, b"".join((_TRACE_ID, trace_id, _SPAN_ID, span_id, _LINK_FLAGS)))

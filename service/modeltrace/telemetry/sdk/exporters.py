@@ -152,8 +152,8 @@ class ExportWatch:
         self._failing = failed
         if not failed:
             logger.warning("OTLP %s delivered again", self._signal)
-        elif failure := check_delivery(self._signal, protocol=self._protocol, seconds=self._seconds):
-            logger.warning("OTLP %s cannot be delivered to %s: %s", self._signal, failure.where, failure)
+        elif failure := check_delivery(self._signal, protocol=self._protocol, timeout_seconds=self._seconds):
+            logger.warning("OTLP %s cannot be delivered to %s: %s", self._signal, failure.address, failure)
 
 
 @dataclass(frozen=True)
@@ -184,5 +184,5 @@ class ExporterBuilder:
         if signal not in self.settings.otlp_signals():
             return []
         protocol, seconds = self.settings.protocol_of(signal), self.settings.timeout_of(signal)
-        exporter = sdk_exporter(signal, protocol=protocol, seconds=seconds, meter_provider=meter_provider)
+        exporter = sdk_exporter(signal, protocol=protocol, timeout_seconds=seconds, meter_provider=meter_provider)
         return [ExportWatch(signal, protocol=protocol, seconds=seconds).watch(exporter)]

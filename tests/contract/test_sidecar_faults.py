@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.hubs import HubPorts
 from tests.helpers.load import Load
 from tests.helpers.processes import Process, free_port, until
-from tests.helpers.receivers import Answer, otlp_http
+from tests.helpers.receivers import Response, otlp_http
 from tests.helpers.restartable_hubs import RestartableHub
 from tests.helpers.services import LONG_FLUSH, otlp_environment, running_service, stop_service_and_hub
 from tests.helpers.sidecars import counts_in_log, has_ended, kill_leftover, sidecars
@@ -91,7 +91,7 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
     with ExitStack() as stack:
         endpoint = stack.enter_context(otlp_http())
         if refusing:
-            endpoint.answer = lambda _: Answer(503)
+            endpoint.respond = lambda _: Response(503)
         service = stack.enter_context(
             subprocess.Popen(
                 [sys.executable, "-m", "modeltrace", "serve", str(bundle), "--port", str(port)],
@@ -109,7 +109,7 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
         (exporter,) = sidecars(process)
         process.stop(signal.SIGTERM)
         until(lambda: has_ended(exporter), what="the exporter process to end")
-        arrived = b"".join(endpoint.taken) + b"".join(f.read_bytes() for f in tmp_path.glob("spool/*/*/*.logs.*"))
+        arrived = b"".join(endpoint.accepted) + b"".join(f.read_bytes() for f in tmp_path.glob("spool/*/*/*.logs.*"))
 
     assert load.refused == []
     assert [one for one in load.answered if one.encode() not in arrived] == []

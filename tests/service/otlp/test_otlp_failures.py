@@ -15,11 +15,11 @@ import httpx
 import pytest
 import requests
 
-from modeltrace.otlp.client import Delivered, Refused, TryAgain, otlp_client
+from modeltrace.otlp.client import Permanent, Retryable, Success, otlp_client
 from modeltrace.otlp.failures import CLIENT_CERTIFICATE, Failure, Target, classify
 from tests.helpers.certificates import self_signed
 from tests.helpers.processes import free_port
-from tests.helpers.receivers import Answer, otlp_grpc, otlp_http
+from tests.helpers.receivers import Response, otlp_grpc, otlp_http
 
 Protocol = Literal["http/protobuf", "grpc"]
 Files = tuple[Path, Path]
@@ -65,7 +65,7 @@ def send(variables: pytest.MonkeyPatch) -> Send:
             outcome = client.send(b"")
         finally:
             client.close()
-        assert isinstance(outcome, TryAgain | Refused)
+        assert isinstance(outcome, Retryable | Permanent)
         return outcome.failure
 
     return attempt
@@ -101,8 +101,8 @@ def test_nothing_listens(send: Send, protocol: Protocol) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     failure = send(protocol, url)
 
-    assert failure.where == (url if protocol == GRPC else f"{url}/v1/traces")
-    assert failure.reason == f"nothing listens at {failure.where}"
+    assert failure.address == (url if protocol == GRPC else f"{url}/v1/traces")
+    assert failure.reason == f"nothing listens at {failure.address}"
     assert failure.remedy == "Start what receives OTLP there, or correct OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
@@ -111,7 +111,7 @@ def test_the_variable_of_the_signal_is_named(send: Send, protocol: Protocol) -> 
     url = f"http://127.0.0.1:{free_port()}/own"
     failure = send(protocol, "http://127.0.0.1:1", TRACES_ENDPOINT=url)
 
-    assert failure.where == url
+    assert failure.address == url
     assert failure.remedy.endswith("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -202,7 +202,7 @@ def test_a_certificate_file_that_cannot_be_used(
     named = "CLIENT_CERTIFICATE" if option == "CLIENT_KEY" and content else option
     assert failure.reason == reason.format(shown)
     assert failure.remedy == f"Correct OTEL_EXPORTER_OTLP_{named}"
-    assert failure.where.startswith(url)
+    assert failure.address.startswith(url)
 
 
 def test_a_certificate_file_that_comes_later_is_used(
@@ -214,12 +214,12 @@ def test_a_certificate_file_that_comes_later_is_used(
     with over_tls(protocol, files) as url:
         variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         client = otlp_client("traces", protocol=protocol, timeout_seconds=5)
-        assert isinstance(client.send(b""), TryAgain)
+        assert isinstance(client.send(b""), Retryable)
         late.write_bytes(files[0].read_bytes())
         outcomes = [client.send(b"") for _ in range(2)]
         client.close()
 
-    assert outcomes[-1] == Delivered()
+    assert outcomes[-1] == Success()
 
 
 def test_a_key_without_its_certificate(send: Send, protocol: Protocol, files: Files) -> None:
@@ -292,11 +292,11 @@ def test_statuses(send: Send, status: int, code: grpc.StatusCode | None, remedy:
     """Each has its remedy; codes of gRPC that mean the same have the same."""
     with ExitStack() as stack:
         over_http = stack.enter_context(otlp_http())
-        over_http.answer = lambda _: Answer(status)
+        over_http.respond = lambda _: Response(status)
         failures = [send(HTTP, over_http.url)]
         if code:
             over_grpc = stack.enter_context(otlp_grpc())
-            over_grpc.answer = lambda _: Answer(code)
+            over_grpc.respond = lambda _: Response(code)
             failures.append(send(GRPC, over_grpc.url))
 
     for failure in failures:
@@ -307,7 +307,7 @@ def test_statuses(send: Send, status: int, code: grpc.StatusCode | None, remedy:
 def test_other_codes_of_grpc_are_named(send: Send) -> None:
     """With what the endpoint says."""
     with otlp_grpc() as endpoint:
-        endpoint.answer = lambda _: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED)
+        endpoint.respond = lambda _: Response(grpc.StatusCode.RESOURCE_EXHAUSTED)
         failure = send(GRPC, endpoint.url)
 
     assert str(failure).startswith("it answers RESOURCE_EXHAUSTED (as told). ")
@@ -316,15 +316,15 @@ def test_other_codes_of_grpc_are_named(send: Send) -> None:
 def test_secrets_stay_secret(send: Send, caplog: pytest.LogCaptureFixture) -> None:
     """Neither the user of the URL nor a header's value is repeated, even if the endpoint repeats it."""
     with otlp_http() as endpoint:
-        endpoint.answer = lambda sent: Answer(
+        endpoint.respond = lambda sent: Response(
             401, {"Content-Type": "text/plain"}, f"no such key: {sent.headers['x-key']}".encode()
         )
         url = endpoint.url.replace("http://", "http://user:password@")
         failure = send(HTTP, f"{url}/?token=hidden", HEADERS=f"x-key={KEY.replace(' ', '%20')}")
 
     assert "401" in failure.reason
-    assert failure.said == "no such key: ***"
-    assert failure.where.startswith("http://***@127.0.0.1:")
+    assert failure.response == "no such key: ***"
+    assert failure.address.startswith("http://***@127.0.0.1:")
     assert not any(secret in f"{failure}{caplog.text}" for secret in (KEY, "password", "hidden"))
 
 

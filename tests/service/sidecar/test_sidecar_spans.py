@@ -305,7 +305,7 @@ def test_nothing_sampled_is_no_request() -> None:
     origin, request = request_record()
 
     assert SpanEncoder(origin).encode([request._replace(trace_flags=0)]) == (b"", 0)
-    assert SpanEncoder(origin).cut([request._replace(trace_flags=0)], limit=1000) == []
+    assert SpanEncoder(origin).split([request._replace(trace_flags=0)], max_bytes=1000) == []
 
 
 def test_a_request_that_is_told_again_makes_the_same_spans() -> None:
@@ -362,7 +362,7 @@ def test_an_exception_without_a_stage_of_its_own_is_on_the_server_span() -> None
 def test_spans_are_cut_into_requests_that_a_receiver_takes() -> None:
     """Each piece is a whole export request within the limit, and none of the spans is lost."""
     origin, request = request_record()
-    pieces = SpanEncoder(origin).cut([request] * 100, limit=10_000)
+    pieces = SpanEncoder(origin).split([request] * 100, max_bytes=10_000)
 
     assert len(pieces) > 5
     assert all(len(body) <= 10_000 for body, _ in pieces)

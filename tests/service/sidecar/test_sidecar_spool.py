@@ -46,7 +46,7 @@ def drain(spool: Spool, signal: Signal = "traces") -> list[tuple[bytes, int]]:
     """Take everything, as one does who sends it."""
     taken = []
     while stored := spool.oldest(signal):
-        taken.append((stored.request, stored.items))
+        taken.append((stored.body, stored.items))
         spool.remove(stored)
     return taken
 
@@ -118,7 +118,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def oldest(self, name: Signal) -> None:
         """Look, which changes nothing."""
         found = self.spool.oldest(name)
-        assert (found and (found.request, found.items)) == (self.model[name][0] if self.model[name] else None)
+        assert (found and (found.body, found.items)) == (self.model[name][0] if self.model[name] else None)
 
     @rule(name=signals)
     def remove(self, name: Signal) -> None:
@@ -134,7 +134,7 @@ class SpoolMachine(RuleBasedStateMachine):
         if closed:
             self.spool.close()
         else:  # as the end of a process does
-            os.close(self.spool._lock_file)
+            os.close(self.spool._lock_descriptor)
         self.spool = Spool(self.folder, PLENTY, self.losses)
 
     @invariant()
@@ -145,7 +145,7 @@ class SpoolMachine(RuleBasedStateMachine):
         size = sum(len(request) + HEADER_BYTES for waiting in self.model.values() for request, _ in waiting)
         assert self.spool.used_bytes == size == sum(path.stat().st_size for path in files(self.folder))
         assert self.losses.told == []
-        assert self.spool.damaged == 0
+        assert self.spool.damaged_files == 0
 
     def teardown(self) -> None:
         """Leave nothing."""
@@ -237,7 +237,7 @@ def test_hostile_files_are_never_sent_and_never_crash_it(found: dict[bytes, byte
         assert [drain(spool, each) for each in SIGNALS] == [[(b"mine", 1)]] * 3
         assert {why for _, _, why in losses.told} <= {"damaged"}
         assert [spool.items(each) for each in SIGNALS] == [0, 0, 0]
-        assert len(losses.told) == spool.damaged
+        assert len(losses.told) == spool.damaged_files
         spool.close()
 
 
@@ -262,7 +262,7 @@ def test_a_file_that_is_not_as_it_was_written_is_set_aside(request: bytes, data:
         spool.put("logs", b"the next", 1)
 
         assert drain(spool, "logs") == [(b"the next", 1)]
-        assert (spool.damaged, losses.told, spool.items("logs")) == (1, [("logs", 7, "damaged")], 0)
+        assert (spool.damaged_files, losses.told, spool.items("logs")) == (1, [("logs", 7, "damaged")], 0)
         assert [each.read_bytes() for each in files(Path(name))] == [bytes(content)]
         spool.close()
 
@@ -280,7 +280,7 @@ def test_what_was_set_aside_is_the_first_to_go(tmp_path: Path) -> None:
     assert spool.put("logs", b"a" * 10, 1)
     assert spool.put("logs", b"b" * 10, 1)
     assert drain(spool, "logs") == [(b"a" * 10, 1), (b"b" * 10, 1)]
-    assert spool.damaged == 0
+    assert spool.damaged_files == 0
 
 
 def _pipe(path: Path) -> None:
@@ -454,7 +454,7 @@ def test_running_out_of_files_sets_nothing_aside(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
-    assert (found, taken, spool.damaged) == (None, False, 0)
+    assert (found, taken, spool.damaged_files) == (None, False, 0)
     assert drain(spool, "logs") == [(b"patient", 1)]
     assert list((tmp_path / "late").iterdir()) == []
     assert late.put("logs", b"now", 1)
@@ -500,7 +500,7 @@ def test_what_a_killed_process_kept_is_found_by_the_next(tmp_path: Path, after: 
     assert [number for _, number in found][: len(said)] == said
     assert len(found) <= len(said) + 1
     assert all(request == b"%d" % number * 20_000 for request, number in found)
-    assert spool.damaged == 0
+    assert spool.damaged_files == 0
     spool.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -527,7 +527,7 @@ def test_of_many_that_start_at_once_each_file_finds_one(tmp_path: Path) -> None:
         spool = Spool(tmp_path, PLENTY)
         for number in range(20):
             spool.put("logs", b"%d" % (100 * group + number), 1)
-        os.close(spool._lock_file)
+        os.close(spool._lock_descriptor)
     with ThreadPoolExecutor(8) as pool:
         spools = list(pool.map(lambda _: Spool(tmp_path, PLENTY), range(8)))
     found = [int(request) for spool in spools for request, _ in drain(spool, "logs")]

@@ -13,7 +13,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from modeltrace.sidecar.encode.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE, LIMIT, LogEncoder
+from modeltrace.sidecar.encode.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE, MAX_REQUEST_BYTES, LogEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.telemetry.logging import AUDIT_LOGGER, AccessAttributes
 from modeltrace.telemetry.records.prediction import Origin, Request, Value
@@ -187,7 +187,7 @@ def test_a_huge_request_is_cut_into_pieces_that_a_receiver_takes() -> None:
     pieces = LogEncoder(origin).audit([request._replace(many=True, rows=10_000, answered=rows)])
 
     assert len(pieces) > 1
-    assert all(len(body) <= LIMIT < GRPC_LIMIT for body, _ in pieces)
+    assert all(len(body) <= MAX_REQUEST_BYTES < GRPC_LIMIT for body, _ in pieces)
     assert [number for _, number in pieces] == [len(records_of([piece])) for piece in pieces]
     written = [a.value.int_value for r in records_of(pieces) for a in r.attributes if a.key == "ml.prediction.row"]
     assert written == list(range(10_000))
@@ -207,7 +207,7 @@ def test_a_record_beyond_the_limit_is_sent_alone() -> None:
     origin, request = request_record()
     (row,) = request.answered
     large = row._replace(inputs=("x" * 2000, *row.inputs[1:]))
-    pieces = LogEncoder(origin).audit([request._replace(answered=(large, row, large, row))], limit=2000)
+    pieces = LogEncoder(origin).audit([request._replace(answered=(large, row, large, row))], max_bytes=2000)
 
     assert [number for _, number in pieces] == [1, 1, 1, 1]
     assert [len(body) > 2000 for body, _ in pieces] == [True, False, True, False]

@@ -29,10 +29,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from modeltrace.otlp.client import SIGNALS, Client, Delivered, Outcome, Refused, Signal, TryAgain, otlp_client
+from modeltrace.otlp.client import SIGNALS, Client, Outcome, Permanent, Retryable, Signal, Success, otlp_client
 from tests.helpers.certificates import self_signed
 from tests.helpers.processes import free_port, until
-from tests.helpers.receivers import Answer, OtlpEndpoint, otlp_grpc, otlp_http
+from tests.helpers.receivers import OtlpEndpoint, Response, otlp_grpc, otlp_http
 
 Protocol = Literal["http/protobuf", "grpc"]
 PROTOCOLS: tuple[Protocol, ...] = ("http/protobuf", "grpc")
@@ -97,19 +97,19 @@ def build(variables: pytest.MonkeyPatch) -> Iterator[Build]:
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_a_request_arrives_as_it_is(endpoint: OtlpEndpoint, build: Build, protocol: Protocol, signal: Signal) -> None:
     """The bytes, the path of the signal, the stock exporter's name; nothing besides."""
-    assert build(signal, protocol).send(REQUEST) == Delivered()
-    assert [(sent.path, sent.body) for sent in endpoint.sent] == [(PATHS[protocol, signal], REQUEST)]
-    assert "OTel-OTLP-Exporter-Python" in endpoint.sent[0].headers["user-agent"]
+    assert build(signal, protocol).send(REQUEST) == Success()
+    assert [(sent.path, sent.body) for sent in endpoint.requests] == [(PATHS[protocol, signal], REQUEST)]
+    assert "OTel-OTLP-Exporter-Python" in endpoint.requests[0].headers["user-agent"]
     if protocol == "http/protobuf":
-        assert endpoint.sent[0].headers["content-type"] == "application/x-protobuf"
+        assert endpoint.requests[0].headers["content-type"] == "application/x-protobuf"
 
 
 def test_a_connection_serves_many_requests(endpoint: OtlpEndpoint, build: Build, protocol: Protocol) -> None:
     """One client sends one request after the other."""
     client = build("logs", protocol)
 
-    assert [client.send(body) for body in (b"", REQUEST, b"\x00" * 500_000)] == [Delivered()] * 3
-    assert [len(body) for body in endpoint.taken] == [0, len(REQUEST), 500_000]
+    assert [client.send(body) for body in (b"", REQUEST, b"\x00" * 500_000)] == [Success()] * 3
+    assert [len(body) for body in endpoint.accepted] == [0, len(REQUEST), 500_000]
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
@@ -123,8 +123,8 @@ def test_a_signals_own_variables_win(
     variables.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of%20all,x-of=all")
     variables.setenv(f"{own}_HEADERS", "Authorization=Bearer%20of%20one")
 
-    assert build(signal, protocol).send(REQUEST) == Delivered()
-    sent = endpoint.sent[0]
+    assert build(signal, protocol).send(REQUEST) == Success()
+    sent = endpoint.requests[0]
     assert sent.headers["authorization"] == "Bearer of one"
     assert "x-of" not in sent.headers
     assert sent.path == ("/elsewhere" if protocol != "grpc" else PATHS[protocol, signal])
@@ -137,13 +137,13 @@ def test_gzip_is_asked_for_by_a_variable(
     variables.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
     client: Any = build("traces", protocol)
 
-    assert client.send(REQUEST) == Delivered()
+    assert client.send(REQUEST) == Success()
     if protocol == "grpc":  # the server unpacks before anybody sees it
         assert client._stock._compression is grpc.Compression.Gzip
-        assert endpoint.taken == [REQUEST]
+        assert endpoint.accepted == [REQUEST]
     else:
-        assert endpoint.sent[0].headers["content-encoding"] == "gzip"
-        assert gzip.decompress(endpoint.taken[0]) == REQUEST
+        assert endpoint.requests[0].headers["content-encoding"] == "gzip"
+        assert gzip.decompress(endpoint.accepted[0]) == REQUEST
 
 
 @pytest.mark.parametrize("value", ["none", "", "zstd"])
@@ -154,8 +154,8 @@ def test_any_other_compression_is_none(
     variables.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", value)
     variables.setenv("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", value)
 
-    assert build("traces", protocol).send(REQUEST) == Delivered()
-    assert endpoint.taken == [REQUEST]
+    assert build("traces", protocol).send(REQUEST) == Success()
+    assert endpoint.accepted == [REQUEST]
 
 
 def test_an_empty_endpoint_is_the_default_one(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
@@ -199,13 +199,13 @@ def test_certificates_are_named_by_variables(
     """
     variables.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
     variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", guarded.url)
-    assert isinstance(build("metrics", protocol, 3).send(b"unchecked"), TryAgain)
+    assert isinstance(build("metrics", protocol, 3).send(b"unchecked"), Retryable)
 
     variables.setenv(f"OTEL_EXPORTER_OTLP_{infix}CERTIFICATE", str(certificate[0]))
     variables.setenv(f"OTEL_EXPORTER_OTLP_{infix}CLIENT_CERTIFICATE", str(certificate[0]))
     variables.setenv(f"OTEL_EXPORTER_OTLP_{infix}CLIENT_KEY", str(certificate[1]))
-    assert build("metrics", protocol).send(REQUEST) == Delivered()
-    assert guarded.taken == [REQUEST]
+    assert build("metrics", protocol).send(REQUEST) == Success()
+    assert guarded.accepted == [REQUEST]
 
 
 @pytest.fixture
@@ -227,19 +227,19 @@ def over_grpc(variables: pytest.MonkeyPatch) -> Iterator[OtlpEndpoint]:
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_http_statuses_that_ask_for_another_try(over_http: OtlpEndpoint, build: Build, status: int) -> None:
     """Those of the specification, and it is not the client that tries again."""
-    over_http.answer = lambda _: Answer(status)
+    over_http.respond = lambda _: Response(status)
 
-    assert build("traces", "http/protobuf").send(REQUEST) == TryAgain(None, str(status))
-    assert len(over_http.sent) == 1
+    assert build("traces", "http/protobuf").send(REQUEST) == Retryable(None, str(status))
+    assert len(over_http.requests) == 1
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 413, 500, 501])
 def test_any_other_http_status_is_final(over_http: OtlpEndpoint, build: Build, status: int) -> None:
     """A redirect, too: what was sent has been taken by nobody."""
-    over_http.answer = lambda _: Answer(status, PROTOBUF, Status(message="not that").SerializeToString())
+    over_http.respond = lambda _: Response(status, PROTOBUF, Status(message="not that").SerializeToString())
 
-    assert build("traces", "http/protobuf").send(REQUEST) == Refused(str(status), "not that")
-    assert len(over_http.sent) == 1
+    assert build("traces", "http/protobuf").send(REQUEST) == Permanent(str(status), "not that")
+    assert len(over_http.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -247,17 +247,19 @@ def test_any_other_http_status_is_final(over_http: OtlpEndpoint, build: Build, s
 )
 def test_retry_after_in_seconds(over_http: OtlpEndpoint, build: Build, value: str, seconds: float | None) -> None:
     """The pause is what the header says, if it says anything."""
-    over_http.answer = lambda _: Answer(503, {"Retry-After": value})
+    over_http.respond = lambda _: Response(503, {"Retry-After": value})
 
-    assert build("traces", "http/protobuf").send(REQUEST) == TryAgain(seconds, "503")
+    assert build("traces", "http/protobuf").send(REQUEST) == Retryable(seconds, "503")
 
 
 def test_retry_after_as_a_date(over_http: OtlpEndpoint, build: Build) -> None:
     """An hour from now is about 3,600 s."""
-    over_http.answer = lambda _: Answer(429, {"Retry-After": format_datetime(datetime.now(UTC) + timedelta(hours=1))})
+    over_http.respond = lambda _: Response(
+        429, {"Retry-After": format_datetime(datetime.now(UTC) + timedelta(hours=1))}
+    )
     outcome = build("traces", "http/protobuf").send(REQUEST)
 
-    assert isinstance(outcome, TryAgain)
+    assert isinstance(outcome, Retryable)
     assert outcome.retry_after is not None
     assert 1800 < outcome.retry_after <= 3600
 
@@ -275,11 +277,11 @@ AGAIN = {
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
 def test_grpc_codes(over_grpc: OtlpEndpoint, build: Build, code: grpc.StatusCode) -> None:
     """Those of the specification ask for another try, any other is final; and the client tries once."""
-    over_grpc.answer = lambda _: Answer(code)
-    expected: Outcome = TryAgain(None, code.name) if code in AGAIN else Refused(code.name, "as told")
+    over_grpc.respond = lambda _: Response(code)
+    expected: Outcome = Retryable(None, code.name) if code in AGAIN else Permanent(code.name, "as told")
 
     assert build("traces", "grpc").send(REQUEST) == expected
-    assert len(over_grpc.sent) == 1
+    assert len(over_grpc.requests) == 1
 
 
 def _details(retry: RetryInfo) -> bytes:
@@ -299,16 +301,16 @@ def test_retry_info(over_grpc: OtlpEndpoint, build: Build, code: grpc.StatusCode
         if form == "in the details"
         else {"google.rpc.retryinfo-bin": retry.SerializeToString()}
     )
-    over_grpc.answer = lambda _: Answer(code, trailers)
+    over_grpc.respond = lambda _: Response(code, trailers)
 
-    assert build("traces", "grpc").send(REQUEST) == TryAgain(2.5, code.name)
+    assert build("traces", "grpc").send(REQUEST) == Retryable(2.5, code.name)
 
 
 def test_details_that_cannot_be_read_are_none(over_grpc: OtlpEndpoint, build: Build) -> None:
     """Garbage beside a status leaves the status."""
-    over_grpc.answer = lambda _: Answer(grpc.StatusCode.UNAVAILABLE, {"google.rpc.retryinfo-bin": b"\xff\xff"})
+    over_grpc.respond = lambda _: Response(grpc.StatusCode.UNAVAILABLE, {"google.rpc.retryinfo-bin": b"\xff\xff"})
 
-    assert build("traces", "grpc").send(REQUEST) == TryAgain(None, "UNAVAILABLE")
+    assert build("traces", "grpc").send(REQUEST) == Retryable(None, "UNAVAILABLE")
 
 
 PARTIAL: dict[Signal, Any] = {
@@ -323,11 +325,11 @@ def test_a_partial_success_says_how_many(
     endpoint: OtlpEndpoint, build: Build, protocol: Protocol, signal: Signal
 ) -> None:
     """Rejected items of each signal are counted."""
-    endpoint.answer = lambda _: Answer(200, PROTOBUF, PARTIAL[signal].SerializeToString())
+    endpoint.respond = lambda _: Response(200, PROTOBUF, PARTIAL[signal].SerializeToString())
     if protocol == "grpc":
-        endpoint.answer = lambda _: Answer(grpc.StatusCode.OK, body=PARTIAL[signal].SerializeToString())
+        endpoint.respond = lambda _: Response(grpc.StatusCode.OK, body=PARTIAL[signal].SerializeToString())
 
-    assert build(signal, protocol).send(REQUEST) == Delivered(3, "too old")
+    assert build(signal, protocol).send(REQUEST) == Success(3, "too old")
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"<html>", ExportTraceServiceResponse().SerializeToString()])
@@ -336,9 +338,9 @@ def test_an_answer_of_200_is_a_success_whatever_it_holds(
     over_http: OtlpEndpoint, build: Build, body: bytes, headers: dict[str, str | bytes]
 ) -> None:
     """What cannot be read rejects nothing."""
-    over_http.answer = lambda _: Answer(200, headers, body)
+    over_http.respond = lambda _: Response(200, headers, body)
 
-    assert build("traces", "http/protobuf").send(REQUEST) == Delivered()
+    assert build("traces", "http/protobuf").send(REQUEST) == Success()
 
 
 def test_nobody_there(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
@@ -346,7 +348,7 @@ def test_nobody_there(protocol: Protocol, build: Build, variables: pytest.Monkey
     variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
 
     error_type = "UNAVAILABLE" if protocol == "grpc" else "ConnectionError"
-    assert build("traces", protocol).send(REQUEST) == TryAgain(None, error_type)
+    assert build("traces", protocol).send(REQUEST) == Retryable(None, error_type)
 
 
 def test_no_answer_in_time(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
@@ -355,7 +357,7 @@ def test_no_answer_in_time(protocol: Protocol, build: Build, variables: pytest.M
         variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         outcome = build("traces", protocol, 0.2).send(REQUEST)
 
-    assert outcome == TryAgain(None, "DEADLINE_EXCEEDED" if protocol == "grpc" else "ReadTimeout")
+    assert outcome == Retryable(None, "DEADLINE_EXCEEDED" if protocol == "grpc" else "ReadTimeout")
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it", b"no HTTP\r\n\r\n"])
@@ -380,7 +382,7 @@ def test_a_connection_that_breaks_asks_for_another_try(
         outcome = build("traces", "http/protobuf").send(REQUEST)
         breaking.shutdown(socket.SHUT_RDWR)
 
-    assert isinstance(outcome, TryAgain)
+    assert isinstance(outcome, Retryable)
     assert outcome.retry_after is None
 
 
@@ -390,10 +392,10 @@ def test_an_endpoint_that_comes_back_is_found(protocol: Protocol, build: Build, 
     variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
     client = build("traces", protocol)
     for _ in range(5):
-        assert isinstance(client.send(REQUEST), TryAgain)
+        assert isinstance(client.send(REQUEST), Retryable)
     with LISTEN[protocol](port) as endpoint:
-        assert client.send(REQUEST) == Delivered()
-    assert endpoint.taken == [REQUEST]
+        assert client.send(REQUEST) == Success()
+    assert endpoint.accepted == [REQUEST]
 
 
 @pytest.mark.parametrize(("variable", "value"), [("ENDPOINT", "nonsense"), ("HEADERS", "x-name=a%0Ab")])
@@ -403,8 +405,8 @@ def test_what_can_never_be_sent_is_refused(
     """An address that is none, a header that is none."""
     variables.setenv(f"OTEL_EXPORTER_OTLP_{variable}", value)
 
-    assert isinstance(build("traces", "http/protobuf").send(REQUEST), Refused)
-    assert over_http.sent == []
+    assert isinstance(build("traces", "http/protobuf").send(REQUEST), Permanent)
+    assert over_http.requests == []
 
 
 def test_closing_ends_a_call_in_flight(over_grpc: OtlpEndpoint, build: Build) -> None:
@@ -412,18 +414,18 @@ def test_closing_ends_a_call_in_flight(over_grpc: OtlpEndpoint, build: Build) ->
     gate = threading.Event()
     outcomes: list[Outcome] = []
 
-    def wait(_: object) -> Answer:
+    def wait(_: object) -> Response:
         gate.wait(60)
-        return Answer()
+        return Response()
 
-    over_grpc.answer = wait
+    over_grpc.respond = wait
     client = build("traces", "grpc", 600)
     sending = threading.Thread(target=lambda: outcomes.append(client.send(REQUEST)))
     sending.start()
-    until(lambda: over_grpc.sent, what="the call to arrive")
+    until(lambda: over_grpc.requests, what="the call to arrive")
     client.close()
     sending.join()
     gate.set()
 
-    assert outcomes == [TryAgain(None, "CANCELLED")]
-    assert client.send(REQUEST) == TryAgain(None, "CANCELLED")
+    assert outcomes == [Retryable(None, "CANCELLED")]
+    assert client.send(REQUEST) == Retryable(None, "CANCELLED")
