@@ -32,7 +32,7 @@ from bench.processes import free_port, running
 from bench.served import served
 from modeltrace.doctor.backends.backend import Backend
 from modeltrace.doctor.backends.hub import HubBackend
-from modeltrace.doctor.backends.stack import Addresses, StackBackend
+from modeltrace.doctor.backends.stack import StackAddresses, StackBackend
 from modeltrace.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION
 from stack.cache import Cache
 from stack.components import Ports, read_components
@@ -79,7 +79,7 @@ def real_stack() -> Iterator[Target]:
         stack.up()
         try:
             at = {part: f"http://{layout.address(part, port)}" for part, port in _APIS.items()}
-            addresses = Addresses(at["jaeger"], at["loki"], at["prometheus"], log_file=layout.log_record_file)
+            addresses = StackAddresses(at["jaeger"], at["loki"], at["prometheus"], log_file=layout.log_record_file)
             yield Target(
                 "real stack",
                 at["otelcol"],
@@ -124,9 +124,9 @@ async def follow(
     trace_id = answer.raise_for_status().json()["trace_id"]
 
     async def audited() -> bool:
-        return any(log.event_name == EVENT_PREDICTION for log in await backend.logs(trace_id))
+        return any(log.event_name == EVENT_PREDICTION for log in await backend.log_records(trace_id))
 
-    questions = (lambda: backend.spans(trace_id), audited, lambda: backend.exemplars(trace_id))
+    questions = (lambda: backend.span_names(trace_id), audited, lambda: backend.exemplar_metrics(trace_id))
     return await asyncio.gather(*(until(question, pause=pause, since=since) for question in questions))
 
 

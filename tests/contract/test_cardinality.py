@@ -24,7 +24,7 @@ from modeltrace.bundles.pack import pack
 from modeltrace.telemetry.metrics.instruments import PREDICTIONS
 from modeltrace.telemetry.names import METRIC_PREDICTIONS
 from tests.helpers.hubs import HubProcess
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
@@ -55,7 +55,7 @@ def target(
     """A service of its own for each way of telling."""
     name = f"hostile-{secrets.token_hex(4)}"
     own = {"OTEL_SERVICE_NAME": name, "MODELTRACE_INSTRUMENTATION": request.param}
-    with running_service(bundle, hub.otlp, **own) as (_, url):
+    with running_service(bundle, hub.otlp_url, **own) as (_, url):
         yield Target(url, name, rows[0])
 
 
@@ -139,7 +139,7 @@ def of_requests(series: Series) -> Series:
 def points(hub: HubProcess, metric: str, service: str) -> list[dict[str, Any]]:
     """The hub's newest points of one metric of a service."""
     asked: dict[str, str | int] = {"name": metric, "service": service, "limit": 10_000}
-    answer = httpx.get(f"{hub.page}/api/metrics", params=asked, timeout=30).raise_for_status()
+    answer = httpx.get(f"{hub.page_url}/api/metrics", params=asked, timeout=30).raise_for_status()
     found: list[dict[str, Any]] = answer.json()["points"]
     return found
 
@@ -152,8 +152,8 @@ def in_the_hub(hub: HubProcess, service: str) -> frozenset[tuple[str, bytes]]:
     def told() -> bool:
         return any(p["time_ns"] > counted for p in points(hub, HTTP_SERVER_REQUEST_DURATION, service)[:1])
 
-    until(told, what="the export that follows")
-    listed = httpx.get(f"{hub.page}/api/metrics", timeout=30).raise_for_status().json()["metrics"]
+    wait_until(told, description="the export that follows")
+    listed = httpx.get(f"{hub.page_url}/api/metrics", timeout=30).raise_for_status().json()["metrics"]
     return frozenset(
         (metric, orjson.dumps(point["attributes"], option=orjson.OPT_SORT_KEYS))
         for metric in {one["name"] for one in listed if one["name"].startswith(("http.", "ml."))}
@@ -189,7 +189,7 @@ def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, 
     many = pd.concat([table, table, table], ignore_index=True)  # fewer would look like a regression to scikit-learn
     estimator = KNeighborsClassifier(1).fit(many.to_numpy(), [*labels] * 3)
     bundle = pack(estimator, table, labels, name="many", out=tmp_path / "many")
-    with running_service(bundle, hub.otlp) as (_, url):
+    with running_service(bundle, hub.otlp_url) as (_, url):
         answer = httpx.post(f"{url}/predict/batch", json={"rows": table.to_dict(orient="records")}, timeout=60)
         answered = {one["label"] for one in answer.raise_for_status().json()["predictions"]}
         assert len(answered) == classes
@@ -200,7 +200,7 @@ def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, 
             samples = [s for f in text_string_to_metric_families(text) for s in f.samples if s.name == wanted]
             return [s.labels for s in samples] if sum(s.value for s in samples) == classes else None
 
-        series = until(counted, what="every prediction to be counted")
+        series = wait_until(counted, description="every prediction to be counted")
 
     assert len(series) == PREDICTIONS.limit + 1
     assert sum(labels.get("otel_metric_overflow") == "true" for labels in series) == 1

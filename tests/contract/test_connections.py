@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 
 CONNECTIONS, REQUESTS = 64, 20
@@ -37,7 +37,7 @@ def test_connections_that_come_at_once_are_accepted_before_some_are_answered_oft
             ports = [int(line.split(" ")[0].rpartition(":")[2]) for line in lines]
             return ports if len(ports) == CONNECTIONS * REQUESTS else None
 
-        answered = until(all_answered, what="all answers")
+        answered = wait_until(all_answered, description="all answers")
         assert set(answered) == ours
         last = max(answered.index(port) for port in ours)
         assert max(Counter(answered[:last]).values()) < REQUESTS / 2

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from modeltrace.doctor.backends.backend import Dangling
-from modeltrace.doctor.backends.prometheus import OF_PREDICTIONS, Prometheus
-from modeltrace.doctor.backends.stack import Addresses, StackBackend
+from modeltrace.doctor.backends.backend import UnresolvedExemplars
+from modeltrace.doctor.backends.prometheus import PREDICTION_METRICS, Prometheus
+from modeltrace.doctor.backends.stack import StackAddresses, StackBackend
 from stack.layout import ROOT
 from stack.run import Stack
 from tests.helpers.backends import RealStack
 from tests.helpers.log_stores import FileLogs
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import free_port, running, wait_until
 from tests.helpers.services import run_modeltrace, running_service
 from tests.helpers.stack import running_stack
 
@@ -53,7 +53,7 @@ def test_everything_arrives_and_every_link_leads_to_it(url: str, real_stack: Rea
     assert result["ok"]
     assert len(result["items"]) == 7
     assert all(item["arrived_ms"] > 0 for item in result["items"])
-    assert [link["what"] for link in result["links"]] == ["trace", "logs", "exemplars"]
+    assert [link["name"] for link in result["links"]] == ["trace", "logs", "exemplars"]
     for link in result["links"]:
         # These builds of Jaeger and Prometheus have no pages, so the links lead to their answers.
         assert result["trace_id"] in content(link["url"])
@@ -117,14 +117,14 @@ def test_up_sends_to_the_stack(bundle: Path, real_stack: RealStack, tmp_path: Pa
         **addresses(real_stack),
     }
     with running(["modeltrace", "up", str(bundle), "--stack", "--traffic", "--port", str(port)], env=env) as process:
-        until(lambda: " · last trace " in process.log or process.popen.poll() is not None, what="traffic")
+        wait_until(lambda: " · last trace " in process.log or process.popen.poll() is not None, description="traffic")
         assert f"  look      {real_stack.jaeger}/api/traces?service=modeltrace" in process.log
         trace_id = process.log.rpartition(" · last trace ")[2][:32]
 
         def whole() -> bool:
             return {"CLIENT", "SERVER"} <= {span["kind"] for span in real_stack.spans(trace_id)}
 
-        until(whole, what="both sides of a request of the traffic in Jaeger")
+        wait_until(whole, description="both sides of a request of the traffic in Jaeger")
         assert not (tmp_path / "state" / "modeltrace" / "log" / "hub.log").exists()
         assert process.stop() == 0
 
@@ -142,7 +142,7 @@ def test_exemplars_whose_trace_was_sampled_away_are_counted(
 ) -> None:
     """Exemplars stay where traces go, and each of them is told."""
     at = sampling.layout.address
-    where = Addresses(
+    where = StackAddresses(
         jaeger=f"http://{at('jaeger', 'query')}",
         prometheus=f"http://{at('prometheus', 'http')}",
         log_file=sampling.layout.log_record_file,
@@ -151,12 +151,13 @@ def test_exemplars_whose_trace_was_sampled_away_are_counted(
     async def named() -> set[str]:
         async with httpx.AsyncClient() as client:
             return {
-                exemplar.trace_id for exemplar in await Prometheus(where.prometheus, client).exemplars(OF_PREDICTIONS)
+                exemplar.trace_id
+                for exemplar in await Prometheus(where.prometheus, client).exemplars(PREDICTION_METRICS)
             }
 
-    async def dangling() -> Dangling | None:
+    async def dangling() -> UnresolvedExemplars | None:
         async with httpx.AsyncClient() as client:
-            return await StackBackend(client, where, settled=0).dangling()
+            return await StackBackend(client, where, settle_seconds=0).unresolved_exemplars()
 
     with running_service(bundle, f"http://{at('otelcol', 'http')}") as (_, url):
         confident = next(
@@ -164,10 +165,10 @@ def test_exemplars_whose_trace_was_sampled_away_are_counted(
             for row in rows
             if (answer := httpx.post(f"{url}/predict", json={"features": row}).json())["confidence"] > 0.9
         )
-        until(lambda: confident["trace_id"] in asyncio.run(named()), what="the exemplar")
+        wait_until(lambda: confident["trace_id"] in asyncio.run(named()), description="the exemplar")
     counted = asyncio.run(dangling())
     assert counted is not None
-    assert 1 <= counted.lead_nowhere <= counted.looked_at
+    assert 1 <= counted.traces_missing <= counted.traces_checked
 
 
 def test_the_part_that_does_not_answer_is_named(sampling: Stack) -> None:

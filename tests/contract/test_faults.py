@@ -17,8 +17,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from modeltrace.bundles.pack import pack
 from tests.helpers.hubs import HubPorts
-from tests.helpers.load import Load
-from tests.helpers.processes import Process, free_port, until
+from tests.helpers.load import LoadClients
+from tests.helpers.processes import Process, free_port, wait_until
 from tests.helpers.restartable_hubs import RestartableHub
 from tests.helpers.services import LONG_FLUSH, running_service, stop_service_and_hub
 
@@ -29,7 +29,7 @@ Rows = list[dict[str, float]]
 @pytest.fixture
 def file_hub(tmp_path: Path) -> RestartableHub:
     """A hub that is not started yet."""
-    return RestartableHub(tmp_path, HubPorts.free())
+    return RestartableHub(tmp_path, HubPorts.reserve())
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -39,14 +39,14 @@ def test_every_answered_prediction_survives_a_stop_once(
     """The service is told to stop under load: each prediction that was answered is in the hub, exactly once."""
     with (
         file_hub.running() as hub,
-        running_service(bundle, hub.otlp, **LONG_FLUSH) as (service, url),
-        Load(url, rows) as load,
+        running_service(bundle, hub.otlp_url, **LONG_FLUSH) as (service, url),
+        LoadClients(url, rows) as load,
     ):
-        load.grows_by(300)
+        load.wait_for_answers(300)
         stop_service_and_hub(service, hub.process, signum)
 
-    written = file_hub.audited()
-    assert set(load.answered) <= set(written)
+    written = file_hub.prediction_records()
+    assert set(load.prediction_ids) <= set(written)
     assert set(written.values()) == {1}
 
 
@@ -64,12 +64,12 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_a_stop_does_not_wait_for_a_backend(bundle: Path, rows: Rows, endpoint: str, workers: int) -> None:
     """Predictions are answered, the service ends, and the log says that the telemetry is on disk."""
     with running_service(bundle, endpoint, "--workers", str(workers)) as (service, url):
-        with Load(url, rows) as load:
-            load.grows_by(200)
+        with LoadClients(url, rows) as load:
+            load.wait_for_answers(200)
         service.stop(signal.SIGTERM)
         log = service.log
 
-    assert load.refused == []
+    assert load.rejected_statuses == []
     assert "telemetry kept on disk for the next start" in log
     assert "Traceback" not in log
 
@@ -100,7 +100,7 @@ def test_a_stop_does_not_wait_for_a_model_that_is_stuck(
     with running_service(bundle, f"http://127.0.0.1:{free_port()}", **env) as (service, url):
         asked = threading.Thread(target=_ask_in_vain, args=(url,))
         asked.start()
-        until(lambda: _waits_for_the_model(service, url), what="the request to reach the model")
+        wait_until(lambda: _waits_for_the_model(service, url), description="the request to reach the model")
         service.stop(signum)
         asked.join()
 
@@ -124,11 +124,11 @@ def test_every_worker_counts_for_itself_and_the_totals_are_right(
     shared = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine", **LONG_FLUSH}
     with ExitStack() as stack:
         hub = stack.enter_context(file_hub.running())
-        service, url = stack.enter_context(running_service(bundle, file_hub.otlp, "--workers", "2", **shared))
+        service, url = stack.enter_context(running_service(bundle, file_hub.otlp_url, "--workers", "2", **shared))
         service.wait_for_workers(2)
         # A connection stays with the worker that took it: only new ones reach both.
-        with Load(url, rows, clients=8, reconnect=True) as load:
-            load.grows_by(400)
+        with LoadClients(url, rows, clients=8, reconnect=True) as load:
+            load.wait_for_answers(400)
         stop_service_and_hub(service, hub.process)
 
     totals = file_hub.query(
@@ -139,4 +139,4 @@ def test_every_worker_counts_for_itself_and_the_totals_are_right(
     )
     assert len(totals) == 2
     assert all(instance.startswith("mine-") for instance, _ in totals)
-    assert sum(total for _, total in totals) == len(load.answered)
+    assert sum(total for _, total in totals) == len(load.prediction_ids)

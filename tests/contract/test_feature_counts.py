@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.hubs import HubProcess, latest_values
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
@@ -40,7 +40,7 @@ def counted(hub: HubProcess, service: str) -> Counter[tuple[str, str]]:
 def test_the_same_traffic_makes_the_same_counts(bundle: Path, hub: HubProcess, rows: Rows, workers: int) -> None:
     """One by one or in a batch, over 1, 2 or 4 workers: the counts are those of the rows, and refused rows are none."""
     name = f"counted-{secrets.token_hex(4)}"
-    with running_service(bundle, hub.otlp, "--workers", str(workers), OTEL_SERVICE_NAME=name) as (_, url):
+    with running_service(bundle, hub.otlp_url, "--workers", str(workers), OTEL_SERVICE_NAME=name) as (_, url):
         for row in rows[:40]:
             # A connection each, so that every worker gets some.
             assert httpx.post(f"{url}/predict", json={"features": row}, timeout=30).status_code == 200
@@ -49,7 +49,7 @@ def test_the_same_traffic_makes_the_same_counts(bundle: Path, hub: HubProcess, r
         assert answer.status_code == 200
 
         wanted = expected(bundle, rows[:60])
-        until(lambda: counted(hub, name) == wanted, what="the counts of 60 rows")
+        wait_until(lambda: counted(hub, name) == wanted, description="the counts of 60 rows")
 
         sums = latest_values(hub, "ml.feature.sum", name)
         radius = sum(

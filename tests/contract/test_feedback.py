@@ -20,7 +20,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
 from modeltrace.store.store import open_store
 from tests.helpers.backends import Backend, wait_for_records
-from tests.helpers.processes import free_port, until
+from tests.helpers.processes import free_port, wait_until
 from tests.helpers.receivers import ReceivedRequest, Response, otlp_http
 from tests.helpers.services import ID_KEY, LONG_FLUSH, running_service
 
@@ -71,7 +71,7 @@ def test_a_label_is_found_by_the_trace_of_its_prediction(
             exemplars = backend.trace(predicted["trace_id"])["exemplars"]
             return [one for one in exemplars if one["metric_name"] == "ml.feedback"]
 
-        (exemplar,) = until(found, what="the exemplar of ml.feedback")
+        (exemplar,) = wait_until(found, description="the exemplar of ml.feedback")
         assert exemplar["span_id"] == server["span_id"]
         assert exemplar["attributes"]["ml.feedback.label"] == wrong
         assert exemplar["attributes"]["ml.prediction.label"] == predicted["label"]
@@ -199,7 +199,7 @@ def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: P
                 statuses += post(client, share)
                 took += time.perf_counter() - begun
                 if share is shares[-1]:
-                    until(lambda: len(counted.logs) == len(counted.spans) == number, what="all of it")
+                    wait_until(lambda: len(counted.logs) == len(counted.spans) == number, description="all of it")
                 service.stop(signal.SIGTERM)
                 assert "not delivered" not in service.log
     print(f"{len(twice) / took:,.0f} labels a second, half of them new")  # noqa: T201

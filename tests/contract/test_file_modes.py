@@ -8,7 +8,7 @@ import pytest
 
 from modeltrace_hub.store import FILE_NAME
 from tests.helpers.hubs import running_hub
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
@@ -29,10 +29,13 @@ def test_all_files_and_new_folders_are_the_users_alone(bundle: Path, rows: Rows,
         "MODELTRACE_STORE": str(folder / "predictions.db"),
         "MODELTRACE_SPOOL_DIR": str(folder / "new" / "spool"),
     }
-    with running_hub(folder) as hub, running_service(bundle, hub.otlp, **env) as (_, url):
+    with running_hub(folder) as hub, running_service(bundle, hub.otlp_url, **env) as (_, url):
         httpx.post(f"{url}/predict", json={"features": rows[0]}, timeout=30).raise_for_status()
-        until(lambda: "ml.prediction" in httpx.get(f"{hub.page}/api/logs").text, what="the prediction in the hub")
-        until(lambda: log.stat().st_size > 0, what="a line in the log file")
+        wait_until(
+            lambda: "ml.prediction" in httpx.get(f"{hub.page_url}/api/logs").text,
+            description="the prediction in the hub",
+        )
+        wait_until(lambda: log.stat().st_size > 0, description="a line in the log file")
         modes = {path.relative_to(folder): path.stat() for path in folder.rglob("*")}
 
     assert {Path(FILE_NAME), Path(FILE_NAME + ".wal"), Path("service.log"), Path("predictions.db")} <= set(modes)

@@ -72,7 +72,7 @@ def test_java_is_answered_and_what_it_sends_is_kept(bundle: Path, rows: list[dic
         calls = [
             f"{stack.service.url}/predict", "predict.json",
             f"{stack.service.url}/predict/batch", "large.json",
-            f"{stack.hub.otlp}/v1/traces", "spans.json",
+            f"{stack.hub.otlp_url}/v1/traces", "spans.json",
         ]  # fmt: skip
         done = subprocess.run(
             ["java", "Client.java", *calls], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240

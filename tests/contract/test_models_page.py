@@ -17,7 +17,7 @@ from sklearn.linear_model import Ridge
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from tests.helpers.hubs import running_hub
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
@@ -28,7 +28,7 @@ Rows = list[dict[str, float]]
 def hub() -> Iterator[tuple[str, str]]:
     """A hub that nobody else sends to: where its pages are, and where OTLP goes."""
     with running_hub() as hub:
-        yield hub.page, hub.otlp
+        yield hub.page_url, hub.otlp_url
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -52,7 +52,7 @@ def test_a_service_with_traffic_is_on_the_page_of_models(
             whole = found and found["predictions"]["count"] == 60 and found["feedback"]["count"] and found["violations"]
             return found if whole else None
 
-        found = until(figures, what="the figures of 60 predictions")
+        found = wait_until(figures, description="the figures of 60 predictions")
 
     assert found["predictions"]["labels"] == dict(sorted(Counter(answer["label"] for answer in answers).items()))
     assert sum(found["confidence"]["counts"]) == 60
@@ -88,7 +88,7 @@ def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, st
             whole = found and found["predictions"]["count"] == found["feedback"]["count"] == 60
             return found if whole else None
 
-        found = until(figures, what="the figures of 60 labelled predictions")
+        found = wait_until(figures, description="the figures of 60 labelled predictions")
 
     bins = Counter(f"{np.searchsorted(answers.edges, one['value']):02d}" for one in said)
     assert found["predictions"]["labels"] == dict(sorted(bins.items()))

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.helpers.backends import Backend, wait_for_records
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import Service
 
 pytestmark = pytest.mark.slow
@@ -103,7 +103,7 @@ def test_a_batch_makes_one_audit_record_a_row(service: Service, backend: Backend
     assert answer.status_code == 200
     trace_id = answer.json()["trace_id"]
 
-    until(lambda: backend.prediction_count(trace_id) == 10_000, what="10,000 audit records")
+    wait_until(lambda: backend.prediction_count(trace_id) == 10_000, description="10,000 audit records")
 
 
 def test_an_error_of_the_caller_is_found_by_its_trace_id(service: Service, backend: Backend) -> None:
@@ -140,4 +140,4 @@ def test_the_process_and_the_sdk_report_themselves(
     }
 
     for metric in wanted:
-        until(lambda name=metric: backend.reports(name), what=metric)  # type: ignore[misc]  # bound in the loop
+        wait_until(lambda name=metric: backend.reports(name), description=metric)  # type: ignore[misc]  # bound in the loop

@@ -19,8 +19,8 @@ import pytest
 
 from stack.run import Stack
 from tests.helpers.backends import RealStack, real_stack_of
-from tests.helpers.load import Load, Rows
-from tests.helpers.processes import Process, until
+from tests.helpers.load import LoadClients, Rows
+from tests.helpers.processes import Process, wait_until
 from tests.helpers.services import running_service
 from tests.helpers.stack import running_stack
 
@@ -44,7 +44,7 @@ class Outage:
     seconds: float
     whole: set[str] = field(default_factory=set)
 
-    def has_all_traces(self, load: Load) -> bool:
+    def has_all_traces(self, load: LoadClients) -> bool:
         """Return whether Jaeger has every trace whole. A trace that was whole once is not read again."""
         self.whole.update(
             answer.trace_id
@@ -53,7 +53,7 @@ class Outage:
         )
         return len(self.whole) == len(load.answers)
 
-    def traces(self, load: Load) -> Counter[int]:
+    def traces(self, load: LoadClients) -> Counter[int]:
         """How many spans Jaeger has of each answered request: number of spans → number of requests."""
         return Counter(len(self.ask.spans(answer.trace_id)) for answer in load.answers)
 
@@ -95,7 +95,7 @@ def outage(stack: Stack, bundle: Path, request: pytest.FixtureRequest) -> Iterat
         yield found
 
 
-def p99(load: Load, since: int) -> float:
+def p99(load: LoadClients, since: int) -> float:
     """The 99th percentile of the answers' milliseconds, from one answer on."""
     return round(1000 * statistics.quantiles([a.seconds for a in load.answers[since:]], n=100)[98], 1)
 
@@ -103,20 +103,20 @@ def p99(load: Load, since: int) -> float:
 @pytest.mark.parametrize("part", ["jaeger", pytest.param("loki", marks=pytest.mark.loki), "prometheus"])
 def test_a_backend_that_is_away_loses_nothing(outage: Outage, rows: Rows, part: str) -> None:
     """The Collector keeps on disk what a backend cannot take, and delivers it once the backend is back."""
-    with Load(outage.url, rows, pause=PAUSE) as load:
-        load.grows_by(50)
+    with LoadClients(outage.url, rows, pause=PAUSE) as load:
+        load.wait_for_answers(50)
         outage.stack.stop(part)
         before = len(load.answers)
         time.sleep(outage.seconds)
         during = p99(load, before)
         outage.stack.start(part)
         back = time.monotonic()
-        load.grows_by(50)
+        load.wait_for_answers(50)
     outage.process.stop(signal.SIGTERM)
     sent = len(load.answers)
-    until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, what="every trace, whole")
-    until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, what="every audit record")
-    until(lambda: outage.counted() == sent, seconds=CATCH_UP, what="every count")
+    wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="every trace, whole")
+    wait_until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, description="every audit record")
+    wait_until(lambda: outage.counted() == sent, seconds=CATCH_UP, description="every count")
     caught_up = round(time.monotonic() - back, 1)
 
     audited = outage.audited()
@@ -127,32 +127,32 @@ def test_a_backend_that_is_away_loses_nothing(outage: Outage, rows: Rows, part: 
         audit_records=len(audited),
         duplicates=audited.total() - len(audited),
         counted=outage.counted(),
-        refused=len(load.refused),
+        refused=len(load.rejected_statuses),
         p99_ms=during,
         caught_up_after_s=caught_up,
     )
-    assert load.refused == []
-    assert set(audited) == set(load.answered)
+    assert load.rejected_statuses == []
+    assert set(audited) == set(load.prediction_ids)
     assert audited.total() == sent
 
 
 def test_a_collector_that_is_killed_loses_nothing_it_has_taken(outage: Outage, rows: Rows) -> None:
     """SIGKILL with a full queue on disk: after the restart all of it arrives, and what the service kept meanwhile."""
-    with Load(outage.url, rows, pause=PAUSE) as load:
-        load.grows_by(50)
+    with LoadClients(outage.url, rows, pause=PAUSE) as load:
+        load.wait_for_answers(50)
         outage.stack.stop("jaeger")
         time.sleep(outage.seconds / 2)
         outage.stack.kill("otelcol")
-        load.grows_by(50)
-        until(lambda: outage.stack.status("otelcol").healthy, what="the Collector to be back")
+        load.wait_for_answers(50)
+        wait_until(lambda: outage.stack.status("otelcol").healthy, description="the Collector to be back")
         time.sleep(outage.seconds / 2)
         outage.stack.start("jaeger")
-        load.grows_by(50)
+        load.wait_for_answers(50)
     sent = len(load.answers)
-    until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, what="every trace, whole")
-    until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, what="every audit record")
+    wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="every trace, whole")
+    wait_until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, description="every audit record")
     outage.process.stop(signal.SIGTERM)
-    until(lambda: outage.counted() == sent, seconds=CATCH_UP, what="every count")
+    wait_until(lambda: outage.counted() == sent, seconds=CATCH_UP, description="every count")
 
     audited, traces = outage.audited(), outage.traces(load)
     outage.said(
@@ -162,17 +162,17 @@ def test_a_collector_that_is_killed_loses_nothing_it_has_taken(outage: Outage, r
         audit_records=len(audited),
         duplicates=audited.total() - len(audited),
         lost_and_counted_by_the_service=lost_by_the_service(outage),
-        refused=len(load.refused),
+        refused=len(load.rejected_statuses),
     )
-    assert load.refused == []
-    assert set(audited) == set(load.answered)
+    assert load.rejected_statuses == []
+    assert set(audited) == set(load.prediction_ids)
     assert lost_by_the_service(outage) == {}
 
 
 def test_without_a_collector_nothing_is_lost(outage: Outage, rows: Rows) -> None:
     """No Collector at all: predictions go on, the service keeps on disk what it has to tell, and tells it later."""
-    with Load(outage.url, rows, pause=PAUSE) as load:
-        load.grows_by(200)
+    with LoadClients(outage.url, rows, pause=PAUSE) as load:
+        load.wait_for_answers(200)
         with_collector = p99(load, 0)
         outage.stack.stop("otelcol")
         before = len(load.answers)
@@ -180,14 +180,14 @@ def test_without_a_collector_nothing_is_lost(outage: Outage, rows: Rows) -> None
         without = p99(load, before)
         outage.stack.start("otelcol")
         back = time.monotonic()
-        load.grows_by(200)
+        load.wait_for_answers(200)
     sent = len(load.answers)
     # All of it while the service runs: after a pause, which is no longer than the outage was, all goes out at once.
-    until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, what="every trace, whole")
-    until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, what="every audit record")
+    wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="every trace, whole")
+    wait_until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, description="every audit record")
     caught_up = round(time.monotonic() - back, 1)
     outage.process.stop(signal.SIGTERM)
-    until(lambda: outage.counted() == sent, seconds=CATCH_UP, what="every count")
+    wait_until(lambda: outage.counted() == sent, seconds=CATCH_UP, description="every count")
     audited = outage.audited()
     outage.said(
         f"no Collector for {outage.seconds:g} s",
@@ -198,11 +198,11 @@ def test_without_a_collector_nothing_is_lost(outage: Outage, rows: Rows) -> None
         lost_and_counted_by_the_service=lost_by_the_service(outage),
         p99_ms_with=with_collector,
         p99_ms_without=without,
-        refused=len(load.refused),
+        refused=len(load.rejected_statuses),
         caught_up_after_s=caught_up,
     )
-    assert load.refused == []
-    assert set(audited) == set(load.answered)
+    assert load.rejected_statuses == []
+    assert set(audited) == set(load.prediction_ids)
     assert lost_by_the_service(outage) == {}
 
 
@@ -210,17 +210,21 @@ def test_the_stock_way_loses_and_counts(stack: Stack, bundle: Path, rows: Rows, 
     """No Collector, and the SDK's own way out: predictions go on; what is lost is no more than the service says."""
     name, seconds = f"stock-{secrets.token_hex(4)}", request.config.getoption("--outage")
     with service_of(stack, bundle, name, seconds, MODELTRACE_INSTRUMENTATION="sdk") as outage:
-        with Load(outage.url, rows, pause=PAUSE) as load:
-            load.grows_by(100)
+        with LoadClients(outage.url, rows, pause=PAUSE) as load:
+            load.wait_for_answers(100)
             stack.stop("otelcol")
             time.sleep(outage.seconds)
             stack.start("otelcol")
-            load.grows_by(200)
+            load.wait_for_answers(200)
         outage.process.stop(signal.SIGTERM)
         lost = lost_by_the_service(outage)
         sent = len(load.answers)
-        until(lambda: len(outage.audited()) >= sent - lost["audit records"], seconds=CATCH_UP, what="what was not lost")
-        until(lambda: outage.counted() == sent, seconds=CATCH_UP, what="every count")
+        wait_until(
+            lambda: len(outage.audited()) >= sent - lost["audit records"],
+            seconds=CATCH_UP,
+            description="what was not lost",
+        )
+        wait_until(lambda: outage.counted() == sent, seconds=CATCH_UP, description="every count")
         audited = outage.audited()
         spans = sum(n * requests for n, requests in outage.traces(load).items())
         outage.said(
@@ -229,9 +233,9 @@ def test_the_stock_way_loses_and_counts(stack: Stack, bundle: Path, rows: Rows, 
             spans_lost=SPANS_A_REQUEST * sent - spans,
             audit_records_lost=sent - len(audited),
             lost_and_counted_by_the_service=lost,
-            refused=len(load.refused),
+            refused=len(load.rejected_statuses),
         )
-    assert load.refused == []
+    assert load.rejected_statuses == []
     assert 0 < SPANS_A_REQUEST * sent - spans <= lost["spans"]
     assert sent - len(audited) <= lost["audit records"]
 
@@ -242,18 +246,18 @@ def test_a_full_queue_refuses_and_the_service_keeps(bundle: Path, rows: Rows, re
     seconds = request.config.getoption("--outage")
     with running_stack(environment=small) as stack, service_of(stack, bundle, "full", seconds) as outage:
         stack.stop("jaeger")
-        with Load(outage.url, rows, pause=PAUSE) as load:
-            refused = until(lambda: enqueue_failures(stack), what="the Collector to count what it refused")
+        with LoadClients(outage.url, rows, pause=PAUSE) as load:
+            refused = wait_until(lambda: enqueue_failures(stack), description="the Collector to count what it refused")
         alert = 'ALERTS{alertname="CollectorDroppingTelemetry", alertstate="firing"}'
-        until(lambda: outage.ask.query(alert), seconds=180, what="the alert on what was refused")
+        wait_until(lambda: outage.ask.query(alert), seconds=180, description="the alert on what was refused")
         stack.start("jaeger")
-        with Load(outage.url, rows, pause=PAUSE) as after:
-            after.grows_by(200)
+        with LoadClients(outage.url, rows, pause=PAUSE) as after:
+            after.wait_for_answers(200)
         load.answers += after.answers
-        load.refused += after.refused
+        load.rejected_statuses += after.rejected_statuses
         sent = len(load.answers)
-        until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, what="every trace, whole")
-        until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, what="every audit record")
+        wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="every trace, whole")
+        wait_until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, description="every audit record")
         outage.process.stop(signal.SIGTERM)
         audited, traces = outage.audited(), outage.traces(load)
         outage.said(
@@ -266,8 +270,8 @@ def test_a_full_queue_refuses_and_the_service_keeps(bundle: Path, rows: Rows, re
         )
         assert traces == {SPANS_A_REQUEST: sent}  # what was sent again is stored once
         assert lost_by_the_service(outage) == {}
-    assert load.refused == []
-    assert set(audited) == set(load.answered)
+    assert load.rejected_statuses == []
+    assert set(audited) == set(load.prediction_ids)
 
 
 def lost_by_the_service(outage: Outage) -> Counter[str]:

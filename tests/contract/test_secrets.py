@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.helpers.hubs import running_hub
-from tests.helpers.processes import Process, until
+from tests.helpers.processes import Process, wait_until
 from tests.helpers.receivers import OtlpEndpoint, Response, otlp_http
 from tests.helpers.secrets import (
     NUMBERS,
@@ -122,7 +122,7 @@ def test_no_secret_leaves_the_service(
     endpoint = stack.enter_context(otlp_http())
     service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, **WAYS[way])
     service.ask()
-    until(lambda: b"ml.feature.observations" in unpacked(endpoint), what="metric points")
+    wait_until(lambda: b"ml.feature.observations" in unpacked(endpoint), description="metric points")
     service.process.stop()
 
     sinks = {**service.sinks(), "OTLP": unpacked(endpoint)}
@@ -147,7 +147,7 @@ def test_no_secret_waits_on_disk(stack: ExitStack, packed: tuple[Path, dict[str,
     endpoint.respond = lambda _: Response(503)
     service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, MODELTRACE_FLUSH_TIMEOUT="5")
     service.ask()
-    until(lambda: leaked_secrets(read_files(tmp_path / "spool"), ("plain",)), what="something on disk")
+    wait_until(lambda: leaked_secrets(read_files(tmp_path / "spool"), ("plain",)), description="something on disk")
     service.process.stop()
 
     sinks = service.sinks()
@@ -158,7 +158,7 @@ def test_no_secret_waits_on_disk(stack: ExitStack, packed: tuple[Path, dict[str,
 def test_no_secret_is_in_the_hub(stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     """Neither in the bytes of its database nor in any row of any table."""
     hub = stack.enter_context(running_hub(tmp_path / "hub"))
-    service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=hub.otlp)
+    service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=hub.otlp_url)
     service.ask()
     service.process.stop()
     assert hub.process.stop() == 0

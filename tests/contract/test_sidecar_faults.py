@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.helpers.hubs import HubPorts
-from tests.helpers.load import Load
-from tests.helpers.processes import Process, free_port, until
+from tests.helpers.load import LoadClients
+from tests.helpers.processes import Process, free_port, wait_until
 from tests.helpers.receivers import Response, otlp_http
 from tests.helpers.restartable_hubs import RestartableHub
 from tests.helpers.services import LONG_FLUSH, otlp_environment, running_service, stop_service_and_hub
@@ -29,7 +29,7 @@ SPANS_A_REQUEST = 4
 @pytest.fixture
 def hub(tmp_path: Path) -> RestartableHub:
     """A hub that is not started yet."""
-    return RestartableHub(tmp_path / "hub", HubPorts.free())
+    return RestartableHub(tmp_path / "hub", HubPorts.reserve())
 
 
 def test_a_process_that_dies_while_nobody_asks_is_replaced_at_once(
@@ -39,17 +39,17 @@ def test_a_process_that_dies_while_nobody_asks_is_replaced_at_once(
     with ExitStack() as stack:
         process = stack.enter_context(hub.running()).process
         slow = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "otlp"}
-        service, url = stack.enter_context(running_service(bundle, hub.otlp, **slow, **LONG_FLUSH))
-        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
+        service, url = stack.enter_context(running_service(bundle, hub.otlp_url, **slow, **LONG_FLUSH))
+        (exporter,) = wait_until(lambda: sidecars(service), description="the exporter process")
         answer = httpx.post(f"{url}/predict", json={"features": rows[0]}).raise_for_status().json()
-        until(lambda: answer["prediction_id"] in service.log, what="its line")
+        wait_until(lambda: answer["prediction_id"] in service.log, description="its line")
         os.kill(exporter, signal.SIGKILL)
-        until(lambda: sidecars(service) not in ([], [exporter]), what="another one")
+        wait_until(lambda: sidecars(service) not in ([], [exporter]), description="another one")
         stop_service_and_hub(service, process)
         log = service.log
 
-    assert hub.audited() == {answer["prediction_id"]: 1}
-    assert set(hub.spans().values()) == {1}
+    assert hub.prediction_records() == {answer["prediction_id"]: 1}
+    assert set(hub.span_counts().values()) == {1}
     assert log.count(answer["prediction_id"]) == 1  # its line is not written again
 
 
@@ -60,25 +60,25 @@ def test_a_stop_does_not_wait_for_a_stopped_exporter_process(
     """SIGSTOP of the exporter process: predictions go on, the service ends, and it goes on by itself afterwards."""
     with ExitStack() as stack:
         process = stack.enter_context(hub.running()).process
-        service, url = stack.enter_context(running_service(bundle, hub.otlp))
-        with Load(url, rows) as load:
-            load.grows_by(100)
+        service, url = stack.enter_context(running_service(bundle, hub.otlp_url))
+        with LoadClients(url, rows) as load:
+            load.wait_for_answers(100)
             (exporter,) = sidecars(service)
             os.kill(exporter, signal.SIGSTOP)
             stack.callback(kill_leftover, exporter)
-            load.grows_by(more)
+            load.wait_for_answers(more)
         service.stop(signal.SIGTERM)
         os.kill(exporter, signal.SIGCONT)
-        until(lambda: has_ended(exporter), what="the exporter process to end by itself")
+        wait_until(lambda: has_ended(exporter), description="the exporter process to end by itself")
         process.stop(signal.SIGTERM)
         log = service.log
 
     lost = counts_in_log(log, "not delivered").get("audit records", 0)
-    audited = hub.audited()
-    print(f"{len(load.answered)} answered, {lost} lost and told")  # noqa: T201
-    assert load.refused == []
+    audited = hub.prediction_records()
+    print(f"{len(load.prediction_ids)} answered, {lost} lost and told")  # noqa: T201
+    assert load.rejected_statuses == []
     assert "goes on by itself" in log
-    assert len(load.answered) - len(audited) == lost
+    assert len(load.prediction_ids) - len(audited) == lost
     assert set(audited.values()) == {1}
 
 
@@ -104,15 +104,15 @@ def test_a_stop_does_not_wait_for_a_reader_of_stdout(bundle: Path, rows: Rows, t
         process = Process(service, tmp_path / "nothing")
         (tmp_path / "nothing").touch()
         process.wait_for(f"http://127.0.0.1:{port}/readyz")
-        with Load(f"http://127.0.0.1:{port}", rows) as load:
-            load.grows_by(400)  # 400 kB of lines; a pipe takes 64
+        with LoadClients(f"http://127.0.0.1:{port}", rows) as load:
+            load.wait_for_answers(400)  # 400 kB of lines; a pipe takes 64
         (exporter,) = sidecars(process)
         process.stop(signal.SIGTERM)
-        until(lambda: has_ended(exporter), what="the exporter process to end")
+        wait_until(lambda: has_ended(exporter), description="the exporter process to end")
         arrived = b"".join(endpoint.accepted) + b"".join(f.read_bytes() for f in tmp_path.glob("spool/*/*/*.logs.*"))
 
-    assert load.refused == []
-    assert [one for one in load.answered if one.encode() not in arrived] == []
+    assert load.rejected_statuses == []
+    assert [one for one in load.prediction_ids if one.encode() not in arrived] == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -123,18 +123,18 @@ def test_predictions_that_share_calls_survive_a_stop_once(
     with ExitStack() as stack:
         process = stack.enter_context(hub.running()).process
         service, url = stack.enter_context(
-            running_service(bundle, hub.otlp, "--workers", str(workers), MODELTRACE_BATCHING="true", **LONG_FLUSH)
+            running_service(bundle, hub.otlp_url, "--workers", str(workers), MODELTRACE_BATCHING="true", **LONG_FLUSH)
         )
         service.wait_for_workers(workers)
-        with Load(url, rows, clients=8, reconnect=workers > 1) as load:
-            load.grows_by(300)
+        with LoadClients(url, rows, clients=8, reconnect=workers > 1) as load:
+            load.wait_for_answers(300)
             stop_service_and_hub(service, process)
 
-    audited, spans = hub.audited(), hub.spans()
-    assert set(load.answered) <= set(audited)
+    audited, spans = hub.prediction_records(), hub.span_counts()
+    assert set(load.prediction_ids) <= set(audited)
     assert set(audited.values()) == set(spans.values()) == {1}
     assert len(spans) == (SPANS_A_REQUEST + 1) * len(audited)  # with `queue`
-    assert hub.counted() == len(audited)
+    assert hub.prediction_count() == len(audited)
 
 
 def test_what_no_endpoint_took_is_kept_within_bounds_and_sent_when_there_is_one(
@@ -144,24 +144,24 @@ def test_what_no_endpoint_took_is_kept_within_bounds_and_sent_when_there_is_one(
     spool = tmp_path / "spool"
     with ExitStack() as stack:
         service, url = stack.enter_context(
-            running_service(bundle, hub.otlp, MODELTRACE_SPOOL_DIR=str(spool), **LONG_FLUSH)
+            running_service(bundle, hub.otlp_url, MODELTRACE_SPOOL_DIR=str(spool), **LONG_FLUSH)
         )
-        with Load(url, rows, pause=PAUSE) as load:
-            load.grows_by(300)
-            until(lambda: in_spool(spool), what="something on disk")
+        with LoadClients(url, rows, pause=PAUSE) as load:
+            load.wait_for_answers(300)
+            wait_until(lambda: in_spool(spool), description="something on disk")
             process = stack.enter_context(hub.running()).process
-            load.grows_by(100)
-            until(lambda: not in_spool(spool), what="the disk to be empty again")
+            load.wait_for_answers(100)
+            wait_until(lambda: not in_spool(spool), description="the disk to be empty again")
         stop_service_and_hub(service, process)
         log = service.log
 
-    audited, spans = hub.audited(), hub.spans()
-    assert load.refused == []
-    assert audited == dict.fromkeys(load.answered, 1)
+    audited, spans = hub.prediction_records(), hub.span_counts()
+    assert load.rejected_statuses == []
+    assert audited == dict.fromkeys(load.prediction_ids, 1)
     assert len(spans) == SPANS_A_REQUEST * len(audited)
     assert set(spans.values()) == {1}
-    assert hub.counted() == len(audited)
-    assert hub.latest("modeltrace.exporter.spooled") > 0
+    assert hub.prediction_count() == len(audited)
+    assert hub.latest_sum("modeltrace.exporter.spooled") > 0
     failed = "attributes->>'$.\"error.type\"' IS NOT NULL"
     ((attempts,),) = hub.query(
         f"SELECT count(*) FROM metric_points WHERE name = 'otel.sdk.exporter.operation.duration' AND {failed}"  # noqa: S608  our own words
@@ -176,19 +176,19 @@ def test_what_no_endpoint_took_is_sent_by_the_next_start(
     """The service ends without an endpoint and says what it keeps; the next one sends it, each once."""
     spool = {"MODELTRACE_SPOOL_DIR": str(tmp_path / "spool")}
     with ExitStack() as stack:
-        with running_service(bundle, hub.otlp, **spool) as (service, url), Load(url, rows) as load:
-            load.grows_by(300)
+        with running_service(bundle, hub.otlp_url, **spool) as (service, url), LoadClients(url, rows) as load:
+            load.wait_for_answers(300)
             service.stop(signal.SIGTERM)
             log = service.log
         process = stack.enter_context(hub.running()).process
-        service, _ = stack.enter_context(running_service(bundle, hub.otlp, **spool, **LONG_FLUSH))
-        until(lambda: not in_spool(tmp_path / "spool"), what="the disk to be empty")
+        service, _ = stack.enter_context(running_service(bundle, hub.otlp_url, **spool, **LONG_FLUSH))
+        wait_until(lambda: not in_spool(tmp_path / "spool"), description="the disk to be empty")
         stop_service_and_hub(service, process)
 
     kept = counts_in_log(log, "kept on disk")
-    audited = hub.audited()
-    assert set(load.answered) <= set(audited)
-    assert set(audited.values()) == set(hub.spans().values()) == {1}
+    audited = hub.prediction_records()
+    assert set(load.prediction_ids) <= set(audited)
+    assert set(audited.values()) == set(hub.span_counts().values()) == {1}
     assert kept["spans"] == SPANS_A_REQUEST * len(audited)
     assert "not delivered" not in log
 
@@ -205,29 +205,29 @@ def test_a_full_spool_loses_the_oldest_and_counts_them(
     spool, limit = tmp_path / "spool", 150_000
     own = {"MODELTRACE_SPOOL_DIR": str(spool), "MODELTRACE_SPOOL_MAX_BYTES": str(limit), **LONG_FLUSH}
     with ExitStack() as stack:
-        service, url = stack.enter_context(running_service(bundle, hub.otlp, **own))
-        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
-        with Load(url, rows, pause=PAUSE) as load:
-            load.grows_by(600)
+        service, url = stack.enter_context(running_service(bundle, hub.otlp_url, **own))
+        (exporter,) = wait_until(lambda: sidecars(service), description="the exporter process")
+        with LoadClients(url, rows, pause=PAUSE) as load:
+            load.wait_for_answers(600)
             stack.callback(kill_leftover, exporter)
             os.kill(exporter, signal.SIGSTOP)  # no file comes or goes while they are counted
             sizes = [path.stat().st_size for path in in_spool(spool)]
             os.kill(exporter, signal.SIGCONT)
             process = stack.enter_context(hub.running()).process
-            until(lambda: not in_spool(spool), what="the disk to be empty")
+            wait_until(lambda: not in_spool(spool), description="the disk to be empty")
         stop_service_and_hub(service, process)
         log = service.log
 
     lost = counts_in_log(log, "not delivered")
-    spans = hub.spans()
+    spans = hub.span_counts()
     full = "attributes->>'$.\"error.type\"' = 'queue_full'"
-    assert load.refused == []
+    assert load.rejected_statuses == []
     assert 0 < sum(sizes) <= limit + max(sizes)  # the youngest is whole before the oldest go
-    assert lost["spans"] == SPANS_A_REQUEST * len(load.answered) - sum_of_spans(hub)
-    assert hub.latest("otel.sdk.processor.span.processed", full) == lost["spans"]
-    assert hub.latest("otel.sdk.processor.log.processed", full) == lost["log records"]
+    assert lost["spans"] == SPANS_A_REQUEST * len(load.prediction_ids) - sum_of_spans(hub)
+    assert hub.latest_sum("otel.sdk.processor.span.processed", full) == lost["spans"]
+    assert hub.latest_sum("otel.sdk.processor.log.processed", full) == lost["log records"]
     assert set(spans.values()) == {1}
-    assert hub.counted() == len(load.answered)
+    assert hub.prediction_count() == len(load.prediction_ids)
 
 
 def sum_of_spans(hub: RestartableHub) -> int:
@@ -257,22 +257,22 @@ def test_without_a_disk_memory_keeps_what_waits(
     with ExitStack() as stack:
         # The prediction store would find no disk either, and lose what it says it lost: that has tests of its own.
         own = {"MODELTRACE_SPOOL_DIR": str(spool), "MODELTRACE_STORE": "none", **LONG_FLUSH}
-        service, url = stack.enter_context(running_service(bundle, hub.otlp, **own))
-        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
+        service, url = stack.enter_context(running_service(bundle, hub.otlp_url, **own))
+        (exporter,) = wait_until(lambda: sidecars(service), description="the exporter process")
         limit(exporter)
-        with Load(url, rows, pause=PAUSE) as load:
-            load.grows_by(200)
+        with LoadClients(url, rows, pause=PAUSE) as load:
+            load.wait_for_answers(200)
             process = stack.enter_context(hub.running()).process
-            latest = load.answered[-1]
-            until(lambda: hub.has_prediction(latest), what="what waited")
-        until(lambda: hub.has_prediction(load.answered[-1]), what="the rest")
+            latest = load.prediction_ids[-1]
+            wait_until(lambda: hub.has_prediction(latest), description="what waited")
+        wait_until(lambda: hub.has_prediction(load.prediction_ids[-1]), description="the rest")
         stop_service_and_hub(service, process)
         log = service.log
 
-    assert load.refused == []
+    assert load.rejected_statuses == []
     assert in_spool(spool) == []
-    assert hub.audited() == dict.fromkeys(load.answered, 1)
-    assert len(hub.spans()) == SPANS_A_REQUEST * len(load.answered)
+    assert hub.prediction_records() == dict.fromkeys(load.prediction_ids, 1)
+    assert len(hub.span_counts()) == SPANS_A_REQUEST * len(load.prediction_ids)
     assert "not delivered" not in log
 
 
@@ -280,11 +280,11 @@ def test_without_a_disk_a_stop_says_what_it_lost(bundle: Path, rows: Rows, hub: 
     """No endpoint and no disk: each span and record is counted as lost, and nothing is said to be kept."""
     (tmp_path / "file").touch()
     spool = str(tmp_path / "file" / "spool")
-    with running_service(bundle, hub.otlp, MODELTRACE_SPOOL_DIR=spool) as (service, url):
-        with Load(url, rows) as load:
-            load.grows_by(200)
+    with running_service(bundle, hub.otlp_url, MODELTRACE_SPOOL_DIR=spool) as (service, url):
+        with LoadClients(url, rows) as load:
+            load.wait_for_answers(200)
         service.stop(signal.SIGTERM)
         log = service.log
 
-    assert counts_in_log(log, "not delivered")["spans"] >= SPANS_A_REQUEST * len(load.answered)
+    assert counts_in_log(log, "not delivered")["spans"] >= SPANS_A_REQUEST * len(load.prediction_ids)
     assert "kept on disk" not in log

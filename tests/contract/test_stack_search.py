@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modeltrace.bundles.pack import pack
 from tests.helpers.backends import RealStack, wait_for_records
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 from tests.helpers.toy import BROKEN, pack_toy, row
 
@@ -63,7 +63,7 @@ def search(real_stack: RealStack, **asked: str) -> set[str]:
 )
 def test_jaeger_finds_a_trace(real_stack: RealStack, predicted: dict[str, Any], asked: dict[str, str]) -> None:
     """By service, operation, duration and tags."""
-    until(lambda: predicted["trace_id"] in search(real_stack, **asked), what=f"the trace by {asked}")
+    wait_until(lambda: predicted["trace_id"] in search(real_stack, **asked), description=f"the trace by {asked}")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_jaeger_finds_a_refused_request(url: str, real_stack: RealStack, tags: d
     assert refused.status_code == 422
     trace_id = refused.json()["trace_id"]
 
-    until(lambda: trace_id in search(real_stack, tags=json.dumps(tags)), what="the refused request")
+    wait_until(lambda: trace_id in search(real_stack, tags=json.dumps(tags)), description="the refused request")
 
 
 def test_jaeger_finds_a_failed_request_by_error(real_stack: RealStack, tmp_path: Path) -> None:
@@ -118,7 +118,9 @@ def test_jaeger_finds_a_failed_request_by_error(real_stack: RealStack, tmp_path:
         assert failed.status_code == 500
         trace_id = failed.json()["trace_id"]
 
-        until(lambda: trace_id in search(real_stack, tags=json.dumps({"error": "true"})), what="the failed request")
+        wait_until(
+            lambda: trace_id in search(real_stack, tags=json.dumps({"error": "true"})), description="the failed request"
+        )
     inference = next(span for span in real_stack.spans(trace_id) if span["name"] == "inference")
     assert inference["attributes"]["error.type"].endswith(".BrokenError")
 
@@ -165,7 +167,7 @@ def test_an_exemplar_of_the_latency_histogram_leads_to_the_trace(
         series = answer.raise_for_status().json()["data"]
         return {exemplar["labels"]["trace_id"] for one in series for exemplar in one["exemplars"]}
 
-    until(lambda: predicted["trace_id"] in exemplars(), what="the exemplar")
+    wait_until(lambda: predicted["trace_id"] in exemplars(), description="the exemplar")
 
 
 def test_span_metrics_count_every_span_and_feed_the_monitor_tab(
@@ -181,8 +183,8 @@ def test_span_metrics_count_every_span_and_feed_the_monitor_tab(
         )
         return [metric["metricPoints"] for metric in answer.raise_for_status().json()["metrics"]]
 
-    until(lambda: real_stack.query("traces_span_metrics_calls_total{span_name='inference'}"), what="calls")
-    until(rates, what="the service's rates in Jaeger")
+    wait_until(lambda: real_stack.query("traces_span_metrics_calls_total{span_name='inference'}"), description="calls")
+    wait_until(rates, description="the service's rates in Jaeger")
 
 
 def test_samplers_can_fetch_their_strategy(real_stack: RealStack) -> None:

@@ -14,9 +14,9 @@ import pytest
 
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.store import open_store
-from tests.helpers.load import Load
+from tests.helpers.load import LoadClients
 from tests.helpers.postgres import Postgres
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import free_port, running, wait_until
 from tests.helpers.services import running_service
 from tests.helpers.sidecars import counts_in_log, has_ended, kill_leftover, sidecars
 
@@ -52,7 +52,7 @@ def stored(url: str) -> Counter[str]:
 def wait_for_rows(url: str, number: int) -> None:
     """Return when a store has that many predictions: a stop that is not the matter must not cut them short."""
     with open_store(url, create=False) as store:
-        until(lambda: store.counts().predictions >= number, what=f"{number} rows")
+        wait_until(lambda: store.counts().predictions >= number, description=f"{number} rows")
 
 
 @pytest.mark.extended
@@ -68,14 +68,14 @@ def test_a_stop_leaves_every_prediction_in_the_store(
         "MODELTRACE_STORE": store_url,
     }
     with running_service(bundle, nowhere, **env) as (service, url):
-        with Load(url, rows) as load:
-            load.grows_by(300)
+        with LoadClients(url, rows) as load:
+            load.wait_for_answers(300)
             service.stop(signal.SIGTERM)
         log = service.log
 
     found = {one.prediction_id: one for one in everything(store_url)}
     trace_ids = {answer.prediction_id: answer.trace_id for answer in load.answers}
-    assert set(load.answered) <= set(found)
+    assert set(load.prediction_ids) <= set(found)
     assert {one: found[one].trace_id for one in trace_ids} == trace_ids
     assert all(one.inputs in rows and one.sampled and one.code_version for one in found.values())
     assert {one.label for one in found.values()} == {"benign", "malignant"}
@@ -90,13 +90,13 @@ def test_the_store_is_complete_whatever_is_sampled(
     """Without traces and without telemetry at all; the row says that there is no trace to look for."""
     file = str(tmp_path / "s.db")
     with running_service(bundle, nowhere, MODELTRACE_STORE=file, **env) as (service, url):
-        with Load(url, rows) as load:
-            load.grows_by(50)
-        wait_for_rows(file, len(load.answered))
+        with LoadClients(url, rows) as load:
+            load.wait_for_answers(50)
+        wait_for_rows(file, len(load.prediction_ids))
         service.stop(signal.SIGTERM)
 
     found = everything(file)
-    assert {one.prediction_id for one in found} == set(load.answered)
+    assert {one.prediction_id for one in found} == set(load.prediction_ids)
     assert not any(one.sampled for one in found)
     assert {one.trace_id is None for one in found} == {"OTEL_SDK_DISABLED" in env}
 
@@ -114,20 +114,20 @@ def test_what_was_answered_a_moment_before_a_kill_is_stored(
     """SIGKILL under load: every prediction answered more than 200 ms before it is there, exactly once."""
     with ExitStack() as stack:
         service, url = stack.enter_context(running_service(bundle, nowhere, MODELTRACE_STORE=store_url))
-        with Load(url, rows, pause=0.01) as load:
-            load.grows_by(200)
+        with LoadClients(url, rows, pause=0.01) as load:
+            load.wait_for_answers(200)
             time.sleep(1)
             (exporter,) = sidecars(service)
             stack.callback(kill_leftover, exporter)
-            safe = list(load.answered)
+            safe = list(load.prediction_ids)
             time.sleep(COMMITTED)
             for pid in (*([exporter] if both else []), service.popen.pid):
                 os.kill(pid, signal.SIGKILL)
             service.popen.wait()
-        until(lambda: has_ended(exporter), what="the exporter process to end")
+        wait_until(lambda: has_ended(exporter), description="the exporter process to end")
 
     found = stored(store_url)
-    print(f"{len(load.answered)} answered, {len(set(load.answered) - set(found))} of the last not stored")  # noqa: T201
+    print(f"{len(load.prediction_ids)} answered, {len(set(load.prediction_ids) - set(found))} of the last not stored")  # noqa: T201
     assert set(safe) <= set(found)
     assert set(found.values()) == {1}
 
@@ -139,20 +139,20 @@ def test_an_exporter_process_that_is_killed_costs_no_row(
     """SIGKILL again and again under load: what it had not committed is told to the next one; all is there, once."""
     kills = 3
     with running_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
-        with Load(url, rows, pause=0.01) as load:
+        with LoadClients(url, rows, pause=0.01) as load:
             for _ in range(kills):
-                load.grows_by(150)
+                load.wait_for_answers(150)
                 time.sleep(1.5)
                 (exporter,) = sidecars(service)
                 os.kill(exporter, signal.SIGKILL)
-                until(lambda old=exporter: sidecars(service) not in ([], [old]), what="another one")  # type: ignore[misc]
-            load.grows_by(150)
-        wait_for_rows(store_url, len(load.answered))
+                wait_until(lambda old=exporter: sidecars(service) not in ([], [old]), description="another one")  # type: ignore[misc]
+            load.wait_for_answers(150)
+        wait_for_rows(store_url, len(load.prediction_ids))
         service.stop(signal.SIGTERM)
         log = service.log
 
-    assert load.refused == []
-    assert stored(store_url) == dict.fromkeys(load.answered, 1)
+    assert load.rejected_statuses == []
+    assert stored(store_url) == dict.fromkeys(load.prediction_ids, 1)
     assert log.count("exporter process died") == kills
     assert STORE_LOST not in log
 
@@ -162,14 +162,14 @@ def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url
     """Two workers: as many rows as answers."""
     with running_service(bundle, nowhere, "--workers", "2", MODELTRACE_STORE=store_url) as (service, url):
         service.wait_for_workers(2)
-        with Load(url, rows, clients=8, reconnect=True) as load:
-            load.grows_by(400)
-        wait_for_rows(store_url, len(load.answered))
+        with LoadClients(url, rows, clients=8, reconnect=True) as load:
+            load.wait_for_answers(400)
+        wait_for_rows(store_url, len(load.prediction_ids))
         service.stop(signal.SIGTERM)
 
     with open_store(store_url, create=False) as store:
-        assert store.counts().predictions == len(load.answered)
-    assert stored(store_url) == dict.fromkeys(load.answered, 1)
+        assert store.counts().predictions == len(load.prediction_ids)
+    assert stored(store_url) == dict.fromkeys(load.prediction_ids, 1)
 
 
 @pytest.mark.extended
@@ -177,19 +177,19 @@ def test_a_full_disk_loses_rows_and_no_answers(bundle: Path, rows: Rows, nowhere
     """The exporter process cannot write any more: predictions go on, and the stop says how many are not stored."""
     file = str(tmp_path / "s.db")
     with running_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
-        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
-        with Load(url, rows, pause=0.01) as load:
-            load.grows_by(50)
+        (exporter,) = wait_until(lambda: sidecars(service), description="the exporter process")
+        with LoadClients(url, rows, pause=0.01) as load:
+            load.wait_for_answers(50)
             resource.prlimit(exporter, resource.RLIMIT_FSIZE, (FULL, FULL))
-            load.grows_by(150)
+            load.wait_for_answers(150)
         service.stop(signal.SIGTERM)
         log = service.log
 
     found = stored(file)
-    assert load.refused == []
+    assert load.rejected_statuses == []
     assert "no prediction is stored for now" in log
-    assert counts_in_log(log, "not delivered")[STORE_LOST] == len(load.answered) - len(found) > 0
-    assert set(found) < set(load.answered)
+    assert counts_in_log(log, "not delivered")[STORE_LOST] == len(load.prediction_ids) - len(found) > 0
+    assert set(found) < set(load.prediction_ids)
 
 
 @pytest.mark.extended
@@ -197,19 +197,19 @@ def test_a_disk_that_has_room_again_takes_what_waited(bundle: Path, rows: Rows, 
     """Full for a while: nothing is lost."""
     file = str(tmp_path / "s.db")
     with running_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
-        (exporter,) = until(lambda: sidecars(service), what="the exporter process")
-        with Load(url, rows, pause=0.01) as load:
-            load.grows_by(50)
+        (exporter,) = wait_until(lambda: sidecars(service), description="the exporter process")
+        with LoadClients(url, rows, pause=0.01) as load:
+            load.wait_for_answers(50)
             _, hard = resource.prlimit(exporter, resource.RLIMIT_FSIZE)
             resource.prlimit(exporter, resource.RLIMIT_FSIZE, (FULL, hard))
-            until(lambda: "no prediction is stored for now" in service.log, what="the disk to be full")
+            wait_until(lambda: "no prediction is stored for now" in service.log, description="the disk to be full")
             resource.prlimit(exporter, resource.RLIMIT_FSIZE, (hard, hard))
-            until(lambda: "predictions are stored again" in service.log, what="room")
-        wait_for_rows(file, len(load.answered))
+            wait_until(lambda: "predictions are stored again" in service.log, description="room")
+        wait_for_rows(file, len(load.prediction_ids))
         service.stop(signal.SIGTERM)
         log = service.log
 
-    assert stored(file) == dict.fromkeys(load.answered, 1)
+    assert stored(file) == dict.fromkeys(load.prediction_ids, 1)
     assert STORE_LOST not in log
 
 
@@ -220,19 +220,19 @@ def test_a_database_that_is_away_for_a_while_costs_no_row(
     """PostgreSQL crashes and comes back: predictions go on, and all of them are there, once."""
     location = postgres.url(postgres.create_database())
     with running_service(bundle, nowhere, MODELTRACE_STORE=location) as (service, url):
-        with Load(url, rows, pause=0.01) as load:
-            load.grows_by(100)
+        with LoadClients(url, rows, pause=0.01) as load:
+            load.wait_for_answers(100)
             postgres.stop()
-            load.grows_by(200)
+            load.wait_for_answers(200)
             postgres.start()
-            load.grows_by(50)
-            until(lambda: "predictions are stored again" in service.log, what="the store to be back")
-        wait_for_rows(location, len(load.answered))
+            load.wait_for_answers(50)
+            wait_until(lambda: "predictions are stored again" in service.log, description="the store to be back")
+        wait_for_rows(location, len(load.prediction_ids))
         service.stop(signal.SIGTERM)
         log = service.log
 
-    assert load.refused == []
-    assert stored(location) == dict.fromkeys(load.answered, 1)
+    assert load.rejected_statuses == []
+    assert stored(location) == dict.fromkeys(load.prediction_ids, 1)
     assert STORE_LOST not in log
     assert postgres.password not in log
 
@@ -243,7 +243,7 @@ def test_a_batch_of_10_000_rows_is_stored(bundle: Path, rows: Rows, nowhere: str
     body = {"rows": [rows[number % len(rows)] for number in range(10_000)]}
     with running_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
         answer = httpx.post(f"{url}/predict/batch", json=body, timeout=60).raise_for_status().json()
-        until(lambda: len(everything(store_url)) == 10_000, what="every row")
+        wait_until(lambda: len(everything(store_url)) == 10_000, description="every row")
         service.stop(signal.SIGTERM)
 
     found = {one.prediction_id: one for one in everything(store_url)}
@@ -274,10 +274,12 @@ def test_a_store_that_cannot_be_opened_ends_the_start(
 def test_what_is_stored_and_lost_is_a_metric(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """`modeltrace.store.rows`, by outcome, on /metrics too."""
     with running_service(bundle, nowhere, MODELTRACE_STORE=str(tmp_path / "s.db")) as (service, url):
-        with Load(url, rows) as load:
-            load.grows_by(20)
-        wanted = rf'modeltrace_store_rows_total{{[^}}]*modeltrace_outcome="stored"[^}}]*}} {len(load.answered)}.0\n'
-        until(lambda: re.search(wanted, httpx.get(f"{url}/metrics").text), what=wanted)
+        with LoadClients(url, rows) as load:
+            load.wait_for_answers(20)
+        wanted = (
+            rf'modeltrace_store_rows_total{{[^}}]*modeltrace_outcome="stored"[^}}]*}} {len(load.prediction_ids)}.0\n'
+        )
+        wait_until(lambda: re.search(wanted, httpx.get(f"{url}/metrics").text), description=wanted)
         service.stop(signal.SIGTERM)
 
 
@@ -285,8 +287,8 @@ def test_what_is_stored_and_lost_is_a_metric(bundle: Path, rows: Rows, nowhere: 
 def test_without_a_store_nothing_is_kept(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
     """`none`: no file, no metric, and no loss."""
     with running_service(bundle, nowhere, MODELTRACE_STORE="none", XDG_DATA_HOME=str(tmp_path)) as (service, url):
-        with Load(url, rows) as load:
-            load.grows_by(20)
+        with LoadClients(url, rows) as load:
+            load.wait_for_answers(20)
         assert "modeltrace_store" not in httpx.get(f"{url}/metrics").text
         service.stop(signal.SIGTERM)
         log = service.log

@@ -13,7 +13,7 @@ import pytest
 from modeltrace.bundles.manifest import MANIFEST
 from modeltrace.store.store import open_store
 from tests.helpers.hubs import HubProcess, latest_values
-from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.processes import Process, free_port, running, wait_until
 from tests.helpers.services import otlp_environment, running_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
@@ -44,9 +44,12 @@ def test_one_trace_across_both_services(bundle: Path, later: Path, hub: HubProce
     """The challenger's SERVER span is below the `shadow` span of the service that asked it; the store has both."""
     name, store = f"asked-{secrets.token_hex(4)}", tmp_path / "both.db"
     with (
-        running_service(later, hub.otlp, OTEL_SERVICE_NAME="challenger", MODELTRACE_STORE=str(store)) as (_, beside),
+        running_service(later, hub.otlp_url, OTEL_SERVICE_NAME="challenger", MODELTRACE_STORE=str(store)) as (
+            _,
+            beside,
+        ),
         running_service(
-            bundle, hub.otlp, OTEL_SERVICE_NAME=name, MODELTRACE_STORE=str(store), MODELTRACE_CHALLENGER=beside
+            bundle, hub.otlp_url, OTEL_SERVICE_NAME=name, MODELTRACE_STORE=str(store), MODELTRACE_CHALLENGER=beside
         ) as (_, url),
     ):
         answer = httpx.post(f"{url}/predict", json={"features": rows[0]}, timeout=30).json()
@@ -57,12 +60,12 @@ def test_one_trace_across_both_services(bundle: Path, later: Path, hub: HubProce
             spans = {(one["service_name"], one["name"]): one for one in found}
             return spans if {(name, "shadow"), ("challenger", "POST /predict")} <= spans.keys() else None
 
-        spans = until(whole, what="spans of both services")
+        spans = wait_until(whole, description="spans of both services")
         assert spans["challenger", "POST /predict"]["parent_span_id"] == spans[name, "shadow"]["span_id"]
         assert spans[name, "shadow"]["parent_span_id"] == spans[name, "POST /predict"]["span_id"]
         assert ("challenger", "inference") in spans
-        until(lambda: predictions(hub, name) == {"1.0.0": 1}, what="the primary's count")
-        until(lambda: predictions(hub, "challenger")["2.0.0"] == 1, what="the challenger's count")
+        wait_until(lambda: predictions(hub, name) == {"1.0.0": 1}, description="the primary's count")
+        wait_until(lambda: predictions(hub, "challenger")["2.0.0"] == 1, description="the challenger's count")
     with open_store(str(store)) as opened:
         kept = {one.model_version: one for chunk in opened.read() for one in chunk}
     assert set(kept) == {"1.0.0", "2.0.0"}
@@ -74,12 +77,12 @@ def test_counts_by_version_are_exact(bundle: Path, later: Path, hub: HubProcess,
     """Of 60 predictions the challenger in the same process sees 60, whatever worker answered; one trace has both."""
     name = f"beside-{secrets.token_hex(4)}"
     env = {"OTEL_SERVICE_NAME": name, "MODELTRACE_CHALLENGER": str(later)}
-    with running_service(bundle, hub.otlp, "--workers", str(workers), **env) as (_, url):
+    with running_service(bundle, hub.otlp_url, "--workers", str(workers), **env) as (_, url):
         for row in rows[:40]:
             answer = httpx.post(f"{url}/predict", json={"features": row}, timeout=30).json()
         batch = httpx.post(f"{url}/predict/batch", json={"rows": [*rows[40:60], {}]}, timeout=30)
         assert batch.status_code == 200
-        until(lambda: predictions(hub, name) == {"1.0.0": 60, "2.0.0": 60}, what="60 of each")
+        wait_until(lambda: predictions(hub, name) == {"1.0.0": 60, "2.0.0": 60}, description="60 of each")
         for metric in ("ml.feature.observations", "ml.inference.duration"):
             versions = {dict(series[1:])["ml.model.version"] for series in latest_values(hub, metric, name)}  # type: ignore[arg-type]  # pairs
             assert versions == {"1.0.0", "2.0.0"}
@@ -101,7 +104,7 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
 
     def challenger() -> AbstractContextManager[Process]:
         arguments = ["modeltrace", "serve", str(later), "--port", str(port)]
-        return running(arguments, env={**otlp_environment(hub.otlp), "OTEL_SERVICE_NAME": f"{name}-challenger"})
+        return running(arguments, env={**otlp_environment(hub.otlp_url), "OTEL_SERVICE_NAME": f"{name}-challenger"})
 
     def asked(number: int) -> None:
         for row in rows[:number]:
@@ -113,14 +116,14 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
             found[dict(attributes)["modeltrace.outcome"]] += int(value)
         return found
 
-    with running_service(bundle, hub.otlp, OTEL_SERVICE_NAME=name, MODELTRACE_CHALLENGER=beside) as (service, url):
+    with running_service(bundle, hub.otlp_url, OTEL_SERVICE_NAME=name, MODELTRACE_CHALLENGER=beside) as (service, url):
         with challenger() as process:
             process.wait_for(f"{beside}/readyz")
             asked(10)
-            until(lambda: became() == {"answered": 10}, what="what it answered")
+            wait_until(lambda: became() == {"answered": 10}, description="what it answered")
             process.popen.send_signal(signal.SIGKILL)
             asked(20)
-            until(lambda: became().total() == 30, what="what became of the others")
+            wait_until(lambda: became().total() == 30, description="what became of the others")
         assert became()["answered"] == 10
         assert became()["failed"] + became()["dropped"] == 20
         reasons = re.findall(r"the challenger does not answer for now: ([^\"]+)", service.log)
@@ -128,5 +131,5 @@ def test_a_challenger_that_is_killed_and_comes_back_costs_no_answer(
         with challenger() as process:
             process.wait_for(f"{beside}/readyz")
             asked(10)
-            until(lambda: became()["answered"] == 20, what="what it answers again")
+            wait_until(lambda: became()["answered"] == 20, description="what it answers again")
         assert "the challenger answers again" in service.log

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.backends import Backend, wait_for_records
 from tests.helpers.hubs import HubProcess
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import otlp_environment, running_service
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def test_all_signals_travel_over_grpc(start: Start, backend: Backend, rows: Rows
 def test_the_log_file_holds_what_went_out(start: Start, hub: HubProcess, rows: Rows, tmp_path: Path) -> None:
     """The lines of MODELTRACE_LOG_FILE are the records that the hub got: same IDs, same attributes."""
     file = tmp_path / "service.jsonl"
-    url = start(**{**otlp_environment(hub.otlp), "MODELTRACE_LOG_FILE": str(file)})
+    url = start(**{**otlp_environment(hub.otlp_url), "MODELTRACE_LOG_FILE": str(file)})
 
     trace_id = predict(url, rows[0])["trace_id"]
 
@@ -60,7 +60,7 @@ def test_the_log_file_holds_what_went_out(start: Start, hub: HubProcess, rows: R
         written = [json.loads(line) for line in file.read_text().splitlines()]
         return [line for line in written if line.get("trace_id") == trace_id]
 
-    until(lambda: len(lines()) == 2, what="two lines of the trace")
+    wait_until(lambda: len(lines()) == 2, description="two lines of the trace")
     sent = {log["scope_name"]: log for log in wait_for_records(hub, trace_id, "logs", 2)}
     for line in lines():
         same = sent[line["logger"]]
@@ -82,7 +82,7 @@ def test_workers_share_a_log_file_and_rotate_it(start: Start, rows: Rows, tmp_pa
         lines = [line for file in tmp_path.glob("service.jsonl*") for line in file.read_text().splitlines()]
         return [record["ml.prediction.id"] for line in lines if "ml.prediction.id" in (record := json.loads(line))]
 
-    until(lambda: len(written()) >= 400, what="400 lines")
+    wait_until(lambda: len(written()) >= 400, description="400 lines")
     assert sorted(written()) == sorted(answered)
     assert len([*tmp_path.glob("service.jsonl*")]) > 3
 
@@ -99,7 +99,7 @@ def test_an_unsampled_trace_is_complete_but_for_its_spans(start: Start, backend:
 
 def test_the_hub_says_that_a_trace_was_not_sampled(start: Start, hub: HubProcess, rows: Rows) -> None:
     """Where spans are missing, the reason is told."""
-    url = start(**{**otlp_environment(hub.otlp), "OTEL_TRACES_SAMPLER": "always_off"})
+    url = start(**{**otlp_environment(hub.otlp_url), "OTEL_TRACES_SAMPLER": "always_off"})
 
     trace_id = predict(url, rows[0])["trace_id"]
 

@@ -20,7 +20,7 @@ import pytest
 
 from modeltrace.bundles.example import build_example
 from stack.run import Stack
-from tests.helpers.processes import running, until
+from tests.helpers.processes import running, wait_until
 from tests.helpers.receivers import NotificationReceivers, Response, notification_receivers, otlp_http
 from tests.helpers.services import running_service
 from tests.helpers.stack import LOKI_ELSEWHERE, has_loki, running_stack
@@ -127,10 +127,10 @@ def server_spans(traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_a_latency_spike_reaches_a_mailbox_and_a_webhook_with_its_traces(watched: Watched, credit_risk: str) -> None:
     """A fifth of the requests takes 2 s; both messages say so, and their link finds requests that did."""
     with running(["modeltrace", "traffic", credit_risk, "--unmarked", "--rate", "10", "--slow", "0.2"]):
-        post = until(lambda: watched.posted("HighLatency"), seconds=180, what="the alert over the webhook")
-        mail = until(lambda: watched.mailed("HighLatency"), what="the alert by mail")
+        post = wait_until(lambda: watched.posted("HighLatency"), seconds=180, description="the alert over the webhook")
+        mail = wait_until(lambda: watched.mailed("HighLatency"), description="the alert by mail")
     link = post["annotations"]["traces"]
-    spans = until(lambda: server_spans(watched.traces(link)), what="traces behind the link")
+    spans = wait_until(lambda: server_spans(watched.traces(link)), description="traces behind the link")
 
     assert post["labels"] == {
         "alertname": "HighLatency",
@@ -156,9 +156,9 @@ def test_the_first_failures_there_ever_were_reach_somebody(watched: Watched, bun
     with service(watched, bundle, "overloaded", **busy) as url:
         arguments = ["--rate", "40", "--batch", "500", "--count", "80"]
         with running(["modeltrace", "traffic", url, "--unmarked", *arguments], env={"OTEL_SDK_DISABLED": "true"}):
-            post = until(lambda: watched.posted("RequestFailures"), what="the alert over the webhook")
+            post = wait_until(lambda: watched.posted("RequestFailures"), description="the alert over the webhook")
         link = post["annotations"]["traces"]
-        spans = until(lambda: server_spans(watched.traces(link)), what="traces behind the link")
+        spans = wait_until(lambda: server_spans(watched.traces(link)), description="traces behind the link")
 
     assert post["labels"]["job"] == "shop/overloaded"
     assert {span["tags"]["http.response.status_code"] for span in spans} == {503}
@@ -172,7 +172,7 @@ def test_a_record_that_loki_refuses_is_missed_at_once(watched: Watched) -> None:
     body = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
     httpx.post(f"{watched.url('otelcol', 'http')}/v1/logs", json=body).raise_for_status()
 
-    post = until(lambda: watched.posted("CollectorDroppingTelemetry"), what="the alert over the webhook")
+    post = wait_until(lambda: watched.posted("CollectorDroppingTelemetry"), description="the alert over the webhook")
 
     assert post["labels"]["exporter"] == "otlp_http/loki"
     assert post["labels"]["signal"] == "log records"
@@ -196,7 +196,7 @@ def test_rules_speak_of_metrics_that_exist(watched: Watched, bundle: Path, credi
     labelled = ["--bundle", str(bundle), "--feedback", "1", "--feedback-delay", "1s"]
     with running(["modeltrace", "traffic", credit_risk, "--unmarked", *labelled]):
         with suppress(AssertionError):  # those that are missing say more than that some are
-            until(lambda: not missing(), what="every metric")
+            wait_until(lambda: not missing(), description="every metric")
         assert missing() == set()
 
     assert {(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] == "err"} == set()
@@ -210,7 +210,7 @@ def test_only_services_have_metrics_of_served_requests(watched: Watched, credit_
         return {found["metric"]["job"] for found in watched.ask("query", query=query)["result"]}
 
     with running(["modeltrace", "traffic", credit_risk, "--unmarked"]):
-        until(lambda: "shop/credit-risk" in jobs(), what="the service's metrics")
+        wait_until(lambda: "shop/credit-risk" in jobs(), description="the service's metrics")
 
     assert all(job.startswith("shop/") for job in jobs())
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.helpers.processes import Process, free_port, until
+from tests.helpers.processes import Process, free_port, wait_until
 from tests.helpers.receivers import NotificationReceivers, Post, notification_receivers
 from tests.helpers.stack import binary
 
@@ -161,7 +161,7 @@ def test_a_fresh_stack_without_secrets_is_quiet(folder: Path) -> None:
     """It starts, keeps and shows alerts, and neither sends a notification nor fails to."""
     with alertmanager(folder) as running:
         running.alert("HighLatency", severity="page", team="sre")
-        until(lambda: running.state("HighLatency") == "active", what="the alert")
+        wait_until(lambda: running.state("HighLatency") == "active", description="the alert")
 
         assert running.notifications("notifications_failed_total") == 0
         assert running.notifications("notifications_total") == 0
@@ -174,7 +174,7 @@ def test_a_channel_without_its_secret_fails_loudly(folder: Path, inboxes: Notifi
     (folder / "secrets" / "slack_sre_url").unlink()
     with alertmanager(folder) as running:
         running.alert("HighLatency", severity="page", team="sre", channels="slack")
-        until(lambda: running.notifications("notifications_failed_total"), what="a failed notification")
+        wait_until(lambda: running.notifications("notifications_failed_total"), description="a failed notification")
 
         assert "secrets/slack_sre_url" in running.process.log
 
@@ -186,7 +186,7 @@ def test_every_channel_says_what_is_wrong_and_links_to_runbook_and_traces(
     inboxes.connect(folder)
     with alertmanager(folder) as running:
         running.alert("HighLatency", severity="page", team="sre", channels=CHANNELS)
-        until(lambda: len(inboxes.posts) >= 5 and inboxes.emails, what="six notifications")
+        wait_until(lambda: len(inboxes.posts) >= 5 and inboxes.emails, description="six notifications")
         posts = {post.path: post for post in inboxes.posts}
         mail = inboxes.emails[0]
 
@@ -209,7 +209,7 @@ def test_a_page_is_addressed_and_signed_as_the_channel_wants_it(folder: Path, in
     inboxes.connect(folder)
     with alertmanager(folder) as running:
         running.alert("NoPredictions", severity="page", team="ml", channels="pagerduty,opsgenie")
-        until(lambda: len(inboxes.posts) >= 2, what="two notifications")
+        wait_until(lambda: len(inboxes.posts) >= 2, description="two notifications")
     posts = {post.path: post for post in inboxes.posts}
     page, opsgenie = posts["/pagerduty"].body, posts["/opsgenie/v2/alerts"]
 
@@ -228,8 +228,8 @@ def test_a_page_suppresses_the_tickets_of_its_service_alone(folder: Path, inboxe
         running.alert("RequestFailures", severity="page", team="sre", channels="webhook")
         running.alert("NoPredictions", severity="ticket", team="ml", channels="webhook")
         running.alert("MetricOverflow", severity="ticket", team="ml", channels="webhook", job="another")
-        until(lambda: running.state("NoPredictions") == "suppressed", what="the ticket to be suppressed")
-        until(lambda: len(inboxes.posts) >= 2, what="two notifications")
+        wait_until(lambda: running.state("NoPredictions") == "suppressed", description="the ticket to be suppressed")
+        wait_until(lambda: len(inboxes.posts) >= 2, description="two notifications")
 
         assert running.state("MetricOverflow") == "active"
     assert {post.body["groupLabels"]["alertname"] for post in inboxes.posts} == {"RequestFailures", "MetricOverflow"}
@@ -242,7 +242,7 @@ def test_without_the_collector_no_service_is_called_down(folder: Path, inboxes: 
         running.alert("CollectorDown", severity="page", team="sre", job="otelcol", channels="webhook")
         running.alert("ServiceDown", severity="page", team="sre", channels="webhook")
 
-        until(lambda: running.state("ServiceDown") == "suppressed", what="the page to be suppressed")
+        wait_until(lambda: running.state("ServiceDown") == "suppressed", description="the page to be suppressed")
 
 
 def test_all_routes_lead_to_receivers_with_a_channel_of_their_name() -> None:

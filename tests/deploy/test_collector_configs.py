@@ -24,7 +24,7 @@ from opentelemetry.trace import StatusCode
 from opentelemetry.util.types import AnyValue, AttributeValue
 
 from tests.helpers.collector import BASE, OTEL, Collector, Sink, attributes, running_collector, running_sink, validate
-from tests.helpers.processes import free_port, until
+from tests.helpers.processes import free_port, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -324,12 +324,12 @@ def redacted(sink: Sink, tmp_path_factory: pytest.TempPathFactory) -> Sink:
             loggers.shutdown()
         tracers.shutdown()
         for signal, number in (("traces", 1), ("logs", 4)):
-            until(
+            wait_until(
                 lambda signal=signal, number=number: len(planted(sink, signal)) >= number,  # type: ignore[misc]
                 seconds=30,
-                what=signal,
+                description=signal,
             )
-        until(lambda: planted(sink, "metrics"), what="metrics")
+        wait_until(lambda: planted(sink, "metrics"), description="metrics")
     return sink
 
 

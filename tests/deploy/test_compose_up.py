@@ -22,7 +22,7 @@ from tests.helpers.backends import RealStack
 from tests.helpers.engine import Engine, NoEngineError, running_engine
 from tests.helpers.images import provide
 from tests.helpers.log_stores import FileLogs, LokiLogs
-from tests.helpers.processes import free_port, until
+from tests.helpers.processes import free_port, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -202,9 +202,9 @@ def test_one_trace_id_is_found_everywhere(compose: Compose, backend: RealStack) 
     """A prediction's ID leads to its spans in Jaeger, its log records and an exemplar in Prometheus."""
     trace_id = predict(compose)["trace_id"]
 
-    spans = until(lambda: s if len(s := backend.spans(trace_id)) >= 4 else None, what="spans in Jaeger")
-    logs = until(lambda: s if len(s := backend.logs(trace_id)) >= 2 else None, what="log records")
-    exemplars = until(lambda: backend.exemplars(trace_id), what="an exemplar in Prometheus")
+    spans = wait_until(lambda: s if len(s := backend.spans(trace_id)) >= 4 else None, description="spans in Jaeger")
+    logs = wait_until(lambda: s if len(s := backend.logs(trace_id)) >= 2 else None, description="log records")
+    exemplars = wait_until(lambda: backend.exemplars(trace_id), description="an exemplar in Prometheus")
 
     assert {span["name"] for span in spans} == {"POST /predict", "validate", "features", "inference"}
     assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.audit"}
@@ -217,7 +217,7 @@ def test_prometheus_scrapes_every_part_and_knows_its_alertmanager(compose: Compo
     def scraped() -> set[str]:
         return {series["metric"]["job"] for series in backend.query("up == 1")}
 
-    until(lambda: scraped() >= PARTS.keys() - compose.absent, what="every part to be scraped")
+    wait_until(lambda: scraped() >= PARTS.keys() - compose.absent, description="every part to be scraped")
     answer = httpx.get(f"{compose.url('PROMETHEUS_PORT')}/api/v1/alertmanagers").json()
     assert [found["url"] for found in answer["data"]["activeAlertmanagers"]] == [
         "http://alertmanager:9093/api/v2/alerts"
@@ -227,8 +227,8 @@ def test_prometheus_scrapes_every_part_and_knows_its_alertmanager(compose: Compo
 def test_the_host_is_what_node_exporter_measures(compose: Compose, backend: RealStack) -> None:
     """The size of `/` is that of the engine's machine, and the name is its own, not the container's."""
     query = 'node_filesystem_size_bytes{mountpoint="/"}'
-    (series,) = until(lambda: backend.query(query), what=query)
-    (uname,) = until(lambda: backend.query("node_uname_info"), what="node_uname_info")
+    (series,) = wait_until(lambda: backend.query(query), description=query)
+    (uname,) = wait_until(lambda: backend.query("node_uname_info"), description="node_uname_info")
 
     if compose.engine.own:  # on this machine, then
         assert int(series["value"][1]) == shutil.disk_usage("/").total
@@ -300,7 +300,7 @@ def test_what_is_stored_outlives_its_container(compose: Compose, backend: RealSt
     """New containers on the old volumes know the old traces and records, and sign with the old key."""
     answer = predict(compose)
     trace_id, key = answer["trace_id"], ("exec", "--no-TTY", "modeltrace", "cat", "/var/lib/modeltrace/id.key")
-    until(lambda: backend.spans(trace_id) and len(backend.logs(trace_id)) >= 2, what="the prediction")
+    wait_until(lambda: backend.spans(trace_id) and len(backend.logs(trace_id)) >= 2, description="the prediction")
     before = compose(*key)
 
     stores = "otelcol" if "loki" in compose.absent else "loki"
@@ -317,7 +317,7 @@ def test_traffic_is_a_profile(compose: Compose) -> None:
 
     compose("--profile", "traffic", "up", "--detach", "--wait", "traffic")
 
-    line = until(lambda: re.search(r"\d+ sent.*", compose("logs", "traffic")), what="a line about traffic")
+    line = wait_until(lambda: re.search(r"\d+ sent.*", compose("logs", "traffic")), description="a line about traffic")
     assert " 0 failed" in line[0]
     compose("--profile", "traffic", "rm", "--stop", "--force", "traffic")
 

@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from tests.helpers.backends import RealStack
-from tests.helpers.load import Load
+from tests.helpers.load import LoadClients
 from tests.helpers.log_stores import LokiLogs
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 from tests.helpers.stack import binary, has_loki
 from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
@@ -182,7 +182,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> I
             httpx.get(f"{url}/nowhere", timeout=60)
         # What was counted before the first scrape has no rate: something has to go on happening.
         with (
-            Load(url, [row(SURE)], clients=1, pause=0.5),
+            LoadClients(url, [row(SURE)], clients=1, pause=0.5),
             labels(url),
         ):
             yield Stores(
@@ -231,10 +231,10 @@ def query_behind(url: str) -> dict[str, Any]:
 @pytest.mark.parametrize("target", targets())
 def test_a_panel_has_data(stores: Stores, target: dict[str, Any]) -> None:
     """What a panel asks is answered; what only trouble brings about reads 0 without it."""
-    until(
+    wait_until(
         lambda: stores.run(target["datasource"]["type"], target),
         seconds=PATIENCE,
-        what=f"data of {json.dumps(target, indent=1)}",
+        description=f"data of {json.dumps(target, indent=1)}",
     )
 
 
@@ -244,9 +244,9 @@ def test_an_exemplar_leads_to_its_trace(stores: Stores, target: dict[str, Any]) 
     (destination,) = SOURCES["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
     assert SOURCES[destination["datasourceUid"]]["type"] == "jaeger"
 
-    found = until(lambda: stores.exemplars(fill(target["expr"])), seconds=PATIENCE, what="exemplars")
+    found = wait_until(lambda: stores.exemplars(fill(target["expr"])), seconds=PATIENCE, description="exemplars")
 
-    until(lambda: stores.trace(found[-1][destination["name"]]), what="the trace of an exemplar")
+    wait_until(lambda: stores.trace(found[-1][destination["name"]]), description="the trace of an exemplar")
 
 
 @pytest.mark.parametrize("url", links())
@@ -254,7 +254,7 @@ def test_a_link_into_explore_finds_something(stores: Stores, url: str) -> None:
     """A link over the panels or from a point opens a query that finds traces or records."""
     query = query_behind(url)
 
-    until(lambda: stores.run(query["datasource"]["type"], query), what=f"something for {query}")
+    wait_until(lambda: stores.run(query["datasource"]["type"], query), description=f"something for {query}")
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_variable_offers_what_there_is(stores: Stores, variable: dict[str, Any
         found = stores.label_values(label, fill(selector))
         return found if len(found) >= wanted else []
 
-    found = until(offered, seconds=PATIENCE, what=f"values of {variable['name']}")
+    found = wait_until(offered, seconds=PATIENCE, description=f"values of {variable['name']}")
     if variable["name"] == "service":
         pattern = re.compile(variable["regex"].strip("/").replace("\\/", "/"))
         assert pattern.match("shop/modeltrace")[1] == "modeltrace"  # type: ignore[index]
@@ -289,10 +289,10 @@ def test_a_log_record_leads_to_its_trace_and_back(stores: Stores) -> None:
     assert (SOURCES[field["datasourceUid"]]["type"], SOURCES[back["datasourceUid"]]["type"]) == ("jaeger", "loki")
     refused = f'{{service_name="{SERVICE}"}} | severity_number >= 13'
 
-    record = until(lambda: stores.logql(refused), what="a warning")[0]["stream"]
+    record = wait_until(lambda: stores.logql(refused), description="a warning")[0]["stream"]
     matcher = re.compile(field["matcherRegex"].replace("$$", "$"))
     (trace_id,) = (value for label, value in record.items() if matcher.search(label))
-    trace = until(lambda: stores.trace(trace_id), what="its trace")
+    trace = wait_until(lambda: stores.trace(trace_id), description="its trace")
     records = stores.logql(fill(back["query"].replace("$$", "$"), {"__trace.traceId": trace["traceID"]}))
 
     assert records
@@ -303,7 +303,9 @@ def test_a_span_leads_to_metrics(stores: Stores) -> None:
     """Each query behind the link finds the metrics of the span's worker or operation."""
     settings = SOURCES["jaeger"]["jsonData"]["tracesToMetrics"]
     assert SOURCES[settings["datasourceUid"]]["type"] == "prometheus"
-    trace = until(lambda: stores.search({"service": SERVICE, "operation": "POST /predict"}), what="a trace")[0]
+    trace = wait_until(
+        lambda: stores.search({"service": SERVICE, "operation": "POST /predict"}), description="a trace"
+    )[0]
     span = next(span for span in trace["spans"] if span["operationName"] == "POST /predict")
     known = {tag["key"]: tag["value"] for tag in (*trace["processes"][span["processID"]]["tags"], *span["tags"])}
     # Grafana takes those of the tags that the span or its process has: none would select everything.
@@ -313,7 +315,7 @@ def test_a_span_leads_to_metrics(stores: Stores) -> None:
         variables = {"__tags": f"{{{tags}}}", "__span.name": span["operationName"]}
         expression = query["query"].replace("{$$__tags}", "$__tags").replace("$$", "$")
         ask = partial(stores.promql, fill(expression, variables))
-        until(ask, seconds=PATIENCE, what=query["name"])
+        wait_until(ask, seconds=PATIENCE, description=query["name"])
 
 
 def test_every_metric_exists(stores: Stores) -> None:

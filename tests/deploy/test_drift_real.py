@@ -22,7 +22,7 @@ from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.monitoring.drift_check import Window
 from modeltrace.monitoring.reference_metrics import OUTPUTS
 from tests.helpers.drift_counts import DRIFT_STATES, TrafficCounts
-from tests.helpers.processes import Process, free_port, until
+from tests.helpers.processes import Process, free_port, wait_until
 from tests.helpers.promtool import PROMETHEUS
 from tests.helpers.services import running_service
 from tests.helpers.stack import binary
@@ -119,9 +119,9 @@ def test_prometheus_says_what_the_definitions_say(tmp_path: Path) -> None:
                     for key, one in wanted.items()
                 )
 
-            until(agrees, seconds=180, what=f"the figures of {ROWS} rows in Prometheus")
+            wait_until(agrees, seconds=180, description=f"the figures of {ROWS} rows in Prometheus")
             limits, states = (
-                until(lambda what=what: recorded(address, f"{name}:{what}"), what=what)  # type: ignore[misc]
+                wait_until(lambda what=what: recorded(address, f"{name}:{what}"), description=what)  # type: ignore[misc]
                 for what in ("threshold", "state")
             )
     assert limits == {key: pytest.approx(one.threshold, rel=TOLERANCE) for key, one in wanted.items()}

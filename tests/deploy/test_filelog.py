@@ -17,8 +17,8 @@ import pytest
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from tests.helpers.collector import BASE, OTEL, Collector, Sink, running_collector, running_sink
-from tests.helpers.load import Load
-from tests.helpers.processes import free_port, until
+from tests.helpers.load import LoadClients
+from tests.helpers.processes import free_port, wait_until
 from tests.helpers.services import running_service
 from tests.helpers.toy import BROKEN, SURE, UNSURE, pack_toy, row
 
@@ -114,11 +114,11 @@ def both(toy: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFact
             assert httpx.get(f"{url}/nothing?key=1").status_code == 404
         text = (folder / "logs" / "service.log").read_text()
         lines = [line for line in text.splitlines() if '"logger":"opentelemetry.' not in line]
-        until(lambda: len(stored(read)) >= len(lines), what=f"{len(lines)} lines")
+        wait_until(lambda: len(stored(read)) >= len(lines), description=f"{len(lines)} lines")
         of_requests = sum(
             '"trace_id"' in line for line in lines
         )  # what the service says at its stop may be in the file only
-        until(lambda: len(of_traces(stored(direct))) >= of_requests, what=f"{of_requests} records")
+        wait_until(lambda: len(of_traces(stored(direct))) >= of_requests, description=f"{of_requests} records")
         return BothWays(stored(direct), stored(read))
 
 
@@ -210,15 +210,17 @@ def test_restarts_and_rotation_lose_nothing(
     }
     collector = collector_of(sink, file, tmp_path / "collector")
     collector.start()
-    with serving(bundle, environment) as url, Load(url, [row(SURE), row(UNSURE)], clients=2, pause=0.01) as load:
+    with serving(bundle, environment) as url, LoadClients(url, [row(SURE), row(UNSURE)], clients=2, pause=0.01) as load:
         for _ in range(3):
-            load.grows_by(100)
+            load.wait_for_answers(100)
             collector.stop(signum=end)
-            load.grows_by(100)
+            load.wait_for_answers(100)
             collector.start()
-        load.grows_by(100)
-    wanted = set(load.answered)
-    until(lambda: wanted <= {prediction for prediction, _ in predictions(sink)}, what=f"{len(wanted)} records")
+        load.wait_for_answers(100)
+    wanted = set(load.prediction_ids)
+    wait_until(
+        lambda: wanted <= {prediction for prediction, _ in predictions(sink)}, description=f"{len(wanted)} records"
+    )
     time.sleep(1)  # what would come twice
     arrived = predictions(sink)
     collector.stop()
@@ -241,7 +243,7 @@ def test_lines_written_before_the_first_start_are_read(sink: Sink, tmp_path: Pat
     collector = collector_of(sink, file, tmp_path / "collector")
     collector.start()
 
-    until(lambda: len(sink.items("logs")) == 2, what="both lines")
+    wait_until(lambda: len(sink.items("logs")) == 2, description="both lines")
     collector.stop()
 
     assert {item["body"]["stringValue"] for item in sink.items("logs")} == {"old", "new"}
@@ -253,12 +255,12 @@ def test_a_line_that_is_not_json_is_kept_as_it_is(sink: Sink, tmp_path: Path) ->
     file.write_text('not json\n{"level":"INFO","logger":"a","mess')
     collector = collector_of(sink, file, tmp_path / "collector")
     collector.start()
-    until(lambda: sink.items("logs"), what="the line")
+    wait_until(lambda: sink.items("logs"), description="the line")
     time.sleep(1)
     with file.open("a") as more:
         more.write('age":"whole","timestamp":"2026-11-24T15:31:54+00:00"}\n')
 
-    until(lambda: len(sink.items("logs")) == 2, what="the other line")
+    wait_until(lambda: len(sink.items("logs")) == 2, description="the other line")
     collector.stop()
 
     assert [item["body"]["stringValue"] for item in sink.items("logs")] == ["not json", "whole"]
@@ -322,10 +324,10 @@ def test_lines_from_fluent_bit_are_the_same_records(sink: Sink, tmp_path: Path) 
 
     with running_collector(BASE, FLUENT, data=tmp_path / "fluent", **environment):
         assert b"a-chunk" in forward(port, [*lines, "not json"])
-        until(lambda: len(sink.items("logs")) == len(lines) + 1, what="the lines")
+        wait_until(lambda: len(sink.items("logs")) == len(lines) + 1, description="the lines")
     *fluent, plain = sink.items("logs")
     with running_collector(BASE, FILELOG, data=tmp_path / "file", **environment):
-        until(lambda: len(sink.items("logs")) == 2 * len(lines) + 1, what="the lines of the file")
+        wait_until(lambda: len(sink.items("logs")) == 2 * len(lines) + 1, description="the lines of the file")
     read = sink.items("logs")[len(lines) + 1 :]
 
     assert plain["body"] == {"stringValue": "not json"}

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from modeltrace.doctor.backends.backend import LogSeen
+from modeltrace.doctor.backends.backend import LogRecordRef
 from modeltrace.doctor.backends.log_file import LogFile
 from tests.helpers.collector import BASE, OTEL, Collector, Sink, running_collector, running_sink
 from tests.helpers.log_stores import FileLogs
-from tests.helpers.processes import free_port, until
+from tests.helpers.processes import free_port, wait_until
 from tests.helpers.receivers import OtlpEndpoint, Response, otlp_http
 
 pytestmark = pytest.mark.stack
@@ -98,8 +98,10 @@ def test_while_loki_is_away_its_records_wait_on_disk(sink: Sink, tmp_path: Path)
         assert collector.metric("otelcol_exporter_queue_size", **waiting) > 0
         with otlp_http(port) as loki:
             loki.respond = lambda _: Response(503 if len(loki.requests) < 3 else 200)
-            until(lambda: numbers_at(loki).total() >= len(everything), what="every record")
-            until(lambda: collector.metric("otelcol_exporter_queue_size", **waiting) == 0, what="an empty queue")
+            wait_until(lambda: numbers_at(loki).total() >= len(everything), description="every record")
+            wait_until(
+                lambda: collector.metric("otelcol_exporter_queue_size", **waiting) == 0, description="an empty queue"
+            )
 
     assert numbers_at(loki) == Counter(everything)
     assert {sent.path for sent in loki.requests} == {"/otlp/v1/logs"}
@@ -148,7 +150,7 @@ def test_a_killed_collector_keeps_in_the_file_what_it_acknowledged(sink: Sink, t
         try:
             for _ in range(3):
                 before = len(acknowledged)
-                until(lambda before=before: len(acknowledged) >= before + 50, what="50 records")  # type: ignore[misc]
+                wait_until(lambda before=before: len(acknowledged) >= before + 50, description="50 records")  # type: ignore[misc]
                 collector.stop(signum=signal.SIGKILL)
                 collector.start()
         finally:
@@ -190,7 +192,7 @@ def test_a_file_that_was_rotated_is_still_searched(sink: Sink, tmp_path: Path) -
         assert len(list(file.path.parent.iterdir())) == 4
         assert numbers_in(file) == Counter(range(35))
         seen = LogFile(file.path)._logs(TRACE)
-        assert seen == [LogSeen("a.logger", "a.number")] * 35
+        assert seen == [LogRecordRef("a.logger", "a.number")] * 35
 
 
 def test_beside_a_vendor_the_file_gets_everything(sink: Sink, tmp_path: Path) -> None:
@@ -206,7 +208,9 @@ def test_beside_a_vendor_the_file_gets_everything(sink: Sink, tmp_path: Path) ->
         with running_collector(BASE, *configs, data=tmp_path, **environment) as collector:
             assert send(collector, 1, 2) == 200
             assert numbers_in(in_file(collector)) == {1: 1, 2: 1}
-            until(lambda: b"a.number" in b"".join(map(unpacked, vendor.accepted)), what="the records at the vendor")
+            wait_until(
+                lambda: b"a.number" in b"".join(map(unpacked, vendor.accepted)), description="the records at the vendor"
+            )
 
 
 def unpacked(body: bytes) -> bytes:

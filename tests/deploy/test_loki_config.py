@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from modeltrace.doctor.backends.loki import query as doctors_query
+from modeltrace.doctor.backends.loki import trace_query as doctors_query
 from modeltrace.monitoring.model_event import MOST
 from modeltrace.telemetry import names
 from modeltrace.telemetry.resource import build_resource

@@ -20,7 +20,7 @@ from scipy.stats import binom
 
 from tests.helpers.backends import RealStack, real_stack_of
 from tests.helpers.collector import BASE, OTEL, Collector, running_collector, running_sink
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 from tests.helpers.stack import running_stack
 from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
@@ -76,7 +76,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
         sent = send(stack.enter_context(running_service(bundle, ask.otlp, **needs)).url)
         metrics = f"http://{real.layout.address('otelcol', 'metrics')}/metrics"
         number = sum(len(ids) for ids in sent.values())
-        until(lambda: _decided(metrics, "true") + _decided(metrics, "false") >= number, what="decisions")
+        wait_until(lambda: _decided(metrics, "true") + _decided(metrics, "false") >= number, description="decisions")
         yield Sampled(ask, metrics, sent)
 
 
@@ -109,18 +109,18 @@ def send(url: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("kind", ["unsure", "slow", "broken", "refused", "partly refused", "partly unsure", "pinned"])
 def test_what_matters_is_kept(sampled: Sampled, kind: str) -> None:
     """Every failed, refused, slow, unsure and pinned request is in Jaeger, and every batch with such a row."""
-    until(lambda: sampled.kept(kind) == sampled.sent[kind], what=f"all that was {kind}")
+    wait_until(lambda: sampled.kept(kind) == sampled.sent[kind], description=f"all that was {kind}")
 
 
 def test_a_kept_trace_is_whole(sampled: Sampled) -> None:
     """All four spans of a prediction are there."""
     for trace_id in sampled.sent["unsure"]:
-        until(lambda trace_id=trace_id: len(sampled.ask.spans(trace_id)) == 4, what="four spans")  # type: ignore[misc]
+        wait_until(lambda trace_id=trace_id: len(sampled.ask.spans(trace_id)) == 4, description="four spans")  # type: ignore[misc]
 
 
 def test_of_the_rest_a_share_is_kept(sampled: Sampled) -> None:
     """As many as the percentage says, within what chance allows."""
-    until(lambda: sampled.kept("unsure") == sampled.sent["unsure"], what="what was decided with them")
+    wait_until(lambda: sampled.kept("unsure") == sampled.sent["unsure"], description="what was decided with them")
     lowest, highest = binom.interval(1 - ALPHA, ORDINARY, PERCENTAGE / 100)
 
     kept = len(sampled.kept("ordinary"))
@@ -145,7 +145,7 @@ def test_span_metrics_count_every_request(sampled: Sampled) -> None:
     def counted() -> float:
         return sum(float(series["value"][1]) for series in sampled.ask.query(query))
 
-    until(lambda: counted() >= number, what=f"{number} calls")
+    wait_until(lambda: counted() >= number, description=f"{number} calls")
     assert counted() == number
 
 
@@ -154,7 +154,7 @@ def test_all_audit_records_are_there(sampled: Sampled) -> None:
     records = {"ordinary": 1, "unsure": 1, "slow": 1, "partly refused": 1, "partly unsure": 2}
     for trace_id, number in [(trace_id, number) for kind, number in records.items() for trace_id in sampled.sent[kind]]:
         asked = (trace_id, number)
-        until(lambda asked=asked: sampled.ask.prediction_count(asked[0]) == asked[1], what="its records")  # type: ignore[misc]
+        wait_until(lambda asked=asked: sampled.ask.prediction_count(asked[0]) == asked[1], description="its records")  # type: ignore[misc]
 
 
 def test_span_metrics_have_no_exemplars(sampled: Sampled) -> None:
@@ -199,11 +199,11 @@ def test_late_spans_follow_the_decision(tmp_path: Path) -> None:
         emit(collector.http, pinned, {"modeltrace.pin": True})
         emit(collector.http, other, {"http.response.status_code": 200})
         decided = "otelcol_processor_tail_sampling_global_count_traces_sampled"
-        until(lambda: collector.metric(decided) == 2, what="both decisions")
+        wait_until(lambda: collector.metric(decided) == 2, description="both decisions")
 
         emit(collector.http, other, {"http.response.status_code": 500})
         emit(collector.http, pinned, {})
-        until(lambda: len(sink.items("traces")) == 2, what="both spans of the pinned trace")
+        wait_until(lambda: len(sink.items("traces")) == 2, description="both spans of the pinned trace")
         time.sleep(2)
 
         assert [span["traceId"] for span in sink.items("traces")] == [pinned, pinned]
@@ -221,6 +221,6 @@ def test_a_stop_decides_what_waits(tmp_path: Path) -> None:
         collector.stop()
         collector.start()  # what the exporter could not send any more is on disk
 
-        until(lambda: sink.items("traces"), what="the failed trace")
+        wait_until(lambda: sink.items("traces"), description="the failed trace")
         collector.stop()
         assert [span["traceId"] for span in sink.items("traces")] == [failed]

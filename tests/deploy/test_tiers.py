@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from tests.helpers.collector import BASE, OTEL, Collector, Sink, attributes, running_collector, running_sink
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -109,7 +109,7 @@ def tiers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tiers]:
             emit(agent.http, "warms up", [secrets.token_hex(16) for _ in range(8)], {})
             return all(gateway.metric("otelcol_receiver_accepted_spans") for gateway in gateways.values())
 
-        until(both_work, what="work for both gateways")
+        wait_until(both_work, description="work for both gateways")
         yield Tiers(agent, gateways, sinks)
 
 
@@ -121,7 +121,7 @@ def test_a_trace_is_sampled_by_all_of_its_spans(tiers: Tiers) -> None:
     emit(tiers.agent.http, "model", fine, {"http.response.status_code": 200})
     wanted = {(trace_id, service) for trace_id in failed for service in ("caller", "model")}
 
-    until(lambda: set().union(*tiers.arrived().values()) >= wanted, what="both spans of failed traces")
+    wait_until(lambda: set().union(*tiers.arrived().values()) >= wanted, description="both spans of failed traces")
     time.sleep(3)
 
     one, other = tiers.arrived().values()
@@ -145,7 +145,7 @@ def test_each_gateway_counts_under_its_own_name(tiers: Tiers) -> None:
                         found[name] = int(point["asInt"])
         return found
 
-    until(lambda: sum(counts().values()) == TRACES, what="counts of all spans")
+    wait_until(lambda: sum(counts().values()) == TRACES, description="counts of all spans")
     assert counts().keys() == set(NAMES)
 
 
@@ -166,7 +166,7 @@ def test_a_gateway_that_is_away_costs_no_span(tmp_path: Path) -> None:
         stack.callback(gateway.stop)
         gateway.start()
         with running_collector(BASE, TIERS / "agent.yaml", data=tmp_path / "agent", **environment):
-            until(lambda: len(sink.items("traces")) >= TRACES, what="all spans")
+            wait_until(lambda: len(sink.items("traces")) >= TRACES, description="all spans")
 
         assert {span["traceId"] for span in sink.items("traces")} == set(trace_ids)
 
@@ -184,8 +184,8 @@ def test_secrets_are_taken_out_on_the_node(tmp_path: Path) -> None:
         )
         emit(agent.http, "sent", [secrets.token_hex(16)], {"password": "hidden", "kept": "seen"})
 
-        (span,) = until(lambda: gateway.items("traces"), what="the span")
-        until(lambda: gateway.items("metrics"), what="the host's metrics")
+        (span,) = wait_until(lambda: gateway.items("traces"), description="the span")
+        wait_until(lambda: gateway.items("metrics"), description="the host's metrics")
 
     assert "hidden" not in gateway.text("traces")
     assert span["attributes"]["kept"] == "seen"

@@ -14,7 +14,7 @@ import httpx
 from modeltrace.telemetry import names
 from stack.run import Stack
 from tests.helpers.log_stores import LogStore, LokiLogs, attributes_of, log_store_of
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 LOOK_BACK = 3600
@@ -165,4 +165,4 @@ def wait_for_records(backend: Backend, trace_id: str, kind: str, number: int = 1
         found: list[dict[str, Any]] = backend.trace(trace_id)[kind]
         return found if len(found) >= number else None
 
-    return until(enough, what=f"{number} {kind} of trace {trace_id}")
+    return wait_until(enough, description=f"{number} {kind} of trace {trace_id}")

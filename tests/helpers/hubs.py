@@ -25,7 +25,7 @@ class HubPorts:
     grpc: int
 
     @classmethod
-    def free(cls) -> Self:
+    def reserve(cls) -> Self:
         """Reserve three ports."""
         return cls(free_port(), free_port(), free_port())
 
@@ -58,17 +58,17 @@ class HubProcess:
     ports: HubPorts
 
     @property
-    def page(self) -> str:
+    def page_url(self) -> str:
         """The URL of the pages and the JSON API."""
         return self.ports.page_url
 
     @property
-    def otlp(self) -> str:
+    def otlp_url(self) -> str:
         """The URL of OTLP over HTTP."""
         return self.ports.otlp_url
 
     @property
-    def grpc(self) -> str:
+    def grpc_url(self) -> str:
         """The URL of OTLP over gRPC."""
         return self.ports.grpc_url
 
@@ -81,11 +81,11 @@ class HubProcess:
         body = trace_request(*spans).SerializeToString()
         if headers.get("Content-Encoding") == "gzip":
             body = gzip.compress(body)
-        return httpx.post(f"{self.otlp}/v1/traces", content=body, headers={**PROTOBUF, **headers}, timeout=20)
+        return httpx.post(f"{self.otlp_url}/v1/traces", content=body, headers={**PROTOBUF, **headers}, timeout=20)
 
     def trace(self, trace_id: str) -> dict[str, Any]:
         """Return everything that is stored under a trace ID: spans, logs, exemplars, predictions."""
-        answer = httpx.get(f"{self.page}/api/traces/{trace_id}", timeout=10)
+        answer = httpx.get(f"{self.page_url}/api/traces/{trace_id}", timeout=10)
         if answer.status_code == 404:
             return {"spans": [], "logs": [], "exemplars": [], "predictions": [], "prediction_count": 0}
         trace: dict[str, Any] = answer.raise_for_status().json()
@@ -95,9 +95,9 @@ class HubProcess:
         """Count the prediction log records of a trace."""
         return int(self.trace(trace_id)["prediction_count"])
 
-    def reports(self, metric: str) -> bool:
+    def has_metric(self, metric: str) -> bool:
         """Return whether there are points of a metric, by its OpenTelemetry name."""
-        metrics = httpx.get(f"{self.page}/api/metrics").raise_for_status().json()["metrics"]
+        metrics = httpx.get(f"{self.page_url}/api/metrics").raise_for_status().json()["metrics"]
         return metric in {found["name"] for found in metrics}
 
 
@@ -117,17 +117,17 @@ def running_hub(
         env: environment variables of the process.
         fresh: start a new interpreter, as in `running`.
     """
-    ports = ports or HubPorts.free()
+    ports = ports or HubPorts.reserve()
     storage = ["--memory"] if data is None else ["--data", str(data)]
     with running(["modeltrace_hub", *storage, *ports.options], env=env, fresh=fresh) as process:
         hub = HubProcess(process, ports)
-        process.wait_for(f"{hub.page}/healthz")
+        process.wait_for(f"{hub.page_url}/healthz")
         yield hub
 
 
 def latest_values(hub: HubProcess, metric: str, service: str) -> dict[tuple[Any, ...], float]:
     """Return the latest value of every series of a metric, by instance and attributes."""
     asked: dict[str, str | int] = {"name": metric, "service": service, "limit": 10_000}
-    points = httpx.get(f"{hub.page}/api/metrics", params=asked, timeout=30).raise_for_status().json()["points"]
+    points = httpx.get(f"{hub.page_url}/api/metrics", params=asked, timeout=30).raise_for_status().json()["points"]
     said = sorted(points, key=lambda point: point["time_ns"])
     return {(one["service_instance_id"], *sorted(one["attributes"].items())): one["value"] for one in said}

@@ -7,13 +7,13 @@ from typing import Any, Self
 
 import httpx
 
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 Rows = list[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class AnsweredPrediction:
     """One answered prediction: its ID and trace, and how long it took in seconds."""
 
     prediction_id: str
@@ -21,19 +21,19 @@ class Answered:
     seconds: float
 
 
-class Load:
+class LoadClients:
     """Clients that ask for predictions, each as soon as it has its answer or after a `pause` in seconds."""
 
     def __init__(self, url: str, rows: Rows, clients: int = 4, *, reconnect: bool = False, pause: float = 0.0) -> None:
-        self.answers: list[Answered] = []
-        self.refused: list[int] = []
+        self.answers: list[AnsweredPrediction] = []
+        self.rejected_statuses: list[int] = []
         self._pause = pause
-        self._kept_connections = 0 if reconnect else 1
+        self._keepalive_connections = 0 if reconnect else 1
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(url, rows)) for _ in range(clients)]
+        self._threads = [threading.Thread(target=self._send_requests, args=(url, rows)) for _ in range(clients)]
 
     @property
-    def answered(self) -> list[str]:
+    def prediction_ids(self) -> list[str]:
         """The IDs of the predictions that were answered."""
         return [answer.prediction_id for answer in self.answers]
 
@@ -47,8 +47,8 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _ask(self, url: str, rows: Rows) -> None:
-        limits = httpx.Limits(max_keepalive_connections=self._kept_connections)
+    def _send_requests(self, url: str, rows: Rows) -> None:
+        limits = httpx.Limits(max_keepalive_connections=self._keepalive_connections)
         with httpx.Client(base_url=url, timeout=10, limits=limits) as client:
             for number in range(1_000_000):
                 if self._stopping.wait(self._pause) if self._pause else self._stopping.is_set():
@@ -58,16 +58,16 @@ class Load:
                     answer = client.post("/predict", json={"features": rows[number % len(rows)]})
                 except httpx.HTTPError:
                     return  # the service has gone: what was not answered was not promised
-                self._keep(answer, time.perf_counter() - start)
+                self._record_answer(answer, time.perf_counter() - start)
 
-    def _keep(self, answer: httpx.Response, seconds: float) -> None:
+    def _record_answer(self, answer: httpx.Response, seconds: float) -> None:
         if answer.status_code == 200:
             said: dict[str, Any] = answer.json()
-            self.answers.append(Answered(said["prediction_id"], said["trace_id"], seconds))
+            self.answers.append(AnsweredPrediction(said["prediction_id"], said["trace_id"], seconds))
         else:
-            self.refused.append(answer.status_code)
+            self.rejected_statuses.append(answer.status_code)
 
-    def grows_by(self, number: int) -> None:
+    def wait_for_answers(self, number: int) -> None:
         """Wait until that many more were answered."""
         goal = len(self.answers) + number
-        until(lambda: len(self.answers) >= goal, what=f"{number} more predictions")
+        wait_until(lambda: len(self.answers) >= goal, description=f"{number} more predictions")

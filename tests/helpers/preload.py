@@ -14,15 +14,15 @@ import modeltrace_hub  # noqa: E402  after the environment is clean
 
 # Modules that run a program when they are imported, or need libraries that are not installed here.
 PROGRAMS = {"__main__", "programs"}
-FORK_SERVER = os.getpid()
+FORK_SERVER_PID = os.getpid()
 
 
-def end_in_silence() -> None:
+def silence_stderr_at_exit() -> None:
     """Discard stderr at the fork server's exit, where DuckDB's binding reports live objects as leaks.
 
     Forks inherit this handler; there it does nothing.
     """
-    if os.getpid() == FORK_SERVER:
+    if os.getpid() == FORK_SERVER_PID:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
@@ -33,7 +33,7 @@ for package in (modeltrace, modeltrace_hub):
                 importlib.import_module(module.name)
             except ImportError as error:
                 raise RuntimeError(f"{module.name} cannot be preloaded") from error  # an ImportError would be ignored
-atexit.register(end_in_silence)
+atexit.register(silence_stderr_at_exit)
 
 # Forks share the memory of these objects until it is written to. Without the freeze, each collection would write to it.
 gc.collect()

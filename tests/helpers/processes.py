@@ -26,7 +26,7 @@ def free_port() -> int:
     return port
 
 
-def until(question: Callable[[], T | None], *, seconds: float = 240.0, what: str) -> T:
+def wait_until(condition: Callable[[], T | None], *, seconds: float = 240.0, description: str) -> T:
     """Ask until the answer is truthy.
 
     Raises:
@@ -34,10 +34,10 @@ def until(question: Callable[[], T | None], *, seconds: float = 240.0, what: str
     """
     deadline = time.monotonic() + seconds
     while True:
-        if answer := question():
+        if answer := condition():
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} s for {what}")
+            raise AssertionError(f"waited {seconds} s for {description}")
         time.sleep(0.02)
 
 
@@ -65,13 +65,13 @@ class Process:
                 return False
 
         try:
-            until(answers, seconds=seconds, what=url)
+            wait_until(answers, seconds=seconds, description=url)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log}") from None
 
     def wait_for_workers(self, number: int) -> None:
         """Return when that many workers of a service have started; it is ready with the first of them."""
-        until(lambda: self.log.count("startup complete") == number, what="every worker")
+        wait_until(lambda: self.log.count("startup complete") == number, description="every worker")
 
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 90.0) -> int:
         """Send a signal and return the exit code.

@@ -20,7 +20,7 @@ class RestartableHub:
     ports: HubPorts
 
     @property
-    def otlp(self) -> str:
+    def otlp_url(self) -> str:
         """The URL of OTLP over HTTP."""
         return self.ports.otlp_url
 
@@ -38,14 +38,14 @@ class RestartableHub:
         with duckdb.connect(str(self.data / "hub.duckdb"), read_only=True) as connection:
             return connection.execute(sql).fetchall()
 
-    def audited(self) -> Counter[str]:
+    def prediction_records(self) -> Counter[str]:
         """Count the prediction log records of each prediction ID."""
         found = self.query(
             """SELECT attributes->>'$."ml.prediction.id"' FROM logs WHERE event_name = 'ml.prediction'"""
         )
         return Counter(row[0] for row in found)
 
-    def spans(self) -> Counter[tuple[str, str]]:
+    def span_counts(self) -> Counter[tuple[str, str]]:
         """Count the rows of each span of a prediction, by trace and span ID."""
         found = self.query(
             """SELECT trace_id, span_id FROM spans WHERE trace_id IN
@@ -53,7 +53,7 @@ class RestartableHub:
         )
         return Counter(found)
 
-    def counted(self) -> int:
+    def prediction_count(self) -> int:
         """Return how many predictions were counted by metrics."""
         ((total,),) = self.query(
             """SELECT sum(latest) FROM (SELECT max(coalesce(value_int, value)) AS latest FROM metric_points
@@ -61,7 +61,7 @@ class RestartableHub:
         )
         return int(total)
 
-    def latest(self, metric: str, condition: str = "true") -> int:
+    def latest_sum(self, metric: str, condition: str = "true") -> int:
         """Sum the last values of all series of a metric."""
         ((total,),) = self.query(
             f"""SELECT coalesce(sum(latest), 0) FROM (SELECT max(coalesce(value_int, value)) AS latest

@@ -74,7 +74,7 @@ def running_service_and_hub(bundle: Path, *, hub_key: str = "") -> Iterator[Serv
     headers = {"OTEL_EXPORTER_OTLP_HEADERS": f"authorization={quote(f'Bearer {hub_key}')}"} if hub_key else {}
     with (
         running_hub(env={"MODELTRACE_HUB_KEY": hub_key}) as hub,
-        running_service(bundle, hub.otlp, **headers) as service,
+        running_service(bundle, hub.otlp_url, **headers) as service,
     ):
         yield ServiceAndHub(service, hub)
 

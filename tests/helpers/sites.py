@@ -20,4 +20,4 @@ class Site:
 def running_site() -> Iterator[Site]:
     """Run a hub in memory."""
     with running_hub() as hub:
-        yield Site(hub.page, Sender(hub.otlp))
+        yield Site(hub.page_url, Sender(hub.otlp_url))

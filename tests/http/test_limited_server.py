@@ -18,7 +18,7 @@ import uvloop
 from modeltrace_http.limits import MIN_CONNECTIONS, RESERVED_FILES, HttpLimits, connection_limit
 from modeltrace_http.listener import Listener
 from modeltrace_http.server import LimitedConfig, LimitedServer
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -159,7 +159,7 @@ def test_an_upgrade_with_a_chunked_body_in_packets(server: RunningServer) -> Non
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for place in range(len(sent)):
             connection.sendall(sent[place : place + 1])
-        until(lambda: len(server.requests) == 1, what="the request")
+        wait_until(lambda: len(server.requests) == 1, description="the request")
 
     assert server.requests[0][1] == b"hello, world"
 
@@ -204,7 +204,7 @@ def test_a_broken_body_gets_no_second_answer(server: RunningServer) -> None:
     """A request that was answered before its body came is not refused on top; the connection is closed."""
     with server.connect() as connection:
         connection.sendall(head(b"Transfer-Encoding: chunked").replace(b"POST /", b"POST /early", 1))
-        until(lambda: server.requests, what="the answer")
+        wait_until(lambda: server.requests, description="the answer")
         connection.sendall(b"no chunk\r\n")
         assert read_all(connection).count(b"HTTP/1.1 ") == 1
 
@@ -334,7 +334,7 @@ def test_a_trickled_head_does_not_prolong_its_time() -> None:
                 return False
 
         connection.sendall(b"GET / HTTP/1.1\r\n")
-        until(ended, what="408")
+        wait_until(ended, description="408")
 
 
 def test_a_request_in_progress_is_not_timed_out() -> None:
@@ -353,15 +353,15 @@ def test_a_client_that_does_not_read_is_given_up() -> None:
     """An answer that nobody reads is not kept for ever."""
     with running_server(replace(LIMITS, body_timeout=0.2)) as server, server.connect() as connection:
         connection.sendall(request("/large", method="GET"))
-        until(lambda: server.requests, what="the request")
-        until(lambda: not server.server.server_state.connections, what="the connection to be given up")
+        wait_until(lambda: server.requests, description="the request")
+        wait_until(lambda: not server.server.server_state.connections, description="the connection to be given up")
 
 
 def test_connections_above_the_limit_wait() -> None:
     """They are accepted, and answered, once others have ended."""
     with running_server(replace(LIMITS, max_connections=3)) as server:
         idle = [server.connect() for _ in range(3)]
-        until(lambda: len(server.server.server_state.connections) == 3, what="three connections")
+        wait_until(lambda: len(server.server.server_state.connections) == 3, description="three connections")
         with server.connect() as fourth:
             fourth.sendall(request())
             fourth.settimeout(0.2)

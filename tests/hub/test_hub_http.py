@@ -24,7 +24,7 @@ from modeltrace_hub.receive.signals import SIGNALS, TRACES, Signal
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.otlp_json import to_otlp_json
 from tests.helpers.otlp_messages import log_request, metric_request, span, trace_request
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -307,7 +307,7 @@ def test_bytes_being_read_are_bounded(start_hub: StartHub) -> None:
                 first = send_part()
             return _post(hub, b"\xff" * 3000).status_code == 503
 
-        until(refused, what="the room to be taken")
+        wait_until(refused, description="the room to be taken")
         first.sendall(b"\xff")
         assert first.recv(100).startswith(b"HTTP/1.1 400 ")
 

@@ -17,7 +17,7 @@ import pytest
 from modeltrace_hub.store import FILE_NAME, Store
 from tests.helpers.hubs import PROTOBUF, running_hub
 from tests.helpers.otlp_messages import attribute, span, trace_request
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +37,9 @@ def test_it_says_where_to_look_and_send(tmp_path: Path) -> None:
         hub.send(span())
         lines = hub.process.log.splitlines()
         assert [re.split(r"\s+", line.strip(), maxsplit=1) for line in lines] == [
-            ["look", hub.page],
-            ["OTLP/HTTP", hub.otlp],
-            ["OTLP/gRPC", hub.grpc],
+            ["look", hub.page_url],
+            ["OTLP/HTTP", hub.otlp_url],
+            ["OTLP/gRPC", hub.grpc_url],
             ["data", str(tmp_path / FILE_NAME)],
         ]
 
@@ -63,7 +63,7 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
         threads = [threading.Thread(target=send, args=(sender,)) for sender in range(3)]
         for thread in threads:
             thread.start()
-        until(lambda: len(acknowledged) > 60, what="60 acknowledged requests")
+        wait_until(lambda: len(acknowledged) > 60, description="60 acknowledged requests")
         hub.process.popen.kill()
         hub.process.popen.wait()
         for thread in threads:
@@ -115,7 +115,7 @@ def test_a_stop_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -
         threads = [threading.Thread(target=send, args=(sender,)) for sender in range(3)]
         for thread in threads:
             thread.start()
-        until(lambda: len(acknowledged) > 60, what="60 acknowledged requests")
+        wait_until(lambda: len(acknowledged) > 60, description="60 acknowledged requests")
         assert hub.process.stop() == 0
         for thread in threads:
             thread.join()
@@ -136,7 +136,7 @@ def test_an_open_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
             httpx.post(url, content=body(), headers=PROTOBUF, timeout=600)
 
     with running_hub(tmp_path) as hub, httpx.Client() as idle:
-        url = f"{hub.otlp}/v1/traces"
+        url = f"{hub.otlp_url}/v1/traces"
         idle.post(url, content=trace_request().SerializeToString(), headers=PROTOBUF)
         stalled = threading.Thread(target=stall, args=(url,))
         stalled.start()
@@ -162,8 +162,8 @@ def test_a_full_disk_is_survived(tmp_path: Path) -> None:
         # No file of the process may grow over 200 kB: what a full disk looks like from inside.
         resource.prlimit(hub.process.popen.pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
         names = iter(range(1000))
-        until(lambda: send(f"full-{next(names)}") == 503, what="a write that fails")
-        assert httpx.get(f"{hub.page}/healthz").status_code == 200
+        wait_until(lambda: send(f"full-{next(names)}") == 503, description="a write that fails")
+        assert httpx.get(f"{hub.page_url}/healthz").status_code == 200
         assert send("still full") == 503
         resource.prlimit(hub.process.popen.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert send("room again") == 200
@@ -178,7 +178,7 @@ def test_bombs_do_not_take_its_memory(tmp_path: Path) -> None:
     with running_hub(tmp_path) as hub:
         hub.send(span())
         before = psutil.Process(hub.process.popen.pid).memory_info().rss
-        url = f"{hub.otlp}/v1/traces"
+        url = f"{hub.otlp_url}/v1/traces"
         for _ in range(3):
             answer = httpx.post(url, content=bomb, headers={**PROTOBUF, "Content-Encoding": "gzip"}, timeout=20)
             assert answer.status_code == 413

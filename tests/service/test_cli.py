@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from modeltrace.cli.main import AUDIT, COMMANDS, REPORT, app
+from modeltrace.cli.main import AUDIT_COMMANDS, COMMANDS, REPORT_COMMANDS, app
 
-TABLES = {"": COMMANDS, "audit": AUDIT, "report": REPORT}
+TABLES = {"": COMMANDS, "audit": AUDIT_COMMANDS, "report": REPORT_COMMANDS}
 HEAVY = {
     "duckdb",
     "fastapi",

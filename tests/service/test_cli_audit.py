@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from modeltrace.cli.audit import moment
+from modeltrace.cli.audit import parse_time
 from modeltrace.cli.main import app
 from modeltrace.errors import ModeltraceError
 from modeltrace.store.rows import RowBuilder, StoredLabel, StoredPrediction, from_json
@@ -235,7 +235,7 @@ def test_there_must_be_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_a_moment_is_exact(text: str, at: int) -> None:
     """UTC where there is no offset."""
-    assert moment(text) == at
+    assert parse_time(text) == at
 
 
 @pytest.mark.parametrize(
@@ -244,13 +244,13 @@ def test_a_moment_is_exact(text: str, at: int) -> None:
 )
 def test_a_moment_that_no_store_can_hold_is_the_limit(text: str, at: int) -> None:
     """Whoever asks for all there is may write any early or late date."""
-    assert moment(text) == at
+    assert parse_time(text) == at
 
 
 def test_a_moment_may_be_some_time_ago() -> None:
     """`7d`, `12h`, `30m`, `10s`; anything else is an error."""
     now = datetime.now(UTC).timestamp() * 1e9
-    assert abs(now - moment("7d") - 7 * 24 * HOUR) < HOUR
-    assert moment("30m") > moment("12h") > moment("2d")
+    assert abs(now - parse_time("7d") - 7 * 24 * HOUR) < HOUR
+    assert parse_time("30m") > parse_time("12h") > parse_time("2d")
     with pytest.raises(typer.BadParameter, match="7d, 12h"):
-        moment("yesterday")
+        parse_time("yesterday")

@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
-from modeltrace.cli.evaluate import NothingToSayError
+from modeltrace.cli.evaluate import NoDataError
 from modeltrace.cli.main import app
 from modeltrace.client.service import UnreachableError
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.scored_rows import LabelError, to_model_label
 from modeltrace.inference.scoring import Scorer
 from modeltrace.store.store import open_store
-from modeltrace.traffic.rows import RowsError
-from tests.helpers.processes import free_port, until
+from modeltrace.traffic.rows import RowSourceError
+from tests.helpers.processes import free_port, wait_until
 from tests.helpers.services import ID_KEY, running_service
 
 
@@ -99,7 +99,7 @@ def test_all_three_ways_give_the_same_figures(
     with running_service(example, seconds=240, **env) as (_, url):
         through = figures(file, "--target", "target", "--url", url.removeprefix("http://"), "--feedback")
         with open_store(str(store), create=False) as opened:
-            until(lambda: opened.counts().predictions == beside["predictions"], what="the rows")
+            wait_until(lambda: opened.counts().predictions == beside["predictions"], description="the rows")
     stored = figures("--since", "1h")
 
     assert through == beside
@@ -150,7 +150,7 @@ def test_rows_that_break_the_schema_are_counted_and_left_out(tmp_path: Path) -> 
     assert "1 of 3 rows break the feature schema" in said
     assert "2 predictions, 2 with a label" in said
     file.write_text('{"a": "?", "y": 0}\n')
-    with pytest.raises(NothingToSayError, match="no rows that the model answers"):
+    with pytest.raises(NoDataError, match="no rows that the model answers"):
         run(file, "--target", "y", "--bundle", bundle)
 
 
@@ -179,17 +179,17 @@ def test_what_does_not_work_is_said_in_one_line(
     labelled: dict[str, Path], example: Path, tmp_path: Path, nowhere: Path
 ) -> None:
     """No column, no service, no JSON, no predictions of that model: what, where, what to do."""
-    with pytest.raises(RowsError, match="lacks the column truth"):
+    with pytest.raises(RowSourceError, match="lacks the column truth"):
         run(labelled["csv"], "--target", "truth", "--bundle", example)
     with pytest.raises(UnreachableError, match="modeltrace serve"):
         run(labelled["csv"], "--target", "target", "--url", f"127.0.0.1:{free_port()}")
     (tmp_path / "rows.jsonl").write_text("{\n")
-    with pytest.raises(RowsError, match=r"rows\.jsonl cannot be read"):
+    with pytest.raises(RowSourceError, match=r"rows\.jsonl cannot be read"):
         run(tmp_path / "rows.jsonl", "--target", "target", "--bundle", example)
     with pytest.raises(ModeltraceError, match="there is no prediction store"):
         run("--since", "7d")
     open_store(str(nowhere)).close()
-    with pytest.raises(NothingToSayError, match="no such predictions"):
+    with pytest.raises(NoDataError, match="no such predictions"):
         run("--model", "another")
 
 

@@ -12,13 +12,13 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from modeltrace.cli.main import app
-from modeltrace.cli.replay import DIFFERS, ReplayError
+from modeltrace.cli.replay import EXIT_CODE_DIFFERENT, ReplayError
 from modeltrace.errors import ModeltraceError, SettingsError
 from modeltrace.store.lookup import NotFoundError
 from modeltrace.store.store import open_store
 from tests.helpers.bundles import iris_rows, pack_iris
 from tests.helpers.postgres import Postgres
-from tests.helpers.processes import free_port, run, running, until
+from tests.helpers.processes import free_port, run, running, wait_until
 from tests.helpers.services import ID_KEY
 
 pytestmark = pytest.mark.slow
@@ -71,7 +71,7 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         one, other = (httpx.post(f"{url}/predict", json={"features": row}).json() for row in iris_rows(2))
         batch = httpx.post(f"{url}/predict/batch", json={"rows": iris_rows(30)}).json()
         with open_store(store, create=False) as opened:
-            until(lambda: opened.counts().predictions == 32, what="the rows")
+            wait_until(lambda: opened.counts().predictions == 32, description="the rows")
     return Answered(store, folder / "models", one, batch, other)
 
 
@@ -108,7 +108,7 @@ def test_against_another_version_it_differs(answered: Answered) -> None:
     """The rows that do come first, and the exit code says so."""
     result = answered.replay(answered.batch["trace_id"], "--against", "2.0.0")
 
-    assert result.exit_code == DIFFERS
+    assert result.exit_code == EXIT_CODE_DIFFERENT
     assert "iris 2.0.0" in result.output
     assert "different" in result.output
     assert answered.replay(answered.batch["trace_id"], "--against", f"{answered.models}@1.0.0").exit_code == 0
@@ -143,7 +143,7 @@ def test_a_model_that_was_packed_anew_is_another_one(answered: Answered, tmp_pat
     with pytest.raises(ReplayError, match="SHA-256"):
         answered.replay(answered.one["trace_id"], bundles=str(copy))
     result = answered.replay(answered.one["trace_id"], "--against", str(copy / "one"), bundles=str(copy))
-    assert result.exit_code == DIFFERS
+    assert result.exit_code == EXIT_CODE_DIFFERENT
     assert "the model that answered is not to be found" in result.output
     assert "privacy rules may have changed the inputs" in result.output
 

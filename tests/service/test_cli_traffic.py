@@ -13,9 +13,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from modeltrace.cli.durations import seconds
+from modeltrace.cli.durations import parse_seconds
 from modeltrace.cli.traffic import traffic
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import free_port, running, wait_until
 from tests.helpers.services import ID_KEY, ServiceAndHub, run_modeltrace, running_service, running_service_and_hub
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def test_held_out_rows_come_with_their_true_labels(live: ServiceAndHub, example:
     assert done.returncode == 0, done.stderr
     end = summary(done.stdout)
     assert end["labelled"] == 100
-    assert end["agreed"] > 90
+    assert end["correct"] > 90
 
 
 def total(url: str, name: str) -> float:
@@ -72,7 +72,9 @@ def test_true_labels_follow_their_predictions(live: ServiceAndHub, example: Path
     end = summary(done.stdout)
     assert 140 < end["labels"] < 260
     url = live.service.url
-    until(lambda: total(url, "ml_feedback_total") == end["labels"], what=f"the counts of {end['labels']} labels")
+    wait_until(
+        lambda: total(url, "ml_feedback_total") == end["labels"], description=f"the counts of {end['labels']} labels"
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("--unmarked",)])
@@ -86,7 +88,7 @@ def test_who_has_the_key_is_left_out_of_the_figures(example: Path, options: tupl
         assert done.returncode == 0, done.stderr
         assert summary(done.stdout)["labelled"] == 20
         counted, other = ("ml_predictions_total", "ml_predictions_synthetic_total")[:: 1 if options else -1]
-        until(lambda: total(url, counted) == 20, what="20 counted predictions")
+        wait_until(lambda: total(url, counted) == 20, description="20 counted predictions")
         assert total(url, other) == 0
 
 
@@ -107,16 +109,16 @@ def test_labels_that_are_not_there_cannot_be_sent(live: ServiceAndHub, example: 
 def test_client_and_service_stand_in_one_trace(live: ServiceAndHub) -> None:
     """The traffic's CLIENT span is the parent of the service's SERVER span, under names of their own."""
     done = run_modeltrace(
-        "traffic", live.service.url, "--count", "3", "--json", OTEL_EXPORTER_OTLP_ENDPOINT=live.hub.otlp
+        "traffic", live.service.url, "--count", "3", "--json", OTEL_EXPORTER_OTLP_ENDPOINT=live.hub.otlp_url
     )
-    trace_id = summary(done.stdout)["last_trace"]
+    trace_id = summary(done.stdout)["last_trace_id"]
 
     def spans() -> dict[str, Any] | None:
-        answer = httpx.get(f"{live.hub.page}/api/traces/{trace_id}")
+        answer = httpx.get(f"{live.hub.page_url}/api/traces/{trace_id}")
         found = {span["kind"]: span for span in answer.json()["spans"]} if answer.status_code == 200 else {}
         return found if {"CLIENT", "SERVER"} <= found.keys() else None
 
-    found = until(spans, what=f"both spans of {trace_id}")
+    found = wait_until(spans, description=f"both spans of {trace_id}")
     assert found["SERVER"]["parent_span_id"] == found["CLIENT"]["span_id"]
     assert found["CLIENT"]["name"] == "POST /predict"
     assert found["CLIENT"]["service_name"] == "modeltrace-traffic"
@@ -133,8 +135,8 @@ def test_refusals_of_injected_faults_are_no_failures(live: ServiceAndHub) -> Non
     assert done.returncode == 0, done.stderr
     end = summary(done.stdout)
     assert end["failed"] == 0
-    assert end["answered"] + end["refused"] == 60
-    assert 12 <= end["refused"] <= 39
+    assert end["answered"] + end["rejected"] == 60
+    assert 12 <= end["rejected"] <= 39
 
 
 def test_a_dead_service_is_one_clear_line() -> None:
@@ -156,7 +158,7 @@ def test_it_waits_for_a_service_that_starts(example: Path) -> None:
         running(send, env={"OTEL_SDK_DISABLED": "true"}) as process,
         running(serve, env={"OTEL_SDK_DISABLED": "true"}),
     ):
-        until(lambda: process.popen.poll() is not None, what="the end of traffic")
+        wait_until(lambda: process.popen.poll() is not None, description="the end of traffic")
         assert process.popen.returncode == 0, process.log
         end = summary(process.log)
     assert (end["sent"], end["answered"], end["failed"]) == (3, 3, 0)
@@ -172,7 +174,7 @@ def test_it_does_not_wait_for_ever() -> None:
 
 def test_another_server_is_not_taken_for_a_service(live: ServiceAndHub) -> None:
     """The hub has no model."""
-    done = run_modeltrace("traffic", live.hub.page, OTEL_SDK_DISABLED="true")
+    done = run_modeltrace("traffic", live.hub.page_url, OTEL_SDK_DISABLED="true")
     assert done.returncode == 1
     assert "that is no Modeltrace service" in done.stderr
 
@@ -181,7 +183,7 @@ def test_sigterm_ends_it_with_a_summary(live: ServiceAndHub) -> None:
     """What is in flight is waited for, and the last line says how it went."""
     arguments = ["modeltrace", "traffic", live.service.url, "--json", "--every", "100ms"]
     with running(arguments, env={"OTEL_SDK_DISABLED": "true"}) as process:
-        until(lambda: '"sent":' in process.log, what="traffic")
+        wait_until(lambda: '"sent":' in process.log, description="traffic")
         assert process.stop(signal.SIGTERM) == 0
         end = summary(process.log)
     assert end["sent"] == end["answered"] > 0
@@ -203,9 +205,9 @@ def test_a_service_that_goes_away_makes_failures(example: Path) -> None:
     with running_service(example, OTEL_SDK_DISABLED="true") as (service, url):
         send = ["modeltrace", "traffic", url, "--every", "100ms"]
         with running(send, env={"OTEL_SDK_DISABLED": "true"}) as process:
-            until(lambda: "last trace" in process.log or " sent" in process.log, what="traffic")
+            wait_until(lambda: "last trace" in process.log or " sent" in process.log, description="traffic")
             service.stop(signal.SIGKILL)
-            until(lambda: " 0 failed" not in process.log.splitlines()[-1], what="failures")
+            wait_until(lambda: " 0 failed" not in process.log.splitlines()[-1], description="failures")
             assert process.stop(signal.SIGTERM) == 1
             assert "requests failed; the last one: nothing listens at " in process.log
 
@@ -244,4 +246,4 @@ def test_bad_input_is_refused(cli: typer.Typer, arguments: list[str], complaint:
 )
 def test_times_are_read_with_their_unit(text: str, value: float) -> None:
     """Seconds are the default."""
-    assert seconds(text) == value
+    assert parse_seconds(text) == value

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.processes import Process, free_port, running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def gone(pid: int) -> bool:
 
 def started(process: Process) -> str:
     """Wait until `up` has said what it says, and return it."""
-    until(lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None, what="up")
+    wait_until(lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None, description="up")
     return process.log
 
 
@@ -70,10 +70,10 @@ def test_it_starts_everything_and_stops_everything(up: Up) -> None:
         assert "Modeltrace · breast-cancer 1.0.0 · 30 features\n" in log
         assert f"  predict   http://127.0.0.1:{up.service}/docs\n" in log
         assert f"  look      http://127.0.0.1:{up.hub}\n" in log
-        until(lambda: " · last trace /t/" in process.log, what="traffic")
+        wait_until(lambda: " · last trace /t/" in process.log, description="traffic")
         trace_id = process.log.rpartition("/t/")[2][:32]
         url = f"http://127.0.0.1:{up.hub}/api/traces/{trace_id}"
-        until(lambda: httpx.get(url).status_code == 200, what="a trace of the traffic in the hub")
+        wait_until(lambda: httpx.get(url).status_code == 200, description="a trace of the traffic in the hub")
         pids = children(process.popen.pid)
         assert len(pids) == 3
         assert process.stop(signal.SIGTERM) == 0
@@ -89,7 +89,7 @@ def test_no_child_outlives_it(up: Up) -> None:
         pids = children(process.popen.pid)
         assert len(pids) == 2
         process.stop(signal.SIGKILL)
-        until(lambda: all(gone(pid) for pid in pids), what="the children to end")
+        wait_until(lambda: all(gone(pid) for pid in pids), description="the children to end")
 
 
 @needs_proc
@@ -113,7 +113,7 @@ def test_a_second_interrupt_kills(up: Up) -> None:
         hub, service = children(process.popen.pid)
         os.kill(hub, signal.SIGSTOP)
         process.popen.send_signal(signal.SIGINT)
-        until(lambda: gone(service), what="the service to stop")
+        wait_until(lambda: gone(service), description="the service to stop")
         assert process.stop(signal.SIGINT, seconds=3) == 0
         assert gone(hub)
 

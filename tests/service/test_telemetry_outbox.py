@@ -14,7 +14,7 @@ from modeltrace.telemetry.records.feedback import Feedback, TrueLabel, feedback
 from modeltrace.telemetry.records.prediction import request as read
 from modeltrace.telemetry.records.trace import RequestTrace, Tracing
 from tests.helpers.factories import answered_row
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +124,7 @@ def test_a_start_can_wait_for_the_process(fakes: Fakes) -> None:
     """It is ready when it says so, and stays so for those who ask later."""
     outbox = Outbox(fakes.start)
     assert not outbox.wait_ready(0.05)
-    until(lambda: fakes.started, what="the process")
+    wait_until(lambda: fakes.started, description="the process")
     fakes.started[0].hear(Heard("ready", ()))
 
     assert outbox.wait_ready(0)
@@ -135,15 +135,15 @@ def test_what_a_dead_process_had_not_acknowledged_is_told_again(fakes: Fakes) ->
     """The next process gets what the last one was not done with, and nothing else."""
     outbox = Outbox(fakes.start)
     outbox.put(trace("done"))
-    until(lambda: fakes.started and fakes.started[0].rows, what="the first")
+    wait_until(lambda: fakes.started and fakes.started[0].rows, description="the first")
     fakes.started[0].hear(Heard("lines", (1,)))
     fakes.started[0].hear(Heard("done", (1,)))
     outbox.put(trace("not done"))
-    until(lambda: len(fakes.started[0].rows) == 2, what="the second")
+    wait_until(lambda: len(fakes.started[0].rows) == 2, description="the second")
     fakes.started[0].dead = True
     outbox.put(trace("after"))
 
-    until(lambda: len(fakes.started) == 2 and len(fakes.started[1].rows) == 2, what="the next process")
+    wait_until(lambda: len(fakes.started) == 2 and len(fakes.started[1].rows) == 2, description="the next process")
     assert outbox.close(soon())
     assert fakes.started[1].rows == ["not done", "after"]
     assert outbox.restarts == 1
@@ -158,12 +158,12 @@ def test_lines_and_telemetry_are_repeated_each_by_itself(fakes: Fakes, said: lis
     """A record whose lines are written is told without them; one that is delivered is written as lines alone."""
     outbox = Outbox(fakes.start)
     outbox.put(trace("one"))
-    until(lambda: fakes.started and fakes.started[0].rows, what="the record")
+    wait_until(lambda: fakes.started and fakes.started[0].rows, description="the record")
     for kind in said:
         fakes.started[0].hear(Heard(kind, (1,)))
     fakes.started[0].hear(Heard("gone", ()))
 
-    until(lambda: len(fakes.started) == 2, what="the next process")
+    wait_until(lambda: len(fakes.started) == 2, description="the next process")
     outbox.close(soon())
     assert [frame[1] for frame in fakes.started[1].frames] == ([told] if told else [])
 
@@ -171,12 +171,12 @@ def test_lines_and_telemetry_are_repeated_each_by_itself(fakes: Fakes, said: lis
 def test_a_process_that_is_gone_is_replaced_without_a_record(fakes: Fakes) -> None:
     """Its silence is enough; the silence of one that was replaced long ago is not."""
     outbox = Outbox(fakes.start)
-    until(lambda: fakes.started, what="the first process")
+    wait_until(lambda: fakes.started, description="the first process")
     fakes.started[0].hear(Heard("gone", ()))
-    until(lambda: len(fakes.started) == 2, what="the second process")
+    wait_until(lambda: len(fakes.started) == 2, description="the second process")
     fakes.started[0].hear(Heard("gone", ()))
     outbox.put(trace("one"))
-    until(lambda: fakes.started[1].rows, what="the record")
+    wait_until(lambda: fakes.started[1].rows, description="the record")
 
     assert outbox.close(soon())
     assert outbox.restarts == 1
@@ -214,11 +214,11 @@ def test_what_there_was_no_room_to_keep_is_counted_when_the_process_dies_with_it
     outbox = Outbox(fakes.start)
     for number in range(4):
         outbox.put(trace(str(number), "another"))
-        until(lambda n=number: fakes.started and len(fakes.started[0].rows) == 2 * n + 2, what="the record")
+        wait_until(lambda n=number: fakes.started and len(fakes.started[0].rows) == 2 * n + 2, description="the record")
     fakes.started[0].hear(Heard("done", (1,)))
     fakes.started[0].hear(Heard("gone", ()))
 
-    until(lambda: len(fakes.started) == 2 and fakes.started[1].rows, what="the next process")
+    wait_until(lambda: len(fakes.started) == 2 and fakes.started[1].rows, description="the next process")
     assert outbox.close(soon())
     assert fakes.started[1].rows == ["3", "another"]
     assert (outbox.dropped_requests, outbox.dropped_rows) == (2, 4)
@@ -230,7 +230,7 @@ def test_a_process_that_cannot_be_started_is_tried_again(fakes: Fakes) -> None:
     outbox = Outbox(fakes.start)
     outbox.put(trace("one"))
 
-    until(lambda: fakes.started and fakes.started[0].rows, what="the record")
+    wait_until(lambda: fakes.started and fakes.started[0].rows, description="the record")
     assert outbox.close(soon())
 
 
@@ -239,7 +239,7 @@ def test_a_process_that_does_not_read_costs_no_more_than_the_room_there_is(fakes
     fakes.reading = False
     outbox = Outbox(fakes.start, most_rows=10, most_encoded=10)
     outbox.put(trace("in hand"))
-    until(lambda: outbox.waiting_rows == 0, what="the thread to take it")
+    wait_until(lambda: outbox.waiting_rows == 0, description="the thread to take it")
     for number in range(12):
         outbox.put(trace(str(number)))
     outbox.put_encoded("logs", b"12345678", 3)
@@ -294,10 +294,10 @@ def test_labels_are_told_again_to_another_process(fakes: Fakes) -> None:
     """One that dies before it has acknowledged them takes nothing with it."""
     outbox = Outbox(fakes.start)
     outbox.put_feedback(labels("a"))
-    until(lambda: fakes.started and fakes.started[0].labels, what="the label")
+    wait_until(lambda: fakes.started and fakes.started[0].labels, description="the label")
     fakes.started[0].dead = True
     fakes.started[0].hear(Heard("gone", ()))
-    until(lambda: len(fakes.started) == 2 and fakes.started[1].labels, what="the label again")
+    wait_until(lambda: len(fakes.started) == 2 and fakes.started[1].labels, description="the label again")
     assert outbox.close(soon())
 
 

@@ -19,7 +19,7 @@ from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli import main
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.cli.up import TerminalScreen
-from modeltrace.client.service import said_model
+from modeltrace.client.service import parse_model
 from modeltrace.errors import BundleError
 from modeltrace.printable import escape_controls, has_controls, shorten
 from modeltrace.telemetry.logging import TerminalHandler
@@ -87,7 +87,7 @@ def test_what_is_waited_for_may_hold_brackets() -> None:
     """A folder may be called `[/]`; a spinner reads markup in whatever is no `Text`."""
     file = io.StringIO()
     with TerminalScreen(SafeConsole(file=file, force_terminal=True, width=80)) as screen:
-        screen.waiting("the bundle that [/] means")
+        screen.show_waiting("the bundle that [/] means")
 
     assert "the bundle that [/] means" in file.getvalue()
 
@@ -154,7 +154,7 @@ def test_an_error_of_the_command_line_is_escaped(
 def test_what_a_server_calls_its_model_is_escaped() -> None:
     """A name of a server is one line."""
     said: dict[str, Any] = {"name": HOSTILE + "\n", "version": "1\x9b", "features": [], "classes": None}
-    model = said_model(httpx.Response(200, json=said), "http://127.0.0.1:1")
+    model = parse_model(httpx.Response(200, json=said), "http://127.0.0.1:1")
 
     assert not UNSAFE.search(model.name + model.version)
     assert "\n" not in model.name

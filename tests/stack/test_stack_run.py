@@ -16,7 +16,7 @@ from stack.cache import Cache
 from stack.errors import RunError
 from stack.layout import Layout
 from stack.run import Stack
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.stack import binaries, components, free_ports, running_stack
 
 pytestmark = pytest.mark.stack
@@ -93,7 +93,7 @@ def test_up_again_in_vain_leaves_the_others_running(stack: Stack) -> None:
 
     assert {component.name for component in stack.statuses() if not component.healthy} == {"jaeger"}
     config.write_text(text)
-    until(lambda: stack.status("jaeger").state in ("FATAL", "RUNNING"), what="the supervisor to be done")
+    wait_until(lambda: stack.status("jaeger").state in ("FATAL", "RUNNING"), description="the supervisor to be done")
     stack.up()
 
 
@@ -110,7 +110,7 @@ def test_a_part_that_is_killed_comes_back(stack: Stack) -> None:
     pid = stack.status("node_exporter").pid
     stack.kill("node_exporter")
 
-    until(lambda: stack.status("node_exporter").healthy, what="node_exporter")
+    wait_until(lambda: stack.status("node_exporter").healthy, description="node_exporter")
     assert stack.status("node_exporter").pid != pid
 
 

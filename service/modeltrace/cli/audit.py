@@ -23,17 +23,17 @@ from modeltrace.store.selection import Selection, models
 from modeltrace.store.store import Store, open_store
 
 # Seconds between two lines about progress where there is no terminal.
-PLAIN_INTERVAL = 10.0
+PROGRESS_INTERVAL = 10.0
 
 _AGO = re.compile(r"([0-9]+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Nanoseconds that a store can hold: up to the year 2262.
-_LATEST = 2**63 - 1
+_MAX_TIME = 2**63 - 1
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
-_WHEN = "2026-11-01, 2026-11-01T12:00:00+01:00 (UTC without an offset), or 7d, 12h, 30m ago"
+_TIME_FORMATS = "2026-11-01, 2026-11-01T12:00:00+01:00 (UTC without an offset), or 7d, 12h, 30m ago"
 
 
-def moment(text: str) -> int:
+def parse_time(text: str) -> int:
     """Read a time, or how long ago it was, as nanoseconds since the epoch.
 
     A time before 1970 or after 2262 is that limit: predictions have neither.
@@ -43,8 +43,8 @@ def moment(text: str) -> int:
             return max(time.time_ns() - int(match[1]) * _SECONDS[match[2]] * 10**9, 0)
         at = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise typer.BadParameter(f"write {_WHEN}") from None
-    return min(max(_nanoseconds(at if at.tzinfo else at.replace(tzinfo=UTC)), 0), _LATEST)
+        raise typer.BadParameter(f"write {_TIME_FORMATS}") from None
+    return min(max(_nanoseconds(at if at.tzinfo else at.replace(tzinfo=UTC)), 0), _MAX_TIME)
 
 
 def _nanoseconds(at: datetime) -> int:
@@ -54,7 +54,7 @@ def _nanoseconds(at: datetime) -> int:
 
 def time_option(help_text: str) -> typer.models.OptionInfo:
     """An option that takes a time."""
-    option: typer.models.OptionInfo = typer.Option(parser=moment, metavar="TIME", help=help_text)
+    option: typer.models.OptionInfo = typer.Option(parser=parse_time, metavar="TIME", help=help_text)
     return option
 
 
@@ -83,10 +83,10 @@ def export(
     kind = format_ or format_from_suffix(file)
     if file.exists() and not force:
         raise ExportError(f"{file} is there already; --force replaces it")
-    with open_audit() as store:
-        chosen = Selection(since, until, None if trace is None else _trace_id(trace))
-        selection = chosen if model is None else _of_model(store, chosen, model)
-        with telling(store.counts(selection).predictions) as progress:
+    with open_configured_store() as store:
+        chosen = Selection(since, until, None if trace is None else _parse_trace_id(trace))
+        selection = chosen if model is None else _select_model(store, chosen, model)
+        with progress_display(store.counts(selection).predictions) as progress:
             number = write(store.read(selection), file, kind, on_progress=progress)
     echo(f"{number:,} predictions written to {file}")
 
@@ -98,18 +98,18 @@ def show(
 
     Example: modeltrace audit show 4bf92f3577b34da6a3ce929d0e0e4736
     """
-    with open_audit() as store:
+    with open_configured_store() as store:
         found = find_predictions(store, what)
     for one in found:
-        echo(json.dumps(_readable(one), indent=2, ensure_ascii=False))
+        echo(json.dumps(_to_json(one), indent=2, ensure_ascii=False))
 
 
-def _readable(one: StoredPrediction) -> dict[str, object]:
+def _to_json(one: StoredPrediction) -> dict[str, object]:
     times = {name: value for name in ("time", "erased", "received") if (value := getattr(one, name)) is not None}
-    return {**one._asdict(), **{name: _said(value) for name, value in times.items()}}
+    return {**one._asdict(), **{name: _format_time(value) for name, value in times.items()}}
 
 
-def _said(nanoseconds: int) -> str:
+def _format_time(nanoseconds: int) -> str:
     whole, rest = divmod(nanoseconds, 10**9)
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
 
@@ -124,7 +124,7 @@ def erase(
 
     Ends with exit code 1 when the store does not have all of them; those that it has are erased all the same.
     """
-    with open_audit() as store:
+    with open_configured_store() as store:
         found = set(store.erase(prediction_ids, time.time_ns()))
         where, in_file = store.location.description, store.location.file is not None
     echo(f"the inputs of {len(found):,} predictions are removed from {where}")
@@ -141,7 +141,10 @@ def prune(before: Annotated[int, time_option("Older than this.")]) -> None:
     Example: modeltrace audit prune --before 90d
     """
     deleted, more = 0, True
-    with open_audit() as store, telling(store.counts(Selection(until=before)).predictions) as progress:
+    with (
+        open_configured_store() as store,
+        progress_display(store.counts(Selection(until=before)).predictions) as progress,
+    ):
         while more:
             number, more = store.delete_before(before)
             deleted += number
@@ -150,7 +153,7 @@ def prune(before: Annotated[int, time_option("Older than this.")]) -> None:
     echo(f"{deleted:,} predictions deleted from {where}")
 
 
-def _of_model(store: Store, selection: Selection, text: str) -> Selection:
+def _select_model(store: Store, selection: Selection, text: str) -> Selection:
     """Only those of a model, written `NAME` or `NAME:VERSION`; a name may hold a colon, too.
 
     Raises:
@@ -172,13 +175,13 @@ def _of_model(store: Store, selection: Selection, text: str) -> Selection:
     raise NotFoundError(f"no predictions of {text} in {store.location.description}; it has those of: {has}")
 
 
-def _trace_id(text: str) -> str:
+def _parse_trace_id(text: str) -> str:
     if not _TRACE_ID.fullmatch(text):
         raise typer.BadParameter("a trace ID has 32 hexadecimal digits", param_hint="--trace")
     return text.lower()
 
 
-def open_audit() -> Store:
+def open_configured_store() -> Store:
     """Open the prediction store that the settings name.
 
     Raises:
@@ -192,7 +195,7 @@ def open_audit() -> Store:
 
 
 @contextmanager
-def telling(total: int | None) -> Iterator[Callable[[int], None]]:
+def progress_display(total: int | None) -> Iterator[Callable[[int], None]]:
     """Say on stderr how far long work has come: a bar, or a line now and then where there is no terminal."""
     console = SafeConsole(stderr=True)
     if console.is_terminal:
@@ -204,7 +207,7 @@ def telling(total: int | None) -> Iterator[Callable[[int], None]]:
 
     def tell(done: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= PLAIN_INTERVAL:
+        if time.monotonic() - last >= PROGRESS_INTERVAL:
             last = time.monotonic()
             console.print(f"{done:,} predictions" if total is None else f"{done:,} of {total:,} predictions")
 

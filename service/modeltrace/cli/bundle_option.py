@@ -12,13 +12,13 @@ from modeltrace.store.selection import latest_model
 from modeltrace.store.store import Store
 
 # What to do where no bundle is named.
-HOW: Final = (
+BUNDLE_HINT: Final = (
     "Name the model's bundle with --bundle SOURCE: the folder that `modeltrace pack` wrote, a folder of bundles, or "
     "models:/NAME@ALIAS. Or set MODELTRACE_BUNDLE, as the service has it"
 )
 
 
-def find_bundle(settings: Settings, store: Store, version: str | None = None) -> Path:
+def resolve_bundle(settings: Settings, store: Store, version: str | None = None) -> Path:
     """The one that the settings name, or of a folder that version; where none is named, that of the newest prediction.
 
     Raises:
@@ -35,7 +35,7 @@ def find_bundle(settings: Settings, store: Store, version: str | None = None) ->
         sources = known_sources([settings.challenger])
         if not answered_by:
             raise SettingsError(
-                f"which model is meant? {store.location.description} has no predictions to tell by. {HOW}"
+                f"which model is meant? {store.location.description} has no predictions to tell by. {BUNDLE_HINT}"
             )
         ((name, digest, said),) = answered_by
         try:
@@ -43,5 +43,5 @@ def find_bundle(settings: Settings, store: Store, version: str | None = None) ->
         except BundleNotFoundError:
             raise SettingsError(
                 f"the newest prediction is of {name} {said} (SHA-256 {digest[:12]}…), whose bundle is not among those "
-                f"known here. {HOW}"
+                f"known here. {BUNDLE_HINT}"
             ) from None

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from modeltrace.cli.audit import open_audit, telling, time_option
+from modeltrace.cli.audit import open_configured_store, progress_display, time_option
 from modeltrace.cli.terminal import SafeConsole, echo
-from modeltrace.client.scoring_client import Service
-from modeltrace.client.service import base_url
+from modeltrace.client.scoring_client import ScoringClient
+from modeltrace.client.service import normalize_url
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate as figures
 from modeltrace.evaluation.metrics import ModelMetrics
@@ -25,13 +25,13 @@ from modeltrace.store.selection import Selection
 from modeltrace.traffic.rows import Sample, read_samples
 
 # Rows that are scored at a time.
-BATCH = 1000
+BATCH_ROWS = 1000
 
 # From samples to what was answered, and to how many were refused.
-Score = Callable[[Sequence[Sample]], tuple[list[ScoredRow], int]]
+ScoreFn = Callable[[Sequence[Sample]], tuple[list[ScoredRow], int]]
 
 
-class NothingToSayError(ModeltraceError):
+class NoDataError(ModeltraceError):
     """There is nothing of which figures could be made."""
 
 
@@ -67,7 +67,7 @@ def evaluate(
     if file is None:
         if bundle or url or feedback or target:
             raise typer.BadParameter("--bundle, --url, --feedback and --target belong to a FILE")
-        found = _of_the_store(Selection(since, until, None, model, include_synthetic=include_synthetic), tolerance)
+        found = _evaluate_store(Selection(since, until, None, model, include_synthetic=include_synthetic), tolerance)
     else:
         if target is None or (bundle is None) == (url is None):
             raise typer.BadParameter("name the label's column (--target), and either --bundle or --url")
@@ -75,35 +75,35 @@ def evaluate(
             raise typer.BadParameter("--since, --until, --model and --include-synthetic go without a FILE")
         if feedback and url is None:
             raise typer.BadParameter("--feedback goes with --url")
-        with _scoring(bundle, url, feedback=feedback) as (name, version, features, score):
-            found = _of_a_file(file, target, features, (name, version), score, tolerance)
-    _say(found, as_json=as_json)
+        with _open_scorer(bundle, url, feedback=feedback) as (name, version, features, score):
+            found = _evaluate_file(file, target, features, (name, version), score, tolerance)
+    _print_metrics(found, as_json=as_json)
 
 
-def _of_the_store(selection: Selection, tolerance: float | None) -> list[ModelMetrics]:
+def _evaluate_store(selection: Selection, tolerance: float | None) -> list[ModelMetrics]:
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
-    with open_audit() as store:
+    with open_configured_store() as store:
         found = figures(store, selection, tolerance=tolerance, locate_drifts=True)
         if not found:
             synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
             besides = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""
-            raise NothingToSayError(
+            raise NoDataError(
                 f"no such predictions in {store.location.description}{besides}; --since, --until, --model chose"
             )
     return found
 
 
-def _of_a_file(
+def _evaluate_file(
     file: Path,
     target: str,
     features: Sequence[Feature],
     model: tuple[str, str],
-    score: Score,
+    score: ScoreFn,
     tolerance: float | None,
 ) -> list[ModelMetrics]:
     read = refused = 0
-    with ScratchStore(*model) as sheet, telling(None) as progress:
+    with ScratchStore(*model) as sheet, progress_display(None) as progress:
         for samples in _batches(read_samples(file, features, target)):
             scored, bad = score(samples)
             sheet.add(scored)
@@ -113,14 +113,14 @@ def _of_a_file(
     if refused:
         echo(f"{refused:,} of {read:,} rows break the feature schema; they are in no figure", err=True)
     if not found:
-        raise NothingToSayError(f"{file} has no rows that the model answers")
+        raise NoDataError(f"{file} has no rows that the model answers")
     return found
 
 
 @contextmanager
-def _scoring(
+def _open_scorer(
     bundle: Path | None, url: str | None, *, feedback: bool
-) -> Iterator[tuple[str, str, Sequence[Feature], Score]]:
+) -> Iterator[tuple[str, str, Sequence[Feature], ScoreFn]]:
     """Name, version and features of a model, and what scores with it."""
     if bundle is not None:
         # Imported when it is needed: without --bundle nothing is scored here, and scikit-learn takes a second.
@@ -135,20 +135,20 @@ def _scoring(
                 None if isinstance(one, ModeltraceError) else (one.label, one.value, one.confidence)
                 for one in scorer.answers([sample.row for sample in samples])
             ]
-            return _labelled(samples, answers, loaded.classes)
+            return _join_labels(samples, answers, loaded.classes)
 
         yield loaded.name, loaded.version, loaded.schema.features, here
         return
 
-    with Service(base_url(url or ""), authorization(read_settings())) as service:
-        served = service.model()
+    with ScoringClient(normalize_url(url or ""), authorization(read_settings())) as service:
+        served = service.fetch_model()
 
         def there(samples: Sequence[Sample]) -> tuple[list[ScoredRow], int]:
-            said = service.answers([sample.row for sample in samples])
+            said = service.predict([sample.row for sample in samples])
             answers = [
                 None if "error" in one else (one.get("label"), one.get("value"), one.get("confidence")) for one in said
             ]
-            scored, refused = _labelled(samples, answers, served.classes)
+            scored, refused = _join_labels(samples, answers, served.classes)
             if feedback:
                 _send_labels(service, [one["prediction_id"] for one in said if "error" not in one], scored)
             return scored, refused
@@ -156,7 +156,7 @@ def _scoring(
         yield served.name, served.version, served.features, there
 
 
-def _labelled(
+def _join_labels(
     samples: Sequence[Sample], answers: Sequence[tuple[Any, Any, Any] | None], classes: Sequence[object] | None
 ) -> tuple[list[ScoredRow], int]:
     """Answered rows with their true labels, and how many rows were refused."""
@@ -168,19 +168,19 @@ def _labelled(
     return scored, len(samples) - len(scored)
 
 
-def _send_labels(service: Service, ids: Sequence[str], scored: Sequence[ScoredRow]) -> None:
+def _send_labels(service: ScoringClient, ids: Sequence[str], scored: Sequence[ScoredRow]) -> None:
     known = [(one, row.true_label) for one, row in zip(ids, scored, strict=True) if row.true_label is not None]
     if known:
-        service.label(known)
+        service.send_labels(known)
 
 
 def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     rest = iter(samples)
-    while batch := list(islice(rest, BATCH)):
+    while batch := list(islice(rest, BATCH_ROWS)):
         yield batch
 
 
-def _say(found: Sequence[ModelMetrics], *, as_json: bool) -> None:
+def _print_metrics(found: Sequence[ModelMetrics], *, as_json: bool) -> None:
     if as_json:
         echo(json.dumps([to_json(one) for one in found], indent=2, ensure_ascii=False))
         return

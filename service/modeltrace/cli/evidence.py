@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from modeltrace.bundles.manifest import Manifest, read_manifest
-from modeltrace.cli.audit import moment, open_audit
-from modeltrace.cli.bundle_option import find_bundle
+from modeltrace.cli.audit import open_configured_store, parse_time
+from modeltrace.cli.bundle_option import resolve_bundle
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.drilldown import Evidence, gather
@@ -21,13 +21,13 @@ from modeltrace.telemetry.records.prediction import ModelInfo, Value
 
 HOUR = 3600 * 10**9
 # Characters of a value that are shown.
-LONGEST = 60
+MAX_VALUE_CHARS = 60
 
 
 def evidence(
     feature: Annotated[str, typer.Argument(metavar="FEATURE", help="A feature, or `prediction` for the answers.")],
     since: Annotated[
-        int | None, typer.Option(parser=moment, metavar="TIME", show_default="1h", help="From this time on.")
+        int | None, typer.Option(parser=parse_time, metavar="TIME", show_default="1h", help="From this time on.")
     ] = None,
     bundle: Annotated[
         str | None,
@@ -55,8 +55,8 @@ def evidence(
     Example: modeltrace evidence user_age --since 1h
     """
     start = since if since is not None else time.time_ns() - HOUR
-    with open_audit() as store:
-        manifest, _ = read_manifest(find_bundle(read_settings(bundle=bundle), store, version))
+    with open_configured_store() as store:
+        manifest, _ = read_manifest(resolve_bundle(read_settings(bundle=bundle), store, version))
         schema = Schema(features=manifest.features)
         edges = manifest.answers.edges if manifest.answers else None
         info = ModelInfo(
@@ -77,28 +77,26 @@ def evidence(
         hashes = [file.sha256 for file in (manifest.artifact, manifest.onnx) if file is not None]
         said = gather(manifest, info, feature, kept, limit=limit, hashes=hashes)
     if as_json:
-        echo(json.dumps(_plain(manifest, said, start), indent=2, ensure_ascii=False))
+        echo(json.dumps(_to_json(manifest, said, start), indent=2, ensure_ascii=False))
     else:
-        _show(manifest, said, start)
+        _print_evidence(manifest, said, start)
 
 
-def _plain(manifest: Manifest, said: Evidence, start: int) -> dict[str, object]:
+def _to_json(manifest: Manifest, said: Evidence, start: int) -> dict[str, object]:
     """What `--json` prints; NaN is no JSON."""
     findings = [
         {key: None if value != value else value for key, value in one._asdict().items()} for one in said.findings
     ]
     bins = [{**asdict(one), "traces": [trace._asdict() for trace in one.traces]} for one in said.bins]
-    about = {"model": {"name": manifest.name, "version": manifest.version}, "since": _said(start)}
+    about = {"model": {"name": manifest.name, "version": manifest.version}, "since": _format_time(start)}
     return {**about, **asdict(said), "findings": findings, "bins": bins}
 
 
-def _show(manifest: Manifest, said: Evidence, start: int) -> None:
+def _print_evidence(manifest: Manifest, said: Evidence, start: int) -> None:
     console = SafeConsole(soft_wrap=True)
     erased = f", {said.erased:,} more without their inputs" if said.erased else ""
-    title = (
-        f"{manifest.name} {manifest.version} · {said.feature} · {said.rows:,} predictions since {_said(start)}{erased}"
-    )
-    console.print(title, style="bold")
+    period = f"{said.rows:,} predictions since {_format_time(start)}{erased}"
+    console.print(f"{manifest.name} {manifest.version} · {said.feature} · {period}", style="bold")
     if said.others:
         console.print(
             f"{said.others:,} more are of another model that calls itself {manifest.name} {manifest.version}: they are "
@@ -121,17 +119,17 @@ def _show(manifest: Manifest, said: Evidence, start: int) -> None:
         console.print(f"\n{name}: {bin_.training:.1%} in training, {bin_.window:.1%} now, {bin_.count:,} predictions")
         for trace in bin_.traces:
             unsampled = "" if trace.sampled else "  (not sampled: no trace was sent)"
-            what = f"row {trace.row}  {trace.prediction_id}  {_value(trace.value)}"
-            console.print(f"  {trace.trace_id or 'no trace'}  {what}  {_said(trace.time)}{unsampled}")
+            what = f"row {trace.row}  {trace.prediction_id}  {_format_value(trace.value)}"
+            console.print(f"  {trace.trace_id or 'no trace'}  {what}  {_format_time(trace.time)}{unsampled}")
 
 
-def _value(value: Value) -> str:
+def _format_value(value: Value) -> str:
     """A value in one line: a float in few digits, a text as JSON has it, shortened."""
     if isinstance(value, float):
         return f"{value:.6g}"
     text = json.dumps(value, ensure_ascii=True)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…"
 
 
-def _said(nanoseconds: int) -> str:
+def _format_time(nanoseconds: int) -> str:
     return f"{datetime.fromtimestamp(nanoseconds / 1e9, UTC):%Y-%m-%d %H:%M:%SZ}"

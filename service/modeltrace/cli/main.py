@@ -38,7 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "replay": ("modeltrace.cli.replay:replay", "Answer recorded predictions again, and show what differs."),
 }
-AUDIT: Mapping[str, tuple[str, str]] = {
+AUDIT_COMMANDS: Mapping[str, tuple[str, str]] = {
     "export": (
         "modeltrace.cli.audit:export",
         "Write predictions, with the true labels that have arrived, to a file.",
@@ -53,7 +53,7 @@ AUDIT: Mapping[str, tuple[str, str]] = {
     ),
     "prune": ("modeltrace.cli.audit:prune", "Delete predictions, and their labels, that are older than a time."),
 }
-REPORT: Mapping[str, tuple[str, str]] = {
+REPORT_COMMANDS: Mapping[str, tuple[str, str]] = {
     "evidently": (
         "modeltrace.cli.report:evidently",
         "Evidently's report: drift, data quality, and how right the answers are, as one HTML file.",
@@ -112,12 +112,12 @@ def _loader(target: str) -> Callable[..., Any]:
 
 
 app = _group("modeltrace", "Serve a scikit-learn model and follow every prediction by one trace ID.", COMMANDS)
-app.add_typer(_group("audit", "Export, show, erase and prune predictions in the prediction store.", AUDIT))
+app.add_typer(_group("audit", "Export, show, erase and prune predictions in the prediction store.", AUDIT_COMMANDS))
 app.add_typer(
     _group(
         "report",
         "Report on predictions, by the field's own libraries: Evidently, Alibi Detect, whylogs; events for Fiddler.",
-        REPORT,
+        REPORT_COMMANDS,
     )
 )
 

@@ -20,10 +20,10 @@ from modeltrace.cli.terminal import echo
 from modeltrace.inference.schema import REASONS, RULES, Reason, Rule
 from modeltrace.settings import read_settings
 
-_MLFLOW = "An MLflow registry"
+_MLFLOW_PANEL = "An MLflow registry"
 
 
-def valid_range(text: str) -> tuple[str, float, float]:
+def parse_valid_range(text: str) -> tuple[str, float, float]:
     """Read `FEATURE=LOW:HIGH`."""
     name, _, bounds = text.rpartition("=")
     try:
@@ -35,7 +35,7 @@ def valid_range(text: str) -> tuple[str, float, float]:
     return name, low, high
 
 
-def max_length(text: str) -> tuple[str, int]:
+def parse_max_length(text: str) -> tuple[str, int]:
     """Read `FEATURE=CHARACTERS`."""
     name, _, said = text.rpartition("=")
     if not name or not re.fullmatch("[0-9]{1,9}", said) or int(said) < 1:
@@ -43,7 +43,7 @@ def max_length(text: str) -> tuple[str, int]:
     return name, int(said)
 
 
-def tolerated(text: str) -> tuple[str, tuple[Reason, ...]]:
+def parse_allowed_violations(text: str) -> tuple[str, tuple[Reason, ...]]:
     """Read `FEATURE` or `FEATURE=REASON,…`; without a reason, all of them."""
     name, _, tail = text.rpartition("=")
     reasons = tuple(reason for reason in REASONS if reason in tail.split(","))
@@ -51,17 +51,17 @@ def tolerated(text: str) -> tuple[str, tuple[Reason, ...]]:
     return (name, reasons) if name and set(tail.split(",")) <= set(REASONS) else (text, ())
 
 
-def merged(asked: list[str]) -> dict[str, tuple[Reason, ...]]:
+def merge_allowed_violations(asked: list[str]) -> dict[str, tuple[Reason, ...]]:
     """All of them, by feature."""
     found: dict[str, tuple[Reason, ...]] = {}
-    for name, reasons in map(tolerated, asked):
+    for name, reasons in map(parse_allowed_violations, asked):
         # Without a reason means all of them, whatever else is said of the feature.
         all_of_them = not reasons or found.get(name) == ()
         found[name] = () if all_of_them else tuple(dict.fromkeys((*found.get(name, ()), *reasons)))
     return found
 
 
-def privacy_rule(text: str) -> tuple[str, Rule]:
+def parse_privacy_rule(text: str) -> tuple[str, Rule]:
     """Read `FEATURE=RULE`."""
     name, _, said = text.rpartition("=")
     rule = next((rule for rule in RULES if rule == said), None)
@@ -135,10 +135,10 @@ def pack(
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,  # noqa: FBT002  a flag
     register: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Make it a new version of that model.", rich_help_panel=_MLFLOW),
+        typer.Option(metavar="NAME", help="Make it a new version of that model.", rich_help_panel=_MLFLOW_PANEL),
     ] = None,
     alias: Annotated[
-        str | None, typer.Option(help="Have this alias mean that version.", rich_help_panel=_MLFLOW)
+        str | None, typer.Option(help="Have this alias mean that version.", rich_help_panel=_MLFLOW_PANEL)
     ] = None,
 ) -> None:
     """Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.
@@ -177,12 +177,12 @@ def pack(
             version=version,
             out=bundle,
             traffic=traffic,
-            valid_ranges={feature: (low, high) for feature, low, high in map(valid_range, ranges or ())},
+            valid_ranges={feature: (low, high) for feature, low, high in map(parse_valid_range, ranges or ())},
             strict_categories=strict_categories,
-            max_lengths=dict(map(max_length, max_lengths or ())),
-            tolerate=merged(let_through or []),
+            max_lengths=dict(map(parse_max_length, max_lengths or ())),
+            tolerate=merge_allowed_violations(let_through or []),
             ignore_unknown=ignore_unknown,
-            privacy=dict(map(privacy_rule, privacy or ())),
+            privacy=dict(map(parse_privacy_rule, privacy or ())),
             kind=format_,
             trust_pickle=settings.trust_pickle,
             trusted_types=settings.trusted_types,

@@ -8,7 +8,7 @@ import typer
 
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import known_sources
-from modeltrace.cli.audit import open_audit
+from modeltrace.cli.audit import open_configured_store
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.errors import ModeltraceError, SettingsError
 from modeltrace.replay.render import render
@@ -18,7 +18,7 @@ from modeltrace.settings import read_settings
 from modeltrace.store.lookup import find_predictions
 
 # Exit codes beside 0 and the 1 of every error.
-DIFFERS = 2
+EXIT_CODE_DIFFERENT = 2
 
 
 class ReplayError(ModeltraceError):
@@ -50,7 +50,7 @@ def replay(
     Example: modeltrace replay 4bf92f3577b34da6a3ce929d0e0e4736 --against 1.1.0 --bundles models
     """
     settings = read_settings(trust_pickle=trust_pickle)
-    with open_audit() as store:
+    with open_configured_store() as store:
         kept = find_predictions(store, what)
     sources = known_sources([*(bundles or ()), settings.bundle, settings.challenger])
     if not sources:
@@ -77,4 +77,4 @@ def replay(
         raise ReplayError("; ".join(reasons))
     for reason in reasons:
         echo(reason, err=True)
-    raise typer.Exit(DIFFERS)
+    raise typer.Exit(EXIT_CODE_DIFFERENT)

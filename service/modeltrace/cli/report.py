@@ -7,8 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from modeltrace.cli.audit import moment, open_audit
-from modeltrace.cli.report_common import Asked, both_sides, chosen, make_report, place, read_bundle, suffix, tell
+from modeltrace.cli.audit import open_configured_store, parse_time
+from modeltrace.cli.report_common import (
+    ReportRequest,
+    check_suffix,
+    move_to_output,
+    open_bundle,
+    prepare_comparison,
+    print_note,
+    run_library,
+    select_predictions,
+)
 from modeltrace.report.comparison import exclusion_notes, selection_notes
 from modeltrace.report.fiddler import event_schema, write_events
 from modeltrace.report.html import format_p_value, render_tests
@@ -18,11 +27,11 @@ from modeltrace.store.export import format_from_suffix
 from modeltrace.store.selection import Selection
 
 # Rows of a window and of a reference that a library is given: with more, its report takes minutes and says the same.
-ROWS = 100_000
+MAX_ROWS = 100_000
 
 
 def _time(text: str) -> Any:  # noqa: ANN401  typer's own
-    return typer.Option(parser=moment, metavar="TIME", help=text)
+    return typer.Option(parser=parse_time, metavar="TIME", help=text)
 
 
 Bundle = Annotated[
@@ -71,7 +80,7 @@ def evidently(
     target: Target = None,
     reference_since: ReferenceSince = None,
     reference_until: ReferenceUntil = None,
-    rows: Rows = ROWS,
+    rows: Rows = MAX_ROWS,
     include_synthetic: Synthetic = False,  # noqa: FBT002  a flag
     python: Python = None,
     force: Force = False,  # noqa: FBT002  a flag
@@ -80,27 +89,29 @@ def evidently(
 
     Example: modeltrace report evidently week.html --since 7d --reference train.csv --target churned
     """
-    suffix(out, ".html")
-    asked = Asked(
+    check_suffix(out, ".html")
+    asked = ReportRequest(
         bundle, since, until, version, reference, target, reference_since, reference_until, rows, include_synthetic
     )  # fmt: skip
-    with both_sides(asked, out, force) as (said, folder):
+    with prepare_comparison(asked, out, force) as (said, folder):
         page = folder / "page.html"
-        answer = make_report(EVIDENTLY, "evidently_report", said, folder, python, page)
-        place(page, out)
+        answer = run_library(EVIDENTLY, "evidently_report", said, folder, python, page)
+        move_to_output(page, out)
     if answer["empty"]:
-        tell("left out", f"{', '.join(answer['empty'])}: every value is missing on one side")
+        print_note("left out", f"{', '.join(answer['empty'])}: every value is missing on one side")
     figures = {one["metric"].partition("(")[0]: one["value"] for one in reversed(answer["figures"])}
     drifted, columns = figures["DriftedColumnsCount"]["count"], len(said.description["columns"]) - len(answer["empty"])
     found = [f"{drifted:.0f} of {columns} columns drifted"]
     found += [
-        f"{name} {figures[metric]:.4g}" for metric, name in QUALITY.items() if isinstance(figures.get(metric), float)
+        f"{name} {figures[metric]:.4g}"
+        for metric, name in QUALITY_METRICS.items()
+        if isinstance(figures.get(metric), float)
     ]
-    tell(answer["library"], "; ".join(found))
-    tell("written to", f"{out}; it opens without a network")
+    print_note(answer["library"], "; ".join(found))
+    print_note("written to", f"{out}; it opens without a network")
 
 
-QUALITY = {"Accuracy": "accuracy", "F1Score": "F1", "RMSE": "RMSE", "R2Score": "R²"}
+QUALITY_METRICS = {"Accuracy": "accuracy", "F1Score": "F1", "RMSE": "RMSE", "R2Score": "R²"}
 
 
 def alibi(
@@ -113,7 +124,7 @@ def alibi(
     target: Target = None,
     reference_since: ReferenceSince = None,
     reference_until: ReferenceUntil = None,
-    rows: Rows = ROWS,
+    rows: Rows = MAX_ROWS,
     include_synthetic: Synthetic = False,  # noqa: FBT002  a flag
     python: Python = None,
     force: Force = False,  # noqa: FBT002  a flag
@@ -122,24 +133,24 @@ def alibi(
 
     Example: modeltrace report alibi week.json --since 7d --reference train.parquet
     """
-    suffix(out, ".json", ".html")
-    asked = Asked(
+    check_suffix(out, ".json", ".html")
+    asked = ReportRequest(
         bundle, since, until, version, reference, target, reference_since, reference_until, rows, include_synthetic
     )  # fmt: skip
-    with both_sides(asked, out, force) as (said, folder):
-        answer = make_report(ALIBI, "alibi_tests", said, folder, python, folder)
+    with prepare_comparison(asked, out, force) as (said, folder):
+        answer = run_library(ALIBI, "alibi_tests", said, folder, python, folder)
         page = folder / "page"
         title = f"{said.description['title']}: drift tests"
         text = json.dumps({"notes": said.notes, **answer}, indent=2, ensure_ascii=False) + "\n"
         page.write_text(render_tests(title, said.notes, answer) if out.suffix == ".html" else text, encoding="utf-8")
-        place(page, out)
+        move_to_output(page, out)
     drifted = [one["column"] for one in answer["tests"] if one["drift"]]
     together = answer["mmd"]
     words = f"{len(drifted)} of {len(answer['tests'])} columns drifted (level {answer['level']}, Bonferroni)"
     if together is not None:
         words += f"; all numbers together, by MMD: p {format_p_value(together)}"
-    tell(answer["library"], words)
-    tell("written to", str(out))
+    print_note(answer["library"], words)
+    print_note("written to", str(out))
 
 
 def whylogs(
@@ -152,7 +163,7 @@ def whylogs(
     target: Target = None,
     reference_since: ReferenceSince = None,
     reference_until: ReferenceUntil = None,
-    rows: Rows = ROWS,
+    rows: Rows = MAX_ROWS,
     include_synthetic: Synthetic = False,  # noqa: FBT002  a flag
     python: Python = None,
     force: Force = False,  # noqa: FBT002  a flag
@@ -161,18 +172,18 @@ def whylogs(
 
     Example: modeltrace report whylogs profiles --since 1d --reference train.parquet
     """
-    asked = Asked(
+    asked = ReportRequest(
         bundle, since, until, version, reference, target, reference_since, reference_until, rows, include_synthetic
     )  # fmt: skip
-    with both_sides(asked, out, force) as (said, folder):
+    with prepare_comparison(asked, out, force) as (said, folder):
         made = folder / "profiles"
         made.mkdir()
-        answer = make_report(WHYLOGS, "whylogs_profiles", said, folder, python, made)
+        answer = run_library(WHYLOGS, "whylogs_profiles", said, folder, python, made)
         text = json.dumps({"notes": said.notes, **answer}, indent=2, ensure_ascii=False)
         (made / "summary.json").write_text(text + "\n", encoding="utf-8")
-        place(made, out)
-    tell(answer["library"], f"profiles of {len(said.description['columns'])} columns")
-    tell("written to", f"{out}: window.bin, reference.bin, summary.json")
+        move_to_output(made, out)
+    print_note(answer["library"], f"profiles of {len(said.description['columns'])} columns")
+    print_note("written to", f"{out}: window.bin, reference.bin, summary.json")
 
 
 def fiddler(
@@ -188,15 +199,15 @@ def fiddler(
 
     Example: modeltrace report fiddler yesterday.parquet --since 1d
     """
-    suffix(out, ".parquet", ".jsonl", ".ndjson")
+    check_suffix(out, ".parquet", ".jsonl", ".ndjson")
     kind = format_from_suffix(out)
     beside = out.with_suffix(".model.json")
     if there := [path for path in (out, beside) if path.exists() and not force]:
         raise ReportError(f"{there[0]} is there already; --force replaces it")
-    with open_audit() as store:
-        _, _, manifest = read_bundle(store, bundle)
+    with open_configured_store() as store:
+        _, _, manifest = open_bundle(store, bundle)
         selection = Selection(since, until, include_synthetic=include_synthetic)
-        with chosen(store, manifest, version, selection) as predictions:
+        with select_predictions(store, manifest, version, selection) as predictions:
             rows = iter(predictions)
             first = next(rows, None)
             if first is None:
@@ -209,5 +220,5 @@ def fiddler(
         *selection_notes(predictions, manifest.name, predictions.selected),
         *exclusion_notes(events.layout),
     ]:
-        tell(term, words)
-    tell("written to", f"{out}: the events; {beside}: their model")
+        print_note(term, words)
+    print_note("written to", f"{out}: the events; {beside}: their model")

@@ -12,8 +12,8 @@ import typer
 from rich.text import Text
 
 from modeltrace.bundles.manifest import Manifest, read_manifest
-from modeltrace.cli.audit import open_audit, telling
-from modeltrace.cli.bundle_option import find_bundle
+from modeltrace.cli.audit import open_configured_store, progress_display
+from modeltrace.cli.bundle_option import resolve_bundle
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.report.columns import build_layout
 from modeltrace.report.comparison import Comparison, build_comparison
@@ -35,7 +35,7 @@ from modeltrace.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReportRequest:
     """What is to be compared with what."""
 
     bundle: str | None
@@ -54,46 +54,50 @@ class Asked:
         return Selection(since, until, include_synthetic=self.include_synthetic)
 
 
-def suffix(out: Path, *suffixes: str) -> None:
+def check_suffix(out: Path, *suffixes: str) -> None:
     """Refuse a name that says something else of the format."""
     if out.suffix not in suffixes:
         raise typer.BadParameter(f"the name must end in {' or '.join(suffixes)}")
 
 
-def read_bundle(store: Store, bundle: str | None) -> tuple[Settings, Path, Manifest]:
+def open_bundle(store: Store, bundle: str | None) -> tuple[Settings, Path, Manifest]:
     """The settings, and the bundle that they, the command line or the store name."""
     settings = read_settings(bundle=bundle)
-    folder = find_bundle(settings, store)
+    folder = resolve_bundle(settings, store)
     return settings, folder, read_manifest(folder)[0]
 
 
 @contextmanager
-def chosen(store: Store, model: Manifest, version: str | None, selection: Selection) -> Iterator[ModelPredictions]:
+def select_predictions(
+    store: Store, model: Manifest, version: str | None, selection: Selection
+) -> Iterator[ModelPredictions]:
     """The predictions of a selection, with what is told of progress while they are read."""
-    with telling(store.counts(selection).predictions) as progress:
+    with progress_display(store.counts(selection).predictions) as progress:
         hashes = [file.sha256 for file in (model.artifact, model.onnx) if file is not None]
         yield ModelPredictions(store, selection, model.name, version, progress, bundle_identity=(model.version, hashes))
 
 
 @contextmanager
-def both_sides(asked: Asked, out: Path, force: bool) -> Iterator[tuple[Comparison, Path]]:  # noqa: FBT001  passed on
+def prepare_comparison(asked: ReportRequest, out: Path, force: bool) -> Iterator[tuple[Comparison, Path]]:  # noqa: FBT001  passed on
     """Both sides of a comparison, told of, and a folder to work in that is the user's alone."""
     if out.exists() and not force:
         raise ReportError(f"{out} is there already; --force replaces it")
-    with open_audit() as store:
-        settings, bundle, manifest = read_bundle(store, asked.bundle)
+    with open_configured_store() as store:
+        settings, bundle, manifest = open_bundle(store, asked.bundle)
         selection = asked.selection(asked.since, asked.until)
-        with chosen(store, manifest, asked.version, selection) as predictions:
+        with select_predictions(store, manifest, asked.version, selection) as predictions:
             window = read_window(predictions, asked.rows)
-        reference = _reference(store, asked, settings, bundle, manifest)
+        reference = _load_reference(store, asked, settings, bundle, manifest)
     said = build_comparison(window, reference, build_layout(manifest), manifest.name)
     for term, words in said.notes:
-        tell(term, words)
+        print_note(term, words)
     with TemporaryDirectory(prefix="modeltrace-report-") as folder:
         yield said, Path(folder)
 
 
-def _reference(store: Store, asked: Asked, settings: Settings, bundle: Path, manifest: Manifest) -> Reference:
+def _load_reference(
+    store: Store, asked: ReportRequest, settings: Settings, bundle: Path, manifest: Manifest
+) -> Reference:
     trust = TrustOptions(settings.trust_pickle, settings.trusted_types)
     earlier = asked.reference_since is not None or asked.reference_until is not None
     if asked.reference is not None and earlier:
@@ -102,26 +106,26 @@ def _reference(store: Store, asked: Asked, settings: Settings, bundle: Path, man
         raise typer.BadParameter("it belongs to --reference FILE", param_hint="--target")
     if earlier:
         selection = asked.selection(asked.reference_since, asked.reference_until)
-        with chosen(store, manifest, asked.version, selection) as predictions:
+        with select_predictions(store, manifest, asked.version, selection) as predictions:
             return reference_from_window(read_window(predictions, asked.rows))
     if asked.reference is not None:
         return reference_from_file(asked.reference, asked.target, bundle, manifest, trust)
     return reference_from_held_out(bundle, manifest, trust)
 
 
-def make_report(
+def run_library(
     library: Library, program: str, said: Comparison, folder: Path, python: Path | None, output: Path
 ) -> dict[str, Any]:
     """Have a library's program make its report in a folder; what it says of it."""
     description = {**said.write(folder), "output": str(output)}
-    with working() as say:
+    with activity_display() as say:
         python = python or ensure_venv(library, say)
         say(f"{library.title} is at work")
         return run_program(python, program, description, folder)
 
 
 @contextmanager
-def working() -> Iterator[Callable[[str], None]]:
+def activity_display() -> Iterator[Callable[[str], None]]:
     """Say on stderr what is being done: a line that goes away, or one that stays where there is no terminal."""
     console = SafeConsole(stderr=True, soft_wrap=True)
     if console.is_terminal:
@@ -131,7 +135,7 @@ def working() -> Iterator[Callable[[str], None]]:
     yield lambda words: console.print(f"{words} …")
 
 
-def place(made: Path, out: Path) -> None:
+def move_to_output(made: Path, out: Path) -> None:
     """Give what was made its place, all at once; it may be on another disk."""
     part = out.with_name(f".{out.name}.part")
     try:
@@ -145,6 +149,6 @@ def place(made: Path, out: Path) -> None:
         raise ReportError(f"cannot write {out}: {error.strerror or error}") from None
 
 
-def tell(term: str, words: str) -> None:
+def print_note(term: str, words: str) -> None:
     """One line about a report, after others of the same width."""
     echo(f"{term:<12}  {words}")

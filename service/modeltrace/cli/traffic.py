@@ -6,32 +6,32 @@ from typing import Annotated
 
 import typer
 
-from modeltrace.cli.durations import seconds
+from modeltrace.cli.durations import parse_seconds
 from modeltrace.cli.terminal import SafeConsole, echo
-from modeltrace.client.service import base_url
+from modeltrace.client.service import normalize_url
 from modeltrace.keys import authorization, id_key, synthetic_token
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.provider import report_rest
-from modeltrace.traffic.fault_injection import Misbehaviour, parse_shift
-from modeltrace.traffic.labels import Feedback
-from modeltrace.traffic.load import Plan
-from modeltrace.traffic.progress import JsonLines, LiveLine, PlainLines
-from modeltrace.traffic.run import Run, run_traffic
-from modeltrace.traffic.telemetry import FLUSH_TIMEOUT, traffic_telemetry
+from modeltrace.traffic.fault_injection import FaultConfig, parse_shift
+from modeltrace.traffic.labels import FeedbackConfig
+from modeltrace.traffic.load import LoadPlan
+from modeltrace.traffic.progress import JsonDisplay, LiveDisplay, PlainDisplay
+from modeltrace.traffic.run import TrafficConfig, run_traffic
+from modeltrace.traffic.telemetry import FLUSH_TIMEOUT, build_traffic_telemetry
 
 # Seconds between two plain lines.
 PLAIN_INTERVAL = 5.0
 # Seconds after which a label is sent.
 FEEDBACK_DELAY = 5.0
 
-_HOW_MUCH = "How much"
-_ROWS = "Rows"
-_MISBEHAVIOUR = "Misbehaviour (shares from 0 to 1)"
+_LOAD_PANEL = "How much"
+_ROWS_PANEL = "Rows"
+_FAULTS_PANEL = "Misbehaviour (shares from 0 to 1)"
 
 
 def _share(help_text: str) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
-        min=0.0, max=1.0, metavar="SHARE", help=help_text, rich_help_panel=_MISBEHAVIOUR
+        min=0.0, max=1.0, metavar="SHARE", help=help_text, rich_help_panel=_FAULTS_PANEL
     )
     return option
 
@@ -39,38 +39,40 @@ def _share(help_text: str) -> typer.models.OptionInfo:
 def traffic(
     url: Annotated[str, typer.Argument(help="The service.")] = "http://127.0.0.1:8000",
     rate: Annotated[
-        float, typer.Option(min=0.01, max=10_000, help="Requests a second.", rich_help_panel=_HOW_MUCH)
+        float, typer.Option(min=0.01, max=10_000, help="Requests a second.", rich_help_panel=_LOAD_PANEL)
     ] = 20.0,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many requests.", rich_help_panel=_HOW_MUCH)
+        int | None, typer.Option(min=1, help="Stop after so many requests.", rich_help_panel=_LOAD_PANEL)
     ] = None,
     duration: Annotated[
         float | None,
-        typer.Option(parser=seconds, metavar="TIME", help="Stop after 30s, 5m, 1h, …", rich_help_panel=_HOW_MUCH),
+        typer.Option(
+            parser=parse_seconds, metavar="TIME", help="Stop after 30s, 5m, 1h, …", rich_help_panel=_LOAD_PANEL
+        ),
     ] = None,
     wait: Annotated[
         float | None,
         typer.Option(
-            parser=seconds,
+            parser=parse_seconds,
             metavar="TIME",
             show_default="no time",
             help="The service may take so long to be ready.",
-            rich_help_panel=_HOW_MUCH,
+            rich_help_panel=_LOAD_PANEL,
         ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Send batches of so many rows.", rich_help_panel=_HOW_MUCH)
+        int | None, typer.Option(min=1, help="Send batches of so many rows.", rich_help_panel=_LOAD_PANEL)
     ] = None,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Requests in flight at most.", rich_help_panel=_HOW_MUCH)
+        int, typer.Option(min=1, max=10_000, help="Requests in flight at most.", rich_help_panel=_LOAD_PANEL)
     ] = 64,
     data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.", rich_help_panel=_ROWS)
+        Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.", rich_help_panel=_ROWS_PANEL)
     ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="A bundle: its held-out rows; of up's example, fresh ones.", rich_help_panel=_ROWS
+            metavar="DIR", help="A bundle: its held-out rows; of up's example, fresh ones.", rich_help_panel=_ROWS_PANEL
         ),
     ] = None,
     feedback: Annotated[
@@ -80,15 +82,17 @@ def traffic(
             max=1.0,
             metavar="SHARE",
             help="Send true labels for such a share of answers.",
-            rich_help_panel=_ROWS,
+            rich_help_panel=_ROWS_PANEL,
         ),
     ] = 0.0,
     feedback_delay: Annotated[
         float | None,
-        typer.Option(parser=seconds, metavar="TIME", help="So long after.", show_default="5s", rich_help_panel=_ROWS),
+        typer.Option(
+            parser=parse_seconds, metavar="TIME", help="So long after.", show_default="5s", rich_help_panel=_ROWS_PANEL
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Send the same rows and faults again.", rich_help_panel=_ROWS)
+        int | None, typer.Option(help="Send the same rows and faults again.", rich_help_panel=_ROWS_PANEL)
     ] = None,
     missing: Annotated[float, _share("Rows with a missing value.")] = 0.0,
     wrong_type: Annotated[float, _share("Rows with a value of the wrong type.")] = 0.0,
@@ -100,17 +104,17 @@ def traffic(
             metavar="SHIFT",
             help="FEATURE=FACTOR, FEATURE+=X, or FEATURE+=Xsd (standard deviations): move a feature in every row. "
             "Repeatable.",
-            rich_help_panel=_MISBEHAVIOUR,
+            rich_help_panel=_FAULTS_PANEL,
         ),
     ] = None,
     shift_after: Annotated[
         float | None,
         typer.Option(
-            parser=seconds,
+            parser=parse_seconds,
             metavar="TIME",
             show_default="at once",
             help="Shift from then on.",
-            rich_help_panel=_MISBEHAVIOUR,
+            rich_help_panel=_FAULTS_PANEL,
         ),
     ] = None,
     unmarked: Annotated[  # noqa: FBT002  a flag
@@ -118,7 +122,7 @@ def traffic(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,  # noqa: FBT002  a flag
     every: Annotated[
-        float | None, typer.Option(parser=seconds, metavar="TIME", help="Print a line so often, terminal or not.")
+        float | None, typer.Option(parser=parse_seconds, metavar="TIME", help="Print a line so often, terminal or not.")
     ] = None,
 ) -> None:
     """Send predictions to a service at a steady rate, with spans of their own.
@@ -135,10 +139,10 @@ def traffic(
     if data is not None and bundle is not None:
         raise typer.BadParameter("give --data or --bundle, not both")
     settings = read_settings()
-    run = Run(
-        url=base_url(url),
-        plan=Plan(rate=rate, batch=batch, count=count, duration=duration, concurrency=concurrency),
-        misbehaviour=Misbehaviour(
+    run = TrafficConfig(
+        url=normalize_url(url),
+        plan=LoadPlan(rate=rate, batch=batch, count=count, duration=duration, concurrency=concurrency),
+        faults=FaultConfig(
             missing=missing,
             wrong_type=wrong_type,
             errors=errors,
@@ -149,14 +153,14 @@ def traffic(
         data=data,
         bundle=bundle,
         seed=seed,
-        feedback=Feedback(feedback, feedback_delay or FEEDBACK_DELAY) if feedback else None,
-        wait=wait or 0.0,
+        feedback=FeedbackConfig(feedback, feedback_delay or FEEDBACK_DELAY) if feedback else None,
+        ready_timeout=wait or 0.0,
         headers=authorization(settings),
         synthetic_token="" if unmarked else synthetic_token(id_key(settings)),
     )
-    telemetry = traffic_telemetry(settings.otel)
+    telemetry = build_traffic_telemetry(settings.otel)
     try:
-        with _progress(json=json, every=every) as progress:
+        with _make_display(json=json, every=every) as progress:
             tally = asyncio.run(run_traffic(run, telemetry, progress))
     finally:
         report_rest(telemetry.shutdown(FLUSH_TIMEOUT))
@@ -165,10 +169,10 @@ def traffic(
         raise typer.Exit(1)
 
 
-def _progress(*, json: bool, every: float | None) -> JsonLines | LiveLine | PlainLines:
+def _make_display(*, json: bool, every: float | None) -> JsonDisplay | LiveDisplay | PlainDisplay:
     if json:
-        return JsonLines(echo, every)
+        return JsonDisplay(echo, every)
     console = SafeConsole()
     if console.is_terminal and every is None:
-        return LiveLine(console)
-    return PlainLines(console, every or PLAIN_INTERVAL)
+        return LiveDisplay(console)
+    return PlainDisplay(console, every or PLAIN_INTERVAL)

@@ -17,15 +17,15 @@ from rich.live import Live
 from rich.text import Text
 
 from modeltrace.bundles.registry.search_paths import example_folder
-from modeltrace.cli.durations import seconds
+from modeltrace.cli.durations import parse_seconds
 from modeltrace.cli.terminal import SafeConsole
-from modeltrace.client.service import ServedModel, UnreachableError, base_url
+from modeltrace.client.service import ServedModel, UnreachableError, normalize_url
 from modeltrace.doctor.backends.jaeger import Jaeger
-from modeltrace.doctor.backends.stack import JAEGER
+from modeltrace.doctor.backends.stack import JAEGER_URL
 from modeltrace.keys import check_exposure
-from modeltrace.local.bundles import build_example, is_current
-from modeltrace.local.plan import HUB_KEY, Local, Stack, collector_endpoint, telemetry_elsewhere
-from modeltrace.local.supervisor import Laptop
+from modeltrace.local.bundles import build_example, example_is_current
+from modeltrace.local.plan import HUB_KEY, StackTarget, UpConfig, collector_endpoint, describe_external_telemetry
+from modeltrace.local.supervisor import Supervisor
 from modeltrace.settings import OtelSettings, data_dir, read_settings
 from modeltrace.traffic.fault_injection import parse_shift
 from modeltrace.traffic.progress import Snapshot
@@ -33,11 +33,11 @@ from modeltrace.traffic.progress import Snapshot
 # Seconds between two lines where there is no terminal.
 PLAIN_INTERVAL = 10.0
 # Seconds that Jaeger may take to say whether it has pages.
-QUESTION_TIMEOUT = 2.0
+JAEGER_TIMEOUT = 2.0
 
-_STACK = "The real stack instead of the hub"
+_STACK_PANEL = "The real stack instead of the hub"
 
-LAST_LINE = "Ctrl-C stops all of it. Your own model: modeltrace pack --help"
+HINT_LINE = "Ctrl-C stops all of it. Your own model: modeltrace pack --help"
 
 
 def up(
@@ -60,7 +60,9 @@ def up(
     ] = None,
     shift_after: Annotated[
         float | None,
-        typer.Option(parser=seconds, metavar="TIME", show_default="at once", help="Shift from then on: 30s, 5m, 1h."),
+        typer.Option(
+            parser=parse_seconds, metavar="TIME", show_default="at once", help="Shift from then on: 30s, 5m, 1h."
+        ),
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="8000", help="The service's port.")] = None,
     hub_port: Annotated[
@@ -72,13 +74,15 @@ def up(
     http_port: Annotated[
         int, typer.Option(min=1, max=65535, envvar="MODELTRACE_HUB_HTTP_PORT", help="The hub's OTLP over HTTP.")
     ] = 4318,
-    stack: Annotated[bool, typer.Option("--stack", help="Send to the running stack.", rich_help_panel=_STACK)] = False,  # noqa: FBT002  a flag
+    stack: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--stack", help="Send to the running stack.", rich_help_panel=_STACK_PANEL)
+    ] = False,
     jaeger: Annotated[
-        str, typer.Option(envvar="MODELTRACE_JAEGER_URL", help="Where to look.", rich_help_panel=_STACK)
-    ] = JAEGER,
+        str, typer.Option(envvar="MODELTRACE_JAEGER_URL", help="Where to look.", rich_help_panel=_STACK_PANEL)
+    ] = JAEGER_URL,
     grafana: Annotated[
         str | None,
-        typer.Option(envvar="MODELTRACE_GRAFANA_URL", help="Where to look, too.", rich_help_panel=_STACK),
+        typer.Option(envvar="MODELTRACE_GRAFANA_URL", help="Where to look, too.", rich_help_panel=_STACK_PANEL),
     ] = None,
 ) -> None:
     """Start service, hub and traffic on this machine, and stop them together.
@@ -99,41 +103,41 @@ def up(
         raise typer.BadParameter("it moves the rows of traffic, and there is none: add --traffic", param_hint="--shift")
     for text in shift or ():
         parse_shift(text)
-    with _screen(SafeConsole()) as screen:
+    with _make_screen(SafeConsole()) as screen:
         example = example_folder(data_dir())
-        if settings.bundle is None and not is_current(example):
-            screen.waiting("the example's model to be trained")
+        if settings.bundle is None and not example_is_current(example):
+            screen.show_waiting("the example's model to be trained")
             build_example(example)
         real = None
         if stack and not settings.otel.sdk_disabled:
-            there = (base_url(jaeger), base_url(grafana) if grafana else None)
-            real = asyncio.run(_stack(settings.otel, *there))
+            there = (normalize_url(jaeger), normalize_url(grafana) if grafana else None)
+            real = asyncio.run(_resolve_stack(settings.otel, *there))
         source = str(example) if settings.bundle is None else settings.bundle
-        local = Local(
+        local = UpConfig(
             source=source,
-            bundle=_bundle(source, screen),
+            bundle=_resolve_bundle(source, screen),
             host=settings.host,
             port=settings.port,
             hub_port=hub_port,
             grpc_port=grpc_port,
             http_port=http_port,
             rate=rate if sending else None,
-            elsewhere=None if real else telemetry_elsewhere(settings.otel),
-            keyed=bool(os.environ.get(HUB_KEY)),
-            logs=platformdirs.user_log_path("modeltrace"),
+            external_telemetry=None if real else describe_external_telemetry(settings.otel),
+            hub_has_key=bool(os.environ.get(HUB_KEY)),
+            log_dir=platformdirs.user_log_path("modeltrace"),
             stack=real,
-            example=settings.bundle is None,
+            is_example=settings.bundle is None,
             shifts=tuple(shift or ()),
             shift_after=shift_after or 0.0,
         )
-        asyncio.run(Laptop(local, settings, os.environ, screen).run())
+        asyncio.run(Supervisor(local, settings, os.environ, screen).run())
 
 
-def _bundle(source: str, screen: "TerminalScreen | PlainScreen") -> Path:
+def _resolve_bundle(source: str, screen: "TerminalScreen | PlainScreen") -> Path:
     """The bundle that a source means now: traffic takes its rows from there. Whether it can be served is not asked."""
     if (Path(source) / "model.json").exists():
         return Path(source)
-    screen.waiting(f"the bundle that {source} means")
+    screen.show_waiting(f"the bundle that {source} means")
     # Imported when it is needed: scikit-learn takes seconds.
     from modeltrace.bundles.registry.catalog import Catalog  # noqa: PLC0415  see above
 
@@ -141,41 +145,41 @@ def _bundle(source: str, screen: "TerminalScreen | PlainScreen") -> Path:
         return catalog.locate(source).path
 
 
-async def _stack(otel: OtelSettings, url: str, grafana: str | None) -> Stack:
+async def _resolve_stack(otel: OtelSettings, url: str, grafana: str | None) -> StackTarget:
     """The stack as it is found: a Jaeger built from its sources alone has no pages, only JSON."""
-    async with httpx.AsyncClient(timeout=QUESTION_TIMEOUT) as client:
+    async with httpx.AsyncClient(timeout=JAEGER_TIMEOUT) as client:
         jaeger = Jaeger(url, client)
-        look, trace, note = url, jaeger.page(), ""
+        look, trace, note = url, jaeger.trace_page_url(), ""
         try:
-            if not await jaeger.has_pages():
+            if not await jaeger.has_web_ui():
                 # Imported when it is needed: the SDK takes a while.
                 from modeltrace.telemetry.resource import build_resource  # noqa: PLC0415  see above
 
                 resource = build_resource(otel.service_name, version("modeltrace"), workers=1)
                 look, trace, note = (
-                    jaeger.latest(str(resource.attributes["service.name"])),
-                    jaeger.answer(),
+                    jaeger.latest_traces_json_url(str(resource.attributes["service.name"])),
+                    jaeger.trace_json_url(),
                     "this Jaeger has no pages, only JSON",
                 )
         except UnreachableError:
             note = "no Jaeger answers there yet"
-    return Stack(collector_endpoint(otel), (grafana, look) if grafana else (look,), trace, note)
+    return StackTarget(collector_endpoint(otel), (grafana, look) if grafana else (look,), trace, note)
 
 
-def _screen(console: Console) -> "TerminalScreen | PlainScreen":
+def _make_screen(console: Console) -> "TerminalScreen | PlainScreen":
     return TerminalScreen(console) if console.is_terminal else PlainScreen(console)
 
 
-def header(local: Local, model: ServedModel) -> list[Text]:
+def header_lines(config: UpConfig, model: ServedModel) -> list[Text]:
     """The lines that stay: what is served, where to predict, where to look."""
-    if local.stack is not None:
-        look = Text("  ").join(_link(page) for page in local.stack.look)
-        look = look + Text(f"  ({local.stack.note})") if local.stack.note else look
+    if config.stack is not None:
+        look = Text("  ").join(_link(page) for page in config.stack.page_urls)
+        look = look + Text(f"  ({config.stack.note})") if config.stack.note else look
     else:
-        look = Text(local.elsewhere) if local.elsewhere else _link(local.hub_url)
-    if local.keyed and local.with_hub:
+        look = Text(config.external_telemetry) if config.external_telemetry else _link(config.hub_url)
+    if config.hub_has_key and config.starts_hub:
         look = look + Text(f"  (the first time with ?key= and the value of {HUB_KEY})")
-    docs = f"{local.service_url}/docs"
+    docs = f"{config.service_url}/docs"
     return [
         Text(f"Modeltrace · {model.name} {model.version} · {len(model.features)} features", style="bold"),
         Text("  predict   ").append(_link(docs)),
@@ -187,22 +191,26 @@ def _link(url: str) -> Text:
     return Text(url, style=f"link {url}")
 
 
-def traffic_line(now: Snapshot | None, local: Local, *, whole_id: bool) -> Text:
+def traffic_line(snapshot: Snapshot | None, config: UpConfig, *, full_trace_id: bool) -> Text:
     """The line about traffic, before its first figures and without any, too."""
-    if local.rate is None:
-        return Text("  traffic   none; start some: modeltrace traffic ").append(local.service_url)
-    if now is None:
+    if config.rate is None:
+        return Text("  traffic   none; start some: modeltrace traffic ").append(config.service_url)
+    if snapshot is None:
         return Text("  traffic   starting")
-    if local.stack is not None:
-        line = Text("  traffic   ").append(replace(now, last_trace=None).line(latency=False))
-        return line.append(_last_trace(now.last_trace, local.stack, whole_id=whole_id)) if now.last_trace else line
-    page = local.hub_url if local.with_hub else None
-    return Text("  traffic   ").append(now.line(latency=False, whole_id=whole_id, page=page))
+    if config.stack is not None:
+        line = Text("  traffic   ").append(replace(snapshot, last_trace_id=None).to_text(latency=False))
+        return (
+            line.append(_last_trace_link(snapshot.last_trace_id, config.stack, whole_id=full_trace_id))
+            if snapshot.last_trace_id
+            else line
+        )
+    page = config.hub_url if config.starts_hub else None
+    return Text("  traffic   ").append(snapshot.to_text(latency=False, full_trace_id=full_trace_id, hub_url=page))
 
 
-def _last_trace(trace_id: str, stack: Stack, *, whole_id: bool) -> Text:
+def _last_trace_link(trace_id: str, stack: StackTarget, *, whole_id: bool) -> Text:
     shown = trace_id if whole_id else f"{trace_id[:8]}…"
-    return Text(" · last trace ").append(shown, style=f"link {stack.trace}{trace_id}")
+    return Text(" · last trace ").append(shown, style=f"link {stack.trace_url_prefix}{trace_id}")
 
 
 class TerminalScreen:
@@ -211,7 +219,7 @@ class TerminalScreen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False)
-        self._local: Local | None = None
+        self._config: UpConfig | None = None
         self._status = console.status("")
 
     def __enter__(self) -> Self:
@@ -223,29 +231,29 @@ class TerminalScreen:
         self._status.stop()
         self._live.stop()
 
-    def waiting(self, what: str) -> None:
+    def show_waiting(self, what: str) -> None:
         """Show a spinner."""
         self._live.stop()
         self._status.update(Text(f"waiting for {what}"))
         self._status.start()
 
-    def started(self, local: Local, model: ServedModel) -> None:
+    def show_started(self, local: UpConfig, model: ServedModel) -> None:
         """Print the lines."""
         self._status.stop()
-        self._local = local
-        for line in header(local, model):
+        self._config = local
+        for line in header_lines(local, model):
             self._console.print(line, soft_wrap=True)
         self._live.start()
         self._rewrite(None)
 
-    def traffic(self, now: Snapshot) -> None:
+    def show_traffic(self, now: Snapshot) -> None:
         """Rewrite the line about traffic."""
         self._rewrite(now)
 
     def _rewrite(self, now: Snapshot | None) -> None:
-        if self._local is not None:
-            line = traffic_line(now, self._local, whole_id=False)
-            self._live.update(Group(line, Text(LAST_LINE, style="dim")), refresh=True)
+        if self._config is not None:
+            line = traffic_line(now, self._config, full_trace_id=False)
+            self._live.update(Group(line, Text(HINT_LINE, style="dim")), refresh=True)
 
 
 class PlainScreen:
@@ -253,7 +261,7 @@ class PlainScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._local: Local | None = None
+        self._config: UpConfig | None = None
         self._next = 0.0
 
     def __enter__(self) -> Self:
@@ -262,24 +270,24 @@ class PlainScreen:
     def __exit__(self, *_: object) -> None:
         return
 
-    def waiting(self, what: str) -> None:
+    def show_waiting(self, what: str) -> None:
         """Print a line."""
         self._print(Text(f"waiting for {what}"))
 
-    def started(self, local: Local, model: ServedModel) -> None:
+    def show_started(self, local: UpConfig, model: ServedModel) -> None:
         """Print the lines."""
-        self._local = local
-        for line in header(local, model):
+        self._config = local
+        for line in header_lines(local, model):
             self._print(line)
         if local.rate is None:
-            self._print(traffic_line(None, local, whole_id=True))
-        self._print(Text(LAST_LINE))
+            self._print(traffic_line(None, local, full_trace_id=True))
+        self._print(Text(HINT_LINE))
 
-    def traffic(self, now: Snapshot) -> None:
+    def show_traffic(self, now: Snapshot) -> None:
         """Print the line about traffic when it is time again."""
-        if self._local is not None and time.monotonic() >= self._next:
+        if self._config is not None and time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_INTERVAL
-            self._print(traffic_line(now, self._local, whole_id=True))
+            self._print(traffic_line(now, self._config, full_trace_id=True))
 
     def _print(self, line: Text) -> None:
         self._console.print(line, soft_wrap=True)

@@ -6,23 +6,23 @@ from typing import Any, Final, Self
 
 import httpx
 
-from modeltrace.client.service import ServedModel, UnreachableError, reason, said_model
+from modeltrace.client.service import ServedModel, UnreachableError, describe_error, parse_model
 from modeltrace.errors import ModeltraceError
 
 # Seconds that one batch may take.
-TIMEOUT: Final = 60.0
+BATCH_TIMEOUT: Final = 60.0
 
 
-class NotTakenError(ModeltraceError):
+class SubmissionRejectedError(ModeltraceError):
     """A service does not take rows or labels."""
 
 
-class Service:
+class ScoringClient:
     """A running service that is asked, row by row."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self._url = url
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT, headers=headers)
+        self._client = httpx.Client(base_url=url, timeout=BATCH_TIMEOUT, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -30,7 +30,7 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def model(self) -> ServedModel:
+    def fetch_model(self) -> ServedModel:
         """What is served there.
 
         Raises:
@@ -39,11 +39,11 @@ class Service:
         try:
             response = self._client.get("/model")
         except httpx.HTTPError as error:
-            said = f"no service answers at {self._url} ({reason(error)}); start one: modeltrace serve BUNDLE"
+            said = f"no service answers at {self._url} ({describe_error(error)}); start one: modeltrace serve BUNDLE"
             raise UnreachableError(said) from None
-        return said_model(response, self._url)
+        return parse_model(response, self._url)
 
-    def answers(self, rows: Sequence[object]) -> list[dict[str, Any]]:
+    def predict(self, rows: Sequence[object]) -> list[dict[str, Any]]:
         """What it says of each row: with `prediction_id`, or `error` in its place.
 
         Raises:
@@ -53,7 +53,7 @@ class Service:
         answered: list[dict[str, Any]] = self._post("/predict/batch", {"rows": list(rows)})["predictions"]
         return answered
 
-    def label(self, items: Sequence[tuple[str, object]]) -> None:
+    def send_labels(self, items: Sequence[tuple[str, object]]) -> None:
         """Send true labels by prediction ID.
 
         Raises:
@@ -63,17 +63,17 @@ class Service:
         body = {"items": [{"prediction_id": one, "label": label} for one, label in items]}
         for one in self._post("/feedback", body)["results"]:
             if "error" in one:
-                raise NotTakenError(f"{self._url}/feedback refuses a label: {one['error'].get('message')}")
+                raise SubmissionRejectedError(f"{self._url}/feedback refuses a label: {one['error'].get('message')}")
 
     def _post(self, path: str, body: object) -> dict[str, Any]:
         try:
             response = self._client.post(path, json=body)
             said: dict[str, Any] = response.json()
         except httpx.HTTPError as error:
-            raise UnreachableError(f"{self._url}{path} does not answer: {reason(error)}") from None
+            raise UnreachableError(f"{self._url}{path} does not answer: {describe_error(error)}") from None
         except ValueError:
             said = {}
         if response.status_code != HTTPStatus.OK:
             why = said.get("error", {}).get("message", "nothing more is said")
-            raise NotTakenError(f"{self._url}{path} answers {response.status_code}: {why}")
+            raise SubmissionRejectedError(f"{self._url}{path} answers {response.status_code}: {why}")
         return said

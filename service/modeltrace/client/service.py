@@ -12,7 +12,7 @@ from modeltrace.inference.schema import Feature
 from modeltrace.otlp.failures import UNKNOWN_PREFIX, Target, classify
 from modeltrace.printable import escape_controls
 
-FEATURES = TypeAdapter(tuple[Feature, ...])
+FEATURES_ADAPTER = TypeAdapter(tuple[Feature, ...])
 
 
 class UnreachableError(ModeltraceError):
@@ -29,7 +29,7 @@ class ServedModel:
     classes: tuple[str | int | float | bool, ...] | None = None  # of a classifier
 
 
-def base_url(text: str) -> str:
+def normalize_url(text: str) -> str:
     """Complete an address to a URL without a slash at its end: `host:8000` becomes `http://host:8000`.
 
     Raises:
@@ -64,12 +64,12 @@ async def fetch_model(client: httpx.AsyncClient) -> ServedModel:
         response = await client.get("/model")
     except httpx.HTTPError as error:
         raise UnreachableError(
-            f"no service answers at {where} ({reason(error)}); start one: modeltrace serve BUNDLE"
+            f"no service answers at {where} ({describe_error(error)}); start one: modeltrace serve BUNDLE"
         ) from None
-    return said_model(response, where)
+    return parse_model(response, where)
 
 
-def said_model(response: httpx.Response, where: str) -> ServedModel:
+def parse_model(response: httpx.Response, where: str) -> ServedModel:
     """What the answer to `GET /model` says.
 
     Raises:
@@ -81,7 +81,7 @@ def said_model(response: httpx.Response, where: str) -> ServedModel:
         raise UnreachableError(f"{where}/model answers {response.status_code}: that is no Modeltrace service")
     try:
         said: dict[str, Any] = response.json()
-        features, classes = FEATURES.validate_python(said["features"]), said["classes"]
+        features, classes = FEATURES_ADAPTER.validate_python(said["features"]), said["classes"]
         name, version = (escape_controls(str(said[key]), lines=False) for key in ("name", "version"))
         return ServedModel(name, version, features, None if classes is None else tuple(classes))
     except (ValueError, KeyError, TypeError) as error:
@@ -99,7 +99,7 @@ def _refusal(response: httpx.Response) -> str:
         return f"HTTP {response.status_code}"
 
 
-def reason(error: httpx.HTTPError) -> str:
+def describe_error(error: httpx.HTTPError) -> str:
     """Why a request failed: in words, or the kind of the error with its text if it has one."""
     try:
         asked = error.request.url

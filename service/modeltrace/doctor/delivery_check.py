@@ -4,7 +4,7 @@ from modeltrace.otlp.check import check_delivery
 from modeltrace.settings import OtelSettings
 
 
-def check_deliveries(otel: OtelSettings) -> list[str]:
+def check_otlp_delivery(otel: OtelSettings) -> list[str]:
     """Send an empty request of each signal; a line for each reason why they are not taken."""
     failures: dict[str, list[str]] = {}
     for signal in otel.otlp_signals():

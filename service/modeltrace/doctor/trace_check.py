@@ -10,46 +10,46 @@ from http import HTTPStatus
 
 import httpx
 
-from modeltrace.client.service import ServedModel, UnreachableError, fetch_model, reason
-from modeltrace.doctor.backends.backend import Backend, LogSeen, Signal
+from modeltrace.client.service import ServedModel, UnreachableError, describe_error, fetch_model
+from modeltrace.doctor.backends.backend import Backend, LogRecordRef, Signal
 from modeltrace.errors import ModeltraceError
 from modeltrace.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION, SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER
 
-SPAN_SERVER = "POST /predict"
-ACCESS_LINE = "access line"
-AUDIT_RECORD = f"{EVENT_PREDICTION} (audit)"
+SERVER_SPAN = "POST /predict"
+ACCESS_RECORD = "access line"
+PREDICTION_RECORD = f"{EVENT_PREDICTION} (audit)"
 ANY_METRIC = "any metric"
 
 # Seconds between two looks, and the difference between two clocks that is worth a word.
-LOOK_AGAIN = 0.1
-CLOCKS_APART = 30.0
+POLL_INTERVAL = 0.1
+MAX_CLOCK_OFFSET = 30.0
 
 
-class RefusedError(ModeltraceError):
+class PredictionRejectedError(ModeltraceError):
     """The service does not answer the prediction that it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One prediction that was answered. `at` is when (monotonic seconds), `clock_off` the service's clock less ours."""
+class SentPrediction:
+    """An answered prediction: when it was answered (monotonic), and the service's clock minus ours, in seconds."""
 
     model: ServedModel
     trace_id: str
-    at: float
-    clock_off: float
+    answered_at: float
+    clock_offset: float
 
 
 @dataclass(slots=True)
-class Item:
+class ExpectedItem:
     """One thing that must arrive, and after how many milliseconds it was seen (`None`: not yet)."""
 
     signal: Signal
-    what: str
+    name: str
     arrived_ms: float | None = None
 
 
-async def ask(client: httpx.AsyncClient) -> Asked:
+async def send_prediction(client: httpx.AsyncClient) -> SentPrediction:
     """Send one prediction, marked so that its exemplars are kept.
 
     The row is made of the examples that the model's schema gives.
@@ -63,74 +63,76 @@ async def ask(client: httpx.AsyncClient) -> Asked:
     try:
         response = await client.post("/predict", json={"features": row}, headers={"baggage": f"{BAGGAGE_PIN}=1"})
     except httpx.HTTPError as error:
-        raise UnreachableError(f"the service took the prediction and did not answer: {reason(error)}") from None
+        raise UnreachableError(f"the service took the prediction and did not answer: {describe_error(error)}") from None
     at = time.monotonic()
     if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
-        raise RefusedError(
+        raise PredictionRejectedError(
             f"the model refuses the example row of its own schema: {_message(response)}. Pack it again with data that "
             "it accepts, or with wider --range limits"
         )
     if response.status_code != HTTPStatus.OK:
-        raise RefusedError(
+        raise PredictionRejectedError(
             f"the service answers {response.status_code} to a prediction: {_message(response)}. Its log says why"
         )
     if not (trace_id := response.json().get("trace_id")):
-        raise RefusedError(
+        raise PredictionRejectedError(
             "the service answers without a trace ID: its telemetry is off. Start it without OTEL_SDK_DISABLED"
         )
-    return Asked(model, trace_id, at, _clock_off(response))
+    return SentPrediction(model, trace_id, at, _clock_offset(response))
 
 
-async def follow(backend: Backend, asked: Asked, *, seconds: float) -> list[Item]:
+async def wait_for_telemetry(backend: Backend, prediction: SentPrediction, *, seconds: float) -> list[ExpectedItem]:
     """Look for everything that belongs to the prediction until all of it was seen or the time is over.
 
     Raises:
         UnreachableError: the backend cannot be asked.
     """
-    items = expected()
+    items = expected_items()
     finders: dict[Signal, Callable[[], Awaitable[set[str]]]] = {
-        "span": lambda: _span_names(backend, asked.trace_id),
-        "log record": lambda: _log_names(backend, asked.trace_id),
-        "exemplar": lambda: _exemplar_names(backend, asked.trace_id),
+        "span": lambda: _span_names(backend, prediction.trace_id),
+        "log record": lambda: _log_names(backend, prediction.trace_id),
+        "exemplar": lambda: _exemplar_names(backend, prediction.trace_id),
     }
-    deadline = asked.at + seconds
+    deadline = prediction.answered_at + seconds
     while True:
         for signal, find in finders.items():
             waiting = [item for item in items if item.signal == signal and item.arrived_ms is None]
             if waiting:
                 seen = await find()
-                elapsed = (time.monotonic() - asked.at) * 1000
+                elapsed = (time.monotonic() - prediction.answered_at) * 1000
                 for item in waiting:
-                    if item.what in seen:
+                    if item.name in seen:
                         item.arrived_ms = round(elapsed, 1)
         if all(item.arrived_ms is not None for item in items) or time.monotonic() > deadline:
             return items
-        await asyncio.sleep(LOOK_AGAIN)
+        await asyncio.sleep(POLL_INTERVAL)
 
 
-def expected() -> list[Item]:
+def expected_items() -> list[ExpectedItem]:
     """What one prediction leaves behind, in the order in which it is made."""
-    spans = (SPAN_SERVER, SPAN_VALIDATE, SPAN_FEATURES, SPAN_INFERENCE)
+    spans = (SERVER_SPAN, SPAN_VALIDATE, SPAN_FEATURES, SPAN_INFERENCE)
     return [
-        *(Item("span", name) for name in spans),
-        Item("log record", AUDIT_RECORD),
-        Item("log record", ACCESS_LINE),
-        Item("exemplar", ANY_METRIC),
+        *(ExpectedItem("span", name) for name in spans),
+        ExpectedItem("log record", PREDICTION_RECORD),
+        ExpectedItem("log record", ACCESS_RECORD),
+        ExpectedItem("exemplar", ANY_METRIC),
     ]
 
 
-def advise(items: Sequence[Item], asked: Asked, *, seconds: float, entry: str = "this backend") -> list[str]:
+def diagnose(
+    items: Sequence[ExpectedItem], prediction: SentPrediction, *, timeout: float, receiver: str = "this backend"
+) -> list[str]:
     """What to look at first, a line for each thing that is missing; nothing when nothing is.
 
     `entry` is what ought to take the service's OTLP.
     """
-    absent = {signal: [i.what for i in items if i.signal == signal and i.arrived_ms is None] for signal in _SIGNALS}
+    absent = {signal: [i.name for i in items if i.signal == signal and i.arrived_ms is None] for signal in _SIGNALS}
     if not any(absent.values()):
         return []
     lines = []
     if all(item.arrived_ms is None for item in items):
         lines.append(
-            f"nothing arrived: does the service's OTEL_EXPORTER_OTLP_ENDPOINT lead to {entry}? It is read when "
+            f"nothing arrived: does the service's OTEL_EXPORTER_OTLP_ENDPOINT lead to {receiver}? It is read when "
             "the service starts; its log says what could not be delivered"
         )
     elif len(absent["span"]) == len([item for item in items if item.signal == "span"]):
@@ -139,22 +141,22 @@ def advise(items: Sequence[Item], asked: Asked, *, seconds: float, entry: str = 
         )
     elif absent["span"]:
         lines.append(f"spans missing ({', '.join(absent['span'])}): the service's log says whether its queue was full")
-    lines += _advise_logs(items, absent["log record"])
+    lines += _diagnose_logs(items, absent["log record"])
     if absent["exemplar"]:
         lines.append(
-            f"no exemplar after {seconds:g} s: metrics go out every 60 s by default. Wait longer (--timeout 70) or "
+            f"no exemplar after {timeout:g} s: metrics go out every 60 s by default. Wait longer (--timeout 70) or "
             "start the service with OTEL_METRIC_EXPORT_INTERVAL=5000. Are OTEL_METRICS_EXPORTER (otlp) and "
             "OTEL_METRICS_EXEMPLAR_FILTER (trace_based) as they are by default? A trace that is not sampled has none"
         )
-    if abs(asked.clock_off) > CLOCKS_APART:
+    if abs(prediction.clock_offset) > MAX_CLOCK_OFFSET:
         lines.append(
-            f"the service's clock is {asked.clock_off:+.0f} s off this machine's: what it sends may count as too old "
-            "or as not yet happened"
+            f"the service's clock is {prediction.clock_offset:+.0f} s off this machine's: what it sends may count as "
+            "too old or as not yet happened"
         )
     return lines
 
 
-def partly_missing(items: Sequence[Item]) -> list[Signal]:
+def partly_missing_signals(items: Sequence[ExpectedItem]) -> list[Signal]:
     """The signals of which something is missing; none when all of it arrived, or nothing at all."""
     missing = [item for item in items if item.arrived_ms is None]
     return [] if len(missing) == len(items) else [s for s in _SIGNALS if s in {item.signal for item in missing}]
@@ -163,32 +165,32 @@ def partly_missing(items: Sequence[Item]) -> list[Signal]:
 _SIGNALS: tuple[Signal, ...] = ("span", "log record", "exemplar")
 
 
-def _advise_logs(items: Sequence[Item], absent: Sequence[str]) -> list[str]:
+def _diagnose_logs(items: Sequence[ExpectedItem], absent: Sequence[str]) -> list[str]:
     if len(absent) == len([item for item in items if item.signal == "log record"]):
         return ["no log records: is the service's OTEL_LOGS_EXPORTER none?"]
-    if ACCESS_LINE in absent:
+    if ACCESS_RECORD in absent:
         return ["no access line: is the service's MODELTRACE_LOG_LEVEL above INFO?"]
-    if AUDIT_RECORD in absent:
+    if PREDICTION_RECORD in absent:
         return ["no audit record: the service's log says whether its queue was full"]
     return []
 
 
 async def _span_names(backend: Backend, trace_id: str) -> set[str]:
-    return set(await backend.spans(trace_id))
+    return set(await backend.span_names(trace_id))
 
 
 async def _log_names(backend: Backend, trace_id: str) -> set[str]:
-    return {name for record in await backend.logs(trace_id) if (name := _log_name(record))}
+    return {name for record in await backend.log_records(trace_id) if (name := _log_name(record))}
 
 
-def _log_name(record: LogSeen) -> str | None:
+def _log_name(record: LogRecordRef) -> str | None:
     if record.event_name == EVENT_PREDICTION:
-        return AUDIT_RECORD
-    return ACCESS_LINE if record.logger == ACCESS_LOGGER else None
+        return PREDICTION_RECORD
+    return ACCESS_RECORD if record.logger == ACCESS_LOGGER else None
 
 
 async def _exemplar_names(backend: Backend, trace_id: str) -> set[str]:
-    return {ANY_METRIC} if await backend.exemplars(trace_id) else set()
+    return {ANY_METRIC} if await backend.exemplar_metrics(trace_id) else set()
 
 
 def _message(response: httpx.Response) -> str:
@@ -198,7 +200,7 @@ def _message(response: httpx.Response) -> str:
         return response.text[:200]
 
 
-def _clock_off(response: httpx.Response) -> float:
+def _clock_offset(response: httpx.Response) -> float:
     try:
         there = parsedate_to_datetime(response.headers["date"])
         return (there - datetime.now(UTC)).total_seconds()

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from modeltrace.bundles.file_names import GENERATOR_FILE
-from modeltrace.client.service import FEATURES
+from modeltrace.client.service import FEATURES_ADAPTER
 from modeltrace.local.plan import UpError
 from modeltrace.regular_files import LARGEST_MANIFEST, read_regular
 
 
-def check_bundle(path: Path) -> Mapping[str, Any]:
+def read_raw_manifest(path: Path) -> Mapping[str, Any]:
     """Read a bundle's `model.json`; whether it can be served is for the service to find out.
 
     Raises:
@@ -45,11 +45,11 @@ def build_example(path: Path) -> None:
     example.build_example(path, force=True)
 
 
-def is_current(path: Path) -> bool:
+def example_is_current(path: Path) -> bool:
     """Whether the example is there, made with exactly the libraries installed here, described as this version does."""
     try:
-        manifest = check_bundle(path)
-        FEATURES.validate_python(manifest["features"])
+        manifest = read_raw_manifest(path)
+        FEATURES_ADAPTER.validate_python(manifest["features"])
         installed = all(_installed(name) == recorded for name, recorded in manifest["libraries"].items())
         return installed and (path / GENERATOR_FILE).is_file()
     except (UpError, KeyError, AttributeError, ValidationError):

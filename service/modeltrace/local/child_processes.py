@@ -15,12 +15,12 @@ TAIL_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ChildProcess:
     """A running child: its name for a person, and the file that takes what it says on stderr."""
 
     name: str
     process: Process
-    log: Path
+    log_file: Path
 
     @property
     def running(self) -> bool:
@@ -44,17 +44,17 @@ class Child:
             with suppress(ProcessLookupError):
                 self.process.kill()
 
-    def last_words(self) -> str:
+    def stderr_tail(self) -> str:
         """The end of what it said on stderr."""
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
+        with self.log_file.open("rb") as file:
+            file.seek(max(0, self.log_file.stat().st_size - TAIL_BYTES))
             text = file.read().decode(errors="replace")
         return "\n".join([line for line in text.splitlines() if line.strip()][-TAIL_LINES:])
 
 
-async def start(
-    name: str, arguments: Sequence[str], *, env: Mapping[str, str], log: Path, read_output: bool = False
-) -> Child:
+async def start_child(
+    name: str, arguments: Sequence[str], *, env: Mapping[str, str], log_file: Path, pipe_stdout: bool = False
+) -> ChildProcess:
     """Start `python -m ARGUMENTS` on a leash.
 
     It gets a process group of its own, so that Ctrl-C in the terminal reaches `up` alone, which stops its children in
@@ -64,11 +64,11 @@ async def start(
         name: what a person calls it.
         arguments: a module and its arguments.
         env: its environment.
-        log: the file for its stderr.
-        read_output: whether its stdout is read by the caller (`child.process.stdout`); otherwise it is dropped.
+        log_file: the file for its stderr.
+        pipe_stdout: whether its stdout is read by the caller (`child.process.stdout`); otherwise it is dropped.
     """
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
+    log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
         os.fchmod(sink.fileno(), 0o600)  # where it was there already
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -77,8 +77,8 @@ async def start(
             *arguments,
             env=dict(env),
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE if read_output else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if pipe_stdout else subprocess.DEVNULL,
             stderr=sink,
             start_new_session=True,
         )
-    return Child(name, process, log)
+    return ChildProcess(name, process, log_file)

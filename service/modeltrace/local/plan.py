@@ -19,11 +19,11 @@ LOG_FILE = "MODELTRACE_LOG_FILE"
 HUB_KEY = "MODELTRACE_HUB_KEY"
 HUB_HOST = "127.0.0.1"
 # Where the Collector of the real stack takes OTLP, by protocol.
-COLLECTOR = {"http/protobuf": "http://127.0.0.1:4318", "grpc": "http://127.0.0.1:4317"}
+COLLECTOR_ENDPOINTS = {"http/protobuf": "http://127.0.0.1:4318", "grpc": "http://127.0.0.1:4317"}
 # Seconds that a connection to it may take.
 CONNECT_TIMEOUT = 2.0
 # Of answers whose truth becomes known: not of all of them, as in life.
-LABELLED_SHARE = "0.8"
+FEEDBACK_SHARE = "0.8"
 
 
 class UpError(ModeltraceError):
@@ -31,7 +31,7 @@ class UpError(ModeltraceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class StackTarget:
     """The real stack, which is started by itself.
 
     `endpoint` is where its Collector takes OTLP, `look` where people look, `trace` the same for a trace, whose ID is
@@ -39,13 +39,13 @@ class Stack:
     """
 
     endpoint: str
-    look: Sequence[str]
-    trace: str
+    page_urls: Sequence[str]
+    trace_url_prefix: str
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
+class UpConfig:
     """One service on this machine, with or without a hub and traffic.
 
     `rate` is that of traffic; without one there is none. It counts like real requests where `example` is served, whose
@@ -63,18 +63,18 @@ class Local:
     grpc_port: int
     http_port: int
     rate: float | None
-    elsewhere: str | None
-    keyed: bool
-    logs: Path
-    stack: Stack | None = None
-    example: bool = False
+    external_telemetry: str | None
+    hub_has_key: bool
+    log_dir: Path
+    stack: StackTarget | None = None
+    is_example: bool = False
     shifts: Sequence[str] = ()
     shift_after: float = 0.0
 
     @property
-    def with_hub(self) -> bool:
+    def starts_hub(self) -> bool:
         """Whether a hub is started here."""
-        return self.elsewhere is None and self.stack is None
+        return self.external_telemetry is None and self.stack is None
 
     @property
     def service_url(self) -> str:
@@ -88,7 +88,7 @@ class Local:
         return f"http://{HUB_HOST}:{self.hub_port}"
 
 
-def telemetry_elsewhere(otel: OtelSettings) -> str | None:
+def describe_external_telemetry(otel: OtelSettings) -> str | None:
     """Where telemetry goes by the user's own settings; `None` when they leave it to us."""
     if otel.sdk_disabled:
         return "telemetry is off (OTEL_SDK_DISABLED)"
@@ -97,18 +97,18 @@ def telemetry_elsewhere(otel: OtelSettings) -> str | None:
     return None
 
 
-def check_ports(local: Local) -> None:
+def check_ports_free(config: UpConfig) -> None:
     """See that every port is free before anything starts.
 
     Raises:
         UpError: one is not; the message names its option.
     """
-    wanted = [("the service", local.host, local.port, "--port")]
-    if local.with_hub:
+    wanted = [("the service", config.host, config.port, "--port")]
+    if config.starts_hub:
         wanted += [
-            ("the hub's page", HUB_HOST, local.hub_port, "--hub-port"),
-            ("the hub's OTLP over gRPC", HUB_HOST, local.grpc_port, "--grpc-port"),
-            ("the hub's OTLP over HTTP", HUB_HOST, local.http_port, "--http-port"),
+            ("the hub's page", HUB_HOST, config.hub_port, "--hub-port"),
+            ("the hub's OTLP over gRPC", HUB_HOST, config.grpc_port, "--grpc-port"),
+            ("the hub's OTLP over HTTP", HUB_HOST, config.http_port, "--http-port"),
         ]
     for what, host, port, option in wanted:
         try:
@@ -123,10 +123,10 @@ def check_ports(local: Local) -> None:
 
 def collector_endpoint(otel: OtelSettings) -> str:
     """Where the stack's Collector takes OTLP: what the user says, or its usual port for the protocol."""
-    return otel.endpoint or COLLECTOR[otel.protocol]
+    return otel.endpoint or COLLECTOR_ENDPOINTS[otel.protocol]
 
 
-def check_collector(stack: Stack) -> None:
+def check_collector_reachable(stack: StackTarget) -> None:
     """See that something takes connections where OTLP is to go.
 
     Raises:
@@ -143,7 +143,7 @@ def check_collector(stack: Stack) -> None:
         ) from None
 
 
-def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettings) -> dict[str, str]:
+def service_environment(environ: Mapping[str, str], config: UpConfig, otel: OtelSettings) -> dict[str, str]:
     """The service's environment: the user's, and our defaults where it says nothing.
 
     Telemetry goes out soon after it arises, for somebody watches. The JSON lines go to a rotating file.
@@ -152,16 +152,16 @@ def service_environment(outer: Mapping[str, str], local: Local, otel: OtelSettin
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_BLRP_SCHEDULE_DELAY": "200",
-        LOG_FILE: str(local.logs / "service.jsonl"),
+        LOG_FILE: str(config.log_dir / "service.jsonl"),
     }
-    if local.stack is not None:
-        ours |= {**({} if otel.endpoint else _endpoints(otel, COLLECTOR)), ENDPOINT: local.stack.endpoint}
-    elif local.with_hub:
-        ports = {"grpc": local.grpc_port, "http/protobuf": local.http_port}
+    if config.stack is not None:
+        ours |= {**({} if otel.endpoint else _endpoints(otel, COLLECTOR_ENDPOINTS)), ENDPOINT: config.stack.endpoint}
+    elif config.starts_hub:
+        ports = {"grpc": config.grpc_port, "http/protobuf": config.http_port}
         ours |= _endpoints(otel, {protocol: f"http://{HUB_HOST}:{port}" for protocol, port in ports.items()})
-        if key := outer.get(HUB_KEY):
+        if key := environ.get(HUB_KEY):
             ours[HEADERS] = f"authorization={quote(f'Bearer {key}')}"
-    return {**ours, **{name: value for name, value in outer.items() if value or name not in ours}}
+    return {**ours, **{name: value for name, value in environ.items() if value or name not in ours}}
 
 
 def _endpoints(otel: OtelSettings, places: Mapping[str, str]) -> dict[str, str]:
@@ -183,38 +183,49 @@ def traffic_environment(service: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in service.items() if name not in apart}
 
 
-def hub_arguments(local: Local) -> Sequence[str]:
+def hub_arguments(config: UpConfig) -> Sequence[str]:
     """How the hub is started."""
     return (
         "modeltrace_hub",
         *("--host", HUB_HOST),
-        *("--port", str(local.hub_port)),
-        *("--grpc-port", str(local.grpc_port)),
-        *("--http-port", str(local.http_port)),
+        *("--port", str(config.hub_port)),
+        *("--grpc-port", str(config.grpc_port)),
+        *("--http-port", str(config.http_port)),
     )
 
 
-def service_arguments(local: Local) -> Sequence[str]:
+def service_arguments(config: UpConfig) -> Sequence[str]:
     """How the service is started."""
-    return ("modeltrace", "serve", local.source, "--host", local.host, "--port", str(local.port))
+    return ("modeltrace", "serve", config.source, "--host", config.host, "--port", str(config.port))
 
 
-def traffic_arguments(local: Local, *, held_out: bool, labelled: bool, wait: float) -> Sequence[str]:
+def traffic_arguments(config: UpConfig, *, has_rows: bool, has_labels: bool, ready_timeout: float) -> Sequence[str]:
     """How traffic is started.
 
     Args:
-        local: where the service is, and what it serves.
-        held_out: whether the bundle has rows for it.
-        labelled: whether they have true labels.
-        wait: seconds that the service may take to be ready.
+        config: where the service is, and what it serves.
+        has_rows: whether the bundle has rows for it.
+        has_labels: whether they have true labels.
+        ready_timeout: seconds that the service may take to be ready.
     """
     rows = (
-        *(("--bundle", str(local.bundle)) if held_out else ()),
-        *(("--feedback", LABELLED_SHARE) if labelled else ()),
+        *(("--bundle", str(config.bundle)) if has_rows else ()),
+        *(("--feedback", FEEDBACK_SHARE) if has_labels else ()),
     )
-    shifts = [option for shift in local.shifts for option in ("--shift", shift)]
-    if local.shift_after:
-        shifts += ["--shift-after", f"{local.shift_after:g}s"]
-    mark = ("--unmarked",) if local.example else ()
-    options = ("--rate", f"{local.rate:g}", "--wait", f"{wait:g}s", "--json", "--every", "1s", *rows, *shifts, *mark)
-    return ("modeltrace", "traffic", local.service_url, *options)
+    shifts = [option for shift in config.shifts for option in ("--shift", shift)]
+    if config.shift_after:
+        shifts += ["--shift-after", f"{config.shift_after:g}s"]
+    mark = ("--unmarked",) if config.is_example else ()
+    options = (
+        "--rate",
+        f"{config.rate:g}",
+        "--wait",
+        f"{ready_timeout:g}s",
+        "--json",
+        "--every",
+        "1s",
+        *rows,
+        *shifts,
+        *mark,
+    )
+    return ("modeltrace", "traffic", config.service_url, *options)

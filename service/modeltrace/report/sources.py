@@ -18,7 +18,7 @@ from modeltrace.report.columns import ComparedRow
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
-from modeltrace.traffic.rows import MAX_ROWS, Sample, read_file, read_held_out
+from modeltrace.traffic.rows import MAX_ROWS, Sample, load_held_out_samples, load_samples
 
 CHUNK_ROWS: Final = 10_000
 MAX_OTHERS: Final = 5
@@ -209,7 +209,7 @@ def reference_from_file(
     Raises:
         RowsError: the file cannot be read or lacks a feature.
     """
-    samples = read_file(path, manifest.features, target)
+    samples = load_samples(path, manifest.features, target)
     if target is not None and all(one.label is None for one in samples):
         raise ReportError(f"{path}: the column {target} (--target) is not there, or has no label")
     return _from_samples(samples, f"rows of {path}", path.stat().st_mtime_ns, bundle, manifest, trust)
@@ -228,7 +228,7 @@ def reference_from_held_out(bundle: Path, manifest: Manifest, trust: TrustOption
         )
     at = int(datetime.fromisoformat(manifest.created).timestamp()) * 10**9
     words = f"held-out rows of {manifest.name} {manifest.version} ({bundle})"
-    return _from_samples(read_held_out(bundle, manifest.features), words, at, bundle, manifest, trust)
+    return _from_samples(load_held_out_samples(bundle, manifest.features), words, at, bundle, manifest, trust)
 
 
 def _from_samples(

@@ -13,13 +13,13 @@ from modeltrace.bundles.file_names import GENERATOR_FILE
 from modeltrace.bundles.generator import GaussianCopula
 from modeltrace.inference.schema import Feature
 from modeltrace.regular_files import regular_stat
-from modeltrace.traffic.rows import RowsError, Sample
+from modeltrace.traffic.rows import RowSourceError, Sample
 
 # Rows that are drawn at a time: the first is there soon, and a row costs little.
-CHUNK: Final = 256
+CHUNK_ROWS: Final = 256
 
 
-def generated(bundle: Path, features: Sequence[Feature], rng: random.Random) -> Iterator[Sample]:
+def generate_samples(bundle: Path, features: Sequence[Feature], rng: random.Random) -> Iterator[Sample]:
     """Draw labelled rows without end; no two runs draw the same ones unless they share a seed.
 
     Raises:
@@ -32,15 +32,15 @@ def generated(bundle: Path, features: Sequence[Feature], rng: random.Random) -> 
         values = np.column_stack([columns.pop(feature.name) for feature in features]).astype(np.float64)
         (labels,) = columns.values()
     except KeyError as error:
-        raise RowsError(f"{path} lacks the feature {error.args[0]}: it belongs to another model") from None
+        raise RowSourceError(f"{path} lacks the feature {error.args[0]}: it belongs to another model") from None
     except (OSError, ArrowInvalid, ValueError) as error:
-        raise RowsError(f"{path} cannot be read: {error}") from None
-    return _draw(GaussianCopula.fit(values, labels), [feature.name for feature in features], rng)
+        raise RowSourceError(f"{path} cannot be read: {error}") from None
+    return _generate(GaussianCopula.fit(values, labels), [feature.name for feature in features], rng)
 
 
-def _draw(generator: GaussianCopula, names: Sequence[str], rng: random.Random) -> Iterator[Sample]:
+def _generate(generator: GaussianCopula, names: Sequence[str], rng: random.Random) -> Iterator[Sample]:
     numpy_rng = np.random.default_rng(rng.getrandbits(64))
     while True:
-        values, labels = generator.draw(CHUNK, numpy_rng)
+        values, labels = generator.draw(CHUNK_ROWS, numpy_rng)
         for row, label in zip(values.tolist(), labels, strict=True):
             yield Sample(dict(zip(names, row, strict=True)), label)

@@ -11,76 +11,78 @@ from typing import Any, Final
 
 import httpx
 
-from modeltrace.client.service import reason
+from modeltrace.client.service import describe_error
 
 # Seconds between two requests with what is due.
-INTERVAL: Final = 1.0
+SEND_INTERVAL: Final = 1.0
 # Labels of a request.
-MOST: Final = 1000
+MAX_LABELS_PER_REQUEST: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Feedback:
+class FeedbackConfig:
     """For which share of answers a label is sent, and how many seconds after."""
 
     share: float
     delay: float
 
 
-class Labels:
+class LabelSender:
     """Waits with labels until they are due, and sends them."""
 
     def __init__(
         self,
         client: httpx.AsyncClient,
-        feedback: Feedback,
+        feedback: FeedbackConfig,
         rng: random.Random,
         *,
-        sent: Callable[[int], object],
-        failed: Callable[[str], object],
+        on_sent: Callable[[int], object],
+        on_failed: Callable[[str], object],
     ) -> None:
         """`sent` hears how many labels were taken; `failed` of each request or label that was not, and why."""
         self._client = client
         self._feedback = feedback
         self._rng = rng
-        self._sent = sent
-        self._failed = failed
-        self._waiting: deque[tuple[float, dict[str, object]]] = deque()
+        self._on_sent = on_sent
+        self._on_failed = on_failed
+        self._pending: deque[tuple[float, dict[str, object]]] = deque()
 
-    def learn(self, prediction_id: object, label: object) -> None:
+    def schedule(self, prediction_id: object, label: object) -> None:
         """Know what was right; whether it is told is left to chance."""
         if label is not None and self._rng.random() < self._feedback.share:
-            self._waiting.append((monotonic() + self._feedback.delay, {"prediction_id": prediction_id, "label": label}))
+            self._pending.append((monotonic() + self._feedback.delay, {"prediction_id": prediction_id, "label": label}))
 
-    async def run(self, ended: asyncio.Event) -> None:
+    async def run(self, no_more_labels: asyncio.Event) -> None:
         """Send what is due until the end; what is left then is sent without waiting any longer."""
-        while not ended.is_set():
+        while not no_more_labels.is_set():
             try:
-                async with asyncio.timeout(INTERVAL):
-                    await ended.wait()
+                async with asyncio.timeout(SEND_INTERVAL):
+                    await no_more_labels.wait()
             except TimeoutError:
                 await self._send(monotonic())
         await self._send(float("inf"))
 
     async def _send(self, now: float) -> None:
-        while items := list(self._due(now)):
+        while items := list(self._pop_due(now)):
             try:
                 answer = await self._client.post("/feedback", json={"items": items})
                 results: list[dict[str, Any]] = answer.json()["results"] if answer.status_code == HTTPStatus.OK else []
             except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                self._failed(f"labels: {reason(error) if isinstance(error, httpx.HTTPError) else repr(error)}")
+                self._on_failed(
+                    f"labels: {describe_error(error) if isinstance(error, httpx.HTTPError) else repr(error)}"
+                )
                 return
             if answer.status_code != HTTPStatus.OK:
-                self._failed(f"labels: HTTP {answer.status_code}: {answer.text[:200]}")
+                self._on_failed(f"labels: HTTP {answer.status_code}: {answer.text[:200]}")
                 return
             taken = sum("status" in one for one in results)
-            self._sent(taken)
+            self._on_sent(taken)
             if taken < len(items):
                 refused = next((one["error"] for one in results if "error" in one), "another number of results")
-                self._failed(f"labels: {len(items) - taken} refused: {str(refused)[:200]}")
+                self._on_failed(f"labels: {len(items) - taken} refused: {str(refused)[:200]}")
 
-    def _due(self, now: float) -> Iterator[dict[str, object]]:
-        for _ in range(MOST):
-            if not self._waiting or self._waiting[0][0] > now:
+    def _pop_due(self, now: float) -> Iterator[dict[str, object]]:
+        for _ in range(MAX_LABELS_PER_REQUEST):
+            if not self._pending or self._pending[0][0] > now:
                 return
-            yield self._waiting.popleft()[1]
+            yield self._pending.popleft()[1]

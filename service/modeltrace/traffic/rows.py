@@ -19,13 +19,13 @@ from modeltrace.errors import ModeltraceError
 from modeltrace.inference.levels import fit_level, level_name
 from modeltrace.inference.schema import MISSING, OTHER, Feature
 from modeltrace.regular_files import LARGEST_MANIFEST, NotRegularError, read_regular, regular_stat
-from modeltrace.traffic.fault_injection import NUMERIC, Row
+from modeltrace.traffic.fault_injection import NUMERIC_TYPES, Row
 
 # Rows kept in memory; a larger file is read so far.
 MAX_ROWS = 100_000
 
 
-class RowsError(ModeltraceError):
+class RowSourceError(ModeltraceError):
     """Rows cannot be had from where they were asked for."""
 
 
@@ -37,7 +37,7 @@ class Sample:
     label: object = None
 
 
-def read_file(path: Path, features: Sequence[Feature], target: str | None = None) -> list[Sample]:
+def load_samples(path: Path, features: Sequence[Feature], target: str | None = None) -> list[Sample]:
     """Read up to `MAX_ROWS` rows from a file, as `read_samples` does.
 
     Raises:
@@ -45,7 +45,7 @@ def read_file(path: Path, features: Sequence[Feature], target: str | None = None
     """
     samples = list(itertools.islice(read_samples(path, features, target), MAX_ROWS))
     if not samples:
-        raise RowsError(f"{path} has no rows")
+        raise RowSourceError(f"{path} has no rows")
     return samples
 
 
@@ -62,21 +62,21 @@ def read_samples(path: Path, features: Sequence[Feature], target: str | None = N
     """
     readers = {".csv": _csv_batches, ".parquet": _parquet_batches, ".jsonl": _json_batches}
     if path.suffix not in readers:
-        raise RowsError(f"{path}: the name must end in .csv or .parquet, or .jsonl")
+        raise RowSourceError(f"{path}: the name must end in .csv or .parquet, or .jsonl")
     try:
         for names, rows in readers[path.suffix](path, features):
             absent = [feature.name for feature in features if feature.name not in names]
             if absent:
-                raise RowsError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
+                raise RowSourceError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
             if target and target not in names:
-                raise RowsError(f"{path} lacks the column {target}, which is to have the labels")
+                raise RowSourceError(f"{path} lacks the column {target}, which is to have the labels")
             for values in rows:
                 yield _sample(values, features, target)
     except (OSError, ArrowInvalid, ValueError) as error:
-        raise RowsError(f"{path} cannot be read: {error}") from None
+        raise RowSourceError(f"{path} cannot be read: {error}") from None
 
 
-def read_held_out(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
+def load_held_out_samples(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
     """Read the held-out rows that a bundle carries, with their true labels.
 
     Raises:
@@ -88,18 +88,18 @@ def read_held_out(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
             path = bundle / Path(traffic["file"]).name
             size = regular_stat(path).st_size
             if traffic.get("size", size) not in (None, size):
-                raise RowsError(
+                raise RowSourceError(
                     f"{path} has not the size that the bundle's model.json says: altered, or copied in part"
                 )
-            return read_file(path, features, traffic["target"])
+            return load_samples(path, features, traffic["target"])
     except NotRegularError as error:
-        raise RowsError(str(error)) from None
+        raise RowSourceError(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RowsError(f"{bundle} is not a bundle that can be read: {error!r}") from None
-    raise RowsError(f"{bundle} carries no held-out rows; name a file with --data")
+        raise RowSourceError(f"{bundle} is not a bundle that can be read: {error!r}") from None
+    raise RowSourceError(f"{bundle} carries no held-out rows; name a file with --data")
 
 
-class Drawn:
+class ReferenceSampler:
     """Draws rows from the reference bins, one feature at a time.
 
     Each feature is distributed as in the training data; that features depend on each other is lost, so the answers
@@ -107,7 +107,7 @@ class Drawn:
     """
 
     def __init__(self, features: Sequence[Feature], rng: random.Random) -> None:
-        self._drawers = {feature.name: drawer(feature, rng) for feature in features}
+        self._drawers = {feature.name: value_sampler(feature, rng) for feature in features}
 
     def __iter__(self) -> Iterator[Sample]:
         """Rows without end."""
@@ -115,9 +115,9 @@ class Drawn:
             yield Sample({name: draw() for name, draw in self._drawers.items()})
 
 
-def drawer(feature: Feature, rng: random.Random) -> Callable[[], object]:
+def value_sampler(feature: Feature, rng: random.Random) -> Callable[[], object]:
     """What draws one value that the schema allows: from the bins, or the example where there are none to draw from."""
-    bins = _intervals(feature, rng) if feature.type in NUMERIC else _names(feature, rng)
+    bins = _numeric_samplers(feature, rng) if feature.type in NUMERIC_TYPES else _category_samplers(feature, rng)
     if feature.nullable:
         bins[MISSING] = lambda: None
     shares = feature.reference.shares
@@ -133,7 +133,7 @@ def drawer(feature: Feature, rng: random.Random) -> Callable[[], object]:
     return draw
 
 
-def _intervals(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
+def _numeric_samplers(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
     """A bin's values lie evenly between its edges, the outer ones at the ends of the training range."""
     edges = feature.reference.edges
     if feature.training_range is None and not edges:
@@ -159,7 +159,7 @@ def _intervals(feature: Feature, rng: random.Random) -> dict[str, Callable[[], o
     return {f"{index:02d}": between(*ends) for index, ends in enumerate(itertools.pairwise(bounds))}
 
 
-def _names(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
+def _category_samplers(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
     """A bin is one value; `other` is any category that has none."""
     if feature.type == "boolean":
         return {"true": lambda: True, "false": lambda: False}
@@ -176,7 +176,7 @@ def _itself(level: object) -> object:
     return level
 
 
-def shuffled(samples: Sequence[Sample], rng: random.Random) -> Iterator[Sample]:
+def cycle_shuffled(samples: Sequence[Sample], rng: random.Random) -> Iterator[Sample]:
     """Every sample once in a random order, then again in another, without end."""
     order = list(samples)
     while True:
@@ -214,13 +214,13 @@ def _json_batches(path: Path, _: Sequence[Feature]) -> Iterator[_Batch]:
 
 
 def _sample(values: Mapping[str, object], features: Sequence[Feature], target: str | None) -> Sample:
-    row = {feature.name: _fit(values[feature.name], feature) for feature in features}
-    return Sample(row, _plain(values.get(target)) if target else None)
+    row = {feature.name: _convert_value(values[feature.name], feature) for feature in features}
+    return Sample(row, _to_json_value(values.get(target)) if target else None)
 
 
-def _fit(value: object, feature: Feature) -> object:
+def _convert_value(value: object, feature: Feature) -> object:
     """The value as JSON has it: a gap becomes null, 0 and 1 booleans where the feature is one, a category text."""
-    plain = _plain(value)
+    plain = _to_json_value(value)
     if plain is None:
         return None
     if feature.type == "boolean" and plain in (0, 1):
@@ -228,7 +228,7 @@ def _fit(value: object, feature: Feature) -> object:
     return fit_level(plain, feature.level_kind) if feature.level_kind else plain
 
 
-def _plain(value: object) -> object:
+def _to_json_value(value: object) -> object:
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, Decimal):  # of Parquet; CSV has floats

@@ -3,33 +3,33 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-RECENT = 10_000
+MAX_LATENCIES = 10_000
 
 
 @dataclass
-class Tally:
+class TrafficCounts:
     """What was sent and what came back. Times in seconds; `duration` is how long was sent, known at the end."""
 
     sent: int = 0
     answered: int = 0
-    refused: int = 0
+    rejected: int = 0
     failed: int = 0
-    behind: int = 0
+    dropped: int = 0
     rows: int = 0
     labelled: int = 0
-    agreed: int = 0
+    correct: int = 0
     labels: int = 0  # sent, and taken
-    last_trace: str | None = None
+    last_trace_id: str | None = None
     last_failure: str | None = None
     duration: float | None = None
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_LATENCIES))
 
-    def fail(self, why: str) -> None:
+    def record_failure(self, why: str) -> None:
         """Count a request that failed."""
         self.failed += 1
         self.last_failure = why
 
-    def take_labels(self, number: int) -> None:
+    def record_labels(self, number: int) -> None:
         """Count labels that were taken."""
         self.labels += number
 

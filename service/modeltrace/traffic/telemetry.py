@@ -17,13 +17,13 @@ from modeltrace.telemetry.sdk.provider import build_stock
 
 SERVICE_NAME = "modeltrace-traffic"
 # Seconds: for one answer, and for the last flush of telemetry.
-ANSWER_TIMEOUT = 30.0
+REQUEST_TIMEOUT = 30.0
 FLUSH_TIMEOUT = 2.0
 # Seconds that a connection may be idle: less than servers allow, or a request meets one just closed.
-KEEP_ALIVE = 2.0
+KEEP_ALIVE_SECONDS = 2.0
 
 
-def traffic_telemetry(settings: OtelSettings) -> Telemetry:
+def build_traffic_telemetry(settings: OtelSettings) -> Telemetry:
     """Telemetry of the client, apart from the service's: its own name unless the environment gives one.
 
     That nobody listens is said once on stderr, and not by the SDK, which says it at every export; how much was lost in
@@ -39,15 +39,17 @@ def traffic_telemetry(settings: OtelSettings) -> Telemetry:
     return build_stock(settings, resource)
 
 
-def traced_client(url: str, telemetry: Telemetry, connections: int, headers: Mapping[str, str]) -> httpx.AsyncClient:
+def build_traced_client(
+    url: str, telemetry: Telemetry, connections: int, headers: Mapping[str, str]
+) -> httpx.AsyncClient:
     """A client that makes a CLIENT span a request and passes its context on (W3C)."""
     transport = AsyncOpenTelemetryTransport(
-        httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE)),
+        httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE_SECONDS)),
         tracer_provider=telemetry.tracer_provider,
         meter_provider=telemetry.meter_provider,
         request_hook=_name_span,
     )
-    return httpx.AsyncClient(base_url=url, transport=transport, timeout=ANSWER_TIMEOUT, headers=headers)
+    return httpx.AsyncClient(base_url=url, transport=transport, timeout=REQUEST_TIMEOUT, headers=headers)
 
 
 async def _name_span(span: Span, request: RequestInfo) -> None:

@@ -14,12 +14,12 @@ from modeltrace.bundles.registry.folder_catalog import Folders
 from modeltrace.bundles.registry.publish import _flavours
 from modeltrace.bundles.registry.source import FolderSource
 from modeltrace.errors import BundleAlteredError, BundleError
-from modeltrace.local.bundles import check_bundle
+from modeltrace.local.bundles import read_raw_manifest
 from modeltrace.local.plan import UpError
 from modeltrace.regular_files import NotRegularError, read_regular, regular_stat
-from modeltrace.traffic.fault_injection import seeded
-from modeltrace.traffic.generated import generated
-from modeltrace.traffic.rows import RowsError, read_held_out
+from modeltrace.traffic.fault_injection import make_rng
+from modeltrace.traffic.generated import generate_samples
+from modeltrace.traffic.rows import RowSourceError, load_held_out_samples
 from tests.helpers.bundles import pack_iris
 from tests.helpers.estimators import iris_frame
 
@@ -106,11 +106,11 @@ def test_what_is_no_regular_file_is_not_read(file: str, make: Callable[[Path], N
 def test_held_out_rows_are_a_regular_file(make: Callable[[Path], None], bundle: Path) -> None:
     """`traffic` and `report` read them."""
     features = read_manifest(bundle)[0].features
-    assert len(read_held_out(bundle, features)) > 1
+    assert len(load_held_out_samples(bundle, features)) > 1
     replace(bundle / "traffic.parquet", make)
 
-    with pytest.raises(RowsError, match=r"traffic\.parquet"):
-        read_held_out(bundle, features)
+    with pytest.raises(RowSourceError, match=r"traffic\.parquet"):
+        load_held_out_samples(bundle, features)
 
 
 @pytest.mark.parametrize("make", ODD)
@@ -119,12 +119,12 @@ def test_up_reads_regular_files(make: Callable[[Path], None], bundle: Path) -> N
     features = read_manifest(bundle)[0].features
     (bundle / GENERATOR_FILE).touch()
     replace(bundle / GENERATOR_FILE, make)
-    with pytest.raises(RowsError, match=GENERATOR_FILE):
-        next(generated(bundle, features, seeded(0)))
+    with pytest.raises(RowSourceError, match=GENERATOR_FILE):
+        next(generate_samples(bundle, features, make_rng(0)))
     (bundle / "pipe").unlink(missing_ok=True)
     replace(bundle / "model.json", make)
     with pytest.raises(UpError, match="no bundle at"):
-        check_bundle(bundle)
+        read_raw_manifest(bundle)
 
 
 def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:
@@ -136,8 +136,8 @@ def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:
 
     with pytest.raises(BundleAlteredError, match=r"model\.skops is not the file .* altered"):
         load_bundle(bundle)
-    with pytest.raises(RowsError, match=r"traffic\.parquet has not the size"):
-        read_held_out(bundle, manifest.features)
+    with pytest.raises(RowSourceError, match=r"traffic\.parquet has not the size"):
+        load_held_out_samples(bundle, manifest.features)
 
 
 def test_a_manifest_without_end_is_not_read(bundle: Path) -> None:

@@ -29,8 +29,8 @@ from modeltrace.inference.privacy import Privacy
 from modeltrace.inference.schema import Schema
 from modeltrace.inference.validate import RowReader
 from modeltrace.monitoring.bins import FeatureBins
-from modeltrace.traffic.fault_injection import seeded
-from modeltrace.traffic.rows import Drawn, read_file
+from modeltrace.traffic.fault_injection import make_rng
+from modeltrace.traffic.rows import ReferenceSampler, load_samples
 from tests.helpers.tables import predict_row
 
 pytestmark = pytest.mark.slow
@@ -160,7 +160,7 @@ def test_a_level_has_one_name_everywhere(kind: str) -> None:
 
     assert [bins.series[place][1] for place in places] == told
     assert set(told) <= set(feature.reference.shares) - {"missing", "other"}
-    drawn = [sample.row["c"] for sample in islice(iter(Drawn(schema.features, seeded(0))), 50)]
+    drawn = [sample.row["c"] for sample in islice(iter(ReferenceSampler(schema.features, make_rng(0))), 50)]
     assert {(type(value), value) for value in drawn} == {(type(level), level) for level in levels}
 
 
@@ -197,7 +197,7 @@ def test_rows_of_files_have_the_type_of_the_levels(kind: str, suffix: str, tmp_p
 
     reader = RowReader(schema)
 
-    assert [reader.read(sample.row)[0] for sample in read_file(path, schema.features)] == table["c"].tolist()
+    assert [reader.read(sample.row)[0] for sample in load_samples(path, schema.features)] == table["c"].tolist()
 
 
 @given(st.lists(st.integers(-(2**40), 2**40) | st.floats(-1e9, 1e9) | st.booleans() | st.text(max_size=2), min_size=1))

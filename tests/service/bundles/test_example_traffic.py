@@ -21,9 +21,9 @@ from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.monitoring.drift_check import Finding, Window, assess, assess_confidence
 from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
-from modeltrace.traffic.fault_injection import Shift, parse_shift, seeded
-from modeltrace.traffic.generated import generated
-from modeltrace.traffic.rows import RowsError
+from modeltrace.traffic.fault_injection import Shift, make_rng, parse_shift
+from modeltrace.traffic.generated import generate_samples
+from modeltrace.traffic.rows import RowSourceError
 
 pytestmark = pytest.mark.slow
 
@@ -122,7 +122,7 @@ def test_a_shift_is_found_where_it_is(
     watch: Watch, generator: GaussianCopula, manifest: Manifest, feature: str
 ) -> None:
     """A feature that moves by one standard deviation raises alarms after 1,000 rows, and no other feature does."""
-    shift = parse_shift(f"{feature}+=1sd").resolved(manifest.features)
+    shift = parse_shift(f"{feature}+=1sd").resolve(manifest.features)
     values, _ = generator.draw(1000, np.random.default_rng(7))
     column = manifest.features.index(next(one for one in manifest.features if one.name == feature))
     values[:, column] += shift.offset
@@ -133,7 +133,7 @@ def test_a_shift_is_found_where_it_is(
 def test_rows_are_fresh_in_every_run(example: Path, manifest: Manifest) -> None:
     """No row comes twice, in a run or in two of them; only a seed brings the same ones again."""
     runs = [
-        [tuple(one.row.values()) for one in islice(generated(example, manifest.features, seeded(seed)), 500)]
+        [tuple(one.row.values()) for one in islice(generate_samples(example, manifest.features, make_rng(seed)), 500)]
         for seed in (1, 2, 1)
     ]
     assert len({*runs[0], *runs[1]}) == 1000
@@ -142,7 +142,7 @@ def test_rows_are_fresh_in_every_run(example: Path, manifest: Manifest) -> None:
 
 def test_labels_fit_their_rows(watch: Watch, example: Path, manifest: Manifest) -> None:
     """The model is right about as often as on the real rows that neither it nor the generator has seen."""
-    samples = list(islice(generated(example, manifest.features, seeded(3)), 2000))
+    samples = list(islice(generate_samples(example, manifest.features, make_rng(3)), 2000))
     answers = watch.model.answer(np.array([list(one.row.values()) for one in samples]))
     drawn = np.mean([answer.label == one.label for answer, one in zip(answers, samples, strict=True)])
     artifact = example / manifest.artifact.file
@@ -180,13 +180,13 @@ def test_a_class_of_one_row_is_drawn() -> None:
 def test_a_generator_of_another_model_is_refused(example: Path, manifest: Manifest) -> None:
     """The message names the feature that it lacks."""
     renamed = [manifest.features[0].model_copy(update={"name": "age"}), *manifest.features[1:]]
-    with pytest.raises(RowsError, match="lacks the feature age"):
-        generated(example, renamed, seeded(0))
+    with pytest.raises(RowSourceError, match="lacks the feature age"):
+        generate_samples(example, renamed, make_rng(0))
 
 
 def test_a_shift_in_deviations_is_one_of_the_training_data(manifest: Manifest) -> None:
     """`+=0.5sd` adds half a standard deviation of the training data."""
     feature = manifest.features[0]
     assert feature.reference.deviation is not None
-    shift = parse_shift(f"{feature.name}+=0.5sd").resolved(manifest.features)
+    shift = parse_shift(f"{feature.name}+=0.5sd").resolve(manifest.features)
     assert shift == Shift(feature.name, offset=0.5 * feature.reference.deviation)

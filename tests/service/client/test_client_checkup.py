@@ -9,22 +9,31 @@ import pytest
 
 from modeltrace.app import create_app
 from modeltrace.client.service import ServedModel, UnreachableError
-from modeltrace.doctor.backends.backend import LogSeen
-from modeltrace.doctor.trace_check import ACCESS_LINE, AUDIT_RECORD, Asked, RefusedError, advise, ask, expected, follow
+from modeltrace.doctor.backends.backend import LogRecordRef
+from modeltrace.doctor.trace_check import (
+    ACCESS_RECORD,
+    PREDICTION_RECORD,
+    PredictionRejectedError,
+    SentPrediction,
+    diagnose,
+    expected_items,
+    send_prediction,
+    wait_for_telemetry,
+)
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Schema
 from modeltrace.settings import Settings
 from modeltrace.telemetry.provider import Telemetry
 
-ASKED = Asked(ServedModel("m", "1", ()), "ab" * 16, at=0.0, clock_off=0.0)
+ASKED = SentPrediction(ServedModel("m", "1", ()), "ab" * 16, answered_at=0.0, clock_offset=0.0)
 
 
 def advice(missing: Callable[[str, str], bool], *, clock_off: float = 0.0) -> list[str]:
     """What is said when some of the items did not arrive."""
-    items = expected()
+    items = expected_items()
     for item in items:
-        item.arrived_ms = None if missing(item.signal, item.what) else 1.0
-    return advise(items, replace(ASKED, clock_off=clock_off), seconds=15)
+        item.arrived_ms = None if missing(item.signal, item.name) else 1.0
+    return diagnose(items, replace(ASKED, clock_off=clock_off), timeout=15)
 
 
 def test_nothing_is_said_when_everything_arrived() -> None:
@@ -43,8 +52,8 @@ def test_nothing_arrived_points_at_the_endpoint() -> None:
         (lambda signal, _: signal == "span", "OTEL_TRACES_SAMPLER"),
         (lambda _, what: what == "validate", "spans missing (validate)"),
         (lambda signal, _: signal == "log record", "OTEL_LOGS_EXPORTER"),
-        (lambda _, what: what == ACCESS_LINE, "MODELTRACE_LOG_LEVEL"),
-        (lambda _, what: what == AUDIT_RECORD, "no audit record"),
+        (lambda _, what: what == ACCESS_RECORD, "MODELTRACE_LOG_LEVEL"),
+        (lambda _, what: what == PREDICTION_RECORD, "no audit record"),
         (lambda signal, _: signal == "exemplar", "OTEL_METRIC_EXPORT_INTERVAL"),
     ],
 )
@@ -74,12 +83,12 @@ class Arriving:
         self.looks += 1
         return ["POST /predict", "validate", "features", "inference", "POST"]
 
-    async def logs(self, trace_id: str) -> list[LogSeen]:
+    async def logs(self, trace_id: str) -> list[LogRecordRef]:
         """One now, the other at the second look."""
         assert trace_id == ASKED.trace_id
         self.looks += 1
-        first = [LogSeen("modeltrace.audit", "ml.prediction")]
-        return first if self.looks < 4 else [*first, LogSeen("uvicorn.access", "")]
+        first = [LogRecordRef("modeltrace.audit", "ml.prediction")]
+        return first if self.looks < 4 else [*first, LogRecordRef("uvicorn.access", "")]
 
     async def exemplars(self, trace_id: str) -> list[str]:
         """None before the third look."""
@@ -97,7 +106,7 @@ def test_it_looks_until_everything_has_arrived() -> None:
 
     async def run() -> list[float | None]:
         asked = replace(ASKED, at=asyncio.get_running_loop().time())
-        return [item.arrived_ms for item in await follow(Arriving(), asked, seconds=30)]
+        return [item.arrived_ms for item in await wait_for_telemetry(Arriving(), asked, seconds=30)]
 
     arrived = asyncio.run(run())
     assert all(value is not None for value in arrived)
@@ -109,20 +118,20 @@ def test_it_looks_until_everything_has_arrived() -> None:
     assert spans <= audit < access <= exemplar
 
 
-def ask_in_process(settings: Settings, model: Model) -> Asked:
+def ask_in_process(settings: Settings, model: Model) -> SentPrediction:
     """Ask the real application, without telemetry."""
 
-    async def run() -> Asked:
+    async def run() -> SentPrediction:
         transport = httpx.ASGITransport(create_app(settings, model, Telemetry()))
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            return await ask(client)
+            return await send_prediction(client)
 
     return asyncio.run(run())
 
 
 def test_a_service_without_telemetry_is_told_apart(settings: Settings, model: Model) -> None:
     """There is nothing to look for, and the message names the setting."""
-    with pytest.raises(RefusedError, match="OTEL_SDK_DISABLED"):
+    with pytest.raises(PredictionRejectedError, match="OTEL_SDK_DISABLED"):
         ask_in_process(settings, model)
 
 
@@ -131,7 +140,7 @@ def test_a_model_that_refuses_its_own_example_is_told_apart(settings: Settings, 
     first, *rest = model.schema.features
     narrow = first.model_copy(update={"valid_range": (-2.0, -1.0)})
     changed = replace(model, schema=Schema(features=(narrow, *rest)))
-    with pytest.raises(RefusedError, match="mean_radius: outside the valid range"):
+    with pytest.raises(PredictionRejectedError, match="mean_radius: outside the valid range"):
         ask_in_process(settings, changed)
 
 
@@ -141,7 +150,7 @@ def test_a_model_that_fails_is_told_apart(settings: Settings, model: Model) -> N
     def fail(_: object) -> list[object]:
         raise ValueError("no")
 
-    with pytest.raises(RefusedError, match=r"answers 500 .* Its log says why"):
+    with pytest.raises(PredictionRejectedError, match=r"answers 500 .* Its log says why"):
         ask_in_process(settings, replace(model, answer_matrix=fail))
 
 
@@ -152,7 +161,7 @@ def test_a_service_of_another_version_is_told_apart() -> None:
         answer = httpx.Response(200, json={"name": "m", "version": "1", "features": [{"name": "x", "type": "image"}]})
         transport = httpx.MockTransport(lambda _: answer)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            await ask(client)
+            await send_prediction(client)
 
     with pytest.raises(UnreachableError, match="another version"):
         asyncio.run(run())

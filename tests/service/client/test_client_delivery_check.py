@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from modeltrace.client.service import reason
-from modeltrace.doctor.delivery_check import check_deliveries
+from modeltrace.client.service import describe_error
+from modeltrace.doctor.delivery_check import check_otlp_delivery
 from modeltrace.settings import read_otel_settings
 from tests.helpers.processes import free_port
 from tests.helpers.receivers import Response, otlp_grpc, otlp_http
@@ -14,7 +14,7 @@ def checked(variables: pytest.MonkeyPatch, **environ: str) -> list[str]:
     """Check with these variables alone."""
     for name, value in environ.items():
         variables.setenv(name, value)
-    return check_deliveries(read_otel_settings(environ))
+    return check_otlp_delivery(read_otel_settings(environ))
 
 
 def test_an_endpoint_that_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,9 +61,9 @@ def test_why_a_request_fails(host: str, why: str) -> None:
     with pytest.raises(httpx.HTTPError) as failed:
         httpx.get(f"http://{host}:{free_port()}")
 
-    assert reason(failed.value).startswith(why)
+    assert describe_error(failed.value).startswith(why)
 
 
 def test_a_failure_that_has_no_words_is_named() -> None:
     """By the class of the error."""
-    assert reason(httpx.DecodingError("")) == "DecodingError"
+    assert describe_error(httpx.DecodingError("")) == "DecodingError"

@@ -12,13 +12,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from modeltrace.traffic import labels as labels_module
-from modeltrace.traffic.fault_injection import seeded
-from modeltrace.traffic.labels import Feedback, Labels
+from modeltrace.traffic.fault_injection import make_rng
+from modeltrace.traffic.labels import FeedbackConfig, LabelSender
 
 Items = list[dict[str, Any]]
 
 
-def tell(answer: Callable[[Items], Response], number: int, feedback: Feedback) -> tuple[list[Items], int, list[str]]:
+def tell(
+    answer: Callable[[Items], Response], number: int, feedback: FeedbackConfig
+) -> tuple[list[Items], int, list[str]]:
     """Know so many labels, and send them to a service that answers so; what it got, what was taken, what failed."""
     got: list[Items] = []
     taken: list[int] = []
@@ -31,10 +33,10 @@ def tell(answer: Callable[[Items], Response], number: int, feedback: Feedback) -
     async def run() -> None:
         transport = httpx.ASGITransport(Starlette(routes=[Route("/feedback", feed, methods=["POST"])]))
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            some = Labels(client, feedback, seeded(1), sent=taken.append, failed=failed.append)
+            some = LabelSender(client, feedback, make_rng(1), on_sent=taken.append, on_failed=failed.append)
             for one in range(number):
-                some.learn(str(one), "yes")
-            some.learn("nobody knows", None)
+                some.schedule(str(one), "yes")
+            some.schedule("nobody knows", None)
             ended = asyncio.Event()
             ended.set()
             await some.run(ended)
@@ -50,8 +52,8 @@ def takes(items: Items) -> Response:
 
 def test_all_are_sent_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once, in order, a bounded number a request; none whose truth is not known."""
-    monkeypatch.setattr(labels_module, "MOST", 10)
-    got, taken, failed = tell(takes, 25, Feedback(1.0, 3600))
+    monkeypatch.setattr(labels_module, "MAX_LABELS_PER_REQUEST", 10)
+    got, taken, failed = tell(takes, 25, FeedbackConfig(1.0, 3600))
     assert [len(items) for items in got] == [10, 10, 5]
     assert [one["prediction_id"] for items in got for one in items] == [str(n) for n in range(25)]
     assert (taken, failed) == (25, [])
@@ -59,7 +61,7 @@ def test_all_are_sent_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_share_is_sent() -> None:
     """Chance decides of each."""
-    _, taken, _ = tell(takes, 1000, Feedback(0.3, 0))
+    _, taken, _ = tell(takes, 1000, FeedbackConfig(0.3, 0))
     assert 240 < taken < 360
 
 
@@ -74,7 +76,7 @@ def test_a_share_is_sent() -> None:
 )
 def test_what_is_not_taken_is_a_failure(answer: Callable[[Items], Response], why: str) -> None:
     """With the reason; nothing is counted as taken."""
-    _, taken, failed = tell(answer, 3, Feedback(1.0, 0))
+    _, taken, failed = tell(answer, 3, FeedbackConfig(1.0, 0))
     assert taken == 0
     assert len(failed) == 1
     assert why in failed[0]

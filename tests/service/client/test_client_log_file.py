@@ -14,18 +14,18 @@ import pytest
 
 from modeltrace.client.service import UnreachableError
 from modeltrace.doctor.backends import stack
-from modeltrace.doctor.backends.backend import LogSeen
-from modeltrace.doctor.backends.log_file import LOOK_BACK, LogFile, default_log_file
-from modeltrace.doctor.backends.stack import Addresses, StackBackend, find_log_store
+from modeltrace.doctor.backends.backend import LogRecordRef
+from modeltrace.doctor.backends.log_file import LOOK_BACK_SECONDS, LogFile, default_log_file
+from modeltrace.doctor.backends.stack import StackAddresses, StackBackend, find_log_store
 from stack.cache import Cache
 from stack.components import Ports, read_components
 from stack.layout import Layout
 
 TRACE, OTHER = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"
-AUDIT, ACCESS = LogSeen("modeltrace.audit", "ml.prediction"), LogSeen("uvicorn.access", "")
+AUDIT, ACCESS = LogRecordRef("modeltrace.audit", "ml.prediction"), LogRecordRef("uvicorn.access", "")
 
 
-def request(trace_id: str, *seen: LogSeen, body: str = "said") -> str:
+def request(trace_id: str, *seen: LogRecordRef, body: str = "said") -> str:
     """One line of the file: a request with a scope a record."""
     scopes = [
         {
@@ -52,9 +52,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def found(file: Path, trace_id: str = TRACE) -> Sequence[LogSeen]:
+def found(file: Path, trace_id: str = TRACE) -> Sequence[LogRecordRef]:
     """What the file holds of a trace."""
-    return asyncio.run(LogFile(file).logs(trace_id))
+    return asyncio.run(LogFile(file).log_records(trace_id))
 
 
 def test_the_default_is_where_the_stack_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_before_the_first_record_there_is_nothing(file: Path) -> None:
 
 def test_rotated_files_are_read_while_they_may_hold_it(file: Path) -> None:
     """One that was rotated in the meantime is; one from long ago is not."""
-    for name, age in (("records-2026-11-29T10-00-00.000-size.jsonl", 0), ("records-old.jsonl", 2 * LOOK_BACK)):
+    for name, age in (("records-2026-11-29T10-00-00.000-size.jsonl", 0), ("records-old.jsonl", 2 * LOOK_BACK_SECONDS)):
         rotated = file.with_name(name)
         rotated.write_text(request(TRACE, AUDIT) + "\n")
         os.utime(rotated, (rotated.stat().st_mtime - age,) * 2)
@@ -162,14 +162,14 @@ def test_the_stacks_own_file_takes_the_place_of_an_absent_loki(
     """Only where nobody said where to look."""
     monkeypatch.setattr(stack, "default_log_file", lambda: file)
 
-    async def choose() -> Addresses:
+    async def choose() -> StackAddresses:
         async with answering(status) as client:
-            return await find_log_store(client, Addresses(**given))
+            return await find_log_store(client, StackAddresses(**given))
 
     chosen = asyncio.run(choose())
 
     assert (chosen.log_file == file) is taken
-    assert taken or chosen == Addresses(**given)
+    assert taken or chosen == StackAddresses(**given)
 
 
 def test_no_queue_is_asked_about(file: Path) -> None:
@@ -177,7 +177,7 @@ def test_no_queue_is_asked_about(file: Path) -> None:
 
     async def explain() -> list[str]:
         async with httpx.AsyncClient() as client:
-            return await StackBackend(client, Addresses(log_file=file)).explain(["log record"])
+            return await StackBackend(client, StackAddresses(log_file=file)).explain_missing(["log record"])
 
     (line,) = asyncio.run(explain())
 

@@ -17,8 +17,15 @@ from modeltrace.inference.schema import MISSING, OTHER, Feature, Reference, Sche
 from modeltrace.inference.validate import validate_row
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.printable import has_controls
-from modeltrace.traffic.fault_injection import seeded
-from modeltrace.traffic.rows import Drawn, RowsError, Sample, drawer, read_file, shuffled
+from modeltrace.traffic.fault_injection import make_rng
+from modeltrace.traffic.rows import (
+    ReferenceSampler,
+    RowSourceError,
+    Sample,
+    cycle_shuffled,
+    load_samples,
+    value_sampler,
+)
 from tests.helpers.tables import customers_without_gaps
 
 finite = st.floats(-1e6, 1e6)
@@ -71,7 +78,7 @@ def labelled(draw: st.DrawFn) -> Feature:
 def test_drawn_rows_obey_the_schema(features: list[Feature], seed: int) -> None:
     """Whatever the features are, the service has nothing to object to in a row drawn from them."""
     schema = Schema(features=tuple(features))
-    for sample in islice(iter(Drawn(features, seeded(seed))), 20):
+    for sample in islice(iter(ReferenceSampler(features, make_rng(seed))), 20):
         assert validate_row(sample.row, schema) == []
 
 
@@ -84,7 +91,7 @@ def test_drawn_values_are_distributed_as_in_training() -> None:
         training_range=(0, 100),
         reference=Reference(n=10, edges=(10.0,), shares={"00": 0.7, "01": 0.2, MISSING: 0.1}),
     )
-    draw = drawer(feature, seeded(1))
+    draw = value_sampler(feature, make_rng(1))
     values = [draw() for _ in range(10_000)]
     low = sum(1 for value in values if value is not None and value <= 10)
     assert low / 10_000 == pytest.approx(0.7, abs=0.02)
@@ -99,7 +106,7 @@ def test_rows_of_private_features_are_drawn_from_what_is_told(rule: Any) -> None
     described = Schema(features=tuple(describe_column(data[name]) for name in data.columns))
     schema = conceal(described, data, dict.fromkeys(data.columns, rule))
 
-    rows = [sample.row for sample in islice(iter(Drawn(schema.features, seeded(1))), 2000)]
+    rows = [sample.row for sample in islice(iter(ReferenceSampler(schema.features, make_rng(1))), 2000)]
 
     assert not [violation for row in rows for violation in validate_row(row, schema)]
     bins = FeatureBins(schema)
@@ -133,7 +140,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_files_give_rows_as_the_service_takes_them(file: Path) -> None:
     """A gap is null, a category stays text even where it looks like a number, and only features are sent."""
-    assert read_file(file, FEATURES, "y") == [
+    assert load_samples(file, FEATURES, "y") == [
         Sample({"size": 1.5, "code": "01", "member": True}, "yes"),
         Sample({"size": None, "code": "b", "member": False}, "no"),
     ]
@@ -144,13 +151,13 @@ def test_decimals_of_a_file_are_numbers(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pd.DataFrame({"size": [Decimal("1.50"), None]}).to_parquet(path)
 
-    assert [one.row for one in read_file(path, FEATURES[:1])] == [{"size": 1.5}, {"size": None}]
+    assert [one.row for one in load_samples(path, FEATURES[:1])] == [{"size": 1.5}, {"size": None}]
 
 
 def test_a_file_without_a_feature_is_refused(file: Path) -> None:
     """The message names the file and the feature."""
-    with pytest.raises(RowsError, match=r"rows\.\w+ lacks the feature weight"):
-        read_file(file, (*FEATURES, feature("weight", "number")))
+    with pytest.raises(RowSourceError, match=r"rows\.\w+ lacks the feature weight"):
+        load_samples(file, (*FEATURES, feature("weight", "number")))
 
 
 @pytest.mark.parametrize(
@@ -166,20 +173,20 @@ def test_a_file_of_no_use_is_refused(tmp_path: Path, name: str, content: bytes, 
     """The message says why."""
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(RowsError, match=complaint):
-        read_file(path, FEATURES)
+    with pytest.raises(RowSourceError, match=complaint):
+        load_samples(path, FEATURES)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """The message names it."""
-    with pytest.raises(RowsError, match=r"none\.csv cannot be read"):
-        read_file(tmp_path / "none.csv", FEATURES)
+    with pytest.raises(RowSourceError, match=r"none\.csv cannot be read"):
+        load_samples(tmp_path / "none.csv", FEATURES)
 
 
 @given(st.lists(st.integers(), min_size=1, max_size=20), st.integers())
 def test_every_row_comes_before_any_comes_again(values: list[int], seed: int) -> None:
     """Rows are repeated in rounds, each in an order of its own."""
     samples = [Sample({"x": value}) for value in values]
-    two = list(islice(shuffled(samples, seeded(seed)), 2 * len(samples)))
+    two = list(islice(cycle_shuffled(samples, make_rng(seed)), 2 * len(samples)))
     for part in (two[: len(values)], two[len(values) :]):
         assert sorted(part, key=lambda s: s.row["x"]) == sorted(samples, key=lambda s: s.row["x"])

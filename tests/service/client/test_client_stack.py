@@ -17,16 +17,16 @@ import yaml
 
 from modeltrace.client.service import UnreachableError
 from modeltrace.doctor.backends import grafana
-from modeltrace.doctor.backends.backend import Dangling, Link, LogSeen
+from modeltrace.doctor.backends.backend import Link, LogRecordRef, UnresolvedExemplars
 from modeltrace.doctor.backends.jaeger import PLACEHOLDER
-from modeltrace.doctor.backends.stack import LOOKED_AT, SETTLED, Addresses, StackBackend
+from modeltrace.doctor.backends.stack import MAX_TRACES_CHECKED, SETTLE_SECONDS, StackAddresses, StackBackend
 from stack.components import Ports, read_components
 from stack.layout import ROOT
 from tests.helpers.processes import free_port
 
 T = TypeVar("T")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-AT = Addresses("http://jaeger", "http://loki", "http://prometheus")
+AT = StackAddresses("http://jaeger", "http://loki", "http://prometheus")
 LOGQL = f'{{service_name=~".+"}} | trace_id="{TRACE}"'
 
 
@@ -84,7 +84,7 @@ class Parts:
         return httpx.Response(200 if self.pages else 500, text="Prometheus") if path == "/query" else None
 
 
-def ask(parts: Parts, question: Callable[[StackBackend], Awaitable[T]], addresses: Addresses = AT) -> T:
+def ask(parts: Parts, question: Callable[[StackBackend], Awaitable[T]], addresses: StackAddresses = AT) -> T:
     """Put a question to a backend of these parts."""
 
     async def run() -> T:
@@ -97,7 +97,7 @@ def ask(parts: Parts, question: Callable[[StackBackend], Awaitable[T]], addresse
 def test_the_addresses_are_those_of_the_parts() -> None:
     """Without options, the parts are where stack/components.toml has them listen."""
     ports = Ports.default(read_components())
-    assert Addresses() == Addresses(
+    assert StackAddresses() == StackAddresses(
         ports.fill("http://{host}:{jaeger.query}"),
         ports.fill("http://{host}:{loki.http}"),
         ports.fill("http://{host}:{prometheus.http}"),
@@ -116,21 +116,21 @@ def test_each_part_answers_for_its_signal() -> None:
     """Spans of all resources, a log record for each line, the metrics of this trace's exemplars alone."""
     parts = Parts(exemplars=[(TRACE, 1.0), ("other", 1.0), (TRACE, 2.0)])
 
-    assert ask(parts, lambda b: b.spans(TRACE)) == ["validate", "inference", "POST"]
-    assert ask(parts, lambda b: b.logs(TRACE)) == [
-        *([LogSeen("modeltrace.audit", "ml.prediction")] * 2),
-        LogSeen("uvicorn.access", ""),
+    assert ask(parts, lambda b: b.span_names(TRACE)) == ["validate", "inference", "POST"]
+    assert ask(parts, lambda b: b.log_records(TRACE)) == [
+        *([LogRecordRef("modeltrace.audit", "ml.prediction")] * 2),
+        LogRecordRef("uvicorn.access", ""),
     ]
-    assert ask(parts, lambda b: b.exemplars(TRACE)) == ["ml_predictions_total"]
+    assert ask(parts, lambda b: b.exemplar_metrics(TRACE)) == ["ml_predictions_total"]
 
 
 def test_what_has_not_arrived_is_not_an_error() -> None:
     """Jaeger's 404 is a trace that is not there yet."""
     nothing = Parts(traces=set())
 
-    assert ask(nothing, lambda b: b.spans(TRACE)) == []
-    assert ask(nothing, lambda b: b.logs("another")) == []
-    assert ask(nothing, lambda b: b.exemplars(TRACE)) == []
+    assert ask(nothing, lambda b: b.span_names(TRACE)) == []
+    assert ask(nothing, lambda b: b.log_records("another")) == []
+    assert ask(nothing, lambda b: b.exemplar_metrics(TRACE)) == []
 
 
 def test_each_part_that_does_not_answer_is_named() -> None:
@@ -138,7 +138,7 @@ def test_each_part_that_does_not_answer_is_named() -> None:
 
     async def check() -> None:
         async with httpx.AsyncClient() as client:
-            addresses = Addresses(*(f"http://127.0.0.1:{free_port()}" for _ in range(3)))
+            addresses = StackAddresses(*(f"http://127.0.0.1:{free_port()}" for _ in range(3)))
             await StackBackend(client, addresses).check()
 
     with pytest.raises(UnreachableError) as error:
@@ -152,7 +152,7 @@ def test_each_part_that_does_not_answer_is_named() -> None:
 
 def test_one_part_is_not_taken_for_another() -> None:
     """An address that was mixed up is told before anything is sent."""
-    mixed_up = Addresses("http://loki", "http://loki", "http://prometheus")
+    mixed_up = StackAddresses("http://loki", "http://loki", "http://prometheus")
 
     with pytest.raises(UnreachableError, match=r"^what answers at http://loki is no Jaeger \(--jaeger\)\. Start"):
         ask(Parts(), lambda b: b.check(), mixed_up)
@@ -192,7 +192,7 @@ def test_links_lead_to_answers_where_there_are_no_pages() -> None:
 
 def test_links_lead_to_grafana_where_it_has_the_only_page() -> None:
     """To Explore, with data source, query and a time that holds the trace."""
-    addresses = Addresses(AT.jaeger, AT.loki, AT.prometheus, grafana="http://grafana")
+    addresses = StackAddresses(AT.jaeger, AT.loki, AT.prometheus, grafana="http://grafana")
     logs = ask(Parts(), lambda b: b.links(TRACE), addresses)[1]
 
     address = urlsplit(logs.url)
@@ -210,37 +210,39 @@ def test_what_waits_in_the_collector_is_said() -> None:
     """Only of the parts whose signal is missing, each with how much."""
     parts = Parts(waiting={"jaeger": 1200, "loki": 3})
 
-    (line,) = ask(parts, lambda b: b.explain(["span"]))
+    (line,) = ask(parts, lambda b: b.explain_missing(["span"]))
 
     assert line == "1,200 wait in the Collector for Jaeger: is it healthy? ./dev stack status"
 
 
 def test_a_trace_may_have_been_sampled_away() -> None:
     """Where nothing waits, the Collector has passed it on or dropped it."""
-    (line,) = ask(Parts(), lambda b: b.explain(["span"]))
+    (line,) = ask(Parts(), lambda b: b.explain_missing(["span"]))
 
     assert "sampled away" in line
 
 
 def test_a_prometheus_without_exemplars_is_told_apart() -> None:
     """The message names the flag; with the flag, nothing is said."""
-    assert ask(Parts(), lambda b: b.explain(["exemplar"])) == []
-    (line,) = ask(Parts(features=""), lambda b: b.explain(["exemplar"]))
+    assert ask(Parts(), lambda b: b.explain_missing(["exemplar"])) == []
+    (line,) = ask(Parts(features=""), lambda b: b.explain_missing(["exemplar"]))
     assert "--enable-feature=exemplar-storage" in line
 
 
 def test_exemplars_that_lead_nowhere_are_counted() -> None:
     """A trace counts once; one that may still be on its way does not count."""
-    old, now = time.time() - 2 * SETTLED, time.time()
+    old, now = time.time() - 2 * SETTLE_SECONDS, time.time()
     parts = Parts(exemplars=[(TRACE, old), (TRACE, old - 1), ("sampled away", old), ("on its way", now)])
 
-    assert ask(parts, lambda b: b.dangling()) == Dangling(looked_at=2, lead_nowhere=1)
+    assert ask(parts, lambda b: b.unresolved_exemplars()) == UnresolvedExemplars(traces_checked=2, traces_missing=1)
 
 
 def test_only_the_latest_exemplars_are_looked_at() -> None:
     """However many there are, Jaeger is asked a bounded number of times."""
-    old = time.time() - 2 * SETTLED
-    exemplars = [(f"there {n}", old - n) for n in range(LOOKED_AT)] + [(f"gone {n}", old - 100 - n) for n in range(9)]
-    parts = Parts(traces={f"there {n}" for n in range(LOOKED_AT)}, exemplars=exemplars[::-1])
+    old = time.time() - 2 * SETTLE_SECONDS
+    exemplars = [(f"there {n}", old - n) for n in range(MAX_TRACES_CHECKED)] + [
+        (f"gone {n}", old - 100 - n) for n in range(9)
+    ]
+    parts = Parts(traces={f"there {n}" for n in range(MAX_TRACES_CHECKED)}, exemplars=exemplars[::-1])
 
-    assert ask(parts, lambda b: b.dangling()) == Dangling(LOOKED_AT, 0)
+    assert ask(parts, lambda b: b.unresolved_exemplars()) == UnresolvedExemplars(MAX_TRACES_CHECKED, 0)

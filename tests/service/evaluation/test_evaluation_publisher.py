@@ -21,7 +21,7 @@ from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.records.prediction import ModelInfo
 from tests.helpers.factories import stored_row
 from tests.helpers.postgres import Postgres
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 from tests.helpers.services import ID_KEY, running_service
 
 pytestmark = pytest.mark.slow
@@ -100,15 +100,15 @@ def put(url: str, answers: Sequence[tuple[Any, Any, float | None]], *, version: 
 def test_exactly_one_replica_publishes_and_the_other_takes_over(store_url: str, replicas: list[Replica]) -> None:
     """The other one has no series at all, and after the first has ended the same figures."""
     put(store_url, [("a", "a", 0.9)] * 3 + [("a", "b", 0.6)])
-    first = until(lambda: next((one for one in replicas if one.publishes()), None), what="figures")
+    first = wait_until(lambda: next((one for one in replicas if one.publishes()), None), description="figures")
     (second,) = (one for one in replicas if one is not first)
-    until(lambda: first.points().get((RUNS_METRIC, "done"), 0) > 5, what="several runs")
+    wait_until(lambda: first.points().get((RUNS_METRIC, "done"), 0) > 5, description="several runs")
     before = {name: value for name, value in first.points().items() if name[0] != RUNS_METRIC}
 
     assert second.points() == {}
 
     first.publisher.stop()
-    until(second.publishes, what="figures of the other one")
+    wait_until(second.publishes, description="figures of the other one")
     assert {name: value for name, value in second.points().items() if name[0] != RUNS_METRIC} == before
 
 
@@ -117,11 +117,11 @@ def test_a_model_that_is_served_later_is_published_too(store_url: str) -> None:
     put(store_url, [("a", "a", 0.9)])
     put(store_url, [("c", "c", 0.9)], name="another")
     replica = Replica(store_url)
-    until(replica.publishes, what="figures")
+    wait_until(replica.publishes, description="figures")
     assert ("evaluation.f1", "1", "c") not in replica.points()
 
     replica.models = {**replica.models, "another": ("c",)}
-    until(lambda: ("evaluation.f1", "1", "c") in replica.points(), what="those of the other one")
+    wait_until(lambda: ("evaluation.f1", "1", "c") in replica.points(), description="those of the other one")
     assert ("evaluation.f1", "1", "a") in replica.points()
     replica.publisher.stop()
 
@@ -133,7 +133,7 @@ def test_the_gauges_are_the_figures(store_url: str) -> None:
     put(store_url, [("a", "a", None)], name="another")
 
     replica = Replica(store_url)
-    until(replica.publishes, what="figures")
+    wait_until(replica.publishes, description="figures")
     replica.publisher.stop()
 
     found = {name: value for name, value in replica.points().items() if name[0] != RUNS_METRIC}
@@ -171,11 +171,11 @@ def test_a_regressors_gauges_are_its_figures(store_url: str) -> None:
     """Drift is searched for where a tolerance says what an error is."""
     put(store_url, [(1.0, 2.0, None), (2.0, 2.0, None), (3.0, 5.0, None)])
     plain = Replica(store_url)
-    until(plain.publishes, what="figures")
+    wait_until(plain.publishes, description="figures")
     plain.publisher.stop()
     plain.publisher.close(time.monotonic() + 5)
     with_tolerance = Replica(store_url, tolerance=1.0)
-    until(with_tolerance.publishes, what="figures")
+    wait_until(with_tolerance.publishes, description="figures")
     with_tolerance.publisher.stop()
 
     found = plain.points()
@@ -192,7 +192,7 @@ def test_a_challenger_of_another_name_is_published_beside_its_primary(store_url:
     put(store_url, [("a", "b", None)], version="2", name="another")
 
     both = Replica(store_url, names=(NAME, "another"))
-    until(both.publishes, what="figures")
+    wait_until(both.publishes, description="figures")
     both.publisher.stop()
 
     found = both.points()
@@ -204,15 +204,17 @@ def test_a_store_that_is_away_is_said_once_and_counted(postgres: Postgres, caplo
     url = postgres.url(postgres.create_database())
     put(url, [("a", "a", 0.9)])
     replica = Replica(url)
-    until(replica.publishes, what="figures")
+    wait_until(replica.publishes, description="figures")
     with caplog.at_level(logging.WARNING, "modeltrace.evaluation"):
         postgres.stop()
         try:
-            until(lambda: any(name[:2] == (RUNS_METRIC, "failed") for name in replica.points()), what="a failure")
-            until(lambda: not replica.publishes(), what="silence")
+            wait_until(
+                lambda: any(name[:2] == (RUNS_METRIC, "failed") for name in replica.points()), description="a failure"
+            )
+            wait_until(lambda: not replica.publishes(), description="silence")
         finally:
             postgres.start()
-        until(replica.publishes, what="figures again")
+        wait_until(replica.publishes, description="figures again")
     replica.publisher.stop()
 
     said = [record.getMessage() for record in caplog.records]
@@ -248,12 +250,12 @@ def test_of_two_services_one_publishes_and_its_death_hands_over(
             urls[url] = process
         label_everything(next(iter(urls)), store_url, rows[:40])
 
-        first = until(lambda: next((url for url in urls if accuracy(url) == 0.75), None), what="accuracy")
+        first = wait_until(lambda: next((url for url in urls if accuracy(url) == 0.75), None), description="accuracy")
         (second,) = urls.keys() - {first}
         assert accuracy(second) is None
         urls[first].popen.kill()
 
-        until(lambda: accuracy(second) == 0.75, what="accuracy of the other one")
+        wait_until(lambda: accuracy(second) == 0.75, description="accuracy of the other one")
         urls[second].stop()
 
 
@@ -269,7 +271,7 @@ def label_everything(url: str, store_url: str, rows: list[dict[str, float]]) -> 
                 for n, one in enumerate(answered)
             ]
         )
-        until(lambda: store.counts().predictions == len(rows), what="the rows")
+        wait_until(lambda: store.counts().predictions == len(rows), description="the rows")
 
 
 def accuracy(url: str) -> float | None:

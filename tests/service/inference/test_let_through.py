@@ -15,7 +15,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
-from modeltrace.cli.pack import merged
+from modeltrace.cli.pack import merge_allowed_violations
 from modeltrace.errors import InvalidFeaturesError, PackError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.schema import REASONS, Feature, OnViolation, Schema, Treatment
@@ -114,7 +114,7 @@ def test_a_column_without_room_for_a_gap_cannot_promise_one() -> None:
 
 def test_options_are_read() -> None:
     """A name may hold an equals sign; without a reason, or once without, it is all of them."""
-    assert merged(["age=range", "age=missing,range", "a=b", "x=y=type", "city=type", "city"]) == {
+    assert merge_allowed_violations(["age=range", "age=missing,range", "a=b", "x=y=type", "city=type", "city"]) == {
         "age": ("range", "missing"),
         "a=b": (),
         "x=y": ("type",),

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from modeltrace.local.bundles import check_bundle, is_current
+from modeltrace.local.bundles import example_is_current, read_raw_manifest
 from modeltrace.local.plan import UpError
 
 
 def test_a_bundle_is_read(example: Path) -> None:
     """What `model.json` says."""
-    assert check_bundle(example)["name"] == "breast-cancer"
+    assert read_raw_manifest(example)["name"] == "breast-cancer"
 
 
 @pytest.mark.parametrize(
@@ -29,12 +29,12 @@ def test_what_is_no_bundle_is_said_clearly(tmp_path: Path, content: str | bytes 
     if content is not None:
         (tmp_path / "model.json").write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UpError, match=rf"no bundle at {tmp_path}: model\.json: {complaint}.*modeltrace pack"):
-        check_bundle(tmp_path)
+        read_raw_manifest(tmp_path)
 
 
 def test_a_bundle_made_here_is_current(example: Path) -> None:
     """Its libraries are those that are installed."""
-    assert is_current(example)
+    assert example_is_current(example)
 
 
 @pytest.mark.parametrize("library", ["python", "scikit-learn", "a-library-that-is-gone"])
@@ -43,7 +43,7 @@ def test_a_bundle_made_with_other_libraries_is_not_current(example: Path, tmp_pa
     manifest = json.loads((example / "model.json").read_text())
     manifest["libraries"][library] = "0.1"
     (tmp_path / "model.json").write_text(json.dumps(manifest))
-    assert not is_current(tmp_path)
+    assert not example_is_current(tmp_path)
 
 
 def test_a_bundle_described_in_another_way_is_not_current(example: Path, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_bundle_described_in_another_way_is_not_current(example: Path, tmp_pat
     manifest = json.loads((example / "model.json").read_text())
     manifest["features"][0]["colour"] = "red"
     (tmp_path / "model.json").write_text(json.dumps(manifest))
-    assert not is_current(tmp_path)
+    assert not example_is_current(tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"features": [], "libraries": []}'])
@@ -59,4 +59,4 @@ def test_what_is_no_bundle_is_not_current(tmp_path: Path, content: str | None) -
     """It is built anew."""
     if content is not None:
         (tmp_path / "model.json").write_text(content)
-    assert not is_current(tmp_path)
+    assert not example_is_current(tmp_path)

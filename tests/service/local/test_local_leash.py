@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 # A module that says where it stands, and ends in its own way at SIGTERM.
 CHILD = """
@@ -56,9 +56,9 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path, environment: dic
     with subprocess.Popen([sys.executable, "-c", PARENT, str(out)], env=environment, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        until(out.exists, what="the child to run")
+        wait_until(out.exists, description="the child to run")
         parent.kill()
-    until(lambda: gone(child), what="the child to end")
+    wait_until(lambda: gone(child), description="the child to end")
     assert out.with_suffix(".stopped").read_text() == "stopped"
 
 
@@ -70,7 +70,7 @@ def test_a_leashed_module_runs_as_main_with_its_own_arguments(tmp_path: Path, en
         env=environment,
         stdin=subprocess.PIPE,
     ) as child:
-        until(out.exists, what="the child to run")
+        wait_until(out.exists, description="the child to run")
         child.send_signal(signal.SIGTERM)
         assert child.wait(10) == 0
     assert out.read_text() == f"__main__ {[str(out)]}"

@@ -31,7 +31,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from modeltrace.otlp.client import SIGNALS, Client, Outcome, Permanent, Retryable, Signal, Success, otlp_client
 from tests.helpers.certificates import self_signed
-from tests.helpers.processes import free_port, until
+from tests.helpers.processes import free_port, wait_until
 from tests.helpers.receivers import OtlpEndpoint, Response, otlp_grpc, otlp_http
 
 Protocol = Literal["http/protobuf", "grpc"]
@@ -422,7 +422,7 @@ def test_closing_ends_a_call_in_flight(over_grpc: OtlpEndpoint, build: Build) ->
     client = build("traces", "grpc", 600)
     sending = threading.Thread(target=lambda: outcomes.append(client.send(REQUEST)))
     sending.start()
-    until(lambda: over_grpc.requests, what="the call to arrive")
+    wait_until(lambda: over_grpc.requests, description="the call to arrive")
     client.close()
     sending.join()
     gate.set()

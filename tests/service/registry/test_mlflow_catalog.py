@@ -37,7 +37,7 @@ from modeltrace.errors import (
 )
 from tests.helpers.bundles import flip_byte, pack_iris
 from tests.helpers.estimators import LABELS, X, iris_frame
-from tests.helpers.processes import Process, free_port, running, until
+from tests.helpers.processes import Process, free_port, running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -296,11 +296,11 @@ def test_a_service_that_looks_at_sighup_alone_has_no_process_between_two_looks(r
     """Nor before the first one: what is served is there, and its 240 MB are not."""
     register(registry.client, registry.bundles["1.1.0"], "asked-for", "champion")
     with served(registry, "asked-for", seconds="0") as (process, url):
-        until(lambda: not beside(process), what="its end")
+        wait_until(lambda: not beside(process), description="its end")
         register(registry.client, registry.bundles["2.0.0"], "asked-for", "champion")
         process.popen.send_signal(signal.SIGHUP)
-        until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", what="the new version")
-        until(lambda: not beside(process), what="its end again")
+        wait_until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", description="the new version")
+        wait_until(lambda: not beside(process), description="its end again")
 
 
 @pytest.mark.extended
@@ -310,10 +310,10 @@ def test_a_service_serves_from_the_registry_and_follows_its_alias(registry: Regi
     with served(registry, "served", seconds="0.5") as (process, url):
         assert httpx.get(f"{url}/model").json()["version"] == "1.1.0"
         register(registry.client, registry.bundles["2.0.0"], "served", "champion")
-        until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", what="the new version")
+        wait_until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", description="the new version")
         (mlflow,) = beside(process)
         assert process.stop() in (0, -15)
-        until(lambda: not mlflow.is_running() or mlflow.status() == psutil.STATUS_ZOMBIE, what="its end")
+        wait_until(lambda: not mlflow.is_running() or mlflow.status() == psutil.STATUS_ZOMBIE, description="its end")
     assert not [name for name in sys.modules if name.partition(".")[0] in ("mlflow", "alembic")]
     assert type(trace.get_tracer_provider()).__name__ == "ProxyTracerProvider"
     assert "mlflow" not in type(metrics.get_meter_provider()).__module__

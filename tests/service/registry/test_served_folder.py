@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.helpers.bundles import flip_byte, pack_iris
-from tests.helpers.processes import free_port, running, until
+from tests.helpers.processes import free_port, running, wait_until
 from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
@@ -42,8 +42,10 @@ def test_up_serves_a_folder_of_bundles(models: Path, tmp_path: Path) -> None:
     ]
     env = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_STATE_HOME": str(tmp_path / "state")}
     with running(["modeltrace", "up", str(models), *ports], env=env) as process:
-        until(
-            lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None, seconds=240, what="up"
+        wait_until(
+            lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None,
+            seconds=240,
+            description="up",
         )
         assert "Modeltrace · iris 0.10.0 · 4 features" in process.log
         assert process.stop() == 0

@@ -25,7 +25,7 @@ from modeltrace.telemetry.records.prediction import Origin
 from tests.helpers.conformance import comparable_spans_of_both, counts_by_version, sdk_spans
 from tests.helpers.factories import AnsweredRequest, answered_row
 from tests.helpers.in_process_services import SdkService, service_with_challenger, spans_of
-from tests.helpers.processes import free_port, until
+from tests.helpers.processes import free_port, wait_until
 from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ def test_its_answer_is_recorded(model: Model, rows: Rows, remote: str) -> None:
     """The row has its prediction ID, model and hash, and says of what it is a shadow; it sees the trace."""
     with service_with_challenger(replace(model, version="0"), None, challenger=remote) as (client, kept):
         answer = client.post("/predict", json={"features": rows[0]}).json()
-        until(kept.shadows, what="the shadow")
+        wait_until(kept.shadows, description="the shadow")
     request, shadow = kept.requests
     (row,) = RowBuilder("0.1.0").build(shadow)
     (own,) = RowBuilder("0.1.0").build(request)
@@ -66,7 +66,7 @@ def test_what_is_private_here_is_private_in_its_shadow(model: Model, rows: Rows,
     schema = Schema(features=(dropped, *others))
     with service_with_challenger(replace(model, version="0", schema=schema), None, challenger=remote) as (client, kept):
         assert client.post("/predict", json={"features": rows[0]}).status_code == 200
-        until(kept.shadows, what="the shadow")
+        wait_until(kept.shadows, description="the shadow")
     (row,) = RowBuilder("0.1.0").build(kept.shadows()[0])
 
     assert row.inputs is not None
@@ -80,7 +80,7 @@ def test_of_a_batch_the_answered_rows_are_put_to_it(model: Model, rows: Rows, re
     with service_with_challenger(model, None, challenger=remote) as (client, kept):
         body = {"rows": [{}, rows[0], rows[1]]}
         batch = client.post("/predict/batch", json=body).json()["predictions"]
-        until(kept.shadows, what="the shadow")
+        wait_until(kept.shadows, description="the shadow")
     made = RowBuilder("0.1.0").build(kept.shadows()[0])
 
     assert [(one.row, one.shadow_of) for one in made] == [
@@ -93,7 +93,7 @@ def test_what_it_counts_itself_is_not_counted_here(model: Model, rows: Rows, rem
     """Sums over all services would have it twice."""
     with service_with_challenger(replace(model, version="0"), None, challenger=remote) as (client, kept):
         client.post("/predict", json={"features": rows[0]})
-        until(kept.shadows, what="the shadow")
+        wait_until(kept.shadows, description="the shadow")
 
     assert {version for _, version in counts_by_version(kept.requests)} == {"0"}
     watched = Watched()
@@ -114,8 +114,8 @@ def test_it_is_told_as_the_stock_instrumentation_tells_it(
         with service_with_challenger(model, None, challenger=url) as (client, kept):
             for one in (service.client, client):
                 assert one.post("/predict", json={"features": rows[0]}).status_code == 200
-            until(kept.shadows, what="the shadow")
-            until(lambda: "shadow" in service.spans(), what="the stock shadow")  # noqa: B023  asked in this turn
+            wait_until(kept.shadows, description="the shadow")
+            wait_until(lambda: "shadow" in service.spans(), description="the stock shadow")  # noqa: B023  asked in this turn
         encoded, _ = SpanEncoder(Origin(b"", "modeltrace")).encode(kept.requests)
 
         ours = comparable_spans_of_both(spans_of(ExportTraceServiceRequest.FromString(encoded)))
@@ -134,7 +134,7 @@ def test_a_dead_challenger_harms_nobody(model: Model, rows: Rows, caplog: pytest
     with service_with_challenger(model, None, challenger=f"http://127.0.0.1:{free_port()}") as (client, kept):
         for row in rows[:5]:
             assert client.post("/predict", json={"features": row}).status_code == 200
-        until(lambda: len(kept.shadows()) == 5, what="the shadows")
+        wait_until(lambda: len(kept.shadows()) == 5, description="the shadows")
 
     assert outcome(kept) == (0, "ConnectError")
     assert caplog.text.count("does not answer for now") == 1
@@ -147,7 +147,7 @@ def test_a_challenger_that_hangs_harms_nobody(model: Model, rows: Rows) -> None:
         with service_with_challenger(model, None, challenger=url) as (client, kept):
             for row in rows[:20]:
                 assert client.post("/predict", json={"features": row}).status_code == 200
-            until(kept.shadows, what="the first shadow")
+            wait_until(kept.shadows, description="the first shadow")
 
     assert outcome(kept) == (0, "ReadTimeout")
 

@@ -24,7 +24,7 @@ from modeltrace.telemetry.records.prediction import Origin
 from modeltrace.telemetry.records.trace import Tracing
 from tests.helpers.conformance import comparable_spans_of_both, counts_by_version, sdk_spans
 from tests.helpers.in_process_services import SdkService, service_with_challenger, spans_of
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 Rows = list[dict[str, float]]
 
@@ -40,7 +40,7 @@ def test_a_shadow_is_recorded_and_nothing_else(model: Model, challenger: Model, 
     """The primary's answer is what is answered; the challenger's is in the same trace, and refers to it."""
     with service_with_challenger(model, challenger) as (client, kept):
         answer = client.post("/predict", json={"features": rows[0]}).json()
-        until(kept.shadows, what="the shadow")
+        wait_until(kept.shadows, description="the shadow")
     request, shadow = kept.requests
 
     assert answer["model"] == {"name": model.name, "version": model.version}
@@ -58,7 +58,7 @@ def test_of_a_batch_the_answered_rows_are_shadowed(model: Model, challenger: Mod
     """With their places; what the primary refused nobody asks the challenger."""
     with service_with_challenger(model, challenger) as (client, kept):
         batch = client.post("/predict/batch", json={"rows": [{}, rows[0], {}, rows[1]]}).json()["predictions"]
-        until(kept.shadows, what="the shadow")
+        wait_until(kept.shadows, description="the shadow")
     (shadow,) = kept.shadows()
 
     assert [one.row for one in shadow.answered] == [1, 3]
@@ -73,7 +73,7 @@ def test_a_challenger_validates_by_its_own_schema(model: Model, challenger: Mode
     strict = replace(challenger, schema=Schema(features=(first.model_copy(update={"valid_range": (-2, -1)}), *others)))
     with service_with_challenger(model, strict) as (client, kept):
         assert client.post("/predict", json={"features": rows[0]}).status_code == 200
-        until(kept.shadows, what="the shadow")
+        wait_until(kept.shadows, description="the shadow")
     (shadow,) = kept.shadows()
 
     assert [(one.feature, one.reason) for one in shadow.violations] == [(first.name, "range")]
@@ -89,7 +89,7 @@ def test_a_challenger_that_fails_harms_nobody(model: Model, challenger: Model, r
     with service_with_challenger(model, replace(challenger, answer_matrix=fail)) as (client, kept):
         for row in rows[:3]:
             assert client.post("/predict", json={"features": row}).status_code == 200
-        until(lambda: len(kept.shadows()) == 3, what="the shadows")
+        wait_until(lambda: len(kept.shadows()) == 3, description="the shadows")
     failure = kept.shadows()[0].failure
 
     assert failure is not None
@@ -119,9 +119,9 @@ def test_shadows_that_wait_share_a_call(model: Model, challenger: Model, rows: R
         fine = next(row for row in rows if row[first.name] > high)
         for row in (fine, *rows[:5]):
             assert client.post("/predict", json={"features": row}).status_code == 200
-            until(begun.is_set, what="the call that the others wait for")
+            wait_until(begun.is_set, description="the call that the others wait for")
         called.set()
-        until(lambda: len(kept.shadows()) == 6, what="the shadows")
+        wait_until(lambda: len(kept.shadows()) == 6, description="the shadows")
 
     alone, *together = kept.shadows()
     (batch,) = kept.batches
@@ -151,7 +151,7 @@ def test_metrics_are_by_version(model: Model, challenger: Model, rows: Rows) -> 
     with service_with_challenger(model, replace(challenger), challenger_share=1.0) as (client, kept):
         for _ in range(4):
             client.post("/predict", json={"features": rows[0]})
-        until(lambda: len(kept.shadows()) == 4, what="the shadows")
+        wait_until(lambda: len(kept.shadows()) == 4, description="the shadows")
 
     assert counts_by_version(kept.requests) == {
         ("ml.inference.duration", "1.0.0"): 4,
@@ -244,8 +244,8 @@ def test_a_shadow_is_told_as_the_stock_instrumentation_tells_it(
     with service_with_challenger(model, challenger) as (client, kept):
         for one in (service.client, client):
             assert one.post(**CASES[case](rows)).status_code == 200
-        until(kept.shadows, what="the shadow")
-        until(lambda: "shadow" in service.spans(), what="the stock shadow")
+        wait_until(kept.shadows, description="the shadow")
+        wait_until(lambda: "shadow" in service.spans(), description="the stock shadow")
 
     encoded, _ = SpanEncoder(Origin(b"", "modeltrace")).encode(kept.requests)
     ours = spans_of(ExportTraceServiceRequest.FromString(encoded))
@@ -269,7 +269,7 @@ def test_with_the_stock_instrumentation_shadows_that_share_a_call_stay_in_their_
     for row in rows[:4]:
         assert service.client.post("/predict", json={"features": row}).status_code == 200
     free.set()
-    until(lambda: [span.name for span in sdk_spans(service)].count("shadow") == 4, what="the shadows")
+    wait_until(lambda: [span.name for span in sdk_spans(service)].count("shadow") == 4, description="the shadows")
 
     spans = sdk_spans(service)
     servers = {span.span_id: span for span in spans if span.name.startswith("POST")}
@@ -289,7 +289,7 @@ def test_records_of_a_shadow_say_what_they_are(model: Model, challenger: Model, 
     """Audit record and log line have role and the ID of what was answered; there is no access line."""
     with service_with_challenger(model, challenger) as (client, kept):
         answer = client.post("/predict", json={"features": rows[0]}).json()
-        until(kept.shadows, what="the shadow")
+        wait_until(kept.shadows, description="the shadow")
     said = f'"ml.prediction.shadow_of":"{answer["prediction_id"]}"'.encode()
     lines = LineEncoder().encode(kept.shadows()).splitlines()
     ((audit, number),) = LogEncoder(Origin(b"", "modeltrace")).audit(kept.shadows())

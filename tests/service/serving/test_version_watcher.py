@@ -24,7 +24,7 @@ from modeltrace.serving.watcher import Changes, Watcher
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.metrics.model_catalog import Watched
 from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
-from tests.helpers.processes import Process, until
+from tests.helpers.processes import Process, wait_until
 from tests.helpers.services import ID_KEY, running_service
 
 ROW = {"sepal_length": 5.0, "sepal_width": 3.4, "petal_length": 1.5, "petal_width": 0.2}
@@ -256,7 +256,7 @@ def test_what_changed_before_the_watching_began_is_served(watching: Watching) ->
 
     watching.watcher.start()
 
-    until(lambda: watching.version == "2", what="version 2")
+    wait_until(lambda: watching.version == "2", description="version 2")
     watching.watcher.stop()
 
 
@@ -327,9 +327,9 @@ def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, 
         for version in versions:
             shutil.copytree(ready / version, tmp_path / "models" / f".{version}")
             (tmp_path / "models" / f".{version}").rename(tmp_path / "models" / version)
-            until(partial(taken_over, process, version, int(workers)), what=version)
+            wait_until(partial(taken_over, process, version, int(workers)), description=version)
         start = len(asked.answers)
-        until(lambda: len(asked.answers) > start + 20, what="answers of the last version")
+        wait_until(lambda: len(asked.answers) > start + 20, description="answers of the last version")
 
     ids = PredictionIds(ID_KEY.encode())
     assert asked.failures == []
@@ -346,7 +346,7 @@ def test_sighup_has_the_service_look_at_once(tmp_path: Path) -> None:
     with served(tmp_path, MODELTRACE_WORKERS="2", MODELTRACE_RELOAD_INTERVAL="0") as (process, url):
         pack_iris(tmp_path / "2", "2", strength=9.0)
         process.popen.send_signal(signal.SIGHUP)
-        until(partial(taken_over, process, "2", 2), what="both workers")
+        wait_until(partial(taken_over, process, "2", 2), description="both workers")
 
         assert httpx.get(f"{url}/model").json()["version"] == "2"
         assert httpx.get(f"{url}/openapi.json").json()["info"]["title"] == "iris 2"

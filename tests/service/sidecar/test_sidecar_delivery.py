@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from modeltrace.otlp.client import SIGNALS, Outcome, Signal, Success, otlp_client
 from modeltrace.sidecar.delivery import Backoff, Deliveries, Delivery, DeliveryEvent, open_spool
 from modeltrace.sidecar.spool import Spool
-from tests.helpers.processes import free_port, until
+from tests.helpers.processes import free_port, wait_until
 from tests.helpers.receivers import OtlpEndpoint, ReceivedRequest, Response, otlp_grpc, otlp_http
 
 Protocol = Literal["http/protobuf", "grpc"]
@@ -235,7 +235,7 @@ def test_memory_is_bounded(
     """Without a disk the oldest that wait go, counted; the one in flight and the youngest stay."""
     delivery = factory.delivery(endpoint.url, limit=9)
     delivery.enqueue(REQUESTS[0], 2)
-    until(lambda: endpoint.requests, what="the first request to be in flight")
+    wait_until(lambda: endpoint.requests, description="the first request to be in flight")
     for request in REQUESTS[1:6]:
         delivery.enqueue(request, 2)
     assert (delivery.queued_items, delivery.queued_bytes) == (8, 12)
@@ -261,11 +261,11 @@ def test_an_endpoint_that_is_slow_but_answers_loses_nothing(
     """Memory that is half full makes room on disk."""
     delivery = factory.delivery(endpoint.url, factory.spool(), limit=15)
     delivery.enqueue(REQUESTS[0], 1)
-    until(lambda: endpoint.requests, what="the first request to be in flight")
+    wait_until(lambda: endpoint.requests, description="the first request to be in flight")
     for request in REQUESTS[1:5]:
         delivery.enqueue(request, 1)
     gate.set()
-    until(lambda: log.settled(5), what="all of it to arrive")
+    wait_until(lambda: log.settled(5), description="all of it to arrive")
 
     assert endpoint.accepted == REQUESTS[:5]
     assert (log.items("spooled"), log.items("lost")) == (4, 0)
@@ -307,13 +307,13 @@ def test_an_endpoint_that_comes_back_gets_everything_oldest_first(
     for request in REQUESTS[:20]:
         delivery.enqueue(request, 1)
     if disk:
-        until(lambda: (delivery.queued_items, delivery.spooled_items) == (0, 20), what="all of it on disk")
+        wait_until(lambda: (delivery.queued_items, delivery.spooled_items) == (0, 20), description="all of it on disk")
     else:
-        until(lambda: log.items("failed"), what="the first failure")
+        wait_until(lambda: log.items("failed"), description="the first failure")
     with (otlp_grpc if protocol == "grpc" else otlp_http)(port) as endpoint:
         for request in REQUESTS[20:]:
             delivery.enqueue(request, 1)
-        until(lambda: log.settled(50), what="all of it to arrive")
+        wait_until(lambda: log.settled(50), description="all of it to arrive")
 
     assert endpoint.accepted == REQUESTS
     assert log.items("lost") == 0
@@ -341,9 +341,9 @@ def test_a_503_is_tried_again_as_it_asks(factory: DeliveryFactory, log: EventLog
     pauses = RecordedBackoff(noted=([],))
     delivery = factory.delivery(endpoint.url, factory.spool(), pauses=pauses)
     delivery.enqueue(b"first", 1)
-    until(lambda: log.settled(1), what="the first")
+    wait_until(lambda: log.settled(1), description="the first")
     delivery.enqueue(b"second", 1)
-    until(lambda: log.settled(2), what="the second")
+    wait_until(lambda: log.settled(2), description="the second")
 
     assert [sent.body for sent in endpoint.requests] == [b"first"] * 3 + [b"second"] * 2
     assert pauses.noted[0] == [(1, 7.0), (2, None), (1, None)]
@@ -355,7 +355,7 @@ def test_what_is_put_during_a_pause_goes_to_disk_at_once(factory: DeliveryFactor
     delivery = factory.delivery(f"http://127.0.0.1:{free_port()}", factory.spool(), pauses=LONG_BACKOFF)
     for number, request in enumerate(REQUESTS[:5]):
         delivery.enqueue(request, 1)
-        until(lambda put=number + 1: delivery.spooled_items == put, what="it to be on disk")  # type: ignore[misc]
+        wait_until(lambda put=number + 1: delivery.spooled_items == put, description="it to be on disk")  # type: ignore[misc]
 
     assert delivery.queued_items == 0
 
@@ -376,9 +376,9 @@ def test_a_disk_that_is_full_leaves_it_in_memory(
     delivery = factory.delivery(endpoint.url, FullAfter(factory.folder, UNLIMITED))
     for request in REQUESTS[:10]:
         delivery.enqueue(request, 1)
-    until(lambda: (delivery.spooled_items, delivery.queued_items) == (3, 7), what="the disk to be full")
+    wait_until(lambda: (delivery.spooled_items, delivery.queued_items) == (3, 7), description="the disk to be full")
     endpoint.respond = lambda _: Response()
-    until(lambda: log.settled(10), what="all of it to arrive")
+    wait_until(lambda: log.settled(10), description="all of it to arrive")
 
     assert endpoint.accepted == REQUESTS[:10]
     assert log.items("lost") == 0
@@ -392,7 +392,7 @@ def test_a_spool_that_is_full_loses_the_oldest_and_says_so(
     delivery = factory.delivery(endpoint.url, factory.spool(limit=100), pauses=LONG_BACKOFF)
     for request in REQUESTS:
         delivery.enqueue(request, 2)
-    until(lambda: log.items("spooled") == 100, what="all of it to have been on disk")
+    wait_until(lambda: log.items("spooled") == 100, description="all of it to have been on disk")
     endpoint.respond = lambda _: Response()
     delivery.close(in_ten_seconds())
 
@@ -430,7 +430,7 @@ def test_every_item_is_delivered_or_lost_and_none_twice(
         for place, (_, _, items) in enumerate(fates):
             delivery.enqueue(b"%03d" % place, items)
         total = sum(items for _, _, items in fates)
-        until(lambda: log.settled(total), what="everything to be settled")
+        wait_until(lambda: log.settled(total), description="everything to be settled")
 
     assert endpoint.accepted == sorted(set(endpoint.accepted))
     assert log.items("exported") == sum(fates[int(body)][2] for body in endpoint.accepted)
@@ -448,7 +448,7 @@ def test_a_stop_delivers_what_waits(factory: DeliveryFactory, log: EventLog, end
     delivery = factory.delivery(endpoint.url, factory.spool(), pauses=LONG_BACKOFF)
     for request in REQUESTS:
         delivery.enqueue(request, 1)
-    until(lambda: delivery.spooled_items == 50, what="all of it on disk")
+    wait_until(lambda: delivery.spooled_items == 50, description="all of it on disk")
     endpoint.respond = lambda _: Response()
     delivery.close(in_ten_seconds())
 
@@ -466,7 +466,7 @@ def test_a_stop_leaves_on_disk_what_a_silent_endpoint_does_not_take(
     delivery = factory.delivery(silent, spool, protocol=protocol, seconds=600)
     for request in REQUESTS:
         delivery.enqueue(request, 1)
-    until(lambda: delivery._in_flight, what="the first to be in flight")
+    wait_until(lambda: delivery._in_flight, description="the first to be in flight")
     Deliveries({"logs": delivery}, spool).close(time.monotonic() + 2)
     assert (log.items("spooled"), log.items("lost"), log.items("exported")) == (50, 0, 0)
 
@@ -480,7 +480,7 @@ def test_a_stop_counts_what_is_lost_without_a_disk(factory: DeliveryFactory, log
     delivery = factory.delivery(silent, seconds=600)
     for request in REQUESTS:
         delivery.enqueue(request, 2)
-    until(lambda: delivery._in_flight, what="the first to be in flight")
+    wait_until(lambda: delivery._in_flight, description="the first to be in flight")
     delivery.close(time.monotonic() + 0.5)
 
     assert stuck(delivery)
@@ -493,11 +493,11 @@ def test_an_answer_after_a_stop_counts_for_nothing(
     """What the stop has put on disk or counted is not counted again."""
     delivery = factory.delivery(endpoint.url, factory.spool())
     delivery.enqueue(b"late", 1)
-    until(lambda: endpoint.requests, what="it to be in flight")
+    wait_until(lambda: endpoint.requests, description="it to be in flight")
     delivery.close(time.monotonic() + 1)
     before = list(log.events)
     gate.set()
-    until(lambda: not stuck(delivery), what="the answer")
+    wait_until(lambda: not stuck(delivery), description="the answer")
 
     assert log.events == before == [DeliveryEvent("spooled", "logs", 1)]
     assert delivery.spooled_items == 1
@@ -528,7 +528,7 @@ def test_all_signals_stop_under_one_deadline(factory: DeliveryFactory, log: Even
     deliveries = Deliveries({kind: factory.delivery(silent, spool, kind=kind, seconds=600) for kind in SIGNALS}, spool)
     for kind in SIGNALS:
         deliveries[kind].enqueue(b"of " + kind.encode(), 3)
-    until(lambda: all(deliveries[kind]._in_flight for kind in SIGNALS), what="all to be in flight")
+    wait_until(lambda: all(deliveries[kind]._in_flight for kind in SIGNALS), description="all to be in flight")
     deliveries.close(time.monotonic() + 2)
 
     assert sorted(event[:3] for event in log.events) == [("spooled", kind, 3) for kind in sorted(SIGNALS)]
@@ -579,7 +579,7 @@ def test_what_a_killed_process_could_not_deliver_the_next_one_does(
             assert said, "it ended early"
         process.send_signal(signal.SIGKILL)
     delivery = factory.delivery(endpoint.url, factory.spool())
-    until(lambda: log.settled(50), what="all of it to arrive")
+    wait_until(lambda: log.settled(50), description="all of it to arrive")
 
     assert endpoint.accepted == REQUESTS
     assert (log.items("unspooled"), log.items("lost"), delivery.spooled_items) == (50, 0, 0)
@@ -614,7 +614,7 @@ def test_a_failure_is_logged_once_with_address_reason_and_remedy(
     delivery = factory.delivery(endpoint.url)
     delivery.enqueue(b"refused in the end", 1)
     delivery.enqueue(b"delivered", 1)
-    until(lambda: len(endpoint.requests) == len(answers), what="all of it to be sent")
+    wait_until(lambda: len(endpoint.requests) == len(answers), description="all of it to be sent")
     delivery.close(time.monotonic() + 10)
 
     to = f"OTLP logs cannot be delivered to {endpoint.url}/v1/logs"

@@ -13,7 +13,7 @@ from modeltrace.store.leader_lock import LeaderLock, leader_lock
 from modeltrace.store.store import open_store
 from modeltrace.store.store_url import parse_store_url
 from tests.helpers.postgres import Postgres
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 HOLDER = """
 import sys
@@ -60,7 +60,9 @@ def test_one_of_many_has_the_turn(store_url: str, mine: LeaderLock) -> None:
 
     mine.release()
 
-    assert until(second.try_acquire, what="the turn")  # PostgreSQL frees the lock when its backend has ended
+    assert wait_until(
+        second.try_acquire, description="the turn"
+    )  # PostgreSQL frees the lock when its backend has ended
     second.release()
 
 
@@ -71,7 +73,7 @@ def test_the_death_of_its_holder_ends_a_turn(store_url: str, mine: LeaderLock) -
         assert not mine.try_acquire()
         process.kill()
 
-        assert until(mine.try_acquire, what="the turn")
+        assert wait_until(mine.try_acquire, description="the turn")
 
 
 def test_what_is_to_be_done_has_a_turn_each(store_url: str, mine: LeaderLock) -> None:

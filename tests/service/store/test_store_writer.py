@@ -17,7 +17,7 @@ from modeltrace.store.store import Store, open_store
 from modeltrace.store.writer import PredictionWriter, WriteOutcome
 from tests.helpers.factories import AnsweredRequest, answered_request, answered_row, stored_rows
 from tests.helpers.postgres import Postgres
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 
 @dataclass
@@ -86,7 +86,7 @@ def test_what_comes_together_is_one_transaction() -> None:
     store = Fake()
     writing = Writing(store)
     writing.writer.enqueue([answered_request("first")])
-    until(lambda: store.groups, what="the first")
+    wait_until(lambda: store.groups, description="the first")
     for number in range(20):
         writing.writer.enqueue([answered_request(f"a{number}", f"b{number}")])
     writing.stop()
@@ -103,11 +103,11 @@ def test_a_store_that_is_away_gets_everything_when_it_is_back(caplog: pytest.Log
     store = Fake(away=True)
     writing = Writing(store)
     writing.writer.enqueue([answered_request("a", "b")])
-    until(lambda: store.attempts > 2, what="attempts")
+    wait_until(lambda: store.attempts > 2, description="attempts")
     writing.writer.enqueue([answered_request("c")])
     assert writing.heard == []
     store.away = False
-    until(lambda: writing.total() == {("stored", ""): 3}, what="all of it")
+    wait_until(lambda: writing.total() == {("stored", ""): 3}, description="all of it")
     writing.stop()
 
     assert [one for group in store.groups for one in group] == ["a", "b", "c"]
@@ -124,7 +124,7 @@ def test_what_finds_no_room_is_lost_and_counted() -> None:
     writing.writer.enqueue([answered_request("h")])
     assert writing.total() == {("lost", "queue_full"): 1}
     store.away = False
-    until(lambda: writing.total()["stored", ""] == 7, what="the large one")
+    wait_until(lambda: writing.total()["stored", ""] == 7, description="the large one")
     writing.writer.enqueue([answered_request("i")])
     writing.stop()
 
@@ -167,7 +167,7 @@ def test_old_rows_are_deleted_while_nothing_is_written_too() -> None:
     """At the start and then now and then; again at once while there is more of it."""
     store = Fake()
     writing = Writing(store, tidy_every=0.3)
-    until(lambda: len(store.deleted) >= 6, what="three times")
+    wait_until(lambda: len(store.deleted) >= 6, description="three times")
     writing.stop()
 
     assert set(store.deleted) == {"old", "much"}
@@ -209,7 +209,7 @@ def test_a_database_that_goes_away_and_comes_back_has_every_row_once(postgres: P
                 postgres.stop()
             if number == 200:
                 postgres.start()
-        until(lambda: sum(one.rows for one in heard) == 300, what="all rows")
+        wait_until(lambda: sum(one.rows for one in heard) == 300, description="all rows")
     finally:
         writer.stop()
         writer.join(time.monotonic() + 5)
@@ -227,7 +227,7 @@ def test_a_real_store_keeps_its_days(tmp_path: Path) -> None:
             [one._replace(prediction_id=f"new{n}", time=now) for n, one in enumerate(stored_rows(90))]
         )
         writer = PredictionWriter(StoreConfig(str(tmp_path / "s.db"), 30, 0, "0.1.0"), on_outcome=lambda _: None)
-        until(lambda: left(store) == 90, what="the old ones to go")
+        wait_until(lambda: left(store) == 90, description="the old ones to go")
         writer.stop()
         writer.join(time.monotonic() + 5)
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import httpx
 
-from modeltrace.client.service import UnreachableError, reason
+from modeltrace.client.service import UnreachableError, describe_error
 
 
-class Api:
+class JsonApi:
     """An API by name and address. `option` is what changes the address, and is named when nobody answers there."""
 
     def __init__(self, name: str, url: str, option: str, client: httpx.AsyncClient) -> None:
@@ -17,7 +17,7 @@ class Api:
         self._option = option
         self._client = client
 
-    async def ask(self, path: str, **parameters: str | float) -> Any:  # noqa: ANN401  what the API says
+    async def get_json(self, path: str, **parameters: str | float) -> Any:  # noqa: ANN401  what the API says
         """The JSON at a path; `None` when there is nothing.
 
         Raises:
@@ -32,14 +32,14 @@ class Api:
         try:
             return answer.json()
         except ValueError:
-            raise self.another() from None
+            raise self.wrong_server_error() from None
 
     async def has_page(self, path: str, *, placeholder: str) -> bool:
         """Whether a person finds a page there: a build without one answers with an error or a placeholder."""
         answer = await self._get(path, {})
         return answer.status_code == HTTPStatus.OK and placeholder not in answer.text
 
-    def another(self) -> UnreachableError:
+    def wrong_server_error(self) -> UnreachableError:
         """What is said when something else answers there."""
         return UnreachableError(f"what answers at {self.url} is no {self.name} ({self._option})")
 
@@ -47,4 +47,6 @@ class Api:
         try:
             return await self._client.get(f"{self.url}{path}", params=parameters)
         except httpx.HTTPError as error:
-            raise UnreachableError(f"no {self.name} answers at {self.url}: {reason(error)} ({self._option})") from None
+            raise UnreachableError(
+                f"no {self.name} answers at {self.url}: {describe_error(error)} ({self._option})"
+            ) from None

@@ -8,7 +8,7 @@ Signal = Literal["span", "log record", "exemplar"]
 
 
 @dataclass(frozen=True, slots=True)
-class LogSeen:
+class LogRecordRef:
     """A log record that was found: who wrote it, and the event that it is (`""`: none)."""
 
     logger: str
@@ -19,17 +19,17 @@ class LogSeen:
 class Link:
     """Where a person looks at a trace; `query` is what to paste where the address alone shows no page."""
 
-    what: str
+    name: str
     url: str
     query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Dangling:
+class UnresolvedExemplars:
     """How many traces the latest exemplars name, and how many of those traces are not there."""
 
-    looked_at: int
-    lead_nowhere: int
+    traces_checked: int
+    traces_missing: int
 
 
 class Backend(Protocol):
@@ -38,25 +38,25 @@ class Backend(Protocol):
     All of them raise `UnreachableError` when the backend cannot be asked. `entry` names what takes OTLP for it.
     """
 
-    entry: str
+    receiver: str
 
     async def check(self) -> None:
         """See that it can be asked."""
 
-    async def spans(self, trace_id: str) -> list[str]:
+    async def span_names(self, trace_id: str) -> list[str]:
         """The names of its spans."""
 
-    async def logs(self, trace_id: str) -> list[LogSeen]:
+    async def log_records(self, trace_id: str) -> list[LogRecordRef]:
         """Its log records."""
 
-    async def exemplars(self, trace_id: str) -> list[str]:
+    async def exemplar_metrics(self, trace_id: str) -> list[str]:
         """The names of the metrics with an exemplar of it."""
 
     async def links(self, trace_id: str) -> list[Link]:
         """Where a person looks at it, the most telling place first."""
 
-    async def explain(self, missing: Collection[Signal]) -> list[str]:
+    async def explain_missing(self, missing: Collection[Signal]) -> list[str]:
         """What it knows of why these did not arrive while others did, each with what to do."""
 
-    async def dangling(self) -> Dangling | None:
+    async def unresolved_exemplars(self) -> UnresolvedExemplars | None:
         """Which of the latest exemplars lead to a trace; `None`: it does not keep count."""

@@ -11,7 +11,7 @@ JAEGER = "jaeger"
 LOKI = "loki"
 PROMETHEUS = "prometheus"
 # Seconds shown before and after.
-AROUND = 900
+TIME_MARGIN = 900
 
 
 def explore_trace(grafana: str, trace_id: str, at: float) -> str:
@@ -34,7 +34,7 @@ def _explore(grafana: str, kind: str, uid: str, query: Mapping[str, object], at:
     pane = {
         "datasource": uid,
         "queries": [{"refId": "A", "datasource": {"type": kind, "uid": uid}, **query}],
-        "range": {"from": f"{int(at - AROUND)}000", "to": f"{int(at + AROUND)}000"},
+        "range": {"from": f"{int(at - TIME_MARGIN)}000", "to": f"{int(at + TIME_MARGIN)}000"},
     }
     state = {"schemaVersion": 1, "panes": json.dumps({"one": pane}, separators=(",", ":")), "orgId": 1}
     return f"{grafana}/explore?{urlencode(state)}"

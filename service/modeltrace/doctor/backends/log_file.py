@@ -11,12 +11,12 @@ import orjson
 import platformdirs
 
 from modeltrace.client.service import UnreachableError
-from modeltrace.doctor.backends.backend import Link, LogSeen
+from modeltrace.doctor.backends.backend import Link, LogRecordRef
 
 # Seconds looked back: a prediction that is followed is not older, and rotated files need not all be read.
-LOOK_BACK = 900
+LOOK_BACK_SECONDS = 900
 # How each OTLP request begins. In a string its quotes would be escaped, so it stands nowhere else.
-REQUEST = b'{"resourceLogs"'
+REQUEST_PREFIX = b'{"resourceLogs"'
 
 
 def default_log_file() -> Path:
@@ -28,7 +28,7 @@ class LogFile:
     """Reads log records from the file and from those that it was rotated to."""
 
     title = "the Collector's log file"
-    queue = ""  # the exporter writes before it answers
+    exporter_name = ""  # the exporter writes before it answers
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -38,7 +38,7 @@ class LogFile:
         if not self._path.parent.is_dir():
             raise UnreachableError(f"no Collector writes log records to {self._path} (--log-file)")
 
-    async def logs(self, trace_id: str) -> list[LogSeen]:
+    async def log_records(self, trace_id: str) -> list[LogRecordRef]:
         """The log records of a trace."""
         return await asyncio.to_thread(self._logs, trace_id)
 
@@ -47,9 +47,9 @@ class LogFile:
         wanted = f'.resourceLogs[].scopeLogs[].logRecords[] | select(.traceId == "{trace_id}")'
         return Link("logs", self._path.as_uri(), f"jq -c {shlex.quote(wanted)} {shlex.quote(str(self._path))}")
 
-    def _logs(self, trace_id: str) -> list[LogSeen]:
+    def _logs(self, trace_id: str) -> list[LogRecordRef]:
         return [
-            LogSeen(scope.get("scope", {}).get("name", ""), _event_name(record))
+            LogRecordRef(scope.get("scope", {}).get("name", ""), _event_name(record))
             for path in self._recent_files()
             for request in _requests(path, trace_id.encode())
             for resource in request["resourceLogs"]
@@ -59,7 +59,7 @@ class LogFile:
         ]
 
     def _recent_files(self) -> list[Path]:
-        since = time.time() - LOOK_BACK
+        since = time.time() - LOOK_BACK_SECONDS
         files = self._path.parent.glob(f"{self._path.stem}*{self._path.suffix}")
         return sorted(file for file in files if file.stat().st_mtime >= since)
 
@@ -73,7 +73,7 @@ def _requests(path: Path, needle: bytes) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for line in file:
             if needle in line and line.endswith(b"\n"):
-                yield orjson.loads(line[max(0, line.rfind(REQUEST)) :])
+                yield orjson.loads(line[max(0, line.rfind(REQUEST_PREFIX)) :])
 
 
 def _event_name(record: dict[str, Any]) -> str:

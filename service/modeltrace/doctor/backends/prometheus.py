@@ -6,17 +6,17 @@ from urllib.parse import urlencode
 
 import httpx
 
-from modeltrace.doctor.backends.api import Api
+from modeltrace.doctor.backends.api import JsonApi
 
-PATH = "/api/v1/query_exemplars"
+EXEMPLARS_PATH = "/api/v1/query_exemplars"
 # The metrics of a prediction, and those made of predictions and their spans alone: the parts of the stack have
 # http_server_* with exemplars of their own, too.
-OF_A_PREDICTION = '{__name__=~"http_server_.+|ml_.+"}'
-OF_PREDICTIONS = '{__name__=~"ml_.+|traces_span_metrics_.+"}'
-SHOWN = "http_server_request_duration_seconds_bucket"
+REQUEST_METRICS = '{__name__=~"http_server_.+|ml_.+"}'
+PREDICTION_METRICS = '{__name__=~"ml_.+|traces_span_metrics_.+"}'
+LINKED_METRIC = "http_server_request_duration_seconds_bucket"
 # Seconds looked back, and ahead, for clocks differ.
-LOOK_BACK = 900
-AHEAD = 60
+LOOK_BACK_SECONDS = 900
+LOOK_AHEAD_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +25,26 @@ class Exemplar:
 
     metric: str
     trace_id: str
-    at: float
+    timestamp: float
 
 
 class Prometheus:
     """Asks for exemplars and metrics."""
 
     def __init__(self, url: str, client: httpx.AsyncClient) -> None:
-        self.api = Api("Prometheus", url, "--prometheus", client)
+        self.api = JsonApi("Prometheus", url, "--prometheus", client)
 
     async def check(self) -> None:
         """See that it is Prometheus that answers."""
-        said = await self.api.ask(PATH, **_range("up", time.time()))
+        said = await self.api.get_json(EXEMPLARS_PATH, **_range("up", time.time()))
         if not isinstance(said, dict) or said.get("status") != "success":
-            raise self.api.another()
+            raise self.api.wrong_server_error()
 
     async def exemplars(self, query: str) -> list[Exemplar]:
         """The exemplars of a query over the last minutes."""
-        said = await self.api.ask(PATH, **_range(query, time.time()))
+        said = await self.api.get_json(EXEMPLARS_PATH, **_range(query, time.time()))
         if said is None:
-            raise self.api.another()
+            raise self.api.wrong_server_error()
         return [
             Exemplar(series["seriesLabels"]["__name__"], found["labels"]["trace_id"], float(found["timestamp"]))
             for series in said["data"]
@@ -52,30 +52,30 @@ class Prometheus:
             if "trace_id" in found["labels"]
         ]
 
-    async def keeps_exemplars(self) -> bool:
+    async def stores_exemplars(self) -> bool:
         """Whether its storage for exemplars is on; one that does not show its flags has the benefit of the doubt."""
-        said = await self.api.ask("/api/v1/status/flags")
+        said = await self.api.get_json("/api/v1/status/flags")
         return said is None or "exemplar-storage" in said["data"].get("enable-feature", "exemplar-storage")
 
-    async def waiting_for(self, backend: str) -> int:
+    async def collector_queue_size(self, exporter_name: str) -> int:
         """What waits in the Collector's queue for a backend: spans, records or points."""
-        query = f'sum(otelcol_exporter_queue_size{{exporter=~".*{backend}.*"}})'
-        said = await self.api.ask("/api/v1/query", query=query)
+        query = f'sum(otelcol_exporter_queue_size{{exporter=~".*{exporter_name}.*"}})'
+        said = await self.api.get_json("/api/v1/query", query=query)
         return int(float(said["data"]["result"][0]["value"][1])) if said and said["data"]["result"] else 0
 
-    async def has_pages(self) -> bool:
+    async def has_web_ui(self) -> bool:
         """Whether this build has the web pages."""
         return await self.api.has_page("/query", placeholder="Error opening React index.html")
 
-    def page(self) -> str:
+    def graph_page_url(self) -> str:
         """The page that draws the latency with its exemplars on top."""
-        shown = {"g0.expr": SHOWN, "g0.tab": "graph", "g0.range_input": "15m", "g0.show_exemplars": "1"}
+        shown = {"g0.expr": LINKED_METRIC, "g0.tab": "graph", "g0.range_input": "15m", "g0.show_exemplars": "1"}
         return f"{self.api.url}/query?{urlencode(shown)}"
 
-    def answer(self, at: float) -> str:
+    def exemplars_json_url(self, at: float) -> str:
         """The exemplars as JSON."""
-        return f"{self.api.url}{PATH}?{urlencode(_range(OF_A_PREDICTION, at))}"
+        return f"{self.api.url}{EXEMPLARS_PATH}?{urlencode(_range(REQUEST_METRICS, at))}"
 
 
 def _range(query: str, at: float) -> dict[str, str | float]:
-    return {"query": query, "start": int(at) - LOOK_BACK, "end": int(at) + AHEAD}
+    return {"query": query, "start": int(at) - LOOK_BACK_SECONDS, "end": int(at) + LOOK_AHEAD_SECONDS}

@@ -11,19 +11,19 @@ import threading
 import time
 
 # Seconds from SIGTERM to the end, come what may.
-GRACE = 8.0
+STOP_TIMEOUT = 8.0
 STDIN = 0
 
 
-def end_with_parent() -> None:
+def stop_with_parent() -> None:
     """Have this process end when standard input does."""
-    threading.Thread(target=_wait_and_end, daemon=True, name="leash").start()
+    threading.Thread(target=_wait_and_stop, daemon=True, name="leash").start()
 
 
-def _wait_and_end() -> None:
+def _wait_and_stop() -> None:
     # os.read, not sys.stdin: a thread that waits inside a buffered reader would block the interpreter's own end.
     while os.read(STDIN, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
+    time.sleep(STOP_TIMEOUT)
     os._exit(1)
