@@ -33,10 +33,10 @@ from sklearn.preprocessing import StandardScaler
 
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.output_reference import confidence_threshold, reference_of
-from modeltrace.inference.model import Model, Task, answering
+from modeltrace.inference.model import Model, Task, make_predict_fn
 from modeltrace.inference.schema import MISSING, OTHER, Feature, Reference, Schema
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.drift_check import Finding, Window, assess
+from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_drift
 from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
 
 SIZES: Final = (200, 1000, 10_000)
@@ -76,15 +76,15 @@ class Watch:
         drawn = rng.integers(len(population), size=round(SHARE * len(population)))
         training = population.iloc[drawn]
         estimator = data.estimator().fit(training.to_numpy(), target[drawn])
-        ask = answering(estimator, data.task)
+        ask = make_predict_fn(estimator, data.task)
         classes = tuple(estimator.classes_.tolist()) if data.task == "classifier" else None
         seen, everything = ask(training.to_numpy()), ask(population.to_numpy())
         self.schema = Schema(features=tuple(describe_column(training[name]) for name in training.columns))
         self.answers = reference_of(seen, [], classes)
         threshold = confidence_threshold(seen, [], classes)
         model = Model(
-            data.name, "1", "", data.task, classes, self.schema, as_frame=False, created="", answer_matrix=ask,
-            answers=self.answers, confidence_threshold=threshold,
+            data.name, "1", "", data.task, classes, self.schema, as_frame=False, created="", predict_fn=ask,
+            output_reference=self.answers, confidence_threshold=threshold,
         )  # fmt: skip
         self.criticals: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(model).items():
@@ -136,14 +136,16 @@ class Watch:
             for one, value in values.items()
             if (critical := self.criticals[name].get(one)) is not None
         }
-        return {**found, (name, FIXED): values[drift.PSI] > drift.FLOORS[drift.PSI]}
+        return {**found, (name, FIXED): values[drift.PSI] > drift.MIN_EFFECT[drift.PSI]}
 
-    def feature(self, feature: Feature, values: Floats, times: NDArray[np.int64]) -> list[Finding]:
+    def feature(self, feature: Feature, values: Floats, times: NDArray[np.int64]) -> list[DriftResult]:
         """The same of one feature, which may have other values than the population."""
         reference = feature.reference
         bins = np.searchsorted(reference.edges or (), values)
         counts = np.bincount(bins, times, len(reference.shares)).astype(int)
-        return assess(reference, Window(counts.tolist(), float(times @ values)), self.criticals[feature.name])
+        return check_drift(
+            reference, WindowCounts(counts.tolist(), float(times @ values)), self.criticals[feature.name]
+        )
 
 
 def drawn(rng: np.random.Generator, rows: int, size: int, *, windows: int) -> NDArray[np.int64]:

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modeltrace.inference.model import Model, answering
-from modeltrace.inference.schema import Answers, Feature, Reference, Schema
+from modeltrace.inference.model import Model, make_predict_fn
+from modeltrace.inference.schema import Feature, OutputReference, Reference, Schema
 
 FEATURES: Final = 30
 CLASSES: Final = ("benign", "malignant")
@@ -46,9 +46,9 @@ def build_model() -> Model:
         schema=Schema(features=features),
         as_frame=False,
         created="2026-01-01T00:00:00Z",
-        answer_matrix=answering(Linear(), "classifier"),
-        computes_only=True,
-        answers=Answers(n=1000, shares=dict.fromkeys(CLASSES, 0.5)),
+        predict_fn=make_predict_fn(Linear(), "classifier"),
+        cpu_bound=True,
+        output_reference=OutputReference(n=1000, shares=dict.fromkeys(CLASSES, 0.5)),
         confidence_threshold=0.6,
     )
 

@@ -35,10 +35,10 @@ from modeltrace.api.thread_pool import ModelThreads
 from modeltrace.bundles.registry.bundle_ref import check_version
 from modeltrace.evaluation.publisher import start_publisher
 from modeltrace.inference.model import Model
-from modeltrace.inference.prediction_ids import PredictionIds
-from modeltrace.inference.privacy import Privacy
+from modeltrace.inference.prediction_ids import PredictionIdSigner
+from modeltrace.inference.privacy import Redactor
 from modeltrace.keys import describe_access, id_key, privacy_key, synthetic_token
-from modeltrace.monitoring.model_event import announce
+from modeltrace.monitoring.model_event import log_model_event
 from modeltrace.serving.bundle_loader import Bundles
 from modeltrace.serving.router import Serving
 from modeltrace.serving.shadow_queue import Challenger, LocalChallenger, Shadows
@@ -118,7 +118,7 @@ def create_app(
     )
     threads = ModelThreads(settings.inference_threads, settings.max_queue_size)
     versions = Versions(
-        PredictionIds(id_key(settings)),
+        PredictionIdSigner(id_key(settings)),
         watched,
         inline_threshold=settings.inline_threshold,
         on_thread=threads.run,
@@ -225,9 +225,9 @@ def build_challenger(
     )
 
 
-def rules_of(settings: Settings, model: Model) -> Privacy | None:
+def rules_of(settings: Settings, model: Model) -> Redactor | None:
     """What may be told of a model's inputs; `None` for all of it."""
-    return Privacy(model.schema, privacy_key(id_key(settings))) if model.schema.private else None
+    return Redactor(model.schema, privacy_key(id_key(settings))) if model.schema.has_private_features else None
 
 
 def load_model(settings: Settings) -> tuple[Model, Changes]:
@@ -321,7 +321,7 @@ def build_app(settings: Settings) -> ASGIApp:
     where = f"http://{settings.host}:{settings.port}"
     logging.getLogger(SCOPE).info("serving %s %s at %s%s", model.name, model.version, where, describe_access(settings))
     for one in (model, *([beside[0]] if beside else [])):
-        announce(one)
+        log_model_event(one)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.
     gc.collect()
     gc.freeze()

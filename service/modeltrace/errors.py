@@ -133,14 +133,14 @@ class Violation:
     """One way in which one value breaks the feature schema.
 
     `reason` is one of a few fixed words, fit for counting: ``missing``, ``type``, ``range``, ``category``, ``length``,
-    ``unknown``. `message` is for a person and never repeats the value, which may be private. `let_through` says that
+    ``unknown``. `message` is for a person and never repeats the value, which may be private. `allowed` says that
     the schema has it counted, and nothing else.
     """
 
     feature: str
     reason: str
     message: str
-    let_through: bool = False
+    allowed: bool = False
 
 
 SPELLED_OUT = 3

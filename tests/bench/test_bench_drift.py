@@ -46,5 +46,5 @@ def test_many_windows_at_once_are_judged_as_one_by_one() -> None:
         for place, feature in enumerate(watch.schema.features):
             found = watch.feature(feature, table.to_numpy()[:, place], row)
             said = {what for (name, what), one in alarms.items() if name == feature.name and one[window]}
-            assert said & set(drift.FLOORS) == {one.statistic for one in found if one.state == "drift"}
+            assert said & set(drift.MIN_EFFECT) == {one.statistic for one in found if one.state == "drift"}
     assert any(one.any() for one in alarms.values())

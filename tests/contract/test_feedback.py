@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
+from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef
 from modeltrace.store.store import open_store
 from tests.helpers.backends import Backend, wait_for_records
 from tests.helpers.processes import free_port, wait_until
@@ -82,7 +82,7 @@ def test_a_label_is_found_by_the_trace_of_its_prediction(
     assert (row.trace_id, row.label, row.true_label) == (predicted["trace_id"], predicted["label"], wrong)
 
 
-def signed(number: int, ids: PredictionIds, now: int) -> str:
+def signed(number: int, ids: PredictionIdSigner, now: int) -> str:
     """The ID of a prediction that some replica has answered."""
     return ids.sign(PredictionRef(number + 1, number + 1, 0, now, "1.0.0", CLASSES[number % 2]))
 
@@ -101,7 +101,7 @@ def post(client: httpx.Client, items: Sequence[dict[str, str]], size: int = 5000
 def test_replicas_that_get_the_same_labels_take_each_once(bundle: Path, store_url: str) -> None:
     """Two services on one store, asked at the same time in different orders, some of it contradictory."""
     number = 3000
-    ids = PredictionIds(ID_KEY.encode())
+    ids = PredictionIdSigner(ID_KEY.encode())
     names = [signed(n, ids, time.time_ns()) for n in range(number)]
     chance = random.Random(7)  # noqa: S311  an order, no secret
     # Of every tenth prediction, the second replica is told something else.
@@ -178,7 +178,7 @@ def said(attributes: Iterable[KeyValue]) -> dict[str, str]:
 def test_100_000_labels_twice_in_any_order_with_restarts_count_exactly(bundle: Path, tmp_path: Path) -> None:
     """Each label once: in the store, in the metric series of all processes together, as a span and as a log record."""
     number, lives = 100_000, 4
-    ids = PredictionIds(ID_KEY.encode())
+    ids = PredictionIdSigner(ID_KEY.encode())
     now = time.time_ns()
     chance = random.Random(6)  # noqa: S311  an order, no secret
     truths = [chance.choice(CLASSES) for _ in range(number)]

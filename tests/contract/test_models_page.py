@@ -58,7 +58,7 @@ def test_a_service_with_traffic_is_on_the_page_of_models(
     assert sum(found["confidence"]["counts"]) == 60
     assert {sum(part["observed"] for part in one["bins"]) for one in found["features"]} == {60}
     assert {one["state"] for one in found["features"]} == {"not enough data"}
-    assert found["violations"] == [{"feature": "mean_radius", "reason": "type", "count": 1, "let_through": 0}]
+    assert found["violations"] == [{"feature": "mean_radius", "reason": "type", "count": 1, "allowed": 0}]
     assert found["feedback"]["confusion"] == [{"truth": truth, "predicted": wrong["label"], "count": 1}]
 
     asked = {"model": "breast-cancer", "outcome": "wrong"}
@@ -74,7 +74,7 @@ def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, st
     page, otlp = hub
     data, target = load_diabetes(return_X_y=True, as_frame=True)
     bundle = pack(Ridge().fit(data, target), data, target, name="progression", out=tmp_path / "progression")
-    answers = read_manifest(bundle)[0].answers
+    answers = read_manifest(bundle)[0].output_reference
     assert answers
     assert answers.edges
     with running_service(bundle, otlp, MODELTRACE_STORE=f"sqlite:///{tmp_path}/predictions.db") as (_, url):

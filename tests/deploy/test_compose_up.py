@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from modeltrace.bundles.pack import pack
-from modeltrace.inference.prediction_ids import PredictionIds
+from modeltrace.inference.prediction_ids import PredictionIdSigner
 from stack.components import read_components
 from tests.helpers.backends import RealStack
 from tests.helpers.engine import Engine, NoEngineError, running_engine
@@ -335,7 +335,7 @@ def test_a_model_of_ones_own(compose: Compose, tmp_path: Path) -> None:
 
     assert httpx.get(f"{compose.url('MODELTRACE_PORT')}/model").json()["name"] == "churn"
     answer = predict(compose)
-    assert f"{PredictionIds(key.encode()).read(answer['prediction_id']).trace_id:032x}" == answer["trace_id"]
+    assert f"{PredictionIdSigner(key.encode()).verify(answer['prediction_id']).trace_id:032x}" == answer["trace_id"]
 
 
 def small_bundle(out: Path) -> Path:

@@ -19,7 +19,7 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.example import build_example
 from modeltrace.inference.model import Model
 from modeltrace.monitoring.bins import FeatureBins
-from modeltrace.monitoring.drift_check import Window
+from modeltrace.monitoring.drift_check import WindowCounts
 from modeltrace.monitoring.reference_metrics import OUTPUTS
 from tests.helpers.drift_counts import DRIFT_STATES, TrafficCounts
 from tests.helpers.processes import Process, free_port, wait_until
@@ -73,15 +73,15 @@ def expected(model: Model, rows: pd.DataFrame, answers: list[dict[str, Any]]) ->
     """The same traffic, counted here."""
     bins = FeatureBins(model.schema)
     inputs = list(rows.itertuples(index=False, name=None))
-    places = Counter(bins.place(inputs, bins.numbers(inputs)).ravel().tolist())
+    places = Counter(bins.digitize(inputs, bins.numeric_values(inputs)).ravel().tolist())
     windows = {}
     for feature in model.schema.features:
-        counts = tuple(places[place] for place, (name, _) in enumerate(bins.series) if name == feature.name)
+        counts = tuple(places[place] for place, (name, _) in enumerate(bins.bin_names) if name == feature.name)
         refused = REFUSED if feature.name == "mean_radius" else 0
-        windows[feature.name] = Window(counts, float(rows[feature.name].sum()), refused)
+        windows[feature.name] = WindowCounts(counts, float(rows[feature.name].sum()), refused)
     labels = Counter(str(one["label"]) for one in answers)
-    assert model.answers
-    windows[OUTPUTS] = Window(tuple(labels[label] for label in model.answers.shares))
+    assert model.output_reference
+    windows[OUTPUTS] = WindowCounts(tuple(labels[label] for label in model.output_reference.shares))
     return TrafficCounts(windows, sum(one["confidence"] < (model.confidence_threshold or 0) for one in answers))
 
 

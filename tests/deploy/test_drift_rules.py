@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from modeltrace.monitoring.drift_check import Finding
+from modeltrace.monitoring.drift_check import DriftResult
 from tests.helpers.drift_counts import DRIFT_STATES, counter_series, draw_traffic, drift_model, gauge_series
 from tests.helpers.promtool import PROMETHEUS, promtool
 
@@ -26,7 +26,7 @@ def series(name: str, labels: Mapping[str, str]) -> str:
     return f"{name}{{{said}}}"
 
 
-def expectations(found: Mapping[tuple[str, str], Finding], window: str) -> list[dict[str, Any]]:
+def expectations(found: Mapping[tuple[str, str], DriftResult], window: str) -> list[dict[str, Any]]:
     """One question a figure: whether it is within 1e-9, and so 1."""
     asked = []
     for (feature, statistic), one in found.items():

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from modeltrace.doctor.backends.loki import trace_query as doctors_query
-from modeltrace.monitoring.model_event import MOST
+from modeltrace.monitoring.model_event import MAX_BODY_BYTES
 from modeltrace.telemetry import names
 from modeltrace.telemetry.resource import build_resource
 from stack.components import read_components
@@ -135,7 +135,7 @@ def test_no_record_of_the_service_is_too_large() -> None:
     assert LIMITS["max_structured_metadata_entries_count"] >= 10 * 300  # tests/contract puts 300 to a real stack
     assert LIMITS["max_structured_metadata_size"] == "1MB"
     assert LIMITS.get("max_line_size", "256KB") == "256KB"
-    assert MOST < 256_000
+    assert MAX_BODY_BYTES < 256_000
     largest = COLLECTOR["receivers"]["otlp"]["protocols"]["grpc"]["max_recv_msg_size_mib"] * 2**20
     assert CONFIG["server"]["grpc_server_max_recv_msg_size"] >= largest
 

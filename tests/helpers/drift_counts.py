@@ -9,11 +9,11 @@ import pandas as pd
 
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.output_reference import reference_of
-from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.drift_check import Finding, Window, assess, assess_confidence
-from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values, training_data
+from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
+from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values, reference_metrics
 from modeltrace.telemetry.metrics.features import REMEMBERED
 
 ROWS: Final = 600
@@ -33,7 +33,9 @@ def drift_model(*, regressor: bool = False) -> Model:
         "member": rng.random(ROWS) < 0.3,
     }
     schema = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in columns.items()))
-    answers = [Answer(value=float(n**2)) if regressor else Answer("yes" if n % 3 else "no") for n in range(ROWS)]
+    answers = [
+        ModelOutput(value=float(n**2)) if regressor else ModelOutput("yes" if n % 3 else "no") for n in range(ROWS)
+    ]
     classes = None if regressor else ("no", "yes", "maybe")
     return Model(
         name="toy",
@@ -44,10 +46,10 @@ def drift_model(*, regressor: bool = False) -> Model:
         schema=schema,
         as_frame=False,
         created="",
-        answer_matrix=lambda _: [],
-        answers=reference_of(answers, [], classes),
+        predict_fn=lambda _: [],
+        output_reference=reference_of(answers, [], classes),
         confidence_threshold=None if regressor else 0.5,
-        coincidence=1e-5,
+        duplicate_probability=1e-5,
     )
 
 
@@ -55,7 +57,7 @@ def drift_model(*, regressor: bool = False) -> Model:
 class TrafficCounts:
     """Counts of traffic: by feature (`OUTPUTS`: the answers), and of answers with low confidence."""
 
-    windows: dict[str, Window]
+    windows: dict[str, WindowCounts]
     unsure: int
     repeated: int = 0  # answers to rows that equal one of the last
 
@@ -63,10 +65,10 @@ class TrafficCounts:
         """Return the counts that were added since `before`."""
         return TrafficCounts(
             {
-                name: Window(
+                name: WindowCounts(
                     tuple(a - b for a, b in zip(now.counts, then.counts, strict=True)),
                     now.total - then.total,
-                    now.refused - then.refused,
+                    now.rejected - then.rejected,
                 )
                 for (name, now), then in zip(self.windows.items(), before.windows.values(), strict=True)
             },
@@ -74,23 +76,27 @@ class TrafficCounts:
             self.repeated - before.repeated,
         )
 
-    def findings(self, model: Model) -> dict[tuple[str, str], Finding]:
+    def findings(self, model: Model) -> dict[tuple[str, str], DriftResult]:
         """Return the findings of `modeltrace.monitoring`, by feature and statistic."""
         criticals: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(model).items():
             criticals.setdefault(name, {})[statistic] = value
         answered = sum(self.windows[OUTPUTS].counts)
-        limit = None if model.coincidence is None else drift.most_repeated(model.coincidence, 2 * REMEMBERED)
+        limit = (
+            None
+            if model.duplicate_probability is None
+            else drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED)
+        )
         repeat = limit is not None and answered > 0 and self.repeated / answered > limit
         references = {feature.name: feature.reference for feature in model.schema.features}
         found = [
             (name, one)
             for name, window in self.windows.items()
-            if (reference := references.get(name) or model.answers)
-            for one in assess(reference, window._replace(repeat=repeat), criticals[name])
+            if (reference := references.get(name) or model.output_reference)
+            for one in check_drift(reference, window._replace(rows_repeat=repeat), criticals[name])
         ]
         if (critical := criticals[OUTPUTS].get(drift.LOW_CONFIDENCE)) is not None:
-            found.append((OUTPUTS, assess_confidence(self.unsure, answered, critical, repeat=repeat)))
+            found.append((OUTPUTS, check_confidence(self.unsure, answered, critical, rows_repeat=repeat)))
         return {(name, one.statistic): one for name, one in found}
 
 
@@ -106,16 +112,18 @@ def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: fl
             counts[-1] = 0  # `other`, which a number never is
             mean, deviation = feature.reference.mean or 0.0, feature.reference.deviation or 0.0
             total = float(counts[:-2].sum() * (mean + shift * deviation))
-        windows[feature.name] = Window(tuple(counts.tolist()), round(total, 6), int(shift * rows / 20))
-    assert model.answers
-    p = np.array(list(model.answers.shares.values())) * np.exp(shift * rng.normal(size=len(model.answers.shares)))
-    windows[OUTPUTS] = Window(tuple(rng.multinomial(rows, p / p.sum()).tolist()))
+        windows[feature.name] = WindowCounts(tuple(counts.tolist()), round(total, 6), int(shift * rows / 20))
+    assert model.output_reference
+    p = np.array(list(model.output_reference.shares.values())) * np.exp(
+        shift * rng.normal(size=len(model.output_reference.shares))
+    )
+    windows[OUTPUTS] = WindowCounts(tuple(rng.multinomial(rows, p / p.sum()).tolist()))
     return TrafficCounts(windows, int(rows * shift / 4) if model.confidence_threshold is not None else 0)
 
 
 def gauge_series(model: Model) -> Iterator[tuple[str, Labels, float]]:
     """Yield the gauges of a model as Prometheus has them: name, labels, value."""
-    training, about = training_data(model), {"job": "modeltrace", **_model(model)}
+    training, about = reference_metrics(model), {"job": "modeltrace", **_model(model)}
     for instrument, values in training.facts.items():
         suffix = "_ratio" if instrument.unit == "1" else ""
         for value, labels in values:
@@ -133,11 +141,11 @@ def counter_series(model: Model, what: TrafficCounts) -> Iterator[tuple[str, Lab
         if feature.reference.edges is not None:
             for sign, total in (("positive", max(window.total, 0.0)), ("negative", max(-window.total, 0.0))):
                 yield "ml_feature_sum_total", {**named, "ml_feature_sign": sign}, total
-        if window.refused:
-            yield "ml_data_violations_total", {**named, **refused}, window.refused
-    assert model.answers
-    label = "ml_prediction_label" if model.answers.edges is None else "ml_prediction_bin"
-    for one, count in zip(model.answers.shares, what.windows[OUTPUTS].counts, strict=True):
+        if window.rejected:
+            yield "ml_data_violations_total", {**named, **refused}, window.rejected
+    assert model.output_reference
+    label = "ml_prediction_label" if model.output_reference.edges is None else "ml_prediction_bin"
+    for one, count in zip(model.output_reference.shares, what.windows[OUTPUTS].counts, strict=True):
         if count:  # the series of a label begins with its first answer
             yield "ml_predictions_total", {**about, label: one}, count
     yield "ml_predictions_repeated_total", about, what.repeated

@@ -9,7 +9,7 @@ from opentelemetry.sdk.resources import Resource
 
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model
-from modeltrace.inference.validate import RowReader
+from modeltrace.inference.validate import RowValidator
 from modeltrace.store.rows import Row, StoredPrediction
 from modeltrace.telemetry.records.prediction import Answered, ModelInfo, Origin, Request
 
@@ -76,8 +76,8 @@ def stored_rows(number: int, prefix: str = "p") -> list[Row]:
 
 def stored_predictions(model: Model, inputs: Sequence[dict[str, Any]]) -> list[StoredPrediction]:
     """Return what the store holds of one request with these rows, which the model answers."""
-    reader = RowReader(model.schema)
-    answers = model.answer(to_matrix([reader.read(row) for row in inputs], model.schema, as_frame=model.as_frame))
+    reader = RowValidator(model.schema)
+    answers = model.predict(to_matrix([reader.validate(row) for row in inputs], model.schema, as_frame=model.as_frame))
     about = {"model_name": model.name, "model_version": model.version, "model_hash": model.hash, "time": 1}
     return [
         StoredPrediction(**{

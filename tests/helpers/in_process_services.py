@@ -19,9 +19,9 @@ from starlette.testclient import TestClient
 
 from modeltrace.app import create_app
 from modeltrace.inference.model import Model
-from modeltrace.inference.pipeline import describe
+from modeltrace.inference.pipeline import model_info
 from modeltrace.keys import synthetic_token
-from modeltrace.monitoring.reference_metrics import training_data
+from modeltrace.monitoring.reference_metrics import reference_metrics
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
@@ -119,7 +119,7 @@ class RecordedService:
     def metrics(self) -> list[Metric]:
         """List the metrics that a reader would collect."""
         watched = Watched()
-        watched.add(describe(self.model), training_data(self.model))
+        watched.add(model_info(self.model), reference_metrics(self.model))
         both = (PredictionPoints(exemplar_filter="trace_based"), FeaturePoints(watched, exemplar_filter="trace_based"))
         for points in both:
             points.add(self.kept.requests)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # The drift statistics: their minimum effect, and their critical value.
-FLOORS = {
+MIN_EFFECT = {
     "psi": 0.1,
     "jensen_shannon": 0.02,
     "ks": 0.1,

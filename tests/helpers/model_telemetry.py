@@ -23,7 +23,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.helpers.metric_points import CUMULATIVE, SECOND, Attributes, gauge
-from tests.helpers.model_features import CRITICAL_VALUES, FLOORS, Feature
+from tests.helpers.model_features import CRITICAL_VALUES, MIN_EFFECT, Feature
 from tests.helpers.otlp_sender import Sender, log_record, span
 from tests.helpers.otlp_values import MS, Value, key_values
 
@@ -54,7 +54,7 @@ class ModelService:
     def begin(self, **thresholds: float) -> None:
         """Send the event `ml.model` and the references, as at the start."""
         for number, feature in enumerate(self.features, 1):
-            said = {"name": self.name, "features": [feature.described()], "answers": None}
+            said = {"name": self.name, "features": [feature.described()], "output_reference": None}
             parts: dict[str, Value] = {"ml.model.part": number, "ml.model.parts": len(self.features)}
             event = LogRecord(
                 time_unix_nano=self.start_ns,
@@ -95,7 +95,7 @@ class ModelService:
                 ("ml.prediction.reference", "1"): answers,
                 ("ml.prediction.confidence.threshold", "1"): {self.said: threshold},
                 ("ml.drift.floor", "1"): {
-                    (*self.said, ("ml.drift.statistic", name)): value for name, value in FLOORS.items()
+                    (*self.said, ("ml.drift.statistic", name)): value for name, value in MIN_EFFECT.items()
                 },
                 ("ml.drift.critical_value", "1"): critical,
             },

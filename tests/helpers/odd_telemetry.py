@@ -34,7 +34,12 @@ _STRINGS = (
 _INTEGERS = (0, 1, -1, 2, 200, 2**31, 2**53 + 1, MAX_NS, -(2**63))
 _DOUBLES = (0.0, -0.0, 0.5, 1.0, -1.5, 1e-320, 1e16, 1.7e308, -1.7e308, float("nan"), float("inf"), float("-inf"))
 _EVENT_BODIES: tuple[Any, ...] = (
-    *({"answers": {"shares": 5}}, {"answers": {"shares": {"a": "b"}}}, {"answers": []}, {"features": 5}),
+    *(
+        {"output_reference": {"shares": 5}},
+        {"output_reference": {"shares": {"a": "b"}}},
+        {"output_reference": []},
+        {"features": 5},
+    ),
     *({"features": [{"name": 5}]}, {"features": [{"name": "age", "edges": [0, "x"]}]}, [], 5, None),
     *({"features": [{"name": "age", "edges": [5.0, 1.0], "training_range": [1]}]},),
     *({"features": [{"name": "age", "bins": [[], {}, None], "privacy": ["hash"]}]},),

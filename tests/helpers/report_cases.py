@@ -21,8 +21,8 @@ from modeltrace.bundles.pack import pack
 from modeltrace.cli.main import app
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.privacy import Privacy
-from modeltrace.inference.schema import Rule
+from modeltrace.inference.privacy import Redactor
+from modeltrace.inference.schema import PrivacyRule
 from modeltrace.store.rows import RowBuilder, StoredLabel
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.records.prediction import ModelInfo
@@ -30,7 +30,7 @@ from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 
 HOSTILE_NAME: Final = "</script><script>document.title='taken'</script>"
 FEATURE_NAMES: Final = ("prediction", "city [m|n] é  '\"", HOSTILE_NAME, "paid", "true label")
-PRIVACY_RULES: Final[dict[str, Rule]] = {
+PRIVACY_RULES: Final[dict[str, PrivacyRule]] = {
     FEATURE_NAMES[0]: "bucket",
     FEATURE_NAMES[1]: "hash",
     FEATURE_NAMES[3]: "bucket",
@@ -111,7 +111,7 @@ def store_answers(
     """
     model = load_bundle(bundle)
     rows = [tuple(map(json_value, row)) for row in frame.itertuples(index=False, name=None)]
-    answers = model.answer(to_matrix(rows, model.schema, as_frame=model.as_frame))
+    answers = model.predict(to_matrix(rows, model.schema, as_frame=model.as_frame))
     answered = [
         answered_row(
             f"{time}-{index}",
@@ -124,8 +124,8 @@ def store_answers(
         )
         for index, (row, answer) in enumerate(zip(rows, answers, strict=True))
     ]
-    answered = [*Privacy(model.schema, b"a key").rows(answered)]
-    info = ModelInfo(model.name, version or model.version, model.hash, model.schema.told)
+    answered = [*Redactor(model.schema, b"a key").redact_rows(answered)]
+    info = ModelInfo(model.name, version or model.version, model.hash, model.schema.recorded_names)
     of = None if shadow_of is None else [f"{shadow_of}-{index}" for index in range(len(answered))]
     with open_store(store) as opened:
         opened.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(answered, model=info, shadow_of=of)))

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from modeltrace.bundles.pack import pack
-from modeltrace.inference.schema import RULES
+from modeltrace.inference.schema import PRIVACY_RULES
 
 MODULE_NAME = "model_with_secrets_of_the_tests"
 # Takes texts and numbers; raises when `fail` is 1, warns always: both with all that it was given.
@@ -37,15 +37,15 @@ def work(X):
             raise TellTaleError(f"cannot do {said}") from error
     return np.column_stack([X[name].fillna(0) for name in X.columns if name.endswith("number")])
 """
-TEXTS = {rule: f"geheim-{rule}-4711" for rule in RULES}
-NUMBERS = {rule: 8675309.0625 + 1000.5 * place for place, rule in enumerate(RULES)}
-PRIVATE_RULES = tuple(rule for rule in RULES if rule != "plain")
+TEXTS = {rule: f"geheim-{rule}-4711" for rule in PRIVACY_RULES}
+NUMBERS = {rule: 8675309.0625 + 1000.5 * place for place, rule in enumerate(PRIVACY_RULES)}
+PRIVATE_RULES = tuple(rule for rule in PRIVACY_RULES if rule != "plain")
 
 
 def row_with_secrets(**more: Any) -> dict[str, Any]:
     """A row with a secret in each feature."""
-    texts = {f"{rule} text": TEXTS[rule] for rule in RULES}
-    numbers = {f"{rule} number": NUMBERS[rule] for rule in RULES}
+    texts = {f"{rule} text": TEXTS[rule] for rule in PRIVACY_RULES}
+    numbers = {f"{rule} number": NUMBERS[rule] for rule in PRIVACY_RULES}
     return {**texts, **numbers, "fail": 0, **more}
 
 
@@ -53,7 +53,7 @@ def training_data() -> pd.DataFrame:
     """Rows in which every secret occurs: a text as half of all, but once for `bucket`; a number as the largest."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"fail": [0] * 200})
-    for rule in RULES:
+    for rule in PRIVACY_RULES:
         common = [f"city {n}" for n in range(21)] if rule == "bucket" else ["Bonn", TEXTS[rule]]
         table[f"{rule} text"] = [*np.resize(common, 199), TEXTS[rule]]
         table[f"{rule} number"] = [*rng.normal(0, 1e6, 199), NUMBERS[rule]]
@@ -77,8 +77,8 @@ def pack_secrets(folder: Path) -> tuple[Path, dict[str, str]]:
                 name="secrets",
                 out=folder / "bundle",
                 kind="joblib",
-                privacy={f"{rule} {kind}": rule for rule in RULES for kind in ("text", "number")},
-                tolerate={"hash number": ("type", "missing")},
+                privacy={f"{rule} {kind}": rule for rule in PRIVACY_RULES for kind in ("text", "number")},
+                allowed_violations={"hash number": ("type", "missing")},
             )
     finally:
         sys.path.remove(str(folder))

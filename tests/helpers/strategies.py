@@ -122,7 +122,7 @@ def failures() -> st.SearchStrategy[Failure]:
 def violations() -> st.SearchStrategy[Violated]:
     """Draw schema violations, of features and of none."""
     reasons = st.sampled_from(["missing", "range", "unknown"])
-    return st.builds(Violated, feature=TEXTS, reason=reasons, let_through=st.booleans(), rows=COUNTS)
+    return st.builds(Violated, feature=TEXTS, reason=reasons, allowed=st.booleans(), rows=COUNTS)
 
 
 @st.composite

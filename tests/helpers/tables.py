@@ -11,14 +11,16 @@ from sklearn.preprocessing import OneHotEncoder
 
 from modeltrace.bundles.columns import describe_column
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
-from modeltrace.inference.validate import RowReader
+from modeltrace.inference.validate import RowValidator
 
 
-def predict_row(model: Model, **row: Any) -> Answer:
+def predict_row(model: Model, **row: Any) -> ModelOutput:
     """Return the answer to one row."""
-    return model.answer(to_matrix([RowReader(model.schema).read(row)], model.schema, as_frame=model.as_frame))[0]
+    return model.predict(to_matrix([RowValidator(model.schema).validate(row)], model.schema, as_frame=model.as_frame))[
+        0
+    ]
 
 
 def customers(n: int = 120) -> pd.DataFrame:

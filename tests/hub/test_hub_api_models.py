@@ -255,7 +255,7 @@ def test_what_was_let_through_is_no_second_observation(hub: InProcessHub) -> Non
         one.counts["ml.data.violations", (*one.said, *said, ("ml.data.violation.action", action))] += 100
         one.export()
         found = version(hub, name)
-        shares[name] = [missing["share"] for missing in found["missing"]], found["violations"][0]["let_through"]
+        shares[name] = [missing["share"] for missing in found["missing"]], found["violations"][0]["allowed"]
 
     assert shares == {"refusing": ([0.25], 0), "letting": ([], 100)}
 

@@ -11,7 +11,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, M
 
 from modeltrace.inference.schema import Reference
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.drift_check import Window, assess, assess_confidence
+from modeltrace.monitoring.drift_check import WindowCounts, check_confidence, check_drift
 from modeltrace_hub.queries.model_metrics import COMPARED, ENOUGH, low_confidence_limit
 from modeltrace_hub.queries.queries import Queries, Record
 from modeltrace_hub.store import Store
@@ -47,16 +47,16 @@ def counter(name: str, values: Mapping[Attributes, float]) -> Metric:
     return Metric(name=name, sum=Sum(data_points=points, aggregation_temporality=temporality, is_monotonic=True))
 
 
-def in_sql(store: Store, reference: Reference, window: Window, criticals: Mapping[str, float]) -> Record:
+def in_sql(store: Store, reference: Reference, window: WindowCounts, criticals: Mapping[str, float]) -> Record:
     """What the hub says of the window, by statistic."""
     bins = [(*FEATURE, ("ml.feature.bin", name)) for name in reference.shares]
     numeric = reference.edges is not None
     sums = {(*FEATURE, ("ml.feature.sign", "positive" if window.total > 0 else "negative")): abs(window.total)}
-    refused = {(*FEATURE, ("ml.data.violation.reason", "missing")): float(window.refused)}
+    refused = {(*FEATURE, ("ml.data.violation.reason", "missing")): float(window.rejected)}
     gauges: dict[str, dict[Attributes, float]] = {
         "ml.feature.reference": dict(zip(bins, reference.shares.values(), strict=True)),
         "ml.feature.reference.size": {FEATURE: reference.n},
-        "ml.drift.floor": {(*MODEL, ("ml.drift.statistic", name)): value for name, value in drift.FLOORS.items()},
+        "ml.drift.floor": {(*MODEL, ("ml.drift.statistic", name)): value for name, value in drift.MIN_EFFECT.items()},
         "ml.drift.critical_value": {
             (*FEATURE, ("ml.drift.statistic", name)): value for name, value in criticals.items()
         },
@@ -109,14 +109,14 @@ def references(draw: st.DrawFn, *, numeric: bool) -> Reference:
 
 
 @st.composite
-def windows(draw: st.DrawFn, reference: Reference) -> Window:
+def windows(draw: st.DrawFn, reference: Reference) -> WindowCounts:
     """Traffic that fell into these bins."""
     counts = draw(st.lists(st.integers(0, 300), min_size=len(reference.shares), max_size=len(reference.shares)))
     if reference.edges is not None:
         counts[-1] = 0
     totals = st.one_of(st.floats(-1e5, 1e5), st.sampled_from([1e30, -1e300]))
     total = draw(totals) if reference.edges is not None else 0.0
-    return Window(counts, total, draw(st.integers(0, 60)))
+    return WindowCounts(counts, total, draw(st.integers(0, 60)))
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_sql_and_service_agree(store: Store, data: Any, *, numeric: bool, critic
     found = in_sql(store, reference, window, criticals)
 
     assert set(found) == set(criticals)
-    for wanted in assess(reference, window, criticals):
+    for wanted in check_drift(reference, window, criticals):
         one = found[wanted.statistic]
         assert one["n"] == wanted.n
         assert one["state"] == wanted.state, wanted
@@ -147,14 +147,14 @@ def test_sql_and_service_agree(store: Store, data: Any, *, numeric: bool, critic
 def test_the_share_of_low_confidence_has_one_limit(low: int, more: int, critical: float) -> None:
     """The page and the service call the same share of unsure answers too many."""
     n = low + more
-    limit = low_confidence_limit(drift.FLOORS[drift.LOW_CONFIDENCE], critical, n)
+    limit = low_confidence_limit(drift.MIN_EFFECT[drift.LOW_CONFIDENCE], critical, n)
 
     if n:
-        assert limit == pytest.approx(assess_confidence(low, n, critical).threshold, rel=1e-9)
+        assert limit == pytest.approx(check_confidence(low, n, critical).threshold, rel=1e-9)
     else:
         assert limit is None
 
 
 def test_enough_is_the_same() -> None:
     """The hub and the service want the same number of predictions before they say anything."""
-    assert ENOUGH == drift.ENOUGH
+    assert ENOUGH == drift.MIN_ROWS

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from modeltrace.inference.model import Model
-from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
+from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef
 from modeltrace.store.store import open_store
 from tests.helpers.in_process_services import SdkService
 from tests.helpers.services import ID_KEY
 
-IDS = PredictionIds(ID_KEY.encode())
+IDS = PredictionIdSigner(ID_KEY.encode())
 CLASSES = ("benign", "malignant")
 Ask = Callable[..., tuple[int, Any]]
 

@@ -10,8 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from modeltrace.app import create_app
-from modeltrace.inference.model import Answer, Model
-from modeltrace.inference.prediction_ids import PredictionIds
+from modeltrace.inference.model import Model, ModelOutput
+from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.settings import Settings
 from modeltrace.telemetry.provider import Telemetry
 from modeltrace.telemetry.records import trace
@@ -38,11 +38,11 @@ def test_a_prediction_id_says_what_it_is_about(service: SdkService, rows: Rows) 
     """Trace, span, row, version and answer can be read from the ID alone."""
     body = service.client.post("/predict/batch", json={"rows": rows[:2]}).json()
 
-    ref = PredictionIds(ID_KEY.encode()).read(body["predictions"][1]["prediction_id"])
+    ref = PredictionIdSigner(ID_KEY.encode()).verify(body["predictions"][1]["prediction_id"])
 
     assert f"{ref.trace_id:032x}" == body["trace_id"]
     assert ref.span_id == service.spans()["POST /predict/batch"].context.span_id
-    assert (ref.row, ref.model_version, ref.answer) == (1, "1.0.0", body["predictions"][1]["label"])
+    assert (ref.row, ref.model_version, ref.output) == (1, "1.0.0", body["predictions"][1]["label"])
 
 
 def test_a_batch_answers_row_by_row_in_order(service: SdkService, rows: Rows) -> None:
@@ -152,10 +152,10 @@ def test_an_unknown_route_is_404_and_a_wrong_method_405(service: SdkService) -> 
 def failing(model: Model, error: Exception) -> Model:
     """A model that raises."""
 
-    def fail(_: object) -> list[Answer]:
+    def fail(_: object) -> list[ModelOutput]:
         raise error
 
-    return replace(model, answer_matrix=fail)
+    return replace(model, predict_fn=fail)
 
 
 def test_a_failing_model_is_500_without_its_words(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
@@ -174,13 +174,13 @@ def test_a_slow_model_does_not_stall_other_requests(
     """While the model works, health is still answered."""
     asked, started, release = Event(), Event(), Event()
 
-    def slow(matrix: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> list[Answer]:
+    def slow(matrix: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> list[ModelOutput]:
         if asked.is_set():  # not when the start measures how long an answer takes
             started.set()
             assert release.wait(10)
-        return [Answer(label="benign", confidence=1.0)] * len(matrix)
+        return [ModelOutput(label="benign", confidence=1.0)] * len(matrix)
 
-    service = record(replace(model, answer_matrix=slow), inline_threshold=0)
+    service = record(replace(model, predict_fn=slow), inline_threshold=0)
     asked.set()
     statuses: list[int] = []
 
@@ -201,12 +201,12 @@ def test_more_requests_than_may_wait_are_503(record: Callable[..., SdkService], 
     """A queue without end helps nobody: the caller is told when to come back."""
     started, release = Event(), Event()
 
-    def slow(_: object) -> list[Answer]:
+    def slow(_: object) -> list[ModelOutput]:
         started.set()
         assert release.wait(10)
-        return [Answer(label="benign", confidence=1.0)]
+        return [ModelOutput(label="benign", confidence=1.0)]
 
-    waiting = replace(model, answer_matrix=slow, computes_only=False)
+    waiting = replace(model, predict_fn=slow, cpu_bound=False)
     service = record(waiting, inference_threads=1, max_queue_size=0)
     running = Thread(target=service.client.post, args=("/predict",), kwargs={"json": {"features": rows[0]}})
     running.start()
@@ -221,7 +221,7 @@ def test_more_requests_than_may_wait_are_503(record: Callable[..., SdkService], 
 
 def test_a_regressor_answers_value(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
     """No label and no confidence where there are none."""
-    service = record(replace(model, task="regressor", classes=None, answer_matrix=lambda _: [Answer(value=2.5)]))
+    service = record(replace(model, task="regressor", classes=None, predict_fn=lambda _: [ModelOutput(value=2.5)]))
 
     body = service.client.post("/predict", json={"features": rows[0]}).json()
 
@@ -234,7 +234,7 @@ def test_a_classifier_without_probabilities_has_no_confidence(
     record: Callable[..., SdkService], model: Model, rows: Rows
 ) -> None:
     """`confidence` is null, not invented."""
-    service = record(replace(model, answer_matrix=lambda _: [Answer(label="benign")]))
+    service = record(replace(model, predict_fn=lambda _: [ModelOutput(label="benign")]))
 
     assert service.client.post("/predict", json={"features": rows[0]}).json()["confidence"] is None
 

@@ -70,7 +70,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_file_scored_here_has_scikit_learns_figures(labelled: dict[str, Path], example: Path, nowhere: Path) -> None:
     """From each format the same; rows without a label are predictions, and in no other figure. Nothing is stored."""
     table = pd.read_parquet(labelled["parquet"])
-    answers = Scorer(load_bundle(example)).answers(table.drop(columns="target").to_dict(orient="records"))
+    answers = Scorer(load_bundle(example)).predict(table.drop(columns="target").to_dict(orient="records"))
     known = table.target.notna().to_numpy()
     y_pred = [one.label for one, there in zip(answers, known, strict=True) if there]  # type: ignore[union-attr]  # all fit
 

@@ -20,7 +20,7 @@ from modeltrace.bundles.pack import pack
 from modeltrace.bundles.registry.search_paths import example_folder
 from modeltrace.cli.main import app
 from modeltrace.errors import ModeltraceError
-from modeltrace.monitoring.drilldown import EvidenceError, gather
+from modeltrace.monitoring.drilldown import DrilldownError, drill_down
 from modeltrace.store.rows import RowBuilder
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.records.prediction import ModelInfo
@@ -93,14 +93,14 @@ def test_the_bins_that_grew_come_with_their_newest_traces(case: Case) -> None:
     assert (said["model"]["version"], said["rows"]) == ("1.0.0", ROWS)
     first = said["bins"][0]
     assert (first["name"], first["count"]) == ("09", sum(one["count"] for one in said["bins"] if one["name"] == "09"))
-    assert first["window"] > 0.35 > 0.1 == pytest.approx(first["training"])
+    assert first["window_share"] > 0.35 > 0.1 == pytest.approx(first["training_share"])
     assert first["traces"][0]["trace_id"] == trace_id(ROWS - 3).hex()
     assert len(first["traces"]) == 5
     times = [one["time"] for one in first["traces"]]
     assert times == sorted(times, reverse=True)
-    assert {one["grown"] for one in said["bins"] if one["window"] < one["training"]} == {False}
-    assert all(one["traces"] == [] for one in said["bins"] if not one["grown"])
-    states = {one["statistic"]: one["state"] for one in said["findings"]}
+    assert {one["increased"] for one in said["bins"] if one["window_share"] < one["training_share"]} == {False}
+    assert all(one["traces"] == [] for one in said["bins"] if not one["increased"])
+    states = {one["statistic"]: one["state"] for one in said["results"]}
     assert states == {"psi": "drift", "jensen_shannon": "drift", "ks": "drift", "mean_change": "drift"}
 
 
@@ -118,14 +118,14 @@ def test_the_answers_are_asked_for_by_the_name_prediction(case: Case) -> None:
     """The label that is always answered has grown."""
     said = case.json("prediction")
 
-    assert [one["name"] for one in said["bins"] if one["grown"]] == ["old"]
-    assert {one["statistic"] for one in said["findings"]} == {"psi", "jensen_shannon", "low_confidence"}
+    assert [one["name"] for one in said["bins"] if one["increased"]] == ["old"]
+    assert {one["statistic"] for one in said["results"]} == {"psi", "jensen_shannon", "low_confidence"}
 
 
 def test_few_predictions_say_nothing(case: Case) -> None:
     """Fewer than 200 within the time asked for are not enough, and none are none."""
     case.monkeypatch.setattr("tests.service.test_cli_evidence.SINCE", "2027-01-15T08:08:00")
-    assert {one["state"] for one in case.json("age")["findings"]} == {"not enough data"}
+    assert {one["state"] for one in case.json("age")["results"]} == {"not enough data"}
     case.monkeypatch.setattr("tests.service.test_cli_evidence.SINCE", "2030-01-01")
     assert "No bin grew by more than chance." in case.run("age")
 
@@ -146,9 +146,9 @@ def test_a_feature_that_is_not_kept_as_it_came_is_no_evidence(case: Case) -> Non
     secret = manifest.model_copy(update={"features": (hashed, *manifest.features[1:])})
     info = ModelInfo("toy", "1.0.0", "", ("age", "income"))
 
-    with pytest.raises(EvidenceError, match=r"age is `hash` in the schema of toy 1\.0\.0"):
-        gather(secret, info, "age", [], limit=1)
-    with pytest.raises(EvidenceError, match="no feature height; it has age, income"):
+    with pytest.raises(DrilldownError, match=r"age is `hash` in the schema of toy 1\.0\.0"):
+        drill_down(secret, info, "age", [], max_traces=1)
+    with pytest.raises(DrilldownError, match="no feature height; it has age, income"):
         case.run("height")
 
 
@@ -196,9 +196,9 @@ def test_another_model_of_the_same_version_is_not_added_up(case: Case) -> None:
     with open_store(str(case.store)) as store:
         store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(rows, model=other)))
 
-    assert case.json("age") == {**before, "others": 300}
+    assert case.json("age") == {**before, "other_models": 300}
     assert "300 more are of another model that calls itself toy 1.0.0" in case.run("age")
-    assert case.json("prediction")["others"] == 300
+    assert case.json("prediction")["other_models"] == 300
 
 
 def test_rows_that_repeat_are_no_drift(case: Case) -> None:
@@ -215,8 +215,8 @@ def test_rows_that_repeat_are_no_drift(case: Case) -> None:
 
     for feature in ("age", "prediction"):
         said = case.json(feature)
-        assert (said["rows"], said["distinct"], said["repeat"]) == (2000, 20, True)
-        assert {one["state"] for one in said["findings"]} == {"rows repeat"}
+        assert (said["rows"], said["distinct"], said["rows_repeat"]) == (2000, 20, True)
+        assert {one["state"] for one in said["results"]} == {"rows repeat"}
     assert "Rows repeat: 20 distinct of 2,000." in case.run("age")
 
 

@@ -14,8 +14,8 @@ from modeltrace.app import rules_of
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.schema_redaction import conceal
-from modeltrace.inference.model import Answer, Model
-from modeltrace.inference.privacy import Privacy
+from modeltrace.inference.model import Model, ModelOutput
+from modeltrace.inference.privacy import Redactor
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.logs import LogEncoder
 from modeltrace.store.rows import RowBuilder
@@ -71,7 +71,7 @@ def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], private: 
 
         assert comparable_spans(ours.spans()) == comparable_spans(sdk_spans(service))
         counted = comparable_metrics(ours.metrics())  # before the rules
-        ours.kept.requests[:] = map(rules.request, ours.kept.requests)
+        ours.kept.requests[:] = map(rules.redact_request, ours.kept.requests)
     data = service.metric_reader.get_metrics_data()
     assert data is not None
     assert counted == comparable_metrics([m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])
@@ -106,10 +106,10 @@ def test_sums_and_exemplars_of_private_features_are_not_told(private: Model) -> 
 def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., SdkService], private: Model) -> None:
     """Its exception's type is; span, log record and answer have none of its words."""
 
-    def fail(matrix: Any) -> list[Answer]:
+    def fail(matrix: Any) -> list[ModelOutput]:
         raise ZeroDivisionError(f"cannot do {matrix}") from KeyError(str(matrix))
 
-    failing = replace(private, answer_matrix=fail)
+    failing = replace(private, predict_fn=fail)
     service = record(failing)
     with recorded_service(failing) as ours:
         answers = [client.post("/predict", json={"features": ROWS[0]}) for client in (service.client, ours.client)]
@@ -136,9 +136,9 @@ def test_no_record_has_a_private_value(rules: dict[str, Any], number: float, tex
     _, request = request_record(4)
     raw = (number, 1 / number, text, True)
     answered = (request.answered[0]._replace(inputs=raw),)
-    request = request._replace(answered=answered, model=ModelInfo("x", "1", "0", schema.told))
+    request = request._replace(answered=answered, model=ModelInfo("x", "1", "0", schema.recorded_names))
 
-    safe = Privacy(schema, b"key").request(request)
+    safe = Redactor(schema, b"key").redact_request(request)
 
     (stored,) = RowBuilder("1").build(safe)
     said = dict(zip(schema.told, safe.answered[0].inputs, strict=True))

@@ -8,8 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.inference.model import Answer, Model
-from modeltrace.inference.schema import Answers
+from modeltrace.inference.model import Model, ModelOutput
+from modeltrace.inference.schema import OutputReference
 from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans, traceparent_headers
 from tests.helpers.in_process_services import SYNTHETIC_TOKEN, SdkService, recorded_service
 
@@ -97,8 +97,8 @@ def test_answers_are_counted_by_label_bin_and_confidence_either_way(
 ) -> None:
     """Low confidence is counted below the bundle's threshold; a regressor's values by the bin they lie in."""
     unsure = replace(model, confidence_threshold=1.0)
-    edges = Answers(n=3, shares={"00": 0.5, "01": 0.5}, edges=(1.0,))
-    values = replace(model, task="regressor", classes=None, answers=edges, answer_matrix=_values)
+    edges = OutputReference(n=3, shares={"00": 0.5, "01": 0.5}, edges=(1.0,))
+    values = replace(model, task="regressor", classes=None, output_reference=edges, predict_fn=_values)
     for one_of, name, expected in (
         (unsure, "ml.predictions.low_confidence", {(): 3}),
         (values, "ml.predictions", {(("ml.prediction.bin", "00"),): 2, (("ml.prediction.bin", "01"),): 1}),
@@ -118,12 +118,12 @@ def test_answers_are_counted_by_label_bin_and_confidence_either_way(
                 } == expected
 
 
-def _values(matrix: Any) -> list[Answer]:
-    return [Answer(value=float(index)) for index in range(len(matrix))]
+def _values(matrix: Any) -> list[ModelOutput]:
+    return [ModelOutput(value=float(index)) for index in range(len(matrix))]
 
 
-def _breaking(error: Exception) -> Callable[[object], list[Answer]]:
-    def fail(_: object) -> list[Answer]:
+def _breaking(error: Exception) -> Callable[[object], list[ModelOutput]]:
+    def fail(_: object) -> list[ModelOutput]:
         raise error
 
     return fail
@@ -135,7 +135,7 @@ def test_failures_are_told_as_the_stock_instrumentation_tells_them(
     record: Callable[..., SdkService], model: Model, rows: Rows, case: str, error: Exception
 ) -> None:
     """The exception stands on `inference` with its type; the SERVER span is an error with the status as its type."""
-    failing = replace(model, answer_matrix=_breaking(error))
+    failing = replace(model, predict_fn=_breaking(error))
     service = record(failing)
     with recorded_service(failing) as ours:
         assert (ask(service.client, rows, case), ask(ours.client, rows, case)) == (500, 500)

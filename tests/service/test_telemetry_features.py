@@ -134,7 +134,7 @@ def test_what_is_new_is_told_once_to_who_asks_for_that() -> None:
 
     assert sums(points) == {"age": 25.0, "balance": -1.5}
     assert counts(points) == {}
-    assert len(points.collect()[0].data.data_points) == len(FeatureBins(SCHEMA).series)
+    assert len(points.collect()[0].data.data_points) == len(FeatureBins(SCHEMA).bin_names)
 
 
 def repeated(points: FeaturePoints) -> int:

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import Metric
 from pydantic import SecretStr
 
 from modeltrace.inference.model import Model
-from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
+from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.telemetry.metrics.feedback import FeedbackPoints
 from modeltrace.telemetry.metrics.instruments import FEEDBACK_REJECTED
@@ -29,7 +29,7 @@ from tests.helpers.in_process_services import SYNTHETIC_TOKEN, RecordedService, 
 from tests.helpers.services import ID_KEY
 from tests.helpers.strategies import TEXTS, TIMES, ids
 
-IDS = PredictionIds(ID_KEY.encode())
+IDS = PredictionIdSigner(ID_KEY.encode())
 DAY = 86_400 * 10**9
 ORIGIN = Origin(b"", "modeltrace")
 

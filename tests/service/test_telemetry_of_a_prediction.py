@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.model import Model, ModelOutput
 from tests.helpers.in_process_services import SdkService
 
 Rows = list[dict[str, float]]
@@ -17,10 +17,10 @@ PINNED = {"baggage": "modeltrace.pin=1"}
 def failing(model: Model) -> Model:
     """A model that raises."""
 
-    def fail(_: object) -> list[Answer]:
+    def fail(_: object) -> list[ModelOutput]:
         raise ZeroDivisionError("secret 42")
 
-    return replace(model, answer_matrix=fail)
+    return replace(model, predict_fn=fail)
 
 
 def exceptions(spans: dict[str, ReadableSpan]) -> list[tuple[str, str]]:

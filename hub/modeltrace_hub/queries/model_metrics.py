@@ -188,7 +188,7 @@ def _violations(rows: Iterable[Record]) -> list[Record]:
         actions = found[said.get("ml.feature.name"), said.get("ml.data.violation.reason", "")]
         actions[said.get("ml.data.violation.action", "rejected")] += one["added"]
     listed = [
-        {"feature": feature, "reason": reason, "count": sum(by.values()), "let_through": by.get("counted", 0.0)}
+        {"feature": feature, "reason": reason, "count": sum(by.values()), "allowed": by.get("counted", 0.0)}
         for (feature, reason), by in found.items()
     ]
     return sorted(listed, key=lambda one: (-one["count"], one["feature"] or "", one["reason"]))

@@ -79,7 +79,7 @@ def _features(body: str | None) -> list[Mapping[str, Any]]:
         return []
     if not isinstance(said, Mapping):
         return []
-    features, answers = said.get("features"), said.get("answers")
+    features, answers = said.get("features"), said.get("output_reference")
     found = [one for one in features if isinstance(one, Mapping)] if isinstance(features, list) else []
     if isinstance(answers, Mapping):
         shares = answers.get("shares")

@@ -21,7 +21,7 @@ from modeltrace.api.predict import Call
 from modeltrace.api.responses import JSON, TRACE_HEADER, encode
 from modeltrace.api.route import route_path
 from modeltrace.errors import ClientGoneError, ModeltraceError
-from modeltrace.inference.pipeline import fail
+from modeltrace.inference.pipeline import record_failure
 from modeltrace.telemetry.export.queue import Outbox
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER
 from modeltrace.telemetry.records.trace import RequestTrace, Tracing
@@ -93,7 +93,7 @@ class Front:
                 content = encode(payload, trace_id)
             except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer and the log a stack
                 if trace.failure is None:
-                    fail(trace, "", error)
+                    record_failure(trace, "", error)
                 status, payload, headers = excuse(error)
                 content = encode(payload, trace_id)
             fields = [JSON, (b"content-length", b"%d" % len(content))]

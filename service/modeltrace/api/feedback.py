@@ -27,7 +27,7 @@ from modeltrace.errors import (
     RequestTooLargeError,
     UnknownPredictionError,
 )
-from modeltrace.monitoring.feedback import Given, LabelReader
+from modeltrace.monitoring.feedback import LabelParser, ParsedLabel
 from modeltrace.serving.router import Serving
 from modeltrace.store.label_writer import LabelWriter
 from modeltrace.store.rows import StoredLabel
@@ -105,10 +105,10 @@ class FeedbackCalls:
         start = trace.now()
         labels_of = self.serving.primary.labels
         read = [_read(labels_of, item) for item in items]
-        given = [one for one in read if isinstance(one, Given)]
+        given = [one for one in read if isinstance(one, ParsedLabel)]
         received = time_ns()
         refused = Counter(REASONS[type(one)] for one in read if isinstance(one, RequestError))
-        labels = [StoredLabel(one.told.prediction_id, one.label, received, one.told.time) for one in given]
+        labels = [StoredLabel(one.record.prediction_id, one.label, received, one.record.time) for one in given]
         try:
             outcomes = iter(self._desk.add(labels))
         except LabelsAwayError:
@@ -125,8 +125,8 @@ class FeedbackCalls:
                 results.append(LabelConflictError("the prediction has another label already, and the first one stays"))
                 continue
             if outcome == "new":
-                new.append(one.told)
-            told = one.told
+                new.append(one.record)
+            told = one.record
             trace_id = told.trace_id.hex() if told.traced else None
             results.append({"prediction_id": told.prediction_id, "status": outcome, "trace_id": trace_id})
         self._tell_of(trace, start, tuple(new), refused)
@@ -160,9 +160,9 @@ def feedback_routes(calls: FeedbackCalls, recorder: Recorder, reader: BodyReader
     return router
 
 
-def _read(labels_of: LabelReader, item: object) -> Given | RequestError:
+def _read(labels_of: LabelParser, item: object) -> ParsedLabel | RequestError:
     try:
-        return labels_of.read(item)
+        return labels_of.parse(item)
     except RequestError as error:
         return error
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modeltrace.inference.schema import Feature, Schema
-from modeltrace.inference.validate import LARGEST, LARGEST_INTEGER
+from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
 JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "text": "string"}
 
@@ -128,7 +128,7 @@ def renew(
 
 def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str, Any]:
     """How `POST /feedback` is documented; `classes`: `None` for a regressor."""
-    label: dict[str, Any] = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+    label: dict[str, Any] = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
     if classes is not None:
         label = {"enum": list(classes)}
     one = {
@@ -197,11 +197,11 @@ def _value(feature: Feature) -> dict[str, Any]:
     elif not _may_lack(feature):
         described["not"] = {"type": "null"}
     if kind in ("number", "integer"):
-        largest = LARGEST if kind == "number" else LARGEST_INTEGER
+        largest = MAX_FLOAT if kind == "number" else MAX_INTEGER
         enforced = feature.valid_range if let_through.range == "reject" else None
         described["minimum"], described["maximum"] = enforced or (-largest, largest)
     if feature.is_text:
-        described["maxLength"] = feature.longest_text
+        described["maxLength"] = feature.max_text_length
     if feature.categories and feature.enforce_categories and "count" not in (let_through.category, let_through.type):
         described["enum"] = [*feature.categories, *([None] if _may_lack(feature) else [])]
     return described

@@ -17,7 +17,7 @@ from modeltrace.api.responses import encode, send
 from modeltrace.api.thread_pool import ModelThreads
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
 from modeltrace.inference.pipeline import Prediction
-from modeltrace.inference.privacy import withhold
+from modeltrace.inference.privacy import redact_exception
 from modeltrace.serving.router import Serving
 from modeltrace.serving.version import Version
 from modeltrace.telemetry.records.trace import RequestTrace
@@ -44,16 +44,16 @@ class PredictionCalls:
         version = self.serving.choose(trace)
         try:
             if version.batcher is not None:
-                values = version.pipeline.read(self._row(body, trace), trace)
-                answer = await version.batcher.answer(values, trace)
-                return _say_one(version, version.pipeline.keep(0, values, answer, trace), trace)
+                values = version.pipeline.validate(self._row(body, trace), trace)
+                answer = await version.batcher.submit(values, trace)
+                return _say_one(version, version.pipeline.record_prediction(0, values, answer, trace), trace)
             if version.on_loop and len(body) <= SMALL_BODY:
                 return self._one(version, body, trace)
             return await self._threads.run(self._one, version, body, trace)
         except Exception as error:
-            if not version.model.schema.private:
+            if not version.model.schema.has_private_features:
                 raise
-            failed = withhold(error)  # it may repeat values, and nobody further out looks at that
+            failed = redact_exception(error)  # it may repeat values, and nobody further out looks at that
         raise failed  # here it has no context that would tell what it stands for
 
     async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
@@ -62,9 +62,9 @@ class PredictionCalls:
         try:
             return await self._threads.run(self._many, version, body, trace)
         except Exception as error:
-            if not version.model.schema.private:
+            if not version.model.schema.has_private_features:
                 raise
-            failed = withhold(error)
+            failed = redact_exception(error)
         raise failed  # see `predict`
 
     def _one(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
@@ -117,7 +117,7 @@ def _say_one(version: Version, prediction: Prediction, trace: RequestTrace) -> b
 def _say(outcome: Prediction | InvalidFeaturesError) -> Payload:
     if isinstance(outcome, InvalidFeaturesError):
         return describe(outcome)
-    answer = outcome.answer
+    answer = outcome.output
     if answer.value is not None:
         return {"prediction_id": outcome.id, "value": answer.value}
     return {"prediction_id": outcome.id, "label": answer.label, "confidence": answer.confidence}

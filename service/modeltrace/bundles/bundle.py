@@ -11,9 +11,9 @@ from typing import Any
 from modeltrace.bundles.artifact import load_artifact
 from modeltrace.bundles.libraries import check_libraries
 from modeltrace.bundles.manifest import MANIFEST, Manifest, ModelFile, altered, os_reason, read_manifest
-from modeltrace.bundles.onnx.model import Ask, asking, open_session
+from modeltrace.bundles.onnx.model import PredictFn, open_session, session_predict_fn
 from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError, PackError
-from modeltrace.inference.model import Engine, Model, answering, native
+from modeltrace.inference.model import Engine, Model, make_predict_fn, to_json_label
 from modeltrace.regular_files import NotRegularError, read_regular, regular_stat
 
 
@@ -45,9 +45,9 @@ def load_bundle(
             f"{bundle / MANIFEST} has the SHA-256 {digest}, expected {expect_sha256}; it is not the bundle you pinned"
         )
     if engine == "onnx":
-        file, answer_matrix = _load_onnx(bundle, manifest)
+        file, predict_fn = _load_onnx(bundle, manifest)
     else:
-        file, answer_matrix = manifest.artifact, _load_estimator(bundle, manifest, trust_pickle, trusted_types)
+        file, predict_fn = manifest.artifact, _load_estimator(bundle, manifest, trust_pickle, trusted_types)
     return Model(
         name=manifest.name,
         version=manifest.version,
@@ -57,16 +57,16 @@ def load_bundle(
         schema=manifest.schema_of_features(),
         as_frame=manifest.fitted_with == "frame" and engine == "sklearn",
         created=manifest.created,
-        answer_matrix=answer_matrix,
-        computes_only=engine == "onnx" or (manifest.artifact.format == "skops" and not trusted_types),
+        predict_fn=predict_fn,
+        cpu_bound=engine == "onnx" or (manifest.artifact.format == "skops" and not trusted_types),
         engine=engine,
-        answers=manifest.answers,
+        output_reference=manifest.output_reference,
         confidence_threshold=manifest.confidence_threshold,
-        coincidence=manifest.coincidence,
+        duplicate_probability=manifest.duplicate_probability,
     )
 
 
-def _load_estimator(bundle: Path, manifest: Manifest, trust_pickle: bool, trusted_types: Sequence[str]) -> Ask:  # noqa: FBT001  passed on
+def _load_estimator(bundle: Path, manifest: Manifest, trust_pickle: bool, trusted_types: Sequence[str]) -> PredictFn:  # noqa: FBT001  passed on
     path = bundle / manifest.artifact.file
     raw = _read_file(path, manifest.artifact)
     check_libraries(bundle, manifest.libraries, manifest.estimator_libraries)
@@ -75,14 +75,14 @@ def _load_estimator(bundle: Path, manifest: Manifest, trust_pickle: bool, truste
     )
     try:
         _check_estimator(bundle, manifest, estimator)
-        return answering(estimator, manifest.task)
+        return make_predict_fn(estimator, manifest.task)
     except BundleError:
         raise
     except Exception as error:
         raise BundleError(f"{path} holds a damaged estimator: {type(error).__name__}: {error}") from error
 
 
-def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, Ask]:
+def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFn]:
     if manifest.onnx is None:
         raise BundleError(
             f"{bundle} holds no model for ONNX Runtime: pack it anew with --onnx, or serve it with "
@@ -91,7 +91,9 @@ def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, Ask]:
     path = bundle / manifest.onnx.file
     session = open_session(_read_file(path, manifest.onnx), path)
     try:
-        return manifest.onnx, asking(session, manifest.task, manifest.classes, manifest.schema_of_features())
+        return manifest.onnx, session_predict_fn(
+            session, manifest.task, manifest.classes, manifest.schema_of_features()
+        )
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
 
@@ -114,7 +116,7 @@ def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None: 
     """That what was loaded is what `model.json` describes."""
     classes = None
     if manifest.task == "classifier":
-        classes = tuple(native(label) for label in getattr(estimator, "classes_", ()))
+        classes = tuple(to_json_label(label) for label in getattr(estimator, "classes_", ()))
     # 0 where it does not know: CatBoost says so of a model that was loaded.
     width = getattr(estimator, "n_features_in_", 0) or len(manifest.features)
     if not hasattr(estimator, "predict") or classes != manifest.classes or width != len(manifest.features):

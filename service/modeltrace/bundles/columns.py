@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from modeltrace.bundles.training_frame import DATES
 from modeltrace.errors import PackError
-from modeltrace.inference.levels import Level, LevelKind, kind_of_levels, level_name
-from modeltrace.inference.model import native
-from modeltrace.inference.reference import category_reference, number_reference
+from modeltrace.inference.levels import Level, LevelKind, infer_level_kind, level_name
+from modeltrace.inference.model import to_json_label
+from modeltrace.inference.reference import categorical_reference, numeric_reference
 from modeltrace.inference.schema import Dtype, Feature, FeatureType, Value
-from modeltrace.inference.validate import LARGEST, LARGEST_INTEGER
+from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
 # Categories that a schema names of a column of text; of free text there would be no end.
 MOST_KNOWN = 1000
@@ -58,7 +58,7 @@ def describe_column(
             valid_range=valid_range,
             training_range=(float(values.min()), float(values.max())),
             example=_example(column.name, values, kind, valid_range),
-            reference=number_reference(values, n=len(column)),
+            reference=numeric_reference(values, n=len(column)),
         )
     if kind == "boolean":
         texts = present.map({True: "true", False: "false"})
@@ -67,13 +67,13 @@ def describe_column(
             dtype=_dtype(column),
             missing_as=_missing_as(column),
             example=texts.value_counts().index[0] == "true",
-            reference=category_reference(texts, n=len(column)),
+            reference=categorical_reference(texts, n=len(column)),
         )
     levels = _levels(column, present, strict=strict_categories)
-    level_kind = kind_of_levels(levels) or "text"
+    level_kind = infer_level_kind(levels) or "text"
     if max_length is not None and level_kind != "text":
         raise PackError(f"column {column.name} holds no texts: a length limit belongs to a text")
-    texts = present.map(lambda level: level_name(native(level), level_kind)).astype(str)
+    texts = present.map(lambda level: level_name(to_json_label(level), level_kind)).astype(str)
     frequent = str(texts.value_counts().index[0])
     return Feature(
         **common,
@@ -84,7 +84,7 @@ def describe_column(
         enforce_categories=strict_categories,
         max_length=_max_length(levels, texts, max_length) if level_kind == "text" else None,
         example=next(level for level in levels if level_name(level, level_kind) == frequent),
-        reference=category_reference(texts, n=len(column)),
+        reference=categorical_reference(texts, n=len(column)),
     )
 
 
@@ -92,7 +92,7 @@ def _check_numbers(
     present: "pd.Series", values: NDArray[np.float64], kind: FeatureType | LevelKind, *, by_level: bool = False
 ) -> None:
     """See that a request could bring each of them, so that it can be answered, compared and labelled."""
-    largest = LARGEST_INTEGER if kind == "integer" else LARGEST
+    largest = MAX_INTEGER if kind == "integer" else MAX_FLOAT
     beyond = np.flatnonzero(~(np.abs(values) <= largest))
     if not len(beyond):
         return
@@ -117,7 +117,7 @@ def _levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple
     """The levels of the dtype `category`, all of them and in its order; of texts the most frequent, sorted."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         levels = tuple(_levels_of(column.dtype))
-        kind = kind_of_levels(levels)
+        kind = infer_level_kind(levels)
         if kind in NUMERIC:
             numbers = pd.Series(levels, name=column.name)
             _check_numbers(numbers, numbers.to_numpy(dtype=np.float64), kind, by_level=True)
@@ -167,7 +167,7 @@ def _missing_as(column: "pd.Series") -> Literal["nan", "none"]:
 def _type_of(column: "pd.Series") -> FeatureType:
     if isinstance(column.dtype, pd.CategoricalDtype):
         levels = _levels_of(column.dtype)
-        if column.notna().any() and kind_of_levels(levels) is None:
+        if column.notna().any() and infer_level_kind(levels) is None:
             raise _unusable(column, levels)
         return "category"
     if pd.api.types.is_bool_dtype(column):

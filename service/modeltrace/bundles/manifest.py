@@ -11,7 +11,7 @@ from modeltrace.bundles.artifact import Format
 from modeltrace.bundles.onnx.model import Precision
 from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError
 from modeltrace.inference.model import Label, Task
-from modeltrace.inference.schema import Answers, Feature, Schema, Treatment
+from modeltrace.inference.schema import Feature, OutputReference, Schema, ViolationAction
 from modeltrace.printable import error_message, escape_controls, has_controls
 from modeltrace.regular_files import LARGEST_MANIFEST, NotRegularError, read_regular
 
@@ -85,15 +85,15 @@ class Manifest(BaseModel):
     fitted_with: Literal["array", "frame"]
     classes: tuple[Label, ...] | None
     features: tuple[Feature, ...] = Field(min_length=1)
-    on_unknown: Treatment = "reject"
+    on_unknown: ViolationAction = "reject"
     traffic: Traffic | None = None
     onnx: OnnxFile | None = None
     # The distribution of the model's own outputs, the reference for drift of its outputs.
-    answers: Answers | None = None
+    output_reference: OutputReference | None = None
     # An output with a lower confidence counts as uncertain. Only classifiers with probabilities have it.
     confidence_threshold: float | None = Field(default=None, ge=0, le=1)
     # An upper bound of the probability that two independent rows are equal.
-    coincidence: float | None = Field(default=None, ge=0, le=1)
+    duplicate_probability: float | None = Field(default=None, ge=0, le=1)
 
     @field_validator("format")
     @classmethod
@@ -113,14 +113,14 @@ class Manifest(BaseModel):
     @classmethod
     def _is_schema_with_reference(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
         for feature in features:
-            if not feature.describes_training():
+            if not feature.has_valid_reference():
                 raise ValueError(f"the reference distribution of {feature.name} does not match the type {feature.type}")
         return Schema(features=features).features
 
-    @field_validator("answers")
+    @field_validator("output_reference")
     @classmethod
-    def _has_bins(cls, answers: Answers | None) -> Answers | None:
-        if answers is not None and not answers.has_bins(()):
+    def _has_bins(cls, answers: OutputReference | None) -> OutputReference | None:
+        if answers is not None and not answers.has_valid_bins(()):
             raise ValueError("is not a distribution")
         return answers
 

@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from modeltrace.inference.model import Answer, Label
-from modeltrace.inference.reference import number_reference
-from modeltrace.inference.schema import MISSING, OTHER, Answers
+from modeltrace.inference.model import Label, ModelOutput
+from modeltrace.inference.reference import numeric_reference
+from modeltrace.inference.schema import MISSING, OTHER, OutputReference
 
 # Rows that are answered to know; of a million, nobody waits for all.
 MOST_ANSWERED: Final = 100_000
@@ -25,27 +25,29 @@ HIGHEST: Final = 0.75
 ENOUGH_CONFIDENCES: Final = 100
 
 
-def reference_of(seen: Sequence[Answer], unseen: Sequence[Answer], classes: Sequence[Label] | None) -> Answers:
+def reference_of(
+    seen: Sequence[ModelOutput], unseen: Sequence[ModelOutput], classes: Sequence[Label] | None
+) -> OutputReference:
     """The distribution of answers, `seen` to the training data and `unseen` to held-out rows, if there are enough.
 
     `classes` are a classifier's, in its order; one that it never answered has the share 0.
     """
     held_out = len(unseen) >= ENOUGH_ANSWERS
-    answers, of = (unseen, "held_out") if held_out else (seen, "training")
+    answers, source = (unseen, "held_out") if held_out else (seen, "training")
     if classes is None:
         values = np.array([one.value for one in answers], dtype=np.float64)
-        reference = number_reference(values, n=len(values))
+        reference = numeric_reference(values, n=len(values))
         shares = {name: share for name, share in reference.shares.items() if name not in (MISSING, OTHER)}
-        return Answers.model_validate({**reference.model_dump(), "shares": shares, "of": of})
+        return OutputReference.model_validate({**reference.model_dump(), "shares": shares, "source": source})
     counts = Counter(str(one.label) for one in answers)
     labels = dict.fromkeys([*map(str, classes), *sorted(counts)])
-    return Answers.model_validate(
-        {"n": len(answers), "shares": {label: counts[label] / len(answers) for label in labels}, "of": of}
+    return OutputReference.model_validate(
+        {"n": len(answers), "shares": {label: counts[label] / len(answers) for label in labels}, "source": source}
     )
 
 
 def confidence_threshold(
-    seen: Sequence[Answer], unseen: Sequence[Answer], classes: Sequence[Label] | None
+    seen: Sequence[ModelOutput], unseen: Sequence[ModelOutput], classes: Sequence[Label] | None
 ) -> float | None:
     """The confidence below which an answer is called low; `None` without probabilities.
 

@@ -18,7 +18,7 @@ from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.estimator import as_fitted, deciding, takes_frames, task_of
 from modeltrace.bundles.libraries import installed_libraries, libraries_of
 from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, Traffic
-from modeltrace.bundles.onnx.export import convert
+from modeltrace.bundles.onnx.export import export_onnx
 from modeltrace.bundles.output_reference import MOST_ANSWERED, confidence_threshold, reference_of
 from modeltrace.bundles.repeated_rows import coincidence
 from modeltrace.bundles.schema_redaction import conceal
@@ -26,14 +26,14 @@ from modeltrace.bundles.training_frame import DATES, columns_of_dates, plain_col
 from modeltrace.bundles.verify_outputs import ask, first_line, prove, prove_example, rows_of
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import (
-    LetThrough,
-    check_let_through,
-    let_through,
-    prove_let_through,
-    spoilt,
+    AllowedViolations,
+    allow_violations,
+    check_allowed_violations,
+    verify_allowed_violations,
+    violating_rows,
 )
-from modeltrace.inference.model import Answer, Model, Task, answering, class_key, native
-from modeltrace.inference.schema import Rule, Schema
+from modeltrace.inference.model import Model, ModelOutput, Task, class_key, make_predict_fn, to_json_label
+from modeltrace.inference.schema import PrivacyRule, Schema
 from modeltrace.printable import error_message
 
 TRAFFIC_FILE = "traffic.parquet"
@@ -56,9 +56,9 @@ def pack(
     valid_ranges: Mapping[str, tuple[float, float]] | None = None,
     strict_categories: bool = False,
     max_lengths: Mapping[str, int] | None = None,
-    tolerate: LetThrough | None = None,
+    allowed_violations: AllowedViolations | None = None,
     ignore_unknown: bool = False,
-    privacy: Mapping[str, Rule] | None = None,
+    privacy: Mapping[str, PrivacyRule] | None = None,
     trusted_types: Sequence[str] = (),
     onnx: bool = False,
     force: bool = False,
@@ -80,8 +80,8 @@ def pack(
         valid_ranges: per feature, the lowest and highest value that a request may send.
         strict_categories: refuse categories that training did not have.
         max_lengths: per feature of text, the characters that one may have; else four times the longest, 256 or more.
-        tolerate: per feature, which violations of the schema are counted and answered all the same; no reason
-            named means all that can occur. The model must take them, which is proven.
+        allowed_violations: per feature, which violations of the schema are counted and answered all the same; no
+            reason named means all that can occur. The model must take them, which is proven.
         privacy: per feature, what may be told of its values (`modeltrace.inference.privacy`); if not named, all.
         ignore_unknown: let through features that the model does not have, counted; it never sees them.
         trusted_types: dotted names of types beyond scikit-learn's own that the service will be told to trust, too.
@@ -99,14 +99,14 @@ def pack(
         valid_ranges or {},
         max_lengths or {},
         strict_categories=strict_categories,
-        tolerated=tolerate or {},
+        allowed_violations=allowed_violations or {},
         ignore_unknown=ignore_unknown,
     )
-    classes = tuple(native(label) for label in estimator.classes_) if task == "classifier" else None
+    classes = tuple(to_json_label(label) for label in estimator.classes_) if task == "classifier" else None
     if classes is not None and target is not None:
         _check_labels(classes, target)
     described = conceal(schema, training, privacy or {})
-    if described.private and traffic is not None:
+    if described.has_private_features and traffic is not None:
         raise PackError(
             "held-out rows are kept as they are, and --privacy says that values must not be: leave --traffic out, and "
             "name the file to `modeltrace traffic --data`"
@@ -114,8 +114,8 @@ def pack(
     asked = training.iloc[_asked(training)]
     sample = asked[:PROVEN_ROWS]
     as_frame = takes_frames(estimator, sample)
-    if tolerate:
-        prove_let_through(answering(estimator, task), schema, rows_of(sample), as_frame=as_frame)
+    if allowed_violations:
+        verify_allowed_violations(make_predict_fn(estimator, task), schema, rows_of(sample), as_frame=as_frame)
     artifact = dump_artifact(estimator, kind, trusted_types=trusted_types)
     files = {f"model.{kind}": artifact}
     held_out = None
@@ -153,7 +153,7 @@ def pack(
         seen = _ask_for_training(model, asked)
         prove(estimator, task, asked, model, seen)
         prove_example(model)
-        outcomes = {**_outcomes(model, seen[:MOST_ANSWERED], traffic), "coincidence": coincidence(training)}
+        outcomes = {**_outcomes(model, seen[:MOST_ANSWERED], traffic), "duplicate_probability": coincidence(training)}
         manifest = manifest.model_copy(update=outcomes)
     return write_bundle(out, manifest, files, force=force)
 
@@ -164,10 +164,10 @@ def _schema(
     max_lengths: Mapping[str, int],
     *,
     strict_categories: bool,
-    tolerated: LetThrough,
+    allowed_violations: AllowedViolations,
     ignore_unknown: bool,
 ) -> Schema:
-    check_let_through(tolerated, training)
+    check_allowed_violations(allowed_violations, training)
     if unknown := set(valid_ranges) - set(training.columns):
         raise PackError(f"a valid range names {min(unknown)}, which is no feature")
     if unknown := set(max_lengths) - set(training.columns):
@@ -178,7 +178,9 @@ def _schema(
     features = []
     for name in training.columns:
         # What is to be counted has to be known; of a number the strictness says nothing.
-        strict = strict_categories or (name in tolerated and (not tolerated[name] or "category" in tolerated[name]))
+        strict = strict_categories or (
+            name in allowed_violations and (not allowed_violations[name] or "category" in allowed_violations[name])
+        )
         try:
             feature = describe_column(
                 training[name],
@@ -195,14 +197,14 @@ def _schema(
                 f"column {name} ({training[name].dtype}) cannot be described: {type(error).__name__}: "
                 f"{first_line(error)}; turn it into numbers, booleans or text before fitting"
             ) from error
-        features.append(let_through(feature, tolerated[name]) if name in tolerated else feature)
+        features.append(allow_violations(feature, allowed_violations[name]) if name in allowed_violations else feature)
     return Schema(features=tuple(features), on_unknown="count" if ignore_unknown else "reject")
 
 
 def _check_labels(classes: Sequence[object], target: "pd.Series") -> None:
     known_keys, known_texts = set(map(class_key, classes)), set(map(str, classes))
     try:
-        labels = [native(label) for label in target.dropna().unique()]
+        labels = [to_json_label(label) for label in target.dropna().unique()]
     except TypeError:
         raise PackError(f"the column {target.name} holds lists or dicts, which are no labels") from None
     # A file has texts where the classes are texts of digits, and the other way round.
@@ -246,14 +248,14 @@ def _convert(
     number = min(COMPARED_ROWS, len(training))
     drawn = np.random.default_rng(0).choice(len(training), number, replace=False)
     rows = rows_of(training.iloc[sorted({*drawn.tolist(), *_gaps(training)})])
-    rows += [row for _, _, changed in spoilt(schema, rows[:1]) for row in changed]
-    done = convert(estimator, task, schema, rows, as_frame=as_frame)
+    rows += [row for _, _, changed in violating_rows(schema, rows[:1]) for row in changed]
+    done = export_onnx(estimator, task, schema, rows, as_frame=as_frame)
     file = OnnxFile(
         **_describe(ONNX_FILE, done.raw),
         opset=done.opset,
         precision=done.precision,
-        proven_rows=done.rows,
-        largest_difference=done.largest_difference,
+        proven_rows=done.n_rows,
+        largest_difference=done.max_difference,
     )
     return file, done.raw
 
@@ -271,7 +273,7 @@ def _asked(training: pd.DataFrame) -> list[int]:
     return [*drawn, *sorted(set(_gaps(training)) - set(drawn))]
 
 
-def _ask_for_training(model: Model, asked: pd.DataFrame) -> list[Answer]:
+def _ask_for_training(model: Model, asked: pd.DataFrame) -> list[ModelOutput]:
     try:
         return ask(model, asked)
     except PackError as error:
@@ -285,14 +287,14 @@ def _ask_for_training(model: Model, asked: pd.DataFrame) -> list[Answer]:
         raise
 
 
-def _outcomes(model: Model, seen: Sequence[Answer], traffic: pd.DataFrame | None) -> dict[str, object]:
+def _outcomes(model: Model, seen: Sequence[ModelOutput], traffic: pd.DataFrame | None) -> dict[str, object]:
     """What the model answers to the data it was fitted on, and to rows held out, as the manifest has it."""
-    unseen: list[Answer] = []
+    unseen: list[ModelOutput] = []
     if traffic is not None:
         with suppress(PackError):  # rows that a request could not bring either
             held_out = traffic.set_axis([str(name) for name in traffic.columns], axis="columns")
             unseen = ask(model, plain_columns(held_out[list(model.schema.names)])[:MOST_ANSWERED])
     return {
-        "answers": reference_of(seen, unseen, model.classes),
+        "output_reference": reference_of(seen, unseen, model.classes),
         "confidence_threshold": confidence_threshold(seen, unseen, model.classes),
     }

@@ -14,8 +14,8 @@ from modeltrace.bundles.training_frame import columns_of_dates, columns_of_numbe
 from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.cli.terminal import SafeConsole
 from modeltrace.errors import ModeltraceError, PackError
-from modeltrace.inference.allowed_violations import LetThrough
-from modeltrace.inference.schema import Feature, Rule
+from modeltrace.inference.allowed_violations import AllowedViolations
+from modeltrace.inference.schema import Feature, PrivacyRule
 
 # Classes whose shares are printed.
 MOST_SHOWN = 8
@@ -36,9 +36,9 @@ def pack_files(
     valid_ranges: Mapping[str, tuple[float, float]],
     strict_categories: bool,
     max_lengths: Mapping[str, int],
-    tolerate: LetThrough,
+    allowed_violations: AllowedViolations,
     ignore_unknown: bool,
-    privacy: Mapping[str, Rule],
+    privacy: Mapping[str, PrivacyRule],
     kind: Format,
     trust_pickle: bool,
     trusted_types: tuple[str, ...],
@@ -67,7 +67,7 @@ def pack_files(
         valid_ranges=valid_ranges,
         strict_categories=strict_categories,
         max_lengths=max_lengths,
-        tolerate=tolerate,
+        allowed_violations=allowed_violations,
         ignore_unknown=ignore_unknown,
         privacy=privacy,
         trusted_types=trusted_types,
@@ -151,9 +151,9 @@ def _notes(table: pd.DataFrame) -> list[str]:
 
 def _answers(manifest: Manifest) -> list[str]:
     """What the model answers, which later answers are compared with."""
-    if (answers := manifest.answers) is None:
+    if (answers := manifest.output_reference) is None:
         return []
-    rows = "rows of training data" if answers.of == "training" else "held-out rows"
+    rows = "rows of training data" if answers.source == "training" else "held-out rows"
     if answers.edges is None:
         shares = sorted(answers.shares.items(), key=lambda one: -one[1])
         more = f", {len(shares) - MOST_SHOWN} more" if len(shares) > MOST_SHOWN else ""

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modeltrace.errors import PackError
-from modeltrace.inference.schema import MISSING, OTHER, Feature, Rule, Schema, Value
+from modeltrace.inference.schema import MISSING, OTHER, Feature, PrivacyRule, Schema, Value
 
 # Stands for a category in examples: a name that occurs would be a value.
 EXAMPLE = "example"
@@ -16,7 +16,7 @@ EXAMPLE = "example"
 SMALLEST = 1e-9
 
 
-def conceal(schema: Schema, training: pd.DataFrame, rules: Mapping[str, Rule]) -> Schema:
+def conceal(schema: Schema, training: pd.DataFrame, rules: Mapping[str, PrivacyRule]) -> Schema:
     """The schema as it may be written down.
 
     Raises:
@@ -32,7 +32,7 @@ def conceal(schema: Schema, training: pd.DataFrame, rules: Mapping[str, Rule]) -
     )
 
 
-def _concealed(feature: Feature, column: "pd.Series", rule: Rule) -> Feature:
+def _concealed(feature: Feature, column: "pd.Series", rule: PrivacyRule) -> Feature:
     if rule == "plain":
         return feature
     changes = _number(feature, column) if feature.reference.edges is not None else _names(feature, rule)
@@ -75,7 +75,7 @@ def _example(feature: Feature, middle: float) -> Value:
     return min(max(middle, low), high)
 
 
-def _names(feature: Feature, rule: Rule) -> dict[str, object]:
+def _names(feature: Feature, rule: PrivacyRule) -> dict[str, object]:
     """Of categories the frequent ones, if the rule is to tell just them; otherwise none."""
     named = feature.enforce_categories or feature.dtype == "category"
     if rule == "bucket":

@@ -9,8 +9,8 @@ import pandas as pd
 
 from modeltrace.errors import InferenceError, PackError
 from modeltrace.inference.features import Matrix, to_matrix
-from modeltrace.inference.model import Answer, Model, Task, answering, native
-from modeltrace.inference.validate import LARGEST, Values
+from modeltrace.inference.model import Model, ModelOutput, Task, make_predict_fn, to_json_label
+from modeltrace.inference.validate import MAX_FLOAT, Values
 
 # What a confidence may differ by, and a value relative to itself: columns of 32 bits become columns of 64.
 TOLERANCE = 1e-5
@@ -18,21 +18,21 @@ TOLERANCE = 1e-5
 SMALLEST = 1e-8
 
 
-def ask(model: Model, table: pd.DataFrame) -> list[Answer]:
+def ask(model: Model, table: pd.DataFrame) -> list[ModelOutput]:
     """What the packed model answers to rows as requests would bring them.
 
     Raises:
         PackError: it cannot answer them.
     """
     try:
-        return model.answer(to_matrix(rows_of(table), model.schema, as_frame=model.as_frame))
+        return model.predict(to_matrix(rows_of(table), model.schema, as_frame=model.as_frame))
     except InferenceError as error:
         raise PackError(f"the packed model cannot answer rows of the training data: {_cause(error)}") from error
     except Exception as error:  # a value that cannot even be given to the model
         raise PackError(f"rows cannot be put to the model: {type(error).__name__}: {first_line(error)}") from error
 
 
-def prove(estimator: Any, task: Task, table: pd.DataFrame, model: Model, packed: Sequence[Answer]) -> None:  # noqa: ANN401  any estimator
+def prove(estimator: Any, task: Task, table: pd.DataFrame, model: Model, packed: Sequence[ModelOutput]) -> None:  # noqa: ANN401  any estimator
     """Compare the packed model's answers to a table with the estimator's own: label and confidence, or value.
 
     Raises:
@@ -41,7 +41,7 @@ def prove(estimator: Any, task: Task, table: pd.DataFrame, model: Model, packed:
     matrix = table if model.as_frame else as_array(table)
     try:
         said = np.asarray(estimator.predict(matrix))
-        own = answering(estimator, task)(matrix)
+        own = make_predict_fn(estimator, task)(matrix)
     except Exception as error:
         raise PackError(
             f"the estimator itself cannot answer the training data: {type(error).__name__}: {first_line(error)}"
@@ -50,16 +50,16 @@ def prove(estimator: Any, task: Task, table: pd.DataFrame, model: Model, packed:
         raise PackError(f"the {type(estimator).__name__} answers several outputs at once; pack one model for each")
     # The label is what predict() says.
     if task == "classifier":
-        own = [Answer(native(label), one.confidence) for label, one in zip(said.ravel(), own, strict=True)]
+        own = [ModelOutput(to_json_label(label), one.confidence) for label, one in zip(said.ravel(), own, strict=True)]
     scale = max((abs(one.value) for one in own if one.value is not None), default=0.0)
     differing = [place for place, pair in enumerate(zip(packed, own, strict=True)) if _differ(*pair, scale)]
     if differing:
         raise _difference(estimator, task, table, model, differing, (packed[differing[0]], own[differing[0]]), scale)
-    if scale > LARGEST:
-        place = next(place for place, one in enumerate(own) if one.value is not None and abs(one.value) > LARGEST)
+    if scale > MAX_FLOAT:
+        place = next(place for place, one in enumerate(own) if one.value is not None and abs(one.value) > MAX_FLOAT)
         raise PackError(
             f"row {table.index[place]} of the training data: the model answers {own[place].value:g}, beyond "
-            f"±{LARGEST:.2g}, which no label may be; scale the target and fit again"
+            f"±{MAX_FLOAT:.2g}, which no label may be; scale the target and fit again"
         )
 
 
@@ -73,7 +73,7 @@ def prove_example(model: Model) -> None:
     """
     row = tuple(feature.example for feature in model.features)
     try:
-        model.answer(to_matrix([row], model.schema, as_frame=model.as_frame))
+        model.predict(to_matrix([row], model.schema, as_frame=model.as_frame))
     except InferenceError as error:
         unnamed = [one for one in model.features if one.is_text and one.privacy in ("hash", "drop")]
         if not unnamed:
@@ -104,7 +104,7 @@ def first_line(error: BaseException) -> str:
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  any cell
     """A cell as JSON would carry it."""
-    return None if pd.isna(value) else native(value)
+    return None if pd.isna(value) else to_json_label(value)
 
 
 def _cause(error: InferenceError) -> str:
@@ -112,7 +112,7 @@ def _cause(error: InferenceError) -> str:
     return str(error) if cause is None else f"{type(cause).__name__}: {first_line(cause)}"
 
 
-def _differ(packed: Answer, own: Answer, scale: float) -> bool:
+def _differ(packed: ModelOutput, own: ModelOutput, scale: float) -> bool:
     if packed.value is not None and own.value is not None:
         return not math.isclose(packed.value, own.value, rel_tol=TOLERANCE, abs_tol=SMALLEST * scale)
     if packed.label != own.label or (packed.confidence is None) != (own.confidence is None):
@@ -126,7 +126,7 @@ def _difference(
     table: pd.DataFrame,
     model: Model,
     differing: Sequence[int],
-    answers: tuple[Answer, Answer],
+    answers: tuple[ModelOutput, ModelOutput],
     scale: float,
 ) -> PackError:
     place, (packed, own) = differing[0], answers
@@ -149,12 +149,12 @@ def _column_that_differs(
     task: Task,
     row: pd.DataFrame,
     model: Model,
-    own: Answer,
+    own: ModelOutput,
     scale: float,
 ) -> str | None:
     """The first column that alone, as the packed model gives it, makes the estimator answer otherwise."""
     given = to_matrix(rows_of(row), model.schema, as_frame=model.as_frame)
-    ask_estimator = answering(estimator, task)
+    ask_estimator = make_predict_fn(estimator, task)
     for place, name in enumerate(model.schema.names):
         if isinstance(given, pd.DataFrame):
             changed: Matrix = row.assign(**{name: given[name].set_axis(row.index)})
@@ -170,7 +170,7 @@ def _column_that_differs(
     return None
 
 
-def _words(answer: Answer) -> str:
+def _words(answer: ModelOutput) -> str:
     if answer.value is not None:
         return f"{answer.value:.12g}"
     return (

@@ -133,7 +133,7 @@ def _open_scorer(
         def here(samples: Sequence[Sample]) -> tuple[list[ScoredRow], int]:
             answers = [
                 None if isinstance(one, ModeltraceError) else (one.label, one.value, one.confidence)
-                for one in scorer.answers([sample.row for sample in samples])
+                for one in scorer.predict([sample.row for sample in samples])
             ]
             return _join_labels(samples, answers, loaded.classes)
 

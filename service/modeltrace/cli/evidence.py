@@ -14,7 +14,7 @@ from modeltrace.cli.audit import open_configured_store, parse_time
 from modeltrace.cli.bundle_option import resolve_bundle
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.inference.schema import Schema
-from modeltrace.monitoring.drilldown import Evidence, gather
+from modeltrace.monitoring.drilldown import Drilldown, drill_down
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.telemetry.records.prediction import ModelInfo, Value
@@ -58,7 +58,7 @@ def evidence(
     with open_configured_store() as store:
         manifest, _ = read_manifest(resolve_bundle(read_settings(bundle=bundle), store, version))
         schema = Schema(features=manifest.features)
-        edges = manifest.answers.edges if manifest.answers else None
+        edges = manifest.output_reference.edges if manifest.output_reference else None
         info = ModelInfo(
             manifest.name,
             manifest.version,
@@ -75,48 +75,48 @@ def evidence(
         )
         kept = (one for chunk in store.read(chosen) for one in chunk)
         hashes = [file.sha256 for file in (manifest.artifact, manifest.onnx) if file is not None]
-        said = gather(manifest, info, feature, kept, limit=limit, hashes=hashes)
+        said = drill_down(manifest, info, feature, kept, max_traces=limit, model_hashes=hashes)
     if as_json:
         echo(json.dumps(_to_json(manifest, said, start), indent=2, ensure_ascii=False))
     else:
         _print_evidence(manifest, said, start)
 
 
-def _to_json(manifest: Manifest, said: Evidence, start: int) -> dict[str, object]:
+def _to_json(manifest: Manifest, said: Drilldown, start: int) -> dict[str, object]:
     """What `--json` prints; NaN is no JSON."""
-    findings = [
-        {key: None if value != value else value for key, value in one._asdict().items()} for one in said.findings
-    ]
+    results = [{key: None if value != value else value for key, value in one._asdict().items()} for one in said.results]
     bins = [{**asdict(one), "traces": [trace._asdict() for trace in one.traces]} for one in said.bins]
     about = {"model": {"name": manifest.name, "version": manifest.version}, "since": _format_time(start)}
-    return {**about, **asdict(said), "findings": findings, "bins": bins}
+    return {**about, **asdict(said), "results": results, "bins": bins}
 
 
-def _print_evidence(manifest: Manifest, said: Evidence, start: int) -> None:
+def _print_evidence(manifest: Manifest, said: Drilldown, start: int) -> None:
     console = SafeConsole(soft_wrap=True)
     erased = f", {said.erased:,} more without their inputs" if said.erased else ""
     period = f"{said.rows:,} predictions since {_format_time(start)}{erased}"
     console.print(f"{manifest.name} {manifest.version} · {said.feature} · {period}", style="bold")
-    if said.others:
+    if said.other_models:
         console.print(
-            f"{said.others:,} more are of another model that calls itself {manifest.name} {manifest.version}: they are "
-            "in no figure here. Name its bundle to see them, and give each model its own --version"
+            f"{said.other_models:,} more are of another model that calls itself {manifest.name} {manifest.version}: "
+            "they are in no figure here. Name its bundle to see them, and give each model its own --version"
         )
-    if said.repeat:
+    if said.rows_repeat:
         console.print(
             f"Rows repeat: {said.distinct:,} distinct of {said.rows:,}. Thresholds are those of independent rows, so "
             "nothing is called drift"
         )
     table = Table("statistic", "value", "threshold", "rows", "state", box=None)
-    for one in said.findings:
+    for one in said.results:
         table.add_row(one.statistic, f"{one.value:.4g}", f"{one.threshold:.4g}", f"{one.n:,}", one.state)
     console.print(table)
-    grown = [one for one in said.bins if one.grown]
+    grown = [one for one in said.bins if one.increased]
     if not grown:
         console.print("No bin grew by more than chance.")
     for bin_ in grown:
         name = bin_.name if bin_.bounds == bin_.name else f"{bin_.name} ({bin_.bounds})"
-        console.print(f"\n{name}: {bin_.training:.1%} in training, {bin_.window:.1%} now, {bin_.count:,} predictions")
+        console.print(
+            f"\n{name}: {bin_.training_share:.1%} in training, {bin_.window_share:.1%} now, {bin_.count:,} predictions"
+        )
         for trace in bin_.traces:
             unsampled = "" if trace.sampled else "  (not sampled: no trace was sent)"
             what = f"row {trace.row}  {trace.prediction_id}  {_format_value(trace.value)}"

@@ -17,7 +17,7 @@ from modeltrace.bundles.registry.search_paths import known_sources
 from modeltrace.bundles.registry.source import MODELS
 from modeltrace.bundles.registry.version_order import best_first
 from modeltrace.cli.terminal import echo
-from modeltrace.inference.schema import REASONS, RULES, Reason, Rule
+from modeltrace.inference.schema import PRIVACY_RULES, REASONS, PrivacyRule, Reason
 from modeltrace.settings import read_settings
 
 _MLFLOW_PANEL = "An MLflow registry"
@@ -61,10 +61,10 @@ def merge_allowed_violations(asked: list[str]) -> dict[str, tuple[Reason, ...]]:
     return found
 
 
-def parse_privacy_rule(text: str) -> tuple[str, Rule]:
+def parse_privacy_rule(text: str) -> tuple[str, PrivacyRule]:
     """Read `FEATURE=RULE`."""
     name, _, said = text.rpartition("=")
-    rule = next((rule for rule in RULES if rule == said), None)
+    rule = next((rule for rule in PRIVACY_RULES if rule == said), None)
     if not name or rule is None:
         raise typer.BadParameter("write FEATURE=hash, =bucket, =drop or =plain", param_hint="--privacy")
     return name, rule
@@ -101,10 +101,10 @@ def pack(
             help="Refuse longer texts. Repeatable.",
         ),
     ] = None,
-    let_through: Annotated[
+    allow_violations: Annotated[
         list[str] | None,
         typer.Option(
-            "--let-through",
+            "--allow-violations",
             metavar="FEATURE[=REASON,…]",
             help="Answer rows that break the schema there, and count them. Reasons: missing, type (given to the model "
             "as missing), range, category; all of them if none is named. Refused unless the model takes such rows. "
@@ -180,7 +180,7 @@ def pack(
             valid_ranges={feature: (low, high) for feature, low, high in map(parse_valid_range, ranges or ())},
             strict_categories=strict_categories,
             max_lengths=dict(map(parse_max_length, max_lengths or ())),
-            tolerate=merge_allowed_violations(let_through or []),
+            allowed_violations=merge_allowed_violations(allow_violations or []),
             ignore_unknown=ignore_unknown,
             privacy=dict(map(parse_privacy_rule, privacy or ())),
             kind=format_,

@@ -7,18 +7,18 @@ import pandas as pd
 from modeltrace.errors import PackError
 from modeltrace.inference.features import Matrix, to_matrix
 from modeltrace.inference.levels import unseen_level
-from modeltrace.inference.model import Answer
-from modeltrace.inference.schema import REASONS, Feature, OnViolation, Reason, Schema, Treatment, Value
+from modeltrace.inference.model import ModelOutput
+from modeltrace.inference.schema import REASONS, Feature, OnViolation, Reason, Schema, Value, ViolationAction
 from modeltrace.inference.validate import Values
 
 # By feature, the reasons that are let through; none named: all that can occur.
-LetThrough = Mapping[str, Collection[Reason]]
+AllowedViolations = Mapping[str, Collection[Reason]]
 
 # Rows that each kind of violation is tried in.
-TRIED = 20
+MAX_TRIAL_ROWS = 20
 
 
-def check_let_through(asked: LetThrough, training: pd.DataFrame) -> None:
+def check_allowed_violations(asked: AllowedViolations, training: pd.DataFrame) -> None:
     """See that the model has each feature, and that each reason can occur there.
 
     Raises:
@@ -27,10 +27,10 @@ def check_let_through(asked: LetThrough, training: pd.DataFrame) -> None:
     for name in asked:
         if name not in training.columns:
             reasons = ", ".join(REASONS)
-            raise PackError(f"--let-through names {name}, which is no feature (and the reasons are {reasons})")
+            raise PackError(f"--allow-violations names {name}, which is no feature (and the reasons are {reasons})")
 
 
-def let_through(feature: Feature, reasons: Collection[Reason]) -> Feature:
+def allow_violations(feature: Feature, reasons: Collection[Reason]) -> Feature:
     """The feature with some violations let through; its column then has room for a missing value if it needs to.
 
     Raises:
@@ -44,9 +44,9 @@ def let_through(feature: Feature, reasons: Collection[Reason]) -> Feature:
     }
     for reason in reasons:
         if why := possible[reason]:
-            raise PackError(f"--let-through {feature.name}={reason}: {why}")
+            raise PackError(f"--allow-violations {feature.name}={reason}: {why}")
     counted = reasons or [reason for reason in REASONS if possible[reason] is None]
-    treatments: dict[str, Treatment] = dict.fromkeys(counted, "count")
+    treatments: dict[str, ViolationAction] = dict.fromkeys(counted, "count")
     dtype = feature.dtype
     if ("missing" in counted or "type" in counted) and dtype in ("int64", "bool"):
         dtype = "float64"  # whether the answers are the same then is proven with all others
@@ -55,22 +55,22 @@ def let_through(feature: Feature, reasons: Collection[Reason]) -> Feature:
     )
 
 
-def prove_let_through(
-    ask: Callable[[Matrix], list[Answer]], schema: Schema, rows: Sequence[Values], *, as_frame: bool
+def verify_allowed_violations(
+    ask: Callable[[Matrix], list[ModelOutput]], schema: Schema, rows: Sequence[Values], *, as_frame: bool
 ) -> None:
     """Ask the model for rows that are let through, together and one alone: it must answer as it answers others.
 
     Raises:
         PackError: it does not; the message says for which feature, and the way out.
     """
-    rows = rows[:TRIED]
+    rows = rows[:MAX_TRIAL_ROWS]
     try:
         sure = any(answer.confidence is not None for answer in ask(to_matrix(rows, schema, as_frame=as_frame)))
     except Exception as error:
         raise PackError(
             f"the model cannot answer rows of the training data: {type(error).__name__}: {error}"
         ) from error
-    for names, reason, changed in spoilt(schema, rows):
+    for names, reason, changed in violating_rows(schema, rows):
         try:
             answers = ask(to_matrix(changed, schema, as_frame=as_frame))
             answers += ask(to_matrix(changed[:1], schema, as_frame=as_frame))
@@ -80,7 +80,7 @@ def prove_let_through(
             raise PackError(_cannot(names, reason, "it answers without a confidence then"))
 
 
-def spoilt(schema: Schema, rows: Sequence[Values]) -> Iterator[tuple[list[str], str, list[Values]]]:
+def violating_rows(schema: Schema, rows: Sequence[Values]) -> Iterator[tuple[list[str], str, list[Values]]]:
     """Rows as they may be let through: which features are spoilt, how, and the rows.
 
     Each feature by itself, then all that may be missing at once. A number out of its range is a number like others.
@@ -91,13 +91,13 @@ def spoilt(schema: Schema, rows: Sequence[Values]) -> Iterator[tuple[list[str], 
             if getattr(feature.on_violation, reason) == "count":
                 yield [feature.name], reason, _with(rows, [place], None)
                 gaps.append(place)
-        if feature.on_violation.category == "count" and (unseen := unseen_of(feature)) is not None:
+        if feature.on_violation.category == "count" and (unseen := unseen_category(feature)) is not None:
             yield [feature.name], "category", _with(rows, [place], unseen)
     if len(set(gaps)) > 1:
         yield [schema.names[place] for place in dict.fromkeys(gaps)], "missing", _with(rows, gaps, None)
 
 
-def unseen_of(feature: Feature) -> Value:
+def unseen_category(feature: Feature) -> Value:
     """A category that training did not have; `None` where there is no other."""
     return unseen_level(feature.categories or (), feature.level_kind or "text")
 
@@ -114,6 +114,6 @@ def _cannot(names: Sequence[str], reason: str, why: str) -> str:
     }[reason]
     first = why.strip().splitlines()[0][:300]
     return (
-        f"--let-through {', '.join(names)}: the model does not take {what} there ({first}); "
+        f"--allow-violations {', '.join(names)}: the model does not take {what} there ({first}); "
         f"leave out {reason}, so that such rows are rejected"
     )

@@ -14,19 +14,19 @@ from time import time_ns
 from typing import NamedTuple
 
 from modeltrace.errors import BusyError
-from modeltrace.inference.model import Answer
+from modeltrace.inference.model import ModelOutput
 from modeltrace.inference.pipeline import Pipeline
 from modeltrace.inference.validate import Values
 from modeltrace.telemetry.records.prediction import Batch
 from modeltrace.telemetry.records.trace import RequestTrace
 
-Outcome = Answer | BaseException
+Outcome = ModelOutput | BaseException
 
 
-class _Waiting(NamedTuple):
+class _PendingRequest(NamedTuple):
     values: Values
     trace: RequestTrace
-    answered: "asyncio.Future[Answer]"
+    answered: "asyncio.Future[ModelOutput]"
 
 
 class Batcher:
@@ -36,21 +36,21 @@ class Batcher:
         self,
         pipeline: Pipeline,
         *,
-        largest: int,
-        most_waiting: int,
-        on_thread: Callable[[Callable[[], list[Outcome]]], Awaitable[list[Outcome]]] | None,
-        tell: Callable[[Batch], None],
+        max_batch_size: int,
+        max_queue_size: int,
+        run_in_thread: Callable[[Callable[[], list[Outcome]]], Awaitable[list[Outcome]]] | None,
+        on_batch: Callable[[Batch], None],
     ) -> None:
-        """`on_thread` runs a call off the event loop, or is `None` for a model fast enough to be asked on it."""
+        """`run_in_thread` runs a call off the event loop, or is `None` for a model fast enough to be asked on it."""
         self._pipeline = pipeline
-        self._largest = largest
-        self._most_waiting = most_waiting
-        self._on_thread = on_thread
-        self._tell = tell
-        self._waiting: deque[_Waiting] = deque()
+        self._largest = max_batch_size
+        self._most_waiting = max_queue_size
+        self._on_thread = run_in_thread
+        self._tell = on_batch
+        self._waiting: deque[_PendingRequest] = deque()
         self._running: asyncio.Handle | asyncio.Task[None] | None = None
 
-    async def answer(self, values: Values, trace: RequestTrace) -> Answer:
+    async def submit(self, values: Values, trace: RequestTrace) -> ModelOutput:
         """Answer one validated row together with others.
 
         Raises:
@@ -60,7 +60,7 @@ class Batcher:
         if len(self._waiting) >= self._most_waiting:
             raise BusyError("too many requests wait for the model; try again in a second")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(values, trace, loop.create_future())
+        waiting = _PendingRequest(values, trace, loop.create_future())
         self._waiting.append(waiting)
         if self._running is None:
             self._start(loop)
@@ -87,25 +87,25 @@ class Batcher:
             self._hand_out(group, await on_thread(partial(self._ask, group)))
         self._running = None
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[_PendingRequest]:
         group = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
         # Whoever was cancelled, by a client that went away, is not asked for.
         return [one for one in group if not one.answered.done()]
 
-    def _hand_out(self, group: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
+    def _hand_out(self, group: Sequence[_PendingRequest], outcomes: Sequence[Outcome]) -> None:
         for one, outcome in zip(group, outcomes, strict=True):
             if one.answered.done():
                 continue
-            if isinstance(outcome, Answer):
+            if isinstance(outcome, ModelOutput):
                 one.answered.set_result(outcome)
             else:
                 one.answered.set_exception(outcome)
 
-    def _ask(self, group: Sequence[_Waiting]) -> list[Outcome]:
-        return ask_together(self._pipeline, [one.values for one in group], [one.trace for one in group], self._tell)
+    def _ask(self, group: Sequence[_PendingRequest]) -> list[Outcome]:
+        return infer_batch(self._pipeline, [one.values for one in group], [one.trace for one in group], self._tell)
 
 
-def ask_together(
+def infer_batch(
     pipeline: Pipeline, rows: Sequence[Values], traces: Sequence[RequestTrace], tell: Callable[[Batch], None]
 ) -> list[Outcome]:
     """Ask the model once for the validated row of each request, and tell of that call; an error stands for its row."""

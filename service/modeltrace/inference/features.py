@@ -17,14 +17,14 @@ def to_matrix(rows: Sequence[Values], schema: Schema, *, as_frame: bool) -> Matr
     """Build the input of shape (n_rows, n_features): an array, or a frame for an estimator fitted with column names.
 
     Columns have the dtypes of training. A missing value becomes NaN; in a column of objects it becomes what stood for
-    one in training. The rows must come from `RowReader`.
+    one in training. The rows must come from `RowValidator`.
     """
     if not as_frame:
-        if schema.numeric:
+        if schema.is_numeric:
             return np.array(rows, dtype=np.float64)
         columns = (_column_values(column, feature) for column, feature in _columns(rows, schema))
         return np.array(list(zip(*columns, strict=True)), dtype=object)
-    if schema.uniform:
+    if schema.is_float64:
         return pd.DataFrame(np.array(rows, dtype=np.float64), columns=schema.names)
     return pd.DataFrame({feature.name: _column(column, feature) for column, feature in _columns(rows, schema)})
 
@@ -34,7 +34,7 @@ def _columns(rows: Sequence[Values], schema: Schema) -> Iterator[tuple[Values, F
 
 
 def _column_values(column: Values, feature: Feature) -> Values:
-    if feature.may_be_missing and feature.missing_as == "nan":
+    if feature.accepts_missing and feature.missing_as == "nan":
         return tuple(np.nan if value is None else value for value in column)
     return column
 

@@ -14,7 +14,7 @@ Level = bool | int | float | str
 _KINDS: dict[type, LevelKind] = {str: "text", int: "integer", bool: "boolean", float: "number"}
 
 
-def kind_of_levels(levels: Iterable[object]) -> LevelKind | None:
+def infer_level_kind(levels: Iterable[object]) -> LevelKind | None:
     """The one kind that all levels are of, text where there is none; `None` for several kinds, or another."""
     kinds = {_KINDS.get(type(level)) for level in levels}
     return kinds.pop() if len(kinds) == 1 else None if kinds else "text"
@@ -31,7 +31,7 @@ def level_name(level: Level, kind: LevelKind) -> str:
     return "true" if level else "false"
 
 
-def fit_level(value: object, kind: LevelKind) -> object:
+def coerce_level(value: object, kind: LevelKind) -> object:
     """A value of a file as the JSON type of the levels, where it is one; otherwise as it is."""
     match kind:
         case "text":

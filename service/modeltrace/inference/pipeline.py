@@ -12,10 +12,10 @@ from time import perf_counter
 
 from modeltrace.errors import InvalidFeaturesError, ModeltraceError
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import Answer, Model
-from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef
-from modeltrace.inference.privacy import withhold
-from modeltrace.inference.validate import RowReader, Values
+from modeltrace.inference.model import Model, ModelOutput
+from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef
+from modeltrace.inference.privacy import redact_exception
+from modeltrace.inference.validate import RowValidator, Values
 from modeltrace.printable import shorten
 from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from modeltrace.telemetry.records.prediction import Answered, Failure, ModelInfo
@@ -23,10 +23,10 @@ from modeltrace.telemetry.records.trace import NO_ID, NO_TRACE, RequestTrace
 
 # What a caller sends as one row; anything but a mapping of feature names to values is a violation of its own.
 Row = object
-TRIES = 7
+LATENCY_TRIALS = 7
 # Characters of an exception that telemetry is told: an estimator's message may repeat a text that it was given.
-LONGEST_MESSAGE = 4_096
-LONGEST_STACK = 32_768
+MAX_MESSAGE_LENGTH = 4_096
+MAX_STACKTRACE_LENGTH = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +34,19 @@ class Prediction:
     """One answered row."""
 
     id: str
-    answer: Answer
+    output: ModelOutput
 
 
 class Pipeline:
     """Answers rows with one model and writes down how."""
 
-    def __init__(self, model: Model, ids: PredictionIds, role: str = "") -> None:
+    def __init__(self, model: Model, ids: PredictionIdSigner, role: str = "") -> None:
         """`role`: what the model is beside another one, if there is one."""
         self.model = model
-        self.info = describe(model, role)
+        self.info = model_info(model, role)
         self._ids = ids
-        self._reader = RowReader(model.schema)
-        self._private = model.schema.private
+        self._reader = RowValidator(model.schema)
+        self._private = model.schema.has_private_features
 
     def predict(self, row: Row, trace: RequestTrace) -> Prediction:
         """Answer one row.
@@ -55,12 +55,12 @@ class Pipeline:
             InvalidFeaturesError: the row breaks the feature schema.
             InferenceError: the model failed.
         """
-        values = self.read(row, trace)
+        values = self.validate(row, trace)
         (answer,) = self.infer([values], [trace])
-        return self.keep(0, values, answer, trace)
+        return self.record_prediction(0, values, answer, trace)
 
     def predict_batch(
-        self, rows: Sequence[Row], trace: RequestTrace, numbers: Sequence[int] | None = None
+        self, rows: Sequence[Row], trace: RequestTrace, row_indices: Sequence[int] | None = None
     ) -> list[Prediction | InvalidFeaturesError]:
         """Answer many rows with one call of the model, in order; a bad row has its error in its place.
 
@@ -83,11 +83,11 @@ class Pipeline:
         trace.rejected = len(rows) - len(accepted)
         answers = iter(self.infer(accepted, [trace]) if accepted else ())
         return [
-            self.keep(index, values, next(answers), trace) if isinstance(values, tuple) else values
-            for index, values in zip(numbers or range(len(read)), read, strict=True)
+            self.record_prediction(index, values, next(answers), trace) if isinstance(values, tuple) else values
+            for index, values in zip(row_indices or range(len(read)), read, strict=True)
         ]
 
-    def read(self, row: Row, trace: RequestTrace) -> Values:
+    def validate(self, row: Row, trace: RequestTrace) -> Values:
         """The values of one row.
 
         Raises:
@@ -97,7 +97,7 @@ class Pipeline:
         trace.rows = 1
         trace.validate_start = trace.now()
         try:
-            return self._reader.read(row, trace.violations)
+            return self._reader.validate(row, trace.violations)
         except InvalidFeaturesError:
             trace.rejected = 1
             raise
@@ -107,7 +107,7 @@ class Pipeline:
         finally:
             trace.validate_end = trace.now()
 
-    def infer(self, rows: Sequence[Values], traces: Sequence[RequestTrace]) -> list[Answer]:
+    def infer(self, rows: Sequence[Values], traces: Sequence[RequestTrace]) -> list[ModelOutput]:
         """Ask the model once; every request in `traces` gets the marks of it, by the first one's clock.
 
         Raises:
@@ -121,7 +121,7 @@ class Pipeline:
             matrix = to_matrix(rows, self.model.schema, as_frame=self.model.as_frame)
             _mark(traces, "inference_start", now())
             stage = SPAN_INFERENCE
-            answers = self.model.answer(matrix)
+            answers = self.model.predict(matrix)
             _mark(traces, "inference_end", now())
         except Exception as error:
             for trace in traces:
@@ -129,7 +129,7 @@ class Pipeline:
             raise
         return answers
 
-    def keep(self, index: int, values: Values, answer: Answer, trace: RequestTrace) -> Prediction:
+    def record_prediction(self, index: int, values: Values, answer: ModelOutput, trace: RequestTrace) -> Prediction:
         """Sign the ID of one answer and write the prediction down."""
         time = trace.now()
         # Without telemetry there is no span, and its ID is what tells two equal answers of one millisecond apart.
@@ -142,49 +142,49 @@ class Pipeline:
         )
         return prediction
 
-    def seconds_a_row(self) -> float:
+    def measure_latency(self) -> float:
         """What one row costs, at best; infinite for a model that may do more than compute, or has no row to try.
 
         A model that waits for something must never be asked where everything else waits for it, however fast it
         usually is.
         """
-        if not self.model.computes_only:
+        if not self.model.cpu_bound:
             return math.inf
         try:
-            return min(self.try_example() for _ in range(TRIES))
+            return min(self.time_example() for _ in range(LATENCY_TRIALS))
         except ModeltraceError:
             return math.inf
 
-    def try_example(self) -> float:
+    def time_example(self) -> float:
         """Ask the model for the example that its schema has; how many seconds that took. Nothing is told of it.
 
         Raises:
             InvalidFeaturesError: the example breaks the schema.
             InferenceError: the model failed.
         """
-        values = self._reader.read({feature.name: feature.example for feature in self.model.schema.features})
+        values = self._reader.validate({feature.name: feature.example for feature in self.model.schema.features})
         start = perf_counter()
         self.infer([values], [RequestTrace({}, NO_TRACE, NO_ID, 0)])
         return perf_counter() - start
 
     def _fail(self, trace: RequestTrace, stage: str, error: Exception) -> None:
-        fail(trace, stage, withhold(error) if self._private else error)
+        record_failure(trace, stage, redact_exception(error) if self._private else error)
 
     def _read_or_refuse(self, row: Row, trace: RequestTrace) -> Values | InvalidFeaturesError:
         try:
-            return self._reader.read(row, trace.violations)
+            return self._reader.validate(row, trace.violations)
         except InvalidFeaturesError as error:
             return error
 
 
-def describe(model: Model, role: str = "") -> ModelInfo:
+def model_info(model: Model, role: str = "") -> ModelInfo:
     """What telemetry says of a model."""
-    edges = model.answers.edges if model.answers else None
+    edges = model.output_reference.edges if model.output_reference else None
     return ModelInfo(
         model.name,
         model.version,
         model.hash,
-        model.schema.told,
+        model.schema.recorded_names,
         model.schema.hash,
         role,
         edges or (),
@@ -192,11 +192,11 @@ def describe(model: Model, role: str = "") -> ModelInfo:
     )
 
 
-def fail(trace: RequestTrace, stage: str, error: BaseException) -> None:
+def record_failure(trace: RequestTrace, stage: str, error: BaseException) -> None:
     """Write down the exception that ended a stage, as the SDK's `record_exception` would."""
     cause = _qualified(error.__cause__ or error) if stage == SPAN_INFERENCE else ""
-    stack = shorten("".join(traceback.format_exception(error)), LONGEST_STACK)
-    message = shorten(str(error), LONGEST_MESSAGE)
+    stack = shorten("".join(traceback.format_exception(error)), MAX_STACKTRACE_LENGTH)
+    message = shorten(str(error), MAX_MESSAGE_LENGTH)
     trace.failure = Failure(stage, cause, _qualified(error), message, stack, trace.now())
 
 

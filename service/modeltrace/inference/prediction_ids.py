@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from modeltrace.errors import UnknownPredictionError
 
-FORMAT = 1
+FORMAT_VERSION = 1
 MAC_BYTES = 16
-LONGEST_TEXT = 64
-LONGEST_ID = 400
+MAX_TEXT_BYTES = 64
+MAX_ID_LENGTH = 400
 _HEAD = struct.Struct(">B16s8sIQ")
 _VALUE = struct.Struct(">d")
 _UNKNOWN = "no prediction ID of this service: send `prediction_id` as POST /predict answered it"
@@ -34,10 +34,10 @@ class PredictionRef:
     row: int
     time_unix_ns: int
     model_version: str
-    answer: str | float
+    output: str | float
 
 
-class PredictionIds:
+class PredictionIdSigner:
     """Signs and reads prediction IDs with one key, which all replicas share."""
 
     def __init__(self, key: bytes) -> None:
@@ -47,10 +47,12 @@ class PredictionIds:
 
     def sign(self, ref: PredictionRef) -> str:
         """The ID of a prediction."""
-        version = bounded(ref.model_version).encode()
-        answer = b"l" + bounded(ref.answer).encode() if isinstance(ref.answer, str) else b"v" + _VALUE.pack(ref.answer)
+        version = hash_if_long(ref.model_version).encode()
+        answer = (
+            b"l" + hash_if_long(ref.output).encode() if isinstance(ref.output, str) else b"v" + _VALUE.pack(ref.output)
+        )
         head = _HEAD.pack(
-            FORMAT,
+            FORMAT_VERSION,
             ref.trace_id.to_bytes(16),
             ref.span_id.to_bytes(8),
             ref.row,
@@ -59,13 +61,13 @@ class PredictionIds:
         said = b"".join((head, bytes((len(version),)), version, answer))
         return urlsafe_b64encode(said + self._mac(said)).rstrip(b"=").decode()
 
-    def read(self, text: str) -> PredictionRef:
+    def verify(self, text: str) -> PredictionRef:
         """What an ID says.
 
         Raises:
             UnknownPredictionError: it was not signed with this key, or is no prediction ID at all.
         """
-        if len(text) > LONGEST_ID:
+        if len(text) > MAX_ID_LENGTH:
             raise UnknownPredictionError(_UNKNOWN)
         try:
             raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
@@ -74,7 +76,7 @@ class PredictionIds:
         said, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
         # base64 has several spellings of one value: only the one that we wrote is an ID.
         spelled = urlsafe_b64encode(raw).rstrip(b"=").decode()
-        if spelled != text or not hmac.compare_digest(mac, self._mac(said)) or said[:1] != bytes((FORMAT,)):
+        if spelled != text or not hmac.compare_digest(mac, self._mac(said)) or said[:1] != bytes((FORMAT_VERSION,)):
             raise UnknownPredictionError(_UNKNOWN)
         _, trace_id, span_id, row, milliseconds = _HEAD.unpack_from(said)
         length = said[_HEAD.size]
@@ -95,7 +97,7 @@ class PredictionIds:
         return mac.digest()[:MAC_BYTES]
 
 
-def bounded(text: str) -> str:
+def hash_if_long(text: str) -> str:
     """A model version or a label as an ID has it."""
     raw = text.encode()
-    return text if len(raw) <= LONGEST_TEXT else hashlib.sha256(raw).hexdigest()
+    return text if len(raw) <= MAX_TEXT_BYTES else hashlib.sha256(raw).hexdigest()

@@ -25,38 +25,38 @@ from modeltrace.inference.levels import level_name
 from modeltrace.inference.schema import OTHER, Feature, Schema, Value
 from modeltrace.telemetry.records.prediction import Answered, Request
 
-DIGITS: Final = 16
-WITHHELD: Final = "withheld, for the bundle has private features"
+HASH_DIGITS: Final = 16
+REDACTED_MESSAGE: Final = "withheld, for the bundle has private features"
 
 Tell = Callable[[Value], Value]
 
 
-class Privacy:
+class Redactor:
     """The rules of one schema, with a key that only the service has."""
 
     def __init__(self, schema: Schema, key: bytes) -> None:
-        self._private = schema.private
+        self._private = schema.has_private_features
         self._told = [
             (place, _teller(feature, key)) for place, feature in enumerate(schema.features) if feature.privacy != "drop"
         ]
 
-    def inputs(self, values: tuple[Value, ...]) -> tuple[Value, ...]:
-        """What may be told of a row of `RowReader`'s, in the order of `Schema.told`."""
+    def redact_inputs(self, values: tuple[Value, ...]) -> tuple[Value, ...]:
+        """What may be told of a row of `RowValidator`'s, in the order of `Schema.told`."""
         if not self._private:
             return values
         return tuple(values[place] if tell is None else tell(values[place]) for place, tell in self._told)
 
-    def rows(self, answered: Sequence[Answered]) -> Sequence[Answered]:
+    def redact_rows(self, answered: Sequence[Answered]) -> Sequence[Answered]:
         """The same of answered rows."""
-        return [row._replace(inputs=self.inputs(row.inputs)) for row in answered] if self._private else answered
+        return [row._replace(inputs=self.redact_inputs(row.inputs)) for row in answered] if self._private else answered
 
-    def request(self, record: Request) -> Request:
+    def redact_request(self, record: Request) -> Request:
         """The same of a request."""
-        return record._replace(answered=tuple(self.rows(record.answered))) if self._private else record
+        return record._replace(answered=tuple(self.redact_rows(record.answered))) if self._private else record
 
-    def error(self, error: Exception) -> Exception:
+    def redact_exception(self, error: Exception) -> Exception:
         """The same of an exception: see `withhold`."""
-        return withhold(error) if self._private else error
+        return redact_exception(error) if self._private else error
 
 
 def _teller(feature: Feature, key: bytes) -> Tell | None:
@@ -77,7 +77,7 @@ def _hashing(name: str, key: bytes) -> Tell:
             return None
         one = keyed.copy()
         one.update(_canonical(value))
-        return one.hexdigest()[:DIGITS]
+        return one.hexdigest()[:HASH_DIGITS]
 
     return tell
 
@@ -107,38 +107,38 @@ def _placing(feature: Feature) -> Tell:
     return tell
 
 
-def withhold(error: Exception) -> Exception:
+def redact_exception(error: Exception) -> Exception:
     """An exception of the same name and stack, without its words: those of an estimator repeat values.
 
     Our own words stay, which never do. What it was caused by is treated likewise.
     """
-    if isinstance(error, _WithheldError):
+    if isinstance(error, _RedactedError):
         return error
     if isinstance(error, ModeltraceError) and not isinstance(error, InferenceError) and _ours(error):
         return error
-    told = last = _stand_in(error)
+    told = last = _placeholder(error)
     seen = {id(error)}
     cause = error.__cause__ or error.__context__
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
-        last.__cause__ = following = _stand_in(cause)
+        last.__cause__ = following = _placeholder(cause)
         last, cause = following, cause.__cause__ or cause.__context__
     return told
 
 
-class _WithheldError(Exception):
+class _RedactedError(Exception):
     """Stands for one whose message must not be told; its class has the name of the other's."""
 
 
-def _stand_in(error: BaseException) -> Exception:
+def _placeholder(error: BaseException) -> Exception:
     stack = error.__traceback__
     if isinstance(error, InferenceError):
         return InferenceError(
-            str(error) if _ours(error) else f"the model failed; what it said is {WITHHELD}"
+            str(error) if _ours(error) else f"the model failed; what it said is {REDACTED_MESSAGE}"
         ).with_traceback(stack)
     kind = type(error)
-    named = type(kind.__name__, (_WithheldError,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
-    made: Exception = named(WITHHELD)
+    named = type(kind.__name__, (_RedactedError,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
+    made: Exception = named(REDACTED_MESSAGE)
     return made.with_traceback(stack)
 
 
@@ -147,4 +147,4 @@ def _ours(error: BaseException) -> bool:
     stack: TracebackType | None = error.__traceback__
     while stack is not None and stack.tb_next is not None:
         stack = stack.tb_next
-    return stack is None or str(stack.tb_frame.f_globals.get("__name__", "")).startswith("service.")
+    return stack is None or str(stack.tb_frame.f_globals.get("__name__", "")).startswith("modeltrace.")

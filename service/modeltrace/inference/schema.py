@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from modeltrace.inference.levels import Level, LevelKind, kind_of_levels
+from modeltrace.inference.levels import Level, LevelKind, infer_level_kind
 from modeltrace.printable import has_controls
 
 FeatureType = Literal["number", "integer", "boolean", "category"]
@@ -16,19 +16,19 @@ Dtype = Literal["float64", "int64", "bool", "boolean", "object", "str", "string"
 Value = float | int | bool | str | None
 Reason = Literal["missing", "type", "range", "category"]
 # What becomes of a value that breaks the schema: its row is refused, or answered all the same.
-Treatment = Literal["reject", "count"]
+ViolationAction = Literal["reject", "count"]
 # What telemetry and the prediction store are told of a value: `modeltrace.inference.privacy` says what each does.
-Rule = Literal["plain", "hash", "bucket", "drop"]
+PrivacyRule = Literal["plain", "hash", "bucket", "drop"]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
-RULES: tuple[Rule, ...] = get_args(Rule)
+PRIVACY_RULES: tuple[PrivacyRule, ...] = get_args(PrivacyRule)
 
 MISSING = "missing"
 OTHER = "other"
 # What a share may be above 1.
-ROUNDING = 1e-9
+SHARE_TOLERANCE = 1e-9
 # Characters that a text may have where the schema does not say.
-LONGEST_TEXT = 65_536
+DEFAULT_MAX_LENGTH = 65_536
 
 
 class Reference(BaseModel):
@@ -48,9 +48,9 @@ class Reference(BaseModel):
     mean: float | None = None
     deviation: float | None = Field(default=None, ge=0)  # standard deviation; not in bundles of before it was kept
 
-    def has_bins(self, more: Sequence[str]) -> bool:
+    def has_valid_bins(self, more: Sequence[str]) -> bool:
         """Whether there is a share for each bin: of numbers between the edges, otherwise by name, and for `more`."""
-        if not all(0 <= share <= 1 + ROUNDING for share in self.shares.values()):
+        if not all(0 <= share <= 1 + SHARE_TOLERANCE for share in self.shares.values()):
             return False
         if self.edges is None:
             return set(more) <= self.shares.keys()
@@ -58,14 +58,14 @@ class Reference(BaseModel):
         return increasing and list(self.shares) == [*(f"{bin_:02d}" for bin_ in range(len(self.edges) + 1)), *more]
 
 
-class Answers(Reference):
+class OutputReference(Reference):
     """The distribution of what the model itself answers, in bins that later answers are counted into.
 
     A classifier: one bin a class. A regressor: bins between the deciles of its values, as a feature has them.
     """
 
     # Which rows it answered.
-    of: Literal["training", "held_out"] = "training"
+    source: Literal["training", "held_out"] = "training"
 
 
 class OnViolation(BaseModel):
@@ -77,10 +77,10 @@ class OnViolation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    missing: Treatment = "reject"
-    type: Treatment = "reject"
-    range: Treatment = "reject"
-    category: Treatment = "reject"
+    missing: ViolationAction = "reject"
+    type: ViolationAction = "reject"
+    range: ViolationAction = "reject"
+    category: ViolationAction = "reject"
 
 
 class Feature(BaseModel):
@@ -101,11 +101,11 @@ class Feature(BaseModel):
     categories: tuple[Level, ...] | None = None
     ordered: bool = False
     enforce_categories: bool = False
-    # Characters that a text may have; `longest_text` where it is not set.
+    # Characters that a text may have; `max_text_length` where it is not set.
     max_length: int | None = Field(default=None, ge=1)
     on_violation: OnViolation = OnViolation()
     # One that is not known to this version is refused, never ignored.
-    privacy: Rule = "plain"
+    privacy: PrivacyRule = "plain"
     example: Value = None
     reference: Reference
 
@@ -123,17 +123,17 @@ class Feature(BaseModel):
         if "count" in (self.on_violation.missing, self.on_violation.type) and self.dtype in ("int64", "bool"):
             raise ValueError(f"feature {self.name}: a column of {self.dtype} cannot have a missing value")
         if self.privacy != "plain":
-            self._tell_nothing()
+            self._check_privacy()
         unnamed = self.categories is None and self.privacy in ("hash", "drop")
         if (self.type == "category") != (self.categories is not None) and not unnamed:
             raise ValueError(f"feature {self.name}: categories belong to the type category, and only to it")
         levels = self.categories or ()
-        kind = kind_of_levels(levels)
+        kind = infer_level_kind(levels)
         if kind is None or (kind != "text" and self.dtype != "category") or len(self.level_codes) != len(levels):
             raise ValueError(f"feature {self.name}: categories are different texts; of the dtype category, of one type")
         return self
 
-    def _tell_nothing(self) -> None:
+    def _check_privacy(self) -> None:
         """A schema that was written by hand must not say what its rule forbids."""
         unnamed = self.privacy in ("hash", "drop") and self.reference.edges is None
         if self.training_range is not None or self.reference.mean is not None:
@@ -141,18 +141,20 @@ class Feature(BaseModel):
         if unnamed and (self.categories or not self.reference.shares.keys() <= {MISSING, OTHER}):
             raise ValueError(f"feature {self.name}: with privacy {self.privacy} no category and no bin is named")
 
-    def describes_training(self) -> bool:
+    def has_valid_reference(self) -> bool:
         """Whether the distribution is one of this type, as whoever counts and compares needs it."""
         numeric = self.type in ("number", "integer")
         low, high = self.training_range or (0.0, 0.0)
         return (
-            low <= high and numeric == (self.reference.edges is not None) and self.reference.has_bins((MISSING, OTHER))
+            low <= high
+            and numeric == (self.reference.edges is not None)
+            and self.reference.has_valid_bins((MISSING, OTHER))
         )
 
     @cached_property
     def level_kind(self) -> LevelKind | None:
         """What a category's values are; `None` for another type."""
-        return kind_of_levels(self.categories or ()) if self.type == "category" else None
+        return infer_level_kind(self.categories or ()) if self.type == "category" else None
 
     @cached_property
     def is_text(self) -> bool:
@@ -172,12 +174,12 @@ class Feature(BaseModel):
         return pd.CategoricalDtype(list(self.categories or ()), ordered=self.ordered)
 
     @cached_property
-    def longest_text(self) -> int:
+    def max_text_length(self) -> int:
         """Characters that a text may have."""
-        return self.max_length or LONGEST_TEXT
+        return self.max_length or DEFAULT_MAX_LENGTH
 
     @cached_property
-    def may_be_missing(self) -> bool:
+    def accepts_missing(self) -> bool:
         """Whether the model may be asked without a value."""
         return self.nullable or "count" in (self.on_violation.missing, self.on_violation.type)
 
@@ -189,7 +191,7 @@ class Schema(BaseModel):
 
     features: tuple[Feature, ...] = Field(min_length=1)
     # Of features that the model does not have.
-    on_unknown: Treatment = "reject"
+    on_unknown: ViolationAction = "reject"
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -203,12 +205,12 @@ class Schema(BaseModel):
         return tuple(feature.name for feature in self.features)
 
     @cached_property
-    def private(self) -> bool:
+    def has_private_features(self) -> bool:
         """Whether there is a feature whose values must not be told."""
         return any(feature.privacy != "plain" for feature in self.features)
 
     @cached_property
-    def told(self) -> tuple[str, ...]:
+    def recorded_names(self) -> tuple[str, ...]:
         """The features that may be mentioned beside a prediction, in order."""
         return tuple(feature.name for feature in self.features if feature.privacy != "drop")
 
@@ -223,11 +225,11 @@ class Schema(BaseModel):
         return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     @cached_property
-    def numeric(self) -> bool:
+    def is_numeric(self) -> bool:
         """Whether every feature is a number, an integer or a boolean; levels that are one of them count as such."""
         return not any(feature.is_text for feature in self.features)
 
     @cached_property
-    def uniform(self) -> bool:
+    def is_float64(self) -> bool:
         """Whether every feature is a column of floats."""
         return all(feature.dtype == "float64" for feature in self.features)

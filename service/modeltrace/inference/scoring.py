@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from modeltrace.errors import InvalidFeaturesError
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import Answer, Model
-from modeltrace.inference.validate import RowReader, Values
+from modeltrace.inference.model import Model, ModelOutput
+from modeltrace.inference.validate import RowValidator, Values
 
 
 class Scorer:
@@ -13,9 +13,9 @@ class Scorer:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._reader = RowReader(model.schema)
+        self._reader = RowValidator(model.schema)
 
-    def answers(self, rows: Sequence[object]) -> list[Answer | InvalidFeaturesError]:
+    def predict(self, rows: Sequence[object]) -> list[ModelOutput | InvalidFeaturesError]:
         """Answer many rows with one call of the model, in order; a bad row has its error in its place.
 
         Raises:
@@ -24,11 +24,11 @@ class Scorer:
         read = [self._read(row) for row in rows]
         accepted = [values for values in read if not isinstance(values, InvalidFeaturesError)]
         matrix = to_matrix(accepted, self._model.schema, as_frame=self._model.as_frame) if accepted else None
-        answers = iter(() if matrix is None else self._model.answer(matrix))
+        answers = iter(() if matrix is None else self._model.predict(matrix))
         return [values if isinstance(values, InvalidFeaturesError) else next(answers) for values in read]
 
     def _read(self, row: object) -> Values | InvalidFeaturesError:
         try:
-            return self._reader.read(row)
+            return self._reader.validate(row)
         except InvalidFeaturesError as error:
             return error

@@ -12,18 +12,18 @@ from modeltrace.inference.schema import Feature, Reason, Schema
 # The values of a row in the order of the schema, as they were sent; None where there was none.
 Values = tuple[object, ...]
 # Rows by the way in which they broke the schema: feature ("" where it is none of the model's), reason, let through.
-Counts = MutableMapping[tuple[str, str, bool], int]
+ViolationCounts = MutableMapping[tuple[str, str, bool], int]
 
-SHOWN = 64
-SHOWN_UNKNOWN = 10
+MAX_NAME_LENGTH = 64
+MAX_UNKNOWN_FEATURES = 10
 # float32's largest: scikit-learn's trees compute in float32 and refuse what it cannot hold.
-LARGEST = float(np.finfo(np.float32).max)
-LARGEST_INTEGER = float(2**63 - 1024)  # the largest double that is an int64
+MAX_FLOAT = float(np.finfo(np.float32).max)
+MAX_INTEGER = float(2**63 - 1024)  # the largest double that is an int64
 NOT_A_ROW = Violation("", "type", "a row must be an object of feature names and values")
 _NUMBERS = ({float}, {float, int}, {int})
 
 
-class RowReader:
+class RowValidator:
     """Reads rows of one schema. What is found to be in order at a glance is not looked at feature by feature."""
 
     def __init__(self, schema: Schema) -> None:
@@ -34,7 +34,7 @@ class RowReader:
         # Only the type and the size of a number have to be right where nothing else is enforced.
         self._plain = all(feature.type == "number" and not feature.valid_range for feature in schema.features)
 
-    def read(self, row: object, counts: Counts | None = None) -> Values:
+    def validate(self, row: object, counts: ViolationCounts | None = None) -> Values:
         """The values of a row; a value of a wrong type that the schema lets through is missing.
 
         Every way in which it breaks the schema is added to `counts`, once.
@@ -49,7 +49,7 @@ class RowReader:
             try:
                 values: Values = self._values(row)
                 # A bool is no number, and what is not finite is not between the two.
-                if set(map(type, values)) in _NUMBERS and min(values) >= -LARGEST and max(values) <= LARGEST:  # type: ignore[type-var, operator]  # numbers
+                if set(map(type, values)) in _NUMBERS and min(values) >= -MAX_FLOAT and max(values) <= MAX_FLOAT:  # type: ignore[type-var, operator]  # numbers
                     return values
             except KeyError:
                 pass
@@ -57,16 +57,16 @@ class RowReader:
         if not violations:
             return tuple(map(row.get, self._schema.names))
         _count(violations, counts)
-        if refused := [violation for violation in violations if not violation.let_through]:
+        if refused := [violation for violation in violations if not violation.allowed]:
             raise InvalidFeaturesError(refused)
         wrong = {violation.feature for violation in violations if violation.reason == "type"}
         return tuple(None if name in wrong else row.get(name) for name in self._schema.names)
 
 
-def _count(violations: Iterable[Violation], counts: Counts | None) -> None:
+def _count(violations: Iterable[Violation], counts: ViolationCounts | None) -> None:
     if counts is None:
         return
-    ways = {("" if v.reason == "unknown" else v.feature, v.reason, v.let_through): None for v in violations}
+    ways = {("" if v.reason == "unknown" else v.feature, v.reason, v.allowed): None for v in violations}
     for way in ways:
         counts[way] = counts.get(way, 0) + 1
 
@@ -89,7 +89,10 @@ def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
 def _unknown(names: list[str], *, let_through: bool) -> list[Violation]:
     """A violation for each of the first few: how many there are is up to the caller."""
     message = "the model has no such feature (GET /model lists them)"
-    shown = [name if len(name) <= SHOWN else f"{name[: SHOWN - 1]}…" for name in names[:SHOWN_UNKNOWN]]
+    shown = [
+        name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"
+        for name in names[:MAX_UNKNOWN_FEATURES]
+    ]
     return [Violation(name, "unknown", f"{name}: {message}", let_through) for name in shown]
 
 
@@ -116,7 +119,7 @@ def _check_number(feature: Feature, value: float) -> Violation | None:
     if not math.isfinite(number):
         return _violation(feature, "type", "expected a finite number")
     integer = feature.type == "integer" or feature.level_kind == "integer"
-    if abs(number) > (LARGEST_INTEGER if integer else LARGEST):
+    if abs(number) > (MAX_INTEGER if integer else MAX_FLOAT):
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if integer and not number.is_integer():
         return _violation(feature, "type", "expected an integer, got a fraction")
@@ -130,8 +133,8 @@ def _check_category(feature: Feature, value: object) -> Violation | None:
     if feature.is_text:
         if not isinstance(value, str):
             return _wrong_type(feature, "a string", value)
-        if len(value) > feature.longest_text:
-            longest = f"{feature.longest_text:,} characters"
+        if len(value) > feature.max_text_length:
+            longest = f"{feature.max_text_length:,} characters"
             return Violation(feature.name, "length", f"{feature.name}: longer than {longest}, the limit for this text")
     elif violation := _check_level(feature, value):
         return violation
@@ -156,4 +159,4 @@ def _wrong_type(feature: Feature, expected: str, value: object) -> Violation:
 
 def _violation(feature: Feature, reason: Reason, message: str) -> Violation:
     treatment = getattr(feature.on_violation, reason)
-    return Violation(feature.name, reason, f"{feature.name}: {message}", let_through=treatment == "count")
+    return Violation(feature.name, reason, f"{feature.name}: {message}", allowed=treatment == "count")

@@ -21,15 +21,15 @@ class FeatureBins:
 
     def __init__(self, schema: Schema) -> None:
         self.names = schema.names
-        self.series = tuple((feature.name, name) for feature in schema.features for name in feature.reference.shares)
+        self.bin_names = tuple((feature.name, name) for feature in schema.features for name in feature.reference.shares)
         starts = np.cumsum([0, *(len(feature.reference.shares) for feature in schema.features)])[:-1]
         self._starts = starts.astype(np.intp)
         # One value more in a sum is that value, and an exemplar says who fell into a bin: not of what is private.
         rules = np.array([feature.privacy for feature in schema.features])
-        self.followed = _columns(np.isin(rules, ("plain", "bucket")))
+        self.exemplar_columns = _columns(np.isin(rules, ("plain", "bucket")))
         numeric = [place for place, feature in enumerate(schema.features) if feature.reference.edges is not None]
         self._numeric = np.array(numeric, dtype=np.intp)
-        self.summed = _columns(rules[self._numeric] == "plain")
+        self.sum_columns = _columns(rules[self._numeric] == "plain")
         self._others = [
             (place, _places(feature), partial(_name, kind=feature.level_kind or "boolean"))
             for place, feature in enumerate(schema.features)
@@ -43,17 +43,17 @@ class FeatureBins:
         self._missing = np.array([len(inner) + 1 for inner in edges], dtype=np.intp)
 
     @property
-    def numeric(self) -> tuple[str, ...]:
+    def numeric_names(self) -> tuple[str, ...]:
         """The features that have a mean, in the order of the columns of `numbers`, taken by `summed`."""
-        return tuple(self.names[place] for place in self._numeric[self.summed])
+        return tuple(self.names[place] for place in self._numeric[self.sum_columns])
 
-    def numbers(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+    def numeric_values(self, rows: Sequence[Row]) -> NDArray[np.float64]:
         """The numeric features of rows, shape (n_rows, n_numeric); NaN where a value is missing."""
         if len(self._numeric) == len(self.names):
             return np.array(rows, dtype=np.float64)
         return np.array([[row[place] for place in self._numeric] for row in rows], dtype=np.float64)
 
-    def place(self, rows: Sequence[Row], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
+    def digitize(self, rows: Sequence[Row], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
         """Where in `series` each value of rows falls, shape (n_rows, n_features); `numbers` is what `numbers` says.
 
         A number belongs to the bin whose upper edge is the first that it does not exceed.

@@ -26,7 +26,7 @@ MISSING_VALUES: Final = "missing"
 LOW_CONFIDENCE: Final = "low_confidence"
 
 # Effects that somebody would act on.
-FLOORS: Final = {
+MIN_EFFECT: Final = {
     PSI: 0.1,
     JENSEN_SHANNON: 0.02,
     KS: 0.1,
@@ -36,41 +36,41 @@ FLOORS: Final = {
     LOW_CONFIDENCE: 0.05,
 }
 # Of undrifted windows, so many may raise an alarm.
-ALARMS: Final = 0.01
+FALSE_ALARM_RATE: Final = 0.01
 # Rows below which nothing is said.
-ENOUGH: Final = 200
+MIN_ROWS: Final = 200
 # What each bin is given beside what it counted: half a row, so that an empty one has a logarithm.
-PSEUDO: Final = 0.5
+PSEUDOCOUNT: Final = 0.5
 # A mean is compared with itself, or with the deviation where it is nearly nothing beside that.
-SMALL_MEAN: Final = 0.1
+SMALL_MEAN_RATIO: Final = 0.1
 # As many rows, farthest out, must make a deviation at least.
-FEW: Final = 5
+MIN_TAIL_ROWS: Final = 5
 
 # Where fewer than this share of the rows that independent rows would have are new, they repeat.
-LEAST_NEW: Final = 0.5
+MIN_DISTINCT_RATIO: Final = 0.5
 # The least share of new rows from which a lack of them can be told in the smallest window.
-RARELY_NEW: Final = 0.1
+MIN_NEW_PROBABILITY: Final = 0.1
 
-State = Literal["drift", "ok", "not enough data", "rows repeat"]
+DriftState = Literal["drift", "ok", "not enough data", "rows repeat"]
 Floats = NDArray[np.float64]
 
 
-def smoothed(counts: ArrayLike) -> Floats:
+def smooth(counts: ArrayLike) -> Floats:
     """Shares of counts in k bins, shape (…, k): (count + ½) / (n + ½k)."""
-    raised = np.asarray(counts, dtype=np.float64) + PSEUDO
+    raised = np.asarray(counts, dtype=np.float64) + PSEUDOCOUNT
     shares: Floats = raised / raised.sum(axis=-1, keepdims=True)
     return shares
 
 
 def psi(counts: ArrayLike, training: ArrayLike) -> Any:  # noqa: ANN401  one number, or one a window
     """Population stability index of counts, shape (…, k): Σ (p - q) ln(p / q), of smoothed shares."""
-    p, q = smoothed(counts), smoothed(training)
+    p, q = smooth(counts), smooth(training)
     return ((p - q) * np.log(p / q)).sum(axis=-1)
 
 
 def jensen_shannon(counts: ArrayLike, training: ArrayLike) -> Any:  # noqa: ANN401  as above
     """Jensen-Shannon divergence in bits, from 0 to 1, of smoothed shares; its square root is the distance."""
-    p, q = smoothed(counts), smoothed(training)
+    p, q = smooth(counts), smooth(training)
     middle = (p + q) / 2
     return (p * np.log2(p / middle) + q * np.log2(q / middle)).sum(axis=-1) / 2
 
@@ -88,7 +88,7 @@ def ks(counts: ArrayLike, training: ArrayLike) -> Any:  # noqa: ANN401  as above
 
 def mean_scale(mean: float, deviation: float | None) -> float:
     """What a change of mean is a share of: the mean of the training data, or its deviation where that says more."""
-    if deviation is None or abs(mean) >= SMALL_MEAN * deviation:
+    if deviation is None or abs(mean) >= SMALL_MEAN_RATIO * deviation:
         return abs(mean)
     return deviation
 
@@ -121,13 +121,13 @@ def critical_ks(level: float) -> float:
     return math.sqrt(math.log(2 / level) / 2)
 
 
-def varies(mean: float, deviation: float, low: float, high: float, training: int) -> bool:
+def has_reliable_deviation(mean: float, deviation: float, low: float, high: float, training: int) -> bool:
     """Whether more than a few rows make the deviation: that of a feature which hardly ever varies is a guess."""
     farthest = max(high - mean, mean - low) / deviation
-    return training >= FEW * farthest * farthest
+    return training >= MIN_TAIL_ROWS * farthest * farthest
 
 
-def critical_mean(mean: float, deviation: float, low: float, high: float, training: int, level: float) -> float:
+def critical_mean_change(mean: float, deviation: float, low: float, high: float, training: int, level: float) -> float:
     """What the change of a mean exceeds with at most `level`, as a share of `mean_scale`, times √(1/n + 1/training).
 
     The normal quantile z, corrected for skewness at the smallest window, where it matters most: by Bennett's bound on
@@ -136,14 +136,16 @@ def critical_mean(mean: float, deviation: float, low: float, high: float, traini
     if z²/2 rows more lay farthest out: so many can be missing from the training data by chance.
     """
     quantile = NormalDist().inv_cdf(1 - level / 2)
-    size = math.sqrt(1 / ENOUGH + 1 / training)
+    size = math.sqrt(1 / MIN_ROWS + 1 / training)
     tilts = np.geomspace(0.01, 100, 400) * quantile / size
     scale = mean_scale(mean, deviation)
     deviation = math.hypot(deviation, quantile * max(high - mean, mean - low) / math.sqrt(2 * training))
     above, below = (high - mean) / deviation, (mean - low) / deviation
 
     def reached(window_bound: float, training_bound: float) -> float:
-        grown = ENOUGH * _bennett(tilts / ENOUGH, window_bound) + training * _bennett(tilts / training, training_bound)
+        grown = MIN_ROWS * _bennett(tilts / MIN_ROWS, window_bound) + training * _bennett(
+            tilts / training, training_bound
+        )
         return float(((grown + quantile**2 / 2) / tilts).min())
 
     furthest = max(reached(above, below), reached(below, above))
@@ -159,18 +161,20 @@ def _bennett(tilts: Floats, bound: float) -> Floats:
     return grown
 
 
-def critical_rise(level: float) -> float:
-    """The normal quantile that `rise_threshold` is made of."""
+def critical_increase(level: float) -> float:
+    """The normal quantile that `increase_threshold` is made of."""
     return NormalDist().inv_cdf(1 - level)
 
 
 def threshold(statistic: str, critical: float, n: Any, training: Any) -> Any:  # noqa: ANN401  numbers or arrays
     """What psi, jensen_shannon, ks or mean_change must exceed, of `n` rows against `training` rows."""
     variance = 1 / n + 1 / training
-    return np.maximum(FLOORS[statistic], critical * (variance if statistic in (PSI, JENSEN_SHANNON) else variance**0.5))
+    return np.maximum(
+        MIN_EFFECT[statistic], critical * (variance if statistic in (PSI, JENSEN_SHANNON) else variance**0.5)
+    )
 
 
-def rise_threshold(statistic: str, critical: float, n: Any, training: Any, share: Any) -> Any:  # noqa: ANN401  as above
+def increase_threshold(statistic: str, critical: float, n: Any, training: Any, share: Any) -> Any:  # noqa: ANN401  as above
     """How much a share must rise above the `share` of the training data: of new categories, of missing values.
 
     The score test of two Poisson rates, solved for what is just significant, and its correction for skewness in small
@@ -178,16 +182,16 @@ def rise_threshold(statistic: str, critical: float, n: Any, training: Any, share
     """
     half = critical**2 / (2 * training)
     by_chance = critical**2 / (6 * n) + half + np.sqrt(half**2 + critical**2 * share * (1 / n + 1 / training))
-    return np.maximum(FLOORS[statistic], by_chance)
+    return np.maximum(MIN_EFFECT[statistic], by_chance)
 
 
 def low_confidence_threshold(critical: float, n: Any) -> Any:  # noqa: ANN401  as above
     """What the share of answers with low confidence must exceed: more than 5 %, and more than chance makes of 5 %."""
-    floor = FLOORS[LOW_CONFIDENCE]
+    floor = MIN_EFFECT[LOW_CONFIDENCE]
     return floor + critical**2 / (6 * n) + critical * np.sqrt(floor * (1 - floor) / n)
 
 
-def least_distinct(n: int, coincidence: float) -> float:
+def min_distinct_rows(n: int, coincidence: float) -> float:
     """How many of `n` rows must be distinct; thresholds are those of independent rows, and repeated ones are not.
 
     Of `n` independent rows, each equal to any other one with the probability `coincidence`, about
@@ -195,23 +199,23 @@ def least_distinct(n: int, coincidence: float) -> float:
     boxes. Data of few possible rows repeats by itself, and is not blamed for it.
     """
     expected = n if coincidence <= 0 else -math.expm1(-n * coincidence) / coincidence
-    return LEAST_NEW * expected
+    return MIN_DISTINCT_RATIO * expected
 
 
-def most_repeated(coincidence: float, remembered: int) -> float:
+def max_repeated_share(coincidence: float, remembered: int) -> float:
     """The share of rows that may equal one of those `remembered`; above it, they repeat.
 
     An independent row equals none of them with a probability of exp(-remembered coincidence). Where that is less than
-    `RARELY_NEW`, hardly any row is new anyway: it cannot be told, and the limit is 1.
+    `MIN_NEW_PROBABILITY`, hardly any row is new anyway: it cannot be told, and the limit is 1.
     """
     new = math.exp(-remembered * coincidence)
-    return 1.0 if new < RARELY_NEW else 1 - LEAST_NEW * new
+    return 1.0 if new < MIN_NEW_PROBABILITY else 1 - MIN_DISTINCT_RATIO * new
 
 
-def state(value: float, limit: float, n: int, *, repeat: bool = False) -> State:
+def drift_state(value: float, limit: float, n: int, *, rows_repeat: bool = False) -> DriftState:
     """What is to be said of a statistic; `repeat`: whether the rows are known not to be independent."""
-    if n < ENOUGH or not math.isfinite(value):
+    if n < MIN_ROWS or not math.isfinite(value):
         return "not enough data"
-    if repeat:
+    if rows_repeat:
         return "rows repeat"
     return "drift" if value > limit else "ok"

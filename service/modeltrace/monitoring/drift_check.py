@@ -11,41 +11,44 @@ import numpy as np
 from modeltrace.inference.schema import MISSING, OTHER, Reference
 from modeltrace.monitoring import drift
 
-Criticals = Mapping[str, float]  # of one feature, or of the answers, by statistic
+CriticalValues = Mapping[str, float]  # of one feature, or of the answers, by statistic
 
 
-class Finding(NamedTuple):
+class DriftResult(NamedTuple):
     """One statistic of a window."""
 
     statistic: str
     value: float
     threshold: float
     n: int  # rows that it was computed from
-    state: drift.State
+    state: drift.DriftState
 
 
-class Window(NamedTuple):
+class WindowCounts(NamedTuple):
     """What was counted of one feature, or of the answers."""
 
     counts: Sequence[int]  # in the order of the reference's bins
     total: float = 0.0  # the sum of the numbers
-    refused: int = 0  # rows that were refused because it was missing
-    repeat: bool = False  # whether the rows are known to repeat, so that they are not independent
+    rejected: int = 0  # rows that were refused because it was missing
+    rows_repeat: bool = False  # whether the rows are known to repeat, so that they are not independent
 
 
-def assess(reference: Reference, window: Window, criticals: Criticals) -> list[Finding]:
+def check_drift(reference: Reference, window: WindowCounts, criticals: CriticalValues) -> list[DriftResult]:
     """Every statistic that has a critical value, in its order."""
     found = list(_findings(reference, window, criticals))
-    return [one._replace(state=drift.state(one.value, one.threshold, one.n, repeat=window.repeat)) for one in found]
+    return [
+        one._replace(state=drift.drift_state(one.value, one.threshold, one.n, rows_repeat=window.rows_repeat))
+        for one in found
+    ]
 
 
-def _findings(reference: Reference, window: Window, criticals: Criticals) -> Iterator[Finding]:
+def _findings(reference: Reference, window: WindowCounts, criticals: CriticalValues) -> Iterator[DriftResult]:
     counts, rows = np.asarray(window.counts), reference.n
     shares = np.array(list(reference.shares.values()))
     training = shares * rows
     place = {name: index for index, name in enumerate(reference.shares)}
     numbers = np.array([name not in (MISSING, OTHER) for name in place])
-    n, refused = int(counts.sum()), window.refused
+    n, refused = int(counts.sum()), window.rejected
     n_numbers, rows_numbers = int(counts[numbers].sum()), float(training[numbers].sum())
     for statistic, critical in criticals.items():
         match statistic:
@@ -68,19 +71,21 @@ def _findings(reference: Reference, window: Window, criticals: Criticals) -> Ite
                 yield _risen(statistic, missing, n + refused, shares[place[MISSING]], rows, critical)
 
 
-def assess_confidence(low: int, n: int, critical: float, *, repeat: bool = False) -> Finding:
+def check_confidence(low: int, n: int, critical: float, *, rows_repeat: bool = False) -> DriftResult:
     """Whether `low` of `n` answers below the confidence threshold are too many."""
     value, limit = (low / n, drift.low_confidence_threshold(critical, n)) if n else (np.nan, np.nan)
-    return Finding(drift.LOW_CONFIDENCE, float(value), float(limit), n, drift.state(value, limit, n, repeat=repeat))
+    return DriftResult(
+        drift.LOW_CONFIDENCE, float(value), float(limit), n, drift.drift_state(value, limit, n, rows_repeat=rows_repeat)
+    )
 
 
-def _compared(statistic: str, value: float, critical: float, n: int, rows: float) -> Finding:
+def _compared(statistic: str, value: float, critical: float, n: int, rows: float) -> DriftResult:
     limit = float(drift.threshold(statistic, critical, n, rows)) if n else np.nan
-    return Finding(statistic, float(value), limit, n, drift.state(float(value), limit, n))
+    return DriftResult(statistic, float(value), limit, n, drift.drift_state(float(value), limit, n))
 
 
-def _risen(statistic: str, count: int, n: int, share: float, rows: int, critical: float) -> Finding:
+def _risen(statistic: str, count: int, n: int, share: float, rows: int, critical: float) -> DriftResult:
     value, limit = np.nan, np.nan
     if n:
-        value, limit = count / n - share, drift.rise_threshold(statistic, critical, n, rows, share)
-    return Finding(statistic, float(value), float(limit), n, drift.state(float(value), float(limit), n))
+        value, limit = count / n - share, drift.increase_threshold(statistic, critical, n, rows, share)
+    return DriftResult(statistic, float(value), float(limit), n, drift.drift_state(float(value), float(limit), n))

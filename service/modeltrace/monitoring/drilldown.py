@@ -15,22 +15,22 @@ from modeltrace.errors import ModeltraceError
 from modeltrace.inference.schema import MISSING, Reference, Schema
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
-from modeltrace.monitoring.drift_check import Finding, Window, assess, assess_confidence
-from modeltrace.monitoring.reference_metrics import OUTPUTS, Known, critical_values
+from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
+from modeltrace.monitoring.reference_metrics import OUTPUTS, MonitoredModel, critical_values
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.telemetry.records.prediction import Answered, ModelInfo, Value
 
 # What stands for the answers where a feature is asked for.
 PREDICTION: Final = "prediction"
 # Standard errors by which the share of a bin must have risen to be shown: of ten bins, half have always risen a little.
-ERRORS: Final = 2.0
+STANDARD_ERRORS: Final = 2.0
 
 
-class EvidenceError(ModeltraceError):
+class DrilldownError(ModeltraceError):
     """There is nothing to be shown of a feature."""
 
 
-class Trace(NamedTuple):
+class TracedPrediction(NamedTuple):
     """A prediction in a bin. `trace_id` is none with telemetry off; one that is not `sampled` was sent nowhere.
 
     `row` is its place in the request: those of a batch share a trace. `value` is the feature's, or the answer.
@@ -50,36 +50,36 @@ class Bin:
 
     name: str
     bounds: str  # in words, for people
-    training: float
-    window: float
+    training_share: float
+    window_share: float
     count: int
-    grown: bool
-    traces: list[Trace] = field(default_factory=list)
+    increased: bool
+    traces: list[TracedPrediction] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Drilldown:
     """What a window says of a feature."""
 
     feature: str
     rows: int
     erased: int  # predictions whose inputs were removed
-    others: int  # predictions of another model under the same name and version, which are in none of the counts
+    other_models: int  # predictions of another model under the same name and version, which are in none of the counts
     distinct: int  # rows that differ from each other
-    repeat: bool  # whether that is too few for rows that are independent
-    findings: list[Finding]
+    rows_repeat: bool  # whether that is too few for rows that are independent
+    results: list[DriftResult]
     bins: list[Bin]  # those that grew first, the most grown before all
 
 
-def gather(
-    model: Known,
+def drill_down(
+    model: MonitoredModel,
     info: ModelInfo,
     feature: str,
     predictions: Iterable[StoredPrediction],
     *,
-    limit: int,
-    hashes: Collection[str] = (),
-) -> Evidence:
+    max_traces: int,
+    model_hashes: Collection[str] = (),
+) -> Drilldown:
     """Count predictions of one model, by time, into the bins of a feature, or of the answers (`PREDICTION`).
 
     Args:
@@ -87,52 +87,54 @@ def gather(
         info: the model.
         feature: what is asked for.
         predictions: those of its name and version.
-        limit: the most traces of a bin, the newest.
-        hashes: of the model's files; what others have answered is left out. Without any, nothing is.
+        max_traces: the most traces of a bin, the newest.
+        model_hashes: of the model's files; what others have answered is left out. Without any, nothing is.
 
     Raises:
         EvidenceError: the feature is none of the model's, or its privacy keeps its values from being told.
     """
     if feature == PREDICTION and PREDICTION not in info.features:
-        return _of_answers(model, info, predictions, limit, hashes)
+        return _of_answers(model, info, predictions, max_traces, model_hashes)
     found = next((one for one in model.features if one.name == feature), None)
     if found is None:
-        raise EvidenceError(f"{info.name} {info.version} has no feature {feature}; it has {', '.join(info.features)}")
+        raise DrilldownError(f"{info.name} {info.version} has no feature {feature}; it has {', '.join(info.features)}")
     if str(found.privacy) != "plain":
-        raise EvidenceError(
+        raise DrilldownError(
             f"{feature} is `{found.privacy}` in the schema of {info.name} {info.version}: the prediction store does "
             "not have its values as they came, so nobody can say which predictions fell into which bin"
         )
     bins = FeatureBins(Schema(features=(found,)))
-    places = {name: place for place, (_, name) in enumerate(bins.series)}
-    gathering = _Gathering(model, len(places), limit, hashes)
+    places = {name: place for place, (_, name) in enumerate(bins.bin_names)}
+    gathering = _Gathering(model, len(places), max_traces, model_hashes)
     total, erased = 0.0, 0
     for one in filter(gathering.is_ours, predictions):
         if one.inputs is None:
             erased += 1
             continue
         rows = [(one.inputs.get(feature),)]
-        numbers = bins.numbers(rows)
-        gathering.add(int(bins.place(rows, numbers)[0, 0]), one, rows[0][0])
-        if bins.numeric and rows[0][0] is not None:
+        numbers = bins.numeric_values(rows)
+        gathering.add(int(bins.digitize(rows, numbers)[0, 0]), one, rows[0][0])
+        if bins.numeric_names and rows[0][0] is not None:
             total += float(numbers[0, 0])
     criticals = {name: value for (of, name), value in critical_values(model).items() if of == feature}
-    if not found.may_be_missing:
+    if not found.accepts_missing:
         # Rows without it were refused, so the store has none of them.
         criticals.pop(drift.MISSING_VALUES, None)
-    findings = assess(found.reference, Window(gathering.counts, total, repeat=gathering.repeat), criticals)
+    findings = check_drift(
+        found.reference, WindowCounts(gathering.counts, total, rows_repeat=gathering.repeat), criticals
+    )
     return gathering.evidence(feature, erased, findings, found.reference)
 
 
 def _of_answers(
-    model: Known, info: ModelInfo, predictions: Iterable[StoredPrediction], limit: int, hashes: Collection[str]
-) -> Evidence:
-    if model.answers is None:
-        raise EvidenceError(
+    model: MonitoredModel, info: ModelInfo, predictions: Iterable[StoredPrediction], limit: int, hashes: Collection[str]
+) -> Drilldown:
+    if model.output_reference is None:
+        raise DrilldownError(
             f"the bundle of {info.name} {info.version} does not say what the model answered before it was served; pack "
             "it anew"
         )
-    places = {name: place for place, name in enumerate(model.answers.shares)}
+    places = {name: place for place, name in enumerate(model.output_reference.shares)}
     gathering, unsure, sure = _Gathering(model, len(places), limit, hashes), 0, 0
     for one in filter(gathering.is_ours, predictions):
         answered = Answered(one.row, one.prediction_id, one.label, one.confidence, one.value, (), one.time)
@@ -143,24 +145,26 @@ def _of_answers(
             sure += 1
             unsure += info.unsure(answered)
     criticals = {name: value for (of, name), value in critical_values(model).items() if of == OUTPUTS}
-    findings = assess(model.answers, Window(gathering.counts, repeat=gathering.repeat), criticals)
+    findings = check_drift(
+        model.output_reference, WindowCounts(gathering.counts, rows_repeat=gathering.repeat), criticals
+    )
     if (critical := criticals.get(drift.LOW_CONFIDENCE)) is not None:
-        findings.append(assess_confidence(unsure, sure, critical, repeat=gathering.repeat))
-    return gathering.evidence(PREDICTION, 0, findings, model.answers)
+        findings.append(check_confidence(unsure, sure, critical, rows_repeat=gathering.repeat))
+    return gathering.evidence(PREDICTION, 0, findings, model.output_reference)
 
 
 class _Gathering:
     """Counts of bins, and the newest of each; and how many rows are distinct."""
 
-    def __init__(self, model: Known, bins: int, limit: int, hashes: Collection[str]) -> None:
+    def __init__(self, model: MonitoredModel, bins: int, limit: int, hashes: Collection[str]) -> None:
         self.counts = [0] * bins
         # What is stored of private features is less than what came: rows that differed may look equal.
         self._whole = all(str(feature.privacy) in ("plain", "hash") for feature in model.features)
-        self._coincidence = model.coincidence
+        self._coincidence = model.duplicate_probability
         self._hashes = frozenset(hashes)
         self._others = self._with_inputs = 0
         self._rows: set[int] = set()
-        self._newest: list[deque[Trace]] = [deque(maxlen=limit) for _ in range(bins)]
+        self._newest: list[deque[TracedPrediction]] = [deque(maxlen=limit) for _ in range(bins)]
 
     def is_ours(self, one: StoredPrediction) -> bool:
         """Whether the model has answered it, and not another one under its name and version; those are counted."""
@@ -171,7 +175,9 @@ class _Gathering:
     def add(self, place: int, one: StoredPrediction, value: Value) -> None:
         """One more, not older than the last."""
         self.counts[place] += 1
-        self._newest[place].append(Trace(one.trace_id, one.prediction_id, one.row, value, one.time, one.sampled))
+        self._newest[place].append(
+            TracedPrediction(one.trace_id, one.prediction_id, one.row, value, one.time, one.sampled)
+        )
         if one.inputs is not None:
             self._with_inputs += 1
             self._rows.add(hash(tuple(one.inputs.items())))  # always in the order of the schema
@@ -181,12 +187,12 @@ class _Gathering:
         """Whether too few rows are distinct; not of a bundle that does not say how often training rows are equal."""
         if self._coincidence is None or not self._whole:
             return False
-        return len(self._rows) < drift.least_distinct(self._with_inputs, self._coincidence)
+        return len(self._rows) < drift.min_distinct_rows(self._with_inputs, self._coincidence)
 
-    def evidence(self, feature: str, erased: int, findings: list[Finding], reference: Reference) -> Evidence:
+    def evidence(self, feature: str, erased: int, findings: list[DriftResult], reference: Reference) -> Drilldown:
         """All of it."""
         rows, bins = sum(self.counts), self._bins(reference)
-        return Evidence(feature, rows, erased, self._others, len(self._rows), self.repeat, findings, bins)
+        return Drilldown(feature, rows, erased, self._others, len(self._rows), self.repeat, findings, bins)
 
     def _bins(self, reference: Reference) -> list[Bin]:
         """All bins."""
@@ -195,12 +201,12 @@ class _Gathering:
         found = []
         for place, (name, share) in enumerate(reference.shares.items()):
             count = self.counts[place]
-            pooled = (count + share * rows + drift.PSEUDO) / (n + rows + 2 * drift.PSEUDO)
-            chance = ERRORS * float(np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / rows)))
+            pooled = (count + share * rows + drift.PSEUDOCOUNT) / (n + rows + 2 * drift.PSEUDOCOUNT)
+            chance = STANDARD_ERRORS * float(np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / rows)))
             grown = count / n - share > chance
             traces = list(reversed(self._newest[place])) if grown else []
             found.append(Bin(name, bounds.get(name, name), share, count / n, count, grown, traces))
-        return sorted(found, key=lambda one: (not one.grown, one.training - one.window))
+        return sorted(found, key=lambda one: (not one.increased, one.training_share - one.window_share))
 
 
 def _bounds(reference: Reference) -> dict[str, str]:

@@ -10,32 +10,32 @@ from typing import Final, NamedTuple
 
 from modeltrace.errors import InvalidLabelError, MalformedRequestError, UnknownPredictionError
 from modeltrace.inference.model import Label, Model, class_key
-from modeltrace.inference.prediction_ids import PredictionIds, PredictionRef, bounded
-from modeltrace.inference.validate import LARGEST
+from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef, hash_if_long
+from modeltrace.inference.validate import MAX_FLOAT
 from modeltrace.telemetry.records.feedback import TrueLabel
 
 KEYS: Final = frozenset(("prediction_id", "label"))
 # Classes that an error names.
-NAMED: Final = 10
+MAX_LISTED_CLASSES: Final = 10
 
 
-class Given(NamedTuple):
+class ParsedLabel(NamedTuple):
     """A label that can be taken: as it is stored, and as telemetry tells it."""
 
     label: Label
-    told: TrueLabel
+    record: TrueLabel
 
 
-class LabelReader:
+class LabelParser:
     """Reads the labels of one model's predictions, of whichever version."""
 
-    def __init__(self, model: Model, ids: PredictionIds) -> None:
+    def __init__(self, model: Model, ids: PredictionIdSigner) -> None:
         self._ids = ids
-        self._version = bounded(model.version), model.version
+        self._version = hash_if_long(model.version), model.version
         self._classes = None if model.classes is None else {class_key(one): one for one in model.classes}
-        self._answers = {bounded(str(one)): str(one) for one in model.classes or ()}
+        self._answers = {hash_if_long(str(one)): str(one) for one in model.classes or ()}
 
-    def read(self, item: object) -> Given:
+    def parse(self, item: object) -> ParsedLabel:
         """Read `{"prediction_id", "label"}`.
 
         Raises:
@@ -45,37 +45,37 @@ class LabelReader:
         """
         if not isinstance(item, dict) or item.keys() != KEYS or not isinstance(item["prediction_id"], str):
             raise MalformedRequestError('a label is {"prediction_id": text, "label": the true answer}, and no more')
-        ref = self._ids.read(item["prediction_id"])
+        ref = self._ids.verify(item["prediction_id"])
         version = self._version[1] if ref.model_version == self._version[0] else ref.model_version
         label, said, predicted = self._judged(ref, item["label"])
         trace_id, span_id = ref.trace_id.to_bytes(16), ref.span_id.to_bytes(8)
         told = TrueLabel(item["prediction_id"], trace_id, span_id, ref.time_unix_ns, version, said, predicted)
-        return Given(label, told)
+        return ParsedLabel(label, told)
 
     def _judged(self, ref: PredictionRef, label: object) -> tuple[Label, str | float, str | float]:
         """The label, it as telemetry has it, and what was predicted."""
-        if (self._classes is None) == isinstance(ref.answer, str):
+        if (self._classes is None) == isinstance(ref.output, str):
             raise UnknownPredictionError("a prediction ID of another model")
         if self._classes is None:
             value = _number(label)
-            return value, value, ref.answer
-        predicted = self._answers.get(str(ref.answer))
+            return value, value, ref.output
+        predicted = self._answers.get(str(ref.output))
         if predicted is None and ref.model_version == self._version[0]:
             raise UnknownPredictionError("a prediction ID of another model")
         known = self._classes.get(class_key(label)) if isinstance(label, str | int | float) else None
         if known is None:
             raise InvalidLabelError(f"the label is none of the model's classes: {self._named()}")
-        return known, str(known), predicted or str(ref.answer)
+        return known, str(known), predicted or str(ref.output)
 
     def _named(self) -> str:
         classes = [repr(one) for one in (self._classes or {}).values()]
-        more = len(classes) - NAMED
-        return ", ".join(classes[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        more = len(classes) - MAX_LISTED_CLASSES
+        return ", ".join(classes[:MAX_LISTED_CLASSES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _number(label: object) -> float:
     if isinstance(label, bool) or not isinstance(label, int | float):
         raise InvalidLabelError("the label of a regressor's prediction is a number")
-    if not -LARGEST <= label <= LARGEST:
+    if not -MAX_FLOAT <= label <= MAX_FLOAT:
         raise InvalidLabelError("the label of a regressor's prediction is a finite number that a model can answer")
     return float(label)

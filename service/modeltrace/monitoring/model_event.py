@@ -19,13 +19,13 @@ from modeltrace.telemetry.names import (
 from modeltrace.telemetry.records.prediction import MODEL_LOGGER
 
 # Bytes of one record's body: Loki takes lines of up to 256 KB, and 64 KB of all attributes together.
-MOST = 100_000
+MAX_BODY_BYTES = 100_000
 
 # Ways of treating a feature with which its values may be told.
-TOLD = frozenset({"plain"})
+DISCLOSED_RULES = frozenset({"plain"})
 
 
-def announce(model: Model) -> None:
+def log_model_event(model: Model) -> None:
     """Log it, features and answers in the body as JSON; of a model with many features, in several records."""
     parts = list(_parts([_feature(feature) for feature in model.schema.features]))
     for number, features in enumerate(parts, 1):
@@ -35,7 +35,8 @@ def announce(model: Model) -> None:
             "hash": model.hash,
             "task": model.task,
             "classes": model.classes,
-            "answers": model.answers and model.answers.model_dump(mode="json", exclude_none=True),
+            "output_reference": model.output_reference
+            and model.output_reference.model_dump(mode="json", exclude_none=True),
             "confidence_threshold": model.confidence_threshold,
             "features": features,
         }
@@ -56,7 +57,7 @@ def announce(model: Model) -> None:
 def _feature(feature: Feature) -> dict[str, object]:
     """What may be said of a feature: of one that is not sent as it is, neither values nor where they lie."""
     said: dict[str, object] = {"name": feature.name, "type": feature.type, "nullable": feature.nullable}
-    if feature.privacy not in TOLD:
+    if feature.privacy not in DISCLOSED_RULES:
         return {**said, "privacy": feature.privacy}
     reference = feature.reference
     more = {
@@ -77,7 +78,7 @@ def _parts(features: list[dict[str, object]]) -> Iterator[list[dict[str, object]
     size = 0
     for feature in features:
         length = len(json.dumps(feature, ensure_ascii=False).encode())
-        if part and size + length > MOST:
+        if part and size + length > MAX_BODY_BYTES:
             yield part
             part, size = [], 0
         part.append(feature)

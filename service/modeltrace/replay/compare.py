@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from modeltrace.inference.model import Answer
+from modeltrace.inference.model import ModelOutput
 
 # What rounding may do to confidences and values: in double precision, a batch of another size adds up in another
 # order; in single precision, ONNX Runtime also does on another processor. Relative for what is larger than 1.
@@ -25,8 +25,8 @@ class ReplayedRow:
     row: int
     prediction_id: str
     outcome: Outcome
-    recorded: Answer
-    replayed: Answer | None = None
+    recorded: ModelOutput
+    replayed: ModelOutput | None = None
     difference: float | None = None
     reason: str | None = None
 
@@ -36,7 +36,9 @@ class ReplayedRow:
         return self.replayed is not None and not _same(self.recorded.label, self.replayed.label)
 
 
-def compare(row: int, prediction_id: str, recorded: Answer, replayed: Answer, tolerance: float) -> ReplayedRow:
+def compare(
+    row: int, prediction_id: str, recorded: ModelOutput, replayed: ModelOutput, tolerance: float
+) -> ReplayedRow:
     """Compare two answers: labels exactly, confidences and values within the tolerance."""
     before, after = _number(recorded), _number(replayed)
     same_label = _same(recorded.label, replayed.label)
@@ -49,7 +51,7 @@ def compare(row: int, prediction_id: str, recorded: Answer, replayed: Answer, to
     return ReplayedRow(row, prediction_id, "equal" if equal else "differs", recorded, replayed, difference)
 
 
-def _number(answer: Answer) -> float | None:
+def _number(answer: ModelOutput) -> float | None:
     return answer.confidence if answer.value is None else answer.value
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modeltrace.inference.model import Answer
+from modeltrace.inference.model import ModelOutput
 from modeltrace.replay.compare import ReplayedRow
 from modeltrace.replay.run import ModelReplay, Verdict
 
@@ -51,7 +51,7 @@ def _group(group: ModelReplay) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: ModelOutput) -> dict[str, Any]:
     if answer.value is not None:
         return {"value": answer.value}
     return {"label": answer.label, "confidence": answer.confidence}
@@ -104,7 +104,7 @@ def _style(row: ReplayedRow) -> str:
     return "dim" if row.outcome == "equal" else "bold yellow" if row.label_changed else "yellow"
 
 
-def _answer_text(answer: Answer) -> str:
+def _answer_text(answer: ModelOutput) -> str:
     if answer.value is not None:
         return f"{answer.value:.10g}"
     return f"{answer.label}" if answer.confidence is None else f"{answer.label}  {answer.confidence:.6f}"

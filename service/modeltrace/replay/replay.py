@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from modeltrace.bundles.manifest import Manifest
 from modeltrace.errors import InferenceError, InvalidFeaturesError
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
-from modeltrace.inference.validate import RowReader, Values
+from modeltrace.inference.validate import RowValidator, Values
 from modeltrace.replay.compare import TOLERANCE, Outcome, ReplayedRow, compare
 from modeltrace.store.rows import StoredPrediction
 
@@ -48,7 +48,7 @@ def _find_obstacle(one: StoredPrediction, schema: Schema | None) -> str | None:
 
 def replay(rows: Sequence[ReplayInput], model: Model, tolerance: float) -> list[ReplayedRow]:
     """Answer recorded rows again, together, and compare; those that cannot be are told with the reason, in order."""
-    reader = RowReader(model.schema)
+    reader = RowValidator(model.schema)
     values: list[Values | str] = [row.obstacle or _read_values(reader, model.schema, row.prediction) for row in rows]
     answers = iter(_predict(model, [one for one in values if isinstance(one, tuple)]))
     return [
@@ -63,7 +63,7 @@ def tolerance_of(manifest: Manifest, model: Model) -> float:
     return TOLERANCE["float32" if single else "float64"]
 
 
-def _read_values(reader: RowReader, schema: Schema, one: StoredPrediction) -> Values | str:
+def _read_values(reader: RowValidator, schema: Schema, one: StoredPrediction) -> Values | str:
     """The values of a row, or what the schema says against it.
 
     What is recorded is what the model was given: a value that was left out, sent as null, or let through although of a
@@ -71,28 +71,28 @@ def _read_values(reader: RowReader, schema: Schema, one: StoredPrediction) -> Va
     """
     inputs = one.inputs or {}
     try:
-        return reader.read(inputs)
+        return reader.validate(inputs)
     except InvalidFeaturesError as error:
-        may_be_missing = {feature.name for feature in schema.features if feature.may_be_missing}
+        may_be_missing = {feature.name for feature in schema.features if feature.accepts_missing}
         if all(fault.reason == "missing" and fault.feature in may_be_missing for fault in error.violations):
             return tuple(map(inputs.get, schema.names))
         return f"the schema refuses it: {error}"
 
 
-def _predict(model: Model, rows: Sequence[Values]) -> "list[Answer | InferenceError]":
+def _predict(model: Model, rows: Sequence[Values]) -> "list[ModelOutput | InferenceError]":
     """An answer a row; where one of them breaks the call for all, each is asked by itself."""
     if not rows:
         return []
     try:
-        return [*model.answer(to_matrix(rows, model.schema, as_frame=model.as_frame))]
+        return [*model.predict(to_matrix(rows, model.schema, as_frame=model.as_frame))]
     except InferenceError as error:
         return [error] if len(rows) == 1 else [_predict(model, [row])[0] for row in rows]
 
 
-def _compare_row(row: ReplayInput, now: "Answer | InferenceError | str", tolerance: float) -> ReplayedRow:
+def _compare_row(row: ReplayInput, now: "ModelOutput | InferenceError | str", tolerance: float) -> ReplayedRow:
     one = row.prediction
-    recorded = Answer(one.label, one.confidence) if one.value is None else Answer(value=one.value)
-    if isinstance(now, Answer):
+    recorded = ModelOutput(one.label, one.confidence) if one.value is None else ModelOutput(value=one.value)
+    if isinstance(now, ModelOutput):
         return compare(one.row, one.prediction_id, recorded, now, tolerance)
     if isinstance(now, InferenceError):
         return ReplayedRow(one.row, one.prediction_id, "failed", recorded, reason=str(now))

@@ -12,7 +12,7 @@ from modeltrace.bundles.manifest import Manifest
 from modeltrace.errors import BundleError, InferenceError, ModeltraceError, SettingsError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model
-from modeltrace.inference.privacy import Privacy
+from modeltrace.inference.privacy import Redactor
 from modeltrace.inference.schema import Schema
 from modeltrace.report.columns import ComparedRow
 from modeltrace.store.rows import StoredPrediction
@@ -248,10 +248,10 @@ def _from_samples(
 
 def apply_privacy(rows: list[ComparedRow], schema: Schema) -> list[ComparedRow]:
     """The same rows with their inputs as privacy has them stored, but for what it hashes: the key is the service's."""
-    if not schema.private:
+    if not schema.has_private_features:
         return rows
-    rules = Privacy(schema, b"")
-    told = (dict(zip(schema.told, rules.inputs(row_values(row, schema)), strict=True)) for row in rows)
+    rules = Redactor(schema, b"")
+    told = (dict(zip(schema.recorded_names, rules.redact_inputs(row_values(row, schema)), strict=True)) for row in rows)
     return [replace(row, inputs=inputs) for row, inputs in zip(rows, told, strict=True)]
 
 
@@ -275,7 +275,7 @@ def predict_rows(model: Model, rows: Sequence[ComparedRow]) -> list[ComparedRow]
         matrix = to_matrix([row_values(row, model.schema) for row in rows], model.schema, as_frame=model.as_frame)
     except (TypeError, ValueError) as error:
         raise InferenceError(f"a row is not what its schema says: {error}") from None
-    answers = model.answer(matrix)
+    answers = model.predict(matrix)
     return [
         ComparedRow(row.inputs, one.label if one.value is None else one.value, one.confidence, row.true_label)
         for row, one in zip(rows, answers, strict=True)

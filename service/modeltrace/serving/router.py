@@ -57,7 +57,9 @@ class Serving:
     def private(self) -> bool:
         """Whether any of them has features that may not be told as they are."""
         challenger = self._challenger
-        return self._primary.model.schema.private or (challenger is not None and challenger.model.schema.private)
+        return self._primary.model.schema.has_private_features or (
+            challenger is not None and challenger.model.schema.has_private_features
+        )
 
     def choose(self, trace: RequestTrace) -> Version:
         """The version that answers this request: always the same one for the same key."""

@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Final, Protocol
 
 from modeltrace.errors import InferenceError, InvalidFeaturesError
-from modeltrace.inference.batching import ask_together
-from modeltrace.inference.model import Answer
-from modeltrace.inference.privacy import withhold
+from modeltrace.inference.batching import infer_batch
+from modeltrace.inference.model import ModelOutput
+from modeltrace.inference.privacy import redact_exception
 from modeltrace.inference.validate import Values
 from modeltrace.serving.router import Serving
 from modeltrace.serving.version import Version
@@ -81,15 +81,15 @@ class LocalChallenger:
             for one in asked:
                 trace = stack.enter_context(self._telling(one))
                 try:
-                    rows.append(pipeline.read(answered_rows(one)[0], trace))
+                    rows.append(pipeline.validate(answered_rows(one)[0], trace))
                 except InvalidFeaturesError as error:
                     refused.append(error)
                 else:
                     traces.append(trace)
-            outcomes = ask_together(pipeline, rows, traces, self._tell_batch)
+            outcomes = infer_batch(pipeline, rows, traces, self._tell_batch)
             for values, trace, outcome in zip(rows, traces, outcomes, strict=True):
-                if isinstance(outcome, Answer):
-                    pipeline.keep(0, values, outcome, trace)
+                if isinstance(outcome, ModelOutput):
+                    pipeline.record_prediction(0, values, outcome, trace)
         _tell_all([*outcomes, *refused], tell)
 
     def _alone(self, version: Version, asked: RequestTrace, tell: Tell) -> None:
@@ -186,7 +186,7 @@ class Shadows:
             self._ask(asked, self._tell)
         except Exception as error:  # whatever it is, it harms nobody else
             logger.error(  # noqa: TRY400  what is told may not be what was raised
-                "a challenger could not be asked", exc_info=withhold(error) if self._serving.private else error
+                "a challenger could not be asked", exc_info=redact_exception(error) if self._serving.private else error
             )
             self._tell("failed", _count_rows(asked), type(error).__qualname__)
 

@@ -8,9 +8,9 @@ from modeltrace.errors import BundleError, ModeltraceError
 from modeltrace.inference.batching import Batcher
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import Pipeline
-from modeltrace.inference.prediction_ids import PredictionIds
-from modeltrace.monitoring.feedback import LabelReader
-from modeltrace.monitoring.reference_metrics import training_data
+from modeltrace.inference.prediction_ids import PredictionIdSigner
+from modeltrace.monitoring.feedback import LabelParser
+from modeltrace.monitoring.reference_metrics import reference_metrics
 from modeltrace.telemetry.logging import withhold_warnings
 from modeltrace.telemetry.metrics.model_catalog import Watched
 from modeltrace.telemetry.records.prediction import Batch, ModelInfo, Rules
@@ -29,7 +29,7 @@ class Version:
     on_loop: bool  # one row is answered faster than on a thread
     batcher: Batcher | None  # shares calls between requests
     said: dict[str, str]  # what an answer says of it
-    labels: LabelReader  # what may be the true label of a prediction
+    labels: LabelParser  # what may be the true label of a prediction
 
     @property
     def model(self) -> Model:
@@ -47,7 +47,7 @@ class Versions:
 
     def __init__(
         self,
-        ids: PredictionIds,
+        ids: PredictionIdSigner,
         watched: Watched,
         *,
         inline_threshold: float,
@@ -75,17 +75,17 @@ class Versions:
         pipeline = Pipeline(model, self._ids, role)
         if (rules := self._rules(model)) is not None:
             withhold_warnings()
-        self._watched.add(pipeline.info, training_data(model)._replace(rules=rules))
-        on_loop = pipeline.seconds_a_row() < self._inline_threshold
-        said, labels = {"name": model.name, "version": model.version}, LabelReader(model, self._ids)
+        self._watched.add(pipeline.info, reference_metrics(model)._replace(rules=rules))
+        on_loop = pipeline.measure_latency() < self._inline_threshold
+        said, labels = {"name": model.name, "version": model.version}, LabelParser(model, self._ids)
         if self._max_batch_requests is None:
             return Version(pipeline, on_loop, None, said, labels)
         batcher = Batcher(
             pipeline,
-            largest=self._max_batch_requests,
-            most_waiting=self._most_waiting,
-            on_thread=None if on_loop else self._on_thread,
-            tell=self._tell_batch,
+            max_batch_size=self._max_batch_requests,
+            max_queue_size=self._most_waiting,
+            run_in_thread=None if on_loop else self._on_thread,
+            on_batch=self._tell_batch,
         )
         return Version(pipeline, on_loop, batcher, said, labels)
 
@@ -96,7 +96,7 @@ class Versions:
             BundleError: it does not.
         """
         try:
-            Pipeline(model, self._ids).try_example()
+            Pipeline(model, self._ids).time_example()
         except ModeltraceError as error:
             raise BundleError(f"{model.name} {model.version} does not answer its own example: {error}") from error
 

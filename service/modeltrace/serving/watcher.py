@@ -25,7 +25,7 @@ from typing import NamedTuple
 from modeltrace.bundles.registry.bundle_ref import Found, check_version
 from modeltrace.bundles.registry.manifest_cache import Stamp, stamps
 from modeltrace.errors import ModeltraceError
-from modeltrace.monitoring.model_event import announce
+from modeltrace.monitoring.model_event import log_model_event
 from modeltrace.serving.bundle_loader import Bundles
 from modeltrace.serving.router import Serving
 from modeltrace.serving.version import ALONE, CHALLENGER, Role, Versions
@@ -113,7 +113,7 @@ class Watcher:
         before = self._serving.beside(version).model
         self._serving.replace(version)
         self._served, self._refused, self._said = found, None, ""
-        announce(model)
+        log_model_event(model)
         # As at the start: what lives as long as this version is not to be walked at every collection.
         gc.collect()
         gc.freeze()

@@ -16,7 +16,7 @@ import pyarrow.parquet
 from pyarrow import ArrowInvalid
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.inference.levels import fit_level, level_name
+from modeltrace.inference.levels import coerce_level, level_name
 from modeltrace.inference.schema import MISSING, OTHER, Feature
 from modeltrace.regular_files import LARGEST_MANIFEST, NotRegularError, read_regular, regular_stat
 from modeltrace.traffic.fault_injection import NUMERIC_TYPES, Row
@@ -225,7 +225,7 @@ def _convert_value(value: object, feature: Feature) -> object:
         return None
     if feature.type == "boolean" and plain in (0, 1):
         return bool(plain)
-    return fit_level(plain, feature.level_kind) if feature.level_kind else plain
+    return coerce_level(plain, feature.level_kind) if feature.level_kind else plain
 
 
 def _to_json_value(value: object) -> object:

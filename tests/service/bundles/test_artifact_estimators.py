@@ -13,7 +13,7 @@ from sklearn.utils import all_estimators
 
 from modeltrace.bundles.artifact import dump_artifact, load_artifact
 from modeltrace.bundles.trusted_types import REVIEWED
-from modeltrace.inference.model import answering, native
+from modeltrace.inference.model import make_predict_fn, to_json_label
 from tests.helpers.estimators import OUT_OF_REACH, every_predictor, variants
 
 pytestmark = pytest.mark.slow
@@ -54,13 +54,13 @@ def test_an_estimator_predicts_the_same_after_loading(name: str, prepared: Prepa
 def test_the_answer_is_what_the_estimator_predicts(name: str, prepared: Prepared) -> None:
     """A label is the one that predict() says, with its own probability; a value is the predicted one."""
     estimator, data, _ = prepared(name)
-    answers = answering(estimator, "classifier" if is_classifier(estimator) else "regressor")(data)
+    answers = make_predict_fn(estimator, "classifier" if is_classifier(estimator) else "regressor")(data)
 
     said = estimator.predict(data)
     if not is_classifier(estimator):
         np.testing.assert_allclose([answer.value for answer in answers], np.ravel(said))
         return
-    assert [answer.label for answer in answers] == [native(label) for label in said]
+    assert [answer.label for answer in answers] == [to_json_label(label) for label in said]
     if hasattr(estimator, "predict_proba"):
         places = [list(estimator.classes_).index(label) for label in said]
         own = estimator.predict_proba(data)[np.arange(len(said)), places]

@@ -13,8 +13,8 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.errors import BundleError
 from modeltrace.inference.validate import validate_row
-from modeltrace.monitoring.model_event import announce
-from modeltrace.monitoring.reference_metrics import critical_values, training_data
+from modeltrace.monitoring.model_event import log_model_event
+from modeltrace.monitoring.reference_metrics import critical_values, reference_metrics
 from tests.helpers.tables import customers_without_gaps, forest_pipeline
 
 values = st.recursive(
@@ -70,7 +70,7 @@ def test_a_changed_manifest_is_refused_or_works(bundle: Path, data: st.DataObjec
             return
     finally:
         path.write_text(before)
-    training_data(model)
+    reference_metrics(model)
     critical_values(model)
-    announce(model)
+    log_model_event(model)
     validate_row({feature.name: feature.example for feature in model.features}, model.schema)

@@ -25,9 +25,9 @@ from modeltrace.bundles.verify_outputs import rows_of
 from modeltrace.errors import InvalidFeaturesError, PackError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model
-from modeltrace.inference.privacy import Privacy
+from modeltrace.inference.privacy import Redactor
 from modeltrace.inference.schema import Schema
-from modeltrace.inference.validate import RowReader
+from modeltrace.inference.validate import RowValidator
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.traffic.fault_injection import make_rng
 from modeltrace.traffic.rows import ReferenceSampler, load_samples
@@ -64,7 +64,7 @@ def packed(table: pd.DataFrame, folder: Path, estimator: Any = None, **options: 
     label = np.where(table["c"].cat.codes == 0, "yes", "no")
     fitted = (estimator or boosting()).fit(table, label)
     model = load_bundle(pack(fitted, table, name="x", out=folder / "b", **options), trust_pickle=True)
-    answers = [answer.label for answer in model.answer(to_matrix(rows_of(table), model.schema, as_frame=True))]
+    answers = [answer.label for answer in model.predict(to_matrix(rows_of(table), model.schema, as_frame=True))]
     assert answers == fitted.predict(table).tolist()
     return model
 
@@ -78,7 +78,7 @@ def test_more_than_a_thousand_levels_are_kept(tmp_path: Path) -> None:
 
     model = load_bundle(pack(estimator, table, name="x", out=tmp_path / "b"))
 
-    answers = model.answer(to_matrix([(text,) for text in level], model.schema, as_frame=True))
+    answers = model.predict(to_matrix([(text,) for text in level], model.schema, as_frame=True))
     assert [answer.label for answer in answers] == estimator.predict(table).tolist() == label.tolist()
     assert model.features[0].categories == tuple(table["product"].cat.categories)
     assert len(model.features[0].reference.shares) == 22  # the frequent ones, missing and other
@@ -125,13 +125,13 @@ def test_a_level_is_sent_as_the_json_type_that_it_has(
 ) -> None:
     """3 and 3.0 are one level; a text is no number, and a number no boolean."""
     schema = packed(table_of(LEVELS[kind]), tmp_path).schema
-    reader = RowReader(schema)
+    reader = RowValidator(schema)
 
     for value in accepted:
-        assert reader.read({"c": value, "z": 1.0}) == (value, 1.0)
+        assert reader.validate({"c": value, "z": 1.0}) == (value, 1.0)
     for value in refused:
         with pytest.raises(InvalidFeaturesError, match=r"^c: "):
-            reader.read({"c": value, "z": 1.0})
+            reader.validate({"c": value, "z": 1.0})
 
 
 @pytest.mark.parametrize("kind", LEVELS)
@@ -139,11 +139,11 @@ def test_strict_categories_refuse_other_levels(kind: str) -> None:
     """What is not among the levels is a violation of the reason `category`."""
     column = pd.Series(pd.Categorical(LEVELS[kind][:1] * 3), name="c")
     schema = Schema(features=(describe_column(column, strict_categories=True),))
-    reader = RowReader(schema)
+    reader = RowValidator(schema)
 
-    assert reader.read({"c": LEVELS[kind][0]}) == (LEVELS[kind][0],)
+    assert reader.validate({"c": LEVELS[kind][0]}) == (LEVELS[kind][0],)
     with pytest.raises(InvalidFeaturesError, match="not one of the known categories"):
-        reader.read({"c": LEVELS[kind][1]})
+        reader.validate({"c": LEVELS[kind][1]})
 
 
 @pytest.mark.parametrize("kind", LEVELS)
@@ -154,11 +154,11 @@ def test_a_level_has_one_name_everywhere(kind: str) -> None:
     schema = Schema(features=(feature,))
     bins = FeatureBins(schema)
     rows = [(level,) for level in levels]
-    places = bins.place(rows, bins.numbers(rows))[:, 0]
+    places = bins.digitize(rows, bins.numeric_values(rows))[:, 0]
     bucket = feature.model_copy(update={"privacy": "bucket"})
-    told = [Privacy(Schema(features=(bucket,)), b"key").inputs(row)[0] for row in rows]
+    told = [Redactor(Schema(features=(bucket,)), b"key").redact_inputs(row)[0] for row in rows]
 
-    assert [bins.series[place][1] for place in places] == told
+    assert [bins.bin_names[place][1] for place in places] == told
     assert set(told) <= set(feature.reference.shares) - {"missing", "other"}
     drawn = [sample.row["c"] for sample in islice(iter(ReferenceSampler(schema.features, make_rng(0))), 50)]
     assert {(type(value), value) for value in drawn} == {(type(level), level) for level in levels}
@@ -195,7 +195,7 @@ def test_rows_of_files_have_the_type_of_the_levels(kind: str, suffix: str, tmp_p
     path = tmp_path / f"rows.{suffix}"
     table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
 
-    reader = RowReader(schema)
+    reader = RowValidator(schema)
 
     assert [reader.read(sample.row)[0] for sample in load_samples(path, schema.features)] == table["c"].tolist()
 

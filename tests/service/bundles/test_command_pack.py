@@ -97,7 +97,7 @@ def test_what_is_let_through_and_what_is_told_is_shown(run: Run, folder: Path) -
     """Both are written down per feature, and printed."""
     done = run(
         *("iris.skops", "--data", "train.csv", "--target", "species", "--range", "petal_width=0:5"),
-        *("--let-through", "petal_width=range", "--ignore-unknown"),
+        *("--allow-violations", "petal_width=range", "--ignore-unknown"),
         *("--privacy", "petal_width=bucket", "--privacy", "sepal_width=drop"),
     )
 
@@ -121,7 +121,10 @@ def test_what_is_let_through_and_what_is_told_is_shown(run: Run, folder: Path) -
         (("iris.skops", "--data", "train.csv", "--range", "petal_width=9"), "FEATURE=LOW:HIGH"),
         (("iris.skops", "--data", "train.csv", "--range", "petal_width=2:1"), "the lower one first"),
         (("iris.skops", "--data", "train.csv", "--range", "girth=0:1"), "girth, which is no feature"),
-        (("iris.skops", "--data", "train.csv", "--let-through", "petal_width=rage"), "petal_width=rage, which is no"),
+        (
+            ("iris.skops", "--data", "train.csv", "--allow-violations", "petal_width=rage"),
+            "petal_width=rage, which is no",
+        ),
         (("iris.skops", "--data", "train.csv", "--privacy", "petal_width"), "FEATURE=hash"),
         (("iris.skops", "--data", "train.csv", "--privacy", "girth=hash"), "girth, which is no feature"),
         (("iris.skops", "--data", "train.csv", "--max-length", f"girth={'9' * 5000}"), "FEATURE=CHARACTERS"),

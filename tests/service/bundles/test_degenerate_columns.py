@@ -18,18 +18,18 @@ from modeltrace.bundles.pack import pack
 from modeltrace.bundles.verify_outputs import rows_of
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Model
-from modeltrace.inference.pipeline import describe
-from modeltrace.inference.reference import number_reference
-from modeltrace.inference.validate import LARGEST, LARGEST_INTEGER
+from modeltrace.inference.pipeline import model_info
+from modeltrace.inference.reference import numeric_reference
+from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.drilldown import PREDICTION, gather
-from modeltrace.monitoring.model_event import announce
-from modeltrace.monitoring.reference_metrics import critical_values, training_data
+from modeltrace.monitoring.drilldown import PREDICTION, drill_down
+from modeltrace.monitoring.model_event import log_model_event
+from modeltrace.monitoring.reference_metrics import critical_values, reference_metrics
 from tests.helpers.factories import stored_predictions
 
 floats = (
-    st.floats(-LARGEST, LARGEST)
-    | st.sampled_from((0.1, 19.99, 1 / 3, 5e-324, 1e-300, 1e300, -1e300, LARGEST, math.inf, -math.inf))
+    st.floats(-MAX_FLOAT, MAX_FLOAT)
+    | st.sampled_from((0.1, 19.99, 1 / 3, 5e-324, 1e-300, 1e300, -1e300, MAX_FLOAT, math.inf, -math.inf))
     | st.integers(-3, 3).map(float)
 )
 whole = st.integers(-(2**63), 2**64 - 1) | st.integers(-3, 3)
@@ -74,7 +74,7 @@ any_column = (
 @given(column=any_column, regressor=st.booleans())
 @example(column=pd.Series([0.1] * 3000), regressor=False)
 @example(column=pd.Series([1.0, math.nextafter(1.0, 2.0)] * 50), regressor=True)
-@example(column=pd.Series([-LARGEST, LARGEST] * 50), regressor=False)
+@example(column=pd.Series([-MAX_FLOAT, MAX_FLOAT] * 50), regressor=False)
 @example(column=pd.Series([5e-324, 0.0] * 50), regressor=True)
 def test_what_can_be_packed_can_be_judged(column: "pd.Series", regressor: bool) -> None:
     """Every figure of the bundle, of the start and of a window is finite; otherwise the column is refused by name."""
@@ -95,15 +95,15 @@ def test_what_can_be_packed_can_be_judged(column: "pd.Series", regressor: bool) 
 def judge(model: Model, rows: list[tuple[object, ...]]) -> None:
     """Do what a start, a window of 400 rows and `evidence` do; everything must be finite."""
     (feature,) = model.schema.features
-    announce(model)
-    figures = [point for points in training_data(model).facts.values() for point, _ in points]
+    log_model_event(model)
+    figures = [point for points in reference_metrics(model).facts.values() for point, _ in points]
     assert all(map(math.isfinite, [*figures, *critical_values(model).values()]))
 
     kept = stored_predictions(model, [{"x": value} for (value,) in (rows * 400)[:400]])
     for name in (feature.name, PREDICTION):
-        found = gather(model, describe(model), name, kept, limit=3)
+        found = drill_down(model, model_info(model), name, kept, max_traces=3)
         assert found.rows == 400
-        for finding in found.findings:
+        for finding in found.results:
             assert math.isfinite(finding.value), finding
             assert math.isfinite(finding.threshold), finding
             assert finding.state in ("ok", "drift", "rows repeat")
@@ -113,7 +113,7 @@ def judge(model: Model, rows: list[tuple[object, ...]]) -> None:
 @pytest.mark.parametrize("n", [1, 50, 398, 5000])
 def test_what_never_varied_has_the_deviation_0(value: float, n: int) -> None:
     """The mean of equal numbers is that number, however often it is added up."""
-    reference = number_reference(np.full(n, value), n=n)
+    reference = numeric_reference(np.full(n, value), n=n)
 
     assert (reference.mean, reference.deviation) == (value, 0.0)
 
@@ -122,7 +122,7 @@ def test_what_never_varied_has_the_deviation_0(value: float, n: int) -> None:
 def test_moments_neither_overflow_nor_vanish(scale: float) -> None:
     """Mean and deviation are those of the numbers of ordinary size, times the scale."""
     values = np.array([1.0, 2.0, 4.0, 9.0])
-    reference = number_reference(values * scale, n=4)
+    reference = numeric_reference(values * scale, n=4)
 
     assert reference.mean == pytest.approx(4.0 * scale, rel=1e-12)
     assert reference.deviation == pytest.approx(values.std() * scale, rel=1e-12)
@@ -132,19 +132,19 @@ def test_moments_neither_overflow_nor_vanish(scale: float) -> None:
 def test_the_largest_numbers_of_both_signs_have_finite_figures() -> None:
     """The difference of two doubles may be infinite, and what is made of it is not."""
     largest = float(np.finfo(np.float64).max)
-    reference = number_reference(np.array([-largest, largest]), n=2)
+    reference = numeric_reference(np.array([-largest, largest]), n=2)
 
     assert reference.mean == 0.0
     assert reference.deviation == largest
     assert all(map(math.isfinite, reference.edges or ()))
-    assert number_reference(np.array([-largest]), n=1).edges == (-largest,)
+    assert numeric_reference(np.array([-largest]), n=1).edges == (-largest,)
 
 
 def test_a_change_of_mean_is_watched_of_what_varied_alone() -> None:
     """A deviation that is a rounding error, as earlier bundles have it, is none."""
-    assert drift.varies(0.5, 0.1, 0.0, 1.0, 1000) is True
-    assert drift.varies(0.0, 1e200, -1e300, 1e300, 1000) is False
-    assert math.isfinite(drift.critical_mean(1.0, 1e-16, 1.0, math.nextafter(1.0, 2.0), 100, 1e-4))
+    assert drift.has_reliable_deviation(0.5, 0.1, 0.0, 1.0, 1000) is True
+    assert drift.has_reliable_deviation(0.0, 1e200, -1e300, 1e300, 1000) is False
+    assert math.isfinite(drift.critical_mean_change(1.0, 1e-16, 1.0, math.nextafter(1.0, 2.0), 100, 1e-4))
 
 
 def test_a_single_class_cannot_drift() -> None:
@@ -172,5 +172,5 @@ def test_values_that_no_request_can_send_are_refused(column: "pd.Series", messag
 
 def test_the_largest_numbers_that_a_request_can_send_are_described() -> None:
     """The limits of the service are those of the training data."""
-    assert describe_column(pd.Series([-LARGEST, LARGEST], name="x")).training_range == (-LARGEST, LARGEST)
-    assert describe_column(pd.Series([int(LARGEST_INTEGER)], name="x")).example == int(LARGEST_INTEGER)
+    assert describe_column(pd.Series([-MAX_FLOAT, MAX_FLOAT], name="x")).training_range == (-MAX_FLOAT, MAX_FLOAT)
+    assert describe_column(pd.Series([int(MAX_INTEGER)], name="x")).example == int(MAX_INTEGER)

@@ -19,7 +19,7 @@ from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.inference.model import Model
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
-from modeltrace.monitoring.drift_check import Finding, Window, assess, assess_confidence
+from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
 from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
 from modeltrace.traffic.fault_injection import Shift, make_rng, parse_shift
 from modeltrace.traffic.generated import generate_samples
@@ -51,12 +51,12 @@ class Watch:
 
     def count(self, values: NDArray[np.float64]) -> "Counted":
         """Place rows in the bins of features and answers, as the service does."""
-        answers = self.model.answer(values)
+        answers = self.model.predict(values)
         threshold = self.model.confidence_threshold
         assert threshold is not None
         return Counted(
             values,
-            self.bins.place(values, values),  # type: ignore[arg-type]  # every feature is a number
+            self.bins.digitize(values, values),  # type: ignore[arg-type]  # every feature is a number
             np.array([str(answer.label) for answer in answers]),
             np.array([(answer.confidence or 0.0) < threshold for answer in answers]),
         )
@@ -65,22 +65,22 @@ class Watch:
         """Which statistics of which features are drift, in a window of the first rows."""
         return {(name, one.statistic) for name, one in self._findings(counted, size) if one.state == "drift"}
 
-    def _findings(self, counted: "Counted", size: int | None) -> Iterator[tuple[str, Finding]]:
+    def _findings(self, counted: "Counted", size: int | None) -> Iterator[tuple[str, DriftResult]]:
         values, places, labels, unsure = (part[:size] for part in counted)
-        counts = np.bincount(places.ravel(), minlength=len(self.bins.series))
+        counts = np.bincount(places.ravel(), minlength=len(self.bins.bin_names))
         start = 0
         for column, feature in enumerate(self.model.schema.features):
             end = start + len(feature.reference.shares)
-            window = Window(counts[start:end].tolist(), float(values[:, column].sum()))
+            window = WindowCounts(counts[start:end].tolist(), float(values[:, column].sum()))
             start = end
-            for finding in assess(feature.reference, window, self._of(feature.name)):
+            for finding in check_drift(feature.reference, window, self._of(feature.name)):
                 yield feature.name, finding
-        reference = self.model.answers
+        reference = self.model.output_reference
         assert reference is not None
-        window = Window([int((labels == one).sum()) for one in reference.shares])
-        for finding in assess(reference, window, self._of(OUTPUTS)):
+        window = WindowCounts([int((labels == one).sum()) for one in reference.shares])
+        for finding in check_drift(reference, window, self._of(OUTPUTS)):
             yield OUTPUTS, finding
-        yield OUTPUTS, assess_confidence(int(unsure.sum()), len(unsure), self._of(OUTPUTS)[drift.LOW_CONFIDENCE])
+        yield OUTPUTS, check_confidence(int(unsure.sum()), len(unsure), self._of(OUTPUTS)[drift.LOW_CONFIDENCE])
 
     def _of(self, feature: str) -> dict[str, float]:
         return {statistic: value for (name, statistic), value in self.criticals.items() if name == feature}

@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltrace.bundles.output_reference import ENOUGH_ANSWERS, HIGHEST, confidence_threshold, reference_of
-from modeltrace.inference.model import Answer
+from modeltrace.inference.model import ModelOutput
 
 CLASSES = ("a", "b")
 confidences = st.lists(st.floats(0.5, 1), min_size=1, max_size=300)
 
 
-def sure(values: list[float]) -> list[Answer]:
+def sure(values: list[float]) -> list[ModelOutput]:
     """Answers of so much confidence."""
-    return [Answer("a", value) for value in values]
+    return [ModelOutput("a", value) for value in values]
 
 
 @given(confidences, confidences)
@@ -31,13 +31,13 @@ def test_clearly_fewer_than_five_in_a_hundred_lie_below_the_threshold(seen: list
     ("answers", "classes", "expected"),
     [
         (sure([0.4, 0.9]), ("a", "b", "c"), 0.5),
-        ([Answer("a")], CLASSES, None),
-        ([Answer(value=1.0)], None, None),
+        ([ModelOutput("a")], CLASSES, None),
+        ([ModelOutput(value=1.0)], None, None),
         (sure([1.0]), ("a",), None),
     ],
 )
 def test_the_threshold_of_other_models(
-    answers: list[Answer], classes: tuple[str, ...] | None, expected: float | None
+    answers: list[ModelOutput], classes: tuple[str, ...] | None, expected: float | None
 ) -> None:
     """From three classes up a half; none without probabilities, of a regressor, or where there is nothing to choose."""
     assert confidence_threshold(answers, [], classes) == expected
@@ -45,14 +45,14 @@ def test_the_threshold_of_other_models(
 
 def test_every_class_has_a_share() -> None:
     """One that was never answered, too, and one that is no class (an outlier's)."""
-    answers = [Answer("b"), Answer("b"), Answer("outlier"), Answer("b")]
+    answers = [ModelOutput("b"), ModelOutput("b"), ModelOutput("outlier"), ModelOutput("b")]
 
     assert reference_of(answers, [], CLASSES).shares == {"a": 0, "b": 0.75, "outlier": 0.25}
 
 
 def test_values_fall_between_their_deciles() -> None:
     """Of a regressor: bins without `missing` and `other`, which an answer cannot be."""
-    answers = reference_of([Answer(value=float(n)) for n in range(1000)], [], None)
+    answers = reference_of([ModelOutput(value=float(n)) for n in range(1000)], [], None)
 
     assert list(answers.shares) == [f"{index:02d}" for index in range(10)]
     assert list(answers.shares.values()) == [pytest.approx(0.1)] * 10
@@ -62,4 +62,4 @@ def test_values_fall_between_their_deciles() -> None:
 @pytest.mark.parametrize(("number", "expected"), [(ENOUGH_ANSWERS - 1, "training"), (ENOUGH_ANSWERS, "held_out")])
 def test_enough_held_out_rows_are_the_better_reference(number: int, expected: str) -> None:
     """An overfitted model answers its training data as nothing else."""
-    assert reference_of([Answer("a")], [Answer("b")] * number, CLASSES).of == expected
+    assert reference_of([ModelOutput("a")], [ModelOutput("b")] * number, CLASSES).source == expected

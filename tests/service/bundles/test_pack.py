@@ -23,7 +23,7 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.errors import PackError
-from modeltrace.inference.model import Answer
+from modeltrace.inference.model import ModelOutput
 from tests.helpers.estimators import LABELS, VALUES, X, fit, iris_frame
 from tests.helpers.tables import customers, predict_row
 
@@ -86,7 +86,7 @@ def test_a_regressor_answers_values(tmp_path: Path) -> None:
 
     assert model.classes is None
     row = dict(zip(model.schema.names, X[0].tolist(), strict=True))
-    assert predict_row(model, **row) == Answer(value=pytest.approx(VALUES[0]))
+    assert predict_row(model, **row) == ModelOutput(value=pytest.approx(VALUES[0]))
 
 
 @pytest.mark.parametrize("search", [GridSearchCV, RandomizedSearchCV])
@@ -111,7 +111,7 @@ def test_of_a_tuned_threshold_the_threshold_is_packed(method: str, tmp_path: Pat
 
     model = load_bundle(pack(tuned, iris_frame(), name="tuned", out=tmp_path / "tuned"))
 
-    assert [answer.label for answer in model.answer(X)] == tuned.predict(X).tolist()
+    assert [answer.label for answer in model.predict(X)] == tuned.predict(X).tolist()
     assert tuned.predict(X).tolist() != tuned.estimator_.predict(X).tolist()
 
 

@@ -268,7 +268,7 @@ def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
     options = {
         "valid_ranges": {},
         "max_lengths": {},
-        "tolerate": {},
+        "allowed_violations": {},
         "privacy": {},
         "trusted_types": (),
         "traffic": None,

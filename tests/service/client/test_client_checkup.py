@@ -151,7 +151,7 @@ def test_a_model_that_fails_is_told_apart(settings: Settings, model: Model) -> N
         raise ValueError("no")
 
     with pytest.raises(PredictionRejectedError, match=r"answers 500 .* Its log says why"):
-        ask_in_process(settings, replace(model, answer_matrix=fail))
+        ask_in_process(settings, replace(model, predict_fn=fail))
 
 
 def test_a_service_of_another_version_is_told_apart() -> None:

@@ -111,8 +111,8 @@ def test_rows_of_private_features_are_drawn_from_what_is_told(rule: Any) -> None
     assert not [violation for row in rows for violation in validate_row(row, schema)]
     bins = FeatureBins(schema)
     values: Any = [tuple(row.values()) for row in rows]
-    counts = np.bincount(bins.place(values, bins.numbers(values)).ravel(), minlength=len(bins.series))
-    shares = dict(zip(bins.series, counts / 2000, strict=True))
+    counts = np.bincount(bins.digitize(values, bins.numeric_values(values)).ravel(), minlength=len(bins.bin_names))
+    shares = dict(zip(bins.bin_names, counts / 2000, strict=True))
     for feature in schema.features:
         for name, share in feature.reference.shares.items():
             assert shares[feature.name, name] == pytest.approx(share, abs=0.04), (feature.name, name)

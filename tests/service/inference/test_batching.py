@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from modeltrace.errors import BusyError, InferenceError
 from modeltrace.inference.batching import Batcher, Outcome
-from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.pipeline import Pipeline
-from modeltrace.inference.prediction_ids import PredictionIds
+from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.telemetry.records.prediction import Batch
 from modeltrace.telemetry.records.trace import RequestTrace
 
@@ -38,13 +38,13 @@ class Asked:
 
     calls: list[list[float]] = field(default_factory=list)
 
-    def __call__(self, matrix: Any) -> list[Answer]:
+    def __call__(self, matrix: Any) -> list[ModelOutput]:
         """Answer."""
         column = np.asarray(matrix)[:, 0].tolist()
         self.calls.append(column)
         if min(column) < 0:
             raise ValueError("negative")
-        return [Answer(value=number) for number in column]
+        return [ModelOutput(value=number) for number in column]
 
 
 @dataclass
@@ -70,8 +70,10 @@ def batching(
 ) -> Batching:
     """A batcher around a model that answers with what it was given."""
     asked, told = Asked(), []  # type: ignore[var-annotated]  # of batches
-    pipeline = Pipeline(replace(model, answer_matrix=asked), PredictionIds(b"a key that only the tests use"))
-    batcher = Batcher(pipeline, largest=largest, most_waiting=most_waiting, on_thread=way, tell=told.append)
+    pipeline = Pipeline(replace(model, predict_fn=asked), PredictionIdSigner(b"a key that only the tests use"))
+    batcher = Batcher(
+        pipeline, max_batch_size=largest, max_queue_size=most_waiting, run_in_thread=way, on_batch=told.append
+    )
     return Batching(batcher, asked, told)
 
 
@@ -80,7 +82,7 @@ def answers(found: Batching, numbers: list[float], traces: list[RequestTrace] | 
     traces = traces or [trace(n + 1) for n in range(len(numbers))]
 
     async def all_at_once() -> list[Any]:
-        asking = (found.batcher.answer(values(n), t) for n, t in zip(numbers, traces, strict=True))
+        asking = (found.batcher.submit(values(n), t) for n, t in zip(numbers, traces, strict=True))
         return await asyncio.gather(*asking, return_exceptions=True)
 
     return asyncio.run(all_at_once())
@@ -91,7 +93,7 @@ def test_what_comes_at_the_same_time_shares_a_call(model: Model, way: Any) -> No
     """Ten requests, one call, and each gets its own answer."""
     found = batching(model, way=way)
 
-    assert answers(found, [float(n) for n in range(10)]) == [Answer(value=float(n)) for n in range(10)]
+    assert answers(found, [float(n) for n in range(10)]) == [ModelOutput(value=float(n)) for n in range(10)]
     assert found.asked.calls == [[float(n) for n in range(10)]]
 
 
@@ -112,7 +114,7 @@ def test_a_row_that_breaks_the_model_fails_alone(model: Model, way: Any) -> None
 
     one, two, three = answers(found, [1.0, -2.0, 3.0], traces)
 
-    assert (one, three) == (Answer(value=1.0), Answer(value=3.0))
+    assert (one, three) == (ModelOutput(value=1.0), ModelOutput(value=3.0))
     assert isinstance(two, InferenceError)
     assert [t.failure is not None for t in traces] == [False, True, False]
     assert [bool(t.inference_end) for t in traces] == [True, False, True]
@@ -152,21 +154,21 @@ def test_more_than_may_wait_are_refused(model: Model) -> None:
     found = batching(model, most_waiting=2)
 
     outcomes = answers(found, [1.0, 2.0, 3.0])
-    assert [type(outcome) for outcome in outcomes] == [Answer, Answer, BusyError]
+    assert [type(outcome) for outcome in outcomes] == [ModelOutput, ModelOutput, BusyError]
 
 
 def test_who_went_away_is_not_asked_for(model: Model) -> None:
     """A request that is cancelled while it waits is left out of the call."""
     found = batching(model)
 
-    async def run() -> Answer:
-        gone = asyncio.ensure_future(found.batcher.answer(values(1.0), trace(1)))
-        stays = asyncio.ensure_future(found.batcher.answer(values(2.0), trace(2)))
+    async def run() -> ModelOutput:
+        gone = asyncio.ensure_future(found.batcher.submit(values(1.0), trace(1)))
+        stays = asyncio.ensure_future(found.batcher.submit(values(2.0), trace(2)))
         await asyncio.sleep(0)
         gone.cancel()
         return await stays
 
-    assert asyncio.run(run()) == Answer(value=2.0)
+    assert asyncio.run(run()) == ModelOutput(value=2.0)
     assert found.asked.calls == [[2.0]]
 
 
@@ -183,10 +185,10 @@ def test_sharing_changes_no_answer(model: Model, waves: list[list[int]], largest
     async def run() -> list[tuple[int, Any]]:
         asking = []
         for wave in waves:
-            asking += [(n, asyncio.ensure_future(found.batcher.answer(values(float(n)), trace(n + 4)))) for n in wave]
+            asking += [(n, asyncio.ensure_future(found.batcher.submit(values(float(n)), trace(n + 4)))) for n in wave]
             await asyncio.sleep(0)
         outcomes = await asyncio.gather(*(one for _, one in asking), return_exceptions=True)
         return list(zip((n for n, _ in asking), outcomes, strict=True))
 
     for number, outcome in asyncio.run(run()):
-        assert isinstance(outcome, InferenceError) if number < 0 else outcome == Answer(value=float(number))
+        assert isinstance(outcome, InferenceError) if number < 0 else outcome == ModelOutput(value=float(number))

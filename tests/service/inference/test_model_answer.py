@@ -9,7 +9,7 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 
 from modeltrace.errors import InferenceError
-from modeltrace.inference.model import Answer, Model, answering
+from modeltrace.inference.model import Model, ModelOutput, make_predict_fn
 from modeltrace.inference.schema import Feature, Reference, Schema
 from tests.helpers.estimators import LABELS, TWO_LABELS, X, fit
 
@@ -18,7 +18,7 @@ SCHEMA = Schema(features=(Feature(name="x", type="number", reference=Reference(n
 
 def model(estimator: Any, task: Any = "classifier") -> Model:
     """A model around anything that can be asked."""
-    return Model("m", "1", "0" * 64, task, None, SCHEMA, False, "", answering(estimator, task))  # noqa: FBT003  a field
+    return Model("m", "1", "0" * 64, task, None, SCHEMA, False, "", make_predict_fn(estimator, task))  # noqa: FBT003  a field
 
 
 class Says:
@@ -38,7 +38,7 @@ def test_a_classifier_without_probabilities_has_no_confidence() -> None:
     """Its label stands alone."""
     estimator, _ = fit(RidgeClassifier(), LABELS)
 
-    assert model(estimator).answer(X[:1]) == [Answer(label="setosa", confidence=None)]
+    assert model(estimator).predict(X[:1]) == [ModelOutput(label="setosa", confidence=None)]
 
 
 def test_the_confidence_is_that_of_the_label() -> None:
@@ -46,7 +46,7 @@ def test_the_confidence_is_that_of_the_label() -> None:
     estimator, _ = fit(FixedThresholdClassifier(LogisticRegression(), threshold=0.001, pos_label="setosa"), TWO_LABELS)
     flower = X[LABELS == "versicolor"][:1]
 
-    (answer,) = model(estimator).answer(flower)
+    (answer,) = model(estimator).predict(flower)
 
     assert answer.label == "setosa"
     assert answer.confidence == pytest.approx(
@@ -59,9 +59,9 @@ def test_a_tie_is_decided_by_the_estimator() -> None:
     """Two equally probable classes: the label is what predict() says."""
     estimator = KNeighborsClassifier(n_neighbors=2).fit([[0.0], [1.0]], ["b", "a"])
 
-    (answer,) = model(estimator).answer(np.array([[0.5]]))
+    (answer,) = model(estimator).predict(np.array([[0.5]]))
 
-    assert answer == Answer(label=estimator.predict([[0.5]])[0], confidence=0.5)
+    assert answer == ModelOutput(label=estimator.predict([[0.5]])[0], confidence=0.5)
 
 
 def test_an_outlier_label_has_no_confidence() -> None:
@@ -69,22 +69,22 @@ def test_an_outlier_label_has_no_confidence() -> None:
     estimator = RadiusNeighborsClassifier(radius=0.1, outlier_label=-1).fit([[0.0], [1.0]], [0, 1])
 
     with pytest.warns(UserWarning, match="Outlier label"):
-        (answer,) = model(estimator).answer(np.array([[50.0]]))
+        (answer,) = model(estimator).predict(np.array([[50.0]]))
 
-    assert answer == Answer(label=-1, confidence=None)
+    assert answer == ModelOutput(label=-1, confidence=None)
 
 
 def test_labels_are_plain_python() -> None:
     """NumPy's types do not leave the model."""
     estimator, _ = fit(LogisticRegression(), (LABELS == "setosa").astype(np.int32))
 
-    assert type(model(estimator).answer(X[:1])[0].label) is int
+    assert type(model(estimator).predict(X[:1])[0].label) is int
 
 
 def test_what_the_model_raises_is_kept_as_the_cause() -> None:
     """The message names the type alone: its text may hold values."""
     with pytest.raises(InferenceError, match=r"failed with ValueError$") as raised:
-        model(Says(ValueError("secret")), "regressor").answer(X[:1])
+        model(Says(ValueError("secret")), "regressor").predict(X[:1])
 
     assert isinstance(raised.value.__cause__, ValueError)
 
@@ -103,9 +103,9 @@ def test_what_the_model_raises_is_kept_as_the_cause() -> None:
 def test_an_answer_that_is_none_is_an_error(said: Any, message: str) -> None:
     """A wrong shape, a wrong number of answers or a number that JSON does not have is an InferenceError."""
     with pytest.raises(InferenceError, match=message):
-        model(Says(said), "regressor").answer(X[:1])
+        model(Says(said), "regressor").predict(X[:1])
 
 
 def test_a_column_of_values_is_as_good_as_a_row() -> None:
     """A regressor fitted on a column of targets answers with one."""
-    assert model(Says(np.array([[1.5]])), "regressor").answer(X[:1]) == [Answer(value=1.5)]
+    assert model(Says(np.array([[1.5]])), "regressor").predict(X[:1]) == [ModelOutput(value=1.5)]

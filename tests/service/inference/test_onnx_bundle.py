@@ -81,8 +81,8 @@ def test_the_estimator_is_not_even_read(bundle: Path) -> None:
 
     model = load_bundle(bundle, engine="onnx")
 
-    assert model.computes_only
-    assert [answer.label for answer in model.answer(X)] == fit(LogisticRegression(), LABELS)[0].predict(X).tolist()
+    assert model.cpu_bound
+    assert [answer.label for answer in model.predict(X)] == fit(LogisticRegression(), LABELS)[0].predict(X).tolist()
     with pytest.raises((BundleNotFoundError, IncompatibleBundleError)):
         load_bundle(bundle)
 
@@ -95,7 +95,7 @@ def test_a_pickled_bundle_needs_no_trust(tmp_path: Path) -> None:
 
     with pytest.raises(UntrustedModelError):
         load_bundle(bundle)
-    assert load_bundle(bundle, engine="onnx").answer(X)[0].value == pytest.approx(VALUES[0])
+    assert load_bundle(bundle, engine="onnx").predict(X)[0].value == pytest.approx(VALUES[0])
 
 
 def test_an_estimator_fitted_on_frames_needs_none(tmp_path: Path) -> None:
@@ -245,9 +245,9 @@ def test_an_unknown_text_fails_where_it_failed(tmp_path: Path) -> None:
     estimator, data = by_city(OneHotEncoder())
     model = load_bundle(pack(estimator, data, name="m", out=tmp_path / "m", onnx=True), engine="onnx")
 
-    assert model.answer(np.array([["Bonn", 50.0]], dtype=object))[0].label is True
+    assert model.predict(np.array([["Bonn", 50.0]], dtype=object))[0].label is True
     with pytest.raises(Exception, match="the model failed"):
-        model.answer(np.array([["Atlantis", 50.0]], dtype=object))
+        model.predict(np.array([["Atlantis", 50.0]], dtype=object))
 
 
 def test_missing_texts_are_refused(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_serving_needs_onnx_runtime_alone(bundle: Path, monkeypatch: pytest.Monk
     for module in ("skl2onnx", "onnx"):
         monkeypatch.setitem(sys.modules, module, None)
 
-    assert load_bundle(bundle, engine="onnx").answer(X[:1])[0].label == "setosa"
+    assert load_bundle(bundle, engine="onnx").predict(X[:1])[0].label == "setosa"
 
 
 def test_the_command_packs_and_says_how_well(

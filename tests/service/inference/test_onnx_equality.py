@@ -41,7 +41,7 @@ from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.bundles.onnx.export import TOLERANCE
 from modeltrace.bundles.pack import pack
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.model import Model, ModelOutput
 from tests.helpers.estimators import LABELS, TWO_LABELS, VALUES, X, fit, iris_frame, with_gaps
 
 pytestmark = pytest.mark.slow
@@ -137,9 +137,9 @@ def pair(name: str) -> Pair:
         return Pair(*(load_bundle(bundle, engine=e) for e in ("sklearn", "onnx")), read_manifest(bundle)[0], training)
 
 
-def ask(model: Model, rows: list[tuple[Any, ...]]) -> list[Answer]:
+def ask(model: Model, rows: list[tuple[Any, ...]]) -> list[ModelOutput]:
     """What a model answers to rows of plain values."""
-    return model.answer(to_matrix(rows, model.schema, as_frame=model.as_frame))
+    return model.predict(to_matrix(rows, model.schema, as_frame=model.as_frame))
 
 
 def plain(table: pd.DataFrame) -> list[tuple[Any, ...]]:

@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from modeltrace.bundles.onnx.model import _MESSAGES, asking, check_graph, open_session
+from modeltrace.bundles.onnx.model import _MESSAGES, check_graph, open_session, session_predict_fn
 from modeltrace.errors import BundleError, InferenceError, SettingsError
-from modeltrace.inference.model import Answer, Label, Task
+from modeltrace.inference.model import Label, ModelOutput, Task
 from modeltrace.inference.schema import Feature, Reference, Schema
 
 REFERENCE = Reference(n=1, shares={"00": 1.0})
@@ -134,9 +134,9 @@ def test_the_bytes_do_not_choose_their_format() -> None:
     marked = b"\x12\x06" + b"..ORTM" + model(graph(identity())).SerializeToString()
     assert marked[4:8] == b"ORTM"
 
-    ask = asking(open_session(marked, "model.onnx"), "classifier", ("a", "b"), schema())
+    ask = session_predict_fn(open_session(marked, "model.onnx"), "classifier", ("a", "b"), schema())
 
-    assert ask(np.array([[0.25, 0.75]])) == [Answer("b", 0.75)]
+    assert ask(np.array([[0.25, 0.75]])) == [ModelOutput("b", 0.75)]
 
 
 def test_a_graph_that_is_none_is_refused_with_the_reason() -> None:
@@ -208,7 +208,7 @@ def test_a_model_of_another_kind_is_refused(
 ) -> None:
     """Inputs and outputs are those of what model.json describes."""
     with pytest.raises(BundleError, match=message):
-        asking(session(output, *nodes), task, classes, schema(width))
+        session_predict_fn(session(output, *nodes), task, classes, schema(width))
 
 
 def test_whole_numbers_are_no_features() -> None:
@@ -218,22 +218,22 @@ def test_whole_numbers_are_no_features() -> None:
     )
 
     with pytest.raises(BundleError, match="other features"):
-        asking(open_session(model(whole).SerializeToString(), "model.onnx"), "regressor", None, schema())
+        session_predict_fn(open_session(model(whole).SerializeToString(), "model.onnx"), "regressor", None, schema())
 
 
 @pytest.mark.parametrize(
     ("probabilities", "answer"),
     [
-        ([0.2, 0.8], Answer("b", 0.8)),
-        ([0.5, 0.5], Answer("a", 0.5)),
-        ([0.5 - 1e-12, 0.5 + 1e-12], Answer("a", 0.5 - 1e-12)),
-        ([0.5 - 1e-8, 0.5 + 1e-8], Answer("b", 0.5 + 1e-8)),
-        ([np.nan, np.nan], Answer("a", None)),
+        ([0.2, 0.8], ModelOutput("b", 0.8)),
+        ([0.5, 0.5], ModelOutput("a", 0.5)),
+        ([0.5 - 1e-12, 0.5 + 1e-12], ModelOutput("a", 0.5 - 1e-12)),
+        ([0.5 - 1e-8, 0.5 + 1e-8], ModelOutput("b", 0.5 + 1e-8)),
+        ([np.nan, np.nan], ModelOutput("a", None)),
     ],
 )
-def test_a_tie_goes_to_the_first_class(probabilities: list[float], answer: Answer) -> None:
+def test_a_tie_goes_to_the_first_class(probabilities: list[float], answer: ModelOutput) -> None:
     """As scikit-learn has it; what rounding has made of a tie is still one."""
-    ask = asking(session(tensor("y")), "classifier", ("a", "b"), schema())
+    ask = session_predict_fn(session(tensor("y")), "classifier", ("a", "b"), schema())
 
     assert ask(np.array([probabilities])) == [answer]
 
@@ -241,9 +241,9 @@ def test_a_tie_goes_to_the_first_class(probabilities: list[float], answer: Answe
 def test_a_value_that_json_does_not_have_is_an_error() -> None:
     """Infinite or not a number: the model failed, as it would have in scikit-learn."""
     one = helper.make_graph([identity()], "g", [tensor("numbers", width=1)], [tensor("y", width=1)])
-    ask = asking(open_session(model(one).SerializeToString(), "model.onnx"), "regressor", None, schema(1))
+    ask = session_predict_fn(open_session(model(one).SerializeToString(), "model.onnx"), "regressor", None, schema(1))
 
-    assert ask(np.array([[1.5], [2.5]])) == [Answer(value=1.5), Answer(value=2.5)]
+    assert ask(np.array([[1.5], [2.5]])) == [ModelOutput(value=1.5), ModelOutput(value=2.5)]
     with pytest.raises(InferenceError, match="not finite"):
         ask(np.array([[1.5], [np.inf]]))
 

@@ -18,9 +18,9 @@ from modeltrace.bundles.pack import pack
 from modeltrace.bundles.schema_redaction import conceal
 from modeltrace.errors import InferenceError, MalformedRequestError, PackError
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.privacy import Privacy, withhold
+from modeltrace.inference.privacy import Redactor, redact_exception
 from modeltrace.inference.schema import Feature, Schema
-from modeltrace.inference.validate import RowReader, validate_row
+from modeltrace.inference.validate import RowValidator, validate_row
 from modeltrace.keys import privacy_key
 from modeltrace.monitoring.bins import FeatureBins
 from tests.helpers.strategies import json_values
@@ -43,7 +43,7 @@ def concealed_schema(data: pd.DataFrame, **rules: Any) -> Schema:
 
 def told(schema: Schema, *row: Any, key: bytes = KEY) -> tuple[Any, ...]:
     """What is told of a row."""
-    return Privacy(schema, key).inputs(row)
+    return Redactor(schema, key).redact_inputs(row)
 
 
 def test_equal_values_are_told_alike_and_others_are_not() -> None:
@@ -64,7 +64,7 @@ def test_a_bucket_is_the_bin_that_is_counted(age: Any, income: Any, city: Any, v
     """What is told of a value is where metrics count it; a missing one is told as missing."""
     bins, row = FeatureBins(BUCKETS), (age, income, city, vip)
 
-    counted = [bins.series[place][1] for place in bins.place([row], bins.numbers([row]))[0]]
+    counted = [bins.bin_names[place][1] for place in bins.digitize([row], bins.numeric_values([row]))[0]]
 
     assert list(told(BUCKETS, *row)) == [
         None if value is None else one for value, one in zip(row, counted, strict=True)
@@ -74,7 +74,7 @@ def test_a_bucket_is_the_bin_that_is_counted(age: Any, income: Any, city: Any, v
 @given(NUMBERS, NUMBERS, TEXTS, st.booleans())
 def test_what_is_dropped_is_not_mentioned(age: Any, income: Any, city: Any, vip: Any) -> None:
     """Neither value nor name; what is plain is told as it is."""
-    assert DROPS.told == ("income", "vip")
+    assert DROPS.recorded_names == ("income", "vip")
     assert told(DROPS, age, income, city, vip) == (income, vip)
 
 
@@ -100,7 +100,7 @@ def test_a_private_number_is_described_without_a_value(rule: Any) -> None:
     assert not set(feature.reference.edges or ()) & set(values.tolist())
     assert feature.example not in values
     bins = FeatureBins(Schema(features=(feature,)))
-    counts = np.bincount(bins.place([(v,) for v in values], values[:, None])[:, 0], minlength=len(bins.series))
+    counts = np.bincount(bins.digitize([(v,) for v in values], values[:, None])[:, 0], minlength=len(bins.bin_names))
     np.testing.assert_allclose(counts / 999, list(feature.reference.shares.values()))
     assert len(feature.reference.shares) == 12
 
@@ -111,7 +111,7 @@ def test_any_number_can_be_private(values: list[float]) -> None:
     data = pd.DataFrame({"x": values})
     schema = concealed_schema(data, x="hash")
 
-    assert RowReader(schema).read({"x": schema.features[0].example}) == (schema.features[0].example,)
+    assert RowValidator(schema).validate({"x": schema.features[0].example}) == (schema.features[0].example,)
     assert sum(schema.features[0].reference.shares.values()) == pytest.approx(1)
 
 
@@ -159,7 +159,7 @@ def test_a_rule_that_the_rest_contradicts_is_refused(change: dict[str, Any]) -> 
     [
         ({"privacy": {"size": "hash"}}, "--privacy names size, which is no feature"),
         ({"privacy": {"city": "hash"}, "strict_categories": True}, "--privacy city=hash: its categories .* enforced"),
-        ({"privacy": {"city": "drop"}, "tolerate": {"city": ("category",)}}, "city=bucket"),
+        ({"privacy": {"city": "drop"}, "allowed_violations": {"city": ("category",)}}, "city=bucket"),
         ({"privacy": {"age": "bucket"}, "traffic": customers_without_gaps()}, "held-out rows are kept as they are"),
     ],
 )
@@ -199,12 +199,12 @@ def test_a_private_bundle_answers_as_a_plain_one(tmp_path: Path) -> None:
     ]
 
     plain, private = map(load_bundle, bundles)
-    assert not plain.schema.private
+    assert not plain.schema.has_private_features
     assert {f.name: f.privacy for f in private.schema.features} == rules
     row = {"age": 61, "income": 3.5, "city": "Bonn", "vip": True}
-    matrices = [RowReader(model.schema).read(row) for model in (plain, private)]
+    matrices = [RowValidator(model.schema).validate(row) for model in (plain, private)]
     assert matrices[0] == matrices[1]
-    answers = [model.answer(to_matrix([matrices[0]], model.schema, as_frame=True)) for model in (plain, private)]
+    answers = [model.predict(to_matrix([matrices[0]], model.schema, as_frame=True)) for model in (plain, private)]
     assert answers[0] == answers[1]
 
 
@@ -222,20 +222,22 @@ def test_an_exception_keeps_its_name_and_its_stack() -> None:
         OneHotEncoder().fit([["a"]]).transform([["geheim"]])
     except ValueError as error:
         cause = error
-    told = withhold(raised(KeyError("geheim"), cause))
+    told = redact_exception(raised(KeyError("geheim"), cause))
 
     assert (type(told).__name__, type(told.__cause__).__name__) == ("KeyError", "ValueError")
     assert "withheld" in str(told)
     assert "geheim" not in f"{told!r} {told.__cause__!r} {told.__context__!r}"
     assert told.__traceback__ is not None
-    assert withhold(told) is told
+    assert redact_exception(told) is told
 
 
 def test_our_own_words_stay() -> None:
     """They never have a value; the same kinds from an estimator's code are not ours."""
     refusal = MalformedRequestError("the body is not JSON")
-    assert withhold(refusal) is refusal
-    assert str(withhold(InferenceError("the model failed with ValueError"))) == "the model failed with ValueError"
-    theirs = withhold(raised(InferenceError("geheim")))
+    assert redact_exception(refusal) is refusal
+    assert (
+        str(redact_exception(InferenceError("the model failed with ValueError"))) == "the model failed with ValueError"
+    )
+    theirs = redact_exception(raised(InferenceError("geheim")))
     assert isinstance(theirs, InferenceError)
     assert "geheim" not in str(theirs)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modeltrace.bundles.columns import MOST_KNOWN, describe_column
 from modeltrace.errors import PackError
-from modeltrace.inference.reference import MOST_CATEGORIES, number_reference
+from modeltrace.inference.reference import MAX_CATEGORIES, numeric_reference
 
 numbers = st.lists(st.floats(-1e9, 1e9) | st.integers(-3, 3).map(float), min_size=1, max_size=200)
 texts = st.lists(st.sampled_from(["a", "b", "missing", "other"]) | st.text(max_size=2) | st.none(), min_size=1)
@@ -19,7 +19,7 @@ texts = st.lists(st.sampled_from(["a", "b", "missing", "other"]) | st.text(max_s
 @given(numbers, st.integers(0, 50))
 def test_the_bins_of_numbers(values: list[float], missing: int) -> None:
     """Edges increase strictly, no bin is empty for good, and the shares add up to 1."""
-    reference = number_reference(np.array(values), n=len(values) + missing)
+    reference = numeric_reference(np.array(values), n=len(values) + missing)
     edges = reference.edges
     assert edges is not None
 
@@ -35,7 +35,7 @@ def test_the_bins_of_numbers(values: list[float], missing: int) -> None:
 @given(numbers)
 def test_a_bin_holds_what_lies_above_one_edge_up_to_the_next(values: list[float]) -> None:
     """Counting the training data into the bins again gives the shares."""
-    reference = number_reference(np.array(values), n=len(values))
+    reference = numeric_reference(np.array(values), n=len(values))
     bounds = [-np.inf, *(reference.edges or ()), np.inf]
 
     for index, (low, high) in enumerate(pairwise(bounds)):
@@ -46,7 +46,7 @@ def test_a_bin_holds_what_lies_above_one_edge_up_to_the_next(values: list[float]
 @pytest.mark.parametrize("value", [0.0, -1.5, 3e300])
 def test_what_was_always_the_same_has_a_bin_by_itself(value: float) -> None:
     """What is less or more than the only value of training falls elsewhere."""
-    reference = number_reference(np.full(5, value), n=5)
+    reference = numeric_reference(np.full(5, value), n=5)
 
     assert reference.shares == {"00": 0, "01": 1, "02": 0, "missing": 0, "other": 0}
     assert np.searchsorted(reference.edges or (), [value - 1e290, value, value + 1e290]).tolist() == [0, 1, 2]
@@ -54,7 +54,7 @@ def test_what_was_always_the_same_has_a_bin_by_itself(value: float) -> None:
 
 def test_even_data_gives_deciles() -> None:
     """A thousand different numbers fall into ten bins of a hundred."""
-    shares = number_reference(np.arange(1000.0), n=1000).shares
+    shares = numeric_reference(np.arange(1000.0), n=1000).shares
 
     assert [shares[f"{index:02d}"] for index in range(10)] == [pytest.approx(0.1)] * 10
 
@@ -67,7 +67,7 @@ def test_the_shares_of_categories_add_up(values: list[str | None]) -> None:
     feature = describe_column(pd.Series(values, name="x", dtype=object))
 
     assert sum(feature.reference.shares.values()) == pytest.approx(1)
-    assert len(feature.reference.shares) <= MOST_CATEGORIES + 2
+    assert len(feature.reference.shares) <= MAX_CATEGORIES + 2
 
 
 def test_a_category_called_missing_or_other_counts_there() -> None:

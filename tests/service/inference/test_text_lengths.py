@@ -20,9 +20,9 @@ from modeltrace.bundles.schema_redaction import conceal
 from modeltrace.cli.main import app
 from modeltrace.errors import InvalidFeaturesError, PackError
 from modeltrace.inference.model import Model
-from modeltrace.inference.pipeline import LONGEST_MESSAGE, LONGEST_STACK, fail
-from modeltrace.inference.schema import LONGEST_TEXT, Feature, Schema
-from modeltrace.inference.validate import RowReader
+from modeltrace.inference.pipeline import MAX_MESSAGE_LENGTH, MAX_STACKTRACE_LENGTH, record_failure
+from modeltrace.inference.schema import DEFAULT_MAX_LENGTH, Feature, Schema
+from modeltrace.inference.validate import RowValidator
 from modeltrace.telemetry.records.trace import NO_ID, NO_TRACE, RequestTrace
 from tests.helpers.in_process_services import recorded_service
 from tests.helpers.schemas import REFERENCE
@@ -66,25 +66,25 @@ def test_a_longer_text_is_refused_whatever_is_let_through(treatment: Any) -> Non
         {"name": "c", "type": "category", "dtype": "object", "categories": ("a",), "enforce_categories": True}
         | {"max_length": 300, "on_violation": treatments, "reference": REFERENCE}
     )
-    reader = RowReader(Schema(features=(feature,)))
+    reader = RowValidator(Schema(features=(feature,)))
     counts: dict[tuple[str, str, bool], int] = {}
 
     with pytest.raises(InvalidFeaturesError, match=r"^c: longer than 300 characters, the limit for this text$"):
-        reader.read({"c": "é" * 301}, counts)
+        reader.validate({"c": "é" * 301}, counts)
 
     assert counts == {("c", "length", False): 1}
     if treatment == "count":
-        assert reader.read({"c": "é" * 300}) == ("é" * 300,)
+        assert reader.validate({"c": "é" * 300}) == ("é" * 300,)
 
 
 def test_a_schema_without_a_limit_has_one() -> None:
     """A bundle of before limits were kept takes no text of any length either."""
     feature = Feature(name="c", type="category", dtype="object", categories=("a",), reference=REFERENCE)
-    reader = RowReader(Schema(features=(feature,)))
+    reader = RowValidator(Schema(features=(feature,)))
 
-    assert reader.read({"c": "x" * LONGEST_TEXT})
+    assert reader.validate({"c": "x" * DEFAULT_MAX_LENGTH})
     with pytest.raises(InvalidFeaturesError, match="longer than 65,536 characters"):
-        reader.read({"c": "x" * (LONGEST_TEXT + 1)})
+        reader.validate({"c": "x" * (DEFAULT_MAX_LENGTH + 1)})
 
 
 def test_a_longer_text_is_answered_422(tmp_path: Path) -> None:
@@ -112,13 +112,13 @@ def test_what_an_estimator_says_of_a_text_is_cut() -> None:
     try:
         raise ValueError("could not convert " + "x" * 50_000)
     except ValueError as error:
-        fail(trace, "inference", error)
+        record_failure(trace, "inference", error)
 
     failure = trace.failure
     assert failure is not None
     assert failure.message.endswith("xxx… (45,922 more characters)")
-    assert len(failure.message) < LONGEST_MESSAGE + 40
-    assert len(failure.stacktrace) < LONGEST_STACK + 40
+    assert len(failure.message) < MAX_MESSAGE_LENGTH + 40
+    assert len(failure.stacktrace) < MAX_STACKTRACE_LENGTH + 40
 
 
 def test_names_of_unknown_features_are_cut_with_a_mark() -> None:
@@ -126,7 +126,7 @@ def test_names_of_unknown_features_are_cut_with_a_mark() -> None:
     feature = Feature(name="a", type="number", reference=REFERENCE)
 
     with pytest.raises(InvalidFeaturesError) as refused:
-        RowReader(Schema(features=(feature,))).read({"a": 1.0, "n" * 1_000: 2})
+        RowValidator(Schema(features=(feature,))).validate({"a": 1.0, "n" * 1_000: 2})
 
     assert [one.feature for one in refused.value.violations] == ["n" * 63 + "…"]
 

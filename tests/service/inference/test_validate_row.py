@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from modeltrace.errors import InvalidFeaturesError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.schema import Feature, Schema
-from modeltrace.inference.validate import RowReader, validate_row
+from modeltrace.inference.validate import RowValidator, validate_row
 from tests.helpers.schemas import REFERENCE, SCHEMA, VALID_ROW
 from tests.helpers.strategies import json_values, valid_rows
 
@@ -32,7 +32,10 @@ def test_a_row_by_the_schema_is_accepted(row: dict[str, object]) -> None:
 def test_what_is_accepted_becomes_a_matrix(row: dict[str, object]) -> None:
     """An accepted row has one value a feature, in a frame and in an array."""
     for as_frame in (True, False):
-        assert to_matrix([RowReader(SCHEMA).read(row)], SCHEMA, as_frame=as_frame).shape == (1, len(SCHEMA.features))
+        assert to_matrix([RowValidator(SCHEMA).validate(row)], SCHEMA, as_frame=as_frame).shape == (
+            1,
+            len(SCHEMA.features),
+        )
 
 
 @given(st.dictionaries(st.sampled_from([*SCHEMA.names, "surprise", ""]), json_values))
@@ -42,7 +45,7 @@ def test_any_json_object_is_judged(row: dict[str, object]) -> None:
 
     assert {violation.reason for violation in violations} <= {"missing", "type", "range", "category", "unknown"}
     if not violations:
-        assert to_matrix([RowReader(SCHEMA).read(row)], SCHEMA, as_frame=True).shape == (1, len(SCHEMA.features))
+        assert to_matrix([RowValidator(SCHEMA).validate(row)], SCHEMA, as_frame=True).shape == (1, len(SCHEMA.features))
 
 
 NUMBERS = Schema(features=tuple(Feature(name=name, type="number", reference=REFERENCE) for name in ("a", "b")))
@@ -56,10 +59,10 @@ def test_a_glance_judges_as_the_careful_look_does(row: dict[str, object]) -> Non
 
     if violations:
         with pytest.raises(InvalidFeaturesError) as refused:
-            RowReader(NUMBERS).read(row)
+            RowValidator(NUMBERS).validate(row)
         assert list(refused.value.violations) == violations
     else:
-        assert [repr(value) for value in RowReader(NUMBERS).read(row)] == [repr(row["a"]), repr(row["b"])]
+        assert [repr(value) for value in RowValidator(NUMBERS).validate(row)] == [repr(row["a"]), repr(row["b"])]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_missing_values_become_nan() -> None:
 
 def test_a_frame_has_the_dtypes_of_training() -> None:
     """Columns are named and typed like the training data."""
-    rows = [RowReader(SCHEMA).read(row) for row in (VALID_ROW, {**VALID_ROW, "weight": None, "heating": None})]
+    rows = [RowValidator(SCHEMA).validate(row) for row in (VALID_ROW, {**VALID_ROW, "weight": None, "heating": None})]
     matrix = to_matrix(rows, SCHEMA, as_frame=True)
 
     assert list(map(str, matrix.dtypes)) == ["float64", "float64", "int64", "bool", "object", "object"]

@@ -22,7 +22,7 @@ FILLED = COUNTS.filter(lambda both: both[0].any() and both[1].any())
 @given(COUNTS)
 def test_psi_is_the_sum_of_both_relative_entropies(both: tuple[np.ndarray, np.ndarray]) -> None:
     """Of p against q and of q against p, in nats, as scipy has them; 0 only for the same shares."""
-    p, q = (drift.smoothed(counts) for counts in both)
+    p, q = (drift.smooth(counts) for counts in both)
 
     assert drift.psi(*both) == pytest.approx(entropy(p, q) + entropy(q, p), abs=1e-12)
 
@@ -30,7 +30,7 @@ def test_psi_is_the_sum_of_both_relative_entropies(both: tuple[np.ndarray, np.nd
 @given(COUNTS)
 def test_jensen_shannon_is_the_square_of_scipys_distance(both: tuple[np.ndarray, np.ndarray]) -> None:
     """In bits, from 0 to 1."""
-    p, q = (drift.smoothed(counts) for counts in both)
+    p, q = (drift.smooth(counts) for counts in both)
     found = drift.jensen_shannon(*both)
 
     # scipy takes a root, which makes 1e-8 of what rounding leaves of 0.
@@ -69,13 +69,13 @@ def test_quantiles_are_scipys(freedom: int, level: float) -> None:
     """Chi-square by its own function; Kolmogorov's by the first term of its series, which is never less."""
     assert drift.chi_square_quantile(freedom, level) == pytest.approx(chi2.isf(level, freedom))
     assert drift.critical_ks(level) == pytest.approx(kstwobign.isf(level), rel=2e-3)
-    assert drift.critical_rise(level) == pytest.approx(norm.isf(level))
+    assert drift.critical_increase(level) == pytest.approx(norm.isf(level))
 
 
 def test_the_critical_mean_of_what_is_symmetric_is_nearly_the_normal_quantile() -> None:
     """For many training rows and values within 4 deviations; what is skewed must change by more."""
-    normal = drift.critical_mean(10, 1, 6, 14, 100_000, 1e-4) * 10
-    skewed = drift.critical_mean(10, 1, 9, 40, 100_000, 1e-4) * 10
+    normal = drift.critical_mean_change(10, 1, 6, 14, 100_000, 1e-4) * 10
+    skewed = drift.critical_mean_change(10, 1, 9, 40, 100_000, 1e-4) * 10
 
     assert norm.isf(5e-5) < normal < norm.isf(5e-5) * 1.25
     assert skewed > 1.5 * normal
@@ -84,8 +84,8 @@ def test_the_critical_mean_of_what_is_symmetric_is_nearly_the_normal_quantile() 
 def test_what_a_few_rows_make_vary_has_no_scale() -> None:
     """One pixel in a thousand images says nothing about the next thousand."""
     share = 2 / 1000
-    assert not drift.varies(share, math.sqrt(share * (1 - share)), 0, 1, 1000)
-    assert drift.varies(0.1, 0.3, 0, 1, 1000)
+    assert not drift.has_reliable_deviation(share, math.sqrt(share * (1 - share)), 0, 1, 1000)
+    assert drift.has_reliable_deviation(0.1, 0.3, 0, 1, 1000)
 
 
 @pytest.mark.parametrize("n", [200, 1000, 10_000])
@@ -93,10 +93,10 @@ def test_what_a_few_rows_make_vary_has_no_scale() -> None:
 @pytest.mark.parametrize("rate", [0.0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1])
 def test_a_share_rises_by_chance_no_more_often_than_it_may(n: int, training: int, rate: float) -> None:
     """Computed exactly, over all counts that Poisson samples of both sizes can have."""
-    level = drift.ALARMS / 150
-    critical = drift.critical_rise(level)
+    level = drift.FALSE_ALARM_RATE / 150
+    critical = drift.critical_increase(level)
     seen = np.arange(int(poisson.isf(1e-9, rate * training)) + 2)
-    limits = drift.rise_threshold(drift.NEW_CATEGORIES, critical, n, training, seen / training) + seen / training
+    limits = drift.increase_threshold(drift.NEW_CATEGORIES, critical, n, training, seen / training) + seen / training
     alarms = poisson.sf(np.floor(limits * n + 1e-9), rate * n)
 
     assert float(poisson.pmf(seen, rate * training) @ alarms) <= level
@@ -105,8 +105,8 @@ def test_a_share_rises_by_chance_no_more_often_than_it_may(n: int, training: int
 @pytest.mark.parametrize("n", [200, 1000, 10_000])
 def test_five_percent_of_low_confidence_raise_no_alarm(n: int) -> None:
     """More than 5 % must be seen, by more than chance makes of 5 %."""
-    level = drift.ALARMS / 150
-    limit = drift.low_confidence_threshold(drift.critical_rise(level), n)
+    level = drift.FALSE_ALARM_RATE / 150
+    limit = drift.low_confidence_threshold(drift.critical_increase(level), n)
 
     assert limit > 0.05
     assert binom.sf(math.floor(limit * n), n, 0.05) <= level
@@ -118,12 +118,12 @@ def test_thresholds_shrink_with_the_window_down_to_the_floor() -> None:
     for statistic, critical in ((drift.PSI, 38.0), (drift.JENSEN_SHANNON, 7.0), (drift.KS, 2.3)):
         limits = [float(drift.threshold(statistic, critical, n, 10**7)) for n in sizes]
         assert limits == sorted(limits, reverse=True)
-        assert limits[-1] == drift.FLOORS[statistic] < limits[0]
+        assert limits[-1] == drift.MIN_EFFECT[statistic] < limits[0]
 
 
 def test_a_third_state_says_that_nothing_is_known() -> None:
     """Of fewer than 200 rows, and of none at all."""
-    assert drift.state(0.9, 0.1, 199) == "not enough data"
-    assert drift.state(math.nan, 0.1, 1000) == "not enough data"
-    assert drift.state(0.9, 0.1, 200) == "drift"
-    assert drift.state(0.1, 0.1, 200) == "ok"
+    assert drift.drift_state(0.9, 0.1, 199) == "not enough data"
+    assert drift.drift_state(math.nan, 0.1, 1000) == "not enough data"
+    assert drift.drift_state(0.9, 0.1, 200) == "drift"
+    assert drift.drift_state(0.1, 0.1, 200) == "ok"

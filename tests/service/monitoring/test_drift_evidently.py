@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
-from modeltrace.inference.reference import number_reference
+from modeltrace.inference.reference import numeric_reference
 from modeltrace.monitoring import drift
 from tests.helpers.evidently import start_evidently
 
@@ -25,7 +25,7 @@ def test_on_identical_bins_they_are_evidentlys() -> None:
     for data in (load_breast_cancer().data, load_diabetes().data):
         halves = np.array_split(rng.permutation(data), 2)
         for column in range(data.shape[1]):
-            reference = number_reference(halves[0][:, column], n=len(halves[0]))
+            reference = numeric_reference(halves[0][:, column], n=len(halves[0]))
             moved = halves[1][:, column] + rng.choice([0, 0, 0.3]) * (reference.deviation or 0)
             counts = [
                 np.bincount(np.searchsorted(reference.edges or (), values), minlength=len(reference.shares))

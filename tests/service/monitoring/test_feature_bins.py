@@ -36,8 +36,8 @@ def sent(column: "pd.Series") -> list[tuple[Value, ...]]:
 
 def count(bins: FeatureBins, rows: list[tuple[Value, ...]]) -> dict[tuple[str, str], int]:
     """How many values fell into each bin."""
-    places = bins.place(rows, bins.numbers(rows))
-    return dict(zip(bins.series, np.bincount(places.ravel(), minlength=len(bins.series)).tolist(), strict=True))
+    places = bins.digitize(rows, bins.numeric_values(rows))
+    return dict(zip(bins.bin_names, np.bincount(places.ravel(), minlength=len(bins.bin_names)).tolist(), strict=True))
 
 
 @given(columns())
@@ -59,10 +59,10 @@ def test_every_value_falls_into_one_bin_of_its_own_feature(found: list["pd.Serie
     bins = FeatureBins(Schema(features=features))
     rows = data.draw(st.lists(st.tuples(*(st.none() | COLUMNS[str(one.name)] for one in found)), min_size=1))
 
-    places = bins.place(rows, bins.numbers(rows))
+    places = bins.digitize(rows, bins.numeric_values(rows))
 
     assert places.shape == (len(rows), len(features))
-    assert [[bins.series[place][0] for place in row] for row in places.tolist()] == [list(bins.names)] * len(rows)
+    assert [[bins.bin_names[place][0] for place in row] for row in places.tolist()] == [list(bins.names)] * len(rows)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_a_category_has_a_bin_of_its_name(value: str | None, expected: str) -> N
     """What is new counts as `other`, so a share of new categories is a query."""
     bins = FeatureBins(Schema(features=(describe_column(pd.Series(["blue", "red", None], name="colour")),)))
 
-    ((place,),) = bins.place([(value,)], bins.numbers([(value,)]))
+    ((place,),) = bins.digitize([(value,)], bins.numeric_values([(value,)]))
 
-    assert bins.series[place] == ("colour", expected)
+    assert bins.bin_names[place] == ("colour", expected)
 
 
 def test_a_number_belongs_to_the_bin_that_it_is_the_upper_edge_of() -> None:
@@ -84,6 +84,6 @@ def test_a_number_belongs_to_the_bin_that_it_is_the_upper_edge_of() -> None:
     bins = FeatureBins(Schema(features=(feature,)))
     edges = feature.reference.edges or ()
 
-    found = [bins.series[bins.place([(x,)], bins.numbers([(x,)]))[0, 0]][1] for x in (*edges, -1e30, 1e30)]
+    found = [bins.bin_names[bins.digitize([(x,)], bins.numeric_values([(x,)]))[0, 0]][1] for x in (*edges, -1e30, 1e30)]
 
     assert found == [*(f"{n:02d}" for n in range(9)), "00", "09"]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from modeltrace.bundles.repeated_rows import coincidence
-from modeltrace.monitoring.drift import least_distinct, most_repeated, state
+from modeltrace.monitoring.drift import drift_state, max_repeated_share, min_distinct_rows
 
 ROWS = 500
 
@@ -27,18 +27,18 @@ def test_independent_rows_never_repeat_too_much(kind: str, rows: int) -> None:
     for _ in range(20):
         chance = coincidence(table(kind, rng, ROWS))
         window = table(kind, rng, rows)
-        assert len(window.drop_duplicates()) >= least_distinct(rows, chance)
+        assert len(window.drop_duplicates()) >= min_distinct_rows(rows, chance)
         remembered = pd.concat([table(kind, rng, 2000), window])
         again = remembered.duplicated().to_numpy()[-rows:].mean()
-        assert again <= most_repeated(chance, len(remembered))
+        assert again <= max_repeated_share(chance, len(remembered))
 
 
 @pytest.mark.parametrize("cycle", [1, 20, 171])
 def test_a_cycle_of_few_rows_is_found(cycle: int) -> None:
     """A client that sends 171 rows again and again, for 10,000 predictions."""
     chance = coincidence(table("numbers", np.random.default_rng(0), 398))
-    assert cycle < least_distinct(10_000, chance)
-    assert (10_000 - cycle) / 10_000 > most_repeated(chance, 8192)
+    assert cycle < min_distinct_rows(10_000, chance)
+    assert (10_000 - cycle) / 10_000 > max_repeated_share(chance, 8192)
 
 
 def test_degenerate_tables_have_a_chance_too() -> None:
@@ -51,6 +51,6 @@ def test_degenerate_tables_have_a_chance_too() -> None:
 
 def test_states_of_rows_that_repeat() -> None:
     """Few rows are few first; of many that repeat nothing is said, whatever the value."""
-    assert state(9.0, 0.1, 100, repeat=True) == "not enough data"
-    assert {state(value, 0.1, 10_000, repeat=True) for value in (0.0, 9.0)} == {"rows repeat"}
-    assert least_distinct(1000, 0.0) == 500
+    assert drift_state(9.0, 0.1, 100, rows_repeat=True) == "not enough data"
+    assert {drift_state(value, 0.1, 10_000, rows_repeat=True) for value in (0.0, 9.0)} == {"rows repeat"}
+    assert min_distinct_rows(1000, 0.0) == 500

@@ -15,8 +15,8 @@ from modeltrace.bundles.pack import pack
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.model_event import announce
-from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values, training_data
+from modeltrace.monitoring.model_event import log_model_event
+from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values, reference_metrics
 
 NUMBER = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.KS, drift.MEAN_CHANGE}
 CATEGORY = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.NEW_CATEGORIES}
@@ -60,8 +60,8 @@ def test_a_bundle_of_before_is_compared_as_far_as_it_says(model: Model) -> None:
         feature.model_copy(update={"reference": feature.reference.model_copy(update={"deviation": None})})
         for feature in model.schema.features
     )
-    old = replace(model, schema=Schema(features=features), answers=None, confidence_threshold=None)
-    facts = {one.name: len(values) for one, values in training_data(old).facts.items()}
+    old = replace(model, schema=Schema(features=features), output_reference=None, confidence_threshold=None)
+    facts = {one.name: len(values) for one, values in reference_metrics(old).facts.items()}
 
     assert {statistic for _, statistic in critical_values(old)} == NUMBER - {drift.MEAN_CHANGE}
     assert facts["ml.feature.reference.deviation"] == facts["ml.prediction.reference"] == 0
@@ -71,14 +71,14 @@ def test_a_bundle_of_before_is_compared_as_far_as_it_says(model: Model) -> None:
 def test_a_model_is_announced_with_its_edges(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     """One record: its attributes stay small, its body says all."""
     with caplog.at_level(logging.INFO, logger="modeltrace.model"):
-        announce(model)
+        log_model_event(model)
 
     (record,) = caplog.records
     said = json.loads(record.getMessage())
     assert record.__dict__["otel.event.name"] == "ml.model"
     assert record.__dict__["ml.model.version"] == said["version"] == model.version
     assert [one["edges"] for one in said["features"]] == [list(f.reference.edges or ()) for f in model.schema.features]
-    assert said["answers"]["shares"] == (model.answers.shares if model.answers else None)
+    assert said["output_reference"]["shares"] == (model.output_reference.shares if model.output_reference else None)
 
 
 def test_a_model_of_many_features_is_announced_in_parts(model: Model, caplog: pytest.LogCaptureFixture) -> None:
@@ -86,7 +86,7 @@ def test_a_model_of_many_features_is_announced_in_parts(model: Model, caplog: py
     column = pd.Series(np.random.default_rng(0).normal(size=500), name="x")
     features = tuple(describe_column(column.rename(f"f{index:04d}")) for index in range(1000))
     with caplog.at_level(logging.INFO, logger="modeltrace.model"):
-        announce(replace(model, schema=Schema(features=features)))
+        log_model_event(replace(model, schema=Schema(features=features)))
 
     bodies = [record.getMessage() for record in caplog.records]
     assert len(bodies) > 1

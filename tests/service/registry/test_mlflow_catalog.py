@@ -180,7 +180,7 @@ def test_mlflow_loads_a_registered_bundle_itself(registry: Registry) -> None:
     answers = json.loads(registry.mlflow("load", "models:/loaded@champion").splitlines()[-1])
     model = load_bundle(registry.bundles["1.0.0"])
 
-    assert answers["sklearn"] == answers["pyfunc"] == [one.label for one in model.answer(X)]
+    assert answers["sklearn"] == answers["pyfunc"] == [one.label for one in model.predict(X)]
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
     assert f"Registered as models:/{name}/2. To serve it from there: modeltrace serve {source}" in done.output
     found = registry.catalog.locate(source)
     assert (found.name, found.sha256) == (name, read_manifest(tmp_path / "out")[1])
-    assert len(load_bundle(found.path).answer(X)) == len(X)
+    assert len(load_bundle(found.path).predict(X)) == len(X)
 
 
 def test_what_is_no_scikit_learn_model_is_not_packed(registry: Registry, tmp_path: Path) -> None:

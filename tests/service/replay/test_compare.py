@@ -6,23 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltrace.inference.model import Answer, Label
+from modeltrace.inference.model import Label, ModelOutput
 from modeltrace.replay.compare import TOLERANCE, compare
 
 DOUBLE = TOLERANCE["float64"]
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 LABELS = st.text(max_size=5) | st.integers() | st.booleans() | NUMBERS
-ANSWERS = st.builds(Answer, LABELS, st.none() | st.floats(0, 1)) | st.builds(Answer, value=NUMBERS)
+ANSWERS = st.builds(ModelOutput, LABELS, st.none() | st.floats(0, 1)) | st.builds(ModelOutput, value=NUMBERS)
 
 
 @given(ANSWERS)
-def test_an_answer_is_equal_to_itself(answer: Answer) -> None:
+def test_an_answer_is_equal_to_itself(answer: ModelOutput) -> None:
     """Of a classifier, with and without probabilities, and of a regressor."""
     assert compare(0, "p", answer, answer, 0.0).outcome == "equal"
 
 
 @given(ANSWERS, ANSWERS)
-def test_comparing_has_no_direction(one: Answer, other: Answer) -> None:
+def test_comparing_has_no_direction(one: ModelOutput, other: ModelOutput) -> None:
     """Only the sign of the difference turns."""
     there, back = compare(0, "p", one, other, DOUBLE), compare(0, "p", other, one, DOUBLE)
 
@@ -35,7 +35,7 @@ def test_comparing_has_no_direction(one: Answer, other: Answer) -> None:
 def test_values_are_equal_within_the_tolerance(value: float, change: float) -> None:
     """Absolutely below 1, relatively above."""
     now = value + change * max(1.0, abs(value))
-    result = compare(0, "p", Answer(value=value), Answer(value=now), DOUBLE)
+    result = compare(0, "p", ModelOutput(value=value), ModelOutput(value=now), DOUBLE)
 
     assert result.difference == now - value
     if abs(now - value) < 0.99 * DOUBLE * max(1.0, abs(value)):
@@ -50,27 +50,32 @@ def test_values_are_equal_within_the_tolerance(value: float, change: float) -> N
 )
 def test_labels_are_exact(recorded: Label, now: Label) -> None:
     """A class that is called otherwise is another one, whatever Python thinks of it."""
-    assert compare(0, "p", Answer(recorded, 0.9), Answer(now, 0.9), DOUBLE).outcome == "differs"
+    assert compare(0, "p", ModelOutput(recorded, 0.9), ModelOutput(now, 0.9), DOUBLE).outcome == "differs"
 
 
 @pytest.mark.parametrize(
     ("recorded", "now"),
-    [(Answer("a", 0.5), Answer("a")), (Answer("a"), Answer("a", 0.5)), (Answer(value=1.0), Answer("a", 1.0)),
-     (Answer("a", 0.5), Answer("a", 0.5 + 1e-8)), (Answer(value=1e9), Answer(value=1e9 + 2))],
-)  # fmt: skip
-def test_what_has_no_counterpart_or_lies_beyond_differs(recorded: Answer, now: Answer) -> None:
+    [
+        (ModelOutput("a", 0.5), ModelOutput("a")),
+        (ModelOutput("a"), ModelOutput("a", 0.5)),
+        (ModelOutput(value=1.0), ModelOutput("a", 1.0)),
+        (ModelOutput("a", 0.5), ModelOutput("a", 0.5 + 1e-8)),
+        (ModelOutput(value=1e9), ModelOutput(value=1e9 + 2)),
+    ],
+)
+def test_what_has_no_counterpart_or_lies_beyond_differs(recorded: ModelOutput, now: ModelOutput) -> None:
     """A confidence that is gone or came, a regressor in a classifier's place, more than rounding does."""
     assert compare(0, "p", recorded, now, DOUBLE).outcome == "differs"
 
 
 def test_confidences_in_different_labels_have_no_difference() -> None:
     """They are not of the same thing."""
-    result = compare(0, "p", Answer("a", 0.51), Answer("b", 0.56), DOUBLE)
+    result = compare(0, "p", ModelOutput("a", 0.51), ModelOutput("b", 0.56), DOUBLE)
 
     assert (result.outcome, result.difference, result.label_changed) == ("differs", None, True)
 
 
 def test_a_label_of_one_and_one_as_a_float_are_one() -> None:
     """JSON has one kind of number."""
-    assert compare(0, "p", Answer(1, 0.5), Answer(1.0, 0.5), DOUBLE).outcome == "equal"
+    assert compare(0, "p", ModelOutput(1, 0.5), ModelOutput(1.0, 0.5), DOUBLE).outcome == "equal"
     assert math.isclose(DOUBLE, 1e-9)

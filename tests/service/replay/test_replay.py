@@ -12,8 +12,8 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.errors import BundleAlteredError, BundleNotFoundError, UntrustedModelError
-from modeltrace.inference.privacy import Privacy
-from modeltrace.inference.validate import RowReader
+from modeltrace.inference.privacy import Redactor
+from modeltrace.inference.validate import RowValidator
 from modeltrace.replay.replay import check_inputs, replay
 from modeltrace.replay.run import ModelReplay, Replayer, group_by_model, overall_verdict
 from tests.helpers.bundles import flip_byte, iris_rows, pack_iris
@@ -151,8 +151,11 @@ def test_inputs_that_privacy_rules_changed_are_not_replayed(tmp_path: Path, cata
     rules = {"sepal_length": "hash", "sepal_width": "bucket", "petal_width": "drop"}
     bundle = pack_iris(tmp_path / "private", "1", privacy=rules)
     model = load_bundle(bundle)
-    privacy, reader = Privacy(model.schema, b"a key of the tests"), RowReader(model.schema)
-    told = [dict(zip(model.schema.told, privacy.inputs(reader.read(row)), strict=True)) for row in iris_rows(2)]
+    privacy, reader = Redactor(model.schema, b"a key of the tests"), RowValidator(model.schema)
+    told = [
+        dict(zip(model.schema.recorded_names, privacy.redact_inputs(reader.validate(row)), strict=True))
+        for row in iris_rows(2)
+    ]
     kept = [
         one._replace(inputs=inputs) for one, inputs in zip(stored_predictions(model, iris_rows(2)), told, strict=True)
     ]
@@ -172,12 +175,12 @@ def test_what_was_let_through_is_let_through_again(tmp_path: Path, catalog: Cata
         iris_frame(),
         name="iris",
         out=tmp_path / "iris",
-        tolerate={names[0]: ["type"]},
+        allowed_violations={names[0]: ["type"]},
     )
     model = load_bundle(bundle)
     sent = [{**iris_rows(1)[0], names[0]: "text"}, *iris_rows(2)]
     kept = stored_predictions(model, sent)
-    given = [dict(zip(names, RowReader(model.schema).read(row), strict=True)) for row in sent]
+    given = [dict(zip(names, RowValidator(model.schema).validate(row), strict=True)) for row in sent]
     assert given[0][names[0]] is None
 
     group = replayer(catalog, bundle).replay(

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from modeltrace.errors import SettingsError
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Schema
-from modeltrace.monitoring.reference_metrics import training_data
+from modeltrace.monitoring.reference_metrics import reference_metrics
 from modeltrace.serving.remote_challenger import parse
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.spans import SpanEncoder
@@ -99,7 +99,7 @@ def test_what_it_counts_itself_is_not_counted_here(model: Model, rows: Rows, rem
     watched = Watched()
     about = kept.shadows()[0].model
     assert about is not None
-    watched.add(about, training_data(model))
+    watched.add(about, reference_metrics(model))
     points = FeaturePoints(watched, exemplar_filter="always_off")
     points.add(kept.shadows())
     assert sum(point.value for point in points.collect()[0].data.data_points) == 0  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from modeltrace.errors import InferenceError
-from modeltrace.inference.model import Answer, Model
+from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
 from modeltrace.serving.shadow_queue import Shadows
 from modeltrace.sidecar.encode.json_lines import LineEncoder
@@ -32,8 +32,8 @@ Rows = list[dict[str, float]]
 @pytest.fixture
 def challenger(model: Model) -> Model:
     """Another version, which always says the same."""
-    sure = [Answer("malignant", 0.75)]
-    return replace(model, version="2.0.0", hash="2" * 64, answer_matrix=lambda matrix: sure * len(matrix))
+    sure = [ModelOutput("malignant", 0.75)]
+    return replace(model, version="2.0.0", hash="2" * 64, predict_fn=lambda matrix: sure * len(matrix))
 
 
 def test_a_shadow_is_recorded_and_nothing_else(model: Model, challenger: Model, rows: Rows) -> None:
@@ -83,10 +83,10 @@ def test_a_challenger_validates_by_its_own_schema(model: Model, challenger: Mode
 def test_a_challenger_that_fails_harms_nobody(model: Model, challenger: Model, rows: Rows) -> None:
     """What it raised stands on the `inference` of its own span; each request is answered."""
 
-    def fail(_: object) -> list[Answer]:
+    def fail(_: object) -> list[ModelOutput]:
         raise ZeroDivisionError("on purpose")
 
-    with service_with_challenger(model, replace(challenger, answer_matrix=fail)) as (client, kept):
+    with service_with_challenger(model, replace(challenger, predict_fn=fail)) as (client, kept):
         for row in rows[:3]:
             assert client.post("/predict", json={"features": row}).status_code == 200
         wait_until(lambda: len(kept.shadows()) == 3, description="the shadows")
@@ -104,15 +104,15 @@ def test_shadows_that_wait_share_a_call(model: Model, challenger: Model, rows: R
     called.set()
     strict = Schema(features=(first.model_copy(update={"valid_range": ((low + high) / 2, 1e6)}), *others))
 
-    def slow(matrix: Any) -> list[Answer]:
+    def slow(matrix: Any) -> list[ModelOutput]:
         begun.set()
         called.wait(60)
         calls.append(len(matrix))
         if any(abs(row[0] - high) < 1e-9 for row in np.asarray(matrix)):
             raise ZeroDivisionError("on purpose")
-        return [Answer("malignant", 0.75)] * len(matrix)
+        return [ModelOutput("malignant", 0.75)] * len(matrix)
 
-    with service_with_challenger(model, replace(challenger, schema=strict, answer_matrix=slow)) as (client, kept):
+    with service_with_challenger(model, replace(challenger, schema=strict, predict_fn=slow)) as (client, kept):
         for event in (begun, called):
             event.clear()
         calls.clear()  # what it takes is measured at the start
@@ -235,11 +235,11 @@ def test_a_shadow_is_told_as_the_stock_instrumentation_tells_it(
 ) -> None:
     """Spans and metrics of both versions are the same either way."""
 
-    def fail(_: object) -> list[Answer]:
+    def fail(_: object) -> list[ModelOutput]:
         raise InferenceError("on purpose")
 
     if fails:
-        challenger = replace(challenger, answer_matrix=fail)
+        challenger = replace(challenger, predict_fn=fail)
     service = record(model, challenger)
     with service_with_challenger(model, challenger) as (client, kept):
         for one in (service.client, client):
@@ -260,11 +260,11 @@ def test_with_the_stock_instrumentation_shadows_that_share_a_call_stay_in_their_
     free = threading.Event()
     free.set()
 
-    def slow(matrix: Any) -> list[Answer]:
+    def slow(matrix: Any) -> list[ModelOutput]:
         free.wait(10)
-        return [Answer("malignant", 0.75)] * len(matrix)
+        return [ModelOutput("malignant", 0.75)] * len(matrix)
 
-    service = record(model, replace(challenger, answer_matrix=slow))
+    service = record(model, replace(challenger, predict_fn=slow))
     free.clear()
     for row in rows[:4]:
         assert service.client.post("/predict", json={"features": row}).status_code == 200

@@ -16,7 +16,7 @@ import pytest
 
 from modeltrace.app import load_challenger, load_model
 from modeltrace.errors import VersionTakenError
-from modeltrace.inference.prediction_ids import PredictionIds
+from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.serving.bundle_loader import Bundles
 from modeltrace.serving.router import Serving
 from modeltrace.serving.version import Version, Versions
@@ -57,8 +57,8 @@ def versions_of(watched: Watched) -> Versions:
         return call(*arguments)
 
     return Versions(
-        PredictionIds(ID_KEY.encode()), watched, inline_threshold=1, on_thread=on_thread, tell_batch=lambda _: None,
-        max_batch_requests=None, most_waiting=8, rules=lambda _: None,
+        PredictionIdSigner(ID_KEY.encode()), watched, inline_threshold=1, on_thread=on_thread,
+        tell_batch=lambda _: None, max_batch_requests=None, most_waiting=8, rules=lambda _: None,
     )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_a_higher_version_takes_over(watching: Watching) -> None:
 
     assert (watching.version, watching.told_of(), watching.heard) == ("2", ["2"], [("served", "")])
     assert watching.watched.bins(before.info) is not None
-    assert before.pipeline.try_example() > 0
+    assert before.pipeline.time_example() > 0
 
 
 def test_a_bundle_that_is_replaced_in_its_place_takes_over(tmp_path: Path) -> None:
@@ -331,12 +331,12 @@ def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, 
         start = len(asked.answers)
         wait_until(lambda: len(asked.answers) > start + 20, description="answers of the last version")
 
-    ids = PredictionIds(ID_KEY.encode())
+    ids = PredictionIdSigner(ID_KEY.encode())
     assert asked.failures == []
     assert {answer["model"]["version"] for answer in asked.answers[start + 5 :]} == {"20"}
     assert len({answer["model"]["version"] for answer in asked.answers}) > 10
     for answer in asked.answers:
-        assert ids.read(answer["prediction_id"]).model_version == answer["model"]["version"]
+        assert ids.verify(answer["prediction_id"]).model_version == answer["model"]["version"]
 
 
 @pytest.mark.slow

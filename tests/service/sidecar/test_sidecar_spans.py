@@ -181,7 +181,7 @@ def tell_violations(span: SdkSpan, request: Request, stage: str) -> None:
         name = {"ml.feature.name": violated.feature} if violated.feature else {}
         said = {
             "ml.data.violation.reason": violated.reason,
-            "ml.data.violation.action": "counted" if violated.let_through else "rejected",
+            "ml.data.violation.action": "counted" if violated.allowed else "rejected",
             "ml.data.violation.rows": violated.rows,
         }
         span.add_event("ml.data.violation", {**name, **said}, request.validate_end)

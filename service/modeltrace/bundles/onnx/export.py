@@ -8,39 +8,46 @@ from typing import Any, get_args
 
 from sklearn.compose import ColumnTransformer
 
-from modeltrace.bundles.onnx.model import NUMBERS, TEXTS, Ask, Precision, asking, open_session
+from modeltrace.bundles.onnx.model import (
+    NUMERIC_INPUT,
+    TEXT_INPUT,
+    Precision,
+    PredictFn,
+    open_session,
+    session_predict_fn,
+)
 from modeltrace.bundles.tree_validation import every_part
 from modeltrace.errors import BundleError, PackError
-from modeltrace.inference.allowed_violations import unseen_of
+from modeltrace.inference.allowed_violations import unseen_category
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import Answer, Task, _takes_the_most_probable, answering, native
+from modeltrace.inference.model import ModelOutput, Task, make_predict_fn, predicts_argmax, to_json_label
 from modeltrace.inference.schema import Feature, Schema, Value
 from modeltrace.inference.validate import Values
 
 # What a confidence may differ by; a value, as a share of the greatest one.
 TOLERANCE = 1e-6
 # Rows that are asked one by one, too: kernels for one row and for many are not the same.
-ALONE = 100
+MAX_SINGLE_ROWS = 100
 OPSETS = {"": 21, "ai.onnx.ml": 3}
-WAY_OUT = "pack it without --onnx and serve it with scikit-learn"
+REMEDY = "pack it without --onnx and serve it with scikit-learn"
 
 
 @dataclass(frozen=True)
-class Converted:
+class OnnxExport:
     """A model in ONNX, and how far its answers are from the estimator's own."""
 
     raw: bytes
     opset: dict[str, int]
     precision: Precision
-    rows: int
-    largest_difference: float
+    n_rows: int
+    max_difference: float
 
 
 class _DiffersError(Exception):
     """The translation answers otherwise than the estimator."""
 
 
-def convert(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> Converted:  # noqa: ANN401  any estimator
+def export_onnx(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> OnnxExport:  # noqa: ANN401  any estimator
     """Translate an estimator, in double precision if that goes, else in single, and prove the translation.
 
     Args:
@@ -59,18 +66,18 @@ def convert(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], 
     except ImportError:
         raise PackError("--onnx needs the converter: pip install 'modeltrace[onnx]'") from None
     for feature in schema.features:
-        if feature.is_text and feature.may_be_missing:
-            raise PackError(f"ONNX has no missing texts, and {feature.name} may be missing; {WAY_OUT}")
+        if feature.is_text and feature.accepts_missing:
+            raise PackError(f"ONNX has no missing texts, and {feature.name} may be missing; {REMEDY}")
     # Neither what skl2onnx nor what scikit-learn warns of matters to an answer that is proven.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _convert(estimator, task, schema, rows, as_frame=as_frame)
 
 
-def _convert(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> Converted:  # noqa: ANN401  any estimator
+def _convert(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> OnnxExport:  # noqa: ANN401  any estimator
     kind = type(estimator).__name__
     try:
-        own = _Asked(answering(estimator, task), schema, rows, as_frame=as_frame)
+        own = _Asked(make_predict_fn(estimator, task), schema, rows, as_frame=as_frame)
     except Exception as error:
         raise PackError(f"the {kind} itself cannot answer rows of the training data: {_say(error)}") from error
     failures: list[Exception] = []
@@ -78,20 +85,20 @@ def _convert(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values],
         try:
             model = _translate(estimator, task, schema, precision, as_frame=as_frame)
             raw = model.SerializeToString(deterministic=True)
-            ask = asking(open_session(raw, "the translation"), task, _classes(estimator, task), schema)
+            ask = session_predict_fn(open_session(raw, "the translation"), task, _classes(estimator, task), schema)
             difference = _compare(own, _Asked(ask, schema, rows, as_frame=False))
         except Exception as error:  # noqa: BLE001  skl2onnx raises whatever it likes
             failures.append(error)
             continue
         opset = {one.domain or "ai.onnx": one.version for one in model.opset_import}
-        return Converted(raw, opset, precision, len(rows), difference)
+        return OnnxExport(raw, opset, precision, len(rows), difference)
     # A translation that answers otherwise says more than one that there is not.
     reason = next((error for error in failures if isinstance(error, _DiffersError)), failures[0])
-    raise PackError(f"the {kind} cannot be served by ONNX Runtime: {_say(reason)}; {WAY_OUT}")
+    raise PackError(f"the {kind} cannot be served by ONNX Runtime: {_say(reason)}; {REMEDY}")
 
 
 def _classes(estimator: Any, task: Task) -> "tuple[Any, ...] | None":  # noqa: ANN401  any estimator
-    return tuple(native(label) for label in estimator.classes_) if task == "classifier" else None
+    return tuple(to_json_label(label) for label in estimator.classes_) if task == "classifier" else None
 
 
 def _say(error: Exception) -> str:
@@ -104,13 +111,13 @@ def _say(error: Exception) -> str:
 class _Asked:
     """What a model says of reference rows: all at once, some alone, and one with values that training never had."""
 
-    def __init__(self, ask: Ask, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> None:
-        def answer(some: Sequence[Values]) -> list[Answer]:
+    def __init__(self, ask: PredictFn, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> None:
+        def answer(some: Sequence[Values]) -> list[ModelOutput]:
             return ask(to_matrix(some, schema, as_frame=as_frame))
 
         self.together = answer(rows)
         # None where it fails, which a request may see as well as an answer.
-        self.alone = [_or_none(answer, row) for row in rows[:ALONE]]
+        self.alone = [_or_none(answer, row) for row in rows[:MAX_SINGLE_ROWS]]
         self.unseen = [
             (feature.name, _or_none(answer, (*rows[0][:index], value, *rows[0][index + 1 :])))
             for index, feature in enumerate(schema.features)
@@ -122,7 +129,7 @@ def _unseen(feature: Feature) -> list[Value]:
     """Values that a request may bring and training did not."""
     if feature.type == "category":
         refused = feature.enforce_categories and feature.on_violation.category == "reject"
-        unseen = unseen_of(feature)
+        unseen = unseen_category(feature)
         return [] if refused or unseen is None else [unseen]
     if feature.training_range is None:
         return []
@@ -133,7 +140,7 @@ def _unseen(feature: Feature) -> list[Value]:
     return [value for value in (low - further, high + further) if lowest <= value <= highest]
 
 
-def _or_none(answer: Callable[[Sequence[Values]], list[Answer]], row: Values) -> Answer | None:
+def _or_none(answer: Callable[[Sequence[Values]], list[ModelOutput]], row: Values) -> ModelOutput | None:
     try:
         return answer([row])[0]
     except Exception:  # noqa: BLE001  whatever it raises, it does not answer
@@ -170,7 +177,7 @@ def _compare(own: _Asked, other: _Asked) -> float:
     return largest
 
 
-def _difference(one: Answer | None, two: Answer | None, scale: float) -> float:
+def _difference(one: ModelOutput | None, two: ModelOutput | None, scale: float) -> float:
     """Infinite for another label, or an answer where there is none."""
     if one is None or two is None or one.label != two.label:
         return 0.0 if one is two else math.inf
@@ -186,8 +193,8 @@ def _translate(estimator: Any, task: Task, schema: Schema, precision: Precision,
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType  # noqa: PLC0415  an extra
 
     number = DoubleTensorType if precision == "float64" else FloatTensorType
-    if schema.numeric and not (as_frame and _picks_columns(estimator)):
-        return _graph(estimator, task, [(NUMBERS, number([None, len(schema.features)]))], precision)
+    if schema.is_numeric and not (as_frame and _picks_columns(estimator)):
+        return _graph(estimator, task, [(NUMERIC_INPUT, number([None, len(schema.features)]))], precision)
     columns = [(f.name, (StringTensorType if f.is_text else number)([None, 1])) for f in schema.features]
     return _gather_inputs(_graph(estimator, task, columns, precision), schema)
 
@@ -202,7 +209,7 @@ def _graph(estimator: Any, task: Task, inputs: list[tuple[str, Any]], precision:
     from skl2onnx import convert_sklearn  # noqa: PLC0415  an extra
     from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs  # noqa: PLC0415  an extra
 
-    from modeltrace.bundles.onnx.operators import exact_converters  # noqa: PLC0415  needs the extra
+    from modeltrace.bundles.onnx.operators import float64_converters  # noqa: PLC0415  needs the extra
 
     knows_probabilities = hasattr(estimator, "predict_proba")
     model = convert_sklearn(
@@ -211,13 +218,13 @@ def _graph(estimator: Any, task: Task, inputs: list[tuple[str, Any]], precision:
         initial_types=inputs,
         target_opset=OPSETS,
         options={id(estimator): {"zipmap": False}} if knows_probabilities else None,
-        custom_conversion_functions=exact_converters() if precision == "float64" else None,
+        custom_conversion_functions=float64_converters() if precision == "float64" else None,
     )
     if task == "regressor":
         return model
     kept = slice(0, 1)
     if knows_probabilities:
-        kept = slice(1, 2) if _takes_the_most_probable(estimator) else slice(0, 2)
+        kept = slice(1, 2) if predicts_argmax(estimator) else slice(0, 2)
     outputs = list(model.graph.output)[kept]
     graph = select_model_inputs_outputs(model, outputs=[output.name for output in outputs])
     # With their shapes, which the selection forgets.
@@ -234,7 +241,7 @@ def _gather_inputs(model: Any, schema: Schema) -> Any:  # noqa: ANN401  onnx.Mod
     kinds = {one.name: one.type.tensor_type.elem_type for one in graph.input}
     del graph.input[:]
     splits = []
-    for name, wanted in ((NUMBERS, False), (TEXTS, True)):
+    for name, wanted in ((NUMERIC_INPUT, False), (TEXT_INPUT, True)):
         columns = [feature.name for feature in schema.features if feature.is_text == wanted]
         if not columns:
             continue

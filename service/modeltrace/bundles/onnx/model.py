@@ -17,22 +17,22 @@ from google.protobuf.message_factory import GetMessageClass
 
 from modeltrace.errors import BundleError, InferenceError, SettingsError
 from modeltrace.inference.features import Matrix
-from modeltrace.inference.model import TIE, Answer, Label, Task
+from modeltrace.inference.model import TIE_TOLERANCE, Label, ModelOutput, Task
 from modeltrace.inference.schema import Schema
 
 Precision = Literal["float64", "float32"]
-Ask = Callable[[Matrix], list[Answer]]
+PredictFn = Callable[[Matrix], list[ModelOutput]]
 
-NUMBERS = "numbers"
-TEXTS = "texts"
+NUMERIC_INPUT = "numbers"
+TEXT_INPUT = "texts"
 
 # Two classes whose float32 probabilities are this close may be a tie that rounding has broken.
-FLOAT32_TIE = 1e-6
+FLOAT32_TIE_TOLERANCE = 1e-6
 
 # ONNX's own operators; others come from a library that somebody would have to load, or from outside of the file.
-DOMAINS = frozenset({b"", b"ai.onnx", b"ai.onnx.ml"})
+ALLOWED_DOMAINS = frozenset({b"", b"ai.onnx", b"ai.onnx.ml"})
 # It can run for ever. No conversion of an estimator needs it.
-ENDLESS = b"Loop"
+FORBIDDEN_OPERATOR = b"Loop"
 
 # The fields of onnx.proto, by their numbers, through which all operators and tensors are reached.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
@@ -79,7 +79,7 @@ def check_graph(raw: bytes, source: object) -> None:
             raise BundleError(f"{source} keeps tensors in other files; it is not used: a bundle holds all of its model")
         if kind != "NodeProto":
             continue
-        if not set(part.domain) <= DOMAINS or ENDLESS in part.op_type:
+        if not set(part.domain) <= ALLOWED_DOMAINS or FORBIDDEN_OPERATOR in part.op_type:
             name = b" ".join([*part.domain, *part.op_type]).decode(errors="replace")
             raise BundleError(f"{source} has the operator {name}, which is not allowed")
 
@@ -140,7 +140,7 @@ def open_session(raw: bytes, source: object) -> Any:  # noqa: ANN401  an onnxrun
         raise BundleError(f"{source} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {first}") from error
 
 
-def asking(session: Any, task: Task, classes: Sequence[Label] | None, schema: Schema) -> Ask:  # noqa: ANN401  a session
+def session_predict_fn(session: Any, task: Task, classes: Sequence[Label] | None, schema: Schema) -> PredictFn:  # noqa: ANN401  a session
     """How a session is asked: decided once, as `modeltrace.inference.model.answering` does for an estimator.
 
     Raises:
@@ -155,13 +155,13 @@ def asking(session: Any, task: Task, classes: Sequence[Label] | None, schema: Sc
         # The width is checked here, once: a class is looked up by its column.
         if kinds[-1] == "number" and [*outputs[-1].shape][-1:] != [len(classes)]:
             raise BundleError("the ONNX model has another number of classes than model.json")
-        tie = TIE if outputs[-1].type == "tensor(double)" else FLOAT32_TIE
+        tie = TIE_TOLERANCE if outputs[-1].type == "tensor(double)" else FLOAT32_TIE_TOLERANCE
         labels = tuple(classes)
         if kinds == ["number"]:
             return lambda matrix: _most_probable(run(matrix)[0], labels, tie)
         places = {_as_in_onnx(label): index for index, label in enumerate(labels)}
         if kinds == ["label"]:
-            return lambda matrix: [Answer(labels[places[said]]) for said in run(matrix)[0].tolist()]
+            return lambda matrix: [ModelOutput(labels[places[said]]) for said in run(matrix)[0].tolist()]
         if kinds == ["label", "number"]:
             return lambda matrix: _decided(run(matrix), labels, places)
     raise BundleError(f"the ONNX model gives {', '.join(kinds)}, which is not what a {task} answers")
@@ -170,40 +170,40 @@ def asking(session: Any, task: Task, classes: Sequence[Label] | None, schema: Sc
 def _running(session: Any, schema: Schema) -> Callable[[Matrix], list[Any]]:  # noqa: ANN401  a session
     inputs = {one.name: one for one in session.get_inputs()}
     columns = {
-        NUMBERS: [index for index, feature in enumerate(schema.features) if not feature.is_text],
-        TEXTS: [index for index, feature in enumerate(schema.features) if feature.is_text],
+        NUMERIC_INPUT: [index for index, feature in enumerate(schema.features) if not feature.is_text],
+        TEXT_INPUT: [index for index, feature in enumerate(schema.features) if feature.is_text],
     }
     widths = {name: len(places) for name, places in columns.items() if places}
-    types = {NUMBERS: ("tensor(double)", "tensor(float)"), TEXTS: ("tensor(string)",)}
+    types = {NUMERIC_INPUT: ("tensor(double)", "tensor(float)"), TEXT_INPUT: ("tensor(string)",)}
     if inputs.keys() != widths.keys() or any(
         one.type not in types[name] or [*one.shape][-1:] != [widths[name]] for name, one in inputs.items()
     ):
         raise BundleError("the ONNX model takes other features than model.json describes")
     outputs = [output.name for output in session.get_outputs()]
     ask: Callable[..., list[Any]] = session.run
-    kind = np.float32 if NUMBERS in inputs and inputs[NUMBERS].type == "tensor(float)" else np.float64
-    if schema.numeric:
+    kind = np.float32 if NUMERIC_INPUT in inputs and inputs[NUMERIC_INPUT].type == "tensor(float)" else np.float64
+    if schema.is_numeric:
         if kind is np.float64:
-            return lambda matrix: ask(outputs, {NUMBERS: matrix})
-        return lambda matrix: ask(outputs, {NUMBERS: matrix.astype(kind)})
+            return lambda matrix: ask(outputs, {NUMERIC_INPUT: matrix})
+        return lambda matrix: ask(outputs, {NUMERIC_INPUT: matrix.astype(kind)})
 
     def split(matrix: Any) -> list[Any]:  # noqa: ANN401  an array of objects
-        fed = {TEXTS: matrix[:, columns[TEXTS]]}
-        if columns[NUMBERS]:
-            fed[NUMBERS] = matrix[:, columns[NUMBERS]].astype(kind)
+        fed = {TEXT_INPUT: matrix[:, columns[TEXT_INPUT]]}
+        if columns[NUMERIC_INPUT]:
+            fed[NUMERIC_INPUT] = matrix[:, columns[NUMERIC_INPUT]].astype(kind)
         return ask(outputs, fed)
 
     return split
 
 
-def _values(said: Any) -> list[Answer]:  # noqa: ANN401  an array
+def _values(said: Any) -> list[ModelOutput]:  # noqa: ANN401  an array
     values = said.ravel().tolist()
     if not all(map(math.isfinite, values)):
         raise InferenceError("the model answered with a number that is not finite")
-    return [Answer(value=value) for value in values]
+    return [ModelOutput(value=value) for value in values]
 
 
-def _most_probable(probabilities: Any, labels: Sequence[Label], tie: float) -> list[Answer]:  # noqa: ANN401  an array
+def _most_probable(probabilities: Any, labels: Sequence[Label], tie: float) -> list[ModelOutput]:  # noqa: ANN401  an array
     """The most probable class; of several, the first, as scikit-learn has it."""
     answers = []
     for row in probabilities.tolist():
@@ -213,16 +213,16 @@ def _most_probable(probabilities: Any, labels: Sequence[Label], tie: float) -> l
             if confidence - row[index] <= tie:
                 best, confidence = index, row[index]
                 break
-        answers.append(Answer(labels[best], confidence if math.isfinite(confidence) else None))
+        answers.append(ModelOutput(labels[best], confidence if math.isfinite(confidence) else None))
     return answers
 
 
-def _decided(said: list[Any], labels: Sequence[Label], places: dict[Any, int]) -> list[Answer]:
+def _decided(said: list[Any], labels: Sequence[Label], places: dict[Any, int]) -> list[ModelOutput]:
     chosen, probabilities = said
     answers = []
     for label, row in zip(chosen.tolist(), probabilities.tolist(), strict=True):
         index = places[label]
-        answers.append(Answer(labels[index], row[index] if math.isfinite(row[index]) else None))
+        answers.append(ModelOutput(labels[index], row[index] if math.isfinite(row[index]) else None))
     return answers
 
 

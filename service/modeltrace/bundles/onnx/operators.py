@@ -36,7 +36,7 @@ ML = "ai.onnx.ml"
 ML_VERSION = 3  # the first whose trees have thresholds and weights in double precision
 
 
-def exact_converters() -> dict[type, Converter]:
+def float64_converters() -> dict[type, Converter]:
     """What to hand skl2onnx as `custom_conversion_functions`."""
     trees = (DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor)
     forests = (ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor)

@@ -135,30 +135,30 @@ class _Counts:
         self.schema_hash = about.schema_hash
         self._bins = bins
         self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
-        self._attributes = [{**model, ML_FEATURE_NAME: name, ML_FEATURE_BIN: one} for name, one in bins.series]
+        self._attributes = [{**model, ML_FEATURE_NAME: name, ML_FEATURE_BIN: one} for name, one in bins.bin_names]
         self._sum_attributes = [
-            {**model, ML_FEATURE_NAME: name, ML_FEATURE_SIGN: sign} for sign in SIGNS for name in bins.numeric
+            {**model, ML_FEATURE_NAME: name, ML_FEATURE_SIGN: sign} for sign in SIGNS for name in bins.numeric_names
         ]
         self._start = time_ns()
         self._lock = Lock()
-        self._counts = np.zeros(len(bins.series), dtype=np.int64)
-        self._sums = np.zeros((len(SIGNS), len(bins.numeric)))
+        self._counts = np.zeros(len(bins.bin_names), dtype=np.int64)
+        self._sums = np.zeros((len(SIGNS), len(bins.numeric_names)))
         # The request that each bin was last met in, and whether that one was pinned.
-        self._met = np.full(len(bins.series), None, dtype=object)
-        self._pinned = np.zeros(len(bins.series), dtype=bool)
+        self._met = np.full(len(bins.bin_names), None, dtype=object)
+        self._pinned = np.zeros(len(bins.bin_names), dtype=bool)
 
     def add(self, met: Sequence[tuple[tuple[Value, ...], Request]]) -> None:
         """Count some rows, each with the request that it came in."""
         rows = [inputs for inputs, _ in met]
-        numbers = self._bins.numbers(rows)
-        places = self._bins.place(rows, numbers)
+        numbers = self._bins.numeric_values(rows)
+        places = self._bins.digitize(rows, numbers)
         with self._lock:
             self._repeats.add(rows)
             self._counts += np.bincount(places.ravel(), minlength=len(self._counts))
-            known = np.nan_to_num(numbers[:, self._bins.summed], nan=0.0)
+            known = np.nan_to_num(numbers[:, self._bins.sum_columns], nan=0.0)
             self._sums[0] += np.maximum(known, 0.0).sum(axis=0)
             self._sums[1] -= np.minimum(known, 0.0).sum(axis=0)
-            self._meet([request for _, request in met], places[:, self._bins.followed])
+            self._meet([request for _, request in met], places[:, self._bins.exemplar_columns])
 
     def _meet(self, requests: Sequence[Request], places: NDArray[np.intp]) -> None:
         """Remember who may be an exemplar of a bin: the latest, but a pinned one before any other."""

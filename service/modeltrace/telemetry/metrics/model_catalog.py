@@ -19,25 +19,25 @@ class Bins(Protocol):
     """What knows where a value belongs."""
 
     @property
-    def series(self) -> Sequence[tuple[str, str]]:
+    def bin_names(self) -> Sequence[tuple[str, str]]:
         """All bins of all features, each by both names."""
 
     @property
-    def numeric(self) -> Sequence[str]:
+    def numeric_names(self) -> Sequence[str]:
         """The features that have a mean."""
 
     @property
-    def summed(self) -> "NDArray[np.intp] | slice":
+    def sum_columns(self) -> "NDArray[np.intp] | slice":
         """What takes their columns of `numbers`; others are private."""
 
     @property
-    def followed(self) -> "NDArray[np.intp] | slice":
+    def exemplar_columns(self) -> "NDArray[np.intp] | slice":
         """What takes the columns of `place` in which a bin may lead to the request that fell into it."""
 
-    def numbers(self, rows: Sequence[tuple[Value, ...]]) -> NDArray[np.float64]:
+    def numeric_values(self, rows: Sequence[tuple[Value, ...]]) -> NDArray[np.float64]:
         """The values of all that have bins of numbers, shape (n_rows, n_numbers)."""
 
-    def place(self, rows: Sequence[tuple[Value, ...]], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
+    def digitize(self, rows: Sequence[tuple[Value, ...]], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
         """The places in `series` of all values, shape (n_rows, n_features)."""
 
 
@@ -92,18 +92,18 @@ class Watched:
     def rows(self, model: ModelInfo, answered: Sequence[Answered]) -> Sequence[Answered]:
         """Answered rows as they may be told."""
         rules = self.rules(model)
-        return answered if rules is None else rules.rows(answered)
+        return answered if rules is None else rules.redact_rows(answered)
 
     def told(self, records: Sequence[Request]) -> Sequence[Request]:
         """Requests as they may be told."""
         if self._private is None:
             return records
         known = [(record, self.rules(record.model) if record.model else None) for record in records]
-        return [record if rules is None else rules.request(record) for record, rules in known]
+        return [record if rules is None else rules.redact_request(record) for record, rules in known]
 
     def error(self, error: Exception) -> Exception:
         """An exception as it may be told."""
-        return error if self._private is None else self._private.error(error)
+        return error if self._private is None else self._private.redact_exception(error)
 
     def served(self) -> list[tuple[ModelInfo, Training]]:
         """Those that may answer now; of a version in two roles one."""

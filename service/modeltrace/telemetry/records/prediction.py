@@ -100,13 +100,13 @@ class Violated(NamedTuple):
 
     feature: str  # "" where it is none of the model's, whose names are up to the client, or no row at all
     reason: str  # as in `modeltrace.errors.Violation`
-    let_through: bool  # the schema has it counted, not refused
+    allowed: bool  # the schema has it counted, not refused
     rows: int
 
     @property
     def action(self) -> str:
         """What the schema does about it, in one word."""
-        return "counted" if self.let_through else "rejected"
+        return "counted" if self.allowed else "rejected"
 
     def series(self) -> dict[str, str]:
         """What a metric point says of it."""
@@ -135,15 +135,15 @@ class Answered(NamedTuple):
 
 
 class Rules(Protocol):
-    """What may be told of a model's inputs: `modeltrace.inference.privacy.Privacy`."""
+    """What may be told of a model's inputs: `modeltrace.inference.privacy.Redactor`."""
 
-    def rows(self, answered: "Sequence[Answered]", /) -> "Sequence[Answered]":
+    def redact_rows(self, answered: "Sequence[Answered]", /) -> "Sequence[Answered]":
         """Answered rows as they may be told."""
 
-    def request(self, record: "Request", /) -> "Request":
+    def redact_request(self, record: "Request", /) -> "Request":
         """A request as it may be told."""
 
-    def error(self, error: Exception, /) -> Exception:
+    def redact_exception(self, error: Exception, /) -> Exception:
         """An exception as it may be told."""
 
 

@@ -124,7 +124,7 @@ class Recorder:
         for count in self._counts:
             count(request)
         if self._watched and request.model and (rules := self._watched.rules(request.model)):
-            request.answered = [*rules.rows(request.answered)]
+            request.answered = [*rules.redact_rows(request.answered)]
         self._tell(request)
         for take in self._also:
             take(request)

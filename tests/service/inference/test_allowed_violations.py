@@ -18,13 +18,13 @@ from modeltrace.bundles.pack import pack
 from modeltrace.cli.pack import merge_allowed_violations
 from modeltrace.errors import InvalidFeaturesError, PackError
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.schema import REASONS, Feature, OnViolation, Schema, Treatment
-from modeltrace.inference.validate import RowReader, validate_row
+from modeltrace.inference.schema import REASONS, Feature, OnViolation, Schema, ViolationAction
+from modeltrace.inference.validate import RowValidator, validate_row
 from tests.helpers.schemas import SCHEMA, VALID_ROW
 from tests.helpers.strategies import json_values, valid_rows
 from tests.helpers.tables import customers, customers_without_gaps, forest_pipeline, predict_row
 
-TREATMENTS = st.sampled_from(get_args(Treatment))
+TREATMENTS = st.sampled_from(get_args(ViolationAction))
 
 
 @st.composite
@@ -50,13 +50,16 @@ spoilt_rows = st.builds(
 def test_whatever_is_let_through_can_be_put_to_the_model(schema: Schema, row: dict[str, object], frame: bool) -> None:
     """A row is refused for what rejects, and only for that; any other becomes a row of the matrix."""
     violations = validate_row(row, schema)
-    refusing = [violation for violation in violations if not violation.let_through]
+    refusing = [violation for violation in violations if not violation.allowed]
     if refusing:
         with pytest.raises(InvalidFeaturesError) as refused:
-            RowReader(schema).read(row)
+            RowValidator(schema).validate(row)
         assert list(refused.value.violations) == refusing
     else:
-        assert to_matrix([RowReader(schema).read(row)], schema, as_frame=frame).shape == (1, len(schema.features))
+        assert to_matrix([RowValidator(schema).validate(row)], schema, as_frame=frame).shape == (
+            1,
+            len(schema.features),
+        )
 
 
 @given(policies(), spoilt_rows)
@@ -65,12 +68,12 @@ def test_each_way_to_break_the_schema_is_counted_once_a_row(schema: Schema, row:
     counts: dict[tuple[str, str, bool], int] = {}
     for _ in range(2):
         try:
-            RowReader(schema).read(row, counts)
+            RowValidator(schema).validate(row, counts)
         except InvalidFeaturesError:
             continue
 
     found = validate_row(row, schema)
-    assert counts == {("" if v.reason == "unknown" else v.feature, v.reason, v.let_through): 2 for v in found}
+    assert counts == {("" if v.reason == "unknown" else v.feature, v.reason, v.allowed): 2 for v in found}
 
 
 @given(policies(), spoilt_rows)
@@ -82,7 +85,7 @@ def test_what_is_let_through_is_what_the_schema_says(schema: Schema, row: dict[s
             schema.on_unknown if violation.reason == "unknown" else getattr(said[violation.feature], violation.reason)
         )
         too_large = "too large" in violation.message
-        assert violation.let_through == (treatment == "count" and not too_large)
+        assert violation.allowed == (treatment == "count" and not too_large)
 
 
 def test_a_value_of_a_wrong_type_is_missing_to_the_model() -> None:
@@ -90,14 +93,14 @@ def test_a_value_of_a_wrong_type_is_missing_to_the_model() -> None:
     weight = SCHEMA.features[1].model_copy(update={"on_violation": OnViolation(type="count")})
     schema = Schema(features=(weight, SCHEMA.features[2]), on_unknown="count")
 
-    assert RowReader(schema).read({"weight": "heavy", "rooms": 3, "surprise": [1]}) == (None, 3)
+    assert RowValidator(schema).validate({"weight": "heavy", "rooms": 3, "surprise": [1]}) == (None, 3)
 
 
 def test_a_row_of_another_model_is_one_thing_to_say() -> None:
     """Features that are missing and ones that are unknown are named together; each is still a violation by itself."""
     others = {f"x{index}": 1 for index in range(5)}
     with pytest.raises(InvalidFeaturesError) as refused:
-        RowReader(SCHEMA).read({**others, "garden": 1})
+        RowValidator(SCHEMA).validate({**others, "garden": 1})
 
     assert str(refused.value) == (
         "the row has not the features of this model: missing size, rooms, city; unknown x0, x1, x2, …; "
@@ -133,7 +136,7 @@ def test_what_the_model_takes_is_let_through(tmp_path: Path) -> None:
         name="people",
         out=tmp_path / "people",
         valid_ranges={"age": (0, 120)},
-        tolerate={"age": (), "city": (), "vip": ("missing",), "income": ("type",)},
+        allowed_violations={"age": (), "city": (), "vip": ("missing",), "income": ("type",)},
         ignore_unknown=True,
     )
 
@@ -155,7 +158,7 @@ def test_what_the_model_takes_is_let_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("estimator", "tolerate", "message"),
+    ("estimator", "allowed", "message"),
     [
         (LogisticRegression(), {"age": ("missing",)}, "age: the model does not take a missing value .*NaN"),
         (LogisticRegression(), {"age": ("type",)}, "age: the model does not take a value of a wrong type"),
@@ -170,14 +173,14 @@ def test_what_the_model_takes_is_let_through(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_model_does_not_take_is_refused(
-    estimator: Any, tolerate: dict[str, Any], message: str, tmp_path: Path
+    estimator: Any, allowed: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     """The message says which feature and why, and nothing is written."""
     data = customers_without_gaps()[["age", "income"]]
     estimator.fit(data, data.age > 50)
 
     with pytest.raises(PackError, match=message):
-        pack(estimator, data, name="x", out=tmp_path / "x", valid_ranges={"age": (0, 120)}, tolerate=tolerate)
+        pack(estimator, data, name="x", out=tmp_path / "x", valid_ranges={"age": (0, 120)}, allowed_violations=allowed)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,8 +189,8 @@ def test_an_encoder_that_refuses_an_unknown_category_cannot_let_it_through(tmp_p
     data = customers_without_gaps()[["city"]]
     estimator = make_pipeline(OrdinalEncoder(), LogisticRegression()).fit(data, data.city == "Bonn")
 
-    with pytest.raises(PackError, match=r"--let-through city: the model does not take a category"):
-        pack(estimator, data, name="x", out=tmp_path / "x", tolerate={"city": ("category",)})
+    with pytest.raises(PackError, match=r"--allow-violations city: the model does not take a category"):
+        pack(estimator, data, name="x", out=tmp_path / "x", allowed_violations={"city": ("category",)})
 
 
 def test_what_was_missing_in_training_is_no_violation(tmp_path: Path) -> None:
@@ -196,7 +199,7 @@ def test_what_was_missing_in_training_is_no_violation(tmp_path: Path) -> None:
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(data, np.arange(len(data)) % 2)
 
     with pytest.raises(PackError, match="training had it missing"):
-        pack(estimator, data, name="x", out=tmp_path / "x", tolerate={"income": ("missing",)})
+        pack(estimator, data, name="x", out=tmp_path / "x", allowed_violations={"income": ("missing",)})
 
 
 def test_onnx_must_let_through_what_the_estimator_does(tmp_path: Path) -> None:
@@ -204,7 +207,7 @@ def test_onnx_must_let_through_what_the_estimator_does(tmp_path: Path) -> None:
     data = customers_without_gaps()[["age", "income"]].astype(float)
     estimator = HistGradientBoostingClassifier(max_iter=5).fit(data.to_numpy(), data.age > 50)
 
-    bundle = pack(estimator, data, name="x", out=tmp_path / "x", tolerate={"age": ("missing",)}, onnx=True)
+    bundle = pack(estimator, data, name="x", out=tmp_path / "x", allowed_violations={"age": ("missing",)}, onnx=True)
 
     models = load_bundle(bundle), load_bundle(bundle, engine="onnx")
     answers = [predict_row(model, age=None, income=5.0) for model in models]
