@@ -19,15 +19,15 @@ MAX_MEMBERS: Final = 1024
 _SLICE: Final = 64 * 1024
 
 
-class UnsupportedCodingError(Exception):
+class UnsupportedEncodingError(Exception):
     """A coding that is not known."""
 
 
-class CodingError(Exception):
+class DecompressionError(Exception):
     """A body is not what its coding says."""
 
 
-class ExpandedTooLargeError(Exception):
+class DecompressedTooLargeError(Exception):
     """A body expands to more than it may."""
 
 
@@ -41,44 +41,44 @@ class _Decompressor(Protocol):
     def decompress(self, data: memoryview, max_length: int, /) -> bytes: ...
 
 
-def expand(body: bytes, coding: str, limit: int) -> bytes:
+def decompress(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
     """Uncompress all members or frames of a body.
 
     Args:
         body: the body as it was sent.
-        coding: the value of `Content-Encoding`.
-        limit: the bytes that it may expand to. No more than that are ever held.
+        content_encoding: the value of `Content-Encoding`.
+        max_bytes: the bytes that it may expand to. No more than that are ever held.
 
     Raises:
-        UnsupportedCodingError: the coding is none of `CODINGS`, or there are several.
+        UnsupportedCodingError: the coding is none of `SUPPORTED_ENCODINGS`, or there are several.
         CodingError: the body is not what the coding says, is cut off, has something else after its end, or has more
             than `MAX_MEMBERS` members.
         ExpandedTooLargeError: it expands to more than `limit` bytes.
     """
-    name = coding.strip().lower()
+    name = content_encoding.strip().lower()
     if name in ("", "identity"):
         return body
     if name not in _OPEN:
-        raise UnsupportedCodingError(name)
+        raise UnsupportedEncodingError(name)
     parts: list[bytes] = []
-    room, place, members = limit, 0, 0
+    room, place, members = max_bytes, 0, 0
     view = memoryview(body)
     while place < len(body) or not members:
         members += 1
         if members > MAX_MEMBERS:
-            raise CodingError(f"it has more than {MAX_MEMBERS} members")
+            raise DecompressionError(f"it has more than {MAX_MEMBERS} members")
         member = _OPEN[name](view[place:])
         while not member.eof:
             piece = view[place : place + _SLICE]
             if not piece:
-                raise CodingError("it is cut off")
+                raise DecompressionError("it is cut off")
             try:
                 part = member.decompress(piece, room + 1)
             except (zlib.error, zstd.ZstdError) as error:
-                raise CodingError(str(error)) from None
+                raise DecompressionError(str(error)) from None
             room -= len(part)
             if room < 0:
-                raise ExpandedTooLargeError
+                raise DecompressedTooLargeError
             parts.append(part)
             place += len(piece) - len(member.unused_data)
     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -105,4 +105,4 @@ _OPEN: Final[Mapping[str, Callable[[memoryview], _Decompressor]]] = {
     "zstd": _zstd,
 }
 # What an answer of 415 names in `Accept-Encoding`.
-CODINGS: Final = "gzip, deflate, zstd, identity"
+SUPPORTED_ENCODINGS: Final = "gzip, deflate, zstd, identity"

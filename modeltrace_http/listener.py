@@ -18,9 +18,9 @@ from modeltrace_http.protocol import LimitedHttpProtocol
 logger = logging.getLogger(__name__)
 
 # Connections accepted in one turn of the event loop. More would leave less to the other workers that share the socket.
-ACCEPTED_PER_TURN: Final = 16
+MAX_ACCEPTS: Final = 16
 # Seconds until accepting is tried again after it failed.
-PAUSE_SECONDS: Final = 1.0
+RETRY_DELAY: Final = 1.0
 # Seconds between two log records of the same kind.
 LOG_INTERVAL: Final = 10.0
 
@@ -66,7 +66,7 @@ class Listener:
 
     def _accept(self) -> None:
         """Accept what waits."""
-        for _ in range(ACCEPTED_PER_TURN):
+        for _ in range(MAX_ACCEPTS):
             if self._open >= self._max_connections:
                 self._log("full", f"{self._open} connections are open, as many as there may be: others wait")
                 self._pause()
@@ -79,7 +79,7 @@ class Listener:
                 # File descriptors or memory ran out, or something rarer, which asyncio would log at each attempt.
                 self._log("failed", f"cannot accept more than {self._open} connections for now: {error.strerror}")
                 self._pause()
-                self._retry = self._loop.call_later(PAUSE_SECONDS, self._resume)
+                self._retry = self._loop.call_later(RETRY_DELAY, self._resume)
                 return
             self._open += 1
             task = self._loop.create_task(self._attach(connection))

@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from modeltrace_http.limits import HttpLimits
 
 # Seconds that a refused client may take to read why.
-LINGER_SECONDS: Final = 2.0
+LINGER_TIMEOUT: Final = 2.0
 # What offers an upgrade: these headers, and their names in `Connection`.
 _OFFERS: Final = frozenset({b"upgrade", b"http2-settings"})
 
@@ -278,7 +278,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return
         # Closed at once, the connection would be reset where the client still sends, and the answer with it.
         self.transport.write_eof()
-        self._wait(LINGER_SECONDS, self.timeout_keep_alive_handler)
+        self._wait(LINGER_TIMEOUT, self.timeout_keep_alive_handler)
 
     def _abort_unless_written(self) -> None:
         """Give a client that does not read what is left a limited time."""

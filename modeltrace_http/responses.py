@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 Routes = TypeVar("Routes", FastAPI, APIRouter)
 
 
-def with_head(routes: Routes) -> Routes:
+def add_head_routes(routes: Routes) -> Routes:
     """Answer HEAD like GET; the server leaves the body out. FastAPI's routes, unlike Starlette's, take GET alone."""
     for route in [*routes.routes]:
         if isinstance(route, APIRoute) and route.methods == {"GET"}:
@@ -25,7 +25,7 @@ def with_head(routes: Routes) -> Routes:
     return routes
 
 
-class RelativeRedirects:
+class RelativeRedirectMiddleware:
     """ASGI middleware: redirects to another path of the application are relative.
 
     Starlette makes them absolute, of the Host that the client has sent and the scheme that the server knows.

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message
 
 from bench.counted.model import build_model, build_rows
 from bench.counted.phases import NEVER, PHASES, counted, start_counting
-from modeltrace.api.auth import protect
+from modeltrace.api.auth import wrap_with_auth
 from modeltrace.app import create_app
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.export.frames import write_frame
@@ -64,7 +64,7 @@ def build(frames: Path) -> tuple[ASGIApp, Outbox]:
     telemetry = Telemetry(records=Records(tracing, outbox, health, Counter()))
     # However slow the machine that counts is, the model is asked on the event loop.
     settings = read_settings(id_key="a key for counting only", store="none", inline_threshold=NEVER)
-    return protect(create_app(settings, build_model(), telemetry, watched=watched), settings), outbox
+    return wrap_with_auth(create_app(settings, build_model(), telemetry, catalog=watched), settings), outbox
 
 
 async def answer(app: ASGIApp, bodies: Sequence[bytes]) -> None:

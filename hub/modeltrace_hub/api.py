@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from modeltrace_http.responses import RelativeRedirects, with_head
+from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
 from modeltrace_hub.auth import Guard, GuardMiddleware
 from modeltrace_hub.decode.values import json_double
 from modeltrace_hub.errors import QueryTimeoutError, ReadersBusyError, StoreError
@@ -52,12 +52,12 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     )
     _add_api(app, queries, stats, writer)
     _add_models(app, queries)
-    with_head(app)
-    app.include_router(with_head(pages.router()))
-    app.include_router(with_head(ModelPages(renderer, queries).router()))
+    add_head_routes(app)
+    app.include_router(add_head_routes(pages.router()))
+    app.include_router(add_head_routes(ModelPages(renderer, queries).router()))
     app.mount("/static", pages.static())
     _add_error_handlers(app, renderer)
-    app.add_middleware(RelativeRedirects)
+    app.add_middleware(RelativeRedirectMiddleware)
     app.add_middleware(GuardMiddleware, guard=Guard(settings))
     app.add_middleware(SecurityHeaders)
     return app

@@ -21,29 +21,29 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from modeltrace.api.auth import protect
+from modeltrace.api.auth import wrap_with_auth
 from modeltrace.api.body import BodyReader
-from modeltrace.api.documentation import STATIC, documentation_routes
+from modeltrace.api.documentation import STATIC_PATH, documentation_routes
 from modeltrace.api.errors import add_error_handlers
-from modeltrace.api.fast_path import Front
-from modeltrace.api.feedback import FeedbackCalls, feedback_routes
-from modeltrace.api.health import SILENT_PATHS, health_routes
-from modeltrace.api.openapi import renew
-from modeltrace.api.predict import PredictionCalls, prediction_routes
-from modeltrace.api.redact_query import WithoutQuery
-from modeltrace.api.thread_pool import ModelThreads
+from modeltrace.api.fast_path import PredictionASGIApp
+from modeltrace.api.feedback import FeedbackHandler, feedback_routes
+from modeltrace.api.health import UNTRACED_PATHS, health_routes
+from modeltrace.api.openapi import refresh
+from modeltrace.api.predict import PredictionHandlers, prediction_routes
+from modeltrace.api.redact_query import RedactQueryMiddleware
+from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.bundles.registry.bundle_ref import check_version
 from modeltrace.evaluation.publisher import start_publisher
 from modeltrace.inference.model import Model
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.inference.privacy import Redactor
-from modeltrace.keys import describe_access, id_key, privacy_key, synthetic_token
+from modeltrace.keys import derive_privacy_key, derive_synthetic_token, describe_access, load_id_key
 from modeltrace.monitoring.model_event import log_model_event
-from modeltrace.serving.bundle_loader import Bundles
-from modeltrace.serving.router import Serving
-from modeltrace.serving.shadow_queue import Challenger, LocalChallenger, Shadows
-from modeltrace.serving.version import ALONE, CHALLENGER, PRIMARY, Versions
-from modeltrace.serving.watcher import Changes, Watcher, watching
+from modeltrace.serving.bundle_loader import BundleLoader
+from modeltrace.serving.router import ModelRouter
+from modeltrace.serving.shadow_queue import Challenger, LocalChallenger, ShadowQueue
+from modeltrace.serving.version import CHALLENGER, NO_ROLE, PRIMARY, VersionFactory
+from modeltrace.serving.watcher import BundleWatch, Watcher, run_watchers
 from modeltrace.settings import Settings
 from modeltrace.store.config import store_config
 from modeltrace.store.in_process_writer import InProcessWriter
@@ -60,12 +60,12 @@ from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.sdk.feedback_recorder import FeedbackRecorder
 from modeltrace.telemetry.sdk.provider import build_stock
 from modeltrace.telemetry.sdk.recorder import Recorder
-from modeltrace_http.responses import RelativeRedirects, with_head
+from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
 
 # Seconds that a start waits for the exporter process: it takes a second, and longer on a busy machine.
-EXPORTER_START = 10.0
+SIDECAR_START_TIMEOUT = 10.0
 # FastAPI's own telemetry would make a second SERVER span beside the instrumentation's.
-NATIVE_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+FASTAPI_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(
@@ -74,36 +74,36 @@ def create_app(
     telemetry: Telemetry,
     *,
     registry: CollectorRegistry | None = None,
-    watched: Watched | None = None,
+    catalog: Watched | None = None,
     challenger: Model | None = None,
-    changes: Sequence[Changes] = (),
-    keep: Callable[[RequestTrace], None] = lambda _: None,
-    on_stop: Callable[[], None] = lambda: None,
+    bundle_watches: Sequence[BundleWatch] = (),
+    on_request_done: Callable[[RequestTrace], None] = lambda _: None,
+    on_shutdown: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
     """Wire one application.
 
     `registry` is what `/metrics` shows; `watched` what telemetry from records knows of models; `keep` takes requests
     that are told by the SDK, for the prediction store; `challenger` stands beside the model, as the settings say;
-    `changes` is where new versions come from; `on_stop` is called last, off the event loop.
+    `changes` is where new versions come from; `on_shutdown` is called last, off the event loop.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if shadows:
             shadows.start()
-        with watching(watchers):
+        with run_watchers(watchers):
             yield
         if shadows:
             await anyio.to_thread.run_sync(shadows.stop)
         await anyio.to_thread.run_sync(desk.close)
-        await anyio.to_thread.run_sync(on_stop)
+        await anyio.to_thread.run_sync(on_shutdown)
 
     records = telemetry.records
-    meter, watched = telemetry.meter_provider.get_meter(SCOPE), watched or Watched()
-    report_training(meter, watched)
-    also, counts = [keep], []
+    meter, catalog = telemetry.meter_provider.get_meter(SCOPE), catalog or Watched()
+    report_training(meter, catalog)
+    also, counts = [on_request_done], []
     if telemetry.enabled and records is None:
-        features = FeaturePoints(watched, exemplar_filter="always_off")
+        features = FeaturePoints(catalog, exemplar_filter="always_off")
         observe_features(meter, features)
         counts.append(features.count)
     tracer = telemetry.tracer_provider.get_tracer(SCOPE)
@@ -112,50 +112,52 @@ def create_app(
         build_instruments(meter),
         also,
         counts=counts,
-        watched=watched,
+        watched=catalog,
         trust_context=settings.trust_trace_context,
-        synthetic_token=synthetic_token(id_key(settings)),
+        synthetic_token=derive_synthetic_token(load_id_key(settings)),
     )
-    threads = ModelThreads(settings.inference_threads, settings.max_queue_size)
-    versions = Versions(
-        PredictionIdSigner(id_key(settings)),
-        watched,
+    threads = BoundedThreadPool(settings.inference_threads, settings.max_queue_size)
+    versions = VersionFactory(
+        PredictionIdSigner(load_id_key(settings)),
+        catalog,
         inline_threshold=settings.inline_threshold,
-        on_thread=threads.run,
-        tell_batch=records.outbox.put_batch if records else recorder.tell_batch,
+        run_on_thread=threads.run,
+        on_batch=records.outbox.put_batch if records else recorder.tell_batch,
         max_batch_requests=settings.max_batch_requests if settings.batching else None,
-        most_waiting=settings.max_queue_size,
-        rules=partial(rules_of, settings),
+        max_queue_size=settings.max_queue_size,
+        privacy_rules=partial(privacy_rules, settings),
     )
-    serving = Serving(
+    serving = ModelRouter(
         versions,
-        versions.build(model, PRIMARY if settings.challenger or challenger else ALONE),
+        versions.build(model, PRIMARY if settings.challenger or challenger else NO_ROLE),
         versions.build(challenger, CHALLENGER) if challenger else None,
         mode=settings.challenger_mode,
-        share=settings.share_of_challenger(),
+        share=settings.effective_challenger_share(),
         key=settings.challenger_key,
-        remote=(remote := settings.remote_challenger()),
+        remote=(remote := settings.remote_challenger_url()),
     )
     seconds, tell = settings.reload_interval, count_changes(meter)
     watchers = [
-        Watcher(serving, versions, one, seconds=seconds, tell=tell) for one in changes if not one.bundles.pinned
+        Watcher(serving, versions, one, interval=seconds, on_event=tell)
+        for one in bundle_watches
+        if not one.loader.pinned
     ]
     shadows = None
     if (challenger or remote) and settings.challenger_mode == "shadow":
         key = settings.challenger_api_key
         ask = build_challenger(
-            remote, serving, records, recorder, watched, api_key=key.get_secret_value() if key else None
+            remote, serving, records, recorder, catalog, api_key=key.get_secret_value() if key else None
         )
-        shadows = Shadows(serving, ask, count_challenged(meter))
-        also.append(shadows.offer)
-    calls = PredictionCalls(serving, threads, most_rows=settings.max_batch_rows)
-    desk = LabelWriter(settings.store_location())
-    feedback = FeedbackCalls(
+        shadows = ShadowQueue(serving, ask, count_challenged(meter))
+        also.append(shadows.enqueue)
+    calls = PredictionHandlers(serving, threads, max_rows=settings.max_batch_rows)
+    desk = LabelWriter(settings.store_url())
+    feedback = FeedbackHandler(
         serving,
         desk,
-        ModelThreads(settings.inference_threads, settings.max_queue_size),
+        BoundedThreadPool(settings.inference_threads, settings.max_queue_size),
         records.outbox.put_feedback if records else FeedbackRecorder(tracer, meter).tell,
-        most_items=settings.max_batch_rows,
+        max_items=settings.max_batch_rows,
     )
     app = FastAPIOffline(
         title=f"{model.name} {model.version}",
@@ -163,20 +165,20 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        telemetry=NATIVE_TELEMETRY_OFF,
+        telemetry=FASTAPI_TELEMETRY_OFF,
     )
     body = BodyReader(settings.max_body_bytes, settings.body_timeout)
     app.include_router(prediction_routes(calls, recorder, body))
     app.include_router(feedback_routes(feedback, recorder, body))
-    app.include_router(with_head(health_routes(serving, registry, workers=settings.workers)))
-    app.include_router(with_head(documentation_routes(app)))
+    app.include_router(add_head_routes(health_routes(serving, registry, workers=settings.workers)))
+    app.include_router(add_head_routes(documentation_routes(app)))
     add_error_handlers(app)
-    app.add_middleware(RelativeRedirects)
+    app.add_middleware(RelativeRedirectMiddleware)
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
         served = serving.primary.model
-        return renew(described(), f"{served.name} {served.version}", served.schema, served.classes)
+        return refresh(described(), f"{served.name} {served.version}", served.schema, served.classes)
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
     if telemetry.enabled:
@@ -185,25 +187,25 @@ def create_app(
             tracer_provider=telemetry.tracer_provider,
             meter_provider=telemetry.meter_provider,
             exclude_spans=["receive", "send"],
-            excluded_urls=",".join(f"^https?://[^/]+(/.*)?/{path}$" for path in (*SILENT_PATHS, f"{STATIC}/.*")),
+            excluded_urls=",".join(f"^https?://[^/]+(/.*)?/{path}$" for path in (*UNTRACED_PATHS, f"{STATIC_PATH}/.*")),
         )
     answering: ASGIApp = app
     if records is not None:
-        answering = Front(
+        answering = PredictionASGIApp(
             app,
-            {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.feedback},
+            {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.handle},
             records.tracing,
             records.outbox,
             body=body,
-            active=records.active,
-            after=shadows.offer if shadows else lambda _: None,
+            active_requests=records.active,
+            on_response_sent=shadows.enqueue if shadows else lambda _: None,
         )
-    return WithoutQuery(answering, serving)
+    return RedactQueryMiddleware(answering, serving)
 
 
 def build_challenger(
     remote: str | None,
-    serving: Serving,
+    serving: ModelRouter,
     records: Records | None,
     recorder: Recorder,
     watched: Watched,
@@ -225,34 +227,36 @@ def build_challenger(
     )
 
 
-def rules_of(settings: Settings, model: Model) -> Redactor | None:
+def privacy_rules(settings: Settings, model: Model) -> Redactor | None:
     """What may be told of a model's inputs; `None` for all of it."""
-    return Redactor(model.schema, privacy_key(id_key(settings))) if model.schema.has_private_features else None
+    return (
+        Redactor(model.schema, derive_privacy_key(load_id_key(settings))) if model.schema.has_private_features else None
+    )
 
 
-def load_model(settings: Settings) -> tuple[Model, Changes]:
+def load_model(settings: Settings) -> tuple[Model, BundleWatch]:
     """The model that the settings name, if they allow it, and where it comes from.
 
     Raises:
         ModeltraceError: none is named, or its bundle cannot be served.
     """
-    bundles = Bundles(settings, settings.bundle_source(), expect_sha256=settings.expect_sha256)
-    found = bundles.find()
-    return bundles.load(found), Changes(bundles, found, PRIMARY if settings.challenger else ALONE)
+    bundles = BundleLoader(settings, settings.bundle_source(), expect_sha256=settings.expect_sha256)
+    found = bundles.locate()
+    return bundles.load(found), BundleWatch(bundles, found, PRIMARY if settings.challenger else NO_ROLE)
 
 
-def load_challenger(settings: Settings, primary: Model) -> tuple[Model, Changes] | None:
+def load_challenger(settings: Settings, primary: Model) -> tuple[Model, BundleWatch] | None:
     """The same of what stands beside the model that answers, if anything does.
 
     Raises:
         ModeltraceError: its bundle cannot be served.
     """
-    if settings.challenger is None or settings.remote_challenger():
+    if settings.challenger is None or settings.remote_challenger_url():
         return None
-    bundles = Bundles(settings, settings.challenger)
-    found = bundles.find()
+    bundles = BundleLoader(settings, settings.challenger)
+    found = bundles.locate()
     check_version(found, [primary])
-    return bundles.load(found), Changes(bundles, found, CHALLENGER)
+    return bundles.load(found), BundleWatch(bundles, found, CHALLENGER)
 
 
 def build_app(settings: Settings) -> ASGIApp:
@@ -299,24 +303,24 @@ def build_app(settings: Settings) -> ASGIApp:
             publisher.close(deadline)
         lines.close()
 
-    app = protect(
+    app = wrap_with_auth(
         create_app(
             settings,
             model,
             telemetry,
             registry=registry,
-            watched=watched,
+            catalog=watched,
             challenger=beside and beside[0],
-            changes=(changes, beside[1]) if beside else (changes,),
-            keep=keeping.enqueue,
-            on_stop=stop,
+            bundle_watches=(changes, beside[1]) if beside else (changes,),
+            on_request_done=keeping.enqueue,
+            on_shutdown=stop,
         ),
         settings,
     )
-    if telemetry.records and not telemetry.records.outbox.wait_ready(EXPORTER_START):
+    if telemetry.records and not telemetry.records.outbox.wait_ready(SIDECAR_START_TIMEOUT):
         logging.getLogger(SCOPE).warning(
             "no exporter process after %g s: what is answered until there is one waits in the service",
-            EXPORTER_START,
+            SIDECAR_START_TIMEOUT,
         )
     where = f"http://{settings.host}:{settings.port}"
     logging.getLogger(SCOPE).info("serving %s %s at %s%s", model.name, model.version, where, describe_access(settings))

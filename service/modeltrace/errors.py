@@ -64,11 +64,11 @@ class BundleNotFoundError(BundleError):
     """There is no bundle at that path."""
 
 
-class BundleAlteredError(BundleError):
+class BundleIntegrityError(BundleError):
     """A hash differs from the one that was recorded or asked for."""
 
 
-class VersionTakenError(BundleError):
+class VersionConflictError(BundleError):
     """Another model is served under the same name and version."""
 
 
@@ -80,7 +80,7 @@ class IncompatibleBundleError(BundleError):
     """The bundle was written by other versions of the libraries."""
 
 
-class RegistryAwayError(BundleError):
+class RegistryUnavailableError(BundleError):
     """A model registry, or where it keeps files, cannot be reached: it may pass by itself."""
 
 
@@ -100,11 +100,11 @@ class RequestTooLargeError(RequestError):
     """More bytes or rows than the limits allow."""
 
 
-class UnsupportedCodingRequestError(RequestError):
+class UnsupportedContentEncodingError(RequestError):
     """A `Content-Encoding` that cannot be uncompressed."""
 
 
-class ForeignRequestError(RequestError):
+class ForbiddenError(RequestError):
     """A Host or Origin that is not the service's."""
 
 
@@ -124,7 +124,7 @@ class LabelConflictError(RequestError):
     """The prediction has another label already."""
 
 
-class ClientGoneError(RequestError):
+class ClientDisconnectedError(RequestError):
     """The client went away before it had sent all of its request."""
 
 
@@ -143,43 +143,43 @@ class Violation:
     allowed: bool = False
 
 
-SPELLED_OUT = 3
+MAX_LISTED = 3
 
 
 class InvalidFeaturesError(RequestError):
     """Values that break the feature schema."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        missing, unknown = (_names(violations, reason) for reason in ("missing", "unknown"))
+        missing, unknown = (_join_names(violations, reason) for reason in ("missing", "unknown"))
         said = [violation.message for violation in violations]
         if missing and unknown:  # rows of another model, or of another version of this one: that is one thing to say
             others = [violation.message for violation in violations if violation.reason not in ("missing", "unknown")]
             said = [f"the row has not the features of this model: missing {missing}; unknown {unknown}", *others]
-        more = len(said) - SPELLED_OUT
-        super().__init__("; ".join(said[:SPELLED_OUT]) + (f"; and {more} more" if more > 0 else ""))
+        more = len(said) - MAX_LISTED
+        super().__init__("; ".join(said[:MAX_LISTED]) + (f"; and {more} more" if more > 0 else ""))
         self.violations = tuple(violations)
 
-    def of_the_model(self) -> str:
+    def message_without_unknown_names(self) -> str:
         """The same in words that are the schema's alone."""
         known = [violation for violation in self.violations if violation.reason != "unknown"]
         others = ["features that the model does not have"] if len(known) < len(self.violations) else []
-        more = len(known) - SPELLED_OUT
-        first = [violation.message for violation in known[:SPELLED_OUT]]
+        more = len(known) - MAX_LISTED
+        first = [violation.message for violation in known[:MAX_LISTED]]
         return "; ".join([*first, *([f"and {more} more"] if more > 0 else []), *others])
 
 
-def _names(violations: Sequence[Violation], reason: str) -> str:
+def _join_names(violations: Sequence[Violation], reason: str) -> str:
     """The first features that it is, "" for none. How many are unknown is not even looked at."""
     names = [violation.feature for violation in violations if violation.reason == reason]
-    first = ", ".join(names[:SPELLED_OUT])
-    return f"{first}, …" if len(names) > SPELLED_OUT else first
+    first = ", ".join(names[:MAX_LISTED])
+    return f"{first}, …" if len(names) > MAX_LISTED else first
 
 
 class BusyError(ModeltraceError):
     """More requests wait for the model, or with labels, than the limit allows."""
 
 
-class LabelsAwayError(ModeltraceError):
+class LabelStoreUnavailableError(ModeltraceError):
     """Labels cannot be stored now: whoever sent them has to send them again."""
 
 
@@ -191,5 +191,5 @@ class StoreError(ModeltraceError):
     """The prediction store cannot be used, or refuses something."""
 
 
-class StoreAwayError(StoreError):
+class StoreUnavailableError(StoreError):
     """The prediction store is locked, full or away: it may pass by itself."""

@@ -11,24 +11,24 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from modeltrace_http.limits import HttpLimits
 
 # Characters of a secret: the API key, and the one that signs prediction IDs.
-SHORTEST_KEY = 16
+MIN_KEY_LENGTH = 16
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
-def split_names(value: object) -> object:
+def split_list(value: object) -> object:
     """Split a comma-separated list, the form that OpenTelemetry's variables have."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-def is_prefix(path: str) -> bool:
+def is_path_prefix(path: str) -> bool:
     """Whether a path can stand before those of the service."""
     return len(path) <= 256 and _PREFIX.fullmatch(path) is not None
 
 
 def _check_prefix(path: str) -> str:
     path = path.rstrip("/")
-    if path and not is_prefix(path):
+    if path and not is_path_prefix(path):
         raise ValueError("must be a path like /ml/churn")
     return path
 
@@ -58,7 +58,7 @@ def _check_networks(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 
 
 class HttpSettings(BaseSettings):
@@ -72,7 +72,7 @@ class HttpSettings(BaseSettings):
 
     api_key: SecretStr | None = Field(
         None,
-        min_length=SHORTEST_KEY,
+        min_length=MIN_KEY_LENGTH,
         description="The secret that clients show (`Authorization: Bearer …`; in a browser as the password); commands "
         "of `modeltrace` that call a service send it. Unset: none is asked for.",
     )
@@ -80,7 +80,7 @@ class HttpSettings(BaseSettings):
     insecure: bool = Field(
         default=False, description="Listen on an address that other machines reach without an API key."
     )
-    allowed_hosts: Annotated[Names, AfterValidator(_check_hosts)] = Field(
+    allowed_hosts: Annotated[CommaSeparated, AfterValidator(_check_hosts)] = Field(
         (),
         description="Names that clients may call the service by (`Host`), besides its address. Unset: those of this "
         "machine on a loopback address, any on another.",
@@ -88,7 +88,7 @@ class HttpSettings(BaseSettings):
     root_path: Annotated[str, AfterValidator(_check_prefix)] | None = Field(
         None, description="The path below which a proxy publishes the service, e.g. `/ml/churn`."
     )
-    trusted_proxies: Annotated[Names, AfterValidator(_check_networks)] = Field(
+    trusted_proxies: Annotated[CommaSeparated, AfterValidator(_check_networks)] = Field(
         (),
         description="Addresses or networks of proxies whose `X-Forwarded-For`, `-Proto` and `-Prefix` are believed; "
         "`*`: all.",

@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 
-def load(target: str) -> Any:  # noqa: ANN401  whatever the target is
+def import_object(target: str) -> Any:  # noqa: ANN401  whatever the target is
     """Import the object that `MODULE:NAME` refers to.
 
     Modules live until the process ends, so collections during an import find almost nothing and take a tenth of the

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Final
 
 # Bytes that a bundle's model.json may have: the levels of categories are in it.
-LARGEST_MANIFEST: Final = 64 * 2**20
+MAX_MANIFEST_BYTES: Final = 64 * 2**20
 
 
 class NotRegularError(OSError):
     """It is no regular file below its folder, or larger than it may be; the message says what it is."""
 
 
-def regular_stat(path: Path) -> os.stat_result:
+def stat_regular(path: Path) -> os.stat_result:
     """What the system says of a regular file; a link must lead to one below the folder that the link is in.
 
     Raises:
@@ -27,7 +27,7 @@ def regular_stat(path: Path) -> os.stat_result:
     return _real(path)[1]
 
 
-def open_regular(path: Path, *, limit: int | None = None) -> BufferedReader:
+def open_regular(path: Path, *, max_bytes: int | None = None) -> BufferedReader:
     """Open a regular file for reading, if it has at most `limit` bytes.
 
     Raises:
@@ -40,23 +40,23 @@ def open_regular(path: Path, *, limit: int | None = None) -> BufferedReader:
     try:
         found = os.fstat(descriptor)
         _check(path, found)
-        if limit is not None and found.st_size > limit:
-            raise NotRegularError(f"{path} has {found.st_size:,} bytes, {limit:,} at most can be right: not read")
+        if max_bytes is not None and found.st_size > max_bytes:
+            raise NotRegularError(f"{path} has {found.st_size:,} bytes, {max_bytes:,} at most can be right: not read")
     except OSError:
         os.close(descriptor)
         raise
     return os.fdopen(descriptor, "rb")
 
 
-def read_regular(path: Path, *, limit: int) -> bytes:
+def read_regular(path: Path, *, max_bytes: int) -> bytes:
     """Read a regular file of at most `limit` bytes.
 
     Raises:
         NotRegularError: it is something else, or larger.
         OSError: it cannot be read.
     """
-    with open_regular(path, limit=limit) as file:
-        return file.read(limit + 1)
+    with open_regular(path, max_bytes=max_bytes) as file:
+        return file.read(max_bytes + 1)
 
 
 def _real(path: Path) -> tuple[Path, os.stat_result]:

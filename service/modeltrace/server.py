@@ -20,7 +20,7 @@ from modeltrace.worker import build_in_worker
 from modeltrace_http.server import BACKLOG, LimitedConfig
 
 # Inputs of predictions are in what this process, its workers and their exporter processes write.
-PRIVATE = 0o077
+UMASK = 0o077
 
 
 def serve(settings: Settings) -> None:
@@ -32,7 +32,7 @@ def serve(settings: Settings) -> None:
         ModeltraceError: the bundle or a setting is unfit; nothing was served.
     """
     check_exposure(settings)
-    os.umask(PRIVATE)
+    os.umask(UMASK)
     sock = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # port 0 has become a real one
     check_store(settings)  # once, here: a worker that is replaced while the store is away takes its place all the same
@@ -55,9 +55,9 @@ def serve(settings: Settings) -> None:
     model, changes = load_model(settings)
     beside = load_challenger(settings, model)
     for one in (changes, *([beside[1]] if beside else [])):
-        one.bundles.close()
+        one.loader.close()
     lines = write_lines(level=settings.log_level)
-    _Workers(config, sockets=[sock]).run()
+    _Supervisor(config, sockets=[sock]).run()
     lines.close()
 
 
@@ -83,7 +83,7 @@ class _Server(uvicorn.Server):
             signal.raise_signal(self._stopped_by)
 
 
-class _Workers(Multiprocess):
+class _Supervisor(Multiprocess):
     """Passes SIGHUP on: each worker looks for a new version, and none is restarted for it."""
 
     def handle_hup(self) -> None:

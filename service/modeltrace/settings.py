@@ -15,10 +15,10 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from modeltrace.errors import SettingsError
-from modeltrace.http_settings import SHORTEST_KEY, HttpSettings, Names, split_names
+from modeltrace.http_settings import MIN_KEY_LENGTH, CommaSeparated, HttpSettings, split_list
 from modeltrace.otel_env.table import SIGNALS, Signal
 from modeltrace.otel_env.variables import Variables, read_variables
-from modeltrace.printable import error_message
+from modeltrace.printable import validation_message
 
 Protocol = Literal["http/protobuf", "grpc"]
 
@@ -46,20 +46,20 @@ class OtelSettings(BaseModel):
     endpoint: str | None = None
     timeout: int = 2000
 
-    def exporters(self, signal: Signal) -> tuple[str, ...]:
+    def exporters_for(self, signal: Signal) -> tuple[str, ...]:
         """Where a signal goes."""
         chosen = {"traces": self.traces_exporter, "metrics": self.metrics_exporter, "logs": self.logs_exporter}
         return chosen[signal]
 
     def otlp_signals(self) -> tuple[Signal, ...]:
         """The signals that go over OTLP."""
-        return () if self.sdk_disabled else tuple(signal for signal in SIGNALS if "otlp" in self.exporters(signal))
+        return () if self.sdk_disabled else tuple(signal for signal in SIGNALS if "otlp" in self.exporters_for(signal))
 
-    def protocol_of(self, signal: Signal) -> Protocol:
+    def protocol_for(self, signal: Signal) -> Protocol:
         """The protocol of a signal."""
         return "grpc" if (self.variables.of(signal, "PROTOCOL") or self.protocol) == "grpc" else "http/protobuf"
 
-    def timeout_of(self, signal: Signal) -> float:
+    def timeout_for(self, signal: Signal) -> float:
         """The seconds that one attempt of a signal may take."""
         return int(self.variables.of(signal, "TIMEOUT") or self.timeout) / 1000
 
@@ -82,7 +82,7 @@ def read_otel_settings(environ: Mapping[str, str] = os.environ) -> OtelSettings:
         "timeout": "OTEL_EXPORTER_OTLP_TIMEOUT",
     }
     given = {field: variables.values[name] for field, name in fields.items() if name in variables.values}
-    lists = {field: split_names(value) for field, value in given.items() if field.endswith("_exporter")}
+    lists = {field: split_list(value) for field, value in given.items() if field.endswith("_exporter")}
     return OtelSettings.model_validate({**given, **lists, "variables": variables})
 
 
@@ -132,7 +132,7 @@ class Settings(HttpSettings):
         default=False,
         description="Load joblib and pickle artifacts, which can run any code: only your own.",
     )
-    trusted_types: Names = Field(
+    trusted_types: CommaSeparated = Field(
         (), description="Types beyond scikit-learn's own that a skops artifact may hold, e.g. `mylib.steps.Clip`."
     )
     engine: Literal["sklearn", "onnx"] = Field(
@@ -209,7 +209,7 @@ class Settings(HttpSettings):
 
     id_key: SecretStr | None = Field(
         None,
-        min_length=SHORTEST_KEY,
+        min_length=MIN_KEY_LENGTH,
         description="The secret that signs prediction IDs, the same for every replica; unset: one kept in the user's "
         "data folder.",
     )
@@ -228,7 +228,7 @@ class Settings(HttpSettings):
             raise SettingsError("no bundle to serve: name its folder, or set MODELTRACE_BUNDLE")
         return self.bundle
 
-    def remote_challenger(self) -> str | None:
+    def remote_challenger_url(self) -> str | None:
         """The address of a challenger that is another service.
 
         Raises:
@@ -243,13 +243,13 @@ class Settings(HttpSettings):
             )
         return self.challenger
 
-    def share_of_challenger(self) -> float:
+    def effective_challenger_share(self) -> float:
         """The share of requests that are the challenger's."""
         if self.challenger_share is None:
             return 1.0 if self.challenger_mode == "shadow" else 0.1
         return self.challenger_share
 
-    def store_location(self) -> str | None:
+    def store_url(self) -> str | None:
         """Where predictions are kept, a path or a URL that may hold a password; `None`: nowhere."""
         said = self.store.get_secret_value() if self.store else str(data_dir() / "predictions.db")
         return None if said == "none" else said
@@ -264,13 +264,13 @@ def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values are val
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        raise SettingsError(describe(error, prefix="MODELTRACE_")) from None
+        raise SettingsError(format_validation_error(error, prefix="MODELTRACE_")) from None
 
 
-def describe(error: ValidationError, prefix: str) -> str:
+def format_validation_error(error: ValidationError, prefix: str) -> str:
     """Say which variable is wrong and why, without repeating its value, which may be secret."""
     lines = []
     for item in error.errors(include_url=False, include_input=False):
         name = str(item["loc"][0]) if item["loc"] else "settings"
-        lines.append(f"{name if name.isupper() else prefix + name.upper()}: {error_message(item['msg'])}")
+        lines.append(f"{name if name.isupper() else prefix + name.upper()}: {validation_message(item['msg'])}")
     return "; ".join(lines)

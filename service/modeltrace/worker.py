@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from uvicorn.config import STARTUP_FAILURE
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.imports import load
+from modeltrace.imports import import_object
 from modeltrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def build_in_worker(settings: Settings) -> "ASGIApp":
     """Build the application, or end this worker in the way that stops the supervisor, too."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it looks by itself once the versions are watched
-    build_app: Callable[[Settings], ASGIApp] = load("modeltrace.app:build_app")
+    build_app: Callable[[Settings], ASGIApp] = import_object("modeltrace.app:build_app")
     try:
         return build_app(settings)
     except ModeltraceError as error:

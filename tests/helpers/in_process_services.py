@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from modeltrace.app import create_app
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import model_info
-from modeltrace.keys import synthetic_token
+from modeltrace.keys import derive_synthetic_token
 from modeltrace.monitoring.reference_metrics import reference_metrics
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
@@ -38,7 +38,7 @@ from modeltrace.telemetry.records.trace import RequestTrace, Tracing
 from tests.helpers.services import ID_KEY
 
 # Marks requests to these services as synthetic.
-SYNTHETIC_TOKEN = synthetic_token(ID_KEY.encode())
+SYNTHETIC_TOKEN = derive_synthetic_token(ID_KEY.encode())
 
 
 @dataclass(frozen=True)
@@ -98,18 +98,18 @@ class RecordingQueue:
 
 
 @dataclass(frozen=True)
-class RecordedService:
+class RecordsService:
     """A client of the service that writes records, and those records."""
 
     client: TestClient
-    kept: RecordingQueue
+    queue: RecordingQueue
     model: Model
 
     def spans(self) -> list[Span]:
         """List the spans that the sidecar would export."""
         origin = Origin(b"", "modeltrace")
-        encoded, _ = SpanEncoder(origin).encode(self.kept.requests, self.kept.batches)
-        labels = FeedbackEncoder(origin).spans(self.kept.feedback, 2**20)
+        encoded, _ = SpanEncoder(origin).encode(self.queue.requests, self.queue.batches)
+        labels = FeedbackEncoder(origin).spans(self.queue.feedback, 2**20)
         return [
             span
             for one in (encoded, *(r for r, _ in labels))
@@ -122,14 +122,14 @@ class RecordedService:
         watched.add(model_info(self.model), reference_metrics(self.model))
         both = (PredictionPoints(exemplar_filter="trace_based"), FeaturePoints(watched, exemplar_filter="trace_based"))
         for points in both:
-            points.add(self.kept.requests)
+            points.add(self.queue.requests)
         labels = FeedbackPoints(exemplar_filter="trace_based")
-        labels.add(self.kept.feedback)
+        labels.add(self.queue.feedback)
         return [metric for points in (*both, labels) for metric in points.collect()]
 
 
 @contextmanager
-def recorded_service(model: Model, challenger_model: Model | None = None, **settings: Any) -> Iterator[RecordedService]:
+def records_service(model: Model, challenger_model: Model | None = None, **settings: Any) -> Iterator[RecordsService]:
     """Run the service as it is by default, but without a sidecar; records are complete when the block has ended.
 
     Args:
@@ -142,16 +142,16 @@ def recorded_service(model: Model, challenger_model: Model | None = None, **sett
     chosen = read_settings(**{"id_key": ID_KEY, "store": "none", **settings})
     app = create_app(chosen, model, Telemetry(records=records), challenger=challenger_model)
     with TestClient(app, raise_server_exceptions=False) as client:
-        yield RecordedService(client, queue, model)
+        yield RecordsService(client, queue, model)
 
 
 @contextmanager
 def service_with_challenger(
     model: Model, challenger_model: Model | None, **settings: Any
 ) -> Iterator[tuple[TestClient, RecordingQueue]]:
-    """Run `recorded_service` with a challenger; a client of it, and the queue that its records are put into."""
-    with recorded_service(model, challenger_model, **settings) as service:
-        yield service.client, service.kept
+    """Run `records_service` with a challenger; a client of it, and the queue that its records are put into."""
+    with records_service(model, challenger_model, **settings) as service:
+        yield service.client, service.queue
 
 
 def spans_of(request: ExportTraceServiceRequest) -> list[Span]:

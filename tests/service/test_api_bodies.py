@@ -20,13 +20,13 @@ from modeltrace.errors import BusyError, MalformedRequestError
 from modeltrace.inference.model import Model
 from modeltrace_http.content_coding import (
     MAX_MEMBERS,
-    CodingError,
-    ExpandedTooLargeError,
-    UnsupportedCodingError,
-    expand,
+    DecompressedTooLargeError,
+    DecompressionError,
+    UnsupportedEncodingError,
+    decompress,
     zstd,
 )
-from tests.helpers.in_process_services import RecordedService, recorded_service
+from tests.helpers.in_process_services import RecordsService, records_service
 
 Rows = list[dict[str, float]]
 
@@ -50,17 +50,17 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.fixture
 def ours(model: Model) -> Any:
     """The service, with a limit of 64 KiB for bodies."""
-    with recorded_service(model, max_body_bytes=65_536) as found:
+    with records_service(model, max_body_bytes=65_536) as found:
         yield found
 
 
-def _post(ours: RecordedService, body: bytes, coding: str, path: str = "/predict") -> httpx.Response:
+def _post(ours: RecordsService, body: bytes, coding: str, path: str = "/predict") -> httpx.Response:
     answer: httpx.Response = ours.client.post(path, content=body, headers={"Content-Encoding": coding})
     return answer
 
 
 @pytest.mark.parametrize("coding", PACKERS)
-def test_packed_bodies_are_answered(ours: RecordedService, rows: Rows, coding: str) -> None:
+def test_packed_bodies_are_answered(ours: RecordsService, rows: Rows, coding: str) -> None:
     """gzip, deflate with and without zlib's header, and zstd, by each of the calls."""
     packer = PACKERS[coding]
     answer = _post(ours, packer(orjson.dumps({"features": rows[0]})), coding)
@@ -71,7 +71,7 @@ def test_packed_bodies_are_answered(ours: RecordedService, rows: Rows, coding: s
 
 
 @pytest.mark.parametrize("coding", ["br", "compress", "gzip, gzip", "zstd, gzip", "unknown"])
-def test_other_codings_are_415(ours: RecordedService, coding: str) -> None:
+def test_other_codings_are_415(ours: RecordsService, coding: str) -> None:
     """The answer says which ones are taken."""
     answer = _post(ours, b"{}", coding)
 
@@ -80,7 +80,7 @@ def test_other_codings_are_415(ours: RecordedService, coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
-def test_a_body_that_is_not_packed_as_it_says_is_400(ours: RecordedService, coding: str) -> None:
+def test_a_body_that_is_not_packed_as_it_says_is_400(ours: RecordsService, coding: str) -> None:
     """So is one that is cut off, empty, or has something else behind its end."""
     packed = PACKERS[coding](b'{"features": {}}')
     for body in (b'{"features": {}}', packed[:-3], packed + b"more", b""):
@@ -90,7 +90,7 @@ def test_a_body_that_is_not_packed_as_it_says_is_400(ours: RecordedService, codi
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
-def test_a_body_that_expands_beyond_the_limit_is_413(ours: RecordedService, coding: str) -> None:
+def test_a_body_that_expands_beyond_the_limit_is_413(ours: RecordsService, coding: str) -> None:
     """The limit holds for what a body becomes, too; exactly as much as it allows is taken."""
     padding = b" " * (65_536 - len(b'{"features": {}}'))
     assert _post(ours, PACKERS[coding](b'{"features": {}}' + padding), coding).status_code == 422
@@ -131,38 +131,38 @@ def test_bodies_that_are_being_received_are_limited_together() -> None:
 def test_a_bomb_is_expanded_to_its_limit_only() -> None:
     """Of 1 GiB of zeros no more than the limit is ever held."""
     bomb = zstd.compress(bytes(2**20)) * 1024
-    with pytest.raises(ExpandedTooLargeError):
-        expand(bomb, "zstd", 1000)
+    with pytest.raises(DecompressedTooLargeError):
+        decompress(bomb, "zstd", 1000)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
 def test_members_are_limited(coding: str) -> None:
     """Empty members, of which a small body holds hundreds of thousands, cost a decompressor each."""
     member = PACKERS[coding](b"")
-    assert expand(member * MAX_MEMBERS, coding, 10) == b""
-    with pytest.raises(CodingError, match="members"):
-        expand(member * (MAX_MEMBERS + 1), coding, 10)
+    assert decompress(member * MAX_MEMBERS, coding, 10) == b""
+    with pytest.raises(DecompressionError, match="members"):
+        decompress(member * (MAX_MEMBERS + 1), coding, 10)
 
 
 def test_a_zstd_window_beyond_8_mib_is_refused() -> None:
     """Otherwise the sender would decide how much memory is set aside."""
     streamed = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
     body = streamed.compress(bytes(100), zstd.ZstdCompressor.FLUSH_BLOCK) + streamed.flush()
-    with pytest.raises(CodingError):
-        expand(body, "zstd", 2**20)
+    with pytest.raises(DecompressionError):
+        decompress(body, "zstd", 2**20)
 
 
 @given(body=st.binary(max_size=200), coding=st.sampled_from(["gzip", "deflate", "zstd", "br", ""]))
 def test_any_bytes_are_expanded_or_refused(body: bytes, coding: str) -> None:
     """Nothing else is ever raised."""
-    with suppress(UnsupportedCodingError, CodingError, ExpandedTooLargeError):
-        assert len(expand(body, coding, 1000)) <= 1000
+    with suppress(UnsupportedEncodingError, DecompressionError, DecompressedTooLargeError):
+        assert len(decompress(body, coding, 1000)) <= 1000
 
 
 @given(body=st.binary(max_size=2000), coding=st.sampled_from(["gzip", "deflate", "zstd"]), members=st.integers(1, 3))
 def test_what_is_packed_comes_out_again(body: bytes, coding: str, members: int) -> None:
     """In one member or several."""
-    assert expand(PACKERS[coding](body) * members, coding, 10_000) == body * members
+    assert decompress(PACKERS[coding](body) * members, coding, 10_000) == body * members
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
@@ -170,11 +170,11 @@ def test_members_longer_than_a_slice_come_out_again(coding: str) -> None:
     """A member may end anywhere in what is uncompressed at a time."""
     body = random.Random(5).randbytes(150_000)  # noqa: S311  the same bytes each time
     packed = PACKERS[coding](body)
-    assert expand(packed + packed, coding, 300_000) == body + body
-    with pytest.raises(ExpandedTooLargeError):
-        expand(packed + packed, coding, 299_999)
-    with pytest.raises(CodingError):
-        expand(packed + packed[:-1], coding, 300_000)
+    assert decompress(packed + packed, coding, 300_000) == body + body
+    with pytest.raises(DecompressedTooLargeError):
+        decompress(packed + packed, coding, 299_999)
+    with pytest.raises(DecompressionError):
+        decompress(packed + packed[:-1], coding, 300_000)
 
 
 def _refusal(document: str) -> str:
@@ -218,7 +218,7 @@ def test_other_constants_are_named_too(constant: str, instead: str) -> None:
     assert f"{constant} at line 1, column 7; JSON has no {constant}: send {instead}" in _refusal(f'{{"a": {constant}}}')
 
 
-def test_what_pandas_makes_of_a_gap_is_explained(ours: RecordedService, rows: Rows) -> None:
+def test_what_pandas_makes_of_a_gap_is_explained(ours: RecordsService, rows: Rows) -> None:
     """`json.dumps` writes NaN; the answer names row and feature."""
     feature = next(iter(rows[0]))
     body = json.dumps({"rows": [rows[0], {**rows[1], feature: float("nan")}]})
@@ -243,7 +243,7 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/model", "/docs", "/openapi.json"])
-def test_head_is_answered_like_get(ours: RecordedService, path: str) -> None:
+def test_head_is_answered_like_get(ours: RecordsService, path: str) -> None:
     """Status and headers are those of GET."""
     get, head = ours.client.get(path), ours.client.head(path)
 
@@ -252,7 +252,7 @@ def test_head_is_answered_like_get(ours: RecordedService, path: str) -> None:
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
-def test_head_of_what_is_posted_is_405(ours: RecordedService) -> None:
+def test_head_of_what_is_posted_is_405(ours: RecordsService) -> None:
     """It says which method is taken, and the documentation names no HEAD."""
     assert ours.client.head("/predict").status_code == 405
     documented = ours.client.get("/openapi.json").json()["paths"]

@@ -15,16 +15,16 @@ from modeltrace.settings import read_settings
 from modeltrace.telemetry.export.health import ExportHealth
 from modeltrace.telemetry.provider import Records, Telemetry
 from modeltrace.telemetry.records.trace import Tracing
-from tests.helpers.in_process_services import RecordedService, RecordingQueue, recorded_service
+from tests.helpers.in_process_services import RecordingQueue, RecordsService, records_service
 from tests.helpers.services import ID_KEY
 
 Rows = list[dict[str, float]]
 
 
 @pytest.fixture
-def ours(model: Model) -> Iterator[RecordedService]:
+def ours(model: Model) -> Iterator[RecordsService]:
     """The service with its front."""
-    with recorded_service(model) as found:
+    with records_service(model) as found:
         yield found
 
 
@@ -39,20 +39,20 @@ def ours(model: Model) -> Iterator[RecordedService]:
         ("POST", "/model", 405),
     ],
 )
-def test_everything_else_is_passed_on(ours: RecordedService, method: str, path: str, status: int) -> None:
+def test_everything_else_is_passed_on(ours: RecordsService, method: str, path: str, status: int) -> None:
     """Other calls, and other methods of the prediction calls, are FastAPI's; they make no record."""
     assert ours.client.request(method, path).status_code == status
-    assert ours.kept.requests == []
+    assert ours.queue.requests == []
 
 
-def test_the_documentation_still_has_the_prediction_calls(ours: RecordedService) -> None:
+def test_the_documentation_still_has_the_prediction_calls(ours: RecordsService) -> None:
     """They are routes as well, which is where FastAPI documents them from."""
     assert {"/predict", "/predict/batch"} <= set(ours.client.get("/openapi.json").json()["paths"])
 
 
 def test_requests_in_flight_are_counted_without_health_calls(model: Model) -> None:
     """Each is counted while it is answered, by method and scheme; machines that ask whether all is well are not."""
-    with recorded_service(model) as ours:
+    with records_service(model) as ours:
         ours.client.get("/healthz")
         ours.client.get("/model")
         ours.client.post("/predict", json={})
@@ -61,7 +61,7 @@ def test_requests_in_flight_are_counted_without_health_calls(model: Model) -> No
     assert outermost._app._active == {("GET", "http"): 0, ("POST", "http"): 0}
 
 
-def test_access_lines_of_other_calls_are_the_servers(ours: RecordedService, caplog: pytest.LogCaptureFixture) -> None:
+def test_access_lines_of_other_calls_are_the_servers(ours: RecordsService, caplog: pytest.LogCaptureFixture) -> None:
     """The front writes them in the words of the server, which writes none itself."""
     caplog.set_level(logging.INFO, "uvicorn.access")
     ours.client.get("/model?x=1")
@@ -90,19 +90,19 @@ def _send(app: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return answered
 
 
-def test_a_client_that_goes_away_is_not_answered(ours: RecordedService) -> None:
+def test_a_client_that_goes_away_is_not_answered(ours: RecordsService) -> None:
     """Its request is written down without a status; nothing is sent to nobody."""
     assert (
         _send(ours.client.app, [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
         == []
     )
 
-    (request,) = ours.kept.requests
+    (request,) = ours.queue.requests
     assert request.status == 0
     assert request.end > 0
 
 
-def test_a_body_in_pieces_is_one_body(ours: RecordedService) -> None:
+def test_a_body_in_pieces_is_one_body(ours: RecordsService) -> None:
     """Neither a server nor a client address is needed for an answer."""
     pieces = [b'{"features": ', b"{", b"}}"]
     messages = [{"type": "http.request", "body": piece, "more_body": piece != b"}}"} for piece in pieces]

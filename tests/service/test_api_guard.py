@@ -10,12 +10,12 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from modeltrace.api.auth import protect
+from modeltrace.api.auth import wrap_with_auth
 from modeltrace.errors import SettingsError
 from modeltrace.inference.model import Model
-from modeltrace.keys import api_key, authorization, check_exposure, describe_access
+from modeltrace.keys import authorization_header, check_exposure, describe_access, load_api_key
 from modeltrace.settings import Settings, read_settings
-from tests.helpers.in_process_services import recorded_service
+from tests.helpers.in_process_services import records_service
 
 KEY = "a key of 16 signs"
 OUTSIDE = "0.0.0.0"  # noqa: S104  a value, nothing listens
@@ -25,7 +25,7 @@ Open = Callable[..., TestClient]
 @pytest.fixture(scope="module")
 def app(model: Model) -> Iterator[Any]:
     """The application without any guard."""
-    with recorded_service(model) as service:
+    with records_service(model) as service:
         yield service.client.app
 
 
@@ -34,7 +34,9 @@ def client(app: Any) -> Open:
     """Clients of the application behind the guard of some settings."""
 
     def opened(host: str = "127.0.0.1", *, url: str = "http://localhost:8000", **settings: Any) -> TestClient:
-        return TestClient(protect(app, read_settings(host=host, **settings)), base_url=url, follow_redirects=False)
+        return TestClient(
+            wrap_with_auth(app, read_settings(host=host, **settings)), base_url=url, follow_redirects=False
+        )
 
     return opened
 
@@ -139,10 +141,10 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
     file.write_text(f"{KEY}\n")
     settings = read_settings(api_key_file=file)
 
-    assert api_key(settings) == KEY
-    assert authorization(settings) == {"authorization": f"Bearer {KEY}"}
-    assert authorization(read_settings()) == {}
-    assert authorization(read_settings(api_key=f" {KEY} ")) == {"authorization": f"Bearer {KEY}"}
+    assert load_api_key(settings) == KEY
+    assert authorization_header(settings) == {"authorization": f"Bearer {KEY}"}
+    assert authorization_header(read_settings()) == {}
+    assert authorization_header(read_settings(api_key=f" {KEY} ")) == {"authorization": f"Bearer {KEY}"}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_a_file_without_a_key(tmp_path: Path, content: bytes | None, settings: d
         file.write_bytes(content)
 
     with pytest.raises(SettingsError, match=message) as error:
-        api_key(read_settings(api_key_file=file, **settings))
+        load_api_key(read_settings(api_key_file=file, **settings))
     assert "MODELTRACE_API_KEY_FILE" in str(error.value)
     assert KEY not in str(error.value)
 
@@ -225,7 +227,7 @@ def test_what_the_page_loads_is_relative_to_it(client: Open) -> None:
 
 def test_the_page_is_titled_by_its_model_and_by_nothing_else(model: Model) -> None:
     """A name is text, and not part of the page's markup."""
-    with recorded_service(replace(model, name="</title><script>", version="<2>")) as service:
+    with records_service(replace(model, name="</title><script>", version="<2>")) as service:
         page = service.client.get("/docs").text
 
     assert "<title>&lt;/title&gt;&lt;script&gt; &lt;2&gt; - Swagger UI</title>" in page
@@ -290,9 +292,11 @@ def test_a_network_of_proxies_that_is_none(networks: str) -> None:
 
 def test_a_route_below_a_path_is_recorded_without_it(model: Model) -> None:
     """`http.route` stays what the routes are, `url.path` is what was asked for."""
-    with recorded_service(model) as service:
-        below = TestClient(protect(service.client.app, Settings(root_path="/ml")), base_url="http://localhost:8000")
+    with records_service(model) as service:
+        below = TestClient(
+            wrap_with_auth(service.client.app, Settings(root_path="/ml")), base_url="http://localhost:8000"
+        )
         below.post("/ml/predict", json={})
 
-    (request,) = service.kept.requests
+    (request,) = service.queue.requests
     assert (request.route, request.path) == ("/predict", "/ml/predict")

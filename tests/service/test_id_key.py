@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from modeltrace.errors import SettingsError
-from modeltrace.keys import id_key
+from modeltrace.keys import load_id_key
 from modeltrace.settings import Settings
 
 
@@ -19,9 +19,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_key_is_made_once(data: Path) -> None:
     """The second process reads what the first one made, and nobody else may."""
-    first = id_key(Settings())
+    first = load_id_key(Settings())
 
-    assert id_key(Settings()) == first
+    assert load_id_key(Settings()) == first
     assert (data / "id.key").stat().st_mode & 0o077 == 0
 
 
@@ -30,7 +30,7 @@ def test_a_newline_at_the_end_of_the_file_is_not_part_of_the_key(data: Path) -> 
     data.mkdir()
     (data / "id.key").write_text("a key that only the tests use\n")
 
-    assert id_key(Settings()) == id_key(Settings(id_key="a key that only the tests use"))
+    assert load_id_key(Settings()) == load_id_key(Settings(id_key="a key that only the tests use"))
 
 
 @pytest.mark.parametrize("text", ["", "\n", "short"])
@@ -40,4 +40,4 @@ def test_a_file_that_holds_no_key_is_refused(data: Path, text: str) -> None:
     (data / "id.key").write_text(text)
 
     with pytest.raises(SettingsError, match=r"id\.key has fewer than 16 characters; remove the file"):
-        id_key(Settings())
+        load_id_key(Settings())

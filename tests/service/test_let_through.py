@@ -17,7 +17,7 @@ from modeltrace.bundles.pack import pack
 from modeltrace.inference.model import Model
 from modeltrace.inference.validate import validate_row
 from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans
-from tests.helpers.in_process_services import SdkService, recorded_service
+from tests.helpers.in_process_services import SdkService, records_service
 from tests.helpers.strategies import json_values
 from tests.helpers.tables import customers
 
@@ -58,7 +58,7 @@ def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], tolerant:
     """Spans with their events, and metric points, are the same; what is let through makes no span an error."""
     url = "/predict/batch" if "rows" in ROWS[case] else "/predict"
     service = record(tolerant)
-    with recorded_service(tolerant) as ours:
+    with records_service(tolerant) as ours:
         statuses = [client.post(url, json=ROWS[case]).status_code for client in (service.client, ours.client)]
 
         stock = sdk_spans(service)

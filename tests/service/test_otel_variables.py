@@ -360,15 +360,15 @@ def test_signals_have_their_own_protocol_and_timeout() -> None:
         }
     )
 
-    assert [otel.protocol_of(s) for s in ("traces", "metrics", "logs")] == ["grpc", "grpc", "http/protobuf"]
-    assert [otel.timeout_of(s) for s in ("traces", "metrics", "logs")] == [0.5, 3.0, 0.5]
+    assert [otel.protocol_for(s) for s in ("traces", "metrics", "logs")] == ["grpc", "grpc", "http/protobuf"]
+    assert [otel.timeout_for(s) for s in ("traces", "metrics", "logs")] == [0.5, 3.0, 0.5]
 
 
 def test_lists_of_exporters() -> None:
     """Several, in any spelling, or none."""
     otel = read_otel_settings({"OTEL_TRACES_EXPORTER": "console, OTLP", "OTEL_LOGS_EXPORTER": "None"})
 
-    assert otel.exporters("traces") == ("console", "otlp")
+    assert otel.exporters_for("traces") == ("console", "otlp")
     assert otel.otlp_signals() == ("traces", "metrics")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from modeltrace.app import rules_of
+from modeltrace.app import privacy_rules
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.schema_redaction import conceal
@@ -22,7 +22,7 @@ from modeltrace.store.rows import RowBuilder
 from modeltrace.telemetry.records.prediction import ModelInfo, Origin
 from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans
 from tests.helpers.factories import request_record
-from tests.helpers.in_process_services import SdkService, recorded_service
+from tests.helpers.in_process_services import SdkService, records_service
 from tests.helpers.services import ID_KEY
 from tests.helpers.tables import customers_without_gaps, forest_pipeline, schema_of
 
@@ -64,18 +64,18 @@ def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], private: 
     """Spans, metric points and audit records: bins of raw values, and inputs as the rules tell them."""
     path, body = CASES[case]
     service = record(private)
-    rules = rules_of(read_settings(id_key=ID_KEY), private)
+    rules = privacy_rules(read_settings(id_key=ID_KEY), private)
     assert rules is not None
-    with recorded_service(private) as ours:
+    with records_service(private) as ours:
         assert service.client.post(path, json=body).status_code == ours.client.post(path, json=body).status_code
 
         assert comparable_spans(ours.spans()) == comparable_spans(sdk_spans(service))
         counted = comparable_metrics(ours.metrics())  # before the rules
-        ours.kept.requests[:] = map(rules.redact_request, ours.kept.requests)
+        ours.queue.requests[:] = map(rules.redact_request, ours.queue.requests)
     data = service.metric_reader.get_metrics_data()
     assert data is not None
     assert counted == comparable_metrics([m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])
-    encoded = LogEncoder(Origin(b"", "modeltrace")).audit(ours.kept.requests)
+    encoded = LogEncoder(Origin(b"", "modeltrace")).audit(ours.queue.requests)
     sent = [
         json_of(next(one.value for one in log.attributes if one.key == "ml.prediction.inputs"))
         for one, _ in encoded
@@ -92,7 +92,7 @@ def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], private: 
 
 def test_sums_and_exemplars_of_private_features_are_not_told(private: Model) -> None:
     """A sum would be the value of a prediction that came alone; an exemplar would say whose bin it is."""
-    with recorded_service(private) as ours:
+    with records_service(private) as ours:
         ours.client.post("/predict", json={"features": ROWS[0]})
         metrics = {metric.name: metric for metric in ours.metrics()}
 
@@ -111,11 +111,11 @@ def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., SdkS
 
     failing = replace(private, predict_fn=fail)
     service = record(failing)
-    with recorded_service(failing) as ours:
+    with records_service(failing) as ours:
         answers = [client.post("/predict", json={"features": ROWS[0]}) for client in (service.client, ours.client)]
 
         assert comparable_spans(ours.spans()) == comparable_spans(sdk_spans(service))
-        records = str(ours.kept.requests[0].failure)
+        records = str(ours.queue.requests[0].failure)
     assert [answer.status_code for answer in answers] == [500, 500]
     for said in (everything(service), records, *(answer.text for answer in answers)):
         assert "geheim" not in said

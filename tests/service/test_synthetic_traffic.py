@@ -5,14 +5,14 @@ from opentelemetry.context import Context
 
 from modeltrace.evaluation.evaluate import evaluate
 from modeltrace.inference.model import Model
-from modeltrace.keys import synthetic_token
+from modeltrace.keys import derive_synthetic_token
 from modeltrace.store.rows import RowBuilder, StoredLabel
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.names import SYNTHETIC
 from modeltrace.telemetry.records.trace import Tracing, headers_below
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
-from tests.helpers.in_process_services import SYNTHETIC_TOKEN, recorded_service
+from tests.helpers.in_process_services import SYNTHETIC_TOKEN, records_service
 from tests.helpers.services import ID_KEY
 
 Rows = list[dict[str, float]]
@@ -28,7 +28,7 @@ def counted(metrics: list[object], name: str) -> float:
 
 def test_marked_predictions_are_counted_apart(model: Model, rows: Rows) -> None:
     """Drift is computed from counts of features and answers, and these have none of them."""
-    with recorded_service(model) as service:
+    with records_service(model) as service:
         marked = service.client.post("/predict/batch", json={"rows": [rows[0], rows[1], {}]}, headers=MARK)
         assert [("error" in one) for one in marked.json()["predictions"]] == [False, False, True]
         service.client.post("/predict", json={"features": rows[2]})
@@ -45,7 +45,7 @@ def test_marked_predictions_are_counted_apart(model: Model, rows: Rows) -> None:
 )
 def test_a_stranger_cannot_hide_a_request(model: Model, rows: Rows, baggage: str) -> None:
     """Without the key nobody knows the token: the request counts."""
-    with recorded_service(model) as service:
+    with records_service(model) as service:
         service.client.post("/predict", json={"features": rows[0]}, headers={"baggage": baggage})
     assert [request.synthetic for request in service.kept.requests] == [False]
     assert counted([*service.metrics()], "ml.predictions") == 1
@@ -53,7 +53,7 @@ def test_a_stranger_cannot_hide_a_request(model: Model, rows: Rows, baggage: str
 
 def test_another_key_gives_another_token() -> None:
     """And it is not the one that values of private features are hashed with."""
-    assert synthetic_token(ID_KEY.encode()) != synthetic_token(b"another key of sixteen")
+    assert derive_synthetic_token(ID_KEY.encode()) != derive_synthetic_token(b"another key of sixteen")
     assert len(SYNTHETIC_TOKEN) == 32
 
 
@@ -61,7 +61,7 @@ def test_another_key_gives_another_token() -> None:
 def test_without_telemetry_the_mark_is_read_all_the_same(token: str) -> None:
     """The prediction store has a row for the request; a service without a token believes none."""
     scope = {"headers": [(b"baggage", MARK["baggage"].encode())], "method": "POST", "path": "/predict"}
-    trace, context = Tracing(None, synthetic_token=token).begin(scope)
+    trace, context = Tracing(None, derive_synthetic_token=token).begin(scope)
     assert trace.synthetic == token
     assert context == Context()
     # A challenger that is another service hears of it, too.

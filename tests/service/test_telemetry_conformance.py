@@ -11,7 +11,7 @@ from modeltrace.errors import ModeltraceError
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import OutputReference
 from tests.helpers.conformance import comparable_metrics, comparable_spans, sdk_spans, traceparent_headers
-from tests.helpers.in_process_services import SYNTHETIC_TOKEN, SdkService, recorded_service
+from tests.helpers.in_process_services import SYNTHETIC_TOKEN, SdkService, records_service
 
 Rows = list[dict[str, float]]
 
@@ -68,7 +68,7 @@ def test_spans_are_those_of_the_stock_instrumentation(
 ) -> None:
     """Name, kind, parent, flags, state, attributes, events, status and links of every span are the same."""
     service = record(model, max_body_bytes=4096)
-    with recorded_service(model, max_body_bytes=4096) as ours:
+    with records_service(model, max_body_bytes=4096) as ours:
         statuses = ask(service.client, rows, case), ask(ours.client, rows, case)
 
         assert statuses[0] == statuses[1]
@@ -82,7 +82,7 @@ def test_metrics_are_those_of_the_stock_instrumentation(
 ) -> None:
     """Name, unit, description, attributes, bounds, counts and sums are the same, and so is who has an exemplar."""
     service = record(model, max_body_bytes=4096)
-    with recorded_service(model, max_body_bytes=4096) as ours:
+    with records_service(model, max_body_bytes=4096) as ours:
         ask(service.client, rows, case)
         ask(ours.client, rows, case)
 
@@ -104,7 +104,7 @@ def test_answers_are_counted_by_label_bin_and_confidence_either_way(
         (values, "ml.predictions", {(("ml.prediction.bin", "00"),): 2, (("ml.prediction.bin", "01"),): 1}),
     ):
         service = record(one_of)
-        with recorded_service(one_of) as ours:
+        with records_service(one_of) as ours:
             for client in (service.client, ours.client):
                 assert client.post(**many(rows[:3])).status_code == 200
             data = service.metric_reader.get_metrics_data()
@@ -137,7 +137,7 @@ def test_failures_are_told_as_the_stock_instrumentation_tells_them(
     """The exception stands on `inference` with its type; the SERVER span is an error with the status as its type."""
     failing = replace(model, predict_fn=_breaking(error))
     service = record(failing)
-    with recorded_service(failing) as ours:
+    with records_service(failing) as ours:
         assert (ask(service.client, rows, case), ask(ours.client, rows, case)) == (500, 500)
 
         stock = sdk_spans(service)
@@ -147,7 +147,7 @@ def test_failures_are_told_as_the_stock_instrumentation_tells_them(
 def test_answers_are_the_same_either_way(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
     """Status, headers and body of the front are those of the routes, but for IDs."""
     service = record(model)
-    with recorded_service(model) as ours:
+    with records_service(model) as ours:
         for path, body in (
             ("/predict", {"features": rows[0]}),
             ("/predict/batch", {"rows": [rows[0], {}]}),
@@ -169,7 +169,7 @@ def _without_ids(body: Any) -> Any:
 
 def test_a_shared_call_leaves_each_request_its_own_spans(model: Model, rows: Rows) -> None:
     """A request that shared a call has `queue` and `inference` of its own, linked to the span of the call."""
-    with recorded_service(model, batching=True) as ours:
+    with records_service(model, batching=True) as ours:
         assert ask(ours.client, rows, "one row") == 200
 
         spans = {span.name: span for span in ours.spans()}

@@ -25,7 +25,7 @@ from modeltrace.telemetry.records import feedback as records
 from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, Feedback, TrueLabel
 from modeltrace.telemetry.records.prediction import Origin
 from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans, traceparent_headers
-from tests.helpers.in_process_services import SYNTHETIC_TOKEN, RecordedService, SdkService, recorded_service
+from tests.helpers.in_process_services import SYNTHETIC_TOKEN, RecordsService, SdkService, records_service
 from tests.helpers.services import ID_KEY
 from tests.helpers.strategies import TEXTS, TIMES, ids
 
@@ -74,10 +74,10 @@ MEASURED = {"json": {"items": [label(n, true, answer=2.5) for n, true in enumera
 
 def answered(
     record: Callable[..., SdkService], model: Model, folder: Path, request: dict[str, Any]
-) -> tuple[SdkService, RecordedService]:
+) -> tuple[SdkService, RecordsService]:
     """The same request, put to both."""
     service = record(model, store=SecretStr(str(folder / "stock.db")), max_batch_rows=10)
-    with recorded_service(model, store=str(folder / "records.db"), max_batch_rows=10) as ours:
+    with records_service(model, store=str(folder / "records.db"), max_batch_rows=10) as ours:
         statuses = [client.post("/feedback", **request).status_code for client in (service.client, ours.client)]
     assert len(set(statuses)) == 1
     return service, ours
@@ -130,7 +130,7 @@ def test_labels_are_told_as_the_sdk_tells_them(
     mine = ours.metrics()
     assert comparable_metrics(mine) == comparable_metrics(stock)
     assert led_to(mine) == led_to(stock)
-    sent = FeedbackEncoder(ORIGIN).logs(ours.kept.feedback, 2**20)
+    sent = FeedbackEncoder(ORIGIN).logs(ours.queue.feedback, 2**20)
     told_by_sdk = encode_logs(service.logs(FEEDBACK_LOGGER)).SerializeToString()
     assert [one for request, _ in sent for one in said(request)] == said(told_by_sdk)
 

@@ -21,7 +21,7 @@ from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.cli.up import TerminalScreen
 from modeltrace.client.service import parse_model
 from modeltrace.errors import BundleError
-from modeltrace.printable import escape_controls, has_controls, shorten
+from modeltrace.printable import escape_control_characters, has_control_characters, truncate
 from modeltrace.telemetry.logging import TerminalHandler
 from tests.helpers.bundles import edit_manifest, pack_iris
 
@@ -33,13 +33,13 @@ any_text = st.text(st.characters(), max_size=30) | st.text(st.characters(max_cod
 @given(any_text)
 def test_what_is_escaped_is_safe_and_says_the_same(text: str) -> None:
     """The escape is JSON's: a JSON text that is escaped is equal, and nothing else changes."""
-    escaped = escape_controls(text)
+    escaped = escape_control_characters(text)
 
     assert not UNSAFE.search(escaped)
-    assert "\n" not in escape_controls(text, lines=False)
-    assert escape_controls(escaped) == escaped
+    assert "\n" not in escape_control_characters(text, keep_newlines=False)
+    assert escape_control_characters(escaped) == escaped
     said = json.dumps([text], ensure_ascii=False)
-    assert json.loads(escape_controls(said)) == [text]
+    assert json.loads(escape_control_characters(said)) == [text]
     if not UNSAFE.search(text):
         assert escaped == text
 
@@ -47,8 +47,8 @@ def test_what_is_escaped_is_safe_and_says_the_same(text: str) -> None:
 @given(any_text)
 def test_a_name_with_controls_is_known(text: str) -> None:
     """What a name may not hold is escaped in output as well; marks of direction are escaped alone."""
-    if has_controls(text):
-        assert escape_controls(text, lines=False) != text
+    if has_control_characters(text):
+        assert escape_control_characters(text, keep_newlines=False) != text
 
 
 def test_a_console_escapes_whatever_it_is_given() -> None:
@@ -98,7 +98,7 @@ def test_a_line_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     echo(HOSTILE, err=True)
 
     for written in capsys.readouterr():
-        assert written == escape_controls(HOSTILE) + "\n"
+        assert written == escape_control_characters(HOSTILE) + "\n"
         assert not UNSAFE.search(written)
 
 
@@ -108,7 +108,7 @@ def test_log_lines_on_a_terminal_are_escaped() -> None:
     handler = TerminalHandler(file)
     handler.emit(logging.LogRecord("x", logging.INFO, "", 0, HOSTILE, None, None))
 
-    assert file.getvalue() == escape_controls(HOSTILE) + "\n"
+    assert file.getvalue() == escape_control_characters(HOSTILE) + "\n"
 
 
 @pytest.mark.parametrize("key", ["name", "version"])
@@ -162,8 +162,8 @@ def test_what_a_server_calls_its_model_is_escaped() -> None:
 
 def test_a_text_is_cut_with_a_mark() -> None:
     """The mark says how much is left out."""
-    assert shorten("abc", 3) == "abc"
-    assert shorten("abcdef", 3) == "abc… (3 more characters)"
+    assert truncate("abc", 3) == "abc"
+    assert truncate("abcdef", 3) == "abc… (3 more characters)"
 
 
 def test_commands_print_in_one_way() -> None:

@@ -1,7 +1,12 @@
 """Content codings of requests, uncompressed within the hub's limit and with the hub's errors."""
 
 from modeltrace_http import content_coding
-from modeltrace_http.content_coding import CODINGS, CodingError, ExpandedTooLargeError, expand
+from modeltrace_http.content_coding import (
+    SUPPORTED_ENCODINGS,
+    DecompressedTooLargeError,
+    DecompressionError,
+    decompress,
+)
 from modeltrace_hub.errors import MalformedError, TooLargeError, UnsupportedCodingError
 
 
@@ -19,10 +24,12 @@ def unpack(body: bytes, coding: str, limit: int) -> bytes:
         MalformedError: it is not what the coding says, is cut off, or has something else after its end.
     """
     try:
-        return expand(body, coding, limit)
-    except content_coding.UnsupportedCodingError:
-        raise UnsupportedCodingError(f"Content-Encoding is {coding[:64]!r}; send one of {CODINGS}.") from None
-    except ExpandedTooLargeError:
+        return decompress(body, coding, limit)
+    except content_coding.UnsupportedEncodingError:
+        raise UnsupportedCodingError(
+            f"Content-Encoding is {coding[:64]!r}; send one of {SUPPORTED_ENCODINGS}."
+        ) from None
+    except DecompressedTooLargeError:
         raise TooLargeError(f"The body unpacks to more than {limit} bytes. Send smaller batches.") from None
-    except CodingError as error:
+    except DecompressionError as error:
         raise MalformedError(f"The body is not {coding}, as Content-Encoding says: {error}") from None

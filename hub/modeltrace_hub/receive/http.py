@@ -23,8 +23,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from modeltrace_http.content_coding import CODINGS
-from modeltrace_http.responses import RelativeRedirects
+from modeltrace_http.content_coding import SUPPORTED_ENCODINGS
+from modeltrace_http.responses import RelativeRedirectMiddleware
 from modeltrace_hub.auth import Guard
 from modeltrace_hub.errors import HubError, MalformedError, SlowRequestError, UnsupportedCodingError, UnsupportedError
 from modeltrace_hub.receive.ingest import Form, Intake, Reservation
@@ -67,7 +67,7 @@ def create_receiver(intake: Intake, guard: Guard, origins: Sequence[str] = (), *
             for signal in SIGNALS
         ],
         exception_handlers={HTTPException: _no_such_call},
-        middleware=[*([cors] if origins else []), Middleware(RelativeRedirects)],
+        middleware=[*([cors] if origins else []), Middleware(RelativeRedirectMiddleware)],
     )
 
 
@@ -132,7 +132,7 @@ def _failure(error: HubError, form: Form) -> Response:
     http, code = codes(error)
     body = _encode(status(code, str(error)), form)
     # RFC 7694: the header tells a coding that is not taken from a type that is not.
-    accepted = {"Accept-Encoding": CODINGS} if isinstance(error, UnsupportedCodingError) else {}
+    accepted = {"Accept-Encoding": SUPPORTED_ENCODINGS} if isinstance(error, UnsupportedCodingError) else {}
     return Response(body, http, headers=_HEADERS.get(http, {}) | accepted, media_type=_TYPES[form])
 
 

@@ -15,36 +15,36 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from modeltrace.api.errors import refuse
-from modeltrace.api.responses import JSON, encode
+from modeltrace.api.errors import error_response
+from modeltrace.api.responses import JSON_CONTENT_TYPE, encode_body
 from modeltrace.api.route import route_path
-from modeltrace.errors import ForeignRequestError, ModeltraceError, UnauthorizedError
-from modeltrace.http_settings import HttpSettings, is_prefix
-from modeltrace.keys import api_key, is_loopback
+from modeltrace.errors import ForbiddenError, ModeltraceError, UnauthorizedError
+from modeltrace.http_settings import HttpSettings, is_path_prefix
+from modeltrace.keys import is_loopback, load_api_key
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def protect(app: ASGIApp, settings: HttpSettings) -> ASGIApp:
+def wrap_with_auth(app: ASGIApp, settings: HttpSettings) -> ASGIApp:
     """Put the rules of the settings in front of an application.
 
     Raises:
         SettingsError: the key cannot be read.
     """
-    guarded: ASGIApp = Guard(app, settings)
+    guarded: ASGIApp = AuthMiddleware(app, settings)
     if settings.root_path or settings.trusted_proxies:
-        guarded = BehindProxy(guarded, settings.trusted_proxies, settings.root_path or "")
+        guarded = ForwardedHeadersMiddleware(guarded, settings.trusted_proxies, settings.root_path or "")
     return guarded
 
 
-class Guard:
+class AuthMiddleware:
     """An ASGI application before another one: passes on what may be answered."""
 
     def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
         self._app = app
-        key = api_key(settings)
+        key = load_api_key(settings)
         self._key = None if key is None else key.encode()
         self._allowed = frozenset(name.lower() for name in settings.allowed_hosts)
         self._loopback = is_loopback(settings.host)
@@ -58,8 +58,8 @@ class Guard:
         if scope["type"] == "http":
             try:
                 self._check(scope)
-            except (ForeignRequestError, UnauthorizedError) as error:
-                await _send_refusal(error, send)
+            except (ForbiddenError, UnauthorizedError) as error:
+                await _send_error(error, send)
                 return
         await self._app(scope, receive, send)
 
@@ -75,12 +75,12 @@ class Guard:
         host = headers.get(b"host", b"")
         if host not in self._usual or len(headers) != len(fields):
             self._check_hosts([value for name, value in fields if name == b"host"], scope)
-        if b"origin" in headers and not self._is_origin(headers[b"origin"], host) and not _is_open(scope):
-            raise ForeignRequestError(
+        if b"origin" in headers and not self._is_origin(headers[b"origin"], host) and not _is_public(scope):
+            raise ForbiddenError(
                 "this service answers to its own pages only, not to those of another origin; other hosts whose pages "
                 "may ask are listed in MODELTRACE_ALLOWED_HOSTS"
             )
-        if self._key is not None and not self._is_key(headers.get(b"authorization", b"")) and not _is_open(scope):
+        if self._key is not None and not self._is_key(headers.get(b"authorization", b"")) and not _is_public(scope):
             raise UnauthorizedError(
                 "an API key is needed: send `Authorization: Bearer KEY`, the key that MODELTRACE_API_KEY holds where "
                 "the service runs"
@@ -92,13 +92,13 @@ class Guard:
         Raises:
             ForeignRequestError: one is not.
         """
-        if self._any_host or _is_open(scope):
+        if self._any_host or _is_public(scope):
             return
         for host in hosts:
-            name = _name(host)
+            name = _host_name(host)
             # An address cannot be rebound, unlike a name.
             if name not in self._hosts and (self._loopback or not _is_address(name)):
-                raise ForeignRequestError(
+                raise ForbiddenError(
                     f"this service does not answer to the host {name[:100]!r}; names that it may be called by are "
                     "listed in MODELTRACE_ALLOWED_HOSTS"
                 )
@@ -125,7 +125,7 @@ class Guard:
         return hmac.compare_digest(value, self._key or b"")
 
 
-class BehindProxy:
+class ForwardedHeadersMiddleware:
     """An ASGI application before another one: takes over what proxies say, and where they publish the service.
 
     A proxy may leave out the path below which it publishes the service, or pass it on; the application sees it.
@@ -148,21 +148,21 @@ class BehindProxy:
         client = scope.get("client")
         if client and client[0] in self._proxies.trusted_hosts:
             for name, value in scope["headers"]:
-                if name == b"x-forwarded-prefix" and is_prefix(said := value.decode("latin-1").rstrip("/")):
+                if name == b"x-forwarded-prefix" and is_path_prefix(said := value.decode("latin-1").rstrip("/")):
                     return str(said)
         return self._root_path
 
 
-async def _send_refusal(error: ModeltraceError, send: Send) -> None:
-    status, payload, headers = refuse(error)
-    content = encode(payload, None)
-    fields = [JSON, (b"content-length", b"%d" % len(content))]
+async def _send_error(error: ModeltraceError, send: Send) -> None:
+    status, payload, headers = error_response(error)
+    content = encode_body(payload, None)
+    fields = [JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(content))]
     fields += [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": content})
 
 
-def _name(host: bytes) -> str:
+def _host_name(host: bytes) -> str:
     """Return the name or address of a Host without its port; "" if it is none."""
     try:
         return (urlsplit(f"//{host.decode('latin-1')}").hostname or "").lower()
@@ -170,8 +170,8 @@ def _name(host: bytes) -> str:
         return ""
 
 
-def _is_open(scope: Scope) -> bool:
-    return route_path(scope) in OPEN_PATHS
+def _is_public(scope: Scope) -> bool:
+    return route_path(scope) in PUBLIC_PATHS
 
 
 def _is_address(name: str) -> bool:

@@ -10,15 +10,21 @@ from starlette.types import Receive, Scope
 from modeltrace.api.json_constants import explain_constant
 from modeltrace.errors import (
     BusyError,
-    ClientGoneError,
+    ClientDisconnectedError,
     MalformedRequestError,
     RequestTooLargeError,
-    UnsupportedCodingRequestError,
+    UnsupportedContentEncodingError,
 )
-from modeltrace_http.content_coding import CODINGS, CodingError, ExpandedTooLargeError, UnsupportedCodingError, expand
+from modeltrace_http.content_coding import (
+    SUPPORTED_ENCODINGS,
+    DecompressedTooLargeError,
+    DecompressionError,
+    UnsupportedEncodingError,
+    decompress,
+)
 
 # All bodies that are being received may have so many times the bytes that one may have.
-BODIES_AT_A_TIME: Final = 8
+MAX_CONCURRENT_BODIES: Final = 8
 
 
 class BodyReader:
@@ -27,7 +33,7 @@ class BodyReader:
     def __init__(self, max_bytes: int, timeout: float) -> None:
         self._max_bytes = max_bytes
         self._timeout = timeout
-        self._room = BODIES_AT_A_TIME * max_bytes
+        self._room = MAX_CONCURRENT_BODIES * max_bytes
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
         """Read a body, whatever the client announces, and uncompress it.
@@ -57,7 +63,7 @@ class BodyReader:
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise ClientGoneError("the client went away before it had sent its request")
+                        raise ClientDisconnectedError("the client went away before it had sent its request")
                     chunk = message.get("body", b"")
                     more = message.get("more_body", False)
                     size += len(chunk)
@@ -87,14 +93,14 @@ class BodyReader:
     async def _expand(self, body: bytes, coding: str) -> bytes:
         """Uncompress a body on a thread: a small one can expand to a large one."""
         try:
-            return await asyncio.to_thread(expand, body, coding, self._max_bytes)
-        except UnsupportedCodingError:
-            raise UnsupportedCodingRequestError(
-                f"Content-Encoding is {coding[:64]!r}; this service takes one of {CODINGS}"
+            return await asyncio.to_thread(decompress, body, coding, self._max_bytes)
+        except UnsupportedEncodingError:
+            raise UnsupportedContentEncodingError(
+                f"Content-Encoding is {coding[:64]!r}; this service takes one of {SUPPORTED_ENCODINGS}"
             ) from None
-        except CodingError as error:
+        except DecompressionError as error:
             raise MalformedRequestError(f"the body is not {coding}, as Content-Encoding says: {error}") from None
-        except ExpandedTooLargeError:
+        except DecompressedTooLargeError:
             raise RequestTooLargeError(
                 f"the body expands to more than {self._max_bytes} bytes (MODELTRACE_MAX_BODY_BYTES)"
             ) from None
@@ -116,7 +122,7 @@ def parse_object(body: bytes) -> Mapping[str, object]:
     return parsed
 
 
-def only_key(parsed: Mapping[str, object], key: str) -> object:
+def get_only_key(parsed: Mapping[str, object], key: str) -> object:
     """The value of the one key that a call takes.
 
     Raises:

@@ -7,7 +7,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
 # Where `fastapi_offline` serves what the page needs.
-STATIC = "static-offline-docs"
+STATIC_PATH = "static-offline-docs"
 
 
 def documentation_routes(app: FastAPI) -> APIRouter:
@@ -20,9 +20,9 @@ def documentation_routes(app: FastAPI) -> APIRouter:
             openapi_url="openapi.json",
             # The title is that of the version that is served now; FastAPI writes it into the page as it stands.
             title=escape(f"{app.openapi()['info']['title']} - Swagger UI"),
-            swagger_js_url=f"{STATIC}/swagger-ui-bundle.js",
-            swagger_css_url=f"{STATIC}/swagger-ui.css",
-            swagger_favicon_url=f"{STATIC}/favicon.png",
+            swagger_js_url=f"{STATIC_PATH}/swagger-ui-bundle.js",
+            swagger_css_url=f"{STATIC_PATH}/swagger-ui.css",
+            swagger_favicon_url=f"{STATIC_PATH}/favicon.png",
         )
 
     return router

@@ -15,12 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from modeltrace.api.body import BodyReader
-from modeltrace.api.errors import excuse, refuse
-from modeltrace.api.health import SILENT_PATHS
-from modeltrace.api.predict import Call
-from modeltrace.api.responses import JSON, TRACE_HEADER, encode
+from modeltrace.api.errors import error_response, internal_error_response
+from modeltrace.api.health import UNTRACED_PATHS
+from modeltrace.api.predict import Handler
+from modeltrace.api.responses import JSON_CONTENT_TYPE, TRACE_HEADER, encode_body
 from modeltrace.api.route import route_path
-from modeltrace.errors import ClientGoneError, ModeltraceError
+from modeltrace.errors import ClientDisconnectedError, ModeltraceError
 from modeltrace.inference.pipeline import record_failure
 from modeltrace.telemetry.export.queue import Outbox
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER
@@ -30,22 +30,22 @@ logger = logging.getLogger("modeltrace.api")
 access_logger = logging.getLogger(ACCESS_LOGGER)
 
 _TRACE_HEADER: Final = TRACE_HEADER.lower().encode()
-_SILENT: Final = frozenset(f"/{path}" for path in SILENT_PATHS)
+_SILENT: Final = frozenset(f"/{path}" for path in UNTRACED_PATHS)
 
 
-class Front:
+class PredictionASGIApp:
     """An ASGI application before another one."""
 
     def __init__(
         self,
         app: ASGIApp,
-        calls: Mapping[str, Call],
+        calls: Mapping[str, Handler],
         tracing: Tracing,
         outbox: Outbox,
         *,
         body: BodyReader,
-        active: Counter[tuple[str, str]],
-        after: Callable[[RequestTrace], object],
+        active_requests: Counter[tuple[str, str]],
+        on_response_sent: Callable[[RequestTrace], object],
     ) -> None:
         """`calls` by path, all of them POST; `active` counts the requests in flight by method and scheme.
 
@@ -56,8 +56,8 @@ class Front:
         self._tracing = tracing
         self._outbox = outbox
         self._body = body
-        self._active = active
-        self._after = after
+        self._active = active_requests
+        self._after = on_response_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -71,13 +71,13 @@ class Front:
         try:
             call = self._calls.get(path) if scope["method"] == "POST" else None
             if call is None:
-                await self._app(scope, receive, _logged(scope, send))
+                await self._app(scope, receive, _log_access(scope, send))
             else:
                 await self._answer(call, scope, receive, send)
         finally:
             self._active[kind] -= counted
 
-    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, call: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         trace, context = self._tracing.begin(scope)
         attach(context)  # never detached: the server answers each request in a context of its own
         trace_id = trace.hex_id
@@ -85,18 +85,18 @@ class Front:
             status, headers = 200, None
             try:
                 content = await call(await self._body.read(scope, receive), trace)
-            except ClientGoneError as error:
+            except ClientDisconnectedError as error:
                 logger.info("%s", error)
                 return
             except ModeltraceError as error:
-                status, payload, headers = refuse(error)
-                content = encode(payload, trace_id)
+                status, payload, headers = error_response(error)
+                content = encode_body(payload, trace_id)
             except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer and the log a stack
                 if trace.failure is None:
                     record_failure(trace, "", error)
-                status, payload, headers = excuse(error)
-                content = encode(payload, trace_id)
-            fields = [JSON, (b"content-length", b"%d" % len(content))]
+                status, payload, headers = internal_error_response(error)
+                content = encode_body(payload, trace_id)
+            fields = [JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(content))]
             if trace_id is not None:
                 fields.append((_TRACE_HEADER, trace_id.encode()))
             if headers:
@@ -110,7 +110,7 @@ class Front:
             self._after(trace)
 
 
-def _logged(scope: Scope, send: Send) -> Send:
+def _log_access(scope: Scope, send: Send) -> Send:
     """Write the access line that the server writes by itself when nobody else does, in the server's words."""
 
     async def logged(message: Message) -> None:

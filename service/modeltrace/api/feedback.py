@@ -12,15 +12,15 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from modeltrace.api.body import BodyReader, only_key, parse_object
-from modeltrace.api.errors import describe
+from modeltrace.api.body import BodyReader, get_only_key, parse_object
+from modeltrace.api.errors import error_body
 from modeltrace.api.openapi import feedback_operation
-from modeltrace.api.responses import encode, send
-from modeltrace.api.thread_pool import ModelThreads
+from modeltrace.api.responses import encode_body, encoded_response
+from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import (
     InvalidLabelError,
     LabelConflictError,
-    LabelsAwayError,
+    LabelStoreUnavailableError,
     MalformedRequestError,
     ModeltraceError,
     RequestError,
@@ -28,7 +28,7 @@ from modeltrace.errors import (
     UnknownPredictionError,
 )
 from modeltrace.monitoring.feedback import LabelParser, ParsedLabel
-from modeltrace.serving.router import Serving
+from modeltrace.serving.router import ModelRouter
 from modeltrace.store.label_writer import LabelWriter
 from modeltrace.store.rows import StoredLabel
 from modeltrace.telemetry.records.feedback import Feedback, TrueLabel
@@ -36,37 +36,37 @@ from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.sdk.recorder import Recorder
 
 # Labels of a transaction, and of a record: half a millisecond of counting.
-PART: Final = 256
-REASONS: Final[dict[type[ModeltraceError], str]] = {
+CHUNK_SIZE: Final = 256
+REJECTION_REASONS: Final[dict[type[ModeltraceError], str]] = {
     LabelConflictError: "conflict",
     UnknownPredictionError: "unknown_prediction",
     InvalidLabelError: "invalid_label",
     MalformedRequestError: "malformed",
-    LabelsAwayError: "store_away",
+    LabelStoreUnavailableError: "store_away",
 }
 Result = dict[str, Any]
 
 
-class FeedbackCalls:
+class FeedbackHandler:
     """The call, bound to a store. What may be the label of a prediction the version says that is served now."""
 
     def __init__(
         self,
-        serving: Serving,
-        desk: LabelWriter,
-        threads: ModelThreads,
-        tell: Callable[[Feedback], None],
+        serving: ModelRouter,
+        label_writer: LabelWriter,
+        threads: BoundedThreadPool,
+        on_feedback: Callable[[Feedback], None],
         *,
-        most_items: int,
+        max_items: int,
     ) -> None:
         """`tell` takes what was stored, on the thread that stored it."""
         self.serving = serving
-        self._desk = desk
+        self._desk = label_writer
         self._threads = threads
-        self._tell = tell
-        self._most_items = most_items
+        self._tell = on_feedback
+        self._most_items = max_items
 
-    async def feedback(self, body: bytes, trace: RequestTrace) -> bytes:
+    async def handle(self, body: bytes, trace: RequestTrace) -> bytes:
         """Take one label or many."""
         return await self._threads.run(self._feedback, body, trace)
 
@@ -81,20 +81,20 @@ class FeedbackCalls:
             (result,) = self._part([parsed], trace)
             if isinstance(result, RequestError):
                 raise result
-            return encode(result, result["trace_id"])
+            return encode_body(result, result["trace_id"])
         if len(items) > self._most_items:
             limit = f"the limit is {self._most_items} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"there are {len(items)} labels, {limit}")
         results: list[Result] = []
-        for start in range(0, len(items), PART):
+        for start in range(0, len(items), CHUNK_SIZE):
             try:
-                part = self._part(items[start : start + PART], trace)
-            except LabelsAwayError:
-                if (rest := len(items) - start - PART) > 0:
+                part = self._part(items[start : start + CHUNK_SIZE], trace)
+            except LabelStoreUnavailableError:
+                if (rest := len(items) - start - CHUNK_SIZE) > 0:
                     self._refuse(trace, {"store_away": rest})
                 raise
-            results += [describe(one) if isinstance(one, RequestError) else one for one in part]
-        return encode({"results": results}, trace.hex_id)
+            results += [error_body(one) if isinstance(one, RequestError) else one for one in part]
+        return encode_body({"results": results}, trace.hex_id)
 
     def _part(self, items: Sequence[object], trace: RequestTrace) -> list[Result | RequestError]:
         """What became of each.
@@ -103,15 +103,15 @@ class FeedbackCalls:
             LabelsAwayError: none of those that could be taken was.
         """
         start = trace.now()
-        labels_of = self.serving.primary.labels
+        labels_of = self.serving.primary.label_reader
         read = [_read(labels_of, item) for item in items]
         given = [one for one in read if isinstance(one, ParsedLabel)]
         received = time_ns()
-        refused = Counter(REASONS[type(one)] for one in read if isinstance(one, RequestError))
+        refused = Counter(REJECTION_REASONS[type(one)] for one in read if isinstance(one, RequestError))
         labels = [StoredLabel(one.record.prediction_id, one.label, received, one.record.time) for one in given]
         try:
             outcomes = iter(self._desk.add(labels))
-        except LabelsAwayError:
+        except LabelStoreUnavailableError:
             self._refuse(trace, {**refused, "store_away": len(given)})
             raise
         results: list[Result | RequestError] = []
@@ -147,7 +147,7 @@ class FeedbackCalls:
         )
 
 
-def feedback_routes(calls: FeedbackCalls, recorder: Recorder, reader: BodyReader) -> APIRouter:
+def feedback_routes(calls: FeedbackHandler, recorder: Recorder, reader: BodyReader) -> APIRouter:
     """The call as a route of FastAPI, which documents it and, with the stock instrumentation, answers it."""
     router = APIRouter(tags=["feedback"])
 
@@ -155,7 +155,7 @@ def feedback_routes(calls: FeedbackCalls, recorder: Recorder, reader: BodyReader
     async def feedback(request: Request) -> Response:
         with recorder.recording(request.scope) as trace:
             body = await reader.read(request.scope, request.receive)
-            return send(await calls.feedback(body, trace), trace.hex_id)
+            return encoded_response(await calls.handle(body, trace), trace.hex_id)
 
     return router
 
@@ -171,7 +171,7 @@ def _items(parsed: Mapping[str, object]) -> Sequence[object] | None:
     """The labels of a list; `None` when it is one label by itself."""
     if "items" not in parsed:
         return None
-    items = only_key(parsed, "items")
+    items = get_only_key(parsed, "items")
     if not isinstance(items, list):
         raise MalformedRequestError('"items" must be an array of labels')
     return items

@@ -4,19 +4,19 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from modeltrace.api.responses import describe_error, reply
-from modeltrace.serving.router import Serving
+from modeltrace.api.responses import error_payload, json_response
+from modeltrace.serving.router import ModelRouter
 
-SILENT_PATHS = ("healthz", "readyz", "metrics")
+UNTRACED_PATHS = ("healthz", "readyz", "metrics")
 
 
-def health_routes(serving: Serving, registry: CollectorRegistry | None, *, workers: int) -> APIRouter:
+def health_routes(serving: ModelRouter, registry: CollectorRegistry | None, *, workers: int) -> APIRouter:
     """What is served, and whether it is well. `registry` is what `/metrics` shows; `None` when that is switched off."""
     router = APIRouter(tags=["service"])
 
     @router.get("/model", summary="What is served: name, version, feature schema")
     async def describe_model() -> Response:
-        return reply(serving.describe())
+        return json_response(serving.describe())
 
     @router.get("/healthz", summary="Live")
     async def live() -> JSONResponse:
@@ -41,4 +41,4 @@ def health_routes(serving: Serving, registry: CollectorRegistry | None, *, worke
 
 
 def _not_here(message: str) -> Response:
-    return reply(describe_error("not_implemented", message), status=501)
+    return json_response(error_payload("not_implemented", message), status=501)

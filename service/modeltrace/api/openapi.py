@@ -46,8 +46,10 @@ MODEL: dict[str, Any] = {
     "properties": {"name": {"type": "string"}, "version": {"type": "string"}},
 }
 # A row that breaks the feature schema is answered in its place, so the call takes any.
-ANY_ROW = {"description": "A row, as `features` of POST /predict. One that is refused has its error in its place."}
-REFUSALS = {
+ROW_OF_ANY_SHAPE = {
+    "description": "A row, as `features` of POST /predict. One that is refused has its error in its place."
+}
+ERROR_DESCRIPTIONS = {
     400: "Not JSON, or not the shape that the call takes.",
     413: "More bytes or rows than the limits allow.",
     415: "A Content-Encoding other than gzip, deflate or zstd.",
@@ -57,13 +59,15 @@ REFUSALS = {
 }
 
 # A label that is refused has its error in its place, so the call takes any.
-ANY_LABEL = {"description": "A label, as it would be sent by itself. One that is refused has its error in its place."}
-LABEL_REFUSALS: dict[int | str, str] = {
-    400: REFUSALS[400],
+LABEL_OF_ANY_SHAPE = {
+    "description": "A label, as it would be sent by itself. A rejected label has its error in its place."
+}
+FEEDBACK_ERROR_DESCRIPTIONS: dict[int | str, str] = {
+    400: ERROR_DESCRIPTIONS[400],
     404: "No prediction ID of this service.",
     409: "The prediction has another label already, and the first one stays.",
     413: "More bytes or labels than the limits allow.",
-    415: REFUSALS[415],
+    415: ERROR_DESCRIPTIONS[415],
     422: "The model cannot answer that label.",
     503: "Labels cannot be stored for now: send them again.",
 }
@@ -72,7 +76,7 @@ LABEL_REFUSALS: dict[int | str, str] = {
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a call, for its documentation."""
     return {
-        status: {"description": REFUSALS[status], "content": {"application/json": {"schema": ERROR}}}
+        status: {"description": ERROR_DESCRIPTIONS[status], "content": {"application/json": {"schema": ERROR}}}
         for status in statuses
     }
 
@@ -100,7 +104,7 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
         "type": "object",
         "required": ["rows"],
         "additionalProperties": False,
-        "properties": {"rows": {"type": "array", "items": ANY_ROW}},
+        "properties": {"rows": {"type": "array", "items": ROW_OF_ANY_SHAPE}},
         "example": {"rows": [_example(schema)]},
     }
     answer = {
@@ -115,7 +119,7 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
     return _operation(body, answer, error_responses(400, 413, 415, 500, 503))
 
 
-def renew(
+def refresh(
     document: dict[str, Any], title: str, schema: Schema, classes: Sequence[str | float | bool] | None
 ) -> dict[str, Any]:
     """The description of the API, as it is of the version that is served now."""
@@ -141,7 +145,7 @@ def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str
         "type": "object",
         "required": ["items"],
         "additionalProperties": False,
-        "properties": {"items": {"type": "array", "items": ANY_LABEL}},
+        "properties": {"items": {"type": "array", "items": LABEL_OF_ANY_SHAPE}},
     }
     example = {"prediction_id": "as POST /predict answered it", "label": classes[0] if classes else 0.0}
     trace_id = {"type": ["string", "null"]}
@@ -164,7 +168,7 @@ def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str
     }
     refusals = {
         status: {"description": text, "content": {"application/json": {"schema": ERROR}}}
-        for status, text in LABEL_REFUSALS.items()
+        for status, text in FEEDBACK_ERROR_DESCRIPTIONS.items()
     }
     return _operation({"anyOf": [one, many], "example": example}, {"anyOf": [taken, each]}, refusals)
 

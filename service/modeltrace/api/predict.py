@@ -10,44 +10,44 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from modeltrace.api.body import BodyReader, only_key, parse_object
-from modeltrace.api.errors import describe
+from modeltrace.api.body import BodyReader, get_only_key, parse_object
+from modeltrace.api.errors import error_body
 from modeltrace.api.openapi import batch_operation, predict_operation
-from modeltrace.api.responses import encode, send
-from modeltrace.api.thread_pool import ModelThreads
+from modeltrace.api.responses import encode_body, encoded_response
+from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.inference.privacy import redact_exception
-from modeltrace.serving.router import Serving
+from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.sdk.recorder import Recorder
 
 # A larger body takes longer to parse than a thread takes to wake.
-SMALL_BODY: Final = 64 * 1024
+MAX_INLINE_BODY_BYTES: Final = 64 * 1024
 
 Payload = dict[str, Any]
 # From the body of a request to the body of its answer.
-Call = Callable[[bytes, RequestTrace], Awaitable[bytes]]
+Handler = Callable[[bytes, RequestTrace], Awaitable[bytes]]
 
 
-class PredictionCalls:
+class PredictionHandlers:
     """The two calls. Each request is answered by one version from beginning to end, whatever is served meanwhile."""
 
-    def __init__(self, serving: Serving, threads: ModelThreads, *, most_rows: int) -> None:
+    def __init__(self, serving: ModelRouter, threads: BoundedThreadPool, *, max_rows: int) -> None:
         self.serving = serving
         self._threads = threads
-        self._most_rows = most_rows
+        self._most_rows = max_rows
 
     async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
         """Answer one row."""
-        version = self.serving.choose(trace)
+        version = self.serving.select(trace)
         try:
             if version.batcher is not None:
                 values = version.pipeline.validate(self._row(body, trace), trace)
                 answer = await version.batcher.submit(values, trace)
                 return _say_one(version, version.pipeline.record_prediction(0, values, answer, trace), trace)
-            if version.on_loop and len(body) <= SMALL_BODY:
+            if version.runs_inline and len(body) <= MAX_INLINE_BODY_BYTES:
                 return self._one(version, body, trace)
             return await self._threads.run(self._one, version, body, trace)
         except Exception as error:
@@ -58,7 +58,7 @@ class PredictionCalls:
 
     async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
         """Answer many rows."""
-        version = self.serving.choose(trace)
+        version = self.serving.select(trace)
         try:
             return await self._threads.run(self._many, version, body, trace)
         except Exception as error:
@@ -71,33 +71,35 @@ class PredictionCalls:
         return _say_one(version, version.pipeline.predict(self._row(body, trace), trace), trace)
 
     def _row(self, body: bytes, trace: RequestTrace) -> object:
-        row = only_key(parse_object(body), "features")
-        if self.serving.is_shadowed(trace):
+        row = get_only_key(parse_object(body), "features")
+        if self.serving.should_shadow(trace):
             trace.asked = (row,)
         return row
 
     def _many(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
-        rows = only_key(parse_object(body), "rows")
+        rows = get_only_key(parse_object(body), "rows")
         if not isinstance(rows, list):
             raise MalformedRequestError('"rows" must be an array of objects')
         if len(rows) > self._most_rows:
             limit = f"the limit is {self._most_rows} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
-        if self.serving.is_shadowed(trace):
+        if self.serving.should_shadow(trace):
             trace.asked = rows
         outcomes = version.pipeline.predict_batch(rows, trace)
-        return encode({"predictions": [_say(outcome) for outcome in outcomes], "model": version.said}, trace.hex_id)
+        return encode_body(
+            {"predictions": [_say(outcome) for outcome in outcomes], "model": version.identity}, trace.hex_id
+        )
 
 
-def prediction_routes(calls: PredictionCalls, recorder: Recorder, body: BodyReader) -> APIRouter:
+def prediction_routes(calls: PredictionHandlers, recorder: Recorder, body: BodyReader) -> APIRouter:
     """The calls as routes of FastAPI, which documents them and, with the stock instrumentation, answers them."""
     router = APIRouter(tags=["predict"])
     schema = calls.serving.primary.model.schema
 
-    async def answer(request: Request, call: Call) -> Response:
+    async def answer(request: Request, call: Handler) -> Response:
         with recorder.recording(request.scope) as trace:
             answered = await call(await body.read(request.scope, request.receive), trace)
-            return send(answered, trace.hex_id)
+            return encoded_response(answered, trace.hex_id)
 
     @router.post("/predict", summary="Predict one row", **predict_operation(schema))
     async def predict(request: Request) -> Response:
@@ -111,12 +113,12 @@ def prediction_routes(calls: PredictionCalls, recorder: Recorder, body: BodyRead
 
 
 def _say_one(version: Version, prediction: Prediction, trace: RequestTrace) -> bytes:
-    return encode({**_say(prediction), "model": version.said}, trace.hex_id)
+    return encode_body({**_say(prediction), "model": version.identity}, trace.hex_id)
 
 
 def _say(outcome: Prediction | InvalidFeaturesError) -> Payload:
     if isinstance(outcome, InvalidFeaturesError):
-        return describe(outcome)
+        return error_body(outcome)
     answer = outcome.output
     if answer.value is not None:
         return {"prediction_id": outcome.id, "value": answer.value}

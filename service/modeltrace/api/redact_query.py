@@ -2,17 +2,17 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from modeltrace.serving.router import Serving
+from modeltrace.serving.router import ModelRouter
 
 
-class WithoutQuery:
+class RedactQueryMiddleware:
     """An ASGI application before another one: of private features it takes the query off the URL.
 
     No call needs one. Where somebody puts values there all the same, spans and access lines would have them: the
     server's, too, which are made of the same scope.
     """
 
-    def __init__(self, app: ASGIApp, serving: Serving) -> None:
+    def __init__(self, app: ASGIApp, serving: ModelRouter) -> None:
         self._app = app
         self._serving = serving
 

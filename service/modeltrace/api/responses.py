@@ -8,10 +8,10 @@ from fastapi import Response
 from opentelemetry import trace
 
 TRACE_HEADER: Final = "X-Trace-Id"
-JSON: Final = (b"content-type", b"application/json")
+JSON_CONTENT_TYPE: Final = (b"content-type", b"application/json")
 
 
-class Reply(NamedTuple):
+class ErrorResponse(NamedTuple):
     """An answer before it is written."""
 
     status: int
@@ -25,23 +25,27 @@ def current_trace_id() -> str | None:
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
-def encode(payload: Mapping[str, Any], trace_id: str | None) -> bytes:
+def encode_body(payload: Mapping[str, Any], trace_id: str | None) -> bytes:
     """A payload as it goes out."""
     return orjson.dumps({**payload, "trace_id": trace_id})
 
 
-def send(body: bytes, trace_id: str | None, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def encoded_response(
+    body: bytes, trace_id: str | None, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Answer with what is encoded."""
     traced = {TRACE_HEADER: trace_id} if trace_id else {}
     return Response(body, status, headers={**traced, **(headers or {})}, media_type="application/json")
 
 
-def reply(payload: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    payload: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Answer with JSON."""
     trace_id = current_trace_id()
-    return send(encode(payload, trace_id), trace_id, status=status, headers=headers)
+    return encoded_response(encode_body(payload, trace_id), trace_id, status=status, headers=headers)
 
 
-def describe_error(kind: str, message: str, **more: object) -> dict[str, object]:
+def error_payload(kind: str, message: str, **more: object) -> dict[str, object]:
     """What is wrong, as the API says it everywhere."""
     return {"error": {"type": kind, "message": message, **more}}

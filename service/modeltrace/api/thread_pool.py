@@ -11,12 +11,12 @@ from modeltrace.errors import BusyError
 T = TypeVar("T")
 
 
-class ModelThreads:
+class BoundedThreadPool:
     """Runs calls of the model on a bounded number of threads, with a bounded number waiting."""
 
-    def __init__(self, threads: int, waiting: int) -> None:
+    def __init__(self, threads: int, max_queue_size: int) -> None:
         self._limiter = anyio.CapacityLimiter(threads)
-        self._room = threads + waiting
+        self._room = threads + max_queue_size
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401  those of the call
         """Run `call(*arguments)` in the context of this request.

@@ -12,9 +12,9 @@ from modeltrace.bundles.artifact import load_artifact
 from modeltrace.bundles.libraries import check_libraries
 from modeltrace.bundles.manifest import MANIFEST, Manifest, ModelFile, altered, os_reason, read_manifest
 from modeltrace.bundles.onnx.model import PredictFn, open_session, session_predict_fn
-from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError, PackError
+from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError, PackError
 from modeltrace.inference.model import Engine, Model, make_predict_fn, to_json_label
-from modeltrace.regular_files import NotRegularError, read_regular, regular_stat
+from modeltrace.regular_files import NotRegularError, read_regular, stat_regular
 
 
 def load_bundle(
@@ -41,7 +41,7 @@ def load_bundle(
     """
     manifest, digest = read_manifest(bundle)
     if expect_sha256 is not None and digest != expect_sha256:
-        raise BundleAlteredError(
+        raise BundleIntegrityError(
             f"{bundle / MANIFEST} has the SHA-256 {digest}, expected {expect_sha256}; it is not the bundle you pinned"
         )
     if engine == "onnx":
@@ -100,9 +100,9 @@ def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFn]:
 
 def _read_file(path: Path, described: ModelFile) -> bytes:
     try:
-        if regular_stat(path).st_size != described.size:
+        if stat_regular(path).st_size != described.size:
             raise altered(path)
-        raw = read_regular(path, limit=described.size)
+        raw = read_regular(path, max_bytes=described.size)
     except NotRegularError as error:
         raise BundleError(str(error)) from None
     except OSError as error:

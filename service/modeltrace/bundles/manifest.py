@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from modeltrace.bundles.artifact import Format
 from modeltrace.bundles.onnx.model import Precision
-from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError
+from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError
 from modeltrace.inference.model import Label, Task
 from modeltrace.inference.schema import Feature, OutputReference, Schema, ViolationAction
-from modeltrace.printable import error_message, escape_controls, has_controls
-from modeltrace.regular_files import LARGEST_MANIFEST, NotRegularError, read_regular
+from modeltrace.printable import escape_control_characters, has_control_characters, validation_message
+from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular
 
 MANIFEST = "model.json"
 # The format that `pack` writes, and the only one that is read.
@@ -105,7 +105,7 @@ class Manifest(BaseModel):
     @field_validator("name", "version")
     @classmethod
     def _has_no_control_characters(cls, text: str) -> str:
-        if has_controls(text):
+        if has_control_characters(text):
             raise ValueError("contains a control character")
         return text
 
@@ -149,7 +149,7 @@ def read_manifest(bundle: Path) -> ManifestFile:
     """
     path = bundle / MANIFEST
     try:
-        raw = read_regular(path, limit=LARGEST_MANIFEST)
+        raw = read_regular(path, max_bytes=MAX_MANIFEST_BYTES)
     except NotRegularError as error:
         raise BundleError(str(error)) from None
     except OSError as error:
@@ -161,15 +161,16 @@ def read_manifest(bundle: Path) -> ManifestFile:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
+        key = escape_control_characters(key, keep_newlines=False)
         raise BundleError(
-            f"{path}: {escape_controls(key, lines=False)}: {error_message(first['msg'])}. The file was altered, or "
-            "another version of Modeltrace wrote it"
+            f"{path}: {key}: {validation_message(first['msg'])}. The file was altered, or another version of "
+            "Modeltrace wrote it"
         ) from None
 
 
-def altered(path: Path) -> BundleAlteredError:
+def altered(path: Path) -> BundleIntegrityError:
     """Return the error for a file whose size or hash differs from the manifest."""
-    return BundleAlteredError(
+    return BundleIntegrityError(
         f"{path} is not the file that {MANIFEST} describes: it was altered, or copied in part. Copy the bundle again"
     )
 

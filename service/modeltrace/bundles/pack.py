@@ -34,7 +34,7 @@ from modeltrace.inference.allowed_violations import (
 )
 from modeltrace.inference.model import Model, ModelOutput, Task, class_key, make_predict_fn, to_json_label
 from modeltrace.inference.schema import PrivacyRule, Schema
-from modeltrace.printable import error_message
+from modeltrace.printable import validation_message
 
 TRAFFIC_FILE = "traffic.parquet"
 ONNX_FILE = "model.onnx"
@@ -145,7 +145,7 @@ def pack(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise PackError(f"the bundle's {where}: {error_message(first['msg'])}") from None
+        raise PackError(f"the bundle's {where}: {validation_message(first['msg'])}") from None
     with TemporaryDirectory() as folder:
         proof = write_bundle(Path(folder) / "proof", manifest, files)
         # What was written here and now is trusted.

@@ -12,7 +12,7 @@ from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 
 from modeltrace.errors import PackError
-from modeltrace.printable import has_controls
+from modeltrace.printable import has_control_characters
 
 LONGEST_NAME: Final = 256
 # What begins as a date does: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31, 2024. Whether it is one, pandas says.
@@ -107,7 +107,7 @@ def _check_name(name: str, place: int) -> None:
         raise PackError(
             f"the column {name[:40]}… has a name of {len(name):,} characters, {LONGEST_NAME} at most; {remedy}"
         )
-    if has_controls(name):
+    if has_control_characters(name):
         raise PackError(f"the name of the column {name!r} holds a control character; {remedy}")
 
 

@@ -188,7 +188,7 @@ def open_configured_store() -> Store:
         SettingsError: the settings want none.
         StoreError: it cannot be opened.
     """
-    said = read_settings().store_location()
+    said = read_settings().store_url()
     if said is None:
         raise SettingsError("there is no prediction store: MODELTRACE_STORE is none")
     return open_store(said, create=False)

@@ -34,7 +34,7 @@ from modeltrace.doctor.trace_check import (
     wait_for_telemetry,
 )
 from modeltrace.errors import ModeltraceError
-from modeltrace.keys import authorization
+from modeltrace.keys import authorization_header
 from modeltrace.settings import read_settings
 
 # Seconds that one question to the service or the backend may take.
@@ -122,7 +122,7 @@ def doctor(
         )
         where = BackendConfig(against, normalize_url(hub), key, stack)
         with nullcontext() if json else SafeConsole(stderr=True).status("looking for all that one prediction leaves"):
-            headers = authorization(read_settings())
+            headers = authorization_header(read_settings())
             finding = asyncio.run(
                 _run_check(normalize_url(url), headers, where, timeout=timeout or DEFAULT_TIMEOUTS[against])
             )

@@ -19,7 +19,7 @@ from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.render import to_json, to_text
 from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
 from modeltrace.inference.schema import Feature
-from modeltrace.keys import authorization
+from modeltrace.keys import authorization_header
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.traffic.rows import Sample, read_samples
@@ -140,7 +140,7 @@ def _open_scorer(
         yield loaded.name, loaded.version, loaded.schema.features, here
         return
 
-    with ScoringClient(normalize_url(url or ""), authorization(read_settings())) as service:
+    with ScoringClient(normalize_url(url or ""), authorization_header(read_settings())) as service:
         served = service.fetch_model()
 
         def there(samples: Sequence[Sample]) -> tuple[list[ScoredRow], int]:

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.imports import load
+from modeltrace.imports import import_object
 
 # Import path and first docstring line of each command, so that help needs no imports.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -106,7 +106,7 @@ def _loader(target: str) -> Callable[..., Any]:
 
             for warning in variables.warnings:
                 echo(f"modeltrace: {warning}", err=True)
-        return load(target)
+        return import_object(target)
 
     return import_command
 

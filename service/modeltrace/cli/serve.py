@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from modeltrace.imports import load
+from modeltrace.imports import import_object
 from modeltrace.settings import Settings, read_settings
 
 
@@ -55,5 +55,5 @@ def serve(
         insecure=insecure,
     )
     # Imported when the settings are right: it takes a second, and help does without it.
-    run: Callable[[Settings], None] = load("modeltrace.server:serve")
+    run: Callable[[Settings], None] = import_object("modeltrace.server:serve")
     run(settings)

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from modeltrace.printable import escape_controls
+from modeltrace.printable import escape_control_characters
 
 
 class SafeConsole(Console):
@@ -30,9 +30,9 @@ class SafeConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Render, with every text escaped."""
         for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else escape_controls(text), style, control)
+            yield Segment(text if control else escape_control_characters(text), style, control)
 
 
 def echo(text: object, *, err: bool = False) -> None:
     """Print a line, escaped; JSON that is escaped says the same."""
-    typer.echo(escape_controls(str(text)), err=err)
+    typer.echo(escape_control_characters(str(text)), err=err)

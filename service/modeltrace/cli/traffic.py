@@ -9,7 +9,7 @@ import typer
 from modeltrace.cli.durations import parse_seconds
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.client.service import normalize_url
-from modeltrace.keys import authorization, id_key, synthetic_token
+from modeltrace.keys import authorization_header, derive_synthetic_token, load_id_key
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.provider import report_rest
 from modeltrace.traffic.fault_injection import FaultConfig, parse_shift
@@ -155,8 +155,8 @@ def traffic(
         seed=seed,
         feedback=FeedbackConfig(feedback, feedback_delay or FEEDBACK_DELAY) if feedback else None,
         ready_timeout=wait or 0.0,
-        headers=authorization(settings),
-        synthetic_token="" if unmarked else synthetic_token(id_key(settings)),
+        headers=authorization_header(settings),
+        synthetic_token="" if unmarked else derive_synthetic_token(load_id_key(settings)),
     )
     telemetry = build_traffic_telemetry(settings.otel)
     try:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.schema import Feature
 from modeltrace.otlp.failures import UNKNOWN_PREFIX, Target, classify
-from modeltrace.printable import escape_controls
+from modeltrace.printable import escape_control_characters
 
 FEATURES_ADAPTER = TypeAdapter(tuple[Feature, ...])
 
@@ -82,7 +82,7 @@ def parse_model(response: httpx.Response, where: str) -> ServedModel:
     try:
         said: dict[str, Any] = response.json()
         features, classes = FEATURES_ADAPTER.validate_python(said["features"]), said["classes"]
-        name, version = (escape_controls(str(said[key]), lines=False) for key in ("name", "version"))
+        name, version = (escape_control_characters(str(said[key]), keep_newlines=False) for key in ("name", "version"))
         return ServedModel(name, version, features, None if classes is None else tuple(classes))
     except (ValueError, KeyError, TypeError) as error:
         why = f"{error.error_count()} errors in it" if isinstance(error, ValidationError) else repr(error)

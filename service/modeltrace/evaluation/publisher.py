@@ -157,7 +157,7 @@ def start_publisher(
     settings: Settings, models: Callable[[], Mapping[str, tuple[object, ...]]], meter: Meter
 ) -> Publisher | None:
     """A publisher, unless there is no store or nothing is to be computed; `models` as in the plan."""
-    said = settings.store_location()
+    said = settings.store_url()
     if said is None or not settings.evaluation_interval:
         return None
     window = int(settings.evaluation_window_hours * _HOUR_NS)

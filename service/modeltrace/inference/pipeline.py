@@ -16,7 +16,7 @@ from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef
 from modeltrace.inference.privacy import redact_exception
 from modeltrace.inference.validate import RowValidator, Values
-from modeltrace.printable import shorten
+from modeltrace.printable import truncate
 from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from modeltrace.telemetry.records.prediction import Answered, Failure, ModelInfo
 from modeltrace.telemetry.records.trace import NO_ID, NO_TRACE, RequestTrace
@@ -195,8 +195,8 @@ def model_info(model: Model, role: str = "") -> ModelInfo:
 def record_failure(trace: RequestTrace, stage: str, error: BaseException) -> None:
     """Write down the exception that ended a stage, as the SDK's `record_exception` would."""
     cause = _qualified(error.__cause__ or error) if stage == SPAN_INFERENCE else ""
-    stack = shorten("".join(traceback.format_exception(error)), MAX_STACKTRACE_LENGTH)
-    message = shorten(str(error), MAX_MESSAGE_LENGTH)
+    stack = truncate("".join(traceback.format_exception(error)), MAX_STACKTRACE_LENGTH)
+    message = truncate(str(error), MAX_MESSAGE_LENGTH)
     trace.failure = Failure(stage, cause, _qualified(error), message, stack, trace.now())
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from modeltrace.inference.levels import Level, LevelKind, infer_level_kind
-from modeltrace.printable import has_controls
+from modeltrace.printable import has_control_characters
 
 FeatureType = Literal["number", "integer", "boolean", "category"]
 Dtype = Literal["float64", "int64", "bool", "boolean", "object", "str", "string", "category"]
@@ -112,7 +112,7 @@ class Feature(BaseModel):
     @field_validator("name")
     @classmethod
     def _printable(cls, name: str) -> str:
-        if has_controls(name):
+        if has_control_characters(name):
             raise ValueError("a feature's name holds a control character")
         return name
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from modeltrace.bundles.file_names import GENERATOR_FILE
 from modeltrace.client.service import FEATURES_ADAPTER
 from modeltrace.local.plan import UpError
-from modeltrace.regular_files import LARGEST_MANIFEST, read_regular
+from modeltrace.regular_files import MAX_MANIFEST_BYTES, read_regular
 
 
 def read_raw_manifest(path: Path) -> Mapping[str, Any]:
@@ -23,7 +23,7 @@ def read_raw_manifest(path: Path) -> Mapping[str, Any]:
         UpError: there is none.
     """
     try:
-        manifest = json.loads(read_regular(path / "model.json", limit=LARGEST_MANIFEST))
+        manifest = json.loads(read_regular(path / "model.json", max_bytes=MAX_MANIFEST_BYTES))
     except OSError as error:
         raise _no_bundle(path, os.strerror(error.errno) if error.errno else str(error)) from None
     except (ValueError, RecursionError) as error:

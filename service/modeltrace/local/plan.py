@@ -166,7 +166,7 @@ def service_environment(environ: Mapping[str, str], config: UpConfig, otel: Otel
 
 def _endpoints(otel: OtelSettings, places: Mapping[str, str]) -> dict[str, str]:
     """The endpoint of all signals by their protocol, and that of each signal which has another protocol."""
-    own = {signal: otel.protocol_of(signal) for signal in SIGNALS if otel.protocol_of(signal) != otel.protocol}
+    own = {signal: otel.protocol_for(signal) for signal in SIGNALS if otel.protocol_for(signal) != otel.protocol}
     return {
         ENDPOINT: places[otel.protocol],
         **{

@@ -11,7 +11,7 @@ import httpx
 import orjson
 
 from modeltrace.client.service import ServedModel, fetch_model
-from modeltrace.keys import authorization
+from modeltrace.keys import authorization_header
 from modeltrace.local.bundles import read_raw_manifest
 from modeltrace.local.child_processes import ChildProcess, start_child
 from modeltrace.local.plan import (
@@ -57,7 +57,7 @@ class Supervisor:
         self._screen = screen
         self._service_env = service_environment(environ, config, settings.otel)
         self._environ = environ
-        self._headers = authorization(settings)
+        self._headers = authorization_header(settings)
         self._children: list[ChildProcess] = []
 
     async def run(self) -> None:

@@ -9,7 +9,7 @@ from modeltrace.inference.model import Model
 from modeltrace.settings import Settings
 
 
-class Bundles:
+class BundleLoader:
     """Finds and loads what one source means. One thread at a time."""
 
     def __init__(self, settings: Settings, source: str, *, expect_sha256: str | None = None) -> None:
@@ -28,7 +28,7 @@ class Bundles:
         """Keep nothing ready to look with; the next look starts it again. Of any thread."""
         self._catalog.close()
 
-    def find(self) -> Found:
+    def locate(self) -> Found:
         """The bundle that is meant now; equal to the one before when there is nothing new.
 
         Raises:
@@ -36,15 +36,15 @@ class Bundles:
         """
         return self._catalog.locate(self.source)
 
-    def load(self, found: Found) -> Model:
+    def load(self, bundle: Found) -> Model:
         """The model in the bundle that was found, and no other that has taken its place since.
 
         Raises:
             ModeltraceError: it cannot be served.
         """
         model = load_bundle(
-            found.path,
-            expect_sha256=self._expect_sha256 or found.sha256,
+            bundle.path,
+            expect_sha256=self._expect_sha256 or bundle.sha256,
             trust_pickle=self._settings.trust_pickle,
             trusted_types=self._settings.trusted_types,
             engine=self._settings.engine,

@@ -14,7 +14,7 @@ import httpx
 import orjson
 
 from modeltrace.errors import SettingsError
-from modeltrace.serving.shadow_queue import Tell, Telling, answered_rows
+from modeltrace.serving.shadow_queue import OnOutcome, StartShadow, predicted_rows
 from modeltrace.serving.version import CHALLENGER
 from modeltrace.telemetry.records.prediction import Answered, Called, ModelInfo
 from modeltrace.telemetry.records.trace import RequestTrace, headers_below
@@ -26,28 +26,34 @@ TIMEOUT: Final = 2.0
 
 
 # The rows of a model as its privacy rules have them.
-AsTold = Callable[[ModelInfo, Sequence[Answered]], Sequence[Answered]]
+Redact = Callable[[ModelInfo, Sequence[Answered]], Sequence[Answered]]
 
 
 class RemoteChallenger:
     """Asks another service; for one thread."""
 
-    at_once = 1  # it may take long, and what waits meanwhile is bounded by what has not been taken
-    pause = 0.00005  # the interpreter's lock is free for as long, for those who are waited for
+    max_batch = 1  # it may take long, and what waits meanwhile is bounded by what has not been taken
+    interval = 0.00005  # the interpreter's lock is free for as long, for those who are waited for
 
     def __init__(
-        self, url: str, telling: Telling, as_told: AsTold, *, timeout: float = TIMEOUT, api_key: str | None = None
+        self,
+        url: str,
+        start_shadow: StartShadow,
+        redact: Redact,
+        *,
+        timeout: float = TIMEOUT,
+        api_key: str | None = None,
     ) -> None:
-        """`url` is that of the service, without a path; `as_told` makes of answered rows what may be told of them.
+        """`url` is that of the service, without a path; `redact` makes of answered rows what may be told of them.
 
         `api_key` is shown to it, if it asks for one.
 
         Raises:
             SettingsError: it is no such URL.
         """
-        self._url = parse(url)
-        self._telling = telling
-        self._as_told = as_told
+        self._url = parse_url(url)
+        self._telling = start_shadow
+        self._as_told = redact
         self._client = httpx.Client(
             base_url=self._url,
             timeout=timeout,
@@ -57,15 +63,15 @@ class RemoteChallenger:
         self._hashes: dict[tuple[str, str], str] = {}
         self._said = ""
 
-    def __call__(self, asked: Sequence[RequestTrace], tell: Tell) -> None:
+    def __call__(self, requests: Sequence[RequestTrace], on_outcome: OnOutcome) -> None:
         """Ask it for all rows of a request in one call, and keep what it says."""
-        for one in asked:
-            self._ask(one, tell)
+        for request in requests:
+            self._ask(request, on_outcome)
 
-    def _ask(self, asked: RequestTrace, tell: Tell) -> None:
+    def _ask(self, asked: RequestTrace, tell: OnOutcome) -> None:
         if asked.model is None:
             return
-        rows = answered_rows(asked)
+        rows = predicted_rows(asked)
         path, body = ("/predict/batch", {"rows": rows}) if asked.many else ("/predict", {"features": rows[0]})
         with self._telling(asked) as trace:
             trace.many, trace.rows = asked.many, len(rows)
@@ -134,7 +140,7 @@ def _kept(answers: Sequence[Mapping[str, Any]], asked: Sequence[Answered], time:
     ]
 
 
-def parse(said: str) -> httpx.URL:
+def parse_url(said: str) -> httpx.URL:
     """The URL of a service.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
-from modeltrace.serving.version import CHALLENGER, Version, Versions
+from modeltrace.serving.version import CHALLENGER, Version, VersionFactory
 from modeltrace.telemetry.records.prediction import ModelInfo
 from modeltrace.telemetry.records.trace import NO_TRACE, RequestTrace
 
@@ -12,12 +12,12 @@ Mode = Literal["shadow", "split"]
 _WHOLE: Final = 2**64
 
 
-class Serving:
+class ModelRouter:
     """The version that answers, and the challenger beside it, if any. Changed by one thread, read by any."""
 
     def __init__(
         self,
-        versions: Versions,
+        versions: VersionFactory,
         primary: Version,
         challenger: Version | None = None,
         *,
@@ -49,7 +49,7 @@ class Serving:
         """What stands beside it."""
         return self._challenger
 
-    def ever_served(self) -> Collection[ModelInfo]:
+    def served_models(self) -> Collection[ModelInfo]:
         """What telemetry says of each model that is served, or was since the process started."""
         return self._ever
 
@@ -61,20 +61,20 @@ class Serving:
             challenger is not None and challenger.model.schema.has_private_features
         )
 
-    def choose(self, trace: RequestTrace) -> Version:
+    def select(self, trace: RequestTrace) -> Version:
         """The version that answers this request: always the same one for the same key."""
         challenger = self._challenger
-        return challenger if challenger and self._mode == "split" and self._is_chosen(trace) else self._primary
+        return challenger if challenger and self._mode == "split" and self._is_sampled(trace) else self._primary
 
-    def is_shadowed(self, trace: RequestTrace) -> bool:
+    def should_shadow(self, trace: RequestTrace) -> bool:
         """Whether the challenger is to see this request, too. A version is never its own shadow."""
         if self._mode != "shadow":
             return False
         challenger = self._challenger
-        other = self._remote if challenger is None else challenger.said != self._primary.said
-        return bool(other) and self._is_chosen(trace)
+        other = self._remote if challenger is None else challenger.identity != self._primary.identity
+        return bool(other) and self._is_sampled(trace)
 
-    def _is_chosen(self, trace: RequestTrace) -> bool:
+    def _is_sampled(self, trace: RequestTrace) -> bool:
         """By a hash of its own: samplers look at the trace ID, too, and must not decide what is compared."""
         if self._share >= 1:
             return True
@@ -83,7 +83,7 @@ class Serving:
             key = next((value for name, value in trace.scope["headers"] if name == self._key), key)
         return int.from_bytes(blake2b(key, digest_size=8).digest()) < self._share * _WHOLE
 
-    def beside(self, version: Version) -> Version:
+    def version_in_role_of(self, version: Version) -> Version:
         """The version that this one would replace."""
         if version.info.role == CHALLENGER and self._challenger:
             return self._challenger
@@ -91,7 +91,7 @@ class Serving:
 
     def replace(self, version: Version) -> None:
         """From the next request on this version has its role; requests that have begun end with theirs."""
-        before = self.beside(version)
+        before = self.version_in_role_of(version)
         self._ever.add(version.info)
         if version.info.role == CHALLENGER:
             self._challenger = version
@@ -107,4 +107,4 @@ class Serving:
             return {**primary, "challenger": {**beside, "url": self._remote}}
         if self._challenger is None:
             return primary
-        return {**primary, "challenger": {**beside, **self._challenger.said, "hash": self._challenger.model.hash}}
+        return {**primary, "challenger": {**beside, **self._challenger.identity, "hash": self._challenger.model.hash}}

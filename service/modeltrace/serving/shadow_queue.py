@@ -20,7 +20,7 @@ from modeltrace.inference.batching import infer_batch
 from modeltrace.inference.model import ModelOutput
 from modeltrace.inference.privacy import redact_exception
 from modeltrace.inference.validate import Values
-from modeltrace.serving.router import Serving
+from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version
 from modeltrace.telemetry.records.prediction import Batch
 from modeltrace.telemetry.records.trace import RequestTrace
@@ -28,23 +28,23 @@ from modeltrace.telemetry.records.trace import RequestTrace
 logger = logging.getLogger("modeltrace.serving")
 
 # Rows that may wait, and their part of that for a request when nothing else waits: a batch always finds room then.
-MOST_ROWS: Final = 2048
+MAX_ROWS: Final = 2048
 # Seconds that a stop lets the thread go on.
-LAST: Final = 0.25
+STOP_TIMEOUT: Final = 0.25
 
 # How many rows became what, and why: `answered`, `refused`, `failed` or `dropped`, and `error.type`.
-Tell = Callable[[str, int, str], object]
+OnOutcome = Callable[[str, int, str], object]
 # Opens the trace of a shadow, and tells it when the block ends.
-Telling = Callable[[RequestTrace], AbstractContextManager[RequestTrace]]
+StartShadow = Callable[[RequestTrace], AbstractContextManager[RequestTrace]]
 
 
 class Challenger(Protocol):
     """What is asked."""
 
-    at_once: int  # the most requests that it takes
-    pause: float  # seconds between two calls
+    max_batch: int  # the most requests that it takes
+    interval: float  # seconds between two calls
 
-    def __call__(self, asked: Sequence[RequestTrace], tell: Tell) -> None:
+    def __call__(self, requests: Sequence[RequestTrace], on_outcome: OnOutcome) -> None:
         """Put the answered rows of requests to it, and say what became of them."""
 
 
@@ -53,35 +53,35 @@ class LocalChallenger:
 
     # A call of 30 rows costs hardly more than one of a single row, so rows gather first: of every request shadowed,
     # a linear model cost those who answer 100 µs a row in place of 700.
-    at_once = 256
-    pause = 0.025
+    max_batch = 256
+    interval = 0.025
 
-    def __init__(self, serving: Serving, telling: Telling, tell_batch: Callable[[Batch], None]) -> None:
-        """`tell_batch` tells of a call that several requests share."""
-        self._serving = serving
-        self._telling = telling
-        self._tell_batch = tell_batch
+    def __init__(self, router: ModelRouter, start_shadow: StartShadow, on_batch: Callable[[Batch], None]) -> None:
+        """`on_batch` tells of a call that several requests share."""
+        self._router = router
+        self._telling = start_shadow
+        self._tell_batch = on_batch
 
-    def __call__(self, asked: Sequence[RequestTrace], tell: Tell) -> None:
+    def __call__(self, requests: Sequence[RequestTrace], on_outcome: OnOutcome) -> None:
         """Ask it once for all requests of a row each, which costs hardly more than for one, and once for each other."""
-        version = self._serving.challenger
+        version = self._router.challenger
         if version is None:
             return
-        single = [one for one in asked if not one.many]
+        single = [request for request in requests if not request.many]
         if len(single) > 1:
-            self._together(version, single, tell)
-        for one in asked:
-            if one.many or len(single) == 1:
-                self._alone(version, one, tell)
+            self._together(version, single, on_outcome)
+        for request in requests:
+            if request.many or len(single) == 1:
+                self._alone(version, request, on_outcome)
 
-    def _together(self, version: Version, asked: Sequence[RequestTrace], tell: Tell) -> None:
+    def _together(self, version: Version, asked: Sequence[RequestTrace], tell: OnOutcome) -> None:
         pipeline, rows, traces = version.pipeline, list[Values](), list[RequestTrace]()
         refused: list[InvalidFeaturesError] = []
         with ExitStack() as stack:
             for one in asked:
                 trace = stack.enter_context(self._telling(one))
                 try:
-                    rows.append(pipeline.validate(answered_rows(one)[0], trace))
+                    rows.append(pipeline.validate(predicted_rows(one)[0], trace))
                 except InvalidFeaturesError as error:
                     refused.append(error)
                 else:
@@ -92,8 +92,8 @@ class LocalChallenger:
                     pipeline.record_prediction(0, values, outcome, trace)
         _tell_all([*outcomes, *refused], tell)
 
-    def _alone(self, version: Version, asked: RequestTrace, tell: Tell) -> None:
-        rows, numbers = answered_rows(asked), [one.row for one in asked.answered]
+    def _alone(self, version: Version, asked: RequestTrace, tell: OnOutcome) -> None:
+        rows, numbers = predicted_rows(asked), [one.row for one in asked.answered]
         outcomes: Sequence[object]
         with self._telling(asked) as trace:
             try:
@@ -105,7 +105,7 @@ class LocalChallenger:
         _tell_all(outcomes, tell)
 
 
-def _tell_all(outcomes: Sequence[object], tell: Tell) -> None:
+def _tell_all(outcomes: Sequence[object], tell: OnOutcome) -> None:
     """Say what became of rows, once for each kind: a counter costs more than a row that shares a call."""
     for (outcome, error_type), rows in Counter(map(_became, outcomes)).items():
         tell(outcome, rows, error_type)
@@ -119,20 +119,22 @@ def _became(outcome: object) -> tuple[str, str]:
     return "answered", ""
 
 
-def answered_rows(asked: RequestTrace) -> list[object]:
+def predicted_rows(asked: RequestTrace) -> list[object]:
     """The rows of a request that were answered, as they were sent."""
     return [asked.asked[one.row] for one in asked.answered] if asked.asked else []
 
 
-class Shadows:
+class ShadowQueue:
     """The queue before a challenger, and the thread that asks it."""
 
-    def __init__(self, serving: Serving, ask: Challenger, tell: Tell, *, most_rows: int = MOST_ROWS) -> None:
+    def __init__(
+        self, router: ModelRouter, challenger: Challenger, on_outcome: OnOutcome, *, max_rows: int = MAX_ROWS
+    ) -> None:
         """`tell` is called by the thread, and by that of `offer`; it must neither block nor raise."""
-        self._serving = serving
-        self._ask = ask
-        self._tell = tell
-        self._most_rows = most_rows
+        self._router = router
+        self._ask = challenger
+        self._tell = on_outcome
+        self._most_rows = max_rows
         self._waiting: deque[RequestTrace] = deque()
         self._put = self._taken = 0  # rows; each written by one thread only
         self._wake = threading.Event()
@@ -143,7 +145,7 @@ class Shadows:
         """Begin to ask."""
         self._thread.start()
 
-    def offer(self, trace: RequestTrace) -> None:
+    def enqueue(self, trace: RequestTrace) -> None:
         """Take a request that was answered. Never waits: what finds no room is dropped and counted."""
         if trace.asked is None or not trace.answered:
             return
@@ -160,7 +162,7 @@ class Shadows:
         """Ask a moment longer; what still waits then is dropped and counted."""
         self._ending = True
         self._wake.set()
-        self._thread.join(LAST)
+        self._thread.join(STOP_TIMEOUT)
         while self._waiting:
             self._tell("dropped", len(self._waiting.popleft().answered), "shutdown")
 
@@ -170,13 +172,13 @@ class Shadows:
             self._wake.clear()
             while asked := self._take():
                 self._put_to_challenger(asked)
-                time.sleep(self._ask.pause)
+                time.sleep(self._ask.interval)
 
     def _take(self) -> list[RequestTrace]:
         """What waits, but no more than the challenger takes at once."""
         taken: list[RequestTrace] = []
         with suppress(IndexError):  # a stop was faster
-            while self._waiting and len(taken) < self._ask.at_once:
+            while self._waiting and len(taken) < self._ask.max_batch:
                 taken.append(self._waiting.popleft())
         self._taken += _count_rows(taken)
         return taken
@@ -186,7 +188,7 @@ class Shadows:
             self._ask(asked, self._tell)
         except Exception as error:  # whatever it is, it harms nobody else
             logger.error(  # noqa: TRY400  what is told may not be what was raised
-                "a challenger could not be asked", exc_info=redact_exception(error) if self._serving.private else error
+                "a challenger could not be asked", exc_info=redact_exception(error) if self._router.private else error
             )
             self._tell("failed", _count_rows(asked), type(error).__qualname__)
 

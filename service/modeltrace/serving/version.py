@@ -16,7 +16,7 @@ from modeltrace.telemetry.metrics.model_catalog import Watched
 from modeltrace.telemetry.records.prediction import Batch, ModelInfo, Rules
 
 Role = Literal["", "primary", "challenger"]
-ALONE: Final[Role] = ""
+NO_ROLE: Final[Role] = ""
 PRIMARY: Final[Role] = "primary"
 CHALLENGER: Final[Role] = "challenger"
 
@@ -26,10 +26,10 @@ class Version:
     """One version, ready to answer. Requests that have begun with it end with it, whatever is served by then."""
 
     pipeline: Pipeline
-    on_loop: bool  # one row is answered faster than on a thread
+    runs_inline: bool  # one row is answered faster than on a thread
     batcher: Batcher | None  # shares calls between requests
-    said: dict[str, str]  # what an answer says of it
-    labels: LabelParser  # what may be the true label of a prediction
+    identity: dict[str, str]  # what an answer says of it
+    label_reader: LabelParser  # what may be the true label of a prediction
 
     @property
     def model(self) -> Model:
@@ -42,35 +42,35 @@ class Version:
         return self.pipeline.info
 
 
-class Versions:
+class VersionFactory:
     """Makes versions of models, all in the same way."""
 
     def __init__(
         self,
         ids: PredictionIdSigner,
-        watched: Watched,
+        catalog: Watched,
         *,
         inline_threshold: float,
-        on_thread: Callable[..., Awaitable[Any]],
-        tell_batch: Callable[[Batch], None],
+        run_on_thread: Callable[..., Awaitable[Any]],
+        on_batch: Callable[[Batch], None],
         max_batch_requests: int | None,
-        most_waiting: int,
-        rules: Callable[[Model], Rules | None],
+        max_queue_size: int,
+        privacy_rules: Callable[[Model], Rules | None],
     ) -> None:
         """`max_batch_requests`: the most requests that share a call; `None`: they do not.
 
         `rules` say what may be told of a model's inputs. The rest as in the settings.
         """
         self._ids = ids
-        self._watched = watched
+        self._watched = catalog
         self._inline_threshold = inline_threshold
-        self._on_thread = on_thread
-        self._tell_batch = tell_batch
+        self._on_thread = run_on_thread
+        self._tell_batch = on_batch
         self._max_batch_requests = max_batch_requests
-        self._most_waiting = most_waiting
-        self._rules = rules
+        self._most_waiting = max_queue_size
+        self._rules = privacy_rules
 
-    def build(self, model: Model, role: Role = ALONE) -> Version:
+    def build(self, model: Model, role: Role = NO_ROLE) -> Version:
         """A version of this model; its inputs are counted from now on."""
         pipeline = Pipeline(model, self._ids, role)
         if (rules := self._rules(model)) is not None:
@@ -89,7 +89,7 @@ class Versions:
         )
         return Version(pipeline, on_loop, batcher, said, labels)
 
-    def prove(self, model: Model) -> None:
+    def smoke_test(self, model: Model) -> None:
         """See that a model answers the example that its bundle has.
 
         Raises:

@@ -26,37 +26,45 @@ from modeltrace.bundles.registry.bundle_ref import Found, check_version
 from modeltrace.bundles.registry.manifest_cache import Stamp, stamps
 from modeltrace.errors import ModeltraceError
 from modeltrace.monitoring.model_event import log_model_event
-from modeltrace.serving.bundle_loader import Bundles
-from modeltrace.serving.router import Serving
-from modeltrace.serving.version import ALONE, CHALLENGER, Role, Versions
+from modeltrace.serving.bundle_loader import BundleLoader
+from modeltrace.serving.router import ModelRouter
+from modeltrace.serving.version import CHALLENGER, NO_ROLE, Role, VersionFactory
 
 logger = logging.getLogger("modeltrace.serving")
 
 # What became of a change, and why: `served` or `refused`, and the kind of error.
-Tell = Callable[[str, str], object]
+OnEvent = Callable[[str, str], object]
 
 
-class Changes(NamedTuple):
+class BundleWatch(NamedTuple):
     """Where new versions of one role come from, and the bundle that is served by now."""
 
-    bundles: Bundles
-    found: Found
-    role: Role = ALONE
+    loader: BundleLoader
+    bundle: Found
+    role: Role = NO_ROLE
 
 
 class Watcher:
     """Watches one source."""
 
-    def __init__(self, serving: Serving, versions: Versions, changes: Changes, *, seconds: float, tell: Tell) -> None:
+    def __init__(
+        self,
+        router: ModelRouter,
+        versions: VersionFactory,
+        bundle_watch: BundleWatch,
+        *,
+        interval: float,
+        on_event: OnEvent,
+    ) -> None:
         """`seconds` between two looks, 0: only when asked."""
-        self._serving = serving
+        self._router = router
         self._versions = versions
-        self._bundles = changes.bundles
-        self._served = changes.found
-        self._role = changes.role
+        self._bundles = bundle_watch.loader
+        self._served = bundle_watch.bundle
+        self._role = bundle_watch.role
         self._refused: tuple[Found, Mapping[str, Stamp]] | None = None
-        self._seconds = seconds
-        self._tell = tell
+        self._seconds = interval
+        self._tell = on_event
         self._said = ""
         self._wake = threading.Event()
         self._ended = self._asked = False
@@ -66,7 +74,7 @@ class Watcher:
         """Begin to look: at once, for what was loaded at the start may be older than a SIGHUP that came since."""
         self._thread.start()
 
-    def ask(self) -> None:
+    def request_check(self) -> None:
         """Look now, and try again what was refused before. Returns at once."""
         self._asked = True
         self._wake.set()
@@ -81,17 +89,17 @@ class Watcher:
         while not self._ended:
             if self._asked:
                 self._asked, self._refused, self._said = False, None, ""
-            self.look()
+            self.check()
             if not self._seconds:
                 self._bundles.close()  # until the next SIGHUP nobody needs what speaks with a registry
             self._wake.wait(self._seconds or None)
             self._wake.clear()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Serve what the source means now, if that is something else and fit to be served."""
         tried = None
         try:
-            found = self._bundles.find()
+            found = self._bundles.locate()
             # A copy that was damaged may be mended with the very same model.json.
             tried = found, stamps(found.path)
             if found == self._served or tried == self._refused:
@@ -104,14 +112,14 @@ class Watcher:
 
     def _change(self, found: Found) -> None:
         start = time.monotonic()
-        check_version(found, self._serving.ever_served())
+        check_version(found, self._router.served_models())
         model = self._bundles.load(found)
-        self._versions.prove(model)
+        self._versions.smoke_test(model)
         version = self._versions.build(model, self._role)
         if self._ended:
             return
-        before = self._serving.beside(version).model
-        self._serving.replace(version)
+        before = self._router.version_in_role_of(version).model
+        self._router.replace(version)
         self._served, self._refused, self._said = found, None, ""
         log_model_event(model)
         # As at the start: what lives as long as this version is not to be walked at every collection.
@@ -134,15 +142,15 @@ class Watcher:
         if self._said != (said := str(error)):
             self._said = said
             self._tell("refused", type(error).__qualname__)
-            challenger = self._serving.challenger if self._role == CHALLENGER else None
-            goes_on = (challenger or self._serving.primary).model
+            challenger = self._router.challenger if self._role == CHALLENGER else None
+            goes_on = (challenger or self._router.primary).model
             words = "%s; %s %s goes on. Mended, it is taken by itself; SIGHUP has it tried again"
             unforeseen = not isinstance(error, ModeltraceError)
             logger.error(words, said, goes_on.name, goes_on.version, exc_info=error if unforeseen else None)
 
 
 @contextmanager
-def watching(watchers: Sequence[Watcher]) -> Iterator[None]:
+def run_watchers(watchers: Sequence[Watcher]) -> Iterator[None]:
     """Watch while the block runs, within the event loop; SIGHUP has all of them look at once."""
     loop = asyncio.get_running_loop()
     # Only the main thread gets signals. A test's service runs on another one.
@@ -150,7 +158,7 @@ def watching(watchers: Sequence[Watcher]) -> Iterator[None]:
 
     def look() -> None:
         for one in watchers:
-            one.ask()
+            one.request_check()
 
     if signals:
         loop.add_signal_handler(signal.SIGHUP, look)

@@ -12,7 +12,7 @@ from typing import Final
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
-from modeltrace.printable import escape_controls
+from modeltrace.printable import escape_control_characters
 from modeltrace.telemetry.export.config import Config
 
 # Chunks of lines that may wait: at 64 requests each as many as the service's own lines may.
@@ -72,7 +72,7 @@ class LineWriter:
         terminal = sys.stdout.isatty()
         while chunk := self._chunks.get():
             lines, then = chunk
-            _write_stdout(escape_controls(lines.decode()).encode() if terminal else lines)
+            _write_stdout(escape_control_characters(lines.decode()).encode() if terminal else lines)
             if self._file and lines:
                 text = lines.decode().removesuffix("\n")  # the handler ends what it writes with one
                 self._file.emit(logging.LogRecord("", logging.INFO, "", 0, text, None, None))

@@ -18,7 +18,7 @@ class StoreConfig(NamedTuple):
 
 def store_config(settings: "Settings") -> StoreConfig | None:
     """What the settings say; `None` when nothing is to be kept."""
-    said = settings.store_location()
+    said = settings.store_url()
     if said is None:
         return None
     return StoreConfig(said, settings.store_retention_days, settings.store_max_bytes, version("modeltrace"))

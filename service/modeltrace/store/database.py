@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from modeltrace.errors import StoreAwayError, StoreError
+from modeltrace.errors import StoreError, StoreUnavailableError
 from modeltrace.store.store_url import StoreLocation
 
 # Seconds that a writer waits for another one's transaction.
@@ -56,7 +56,7 @@ class Database:
         """A transaction that is committed when the block ends without an error; `reads`: it does not write.
 
         Raises:
-            StoreAwayError: the database is locked, full or away; it may pass by itself.
+            StoreUnavailableError: the database is locked, full or away; it may pass by itself.
             StoreError: the database refuses what was written.
         """
         try:
@@ -69,7 +69,7 @@ class Database:
         """A connection of the caller's own, each statement by itself.
 
         Raises:
-            StoreAwayError: there is none to be had.
+            StoreUnavailableError: there is none to be had.
         """
         try:
             return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -124,7 +124,7 @@ def translate_error(error: SQLAlchemyError, location: StoreLocation) -> StoreErr
     password = location.url.password
     if isinstance(password, str) and password:  # libpq does not repeat it; nobody promises that it never will
         said = said.replace(password, "***")
-    kind = StoreError if cause is None or isinstance(error, DataError | IntegrityError) else StoreAwayError
+    kind = StoreError if cause is None or isinstance(error, DataError | IntegrityError) else StoreUnavailableError
     return kind(f"the prediction store {location.description}: {said} (MODELTRACE_STORE)")
 
 
@@ -132,7 +132,7 @@ def create_file(location: StoreLocation) -> None:
     """Make the file of a SQLite store, and its folder, for the user alone: inputs of predictions are in it.
 
     Raises:
-        StoreAwayError: it cannot be made.
+        StoreUnavailableError: it cannot be made.
     """
     if location.file is None:
         return
@@ -142,6 +142,6 @@ def create_file(location: StoreLocation) -> None:
         with suppress(PermissionError):  # one of somebody else, who decides about it
             location.file.chmod(0o600)
     except OSError as error:
-        raise StoreAwayError(
+        raise StoreUnavailableError(
             f"the prediction store {location.description}: {error.strerror or error} (MODELTRACE_STORE)"
         ) from None

@@ -18,7 +18,7 @@ def check_store(settings: Settings) -> None:
     Raises:
         StoreError: it cannot; the message names MODELTRACE_STORE.
     """
-    if said := settings.store_location():
+    if said := settings.store_url():
         # Imported when it is needed: a service without a store goes without the library, too.
         from modeltrace.store.store import open_store  # noqa: PLC0415  see above
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from modeltrace.errors import LabelsAwayError, StoreError
+from modeltrace.errors import LabelStoreUnavailableError, StoreError
 from modeltrace.store.rows import StoredLabel
 
 if TYPE_CHECKING:  # imported when it is needed: a service without a store goes without the library, too
@@ -30,7 +30,7 @@ class LabelWriter:
         """Add labels in one transaction; what became of each, in order. Without a store each is new.
 
         Raises:
-            LabelsAwayError: none of them was added.
+            LabelStoreUnavailableError: none of them was added.
         """
         if self._store_url is None or not items:
             return ["new"] * len(items)
@@ -38,7 +38,9 @@ class LabelWriter:
             outcomes = self._open_store(self._store_url).add_labels(items)
         except StoreError as error:
             self._say(str(error))
-            raise LabelsAwayError("labels cannot be stored for now; nothing is lost if you send them again") from error
+            raise LabelStoreUnavailableError(
+                "labels cannot be stored for now; nothing is lost if you send them again"
+            ) from error
         self._say("")
         return outcomes
 

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from modeltrace.errors import StoreAwayError
+from modeltrace.errors import StoreUnavailableError
 from modeltrace.store.database import Database, translate_error
 from modeltrace.store.store_url import StoreLocation
 
@@ -29,7 +29,7 @@ class LeaderLock(Protocol):
         """Take it if it is free; whether it is held now.
 
         Raises:
-            StoreAwayError: that cannot be known; it is not held.
+            StoreUnavailableError: that cannot be known; it is not held.
         """
 
     def release(self) -> None:
@@ -56,7 +56,7 @@ class _FileLock:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise StoreAwayError(f"{self._path}: {error.strerror or error} (MODELTRACE_STORE)") from None
+            raise StoreUnavailableError(f"{self._path}: {error.strerror or error} (MODELTRACE_STORE)") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

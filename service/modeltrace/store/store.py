@@ -79,7 +79,7 @@ class Store:
         """Add rows in one transaction; those that are there already stay as they are.
 
         Raises:
-            StoreAwayError: not now.
+            StoreUnavailableError: not now.
             StoreError: one of them never.
         """
         with self._database.transaction() as connection:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple, Protocol
 
-from modeltrace.errors import StoreAwayError
+from modeltrace.errors import StoreUnavailableError
 from modeltrace.store.age_limit import AgeLimit
 from modeltrace.store.config import StoreConfig
 from modeltrace.store.rows import PredictionSource, Row, RowBuilder
@@ -174,7 +174,7 @@ class PredictionWriter:
         while not self._abandoned:
             try:
                 self._open_store().add_predictions(rows)
-            except StoreAwayError as error:
+            except StoreUnavailableError as error:
                 self._say(str(error))
             except Exception as error:  # noqa: BLE001  what it is about is found out below
                 if self._store:

@@ -27,7 +27,7 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
 from opentelemetry.semconv.attributes.url_attributes import URL_PATH
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-from modeltrace.printable import escape_controls
+from modeltrace.printable import escape_control_characters
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER, AUDIT_LOGGER
 
 LINES_WAITING = 100_000
@@ -111,7 +111,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        return escape_controls(super().format(record))
+        return escape_control_characters(super().format(record))
 
 
 @dataclass(frozen=True)

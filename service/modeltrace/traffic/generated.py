@@ -12,7 +12,7 @@ from pyarrow import ArrowInvalid
 from modeltrace.bundles.file_names import GENERATOR_FILE
 from modeltrace.bundles.generator import GaussianCopula
 from modeltrace.inference.schema import Feature
-from modeltrace.regular_files import regular_stat
+from modeltrace.regular_files import stat_regular
 from modeltrace.traffic.rows import RowSourceError, Sample
 
 # Rows that are drawn at a time: the first is there soon, and a row costs little.
@@ -27,7 +27,7 @@ def generate_samples(bundle: Path, features: Sequence[Feature], rng: random.Rand
     """
     path = bundle / GENERATOR_FILE
     try:
-        regular_stat(path)
+        stat_regular(path)
         columns = pyarrow.parquet.read_table(path).to_pydict()
         values = np.column_stack([columns.pop(feature.name) for feature in features]).astype(np.float64)
         (labels,) = columns.values()

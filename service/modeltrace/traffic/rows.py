@@ -18,7 +18,7 @@ from pyarrow import ArrowInvalid
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.levels import coerce_level, level_name
 from modeltrace.inference.schema import MISSING, OTHER, Feature
-from modeltrace.regular_files import LARGEST_MANIFEST, NotRegularError, read_regular, regular_stat
+from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular, stat_regular
 from modeltrace.traffic.fault_injection import NUMERIC_TYPES, Row
 
 # Rows kept in memory; a larger file is read so far.
@@ -83,10 +83,10 @@ def load_held_out_samples(bundle: Path, features: Sequence[Feature]) -> list[Sam
         RowsError: there is no such bundle, or it carries none.
     """
     try:
-        traffic = json.loads(read_regular(bundle / "model.json", limit=LARGEST_MANIFEST))["traffic"]
+        traffic = json.loads(read_regular(bundle / "model.json", max_bytes=MAX_MANIFEST_BYTES))["traffic"]
         if traffic is not None:
             path = bundle / Path(traffic["file"]).name
-            size = regular_stat(path).st_size
+            size = stat_regular(path).st_size
             if traffic.get("size", size) not in (None, size):
                 raise RowSourceError(
                     f"{path} has not the size that the bundle's model.json says: altered, or copied in part"

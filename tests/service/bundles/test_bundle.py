@@ -18,8 +18,8 @@ from modeltrace.bundles.example import HELD_OUT_ROWS, build_example
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.errors import (
-    BundleAlteredError,
     BundleError,
+    BundleIntegrityError,
     BundleNotFoundError,
     IncompatibleBundleError,
     PackError,
@@ -77,7 +77,7 @@ def test_another_bundle_than_the_pinned_one_is_refused(bundle: Path) -> None:
     digest = hashlib.sha256((bundle / "model.json").read_bytes()).hexdigest()
     (bundle / "model.json").write_bytes((bundle / "model.json").read_bytes() + b"\n")
 
-    with pytest.raises(BundleAlteredError, match=digest):
+    with pytest.raises(BundleIntegrityError, match=digest):
         load_bundle(bundle, expect_sha256=digest)
 
 
@@ -87,7 +87,7 @@ def test_an_altered_artifact_is_refused(bundle: Path, change: Callable[[bytes], 
     path = bundle / "model.skops"
     path.write_bytes(change(path.read_bytes()))
 
-    with pytest.raises(BundleAlteredError, match=r"model\.skops"):
+    with pytest.raises(BundleIntegrityError, match=r"model\.skops"):
         load_bundle(bundle)
 
 

@@ -13,10 +13,10 @@ from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.registry.folder_catalog import Folders
 from modeltrace.bundles.registry.publish import _flavours
 from modeltrace.bundles.registry.source import FolderSource
-from modeltrace.errors import BundleAlteredError, BundleError
+from modeltrace.errors import BundleError, BundleIntegrityError
 from modeltrace.local.bundles import read_raw_manifest
 from modeltrace.local.plan import UpError
-from modeltrace.regular_files import NotRegularError, read_regular, regular_stat
+from modeltrace.regular_files import NotRegularError, read_regular, stat_regular
 from modeltrace.traffic.fault_injection import make_rng
 from modeltrace.traffic.generated import generate_samples
 from modeltrace.traffic.rows import RowSourceError, load_held_out_samples
@@ -134,7 +134,7 @@ def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:
         with (bundle / file).open("ab") as grown:
             grown.truncate(2**40)  # a hole: nobody could read that
 
-    with pytest.raises(BundleAlteredError, match=r"model\.skops is not the file .* altered"):
+    with pytest.raises(BundleIntegrityError, match=r"model\.skops is not the file .* altered"):
         load_bundle(bundle)
     with pytest.raises(RowSourceError, match=r"traffic\.parquet has not the size"):
         load_held_out_samples(bundle, manifest.features)
@@ -167,9 +167,9 @@ def test_a_regular_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"12345")
 
-    assert read_regular(path, limit=5) == b"12345"
-    assert regular_stat(path).st_size == 5
+    assert read_regular(path, max_bytes=5) == b"12345"
+    assert stat_regular(path).st_size == 5
     with pytest.raises(NotRegularError, match="5 bytes, 4 at most"):
-        read_regular(path, limit=4)
+        read_regular(path, max_bytes=4)
     with pytest.raises(FileNotFoundError):
-        read_regular(tmp_path / "none", limit=4)
+        read_regular(tmp_path / "none", max_bytes=4)

@@ -16,7 +16,7 @@ from modeltrace.bundles.schema_redaction import conceal
 from modeltrace.inference.schema import MISSING, OTHER, Feature, Reference, Schema
 from modeltrace.inference.validate import validate_row
 from modeltrace.monitoring.bins import FeatureBins
-from modeltrace.printable import has_controls
+from modeltrace.printable import has_control_characters
 from modeltrace.traffic.fault_injection import make_rng
 from modeltrace.traffic.rows import (
     ReferenceSampler,
@@ -45,7 +45,7 @@ def numbers(draw: st.DrawFn) -> Feature:
     valid = sorted(draw(st.lists(st.integers(-2000, 2000), min_size=2, max_size=2)))
     bins = [f"{index:02d}" for index in range(len(points) - 1)]
     return Feature(
-        name=draw(names.filter(lambda name: not has_controls(name))),
+        name=draw(names.filter(lambda name: not has_control_characters(name))),
         type=kind,
         nullable=draw(st.booleans()),
         training_range=(points[0], points[-1]),
@@ -64,7 +64,7 @@ def labelled(draw: st.DrawFn) -> Feature:
     else:
         kind, categories, bins, example = "category", known, list(known[: draw(st.integers(0, 6))]), known[0]
     return Feature(
-        name=draw(names.filter(lambda name: not has_controls(name))),
+        name=draw(names.filter(lambda name: not has_control_characters(name))),
         type=kind,
         nullable=draw(st.booleans()),
         categories=categories,

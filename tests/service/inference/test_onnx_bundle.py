@@ -27,8 +27,8 @@ from modeltrace.bundles.onnx import operators
 from modeltrace.bundles.pack import pack
 from modeltrace.cli.main import main
 from modeltrace.errors import (
-    BundleAlteredError,
     BundleError,
+    BundleIntegrityError,
     BundleNotFoundError,
     IncompatibleBundleError,
     PackError,
@@ -117,7 +117,7 @@ def test_an_altered_file_is_refused(bundle: Path, damage: bytes) -> None:
     """Its size and SHA-256 stand in model.json, which is what --expect-sha256 pins."""
     (bundle / "model.onnx").write_bytes(damage)
 
-    with pytest.raises(BundleAlteredError, match=r"model\.onnx is not the file"):
+    with pytest.raises(BundleIntegrityError, match=r"model\.onnx is not the file"):
         load_bundle(bundle, engine="onnx")
 
 
@@ -127,7 +127,7 @@ def test_a_pinned_bundle_is_refused_when_it_is_another(bundle: Path) -> None:
     assert load_bundle(bundle, engine="onnx", expect_sha256=digest).name == "iris"
     alter(bundle, lambda manifest: manifest["onnx"].update(precision="float32"))
 
-    with pytest.raises(BundleAlteredError, match="not the bundle you pinned"):
+    with pytest.raises(BundleIntegrityError, match="not the bundle you pinned"):
         load_bundle(bundle, engine="onnx", expect_sha256=digest)
 
 

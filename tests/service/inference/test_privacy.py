@@ -21,12 +21,12 @@ from modeltrace.inference.features import to_matrix
 from modeltrace.inference.privacy import Redactor, redact_exception
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.inference.validate import RowValidator, validate_row
-from modeltrace.keys import privacy_key
+from modeltrace.keys import derive_privacy_key
 from modeltrace.monitoring.bins import FeatureBins
 from tests.helpers.strategies import json_values
 from tests.helpers.tables import customers_without_gaps, forest_pipeline, schema_of
 
-KEY = privacy_key(b"a key that only the tests use")
+KEY = derive_privacy_key(b"a key that only the tests use")
 DATA = customers_without_gaps()
 PLAIN = schema_of(DATA)
 BUCKETS, DROPS = (
@@ -54,7 +54,7 @@ def test_equal_values_are_told_alike_and_others_are_not() -> None:
     assert first == told(schema, 1.0, 1.0, "1", "yes")
     assert len(set(first)) == 4
     assert all(len(one) == 16 and int(one, 16) >= 0 for one in first)
-    assert not set(first) & set(told(schema, 1, 1, "1", "yes", key=privacy_key(b"another key than that")))
+    assert not set(first) & set(told(schema, 1, 1, "1", "yes", key=derive_privacy_key(b"another key than that")))
     assert not set(first) & set(told(schema, 2, 2, "2", "no"))
     assert told(schema, None, None, None, None) == (None, None, None, None)
 

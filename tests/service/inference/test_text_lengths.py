@@ -24,7 +24,7 @@ from modeltrace.inference.pipeline import MAX_MESSAGE_LENGTH, MAX_STACKTRACE_LEN
 from modeltrace.inference.schema import DEFAULT_MAX_LENGTH, Feature, Schema
 from modeltrace.inference.validate import RowValidator
 from modeltrace.telemetry.records.trace import NO_ID, NO_TRACE, RequestTrace
-from tests.helpers.in_process_services import recorded_service
+from tests.helpers.in_process_services import records_service
 from tests.helpers.schemas import REFERENCE
 from tests.helpers.tables import customers, schema_of
 
@@ -89,13 +89,13 @@ def test_a_schema_without_a_limit_has_one() -> None:
 
 def test_a_longer_text_is_answered_422(tmp_path: Path) -> None:
     """Neither the answer nor any record of the request repeats it."""
-    with recorded_service(text_model(tmp_path)) as service:
+    with records_service(text_model(tmp_path)) as service:
         answer = service.client.post("/predict", json={"features": {"age": 3, "city": "x" * 100_000}})
 
         assert answer.status_code == 422
         assert "city: longer than 256 characters" in answer.text
         assert len(answer.text) < 1_000
-        assert "xxx" not in repr(service.kept.requests)
+        assert "xxx" not in repr(service.queue.requests)
 
 
 def test_the_limit_is_part_of_the_description_of_the_call(tmp_path: Path) -> None:

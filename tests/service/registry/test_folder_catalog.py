@@ -9,7 +9,7 @@ import pytest
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.registry.catalog import Catalog
-from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError
+from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError
 from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
 
 
@@ -211,5 +211,5 @@ def test_what_is_found_is_checked_again_when_it_is_loaded(models: Path, told: To
     found = told.catalog.locate(str(models))
     flip_byte(found.path / "model.skops")
 
-    with pytest.raises(BundleAlteredError):
+    with pytest.raises(BundleIntegrityError):
         load_bundle(found.path)

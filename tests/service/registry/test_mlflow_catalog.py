@@ -28,11 +28,11 @@ from modeltrace.bundles.registry.publish import fetch_estimator, register
 from modeltrace.bundles.registry.source import ModelSource
 from modeltrace.cli.main import app
 from modeltrace.errors import (
-    BundleAlteredError,
     BundleError,
+    BundleIntegrityError,
     BundleNotFoundError,
     PackError,
-    RegistryAwayError,
+    RegistryUnavailableError,
     SettingsError,
 )
 from tests.helpers.bundles import flip_byte, pack_iris
@@ -126,7 +126,7 @@ def test_an_altered_file_is_refused(registry: Registry, tmp_path: Path) -> None:
     """A byte that changed where MLflow keeps the file; nothing of it stays in the cache."""
     register(registry.client, registry.bundles["1.1.0"], "altered", "champion")
     flip_byte(registry.kept("model.skops")[-1])
-    with pytest.raises(BundleAlteredError, match=r"models:/altered/1: what is kept at .* is not the bundle"):
+    with pytest.raises(BundleIntegrityError, match=r"models:/altered/1: what is kept at .* is not the bundle"):
         Models(registry.client, tmp_path / "cache").locate(ModelSource("altered", alias="champion"))
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -136,7 +136,7 @@ def test_a_bundle_that_was_exchanged_is_refused(registry: Registry, tmp_path: Pa
     register(registry.client, registry.bundles["1.1.0"], "exchanged", "champion")
     place = registry.kept("model.json")[-1].parent
     shutil.copytree(registry.bundles["2.0.0"], place, dirs_exist_ok=True)
-    with pytest.raises(BundleAlteredError, match="models:/exchanged/1"):
+    with pytest.raises(BundleIntegrityError, match="models:/exchanged/1"):
         Models(registry.client, tmp_path / "cache").locate(ModelSource("exchanged", alias="champion"))
 
 
@@ -240,7 +240,7 @@ def test_a_process_that_dies_is_replaced(registry: Registry) -> None:
     process.kill()
     process.wait()
 
-    with pytest.raises(RegistryAwayError, match="exit code -9"):
+    with pytest.raises(RegistryUnavailableError, match="exit code -9"):
         registry.client.ask("where")
     assert registry.client.ask("where").startswith("sqlite:///")
 
@@ -250,7 +250,7 @@ def test_a_registry_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:geheim@127.0.0.1:{free_port()}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with Catalog(pytest.fail, tmp_path) as catalog:
-        with pytest.raises(RegistryAwayError, match="MLFLOW_TRACKING_URI") as caught:
+        with pytest.raises(RegistryUnavailableError, match="MLFLOW_TRACKING_URI") as caught:
             catalog.locate("models:/iris@champion")
         assert "geheim" not in str(caught.value)
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.registry.catalog import Catalog
-from modeltrace.errors import BundleAlteredError, BundleNotFoundError, UntrustedModelError
+from modeltrace.errors import BundleIntegrityError, BundleNotFoundError, UntrustedModelError
 from modeltrace.inference.privacy import Redactor
 from modeltrace.inference.validate import RowValidator
 from modeltrace.replay.replay import check_inputs, replay
@@ -121,7 +121,7 @@ def test_an_altered_model_is_not_asked(models: Path, tmp_path: Path, catalog: Ca
     copy = Path(shutil.copytree(models / "one", tmp_path / "copy"))
     flip_byte(copy / "model.skops")
 
-    with pytest.raises(BundleAlteredError, match=r"model\.skops"):
+    with pytest.raises(BundleIntegrityError, match=r"model\.skops"):
         replayer(catalog, copy).replay(kept, None)
 
 

@@ -14,7 +14,7 @@ from modeltrace.errors import SettingsError
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.reference_metrics import reference_metrics
-from modeltrace.serving.remote_challenger import parse
+from modeltrace.serving.remote_challenger import parse_url
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.store.rows import RowBuilder
@@ -164,14 +164,14 @@ def test_the_service_says_what_is_beside_it(model: Model, remote: str) -> None:
 def test_what_is_no_address_is_refused(said: str) -> None:
     """At the start; a password in it is not repeated."""
     with pytest.raises(SettingsError, match="MODELTRACE_CHALLENGER") as caught:
-        parse(said)
+        parse_url(said)
     assert "secret" not in str(caught.value)
 
 
 def test_another_service_answers_no_share() -> None:
     """The start ends with what to do instead."""
     with pytest.raises(SettingsError, match="load balancer"):
-        read_settings(challenger="http://x:1", challenger_mode="split").remote_challenger()
+        read_settings(challenger="http://x:1", challenger_mode="split").remote_challenger_url()
 
 
 @pytest.mark.parametrize("first", ["service", "challenger"])
@@ -191,4 +191,4 @@ def test_services_that_share_a_store_have_one_row(store_url: str, first: str) ->
 
 def test_it_is_reached_by_its_address_alone(remote: str) -> None:
     """A slash at its end says nothing."""
-    assert parse(f"{remote}/") == httpx.URL(remote)
+    assert parse_url(f"{remote}/") == httpx.URL(remote)

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from modeltrace.errors import InferenceError
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
-from modeltrace.serving.shadow_queue import Shadows
+from modeltrace.serving.shadow_queue import ShadowQueue
 from modeltrace.sidecar.encode.json_lines import LineEncoder
 from modeltrace.sidecar.encode.logs import LogEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
@@ -206,15 +206,15 @@ def test_shared_calls_are_of_one_version(model: Model, challenger: Model, rows: 
 def test_what_finds_no_room_is_dropped_and_counted(model: Model, challenger: Model, rows: Rows) -> None:
     """A challenger that is slower than the traffic sees a part of it; nobody waits for it."""
     heard: Counter[tuple[str, str]] = Counter()
-    shadows = Shadows(None, lambda *_: None, lambda o, n, e: heard.update({(o, e): n}), most_rows=2)  # type: ignore[arg-type]  # not asked
+    shadows = ShadowQueue(None, lambda *_: None, lambda o, n, e: heard.update({(o, e): n}), max_rows=2)  # type: ignore[arg-type]  # not asked
     with service_with_challenger(model, challenger) as (client, kept):
         client.post("/predict", json={"features": rows[0]})
     trace = Tracing(DEFAULT_ON).begin({"headers": [], "method": "POST", "path": "/"})[0]
     trace.asked, trace.answered = (rows[0],), list(kept.requests[0].answered)
     for _ in range(5):
-        shadows.offer(trace)
+        shadows.enqueue(trace)
     shadows._ending = True
-    shadows.offer(trace)
+    shadows.enqueue(trace)
 
     assert heard == {("dropped", "queue_full"): 4}
 

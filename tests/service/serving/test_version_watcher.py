@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 from modeltrace.app import load_challenger, load_model
-from modeltrace.errors import VersionTakenError
+from modeltrace.errors import VersionConflictError
 from modeltrace.inference.prediction_ids import PredictionIdSigner
-from modeltrace.serving.bundle_loader import Bundles
-from modeltrace.serving.router import Serving
-from modeltrace.serving.version import Version, Versions
-from modeltrace.serving.watcher import Changes, Watcher
+from modeltrace.serving.bundle_loader import BundleLoader
+from modeltrace.serving.router import ModelRouter
+from modeltrace.serving.version import Version, VersionFactory
+from modeltrace.serving.watcher import BundleWatch, Watcher
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.metrics.model_catalog import Watched
 from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
@@ -35,7 +35,7 @@ class Watching:
     """A folder of bundles, what is served of it, and what was said of changes."""
 
     folder: Path
-    serving: Serving
+    serving: ModelRouter
     watched: Watched
     watcher: Watcher
     heard: list[tuple[str, str]] = field(default_factory=list)
@@ -50,26 +50,34 @@ class Watching:
         return [model.version for model, _ in self.watched.served()]
 
 
-def versions_of(watched: Watched) -> Versions:
+def versions_of(watched: Watched) -> VersionFactory:
     """Versions whose model is asked where it is called."""
 
     async def on_thread(call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
 
-    return Versions(
-        PredictionIdSigner(ID_KEY.encode()), watched, inline_threshold=1, on_thread=on_thread,
-        tell_batch=lambda _: None, max_batch_requests=None, most_waiting=8, rules=lambda _: None,
-    )  # fmt: skip
+    return VersionFactory(
+        PredictionIdSigner(ID_KEY.encode()),
+        watched,
+        inline_threshold=1,
+        run_on_thread=on_thread,
+        on_batch=lambda _: None,
+        max_batch_requests=None,
+        max_queue_size=8,
+        privacy_rules=lambda _: None,
+    )
 
 
 def watch(folder: Path, *, source: str = "", **options: Any) -> Watching:
     """Serve what a source means, and look at it when told to."""
     watched, heard = Watched(), []
     versions = versions_of(watched)
-    bundles = Bundles(read_settings(id_key=ID_KEY), source or str(folder), **options)
-    found = bundles.find()
-    serving = Serving(versions, versions.build(bundles.load(found)))
-    watcher = Watcher(serving, versions, Changes(bundles, found), seconds=0, tell=lambda *said: heard.append(said))
+    bundles = BundleLoader(read_settings(id_key=ID_KEY), source or str(folder), **options)
+    found = bundles.locate()
+    serving = ModelRouter(versions, versions.build(bundles.load(found)))
+    watcher = Watcher(
+        serving, versions, BundleWatch(bundles, found), interval=0, on_event=lambda *said: heard.append(said)
+    )
     return Watching(folder, serving, watched, watcher, heard)
 
 
@@ -83,11 +91,11 @@ def watching(tmp_path: Path) -> Watching:
 def test_a_higher_version_takes_over(watching: Watching) -> None:
     """Once; what is told of the training data is the new version's, and the old version can still end its requests."""
     before: Version = watching.serving.primary
-    watching.watcher.look()
+    watching.watcher.check()
     assert watching.heard == []
     pack_iris(watching.folder / "2", "2", strength=9.0)
-    watching.watcher.look()
-    watching.watcher.look()
+    watching.watcher.check()
+    watching.watcher.check()
 
     assert (watching.version, watching.told_of(), watching.heard) == ("2", ["2"], [("served", "")])
     assert watching.watched.bins(before.info) is not None
@@ -99,7 +107,7 @@ def test_a_bundle_that_is_replaced_in_its_place_takes_over(tmp_path: Path) -> No
     pack_iris(tmp_path / "one", "1")
     watching = watch(tmp_path / "one")
     pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
-    watching.watcher.look()
+    watching.watcher.check()
 
     assert watching.version == "1.1"
 
@@ -111,14 +119,14 @@ def test_another_model_of_the_same_version_is_refused(tmp_path: Path, caplog: py
     served = watching.serving.primary.model.hash
     pack_iris(tmp_path / "one", "1", strength=9.0, force=True)
     for _ in range(3):
-        watching.watcher.look()
+        watching.watcher.check()
 
     assert watching.serving.primary.model.hash == served
     assert watching.heard == [("refused", "VersionTakenError")]
     assert "another model that calls itself iris 1, too" in caplog.text
     assert caplog.text.count("Pack it with another --version; iris 1 goes on") == 1
     pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
-    watching.watcher.look()
+    watching.watcher.check()
     assert watching.version == "1.1"
 
 
@@ -129,15 +137,15 @@ def test_another_model_of_a_version_that_was_served_is_refused(tmp_path: Path) -
     first = watching.serving.primary.model.hash
     shutil.copytree(tmp_path / "one", tmp_path / "kept")
     pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
-    watching.watcher.look()
+    watching.watcher.check()
     pack_iris(tmp_path / "one", "1", strength=5.0, force=True)
-    watching.watcher.look()
+    watching.watcher.check()
 
     assert watching.version == "1.1"
     assert watching.heard == [("served", ""), ("refused", "VersionTakenError")]
     shutil.rmtree(tmp_path / "one")
     shutil.copytree(tmp_path / "kept", tmp_path / "one")
-    watching.watcher.look()
+    watching.watcher.check()
     assert (watching.version, watching.serving.primary.model.hash) == ("1", first)
 
 
@@ -146,7 +154,7 @@ def test_the_same_model_described_anew_takes_over(tmp_path: Path) -> None:
     bundle = pack_iris(tmp_path / "one", "1")
     watching = watch(bundle)
     edit_manifest(bundle, confidence_threshold=0.25)
-    watching.watcher.look()
+    watching.watcher.check()
 
     assert watching.heard == [("served", "")]
     assert watching.serving.primary.model.confidence_threshold == 0.25
@@ -157,7 +165,7 @@ def test_a_challenger_is_no_other_model_of_the_same_version(tmp_path: Path) -> N
     first, twin = pack_iris(tmp_path / "one", "1"), pack_iris(tmp_path / "two", "1", strength=9.0)
     settings = read_settings(id_key=ID_KEY, bundle=str(first), challenger=str(twin))
     model, _ = load_model(settings)
-    with pytest.raises(VersionTakenError, match="another --version"):
+    with pytest.raises(VersionConflictError, match="another --version"):
         load_challenger(settings, model)
     assert load_challenger(settings.model_copy(update={"challenger": str(first)}), model) is not None
 
@@ -193,14 +201,14 @@ def test_a_broken_bundle_is_refused(
     shutil.rmtree(watching.folder / "1")
     shutil.copytree(bundle, watching.folder / "1")
     for _ in range(3):
-        alone.watcher.look()
+        alone.watcher.check()
 
     assert alone.version == "1"
     assert [outcome for outcome, _ in alone.heard] == ["refused"]
     assert caplog.text.count("1 goes on") == 1
     shutil.rmtree(watching.folder / "1")
     pack_iris(watching.folder / "1", "1.5", strength=9.0)
-    alone.watcher.look()
+    alone.watcher.check()
     assert alone.version == "1.5"
 
 
@@ -212,11 +220,11 @@ def test_a_damaged_copy_that_is_copied_anew_is_served(tmp_path: Path) -> None:
     for _ in range(2):
         shutil.copytree(whole, tmp_path / "one", dirs_exist_ok=True)
         flip_byte(tmp_path / "one" / "model.skops")
-        watching.watcher.look()
-        watching.watcher.look()
+        watching.watcher.check()
+        watching.watcher.check()
     assert (watching.version, [outcome for outcome, _ in watching.heard]) == ("1", ["refused"] * 2)
     shutil.copy(whole / "model.skops", tmp_path / "one" / "model.skops")
-    watching.watcher.look()
+    watching.watcher.check()
 
     assert watching.version == "2"
 
@@ -227,7 +235,7 @@ def test_a_model_that_fails_on_its_own_example_is_refused(watching: Watching) ->
     features = json.loads((bundle / "model.json").read_text())["features"]
     features[0]["valid_range"] = [100.0, 200.0]
     edit_manifest(bundle, features=features)
-    watching.watcher.look()
+    watching.watcher.check()
 
     assert watching.version == "1"
     assert watching.heard == [("refused", "BundleError")]
@@ -236,7 +244,7 @@ def test_a_model_that_fails_on_its_own_example_is_refused(watching: Watching) ->
 def test_a_source_that_is_gone_changes_nothing(watching: Watching) -> None:
     """What is loaded is loaded."""
     shutil.rmtree(watching.folder)
-    watching.watcher.look()
+    watching.watcher.check()
 
     assert watching.version == "1"
     assert watching.heard == [("refused", "BundleNotFoundError")]
@@ -245,7 +253,7 @@ def test_a_source_that_is_gone_changes_nothing(watching: Watching) -> None:
 def test_a_pinned_bundle_is_pinned(tmp_path: Path) -> None:
     """`expect_sha256` allows one bundle; the service does not even look for others."""
     pack_iris(tmp_path / "1", "1")
-    sha256 = Bundles(read_settings(), str(tmp_path)).find().sha256
+    sha256 = BundleLoader(read_settings(), str(tmp_path)).locate().sha256
 
     assert watch(tmp_path, expect_sha256=sha256).watcher._bundles.pinned
 

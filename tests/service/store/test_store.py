@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from modeltrace.errors import StoreAwayError, StoreError
+from modeltrace.errors import StoreError, StoreUnavailableError
 from modeltrace.store.rows import Row, RowBuilder, StoredLabel, StoredPrediction
 from modeltrace.store.schema import SCHEMA_VERSION, schema_version
 from modeltrace.store.selection import Selection
@@ -363,7 +363,7 @@ def test_a_password_is_in_no_error(postgres: Postgres) -> None:
     """Neither of a server that refuses it nor of one that is not there."""
     wrong = "hunter2-and-more"
     for url in (postgres.url("postgres", wrong), f"postgresql://u:{wrong}@127.0.0.1:1/d"):
-        with pytest.raises(StoreAwayError, match="MODELTRACE_STORE") as caught:
+        with pytest.raises(StoreUnavailableError, match="MODELTRACE_STORE") as caught:
             open_store(url)
         assert wrong not in str(caught.value)
         assert caught.value.__cause__ is None
@@ -392,7 +392,7 @@ def test_a_lock_that_is_held_is_an_error_that_may_pass(tmp_path: Path, monkeypat
     with open_store(str(tmp_path / "s.db")) as store:
         other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreAwayError, match="locked"):
+        with pytest.raises(StoreUnavailableError, match="locked"):
             store.add_predictions(stored_rows(1))
         other.close()
         store.add_predictions(stored_rows(1))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modeltrace.errors import StoreAwayError
+from modeltrace.errors import StoreUnavailableError
 from modeltrace.store.leader_lock import LeaderLock, leader_lock
 from modeltrace.store.store import open_store
 from modeltrace.store.store_url import parse_store_url
@@ -92,7 +92,7 @@ def test_without_its_connection_a_turn_is_over(postgres: Postgres) -> None:
     assert mine.try_acquire()
     postgres.query("postgres", "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
 
-    with pytest.raises(StoreAwayError, match="MODELTRACE_STORE"):
+    with pytest.raises(StoreUnavailableError, match="MODELTRACE_STORE"):
         mine.try_acquire()
 
     assert mine.try_acquire()
@@ -101,8 +101,8 @@ def test_without_its_connection_a_turn_is_over(postgres: Postgres) -> None:
 
 def test_a_turn_that_cannot_be_asked_for_is_an_error(tmp_path: Path) -> None:
     """A folder or a server that is not there; the password stays out of it."""
-    with pytest.raises(StoreAwayError, match=r"missing/s\.db.*MODELTRACE_STORE"):
+    with pytest.raises(StoreUnavailableError, match=r"missing/s\.db.*MODELTRACE_STORE"):
         leader_lock(parse_store_url(str(tmp_path / "missing" / "s.db")), "work").try_acquire()
-    with pytest.raises(StoreAwayError, match="MODELTRACE_STORE") as caught:
+    with pytest.raises(StoreUnavailableError, match="MODELTRACE_STORE") as caught:
         leader_lock(parse_store_url("postgresql://u:hunter2@127.0.0.1:1/d"), "work").try_acquire()
     assert "hunter2" not in str(caught.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modeltrace.errors import StoreAwayError, StoreError
+from modeltrace.errors import StoreError, StoreUnavailableError
 from modeltrace.store.age_limit import AgeLimit
 from modeltrace.store.config import StoreConfig
 from modeltrace.store.rows import Row
@@ -36,7 +36,7 @@ class Fake:
         """Take them, or not."""
         self.attempts += 1
         if self.away:
-            raise StoreAwayError("the prediction store: away")
+            raise StoreUnavailableError("the prediction store: away")
         if any(map(self.refused, some)):
             raise StoreError("the prediction store: unfit")
         self.times.append(time.monotonic())

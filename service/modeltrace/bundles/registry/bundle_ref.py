@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modeltrace.bundles.manifest import Manifest
-from modeltrace.errors import VersionTakenError
+from modeltrace.errors import VersionConflictError
 
 
 class Served(Protocol):
@@ -55,11 +55,11 @@ def check_version(found: Listed, served: Iterable[Served]) -> None:
     """See that a bundle is no other model under the name and version of one that is served, or was before.
 
     Raises:
-        VersionTakenError: it is; figures by name and version would add the two up.
+        VersionConflictError: it is; figures by name and version would add the two up.
     """
     for model in served:
         if (found.name, found.version) == (model.name, model.version) and not found.holds(model.hash):
-            raise VersionTakenError(
+            raise VersionConflictError(
                 f"{found.where} is another model that calls itself {found.name} {found.version}, too (SHA-256 "
                 f"{found.hash[:12]}… instead of {model.hash[:12]}…): all figures would add both up. Pack it with "
                 "another --version"

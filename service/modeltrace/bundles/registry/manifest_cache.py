@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from modeltrace.bundles.manifest import MANIFEST, Manifest, ManifestFile, altered, read_manifest
 from modeltrace.errors import BundleError, BundleNotFoundError
-from modeltrace.regular_files import NotRegularError, open_regular, regular_stat
+from modeltrace.regular_files import NotRegularError, open_regular, stat_regular
 
 
 class Stamp(NamedTuple):
@@ -87,7 +87,7 @@ def stamps(folder: Path) -> dict[str, Stamp]:
 
 def _stamp(path: Path) -> Stamp | None:
     try:
-        found = regular_stat(path)
+        found = stat_regular(path)
     except NotRegularError as error:
         raise BundleError(str(error)) from None
     except OSError:

@@ -15,7 +15,7 @@ from modeltrace.bundles.registry.bundle_ref import Found, Listed, at, listed
 from modeltrace.bundles.registry.manifest_cache import BundleReader
 from modeltrace.bundles.registry.mlflow_client import SETTINGS, MlflowClient
 from modeltrace.bundles.registry.source import MODELS, ModelSource
-from modeltrace.errors import BundleAlteredError, BundleError, BundleNotFoundError, RegistryAwayError
+from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError, RegistryUnavailableError
 
 PIN: Final = "modeltrace.sha256"
 VERSION: Final = "modeltrace.version"
@@ -37,7 +37,7 @@ class Models:
 
         Raises:
             BundleNotFoundError: the registry has no such version, or no bundle in it.
-            BundleAlteredError: what it keeps is not what was registered.
+            BundleIntegrityError: what it keeps is not what was registered.
             RegistryAwayError: it cannot be reached.
         """
         return self._copy(self.entry(source))
@@ -71,7 +71,7 @@ class Models:
         for entry in entries:
             try:
                 yield self._describe(entry), entry
-            except RegistryAwayError:
+            except RegistryUnavailableError:
                 raise
             except BundleError:
                 continue  # another kind of model, or not what was registered
@@ -84,7 +84,7 @@ class Models:
         """
         found = self._copy(entry)
         if found.sha256 != one.sha256:
-            raise BundleAlteredError(f"{one.where} has changed meanwhile")
+            raise BundleIntegrityError(f"{one.where} has changed meanwhile")
         return found
 
     def _missing(self, what: str, error: BundleNotFoundError) -> BundleNotFoundError:
@@ -125,7 +125,7 @@ class Models:
                     raise BundleNotFoundError(f"{_where(entry)}: {file}: {error}; the bundle is incomplete") from None
             try:
                 BundleReader().check_hashes(fresh, manifest)
-            except BundleAlteredError:
+            except BundleIntegrityError:
                 raise _altered(entry) from None
             copy = self._cache / digest
             if not self._is_intact(copy):
@@ -164,8 +164,8 @@ def _where(entry: dict[str, Any]) -> str:
     return f"{MODELS}{entry['name']}/{entry['number']}"
 
 
-def _altered(entry: dict[str, Any]) -> BundleAlteredError:
-    return BundleAlteredError(
+def _altered(entry: dict[str, Any]) -> BundleIntegrityError:
+    return BundleIntegrityError(
         f"{_where(entry)}: what is kept at {entry['uri']} is not the bundle that was registered. "
         "Register it anew: modeltrace pack --register"
     )

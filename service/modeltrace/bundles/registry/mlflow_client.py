@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from threading import Lock
 from typing import Any, Final, Self
 
-from modeltrace.errors import BundleNotFoundError, RegistryAwayError, SettingsError
+from modeltrace.errors import BundleNotFoundError, RegistryUnavailableError, SettingsError
 
 # What MLflow would do otherwise: ask again for four minutes, and wait for each answer for two.
 PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -57,7 +57,7 @@ class MlflowClient:
             return said["answer"]
         if said["error"] == "missing":
             raise BundleNotFoundError(said["message"])
-        raise RegistryAwayError(f"{said['message']} ({SETTINGS})")
+        raise RegistryUnavailableError(f"{said['message']} ({SETTINGS})")
 
     def close(self) -> None:
         """End the process, if there is one. Whoever waits for an answer hears that there is none."""
@@ -93,13 +93,13 @@ class MlflowClient:
             )
         return self._process
 
-    def _ended(self) -> RegistryAwayError:
+    def _ended(self) -> RegistryUnavailableError:
         """What to say of a process that is gone; the next question starts another one."""
         process = self._process
         if process is None:
-            return RegistryAwayError("no more is asked of MLflow: the service ends")
+            return RegistryUnavailableError("no more is asked of MLflow: the service ends")
         code = process.wait()
         self._complaints.seek(0)
         last = (self._complaints.read().strip().splitlines() or ["it says nothing"])[-1]
         self.close()
-        return RegistryAwayError(f"what speaks with MLflow has ended (exit code {code}): {last}")
+        return RegistryUnavailableError(f"what speaks with MLflow has ended (exit code {code}): {last}")

@@ -42,7 +42,7 @@ def _flavours(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[str, Any
     if manifest.artifact.format != "skops":
         return {}
     file = manifest.artifact.file
-    types = skops_io.get_untrusted_types(file=io.BytesIO(read_regular(bundle / file, limit=manifest.artifact.size)))
+    types = skops_io.get_untrusted_types(file=io.BytesIO(read_regular(bundle / file, max_bytes=manifest.artifact.size)))
     sklearn = {
         "pickled_model": file,
         "serialization_format": "skops",

@@ -26,7 +26,7 @@ from opentelemetry.semconv.attributes.url_attributes import URL_SCHEME
 from opentelemetry.util.http import sanitize_method
 from prometheus_client import CollectorRegistry
 
-from modeltrace.keys import id_key, synthetic_token
+from modeltrace.keys import derive_synthetic_token, load_id_key
 from modeltrace.otel_env.table import SIGNALS
 from modeltrace.settings import Settings, data_dir
 from modeltrace.store.config import store_config
@@ -89,9 +89,9 @@ def build_recorded(
     """
     otel = settings.otel
     origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE)
-    health = ExportHealth(StoreHealth() if settings.store_location() else None)
+    health = ExportHealth(StoreHealth() if settings.store_url() else None)
     active: Counter[tuple[str, str]] = Counter()
-    token = synthetic_token(id_key(settings))
+    token = derive_synthetic_token(load_id_key(settings))
     if otel.sdk_disabled:
         config = _config(settings, service_name="")
         outbox = Outbox(partial(ExporterProcess, origin, config), listen=health.hear, watched=watched)
@@ -149,7 +149,7 @@ def build_recorded(
 
     report_process(meters)
     meter = meters.get_meter(SCOPE)
-    exporters = {s: "otlp_grpc" if otel.protocol_of(s) == "grpc" else "otlp_http" for s in SIGNALS}
+    exporters = {s: "otlp_grpc" if otel.protocol_for(s) == "grpc" else "otlp_http" for s in SIGNALS}
     health.report_to(meter, outbox, exporters=exporters)
     meter.create_observable_up_down_counter(
         ACTIVE, [partial(_in_flight, active)], unit="{request}", description="Number of active HTTP server requests."
@@ -175,13 +175,13 @@ def _in_flight(active: Counter[tuple[str, str]], _: CallbackOptions) -> Iterable
 def _config(settings: Settings, *, service_name: str) -> Config:
     otel = settings.otel
     signals: dict[str, tuple[str, float]] = {
-        signal: (otel.protocol_of(signal), otel.timeout_of(signal)) for signal in otel.otlp_signals()
+        signal: (otel.protocol_for(signal), otel.timeout_for(signal)) for signal in otel.otlp_signals()
     }
     store = store_config(settings)
     spool = ""
     if settings.spool_max_bytes and signals:
         # What waits for one endpoint must never be sent to another.
-        ways = [(s, otel.protocol_of(s), otel.variables.of(s, "ENDPOINT")) for s in otel.otlp_signals()]
+        ways = [(s, otel.protocol_for(s), otel.variables.of(s, "ENDPOINT")) for s in otel.otlp_signals()]
         folder = settings.spool_dir or data_dir() / "spool"
         spool = str(folder / hashlib.sha256(f"{service_name} {ways}".encode()).hexdigest()[:16])
     return Config(

@@ -178,11 +178,11 @@ class ExporterBuilder:
         return [*self._otlp("metrics", None), *console]
 
     def _console(self, signal: Signal) -> bool:
-        return "console" in self.settings.exporters(signal)
+        return "console" in self.settings.exporters_for(signal)
 
     def _otlp(self, signal: Signal, meter_provider: MeterProvider | None) -> list[Any]:
         if signal not in self.settings.otlp_signals():
             return []
-        protocol, seconds = self.settings.protocol_of(signal), self.settings.timeout_of(signal)
+        protocol, seconds = self.settings.protocol_for(signal), self.settings.timeout_for(signal)
         exporter = sdk_exporter(signal, protocol=protocol, timeout_seconds=seconds, meter_provider=meter_provider)
         return [ExportWatch(signal, protocol=protocol, seconds=seconds).watch(exporter)]
