@@ -40,9 +40,9 @@ from rich.table import Table
 
 from bench.processes import cpu_seconds, free_port, started, tree
 from modeltrace.bundles.example import build_example
-from modeltrace.telemetry.export.config import Config
-from modeltrace.telemetry.export.process import ExporterProcess
-from modeltrace.telemetry.export.queue import Heard
+from modeltrace.telemetry.export.config import SidecarConfig
+from modeltrace.telemetry.export.process import SidecarProcess
+from modeltrace.telemetry.export.queue import SidecarEvent
 from modeltrace.telemetry.records.prediction import Origin
 
 REFERENCE = "import sklearn.linear_model, pandas, fastapi"
@@ -93,11 +93,11 @@ def predicted(metrics: str) -> None:
 
 def exporter(folder: Path) -> Start:
     """Start an exporter process with a prediction store."""
-    config = Config(
+    config = SidecarConfig(
         signals=dict.fromkeys(("traces", "metrics", "logs"), ("http/protobuf", 1.0)),
-        delay=0.5,
+        schedule_delay=0.5,
         flush_timeout=1.0,
-        spool="",
+        spool_dir="",
         spool_max_bytes=0,
         log_level="ERROR",
         log_file="",
@@ -107,13 +107,13 @@ def exporter(folder: Path) -> Start:
     )
     taking = threading.Event()
 
-    def hear(heard: Heard) -> None:
+    def hear(heard: SidecarEvent) -> None:
         if heard.kind == "ready":
             taking.set()
 
     below = {child.pid for child in psutil.Process().children()}
     begun = time.monotonic()
-    process = ExporterProcess(Origin(_encode_resource(Resource({})).SerializeToString(), "bench"), config, hear)
+    process = SidecarProcess(Origin(_encode_resource(Resource({})).SerializeToString(), "bench"), config, hear)
     try:
         if not taking.wait(PATIENCE):
             raise RuntimeError(f"the exporter process is not ready after {PATIENCE:g} s")

@@ -13,7 +13,7 @@ from bench.counted.phases import NEVER, PHASES, counted, start_counting
 from modeltrace.otlp.client import Success
 from modeltrace.sidecar.run import run
 from modeltrace.store import store  # noqa: F401  the store's writer imports it when it starts, which is not to be counted
-from modeltrace.telemetry.export.config import Config
+from modeltrace.telemetry.export.config import SidecarConfig
 from modeltrace.telemetry.export.frames import write_frame
 from modeltrace.telemetry.records.prediction import Origin
 
@@ -34,11 +34,11 @@ class NullClient:
 
 def open_frames(folder: Path, phase: int) -> int:
     """The descriptor of what a worker would write to its exporter process: how to deliver, then its records."""
-    config = Config(
+    config = SidecarConfig(
         signals=dict.fromkeys(("traces", "metrics", "logs"), ("http/protobuf", NEVER)),
-        delay=NEVER,
+        schedule_delay=NEVER,
         flush_timeout=NEVER,
-        spool="",
+        spool_dir="",
         spool_max_bytes=0,
         log_level="INFO",
         log_file="",

@@ -25,18 +25,18 @@ from modeltrace.app import create_app
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.export.frames import write_frame
 from modeltrace.telemetry.export.health import ExportHealth
-from modeltrace.telemetry.export.queue import Heard, Outbox
-from modeltrace.telemetry.metrics.features import FeaturePoints
-from modeltrace.telemetry.metrics.model_catalog import Watched
-from modeltrace.telemetry.metrics.predictions import PredictionPoints
-from modeltrace.telemetry.provider import Records, Telemetry
-from modeltrace.telemetry.records.trace import Tracing
+from modeltrace.telemetry.export.queue import ExportQueue, SidecarEvent
+from modeltrace.telemetry.metrics.features import FeatureMetrics
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
+from modeltrace.telemetry.metrics.predictions import PredictionMetrics
+from modeltrace.telemetry.provider import SidecarPipeline, Telemetry
+from modeltrace.telemetry.records.trace import RequestTracer
 
 
 class FrameFile:
     """Stands for the exporter process: keeps every frame in a file and confirms it at once."""
 
-    def __init__(self, path: Path, hear: Callable[[Heard], None]) -> None:
+    def __init__(self, path: Path, hear: Callable[[SidecarEvent], None]) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         self._hear = hear
 
@@ -44,7 +44,7 @@ class FrameFile:
         """Write a frame."""
         write_frame(self._descriptor, frame)
         for kind in ("lines", "done"):
-            self._hear(Heard(kind, (frame[0],)))
+            self._hear(SidecarEvent(kind, (frame[0],)))
 
     def stop(self, deadline: float) -> bool:  # noqa: ARG002  the protocol's
         """Close the file."""
@@ -52,16 +52,16 @@ class FrameFile:
         return True
 
 
-def build(frames: Path) -> tuple[ASGIApp, Outbox]:
+def build(frames: Path) -> tuple[ASGIApp, ExportQueue]:
     """The application with telemetry from records, all of it sampled and counted; its outbox writes to a file."""
-    watched, health = Watched(), ExportHealth()
+    watched, health = ModelCatalog(), ExportHealth()
     points = (
-        PredictionPoints(exemplar_filter="trace_based"),
-        FeaturePoints(watched, exemplar_filter="trace_based"),
+        PredictionMetrics(exemplar_filter="trace_based"),
+        FeatureMetrics(watched, exemplar_filter="trace_based"),
     )
-    outbox = Outbox(lambda hear: FrameFile(frames, hear), points, listen=health.hear, watched=watched)
-    tracing = Tracing(DEFAULT_ON, Random(0).getrandbits)  # noqa: S311  the same trace IDs every time
-    telemetry = Telemetry(records=Records(tracing, outbox, health, Counter()))
+    outbox = ExportQueue(lambda hear: FrameFile(frames, hear), points, on_event=health.on_event, model_catalog=watched)
+    tracing = RequestTracer(DEFAULT_ON, Random(0).getrandbits)  # noqa: S311  the same trace IDs every time
+    telemetry = Telemetry(pipeline=SidecarPipeline(tracing, outbox, health, Counter()))
     # However slow the machine that counts is, the model is asked on the event loop.
     settings = read_settings(id_key="a key for counting only", store="none", inline_threshold=NEVER)
     return wrap_with_auth(create_app(settings, build_model(), telemetry, catalog=watched), settings), outbox

@@ -48,18 +48,18 @@ from modeltrace.settings import Settings
 from modeltrace.store.config import store_config
 from modeltrace.store.in_process_writer import InProcessWriter
 from modeltrace.store.label_writer import LabelWriter
-from modeltrace.telemetry.export.provider import build_recorded, needs_stock
-from modeltrace.telemetry.logging import send_records, write_lines
-from modeltrace.telemetry.metrics.features import FeaturePoints, observe_features, report_training
+from modeltrace.telemetry.export.provider import build_sidecar_provider, requires_sdk
+from modeltrace.telemetry.logging import configure_logging, export_logs
+from modeltrace.telemetry.metrics.features import FeatureMetrics, observe_features, observe_reference
 from modeltrace.telemetry.metrics.instruments import build_instruments
-from modeltrace.telemetry.metrics.model_catalog import Watched
-from modeltrace.telemetry.metrics.serving import count_challenged, count_changes
-from modeltrace.telemetry.provider import SCOPE, Records, Rest, Telemetry, report_rest
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
+from modeltrace.telemetry.metrics.serving import challenger_row_counter, model_change_counter
+from modeltrace.telemetry.provider import SCOPE_NAME, ShutdownReport, SidecarPipeline, Telemetry, log_shutdown_report
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.resource import build_resource
-from modeltrace.telemetry.sdk.feedback_recorder import FeedbackRecorder
-from modeltrace.telemetry.sdk.provider import build_stock
-from modeltrace.telemetry.sdk.recorder import Recorder
+from modeltrace.telemetry.sdk.feedback_recorder import SDKFeedbackRecorder
+from modeltrace.telemetry.sdk.provider import build_sdk_provider
+from modeltrace.telemetry.sdk.recorder import SDKRecorder
 from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
 
 # Seconds that a start waits for the exporter process: it takes a second, and longer on a busy machine.
@@ -74,7 +74,7 @@ def create_app(
     telemetry: Telemetry,
     *,
     registry: CollectorRegistry | None = None,
-    catalog: Watched | None = None,
+    catalog: ModelCatalog | None = None,
     challenger: Model | None = None,
     bundle_watches: Sequence[BundleWatch] = (),
     on_request_done: Callable[[RequestTrace], None] = lambda _: None,
@@ -98,21 +98,21 @@ def create_app(
         await anyio.to_thread.run_sync(desk.close)
         await anyio.to_thread.run_sync(on_shutdown)
 
-    records = telemetry.records
-    meter, catalog = telemetry.meter_provider.get_meter(SCOPE), catalog or Watched()
-    report_training(meter, catalog)
+    records = telemetry.pipeline
+    meter, catalog = telemetry.meter_provider.get_meter(SCOPE_NAME), catalog or ModelCatalog()
+    observe_reference(meter, catalog)
     also, counts = [on_request_done], []
     if telemetry.enabled and records is None:
-        features = FeaturePoints(catalog, exemplar_filter="always_off")
+        features = FeatureMetrics(catalog, exemplar_filter="always_off")
         observe_features(meter, features)
         counts.append(features.count)
-    tracer = telemetry.tracer_provider.get_tracer(SCOPE)
-    recorder = Recorder(
+    tracer = telemetry.tracer_provider.get_tracer(SCOPE_NAME)
+    recorder = SDKRecorder(
         tracer,
         build_instruments(meter),
         also,
-        counts=counts,
-        watched=catalog,
+        raw_listeners=counts,
+        model_catalog=catalog,
         trust_context=settings.trust_trace_context,
         synthetic_token=derive_synthetic_token(load_id_key(settings)),
     )
@@ -122,7 +122,7 @@ def create_app(
         catalog,
         inline_threshold=settings.inline_threshold,
         run_on_thread=threads.run,
-        on_batch=records.outbox.put_batch if records else recorder.tell_batch,
+        on_batch=records.queue.enqueue_batch if records else recorder.record_batch,
         max_batch_requests=settings.max_batch_requests if settings.batching else None,
         max_queue_size=settings.max_queue_size,
         privacy_rules=partial(privacy_rules, settings),
@@ -136,7 +136,7 @@ def create_app(
         key=settings.challenger_key,
         remote=(remote := settings.remote_challenger_url()),
     )
-    seconds, tell = settings.reload_interval, count_changes(meter)
+    seconds, tell = settings.reload_interval, model_change_counter(meter)
     watchers = [
         Watcher(serving, versions, one, interval=seconds, on_event=tell)
         for one in bundle_watches
@@ -148,7 +148,7 @@ def create_app(
         ask = build_challenger(
             remote, serving, records, recorder, catalog, api_key=key.get_secret_value() if key else None
         )
-        shadows = ShadowQueue(serving, ask, count_challenged(meter))
+        shadows = ShadowQueue(serving, ask, challenger_row_counter(meter))
         also.append(shadows.enqueue)
     calls = PredictionHandlers(serving, threads, max_rows=settings.max_batch_rows)
     desk = LabelWriter(settings.store_url())
@@ -156,7 +156,7 @@ def create_app(
         serving,
         desk,
         BoundedThreadPool(settings.inference_threads, settings.max_queue_size),
-        records.outbox.put_feedback if records else FeedbackRecorder(tracer, meter).tell,
+        records.queue.enqueue_feedback if records else SDKFeedbackRecorder(tracer, meter).record,
         max_items=settings.max_batch_rows,
     )
     app = FastAPIOffline(
@@ -194,10 +194,10 @@ def create_app(
         answering = PredictionASGIApp(
             app,
             {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.handle},
-            records.tracing,
-            records.outbox,
+            records.tracer,
+            records.queue,
             body=body,
-            active_requests=records.active,
+            active_requests=records.active_requests,
             on_response_sent=shadows.enqueue if shadows else lambda _: None,
         )
     return RedactQueryMiddleware(answering, serving)
@@ -206,24 +206,24 @@ def create_app(
 def build_challenger(
     remote: str | None,
     serving: ModelRouter,
-    records: Records | None,
-    recorder: Recorder,
-    watched: Watched,
+    records: SidecarPipeline | None,
+    recorder: SDKRecorder,
+    watched: ModelCatalog,
     *,
     api_key: str | None,
 ) -> Challenger:
     """What is asked beside the version that answers: the service at `remote`, or the challenger in this process."""
     if remote is None:
         if records:
-            return LocalChallenger(serving, records.shadowing, records.outbox.put_batch)
-        return LocalChallenger(serving, recorder.shadowing, recorder.tell_batch)
+            return LocalChallenger(serving, records.record_shadow, records.queue.enqueue_batch)
+        return LocalChallenger(serving, recorder.record_shadow, recorder.record_batch)
     from modeltrace.serving.remote_challenger import RemoteChallenger  # noqa: PLC0415  most services have none, and need no client
 
     if records:
-        return RemoteChallenger(remote, records.shadowing, watched.rows, api_key=api_key)
+        return RemoteChallenger(remote, records.record_shadow, watched.redact_rows, api_key=api_key)
     # The stock recorder has made rows what may be told of them by the time that they are offered.
     return RemoteChallenger(
-        remote, partial(recorder.shadowing, kind=SpanKind.CLIENT), lambda _, rows: rows, api_key=api_key
+        remote, partial(recorder.record_shadow, kind=SpanKind.CLIENT), lambda _, rows: rows, api_key=api_key
     )
 
 
@@ -265,11 +265,11 @@ def build_app(settings: Settings) -> ASGIApp:
     Raises:
         ModeltraceError: the bundle cannot be served.
     """
-    lines = write_lines(
+    lines = configure_logging(
         level=settings.log_level,
-        file=settings.log_file,
-        file_bytes=settings.log_file_max_bytes,
-        file_backups=settings.log_file_backup_count,
+        log_file=settings.log_file,
+        max_file_bytes=settings.log_file_max_bytes,
+        max_backups=settings.log_file_backup_count,
         sdk_level=settings.otel.variables.values.get("OTEL_LOG_LEVEL"),
     )
     model, changes = load_model(settings)
@@ -277,19 +277,21 @@ def build_app(settings: Settings) -> ASGIApp:
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()
-    watched = Watched()
+    watched = ModelCatalog()
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
-    if needs_stock(settings):
-        telemetry = build_stock(settings.otel, resource, registry=registry, trust_context=settings.trust_trace_context)
-        keeping = InProcessWriter(store_config(settings), telemetry.meter_provider.get_meter(SCOPE))
+    if requires_sdk(settings):
+        telemetry = build_sdk_provider(
+            settings.otel, resource, registry=registry, trust_context=settings.trust_trace_context
+        )
+        keeping = InProcessWriter(store_config(settings), telemetry.meter_provider.get_meter(SCOPE_NAME))
     else:
-        telemetry = build_recorded(settings, resource, watched, registry=registry)
-        keeping = InProcessWriter(None, telemetry.meter_provider.get_meter(SCOPE))  # the exporter process does
+        telemetry = build_sidecar_provider(settings, resource, watched, registry=registry)
+        keeping = InProcessWriter(None, telemetry.meter_provider.get_meter(SCOPE_NAME))  # the exporter process does
     publisher = None
     if telemetry.enabled:
-        meter = telemetry.meter_provider.get_meter(SCOPE)
+        meter = telemetry.meter_provider.get_meter(SCOPE_NAME)
         publisher = start_publisher(settings, watched.classes, meter)
-    stop_sending = send_records(telemetry.logger_provider, telemetry.audit_provider)
+    stop_sending = export_logs(telemetry.logger_provider, telemetry.prediction_logger_provider)
 
     def stop() -> None:
         deadline = time.monotonic() + settings.flush_timeout
@@ -298,7 +300,7 @@ def build_app(settings: Settings) -> ASGIApp:
             publisher.stop()
         rest = telemetry.shutdown(settings.flush_timeout)
         stop_sending()
-        report_rest(Rest({**rest.lost, **keeping.close(deadline)}, rest.kept))
+        log_shutdown_report(ShutdownReport({**rest.lost, **keeping.close(deadline)}, rest.spooled))
         if publisher:
             publisher.close(deadline)
         lines.close()
@@ -317,13 +319,15 @@ def build_app(settings: Settings) -> ASGIApp:
         ),
         settings,
     )
-    if telemetry.records and not telemetry.records.outbox.wait_ready(SIDECAR_START_TIMEOUT):
-        logging.getLogger(SCOPE).warning(
+    if telemetry.pipeline and not telemetry.pipeline.queue.wait_ready(SIDECAR_START_TIMEOUT):
+        logging.getLogger(SCOPE_NAME).warning(
             "no exporter process after %g s: what is answered until there is one waits in the service",
             SIDECAR_START_TIMEOUT,
         )
     where = f"http://{settings.host}:{settings.port}"
-    logging.getLogger(SCOPE).info("serving %s %s at %s%s", model.name, model.version, where, describe_access(settings))
+    logging.getLogger(SCOPE_NAME).info(
+        "serving %s %s at %s%s", model.name, model.version, where, describe_access(settings)
+    )
     for one in (model, *([beside[0]] if beside else [])):
         log_model_event(one)
     # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.

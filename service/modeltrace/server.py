@@ -14,8 +14,8 @@ from modeltrace.errors import SettingsError
 from modeltrace.keys import check_exposure
 from modeltrace.settings import Settings
 from modeltrace.store.in_process_writer import check_store
-from modeltrace.telemetry.export.provider import needs_stock
-from modeltrace.telemetry.logging import write_lines
+from modeltrace.telemetry.export.provider import requires_sdk
+from modeltrace.telemetry.logging import configure_logging
 from modeltrace.worker import build_in_worker
 from modeltrace_http.server import BACKLOG, LimitedConfig
 
@@ -41,7 +41,7 @@ def serve(settings: Settings) -> None:
         settings.http_limits,
         factory=True,
         workers=settings.workers,
-        access_log=needs_stock(settings) is not None,  # otherwise the front writes the access lines
+        access_log=requires_sdk(settings) is not None,  # otherwise the front writes the access lines
         timeout_graceful_shutdown=settings.drain_timeout,  # asyncio takes fractions too
         proxy_headers=False,  # `modeltrace.api.auth` reads them
         lifespan="on",
@@ -56,7 +56,7 @@ def serve(settings: Settings) -> None:
     beside = load_challenger(settings, model)
     for one in (changes, *([beside[1]] if beside else [])):
         one.loader.close()
-    lines = write_lines(level=settings.log_level)
+    lines = configure_logging(level=settings.log_level)
     _Supervisor(config, sockets=[sock]).run()
     lines.close()
 

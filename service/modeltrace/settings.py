@@ -57,11 +57,11 @@ class OtelSettings(BaseModel):
 
     def protocol_for(self, signal: Signal) -> Protocol:
         """The protocol of a signal."""
-        return "grpc" if (self.variables.of(signal, "PROTOCOL") or self.protocol) == "grpc" else "http/protobuf"
+        return "grpc" if (self.variables.option(signal, "PROTOCOL") or self.protocol) == "grpc" else "http/protobuf"
 
     def timeout_for(self, signal: Signal) -> float:
         """The seconds that one attempt of a signal may take."""
-        return int(self.variables.of(signal, "TIMEOUT") or self.timeout) / 1000
+        return int(self.variables.option(signal, "TIMEOUT") or self.timeout) / 1000
 
 
 def read_otel_settings(environ: Mapping[str, str] = os.environ) -> OtelSettings:

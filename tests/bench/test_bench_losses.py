@@ -13,7 +13,7 @@ from bench import visible
 from bench.losses import Step, summarise
 from bench.served import read_rest
 from bench.sinks import read_counts
-from modeltrace.telemetry.provider import SCOPE, Rest, report_rest
+from modeltrace.telemetry.provider import SCOPE_NAME, ShutdownReport, log_shutdown_report
 
 
 def a_step(
@@ -30,11 +30,11 @@ def test_what_the_service_says_at_its_stop_is_understood() -> None:
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     handler.setFormatter(OrjsonFormatter(["levelname", "message"]))
-    logger = logging.getLogger(SCOPE)
+    logger = logging.getLogger(SCOPE_NAME)
     logger.addHandler(handler)
     try:
         logger.warning("something else: 12 spans")
-        report_rest(Rest({"spans": 12, "audit records": 3}, {"log records": 7}))
+        log_shutdown_report(ShutdownReport({"spans": 12, "audit records": 3}, {"log records": 7}))
     finally:
         logger.removeHandler(handler)
 

@@ -183,7 +183,7 @@ def test_no_client_can_make_series(target: Target, hub: HubProcess) -> None:
 
 def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, hub: HubProcess) -> None:
     """Labels are the only words of a metric that inputs choose: beyond the limit they are counted as overflow."""
-    classes = PREDICTIONS.limit + 100
+    classes = PREDICTIONS.cardinality_limit + 100
     table = pd.DataFrame({"x": np.arange(classes, dtype=float)})
     labels = pd.Series([f"class-{number}" for number in range(classes)], name="label")
     many = pd.concat([table, table, table], ignore_index=True)  # fewer would look like a regression to scikit-learn
@@ -202,5 +202,5 @@ def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, 
 
         series = wait_until(counted, description="every prediction to be counted")
 
-    assert len(series) == PREDICTIONS.limit + 1
+    assert len(series) == PREDICTIONS.cardinality_limit + 1
     assert sum(labels.get("otel_metric_overflow") == "true" for labels in series) == 1

@@ -65,7 +65,7 @@ def test_an_exporter_process_that_is_killed_is_replaced_and_loses_nothing(
     assert set(load.prediction_ids) == set(audited) == set(lines)
     assert len(spans) == SPANS_A_REQUEST * len(load.prediction_ids)
     assert hub.prediction_count() == len(load.prediction_ids)
-    assert hub.latest_sum("modeltrace.exporter.restarts") == kills
+    assert hub.latest_sum("modeltrace.sidecar.restarts") == kills
     assert "Traceback" not in log
     assert "not delivered" not in log
 

@@ -60,7 +60,7 @@ def test_the_log_records_carry_the_trace_id(service: Service, backend: Backend, 
 
     logs = wait_for_records(backend, answer["trace_id"], "logs", 2)
 
-    assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.audit"}
+    assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.prediction"}
 
 
 def test_the_audit_record_holds_the_whole_prediction(

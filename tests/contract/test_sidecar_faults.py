@@ -161,7 +161,7 @@ def test_what_no_endpoint_took_is_kept_within_bounds_and_sent_when_there_is_one(
     assert len(spans) == SPANS_A_REQUEST * len(audited)
     assert set(spans.values()) == {1}
     assert hub.prediction_count() == len(audited)
-    assert hub.latest_sum("modeltrace.exporter.spooled") > 0
+    assert hub.latest_sum("modeltrace.sidecar.spooled") > 0
     failed = "attributes->>'$.\"error.type\"' IS NOT NULL"
     ((attempts,),) = hub.query(
         f"SELECT count(*) FROM metric_points WHERE name = 'otel.sdk.exporter.operation.duration' AND {failed}"  # noqa: S608  our own words

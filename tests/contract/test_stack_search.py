@@ -134,7 +134,7 @@ def test_a_trace_id_finds_exactly_its_records(
 
     logs = wait_for_records(real_stack, trace_id, "logs", 2)
 
-    assert sorted(log["scope_name"] for log in logs) == ["modeltrace.audit", "uvicorn.access"]
+    assert sorted(log["scope_name"] for log in logs) == ["modeltrace.prediction", "uvicorn.access"]
     assert {log["trace_id"] for log in logs} == {trace_id}
 
 

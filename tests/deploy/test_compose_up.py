@@ -207,7 +207,7 @@ def test_one_trace_id_is_found_everywhere(compose: Compose, backend: RealStack) 
     exemplars = wait_until(lambda: backend.exemplars(trace_id), description="an exemplar in Prometheus")
 
     assert {span["name"] for span in spans} == {"POST /predict", "validate", "features", "inference"}
-    assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.audit"}
+    assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.prediction"}
     assert "ml.inference.duration" in {exemplar["metric_name"] for exemplar in exemplars}
 
 

@@ -153,7 +153,7 @@ def test_the_audit_record_keeps_its_map_and_its_name(both: BothWays) -> None:
     assert len(audits) == 5
     inputs = [a["ml.prediction.inputs"] for a in audits]
     assert {(of["a"], of["b"]) for of in inputs} >= {(50.5, UNSURE / 7), (99, 99 / 7)}
-    assert {a["scope"] for a in audits} == {"modeltrace.audit"}
+    assert {a["scope"] for a in audits} == {"modeltrace.prediction"}
 
 
 def test_an_exception_is_taken_apart(both: BothWays) -> None:

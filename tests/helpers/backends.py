@@ -138,7 +138,7 @@ def _metric_name(prometheus: str) -> str:
     known = ("http.server.request.duration", names.METRIC_INFERENCE_DURATION, names.METRIC_PREDICTIONS)
     labels = (names.METRIC_FEEDBACK_DELAY, names.METRIC_FEEDBACK_ERROR, names.METRIC_FEEDBACK_REJECTED)
     known = (*known, *labels, names.METRIC_FEEDBACK)  # the longest first
-    for name in (*known, names.METRIC_CONFIDENCE, names.METRIC_VIOLATIONS, names.METRIC_OBSERVATIONS):
+    for name in (*known, names.METRIC_CONFIDENCE, names.METRIC_VIOLATIONS, names.METRIC_FEATURE_OBSERVATIONS):
         if prometheus.startswith(name.replace(".", "_")):
             return name
     return prometheus

@@ -8,15 +8,15 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.metrics.export import Metric
 
-from modeltrace.telemetry.metrics.instruments import SAID
-from modeltrace.telemetry.metrics.predictions import PredictionPoints
-from modeltrace.telemetry.records.prediction import Request
+from modeltrace.telemetry.metrics.instruments import REFERENCE_GAUGES
+from modeltrace.telemetry.metrics.predictions import PredictionMetrics
+from modeltrace.telemetry.records.prediction import RequestRecord
 from modeltrace_hub.decode.budget import Budget
 from modeltrace_hub.decode.values import Json, to_json
 from tests.helpers.in_process_services import SdkService, spans_of
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
-BUNDLE_METRICS = {one.name for one in SAID}
+BUNDLE_METRICS = {one.name for one in REFERENCE_GAUGES}
 VARYING_ATTRIBUTES = {"ml.prediction.id", "client.port"}
 
 
@@ -84,9 +84,9 @@ def traceparent_headers(flags: str, **more: str) -> dict[str, dict[str, str]]:
     return {"headers": {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-{flags}", **more}}
 
 
-def counts_by_version(requests: list[Request]) -> dict[tuple[str, str], int]:
+def counts_by_version(requests: list[RequestRecord]) -> dict[tuple[str, str], int]:
     """Count calls and predictions by metric and model version."""
-    points = PredictionPoints(exemplar_filter="always_off")
+    points = PredictionMetrics(exemplar_filter="always_off")
     points.add(requests)
     return {
         (metric.name, str(point.attributes["ml.model.version"])): getattr(point, "count", None) or point.value  # type: ignore[index, union-attr]

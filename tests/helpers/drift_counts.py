@@ -14,7 +14,7 @@ from modeltrace.inference.schema import Schema
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
 from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values, reference_metrics
-from modeltrace.telemetry.metrics.features import REMEMBERED
+from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
 
 ROWS: Final = 600
 # The value of a state in the rules.
@@ -85,7 +85,7 @@ class TrafficCounts:
         limit = (
             None
             if model.duplicate_probability is None
-            else drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED)
+            else drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED_ROWS)
         )
         repeat = limit is not None and answered > 0 and self.repeated / answered > limit
         references = {feature.name: feature.reference for feature in model.schema.features}
@@ -124,7 +124,7 @@ def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: fl
 def gauge_series(model: Model) -> Iterator[tuple[str, Labels, float]]:
     """Yield the gauges of a model as Prometheus has them: name, labels, value."""
     training, about = reference_metrics(model), {"job": "modeltrace", **_model(model)}
-    for instrument, values in training.facts.items():
+    for instrument, values in training.gauges.items():
         suffix = "_ratio" if instrument.unit == "1" else ""
         for value, labels in values:
             yield _name(instrument.name) + suffix, {**about, **{_name(k): v for k, v in labels.items()}}, value

@@ -11,7 +11,7 @@ from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model
 from modeltrace.inference.validate import RowValidator
 from modeltrace.store.rows import Row, StoredPrediction
-from modeltrace.telemetry.records.prediction import Answered, ModelInfo, Origin, Request
+from modeltrace.telemetry.records.prediction import ModelInfo, Origin, PredictedRow, RequestRecord
 
 TIME: Final = 1_700_000_000_000_000_000
 MODEL: Final = ModelInfo("breast-cancer", "1.0.0", "a" * 64, ("radius", "texture", "name"), "b" * 64)
@@ -23,7 +23,7 @@ RESOURCE = Resource({"service.name": "records", "service.version": "1.2.3", "pro
 class AnsweredRequest:
     """An answered request: what the store makes rows of."""
 
-    answered: Sequence[Answered]
+    answered: Sequence[PredictedRow]
     trace_id: bytes = b"0123456789abcdef"
     span_id: bytes = b"01234567"
     trace_flags: int = 1
@@ -41,9 +41,9 @@ def answered_row(
     confidence: float | None = 0.9,
     inputs: Sequence[Any] = (1.5, 2, "x"),
     time: int = TIME,
-) -> Answered:
+) -> PredictedRow:
     """Return an answered row as a request record holds it; `row` is its index in the request."""
-    return Answered(row, prediction_id, label, confidence, value, tuple(inputs), time)
+    return PredictedRow(row, prediction_id, label, confidence, value, tuple(inputs), time)
 
 
 def answered_request(*prediction_ids: str) -> AnsweredRequest:
@@ -88,7 +88,7 @@ def stored_predictions(model: Model, inputs: Sequence[dict[str, Any]]) -> list[S
     ]  # fmt: skip
 
 
-def request_record(features: int = 30) -> tuple[Origin, Request]:
+def request_record(features: int = 30) -> tuple[Origin, RequestRecord]:
     """Return a process and the record of its request with one row of floats."""
     origin = Origin(
         resource=_encode_resource(RESOURCE).SerializeToString(),
@@ -105,7 +105,7 @@ def request_record(features: int = 30) -> tuple[Origin, Request]:
     start = 1_795_545_013_393_236_969
     marks = [start + 100_000 * step for step in range(8)]
     answered = answered_row("AQr3ZRkWzUPdhEjrIRyAMZwTPk_GK0R6swAA", confidence=0.98, inputs=inputs, time=marks[6])
-    return origin, Request(
+    return origin, RequestRecord(
         trace_id=bytes(range(16)),
         span_id=bytes(range(1, 9)),
         parent_span_id=b"",
@@ -132,20 +132,20 @@ def request_record(features: int = 30) -> tuple[Origin, Request]:
         features_start=marks[2],
         inference_start=marks[3],
         inference_end=marks[4],
-        many=False,
+        is_batch=False,
         rows=1,
-        rejected=0,
+        rejected_rows=0,
         shadow_of=None,
-        called=None,
+        remote_call=None,
         model=model,
         violations=(),
-        batch=None,
+        batch_span=None,
         failure=None,
-        answered=(answered,),
+        predictions=(answered,),
     )
 
 
-def lookalike_requests() -> tuple[Origin, list[Request]]:
+def lookalike_requests() -> tuple[Origin, list[RequestRecord]]:
     """Return requests with values that are equal in Python but differ in type or sign; each row alone, then all."""
     origin, request = request_record(3)
     time = request.end - 1
@@ -164,5 +164,5 @@ def lookalike_requests() -> tuple[Origin, list[Request]]:
         )
         for index, (label, confidence, value, inputs) in enumerate(values)
     )
-    alone = [request._replace(answered=(row,)) for row in rows]
-    return origin, [*alone, request._replace(many=True, rows=9, rejected=2, answered=rows[1:] + rows[:1])]
+    alone = [request._replace(predictions=(row,)) for row in rows]
+    return origin, [*alone, request._replace(is_batch=True, rows=9, rejected_rows=2, predictions=rows[1:] + rows[:1])]

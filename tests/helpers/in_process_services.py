@@ -26,15 +26,15 @@ from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.telemetry.export.health import ExportHealth
-from modeltrace.telemetry.metrics.features import FeaturePoints
-from modeltrace.telemetry.metrics.feedback import FeedbackPoints
-from modeltrace.telemetry.metrics.model_catalog import Watched
-from modeltrace.telemetry.metrics.predictions import PredictionPoints
-from modeltrace.telemetry.provider import Records, Telemetry
-from modeltrace.telemetry.records.feedback import Feedback, plain
+from modeltrace.telemetry.metrics.features import FeatureMetrics
+from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
+from modeltrace.telemetry.metrics.predictions import PredictionMetrics
+from modeltrace.telemetry.provider import SidecarPipeline, Telemetry
+from modeltrace.telemetry.records.feedback import FeedbackRecord, plain
 from modeltrace.telemetry.records.feedback import feedback as out_of_pipe
-from modeltrace.telemetry.records.prediction import Batch, Origin, Request
-from modeltrace.telemetry.records.trace import RequestTrace, Tracing
+from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
+from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
 from tests.helpers.services import ID_KEY
 
 # Marks requests to these services as synthetic.
@@ -74,25 +74,25 @@ class RecordingQueue:
     """Stands for the queue to the sidecar: stores every record that is put."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.batches: list[Batch] = []
-        self.feedback: list[Feedback] = []
+        self.requests: list[RequestRecord] = []
+        self.batches: list[BatchRecord] = []
+        self.feedback: list[FeedbackRecord] = []
 
     def put(self, request: RequestTrace) -> None:
         """Store the record of a request."""
-        self.requests.append(request.record())
+        self.requests.append(request.to_record())
 
-    def put_feedback(self, feedback: Feedback) -> None:
+    def put_feedback(self, feedback: FeedbackRecord) -> None:
         """Store labels, as they come out of the pipe."""
         self.feedback.append(out_of_pipe(marshal.loads(marshal.dumps(plain(feedback), 2))))  # noqa: S302  ours
 
-    def put_batch(self, batch: Batch) -> None:
+    def put_batch(self, batch: BatchRecord) -> None:
         """Store the span of a shared call."""
         self.batches.append(batch)
 
     put_shadow = put
 
-    def shadows(self) -> list[Request]:
+    def shadows(self) -> list[RequestRecord]:
         """The records of the challenger."""
         return [request for request in self.requests if request.shadow_of is not None]
 
@@ -118,12 +118,15 @@ class RecordsService:
 
     def metrics(self) -> list[Metric]:
         """List the metrics that a reader would collect."""
-        watched = Watched()
+        watched = ModelCatalog()
         watched.add(model_info(self.model), reference_metrics(self.model))
-        both = (PredictionPoints(exemplar_filter="trace_based"), FeaturePoints(watched, exemplar_filter="trace_based"))
+        both = (
+            PredictionMetrics(exemplar_filter="trace_based"),
+            FeatureMetrics(watched, exemplar_filter="trace_based"),
+        )
         for points in both:
             points.add(self.queue.requests)
-        labels = FeedbackPoints(exemplar_filter="trace_based")
+        labels = FeedbackMetrics(exemplar_filter="trace_based")
         labels.add(self.queue.feedback)
         return [metric for points in (*both, labels) for metric in points.collect()]
 
@@ -138,9 +141,11 @@ def records_service(model: Model, challenger_model: Model | None = None, **setti
         **settings: settings that differ from the tests' own.
     """
     queue = RecordingQueue()
-    records = Records(Tracing(DEFAULT_ON, synthetic_token=SYNTHETIC_TOKEN), queue, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
+    records = SidecarPipeline(
+        RequestTracer(DEFAULT_ON, synthetic_token=SYNTHETIC_TOKEN), queue, ExportHealth(), Counter()
+    )  # type: ignore[arg-type]  # what of it is used
     chosen = read_settings(**{"id_key": ID_KEY, "store": "none", **settings})
-    app = create_app(chosen, model, Telemetry(records=records), challenger=challenger_model)
+    app = create_app(chosen, model, Telemetry(pipeline=records), challenger=challenger_model)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield RecordsService(client, queue, model)
 

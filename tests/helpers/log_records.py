@@ -8,11 +8,11 @@ from typing import Any
 from opentelemetry import trace
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from modeltrace.telemetry.records.prediction import ModelInfo, Request
+from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord
 
 
 @contextmanager
-def server_span(request: Request) -> Iterator[None]:
+def server_span(request: RequestRecord) -> Iterator[None]:
     """Enter the SERVER span of a request, in which its log records were written."""
     ids = int.from_bytes(request.trace_id), int.from_bytes(request.span_id)
     context = trace.SpanContext(*ids, is_remote=False, trace_flags=trace.TraceFlags(request.trace_flags))
@@ -27,14 +27,14 @@ def model_attributes(model: ModelInfo | None) -> dict[str, object]:
     return {**names, **({"ml.model.role": model.role} if model.role else {}), "ml.model.hash": model.hash}
 
 
-def audit_records(request: Request) -> Iterator[logging.LogRecord]:
+def audit_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
     """Yield the audit records of a request, one for each answered row."""
-    for row in request.answered:
+    for row in request.predictions:
         extra: dict[str, object] = {
             "otel.event.name": "ml.prediction",
             **model_attributes(request.model),
             "ml.prediction.id": row.prediction_id,
-            "ml.prediction.row": row.row,
+            "ml.prediction.row": row.row_index,
             "ml.prediction.inputs": dict(zip(request.model.features, row.inputs, strict=True)),  # type: ignore[union-attr]  # asserted above
         }
         if row.value is not None:
@@ -46,10 +46,10 @@ def audit_records(request: Request) -> Iterator[logging.LogRecord]:
         if request.synthetic:
             extra["modeltrace.synthetic"] = True
         answer = row.label if row.value is None else row.value
-        yield _log_record("modeltrace.audit", row.time, "predicted %s", (answer,), extra)
+        yield _log_record("modeltrace.prediction", row.time, "predicted %s", (answer,), extra)
 
 
-def data_records(request: Request) -> Iterator[logging.LogRecord]:
+def data_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
     """Yield the records of schema violations: one for each of the first 32."""
     for one in request.violations[:32]:
         extra: dict[str, object] = {
@@ -64,7 +64,7 @@ def data_records(request: Request) -> Iterator[logging.LogRecord]:
         yield _log_record("modeltrace.data", request.validate_end, "%s", (words,), extra)
 
 
-def access_record(request: Request) -> logging.LogRecord:
+def access_record(request: RequestRecord) -> logging.LogRecord:
     """Return the access line of uvicorn."""
     scope: Any = {
         "client": (request.client_address, request.client_port) if request.client_address else None,

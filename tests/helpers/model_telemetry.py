@@ -94,7 +94,7 @@ class ModelService:
                 ("ml.feature.reference.size", "{row}"): sizes,
                 ("ml.prediction.reference", "1"): answers,
                 ("ml.prediction.confidence.threshold", "1"): {self.said: threshold},
-                ("ml.drift.floor", "1"): {
+                ("ml.drift.min_effect", "1"): {
                     (*self.said, ("ml.drift.statistic", name)): value for name, value in MIN_EFFECT.items()
                 },
                 ("ml.drift.critical_value", "1"): critical,

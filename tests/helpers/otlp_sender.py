@@ -58,7 +58,7 @@ class Sender:
         resource = ResourceSpans(resource=self._resource(), scope_spans=[scope])
         self.send(ExportTraceServiceRequest(resource_spans=[resource]), "traces")
 
-    def logs(self, *records: LogRecord, scope: str = "modeltrace.audit") -> None:
+    def logs(self, *records: LogRecord, scope: str = "modeltrace.prediction") -> None:
         """Send log records."""
         logs = ScopeLogs(scope=InstrumentationScope(name=scope), log_records=records)
         resource = ResourceLogs(resource=self._resource(), scope_logs=[logs])

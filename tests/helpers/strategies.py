@@ -8,14 +8,14 @@ from opentelemetry.exporter.otlp.proto.common._internal import _encode_resource
 
 from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_QUEUE, SPAN_VALIDATE
 from modeltrace.telemetry.records.prediction import (
-    Answered,
-    Batch,
+    BatchRecord,
     Failure,
     ModelInfo,
     Origin,
-    Request,
+    PredictedRow,
+    RequestRecord,
+    SchemaViolation,
     Value,
-    Violated,
 )
 from tests.helpers.factories import RESOURCE
 
@@ -72,9 +72,7 @@ def tracestates() -> st.SearchStrategy[str]:
 def origins() -> st.SearchStrategy[Origin]:
     """Draw the process that requests came from."""
     return st.builds(
-        Origin,
-        resource=st.just(_encode_resource(RESOURCE).SerializeToString()),
-        scope=st.just("modeltrace"),
+        Origin, resource=st.just(_encode_resource(RESOURCE).SerializeToString()), scope=st.just("modeltrace")
     )
 
 
@@ -91,11 +89,11 @@ def models() -> st.SearchStrategy[ModelInfo]:
     )
 
 
-def answered_rows(features: int) -> st.SearchStrategy[Answered]:
+def answered_rows(features: int) -> st.SearchStrategy[PredictedRow]:
     """Draw answered rows of so many features; half of them have floats only."""
     floats = st.tuples(*[FLOATS] * features)
     return st.builds(
-        Answered,
+        PredictedRow,
         row=COUNTS,
         prediction_id=TEXTS,
         label=VALUES,
@@ -119,14 +117,14 @@ def failures() -> st.SearchStrategy[Failure]:
     )
 
 
-def violations() -> st.SearchStrategy[Violated]:
+def violations() -> st.SearchStrategy[SchemaViolation]:
     """Draw schema violations, of features and of none."""
     reasons = st.sampled_from(["missing", "range", "unknown"])
-    return st.builds(Violated, feature=TEXTS, reason=reasons, allowed=st.booleans(), rows=COUNTS)
+    return st.builds(SchemaViolation, feature=TEXTS, reason=reasons, allowed=st.booleans(), rows=COUNTS)
 
 
 @st.composite
-def requests(draw: st.DrawFn, among: Sequence[ModelInfo] = ()) -> Request:
+def requests(draw: st.DrawFn, among: Sequence[ModelInfo] = ()) -> RequestRecord:
     """Draw requests to one of these models, or to any, which ended at any stage."""
     model = draw(st.none() | (st.sampled_from(list(among)) if among else models()))
     parent = draw(st.just(b"") | ids(8))
@@ -136,7 +134,7 @@ def requests(draw: st.DrawFn, among: Sequence[ModelInfo] = ()) -> Request:
     host, port = draw(TEXTS), draw(PORTS)
     client = draw(st.just(("", 0)) | st.tuples(NAMES, st.just(0)) | st.tuples(NAMES, PORTS))
     rows = draw(COUNTS)
-    return Request(
+    return RequestRecord(
         trace_id=draw(ids(16)),
         span_id=draw(ids(8)),
         parent_span_id=parent,
@@ -163,26 +161,26 @@ def requests(draw: st.DrawFn, among: Sequence[ModelInfo] = ()) -> Request:
         features_start=stages[2] if reached > 2 else 0,
         inference_start=stages[3] if reached > 3 else 0,
         inference_end=stages[4] if reached > 4 else 0,
-        many=draw(st.booleans()),
+        is_batch=draw(st.booleans()),
         rows=rows,
-        rejected=draw(st.integers(0, rows)),
+        rejected_rows=draw(st.integers(0, rows)),
         shadow_of=None,
-        called=None,
+        remote_call=None,
         model=model,
         violations=tuple(
             draw(st.lists(violations(), max_size=3) | st.lists(violations(), min_size=31, max_size=34)) if model else ()
         ),
-        batch=draw(st.none() | st.tuples(ids(16), ids(8))),
+        batch_span=draw(st.none() | st.tuples(ids(16), ids(8))),
         failure=draw(st.none() | failures()),
-        answered=tuple(draw(st.lists(answered_rows(len(model.features)), max_size=3)) if model else ()),
+        predictions=tuple(draw(st.lists(answered_rows(len(model.features)), max_size=3)) if model else ()),
         synthetic=draw(st.booleans()),
     )
 
 
-def batches() -> st.SearchStrategy[Batch]:
+def batches() -> st.SearchStrategy[BatchRecord]:
     """Draw calls of the model for several requests, or for none that is sampled."""
     return st.builds(
-        Batch,
+        BatchRecord,
         trace_id=ids(16),
         span_id=ids(8),
         start=TIMES,
@@ -195,7 +193,7 @@ def batches() -> st.SearchStrategy[Batch]:
 
 
 @st.composite
-def traffic(draw: st.DrawFn, most: int = 3) -> tuple[Origin, list[Request]]:
+def traffic(draw: st.DrawFn, most: int = 3) -> tuple[Origin, list[RequestRecord]]:
     """Draw a process and requests to its models."""
     among = draw(st.lists(models(), min_size=1, max_size=3))
     return draw(origins()), draw(st.lists(requests(among), max_size=most))

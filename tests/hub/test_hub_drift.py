@@ -56,7 +56,9 @@ def in_sql(store: Store, reference: Reference, window: WindowCounts, criticals: 
     gauges: dict[str, dict[Attributes, float]] = {
         "ml.feature.reference": dict(zip(bins, reference.shares.values(), strict=True)),
         "ml.feature.reference.size": {FEATURE: reference.n},
-        "ml.drift.floor": {(*MODEL, ("ml.drift.statistic", name)): value for name, value in drift.MIN_EFFECT.items()},
+        "ml.drift.min_effect": {
+            (*MODEL, ("ml.drift.statistic", name)): value for name, value in drift.MIN_EFFECT.items()
+        },
         "ml.drift.critical_value": {
             (*FEATURE, ("ml.drift.statistic", name)): value for name, value in criticals.items()
         },

@@ -21,7 +21,7 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.example import build_example
 from modeltrace.inference.model import Model
 from modeltrace.settings import Settings, read_settings
-from modeltrace.telemetry.logging import AUDIT_LOGGER, send_records
+from modeltrace.telemetry.logging import PREDICTION_LOGGER, export_logs
 from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.provider import Telemetry
 from tests.helpers.bundles import held_out_rows
@@ -64,7 +64,7 @@ def settings() -> Settings:
 @pytest.fixture
 def record(settings: Settings) -> Iterator[Callable[..., SdkService]]:
     """Starts the service around a model; stops all of them at the end."""
-    root, audit = logging.getLogger(), logging.getLogger(AUDIT_LOGGER)
+    root, audit = logging.getLogger(), logging.getLogger(PREDICTION_LOGGER)
     handlers, audit_handlers, level = root.handlers[:], audit.handlers[:], root.level
     clients: list[TestClient] = []
 
@@ -80,7 +80,7 @@ def record(settings: Settings) -> Iterator[Callable[..., SdkService]]:
         loggers = LoggerProvider(shutdown_on_exit=False)
         loggers.add_log_record_processor(SimpleLogRecordProcessor(log_exporter))
         root.setLevel("INFO")
-        send_records(loggers, loggers)
+        export_logs(loggers, loggers)
         app = create_app(
             settings.model_copy(update=changes),
             model,

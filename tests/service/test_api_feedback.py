@@ -196,13 +196,13 @@ def test_a_store_that_is_away_loses_nothing(
 
     assert [answer.status_code for answer in refused] == [503, 503]
     assert {answer.headers["retry-after"] for answer in refused} == {"5"}
-    assert {answer.json()["error"]["type"] for answer in refused} == {"store_away"}
+    assert {answer.json()["error"]["type"] for answer in refused} == {"store_unavailable"}
     assert str(folder) not in refused[0].text
     assert caplog.text.count("no label is stored for now") == 1
     assert "labels are stored again" in caplog.text
     assert {one.get("status") for one in taken.json()["results"]} == {"new", None}
     rejected = counted(service, "ml.feedback.rejected", "error.type")
-    assert rejected == {("store_away",): 1 + 600 + 1, ("malformed",): 1}
+    assert rejected == {("store_unavailable",): 1 + 600 + 1, ("malformed",): 1}
     assert sum(counted(service, "ml.feedback", "ml.feedback.label").values()) == 600
 
 

@@ -13,8 +13,8 @@ from modeltrace.app import create_app
 from modeltrace.inference.model import Model
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.export.health import ExportHealth
-from modeltrace.telemetry.provider import Records, Telemetry
-from modeltrace.telemetry.records.trace import Tracing
+from modeltrace.telemetry.provider import SidecarPipeline, Telemetry
+from modeltrace.telemetry.records.trace import RequestTracer
 from tests.helpers.in_process_services import RecordingQueue, RecordsService, records_service
 from tests.helpers.services import ID_KEY
 
@@ -115,8 +115,8 @@ def test_a_body_in_pieces_is_one_body(ours: RecordsService) -> None:
 def test_without_telemetry_there_is_no_trace_and_still_a_record(model: Model, rows: Rows) -> None:
     """Log lines are written with telemetry off, too, and IDs differ."""
     kept = RecordingQueue()
-    records = Records(Tracing(None), kept, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
-    with TestClient(create_app(read_settings(id_key=ID_KEY), model, Telemetry(records=records))) as client:
+    records = SidecarPipeline(RequestTracer(None), kept, ExportHealth(), Counter())  # type: ignore[arg-type]  # what of it is used
+    with TestClient(create_app(read_settings(id_key=ID_KEY), model, Telemetry(pipeline=records))) as client:
         answers = [client.post("/predict", json={"features": rows[0]}) for _ in range(2)]
 
     assert [answer.json()["trace_id"] for answer in answers] == [None, None]

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from modeltrace.cli import main
 from modeltrace.errors import SettingsError
 from modeltrace.otel_env import values
-from modeltrace.otel_env.table import OTLP, TABLE
+from modeltrace.otel_env.table import OTLP_PREFIX, VARIABLES
 from modeltrace.otel_env.values import mask
-from modeltrace.otel_env.variables import Variables, publish, read_variables
+from modeltrace.otel_env.variables import Variables, read_variables, write_environment
 from modeltrace.settings import read_otel_settings
-from modeltrace.telemetry.logging import SDK_LEVELS
+from modeltrace.telemetry.logging import OTEL_LOG_LEVELS
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 NONE = "\N{EN DASH}"
@@ -119,7 +119,7 @@ class Example(NamedTuple):
 def examples() -> list[Example]:
     """Every example of the page, for every variant of its variable."""
     found = []
-    names = {variable.name: tuple(variable.names()) for variable in TABLE}
+    names = {variable.name: tuple(variable.names()) for variable in VARIABLES}
     for row in ROWS:
         for name in names.get(row.name, ()):
             for kind, cell in (("good", row.good), ("odd", row.odd), ("bad", row.bad)):
@@ -137,7 +137,7 @@ LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "none")
 
 def test_the_page_has_every_variable_of_the_table() -> None:
     """Names, defaults and meanings are those of the code, in its order."""
-    expected = [(v.name, v.per_signal, v.default, v.meaning) for v in TABLE]
+    expected = [(v.name, v.per_signal, v.default, v.meaning) for v in VARIABLES]
 
     assert [row[:4] for row in ROWS] == expected
 
@@ -150,7 +150,7 @@ def test_the_table_has_every_variable_of_the_specification() -> None:
         for option in SPECIFIED_BY_SIGNAL
     }
 
-    assert {*SPECIFIED, *by_signal} <= {name for variable in TABLE for name in variable.names()}
+    assert {*SPECIFIED, *by_signal} <= {name for variable in VARIABLES for name in variable.names()}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one.name}={one.value}")
@@ -172,13 +172,13 @@ def test_every_example_of_the_page(example: Example) -> None:
     assert read.values[example.name] == example.outcome
 
 
-@pytest.mark.parametrize("name", [name for variable in TABLE for name in variable.names()])
+@pytest.mark.parametrize("name", [name for variable in VARIABLES for name in variable.names()])
 @pytest.mark.parametrize("empty", ["", "  "])
 def test_an_empty_value_is_none(name: str, empty: str) -> None:
     """It is as if the variable were not there, and the SDK does not see it either."""
     environ = {name: empty}
     read = read_variables(environ)
-    publish(read, environ)
+    write_environment(read, environ)
 
     assert read == Variables({}, ())
     assert environ == {}
@@ -192,7 +192,7 @@ def test_the_sdk_sees_what_was_read() -> None:
         "OTEL_PYTHON_CONTEXT": "",
         "PATH": "",
     }
-    publish(read_variables(environ), environ)
+    write_environment(read_variables(environ), environ)
 
     assert environ == {"OTEL_TRACES_EXPORTER": "otlp", "PATH": ""}
 
@@ -393,7 +393,7 @@ def test_commands_refuse_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(
-    name=st.sampled_from([name for variable in TABLE for name in variable.names()]),
+    name=st.sampled_from([name for variable in VARIABLES for name in variable.names()]),
     value=st.text(max_size=40) | st.from_regex(r"[a-z]{0,5}(://)?[a-z@:\[\]0-9/?#%=, ]{0,20}", fullmatch=True),
     grpc=st.booleans(),
 )
@@ -411,7 +411,7 @@ def test_no_value_makes_a_traceback(name: str, value: str, grpc: bool) -> None:
 def test_every_level_of_the_sdk(level: str) -> None:
     """Every word of the variable is a level of logging, in their order."""
     assert read_variables({"OTEL_LOG_LEVEL": level}).values == {"OTEL_LOG_LEVEL": level}
-    assert sorted(SDK_LEVELS, key=SDK_LEVELS.__getitem__) == list(LEVELS)
+    assert sorted(OTEL_LOG_LEVELS, key=OTEL_LOG_LEVELS.__getitem__) == list(LEVELS)
 
 
 BUILD = """
@@ -435,7 +435,7 @@ def test_the_sdk_is_built_with_all_examples_at_once(kind: str) -> None:
     left_out = {"OTEL_SDK_DISABLED", *(name for name in os.environ if name.startswith("OTEL_"))}
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     chosen = [one for one in EXAMPLES if one.kind == kind and one.outcome != "refused" and one.name not in left_out]
-    environ |= {one.name: one.value for one in chosen} | {f"{OTLP}TRACES_PROTOCOL": "grpc"}
+    environ |= {one.name: one.value for one in chosen} | {f"{OTLP_PREFIX}TRACES_PROTOCOL": "grpc"}
     built = subprocess.run(
         [sys.executable, "-c", BUILD], env=environ, capture_output=True, text=True, check=False, cwd=PAGE.parents[1]
     )

@@ -83,7 +83,7 @@ def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], private: 
         for scope in resource.scope_logs
         for log in scope.log_records
     ]
-    audits = [dict(log.log_record.attributes or {}) for log in service.logs("modeltrace.audit")]
+    audits = [dict(log.log_record.attributes or {}) for log in service.logs("modeltrace.prediction")]
     assert sent == [dict(one["ml.prediction.inputs"]) for one in audits]  # type: ignore[call-overload]  # a mapping
     assert all(inputs.keys() == {"age", "income", "city"} for inputs in sent)
     assert "geheim" not in everything(service)
@@ -135,17 +135,17 @@ def test_no_record_has_a_private_value(rules: dict[str, Any], number: float, tex
     schema = conceal(PLAIN, DATA, rules)
     _, request = request_record(4)
     raw = (number, 1 / number, text, True)
-    answered = (request.answered[0]._replace(inputs=raw),)
-    request = request._replace(answered=answered, model=ModelInfo("x", "1", "0", schema.recorded_names))
+    answered = (request.predictions[0]._replace(inputs=raw),)
+    request = request._replace(predictions=answered, model=ModelInfo("x", "1", "0", schema.recorded_names))
 
     safe = Redactor(schema, b"key").redact_request(request)
 
     (stored,) = RowBuilder("1").build(safe)
-    said = dict(zip(schema.told, safe.answered[0].inputs, strict=True))
+    said = dict(zip(schema.told, safe.predictions[0].inputs, strict=True))
     assert json.loads(str(stored.inputs)) == said
     for name, value in zip(RULES, raw[:3], strict=False):
         if rules[name] == "plain":
             assert said[name] == value
         else:
-            assert str(value) not in f"{safe.answered} {stored.inputs}"
-    assert safe._replace(answered=()) == request._replace(answered=())
+            assert str(value) not in f"{safe.predictions} {stored.inputs}"
+    assert safe._replace(predictions=()) == request._replace(predictions=())

@@ -10,7 +10,7 @@ from modeltrace.store.rows import RowBuilder, StoredLabel
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.names import SYNTHETIC
-from modeltrace.telemetry.records.trace import Tracing, headers_below
+from modeltrace.telemetry.records.trace import RequestTracer, propagation_headers
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 from tests.helpers.in_process_services import SYNTHETIC_TOKEN, records_service
 from tests.helpers.services import ID_KEY
@@ -61,11 +61,11 @@ def test_another_key_gives_another_token() -> None:
 def test_without_telemetry_the_mark_is_read_all_the_same(token: str) -> None:
     """The prediction store has a row for the request; a service without a token believes none."""
     scope = {"headers": [(b"baggage", MARK["baggage"].encode())], "method": "POST", "path": "/predict"}
-    trace, context = Tracing(None, derive_synthetic_token=token).begin(scope)
-    assert trace.synthetic == token
+    trace, context = RequestTracer(None, derive_synthetic_token=token).start(scope)
+    assert trace.synthetic_token == token
     assert context == Context()
     # A challenger that is another service hears of it, too.
-    assert headers_below(trace) == ({"baggage": f"{SYNTHETIC}={token}"} if token else {})
+    assert propagation_headers(trace) == ({"baggage": f"{SYNTHETIC}={token}"} if token else {})
 
 
 def test_figures_leave_marked_rows_out_unless_asked_for(store_url: str) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from modeltrace.bundles.columns import describe_column
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.bins import FeatureBins
-from modeltrace.telemetry.metrics.features import FORMER, PIECE, FeaturePoints, Repeats
-from modeltrace.telemetry.metrics.model_catalog import Training, Watched
-from modeltrace.telemetry.records.prediction import ModelInfo, Request
+from modeltrace.telemetry.metrics.features import CHUNK_ROWS, MAX_RETIRED_MODELS, FeatureMetrics, RepeatedRowCounter
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog, ReferenceData
+from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord
 from tests.helpers.factories import answered_row, request_record
 
 COLUMNS = {"age": np.arange(20.0, 60.0), "balance": np.arange(-20.0, 20.0), "plan": ["basic", "pro"] * 20}
@@ -27,7 +27,7 @@ ROWS = st.tuples(
 
 def request_of(
     *rows: tuple[Any, ...], number: int = 1, pinned: bool = False, sampled: bool = True, model: ModelInfo | None = None
-) -> Request:
+) -> RequestRecord:
     """A request that answered rows; its number is its span ID."""
     _, request = request_record()
     model = model or TOY
@@ -44,21 +44,21 @@ def request_of(
     )
 
 
-def points_of(*, exemplar_filter: str = "trace_based", delta: bool = False) -> FeaturePoints:
+def points_of(*, exemplar_filter: str = "trace_based", delta: bool = False) -> FeatureMetrics:
     """Points of the toy schema."""
-    watched = Watched()
-    watched.add(TOY, Training(FeatureBins(SCHEMA), {}))
-    return FeaturePoints(watched, exemplar_filter=exemplar_filter, delta=delta)
+    watched = ModelCatalog()
+    watched.add(TOY, ReferenceData(FeatureBins(SCHEMA), {}))
+    return FeatureMetrics(watched, exemplar_filter=exemplar_filter, delta=delta)
 
 
-def counts(points: FeaturePoints) -> dict[tuple[str, str], int]:
+def counts(points: FeatureMetrics) -> dict[tuple[str, str], int]:
     """What was met, by feature and bin; without zeros."""
     data = points.collect()[0].data.data_points
     found = {(p.attributes["ml.feature.name"], p.attributes["ml.feature.bin"]): p.value for p in data}  # type: ignore[index, union-attr]
     return {key: int(value) for key, value in found.items() if value}
 
 
-def sums(points: FeaturePoints) -> dict[str, float]:
+def sums(points: FeatureMetrics) -> dict[str, float]:
     """The sum of each feature."""
     total: dict[str, float] = {}
     for point in points.collect()[1].data.data_points:
@@ -68,7 +68,7 @@ def sums(points: FeaturePoints) -> dict[str, float]:
     return total
 
 
-def exemplars(points: FeaturePoints) -> dict[tuple[str, str], int]:
+def exemplars(points: FeatureMetrics) -> dict[tuple[str, str], int]:
     """The request that each bin leads to."""
     return {
         (p.attributes["ml.feature.name"], p.attributes["ml.feature.bin"]): p.exemplars[0].span_id  # type: ignore[index, misc]
@@ -96,9 +96,9 @@ def test_however_rows_come_together_they_are_counted_once(requests: list[Sequenc
 def test_a_batch_larger_than_a_piece_is_counted_whole() -> None:
     """Rows are placed a piece at a time, and none is lost between two."""
     points = points_of()
-    points.add([request_of(*[(30, 1.0, "pro")] * (2 * PIECE + 1))])
+    points.add([request_of(*[(30, 1.0, "pro")] * (2 * CHUNK_ROWS + 1))])
 
-    assert set(counts(points).values()) == {2 * PIECE + 1}
+    assert set(counts(points).values()) == {2 * CHUNK_ROWS + 1}
 
 
 def test_a_bin_leads_to_the_request_that_was_in_it_last() -> None:
@@ -137,7 +137,7 @@ def test_what_is_new_is_told_once_to_who_asks_for_that() -> None:
     assert len(points.collect()[0].data.data_points) == len(FeatureBins(SCHEMA).bin_names)
 
 
-def repeated(points: FeaturePoints) -> int:
+def repeated(points: FeatureMetrics) -> int:
     """How many rows equalled one of the last."""
     (point,) = next(one for one in points.collect() if one.name == "ml.predictions.repeated").data.data_points
     assert point.attributes == {"ml.model.name": "toy", "ml.model.version": "1"}
@@ -167,7 +167,7 @@ def test_synthetic_rows_are_not_counted() -> None:
 @given(st.integers(1, 20), st.integers(1, 60))
 def test_as_many_rows_are_remembered_as_promised(remembered: int, cycle: int) -> None:
     """A cycle up to that is seen whole from the second round on; one of more than twice as many never is."""
-    repeats = Repeats(remembered)
+    repeats = RepeatedRowCounter(remembered)
     rounds = 4
     for _ in range(rounds):
         repeats.add([(number,) for number in range(cycle)])
@@ -182,10 +182,10 @@ def test_each_model_has_its_own_bins() -> None:
     later = TOY._replace(version="2", hash="b" * 64)
     columns = {**COLUMNS, "age": np.arange(0.0, 400.0, 10.0)}
     schema = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in columns.items()))
-    watched = Watched()
-    watched.add(TOY, Training(FeatureBins(SCHEMA), {}))
-    watched.add(later, Training(FeatureBins(schema), {}))
-    points = FeaturePoints(watched, exemplar_filter="trace_based")
+    watched = ModelCatalog()
+    watched.add(TOY, ReferenceData(FeatureBins(SCHEMA), {}))
+    watched.add(later, ReferenceData(FeatureBins(schema), {}))
+    points = FeatureMetrics(watched, exemplar_filter="trace_based")
     row = (59, 0.0, "pro")
     points.add([request_of(row), request_of(row, model=later), request_of(row, row)])
     points.add([request_of(row, model=TOY._replace(version="3"))])
@@ -200,16 +200,16 @@ def test_each_model_has_its_own_bins() -> None:
 
 def test_versions_of_the_past_are_told_for_a_while() -> None:
     """The last of them: a service that changes its version every day does not export all it ever had."""
-    watched = Watched()
-    points = FeaturePoints(watched, exemplar_filter="trace_based")
+    watched = ModelCatalog()
+    points = FeatureMetrics(watched, exemplar_filter="trace_based")
     told: list[set[str]] = []
-    for number in range(FORMER + 4):
+    for number in range(MAX_RETIRED_MODELS + 4):
         model = TOY._replace(version=str(number))
-        watched.add(model, Training(FeatureBins(SCHEMA), {}))
+        watched.add(model, ReferenceData(FeatureBins(SCHEMA), {}))
         points.add([request_of((25, 0.0, "pro"), model=model)])
         told.append({p.attributes["ml.model.version"] for p in points.collect()[0].data.data_points})  # type: ignore[index, misc, union-attr]
         watched.retire(model)
 
-    assert set.union(*told) == {str(number) for number in range(FORMER + 4)}
-    assert all(len(versions) <= FORMER + 2 for versions in told)
+    assert set.union(*told) == {str(number) for number in range(MAX_RETIRED_MODELS + 4)}
+    assert all(len(versions) <= MAX_RETIRED_MODELS + 2 for versions in told)
     assert "0" not in told[-1]

@@ -19,10 +19,10 @@ from pydantic import SecretStr
 from modeltrace.inference.model import Model
 from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
-from modeltrace.telemetry.metrics.feedback import FeedbackPoints
+from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
 from modeltrace.telemetry.metrics.instruments import FEEDBACK_REJECTED
 from modeltrace.telemetry.records import feedback as records
-from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, Feedback, TrueLabel
+from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecord, TrueLabel
 from modeltrace.telemetry.records.prediction import Origin
 from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans, traceparent_headers
 from tests.helpers.in_process_services import SYNTHETIC_TOKEN, RecordsService, SdkService, records_service
@@ -164,11 +164,22 @@ def test_a_wrong_cell_leads_to_wrong_predictions(service: SdkService) -> None:
     assert [one.trace_id for one in delay.exemplars] == [2]
 
 
-def some_feedback(*labels: TrueLabel, end: int = 0, **more: Any) -> Feedback:
+def some_feedback(*labels: TrueLabel, end: int = 0, **more: Any) -> FeedbackRecord:
     """Labels that were stored together."""
-    said = Feedback(b"t" * 16, b"s" * 8, "", 1, pinned=False, start=end, end=end, model_name="m", model_version="1",
-                    labels=labels, rejected=())  # fmt: skip
-    return said._replace(**more)
+    record = FeedbackRecord(
+        b"t" * 16,
+        b"s" * 8,
+        "",
+        1,
+        pinned=False,
+        start=end,
+        end=end,
+        model_name="m",
+        model_version="1",
+        labels=labels,
+        rejected=(),
+    )
+    return record._replace(**more)
 
 
 def some_label(time: int, true: str = "a", predicted: str = "a") -> TrueLabel:
@@ -183,13 +194,13 @@ def some_label(time: int, true: str = "a", predicted: str = "a") -> TrueLabel:
 )  # fmt: skip
 def test_an_age_is_rounded_up_to_a_bucket(age: int, name: str) -> None:
     """A prediction that seems to be of the future, by another replica's clock, is new."""
-    assert some_feedback(end=100 * DAY).age(some_label(100 * DAY - age)) == name
+    assert some_feedback(end=100 * DAY).age_bucket(some_label(100 * DAY - age)) == name
 
 
 @pytest.mark.parametrize("delta", [True, False])
 def test_points_are_totals_or_what_is_new(delta: bool) -> None:
     """Cumulative points grow; with delta temporality each collection starts afresh, and none is empty."""
-    points = FeedbackPoints(exemplar_filter="trace_based", delta=delta)
+    points = FeedbackMetrics(exemplar_filter="trace_based", delta=delta)
     counts = []
     for _ in range(2):
         points.add([some_feedback(some_label(0), rejected=(("conflict", 3),))])
@@ -206,7 +217,7 @@ def test_points_are_totals_or_what_is_new(delta: bool) -> None:
 )
 def test_the_exemplar_filter_is_kept(how: str, flags: int, labels: int, rejected: int) -> None:
     """Whether a prediction was sampled is not known from its ID; of the request with a refused label it is."""
-    points = FeedbackPoints(exemplar_filter=how)
+    points = FeedbackMetrics(exemplar_filter=how)
     points.add([some_feedback(some_label(0), trace_flags=flags, rejected=(("conflict", 1),))])
 
     found = {metric.name: len(metric.data.data_points[0].exemplars) for metric in points.collect()}
@@ -216,7 +227,7 @@ def test_the_exemplar_filter_is_kept(how: str, flags: int, labels: int, rejected
 
 def test_the_number_of_series_is_limited() -> None:
     """What exceeds the limit lands in one point that says so."""
-    points = FeedbackPoints(exemplar_filter="trace_based")
+    points = FeedbackMetrics(exemplar_filter="trace_based")
     points.add([some_feedback(rejected=tuple((str(n), 1) for n in range(150)))])
 
     (metric,) = points.collect()
@@ -237,7 +248,7 @@ labels = st.builds(
     predicted=TEXTS | st.floats(),
 )
 feedback = st.builds(
-    Feedback,
+    FeedbackRecord,
     trace_id=ids(16) | st.just(bytes(16)),
     span_id=ids(8),
     trace_state=st.sampled_from(["", "a=b", "no state"]),
@@ -253,7 +264,7 @@ feedback = st.builds(
 
 
 @given(st.lists(feedback, max_size=4))
-def test_whatever_is_recorded_can_be_told(some: list[Feedback]) -> None:
+def test_whatever_is_recorded_can_be_told(some: list[FeedbackRecord]) -> None:
     """Any text, any number: it crosses the pipe as it is, and each label becomes a span, a log record and a line."""
     encoder = FeedbackEncoder(ORIGIN)
     number = sum(len(one.labels) for one in some)

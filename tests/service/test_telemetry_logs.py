@@ -9,7 +9,7 @@ from queue import Queue
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from modeltrace.telemetry.logging import LineHandler, Lines, write_lines
+from modeltrace.telemetry.logging import LineQueueHandler, LogWriter, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +26,10 @@ def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[tuple[Lines, Path]]:
+def log(tmp_path: Path) -> Iterator[tuple[LogWriter, Path]]:
     """Lines going to a file."""
     file = tmp_path / "logs" / "service.jsonl"
-    lines = write_lines(level="INFO", file=file, file_bytes=100_000, file_backups=1)
+    lines = configure_logging(level="INFO", log_file=file, max_file_bytes=100_000, max_backups=1)
     yield lines, file
     for sink in lines.listener.handlers:
         sink.close()
@@ -40,7 +40,7 @@ def read(file: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_a_line_made_within_a_span_carries_its_ids(log: tuple[Lines, Path]) -> None:
+def test_a_line_made_within_a_span_carries_its_ids(log: tuple[LogWriter, Path]) -> None:
     """The IDs are taken where the record is made, not where it is written."""
     lines, file = log
     with TracerProvider(shutdown_on_exit=False).get_tracer("t").start_as_current_span("s") as span:
@@ -56,7 +56,7 @@ def test_a_line_made_within_a_span_carries_its_ids(log: tuple[Lines, Path]) -> N
     assert record["logger"] == "x"
 
 
-def test_a_line_outside_a_span_carries_no_ids(log: tuple[Lines, Path]) -> None:
+def test_a_line_outside_a_span_carries_no_ids(log: tuple[LogWriter, Path]) -> None:
     """No trace is said by leaving it out, never by zeros."""
     lines, file = log
     logging.getLogger("x").warning("alone")
@@ -65,7 +65,7 @@ def test_a_line_outside_a_span_carries_no_ids(log: tuple[Lines, Path]) -> None:
     assert "trace_id" not in read(file)[0]
 
 
-def test_an_exception_is_one_line_with_its_stack(log: tuple[Lines, Path]) -> None:
+def test_an_exception_is_one_line_with_its_stack(log: tuple[LogWriter, Path]) -> None:
     """A stack trace does not break the line format."""
     lines, file = log
     try:
@@ -78,7 +78,7 @@ def test_an_exception_is_one_line_with_its_stack(log: tuple[Lines, Path]) -> Non
     assert "ValueError: no" in str(record["exc_info"])
 
 
-def test_what_is_logged_after_the_close_is_written_too(log: tuple[Lines, Path]) -> None:
+def test_what_is_logged_after_the_close_is_written_too(log: tuple[LogWriter, Path]) -> None:
     """The last words of a stop are not lost with the thread that wrote the others."""
     lines, file = log
     lines.close()
@@ -87,7 +87,7 @@ def test_what_is_logged_after_the_close_is_written_too(log: tuple[Lines, Path]) 
     assert read(file)[-1]["message"] == "last words"
 
 
-def test_an_access_line_has_the_attributes_of_the_conventions(log: tuple[Lines, Path]) -> None:
+def test_an_access_line_has_the_attributes_of_the_conventions(log: tuple[LogWriter, Path]) -> None:
     """uvicorn's five arguments become semantic conventions, without the query, which may be private."""
     lines, file = log
     arguments = ("127.0.0.1:5000", "GET", "/model?secret=1", "1.1", 200)
@@ -103,7 +103,7 @@ def test_an_access_line_has_the_attributes_of_the_conventions(log: tuple[Lines, 
 
 def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:
     """A full queue never makes a request wait."""
-    handler = LineHandler(Queue(maxsize=2))
+    handler = LineQueueHandler(Queue(maxsize=2))
     for _ in range(5):
         handler.handle(logging.makeLogRecord({"msg": "m"}))
 

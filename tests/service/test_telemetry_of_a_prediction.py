@@ -143,7 +143,7 @@ def test_the_audit_record_is_the_whole_prediction(service: SdkService, model: Mo
     """Inputs, answer, confidence, model with hash and prediction ID, on the SERVER span of the request."""
     body = service.client.post("/predict", json={"features": rows[0]}).json()
 
-    (record,) = service.logs("modeltrace.audit")
+    (record,) = service.logs("modeltrace.prediction")
     server = service.spans()["POST /predict"]
     assert record.log_record.event_name == "ml.prediction"
     assert record.log_record.span_id == server.context.span_id
@@ -163,7 +163,7 @@ def test_a_batch_writes_one_audit_record_a_row(service: SdkService, rows: Rows) 
     """Each row's inputs are beside its own answer; a refused row has none."""
     service.client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]})
 
-    written = [dict(record.log_record.attributes or {}) for record in service.logs("modeltrace.audit")]
+    written = [dict(record.log_record.attributes or {}) for record in service.logs("modeltrace.prediction")]
     assert [entry["ml.prediction.row"] for entry in written] == [0, 2]
     assert [entry["ml.prediction.inputs"] for entry in written] == [rows[0], rows[1]]
 

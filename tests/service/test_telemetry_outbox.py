@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-from modeltrace.telemetry.export.queue import Exporter, Heard, Outbox
-from modeltrace.telemetry.records.feedback import Feedback, TrueLabel, feedback
+from modeltrace.telemetry.export.queue import ExportQueue, Sidecar, SidecarEvent
+from modeltrace.telemetry.records.feedback import FeedbackRecord, TrueLabel, feedback
 from modeltrace.telemetry.records.prediction import request as read
-from modeltrace.telemetry.records.trace import RequestTrace, Tracing
+from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
 from tests.helpers.factories import answered_row
 from tests.helpers.processes import wait_until
 
@@ -29,7 +29,7 @@ SCOPE = {
 class Fake:
     """An exporter process that keeps frames, and says and does what it is told."""
 
-    hear: Callable[[Heard], None]
+    hear: Callable[[SidecarEvent], None]
     frames: list[Frame] = field(default_factory=list)
     dead: bool = False
     reads: threading.Event = field(default_factory=threading.Event)
@@ -45,7 +45,7 @@ class Fake:
     def stop(self, deadline: float) -> bool:  # noqa: ARG002  the protocol's
         """End; what was got is acknowledged, unless it dies first."""
         if not self.dies_at_stop and self.frames:
-            self.hear(Heard("done", (self.frames[-1][0],)))
+            self.hear(SidecarEvent("done", (self.frames[-1][0],)))
         return True
 
     @property
@@ -58,7 +58,7 @@ class Fake:
     def rows(self) -> list[str]:
         """The predictions it got, in order."""
         records = [read(fields, {}) for _, kind, *content in self.frames if kind != "otlp" for fields in content[0]]
-        return [row.prediction_id for record in records for row in record.answered]
+        return [row.prediction_id for record in records for row in record.predictions]
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Fakes:
     failures: int = 0  # so many starts fail
     dying: int = 0  # so many die at their stop
 
-    def start(self, hear: Callable[[Heard], None]) -> Exporter:
+    def start(self, hear: Callable[[SidecarEvent], None]) -> Sidecar:
         """Start one, if there is room for a process."""
         if self.failures:
             self.failures -= 1
@@ -90,17 +90,17 @@ def fakes() -> Fakes:
 
 def trace(*rows: str) -> RequestTrace:
     """A request in which rows were answered, named by their prediction IDs."""
-    request, _ = Tracing(DEFAULT_ON).begin(SCOPE)
-    request.answered = [
+    request, _ = RequestTracer(DEFAULT_ON).start(SCOPE)
+    request.predictions = [
         answered_row(row, row=n, label="a", confidence=0.5, inputs=(1.0,), time=1) for n, row in enumerate(rows)
     ]
     return request
 
 
-def labels(*names: str) -> Feedback:
+def labels(*names: str) -> FeedbackRecord:
     """Labels of predictions that are named by their IDs."""
     some = tuple(TrueLabel(name, b"t" * 16, b"s" * 8, 1, "1", "a", "a") for name in names)
-    return Feedback(b"t" * 16, b"s" * 8, "", 1, False, 1, 2, "m", "1", some, ())  # noqa: FBT003  a field of a tuple
+    return FeedbackRecord(b"t" * 16, b"s" * 8, "", 1, False, 1, 2, "m", "1", some, ())  # noqa: FBT003  a field of a tuple
 
 
 def soon() -> float:
@@ -110,22 +110,22 @@ def soon() -> float:
 
 def test_requests_are_handed_over_in_order(fakes: Fakes) -> None:
     """What is put before the end is written before the end, and nothing is left."""
-    outbox = Outbox(fakes.start)
+    outbox = ExportQueue(fakes.start)
     for number in range(200):
-        outbox.put(trace(str(number)))
+        outbox.enqueue(trace(str(number)))
 
     assert outbox.close(soon())
     (fake,) = fakes.started
     assert fake.rows == [str(number) for number in range(200)]
-    assert (outbox.waiting_rows, outbox.dropped_requests, outbox.restarts) == (0, 0, 0)
+    assert (outbox.queued_rows, outbox.dropped_requests, outbox.restarts) == (0, 0, 0)
 
 
 def test_a_start_can_wait_for_the_process(fakes: Fakes) -> None:
     """It is ready when it says so, and stays so for those who ask later."""
-    outbox = Outbox(fakes.start)
+    outbox = ExportQueue(fakes.start)
     assert not outbox.wait_ready(0.05)
     wait_until(lambda: fakes.started, description="the process")
-    fakes.started[0].hear(Heard("ready", ()))
+    fakes.started[0].hear(SidecarEvent("ready", ()))
 
     assert outbox.wait_ready(0)
     assert outbox.close(soon())
@@ -133,15 +133,15 @@ def test_a_start_can_wait_for_the_process(fakes: Fakes) -> None:
 
 def test_what_a_dead_process_had_not_acknowledged_is_told_again(fakes: Fakes) -> None:
     """The next process gets what the last one was not done with, and nothing else."""
-    outbox = Outbox(fakes.start)
-    outbox.put(trace("done"))
+    outbox = ExportQueue(fakes.start)
+    outbox.enqueue(trace("done"))
     wait_until(lambda: fakes.started and fakes.started[0].rows, description="the first")
-    fakes.started[0].hear(Heard("lines", (1,)))
-    fakes.started[0].hear(Heard("done", (1,)))
-    outbox.put(trace("not done"))
+    fakes.started[0].hear(SidecarEvent("lines", (1,)))
+    fakes.started[0].hear(SidecarEvent("done", (1,)))
+    outbox.enqueue(trace("not done"))
     wait_until(lambda: len(fakes.started[0].rows) == 2, description="the second")
     fakes.started[0].dead = True
-    outbox.put(trace("after"))
+    outbox.enqueue(trace("after"))
 
     wait_until(lambda: len(fakes.started) == 2 and len(fakes.started[1].rows) == 2, description="the next process")
     assert outbox.close(soon())
@@ -156,12 +156,12 @@ def test_what_a_dead_process_had_not_acknowledged_is_told_again(fakes: Fakes) ->
 )
 def test_lines_and_telemetry_are_repeated_each_by_itself(fakes: Fakes, said: list[str], told: str | None) -> None:
     """A record whose lines are written is told without them; one that is delivered is written as lines alone."""
-    outbox = Outbox(fakes.start)
-    outbox.put(trace("one"))
+    outbox = ExportQueue(fakes.start)
+    outbox.enqueue(trace("one"))
     wait_until(lambda: fakes.started and fakes.started[0].rows, description="the record")
     for kind in said:
-        fakes.started[0].hear(Heard(kind, (1,)))
-    fakes.started[0].hear(Heard("gone", ()))
+        fakes.started[0].hear(SidecarEvent(kind, (1,)))
+    fakes.started[0].hear(SidecarEvent("gone", ()))
 
     wait_until(lambda: len(fakes.started) == 2, description="the next process")
     outbox.close(soon())
@@ -170,12 +170,12 @@ def test_lines_and_telemetry_are_repeated_each_by_itself(fakes: Fakes, said: lis
 
 def test_a_process_that_is_gone_is_replaced_without_a_record(fakes: Fakes) -> None:
     """Its silence is enough; the silence of one that was replaced long ago is not."""
-    outbox = Outbox(fakes.start)
+    outbox = ExportQueue(fakes.start)
     wait_until(lambda: fakes.started, description="the first process")
-    fakes.started[0].hear(Heard("gone", ()))
+    fakes.started[0].hear(SidecarEvent("gone", ()))
     wait_until(lambda: len(fakes.started) == 2, description="the second process")
-    fakes.started[0].hear(Heard("gone", ()))
-    outbox.put(trace("one"))
+    fakes.started[0].hear(SidecarEvent("gone", ()))
+    outbox.enqueue(trace("one"))
     wait_until(lambda: fakes.started[1].rows, description="the record")
 
     assert outbox.close(soon())
@@ -185,8 +185,8 @@ def test_a_process_that_is_gone_is_replaced_without_a_record(fakes: Fakes) -> No
 def test_a_process_that_dies_at_the_stop_is_replaced_once_more(fakes: Fakes) -> None:
     """What it had not acknowledged is told to another one before the deadline."""
     fakes.dying = 1
-    outbox = Outbox(fakes.start)
-    outbox.put(trace("one"))
+    outbox = ExportQueue(fakes.start)
+    outbox.enqueue(trace("one"))
 
     assert outbox.close(soon())
     assert [fake.rows for fake in fakes.started] == [["one"], ["one"]]
@@ -196,27 +196,27 @@ def test_a_process_that_dies_at_the_stop_is_replaced_once_more(fakes: Fakes) -> 
 def test_what_nobody_took_at_the_stop_is_counted(fakes: Fakes) -> None:
     """When the second one dies, too, there is no time for a third."""
     fakes.dying = 2
-    heard: list[Heard] = []
-    outbox = Outbox(fakes.start, listen=heard.append)
-    outbox.put(trace("one", "two"))
-    outbox.put_encoded("metrics", b"points", 7)
+    heard: list[SidecarEvent] = []
+    outbox = ExportQueue(fakes.start, on_event=heard.append)
+    outbox.enqueue(trace("one", "two"))
+    outbox.enqueue_encoded("metrics", b"points", 7)
 
     assert outbox.close(soon())
     assert (outbox.dropped_requests, outbox.dropped_rows, outbox.dropped_items) == (1, 2, {"metrics": 7})
-    assert Heard("dropped", (1, 2, 0)) in heard
+    assert SidecarEvent("dropped", (1, 2, 0)) in heard
 
 
 def test_what_there_was_no_room_to_keep_is_counted_when_the_process_dies_with_it(
     fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of four that it was given, it was done with one, and there was room for one: two are gone, and told once."""
-    monkeypatch.setattr("modeltrace.telemetry.export.queue.UNCONFIRMED_BYTES", 1)
-    outbox = Outbox(fakes.start)
+    monkeypatch.setattr("modeltrace.telemetry.export.queue.MAX_UNACKNOWLEDGED_BYTES", 1)
+    outbox = ExportQueue(fakes.start)
     for number in range(4):
-        outbox.put(trace(str(number), "another"))
+        outbox.enqueue(trace(str(number), "another"))
         wait_until(lambda n=number: fakes.started and len(fakes.started[0].rows) == 2 * n + 2, description="the record")
-    fakes.started[0].hear(Heard("done", (1,)))
-    fakes.started[0].hear(Heard("gone", ()))
+    fakes.started[0].hear(SidecarEvent("done", (1,)))
+    fakes.started[0].hear(SidecarEvent("gone", ()))
 
     wait_until(lambda: len(fakes.started) == 2 and fakes.started[1].rows, description="the next process")
     assert outbox.close(soon())
@@ -227,8 +227,8 @@ def test_what_there_was_no_room_to_keep_is_counted_when_the_process_dies_with_it
 def test_a_process_that_cannot_be_started_is_tried_again(fakes: Fakes) -> None:
     """No memory, no process: what was put meanwhile arrives when there is one."""
     fakes.failures = 1
-    outbox = Outbox(fakes.start)
-    outbox.put(trace("one"))
+    outbox = ExportQueue(fakes.start)
+    outbox.enqueue(trace("one"))
 
     wait_until(lambda: fakes.started and fakes.started[0].rows, description="the record")
     assert outbox.close(soon())
@@ -237,15 +237,15 @@ def test_a_process_that_cannot_be_started_is_tried_again(fakes: Fakes) -> None:
 def test_a_process_that_does_not_read_costs_no_more_than_the_room_there_is(fakes: Fakes) -> None:
     """What finds no room is dropped, at once; a stop is in time and counts what was left."""
     fakes.reading = False
-    outbox = Outbox(fakes.start, most_rows=10, most_encoded=10)
-    outbox.put(trace("in hand"))
-    wait_until(lambda: outbox.waiting_rows == 0, description="the thread to take it")
+    outbox = ExportQueue(fakes.start, max_rows=10, max_encoded_bytes=10)
+    outbox.enqueue(trace("in hand"))
+    wait_until(lambda: outbox.queued_rows == 0, description="the thread to take it")
     for number in range(12):
-        outbox.put(trace(str(number)))
-    outbox.put_encoded("logs", b"12345678", 3)
-    outbox.put_encoded("logs", b"12345678", 4)
+        outbox.enqueue(trace(str(number)))
+    outbox.enqueue_encoded("logs", b"12345678", 3)
+    outbox.enqueue_encoded("logs", b"12345678", 4)
 
-    assert outbox.waiting_rows == 10
+    assert outbox.queued_rows == 10
     assert outbox.dropped_requests == 2
     assert outbox.dropped_items == {"logs": 4}
     assert not outbox.close(time.monotonic() + 0.2)
@@ -258,11 +258,11 @@ def test_a_request_that_cannot_be_told_takes_no_other_with_it(
     fakes: Fakes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others of its chunk arrive, and so does what comes after; it is counted and logged."""
-    outbox = Outbox(fakes.start)
+    outbox = ExportQueue(fakes.start)
     good, bad, also = trace("good"), trace("bad"), trace("also good")
     monkeypatch.setattr(bad, "scope", {})
     for one in (good, bad, also):
-        outbox.put(one)
+        outbox.enqueue(one)
 
     assert outbox.close(soon())
     assert fakes.started[0].rows == ["good", "also good"]
@@ -272,16 +272,16 @@ def test_a_request_that_cannot_be_told_takes_no_other_with_it(
 
 def test_labels_are_handed_over_and_counted(fakes: Fakes) -> None:
     """In order, beside requests, each once; what counts them gets them, too, and nothing stays behind."""
-    counted: list[Feedback] = []
+    counted: list[FeedbackRecord] = []
 
     class Counting:
-        def add(self, feedback: Sequence[Feedback]) -> None:
+        def add(self, feedback: Sequence[FeedbackRecord]) -> None:
             counted.extend(feedback)
 
-    outbox = Outbox(fakes.start, (), (Counting(),))
+    outbox = ExportQueue(fakes.start, (), (Counting(),))
     for number in range(50):
-        outbox.put_feedback(labels(f"a{number}", f"b{number}"))
-        outbox.put(trace(str(number)))
+        outbox.enqueue_feedback(labels(f"a{number}", f"b{number}"))
+        outbox.enqueue(trace(str(number)))
 
     assert outbox.close(soon())
     (fake,) = fakes.started
@@ -292,11 +292,11 @@ def test_labels_are_handed_over_and_counted(fakes: Fakes) -> None:
 
 def test_labels_are_told_again_to_another_process(fakes: Fakes) -> None:
     """One that dies before it has acknowledged them takes nothing with it."""
-    outbox = Outbox(fakes.start)
-    outbox.put_feedback(labels("a"))
+    outbox = ExportQueue(fakes.start)
+    outbox.enqueue_feedback(labels("a"))
     wait_until(lambda: fakes.started and fakes.started[0].labels, description="the label")
     fakes.started[0].dead = True
-    fakes.started[0].hear(Heard("gone", ()))
+    fakes.started[0].hear(SidecarEvent("gone", ()))
     wait_until(lambda: len(fakes.started) == 2 and fakes.started[1].labels, description="the label again")
     assert outbox.close(soon())
 
@@ -304,14 +304,14 @@ def test_labels_are_told_again_to_another_process(fakes: Fakes) -> None:
 def test_labels_that_find_no_room_are_counted(fakes: Fakes) -> None:
     """While the process does not read, a bounded number waits; all others are dropped, and told to be."""
     fakes.reading = False
-    heard: list[Heard] = []
-    outbox = Outbox(fakes.start, listen=heard.append)
+    heard: list[SidecarEvent] = []
+    outbox = ExportQueue(fakes.start, on_event=heard.append)
     part = labels(*map(str, range(1000)))
     for _ in range(200):
-        outbox.put_feedback(part)
+        outbox.enqueue_feedback(part)
 
     assert not outbox.close(time.monotonic() + 0.1)
     assert outbox.dropped_labels == 200_000
-    assert sum(one.details[2] for one in heard if one.kind == "dropped") == 200_000  # type: ignore[misc]  # ints
+    assert sum(one.fields[2] for one in heard if one.kind == "dropped") == 200_000  # type: ignore[misc]  # ints
     for fake in fakes.started:
         fake.reads.set()

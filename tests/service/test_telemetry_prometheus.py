@@ -6,7 +6,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from modeltrace.telemetry.metrics.predictions import PredictionPoints
+from modeltrace.telemetry.metrics.predictions import PredictionMetrics
 from modeltrace.telemetry.metrics.prometheus import PrometheusReader
 from tests.helpers.factories import request_record
 
@@ -16,10 +16,8 @@ DURATION = "http.server.request.duration"
 def test_every_value_stands_under_its_own_label() -> None:
     """A call that has no route, measured by the SDK, and a prediction, counted from its record, are each told right."""
     registry, resource = CollectorRegistry(), Resource({})
-    points = PredictionPoints(exemplar_filter="trace_based")
-    reader = PrometheusReader(registry=registry).with_predictions(
-        [points], resource, InstrumentationScope("modeltrace")
-    )
+    points = PredictionMetrics(exemplar_filter="trace_based")
+    reader = PrometheusReader(registry=registry).with_sources([points], resource, InstrumentationScope("modeltrace"))
     meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
     other = {"http.request.method": "GET", "http.response.status_code": 404, "url.scheme": "http"}
     meters.get_meter("another scope").create_histogram(DURATION, "s", "Duration of HTTP server requests.").record(

@@ -5,7 +5,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData
 
 from modeltrace.settings import read_otel_settings, read_settings
-from modeltrace.telemetry.export.provider import STOCK_ONLY, needs_stock
+from modeltrace.telemetry.export.provider import SDK_ONLY_VARIABLES, requires_sdk
 from modeltrace.telemetry.sdk.exporters import ExporterBuilder
 from tests.helpers.processes import free_port
 from tests.helpers.receivers import otlp_http
@@ -13,20 +13,20 @@ from tests.helpers.receivers import otlp_http
 
 def test_records_are_the_default() -> None:
     """Nothing but a wish for more leads away from them."""
-    assert needs_stock(read_settings()) is None
+    assert requires_sdk(read_settings()) is None
 
 
 def test_a_setting_switches_back() -> None:
     """`MODELTRACE_INSTRUMENTATION=sdk` is all it takes."""
-    assert needs_stock(read_settings(instrumentation="sdk")) == "MODELTRACE_INSTRUMENTATION"
+    assert requires_sdk(read_settings(instrumentation="sdk")) == "MODELTRACE_INSTRUMENTATION"
 
 
-@pytest.mark.parametrize("name", STOCK_ONLY)
+@pytest.mark.parametrize("name", SDK_ONLY_VARIABLES)
 def test_what_only_the_stock_set_up_can_do_switches_to_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A variable of OpenTelemetry's keeps its meaning."""
     monkeypatch.setenv(name, "1")
 
-    assert needs_stock(read_settings()) == name
+    assert requires_sdk(read_settings()) == name
 
 
 @pytest.mark.parametrize("signal", ["TRACES", "METRICS", "LOGS"])
@@ -34,7 +34,7 @@ def test_the_console_is_the_sdks(monkeypatch: pytest.MonkeyPatch, signal: str) -
     """What goes to the console is made of the SDK's objects."""
     monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "console")
 
-    assert needs_stock(read_settings()) is not None
+    assert requires_sdk(read_settings()) is not None
 
 
 def test_signals_go_their_own_ways(monkeypatch: pytest.MonkeyPatch) -> None:

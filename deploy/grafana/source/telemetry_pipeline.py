@@ -252,7 +252,7 @@ def _services() -> Panels:
             "Items that the endpoint has not taken yet, by signal. They go out once it does; the oldest are lost "
             "when the disk space for them is full.",
             "short",
-            series(f"sum by (modeltrace_signal) (modeltrace_exporter_spooled{{{WORKER}}})", "{{modeltrace_signal}}"),
+            series(f"sum by (modeltrace_signal) (modeltrace_sidecar_spooled{{{WORKER}}})", "{{modeltrace_signal}}"),
             limits=(1,),
         ),
         lines(
@@ -268,7 +268,7 @@ def _services() -> Panels:
             "Exporter processes replaced in 5 minutes",
             "The process beside a worker that encodes and delivers died; another one has taken over what it had.",
             "short",
-            series(by_process(count("modeltrace_exporter_restarts_total", WORKER)), "{{host_name}} · {{process_pid}}"),
+            series(by_process(count("modeltrace_sidecar_restarts_total", WORKER)), "{{host_name}} · {{process_pid}}"),
             limits=(1,),
         ),
     ]

@@ -40,7 +40,7 @@ SCORES: Final = (
 _EVALUATED: Final = (*SCORES, "predictions", "labels", "label_coverage", "label_delay")
 CONCEPT_LEVELS: Final = ("stable", "warning", "drift")
 _LEVEL, _ERROR_RATE = "ml.concept_drift.level", "ml.concept_drift.error_rate"
-FLOOR, CRITICAL = "ml.drift.floor", "ml.drift.critical_value"
+FLOOR, CRITICAL = "ml.drift.min_effect", "ml.drift.critical_value"
 GAUGES: Final = (
     THRESHOLD,
     REPEATED_LIMIT,

@@ -40,7 +40,7 @@ STATUS: dict[type[ModeltraceError], tuple[int, str]] = {
     InvalidLabelError: (422, "invalid_label"),
     InferenceError: (500, "inference_failed"),
     BusyError: (503, "busy"),
-    LabelStoreUnavailableError: (503, "store_away"),
+    LabelStoreUnavailableError: (503, "store_unavailable"),
 }
 HEADERS: dict[type[ModeltraceError], dict[str, str]] = {
     BusyError: {"Retry-After": "1"},  # seconds after which it is worth trying again

@@ -22,9 +22,9 @@ from modeltrace.api.responses import JSON_CONTENT_TYPE, TRACE_HEADER, encode_bod
 from modeltrace.api.route import route_path
 from modeltrace.errors import ClientDisconnectedError, ModeltraceError
 from modeltrace.inference.pipeline import record_failure
-from modeltrace.telemetry.export.queue import Outbox
+from modeltrace.telemetry.export.queue import ExportQueue
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER
-from modeltrace.telemetry.records.trace import RequestTrace, Tracing
+from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
 
 logger = logging.getLogger("modeltrace.api")
 access_logger = logging.getLogger(ACCESS_LOGGER)
@@ -40,8 +40,8 @@ class PredictionASGIApp:
         self,
         app: ASGIApp,
         calls: Mapping[str, Handler],
-        tracing: Tracing,
-        outbox: Outbox,
+        tracing: RequestTracer,
+        outbox: ExportQueue,
         *,
         body: BodyReader,
         active_requests: Counter[tuple[str, str]],
@@ -78,9 +78,9 @@ class PredictionASGIApp:
             self._active[kind] -= counted
 
     async def _answer(self, call: Handler, scope: Scope, receive: Receive, send: Send) -> None:
-        trace, context = self._tracing.begin(scope)
+        trace, context = self._tracing.start(scope)
         attach(context)  # never detached: the server answers each request in a context of its own
-        trace_id = trace.hex_id
+        trace_id = trace.trace_id_hex
         try:
             status, headers = 200, None
             try:
@@ -106,7 +106,7 @@ class PredictionASGIApp:
             await send({"type": "http.response.body", "body": content})
         finally:
             trace.end = trace.now()
-            self._outbox.put(trace)
+            self._outbox.enqueue(trace)
             self._after(trace)
 
 

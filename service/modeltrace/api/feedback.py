@@ -31,9 +31,9 @@ from modeltrace.monitoring.feedback import LabelParser, ParsedLabel
 from modeltrace.serving.router import ModelRouter
 from modeltrace.store.label_writer import LabelWriter
 from modeltrace.store.rows import StoredLabel
-from modeltrace.telemetry.records.feedback import Feedback, TrueLabel
+from modeltrace.telemetry.records.feedback import FeedbackRecord, TrueLabel
 from modeltrace.telemetry.records.trace import RequestTrace
-from modeltrace.telemetry.sdk.recorder import Recorder
+from modeltrace.telemetry.sdk.recorder import SDKRecorder
 
 # Labels of a transaction, and of a record: half a millisecond of counting.
 CHUNK_SIZE: Final = 256
@@ -42,7 +42,7 @@ REJECTION_REASONS: Final[dict[type[ModeltraceError], str]] = {
     UnknownPredictionError: "unknown_prediction",
     InvalidLabelError: "invalid_label",
     MalformedRequestError: "malformed",
-    LabelStoreUnavailableError: "store_away",
+    LabelStoreUnavailableError: "store_unavailable",
 }
 Result = dict[str, Any]
 
@@ -55,7 +55,7 @@ class FeedbackHandler:
         serving: ModelRouter,
         label_writer: LabelWriter,
         threads: BoundedThreadPool,
-        on_feedback: Callable[[Feedback], None],
+        on_feedback: Callable[[FeedbackRecord], None],
         *,
         max_items: int,
     ) -> None:
@@ -91,10 +91,10 @@ class FeedbackHandler:
                 part = self._part(items[start : start + CHUNK_SIZE], trace)
             except LabelStoreUnavailableError:
                 if (rest := len(items) - start - CHUNK_SIZE) > 0:
-                    self._refuse(trace, {"store_away": rest})
+                    self._refuse(trace, {"store_unavailable": rest})
                 raise
             results += [error_body(one) if isinstance(one, RequestError) else one for one in part]
-        return encode_body({"results": results}, trace.hex_id)
+        return encode_body({"results": results}, trace.trace_id_hex)
 
     def _part(self, items: Sequence[object], trace: RequestTrace) -> list[Result | RequestError]:
         """What became of each.
@@ -108,11 +108,13 @@ class FeedbackHandler:
         given = [one for one in read if isinstance(one, ParsedLabel)]
         received = time_ns()
         refused = Counter(REJECTION_REASONS[type(one)] for one in read if isinstance(one, RequestError))
-        labels = [StoredLabel(one.record.prediction_id, one.label, received, one.record.time) for one in given]
+        labels = [
+            StoredLabel(one.record.prediction_id, one.label, received, one.record.prediction_time) for one in given
+        ]
         try:
             outcomes = iter(self._desk.add(labels))
         except LabelStoreUnavailableError:
-            self._refuse(trace, {**refused, "store_away": len(given)})
+            self._refuse(trace, {**refused, "store_unavailable": len(given)})
             raise
         results: list[Result | RequestError] = []
         new = []
@@ -127,7 +129,7 @@ class FeedbackHandler:
             if outcome == "new":
                 new.append(one.record)
             told = one.record
-            trace_id = told.trace_id.hex() if told.traced else None
+            trace_id = told.trace_id.hex() if told.has_trace else None
             results.append({"prediction_id": told.prediction_id, "status": outcome, "trace_id": trace_id})
         self._tell_of(trace, start, tuple(new), refused)
         return results
@@ -141,21 +143,21 @@ class FeedbackHandler:
             return
         model = self.serving.primary.model
         ids = (trace.trace_id, trace.span_id, trace.trace_state, trace.trace_flags)
-        synthetic = bool(trace.synthetic)
+        synthetic = bool(trace.synthetic_token)
         self._tell(
-            Feedback(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected, synthetic)
+            FeedbackRecord(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected, synthetic)
         )
 
 
-def feedback_routes(calls: FeedbackHandler, recorder: Recorder, reader: BodyReader) -> APIRouter:
+def feedback_routes(calls: FeedbackHandler, recorder: SDKRecorder, reader: BodyReader) -> APIRouter:
     """The call as a route of FastAPI, which documents it and, with the stock instrumentation, answers it."""
     router = APIRouter(tags=["feedback"])
 
     @router.post("/feedback", summary="Say what was right", **feedback_operation(calls.serving.primary.model.classes))
     async def feedback(request: Request) -> Response:
-        with recorder.recording(request.scope) as trace:
+        with recorder.record_request(request.scope) as trace:
             body = await reader.read(request.scope, request.receive)
-            return encoded_response(await calls.handle(body, trace), trace.hex_id)
+            return encoded_response(await calls.handle(body, trace), trace.trace_id_hex)
 
     return router
 

@@ -21,7 +21,7 @@ from modeltrace.inference.privacy import redact_exception
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version
 from modeltrace.telemetry.records.trace import RequestTrace
-from modeltrace.telemetry.sdk.recorder import Recorder
+from modeltrace.telemetry.sdk.recorder import SDKRecorder
 
 # A larger body takes longer to parse than a thread takes to wake.
 MAX_INLINE_BODY_BYTES: Final = 64 * 1024
@@ -73,7 +73,7 @@ class PredictionHandlers:
     def _row(self, body: bytes, trace: RequestTrace) -> object:
         row = get_only_key(parse_object(body), "features")
         if self.serving.should_shadow(trace):
-            trace.asked = (row,)
+            trace.shadow_rows = (row,)
         return row
 
     def _many(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
@@ -84,22 +84,22 @@ class PredictionHandlers:
             limit = f"the limit is {self._most_rows} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
         if self.serving.should_shadow(trace):
-            trace.asked = rows
+            trace.shadow_rows = rows
         outcomes = version.pipeline.predict_batch(rows, trace)
         return encode_body(
-            {"predictions": [_say(outcome) for outcome in outcomes], "model": version.identity}, trace.hex_id
+            {"predictions": [_say(outcome) for outcome in outcomes], "model": version.identity}, trace.trace_id_hex
         )
 
 
-def prediction_routes(calls: PredictionHandlers, recorder: Recorder, body: BodyReader) -> APIRouter:
+def prediction_routes(calls: PredictionHandlers, recorder: SDKRecorder, body: BodyReader) -> APIRouter:
     """The calls as routes of FastAPI, which documents them and, with the stock instrumentation, answers them."""
     router = APIRouter(tags=["predict"])
     schema = calls.serving.primary.model.schema
 
     async def answer(request: Request, call: Handler) -> Response:
-        with recorder.recording(request.scope) as trace:
+        with recorder.record_request(request.scope) as trace:
             answered = await call(await body.read(request.scope, request.receive), trace)
-            return encoded_response(answered, trace.hex_id)
+            return encoded_response(answered, trace.trace_id_hex)
 
     @router.post("/predict", summary="Predict one row", **predict_operation(schema))
     async def predict(request: Request) -> Response:
@@ -113,7 +113,7 @@ def prediction_routes(calls: PredictionHandlers, recorder: Recorder, body: BodyR
 
 
 def _say_one(version: Version, prediction: Prediction, trace: RequestTrace) -> bytes:
-    return encode_body({**_say(prediction), "model": version.identity}, trace.hex_id)
+    return encode_body({**_say(prediction), "model": version.identity}, trace.trace_id_hex)
 
 
 def _say(outcome: Prediction | InvalidFeaturesError) -> Payload:

@@ -95,12 +95,12 @@ def _group(name: str, help_text: str, commands: Mapping[str, tuple[str, str]]) -
 
 def _loader(target: str) -> Callable[..., Any]:
     def import_command(*, for_help: bool) -> Any:  # noqa: ANN401  whatever the target is
-        from modeltrace.otel_env.variables import publish, read_variables  # noqa: PLC0415  help needs no imports
+        from modeltrace.otel_env.variables import read_variables, write_environment  # noqa: PLC0415  help needs no imports
 
         # First: OpenTelemetry's packages read variables when they are imported, and fail on unknown values.
         environ = {name: value for name, value in os.environ.items() if not (for_help and name.startswith("OTEL_"))}
         variables = read_variables(environ)
-        publish(variables, os.environ)
+        write_environment(variables, os.environ)
         if variables.warnings:
             from modeltrace.cli.terminal import echo  # noqa: PLC0415  only needed for a warning
 

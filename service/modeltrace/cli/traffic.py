@@ -11,7 +11,7 @@ from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.client.service import normalize_url
 from modeltrace.keys import authorization_header, derive_synthetic_token, load_id_key
 from modeltrace.settings import read_settings
-from modeltrace.telemetry.provider import report_rest
+from modeltrace.telemetry.provider import log_shutdown_report
 from modeltrace.traffic.fault_injection import FaultConfig, parse_shift
 from modeltrace.traffic.labels import FeedbackConfig
 from modeltrace.traffic.load import LoadPlan
@@ -163,7 +163,7 @@ def traffic(
         with _make_display(json=json, every=every) as progress:
             tally = asyncio.run(run_traffic(run, telemetry, progress))
     finally:
-        report_rest(telemetry.shutdown(FLUSH_TIMEOUT))
+        log_shutdown_report(telemetry.shutdown(FLUSH_TIMEOUT))
     if tally.failed:
         echo(f"{tally.failed:,} requests failed; the last one: {tally.last_failure}", err=True)
         raise typer.Exit(1)

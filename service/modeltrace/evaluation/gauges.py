@@ -43,13 +43,13 @@ def register_gauges(
 
         return observe_one
 
-    for one in instruments.EVALUATION:
+    for one in instruments.EVALUATION_GAUGES:
         meter.create_observable_gauge(one.name, [observing(one)], one.unit, one.description)
 
 
 def metric_points(figures: ModelMetrics, known_labels: set[tuple[bool, object]]) -> Iterator[GaugePoint]:
     """All points of one version; of classes only those that are `known`, as `identity` has them."""
-    yield GaugePoint(instruments.EVALUATED, figures.predictions, {})
+    yield GaugePoint(instruments.EVALUATED_PREDICTIONS, figures.predictions, {})
     yield GaugePoint(instruments.LABELS, figures.labels, {})
     if figures.label_coverage is not None:
         yield GaugePoint(instruments.LABEL_COVERAGE, figures.label_coverage, {})

@@ -17,7 +17,7 @@ from modeltrace.errors import BusyError
 from modeltrace.inference.model import ModelOutput
 from modeltrace.inference.pipeline import Pipeline
 from modeltrace.inference.validate import Values
-from modeltrace.telemetry.records.prediction import Batch
+from modeltrace.telemetry.records.prediction import BatchRecord
 from modeltrace.telemetry.records.trace import RequestTrace
 
 Outcome = ModelOutput | BaseException
@@ -39,7 +39,7 @@ class Batcher:
         max_batch_size: int,
         max_queue_size: int,
         run_in_thread: Callable[[Callable[[], list[Outcome]]], Awaitable[list[Outcome]]] | None,
-        on_batch: Callable[[Batch], None],
+        on_batch: Callable[[BatchRecord], None],
     ) -> None:
         """`run_in_thread` runs a call off the event loop, or is `None` for a model fast enough to be asked on it."""
         self._pipeline = pipeline
@@ -106,14 +106,14 @@ class Batcher:
 
 
 def infer_batch(
-    pipeline: Pipeline, rows: Sequence[Values], traces: Sequence[RequestTrace], tell: Callable[[Batch], None]
+    pipeline: Pipeline, rows: Sequence[Values], traces: Sequence[RequestTrace], tell: Callable[[BatchRecord], None]
 ) -> list[Outcome]:
     """Ask the model once for the validated row of each request, and tell of that call; an error stands for its row."""
     if not rows:
         return []
     batch = (secrets.token_bytes(16), secrets.token_bytes(8))
     for trace in traces:
-        trace.batch = batch
+        trace.batch_span = batch
     start = time_ns()
     error_type = ""
     outcomes: list[Outcome]
@@ -124,7 +124,7 @@ def infer_batch(
         outcomes = [error] if len(rows) == 1 else list(map(partial(_ask_alone, pipeline), rows, traces))
     members = tuple((trace.trace_id, trace.span_id) for trace in traces if trace.trace_flags & 1)
     if members:
-        tell(Batch(*batch, start, time_ns(), len(rows), error_type, members, pipeline.info))
+        tell(BatchRecord(*batch, start, time_ns(), len(rows), error_type, members, pipeline.info))
     return outcomes
 
 

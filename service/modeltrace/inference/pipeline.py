@@ -18,8 +18,8 @@ from modeltrace.inference.privacy import redact_exception
 from modeltrace.inference.validate import RowValidator, Values
 from modeltrace.printable import truncate
 from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
-from modeltrace.telemetry.records.prediction import Answered, Failure, ModelInfo
-from modeltrace.telemetry.records.trace import NO_ID, NO_TRACE, RequestTrace
+from modeltrace.telemetry.records.prediction import Failure, ModelInfo, PredictedRow
+from modeltrace.telemetry.records.trace import EMPTY_ID, INVALID_TRACE_ID, RequestTrace
 
 # What a caller sends as one row; anything but a mapping of feature names to values is a violation of its own.
 Row = object
@@ -70,7 +70,7 @@ class Pipeline:
             InferenceError: the model failed, for all of them.
         """
         trace.model = self.info
-        trace.many = True
+        trace.is_batch = True
         trace.rows = len(rows)
         trace.validate_start = trace.now()
         try:
@@ -80,7 +80,7 @@ class Pipeline:
             raise
         trace.validate_end = trace.now()
         accepted = [values for values in read if isinstance(values, tuple)]
-        trace.rejected = len(rows) - len(accepted)
+        trace.rejected_rows = len(rows) - len(accepted)
         answers = iter(self.infer(accepted, [trace]) if accepted else ())
         return [
             self.record_prediction(index, values, next(answers), trace) if isinstance(values, tuple) else values
@@ -99,7 +99,7 @@ class Pipeline:
         try:
             return self._reader.validate(row, trace.violations)
         except InvalidFeaturesError:
-            trace.rejected = 1
+            trace.rejected_rows = 1
             raise
         except Exception as error:
             self._fail(trace, SPAN_VALIDATE, error)
@@ -114,7 +114,7 @@ class Pipeline:
             InferenceError: the model failed.
         """
         now = traces[0].now
-        start = now() if traces[0].batch else traces[0].validate_end
+        start = now() if traces[0].batch_span else traces[0].validate_end
         _mark(traces, "features_start", start)
         stage = SPAN_FEATURES
         try:
@@ -137,8 +137,8 @@ class Pipeline:
         said = str(answer.label) if answer.value is None else answer.value
         ref = PredictionRef(int.from_bytes(trace.trace_id), span_id, index, time, self.model.version, said)
         prediction = Prediction(self._ids.sign(ref), answer)
-        trace.answered.append(
-            Answered(index, prediction.id, answer.label, answer.confidence, answer.value, values, time)  # type: ignore[arg-type]  # validated: JSON's plain values
+        trace.predictions.append(
+            PredictedRow(index, prediction.id, answer.label, answer.confidence, answer.value, values, time)  # type: ignore[arg-type]  # validated: JSON's plain values
         )
         return prediction
 
@@ -164,7 +164,7 @@ class Pipeline:
         """
         values = self._reader.validate({feature.name: feature.example for feature in self.model.schema.features})
         start = perf_counter()
-        self.infer([values], [RequestTrace({}, NO_TRACE, NO_ID, 0)])
+        self.infer([values], [RequestTrace({}, INVALID_TRACE_ID, EMPTY_ID, 0)])
         return perf_counter() - start
 
     def _fail(self, trace: RequestTrace, stage: str, error: Exception) -> None:

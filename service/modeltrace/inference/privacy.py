@@ -23,7 +23,7 @@ from typing import Final
 from modeltrace.errors import InferenceError, ModeltraceError
 from modeltrace.inference.levels import level_name
 from modeltrace.inference.schema import OTHER, Feature, Schema, Value
-from modeltrace.telemetry.records.prediction import Answered, Request
+from modeltrace.telemetry.records.prediction import PredictedRow, RequestRecord
 
 HASH_DIGITS: Final = 16
 REDACTED_MESSAGE: Final = "withheld, for the bundle has private features"
@@ -46,13 +46,13 @@ class Redactor:
             return values
         return tuple(values[place] if tell is None else tell(values[place]) for place, tell in self._told)
 
-    def redact_rows(self, answered: Sequence[Answered]) -> Sequence[Answered]:
+    def redact_rows(self, answered: Sequence[PredictedRow]) -> Sequence[PredictedRow]:
         """The same of answered rows."""
         return [row._replace(inputs=self.redact_inputs(row.inputs)) for row in answered] if self._private else answered
 
-    def redact_request(self, record: Request) -> Request:
+    def redact_request(self, record: RequestRecord) -> RequestRecord:
         """The same of a request."""
-        return record._replace(answered=tuple(self.redact_rows(record.answered))) if self._private else record
+        return record._replace(predictions=tuple(self.redact_rows(record.predictions))) if self._private else record
 
     def redact_exception(self, error: Exception) -> Exception:
         """The same of an exception: see `withhold`."""

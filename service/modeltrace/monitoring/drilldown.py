@@ -18,7 +18,7 @@ from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
 from modeltrace.monitoring.reference_metrics import OUTPUTS, MonitoredModel, critical_values
 from modeltrace.store.rows import StoredPrediction
-from modeltrace.telemetry.records.prediction import Answered, ModelInfo, Value
+from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, Value
 
 # What stands for the answers where a feature is asked for.
 PREDICTION: Final = "prediction"
@@ -137,13 +137,13 @@ def _of_answers(
     places = {name: place for place, name in enumerate(model.output_reference.shares)}
     gathering, unsure, sure = _Gathering(model, len(places), limit, hashes), 0, 0
     for one in filter(gathering.is_ours, predictions):
-        answered = Answered(one.row, one.prediction_id, one.label, one.confidence, one.value, (), one.time)
-        place = places.get(str(info.kind(answered)))
+        answered = PredictedRow(one.row, one.prediction_id, one.label, one.confidence, one.value, (), one.time)
+        place = places.get(str(info.outcome(answered)))
         if place is not None:
             gathering.add(place, one, one.label if one.value is None else one.value)
         if one.confidence is not None:
             sure += 1
-            unsure += info.unsure(answered)
+            unsure += info.is_low_confidence(answered)
     criticals = {name: value for (of, name), value in critical_values(model).items() if of == OUTPUTS}
     findings = check_drift(
         model.output_reference, WindowCounts(gathering.counts, rows_repeat=gathering.repeat), criticals

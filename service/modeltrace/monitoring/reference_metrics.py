@@ -8,19 +8,19 @@ from modeltrace.inference.model import Model
 from modeltrace.inference.schema import MISSING, Feature, OutputReference, Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
-from modeltrace.telemetry.metrics.features import REMEMBERED
+from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
 from modeltrace.telemetry.metrics.instruments import (
     CONFIDENCE_THRESHOLD,
-    DRIFT_CRITICAL,
-    DRIFT_FLOOR,
+    DRIFT_CRITICAL_VALUE,
+    DRIFT_MIN_EFFECT,
+    FEATURE_REFERENCE,
+    FEATURE_REFERENCE_DEVIATION,
+    FEATURE_REFERENCE_MEAN,
     PREDICTION_REFERENCE,
-    REFERENCE,
-    REFERENCE_DEVIATION,
-    REFERENCE_MEAN,
     REFERENCE_SIZE,
     REPEATED_LIMIT,
 )
-from modeltrace.telemetry.metrics.model_catalog import Training
+from modeltrace.telemetry.metrics.model_catalog import ReferenceData
 from modeltrace.telemetry.names import (
     ML_DRIFT_STATISTIC,
     ML_FEATURE_BIN,
@@ -35,7 +35,7 @@ OUTPUTS = ""
 MIN_SCALE = 2.0**-800
 
 
-def reference_metrics(model: Model) -> Training:
+def reference_metrics(model: Model) -> ReferenceData:
     """The bins of all features, how the training data fell into them, and what drift is told by."""
     bins = FeatureBins(model.schema)
     references = {feature.name: feature.reference for feature in model.schema.features}
@@ -46,19 +46,19 @@ def reference_metrics(model: Model) -> Training:
     threshold = model.confidence_threshold
     most_repeated = None
     if model.duplicate_probability is not None:
-        most_repeated = drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED)
-    return Training(
+        most_repeated = drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED_ROWS)
+    return ReferenceData(
         bins,
         {
-            REFERENCE: [(references[name].shares[one], _named(name, one)) for name, one in bins.bin_names],
-            REFERENCE_MEAN: [(references[name].mean or 0.0, _named(name)) for name in bins.numeric_names],
+            FEATURE_REFERENCE: [(references[name].shares[one], _named(name, one)) for name, one in bins.bin_names],
+            FEATURE_REFERENCE_MEAN: [(references[name].mean or 0.0, _named(name)) for name in bins.numeric_names],
             REFERENCE_SIZE: [(one.n, _named(name)) for name, one in sized.items()],
-            REFERENCE_DEVIATION: [(value, _named(name)) for name, value in deviations if value is not None],
+            FEATURE_REFERENCE_DEVIATION: [(value, _named(name)) for name, value in deviations if value is not None],
             PREDICTION_REFERENCE: [(q, {binned: one}) for one, q in (answers.shares if answers else {}).items()],
             CONFIDENCE_THRESHOLD: [] if threshold is None else [(threshold, {})],
             REPEATED_LIMIT: [] if most_repeated is None else [(most_repeated, {})],
-            DRIFT_FLOOR: [(value, {ML_DRIFT_STATISTIC: name}) for name, value in drift.MIN_EFFECT.items()],
-            DRIFT_CRITICAL: [
+            DRIFT_MIN_EFFECT: [(value, {ML_DRIFT_STATISTIC: name}) for name, value in drift.MIN_EFFECT.items()],
+            DRIFT_CRITICAL_VALUE: [
                 (value, {**_named(name), ML_DRIFT_STATISTIC: statistic})
                 for (name, statistic), value in critical_values(model).items()
             ],

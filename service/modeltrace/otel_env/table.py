@@ -27,7 +27,7 @@ from modeltrace.otel_env.values import (
 
 Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
-OTLP: Final = "OTEL_EXPORTER_OTLP_"
+OTLP_PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 SAMPLER_ARGUMENT: Final = "OTEL_TRACES_SAMPLER_ARG"
 
 
@@ -48,7 +48,7 @@ class Variable:
     default: str
     parse: Parse
     meaning: str
-    bad: Literal["ignored", "refused"] = "ignored"
+    on_invalid: Literal["ignored", "refused"] = "ignored"
     per_signal: bool = False
 
     def names(self) -> Iterator[str]:
@@ -56,7 +56,7 @@ class Variable:
         yield self.name
         if self.per_signal:
             for signal in SIGNALS:
-                yield self.name.replace(OTLP, f"{OTLP}{signal.upper()}_")
+                yield self.name.replace(OTLP_PREFIX, f"{OTLP_PREFIX}{signal.upper()}_")
 
 
 _MILLISECONDS: Final = integer(1, "milliseconds")
@@ -135,7 +135,7 @@ EXPORTERS: Final = (
 )
 OTLP_EXPORTER: Final = (
     Variable(
-        OTLP + "PROTOCOL",
+        OTLP_PREFIX + "PROTOCOL",
         "http/protobuf",
         choice("http/protobuf", "grpc"),
         "How OTLP travels.",
@@ -144,7 +144,7 @@ OTLP_EXPORTER: Final = (
     ),
     # Parsed last, because what it may be depends on the protocol.
     Variable(
-        OTLP + "ENDPOINT",
+        OTLP_PREFIX + "ENDPOINT",
         "unset",
         text,
         "What receives OTLP. HTTP: a URL to which `/v1/traces` and the like is added; a signal's own is used as it is. "
@@ -154,14 +154,14 @@ OTLP_EXPORTER: Final = (
         per_signal=True,
     ),
     Variable(
-        OTLP + "INSECURE",
+        OTLP_PREFIX + "INSECURE",
         "false",
         boolean,
         "Whether a gRPC target without `http://` or `https://` is reached without TLS.",
         per_signal=True,
     ),
     Variable(
-        OTLP + "HEADERS",
+        OTLP_PREFIX + "HEADERS",
         "unset",
         headers,
         "Headers of each request: `NAME=VALUE,…`, values percent-encoded. They are never logged.",
@@ -169,47 +169,57 @@ OTLP_EXPORTER: Final = (
         per_signal=True,
     ),
     Variable(
-        OTLP + "TIMEOUT",
+        OTLP_PREFIX + "TIMEOUT",
         "2000",
         timeout,
         "Milliseconds that one attempt may take (the specification's default is 10000); 0: no limit.",
         per_signal=True,
     ),
     Variable(
-        OTLP + "COMPRESSION", "none", choice("none", "gzip", "deflate"), "How requests are compressed.", per_signal=True
+        OTLP_PREFIX + "COMPRESSION",
+        "none",
+        choice("none", "gzip", "deflate"),
+        "How requests are compressed.",
+        per_signal=True,
     ),
     Variable(
-        OTLP + "CERTIFICATE",
+        OTLP_PREFIX + "CERTIFICATE",
         "unset",
         text,
         "A file with the certificates that the receiver's must be signed by. It is read when something is sent; the "
         "log says what is wrong with it.",
         per_signal=True,
     ),
-    Variable(OTLP + "CLIENT_CERTIFICATE", "unset", text, "A file with the certificate that we show.", per_signal=True),
     Variable(
-        OTLP + "CLIENT_KEY", "unset", text, "Its private key; unset: it is in the certificate's file.", per_signal=True
+        OTLP_PREFIX + "CLIENT_CERTIFICATE", "unset", text, "A file with the certificate that we show.", per_signal=True
     ),
     Variable(
-        OTLP + "METRICS_TEMPORALITY_PREFERENCE",
+        OTLP_PREFIX + "CLIENT_KEY",
+        "unset",
+        text,
+        "Its private key; unset: it is in the certificate's file.",
+        per_signal=True,
+    ),
+    Variable(
+        OTLP_PREFIX + "METRICS_TEMPORALITY_PREFERENCE",
         "cumulative",
         choice("cumulative", "delta", "lowmemory"),
         "Whether counts start anew with each export.",
     ),
     Variable(
-        OTLP + "METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+        OTLP_PREFIX + "METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
         "explicit_bucket_histogram",
         choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
         "How histograms are kept whose bounds Modeltrace does not fix.",
     ),
     Variable(
-        OTLP + "SPAN_INSECURE",
+        OTLP_PREFIX + "SPAN_INSECURE",
         "unset",
         unsupported("is obsolete: use OTEL_EXPORTER_OTLP_TRACES_INSECURE"),
         "Obsolete, and without effect.",
     ),
     Variable(
-        OTLP + "METRIC_INSECURE",
+        OTLP_PREFIX + "METRIC_INSECURE",
         "unset",
         unsupported("is obsolete: use OTEL_EXPORTER_OTLP_METRICS_INSECURE"),
         "Obsolete, and without effect.",
@@ -261,4 +271,4 @@ OTHERS: Final = (
     Variable("OTEL_EXPORTER_ZIPKIN_TIMEOUT", "unset", _ZIPKIN, "The same."),
     Variable("OTEL_EXPORTER_ZIPKIN_PROTOCOL", "unset", _ZIPKIN, "The same."),
 )
-TABLE: Final = (*GENERAL, *EXPORTERS, *OTLP_EXPORTER, *PROCESSORS, *LIMITS, *OTHERS)
+VARIABLES: Final = (*GENERAL, *EXPORTERS, *OTLP_EXPORTER, *PROCESSORS, *LIMITS, *OTHERS)

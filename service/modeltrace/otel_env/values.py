@@ -17,16 +17,16 @@ Parse = Callable[[str], str]
 # The largest integer that the specification asks for.
 MAX_INTEGER: Final = 2**31 - 1
 # Milliseconds that stand for "no limit": a day.
-NO_LIMIT: Final = 86_400_000
-PROPAGATORS: Final = "opentelemetry_propagator"
-RESOURCE_DETECTORS: Final = "opentelemetry_resource_detector"
+NO_LIMIT_MS: Final = 86_400_000
+PROPAGATOR_GROUP: Final = "opentelemetry_propagator"
+RESOURCE_DETECTOR_GROUP: Final = "opentelemetry_resource_detector"
 
 
 class UnsupportedError(ValueError):
     """The variable has no effect here, whatever its value."""
 
 
-class PartlyError(ValueError):
+class PartialValueError(ValueError):
     """Part of a list cannot be read; `rest` is what can."""
 
     def __init__(self, reason: str, rest: str) -> None:
@@ -66,7 +66,7 @@ def integer(minimum: int = 0, unit: str = "") -> Parse:
 def timeout(value: str) -> str:
     """Accept milliseconds; 0 means no limit."""
     milliseconds = integer(unit="milliseconds")(value)
-    return str(NO_LIMIT) if milliseconds == "0" else milliseconds
+    return str(NO_LIMIT_MS) if milliseconds == "0" else milliseconds
 
 
 def ratio(value: str) -> str:
@@ -109,7 +109,7 @@ def choices(*known: str) -> Parse:
 def propagators(value: str) -> str:
     """Accept a list of propagators whose packages are installed."""
     known = sorted(
-        {"tracecontext", "baggage"} | _plugins(PROPAGATORS) if _custom(value) else {"baggage", "tracecontext"}
+        {"tracecontext", "baggage"} | _plugins(PROPAGATOR_GROUP) if _custom(value) else {"baggage", "tracecontext"}
     )
     try:
         return choices(*known)(value)
@@ -120,7 +120,7 @@ def propagators(value: str) -> str:
 def detectors(value: str) -> str:
     """Accept a list of resource detectors whose packages are installed."""
     names = split(value)
-    if unknown := [name for name in names if name not in _plugins(RESOURCE_DETECTORS) | {"*"}]:
+    if unknown := [name for name in names if name not in _plugins(RESOURCE_DETECTOR_GROUP) | {"*"}]:
         raise ValueError(f"names {printable(', '.join(unknown))}, which no installed package provides")
     return ",".join(names)
 
@@ -130,7 +130,7 @@ def attributes(value: str) -> str:
     entries = [entry for entry in unicode_text(value).split(",") if entry.strip()]
     rest = ",".join(entry for entry in entries if "=" in entry)
     if any("=" not in entry for entry in entries):
-        raise PartlyError("has an entry that is not KEY=VALUE", rest)
+        raise PartialValueError("has an entry that is not KEY=VALUE", rest)
     return rest
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 from modeltrace.errors import SettingsError
-from modeltrace.otel_env.table import OTLP, SAMPLER_ARGUMENT, SIGNALS, TABLE, Signal
-from modeltrace.otel_env.values import PartlyError, UnsupportedError, endpoint
+from modeltrace.otel_env.table import OTLP_PREFIX, SAMPLER_ARGUMENT, SIGNALS, VARIABLES, Signal
+from modeltrace.otel_env.values import PartialValueError, UnsupportedError, endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Variables:
     values: Mapping[str, str] = field(repr=False)  # headers are secret
     warnings: tuple[str, ...]
 
-    def of(self, signal: Signal, option: str) -> str | None:
+    def option(self, signal: Signal, option: str) -> str | None:
         """An option of the OTLP exporter: the signal's own variable, or the one for all signals."""
-        return self.values.get(f"{OTLP}{signal.upper()}_{option}") or self.values.get(OTLP + option)
+        return self.values.get(f"{OTLP_PREFIX}{signal.upper()}_{option}") or self.values.get(OTLP_PREFIX + option)
 
 
 def read_variables(environ: Mapping[str, str]) -> Variables:
@@ -33,17 +33,17 @@ def read_variables(environ: Mapping[str, str]) -> Variables:
         SettingsError: a value is refused; the message names the variable and the remedy.
     """
     values, warnings, refused = dict[str, str](), list[str](), list[str]()
-    for variable in TABLE:
+    for variable in VARIABLES:
         for name in variable.names():
             if not (given := environ.get(name, "").strip()):
                 continue
             try:
                 values[name] = variable.parse(given)
-            except PartlyError as error:
+            except PartialValueError as error:
                 values[name] = error.rest
                 warnings.append(f"{name} {error}; the entry is ignored")
             except ValueError as error:
-                if variable.bad == "refused":
+                if variable.on_invalid == "refused":
                     refused.append(f"{name} {error}")
                 else:
                     ignored = "" if isinstance(error, UnsupportedError) else "; it is ignored"
@@ -57,11 +57,11 @@ def read_variables(environ: Mapping[str, str]) -> Variables:
     return Variables(values, (*warnings, *_contradictions(values)))
 
 
-def publish(variables: Variables, environ: MutableMapping[str, str]) -> None:
+def write_environment(variables: Variables, environ: MutableMapping[str, str]) -> None:
     """Write the values back as they were read, and take out those that are empty or were ignored."""
     for name in [name for name, value in environ.items() if name.startswith("OTEL_") and not value.strip()]:
         del environ[name]
-    for variable in TABLE:
+    for variable in VARIABLES:
         for name in variable.names():
             if name in variables.values:
                 environ[name] = variables.values[name]
@@ -71,14 +71,14 @@ def publish(variables: Variables, environ: MutableMapping[str, str]) -> None:
 
 def _bad_endpoints(values: dict[str, str]) -> Iterator[str]:
     read = Variables(values, ())
-    for name in (OTLP + "ENDPOINT", *(f"{OTLP}{signal.upper()}_ENDPOINT" for signal in SIGNALS)):
+    for name in (OTLP_PREFIX + "ENDPOINT", *(f"{OTLP_PREFIX}{signal.upper()}_ENDPOINT" for signal in SIGNALS)):
         if name not in values:
             continue
-        used = [s for s in SIGNALS if name == f"{OTLP}{s.upper()}_ENDPOINT"] or SIGNALS
+        used = [s for s in SIGNALS if name == f"{OTLP_PREFIX}{s.upper()}_ENDPOINT"] or SIGNALS
         for signal in used:
-            grpc = (read.of(signal, "PROTOCOL") or "") == "grpc"
+            grpc = (read.option(signal, "PROTOCOL") or "") == "grpc"
             try:
-                endpoint(grpc=grpc, insecure_is_set=read.of(signal, "INSECURE") is not None)(values[name])
+                endpoint(grpc=grpc, insecure_is_set=read.option(signal, "INSECURE") is not None)(values[name])
             except ValueError as error:
                 yield f"{name} {error}"
                 break

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from modeltrace.otel_env.table import OTLP, Signal
+from modeltrace.otel_env.table import OTLP_PREFIX, Signal
 from modeltrace.otlp.failures import Target
 from modeltrace.otlp.tls import TlsFiles, tls_files
 
@@ -50,7 +50,7 @@ def target(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Tar
     """Where a signal goes, for what is said of it."""
     from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415  as late as the exporters
 
-    own_variable = f"{OTLP}{signal.upper()}_ENDPOINT"
+    own_variable = f"{OTLP_PREFIX}{signal.upper()}_ENDPOINT"
     configured = _read_variable(signal, "ENDPOINT")
     if protocol == "grpc":
         url = configured or DEFAULT_GRPC_ENDPOINT
@@ -65,8 +65,10 @@ def target(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Tar
         url,
         grpc=protocol == "grpc",
         timeout_seconds=timeout_seconds,
-        endpoint_variable=own_variable if os.environ.get(own_variable) else OTLP + "ENDPOINT",
-        headers_variable=name if os.environ.get(name := f"{OTLP}{signal.upper()}_HEADERS") else OTLP + "HEADERS",
+        endpoint_variable=own_variable if os.environ.get(own_variable) else OTLP_PREFIX + "ENDPOINT",
+        headers_variable=name
+        if os.environ.get(name := f"{OTLP_PREFIX}{signal.upper()}_HEADERS")
+        else OTLP_PREFIX + "HEADERS",
         secrets=tuple(sorted(secrets, key=len, reverse=True)),
     )
 
@@ -151,7 +153,7 @@ def _is_insecure(signal: Signal, endpoint: str) -> bool:
 
 def _read_variable(signal: Signal, name: str) -> str:
     """A signal's own variable, or the one for all signals; an empty one is as good as none."""
-    return os.environ.get(f"{OTLP}{signal.upper()}_{name}") or os.environ.get(OTLP + name) or ""
+    return os.environ.get(f"{OTLP_PREFIX}{signal.upper()}_{name}") or os.environ.get(OTLP_PREFIX + name) or ""
 
 
 def _credential_provider_variables(signal: Signal, protocol: Protocol) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from modeltrace.otel_env.table import OTLP, Signal
+from modeltrace.otel_env.table import OTLP_PREFIX, Signal
 from modeltrace.otlp.failures import Failure
 
 
@@ -54,7 +54,7 @@ def tls_files(signal: Signal) -> TlsFiles:
 
 
 def _configured_file(signal: Signal, option: str) -> TlsFile | None:
-    names = (f"{OTLP}{signal.upper()}_{option}", OTLP + option)
+    names = (f"{OTLP_PREFIX}{signal.upper()}_{option}", OTLP_PREFIX + option)
     return next((TlsFile(name, path) for name in names if (path := os.environ.get(name))), None)
 
 

@@ -16,8 +16,8 @@ import orjson
 from modeltrace.errors import SettingsError
 from modeltrace.serving.shadow_queue import OnOutcome, StartShadow, predicted_rows
 from modeltrace.serving.version import CHALLENGER
-from modeltrace.telemetry.records.prediction import Answered, Called, ModelInfo
-from modeltrace.telemetry.records.trace import RequestTrace, headers_below
+from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, RemoteCall
+from modeltrace.telemetry.records.trace import RequestTrace, propagation_headers
 
 logger = logging.getLogger("modeltrace.serving")
 
@@ -26,7 +26,7 @@ TIMEOUT: Final = 2.0
 
 
 # The rows of a model as its privacy rules have them.
-Redact = Callable[[ModelInfo, Sequence[Answered]], Sequence[Answered]]
+Redact = Callable[[ModelInfo, Sequence[PredictedRow]], Sequence[PredictedRow]]
 
 
 class RemoteChallenger:
@@ -72,25 +72,27 @@ class RemoteChallenger:
         if asked.model is None:
             return
         rows = predicted_rows(asked)
-        path, body = ("/predict/batch", {"rows": rows}) if asked.many else ("/predict", {"features": rows[0]})
+        path, body = ("/predict/batch", {"rows": rows}) if asked.is_batch else ("/predict", {"features": rows[0]})
         with self._telling(asked) as trace:
-            trace.many, trace.rows = asked.many, len(rows)
+            trace.is_batch, trace.rows = asked.is_batch, len(rows)
             status, error_type, said = self._post(path, body, trace)
             where = f"{self._url}{path}"
-            trace.called = Called(where, self._url.host, self._url.port or _port(self._url), status, error_type)
+            trace.remote_call = RemoteCall(
+                where, self._url.host, self._url.port or _port(self._url), status, error_type
+            )
             if error_type:
                 self._say(f"{where}: {error_type}")
                 tell("refused" if status == httpx.codes.UNPROCESSABLE_ENTITY else "failed", len(rows), error_type)
                 return
             self._say("")
-            answers = said["predictions"] if asked.many else [said]
+            answers = said["predictions"] if asked.is_batch else [said]
             trace.model = self._model(said["model"], asked.model)
-            trace.answered = _kept(answers, self._as_told(asked.model, asked.answered), trace.now())
-            trace.rejected = len(rows) - len(trace.answered)
-        if trace.answered:
-            tell("answered", len(trace.answered), "")
-        if trace.rejected:
-            tell("refused", trace.rejected, "invalid_features")
+            trace.predictions = _kept(answers, self._as_told(asked.model, asked.predictions), trace.now())
+            trace.rejected_rows = len(rows) - len(trace.predictions)
+        if trace.predictions:
+            tell("answered", len(trace.predictions), "")
+        if trace.rejected_rows:
+            tell("refused", trace.rejected_rows, "invalid_features")
 
     def close(self) -> None:
         """Give back the connection."""
@@ -98,7 +100,7 @@ class RemoteChallenger:
 
     def _post(self, path: str, body: Mapping[str, Any], trace: RequestTrace) -> tuple[int, str, Any]:
         """Status, 0 for none; `error.type`, "" for none; what was said."""
-        headers = {"content-type": "application/json", **headers_below(trace)}
+        headers = {"content-type": "application/json", **propagation_headers(trace)}
         try:
             answer = self._client.post(path, content=orjson.dumps(body), headers=headers)
             if not answer.is_success:
@@ -126,7 +128,7 @@ class RemoteChallenger:
         self._said = text
 
 
-def _kept(answers: Sequence[Mapping[str, Any]], asked: Sequence[Answered], time: int) -> list[Answered]:
+def _kept(answers: Sequence[Mapping[str, Any]], asked: Sequence[PredictedRow], time: int) -> list[PredictedRow]:
     return [
         one._replace(
             prediction_id=said["prediction_id"],

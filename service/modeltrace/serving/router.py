@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from modeltrace.serving.version import CHALLENGER, Version, VersionFactory
 from modeltrace.telemetry.records.prediction import ModelInfo
-from modeltrace.telemetry.records.trace import NO_TRACE, RequestTrace
+from modeltrace.telemetry.records.trace import INVALID_TRACE_ID, RequestTrace
 
 Mode = Literal["shadow", "split"]
 _WHOLE: Final = 2**64
@@ -78,7 +78,7 @@ class ModelRouter:
         """By a hash of its own: samplers look at the trace ID, too, and must not decide what is compared."""
         if self._share >= 1:
             return True
-        key = trace.trace_id if trace.trace_id != NO_TRACE else trace.span_id
+        key = trace.trace_id if trace.trace_id != INVALID_TRACE_ID else trace.span_id
         if self._key:
             key = next((value for name, value in trace.scope["headers"] if name == self._key), key)
         return int.from_bytes(blake2b(key, digest_size=8).digest()) < self._share * _WHOLE

@@ -22,7 +22,7 @@ from modeltrace.inference.privacy import redact_exception
 from modeltrace.inference.validate import Values
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version
-from modeltrace.telemetry.records.prediction import Batch
+from modeltrace.telemetry.records.prediction import BatchRecord
 from modeltrace.telemetry.records.trace import RequestTrace
 
 logger = logging.getLogger("modeltrace.serving")
@@ -56,7 +56,7 @@ class LocalChallenger:
     max_batch = 256
     interval = 0.025
 
-    def __init__(self, router: ModelRouter, start_shadow: StartShadow, on_batch: Callable[[Batch], None]) -> None:
+    def __init__(self, router: ModelRouter, start_shadow: StartShadow, on_batch: Callable[[BatchRecord], None]) -> None:
         """`on_batch` tells of a call that several requests share."""
         self._router = router
         self._telling = start_shadow
@@ -67,11 +67,11 @@ class LocalChallenger:
         version = self._router.challenger
         if version is None:
             return
-        single = [request for request in requests if not request.many]
+        single = [request for request in requests if not request.is_batch]
         if len(single) > 1:
             self._together(version, single, on_outcome)
         for request in requests:
-            if request.many or len(single) == 1:
+            if request.is_batch or len(single) == 1:
                 self._alone(version, request, on_outcome)
 
     def _together(self, version: Version, asked: Sequence[RequestTrace], tell: OnOutcome) -> None:
@@ -93,7 +93,7 @@ class LocalChallenger:
         _tell_all([*outcomes, *refused], tell)
 
     def _alone(self, version: Version, asked: RequestTrace, tell: OnOutcome) -> None:
-        rows, numbers = predicted_rows(asked), [one.row for one in asked.answered]
+        rows, numbers = predicted_rows(asked), [one.row_index for one in asked.predictions]
         outcomes: Sequence[object]
         with self._telling(asked) as trace:
             try:
@@ -101,7 +101,7 @@ class LocalChallenger:
             except InferenceError as error:
                 outcomes = [error] * len(rows)
             finally:
-                trace.many = asked.many
+                trace.is_batch = asked.is_batch
         _tell_all(outcomes, tell)
 
 
@@ -121,7 +121,7 @@ def _became(outcome: object) -> tuple[str, str]:
 
 def predicted_rows(asked: RequestTrace) -> list[object]:
     """The rows of a request that were answered, as they were sent."""
-    return [asked.asked[one.row] for one in asked.answered] if asked.asked else []
+    return [asked.shadow_rows[one.row_index] for one in asked.predictions] if asked.shadow_rows else []
 
 
 class ShadowQueue:
@@ -147,9 +147,9 @@ class ShadowQueue:
 
     def enqueue(self, trace: RequestTrace) -> None:
         """Take a request that was answered. Never waits: what finds no room is dropped and counted."""
-        if trace.asked is None or not trace.answered:
+        if trace.shadow_rows is None or not trace.predictions:
             return
-        rows = len(trace.answered)
+        rows = len(trace.predictions)
         waiting = self._put - self._taken
         if self._ending or (waiting and waiting + rows > self._most_rows):
             self._tell("dropped", rows, "queue_full")
@@ -164,7 +164,7 @@ class ShadowQueue:
         self._wake.set()
         self._thread.join(STOP_TIMEOUT)
         while self._waiting:
-            self._tell("dropped", len(self._waiting.popleft().answered), "shutdown")
+            self._tell("dropped", len(self._waiting.popleft().predictions), "shutdown")
 
     def _run(self) -> None:
         while not (self._ending and not self._waiting):
@@ -194,4 +194,4 @@ class ShadowQueue:
 
 
 def _count_rows(asked: Sequence[RequestTrace]) -> int:
-    return sum(len(one.answered) for one in asked)
+    return sum(len(one.predictions) for one in asked)

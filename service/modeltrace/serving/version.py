@@ -11,9 +11,9 @@ from modeltrace.inference.pipeline import Pipeline
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.monitoring.feedback import LabelParser
 from modeltrace.monitoring.reference_metrics import reference_metrics
-from modeltrace.telemetry.logging import withhold_warnings
-from modeltrace.telemetry.metrics.model_catalog import Watched
-from modeltrace.telemetry.records.prediction import Batch, ModelInfo, Rules
+from modeltrace.telemetry.logging import redact_warnings
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
+from modeltrace.telemetry.records.prediction import BatchRecord, ModelInfo, PrivacyRules
 
 Role = Literal["", "primary", "challenger"]
 NO_ROLE: Final[Role] = ""
@@ -48,14 +48,14 @@ class VersionFactory:
     def __init__(
         self,
         ids: PredictionIdSigner,
-        catalog: Watched,
+        catalog: ModelCatalog,
         *,
         inline_threshold: float,
         run_on_thread: Callable[..., Awaitable[Any]],
-        on_batch: Callable[[Batch], None],
+        on_batch: Callable[[BatchRecord], None],
         max_batch_requests: int | None,
         max_queue_size: int,
-        privacy_rules: Callable[[Model], Rules | None],
+        privacy_rules: Callable[[Model], PrivacyRules | None],
     ) -> None:
         """`max_batch_requests`: the most requests that share a call; `None`: they do not.
 
@@ -74,8 +74,8 @@ class VersionFactory:
         """A version of this model; its inputs are counted from now on."""
         pipeline = Pipeline(model, self._ids, role)
         if (rules := self._rules(model)) is not None:
-            withhold_warnings()
-        self._watched.add(pipeline.info, reference_metrics(model)._replace(rules=rules))
+            redact_warnings()
+        self._watched.add(pipeline.info, reference_metrics(model)._replace(privacy_rules=rules))
         on_loop = pipeline.measure_latency() < self._inline_threshold
         said, labels = {"name": model.name, "version": model.version}, LabelParser(model, self._ids)
         if self._max_batch_requests is None:

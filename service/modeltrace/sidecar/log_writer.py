@@ -13,7 +13,7 @@ from typing import Final
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from modeltrace.printable import escape_control_characters
-from modeltrace.telemetry.export.config import Config
+from modeltrace.telemetry.export.config import SidecarConfig
 
 # Chunks of lines that may wait: at 64 requests each as many as the service's own lines may.
 MAX_QUEUED_CHUNKS: Final = 2048
@@ -36,7 +36,7 @@ class LineHandler(logging.Handler):
 class LineWriter:
     """Writes lines on a thread of its own."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SidecarConfig) -> None:
         self.dropped_lines = 0
         self._file: ConcurrentRotatingFileHandler | None = None
         if config.log_file:

@@ -5,8 +5,8 @@
                      └─► gathered ─► spans, audit and access records ─► deliveries
             encoded by the SDK ─────────────────────────────────────────► deliveries
 
-Records gather for as long as `Config.delay` or until there are enough for a request. What cannot be encoded is counted
-as lost and holds up nothing else. What the worker is told:
+Records gather for as long as `SidecarConfig.schedule_delay` or until there are enough for a request. What cannot be
+encoded is counted as lost and holds up nothing else. What the worker is told:
 
 | frame | says |
 |---|---|
@@ -39,10 +39,10 @@ from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.sidecar.log_writer import LineHandler, LineWriter
 from modeltrace.store.config import StoreConfig
 from modeltrace.store.writer import WriteOutcome, start_writer
-from modeltrace.telemetry.export.config import Config
+from modeltrace.telemetry.export.config import SidecarConfig
 from modeltrace.telemetry.export.frames import Frame, FrameReader, write_frame
-from modeltrace.telemetry.records.feedback import Feedback, feedback
-from modeltrace.telemetry.records.prediction import Batch, ModelInfo, Origin, Request, batch, request
+from modeltrace.telemetry.records.feedback import FeedbackRecord, feedback
+from modeltrace.telemetry.records.prediction import BatchRecord, ModelInfo, Origin, RequestRecord, batch, request
 
 # Receivers of OTLP over gRPC refuse more than 4 MiB unless they are told otherwise.
 MAX_REQUEST_BYTES: Final = 4 * 2**20 - 64 * 1024
@@ -51,13 +51,15 @@ MAX_QUEUE_BYTES: Final = 64 * 2**20
 
 logger = logging.getLogger("modeltrace.exporter")
 T = TypeVar("T")
-R = TypeVar("R", Request, Feedback)
+R = TypeVar("R", RequestRecord, FeedbackRecord)
 
 
 class _FrameHandler:
     """One worker's telemetry, on its way."""
 
-    def __init__(self, origin: Origin, config: Config, line_writer: LineWriter, send: Callable[[Frame], None]) -> None:
+    def __init__(
+        self, origin: Origin, config: SidecarConfig, line_writer: LineWriter, send: Callable[[Frame], None]
+    ) -> None:
         self._config = config
         self._line_writer = line_writer
         self._send = send
@@ -66,7 +68,11 @@ class _FrameHandler:
         self._span_encoder, self._log_encoder = SpanEncoder(origin), LogEncoder(origin)
         self._line_encoder = LineEncoder()
         self._feedback_encoder = FeedbackEncoder(origin)
-        spool = open_spool(Path(config.spool), config.spool_max_bytes, self._acks.on_event) if config.spool else None
+        spool = (
+            open_spool(Path(config.spool_dir), config.spool_max_bytes, self._acks.on_event)
+            if config.spool_dir
+            else None
+        )
         deliveries = {signal: self._build_delivery(signal, spool) for signal in self._signals()}
         for signal, delivery in deliveries.items():
             send(("event", "adopted", signal, delivery.spooled_items, 0.0, ""))
@@ -75,9 +81,9 @@ class _FrameHandler:
         store = StoreConfig(*config.store) if config.store else None
         self._store = start_writer(store, self._on_store_event, partial(send, ("ready",)))
         self._models: dict[ModelInfo, ModelInfo] = {}
-        self._requests: list[Request] = []
-        self._batches: list[Batch] = []
-        self._feedback: list[Feedback] = []
+        self._requests: list[RequestRecord] = []
+        self._batches: list[BatchRecord] = []
+        self._feedback: list[FeedbackRecord] = []
         self._row_count = self._sequence = 0
         self._flush_at = 0.0
 
@@ -121,14 +127,14 @@ class _FrameHandler:
         if kind == "lines":
             return
         if self._store:
-            self._acks.add(STORE, sum(len(one.answered) for one in requests))
+            self._acks.add(STORE, sum(len(one.predictions) for one in requests))
             self._store.enqueue(requests)
         if not self._flush_at:
-            self._flush_at = time.monotonic() + self._config.delay
+            self._flush_at = time.monotonic() + self._config.schedule_delay
         self._requests += requests
         self._batches += [batch(one, models) for one in content[1]]
         self._feedback += labels
-        self._row_count += sum(len(one.answered) or 1 for one in requests) + sum(len(one.labels) for one in labels)
+        self._row_count += sum(len(one.predictions) or 1 for one in requests) + sum(len(one.labels) for one in labels)
         if self._row_count >= MAX_BATCH_ROWS:
             self.flush()
 
@@ -163,17 +169,19 @@ class _FrameHandler:
                 self._enqueue("logs", encoded, items)
         self._acks.end_frame(self._sequence)
 
-    def _encode_spans(self, requests: Sequence[Request], batches: Sequence[Batch]) -> Iterable[tuple[bytes, int]]:
+    def _encode_spans(
+        self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord]
+    ) -> Iterable[tuple[bytes, int]]:
         return self._span_encoder.split(requests, batches, max_bytes=MAX_REQUEST_BYTES)
 
-    def _encode_logs(self, requests: Sequence[Request], _: Sequence[Batch]) -> Iterable[tuple[bytes, int]]:
+    def _encode_logs(self, requests: Sequence[RequestRecord], _: Sequence[BatchRecord]) -> Iterable[tuple[bytes, int]]:
         kinds = (self._log_encoder.audit, self._log_encoder.data, self._log_encoder.access)
         return [encoded for encode in kinds for encoded in encode(requests, MAX_REQUEST_BYTES)]
 
-    def _encode_label_spans(self, labels: Sequence[Feedback], _: object) -> Iterable[tuple[bytes, int]]:
+    def _encode_label_spans(self, labels: Sequence[FeedbackRecord], _: object) -> Iterable[tuple[bytes, int]]:
         return self._feedback_encoder.spans(labels, MAX_REQUEST_BYTES)
 
-    def _encode_label_logs(self, labels: Sequence[Feedback], _: object) -> Iterable[tuple[bytes, int]]:
+    def _encode_label_logs(self, labels: Sequence[FeedbackRecord], _: object) -> Iterable[tuple[bytes, int]]:
         return self._feedback_encoder.logs(labels, MAX_REQUEST_BYTES)
 
     def _on_encoding_error(self, signal: Signal, error: Exception) -> None:
@@ -204,9 +212,9 @@ class _FrameHandler:
 
 
 def _encode_each(
-    encode: Callable[[Sequence[R], Sequence[Batch]], Iterable[T]],
+    encode: Callable[[Sequence[R], Sequence[BatchRecord]], Iterable[T]],
     requests: Sequence[R],
-    batches: Sequence[Batch] = (),
+    batches: Sequence[BatchRecord] = (),
     on_error: Callable[[Exception], None] = lambda _: None,
 ) -> list[T]:
     """All of them encoded together; when that fails, all but those that it fails for by themselves.
@@ -220,7 +228,7 @@ def _encode_each(
             logger.exception("a record could not be encoded")
             on_error(error)
             return []
-    one_by_one: list[tuple[Sequence[R], Sequence[Batch]]] = [([one], ()) for one in requests]
+    one_by_one: list[tuple[Sequence[R], Sequence[BatchRecord]]] = [([one], ()) for one in requests]
     one_by_one += [((), [one]) for one in batches]
     return [encoded for some in one_by_one for encoded in _encode_each(encode, *some, on_error)]
 
@@ -262,9 +270,9 @@ def run(input_descriptor: int, output_descriptor: int) -> None:
         for frame in reader.feed(chunk):
             if handler is None:
                 origin, config = frame
-                lines = LineWriter(Config(*config))
+                lines = LineWriter(SidecarConfig(*config))
                 _configure_logging(lines)
-                handler = _FrameHandler(Origin(*origin), Config(*config), lines, send)
+                handler = _FrameHandler(Origin(*origin), SidecarConfig(*config), lines, send)
             else:
                 handler.handle(frame)
         if handler and handler.seconds_until_flush() == 0.0:

@@ -32,15 +32,15 @@ class InProcessWriter:
         """`config`: `None` for no writer."""
         self._health = StoreHealth()
         if config:
-            self._health.report_to(meter)
+            self._health.create_instruments(meter)
         self._writer = start_writer(config, self._on_outcome)
 
     def _on_outcome(self, what: WriteOutcome) -> None:
-        self._health.hear(what.outcome, what.rows, what.error_type)
+        self._health.on_event(what.outcome, what.rows, what.error_type)
 
     def enqueue(self, request: RequestTrace) -> None:
         """Take a request that is over."""
-        if self._writer and request.answered:
+        if self._writer and request.predictions:
             self._writer.enqueue([request])
 
     def stop(self) -> None:
@@ -52,4 +52,4 @@ class InProcessWriter:
         """Wait until all is stored or until the monotonic `deadline`; what was lost since the start, by kind."""
         if self._writer:
             self._writer.join(deadline)
-        return self._health.lost()
+        return self._health.lost_items()

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, Protocol
 
 import orjson
 
-from modeltrace.telemetry.records.prediction import Answered, ModelInfo, Value
+from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, Value
 
 _NO_TRACE: Final = bytes(16)
 
@@ -72,7 +72,7 @@ class StoredLabel(NamedTuple):
 
 
 class PredictionSource(Protocol):
-    """The part of `modeltrace.telemetry.records.prediction.Request` that rows are made from."""
+    """The part of `modeltrace.telemetry.records.prediction.RequestRecord` that rows are made from."""
 
     @property
     def trace_id(self) -> bytes:
@@ -99,7 +99,7 @@ class PredictionSource(Protocol):
         """True or the like: generated traffic asked it."""
 
     @property
-    def answered(self) -> Sequence[Answered]:
+    def predictions(self) -> Sequence[PredictedRow]:
         """The answered rows."""
 
 
@@ -120,13 +120,13 @@ class RowBuilder:
         of, synthetic = request.shadow_of, bool(request.synthetic)
         return [
             Row(
-                one.prediction_id, one.time, trace_id, span_id, one.row, sampled,
+                one.prediction_id, one.time, trace_id, span_id, one.row_index, sampled,
                 name, version, digest, self._code_version,
                 to_json(dict(zip(features, one.inputs, strict=True))),
                 to_json(one.label) if one.value is None else None, _unsigned_zero(one.value), one.confidence,
-                None, schema_hash or None, of[one.row] if of else None, synthetic,
+                None, schema_hash or None, of[one.row_index] if of else None, synthetic,
             )
-            for one in request.answered
+            for one in request.predictions
         ]  # fmt: skip
 
 

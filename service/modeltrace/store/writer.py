@@ -96,7 +96,7 @@ class PredictionWriter:
         lost = 0
         with self._changed:
             for request in requests:
-                rows = len(request.answered)
+                rows = len(request.predictions)
                 if self._abandoned or (self._pending_rows and self._pending_rows + rows > self._max_rows):
                     lost += rows
                 elif rows:
@@ -150,7 +150,7 @@ class PredictionWriter:
             self._changed.wait_for(lambda: self._queue or self._stopping, max(0.0, patience))
             while self._queue and rows < MAX_TRANSACTION_ROWS:
                 requests.append(self._queue.popleft())
-                rows += len(requests[-1].answered)
+                rows += len(requests[-1].predictions)
             if not requests and self._stopping:
                 return None
         return [row for request in requests for row in self._to_rows(request)]
@@ -165,7 +165,7 @@ class PredictionWriter:
             return self._row_builder.build(request)
         except Exception as error:  # a record that nobody foresaw must not end the thread
             logger.exception("a prediction could not be made a row")
-            self._report_outcome("lost", len(request.answered), type(error).__qualname__)
+            self._report_outcome("lost", len(request.predictions), type(error).__qualname__)
             return []
 
     def _write(self, rows: Sequence[Row]) -> None:

@@ -2,7 +2,7 @@
 
     logger ─► root ─┬─ OTLP handler ─► batch processor          (all but the audit trail and OpenTelemetry's own)
                     └─ line handler ─► queue ─► thread ─► stdout, file
-    modeltrace.audit ─ OTLP handler ─► batch processor of its own ─► (propagates to root's line handler)
+    modeltrace.prediction ─ OTLP handler ─► batch processor of its own ─► (propagates to root's line handler)
 
 Lines are formatted and written on a thread of their own, so a slow reader of stdout never slows a request. The trace
 and span ID are taken where the record is made: on that thread there is no request any more.
@@ -28,12 +28,12 @@ from opentelemetry.semconv.attributes.url_attributes import URL_PATH
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from modeltrace.printable import escape_control_characters
-from modeltrace.telemetry.records.prediction import ACCESS_LOGGER, AUDIT_LOGGER
+from modeltrace.telemetry.records.prediction import ACCESS_LOGGER, PREDICTION_LOGGER
 
-LINES_WAITING = 100_000
-CLOSE = 0.5  # seconds for the last lines
+MAX_QUEUED_LINES = 100_000
+CLOSE_TIMEOUT = 0.5  # seconds for the last lines
 # By the words of OTEL_LOG_LEVEL.
-SDK_LEVELS = {
+OTEL_LOG_LEVELS = {
     "trace": 1,
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -44,7 +44,7 @@ SDK_LEVELS = {
 }
 
 
-class AccessAttributes(logging.Filter):
+class AccessLogAttributes(logging.Filter):
     """Give uvicorn's access lines the attributes of the semantic conventions; drop its terminal colours."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -59,31 +59,31 @@ class AccessAttributes(logging.Filter):
         return True
 
 
-def not_opentelemetry(record: logging.LogRecord) -> bool:
+def exclude_opentelemetry(record: logging.LogRecord) -> bool:
     """OpenTelemetry's own complaints go to stdout only: sent over the path they complain about, they would feed it."""
     return not record.name.startswith("opentelemetry.")
 
 
-def not_audit(record: logging.LogRecord) -> bool:
+def exclude_predictions(record: logging.LogRecord) -> bool:
     """The audit trail has an OTLP handler of its own."""
-    return record.name != AUDIT_LOGGER
+    return record.name != PREDICTION_LOGGER
 
 
-def withhold_warnings() -> None:
+def redact_warnings() -> None:
     """Of Python's warnings log where they come from and their kind, not their words: those of a model repeat values.
 
     Asked again, it changes nothing.
     """
-    logging.getLogger("py.warnings").addFilter(_withhold)
+    logging.getLogger("py.warnings").addFilter(_redact_warning)
 
 
-def _withhold(record: logging.LogRecord) -> bool:
+def _redact_warning(record: logging.LogRecord) -> bool:
     where, kind, _ = (*record.getMessage().split(": ", 2), "", "")[:3]
     record.msg, record.args = "%s: %s: withheld, for the bundle has private features", (where, kind)
     return True
 
 
-class LineHandler(logging.handlers.QueueHandler):
+class LineQueueHandler(logging.handlers.QueueHandler):
     """Puts a record on the line thread's queue, with the IDs of the request it was made in."""
 
     def __init__(self, lines: "Queue[logging.LogRecord]") -> None:
@@ -115,10 +115,10 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
 
 @dataclass(frozen=True)
-class Lines:
+class LogWriter:
     """The thread that writes lines, and what it writes to."""
 
-    handler: LineHandler
+    handler: LineQueueHandler
     listener: logging.handlers.QueueListener
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class Lines:
         with suppress(Full):
             self.listener.enqueue_sentinel()
         if thread:
-            thread.join(CLOSE)
+            thread.join(CLOSE_TIMEOUT)
             if thread.is_alive():
                 root.handlers[:] = [logging.NullHandler()]
                 return
@@ -142,9 +142,14 @@ class Lines:
             logging.getLogger("modeltrace").error("%d log lines were dropped: stdout too slow", self.handler.dropped)
 
 
-def write_lines(
-    *, level: str, file: Path | None = None, file_bytes: int = 0, file_backups: int = 0, sdk_level: str | None = None
-) -> Lines:
+def configure_logging(
+    *,
+    level: str,
+    log_file: Path | None = None,
+    max_file_bytes: int = 0,
+    max_backups: int = 0,
+    sdk_level: str | None = None,
+) -> LogWriter:
     """Send all of stdlib logging to stdout, and to `file` when there is one, as JSON lines.
 
     `sdk_level` is `OTEL_LOG_LEVEL`, the lowest level of what OpenTelemetry's SDK logs.
@@ -159,40 +164,42 @@ def write_lines(
     )
     kind = TerminalHandler if sys.stdout.isatty() else logging.StreamHandler
     sinks: list[logging.Handler] = [kind(sys.stdout)]
-    if file is not None:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
+    if log_file is not None:
+        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
         # Several workers write to the same file: the stock handler would have each rotate it under the others.
-        sinks.append(ConcurrentRotatingFileHandler(str(file), "a", file_bytes, file_backups, "utf-8", chmod=0o600))
+        sinks.append(
+            ConcurrentRotatingFileHandler(str(log_file), "a", max_file_bytes, max_backups, "utf-8", chmod=0o600)
+        )
     for sink in sinks:
         sink.setFormatter(formatter)
-    lines: Queue[logging.LogRecord] = Queue(LINES_WAITING)
-    handler = LineHandler(lines)
-    handler.addFilter(AccessAttributes())
+    lines: Queue[logging.LogRecord] = Queue(MAX_QUEUED_LINES)
+    handler = LineQueueHandler(lines)
+    handler.addFilter(AccessLogAttributes())
     listener = logging.handlers.QueueListener(lines, *sinks)
     listener.start()
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     if sdk_level:
-        logging.getLogger("opentelemetry").setLevel(SDK_LEVELS[sdk_level])
+        logging.getLogger("opentelemetry").setLevel(OTEL_LOG_LEVELS[sdk_level])
     logging.captureWarnings(capture=True)
-    return Lines(handler, listener)
+    return LogWriter(handler, listener)
 
 
-def send_records(provider: LoggerProvider, audit_provider: LoggerProvider) -> Callable[[], None]:
+def export_logs(provider: LoggerProvider, prediction_provider: LoggerProvider) -> Callable[[], None]:
     """Send the same records over OTLP; the audit trail through a provider, and so a queue, of its own.
 
     Returns:
         What ends it: a provider that is shut down says so of every record that it still gets.
     """
     everything = LoggingHandler(logger_provider=provider)
-    everything.addFilter(AccessAttributes())
-    everything.addFilter(not_opentelemetry)
-    everything.addFilter(not_audit)
+    everything.addFilter(AccessLogAttributes())
+    everything.addFilter(exclude_opentelemetry)
+    everything.addFilter(exclude_predictions)
     root = logging.getLogger()
     root.handlers.insert(0, everything)  # before the line handler adds its own fields to the record
-    audit = logging.getLogger(AUDIT_LOGGER)
-    audit.handlers[:] = [LoggingHandler(logger_provider=audit_provider)]
+    audit = logging.getLogger(PREDICTION_LOGGER)
+    audit.handlers[:] = [LoggingHandler(logger_provider=prediction_provider)]
 
     def end() -> None:
         root.removeHandler(everything)

@@ -21,11 +21,11 @@ from opentelemetry.trace import NoOpTracerProvider
 from opentelemetry.trace import TracerProvider as ApiTracerProvider
 
 from modeltrace.telemetry.export.health import ExportHealth
-from modeltrace.telemetry.export.queue import Outbox
-from modeltrace.telemetry.records.trace import RequestTrace, Tracing
-from modeltrace.telemetry.sdk.exporters import Tally
+from modeltrace.telemetry.export.queue import ExportQueue
+from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
+from modeltrace.telemetry.sdk.exporters import ExportCounter
 
-SCOPE = "modeltrace"
+SCOPE_NAME = "modeltrace"
 PROCESS_METRICS = {
     "process.cpu.time": ["user", "system"],
     "process.cpu.utilization": ["user", "system"],
@@ -36,41 +36,41 @@ PROCESS_METRICS = {
 }
 
 
-class Rest(NamedTuple):
+class ShutdownReport(NamedTuple):
     """What was not delivered since the start, by kind: gone for good, or kept on disk for the next start."""
 
     lost: dict[str, int]
-    kept: dict[str, int]
+    spooled: dict[str, int]
 
 
 @dataclass(frozen=True)
-class Records:
+class SidecarPipeline:
     """The way out of predictions that are written down: see `modeltrace.telemetry.export.queue`."""
 
-    tracing: Tracing
-    outbox: Outbox
+    tracer: RequestTracer
+    queue: ExportQueue
     health: ExportHealth
-    active: Counter[tuple[str, str]]  # requests in flight by method and scheme
+    active_requests: Counter[tuple[str, str]]  # requests in flight by method and scheme
 
     @contextmanager
-    def shadowing(self, of: RequestTrace) -> Iterator[RequestTrace]:
+    def record_shadow(self, parent: RequestTrace) -> Iterator[RequestTrace]:
         """The trace of what a challenger makes of a request that is over; it goes out when the block ends."""
-        request = self.tracing.shadow(of)
+        request = self.tracer.start_shadow(parent)
         try:
             yield request
         finally:
             request.end = request.now()
-            self.outbox.put_shadow(request)
+            self.queue.enqueue_shadow(request)
 
-    def close(self, deadline: float) -> Rest:
+    def close(self, deadline: float) -> ShutdownReport:
         """Deliver what can be delivered by the monotonic `deadline`."""
-        ended = self.outbox.close(deadline)
-        lost = self.health.lost(self.outbox)
+        ended = self.queue.close(deadline)
+        lost = self.health.lost_items(self.queue)
         if not ended:
-            logging.getLogger(SCOPE).warning(
+            logging.getLogger(SCOPE_NAME).warning(
                 "the exporter process goes on by itself with what it has not delivered yet"
             )
-        return Rest(lost, self.health.kept())
+        return ShutdownReport(lost, self.health.spooled_items())
 
 
 @dataclass(frozen=True)
@@ -83,23 +83,28 @@ class Telemetry:
     tracer_provider: ApiTracerProvider = field(default_factory=NoOpTracerProvider)
     meter_provider: ApiMeterProvider = field(default_factory=NoOpMeterProvider)
     logger_provider: ApiLoggerProvider = field(default_factory=NoOpLoggerProvider)
-    audit_provider: ApiLoggerProvider = field(default_factory=NoOpLoggerProvider)
-    tallies: tuple[Tally, ...] = ()
+    prediction_logger_provider: ApiLoggerProvider = field(default_factory=NoOpLoggerProvider)
+    export_counters: tuple[ExportCounter, ...] = ()
     enabled: bool = False
-    records: Records | None = None
+    pipeline: SidecarPipeline | None = None
 
-    def shutdown(self, seconds: float) -> Rest:
+    def shutdown(self, seconds: float) -> ShutdownReport:
         """Flush every signal at the same time and stop; return after `seconds` at the latest.
 
         One after the other, a silent endpoint would cost each signal's timeout. What the SDK still tries after the
         deadline happens on daemon threads, which end with the process.
         """
         deadline = time.monotonic() + seconds
-        if self.records:  # the last points are collected when the meter provider stops
-            self.records.outbox.drain(time.monotonic() + seconds / 4)
+        if self.pipeline:  # the last points are collected when the meter provider stops
+            self.pipeline.queue.drain(time.monotonic() + seconds / 4)
         stops: list[Callable[[], object]] = [
             provider.shutdown
-            for provider in (self.tracer_provider, self.meter_provider, self.logger_provider, self.audit_provider)
+            for provider in (
+                self.tracer_provider,
+                self.meter_provider,
+                self.logger_provider,
+                self.prediction_logger_provider,
+            )
             if isinstance(provider, TracerProvider | MeterProvider | LoggerProvider)
         ]
         threads = [threading.Thread(target=stop, daemon=True, name="telemetry-shutdown") for stop in stops]
@@ -107,27 +112,27 @@ class Telemetry:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        rest = self.records.close(deadline) if self.records else Rest({}, {})
+        rest = self.pipeline.close(deadline) if self.pipeline else ShutdownReport({}, {})
         lost = Counter(rest.lost)
-        for tally in self.tallies:
-            lost[tally.what] += tally.lost()
+        for tally in self.export_counters:
+            lost[tally.item_name] += tally.lost()
         lost = +lost  # without those that lost nothing
-        return Rest(dict(lost), rest.kept)
+        return ShutdownReport(dict(lost), rest.spooled)
 
 
-def report_process(meters: MeterProvider) -> None:
+def instrument_process(meters: MeterProvider) -> None:
     """Measure this process."""
     SystemMetricsInstrumentor(config=PROCESS_METRICS).instrument(meter_provider=meters)
 
 
-def report_rest(rest: Rest) -> None:
+def log_shutdown_report(report: ShutdownReport) -> None:
     """Say what was not delivered. A loss in silence is the one that is found too late."""
-    logger = logging.getLogger(SCOPE)
-    if rest.lost:
-        logger.error("telemetry not delivered since the start: %s", _words(rest.lost))
-    if rest.kept:
-        logger.warning("telemetry kept on disk for the next start: %s", _words(rest.kept))
+    logger = logging.getLogger(SCOPE_NAME)
+    if report.lost:
+        logger.error("telemetry not delivered since the start: %s", _format_counts(report.lost))
+    if report.spooled:
+        logger.warning("telemetry kept on disk for the next start: %s", _format_counts(report.spooled))
 
 
-def _words(numbers: dict[str, int]) -> str:
+def _format_counts(numbers: dict[str, int]) -> str:
     return ", ".join(f"{number} {what}" for what, number in numbers.items())

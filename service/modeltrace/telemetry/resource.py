@@ -16,7 +16,7 @@ from opentelemetry.semconv.attributes.service_attributes import SERVICE_INSTANCE
 
 DEFAULT_SERVICE_NAME: Final = "modeltrace"
 # What the SDK calls a service that nobody has named.
-UNKNOWN: Final = "unknown_service"
+UNKNOWN_SERVICE: Final = "unknown_service"
 
 
 def build_resource(
@@ -36,7 +36,7 @@ def build_resource(
     detected = Resource.create()
     if not service_name:
         said = str(detected.attributes[SERVICE_NAME])
-        service_name = default_name if said.startswith(UNKNOWN) else said
+        service_name = default_name if said.startswith(UNKNOWN_SERVICE) else said
     resource = Resource(
         {
             SERVICE_VERSION: version,

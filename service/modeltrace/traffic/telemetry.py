@@ -13,7 +13,7 @@ from opentelemetry.trace import Span
 from modeltrace.settings import OtelSettings
 from modeltrace.telemetry.provider import Telemetry
 from modeltrace.telemetry.resource import build_resource
-from modeltrace.telemetry.sdk.provider import build_stock
+from modeltrace.telemetry.sdk.provider import build_sdk_provider
 
 SERVICE_NAME = "modeltrace-traffic"
 # Seconds: for one answer, and for the last flush of telemetry.
@@ -36,7 +36,7 @@ def build_traffic_telemetry(settings: OtelSettings) -> Telemetry:
     logging.getLogger("modeltrace.exporter").addHandler(handler)
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     resource = build_resource(settings.service_name, version("modeltrace"), workers=1, default_name=SERVICE_NAME)
-    return build_stock(settings, resource)
+    return build_sdk_provider(settings, resource)
 
 
 def build_traced_client(

@@ -96,7 +96,7 @@ def judge(model: Model, rows: list[tuple[object, ...]]) -> None:
     """Do what a start, a window of 400 rows and `evidence` do; everything must be finite."""
     (feature,) = model.schema.features
     log_model_event(model)
-    figures = [point for points in reference_metrics(model).facts.values() for point, _ in points]
+    figures = [point for points in reference_metrics(model).gauges.values() for point, _ in points]
     assert all(map(math.isfinite, [*figures, *critical_values(model).values()]))
 
     kept = stored_predictions(model, [{"x": value} for (value,) in (rows * 400)[:400]])

@@ -87,7 +87,7 @@ class Arriving:
         """One now, the other at the second look."""
         assert trace_id == ASKED.trace_id
         self.looks += 1
-        first = [LogRecordRef("modeltrace.audit", "ml.prediction")]
+        first = [LogRecordRef("modeltrace.prediction", "ml.prediction")]
         return first if self.looks < 4 else [*first, LogRecordRef("uvicorn.access", "")]
 
     async def exemplars(self, trace_id: str) -> list[str]:

@@ -68,7 +68,7 @@ def test_a_share_is_sent() -> None:
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (lambda _: JSONResponse({"error": {"type": "store_away"}}, 503), "HTTP 503"),
+        (lambda _: JSONResponse({"error": {"type": "store_unavailable"}}, 503), "HTTP 503"),
         (lambda _: Response("{}"), "results"),
         (lambda _: Response("no"), "JSON"),
         (lambda items: JSONResponse({"results": [{"error": {"type": "invalid_label"}} for _ in items]}), "3 refused"),

@@ -22,7 +22,7 @@ from stack.components import Ports, read_components
 from stack.layout import Layout
 
 TRACE, OTHER = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"
-AUDIT, ACCESS = LogRecordRef("modeltrace.audit", "ml.prediction"), LogRecordRef("uvicorn.access", "")
+AUDIT, ACCESS = LogRecordRef("modeltrace.prediction", "ml.prediction"), LogRecordRef("uvicorn.access", "")
 
 
 def request(trace_id: str, *seen: LogRecordRef, body: str = "said") -> str:
@@ -148,12 +148,7 @@ def answering(status: int) -> httpx.AsyncClient:
 
 @pytest.mark.parametrize(
     ("status", "given", "taken"),
-    [
-        (0, {}, True),
-        (200, {}, False),
-        (0, {"loki": "http://loki"}, False),
-        (200, {"log_file": Path("named")}, False),
-    ],
+    [(0, {}, True), (200, {}, False), (0, {"loki": "http://loki"}, False), (200, {"log_file": Path("named")}, False)],
     ids=["no Loki", "Loki", "another Loki was named", "another file was named"],
 )
 def test_the_stacks_own_file_takes_the_place_of_an_absent_loki(

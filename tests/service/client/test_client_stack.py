@@ -62,7 +62,7 @@ class Parts:
         if path == "/loki/api/v1/labels":
             return httpx.Response(200, json={"status": "success"})
         if path == "/loki/api/v1/query_range":
-            labels = {"scope_name": "modeltrace.audit", "event_name": "ml.prediction"}
+            labels = {"scope_name": "modeltrace.prediction", "event_name": "ml.prediction"}
             streams = [
                 {"stream": labels, "values": [["1", "a"], ["2", "b"]]},
                 {"stream": {"scope_name": "uvicorn.access"}, "values": [["3", "c"]]},
@@ -118,7 +118,7 @@ def test_each_part_answers_for_its_signal() -> None:
 
     assert ask(parts, lambda b: b.span_names(TRACE)) == ["validate", "inference", "POST"]
     assert ask(parts, lambda b: b.log_records(TRACE)) == [
-        *([LogRecordRef("modeltrace.audit", "ml.prediction")] * 2),
+        *([LogRecordRef("modeltrace.prediction", "ml.prediction")] * 2),
         LogRecordRef("uvicorn.access", ""),
     ]
     assert ask(parts, lambda b: b.exemplar_metrics(TRACE)) == ["ml_predictions_total"]

@@ -16,7 +16,7 @@ from modeltrace.inference.batching import Batcher, Outcome
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.pipeline import Pipeline
 from modeltrace.inference.prediction_ids import PredictionIdSigner
-from modeltrace.telemetry.records.prediction import Batch
+from modeltrace.telemetry.records.prediction import BatchRecord
 from modeltrace.telemetry.records.trace import RequestTrace
 
 WIDTH = 30
@@ -53,7 +53,7 @@ class Batching:
 
     batcher: Batcher
     asked: Asked
-    told: list[Batch]
+    told: list[BatchRecord]
 
 
 async def on_thread(call: Callable[[], list[Outcome]]) -> list[Outcome]:
@@ -130,9 +130,9 @@ def test_a_call_is_told_once_with_everybody_it_answered(model: Model) -> None:
     answers(found, [1.0, 2.0, 3.0], traces)
 
     (batch,) = found.told
-    assert batch.members == tuple((t.trace_id, t.span_id) for t in (traces[0], traces[2]))
+    assert batch.request_spans == tuple((t.trace_id, t.span_id) for t in (traces[0], traces[2]))
     assert batch.rows == 3
-    assert {t.batch for t in traces} == {(batch.trace_id, batch.span_id)}
+    assert {t.batch_span for t in traces} == {(batch.trace_id, batch.span_id)}
     assert batch.start <= batch.end
 
 

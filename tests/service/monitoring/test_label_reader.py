@@ -62,10 +62,10 @@ def test_a_label_is_told_as_its_prediction_is(model: Model, classes: tuple[Label
         for label in classes:
             given = read({"prediction_id": signed(str(predicted)), "label": label})
             assert (given.record.label, given.record.predicted) == (str(label), str(predicted))
-            assert given.record.wrong == (label != predicted)
-            assert given.record.error is None
+            assert given.record.is_wrong == (label != predicted)
+            assert given.record.absolute_error is None
             assert (given.record.trace_id, given.record.span_id) == ((7).to_bytes(16), (8).to_bytes(8))
-            assert given.record.time == TIME
+            assert given.record.prediction_time == TIME
 
 
 def test_numbers_of_another_form_are_the_same_class(model: Model) -> None:
@@ -74,7 +74,7 @@ def test_numbers_of_another_form_are_the_same_class(model: Model) -> None:
     one = read({"prediction_id": signed("1"), "label": 1.0})
     assert one.label == 1
     assert isinstance(one.label, int)
-    assert not one.record.wrong
+    assert not one.record.is_wrong
     for label in (True, 2, "1", None, [1]):
         with pytest.raises(InvalidLabelError, match="none of the model's classes: 0, 1"):
             read({"prediction_id": signed("1"), "label": label})
@@ -84,7 +84,7 @@ def test_a_value_has_an_error(model: Model) -> None:
     """The absolute difference; what is no finite number of a size that a model takes is refused."""
     read = reader(model, None).parse
     told = read({"prediction_id": signed(2.5), "label": 4}).record
-    assert (told.label, told.predicted, told.error, told.wrong) == (4.0, 2.5, 1.5, False)
+    assert (told.label, told.predicted, told.absolute_error, told.is_wrong) == (4.0, 2.5, 1.5, False)
     for label in (True, "4", None, float("inf"), float("nan"), 1e300, 10**400):
         with pytest.raises(InvalidLabelError):
             read({"prediction_id": signed(2.5), "label": label})

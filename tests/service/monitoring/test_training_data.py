@@ -61,7 +61,7 @@ def test_a_bundle_of_before_is_compared_as_far_as_it_says(model: Model) -> None:
         for feature in model.schema.features
     )
     old = replace(model, schema=Schema(features=features), output_reference=None, confidence_threshold=None)
-    facts = {one.name: len(values) for one, values in reference_metrics(old).facts.items()}
+    facts = {one.name: len(values) for one, values in reference_metrics(old).gauges.items()}
 
     assert {statistic for _, statistic in critical_values(old)} == NUMBER - {drift.MEAN_CHANGE}
     assert facts["ml.feature.reference.deviation"] == facts["ml.prediction.reference"] == 0

@@ -19,8 +19,8 @@ from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.store.rows import RowBuilder
 from modeltrace.store.store import open_store
-from modeltrace.telemetry.metrics.features import FeaturePoints
-from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.metrics.features import FeatureMetrics
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.records.prediction import Origin
 from tests.helpers.conformance import comparable_spans_of_both, counts_by_version, sdk_spans
 from tests.helpers.factories import AnsweredRequest, answered_row
@@ -50,8 +50,8 @@ def test_its_answer_is_recorded(model: Model, rows: Rows, remote: str) -> None:
     (row,) = RowBuilder("0.1.0").build(shadow)
     (own,) = RowBuilder("0.1.0").build(request)
 
-    assert shadow.called is not None
-    assert (shadow.called.status, shadow.called.error_type) == (200, "")
+    assert shadow.remote_call is not None
+    assert (shadow.remote_call.status, shadow.remote_call.error_type) == (200, "")
     assert (shadow.trace_id, shadow.parent_span_id) == (request.trace_id, request.span_id)
     assert (row.shadow_of, row.model_version, row.model_hash) == (answer["prediction_id"], "1.0.0", model.hash)
     assert row.prediction_id != own.prediction_id
@@ -96,11 +96,11 @@ def test_what_it_counts_itself_is_not_counted_here(model: Model, rows: Rows, rem
         wait_until(kept.shadows, description="the shadow")
 
     assert {version for _, version in counts_by_version(kept.requests)} == {"0"}
-    watched = Watched()
+    watched = ModelCatalog()
     about = kept.shadows()[0].model
     assert about is not None
     watched.add(about, reference_metrics(model))
-    points = FeaturePoints(watched, exemplar_filter="always_off")
+    points = FeatureMetrics(watched, exemplar_filter="always_off")
     points.add(kept.shadows())
     assert sum(point.value for point in points.collect()[0].data.data_points) == 0  # type: ignore[union-attr]
 

@@ -19,9 +19,9 @@ from modeltrace.sidecar.encode.json_lines import LineEncoder
 from modeltrace.sidecar.encode.logs import LogEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.store.rows import RowBuilder
-from modeltrace.telemetry.metrics.predictions import PredictionPoints
+from modeltrace.telemetry.metrics.predictions import PredictionMetrics
 from modeltrace.telemetry.records.prediction import Origin
-from modeltrace.telemetry.records.trace import Tracing
+from modeltrace.telemetry.records.trace import RequestTracer
 from tests.helpers.conformance import comparable_spans_of_both, counts_by_version, sdk_spans
 from tests.helpers.in_process_services import SdkService, service_with_challenger, spans_of
 from tests.helpers.processes import wait_until
@@ -48,7 +48,7 @@ def test_a_shadow_is_recorded_and_nothing_else(model: Model, challenger: Model, 
     assert shadow.start >= request.end
     assert shadow.model is not None
     assert (shadow.model.version, shadow.model.role) == ("2.0.0", "challenger")
-    assert shadow.answered[0].label == "malignant"
+    assert shadow.predictions[0].label == "malignant"
     (made,) = RowBuilder("0.1.0").build(shadow)
     assert (made.shadow_of, made.model_version) == (answer["prediction_id"], "2.0.0")
     assert made.inputs == RowBuilder("0.1.0").build(request)[0].inputs
@@ -61,10 +61,10 @@ def test_of_a_batch_the_answered_rows_are_shadowed(model: Model, challenger: Mod
         wait_until(kept.shadows, description="the shadow")
     (shadow,) = kept.shadows()
 
-    assert [one.row for one in shadow.answered] == [1, 3]
+    assert [one.row_index for one in shadow.predictions] == [1, 3]
     of = [row.shadow_of for row in RowBuilder("0.1.0").build(shadow)]
     assert of == [batch[1]["prediction_id"], batch[3]["prediction_id"]]
-    assert shadow.many
+    assert shadow.is_batch
 
 
 def test_a_challenger_validates_by_its_own_schema(model: Model, challenger: Model, rows: Rows) -> None:
@@ -77,7 +77,7 @@ def test_a_challenger_validates_by_its_own_schema(model: Model, challenger: Mode
     (shadow,) = kept.shadows()
 
     assert [(one.feature, one.reason) for one in shadow.violations] == [(first.name, "range")]
-    assert shadow.answered == ()
+    assert shadow.predictions == ()
 
 
 def test_a_challenger_that_fails_harms_nobody(model: Model, challenger: Model, rows: Rows) -> None:
@@ -126,14 +126,14 @@ def test_shadows_that_wait_share_a_call(model: Model, challenger: Model, rows: R
     alone, *together = kept.shadows()
     (batch,) = kept.batches
     assert calls == [1, 4, 1, 1, 1, 1]
-    assert alone.batch is None
+    assert alone.batch_span is None
     assert (batch.rows, batch.error_type, batch.model) == (4, "ZeroDivisionError", together[0].model)
-    asked = [one for one in together if one.batch]
-    assert set(batch.members) == {(one.trace_id, one.span_id) for one in asked}
+    asked = [one for one in together if one.batch_span]
+    assert set(batch.request_spans) == {(one.trace_id, one.span_id) for one in asked}
     assert sum(one.failure is not None for one in asked) == 1
-    assert sum(len(one.answered) for one in asked) == 3
-    (refused,) = (one for one in together if not one.batch)
-    assert (refused.rejected, refused.violations[0].reason) == (1, "range")
+    assert sum(len(one.predictions) for one in asked) == 3
+    (refused,) = (one for one in together if not one.batch_span)
+    assert (refused.rejected_rows, refused.violations[0].reason) == (1, "range")
     (trouble,) = (r for r in asked if r.failure)
     assert trouble.failure is not None
     assert trouble.failure.stage == "inference"
@@ -159,7 +159,7 @@ def test_metrics_are_by_version(model: Model, challenger: Model, rows: Rows) -> 
         ("ml.inference.duration", "2.0.0"): 4,
         ("ml.prediction.confidence", "2.0.0"): 4,
     }
-    points = PredictionPoints(exemplar_filter="always_off")
+    points = PredictionMetrics(exemplar_filter="always_off")
     points.add(kept.requests)
     durations = next(m for m in points.collect() if m.name == "http.server.request.duration")
     assert [point.count for point in durations.data.data_points] == [4]  # type: ignore[union-attr]
@@ -174,7 +174,7 @@ def test_a_share_of_requests_is_the_challengers(model: Model, challenger: Model,
         for number in [*range(200), *range(200)]:
             answer = client.post("/predict", json={"features": rows[0]}, headers={"x-user": f"u{number}"}).json()
             found.setdefault(number, set()).add(answer["model"]["version"])
-            for one in kept.requests[-1].answered:
+            for one in kept.requests[-1].predictions:
                 assert one.prediction_id == answer["prediction_id"] or mode == "shadow"
     theirs = [number for number, versions in found.items() if versions == {"2.0.0"}]
 
@@ -198,7 +198,7 @@ def test_shared_calls_are_of_one_version(model: Model, challenger: Model, rows: 
             client.post("/predict", json={"features": row})
 
     assert {batch.model.version for batch in kept.batches} == {"1.0.0", "2.0.0"}
-    members = {member: batch.model for batch in kept.batches for member in batch.members}
+    members = {member: batch.model for batch in kept.batches for member in batch.request_spans}
     for request in kept.requests:
         assert members[request.trace_id, request.span_id] == request.model
 
@@ -209,8 +209,8 @@ def test_what_finds_no_room_is_dropped_and_counted(model: Model, challenger: Mod
     shadows = ShadowQueue(None, lambda *_: None, lambda o, n, e: heard.update({(o, e): n}), max_rows=2)  # type: ignore[arg-type]  # not asked
     with service_with_challenger(model, challenger) as (client, kept):
         client.post("/predict", json={"features": rows[0]})
-    trace = Tracing(DEFAULT_ON).begin({"headers": [], "method": "POST", "path": "/"})[0]
-    trace.asked, trace.answered = (rows[0],), list(kept.requests[0].answered)
+    trace = RequestTracer(DEFAULT_ON).start({"headers": [], "method": "POST", "path": "/"})[0]
+    trace.shadow_rows, trace.predictions = (rows[0],), list(kept.requests[0].predictions)
     for _ in range(5):
         shadows.enqueue(trace)
     shadows._ending = True

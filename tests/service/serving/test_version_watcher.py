@@ -22,7 +22,7 @@ from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version, VersionFactory
 from modeltrace.serving.watcher import BundleWatch, Watcher
 from modeltrace.settings import read_settings
-from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
 from tests.helpers.processes import Process, wait_until
 from tests.helpers.services import ID_KEY, running_service
@@ -36,7 +36,7 @@ class Watching:
 
     folder: Path
     serving: ModelRouter
-    watched: Watched
+    watched: ModelCatalog
     watcher: Watcher
     heard: list[tuple[str, str]] = field(default_factory=list)
 
@@ -47,10 +47,10 @@ class Watching:
 
     def told_of(self) -> list[str]:
         """The versions whose training data is told of."""
-        return [model.version for model, _ in self.watched.served()]
+        return [model.version for model, _ in self.watched.served_models()]
 
 
-def versions_of(watched: Watched) -> VersionFactory:
+def versions_of(watched: ModelCatalog) -> VersionFactory:
     """Versions whose model is asked where it is called."""
 
     async def on_thread(call: Callable[..., Any], *arguments: Any) -> Any:
@@ -70,7 +70,7 @@ def versions_of(watched: Watched) -> VersionFactory:
 
 def watch(folder: Path, *, source: str = "", **options: Any) -> Watching:
     """Serve what a source means, and look at it when told to."""
-    watched, heard = Watched(), []
+    watched, heard = ModelCatalog(), []
     versions = versions_of(watched)
     bundles = BundleLoader(read_settings(id_key=ID_KEY), source or str(folder), **options)
     found = bundles.locate()

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from modeltrace.sidecar.encode.json_lines import LineEncoder
-from modeltrace.telemetry.logging import Lines, write_lines
-from modeltrace.telemetry.records.prediction import Origin, Request, Value
+from modeltrace.telemetry.logging import LogWriter, configure_logging
+from modeltrace.telemetry.records.prediction import Origin, RequestRecord, Value
 from tests.helpers.factories import lookalike_requests, request_record
 from tests.helpers.log_records import access_record, audit_records, data_records, server_span
 from tests.helpers.strategies import replace_surrogates, traffic
@@ -20,11 +20,11 @@ JSON_INTEGERS = range(-(1 << 63), 1 << 64)  # that the formatter can write
 
 
 @pytest.fixture(scope="module")
-def lines() -> Iterator[Lines]:
+def lines() -> Iterator[LogWriter]:
     """The real line handler and formatter; stdlib logging is left as it was."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    lines = write_lines(level="INFO")
+    lines = configure_logging(level="INFO")
     yield lines
     lines.close()
     logging.captureWarnings(capture=False)
@@ -32,7 +32,7 @@ def lines() -> Iterator[Lines]:
     root.setLevel(level)
 
 
-def stock(lines: Lines, asked: list[Request]) -> bytes:
+def stock(lines: LogWriter, asked: list[RequestRecord]) -> bytes:
     """What the line thread writes of the same requests."""
     (sink,) = lines.listener.handlers
     written = []
@@ -55,12 +55,12 @@ def writable(value: Value) -> Value:
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(known=traffic())
 @example(known=lookalike_requests())
-def test_lines_are_those_of_the_formatter(lines: Lines, known: tuple[Origin, list[Request]]) -> None:
+def test_lines_are_those_of_the_formatter(lines: LogWriter, known: tuple[Origin, list[RequestRecord]]) -> None:
     """Keys, their order, values and times: whoever reads the lines sees no difference."""
     _, asked = known
     asked = [
         request._replace(
-            answered=tuple(row._replace(inputs=tuple(map(writable, row.inputs))) for row in request.answered)
+            answered=tuple(row._replace(inputs=tuple(map(writable, row.inputs))) for row in request.predictions)
         )
         for request in asked
     ]
@@ -71,15 +71,15 @@ def test_lines_are_those_of_the_formatter(lines: Lines, known: tuple[Origin, lis
 def test_a_request_is_its_predictions_and_then_its_access_line() -> None:
     """One line an answered row, one for the request, each ending in a newline."""
     _, request = request_record()
-    (row,) = request.answered
-    written = LineEncoder().encode([request._replace(answered=(row, row)), request._replace(status=0)])
+    (row,) = request.predictions
+    written = LineEncoder().encode([request._replace(predictions=(row, row)), request._replace(status=0)])
 
     assert written.endswith(b"\n")
     assert [json.loads(line)["logger"] for line in written.splitlines()] == [
-        "modeltrace.audit",
-        "modeltrace.audit",
+        "modeltrace.prediction",
+        "modeltrace.prediction",
         "uvicorn.access",
-        "modeltrace.audit",
+        "modeltrace.prediction",
     ]
 
 
@@ -96,7 +96,7 @@ def test_an_integer_of_any_size_is_written_in_full() -> None:
     """The formatter would refuse it, and the line would be lost."""
     _, request = request_record(3)
     inputs = (1 << 64, -(1 << 70), True)
-    asked = request._replace(answered=(request.answered[0]._replace(inputs=inputs),))
+    asked = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
 
     audit, _ = LineEncoder().encode([asked]).splitlines()
     assert tuple(json.loads(audit)["ml.prediction.inputs"].values()) == inputs

@@ -15,8 +15,8 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 
 from modeltrace.sidecar.encode.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE, MAX_REQUEST_BYTES, LogEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
-from modeltrace.telemetry.logging import AUDIT_LOGGER, AccessAttributes
-from modeltrace.telemetry.records.prediction import Origin, Request, Value
+from modeltrace.telemetry.logging import PREDICTION_LOGGER, AccessLogAttributes
+from modeltrace.telemetry.records.prediction import Origin, RequestRecord, Value
 from tests.helpers.factories import RESOURCE, lookalike_requests, request_record
 from tests.helpers.log_records import access_record, audit_records, data_records, server_span
 from tests.helpers.strategies import replace_surrogates, traffic
@@ -25,13 +25,13 @@ INT64 = range(-(1 << 63), 1 << 63)
 GRPC_LIMIT = 4 * 1024 * 1024
 
 
-def stock(asked: list[Request], logger: str) -> ExportLogsServiceRequest:
+def stock(asked: list[RequestRecord], logger: str) -> ExportLogsServiceRequest:
     """What the stock handler and exporter send of the records of one logger."""
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(RESOURCE, shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     handler = LoggingHandler(logger_provider=provider)
-    handler.addFilter(AccessAttributes())
+    handler.addFilter(AccessLogAttributes())
     times = []
     for request in asked:
         with server_span(request):
@@ -46,10 +46,10 @@ def stock(asked: list[Request], logger: str) -> ExportLogsServiceRequest:
     return encode_logs(sent)
 
 
-def log_records(request: Request, logger: str) -> Iterator[tuple[int, logging.LogRecord]]:
+def log_records(request: RequestRecord, logger: str) -> Iterator[tuple[int, logging.LogRecord]]:
     """What one request logged through one logger, and when."""
     if logger == AUDIT_SCOPE:
-        times = [row.time for row in request.answered]
+        times = [row.time for row in request.predictions]
         yield from zip(times, audit_records(request), strict=True)
     elif logger == DATA_SCOPE:
         yield from ((request.validate_end, record) for record in data_records(request))
@@ -57,13 +57,13 @@ def log_records(request: Request, logger: str) -> Iterator[tuple[int, logging.Lo
         yield request.end, access_record(request)
 
 
-def with_decimals(request: Request) -> Request:
+def with_decimals(request: RequestRecord) -> RequestRecord:
     """The same request, with text in the place of integers for which the stock encoder would drop all inputs."""
     answered = (
         row._replace(inputs=tuple(str(v) if isinstance(v, int) and v not in INT64 else v for v in row.inputs))
-        for row in request.answered
+        for row in request.predictions
     )
-    return request._replace(answered=tuple(answered))
+    return request._replace(predictions=tuple(answered))
 
 
 def parsed(pieces: list[tuple[bytes, int]]) -> ExportLogsServiceRequest:
@@ -91,26 +91,26 @@ def inputs_of(record: LogRecord) -> dict[str, object]:
 
 def test_scopes_are_the_loggers() -> None:
     """A search by scope finds what it found before."""
-    assert AUDIT_SCOPE == AUDIT_LOGGER
+    assert AUDIT_SCOPE == PREDICTION_LOGGER
     assert logging.getLogger(ACCESS_SCOPE).name == "uvicorn.access"
 
 
 @settings(deadline=None)
 @given(traffic())
 @example(lookalike_requests())
-def test_audit_records_are_those_of_the_stock_handler(known: tuple[Origin, list[Request]]) -> None:
+def test_audit_records_are_those_of_the_stock_handler(known: tuple[Origin, list[RequestRecord]]) -> None:
     """Every field, every attribute in its order; of all requests, sampled or not."""
     origin, asked = known
     pieces = LogEncoder(origin).audit(asked)
 
     expected = stock([with_decimals(replace_surrogates(request)) for request in asked], AUDIT_SCOPE)
-    assert sum(number for _, number in pieces) == sum(len(request.answered) for request in asked)
+    assert sum(number for _, number in pieces) == sum(len(request.predictions) for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
 @settings(deadline=None)
 @given(traffic())
-def test_records_of_violations_are_those_of_the_stock_handler(known: tuple[Origin, list[Request]]) -> None:
+def test_records_of_violations_are_those_of_the_stock_handler(known: tuple[Origin, list[RequestRecord]]) -> None:
     """Feature, reason and number of rows, as attributes and in words; of the first 32 kinds of a request."""
     origin, asked = known
     pieces = LogEncoder(origin).data(asked)
@@ -123,7 +123,7 @@ def test_records_of_violations_are_those_of_the_stock_handler(known: tuple[Origi
 @settings(deadline=None)
 @given(traffic())
 @example(lookalike_requests())
-def test_access_records_are_those_of_the_stock_handler(known: tuple[Origin, list[Request]]) -> None:
+def test_access_records_are_those_of_the_stock_handler(known: tuple[Origin, list[RequestRecord]]) -> None:
     """uvicorn's line as the body, its arguments as attributes; none of a request that was never answered."""
     origin, asked = known
     pieces = LogEncoder(origin).access(asked)
@@ -136,7 +136,7 @@ def test_access_records_are_those_of_the_stock_handler(known: tuple[Origin, list
 @settings(deadline=None, max_examples=30)
 @given(traffic())
 @example(lookalike_requests())
-def test_what_is_kept_from_earlier_records_changes_nothing(known: tuple[Origin, list[Request]]) -> None:
+def test_what_is_kept_from_earlier_records_changes_nothing(known: tuple[Origin, list[RequestRecord]]) -> None:
     """A record is encoded alike by an encoder that has seen it before and by one that has not."""
     origin, asked = known
     used = LogEncoder(origin)
@@ -153,7 +153,7 @@ def test_inputs_of_floats_come_back_whatever_their_number(features: int, data: s
     """What is between the numbers stays what it is when names make lengths of one, two or three bytes."""
     origin, request = request_record(features)
     inputs = tuple(data.draw(st.lists(st.floats(allow_nan=False), min_size=features, max_size=features)))
-    asked = request._replace(answered=(request.answered[0]._replace(inputs=inputs),))
+    asked = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
 
     (record,) = records_of(LogEncoder(origin).audit([asked]))
     assert inputs_of(record) == dict(zip(request.model.features, inputs, strict=True))
@@ -163,7 +163,7 @@ def test_an_integer_beyond_64_bits_is_written_in_decimals() -> None:
     """The stock encoder would drop all inputs for it."""
     origin, request = request_record(5)
     inputs: tuple[Value, ...] = (1 << 63, (1 << 63) - 1, -(1 << 63), -(1 << 63) - 1, None)
-    asked = request._replace(answered=(request.answered[0]._replace(inputs=inputs),))
+    asked = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
 
     (record,) = records_of(LogEncoder(origin).audit([asked]))
     assert list(inputs_of(record).values()) == [str(1 << 63), (1 << 63) - 1, -(1 << 63), str(-(1 << 63) - 1), None]
@@ -182,9 +182,9 @@ def test_without_a_trace_there_are_no_ids() -> None:
 def test_a_huge_request_is_cut_into_pieces_that_a_receiver_takes() -> None:
     """10,000 rows of 30 features are several export requests, each whole, and no row is lost or out of order."""
     origin, request = request_record()
-    (row,) = request.answered
-    rows = tuple(row._replace(row=number) for number in range(10_000))
-    pieces = LogEncoder(origin).audit([request._replace(many=True, rows=10_000, answered=rows)])
+    (row,) = request.predictions
+    rows = tuple(row._replace(row_index=number) for number in range(10_000))
+    pieces = LogEncoder(origin).audit([request._replace(is_batch=True, rows=10_000, predictions=rows)])
 
     assert len(pieces) > 1
     assert all(len(body) <= MAX_REQUEST_BYTES < GRPC_LIMIT for body, _ in pieces)
@@ -205,9 +205,9 @@ def test_a_piece_never_exceeds_the_limit() -> None:
 def test_a_record_beyond_the_limit_is_sent_alone() -> None:
     """It is for the receiver to refuse it; what is beside it gets through."""
     origin, request = request_record()
-    (row,) = request.answered
+    (row,) = request.predictions
     large = row._replace(inputs=("x" * 2000, *row.inputs[1:]))
-    pieces = LogEncoder(origin).audit([request._replace(answered=(large, row, large, row))], max_bytes=2000)
+    pieces = LogEncoder(origin).audit([request._replace(predictions=(large, row, large, row))], max_bytes=2000)
 
     assert [number for _, number in pieces] == [1, 1, 1, 1]
     assert [len(body) > 2000 for body, _ in pieces] == [True, False, True, False]
@@ -216,7 +216,7 @@ def test_a_record_beyond_the_limit_is_sent_alone() -> None:
 def test_no_records_are_no_request() -> None:
     """There is nothing to send, not even an envelope."""
     origin, request = request_record()
-    unanswered = request._replace(status=0, answered=())
+    unanswered = request._replace(status=0, predictions=())
 
     assert LogEncoder(origin).audit([unanswered]) == LogEncoder(origin).access([unanswered]) == []
 
@@ -229,7 +229,7 @@ def test_long_texts_of_clients_are_not_kept() -> None:
     try:
         for number in range(50):
             long = f"{number}" + "x" * 100_000
-            (row,) = request.answered
+            (row,) = request.predictions
             asked = request._replace(
                 user_agent=long, trace_state=long, answered=(row._replace(inputs=(long, *row.inputs[1:])),)
             )

@@ -21,7 +21,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusC
 from opentelemetry.util.http import sanitize_method
 
 from modeltrace.sidecar.encode.spans import SpanEncoder, stage_bits
-from modeltrace.telemetry.records.prediction import Batch, Failure, Origin, Request
+from modeltrace.telemetry.records.prediction import BatchRecord, Failure, Origin, RequestRecord
 from tests.helpers.factories import RESOURCE, lookalike_requests, request_record
 from tests.helpers.strategies import batches, replace_surrogates, requests, traffic
 
@@ -61,7 +61,7 @@ class Stock:
             self.providers[sampled] = provider
 
     def encode(
-        self, origin: Origin, requests: Sequence[Request], batches: Sequence[Batch]
+        self, origin: Origin, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord]
     ) -> ExportTraceServiceRequest:
         """What the stock exporter would send."""
         for request in requests:
@@ -70,7 +70,7 @@ class Stock:
             self.batch(origin, batch)
         return encode_spans(self.exporter.get_finished_spans())
 
-    def request(self, origin: Origin, request: Request) -> None:
+    def request(self, origin: Origin, request: RequestRecord) -> None:
         """The spans of one request."""
         self.ids.trace_id, self.ids.span_ids = int.from_bytes(request.trace_id), [int.from_bytes(request.span_id)]
         sampled = bool(request.trace_flags & 1)
@@ -119,16 +119,16 @@ class Stock:
             set_status_code(server, request.status, {}, _StabilityMode.HTTP)
         server.end(request.end)
 
-    def batch(self, origin: Origin, batch: Batch) -> None:
+    def batch(self, origin: Origin, batch: BatchRecord) -> None:
         """The span of one call of the model for several requests."""
-        if not batch.members:
+        if not batch.request_spans:
             return
         self.ids.trace_id, self.ids.span_ids = int.from_bytes(batch.trace_id), [int.from_bytes(batch.span_id)]
         attributes: dict[str, str | int] = {
             **batch.model.span_attributes(),
             "ml.inference.batch.size": batch.rows,
         }
-        links = [trace.Link(context_of(*member)) for member in batch.members]
+        links = [trace.Link(context_of(*member)) for member in batch.request_spans]
         tracer = self.providers[True].get_tracer(origin.scope)
         span = tracer.start_span("batch", attributes=attributes, links=links, start_time=batch.start)
         if batch.error_type:
@@ -137,7 +137,7 @@ class Stock:
         span.end(batch.end)
 
 
-def scope_of(request: Request) -> dict[str, object]:
+def scope_of(request: RequestRecord) -> dict[str, object]:
     """The ASGI scope that a server would have made of the request."""
     suffix = "" if request.server_port == 80 else f":{request.server_port}"
     return {
@@ -157,15 +157,15 @@ def context_of(trace_id: bytes, span_id: bytes) -> SpanContext:
     return SpanContext(int.from_bytes(trace_id), int.from_bytes(span_id), is_remote=False)
 
 
-def stages_of(request: Request) -> list[tuple[str, int, int, dict[str, str | int], list[trace.Link]]]:
+def stages_of(request: RequestRecord) -> list[tuple[str, int, int, dict[str, str | int], list[trace.Link]]]:
     """Name, start, end, attributes and links of every stage that a request can have."""
     refused: dict[str, str | int] = {}
-    if request.rejected:
-        refused = {"error.type": "invalid_features", "ml.inference.batch.rejected": request.rejected}
-    size: dict[str, str | int] = {"ml.inference.batch.size": request.rows - request.rejected}
-    links = [trace.Link(context_of(*request.batch))] if request.batch else []
+    if request.rejected_rows:
+        refused = {"error.type": "invalid_features", "ml.inference.batch.rejected": request.rejected_rows}
+    size: dict[str, str | int] = {"ml.inference.batch.size": request.rows - request.rejected_rows}
+    links = [trace.Link(context_of(*request.batch_span))] if request.batch_span else []
     queue: list[tuple[str, int, int, dict[str, str | int], list[trace.Link]]] = []
-    if request.batch:
+    if request.batch_span:
         queue = [("queue", request.validate_end, request.features_start, {}, [])]
     return [
         ("validate", request.validate_start, request.validate_end, refused, []),
@@ -175,7 +175,7 @@ def stages_of(request: Request) -> list[tuple[str, int, int, dict[str, str | int
     ]
 
 
-def tell_violations(span: SdkSpan, request: Request, stage: str) -> None:
+def tell_violations(span: SdkSpan, request: RequestRecord, stage: str) -> None:
     """On `validate` an event for each of the first ways in which rows broke the schema."""
     for violated in request.violations[:32] if stage == "validate" else ():
         name = {"ml.feature.name": violated.feature} if violated.feature else {}
@@ -198,16 +198,16 @@ def fail(span: SdkSpan, failure: Failure) -> None:
         span.set_attribute("error.type", failure.error_type)
 
 
-def answer(server: SdkSpan, request: Request) -> None:
+def answer(server: SdkSpan, request: RequestRecord) -> None:
     """Say on the SERVER span what the request was answered with."""
-    if request.many:
+    if request.is_batch:
         if request.model and request.failure is None:
-            rows = {"ml.inference.batch.size": request.rows, "ml.inference.batch.rejected": request.rejected}
+            rows = {"ml.inference.batch.size": request.rows, "ml.inference.batch.rejected": request.rejected_rows}
             server.set_attributes(rows)
-            if confidences := [row.confidence for row in request.answered if row.confidence is not None]:
+            if confidences := [row.confidence for row in request.predictions if row.confidence is not None]:
                 server.set_attribute("ml.inference.batch.lowest_confidence", min(confidences))
-    elif request.answered:
-        row = request.answered[0]
+    elif request.predictions:
+        row = request.predictions[0]
         server.set_attribute("ml.prediction.id", row.prediction_id)
         if row.value is not None:
             server.set_attribute("ml.prediction.value", row.value)
@@ -226,7 +226,7 @@ def in_order(message: ExportTraceServiceRequest) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def spans_of(encoder: SpanEncoder, *asked: Request, batches: Sequence[Batch] = ()) -> dict[str, Span]:
+def spans_of(encoder: SpanEncoder, *asked: RequestRecord, batches: Sequence[BatchRecord] = ()) -> dict[str, Span]:
     """The spans of some requests, by name."""
     message = ExportTraceServiceRequest.FromString(encoder.encode(asked, batches)[0])
     return {span.name: span for span in message.resource_spans[0].scope_spans[0].spans}
@@ -240,7 +240,7 @@ def attributes_of(span: Span) -> dict[str, object]:
 @settings(deadline=None)
 @given(traffic(), st.lists(batches(), max_size=2))
 @example(lookalike_requests(), [])
-def test_spans_are_those_of_the_sdk(known: tuple[Origin, list[Request]], called: list[Batch]) -> None:
+def test_spans_are_those_of_the_sdk(known: tuple[Origin, list[RequestRecord]], called: list[BatchRecord]) -> None:
     """Every field of every span is what the SDK's encoder sends for the same facts."""
     origin, asked = known
     body, number = SpanEncoder(origin).encode(asked, called)
@@ -254,7 +254,7 @@ def test_spans_are_those_of_the_sdk(known: tuple[Origin, list[Request]], called:
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(requests(), min_size=1, max_size=3))
-def test_what_is_kept_from_earlier_requests_changes_nothing(asked: list[Request]) -> None:
+def test_what_is_kept_from_earlier_requests_changes_nothing(asked: list[RequestRecord]) -> None:
     """A request is encoded alike by an encoder that has seen it before and by one that has not."""
     origin, _ = request_record(3)
     used = SpanEncoder(origin)
@@ -295,7 +295,7 @@ def test_equal_labels_of_different_types_keep_their_text() -> None:
 
     said = []
     for label in (1, 1.0, True):
-        asked = request._replace(answered=(request.answered[0]._replace(label=label),))
+        asked = request._replace(predictions=(request.predictions[0]._replace(label=label),))
         said.append(attributes_of(spans_of(encoder, asked)["POST /predict"])["ml.prediction.label"])
     assert said == ["1", "1.0", "True"]
 
@@ -323,8 +323,8 @@ def test_a_request_that_waited_for_a_batch_has_a_queue_and_a_link() -> None:
     origin, request = request_record()
     assert request.model is not None
     members = ((request.trace_id, request.span_id),)
-    batch = Batch(b"b" * 16, b"b" * 8, request.features_start, request.end, 9, "", members, request.model)
-    waited = request._replace(batch=(batch.trace_id, batch.span_id), features_start=request.features_start + 5)
+    batch = BatchRecord(b"b" * 16, b"b" * 8, request.features_start, request.end, 9, "", members, request.model)
+    waited = request._replace(batch_span=(batch.trace_id, batch.span_id), features_start=request.features_start + 5)
 
     spans = spans_of(SpanEncoder(origin), waited, batches=[batch])
     assert list(spans) == ["validate", "queue", "features", "inference", "POST /predict", "batch"]
@@ -341,7 +341,7 @@ def test_a_batch_is_linked_to_all_of_its_members() -> None:
     origin, request = request_record()
     assert request.model is not None
     members = tuple((bytes(16), number.to_bytes(8)) for number in range(1, 1000))
-    batch = Batch(b"b" * 16, b"b" * 8, 1, 2, 999, "", members, request.model)
+    batch = BatchRecord(b"b" * 16, b"b" * 8, 1, 2, 999, "", members, request.model)
 
     assert len(spans_of(SpanEncoder(origin), batches=[batch])["batch"].links) == 999
 
@@ -350,7 +350,7 @@ def test_an_exception_without_a_stage_of_its_own_is_on_the_server_span() -> None
     """What failed before or between the stages is lost nowhere."""
     origin, request = request_record()
     failure = Failure("features", "KeyError", "KeyError", "'x'", "Traceback", request.end)
-    failed = request._replace(features_start=0, inference_start=0, inference_end=0, answered=(), failure=failure)
+    failed = request._replace(features_start=0, inference_start=0, inference_end=0, predictions=(), failure=failure)
 
     spans = spans_of(SpanEncoder(origin), failed._replace(status=500))
     assert list(spans) == ["validate", "POST /predict"]

@@ -19,7 +19,7 @@ gauge AS (
         WHERE
             name IN (
                 'ml.feature.reference', 'ml.feature.reference.mean', 'ml.feature.reference.size',
-                'ml.feature.reference.deviation', 'ml.prediction.reference', 'ml.drift.floor', 'ml.drift.critical_value'
+                'ml.feature.reference.deviation', 'ml.prediction.reference', 'ml.drift.min_effect', 'ml.drift.critical_value'
             )
             AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
             AND received_ns >= $since_ns - $lookback_ns - {slack_ns}
@@ -86,7 +86,7 @@ training AS (
 ),
 floor AS (
     SELECT model, version, statistic, value FROM gauge
-    WHERE name = 'ml.drift.floor' AND feature = '' AND value BETWEEN 0 AND 1e6
+    WHERE name = 'ml.drift.min_effect' AND feature = '' AND value BETWEEN 0 AND 1e6
 ),
 critical AS (
     SELECT model, version, feature, statistic, value FROM gauge

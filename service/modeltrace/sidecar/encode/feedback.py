@@ -29,7 +29,7 @@ from modeltrace.sidecar.encode.protobuf import (
     tag,
 )
 from modeltrace.telemetry.names import EVENT_FEEDBACK, SPAN_FEEDBACK
-from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, Feedback, TrueLabel
+from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecord, TrueLabel
 from modeltrace.telemetry.records.prediction import Origin, Value
 
 SAMPLED: Final = 1
@@ -64,19 +64,19 @@ class FeedbackEncoder:
         self._logs = ExportRequest(origin.resource, FEEDBACK_LOGGER)
         self._said = lru_cache(CACHE_SIZE, typed=True)(_encode_attribute)
 
-    def spans(self, feedback: Iterable[Feedback], max_bytes: int) -> list[tuple[bytes, int]]:
+    def spans(self, feedback: Iterable[FeedbackRecord], max_bytes: int) -> list[tuple[bytes, int]]:
         """Export requests of at most `limit` bytes with a span a label, and the number of spans in each."""
         return self._spans.split(self._each_span(feedback), max_bytes)
 
-    def logs(self, feedback: Iterable[Feedback], max_bytes: int) -> list[tuple[bytes, int]]:
+    def logs(self, feedback: Iterable[FeedbackRecord], max_bytes: int) -> list[tuple[bytes, int]]:
         """The same with a log record a label."""
         return self._logs.split(self._each_log(feedback), max_bytes)
 
-    def lines(self, feedback: Iterable[Feedback]) -> bytes:
+    def lines(self, feedback: Iterable[FeedbackRecord]) -> bytes:
         """A JSON line a label."""
         return b"".join(_line(one, label) for one in feedback for label in one.labels)
 
-    def _each_span(self, feedback: Iterable[Feedback]) -> Iterator[bytes]:
+    def _each_span(self, feedback: Iterable[FeedbackRecord]) -> Iterator[bytes]:
         for one in feedback:
             if not one.trace_flags & SAMPLED:
                 continue
@@ -85,13 +85,13 @@ class FeedbackEncoder:
             head += _times(_START, one.start, _END, one.end)
             for label in one.labels:
                 link = b""
-                if label.traced:
+                if label.has_trace:
                     link = _TRACE_ID + label.trace_id + _SPAN_ID + label.span_id + _LINK_FLAGS
                     link = delimited(_LINK, link)
                 own = _SPAN_ID + span_id(one, label)
                 yield delimited(ITEM, b"".join((head, own, *self._attributes(_SAID_BY_SPAN, one, label), link, _REST)))
 
-    def _each_log(self, feedback: Iterable[Feedback]) -> Iterator[bytes]:
+    def _each_log(self, feedback: Iterable[FeedbackRecord]) -> Iterator[bytes]:
         for one in feedback:
             head = _times(_TIME, one.end, _OBSERVED, one.end) + _EVENT
             if one.trace_id != _NO_TRACE:
@@ -101,14 +101,14 @@ class FeedbackEncoder:
                 body = delimited(_BODY, any_value(label.message()))
                 yield delimited(ITEM, b"".join((head, body, *self._attributes(_SAID_BY_LOG, one, label))))
 
-    def _attributes(self, announced: bytes, one: Feedback, label: TrueLabel) -> Iterator[bytes]:
-        for name, value in one.attributes(label).items():
+    def _attributes(self, announced: bytes, one: FeedbackRecord, label: TrueLabel) -> Iterator[bytes]:
+        for name, value in one.event_attributes(label).items():
             # IDs are never met again.
             known = not isinstance(value, str) or len(value) < 32
             yield (self._said if known else _encode_attribute)(announced, name, value)
 
 
-def span_id(feedback: Feedback, label: TrueLabel) -> bytes:
+def span_id(feedback: FeedbackRecord, label: TrueLabel) -> bytes:
     """The ID of a label's span."""
     return blake2b(label.prediction_id.encode(), digest_size=8, key=feedback.span_id).digest()
 
@@ -117,7 +117,7 @@ def _encode_attribute(announced: bytes, name: str, value: Value) -> bytes:
     return key_value(announced, key(name), any_value(value))
 
 
-def _line(feedback: Feedback, label: TrueLabel) -> bytes:
+def _line(feedback: FeedbackRecord, label: TrueLabel) -> bytes:
     ids = {}
     if feedback.trace_id != _NO_TRACE:
         ids = {"trace_id": feedback.trace_id.hex(), "span_id": feedback.span_id.hex()}
@@ -126,7 +126,7 @@ def _line(feedback: Feedback, label: TrueLabel) -> bytes:
         "logger": FEEDBACK_LOGGER,
         "message": label.message(),
         OTEL_EVENT_NAME: EVENT_FEEDBACK,
-        **feedback.attributes(label),
+        **feedback.event_attributes(label),
         **ids,
         "timestamp": to_datetime(feedback.end),
     }

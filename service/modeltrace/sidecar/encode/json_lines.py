@@ -13,7 +13,7 @@ from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from modeltrace.sidecar.encode.http import access_log
 from modeltrace.sidecar.encode.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE
 from modeltrace.sidecar.encode.protobuf import utf8
-from modeltrace.telemetry.metrics.per_model_cache import PerModel
+from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import (
     EVENT_PREDICTION,
     EVENT_VIOLATION,
@@ -26,7 +26,13 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_VALUE,
     SYNTHETIC,
 )
-from modeltrace.telemetry.records.prediction import TOLD, Answered, ModelInfo, Request, Violated
+from modeltrace.telemetry.records.prediction import (
+    MAX_VIOLATION_EVENTS,
+    ModelInfo,
+    PredictedRow,
+    RequestRecord,
+    SchemaViolation,
+)
 
 _NO_TRACE = bytes(16)
 
@@ -35,9 +41,9 @@ class LineEncoder:
     """Writes the log lines of one process."""
 
     def __init__(self) -> None:
-        self._model_fields = PerModel(_model_fields)
+        self._model_fields = PerModelCache(_model_fields)
 
-    def encode(self, requests: Iterable[Request]) -> bytes:
+    def encode(self, requests: Iterable[RequestRecord]) -> bytes:
         """The lines of some requests: for each what broke the schema, its answered rows, and its access line if any."""
         # Not joined from a list: a hundred lines that live at once make the allocator go to the system each time.
         lines = bytearray()
@@ -45,18 +51,18 @@ class LineEncoder:
             lines += line
         return bytes(lines)
 
-    def _lines(self, requests: Iterable[Request]) -> Iterator[bytes]:
+    def _lines(self, requests: Iterable[RequestRecord]) -> Iterator[bytes]:
         for request in requests:
             ids = _trace_ids(request)
             if request.model is not None:
                 said, features = self._model_fields(request.model), request.model.features
-                for violated in request.violations[:TOLD]:
+                for violated in request.violations[:MAX_VIOLATION_EVENTS]:
                     yield encode_line(_violation_line(violated, said, ids, request.validate_end))
-                for row in request.answered:
+                for row in request.predictions:
                     more: Mapping[str, object] = ids
                     if request.synthetic:
                         more = {SYNTHETIC: True, **more}
-                    if of := request.shadow_of[row.row] if request.shadow_of else None:
+                    if of := request.shadow_of[row.row_index] if request.shadow_of else None:
                         more = {ML_PREDICTION_SHADOW_OF: of, **more}
                     yield encode_line(_prediction_line(row, said, features, more))
             if request.status:
@@ -67,14 +73,16 @@ def _model_fields(model: ModelInfo) -> dict[str, str]:
     return {OTEL_EVENT_NAME: EVENT_PREDICTION, **model.log_attributes()}
 
 
-def _violation_line(violated: Violated, said: dict[str, str], ids: dict[str, str], time: int) -> dict[str, object]:
+def _violation_line(
+    violated: SchemaViolation, said: dict[str, str], ids: dict[str, str], time: int
+) -> dict[str, object]:
     head = {"level": "INFO", "logger": DATA_SCOPE, "message": violated.message()}
-    event = {**said, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
+    event = {**said, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.event_attributes()}
     return {**head, **event, **ids, "timestamp": to_datetime(time)}
 
 
 def _prediction_line(
-    row: Answered, said: dict[str, str], features: Sequence[str], more: Mapping[str, object]
+    row: PredictedRow, said: dict[str, str], features: Sequence[str], more: Mapping[str, object]
 ) -> dict[str, object]:
     line: dict[str, object] = {
         "level": "INFO",
@@ -82,7 +90,7 @@ def _prediction_line(
         "message": f"predicted {row.label if row.value is None else row.value}",
         **said,
         ML_PREDICTION_ID: row.prediction_id,
-        ML_PREDICTION_ROW: row.row,
+        ML_PREDICTION_ROW: row.row_index,
         ML_PREDICTION_INPUTS: dict(zip(features, row.inputs, strict=True)),
     }
     if row.value is None:
@@ -96,7 +104,7 @@ def _prediction_line(
     return line
 
 
-def _access_line(request: Request, ids: dict[str, str]) -> dict[str, object]:
+def _access_line(request: RequestRecord, ids: dict[str, str]) -> dict[str, object]:
     message, attributes = access_log(
         request.method,
         request.path,
@@ -110,7 +118,7 @@ def _access_line(request: Request, ids: dict[str, str]) -> dict[str, object]:
     return {**head, **attributes, **ids, "timestamp": to_datetime(request.end)}
 
 
-def _trace_ids(request: Request) -> dict[str, str]:
+def _trace_ids(request: RequestRecord) -> dict[str, str]:
     if request.trace_id == _NO_TRACE:
         return {}
     return {"trace_id": request.trace_id.hex(), "span_id": request.span_id.hex()}

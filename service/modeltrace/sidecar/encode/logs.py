@@ -26,7 +26,7 @@ from modeltrace.sidecar.encode.protobuf import (
     key_value,
     tag,
 )
-from modeltrace.telemetry.metrics.per_model_cache import PerModel
+from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import (
     EVENT_PREDICTION,
     EVENT_VIOLATION,
@@ -41,18 +41,18 @@ from modeltrace.telemetry.names import (
 )
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
-    AUDIT_LOGGER,
     DATA_LOGGER,
-    TOLD,
-    Answered,
+    MAX_VIOLATION_EVENTS,
+    PREDICTION_LOGGER,
     ModelInfo,
     Origin,
-    Request,
+    PredictedRow,
+    RequestRecord,
+    SchemaViolation,
     Value,
-    Violated,
 )
 
-AUDIT_SCOPE, DATA_SCOPE, ACCESS_SCOPE = AUDIT_LOGGER, DATA_LOGGER, ACCESS_LOGGER
+AUDIT_SCOPE, DATA_SCOPE, ACCESS_SCOPE = PREDICTION_LOGGER, DATA_LOGGER, ACCESS_LOGGER
 MAX_REQUEST_BYTES = 4_000_000  # bytes; a gRPC server refuses more than 4 MiB unless it is told otherwise
 # As many of the last values are kept as bytes: of labels, of inputs that are no floats, of clients with what they ask
 # for. Longer texts of clients are not: what is kept stays small whatever they send.
@@ -78,34 +78,34 @@ class LogEncoder:
         self._audit = ExportRequest(origin.resource, AUDIT_SCOPE)
         self._data = ExportRequest(origin.resource, DATA_SCOPE)
         self._access = ExportRequest(origin.resource, ACCESS_SCOPE)
-        self._model_constants = PerModel(_ModelConstants)
+        self._model_constants = PerModelCache(_ModelConstants)
         self._id, self._row, self._value, self._confidence = map(
             key, (ML_PREDICTION_ID, ML_PREDICTION_ROW, ML_PREDICTION_VALUE, ML_PREDICTION_CONFIDENCE)
         )
         self._label = lru_cache(CACHE_SIZE)(_encode_label)
         self._line = lru_cache(CACHE_SIZE)(_encode_access)
 
-    def audit(self, requests: Iterable[Request], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
+    def audit(self, requests: Iterable[RequestRecord], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
         """Export requests of at most `limit` bytes with a record an answered row, and the number of records in each.
 
         A record that is larger by itself gets a request of its own.
         """
         return self._audit.split(self._predictions(requests), max_bytes)
 
-    def data(self, requests: Iterable[Request], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
+    def data(self, requests: Iterable[RequestRecord], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
         """The same with a record for each way in which a request broke the schema, as far as they are told."""
         return self._data.split(self._violations(requests), max_bytes)
 
-    def access(self, requests: Iterable[Request], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
+    def access(self, requests: Iterable[RequestRecord], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
         """The same with a record a request that was answered."""
         return self._access.split(self._lines(requests), max_bytes)
 
-    def _predictions(self, requests: Iterable[Request]) -> Iterator[bytes]:
+    def _predictions(self, requests: Iterable[RequestRecord]) -> Iterator[bytes]:
         for request in requests:
-            if request.answered and request.model is not None:
+            if request.predictions and request.model is not None:
                 model = self._model_constants(request.model)
                 context = model.prediction + _encode_context(request)
-                for row in request.answered:
+                for row in request.predictions:
                     times = _times(_TIME, row.time, _OBSERVED, row.time)
                     yield delimited(
                         ITEM,
@@ -114,17 +114,17 @@ class LogEncoder:
                         ),
                     )
 
-    def _violations(self, requests: Iterable[Request]) -> Iterator[bytes]:
+    def _violations(self, requests: Iterable[RequestRecord]) -> Iterator[bytes]:
         for request in requests:
             if request.violations and request.model is not None:
                 times = _times(_TIME, request.validate_end, _OBSERVED, request.validate_end)
                 head = times + self._model_constants(request.model).violation + _encode_context(request)
-                for one in request.violations[:TOLD]:
+                for one in request.violations[:MAX_VIOLATION_EVENTS]:
                     yield delimited(ITEM, b"".join((head, *_encode_violation(one))))
 
-    def _encode_prediction(self, row: Answered, inputs: "_InputsEncoder") -> Iterator[bytes]:
+    def _encode_prediction(self, row: PredictedRow, inputs: "_InputsEncoder") -> Iterator[bytes]:
         yield key_value(_ATTRIBUTE, self._id, any_value(row.prediction_id))
-        yield key_value(_ATTRIBUTE, self._row, any_value(row.row))
+        yield key_value(_ATTRIBUTE, self._row, any_value(row.row_index))
         yield inputs.encode(row.inputs)
         if row.value is None:
             yield self._label(str(row.label))
@@ -134,7 +134,7 @@ class LogEncoder:
         if row.confidence is not None:
             yield key_value(_ATTRIBUTE, self._confidence, any_double(row.confidence))
 
-    def _lines(self, requests: Iterable[Request]) -> Iterator[bytes]:
+    def _lines(self, requests: Iterable[RequestRecord]) -> Iterator[bytes]:
         for request in requests:
             if request.status:
                 small = len(request.path) + len(request.query) <= MAX_CACHED_LENGTH
@@ -205,17 +205,17 @@ def _encode_body(answer: Value) -> bytes:
     return delimited(_BODY, any_value(f"predicted {answer}"))
 
 
-def _encode_marks(request: Request, row: Answered) -> Iterator[bytes]:
+def _encode_marks(request: RequestRecord, row: PredictedRow) -> Iterator[bytes]:
     """Of a shadow: the prediction that was answered; of synthetic traffic: that it is."""
-    if request.shadow_of and (answer := request.shadow_of[row.row]):
+    if request.shadow_of and (answer := request.shadow_of[row.row_index]):
         yield _encode_attribute(ML_PREDICTION_SHADOW_OF, answer)
     if request.synthetic:
         yield _encode_attribute(SYNTHETIC, True)  # noqa: FBT003  the value of an attribute
 
 
-def _encode_violation(one: Violated) -> Iterator[bytes]:
+def _encode_violation(one: SchemaViolation) -> Iterator[bytes]:
     yield delimited(_BODY, any_value(one.message()))
-    for name, value in one.attributes().items():
+    for name, value in one.event_attributes().items():
         yield _encode_attribute(name, value)
 
 
@@ -223,7 +223,7 @@ def _encode_label(label: str) -> bytes:
     return _encode_body(label) + _encode_attribute(ML_PREDICTION_LABEL, label)
 
 
-def _encode_context(request: Request) -> bytes:
+def _encode_context(request: RequestRecord) -> bytes:
     """Where a record belongs; nowhere without telemetry, whatever its span ID."""
     if request.trace_id == _NO_TRACE:
         return b""

@@ -43,17 +43,17 @@ from modeltrace.sidecar.encode.protobuf import (
     tag,
     utf8,
 )
-from modeltrace.telemetry.metrics.per_model_cache import PerModel
+from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import (
     BAGGAGE_PIN,
     EVENT_VIOLATION,
+    ML_BATCH_LOWEST_CONFIDENCE,
+    ML_BATCH_REJECTED,
     ML_BATCH_SIZE,
-    ML_LOWEST_CONFIDENCE,
     ML_PREDICTION_CONFIDENCE,
     ML_PREDICTION_ID,
     ML_PREDICTION_LABEL,
     ML_PREDICTION_VALUE,
-    ML_REJECTED_ROWS,
     SPAN_BATCH,
     SPAN_FEATURES,
     SPAN_INFERENCE,
@@ -63,15 +63,15 @@ from modeltrace.telemetry.names import (
     SYNTHETIC,
 )
 from modeltrace.telemetry.records.prediction import (
-    TOLD,
-    Answered,
-    Batch,
+    MAX_VIOLATION_EVENTS,
+    BatchRecord,
     Failure,
     ModelInfo,
     Origin,
-    Request,
+    PredictedRow,
+    RequestRecord,
+    SchemaViolation,
     Value,
-    Violated,
 )
 
 SAMPLED = 1
@@ -107,7 +107,7 @@ class SpanEncoder:
             for name in (SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, SPAN_BATCH, SPAN_SHADOW)
         }
         self._stage_bits = {name: stage_bits(name) for name in self._stage_names}
-        self._model = PerModel(_encode_model)
+        self._model = PerModelCache(_encode_model)
         self._pinned = _encode_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
         self._synthetic = _encode_attribute(SYNTHETIC, True)  # noqa: FBT003  as above
         self._port, self._id, self._value, self._confidence = map(
@@ -118,18 +118,18 @@ class SpanEncoder:
         self._state = lru_cache(CACHE_SIZE)(_encode_trace_state)
         self._outcome = lru_cache(CACHE_SIZE)(_encode_outcome)
 
-    def encode(self, requests: Sequence[Request], batches: Sequence[Batch] = ()) -> tuple[bytes, int]:
+    def encode(self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord] = ()) -> tuple[bytes, int]:
         """One export request with the spans of all that is sampled, and their number."""
         spans = list(self._spans(requests, batches))
         return (self._envelope.encode(spans), len(spans)) if spans else (b"", 0)
 
     def split(
-        self, requests: Sequence[Request], batches: Sequence[Batch] = (), *, max_bytes: int
+        self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord] = (), *, max_bytes: int
     ) -> list[tuple[bytes, int]]:
         """The same in as many export requests as it takes to keep each within `limit` bytes."""
         return self._envelope.split(self._spans(requests, batches), max_bytes)
 
-    def _spans(self, requests: Sequence[Request], batches: Sequence[Batch]) -> Iterator[bytes]:
+    def _spans(self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord]) -> Iterator[bytes]:
         sampled = [request for request in requests if request.trace_flags & SAMPLED]
         for request in sampled:
             header = request.trace_state
@@ -156,26 +156,28 @@ class SpanEncoder:
             tell = self._server if request.shadow_of is None else self._shadow
             yield delimited(ITEM, b"".join((state, *tell(request, failure))))
         for batch in batches:
-            if batch.members:
+            if batch.request_spans:
                 yield delimited(ITEM, b"".join(self._batch(batch)))
 
-    def _stages(self, request: Request) -> Iterator[tuple[str, int, int, str, bytes]]:
+    def _stages(self, request: RequestRecord) -> Iterator[tuple[str, int, int, str, bytes]]:
         """Name, start, end, `error.type` and other content of each stage; a time of 0 was not reached."""
-        if request.rejected:
-            rejected, error_type = _encode_attribute(ML_REJECTED_ROWS, request.rejected), INVALID_FEATURES
+        if request.rejected_rows:
+            rejected, error_type = _encode_attribute(ML_BATCH_REJECTED, request.rejected_rows), INVALID_FEATURES
         else:
             rejected, error_type = b"", ""
-        violations = b"".join(_encode_violation(one, request.validate_end) for one in request.violations[:TOLD])
+        violations = b"".join(
+            _encode_violation(one, request.validate_end) for one in request.violations[:MAX_VIOLATION_EVENTS]
+        )
         yield SPAN_VALIDATE, request.validate_start, request.validate_end, error_type, rejected + violations
-        if request.batch:
+        if request.batch_span:
             yield SPAN_QUEUE, request.validate_end, request.features_start, "", b""
         yield SPAN_FEATURES, request.features_start, request.inference_start, "", b""
-        said = self._said(ML_BATCH_SIZE, request.rows - request.rejected)
-        if request.batch:
-            said += _encode_link(*request.batch)
+        said = self._said(ML_BATCH_SIZE, request.rows - request.rejected_rows)
+        if request.batch_span:
+            said += _encode_link(*request.batch_span)
         yield SPAN_INFERENCE, request.inference_start, request.inference_end, "", said
 
-    def _server(self, request: Request, failure: Failure | None) -> Iterator[bytes]:
+    def _server(self, request: RequestRecord, failure: Failure | None) -> Iterator[bytes]:
         """The content of the SERVER span; `failure` is one that no stage tells."""
         yield from (_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id)
         if request.parent_span_id:
@@ -201,19 +203,19 @@ class SpanEncoder:
         yield from self._said_of(request)
         yield self._outcome(request.status) if failure is None else _encode_outcome(request.status, failure)
 
-    def _shadow(self, request: Request, failure: Failure | None) -> Iterator[bytes]:
+    def _shadow(self, request: RequestRecord, failure: Failure | None) -> Iterator[bytes]:
         """The content of the span of what a challenger made of a request."""
         yield from (_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id, _PARENT, request.parent_span_id, _LOCAL)
-        yield self._stage_names[SPAN_SHADOW] if request.called is None else _CALL
+        yield self._stage_names[SPAN_SHADOW] if request.remote_call is None else _CALL
         yield _times(_START, request.start, _END, request.end)
         yield from self._said_of(request)
-        if request.called is not None:
-            yield b"".join(_encode_attribute(*item) for item in request.called.attributes().items())
-            yield delimited(_STATUS, _FAILED) if request.called.error_type else _UNSET
+        if request.remote_call is not None:
+            yield b"".join(_encode_attribute(*item) for item in request.remote_call.span_attributes().items())
+            yield delimited(_STATUS, _FAILED) if request.remote_call.error_type else _UNSET
         else:
             yield _UNSET if failure is None else _encode_outcome(0, failure)
 
-    def _said_of(self, request: Request) -> Iterator[bytes]:
+    def _said_of(self, request: RequestRecord) -> Iterator[bytes]:
         """What was asked and answered."""
         if request.model is not None:
             yield self._model(request.model)
@@ -221,17 +223,17 @@ class SpanEncoder:
             yield self._pinned
         if request.synthetic:
             yield self._synthetic
-        if request.many:
+        if request.is_batch:
             if request.model is not None and request.failure is None:
                 yield _encode_attribute(ML_BATCH_SIZE, request.rows)
-                yield _encode_attribute(ML_REJECTED_ROWS, request.rejected)
-                confidences = [row.confidence for row in request.answered if row.confidence is not None]
+                yield _encode_attribute(ML_BATCH_REJECTED, request.rejected_rows)
+                confidences = [row.confidence for row in request.predictions if row.confidence is not None]
                 if confidences:
-                    yield _encode_attribute(ML_LOWEST_CONFIDENCE, min(confidences))
-        elif request.answered:
-            yield from self._answer(request.answered[0])
+                    yield _encode_attribute(ML_BATCH_LOWEST_CONFIDENCE, min(confidences))
+        elif request.predictions:
+            yield from self._answer(request.predictions[0])
 
-    def _answer(self, row: Answered) -> Iterator[bytes]:
+    def _answer(self, row: PredictedRow) -> Iterator[bytes]:
         yield key_value(_ATTRIBUTE, self._id, any_value(row.prediction_id))
         if row.value is not None:
             yield key_value(_ATTRIBUTE, self._value, any_double(row.value))
@@ -240,12 +242,12 @@ class SpanEncoder:
         if row.confidence is not None:
             yield key_value(_ATTRIBUTE, self._confidence, any_double(row.confidence))
 
-    def _batch(self, batch: Batch) -> Iterator[bytes]:
+    def _batch(self, batch: BatchRecord) -> Iterator[bytes]:
         yield from (_TRACE_ID, batch.trace_id, _SPAN_ID, batch.span_id, _LOCAL, self._stage_names[SPAN_BATCH])
         yield _times(_START, batch.start, _END, batch.end)
         yield self._model(batch.model)
         yield _encode_attribute(ML_BATCH_SIZE, batch.rows)
-        yield from (_encode_link(*member) for member in batch.members)
+        yield from (_encode_link(*member) for member in batch.request_spans)
         if batch.error_type:
             yield _encode_attribute(ERROR_TYPE, batch.error_type)
         yield delimited(_STATUS, _FAILED) if batch.error_type else _UNSET
@@ -312,8 +314,8 @@ def _encode_exception(failure: Failure) -> bytes:
     return delimited(_EVENT, b"".join((_time(_EVENT_TIME, failure.time), _EXCEPTION, *said)))
 
 
-def _encode_violation(violated: Violated, time: int) -> bytes:
-    said = (attribute(_EVENT_ATTRIBUTE, *item) for item in violated.attributes().items())
+def _encode_violation(violated: SchemaViolation, time: int) -> bytes:
+    said = (attribute(_EVENT_ATTRIBUTE, *item) for item in violated.event_attributes().items())
     return delimited(_EVENT, b"".join((_time(_EVENT_TIME, time), _VIOLATION, *said)))
 
 

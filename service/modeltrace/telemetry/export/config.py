@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Config(NamedTuple):
+class SidecarConfig(NamedTuple):
     """What the worker says of how things go out. Plain values."""
 
     signals: Mapping[str, tuple[str, float]]  # those that are exported: their protocol, and the seconds of one attempt
-    delay: float  # seconds that records gather
+    schedule_delay: float  # seconds that records gather
     flush_timeout: float  # seconds for the last requests, once the pipe has ended
-    spool: str  # the folder of what waits on disk; "" for none
+    spool_dir: str  # the folder of what waits on disk; "" for none
     spool_max_bytes: int
     log_level: str
     log_file: str  # "" for none

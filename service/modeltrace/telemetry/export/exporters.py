@@ -16,30 +16,30 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from modeltrace.telemetry.export.queue import Outbox
+from modeltrace.telemetry.export.queue import ExportQueue
 
 
-class SpanHandover(SpanExporter):
+class SidecarSpanExporter(SpanExporter):
     """Hands over spans."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: ExportQueue) -> None:
         self._outbox = outbox
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Encode and hand over."""
-        self._outbox.put_encoded("traces", encode_spans(spans).SerializeToString(), len(spans))
+        self._outbox.enqueue_encoded("traces", encode_spans(spans).SerializeToString(), len(spans))
         return SpanExportResult.SUCCESS
 
 
-class LogHandover(LogRecordExporter):
+class SidecarLogExporter(LogRecordExporter):
     """Hands over log records."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: ExportQueue) -> None:
         self._outbox = outbox
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Encode and hand over."""
-        self._outbox.put_encoded("logs", encode_logs(batch).SerializeToString(), len(batch))
+        self._outbox.enqueue_encoded("logs", encode_logs(batch).SerializeToString(), len(batch))
         return LogRecordExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -50,13 +50,13 @@ class LogHandover(LogRecordExporter):
         return True
 
 
-class MetricHandover(OTLPMetricExporterMixin, MetricExporter):
+class SidecarMetricExporter(OTLPMetricExporterMixin, MetricExporter):
     """Hands over metric points; temporality and aggregation are those that OpenTelemetry's variables ask for.
 
     It takes both from what the SDK's exporters for HTTP and gRPC share, without the client that either brings along.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: ExportQueue) -> None:
         self._common_configuration()
         self._outbox = outbox
 
@@ -68,7 +68,7 @@ class MetricHandover(OTLPMetricExporterMixin, MetricExporter):
             for scope in resource.scope_metrics
             for metric in scope.metrics
         )
-        self._outbox.put_encoded("metrics", encode_metrics(metrics_data).SerializeToString(), points)
+        self._outbox.enqueue_encoded("metrics", encode_metrics(metrics_data).SerializeToString(), points)
         return MetricExportResult.SUCCESS
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:  # noqa: ANN401  the base's

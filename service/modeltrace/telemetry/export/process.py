@@ -7,16 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from modeltrace.telemetry.export.config import Config
+from modeltrace.telemetry.export.config import SidecarConfig
 from modeltrace.telemetry.export.frames import read_frames, write_frame
-from modeltrace.telemetry.export.queue import Heard
+from modeltrace.telemetry.export.queue import SidecarEvent
 from modeltrace.telemetry.records.prediction import Origin
 
 
-class ExporterProcess:
+class SidecarProcess:
     """One run of `python -m modeltrace.sidecar`."""
 
-    def __init__(self, origin: Origin, config: Config, hear: Callable[[Heard], None]) -> None:
+    def __init__(self, origin: Origin, config: SidecarConfig, on_event: Callable[[SidecarEvent], None]) -> None:
         """Start it; `hear` is called, on a thread of its own, with whatever it says.
 
         Raises:
@@ -33,7 +33,7 @@ class ExporterProcess:
         finally:
             os.close(status)
         self._listener = threading.Thread(
-            target=self._listen, args=(answers, hear), daemon=True, name="telemetry-exporter"
+            target=self._listen, args=(answers, on_event), daemon=True, name="telemetry-exporter"
         )
         self._listener.start()
         self.write((tuple(origin), tuple(config)))
@@ -59,10 +59,10 @@ class ExporterProcess:
         return not self._listener.is_alive()
 
     @staticmethod
-    def _listen(answers: int, hear: Callable[[Heard], None]) -> None:
+    def _listen(answers: int, hear: Callable[[SidecarEvent], None]) -> None:
         try:
             for kind, *details in read_frames(answers):
-                hear(Heard(kind, tuple(details)))
+                hear(SidecarEvent(kind, tuple(details)))
         finally:
             os.close(answers)
-            hear(Heard("gone", ()))
+            hear(SidecarEvent("gone", ()))

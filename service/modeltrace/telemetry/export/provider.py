@@ -30,30 +30,30 @@ from modeltrace.keys import derive_synthetic_token, load_id_key
 from modeltrace.otel_env.table import SIGNALS
 from modeltrace.settings import Settings, data_dir
 from modeltrace.store.config import store_config
-from modeltrace.telemetry.export.config import Config
-from modeltrace.telemetry.export.exporters import LogHandover, MetricHandover, SpanHandover
+from modeltrace.telemetry.export.config import SidecarConfig
+from modeltrace.telemetry.export.exporters import SidecarLogExporter, SidecarMetricExporter, SidecarSpanExporter
 from modeltrace.telemetry.export.health import ExportHealth
-from modeltrace.telemetry.export.process import ExporterProcess
-from modeltrace.telemetry.export.queue import Outbox
-from modeltrace.telemetry.metrics.features import FeaturePoints
-from modeltrace.telemetry.metrics.feedback import FeedbackPoints
+from modeltrace.telemetry.export.process import SidecarProcess
+from modeltrace.telemetry.export.queue import ExportQueue
+from modeltrace.telemetry.metrics.features import FeatureMetrics
+from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
 from modeltrace.telemetry.metrics.instruments import build_views
-from modeltrace.telemetry.metrics.model_catalog import Watched
-from modeltrace.telemetry.metrics.predictions import PeriodicReader, Points, PredictionPoints
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
+from modeltrace.telemetry.metrics.predictions import PeriodicRecordMetricsReader, PredictionMetrics, RequestMetrics
 from modeltrace.telemetry.metrics.prometheus import PrometheusReader
 from modeltrace.telemetry.metrics.store import StoreHealth
-from modeltrace.telemetry.provider import SCOPE, Records, Telemetry, report_process
+from modeltrace.telemetry.provider import SCOPE_NAME, SidecarPipeline, Telemetry, instrument_process
 from modeltrace.telemetry.records.prediction import Origin
-from modeltrace.telemetry.records.trace import Tracing
-from modeltrace.telemetry.sdk.exporters import LogBatches, SpanBatches, Tally
+from modeltrace.telemetry.records.trace import RequestTracer
+from modeltrace.telemetry.sdk.exporters import CountingLogProcessor, CountingSpanProcessor, ExportCounter
 
 # Milliseconds that records gather before they go out; the specification's 5 s for spans is long to look at.
-DELAY: Final = 500
+DEFAULT_SCHEDULE_DELAY: Final = 500
 # What the exporter process needs to end, of the time that a stop has.
-LEAVE: Final = 0.25
-ACTIVE: Final = "http.server.active_requests"
+SIDECAR_EXIT_SECONDS: Final = 0.25
+METRIC_ACTIVE_REQUESTS: Final = "http.server.active_requests"
 # What only the stock set-up knows how to do.
-STOCK_ONLY: Final = (
+SDK_ONLY_VARIABLES: Final = (
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
     "OTEL_PYTHON_INSTRUMENTATION_HTTP_CAPTURE_ALL_METHODS",
@@ -70,32 +70,34 @@ STOCK_ONLY: Final = (
 )
 
 
-def needs_stock(settings: Settings) -> str | None:
+def requires_sdk(settings: Settings) -> str | None:
     """What among the settings only the stock set-up can do; `None` when there is nothing."""
     if settings.instrumentation == "sdk":
         return "MODELTRACE_INSTRUMENTATION"
     otel = settings.otel
     if "console" in (*otel.traces_exporter, *otel.logs_exporter, *otel.metrics_exporter):
         return "an exporter to the console"
-    return next((name for name in STOCK_ONLY if os.environ.get(name)), None)
+    return next((name for name in SDK_ONLY_VARIABLES if os.environ.get(name)), None)
 
 
-def build_recorded(
-    settings: Settings, resource: Resource, watched: Watched, *, registry: CollectorRegistry | None = None
+def build_sidecar_provider(
+    settings: Settings, resource: Resource, model_catalog: ModelCatalog, *, registry: CollectorRegistry | None = None
 ) -> Telemetry:
     """Build all of it for this process. Call it once, in the process that serves: nothing survives a fork.
 
     `watched` are the models whose inputs are counted, `registry` what `/metrics` shows, if anything.
     """
     otel = settings.otel
-    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE)
+    origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE_NAME)
     health = ExportHealth(StoreHealth() if settings.store_url() else None)
     active: Counter[tuple[str, str]] = Counter()
     token = derive_synthetic_token(load_id_key(settings))
     if otel.sdk_disabled:
         config = _config(settings, service_name="")
-        outbox = Outbox(partial(ExporterProcess, origin, config), listen=health.hear, watched=watched)
-        return Telemetry(records=Records(Tracing(None, synthetic_token=token), outbox, health, active))
+        outbox = ExportQueue(
+            partial(SidecarProcess, origin, config), on_event=health.on_event, model_catalog=model_catalog
+        )
+        return Telemetry(pipeline=SidecarPipeline(RequestTracer(None, synthetic_token=token), outbox, health, active))
     # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
@@ -105,63 +107,72 @@ def build_recorded(
     delta = temporality in ("delta", "lowmemory")
     exemplars = variables.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")
 
-    def count(*, delta: bool = False) -> tuple[Points, ...]:
+    def count(*, delta: bool = False) -> tuple[RequestMetrics, ...]:
         return (
-            PredictionPoints(exemplar_filter=exemplars, delta=delta),
-            FeaturePoints(watched, exemplar_filter=exemplars, delta=delta),
+            PredictionMetrics(exemplar_filter=exemplars, delta=delta),
+            FeatureMetrics(model_catalog, exemplar_filter=exemplars, delta=delta),
         )
 
-    pushed, labels = count(delta=delta), FeedbackPoints(exemplar_filter=exemplars, delta=delta)
+    pushed, labels = count(delta=delta), FeedbackMetrics(exemplar_filter=exemplars, delta=delta)
     # Prometheus takes totals.
-    shown, shown_labels = (count(), FeedbackPoints(exemplar_filter=exemplars)) if delta else (pushed, labels)
+    shown, shown_labels = (count(), FeedbackMetrics(exemplar_filter=exemplars)) if delta else (pushed, labels)
     wanted = ((pushed, labels, "metrics" in signals), (shown, shown_labels, registry is not None))
-    outbox = Outbox(
-        partial(ExporterProcess, origin, _config(settings, service_name=str(resource.attributes[SERVICE_NAME]))),
+    outbox = ExportQueue(
+        partial(SidecarProcess, origin, _config(settings, service_name=str(resource.attributes[SERVICE_NAME]))),
         tuple(dict.fromkeys(one for points, _, used in wanted if used for one in points)),
         tuple(dict.fromkeys(one for _, one, used in wanted if used)),
-        listen=health.hear,
-        watched=watched,
+        on_event=health.on_event,
+        model_catalog=model_catalog,
     )
 
-    spans, records = Tally("spans"), Tally("log records")
-    scope = InstrumentationScope(SCOPE)
+    spans, records = ExportCounter("spans"), ExportCounter("log records")
+    scope = InstrumentationScope(SCOPE_NAME)
     readers: list[MetricReader] = []
     if "metrics" in signals:
-        readers.append(PeriodicReader(MetricHandover(outbox)).with_predictions((*pushed, labels), resource, scope))
+        readers.append(
+            PeriodicRecordMetricsReader(SidecarMetricExporter(outbox)).with_sources((*pushed, labels), resource, scope)
+        )
     if registry:
-        readers.append(PrometheusReader(registry=registry).with_predictions((*shown, shown_labels), resource, scope))
+        readers.append(PrometheusReader(registry=registry).with_sources((*shown, shown_labels), resource, scope))
     meters = MeterProvider(
         metric_readers=readers,
         resource=resource,
         # Requests in flight are counted ahead of the instrumentation, which does not see predictions.
         views=[
             *build_views(),
-            View(meter_name="opentelemetry.instrumentation.*", instrument_name=ACTIVE, aggregation=DropAggregation()),
+            View(
+                meter_name="opentelemetry.instrumentation.*",
+                instrument_name=METRIC_ACTIVE_REQUESTS,
+                aggregation=DropAggregation(),
+            ),
         ],
         shutdown_on_exit=False,
     )
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     if "traces" in signals:
-        tracers.add_span_processor(SpanBatches(SpanHandover(outbox), spans, meters))
+        tracers.add_span_processor(CountingSpanProcessor(SidecarSpanExporter(outbox), spans, meters))
     loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
     if "logs" in signals:
-        loggers.add_log_record_processor(LogBatches(LogHandover(outbox), records, meters))
+        loggers.add_log_record_processor(CountingLogProcessor(SidecarLogExporter(outbox), records, meters))
 
-    report_process(meters)
-    meter = meters.get_meter(SCOPE)
+    instrument_process(meters)
+    meter = meters.get_meter(SCOPE_NAME)
     exporters = {s: "otlp_grpc" if otel.protocol_for(s) == "grpc" else "otlp_http" for s in SIGNALS}
-    health.report_to(meter, outbox, exporters=exporters)
+    health.create_instruments(meter, outbox, exporters=exporters)
     meter.create_observable_up_down_counter(
-        ACTIVE, [partial(_in_flight, active)], unit="{request}", description="Number of active HTTP server requests."
+        METRIC_ACTIVE_REQUESTS,
+        [partial(_in_flight, active)],
+        unit="{request}",
+        description="Number of active HTTP server requests.",
     )
-    tracing = Tracing(tracers.sampler, trust_context=settings.trust_trace_context, synthetic_token=token)
+    tracing = RequestTracer(tracers.sampler, trust_context=settings.trust_trace_context, synthetic_token=token)
     return Telemetry(
         tracers,
         meters,
         loggers,
-        tallies=(spans, records),
+        export_counters=(spans, records),
         enabled=True,
-        records=Records(tracing, outbox, health, active),
+        pipeline=SidecarPipeline(tracing, outbox, health, active),
     )
 
 
@@ -172,7 +183,7 @@ def _in_flight(active: Counter[tuple[str, str]], _: CallbackOptions) -> Iterable
     return [Observation(number, {HTTP_REQUEST_METHOD: m, URL_SCHEME: s}) for (m, s), number in kinds.items()]
 
 
-def _config(settings: Settings, *, service_name: str) -> Config:
+def _config(settings: Settings, *, service_name: str) -> SidecarConfig:
     otel = settings.otel
     signals: dict[str, tuple[str, float]] = {
         signal: (otel.protocol_for(signal), otel.timeout_for(signal)) for signal in otel.otlp_signals()
@@ -181,14 +192,14 @@ def _config(settings: Settings, *, service_name: str) -> Config:
     spool = ""
     if settings.spool_max_bytes and signals:
         # What waits for one endpoint must never be sent to another.
-        ways = [(s, otel.protocol_for(s), otel.variables.of(s, "ENDPOINT")) for s in otel.otlp_signals()]
+        ways = [(s, otel.protocol_for(s), otel.variables.option(s, "ENDPOINT")) for s in otel.otlp_signals()]
         folder = settings.spool_dir or data_dir() / "spool"
         spool = str(folder / hashlib.sha256(f"{service_name} {ways}".encode()).hexdigest()[:16])
-    return Config(
+    return SidecarConfig(
         signals=signals,
-        delay=int(otel.variables.values.get("OTEL_BSP_SCHEDULE_DELAY", DELAY)) / 1000,
-        flush_timeout=max(settings.flush_timeout - LEAVE, 0.0),
-        spool=spool,
+        schedule_delay=int(otel.variables.values.get("OTEL_BSP_SCHEDULE_DELAY", DEFAULT_SCHEDULE_DELAY)) / 1000,
+        flush_timeout=max(settings.flush_timeout - SIDECAR_EXIT_SECONDS, 0.0),
+        spool_dir=spool,
         spool_max_bytes=settings.spool_max_bytes,
         log_level=settings.log_level,
         log_file=str(settings.log_file) if settings.log_file else "",

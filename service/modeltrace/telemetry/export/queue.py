@@ -17,34 +17,34 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
-from modeltrace.telemetry.export.unacknowledged import RECORDS, Frame, Lost, Unconfirmed
-from modeltrace.telemetry.metrics.model_catalog import Watched
-from modeltrace.telemetry.metrics.predictions import Points
+from modeltrace.telemetry.export.unacknowledged import RECORDS, Frame, LostItems, UnacknowledgedFrames
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
+from modeltrace.telemetry.metrics.predictions import RequestMetrics
 from modeltrace.telemetry.records import feedback as labels
-from modeltrace.telemetry.records.feedback import Feedback
-from modeltrace.telemetry.records.prediction import Batch, Models, plain
+from modeltrace.telemetry.records.feedback import FeedbackRecord
+from modeltrace.telemetry.records.prediction import BatchRecord, Models, plain
 from modeltrace.telemetry.records.trace import RequestTrace
 
 logger = logging.getLogger("modeltrace.telemetry")
 
 # Seconds that records gather before they are sent; a chunk holds the interpreter's lock for half a millisecond.
-INTERVAL: Final = 0.05
-CHUNK: Final = 64
+SEND_INTERVAL: Final = 0.05
+CHUNK_ROWS: Final = 64
 # A batch of the largest size allowed by default fits in here, beside those of others.
-MOST_ROWS: Final = 32_768
-MOST_LABELS: Final = 131_072
-UNCONFIRMED_BYTES: Final = 64 * 2**20
-ENCODED_BYTES: Final = 64 * 2**20
+MAX_QUEUED_ROWS: Final = 32_768
+MAX_QUEUED_LABELS: Final = 131_072
+MAX_UNACKNOWLEDGED_BYTES: Final = 64 * 2**20
+MAX_ENCODED_BYTES: Final = 64 * 2**20
 # Seconds: a process that dies sooner is not replaced at once, but at a stop, which has no time, a little later.
-SHORTEST_LIFE: Final = 1.0
-SHORTEST_PAUSE: Final = 0.1
-SPANS_OF_A_REQUEST: Final = 4
+MIN_SIDECAR_LIFETIME: Final = 1.0
+MIN_RESTART_PAUSE: Final = 0.1
+SPANS_PER_REQUEST: Final = 4
 
 
 Encoded = tuple[str, bytes, int]  # signal, an OTLP request, its items
 
 
-class Exporter(Protocol):
+class Sidecar(Protocol):
     """The process at the other end."""
 
     def write(self, frame: tuple[object, ...]) -> None:
@@ -61,56 +61,56 @@ class Exporter(Protocol):
 class LabelPoints(Protocol):
     """Counts labels."""
 
-    def add(self, feedback: Sequence[Feedback], /) -> None:
+    def add(self, feedback: Sequence[FeedbackRecord], /) -> None:
         """Count some more."""
 
 
-class Heard(NamedTuple):
+class SidecarEvent(NamedTuple):
     """What the exporter process says: kind, then `modeltrace.sidecar.delivery.Event`'s fields or the kind's own."""
 
     kind: str
-    details: tuple[object, ...]
+    fields: tuple[object, ...]
 
 
-class Outbox:
+class ExportQueue:
     """The way out, for all telemetry of this process."""
 
     def __init__(
         self,
-        start: Callable[[Callable[[Heard], None]], Exporter],
-        points: Sequence[Points] = (),
-        label_points: Sequence[LabelPoints] = (),
+        start_sidecar: Callable[[Callable[[SidecarEvent], None]], Sidecar],
+        request_metrics: Sequence[RequestMetrics] = (),
+        feedback_metrics: Sequence[LabelPoints] = (),
         *,
-        most_rows: int = MOST_ROWS,
-        most_encoded: int = ENCODED_BYTES,
-        listen: Callable[[Heard], None] = lambda _: None,
-        watched: Watched | None = None,
+        max_rows: int = MAX_QUEUED_ROWS,
+        max_encoded_bytes: int = MAX_ENCODED_BYTES,
+        on_event: Callable[[SidecarEvent], None] = lambda _: None,
+        model_catalog: ModelCatalog | None = None,
     ) -> None:
-        """`start` starts an exporter process, which says how it goes; `points`, `label_points` count records.
+        """`start` starts an exporter process, which says how it goes; `points`, `feedback_metrics` count records.
 
         What is private stays in this process: `points` see a record as it is, everybody else as `watched` tells it.
         """
-        self._watched = watched
-        self._start = start
-        self._points = points
-        self._label_points = label_points
-        self._most_rows = most_rows
-        self._most_encoded = most_encoded
-        self._listen = listen
-        self._waiting: deque[RequestTrace | Batch | Feedback | Encoded] = deque()
-        self._in_hand: list[RequestTrace | Feedback | Encoded] = []
+        self._watched = model_catalog
+        self._start = start_sidecar
+        self._points = request_metrics
+        self._label_points = feedback_metrics
+        self._most_rows = max_rows
+        self._most_encoded = max_encoded_bytes
+        self._listen = on_event
+        self._waiting: deque[RequestTrace | BatchRecord | FeedbackRecord | Encoded] = deque()
+        self._in_hand: list[RequestTrace | FeedbackRecord | Encoded] = []
         self._put_rows = self._put_beside = self._sent_rows = 0  # each written by one thread only
         self._put_bytes = self._sent_bytes = 0
         self._put_labels = self._sent_labels = 0
         self.dropped_requests = self.dropped_rows = self.dropped_labels = self.restarts = 0
         self.dropped_items: Counter[str] = Counter()  # of what came encoded, by signal
-        self._unconfirmed = Unconfirmed(UNCONFIRMED_BYTES)
+        self._unconfirmed = UnacknowledgedFrames(MAX_UNACKNOWLEDGED_BYTES)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._deadline = 0.0
         self._ended = False
-        self._exporter: Exporter | None = None
+        self._exporter: Sidecar | None = None
         self._started = 0.0
         self._generation = 0
         self._gone = False
@@ -118,7 +118,7 @@ class Outbox:
         self._thread.start()
 
     @property
-    def waiting_rows(self) -> int:
+    def queued_rows(self) -> int:
         """Rows that wait here."""
         return self._put_rows + self._put_beside - self._sent_rows
 
@@ -127,41 +127,41 @@ class Outbox:
         """Rows that may wait here."""
         return self._most_rows
 
-    def put(self, request: RequestTrace) -> None:
+    def enqueue(self, request: RequestTrace) -> None:
         """Take a request that is over. Never waits: what finds no room is dropped and counted."""
-        rows = len(request.answered) or 1
-        if self.waiting_rows + rows > self._most_rows:
-            self._drop(1, len(request.answered))
+        rows = len(request.predictions) or 1
+        if self.queued_rows + rows > self._most_rows:
+            self._drop(1, len(request.predictions))
             return
         self._put_rows += rows
         self._waiting.append(request)
 
-    def put_shadow(self, request: RequestTrace) -> None:
+    def enqueue_shadow(self, request: RequestTrace) -> None:
         """The same for what a challenger made of a request, from the thread that asks it."""
-        rows = len(request.answered) or 1
-        if self.waiting_rows + rows > self._most_rows:
-            self._drop(1, len(request.answered))
+        rows = len(request.predictions) or 1
+        if self.queued_rows + rows > self._most_rows:
+            self._drop(1, len(request.predictions))
             return
         self._put_beside += rows
         self._waiting.append(request)
 
-    def put_batch(self, batch: Batch) -> None:
+    def enqueue_batch(self, batch: BatchRecord) -> None:
         """Take the span of a call that answered several requests; it finds room where a request would."""
-        if self.waiting_rows < self._most_rows:
+        if self.queued_rows < self._most_rows:
             self._waiting.append(batch)
 
-    def put_feedback(self, feedback: Feedback) -> None:
+    def enqueue_feedback(self, feedback: FeedbackRecord) -> None:
         """Take labels, of any thread; what finds no room is dropped and counted."""
         number = len(feedback.labels)
         with self._lock:
-            if room := self._put_labels - self._sent_labels + number <= MOST_LABELS:
+            if room := self._put_labels - self._sent_labels + number <= MAX_QUEUED_LABELS:
                 self._put_labels += number
         if room:
             self._waiting.append(feedback)
         else:
             self._drop(0, 0, number)
 
-    def put_encoded(self, signal: str, request: bytes, items: int) -> None:
+    def enqueue_encoded(self, signal: str, request: bytes, items: int) -> None:
         """Take an OTLP request that is already encoded, from an exporter of the SDK."""
         with self._lock:
             if self._put_bytes - self._sent_bytes + len(request) > self._most_encoded:
@@ -180,7 +180,7 @@ class Outbox:
     def drain(self, deadline: float) -> None:
         """Wait until all that was put is counted and handed over, or until the deadline: for the last metric points."""
         while (self._waiting or self._in_hand) and time.monotonic() < deadline:
-            time.sleep(INTERVAL / 10)
+            time.sleep(SEND_INTERVAL / 10)
 
     def close(self, deadline: float) -> bool:
         """Send what waits, then let the exporter process deliver it; whether that ended by the monotonic `deadline`.
@@ -191,12 +191,12 @@ class Outbox:
         self._stopping.set()
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():  # the process does not read, or does not end
-            left = [one for one in (*self._in_hand, *tuple(self._waiting)) if not isinstance(one, Batch)]
+            left = [one for one in (*self._in_hand, *tuple(self._waiting)) if not isinstance(one, BatchRecord)]
             requests = [one for one in left if isinstance(one, RequestTrace)]
-            given = sum(len(one.labels) for one in left if isinstance(one, Feedback))
-            self._drop(len(requests), sum(len(one.answered) for one in requests), given)
+            given = sum(len(one.labels) for one in left if isinstance(one, FeedbackRecord))
+            self._drop(len(requests), sum(len(one.predictions) for one in requests), given)
             for one in left:
-                if not isinstance(one, RequestTrace | Feedback):
+                if not isinstance(one, RequestTrace | FeedbackRecord):
                     self.dropped_items[one[0]] += one[2]
         return self._ended
 
@@ -205,16 +205,16 @@ class Outbox:
     def _run(self) -> None:
         if not self._begin():
             self._replace()
-        while not self._stopping.wait(INTERVAL):
+        while not self._stopping.wait(SEND_INTERVAL):
             if self._gone:
                 self._replace()
             self._send_waiting()
         self._send_waiting()
         ended = self._stop_exporter()
-        if ended and self._unconfirmed.left() and self._replace():  # it died meanwhile
+        if ended and self._unconfirmed.has_undelivered() and self._replace():  # it died meanwhile
             ended = self._stop_exporter()
         if ended:
-            self._count(self._unconfirmed.rest())
+            self._count(self._unconfirmed.take_undelivered())
         self._ended = ended
 
     def _stop_exporter(self) -> bool:
@@ -223,21 +223,21 @@ class Outbox:
     def _send_waiting(self) -> None:
         while self._waiting:
             requests: list[RequestTrace] = []
-            batches: list[Batch] = []
-            feedback: list[Feedback] = []
+            batches: list[BatchRecord] = []
+            feedback: list[FeedbackRecord] = []
             encoded: list[Encoded] = []
             rows = given = 0
-            while self._waiting and rows + given < CHUNK:
+            while self._waiting and rows + given < CHUNK_ROWS:
                 item = self._waiting[0]
-                if not isinstance(item, Batch):
+                if not isinstance(item, BatchRecord):
                     self._in_hand.append(item)  # first: whoever looks must find it in one of the two
                 self._waiting.popleft()
                 if isinstance(item, RequestTrace):
                     requests.append(item)
-                    rows += len(item.answered) or 1
-                elif isinstance(item, Batch):
+                    rows += len(item.predictions) or 1
+                elif isinstance(item, BatchRecord):
                     batches.append(item)
-                elif isinstance(item, Feedback):
+                elif isinstance(item, FeedbackRecord):
                     feedback.append(item)
                     given += len(item.labels)
                 else:
@@ -251,15 +251,15 @@ class Outbox:
                 self._send(("otlp", *one), len(one[1]))
                 del self._in_hand[0]
 
-    def _tell(self, requests: list[RequestTrace], batches: list[Batch], feedback: list[Feedback]) -> None:
+    def _tell(self, requests: list[RequestTrace], batches: list[BatchRecord], feedback: list[FeedbackRecord]) -> None:
         """Count and send. A request that nobody foresaw must not end the thread, nor take others with it."""
         if not requests and not batches and not feedback:
             return
-        rows, given = (sum(len(r.answered) for r in requests), sum(len(one.labels) for one in feedback))
+        rows, given = (sum(len(r.predictions) for r in requests), sum(len(one.labels) for one in feedback))
         try:
-            records = [request.record() for request in requests]
+            records = [request.to_record() for request in requests]
             models: Models = {}
-            told = self._watched.told(records) if self._watched else records
+            told = self._watched.redact_requests(records) if self._watched else records
             plainly = [plain(one, models) for one in told], [plain(one, models) for one in batches]
             known = {place: tuple(model) for place, model in models.items()}
             content = (RECORDS, *plainly, known, list(map(labels.plain, feedback)))
@@ -278,7 +278,7 @@ class Outbox:
                 for one in feedback:
                     self._tell([], [], [one])
                 return
-            told_error = self._watched.error(error) if self._watched else error
+            told_error = self._watched.redact_error(error) if self._watched else error
             logger.exception("a request could not be told", exc_info=told_error)
             self._drop(len(requests), rows, given)
 
@@ -291,17 +291,17 @@ class Outbox:
         except OSError:
             self._replace()
         except ValueError:  # a value that cannot cross the pipe
-            self._unconfirmed.withdraw()
+            self._unconfirmed.remove_last()
             raise
 
     def _replace(self) -> bool:
         """Start exporter processes until one takes what the last one did not finish; at a stop, until the deadline."""
         while True:
             self.restarts += 1
-            self._count(self._unconfirmed.trimmed())
+            self._count(self._unconfirmed.take_evicted())
             logger.warning("the exporter process died; starting another one (%d so far)", self.restarts)
-            if time.monotonic() - self._started < SHORTEST_LIFE and self._stopping.wait(SHORTEST_LIFE):
-                time.sleep(SHORTEST_PAUSE)
+            if time.monotonic() - self._started < MIN_SIDECAR_LIFETIME and self._stopping.wait(MIN_SIDECAR_LIFETIME):
+                time.sleep(MIN_RESTART_PAUSE)
             if self._begin() and self._repeat():
                 return True
             if self._stopping.is_set() and time.monotonic() > self._deadline:
@@ -323,7 +323,7 @@ class Outbox:
     def _repeat(self) -> bool:
         assert self._exporter is not None  # noqa: S101  just started
         try:
-            for frame in self._unconfirmed.again():
+            for frame in self._unconfirmed.frames_to_resend():
                 self._exporter.write(frame)
         except OSError:
             return False
@@ -337,21 +337,21 @@ class Outbox:
             self.dropped_requests += requests
             self.dropped_rows += rows
             self.dropped_labels += given
-            self._listen(Heard("dropped", (requests, rows, given)))
+            self._listen(SidecarEvent("dropped", (requests, rows, given)))
 
-    def _count(self, lost: Iterable[Lost]) -> None:
+    def _count(self, lost: Iterable[LostItems]) -> None:
         for one in lost:
             if one.items:
                 self.dropped_items[one.signal] += one.items
             self._drop(one.requests, one.rows, one.labels)
 
-    def _hear(self, generation: int, heard: Heard) -> None:
+    def _hear(self, generation: int, heard: SidecarEvent) -> None:
         """Called on the thread that listens to the exporter process of that generation."""
         if heard.kind == "gone":
             self._gone = generation == self._generation
         elif heard.kind == "ready":
             self._ready.set()
         elif heard.kind in ("lines", "done"):
-            (number,) = cast("tuple[int]", heard.details)
-            self._unconfirmed.confirm(heard.kind, number)
+            (number,) = cast("tuple[int]", heard.fields)
+            self._unconfirmed.acknowledge(heard.kind, number)
         self._listen(heard)

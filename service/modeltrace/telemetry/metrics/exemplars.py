@@ -21,7 +21,7 @@ from modeltrace.telemetry.names import BAGGAGE_PIN
 
 LATEST, FAILED, PINNED = range(3)
 # In the context of a measurement: whether what it is about turned out to be wrong.
-WRONG: Final = "modeltrace.wrong"
+WRONG_PREDICTION: Final = "modeltrace.wrong"
 
 
 class PriorityReservoir(ExemplarReservoir):
@@ -66,7 +66,7 @@ class PriorityReservoir(ExemplarReservoir):
 def _rank(attributes: Attributes, context: Context) -> int:
     if get_baggage(BAGGAGE_PIN, context) is not None:
         return PINNED
-    return FAILED if (attributes and ERROR_TYPE in attributes) or get_value(WRONG, context) else LATEST
+    return FAILED if (attributes and ERROR_TYPE in attributes) or get_value(WRONG_PREDICTION, context) else LATEST
 
 
 def reservoir_factory(_aggregation: type) -> type[PriorityReservoir]:

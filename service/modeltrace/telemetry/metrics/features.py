@@ -19,50 +19,56 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
-from modeltrace.telemetry.metrics.instruments import OBSERVATIONS, REPEATED_PREDICTIONS, SAID, SUM, Instrument
-from modeltrace.telemetry.metrics.model_catalog import Bins, Watched
+from modeltrace.telemetry.metrics.instruments import (
+    FEATURE_OBSERVATIONS,
+    FEATURE_SUM,
+    REFERENCE_GAUGES,
+    REPEATED_PREDICTIONS,
+    Instrument,
+)
+from modeltrace.telemetry.metrics.model_catalog import Bins, ModelCatalog
 from modeltrace.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
-from modeltrace.telemetry.records.prediction import ModelInfo, Request, Value
+from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord, Value
 from modeltrace.telemetry.records.trace import RequestTrace
 
 # Rows that are placed at a time: what that takes in memory is bounded, however large a batch.
-PIECE: Final = 1024
+CHUNK_ROWS: Final = 1024
 # Versions that are served no more and told all the same: 300 features of each are 4,000 points an export.
-FORMER: Final = 8
+MAX_RETIRED_MODELS: Final = 8
 SIGNS: Final = ("positive", "negative")
 # Rows that a new one is compared with: between once and twice as many of the last distinct ones.
-REMEMBERED: Final = 4096
-COUNTERS: Final = (OBSERVATIONS, SUM, REPEATED_PREDICTIONS)
+REMEMBERED_ROWS: Final = 4096
+COUNTERS: Final = (FEATURE_OBSERVATIONS, FEATURE_SUM, REPEATED_PREDICTIONS)
 
 
-class FeaturePoints:
+class FeatureMetrics:
     """Counts the inputs of answered rows, for readers that take totals, or for one that takes what is new (`delta`)."""
 
-    def __init__(self, watched: Watched, *, exemplar_filter: str, delta: bool = False) -> None:
-        """`exemplar_filter` and `delta` as for `PredictionPoints`."""
-        self._watched = watched
+    def __init__(self, model_catalog: ModelCatalog, *, exemplar_filter: str, delta: bool = False) -> None:
+        """`exemplar_filter` and `delta` as for `PredictionMetrics`."""
+        self._watched = model_catalog
         self._filter = exemplar_filter
         self._delta = delta
         self._lock = Lock()
         self._models: dict[ModelInfo, _Counts] = {}
         self._told: dict[tuple[str, str], _Counts] = {}  # by what their series say of the model
 
-    def add(self, requests: Iterable[Request]) -> None:
+    def add(self, requests: Iterable[RequestRecord]) -> None:
         """Count some more."""
-        met: dict[ModelInfo, list[tuple[tuple[Value, ...], Request]]] = {}
-        rows: list[tuple[tuple[Value, ...], Request]] = []
+        met: dict[ModelInfo, list[tuple[tuple[Value, ...], RequestRecord]]] = {}
+        rows: list[tuple[tuple[Value, ...], RequestRecord]] = []
         latest = None
         for request in requests:
             model = request.model
-            if request.answered and model is not None and request.called is None and not request.synthetic:
+            if request.predictions and model is not None and request.remote_call is None and not request.synthetic:
                 if model is not latest:
                     rows, latest = met.setdefault(model, []), model
-                for row in request.answered:
+                for row in request.predictions:
                     rows.append((row.inputs, request))
         for model, rows in met.items():
             counts = self._of(model)
-            for start in range(0, len(rows) if counts else 0, PIECE):
-                counts.add(rows[start : start + PIECE])  # type: ignore[union-attr]  # see the line above
+            for start in range(0, len(rows) if counts else 0, CHUNK_ROWS):
+                counts.add(rows[start : start + CHUNK_ROWS])  # type: ignore[union-attr]  # see the line above
 
     def _of(self, model: ModelInfo) -> "_Counts | None":
         with self._lock:
@@ -77,18 +83,20 @@ class FeaturePoints:
 
     def count(self, request: RequestTrace) -> None:
         """Count one request that is over."""
-        if request.answered:
-            self.add([request.record()])
+        if request.predictions:
+            self.add([request.to_record()])
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
-        served = [model for model, _ in self._watched.served()]
+        served = [model for model, _ in self._watched.served_models()]
         for model in served:
             self._of(model)  # all its bins are told from the start, so that no rate starts late
         with self._lock:
             models = list(self._told.values())
             former = [series for series in self._told if series not in {(one.name, one.version) for one in served}]
-            for series in former[:-FORMER]:  # they are told for the last time; should one come back, it begins anew
+            for series in former[
+                :-MAX_RETIRED_MODELS
+            ]:  # they are told for the last time; should one come back, it begins anew
                 gone = self._told.pop(series)
                 self._models = {model: counts for model, counts in self._models.items() if counts is not gone}
         told = [one.collect(exemplars=exemplars, delta=self._delta) for one in models]
@@ -98,15 +106,15 @@ class FeaturePoints:
         return [metric for metric in metrics if metric.data.data_points]
 
 
-class Repeats:
-    """Counts rows that equal one of the last, of which between `REMEMBERED` and twice as many are remembered.
+class RepeatedRowCounter:
+    """Counts rows that equal one of the last, of which between `REMEMBERED_ROWS` and twice as many are remembered.
 
     Two generations of hashes: the older one is forgotten when the newer one is full. Hashes never leave the process.
     """
 
-    def __init__(self, remembered: int = REMEMBERED) -> None:
+    def __init__(self, max_remembered: int = REMEMBERED_ROWS) -> None:
         self.count = 0
-        self._remembered = remembered
+        self._remembered = max_remembered
         self._older: set[int] = set()
         self._newer: set[int] = set()
 
@@ -129,9 +137,9 @@ class _Counts:
     """What is counted of one model's inputs."""
 
     def __init__(self, bins: Bins, about: ModelInfo, exemplar_filter: str) -> None:
-        model = about.attributes()
+        model = about.metric_attributes()
         self._model = model
-        self._repeats = Repeats()
+        self._repeats = RepeatedRowCounter()
         self.schema_hash = about.schema_hash
         self._bins = bins
         self._all, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
@@ -147,7 +155,7 @@ class _Counts:
         self._met = np.full(len(bins.bin_names), None, dtype=object)
         self._pinned = np.zeros(len(bins.bin_names), dtype=bool)
 
-    def add(self, met: Sequence[tuple[tuple[Value, ...], Request]]) -> None:
+    def add(self, met: Sequence[tuple[tuple[Value, ...], RequestRecord]]) -> None:
         """Count some rows, each with the request that it came in."""
         rows = [inputs for inputs, _ in met]
         numbers = self._bins.numeric_values(rows)
@@ -160,7 +168,7 @@ class _Counts:
             self._sums[1] -= np.minimum(known, 0.0).sum(axis=0)
             self._meet([request for _, request in met], places[:, self._bins.exemplar_columns])
 
-    def _meet(self, requests: Sequence[Request], places: NDArray[np.intp]) -> None:
+    def _meet(self, requests: Sequence[RequestRecord], places: NDArray[np.intp]) -> None:
         """Remember who may be an exemplar of a bin: the latest, but a pinned one before any other."""
         kept = np.array([self._all or bool(self._sampled and one.trace_flags & 1) for one in requests], dtype=bool)
         pinned = np.array([one.pinned for one in requests], dtype=bool)
@@ -180,7 +188,7 @@ class _Counts:
             start, now = self._start, time_ns()
             counts, sums = self._counts.tolist(), self._sums.ravel().tolist()
             repeated = self._repeats.count
-            met: list[Request | None] = [None] * len(counts)
+            met: list[RequestRecord | None] = [None] * len(counts)
             if exemplars:
                 met = self._met.tolist()
                 self._met[:] = None
@@ -200,23 +208,23 @@ class _Counts:
         return observed, summed, [NumberDataPoint(self._model, start, now, repeated, [])]
 
 
-def report_training(meter: Meter, watched: Watched) -> None:
+def observe_reference(meter: Meter, model_catalog: ModelCatalog) -> None:
     """Say with every export what traffic is compared with, so that whoever compares needs nothing else."""
 
     def saying(one: Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def say(_: CallbackOptions) -> Iterable[Observation]:
-            for model, training in watched.served():
-                about = model.attributes()
-                for value, said in training.facts.get(one, ()):
+            for model, training in model_catalog.served_models():
+                about = model.metric_attributes()
+                for value, said in training.gauges.get(one, ()):
                     yield Observation(value, {**about, **said})
 
         return say
 
-    for one in SAID:
+    for one in REFERENCE_GAUGES:
         meter.create_observable_gauge(one.name, [saying(one)], one.unit, one.description)
 
 
-def observe_features(meter: Meter, points: FeaturePoints) -> None:
+def observe_features(meter: Meter, points: FeatureMetrics) -> None:
     """The same counts as instruments of the SDK, for the stock set-up: those have no exemplars."""
 
     def observing(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
@@ -230,7 +238,7 @@ def observe_features(meter: Meter, points: FeaturePoints) -> None:
         meter.create_observable_counter(one.name, [observing(one.name)], one.unit, one.description)
 
 
-def _exemplar(request: Request) -> Exemplar:
+def _exemplar(request: RequestRecord) -> Exemplar:
     return Exemplar({}, 1, request.end, int.from_bytes(request.span_id), int.from_bytes(request.trace_id))
 
 

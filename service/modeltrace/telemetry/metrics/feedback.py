@@ -15,9 +15,9 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from modeltrace.telemetry.metrics.exemplars import FAILED, LATEST, PINNED
 from modeltrace.telemetry.metrics.instruments import FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED
-from modeltrace.telemetry.metrics.series import SeriesOf
+from modeltrace.telemetry.metrics.series import InstrumentSeries
 from modeltrace.telemetry.names import ML_MODEL_NAME, ML_MODEL_VERSION
-from modeltrace.telemetry.records.feedback import Feedback
+from modeltrace.telemetry.records.feedback import FeedbackRecord
 
 SAMPLED: Final = 1
 
@@ -30,11 +30,11 @@ class _Predicted(NamedTuple):
     end: int
 
 
-class FeedbackPoints:
+class FeedbackMetrics:
     """Counts labels, for readers that take totals, or for one that takes what is new (`delta`)."""
 
     def __init__(self, *, exemplar_filter: str, delta: bool = False) -> None:
-        """`exemplar_filter` and `delta` as for `PredictionPoints`."""
+        """`exemplar_filter` and `delta` as for `PredictionMetrics`."""
         self._any, self._all = exemplar_filter != "always_off", exemplar_filter == "always_on"
         self._delta = delta
         self._start = time_ns()
@@ -42,38 +42,40 @@ class FeedbackPoints:
         self._forget()
 
     def _forget(self) -> None:
-        self._labels, self._delays = SeriesOf(FEEDBACK), SeriesOf(FEEDBACK_DELAY)
-        self._errors, self._rejected = SeriesOf(FEEDBACK_ERROR), SeriesOf(FEEDBACK_REJECTED)
+        self._labels, self._delays = InstrumentSeries(FEEDBACK), InstrumentSeries(FEEDBACK_DELAY)
+        self._errors, self._rejected = InstrumentSeries(FEEDBACK_ERROR), InstrumentSeries(FEEDBACK_REJECTED)
 
-    def add(self, feedback: Iterable[Feedback]) -> None:
+    def add(self, feedback: Iterable[FeedbackRecord]) -> None:
         """Count some more."""
         with self._lock:
             for one in feedback:
                 if not one.synthetic:
                     self._add(one)
 
-    def _add(self, feedback: Feedback) -> None:
+    def _add(self, feedback: FeedbackRecord) -> None:
         model = feedback.model_name
         for one in feedback.labels:
-            version, error = one.model_version, one.error
-            met = _Predicted(one.trace_id, one.span_id, feedback.end) if self._any and one.traced else None
-            rank = PINNED if feedback.pinned else FAILED if one.wrong else LATEST
+            version, error = one.model_version, one.absolute_error
+            met = _Predicted(one.trace_id, one.span_id, feedback.end) if self._any and one.has_trace else None
+            rank = PINNED if feedback.pinned else FAILED if one.is_wrong else LATEST
 
-            cell = (model, version, feedback.age(one), *((one.label, one.predicted) if error is None else ()))
-            series = self._labels.series.get(cell) or self._labels.create(cell, {**feedback.series(one)})
+            cell = (model, version, feedback.age_bucket(one), *((one.label, one.predicted) if error is None else ()))
+            series = self._labels.series.get(cell) or self._labels.create(cell, {**feedback.metric_attributes(one)})
             series.add(1, rank, met)
             kind = (model, version)
-            series = self._delays.series.get(kind) or self._delays.create(kind, {**feedback.model_of(one)})
-            series.add(feedback.delay(one), rank, met)
+            series = self._delays.series.get(kind) or self._delays.create(kind, {**feedback.model_attributes(one)})
+            series.add(feedback.label_delay(one), rank, met)
             if error is not None:
-                series = self._errors.series.get(kind) or self._errors.create(kind, {**feedback.model_of(one)})
+                series = self._errors.series.get(kind) or self._errors.create(kind, {**feedback.model_attributes(one)})
                 series.add(error, rank, met)
 
         here = feedback if self._all or (self._any and feedback.trace_flags & SAMPLED) else None
         for reason, number in feedback.rejected:
             what = (model, feedback.model_version, reason)
-            series = self._rejected.series.get(what) or self._rejected.create(what, {**rejection(feedback, reason)})
-            series.add(number, PINNED if feedback.pinned else LATEST, here, times=number)
+            series = self._rejected.series.get(what) or self._rejected.create(
+                what, {**rejection_attributes(feedback, reason)}
+            )
+            series.add(number, PINNED if feedback.pinned else LATEST, here, count=number)
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
@@ -91,6 +93,6 @@ class FeedbackPoints:
         return metrics
 
 
-def rejection(feedback: Feedback, reason: str) -> dict[str, str]:
+def rejection_attributes(feedback: FeedbackRecord, reason: str) -> dict[str, str]:
     """What the point that counts a refused label carries: whatever it was about, it came to the model that serves."""
     return {ML_MODEL_NAME: feedback.model_name, ML_MODEL_VERSION: feedback.model_version, ERROR_TYPE: reason}

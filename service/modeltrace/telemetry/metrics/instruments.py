@@ -17,8 +17,8 @@ from modeltrace.telemetry.names import (
     METRIC_CONCEPT_DRIFT_LEVEL,
     METRIC_CONFIDENCE,
     METRIC_CONFIDENCE_THRESHOLD,
-    METRIC_DRIFT_CRITICAL,
-    METRIC_DRIFT_FLOOR,
+    METRIC_DRIFT_CRITICAL_VALUE,
+    METRIC_DRIFT_MIN_EFFECT,
     METRIC_EVALUATION_ACCURACY,
     METRIC_EVALUATION_BRIER_SCORE,
     METRIC_EVALUATION_CALIBRATION_ERROR,
@@ -32,28 +32,28 @@ from modeltrace.telemetry.names import (
     METRIC_EVALUATION_R2,
     METRIC_EVALUATION_RECALL,
     METRIC_EVALUATION_ROOT_MEAN_SQUARED_ERROR,
+    METRIC_FEATURE_OBSERVATIONS,
+    METRIC_FEATURE_REFERENCE,
+    METRIC_FEATURE_REFERENCE_DEVIATION,
+    METRIC_FEATURE_REFERENCE_MEAN,
+    METRIC_FEATURE_REFERENCE_SIZE,
+    METRIC_FEATURE_SUM,
     METRIC_FEEDBACK,
     METRIC_FEEDBACK_DELAY,
     METRIC_FEEDBACK_ERROR,
     METRIC_FEEDBACK_REJECTED,
     METRIC_INFERENCE_DURATION,
     METRIC_LOW_CONFIDENCE,
-    METRIC_OBSERVATIONS,
     METRIC_PREDICTION_REFERENCE,
     METRIC_PREDICTIONS,
-    METRIC_REFERENCE,
-    METRIC_REFERENCE_DEVIATION,
-    METRIC_REFERENCE_MEAN,
-    METRIC_REFERENCE_SIZE,
     METRIC_REPEATED_LIMIT,
     METRIC_REPEATED_PREDICTIONS,
-    METRIC_SUM,
     METRIC_SYNTHETIC_PREDICTIONS,
     METRIC_VIOLATIONS,
 )
 
 # Series that a bundle may ask for: 300 features in 12 bins are 3,600.
-BUNDLE: Final = 50_000
+MAX_BUNDLE_SERIES: Final = 50_000
 
 
 class Instrument(NamedTuple):
@@ -62,7 +62,7 @@ class Instrument(NamedTuple):
     name: str
     unit: str
     description: str
-    limit: int  # of attribute sets
+    cardinality_limit: int  # of attribute sets
     bounds: tuple[float, ...] = ()
 
 
@@ -84,7 +84,9 @@ LOW_CONFIDENCE: Final = Instrument(
 )
 VIOLATIONS: Final = Instrument(METRIC_VIOLATIONS, "{violation}", "Values that broke the feature schema.", 2000)
 # Pairs of classes, five ages, versions: a hundred classes fill it. Which there are, the bundle says, not a client.
-FEEDBACK: Final = Instrument(METRIC_FEEDBACK, "{label}", "True labels that arrived, by what was predicted.", BUNDLE)
+FEEDBACK: Final = Instrument(
+    METRIC_FEEDBACK, "{label}", "True labels that arrived, by what was predicted.", MAX_BUNDLE_SERIES
+)
 FEEDBACK_DELAY: Final = Instrument(
     METRIC_FEEDBACK_DELAY, "s", "Time from a prediction to the arrival of its label.", 100, DELAY_BOUNDS
 )
@@ -93,18 +95,26 @@ FEEDBACK_ERROR: Final = Instrument(
 )
 FEEDBACK_REJECTED: Final = Instrument(METRIC_FEEDBACK_REJECTED, "{label}", "Labels that were refused.", 100)
 # How many features and bins there are, the bundle says, not a client.
-OBSERVATIONS: Final = Instrument(METRIC_OBSERVATIONS, "{observation}", "Values of a feature in a bin.", BUNDLE)
-SUM: Final = Instrument(METRIC_SUM, "1", "Sum of the values of a feature, by their sign.", BUNDLE)
-REFERENCE: Final = Instrument(METRIC_REFERENCE, "1", "Share of the training data in a bin.", BUNDLE)
-REFERENCE_MEAN: Final = Instrument(METRIC_REFERENCE_MEAN, "1", "Mean of a feature in the training data.", BUNDLE)
-REFERENCE_DEVIATION: Final = Instrument(
-    METRIC_REFERENCE_DEVIATION, "1", "Standard deviation of a feature in the training data.", BUNDLE
+FEATURE_OBSERVATIONS: Final = Instrument(
+    METRIC_FEATURE_OBSERVATIONS, "{observation}", "Values of a feature in a bin.", MAX_BUNDLE_SERIES
+)
+FEATURE_SUM: Final = Instrument(
+    METRIC_FEATURE_SUM, "1", "Sum of the values of a feature, by their sign.", MAX_BUNDLE_SERIES
+)
+FEATURE_REFERENCE: Final = Instrument(
+    METRIC_FEATURE_REFERENCE, "1", "Share of the training data in a bin.", MAX_BUNDLE_SERIES
+)
+FEATURE_REFERENCE_MEAN: Final = Instrument(
+    METRIC_FEATURE_REFERENCE_MEAN, "1", "Mean of a feature in the training data.", MAX_BUNDLE_SERIES
+)
+FEATURE_REFERENCE_DEVIATION: Final = Instrument(
+    METRIC_FEATURE_REFERENCE_DEVIATION, "1", "Standard deviation of a feature in the training data.", MAX_BUNDLE_SERIES
 )
 REFERENCE_SIZE: Final = Instrument(
-    METRIC_REFERENCE_SIZE,
+    METRIC_FEATURE_REFERENCE_SIZE,
     "{row}",
     "Rows that a reference was made of: of a feature, or of the model's answers.",
-    BUNDLE,
+    MAX_BUNDLE_SERIES,
 )
 PREDICTION_REFERENCE: Final = Instrument(
     METRIC_PREDICTION_REFERENCE, "1", "Share of the model's answers before it was served.", 1000
@@ -121,28 +131,35 @@ REPEATED_PREDICTIONS: Final = Instrument(
 REPEATED_LIMIT: Final = Instrument(
     METRIC_REPEATED_LIMIT, "1", "Share of repeated rows above which rows are not independent, and drift is unsure.", 100
 )
-DRIFT_FLOOR: Final = Instrument(METRIC_DRIFT_FLOOR, "1", "What a drift statistic must exceed to matter.", 100)
-DRIFT_CRITICAL: Final = Instrument(
-    METRIC_DRIFT_CRITICAL, "1", "What a drift statistic must exceed, scaled by sample sizes, not to be chance.", BUNDLE
+DRIFT_MIN_EFFECT: Final = Instrument(METRIC_DRIFT_MIN_EFFECT, "1", "What a drift statistic must exceed to matter.", 100)
+DRIFT_CRITICAL_VALUE: Final = Instrument(
+    METRIC_DRIFT_CRITICAL_VALUE,
+    "1",
+    "What a drift statistic must exceed, scaled by sample sizes, not to be chance.",
+    MAX_BUNDLE_SERIES,
 )
 # What a bundle says of a model, told as it is.
-SAID: Final = (
-    REFERENCE,
-    REFERENCE_MEAN,
-    REFERENCE_DEVIATION,
+REFERENCE_GAUGES: Final = (
+    FEATURE_REFERENCE,
+    FEATURE_REFERENCE_MEAN,
+    FEATURE_REFERENCE_DEVIATION,
     REFERENCE_SIZE,
     PREDICTION_REFERENCE,
     CONFIDENCE_THRESHOLD,
     REPEATED_LIMIT,
-    DRIFT_FLOOR,
-    DRIFT_CRITICAL,
+    DRIFT_MIN_EFFECT,
+    DRIFT_CRITICAL_VALUE,
 )
 
 # Of labelled predictions, by version; PRECISION, RECALL and F1 by class, too.
 ACCURACY: Final = Instrument(METRIC_EVALUATION_ACCURACY, "1", "Share of labelled predictions that are right.", 1000)
-PRECISION: Final = Instrument(METRIC_EVALUATION_PRECISION, "1", "Of what was answered so, the share that is.", BUNDLE)
-RECALL: Final = Instrument(METRIC_EVALUATION_RECALL, "1", "Of what is so, the share that was answered so.", BUNDLE)
-F1: Final = Instrument(METRIC_EVALUATION_F1, "1", "Harmonic mean of precision and recall.", BUNDLE)
+PRECISION: Final = Instrument(
+    METRIC_EVALUATION_PRECISION, "1", "Of what was answered so, the share that is.", MAX_BUNDLE_SERIES
+)
+RECALL: Final = Instrument(
+    METRIC_EVALUATION_RECALL, "1", "Of what is so, the share that was answered so.", MAX_BUNDLE_SERIES
+)
+F1: Final = Instrument(METRIC_EVALUATION_F1, "1", "Harmonic mean of precision and recall.", MAX_BUNDLE_SERIES)
 CALIBRATION_ERROR: Final = Instrument(
     METRIC_EVALUATION_CALIBRATION_ERROR, "1", "Expected calibration error, over ten bins of the confidence.", 1000
 )
@@ -156,7 +173,9 @@ ROOT_MEAN_SQUARED_ERROR: Final = Instrument(
     METRIC_EVALUATION_ROOT_MEAN_SQUARED_ERROR, "1", "Root of the mean squared distance of value and label.", 1000
 )
 R2: Final = Instrument(METRIC_EVALUATION_R2, "1", "Share of the labels' variance that the model explains.", 1000)
-EVALUATED: Final = Instrument(METRIC_EVALUATION_PREDICTIONS, "{prediction}", "Predictions of the window.", 1000)
+EVALUATED_PREDICTIONS: Final = Instrument(
+    METRIC_EVALUATION_PREDICTIONS, "{prediction}", "Predictions of the window.", 1000
+)
 LABELS: Final = Instrument(METRIC_EVALUATION_LABELS, "{label}", "Predictions of the window that have a label.", 1000)
 LABEL_COVERAGE: Final = Instrument(METRIC_EVALUATION_LABEL_COVERAGE, "1", "Share of them.", 1000)
 LABEL_DELAY: Final = Instrument(
@@ -168,9 +187,9 @@ DRIFT_LEVEL: Final = Instrument(
 DRIFT_ERROR_RATE: Final = Instrument(
     METRIC_CONCEPT_DRIFT_ERROR_RATE, "1", "Rate of errors since it was last found to have risen.", 1000
 )
-EVALUATION: Final = (
+EVALUATION_GAUGES: Final = (
     ACCURACY, PRECISION, RECALL, F1, CALIBRATION_ERROR, BRIER_SCORE, MEAN_ABSOLUTE_ERROR, ROOT_MEAN_SQUARED_ERROR, R2,
-    EVALUATED, LABELS, LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE,
+    EVALUATED_PREDICTIONS, LABELS, LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE,
 )  # fmt: skip
 
 
@@ -206,7 +225,7 @@ def build_views() -> list[View]:
                 instrument_name=one.name,
                 aggregation=ExplicitBucketHistogramAggregation(boundaries=one.bounds) if one.bounds else None,
                 exemplar_reservoir_factory=reservoir_factory,
-                aggregation_cardinality_limit=one.limit,
+                aggregation_cardinality_limit=one.cardinality_limit,
             )
             for one in (
                 *(REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS),
@@ -215,8 +234,8 @@ def build_views() -> list[View]:
             )
         ),
         *(
-            View(instrument_name=one.name, aggregation_cardinality_limit=one.limit)
-            for one in (OBSERVATIONS, SUM, REPEATED_PREDICTIONS, *SAID, *EVALUATION)
+            View(instrument_name=one.name, aggregation_cardinality_limit=one.cardinality_limit)
+            for one in (FEATURE_OBSERVATIONS, FEATURE_SUM, REPEATED_PREDICTIONS, *REFERENCE_GAUGES, *EVALUATION_GAUGES)
         ),
         # The stock bounds are for milliseconds.
         View(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeltrace.telemetry.metrics.instruments import Instrument
-from modeltrace.telemetry.records.prediction import Answered, ModelInfo, Request, Rules, Value
+from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, PrivacyRules, RequestRecord, Value
 
 
 class Bins(Protocol):
@@ -41,30 +41,30 @@ class Bins(Protocol):
         """The places in `series` of all values, shape (n_rows, n_features)."""
 
 
-class Training(NamedTuple):
+class ReferenceData(NamedTuple):
     """The distribution of the data that the model was fitted on."""
 
     bins: Bins
     # What a comparison needs to know of it: by gauge, values with their attributes.
-    facts: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
-    rules: Rules | None = None  # what may be told of inputs; none: all of it
+    gauges: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
+    privacy_rules: PrivacyRules | None = None  # what may be told of inputs; none: all of it
     classes: tuple[object, ...] = ()  # what a classifier may answer
 
 
-class Watched:
+class ModelCatalog:
     """What is known of each model. Of any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._known: dict[ModelInfo, Training] = {}
-        self._served: dict[ModelInfo, Training] = {}
-        self._private: Rules | None = None
+        self._known: dict[ModelInfo, ReferenceData] = {}
+        self._served: dict[ModelInfo, ReferenceData] = {}
+        self._private: PrivacyRules | None = None
 
-    def add(self, model: ModelInfo, training: Training) -> None:
+    def add(self, model: ModelInfo, training: ReferenceData) -> None:
         """From now on this model may answer."""
         with self._lock:
             self._known[model] = self._served[model] = training
-            self._private = training.rules or self._private
+            self._private = training.privacy_rules or self._private
 
     def retire(self, model: ModelInfo) -> None:
         """It answers nothing new."""
@@ -84,28 +84,28 @@ class Watched:
         training = self._known.get(model)
         return training and training.bins
 
-    def rules(self, model: ModelInfo) -> Rules | None:
+    def privacy_rules(self, model: ModelInfo) -> PrivacyRules | None:
         """What may be told of its inputs; `None` for all of it."""
         training = self._known.get(model)
-        return training and training.rules
+        return training and training.privacy_rules
 
-    def rows(self, model: ModelInfo, answered: Sequence[Answered]) -> Sequence[Answered]:
+    def redact_rows(self, model: ModelInfo, answered: Sequence[PredictedRow]) -> Sequence[PredictedRow]:
         """Answered rows as they may be told."""
-        rules = self.rules(model)
+        rules = self.privacy_rules(model)
         return answered if rules is None else rules.redact_rows(answered)
 
-    def told(self, records: Sequence[Request]) -> Sequence[Request]:
+    def redact_requests(self, records: Sequence[RequestRecord]) -> Sequence[RequestRecord]:
         """Requests as they may be told."""
         if self._private is None:
             return records
-        known = [(record, self.rules(record.model) if record.model else None) for record in records]
+        known = [(record, self.privacy_rules(record.model) if record.model else None) for record in records]
         return [record if rules is None else rules.redact_request(record) for record, rules in known]
 
-    def error(self, error: Exception) -> Exception:
+    def redact_error(self, error: Exception) -> Exception:
         """An exception as it may be told."""
         return error if self._private is None else self._private.redact_exception(error)
 
-    def served(self) -> list[tuple[ModelInfo, Training]]:
+    def served_models(self) -> list[tuple[ModelInfo, ReferenceData]]:
         """Those that may answer now; of a version in two roles one."""
         with self._lock:
             return list({(model.name, model.version): (model, one) for model, one in self._served.items()}.values())

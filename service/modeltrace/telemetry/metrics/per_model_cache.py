@@ -9,10 +9,10 @@ from modeltrace.telemetry.records.prediction import ModelInfo
 T = TypeVar("T")
 
 # Models of which it is kept: those that one process serves, one after the other.
-KNOWN: Final = 64
+MAX_MODELS: Final = 64
 
 
-class PerModel(Generic[T]):
+class PerModelCache(Generic[T]):
     """For one thread at a time.
 
     Nearly every record has the model of the record before: the same object, so that nothing is to be looked up.
@@ -21,7 +21,7 @@ class PerModel(Generic[T]):
     __slots__ = ("_found", "_latest", "_made")
 
     def __init__(self, make: Callable[[ModelInfo], T]) -> None:
-        self._made = lru_cache(KNOWN)(make)
+        self._made = lru_cache(MAX_MODELS)(make)
         self._latest: ModelInfo | None = None
         self._found: T
 

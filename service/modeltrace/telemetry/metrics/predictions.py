@@ -2,7 +2,7 @@
 
 An instrument of the SDK costs a prediction 3 to 5 µs a call. Counting a chunk of records at a time costs a tenth, on a
 thread that no request waits for. What comes out are the SDK's own data points, so readers and exporters take them as
-they take any other; `WithPredictions` adds them to what a reader collects.
+they take any other; `RecordMetricsReader` adds them to what a reader collects.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -40,27 +40,27 @@ from modeltrace.telemetry.metrics.instruments import (
     SYNTHETIC_PREDICTIONS,
     VIOLATIONS,
 )
-from modeltrace.telemetry.metrics.per_model_cache import PerModel
-from modeltrace.telemetry.metrics.series import Attributes, Series, SeriesOf
+from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
+from modeltrace.telemetry.metrics.series import Attributes, InstrumentSeries, Series
 from modeltrace.telemetry.names import SPAN_INFERENCE
-from modeltrace.telemetry.records.prediction import ModelInfo, Request
+from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord
 
 
-class Counted(Protocol):
+class MetricSource(Protocol):
     """What was counted from records."""
 
     def collect(self, *, exemplars: bool = True) -> list[Metric]:
         """Everything counted, as the SDK's metrics. Each exemplar is handed over once, to who asks for exemplars."""
 
 
-class Points(Counted, Protocol):
+class RequestMetrics(MetricSource, Protocol):
     """Counts records of requests."""
 
-    def add(self, requests: Sequence[Request], /) -> None:
+    def add(self, requests: Sequence[RequestRecord], /) -> None:
         """Count some more."""
 
 
-class PredictionPoints:
+class PredictionMetrics:
     """Counts records, for every reader that takes them cumulative, or for one that takes what is new (`delta`)."""
 
     def __init__(self, *, exemplar_filter: str, delta: bool = False) -> None:
@@ -72,25 +72,25 @@ class PredictionPoints:
         self._forget()
 
     def _forget(self) -> None:
-        self._requests, self._inferences = SeriesOf(REQUEST_DURATION), SeriesOf(INFERENCE_DURATION)
-        self._predictions, self._confidences = SeriesOf(PREDICTIONS), SeriesOf(CONFIDENCE)
-        self._unsure, self._violations = SeriesOf(LOW_CONFIDENCE), SeriesOf(VIOLATIONS)
-        self._synthetic = SeriesOf(SYNTHETIC_PREDICTIONS)
-        self._of = PerModel(_OfModel)
+        self._requests, self._inferences = InstrumentSeries(REQUEST_DURATION), InstrumentSeries(INFERENCE_DURATION)
+        self._predictions, self._confidences = InstrumentSeries(PREDICTIONS), InstrumentSeries(CONFIDENCE)
+        self._unsure, self._violations = InstrumentSeries(LOW_CONFIDENCE), InstrumentSeries(VIOLATIONS)
+        self._synthetic = InstrumentSeries(SYNTHETIC_PREDICTIONS)
+        self._of = PerModelCache(_ModelSeries)
 
-    def add(self, requests: Iterable[Request]) -> None:
+    def add(self, requests: Iterable[RequestRecord]) -> None:
         """Count some more."""
         with self._lock:
             for request in requests:
                 self._add(request)
 
-    def _add(self, request: Request) -> None:
+    def _add(self, request: RequestRecord) -> None:
         rank = PINNED if request.pinned else LATEST
         exemplar = request if self._all or (self._sampled and request.trace_flags & 1) else None
 
         if request.shadow_of is None:
             self._add_http(request, rank, exemplar)
-        if request.model is None or request.called is not None:
+        if request.model is None or request.remote_call is not None:
             return
         about, model = request.model, self._of(request.model)
         if request.inference_start:
@@ -101,34 +101,34 @@ class PredictionPoints:
             series.add(seconds, rank or (FAILED if error else LATEST), exemplar)
 
         if request.synthetic:
-            if number := len(request.answered):
+            if number := len(request.predictions):
                 series = model.synthetic.get(None) or model.create(self._synthetic, model.synthetic, None, {})
-                series.add(number, rank, exemplar, times=number)
+                series.add(number, rank, exemplar, count=number)
             return
 
         for violated in request.violations:
             what = violated[:-1]
             series = model.violations.get(what) or model.create(
-                self._violations, model.violations, what, violated.series()
+                self._violations, model.violations, what, violated.metric_attributes()
             )
-            series.add(violated.rows, rank, exemplar, times=violated.rows)
+            series.add(violated.rows, rank, exemplar, count=violated.rows)
 
-        for answered in request.answered:
-            said = about.kind(answered)
+        for answered in request.predictions:
+            said = about.outcome(answered)
             if answered.confidence is not None:
                 series = model.confidences.get(said) or model.create(
-                    self._confidences, model.confidences, said, about.outcome(answered)
+                    self._confidences, model.confidences, said, about.outcome_attributes(answered)
                 )
                 series.add(answered.confidence, rank, exemplar)
-            if about.unsure(answered):
+            if about.is_low_confidence(answered):
                 series = model.unsure.get(None) or model.create(self._unsure, model.unsure, None, {})
                 series.add(1, rank, exemplar)
             series = model.predictions.get(said) or model.create(
-                self._predictions, model.predictions, said, about.outcome(answered)
+                self._predictions, model.predictions, said, about.outcome_attributes(answered)
             )
             series.add(1, rank, exemplar)
 
-    def _add_http(self, request: Request, rank: int, exemplar: Request | None) -> None:
+    def _add_http(self, request: RequestRecord, rank: int, exemplar: RequestRecord | None) -> None:
         kind = (request.status, request.route, request.method, request.scheme, request.http_version)
         series = self._requests.series.get(kind) or self._requests.create(kind, _http(request))
         series.add(
@@ -159,7 +159,7 @@ class PredictionPoints:
         return metrics
 
 
-class _OfModel:
+class _ModelSeries:
     """The series of one model, found by what else tells them apart."""
 
     __slots__ = ("_model", "confidences", "inferences", "predictions", "synthetic", "unsure", "violations")
@@ -173,15 +173,17 @@ class _OfModel:
         self.unsure: dict[Hashable, Series] = {}
         self.synthetic: dict[Hashable, Series] = {}
 
-    def create(self, points: SeriesOf, found: dict[Hashable, Series], key: Hashable, more: dict[str, str]) -> Series:
+    def create(
+        self, points: InstrumentSeries, found: dict[Hashable, Series], key: Hashable, more: dict[str, str]
+    ) -> Series:
         """The series of a key that is not found yet. Two models that are told by the same attributes share it."""
-        attributes: Attributes = {**self._model.attributes(), **more}
+        attributes: Attributes = {**self._model.metric_attributes(), **more}
         whole = tuple(attributes.items())
         found[key] = points.series.get(whole) or points.create(whole, attributes)
         return found[key]
 
 
-def _http(request: Request) -> Attributes:
+def _http(request: RequestRecord) -> Attributes:
     attributes: Attributes = {
         URL_SCHEME: request.scheme,
         NETWORK_PROTOCOL_VERSION: request.http_version,
@@ -195,7 +197,7 @@ def _http(request: Request) -> Attributes:
     return attributes
 
 
-def _inference(request: Request) -> tuple[str, float]:
+def _inference(request: RequestRecord) -> tuple[str, float]:
     """What the model's call failed with, "" for nothing, and how many seconds it took."""
     failure = request.failure
     if failure is None or failure.stage != SPAN_INFERENCE:
@@ -203,13 +205,13 @@ def _inference(request: Request) -> tuple[str, float]:
     return failure.error_type, max((request.inference_end or failure.time) - request.inference_start, 0) / 1e9
 
 
-class WithPredictions(MetricReader):
+class RecordMetricsReader(MetricReader):
     """A reader that also collects what is counted from records. Mixed into one of the SDK's."""
 
-    _predictions: Sequence[Counted] = ()
+    _predictions: Sequence[MetricSource] = ()
     _exemplars = True
 
-    def with_predictions(self, points: Sequence[Counted], resource: Resource, scope: InstrumentationScope) -> Self:
+    def with_sources(self, points: Sequence[MetricSource], resource: Resource, scope: InstrumentationScope) -> Self:
         """Collect these, too. The SDK's readers take no further arguments when they are built."""
         self._predictions, self._resource, self._scope = points, resource, scope
         return self
@@ -235,5 +237,5 @@ def _joined(
     return MetricsData([ResourceMetrics(resource, [*others, ours], resource.schema_url)])
 
 
-class PeriodicReader(WithPredictions, PeriodicExportingMetricReader):
+class PeriodicRecordMetricsReader(RecordMetricsReader, PeriodicExportingMetricReader):
     """Pushes every interval."""

@@ -7,10 +7,10 @@ from typing import Any
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import Metric, MetricsData
 
-from modeltrace.telemetry.metrics.predictions import WithPredictions
+from modeltrace.telemetry.metrics.predictions import RecordMetricsReader
 
 
-class PrometheusReader(WithPredictions, PrometheusMetricReader):
+class PrometheusReader(RecordMetricsReader, PrometheusMetricReader):
     """Is read by `/metrics`, which has no exemplars."""
 
     _exemplars = False

@@ -24,7 +24,7 @@ Attributes = dict[str, AttributeValue]
 _OVERFLOW: Final = ("overflow",)
 
 
-class Met(Protocol):
+class ExemplarSource(Protocol):
     """The span that an exemplar leads to."""
 
     @property
@@ -52,24 +52,24 @@ class Series:
         self.total = 0.0
         self.lowest = float("inf")
         self.highest = float("-inf")
-        self.exemplars: dict[int, tuple[int, float, Met]] = {}
+        self.exemplars: dict[int, tuple[int, float, ExemplarSource]] = {}
 
-    def add(self, value: float, rank: int, met: Met | None, *, times: int = 1) -> None:
+    def add(self, value: float, rank: int, source: ExemplarSource | None, *, count: int = 1) -> None:
         """Count a value; a span makes it an exemplar's candidate."""
         bucket = bisect_left(self.bounds, value)
-        self.buckets[bucket] += times
+        self.buckets[bucket] += count
         self.total += value
         if value < self.lowest:
             self.lowest = value
         if value > self.highest:
             self.highest = value
-        if met is not None:
+        if source is not None:
             kept = self.exemplars.get(bucket)
             if kept is None or kept[0] <= rank:
-                self.exemplars[bucket] = (rank, value, met)
+                self.exemplars[bucket] = (rank, value, source)
 
 
-class SeriesOf:
+class InstrumentSeries:
     """All series of one instrument."""
 
     def __init__(self, instrument: Instrument) -> None:
@@ -78,7 +78,7 @@ class SeriesOf:
 
     def create(self, key: Hashable, attributes: Attributes) -> Series:
         """The series of a key that has none yet; beyond the limit, the one for all others."""
-        if len(self.series) >= self.instrument.limit:
+        if len(self.series) >= self.instrument.cardinality_limit:
             key, attributes = _OVERFLOW, {"otel.metric.overflow": True}
         return self.series.setdefault(key, Series(attributes, self.instrument.bounds))
 
@@ -93,7 +93,7 @@ class SeriesOf:
 
     def _data(self, start: int, now: int, *, exemplars: bool) -> Iterator[HistogramDataPoint | NumberDataPoint]:
         for series in self.series.values():
-            kept: dict[int, tuple[int, float, Met]] = {}
+            kept: dict[int, tuple[int, float, ExemplarSource]] = {}
             if exemplars:
                 kept, series.exemplars = series.exemplars, {}
             found = [

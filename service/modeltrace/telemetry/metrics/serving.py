@@ -8,14 +8,14 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from modeltrace.telemetry.metrics.store import OUTCOME
 
-CHANGES: Final = "modeltrace.model.changes"
-CHALLENGED: Final = "modeltrace.challenger.rows"
+METRIC_MODEL_CHANGES: Final = "modeltrace.model.changes"
+METRIC_CHALLENGER_ROWS: Final = "modeltrace.challenger.rows"
 
 
-def count_changes(meter: Meter) -> Callable[[str, str], None]:
+def model_change_counter(meter: Meter) -> Callable[[str, str], None]:
     """A function that counts a change by outcome and kind of error, "" for none."""
     counter = meter.create_counter(
-        CHANGES, unit="{change}", description="Versions that took over, and bundles that were refused."
+        METRIC_MODEL_CHANGES, unit="{change}", description="Versions that took over, and bundles that were refused."
     )
 
     def tell(outcome: str, error_type: str) -> None:
@@ -24,10 +24,10 @@ def count_changes(meter: Meter) -> Callable[[str, str], None]:
     return tell
 
 
-def count_challenged(meter: Meter) -> Callable[[str, int, str], None]:
+def challenger_row_counter(meter: Meter) -> Callable[[str, int, str], None]:
     """A function that counts rows by what became of them and kind of error, "" for none."""
     counter = meter.create_counter(
-        CHALLENGED,
+        METRIC_CHALLENGER_ROWS,
         unit="{row}",
         description="Answered rows that were to be put to a challenger, by what became of them.",
     )

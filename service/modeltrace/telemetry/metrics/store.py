@@ -8,9 +8,9 @@ from typing import Final
 from opentelemetry.metrics import Meter
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
-STORED_ROWS: Final = "modeltrace.store.rows"
+METRIC_STORE_ROWS: Final = "modeltrace.store.rows"
 OUTCOME: Final = "modeltrace.outcome"
-WORDS: Final = "predictions for the store"
+ITEM_NAME: Final = "predictions for the store"
 
 
 class StoreHealth:
@@ -22,7 +22,7 @@ class StoreHealth:
         self._lost = 0
         self._tell: Callable[[str, int, str], None] | None = None
 
-    def hear(self, outcome: str, rows: int, error_type: str) -> None:
+    def on_event(self, outcome: str, rows: int, error_type: str) -> None:
         """So many rows were `stored` or `lost`."""
         with self._lock:
             if outcome == "lost":
@@ -32,15 +32,15 @@ class StoreHealth:
                 return
         self._tell(outcome, rows, error_type)
 
-    def lost(self) -> dict[str, int]:
+    def lost_items(self) -> dict[str, int]:
         """What is gone for good, since the start; nothing when nothing is."""
         with self._lock:
-            return {WORDS: self._lost} if self._lost else {}
+            return {ITEM_NAME: self._lost} if self._lost else {}
 
-    def report_to(self, meter: Meter) -> None:
+    def create_instruments(self, meter: Meter) -> None:
         """Make a metric of it."""
         counter = meter.create_counter(
-            STORED_ROWS,
+            METRIC_STORE_ROWS,
             unit="{row}",
             description="Predictions that the prediction store has taken, and those that it will never have.",
         )

@@ -30,13 +30,13 @@ from modeltrace.telemetry.names import (
 Value = str | float | int | bool | None
 
 # The loggers whose records are made of these, here and beside the service; over OTLP they are scopes.
-AUDIT_LOGGER = "modeltrace.audit"
+PREDICTION_LOGGER = "modeltrace.prediction"
 ACCESS_LOGGER = "uvicorn.access"
 DATA_LOGGER = "modeltrace.data"
 MODEL_LOGGER = "modeltrace.model"
 
 # Kinds of violations of one request that its trace and its log tell, each by itself; all of them are counted.
-TOLD: Final = 32
+MAX_VIOLATION_EVENTS: Final = 32
 
 
 class ModelInfo(NamedTuple):
@@ -45,7 +45,7 @@ class ModelInfo(NamedTuple):
     name: str
     version: str
     hash: str
-    features: tuple[str, ...]  # names of those that may be told, in the order of `Answered.inputs` once they are
+    features: tuple[str, ...]  # names of those that may be told, in the order of `PredictedRow.inputs` once they are
     schema_hash: str = ""  # of its feature schema; "" where nobody knows
     role: str = ""  # beside another model: `primary` or `challenger`
     value_edges: tuple[float, ...] = ()  # between the bins of a regressor's values
@@ -55,29 +55,29 @@ class ModelInfo(NamedTuple):
         """Of what tells two models apart: that of all feature names would be computed again for every record."""
         return hash((self.version, self.hash, self.role))
 
-    def kind(self, answered: "Answered") -> Value:
+    def outcome(self, answered: "PredictedRow") -> Value:
         """What an answer is counted as: its label, or the bin that its value falls into."""
         if answered.value is None:
             return answered.label
         return f"{bisect_left(self.value_edges, answered.value):02d}" if self.value_edges else None
 
-    def outcome(self, answered: "Answered") -> dict[str, str]:
+    def outcome_attributes(self, answered: "PredictedRow") -> dict[str, str]:
         """The same as a metric point has it."""
-        kind = self.kind(answered)
+        kind = self.outcome(answered)
         return {} if kind is None else {ML_PREDICTION_LABEL if answered.value is None else ML_PREDICTION_BIN: str(kind)}
 
-    def unsure(self, answered: "Answered") -> bool:
+    def is_low_confidence(self, answered: "PredictedRow") -> bool:
         """Whether an answer has low confidence."""
         least, confidence = self.low_confidence, answered.confidence
         return least is not None and confidence is not None and confidence < least
 
-    def attributes(self) -> dict[str, str]:
+    def metric_attributes(self) -> dict[str, str]:
         """What its metric points carry."""
         return {ML_MODEL_NAME: self.name, ML_MODEL_VERSION: self.version}
 
     def span_attributes(self) -> dict[str, str]:
         """What a span of its request carries."""
-        return {**self.attributes(), **({ML_MODEL_ROLE: self.role} if self.role else {})}
+        return {**self.metric_attributes(), **({ML_MODEL_ROLE: self.role} if self.role else {})}
 
     def log_attributes(self) -> dict[str, str]:
         """What a log record of its prediction carries."""
@@ -95,7 +95,7 @@ class Failure(NamedTuple):
     time: int
 
 
-class Violated(NamedTuple):
+class SchemaViolation(NamedTuple):
     """One way in which rows of a request broke the feature schema."""
 
     feature: str  # "" where it is none of the model's, whose names are up to the client, or no row at all
@@ -108,46 +108,46 @@ class Violated(NamedTuple):
         """What the schema does about it, in one word."""
         return "counted" if self.allowed else "rejected"
 
-    def series(self) -> dict[str, str]:
+    def metric_attributes(self) -> dict[str, str]:
         """What a metric point says of it."""
         name = {ML_FEATURE_NAME: self.feature} if self.feature else {}
         return {**name, ML_VIOLATION_REASON: self.reason, ML_VIOLATION_ACTION: self.action}
 
-    def attributes(self) -> dict[str, str | int]:
+    def event_attributes(self) -> dict[str, str | int]:
         """What a span event and a log record say of it."""
-        return {**self.series(), ML_VIOLATION_ROWS: self.rows}
+        return {**self.metric_attributes(), ML_VIOLATION_ROWS: self.rows}
 
     def message(self) -> str:
         """The same in words."""
         return f"{self.feature or 'none of the features'}: {self.reason}, {self.action}, rows: {self.rows}"
 
 
-class Answered(NamedTuple):
+class PredictedRow(NamedTuple):
     """One answered row: `label` and `confidence` of a classifier, or `value` of a regressor."""
 
-    row: int  # its place in the request, from 0
+    row_index: int  # its place in the request, from 0
     prediction_id: str
     label: Value
     confidence: float | None
     value: float | None
-    inputs: tuple[Value, ...]  # in the order of the schema, None where there was none; then as `Rules` tell it
+    inputs: tuple[Value, ...]  # in the order of the schema, None where there was none; then as `PrivacyRules` tell it
     time: int
 
 
-class Rules(Protocol):
+class PrivacyRules(Protocol):
     """What may be told of a model's inputs: `modeltrace.inference.privacy.Redactor`."""
 
-    def redact_rows(self, answered: "Sequence[Answered]", /) -> "Sequence[Answered]":
+    def redact_rows(self, answered: "Sequence[PredictedRow]", /) -> "Sequence[PredictedRow]":
         """Answered rows as they may be told."""
 
-    def redact_request(self, record: "Request", /) -> "Request":
+    def redact_request(self, record: "RequestRecord", /) -> "RequestRecord":
         """A request as it may be told."""
 
     def redact_exception(self, error: Exception, /) -> Exception:
         """An exception as it may be told."""
 
 
-class Batch(NamedTuple):
+class BatchRecord(NamedTuple):
     """One call of the model that answered several requests."""
 
     trace_id: bytes
@@ -156,11 +156,11 @@ class Batch(NamedTuple):
     end: int
     rows: int
     error_type: str  # "" when it succeeded
-    members: tuple[tuple[bytes, bytes], ...]  # trace and span ID of each request; sampled ones only
+    request_spans: tuple[tuple[bytes, bytes], ...]  # trace and span ID of each request; sampled ones only
     model: ModelInfo
 
 
-class Called(NamedTuple):
+class RemoteCall(NamedTuple):
     """How another service was asked for an answer."""
 
     url: str
@@ -169,7 +169,7 @@ class Called(NamedTuple):
     status: int  # 0: none came
     error_type: str  # "" when it answered
 
-    def attributes(self) -> dict[str, str | int]:
+    def span_attributes(self) -> dict[str, str | int]:
         """What a CLIENT span says of it, by the HTTP conventions."""
         said: dict[str, str | int] = {
             HTTP_REQUEST_METHOD: "POST", URL_FULL: self.url, SERVER_ADDRESS: self.address, SERVER_PORT: self.port,
@@ -179,7 +179,7 @@ class Called(NamedTuple):
         return {**said, **({ERROR_TYPE: self.error_type} if self.error_type else {})}
 
 
-class Request(NamedTuple):
+class RequestRecord(NamedTuple):
     """One HTTP request to a prediction route."""
 
     trace_id: bytes  # 16 bytes
@@ -211,17 +211,17 @@ class Request(NamedTuple):
     features_start: int  # later than validate_end only when the request waited for a batch
     inference_start: int
     inference_end: int
-    many: bool  # whether rows were asked for as a batch (POST /predict/batch)
+    is_batch: bool  # whether rows were asked for as a batch (POST /predict/batch)
     rows: int
-    rejected: int
-    batch: tuple[bytes, bytes] | None  # trace and span ID of the Batch that answered it
+    rejected_rows: int
+    batch_span: tuple[bytes, bytes] | None  # trace and span ID of the Batch that answered it
     # Of a shadow, which nobody waits for: by row, the ID of the prediction that was answered; None: it was refused.
     shadow_of: tuple[str | None, ...] | None
-    called: Called | None  # of a shadow: the service that answered, which counts and tells that by itself
+    remote_call: RemoteCall | None  # of a shadow: the service that answered, which counts and tells that by itself
     model: ModelInfo | None  # none: the body was no rows at all, so none was asked
-    violations: tuple[Violated, ...]
+    violations: tuple[SchemaViolation, ...]
     failure: Failure | None
-    answered: tuple[Answered, ...]
+    predictions: tuple[PredictedRow, ...]
     synthetic: bool = False  # generated traffic, marked as such: in no figure
 
 
@@ -236,42 +236,42 @@ class Origin(NamedTuple):
 Models = dict[int, ModelInfo]
 
 
-def plain(record: Request | Batch, models: Models) -> tuple[object, ...]:
+def plain(record: RequestRecord | BatchRecord, models: Models) -> tuple[object, ...]:
     """A record as `marshal` takes it, which knows tuples but none of their subclasses. Its model joins `models`."""
     place = None
     if record.model is not None:
         place = id(record.model)
         models[place] = record.model
-    if isinstance(record, Batch):
+    if isinstance(record, BatchRecord):
         return (*record[:-1], place)
     failure = record.failure and tuple(record.failure)
-    called = record.called and tuple(record.called)
+    called = record.remote_call and tuple(record.remote_call)
     return (
         *record[:-6],
         called,
         place,
         tuple(map(tuple, record.violations)),
         failure,
-        tuple(map(tuple, record.answered)),
+        tuple(map(tuple, record.predictions)),
         record.synthetic,
     )
 
 
-def request(fields: tuple[object, ...], models: Models) -> Request:
+def request(fields: tuple[object, ...], models: Models) -> RequestRecord:
     """The inverse of `plain` for a request."""
     *head, called, place, violations, failure, answered, synthetic = fields
-    return Request(  # type: ignore[call-arg]  # mypy cannot count what is unpacked
+    return RequestRecord(  # type: ignore[call-arg]  # mypy cannot count what is unpacked
         *head,  # type: ignore[arg-type]  # as `plain` took them apart
-        Called(*called) if isinstance(called, tuple) else None,
+        RemoteCall(*called) if isinstance(called, tuple) else None,
         None if place is None else models[place],  # type: ignore[index]
-        tuple(map(Violated._make, violations)),  # type: ignore[call-overload]
+        tuple(map(SchemaViolation._make, violations)),  # type: ignore[call-overload]
         Failure(*failure) if isinstance(failure, tuple) else None,
-        tuple(map(Answered._make, answered)),  # type: ignore[call-overload]
+        tuple(map(PredictedRow._make, answered)),  # type: ignore[call-overload]
         bool(synthetic),
     )
 
 
-def batch(fields: tuple[object, ...], models: Models) -> Batch:
+def batch(fields: tuple[object, ...], models: Models) -> BatchRecord:
     """The inverse of `plain` for a batch."""
     *head, place = fields
-    return Batch(*head, models[place])  # type: ignore[arg-type, index, call-arg]  # as above
+    return BatchRecord(*head, models[place])  # type: ignore[arg-type, index, call-arg]  # as above

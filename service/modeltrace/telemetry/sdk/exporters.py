@@ -28,29 +28,29 @@ from modeltrace.otlp.exporters import Protocol, sdk_exporter
 from modeltrace.settings import OtelSettings
 
 # A batch of the largest size allowed by default fits three times over; at about 5 kB a record that is 150 MB.
-AUDIT_QUEUE = 32_768
+PREDICTION_QUEUE_SIZE = 32_768
 
 logger = logging.getLogger("modeltrace.exporter")
 
 
-class Tally:
+class ExportCounter:
     """How many items were taken and how many delivered. Counting is atomic without a lock (`itertools.count`)."""
 
     def __init__(self, what: str) -> None:
-        self.what = what
+        self.item_name = what
         self._taken = count()
         self.delivered = 0  # only the one export thread writes it
-        self.take = self._taken.__next__
+        self.count_accepted = self._taken.__next__
 
     def lost(self) -> int:
         """Items taken and not delivered; right once nothing is taken any more."""
         return next(self._taken) - self.delivered
 
 
-class CountedSpans(SpanExporter):
+class CountingSpanExporter(SpanExporter):
     """Passes spans on and counts those delivered."""
 
-    def __init__(self, exporter: SpanExporter, tally: Tally) -> None:
+    def __init__(self, exporter: SpanExporter, tally: ExportCounter) -> None:
         self._exporter = exporter
         self._tally = tally
 
@@ -70,10 +70,10 @@ class CountedSpans(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-class CountedLogs(LogRecordExporter):
+class CountingLogExporter(LogRecordExporter):
     """Passes log records on and counts those delivered."""
 
-    def __init__(self, exporter: LogRecordExporter, tally: Tally) -> None:
+    def __init__(self, exporter: LogRecordExporter, tally: ExportCounter) -> None:
         self._exporter = exporter
         self._tally = tally
 
@@ -93,36 +93,36 @@ class CountedLogs(LogRecordExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-class SpanBatches(BatchSpanProcessor):
+class CountingSpanProcessor(BatchSpanProcessor):
     """The SDK's batch processor, counting what it takes."""
 
-    def __init__(self, exporter: SpanExporter, tally: Tally, meter_provider: MeterProvider) -> None:
-        super().__init__(CountedSpans(exporter, tally), meter_provider=meter_provider)
+    def __init__(self, exporter: SpanExporter, tally: ExportCounter, meter_provider: MeterProvider) -> None:
+        super().__init__(CountingSpanExporter(exporter, tally), meter_provider=meter_provider)
         self._tally = tally
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a span that is sampled."""
         if span.context and span.context.trace_flags.sampled:
-            self._tally.take()
+            self._tally.count_accepted()
             super().on_end(span)
 
 
-class LogBatches(BatchLogRecordProcessor):
+class CountingLogProcessor(BatchLogRecordProcessor):
     """The SDK's batch processor, counting what it takes."""
 
     def __init__(
-        self, exporter: LogRecordExporter, tally: Tally, meter_provider: MeterProvider, queue: int | None = None
+        self, exporter: LogRecordExporter, tally: ExportCounter, meter_provider: MeterProvider, queue: int | None = None
     ) -> None:
-        super().__init__(CountedLogs(exporter, tally), max_queue_size=queue, meter_provider=meter_provider)
+        super().__init__(CountingLogExporter(exporter, tally), max_queue_size=queue, meter_provider=meter_provider)
         self._tally = tally
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Take a record."""
-        self._tally.take()
+        self._tally.count_accepted()
         super().on_emit(log_record)
 
 
-class ExportWatch:
+class ExportFailureLogger:
     """Logs why exports of one signal fail, and that they succeed again; each once.
 
     The SDK logs a status or an exception and keeps both to itself, so an empty request is sent to get them again.
@@ -185,4 +185,4 @@ class ExporterBuilder:
             return []
         protocol, seconds = self.settings.protocol_for(signal), self.settings.timeout_for(signal)
         exporter = sdk_exporter(signal, protocol=protocol, timeout_seconds=seconds, meter_provider=meter_provider)
-        return [ExportWatch(signal, protocol=protocol, seconds=seconds).watch(exporter)]
+        return [ExportFailureLogger(signal, protocol=protocol, seconds=seconds).watch(exporter)]

@@ -12,12 +12,18 @@ from prometheus_client import CollectorRegistry
 
 from modeltrace.settings import OtelSettings
 from modeltrace.telemetry.metrics.instruments import build_views
-from modeltrace.telemetry.provider import Telemetry, report_process
-from modeltrace.telemetry.sdk.exporters import AUDIT_QUEUE, ExporterBuilder, LogBatches, SpanBatches, Tally
-from modeltrace.telemetry.sdk.sampling import OwnDecision
+from modeltrace.telemetry.provider import Telemetry, instrument_process
+from modeltrace.telemetry.sdk.exporters import (
+    PREDICTION_QUEUE_SIZE,
+    CountingLogProcessor,
+    CountingSpanProcessor,
+    ExportCounter,
+    ExporterBuilder,
+)
+from modeltrace.telemetry.sdk.sampling import IgnoreRemoteParent
 
 
-def build_stock(
+def build_sdk_provider(
     settings: OtelSettings,
     resource: Resource,
     *,
@@ -35,10 +41,10 @@ def build_stock(
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
     exporters = ExporterBuilder(settings)
-    tallies: list[Tally] = []
+    tallies: list[ExportCounter] = []
 
-    def tally(what: str) -> Tally:
-        tallies.append(Tally(what))
+    def tally(what: str) -> ExportCounter:
+        tallies.append(ExportCounter(what))
         return tallies[-1]
 
     # The meter provider comes first: the other providers' queues report to it.
@@ -53,15 +59,17 @@ def build_stock(
     )
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     if not trust_context:
-        tracers.sampler = OwnDecision(tracers.sampler)
+        tracers.sampler = IgnoreRemoteParent(tracers.sampler)
     for span_exporter in exporters.spans(meters):
-        tracers.add_span_processor(SpanBatches(span_exporter, tally("spans"), meters))
+        tracers.add_span_processor(CountingSpanProcessor(span_exporter, tally("spans"), meters))
 
     loggers, audit = (LoggerProvider(resource=resource, shutdown_on_exit=False) for _ in range(2))
     for exporter in exporters.logs(meters):
-        loggers.add_log_record_processor(LogBatches(exporter, tally("log records"), meters))
+        loggers.add_log_record_processor(CountingLogProcessor(exporter, tally("log records"), meters))
     for exporter in exporters.logs(meters):
-        audit.add_log_record_processor(LogBatches(exporter, tally("audit records"), meters, queue=AUDIT_QUEUE))
+        audit.add_log_record_processor(
+            CountingLogProcessor(exporter, tally("audit records"), meters, queue=PREDICTION_QUEUE_SIZE)
+        )
 
-    report_process(meters)
+    instrument_process(meters)
     return Telemetry(tracers, meters, loggers, audit, tuple(tallies), enabled=True)

@@ -23,13 +23,14 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, S
 from opentelemetry.util.types import AttributeValue
 
 from modeltrace.telemetry.metrics.instruments import Instruments
-from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.names import (
     BAGGAGE_PIN,
     EVENT_PREDICTION,
     EVENT_VIOLATION,
+    ML_BATCH_LOWEST_CONFIDENCE,
+    ML_BATCH_REJECTED,
     ML_BATCH_SIZE,
-    ML_LOWEST_CONFIDENCE,
     ML_PREDICTION_CONFIDENCE,
     ML_PREDICTION_ID,
     ML_PREDICTION_INPUTS,
@@ -37,7 +38,6 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_SHADOW_OF,
     ML_PREDICTION_VALUE,
-    ML_REJECTED_ROWS,
     SPAN_BATCH,
     SPAN_FEATURES,
     SPAN_INFERENCE,
@@ -47,94 +47,94 @@ from modeltrace.telemetry.names import (
     SYNTHETIC,
 )
 from modeltrace.telemetry.records.prediction import (
-    AUDIT_LOGGER,
     DATA_LOGGER,
-    TOLD,
-    Answered,
-    Batch,
+    MAX_VIOLATION_EVENTS,
+    PREDICTION_LOGGER,
+    BatchRecord,
     Failure,
     ModelInfo,
-    Violated,
+    PredictedRow,
+    SchemaViolation,
 )
-from modeltrace.telemetry.records.trace import RequestTrace, Scope, synthetic_mark
+from modeltrace.telemetry.records.trace import RequestTrace, Scope, verified_synthetic_token
 
 Attributes = dict[str, AttributeValue]
 
 
-class Recorder:
+class SDKRecorder:
     """Tells what was written down of a request, in the context of that request."""
 
     def __init__(
         self,
         tracer: Tracer,
         instruments: Instruments,
-        also: Sequence[Callable[[RequestTrace], object]] = (),
+        listeners: Sequence[Callable[[RequestTrace], object]] = (),
         *,
-        counts: Iterable[Callable[[RequestTrace], object]] = (),
-        watched: Watched | None = None,
+        raw_listeners: Iterable[Callable[[RequestTrace], object]] = (),
+        model_catalog: ModelCatalog | None = None,
         trust_context: bool = True,
         synthetic_token: str = "",
     ) -> None:
         """`counts` take each request as it is; `also` once it is told, and as `watched` tells it.
 
         Who joins `also` later takes them, too. Without `trust_context`, callers do not pin traces. `synthetic_token` as
-        for `Tracing`.
+        for `RequestTracer`.
         """
-        self._counts, self._also, self._watched = tuple(counts), also, watched
+        self._counts, self._also, self._watched = tuple(raw_listeners), listeners, model_catalog
         self._synthetic_token = synthetic_token
         self._tracer = tracer
         self._trust_context = trust_context
         self._instruments = instruments
-        self._audit, self._data = logging.getLogger(AUDIT_LOGGER), logging.getLogger(DATA_LOGGER)
+        self._audit, self._data = logging.getLogger(PREDICTION_LOGGER), logging.getLogger(DATA_LOGGER)
 
     @contextmanager
-    def recording(self, scope: Scope) -> Iterator[RequestTrace]:
+    def record_request(self, scope: Scope) -> Iterator[RequestTrace]:
         """A trace to write to; it is told when the block ends, however it ends."""
         context = trace.get_current_span().get_span_context()
         request = RequestTrace(
             scope, context.trace_id.to_bytes(16), context.span_id.to_bytes(8), int(context.trace_flags)
         )
         request.pinned = self._trust_context and get_baggage(BAGGAGE_PIN) is not None
-        request.synthetic = synthetic_mark(None, self._synthetic_token)
+        request.synthetic_token = verified_synthetic_token(None, self._synthetic_token)
         try:
             yield request
         finally:
             self._over(request)
 
     @contextmanager
-    def shadowing(self, of: RequestTrace, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[RequestTrace]:
+    def record_shadow(self, parent: RequestTrace, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[RequestTrace]:
         """The same for what a challenger makes of a request that is over: a span below its SERVER span."""
-        flags = TraceFlags(of.trace_flags)
-        parent = SpanContext(
-            int.from_bytes(of.trace_id), int.from_bytes(of.span_id), is_remote=False, trace_flags=flags
+        flags = TraceFlags(parent.trace_flags)
+        server_span = SpanContext(
+            int.from_bytes(parent.trace_id), int.from_bytes(parent.span_id), is_remote=False, trace_flags=flags
         )
-        span = self._tracer.start_span(SPAN_SHADOW, trace.set_span_in_context(NonRecordingSpan(parent)), kind)
-        request = of.shadow(span.get_span_context().span_id.to_bytes(8))
+        span = self._tracer.start_span(SPAN_SHADOW, trace.set_span_in_context(NonRecordingSpan(server_span)), kind)
+        request = parent.start_shadow(span.get_span_context().span_id.to_bytes(8))
         with trace.use_span(span, end_on_exit=True):
             try:
                 yield request
             finally:
-                if request.called:
-                    span.set_attributes({**request.called.attributes()})
-                    if request.called.error_type:
+                if request.remote_call:
+                    span.set_attributes({**request.remote_call.span_attributes()})
+                    if request.remote_call.error_type:
                         span.set_status(Status(StatusCode.ERROR))
                 self._over(request)
 
     def _over(self, request: RequestTrace) -> None:
         for count in self._counts:
             count(request)
-        if self._watched and request.model and (rules := self._watched.rules(request.model)):
-            request.answered = [*rules.redact_rows(request.answered)]
+        if self._watched and request.model and (rules := self._watched.privacy_rules(request.model)):
+            request.predictions = [*rules.redact_rows(request.predictions)]
         self._tell(request)
         for take in self._also:
             take(request)
 
-    def tell_batch(self, batch: Batch) -> None:
+    def record_batch(self, batch: BatchRecord) -> None:
         """The span of a call that answered several requests. Its IDs are the SDK's, so no request's link finds it."""
         flags = TraceFlags(TraceFlags.SAMPLED)
         links = [
             Link(SpanContext(int.from_bytes(t), int.from_bytes(s), is_remote=False, trace_flags=flags))
-            for t, s in batch.members
+            for t, s in batch.request_spans
         ]
         attributes: Attributes = {**batch.model.span_attributes(), ML_BATCH_SIZE: batch.rows}
         context = trace.set_span_in_context(trace.INVALID_SPAN)
@@ -148,32 +148,32 @@ class Recorder:
         server = trace.get_current_span()
         if request.pinned:
             server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
-        if request.synthetic:
+        if request.synthetic_token:
             server.set_attribute(SYNTHETIC, True)  # noqa: FBT003  the value of an attribute
         model = request.model
         if model is None:
             return
         server.set_attributes({**model.span_attributes()})
         server.set_attributes(_answer(request))
-        violations = request.violated()
-        self._stages(request, violations[:TOLD])
-        if request.called is None:
+        violations = request.schema_violations()
+        self._stages(request, violations[:MAX_VIOLATION_EVENTS])
+        if request.remote_call is None:
             self._measure(request, violations, model)
-        for violated in violations[:TOLD]:
-            extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.attributes()}
+        for violated in violations[:MAX_VIOLATION_EVENTS]:
+            extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.event_attributes()}
             self._data.info("%s", violated.message(), extra=extra)
-        for one in request.answered:
+        for one in request.predictions:
             self._write(one, model, request)
 
-    def _stages(self, request: RequestTrace, violations: Sequence[Violated]) -> None:
+    def _stages(self, request: RequestTrace, violations: Sequence[SchemaViolation]) -> None:
         rejected: Attributes = {}
-        if request.rejected:
-            rejected = {ERROR_TYPE: "invalid_features", ML_REJECTED_ROWS: request.rejected}
+        if request.rejected_rows:
+            rejected = {ERROR_TYPE: "invalid_features", ML_BATCH_REJECTED: request.rejected_rows}
         self._stage(SPAN_VALIDATE, request.validate_start, request.validate_end, request, rejected, violations)
-        if request.batch:
+        if request.batch_span:
             self._stage(SPAN_QUEUE, request.validate_end, request.features_start, request, {})
         self._stage(SPAN_FEATURES, request.features_start, request.inference_start, request, {})
-        size: Attributes = {ML_BATCH_SIZE: request.rows - request.rejected}
+        size: Attributes = {ML_BATCH_SIZE: request.rows - request.rejected_rows}
         self._stage(SPAN_INFERENCE, request.inference_start, request.inference_end, request, size)
 
     def _stage(
@@ -183,13 +183,13 @@ class Recorder:
         end: int,
         request: RequestTrace,
         attributes: Attributes,
-        violations: Sequence[Violated] = (),
+        violations: Sequence[SchemaViolation] = (),
     ) -> None:
         if not start:
             return
         span = self._tracer.start_span(name, attributes=attributes, start_time=start)
         for violated in violations:
-            span.add_event(EVENT_VIOLATION, violated.attributes(), end)
+            span.add_event(EVENT_VIOLATION, violated.event_attributes(), end)
         failure = request.failure
         if failure and failure.stage == name:
             if failure.error_type:
@@ -200,8 +200,8 @@ class Recorder:
             end = end or failure.time
         span.end(end)
 
-    def _measure(self, request: RequestTrace, violations: Sequence[Violated], model: ModelInfo) -> None:
-        series: Attributes = {**model.attributes()}
+    def _measure(self, request: RequestTrace, violations: Sequence[SchemaViolation], model: ModelInfo) -> None:
+        series: Attributes = {**model.metric_attributes()}
         if request.inference_start:
             failure = request.failure
             ended = request.inference_end or (failure.time if failure else request.inference_start)
@@ -209,26 +209,28 @@ class Recorder:
             if failure and failure.stage == SPAN_INFERENCE:
                 attributes[ERROR_TYPE] = failure.error_type
             self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
-        if request.synthetic:
-            if request.answered:
-                self._instruments.synthetic.add(len(request.answered), series)
+        if request.synthetic_token:
+            if request.predictions:
+                self._instruments.synthetic.add(len(request.predictions), series)
             return
         for violated in violations:
-            self._instruments.violations.add(violated.rows, {**series, **violated.series()})
-        for one in request.answered:
+            self._instruments.violations.add(violated.rows, {**series, **violated.metric_attributes()})
+        for one in request.predictions:
             if one.confidence is not None:
-                self._instruments.confidence.record(one.confidence, {**series, **model.outcome(one)})
-        for outcome, number in Counter(tuple(model.outcome(one).items()) for one in request.answered).items():
+                self._instruments.confidence.record(one.confidence, {**series, **model.outcome_attributes(one)})
+        for outcome, number in Counter(
+            tuple(model.outcome_attributes(one).items()) for one in request.predictions
+        ).items():
             self._instruments.predictions.add(number, {**series, **dict(outcome)})
-        if unsure := sum(map(model.unsure, request.answered)):
+        if unsure := sum(map(model.is_low_confidence, request.predictions)):
             self._instruments.low_confidence.add(unsure, series)
 
-    def _write(self, one: Answered, model: ModelInfo, request: RequestTrace) -> None:
+    def _write(self, one: PredictedRow, model: ModelInfo, request: RequestTrace) -> None:
         extra: dict[str, object] = {
             OTEL_EVENT_NAME: EVENT_PREDICTION,
             **model.log_attributes(),
             ML_PREDICTION_ID: one.prediction_id,
-            ML_PREDICTION_ROW: one.row,
+            ML_PREDICTION_ROW: one.row_index,
             ML_PREDICTION_INPUTS: dict(zip(model.features, one.inputs, strict=True)),
         }
         if one.value is not None:
@@ -237,24 +239,24 @@ class Recorder:
             extra[ML_PREDICTION_LABEL] = str(one.label)
         if one.confidence is not None:
             extra[ML_PREDICTION_CONFIDENCE] = one.confidence
-        if request.shadow_of and (answer := request.shadow_of[one.row]):
+        if request.shadow_of and (answer := request.shadow_of[one.row_index]):
             extra[ML_PREDICTION_SHADOW_OF] = answer
-        if request.synthetic:
+        if request.synthetic_token:
             extra[SYNTHETIC] = True
         self._audit.info("predicted %s", one.label if one.value is None else one.value, extra=extra)
 
 
 def _answer(request: RequestTrace) -> Attributes:
     """What the SERVER span says of what was answered."""
-    if request.many:
+    if request.is_batch:
         if request.failure:
             return {}
-        attributes: Attributes = {ML_BATCH_SIZE: request.rows, ML_REJECTED_ROWS: request.rejected}
-        confidences = [one.confidence for one in request.answered if one.confidence is not None]
-        return {**attributes, ML_LOWEST_CONFIDENCE: min(confidences)} if confidences else attributes
-    if not request.answered:
+        attributes: Attributes = {ML_BATCH_SIZE: request.rows, ML_BATCH_REJECTED: request.rejected_rows}
+        confidences = [one.confidence for one in request.predictions if one.confidence is not None]
+        return {**attributes, ML_BATCH_LOWEST_CONFIDENCE: min(confidences)} if confidences else attributes
+    if not request.predictions:
         return {}
-    (one,) = request.answered
+    (one,) = request.predictions
     if one.value is not None:
         return {ML_PREDICTION_ID: one.prediction_id, ML_PREDICTION_VALUE: one.value}
     attributes = {ML_PREDICTION_ID: one.prediction_id, ML_PREDICTION_LABEL: str(one.label)}

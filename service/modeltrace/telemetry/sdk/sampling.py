@@ -9,7 +9,7 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 
-class OwnDecision(Sampler):
+class IgnoreRemoteParent(Sampler):
     """Decides on spans whose parent is in another process as if they had none; their trace ID stays the caller's."""
 
     def __init__(self, sampler: Sampler) -> None:
