@@ -32,7 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from modeltrace.bundles.columns import describe_column
-from modeltrace.bundles.output_reference import confidence_threshold, reference_of
+from modeltrace.bundles.output_reference import build_output_reference, confidence_threshold
 from modeltrace.inference.model import Model, Task, make_predict_fn
 from modeltrace.inference.schema import MISSING, OTHER, Feature, Reference, Schema
 from modeltrace.monitoring import drift
@@ -80,7 +80,7 @@ class Watch:
         classes = tuple(estimator.classes_.tolist()) if data.task == "classifier" else None
         seen, everything = ask(training.to_numpy()), ask(population.to_numpy())
         self.schema = Schema(features=tuple(describe_column(training[name]) for name in training.columns))
-        self.answers = reference_of(seen, [], classes)
+        self.answers = build_output_reference(seen, [], classes)
         threshold = confidence_threshold(seen, [], classes)
         model = Model(
             data.name, "1", "", data.task, classes, self.schema, as_frame=False, created="", predict_fn=ask,

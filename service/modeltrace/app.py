@@ -32,7 +32,7 @@ from modeltrace.api.openapi import refresh
 from modeltrace.api.predict import PredictionHandlers, prediction_routes
 from modeltrace.api.redact_query import RedactQueryMiddleware
 from modeltrace.api.thread_pool import BoundedThreadPool
-from modeltrace.bundles.registry.bundle_ref import check_version
+from modeltrace.bundles.registry.bundle_ref import check_version_conflict
 from modeltrace.evaluation.publisher import start_publisher
 from modeltrace.inference.model import Model
 from modeltrace.inference.prediction_ids import PredictionIdSigner
@@ -255,7 +255,7 @@ def load_challenger(settings: Settings, primary: Model) -> tuple[Model, BundleWa
         return None
     bundles = BundleLoader(settings, settings.challenger)
     found = bundles.locate()
-    check_version(found, [primary])
+    check_version_conflict(found, [primary])
     return bundles.load(found), BundleWatch(bundles, found, CHALLENGER)
 
 

@@ -94,7 +94,7 @@ def test_a_stop_does_not_wait_for_a_model_that_is_stuck(
     training = pd.DataFrame({"a": range(50)})
     step = FunctionTransformer(importlib.import_module("stuck").work)
     estimator = make_pipeline(step, LinearRegression()).fit(training.to_numpy(), range(50))
-    bundle = pack(estimator, training, name="stuck", out=tmp_path / "bundle", kind="joblib")
+    bundle = pack(estimator, training, name="stuck", out=tmp_path / "bundle", artifact_format="joblib")
     env = {"PYTHONPATH": str(tmp_path), "MODELTRACE_TRUST_PICKLE": "true"}
 
     with running_service(bundle, f"http://127.0.0.1:{free_port()}", **env) as (service, url):

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modeltrace.bundles.manifest import MANIFEST
+from modeltrace.bundles.manifest import MANIFEST_FILE
 from modeltrace.store.store import open_store
 from tests.helpers.hubs import HubProcess, latest_values
 from tests.helpers.processes import Process, free_port, running, wait_until
@@ -27,7 +27,7 @@ def later(bundle: Path, tmp_path: Path) -> Path:
     copy.mkdir()
     for file in bundle.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    manifest = copy / MANIFEST
+    manifest = copy / MANIFEST_FILE
     manifest.write_text(manifest.read_text().replace('"version": "1.0.0"', '"version": "2.0.0"', 1))
     return copy
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modeltrace.bundles.columns import describe_column
-from modeltrace.bundles.output_reference import reference_of
+from modeltrace.bundles.output_reference import build_output_reference
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring import drift
@@ -47,7 +47,7 @@ def drift_model(*, regressor: bool = False) -> Model:
         as_frame=False,
         created="",
         predict_fn=lambda _: [],
-        output_reference=reference_of(answers, [], classes),
+        output_reference=build_output_reference(answers, [], classes),
         confidence_threshold=None if regressor else 0.5,
         duplicate_probability=1e-5,
     )

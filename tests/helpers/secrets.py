@@ -76,7 +76,7 @@ def pack_secrets(folder: Path) -> tuple[Path, dict[str, str]]:
                 data,
                 name="secrets",
                 out=folder / "bundle",
-                kind="joblib",
+                artifact_format="joblib",
                 privacy={f"{rule} {kind}": rule for rule in PRIVACY_RULES for kind in ("text", "number")},
                 allowed_violations={"hash number": ("type", "missing")},
             )

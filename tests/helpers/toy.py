@@ -43,7 +43,7 @@ def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
     try:
         step = FunctionTransformer(importlib.import_module(MODULE).work)
         estimator = make_pipeline(step, LogisticRegression()).fit(training.to_numpy(dtype=float), training.a > 50)
-        bundle = pack(estimator, training, name="toy", out=folder / "bundle", kind="joblib")
+        bundle = pack(estimator, training, name="toy", out=folder / "bundle", artifact_format="joblib")
     finally:
         sys.path.remove(str(folder))
         sys.modules.pop(MODULE, None)

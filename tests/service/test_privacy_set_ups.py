@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from modeltrace.app import privacy_rules
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
-from modeltrace.bundles.schema_redaction import conceal
+from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.privacy import Redactor
 from modeltrace.settings import read_settings
@@ -132,7 +132,7 @@ def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., SdkS
 )
 def test_no_record_has_a_private_value(rules: dict[str, Any], number: float, text: str) -> None:
     """Whatever the rules: what crosses the pipe, and what is stored, has a value only if it is plain."""
-    schema = conceal(PLAIN, DATA, rules)
+    schema = redact_schema(PLAIN, DATA, rules)
     _, request = request_record(4)
     raw = (number, 1 / number, text, True)
     answered = (request.predictions[0]._replace(inputs=raw),)

@@ -11,25 +11,25 @@ import joblib
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
-from modeltrace.bundles.skops_archive import canonical
+from modeltrace.bundles.skops_archive import canonicalize
 from modeltrace.bundles.skops_io import skops_io
-from modeltrace.bundles.tree_validation import check_trees, every_part
-from modeltrace.bundles.trusted_types import REVIEWED, untrusted_types
+from modeltrace.bundles.tree_validation import validate_trees, walk_objects
+from modeltrace.bundles.trusted_types import REVIEWED_TYPES, untrusted_types
 from modeltrace.errors import BundleError, IncompatibleBundleError, PackError, UntrustedModelError
 
-Format = Literal["skops", "joblib"]
+ArtifactFormat = Literal["skops", "joblib"]
 
 # Times the file's size. skops compresses only when told to; then a model shrinks to a fifth, a bomb to a thousandth.
-UNPACKED_AT_MOST = 50
+MAX_EXPANSION_RATIO = 50
 
 
-def dump_artifact(estimator: Any, kind: Format, *, trusted_types: Sequence[str] = ()) -> bytes:  # noqa: ANN401  any estimator
+def dump_artifact(estimator: Any, artifact_format: ArtifactFormat, *, trusted_types: Sequence[str] = ()) -> bytes:  # noqa: ANN401  any estimator
     """Write an estimator.
 
     Raises:
         PackError: it holds what the format cannot carry, or types that nobody would be allowed to load.
     """
-    if kind == "joblib":
+    if artifact_format == "joblib":
         sink = io.BytesIO()
         try:
             joblib.dump(estimator, sink)
@@ -41,7 +41,7 @@ def dump_artifact(estimator: Any, kind: Format, *, trusted_types: Sequence[str] 
         return sink.getvalue()
     way_out = "pack it with --format joblib and serve it with MODELTRACE_TRUST_PICKLE=true"
     try:
-        raw = canonical(skops_io.dumps(estimator))
+        raw = canonicalize(skops_io.dumps(estimator))
         unknown = untrusted_types(raw, trusted_types)
     except Exception as error:
         raise PackError(
@@ -56,13 +56,18 @@ def dump_artifact(estimator: Any, kind: Format, *, trusted_types: Sequence[str] 
 
 
 def load_artifact(
-    raw: bytes, kind: Format, *, source: object, trust_pickle: bool = False, trusted_types: Sequence[str] = ()
+    raw: bytes,
+    artifact_format: ArtifactFormat,
+    *,
+    source: object,
+    trust_pickle: bool = False,
+    trusted_types: Sequence[str] = (),
 ) -> Any:  # noqa: ANN401  any estimator
     """Build an estimator from bytes, if it is allowed.
 
     Args:
         raw: the bytes.
-        kind: their format; joblib reads plain pickles, too.
+        artifact_format: the format of `raw`; joblib reads plain pickles too.
         source: what an error message calls them.
         trust_pickle: build from joblib, which can run any code.
         trusted_types: dotted names of types that skops may build beyond scikit-learn's own.
@@ -72,29 +77,29 @@ def load_artifact(
         IncompatibleBundleError: it is from another minor version of scikit-learn.
         BundleError: the bytes are not what `kind` says, or hold what no training produces.
     """
-    if kind == "joblib" and not trust_pickle:
+    if artifact_format == "joblib" and not trust_pickle:
         raise UntrustedModelError(
             f"{source} is a pickle, which can run any code when it is loaded. "
             "If you made it yourself: --trust-pickle, or MODELTRACE_TRUST_PICKLE=true"
         )
     try:
-        if kind == "joblib":
-            return _build(raw, kind, source, ())
-        _check_size(raw, source)
+        if artifact_format == "joblib":
+            return _deserialize(raw, artifact_format, source, ())
+        _check_expansion(raw, source)
         _check_types(raw, source, trusted_types)
-        estimator = _build(raw, kind, source, trusted_types)
-        check_trees(estimator)
-        _forget_caches(estimator)
+        estimator = _deserialize(raw, artifact_format, source, trusted_types)
+        validate_trees(estimator)
+        _clear_memory(estimator)
     except BundleError:
         raise
     except Exception as error:
         raise BundleError(
-            f"{source} cannot be loaded as {kind}: {type(error).__name__}: {error}{_own_code(error)}"
+            f"cannot load {source} as {artifact_format}: {type(error).__name__}: {error}{_missing_code_hint(error)}"
         ) from error
     return estimator
 
 
-def _own_code(error: Exception) -> str:
+def _missing_code_hint(error: Exception) -> str:
     """What to do where a pickle names code that is not here."""
     if isinstance(error, ModuleNotFoundError):
         return (
@@ -115,10 +120,10 @@ def _own_code(error: Exception) -> str:
     return ""
 
 
-def _check_size(raw: bytes, source: object) -> None:
+def _check_expansion(raw: bytes, source: object) -> None:
     with ZipFile(io.BytesIO(raw)) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > UNPACKED_AT_MOST * len(raw):
+    if unpacked > MAX_EXPANSION_RATIO * len(raw):
         raise BundleError(
             f"{source} would unpack to {unpacked:,} bytes, {unpacked // len(raw)} times its size: refused"
         )
@@ -132,24 +137,24 @@ def _check_types(raw: bytes, source: object, trusted_types: Sequence[str]) -> No
         )
 
 
-def _forget_caches(estimator: Any) -> None:  # noqa: ANN401  any estimator
+def _clear_memory(estimator: Any) -> None:  # noqa: ANN401  any estimator
     """Take away every `memory`: a folder of pickles that fitting reads, and that answering does without.
 
     An estimator calls others by method names that it keeps (`response_method`, `stack_method_`), and a forged one of
     them is `fit`: it would load what lies in a folder of the artifact's choice.
     """
-    for part in every_part(estimator):
+    for part in walk_objects(estimator):
         if isinstance(part, BaseEstimator) and getattr(part, "memory", None) is not None:
             part.memory = None
 
 
-def _build(raw: bytes, kind: Format, source: object, trusted_types: Sequence[str]) -> Any:  # noqa: ANN401  any estimator
+def _deserialize(raw: bytes, artifact_format: ArtifactFormat, source: object, trusted_types: Sequence[str]) -> Any:  # noqa: ANN401  any estimator
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InconsistentVersionWarning)
-        if kind == "joblib":
+        if artifact_format == "joblib":
             estimator = joblib.load(io.BytesIO(raw))
         else:
-            estimator = skops_io.loads(raw, trusted=[*REVIEWED, *trusted_types])
+            estimator = skops_io.loads(raw, trusted=[*REVIEWED_TYPES, *trusted_types])
     for warning in caught:
         if not isinstance(warning.message, InconsistentVersionWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -10,7 +10,7 @@ from typing import Any
 
 from modeltrace.bundles.artifact import load_artifact
 from modeltrace.bundles.libraries import check_libraries
-from modeltrace.bundles.manifest import MANIFEST, Manifest, ModelFile, altered, os_reason, read_manifest
+from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, ModelFile, integrity_error, os_reason, read_manifest
 from modeltrace.bundles.onnx.model import PredictFn, open_session, session_predict_fn
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError, PackError
 from modeltrace.inference.model import Engine, Model, make_predict_fn, to_json_label
@@ -42,7 +42,7 @@ def load_bundle(
     manifest, digest = read_manifest(bundle)
     if expect_sha256 is not None and digest != expect_sha256:
         raise BundleIntegrityError(
-            f"{bundle / MANIFEST} has the SHA-256 {digest}, expected {expect_sha256}; it is not the bundle you pinned"
+            f"{bundle / MANIFEST_FILE} has the SHA-256 {digest}, expected {expect_sha256}; it is not the pinned bundle"
         )
     if engine == "onnx":
         file, predict_fn = _load_onnx(bundle, manifest)
@@ -54,7 +54,7 @@ def load_bundle(
         hash=file.sha256,
         task=manifest.task,
         classes=manifest.classes,
-        schema=manifest.schema_of_features(),
+        schema=manifest.feature_schema(),
         as_frame=manifest.fitted_with == "frame" and engine == "sklearn",
         created=manifest.created,
         predict_fn=predict_fn,
@@ -68,7 +68,7 @@ def load_bundle(
 
 def _load_estimator(bundle: Path, manifest: Manifest, trust_pickle: bool, trusted_types: Sequence[str]) -> PredictFn:  # noqa: FBT001  passed on
     path = bundle / manifest.artifact.file
-    raw = _read_file(path, manifest.artifact)
+    raw = _read_verified(path, manifest.artifact)
     check_libraries(bundle, manifest.libraries, manifest.estimator_libraries)
     estimator = load_artifact(
         raw, manifest.artifact.format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types
@@ -89,26 +89,24 @@ def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFn]:
             "MODELTRACE_ENGINE=sklearn"
         )
     path = bundle / manifest.onnx.file
-    session = open_session(_read_file(path, manifest.onnx), path)
+    session = open_session(_read_verified(path, manifest.onnx), path)
     try:
-        return manifest.onnx, session_predict_fn(
-            session, manifest.task, manifest.classes, manifest.schema_of_features()
-        )
+        return manifest.onnx, session_predict_fn(session, manifest.task, manifest.classes, manifest.feature_schema())
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
 
 
-def _read_file(path: Path, described: ModelFile) -> bytes:
+def _read_verified(path: Path, described: ModelFile) -> bytes:
     try:
         if stat_regular(path).st_size != described.size:
-            raise altered(path)
+            raise integrity_error(path)
         raw = read_regular(path, max_bytes=described.size)
     except NotRegularError as error:
         raise BundleError(str(error)) from None
     except OSError as error:
         raise BundleNotFoundError(f"{path}: {os_reason(error)}; the bundle is incomplete") from None
     if len(raw) != described.size or hashlib.sha256(raw).hexdigest() != described.sha256:
-        raise altered(path)
+        raise integrity_error(path)
     return raw
 
 
@@ -120,40 +118,46 @@ def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None: 
     # 0 where it does not know: CatBoost says so of a model that was loaded.
     width = getattr(estimator, "n_features_in_", 0) or len(manifest.features)
     if not hasattr(estimator, "predict") or classes != manifest.classes or width != len(manifest.features):
-        raise BundleError(f"{bundle}: {MANIFEST} and the {type(estimator).__name__} beside it do not belong together")
+        raise BundleError(
+            f"{bundle}: {MANIFEST_FILE} and the {type(estimator).__name__} beside it do not belong together"
+        )
 
 
-def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, force: bool = False) -> Path:
+def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes], *, force: bool = False) -> Path:
     """Write a bundle completely, then give the folder its name.
 
     Raises:
         PackError: the folder exists and `force` is not given, or it is no bundle, or it cannot be written.
     """
-    if folder.exists() and not force:
-        raise PackError(f"{folder} exists; choose another --out, or replace it with --force")
-    if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise PackError(f"{folder} exists and is no bundle, so it is not replaced; choose another --out")
+    if bundle.exists() and not force:
+        raise PackError(f"{bundle} exists; choose another --out, or replace it with --force")
+    if (
+        bundle.exists()
+        and not (bundle / MANIFEST_FILE).is_file()
+        and not (bundle.is_dir() and not any(bundle.iterdir()))
+    ):
+        raise PackError(f"{bundle} exists and is no bundle, so it is not replaced; choose another --out")
     try:
         text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         text.encode()
     except ValueError as error:  # a number that is not finite, half a surrogate pair
-        raise PackError(f"{MANIFEST} cannot be written: {error}") from None
+        raise PackError(f"{MANIFEST_FILE} cannot be written: {error}") from None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        workplace = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(mkdtemp(prefix=f".{bundle.name}-", dir=bundle.parent))
     except OSError as error:
-        raise PackError(f"{folder} cannot be written: {os_reason(error)}") from None
+        raise PackError(f"{bundle} cannot be written: {os_reason(error)}") from None
     try:
         fresh, old = workplace / "fresh", workplace / "old"
         fresh.mkdir()
         for name, content in files.items():
             (fresh / name).write_bytes(content)
-        (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.replace(old)
-        fresh.replace(folder)
+        (fresh / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+        if bundle.exists():
+            bundle.replace(old)
+        fresh.replace(bundle)
     except OSError as error:
-        raise PackError(f"{folder} cannot be written: {os_reason(error)}") from None
+        raise PackError(f"{bundle} cannot be written: {os_reason(error)}") from None
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
-    return folder
+    return bundle

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from modeltrace.bundles.training_frame import DATES
+from modeltrace.bundles.training_frame import DATE_ADVICE
 from modeltrace.errors import PackError
 from modeltrace.inference.levels import Level, LevelKind, infer_level_kind, level_name
 from modeltrace.inference.model import to_json_label
@@ -17,10 +17,10 @@ from modeltrace.inference.schema import Dtype, Feature, FeatureType, Value
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
 # Categories that a schema names of a column of text; of free text there would be no end.
-MOST_KNOWN = 1000
-NUMERIC = ("number", "integer")
+MAX_LISTED_CATEGORIES = 1000
+NUMERIC_TYPES = ("number", "integer")
 # Characters that every text may have, however short those of the training data are.
-SHORTEST_LIMIT = 256
+MIN_TEXT_LIMIT = 256
 
 
 def describe_column(
@@ -38,7 +38,7 @@ def describe_column(
         PackError: the column is neither numeric, boolean nor text, a value of it is one that no request can send, or
             the range or the strictness does not fit it.
     """
-    kind = _type_of(column)
+    kind = _feature_type(column)
     present = column.dropna()
     if present.empty:
         raise PackError(
@@ -46,10 +46,10 @@ def describe_column(
         )
     if max_length is not None and kind != "category":
         raise PackError(f"column {column.name} is of type {kind}: a length limit belongs to a text")
-    if valid_range and kind not in NUMERIC:
+    if valid_range and kind not in NUMERIC_TYPES:
         raise PackError(f"column {column.name} is of type {kind}: a valid range belongs to a number")
     common = {"name": str(column.name), "type": kind, "nullable": len(present) < len(column)}
-    if kind in NUMERIC:
+    if kind in NUMERIC_TYPES:
         values = present.to_numpy(dtype=np.float64)
         _check_numbers(present, values, kind)
         return Feature(
@@ -69,7 +69,7 @@ def describe_column(
             example=texts.value_counts().index[0] == "true",
             reference=categorical_reference(texts, n=len(column)),
         )
-    levels = _levels(column, present, strict=strict_categories)
+    levels = _column_levels(column, present, strict=strict_categories)
     level_kind = infer_level_kind(levels) or "text"
     if max_length is not None and level_kind != "text":
         raise PackError(f"column {column.name} holds no texts: a length limit belongs to a text")
@@ -82,7 +82,7 @@ def describe_column(
         categories=levels,
         ordered=isinstance(column.dtype, pd.CategoricalDtype) and bool(column.dtype.ordered),
         enforce_categories=strict_categories,
-        max_length=_max_length(levels, texts, max_length) if level_kind == "text" else None,
+        max_length=_text_limit(levels, texts, max_length) if level_kind == "text" else None,
         example=next(level for level in levels if level_name(level, level_kind) == frequent),
         reference=categorical_reference(texts, n=len(column)),
     )
@@ -113,21 +113,21 @@ def _check_numbers(
     raise PackError(f"{where}: {value}, which no request can send; {remedy} and fit again")
 
 
-def _levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple[Level, ...]:
+def _column_levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple[Level, ...]:
     """The levels of the dtype `category`, all of them and in its order; of texts the most frequent, sorted."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        levels = tuple(_levels_of(column.dtype))
+        levels = tuple(_dtype_levels(column.dtype))
         kind = infer_level_kind(levels)
-        if kind in NUMERIC:
+        if kind in NUMERIC_TYPES:
             numbers = pd.Series(levels, name=column.name)
             _check_numbers(numbers, numbers.to_numpy(dtype=np.float64), kind, by_level=True)
     else:
         counted = present.astype(str).value_counts().index
-        if strict and len(counted) > MOST_KNOWN:
+        if strict and len(counted) > MAX_LISTED_CATEGORIES:
             raise PackError(
                 f"column {column.name} has {len(counted)} categories, too many to be strict about; leave that out"
             )
-        levels = tuple(sorted(map(str, counted[:MOST_KNOWN])))
+        levels = tuple(sorted(map(str, counted[:MAX_LISTED_CATEGORIES])))
     for text in levels if isinstance(column.dtype, pd.CategoricalDtype) else counted:
         try:
             str(text).encode()
@@ -138,20 +138,20 @@ def _levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple
     return levels
 
 
-def _levels_of(dtype: pd.CategoricalDtype) -> list[Any]:
+def _dtype_levels(dtype: pd.CategoricalDtype) -> list[Any]:
     """The levels as JSON has them; intervals, as pd.cut() makes them, as text."""
-    return [str(level) if isinstance(level, pd.Interval) else _item(level) for level in dtype.categories]
+    return [str(level) if isinstance(level, pd.Interval) else _to_python(level) for level in dtype.categories]
 
 
-def _item(level: Any) -> Any:  # noqa: ANN401  whatever a column holds
+def _to_python(level: Any) -> Any:  # noqa: ANN401  whatever a column holds
     return level.item() if isinstance(level, np.generic) else level
 
 
-def _max_length(levels: Sequence[Level], texts: "pd.Series", wanted: int | None) -> int:
+def _text_limit(levels: Sequence[Level], texts: "pd.Series", wanted: int | None) -> int:
     """Four times the longest text, rounded up to a power of two, so that it says little of a private one."""
     longest = max(int(texts.str.len().max()), *(len(str(level)) for level in levels))
     if wanted is None:
-        return max(SHORTEST_LIMIT, 1 << (4 * longest - 1).bit_length())
+        return max(MIN_TEXT_LIMIT, 1 << (4 * longest - 1).bit_length())
     if wanted < longest:
         raise PackError(
             f"--max-length {texts.name}={wanted}: the training data has a text of {longest:,} characters there, which "
@@ -164,11 +164,11 @@ def _missing_as(column: "pd.Series") -> Literal["nan", "none"]:
     return "none" if column.dtype == object and any(value is None for value in column) else "nan"
 
 
-def _type_of(column: "pd.Series") -> FeatureType:
+def _feature_type(column: "pd.Series") -> FeatureType:
     if isinstance(column.dtype, pd.CategoricalDtype):
-        levels = _levels_of(column.dtype)
+        levels = _dtype_levels(column.dtype)
         if column.notna().any() and infer_level_kind(levels) is None:
-            raise _unusable(column, levels)
+            raise _unsupported_column(column, levels)
         return "category"
     if pd.api.types.is_bool_dtype(column):
         return "boolean"
@@ -180,16 +180,16 @@ def _type_of(column: "pd.Series") -> FeatureType:
         return "category"
     if all(isinstance(value, bool | np.bool_) for value in column.dropna()):
         return "boolean"
-    raise _unusable(column, column.dropna().tolist())
+    raise _unsupported_column(column, column.dropna().tolist())
 
 
-def _unusable(column: "pd.Series", values: Sequence[object]) -> PackError:
+def _unsupported_column(column: "pd.Series", values: Sequence[object]) -> PackError:
     """What a column holds that is no feature, and what to do."""
     kinds = sorted({type(value).__name__ for value in values})
     dtype = "category" if isinstance(column.dtype, pd.CategoricalDtype) else str(column.dtype)
     head = f"column {column.name} ({dtype} of {', '.join(kinds[:4])}) is neither numbers, booleans nor text"
     if any(isinstance(value, date | time | timedelta | pd.Period | np.datetime64 | np.timedelta64) for value in values):
-        return PackError(f"{head}: {DATES}")
+        return PackError(f"{head}: {DATE_ADVICE}")
     if len(kinds) > 1:
         return PackError(f"{head}, but a mixture: give all of its values one type, and fit again")
     remedies = {

@@ -8,13 +8,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.utils.validation import check_is_fitted
 
-from modeltrace.bundles.training_frame import named_columns, plain_columns, refuse_one_column, takes_one_column
-from modeltrace.bundles.verify_outputs import as_array
+from modeltrace.bundles.training_frame import convert_columns, find_vectorizer, name_columns, vectorizer_error
+from modeltrace.bundles.verify_outputs import to_array
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Task
 
 
-def deciding(estimator: Any) -> Any:  # noqa: ANN401  any estimator
+def unwrap_search(estimator: Any) -> Any:  # noqa: ANN401  any estimator
     """The best estimator of a search, a tuned threshold as a fixed one; any other estimator itself."""
     if isinstance(estimator, TunedThresholdClassifierCV) and hasattr(estimator, "best_threshold_"):
         fixed = FixedThresholdClassifier(
@@ -30,10 +30,10 @@ def deciding(estimator: Any) -> Any:  # noqa: ANN401  any estimator
         return estimator
     if not hasattr(estimator, "best_estimator_"):
         raise PackError(f"the {type(estimator).__name__} kept no best estimator; fit it with refit=True")
-    return deciding(estimator.best_estimator_)
+    return unwrap_search(estimator.best_estimator_)
 
 
-def task_of(estimator: Any) -> Task:  # noqa: ANN401  any estimator
+def infer_task(estimator: Any) -> Task:  # noqa: ANN401  any estimator
     """What it answers.
 
     Raises:
@@ -46,8 +46,8 @@ def task_of(estimator: Any) -> Task:  # noqa: ANN401  any estimator
         raise PackError(f"the {kind} is not fitted; fit it, then pack it") from None
     except TypeError:
         raise PackError(f"{kind} is no scikit-learn estimator") from None
-    if (first := takes_one_column(estimator)) is not None:
-        raise refuse_one_column(first)
+    if (first := find_vectorizer(estimator)) is not None:
+        raise vectorizer_error(first)
     if is_classifier(estimator):
         if not hasattr(estimator, "classes_") or isinstance(estimator.classes_, list):
             raise PackError(f"the {kind} answers several outputs at once; pack one model for each of them")
@@ -57,13 +57,13 @@ def task_of(estimator: Any) -> Task:  # noqa: ANN401  any estimator
     raise PackError(f"the {kind} is neither a classifier nor a regressor")
 
 
-def as_fitted(estimator: Any, training: pd.DataFrame) -> pd.DataFrame:  # noqa: ANN401  any estimator
+def select_fitted_columns(estimator: Any, training: pd.DataFrame) -> pd.DataFrame:  # noqa: ANN401  any estimator
     """The columns that the estimator was fitted on, in its order, with names that JSON can have.
 
     Raises:
         PackError: they are not there, or cannot be used.
     """
-    training = named_columns(training)
+    training = name_columns(training)
     known = getattr(estimator, "feature_names_in_", None)
     # CatBoost's name for it; of a model fitted without names, it holds numbers.
     others = getattr(estimator, "feature_names_", None)
@@ -72,7 +72,7 @@ def as_fitted(estimator: Any, training: pd.DataFrame) -> pd.DataFrame:  # noqa: 
     if known is not None and len(known):
         if missing := [column for column in known if column not in training.columns]:
             raise PackError(f"the training data lacks the column {missing[0]}, which the estimator was fitted on")
-        return plain_columns(training[list(known)])
+        return convert_columns(training[list(known)])
     # 0 where it does not know: CatBoost says so of a model that was loaded.
     expected = getattr(estimator, "n_features_in_", 0) or len(others or training.columns)
     if expected != len(training.columns):
@@ -80,15 +80,15 @@ def as_fitted(estimator: Any, training: pd.DataFrame) -> pd.DataFrame:  # noqa: 
             f"the estimator was fitted on {expected} columns, the training data has {len(training.columns)} "
             "(is the label's column named with --target?)"
         )
-    return plain_columns(training)
+    return convert_columns(training)
 
 
-def takes_frames(estimator: Any, sample: pd.DataFrame) -> bool:  # noqa: ANN401  any estimator
+def expects_frame(estimator: Any, sample: pd.DataFrame) -> bool:  # noqa: ANN401  any estimator
     """Whether it was fitted with column names; where it does not say, whether it refuses an array."""
     if hasattr(estimator, "feature_names_in_"):
         return True
     try:
-        estimator.predict(as_array(sample))
+        estimator.predict(to_array(sample))
     except Exception:  # noqa: BLE001  whatever it raises, an array is not what it takes
         return True
     return False

@@ -23,15 +23,15 @@ from modeltrace.bundles.pack import pack
 NAME = "breast-cancer"
 VERSION = "1.0.0"
 TARGET = "target"
-REAL_HELD_OUT = 0.3
+TEST_FRACTION = 0.3
 TRAINING_ROWS = 5000
 HELD_OUT_ROWS = 1000
 
 
 def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path:
     """Fit the default model and pack it into `out`, with held-out rows and with what its traffic is drawn from."""
-    real, _ = real_rows()
-    train = drawn_rows(real, TRAINING_ROWS, seed=0)
+    real, _ = load_real_rows()
+    train = sample_rows(real, TRAINING_ROWS, seed=0)
     features, labels = train.drop(columns=TARGET), train[TARGET]
     estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     # Fitted without column names, so that a request needs no DataFrame built for it.
@@ -43,7 +43,7 @@ def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path
         name=NAME,
         version=VERSION,
         out=out,
-        traffic=drawn_rows(real, HELD_OUT_ROWS, seed=1),
+        traffic=sample_rows(real, HELD_OUT_ROWS, seed=1),
         force=force,
         onnx=onnx,
     )
@@ -51,20 +51,20 @@ def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path
     return bundle
 
 
-def real_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
+def load_real_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The real rows with their labels: those that the generator is fitted on, and those that nothing has seen."""
     data = load_breast_cancer(as_frame=True)
     table = data.data.rename(columns=lambda name: name.replace(" ", "_"))
     table[TARGET] = data.target.map(dict(enumerate(data.target_names)))
-    fitted, unseen = train_test_split(table, test_size=REAL_HELD_OUT, stratify=table[TARGET], random_state=0)
+    fitted, unseen = train_test_split(table, test_size=TEST_FRACTION, stratify=table[TARGET], random_state=0)
     return fitted, unseen
 
 
-def drawn_rows(real: pd.DataFrame, rows: int, *, seed: int) -> pd.DataFrame:
+def sample_rows(real: pd.DataFrame, rows: int, *, seed: int) -> pd.DataFrame:
     """Independent rows with their labels, from a generator that is fitted on `real`."""
     features = real.drop(columns=TARGET)
     generator = GaussianCopula.fit(features.to_numpy(dtype=np.float64), real[TARGET].tolist())
-    values, labels = generator.draw(rows, np.random.default_rng(seed))
+    values, labels = generator.sample(rows, np.random.default_rng(seed))
     table = pd.DataFrame(values, columns=features.columns)
     table[TARGET] = pd.Series(labels, dtype=object)
     return table

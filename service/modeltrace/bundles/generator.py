@@ -15,21 +15,21 @@ from scipy.special import ndtr, ndtri
 
 Floats = NDArray[np.float64]
 # Significant digits of a value, about as many as measurements have.
-DIGITS: Final = 4
+SIGNIFICANT_DIGITS: Final = 4
 
 
-class _ClassModel(NamedTuple):
+class _ClassDistribution(NamedTuple):
     """One class: its share, its values in order, shape (rows, columns), and a root of their correlations."""
 
     share: float
-    ordered: Floats
-    root: Floats
+    sorted_values: Floats
+    correlation_root: Floats
 
 
 class GaussianCopula:
     """Draws labelled rows. Build it with `fit`."""
 
-    def __init__(self, classes: Sequence[object], models: Sequence[_ClassModel]) -> None:
+    def __init__(self, classes: Sequence[object], models: Sequence[_ClassDistribution]) -> None:
         """See `fit`."""
         self._classes = tuple(classes)
         self._models = tuple(models)
@@ -45,23 +45,23 @@ class GaussianCopula:
         classes = sorted(set(labels), key=str)
         place = {label: index for index, label in enumerate(classes)}
         codes = np.array([place[label] for label in labels])
-        return cls(classes, [_fit(values[codes == code], len(values)) for code in range(len(classes))])
+        return cls(classes, [_fit_class(values[codes == code], len(values)) for code in range(len(classes))])
 
-    def draw(self, rows: int, rng: np.random.Generator) -> tuple[Floats, list[object]]:
+    def sample(self, rows: int, rng: np.random.Generator) -> tuple[Floats, list[object]]:
         """Draw independent rows.
 
         Returns:
             The values, shape (rows, columns), and the label of each row.
         """
         codes = rng.choice(len(self._models), size=rows, p=[model.share for model in self._models])
-        values = np.empty((rows, self._models[0].ordered.shape[1]))
+        values = np.empty((rows, self._models[0].sorted_values.shape[1]))
         for code, model in enumerate(self._models):
             chosen = codes == code
-            values[chosen] = _draw(model, int(chosen.sum()), rng)
-        return _rounded(values), [self._classes[code] for code in codes]
+            values[chosen] = _sample_class(model, int(chosen.sum()), rng)
+        return _round_significant(values), [self._classes[code] for code in codes]
 
 
-def _fit(values: Floats, total: int) -> _ClassModel:
+def _fit_class(values: Floats, total: int) -> _ClassDistribution:
     """Normal scores of ranks, scaled to variance 1: their second moments R are the copula's correlations.
 
     The singular values and right vectors of the scores give a root of R, even where R is singular.
@@ -70,23 +70,23 @@ def _fit(values: Floats, total: int) -> _ClassModel:
     deviation = np.sqrt((scores**2).mean(axis=0))
     _, singular, right = np.linalg.svd(scores / np.where(deviation > 0, deviation, 1.0), full_matrices=False)
     root = singular[:, np.newaxis] * right / np.sqrt(len(values))
-    return _ClassModel(len(values) / total, np.sort(values, axis=0), root)
+    return _ClassDistribution(len(values) / total, np.sort(values, axis=0), root)
 
 
-def _draw(model: _ClassModel, rows: int, rng: np.random.Generator) -> Floats:
-    known = len(model.ordered)
-    normal = rng.standard_normal((rows, len(model.root))) @ model.root
+def _sample_class(model: _ClassDistribution, rows: int, rng: np.random.Generator) -> Floats:
+    known = len(model.sorted_values)
+    normal = rng.standard_normal((rows, len(model.correlation_root))) @ model.correlation_root
     position = ndtr(normal) * (known - 1)
     lower = np.minimum(position.astype(np.intp), max(known - 2, 0))
     upper = np.minimum(lower + 1, known - 1)
-    below, above = np.take_along_axis(model.ordered, lower, 0), np.take_along_axis(model.ordered, upper, 0)
+    below, above = np.take_along_axis(model.sorted_values, lower, 0), np.take_along_axis(model.sorted_values, upper, 0)
     drawn: Floats = below + (position - lower) * (above - below)
     return drawn
 
 
-def _rounded(values: Floats) -> Floats:
-    """Round to `DIGITS` significant digits."""
+def _round_significant(values: Floats) -> Floats:
+    """Round to `SIGNIFICANT_DIGITS` significant digits."""
     size = np.floor(np.log10(np.abs(values), where=values != 0, out=np.zeros_like(values)))
-    unit = 10.0 ** (DIGITS - 1 - size)
+    unit = 10.0 ** (SIGNIFICANT_DIGITS - 1 - size)
     rounded: Floats = np.rint(values * unit) / unit
     return rounded

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from modeltrace.bundles.artifact import Format
+from modeltrace.bundles.artifact import ArtifactFormat
 from modeltrace.bundles.onnx.model import Precision
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError
 from modeltrace.inference.model import Label, Task
@@ -15,13 +15,13 @@ from modeltrace.inference.schema import Feature, OutputReference, Schema, Violat
 from modeltrace.printable import escape_control_characters, has_control_characters, validation_message
 from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular
 
-MANIFEST = "model.json"
+MANIFEST_FILE = "model.json"
 # The format that `pack` writes, and the only one that is read.
 FORMAT_VERSION = 3
 
 
-def _plain_file_name(file: str) -> str:
-    if file != Path(file).name or file in ("", ".", "..", MANIFEST) or "\\" in file or "\0" in file:
+def _check_file_name(file: str) -> str:
+    if file != Path(file).name or file in ("", ".", "..", MANIFEST_FILE) or "\\" in file or "\0" in file:
         raise ValueError("must be a file name without a folder")
     return file
 
@@ -35,13 +35,13 @@ class ModelFile(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size: int = Field(ge=1)
 
-    _is_file_name = field_validator("file")(_plain_file_name)
+    _is_file_name = field_validator("file")(_check_file_name)
 
 
 class Artifact(ModelFile):
     """The file that contains the serialized estimator."""
 
-    format: Format
+    format: ArtifactFormat
 
 
 class OnnxFile(ModelFile):
@@ -49,12 +49,12 @@ class OnnxFile(ModelFile):
 
     opset: dict[str, int]
     precision: Precision
-    proven_rows: int = Field(ge=1)
+    verified_rows: int = Field(ge=1)
     # A difference of confidences, or of values as a share of the largest value.
-    largest_difference: float = Field(ge=0)
+    max_difference: float = Field(ge=0)
 
 
-class Traffic(BaseModel):
+class TrafficFile(BaseModel):
     """A Parquet file of held-out rows to replay: one column per feature, and one with true labels if there are any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +64,7 @@ class Traffic(BaseModel):
     target: str | None
     size: int | None = Field(default=None, ge=1)
 
-    _is_file_name = field_validator("file")(_plain_file_name)
+    _is_file_name = field_validator("file")(_check_file_name)
 
 
 class Manifest(BaseModel):
@@ -86,7 +86,7 @@ class Manifest(BaseModel):
     classes: tuple[Label, ...] | None
     features: tuple[Feature, ...] = Field(min_length=1)
     on_unknown: ViolationAction = "reject"
-    traffic: Traffic | None = None
+    traffic: TrafficFile | None = None
     onnx: OnnxFile | None = None
     # The distribution of the model's own outputs, the reference for drift of its outputs.
     output_reference: OutputReference | None = None
@@ -124,7 +124,7 @@ class Manifest(BaseModel):
             raise ValueError("is not a distribution")
         return answers
 
-    def schema_of_features(self) -> Schema:
+    def feature_schema(self) -> Schema:
         """Return the feature schema."""
         return Schema(features=self.features, on_unknown=self.on_unknown)
 
@@ -147,14 +147,14 @@ def read_manifest(bundle: Path) -> ManifestFile:
         BundleNotFoundError: there is no `model.json` in the folder.
         BundleError: it is not a valid manifest; the message names the key.
     """
-    path = bundle / MANIFEST
+    path = bundle / MANIFEST_FILE
     try:
         raw = read_regular(path, max_bytes=MAX_MANIFEST_BYTES)
     except NotRegularError as error:
         raise BundleError(str(error)) from None
     except OSError as error:
         raise BundleNotFoundError(
-            f"no bundle at {bundle}: {MANIFEST}: {os_reason(error)} (create one with `modeltrace pack`)"
+            f"no bundle at {bundle}: {MANIFEST_FILE}: {os_reason(error)} (create one with `modeltrace pack`)"
         ) from None
     try:
         return ManifestFile(Manifest.model_validate_json(raw), hashlib.sha256(raw).hexdigest())
@@ -168,10 +168,10 @@ def read_manifest(bundle: Path) -> ManifestFile:
         ) from None
 
 
-def altered(path: Path) -> BundleIntegrityError:
+def integrity_error(path: Path) -> BundleIntegrityError:
     """Return the error for a file whose size or hash differs from the manifest."""
     return BundleIntegrityError(
-        f"{path} is not the file that {MANIFEST} describes: it was altered, or copied in part. Copy the bundle again"
+        f"{path} is not the file that {MANIFEST_FILE} describes: altered, or copied in part. Copy the bundle again"
     )
 
 

@@ -12,28 +12,28 @@ from modeltrace.inference.reference import numeric_reference
 from modeltrace.inference.schema import MISSING, OTHER, OutputReference
 
 # Rows that are answered to know; of a million, nobody waits for all.
-MOST_ANSWERED: Final = 100_000
+MAX_REFERENCE_ROWS: Final = 100_000
 # Held-out rows from which on their answers are the better reference: a model knows what it was fitted on, and says so.
-ENOUGH_ANSWERS: Final = 200
+MIN_HELD_OUT_ROWS: Final = 200
 # From three classes up, an answer that the model itself thinks to be wrong more likely than not.
-MANY_CLASSES: Final = 0.5
+MULTICLASS_THRESHOLD: Final = 0.5
 # The share of answers that lies below the threshold of two classes, and the highest that it may become: an overfitted
 # model is sure of all that it has seen.
-LOW_SHARE: Final = 0.02
-HIGHEST: Final = 0.75
+LOW_CONFIDENCE_QUANTILE: Final = 0.02
+MAX_BINARY_THRESHOLD: Final = 0.75
 # Held-out rows from which on such a quantile of theirs is worth more than that of the training data.
-ENOUGH_CONFIDENCES: Final = 100
+MIN_QUANTILE_ROWS: Final = 100
 
 
-def reference_of(
-    seen: Sequence[ModelOutput], unseen: Sequence[ModelOutput], classes: Sequence[Label] | None
+def build_output_reference(
+    training_outputs: Sequence[ModelOutput], held_out_outputs: Sequence[ModelOutput], classes: Sequence[Label] | None
 ) -> OutputReference:
     """The distribution of answers, `seen` to the training data and `unseen` to held-out rows, if there are enough.
 
     `classes` are a classifier's, in its order; one that it never answered has the share 0.
     """
-    held_out = len(unseen) >= ENOUGH_ANSWERS
-    answers, source = (unseen, "held_out") if held_out else (seen, "training")
+    held_out = len(held_out_outputs) >= MIN_HELD_OUT_ROWS
+    answers, source = (held_out_outputs, "held_out") if held_out else (training_outputs, "training")
     if classes is None:
         values = np.array([one.value for one in answers], dtype=np.float64)
         reference = numeric_reference(values, n=len(values))
@@ -47,17 +47,21 @@ def reference_of(
 
 
 def confidence_threshold(
-    seen: Sequence[ModelOutput], unseen: Sequence[ModelOutput], classes: Sequence[Label] | None
+    training_outputs: Sequence[ModelOutput], held_out_outputs: Sequence[ModelOutput], classes: Sequence[Label] | None
 ) -> float | None:
     """The confidence below which an answer is called low; `None` without probabilities.
 
     Two classes never fall below 0.5, so theirs is the 2 % quantile of confidences: clearly fewer than the 5 % that
     raise an alert.
     """
-    known, held_out = ([one.confidence for one in some if one.confidence is not None] for some in (seen, unseen))
+    known, held_out = (
+        [one.confidence for one in some if one.confidence is not None] for some in (training_outputs, held_out_outputs)
+    )
     if classes is None or len(classes) < 2 or not known:
         return None
     if len(classes) > 2:
-        return MANY_CLASSES
-    low = float(np.quantile(held_out if len(held_out) >= ENOUGH_CONFIDENCES else known, LOW_SHARE, method="lower"))
-    return min(math.floor(low * 1e4) / 1e4, HIGHEST)
+        return MULTICLASS_THRESHOLD
+    low = float(
+        np.quantile(held_out if len(held_out) >= MIN_QUANTILE_ROWS else known, LOW_CONFIDENCE_QUANTILE, method="lower")
+    )
+    return min(math.floor(low * 1e4) / 1e4, MAX_BINARY_THRESHOLD)

@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from modeltrace.bundles.artifact import Format, dump_artifact
+from modeltrace.bundles.artifact import ArtifactFormat, dump_artifact
 from modeltrace.bundles.bundle import load_bundle, write_bundle
 from modeltrace.bundles.columns import describe_column
-from modeltrace.bundles.estimator import as_fitted, deciding, takes_frames, task_of
-from modeltrace.bundles.libraries import installed_libraries, libraries_of
-from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, Traffic
+from modeltrace.bundles.estimator import expects_frame, infer_task, select_fitted_columns, unwrap_search
+from modeltrace.bundles.libraries import find_libraries, installed_versions
+from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, TrafficFile
 from modeltrace.bundles.onnx.export import export_onnx
-from modeltrace.bundles.output_reference import MOST_ANSWERED, confidence_threshold, reference_of
-from modeltrace.bundles.repeated_rows import coincidence
-from modeltrace.bundles.schema_redaction import conceal
-from modeltrace.bundles.training_frame import DATES, columns_of_dates, plain_columns
-from modeltrace.bundles.verify_outputs import ask, first_line, prove, prove_example, rows_of
+from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
+from modeltrace.bundles.repeated_rows import duplicate_probability
+from modeltrace.bundles.schema_redaction import redact_schema
+from modeltrace.bundles.training_frame import DATE_ADVICE, convert_columns, date_columns
+from modeltrace.bundles.verify_outputs import first_line, predict_rows, to_rows, verify_example, verify_outputs
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import (
     AllowedViolations,
@@ -38,9 +38,9 @@ from modeltrace.printable import validation_message
 
 TRAFFIC_FILE = "traffic.parquet"
 ONNX_FILE = "model.onnx"
-PROVEN_ROWS = 50
+SAMPLE_ROWS = 50
 # Rows on which two engines must agree.
-COMPARED_ROWS = 10_000
+MAX_ONNX_ROWS = 10_000
 
 
 def pack(
@@ -51,7 +51,7 @@ def pack(
     name: str,
     out: Path,
     version: str = "1.0.0",
-    kind: Format = "skops",
+    artifact_format: ArtifactFormat = "skops",
     traffic: pd.DataFrame | None = None,
     valid_ranges: Mapping[str, tuple[float, float]] | None = None,
     strict_categories: bool = False,
@@ -75,7 +75,7 @@ def pack(
         name: what the model is called in telemetry.
         out: the bundle's folder.
         version: of the model.
-        kind: the artifact's format; skops where its types allow, else joblib.
+        artifact_format: the artifact's format; skops where its types allow, else joblib.
         traffic: held-out rows, with the target's column if there is one, to replay later.
         valid_ranges: per feature, the lowest and highest value that a request may send.
         strict_categories: refuse categories that training did not have.
@@ -91,10 +91,10 @@ def pack(
     Raises:
         PackError: the estimator and the data do not fit together; the message names what, and the way out.
     """
-    estimator = deciding(estimator)
-    task = task_of(estimator)
-    training = as_fitted(estimator, training)
-    schema = _schema(
+    estimator = unwrap_search(estimator)
+    task = infer_task(estimator)
+    training = select_fitted_columns(estimator, training)
+    schema = _build_schema(
         training,
         valid_ranges or {},
         max_lengths or {},
@@ -105,35 +105,35 @@ def pack(
     classes = tuple(to_json_label(label) for label in estimator.classes_) if task == "classifier" else None
     if classes is not None and target is not None:
         _check_labels(classes, target)
-    described = conceal(schema, training, privacy or {})
+    described = redact_schema(schema, training, privacy or {})
     if described.has_private_features and traffic is not None:
         raise PackError(
             "held-out rows are kept as they are, and --privacy says that values must not be: leave --traffic out, and "
             "name the file to `modeltrace traffic --data`"
         )
-    asked = training.iloc[_asked(training)]
-    sample = asked[:PROVEN_ROWS]
-    as_frame = takes_frames(estimator, sample)
+    asked = training.iloc[_verification_rows(training)]
+    sample = asked[:SAMPLE_ROWS]
+    as_frame = expects_frame(estimator, sample)
     if allowed_violations:
-        verify_allowed_violations(make_predict_fn(estimator, task), schema, rows_of(sample), as_frame=as_frame)
-    artifact = dump_artifact(estimator, kind, trusted_types=trusted_types)
-    files = {f"model.{kind}": artifact}
+        verify_allowed_violations(make_predict_fn(estimator, task), schema, to_rows(sample), as_frame=as_frame)
+    artifact = dump_artifact(estimator, artifact_format, trusted_types=trusted_types)
+    files = {f"model.{artifact_format}": artifact}
     held_out = None
     if traffic is not None:
         target_name = None if target is None else str(target.name)
-        held_out, files[TRAFFIC_FILE] = _held_out(traffic, schema, target_name)
-    used = libraries_of(estimator)
+        held_out, files[TRAFFIC_FILE] = _write_traffic(traffic, schema, target_name)
+    used = find_libraries(estimator)
     converted = None
     if onnx:
-        converted, files[ONNX_FILE] = _convert(estimator, task, schema, training, as_frame=as_frame)
+        converted, files[ONNX_FILE] = _convert_to_onnx(estimator, task, schema, training, as_frame=as_frame)
     try:
         manifest = Manifest(
             name=name,
             version=version,
             task=task,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            artifact=Artifact(**_describe(f"model.{kind}", artifact), format=kind),
-            libraries=installed_libraries(used),
+            artifact=Artifact(**_file_entry(f"model.{artifact_format}", artifact), format=artifact_format),
+            libraries=installed_versions(used),
             estimator_libraries=used,
             fitted_with="frame" if as_frame else "array",
             classes=classes,
@@ -150,15 +150,18 @@ def pack(
         proof = write_bundle(Path(folder) / "proof", manifest, files)
         # What was written here and now is trusted.
         model = load_bundle(proof, trust_pickle=True, trusted_types=trusted_types)
-        seen = _ask_for_training(model, asked)
-        prove(estimator, task, asked, model, seen)
-        prove_example(model)
-        outcomes = {**_outcomes(model, seen[:MOST_ANSWERED], traffic), "duplicate_probability": coincidence(training)}
+        seen = _predict_training(model, asked)
+        verify_outputs(estimator, task, asked, model, seen)
+        verify_example(model)
+        outcomes = {
+            **_reference_fields(model, seen[:MAX_REFERENCE_ROWS], traffic),
+            "duplicate_probability": duplicate_probability(training),
+        }
         manifest = manifest.model_copy(update=outcomes)
     return write_bundle(out, manifest, files, force=force)
 
 
-def _schema(
+def _build_schema(
     training: pd.DataFrame,
     valid_ranges: Mapping[str, tuple[float, float]],
     max_lengths: Mapping[str, int],
@@ -214,7 +217,7 @@ def _check_labels(classes: Sequence[object], target: "pd.Series") -> None:
         raise PackError(f"the column {target.name} holds the class {unknown[0]}, the estimator knows {known}")
 
 
-def _held_out(traffic: pd.DataFrame, schema: Schema, target: str | None) -> tuple[Traffic, bytes]:
+def _write_traffic(traffic: pd.DataFrame, schema: Schema, target: str | None) -> tuple[TrafficFile, bytes]:
     traffic = traffic.set_axis([str(name) for name in traffic.columns], axis="columns")
     if not traffic.columns.is_unique:
         raise PackError(f"two columns of the traffic are called {traffic.columns[traffic.columns.duplicated()][0]}")
@@ -230,14 +233,14 @@ def _held_out(traffic: pd.DataFrame, schema: Schema, target: str | None) -> tupl
             f"the traffic cannot be kept as Parquet: {type(error).__name__}: {first_line(error)}"
         ) from error
     target = target if target in columns else None
-    return Traffic(file=TRAFFIC_FILE, rows=len(traffic), target=target, size=len(content)), content
+    return TrafficFile(file=TRAFFIC_FILE, rows=len(traffic), target=target, size=len(content)), content
 
 
-def _describe(file: str, content: bytes) -> dict[str, Any]:
+def _file_entry(file: str, content: bytes) -> dict[str, Any]:
     return {"file": file, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
 
 
-def _convert(
+def _convert_to_onnx(
     estimator: Any,  # noqa: ANN401  any estimator
     task: Task,
     schema: Schema,
@@ -245,40 +248,40 @@ def _convert(
     *,
     as_frame: bool,
 ) -> tuple[OnnxFile, bytes]:
-    number = min(COMPARED_ROWS, len(training))
+    number = min(MAX_ONNX_ROWS, len(training))
     drawn = np.random.default_rng(0).choice(len(training), number, replace=False)
-    rows = rows_of(training.iloc[sorted({*drawn.tolist(), *_gaps(training)})])
+    rows = to_rows(training.iloc[sorted({*drawn.tolist(), *_rows_with_missing(training)})])
     rows += [row for _, _, changed in violating_rows(schema, rows[:1]) for row in changed]
     done = export_onnx(estimator, task, schema, rows, as_frame=as_frame)
     file = OnnxFile(
-        **_describe(ONNX_FILE, done.raw),
+        **_file_entry(ONNX_FILE, done.raw),
         opset=done.opset,
         precision=done.precision,
-        proven_rows=done.n_rows,
-        largest_difference=done.max_difference,
+        verified_rows=done.n_rows,
+        max_difference=done.max_difference,
     )
     return file, done.raw
 
 
-def _gaps(training: pd.DataFrame) -> list[int]:
+def _rows_with_missing(training: pd.DataFrame) -> list[int]:
     """For each column a row where it is missing."""
     return [int(index) for name in training.columns for index in np.flatnonzero(training[name].isna())[:1]]
 
 
-def _asked(training: pd.DataFrame) -> list[int]:
+def _verification_rows(training: pd.DataFrame) -> list[int]:
     """The rows that the model is asked for: all, or enough of them and for each column one where it is missing."""
-    if len(training) <= MOST_ANSWERED:
+    if len(training) <= MAX_REFERENCE_ROWS:
         return [*range(len(training))]
-    drawn = np.sort(np.random.default_rng(0).choice(len(training), MOST_ANSWERED, replace=False)).tolist()
-    return [*drawn, *sorted(set(_gaps(training)) - set(drawn))]
+    drawn = np.sort(np.random.default_rng(0).choice(len(training), MAX_REFERENCE_ROWS, replace=False)).tolist()
+    return [*drawn, *sorted(set(_rows_with_missing(training)) - set(drawn))]
 
 
-def _ask_for_training(model: Model, asked: pd.DataFrame) -> list[ModelOutput]:
+def _predict_training(model: Model, asked: pd.DataFrame) -> list[ModelOutput]:
     try:
-        return ask(model, asked)
+        return predict_rows(model, asked)
     except PackError as error:
-        if dates := columns_of_dates(asked):
-            raise PackError(f"{error}. Column {dates[0]} holds dates as text: {DATES}") from error
+        if dates := date_columns(asked):
+            raise PackError(f"{error}. Column {dates[0]} holds dates as text: {DATE_ADVICE}") from error
         if texts := [feature.name for feature in model.features if feature.is_text and feature.dtype != "category"]:
             raise PackError(
                 f"{error}. If {texts[0]} was of the dtype category when the model was fitted: Parquet keeps that, and "
@@ -287,14 +290,14 @@ def _ask_for_training(model: Model, asked: pd.DataFrame) -> list[ModelOutput]:
         raise
 
 
-def _outcomes(model: Model, seen: Sequence[ModelOutput], traffic: pd.DataFrame | None) -> dict[str, object]:
+def _reference_fields(model: Model, seen: Sequence[ModelOutput], traffic: pd.DataFrame | None) -> dict[str, object]:
     """What the model answers to the data it was fitted on, and to rows held out, as the manifest has it."""
     unseen: list[ModelOutput] = []
     if traffic is not None:
         with suppress(PackError):  # rows that a request could not bring either
             held_out = traffic.set_axis([str(name) for name in traffic.columns], axis="columns")
-            unseen = ask(model, plain_columns(held_out[list(model.schema.names)])[:MOST_ANSWERED])
+            unseen = predict_rows(model, convert_columns(held_out[list(model.schema.names)])[:MAX_REFERENCE_ROWS])
     return {
-        "output_reference": reference_of(seen, unseen, model.classes),
+        "output_reference": build_output_reference(seen, unseen, model.classes),
         "confidence_threshold": confidence_threshold(seen, unseen, model.classes),
     }

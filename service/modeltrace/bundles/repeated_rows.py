@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 # Equal pairs that may have been missed by chance: with 95 %, none was seen where no more than three were expected.
-UNSEEN_PAIRS: Final = 3
+MAX_UNSEEN_PAIRS: Final = 3
 
 
-def coincidence(training: pd.DataFrame) -> float:
+def duplicate_probability(training: pd.DataFrame) -> float:
     """Estimate the probability that two rows are equal, at most.
 
     It is the share of equal pairs (Simpson's index), with as many pairs added as can be missed by chance. Data of few
@@ -20,4 +20,4 @@ def coincidence(training: pd.DataFrame) -> float:
         return 1.0
     _, times = np.unique(pd.util.hash_pandas_object(training, index=False).to_numpy(), return_counts=True)
     equal = float((times * (times - 1.0)).sum()) / 2
-    return min(1.0, (equal + UNSEEN_PAIRS) / (rows * (rows - 1) / 2))
+    return min(1.0, (equal + MAX_UNSEEN_PAIRS) / (rows * (rows - 1) / 2))

@@ -14,10 +14,10 @@ from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
-SCHEMA: Final = "schema.json"
+SCHEMA_FILE: Final = "schema.json"
 
 
-def canonical(raw: bytes) -> bytes:
+def canonicalize(raw: bytes) -> bytes:
     """Return an archive of skops that says the same, whenever and wherever it was written.
 
     Objects and files are numbered in the order of the schema.
@@ -26,9 +26,9 @@ def canonical(raw: bytes) -> bytes:
     names = dict[str, str]()
     sink = io.BytesIO()
     with ZipFile(io.BytesIO(raw)) as archive, ZipFile(sink, "w") as written:
-        state = json.loads(archive.read(SCHEMA))
-        files = {*archive.namelist()} - {SCHEMA}
-        for node in _nodes(state):
+        state = json.loads(archive.read(SCHEMA_FILE))
+        files = {*archive.namelist()} - {SCHEMA_FILE}
+        for node in _walk_objects(state):
             # A dict of the estimator may have these keys, too; what it has there is a node.
             if isinstance(number := node.get("__id__"), int):
                 node["__id__"] = numbers.setdefault(number, len(numbers) + 1)
@@ -36,12 +36,12 @@ def canonical(raw: bytes) -> bytes:
                 node["file"] = names.setdefault(name, f"{len(names) + 1}{PurePath(name).suffix}")
         for name, new in names.items():
             content = archive.read(name)
-            written.writestr(ZipInfo(new), _without_gaps(content) if new.endswith(".npy") else content)
-        written.writestr(ZipInfo(SCHEMA), json.dumps(state, indent=2))
+            written.writestr(ZipInfo(new), _zero_padding(content) if new.endswith(".npy") else content)
+        written.writestr(ZipInfo(SCHEMA_FILE), json.dumps(state, indent=2))
     return sink.getvalue()
 
 
-def _without_gaps(raw: bytes) -> bytes:
+def _zero_padding(raw: bytes) -> bytes:
     """Return an array's file with zeros between the fields of its elements; other arrays have no such bytes."""
     array = np.load(io.BytesIO(raw))
     if array.dtype.names is None:
@@ -53,7 +53,7 @@ def _without_gaps(raw: bytes) -> bytes:
     return raw[: -array.nbytes] + clean.tobytes("A") if array.nbytes else raw
 
 
-def _nodes(state: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  any JSON
+def _walk_objects(state: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  any JSON
     """All objects of a JSON document, in the order in which they are written."""
     left = [state]
     while left:

@@ -24,7 +24,7 @@ def _listed_estimators() -> Sequence[tuple[str, type]]:
 
 
 @contextmanager
-def _estimators_from_the_list() -> Iterator[None]:
+def _replace_all_estimators() -> Iterator[None]:
     if any(version(library) != listed for library, listed in VERSIONS.items()):
         yield
         return
@@ -37,7 +37,7 @@ def _estimators_from_the_list() -> Iterator[None]:
 
 
 # At module level: the import lock makes sure that only one thread replaces all_estimators.
-with _estimators_from_the_list():
+with _replace_all_estimators():
     import skops.io as skops_io
 
 __all__ = ["skops_io"]

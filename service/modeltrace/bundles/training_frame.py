@@ -14,21 +14,21 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from modeltrace.errors import PackError
 from modeltrace.printable import has_control_characters
 
-LONGEST_NAME: Final = 256
+MAX_NAME_LENGTH: Final = 256
 # What begins as a date does: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31, 2024. Whether it is one, pandas says.
 _DATE: Final = re.compile(
     r"\s*(\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}|\d\d?/\d\d?/\d\d"
     r"|\d\d?[- ][A-Za-z]{3,9}[- ,]+\d{2,4}|[A-Za-z]{3,9} \d\d?,? \d{4})([T ,].*)?\s*"
 )
 # Texts of a column that are looked at to know whether they are dates.
-_LOOKED_AT: Final = 1_000
-DATES: Final = (
+_MAX_INSPECTED: Final = 1_000
+DATE_ADVICE: Final = (
     "dates and times are no features that a request can send as they are: turn them into numbers before fitting (days "
     "since a day that you choose, month, weekday, hour), fit again, and pack with a file that has those columns"
 )
 
 
-def named_columns(data: pd.DataFrame) -> pd.DataFrame:
+def name_columns(data: pd.DataFrame) -> pd.DataFrame:
     """The data with the columns' names as text.
 
     Raises:
@@ -54,7 +54,7 @@ def named_columns(data: pd.DataFrame) -> pd.DataFrame:
     return named
 
 
-def plain_columns(named: pd.DataFrame) -> pd.DataFrame:
+def convert_columns(named: pd.DataFrame) -> pd.DataFrame:
     """Dense columns, and columns of number objects (Decimal, object dtype) as floats.
 
     Raises:
@@ -62,21 +62,25 @@ def plain_columns(named: pd.DataFrame) -> pd.DataFrame:
     """
     for place, name in enumerate(named.columns):
         _check_name(name, place)
-    return named.assign(**{name: _plain(named[name]) for name in named.columns if _is_odd(named[name])})
+    return named.assign(
+        **{name: _convert_column(named[name]) for name in named.columns if _needs_conversion(named[name])}
+    )
 
 
-def columns_of_number_objects(data: pd.DataFrame) -> list[str]:
-    """The columns that hold Decimal or other number objects, which `plain_columns` turns into floats."""
+def number_object_columns(data: pd.DataFrame) -> list[str]:
+    """The columns that hold Decimal or other number objects, which `convert_columns` turns into floats."""
     sparse = pd.SparseDtype
-    return [str(name) for name, column in data.items() if _is_odd(column) and not isinstance(column.dtype, sparse)]
+    return [
+        str(name) for name, column in data.items() if _needs_conversion(column) and not isinstance(column.dtype, sparse)
+    ]
 
 
-def columns_of_dates(data: pd.DataFrame) -> list[str]:
+def date_columns(data: pd.DataFrame) -> list[str]:
     """The columns whose texts are dates, as those of a CSV file are."""
     return [str(name) for name, column in data.items() if _are_dates(column)]
 
 
-def takes_one_column(estimator: Any) -> str | None:  # noqa: ANN401  any estimator
+def find_vectorizer(estimator: Any) -> str | None:  # noqa: ANN401  any estimator
     """What an estimator begins with that takes texts or dicts, and no table; its name, or `None`."""
     first = estimator
     while steps := getattr(first, "steps", None):
@@ -85,7 +89,7 @@ def takes_one_column(estimator: Any) -> str | None:  # noqa: ANN401  any estimat
     return type(first).__name__ if isinstance(first, kinds) else None
 
 
-def refuse_one_column(kind: str) -> PackError:
+def vectorizer_error(kind: str) -> PackError:
     """Why what takes one column cannot be served as a first step, and what to do."""
     if kind in ("DictVectorizer", "FeatureHasher"):
         return PackError(
@@ -103,21 +107,21 @@ def _check_name(name: str, place: int) -> None:
     remedy = "rename it before fitting"
     if not name:
         raise PackError(f"column {place + 1} of the training data has no name; {remedy}")
-    if len(name) > LONGEST_NAME:
+    if len(name) > MAX_NAME_LENGTH:
         raise PackError(
-            f"the column {name[:40]}… has a name of {len(name):,} characters, {LONGEST_NAME} at most; {remedy}"
+            f"the column {name[:40]}… has a name of {len(name):,} characters, {MAX_NAME_LENGTH} at most; {remedy}"
         )
     if has_control_characters(name):
         raise PackError(f"the name of the column {name!r} holds a control character; {remedy}")
 
 
-def _is_odd(column: "pd.Series") -> bool:
+def _needs_conversion(column: "pd.Series") -> bool:
     if isinstance(column.dtype, pd.ArrowDtype):
         return bool(pa.types.is_decimal(column.dtype.pyarrow_dtype))
     return isinstance(column.dtype, pd.SparseDtype) or (column.dtype == object and _are_numbers(column))
 
 
-def _plain(column: "pd.Series") -> "pd.Series":
+def _convert_column(column: "pd.Series") -> "pd.Series":
     if isinstance(column.dtype, pd.SparseDtype):
         return pd.Series(np.asarray(column), index=column.index, name=column.name)
     try:
@@ -136,7 +140,7 @@ def _are_dates(column: "pd.Series") -> bool:
     if not isinstance(column.dtype, pd.CategoricalDtype | pd.StringDtype) and column.dtype != object:
         return False
     values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column.dropna()
-    texts: list[Any] = list(values[:_LOOKED_AT])
+    texts: list[Any] = list(values[:_MAX_INSPECTED])
     if not texts or not all(isinstance(text, str) and _DATE.fullmatch(text) for text in texts):
         return False
     return bool(pd.to_datetime(pd.Series(texts), errors="coerce", format="mixed", utc=True).notna().all())

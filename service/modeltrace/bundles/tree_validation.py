@@ -24,27 +24,27 @@ from sklearn.tree._tree import TREE_LEAF, Tree
 from modeltrace.errors import BundleError
 
 # What holds no part of an estimator: values, and code, from which the whole program could be reached.
-LEAVES = (str, bytes, int, float, NoneType, type, ModuleType)
+_ATOMIC_TYPES = (str, bytes, int, float, NoneType, type, ModuleType)
 
 
-def check_trees(estimator: object) -> None:
+def validate_trees(estimator: object) -> None:
     """Look through everything that an estimator holds.
 
     Raises:
         BundleError: there is a tree that no training produces.
     """
-    for part in every_part(estimator):
+    for part in walk_objects(estimator):
         if isinstance(part, Tree):
             inner = part.children_left != TREE_LEAF
             for children in (part.children_left, part.children_right):
                 _check_nodes(inner, children, part.feature, part.n_features)
         elif isinstance(part, BaseDecisionTree) and hasattr(part, "tree_"):
             if part.tree_.n_features != part.n_features_in_:
-                raise _forged()
+                raise _invalid_tree()
         elif isinstance(part, BaseForest | BaseGradientBoosting) and hasattr(part, "estimators_"):
             # They look at the width of the rows once, not again for each of their trees.
             if any(tree.tree_.n_features != part.n_features_in_ for tree in np.ravel(part.estimators_)):
-                raise _forged()
+                raise _invalid_tree()
         elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
             for predictor in (p for iteration in part._predictors for p in iteration):  # noqa: SLF001  kept nowhere else
                 _check_predictor(predictor, part._n_features)  # noqa: SLF001  kept nowhere else
@@ -57,7 +57,7 @@ def _check_predictor(predictor: TreePredictor, n_features: int) -> None:
         _check_nodes(inner, children, nodes["feature_idx"], n_features)
     sets = nodes["bitset_idx"][inner & (nodes["is_categorical"] != 0)]
     if (sets >= min(len(predictor.raw_left_cat_bitsets), len(predictor.binned_left_cat_bitsets))).any():
-        raise _forged()
+        raise _invalid_tree()
 
 
 def _check_nodes(inner: NDArray[np.bool_], children: NDArray[Any], features: NDArray[Any], n_features: int) -> None:
@@ -65,19 +65,19 @@ def _check_nodes(inner: NDArray[np.bool_], children: NDArray[Any], features: NDA
     after, within = children[inner] > parents, children[inner] < len(inner)
     known = (features[inner] >= 0) & (features[inner] < n_features)
     if not len(inner) or not (after & within & known).all():
-        raise _forged()
+        raise _invalid_tree()
 
 
-def _forged() -> BundleError:
+def _invalid_tree() -> BundleError:
     return BundleError("the model holds a decision tree that no training produces: altered, or damaged; it is not used")
 
 
-def every_part(root: object) -> Iterator[object]:
+def walk_objects(root: object) -> Iterator[object]:
     """Everything reachable through attributes, containers, partials and arrays of objects, once."""
     waiting, seen = [root], set()
     while waiting:
         part = waiting.pop()
-        if isinstance(part, LEAVES) or id(part) in seen:
+        if isinstance(part, _ATOMIC_TYPES) or id(part) in seen:
             continue
         seen.add(id(part))
         yield part

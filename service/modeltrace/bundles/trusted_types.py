@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from modeltrace.bundles.skops_io import skops_io
 
-REVIEWED: frozenset[str] = frozenset(
+REVIEWED_TYPES: frozenset[str] = frozenset(
     {
         # trees, forests, boosting; what is in them is checked by modeltrace.bundles.tree_validation
         "sklearn.tree._tree.Tree",
@@ -83,4 +83,4 @@ REVIEWED: frozenset[str] = frozenset(
 
 def untrusted_types(artifact: bytes, allowed: Sequence[str] = ()) -> list[str]:
     """The types in a skops artifact that neither skops, the reviewed list nor `allowed` trusts. Nothing is built."""
-    return sorted(set(skops_io.get_untrusted_types(data=artifact)) - REVIEWED - set(allowed))
+    return sorted(set(skops_io.get_untrusted_types(data=artifact)) - REVIEWED_TYPES - set(allowed))

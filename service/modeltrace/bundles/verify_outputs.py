@@ -13,32 +13,38 @@ from modeltrace.inference.model import Model, ModelOutput, Task, make_predict_fn
 from modeltrace.inference.validate import MAX_FLOAT, Values
 
 # What a confidence may differ by, and a value relative to itself: columns of 32 bits become columns of 64.
-TOLERANCE = 1e-5
+RELATIVE_TOLERANCE = 1e-5
 # The same for values near 0, as a share of the greatest.
-SMALLEST = 1e-8
+ABSOLUTE_TOLERANCE = 1e-8
 
 
-def ask(model: Model, table: pd.DataFrame) -> list[ModelOutput]:
+def predict_rows(model: Model, table: pd.DataFrame) -> list[ModelOutput]:
     """What the packed model answers to rows as requests would bring them.
 
     Raises:
         PackError: it cannot answer them.
     """
     try:
-        return model.predict(to_matrix(rows_of(table), model.schema, as_frame=model.as_frame))
+        return model.predict(to_matrix(to_rows(table), model.schema, as_frame=model.as_frame))
     except InferenceError as error:
-        raise PackError(f"the packed model cannot answer rows of the training data: {_cause(error)}") from error
+        raise PackError(f"the packed model cannot answer rows of the training data: {_cause_text(error)}") from error
     except Exception as error:  # a value that cannot even be given to the model
         raise PackError(f"rows cannot be put to the model: {type(error).__name__}: {first_line(error)}") from error
 
 
-def prove(estimator: Any, task: Task, table: pd.DataFrame, model: Model, packed: Sequence[ModelOutput]) -> None:  # noqa: ANN401  any estimator
+def verify_outputs(
+    estimator: Any,  # noqa: ANN401  any estimator
+    task: Task,
+    table: pd.DataFrame,
+    model: Model,
+    packed: Sequence[ModelOutput],
+) -> None:
     """Compare the packed model's answers to a table with the estimator's own: label and confidence, or value.
 
     Raises:
         PackError: they differ; the message names the first row where they do, and the column that makes it differ.
     """
-    matrix = table if model.as_frame else as_array(table)
+    matrix = table if model.as_frame else to_array(table)
     try:
         said = np.asarray(estimator.predict(matrix))
         own = make_predict_fn(estimator, task)(matrix)
@@ -52,9 +58,11 @@ def prove(estimator: Any, task: Task, table: pd.DataFrame, model: Model, packed:
     if task == "classifier":
         own = [ModelOutput(to_json_label(label), one.confidence) for label, one in zip(said.ravel(), own, strict=True)]
     scale = max((abs(one.value) for one in own if one.value is not None), default=0.0)
-    differing = [place for place, pair in enumerate(zip(packed, own, strict=True)) if _differ(*pair, scale)]
+    differing = [place for place, pair in enumerate(zip(packed, own, strict=True)) if _outputs_differ(*pair, scale)]
     if differing:
-        raise _difference(estimator, task, table, model, differing, (packed[differing[0]], own[differing[0]]), scale)
+        raise _mismatch_error(
+            estimator, task, table, model, differing, (packed[differing[0]], own[differing[0]]), scale
+        )
     if scale > MAX_FLOAT:
         place = next(place for place, one in enumerate(own) if one.value is not None and abs(one.value) > MAX_FLOAT)
         raise PackError(
@@ -63,7 +71,7 @@ def prove(estimator: Any, task: Task, table: pd.DataFrame, model: Model, packed:
         )
 
 
-def prove_example(model: Model) -> None:
+def verify_example(model: Model) -> None:
     """See that the model answers the example of its schema, which stands in the API's description and proves a start.
 
     Values of the training data are answered by now, but a text that must not be told has another one as its example.
@@ -77,7 +85,7 @@ def prove_example(model: Model) -> None:
     except InferenceError as error:
         unnamed = [one for one in model.features if one.is_text and one.privacy in ("hash", "drop")]
         if not unnamed:
-            raise PackError(f"the packed model cannot answer its own example: {_cause(error)}") from error
+            raise PackError(f"the packed model cannot answer its own example: {_cause_text(error)}") from error
         raise PackError(
             f"--privacy {unnamed[0].name}={unnamed[0].privacy}: the model does not take a text that training did not "
             "have, and no text of training may stand in the example. Fit a model that takes unknown texts "
@@ -85,15 +93,15 @@ def prove_example(model: Model) -> None:
         ) from error
 
 
-def as_array(table: pd.DataFrame) -> Matrix:
+def to_array(table: pd.DataFrame) -> Matrix:
     """The array that an estimator was fitted on which knows no column names."""
     numeric = all(pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes)
     return table.to_numpy(dtype=np.float64 if numeric else object, na_value=np.nan)
 
 
-def rows_of(table: pd.DataFrame) -> list[Values]:
+def to_rows(table: pd.DataFrame) -> list[Values]:
     """Rows as requests would bring them."""
-    return [tuple(map(_plain, values)) for values in table.itertuples(index=False, name=None)]
+    return [tuple(map(_to_json_value, values)) for values in table.itertuples(index=False, name=None)]
 
 
 def first_line(error: BaseException) -> str:
@@ -102,25 +110,25 @@ def first_line(error: BaseException) -> str:
     return lines[0][:300] if lines else "no message"
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  any cell
+def _to_json_value(value: Any) -> Any:  # noqa: ANN401  any cell
     """A cell as JSON would carry it."""
     return None if pd.isna(value) else to_json_label(value)
 
 
-def _cause(error: InferenceError) -> str:
+def _cause_text(error: InferenceError) -> str:
     cause = error.__cause__
     return str(error) if cause is None else f"{type(cause).__name__}: {first_line(cause)}"
 
 
-def _differ(packed: ModelOutput, own: ModelOutput, scale: float) -> bool:
+def _outputs_differ(packed: ModelOutput, own: ModelOutput, scale: float) -> bool:
     if packed.value is not None and own.value is not None:
-        return not math.isclose(packed.value, own.value, rel_tol=TOLERANCE, abs_tol=SMALLEST * scale)
+        return not math.isclose(packed.value, own.value, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE * scale)
     if packed.label != own.label or (packed.confidence is None) != (own.confidence is None):
         return True
-    return packed.confidence is not None and abs(packed.confidence - (own.confidence or 0.0)) > TOLERANCE
+    return packed.confidence is not None and abs(packed.confidence - (own.confidence or 0.0)) > RELATIVE_TOLERANCE
 
 
-def _difference(
+def _mismatch_error(
     estimator: Any,  # noqa: ANN401  any estimator
     task: Task,
     table: pd.DataFrame,
@@ -130,7 +138,7 @@ def _difference(
     scale: float,
 ) -> PackError:
     place, (packed, own) = differing[0], answers
-    column = _column_that_differs(estimator, task, table.iloc[[place]], model, own, scale)
+    column = _find_differing_column(estimator, task, table.iloc[[place]], model, own, scale)
     where = f"row {table.index[place]} of the training data" + ("" if column is None else f", column {column}")
     more = f" ({len(differing):,} of {len(table):,} rows differ)"
     remedy = (
@@ -140,11 +148,12 @@ def _difference(
         "booleans or text, fit again, and pack with that data"
     )
     return PackError(
-        f"{where}: the packed model answers {_words(packed)}, the estimator itself {_words(own)}{more}{remedy}"
+        f"{where}: the packed model predicts {_format_output(packed)}, the estimator {_format_output(own)}"
+        f"{more}{remedy}"
     )
 
 
-def _column_that_differs(
+def _find_differing_column(
     estimator: Any,  # noqa: ANN401  any estimator
     task: Task,
     row: pd.DataFrame,
@@ -153,24 +162,24 @@ def _column_that_differs(
     scale: float,
 ) -> str | None:
     """The first column that alone, as the packed model gives it, makes the estimator answer otherwise."""
-    given = to_matrix(rows_of(row), model.schema, as_frame=model.as_frame)
+    given = to_matrix(to_rows(row), model.schema, as_frame=model.as_frame)
     ask_estimator = make_predict_fn(estimator, task)
     for place, name in enumerate(model.schema.names):
         if isinstance(given, pd.DataFrame):
             changed: Matrix = row.assign(**{name: given[name].set_axis(row.index)})
         else:
-            changed = as_array(row).copy()
+            changed = to_array(row).copy()
             changed[:, place] = given[:, place]
         try:
             (answer,) = ask_estimator(changed)
         except Exception:  # noqa: BLE001  whatever it raises, it is no answer
             return name
-        if _differ(answer, own, scale):
+        if _outputs_differ(answer, own, scale):
             return name
     return None
 
 
-def _words(answer: ModelOutput) -> str:
+def _format_output(answer: ModelOutput) -> str:
     if answer.value is not None:
         return f"{answer.value:.12g}"
     return (

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from modeltrace.bundles.registry.catalog import Catalog
-from modeltrace.bundles.registry.search_paths import known_sources
+from modeltrace.bundles.registry.search_paths import search_paths
 from modeltrace.cli.terminal import echo
 from modeltrace.errors import BundleNotFoundError, SettingsError
 from modeltrace.settings import Settings
@@ -27,12 +27,12 @@ def resolve_bundle(settings: Settings, store: Store, version: str | None = None)
     """
     with Catalog(lambda text: echo(text, err=True)) as catalog:
         if settings.bundle is not None:
-            found = catalog.locate(settings.bundle)
+            found = catalog.resolve(settings.bundle)
             if version not in (None, found.version):
                 found = catalog.find_version(found.name, version, [settings.bundle])
             return found.path
         answered_by = store.fetch_all(latest_model(version))
-        sources = known_sources([settings.challenger])
+        sources = search_paths([settings.challenger])
         if not answered_by:
             raise SettingsError(
                 f"which model is meant? {store.location.description} has no predictions to tell by. {BUNDLE_HINT}"

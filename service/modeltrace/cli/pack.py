@@ -10,12 +10,12 @@ import typer
 from modeltrace.bundles.pack_files import pack_files
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
-from modeltrace.bundles.registry.next_version import known_versions, next_version, packed_sources
-from modeltrace.bundles.registry.publish import fetch_estimator
+from modeltrace.bundles.registry.next_version import known_versions, next_version, version_sources
+from modeltrace.bundles.registry.publish import download_estimator
 from modeltrace.bundles.registry.publish import register as publish
-from modeltrace.bundles.registry.search_paths import known_sources
-from modeltrace.bundles.registry.source import MODELS
-from modeltrace.bundles.registry.version_order import best_first
+from modeltrace.bundles.registry.search_paths import search_paths
+from modeltrace.bundles.registry.source import MLFLOW_PREFIX
+from modeltrace.bundles.registry.version_order import sort_best_first
 from modeltrace.cli.terminal import echo
 from modeltrace.inference.schema import PRIVACY_RULES, REASONS, PrivacyRule, Reason
 from modeltrace.settings import read_settings
@@ -158,17 +158,17 @@ def pack(
 
     settings = read_settings(trust_pickle=trust_pickle)
     with TemporaryDirectory() as folder, MlflowClient() as mlflow:
-        registered = model_file.startswith(MODELS)
-        file = fetch_estimator(mlflow, model_file, Path(folder)) if registered else Path(model_file)
+        registered = model_file.startswith(MLFLOW_PREFIX)
+        file = download_estimator(mlflow, model_file, Path(folder)) if registered else Path(model_file)
         called = name or file.stem
         bundle = out or Path(called)
         if version is None:
-            named = known_sources([settings.bundle, settings.challenger])
+            named = search_paths([settings.bundle, settings.challenger])
             with Catalog(lambda _: None) as catalog:  # what is broken there has no version
-                known = known_versions(called, packed_sources(bundle, named, register), catalog)
+                known = known_versions(called, version_sources(bundle, named, register), catalog)
             version = next_version(known)
             if known:
-                echo(f"{called} is packed already, as {', '.join(best_first(known))}: this one is {version}")
+                echo(f"{called} is packed already, as {', '.join(sort_best_first(known))}: this one is {version}")
         pack_files(
             file,
             data,
@@ -183,7 +183,7 @@ def pack(
             allowed_violations=merge_allowed_violations(allow_violations or []),
             ignore_unknown=ignore_unknown,
             privacy=dict(map(parse_privacy_rule, privacy or ())),
-            kind=format_,
+            artifact_format=format_,
             trust_pickle=settings.trust_pickle,
             trusted_types=settings.trusted_types,
             onnx=onnx,
@@ -191,5 +191,5 @@ def pack(
         )
         if register is not None:
             number = publish(mlflow, bundle, register, alias)
-            source = f"{MODELS}{register}@{alias}" if alias else f"{MODELS}{register}/{number}"
-            echo(f"Registered as {MODELS}{register}/{number}. To serve it from there: modeltrace serve {source}")
+            source = f"{MLFLOW_PREFIX}{register}@{alias}" if alias else f"{MLFLOW_PREFIX}{register}/{number}"
+            echo(f"Registered as {MLFLOW_PREFIX}{register}/{number}. To serve it from there: modeltrace serve {source}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from modeltrace.bundles.registry.catalog import Catalog
-from modeltrace.bundles.registry.search_paths import known_sources
+from modeltrace.bundles.registry.search_paths import search_paths
 from modeltrace.cli.audit import open_configured_store
 from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.errors import ModeltraceError, SettingsError
@@ -52,7 +52,7 @@ def replay(
     settings = read_settings(trust_pickle=trust_pickle)
     with open_configured_store() as store:
         kept = find_predictions(store, what)
-    sources = known_sources([*(bundles or ()), settings.bundle, settings.challenger])
+    sources = search_paths([*(bundles or ()), settings.bundle, settings.challenger])
     if not sources:
         raise SettingsError("no bundles to look in: name a folder with --bundles, or set MODELTRACE_BUNDLE")
     errors: list[str] = []

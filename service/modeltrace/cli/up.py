@@ -142,7 +142,7 @@ def _resolve_bundle(source: str, screen: "TerminalScreen | PlainScreen") -> Path
     from modeltrace.bundles.registry.catalog import Catalog  # noqa: PLC0415  see above
 
     with Catalog(lambda _: None) as catalog:  # the service tells of what is broken
-        return catalog.locate(source).path
+        return catalog.resolve(source).path
 
 
 async def _resolve_stack(otel: OtelSettings, url: str, grafana: str | None) -> StackTarget:

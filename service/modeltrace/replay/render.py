@@ -25,13 +25,13 @@ def _group(group: ModelReplay) -> dict[str, Any]:
     return {
         "verdict": group.verdict,
         "recorded": {"name": group.name, "version": group.version, "hash": group.hash},
-        "found": None if group.recorded_bundle is None else group.recorded_bundle.where,
+        "found": None if group.recorded_bundle is None else group.recorded_bundle.location,
         "privacy_rules_known": group.privacy_rules_known,
         "replayed_with": {
             "name": group.bundle.name,
             "version": group.bundle.version,
             "hash": group.bundle.onnx_hash if group.engine == "onnx" else group.bundle.hash,
-            "where": group.bundle.where,
+            "where": group.bundle.location,
             "engine": group.engine,
         },
         "libraries": {name: {"bundle": made, "here": here} for name, (made, here) in group.libraries.items()},
@@ -84,7 +84,7 @@ def _bundle_description(group: ModelReplay) -> str:
     called = f"{group.bundle.name} {group.bundle.version}"
     other_name = "" if called == f"{group.name} {group.version}" else f", packed as {called}"
     which = f"the same model, by its SHA-256{other_name}" if same else called
-    return f"{which}{engine}: {group.bundle.where}"
+    return f"{which}{engine}: {group.bundle.location}"
 
 
 def _rows(rows: Sequence[ReplayedRow]) -> Table:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.libraries import installed_libraries
+from modeltrace.bundles.libraries import installed_versions
 from modeltrace.bundles.manifest import read_manifest
-from modeltrace.bundles.registry.bundle_ref import Found
+from modeltrace.bundles.registry.bundle_ref import LocalBundle
 from modeltrace.bundles.registry.catalog import Catalog
-from modeltrace.bundles.registry.source import MODELS, FolderSource, read_source
+from modeltrace.bundles.registry.source import MLFLOW_PREFIX, FolderSource, parse_source
 from modeltrace.errors import BundleError, BundleNotFoundError
 from modeltrace.inference.model import Engine, Model
 from modeltrace.replay.compare import ReplayedRow
@@ -33,9 +33,9 @@ class ModelReplay:
     version: str
     hash: str
     time: int
-    recorded_bundle: Found | None
+    recorded_bundle: LocalBundle | None
     privacy_rules_known: bool
-    bundle: Found
+    bundle: LocalBundle
     engine: Engine
     libraries: Mapping[str, tuple[str | None, str | None]]
     rows: Sequence[ReplayedRow]
@@ -92,8 +92,8 @@ class Replayer:
         engine = self._engine(first, origin, used)
         model = self._load(used, engine)
         if against is None and model.hash != first.model_hash:
-            raise BundleError(f"{used.where} has changed meanwhile")
-        schema = None if origin is None else read_manifest(origin.path)[0].schema_of_features()
+            raise BundleError(f"{used.location} has changed meanwhile")
+        schema = None if origin is None else read_manifest(origin.path)[0].feature_schema()
         rows = check_inputs(predictions, schema or model.schema)
         return ModelReplay(
             name=first.model_name,
@@ -108,20 +108,20 @@ class Replayer:
             rows=replay(rows, model, tolerance_of(read_manifest(used.path)[0], model)),
         )
 
-    def _find_other(self, name: str, against: str) -> Found:
+    def _find_other(self, name: str, against: str) -> LocalBundle:
         """Another version of the model among the sources; or the bundle of another source."""
-        source = read_source(against)
-        if against.startswith(MODELS) or (isinstance(source, FolderSource) and source.path.exists()):
-            return self._catalog.locate(against)
+        source = parse_source(against)
+        if against.startswith(MLFLOW_PREFIX) or (isinstance(source, FolderSource) and source.path.exists()):
+            return self._catalog.resolve(against)
         return self._catalog.find_version(name, against, self._sources)
 
     @staticmethod
-    def _engine(first: StoredPrediction, origin: Found | None, used: Found) -> Engine:
+    def _engine(first: StoredPrediction, origin: LocalBundle | None, used: LocalBundle) -> Engine:
         """ONNX Runtime where it was that which answered, and the bundle has a model for it."""
         with_onnx = origin is not None and first.model_hash == origin.onnx_hash
         return "onnx" if with_onnx and used.onnx_hash is not None else "sklearn"
 
-    def _load(self, found: Found, engine: Engine) -> Model:
+    def _load(self, found: LocalBundle, engine: Engine) -> Model:
         return load_bundle(
             found.path, engine=engine, trust_pickle=self._trust_pickle, trusted_types=self._trusted_types
         )
@@ -143,7 +143,7 @@ def group_by_model(predictions: Sequence[StoredPrediction]) -> list[list[StoredP
     return list(groups.values())
 
 
-def _libraries(found: Found) -> dict[str, tuple[str | None, str | None]]:
+def _libraries(found: LocalBundle) -> dict[str, tuple[str | None, str | None]]:
     made = read_manifest(found.path)[0].libraries
-    here = installed_libraries(made.keys() - {"python"})
+    here = installed_versions(made.keys() - {"python"})
     return {name: (made.get(name), here.get(name)) for name in sorted({*made, *here})}

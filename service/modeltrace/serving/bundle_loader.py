@@ -3,7 +3,7 @@
 import logging
 
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.registry.bundle_ref import Found
+from modeltrace.bundles.registry.bundle_ref import LocalBundle
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.inference.model import Model
 from modeltrace.settings import Settings
@@ -28,15 +28,15 @@ class BundleLoader:
         """Keep nothing ready to look with; the next look starts it again. Of any thread."""
         self._catalog.close()
 
-    def locate(self) -> Found:
+    def locate(self) -> LocalBundle:
         """The bundle that is meant now; equal to the one before when there is nothing new.
 
         Raises:
             ModeltraceError: there is none.
         """
-        return self._catalog.locate(self.source)
+        return self._catalog.resolve(self.source)
 
-    def load(self, bundle: Found) -> Model:
+    def load(self, bundle: LocalBundle) -> Model:
         """The model in the bundle that was found, and no other that has taken its place since.
 
         Raises:

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from modeltrace.bundles.registry.bundle_ref import Found, check_version
-from modeltrace.bundles.registry.manifest_cache import Stamp, stamps
+from modeltrace.bundles.registry.bundle_ref import LocalBundle, check_version_conflict
+from modeltrace.bundles.registry.manifest_cache import FileStat, file_stats
 from modeltrace.errors import ModeltraceError
 from modeltrace.monitoring.model_event import log_model_event
 from modeltrace.serving.bundle_loader import BundleLoader
@@ -40,7 +40,7 @@ class BundleWatch(NamedTuple):
     """Where new versions of one role come from, and the bundle that is served by now."""
 
     loader: BundleLoader
-    bundle: Found
+    bundle: LocalBundle
     role: Role = NO_ROLE
 
 
@@ -62,7 +62,7 @@ class Watcher:
         self._bundles = bundle_watch.loader
         self._served = bundle_watch.bundle
         self._role = bundle_watch.role
-        self._refused: tuple[Found, Mapping[str, Stamp]] | None = None
+        self._refused: tuple[LocalBundle, Mapping[str, FileStat]] | None = None
         self._seconds = interval
         self._tell = on_event
         self._said = ""
@@ -101,7 +101,7 @@ class Watcher:
         try:
             found = self._bundles.locate()
             # A copy that was damaged may be mended with the very same model.json.
-            tried = found, stamps(found.path)
+            tried = found, file_stats(found.path)
             if found == self._served or tried == self._refused:
                 self._said = ""
                 return
@@ -110,9 +110,9 @@ class Watcher:
             self._refused = tried or self._refused
             self._refuse(error)
 
-    def _change(self, found: Found) -> None:
+    def _change(self, found: LocalBundle) -> None:
         start = time.monotonic()
-        check_version(found, self._router.served_models())
+        check_version_conflict(found, self._router.served_models())
         model = self._bundles.load(found)
         self._versions.smoke_test(model)
         version = self._versions.build(model, self._role)
@@ -131,7 +131,7 @@ class Watcher:
             *(
                 model.name,
                 model.version,
-                found.where,
+                found.location,
                 before.version,
                 f" as {self._role}" if self._role else "",
                 time.monotonic() - start,

@@ -41,6 +41,6 @@ def generate_samples(bundle: Path, features: Sequence[Feature], rng: random.Rand
 def _generate(generator: GaussianCopula, names: Sequence[str], rng: random.Random) -> Iterator[Sample]:
     numpy_rng = np.random.default_rng(rng.getrandbits(64))
     while True:
-        values, labels = generator.draw(CHUNK_ROWS, numpy_rng)
+        values, labels = generator.sample(CHUNK_ROWS, numpy_rng)
         for row, label in zip(values.tolist(), labels, strict=True):
             yield Sample(dict(zip(names, row, strict=True)), label)

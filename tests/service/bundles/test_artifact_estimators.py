@@ -12,7 +12,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import all_estimators
 
 from modeltrace.bundles.artifact import dump_artifact, load_artifact
-from modeltrace.bundles.trusted_types import REVIEWED
+from modeltrace.bundles.trusted_types import REVIEWED_TYPES
 from modeltrace.inference.model import make_predict_fn, to_json_label
 from tests.helpers.estimators import OUT_OF_REACH, every_predictor, variants
 
@@ -72,7 +72,7 @@ def test_no_reviewed_name_is_stale(prepared: Prepared) -> None:
     """Each name on the list that the installed libraries have is needed by an estimator of scikit-learn."""
     needed = {name for one in PREDICTORS for name in skops.io.get_untrusted_types(data=prepared(one)[2])}
 
-    assert [name for name in sorted(REVIEWED - needed) if exists(name)] == []
+    assert [name for name in sorted(REVIEWED_TYPES - needed) if exists(name)] == []
 
 
 def exists(name: str) -> bool:

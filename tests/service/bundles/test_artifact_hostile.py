@@ -22,8 +22,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from modeltrace.bundles.artifact import dump_artifact, load_artifact
-from modeltrace.bundles.tree_validation import every_part
-from modeltrace.bundles.trusted_types import REVIEWED
+from modeltrace.bundles.tree_validation import walk_objects
+from modeltrace.bundles.trusted_types import REVIEWED_TYPES
 from modeltrace.errors import BundleError, UntrustedModelError
 from tests.helpers.estimators import LABELS, TWO_LABELS, X, fit
 
@@ -68,7 +68,7 @@ def test_a_forged_call_of_fit_reads_no_cache(forge: Callable[[Path], Any], tmp_p
     """Both hold trusted types alone; if `memory` were kept, they would read pickles from a folder of their choice."""
     raw = skops.io.dumps(forge(tmp_path / "cache"))
     with pytest.raises(ValueError, match="requires y"):
-        skops.io.loads(raw, trusted=sorted(REVIEWED)).predict(X)
+        skops.io.loads(raw, trusted=sorted(REVIEWED_TYPES)).predict(X)
     assert (tmp_path / "cache").exists()
     raw = skops.io.dumps(forge(tmp_path / "fresh"))
 
@@ -92,7 +92,7 @@ def test_every_cache_is_forgotten(wrap: Callable[[Any], Any], tmp_path: Path) ->
     """However deep a pipeline lies, it comes out without its `memory`."""
     raw = skops.io.dumps(wrap(with_cache(tmp_path)))
 
-    parts = list(every_part(load_artifact(raw, "skops", source="deep")))
+    parts = list(walk_objects(load_artifact(raw, "skops", source="deep")))
 
     pipelines = [part for part in parts if isinstance(part, Pipeline)]
     assert pipelines

@@ -186,7 +186,9 @@ def test_a_damaged_estimator_is_refused(bundle: Path, edit: Edit, steps: object)
 
 def test_a_joblib_bundle_needs_the_operators_word(tmp_path: Path) -> None:
     """That a bundle is pickled is not the bundle's to allow."""
-    bundle = pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=tmp_path / "iris", kind="joblib")
+    bundle = pack(
+        fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=tmp_path / "iris", artifact_format="joblib"
+    )
 
     with pytest.raises(UntrustedModelError, match="MODELTRACE_TRUST_PICKLE"):
         load_bundle(bundle)

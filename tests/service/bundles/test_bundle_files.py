@@ -10,8 +10,8 @@ import pytest
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.file_names import GENERATOR_FILE
 from modeltrace.bundles.manifest import read_manifest
-from modeltrace.bundles.registry.folder_catalog import Folders
-from modeltrace.bundles.registry.publish import _flavours
+from modeltrace.bundles.registry.folder_catalog import FolderCatalog
+from modeltrace.bundles.registry.publish import _mlflow_flavors
 from modeltrace.bundles.registry.source import FolderSource
 from modeltrace.errors import BundleError, BundleIntegrityError
 from modeltrace.local.bundles import read_raw_manifest
@@ -97,9 +97,9 @@ def test_what_is_no_regular_file_is_not_read(file: str, make: Callable[[Path], N
         load_bundle(bundle, expect_sha256=digest)
     told: list[str] = []
     with pytest.raises(BundleError):
-        Folders(told.append).locate(FolderSource(bundle.parent))
+        FolderCatalog(told.append).resolve(FolderSource(bundle.parent))
     with pytest.raises((BundleError, OSError)):
-        _flavours(bundle, read_manifest(bundle)[0])
+        _mlflow_flavors(bundle, read_manifest(bundle)[0])
 
 
 @pytest.mark.parametrize("make", ODD)
@@ -159,7 +159,7 @@ def test_links_below_the_folder_are_followed(bundle: Path) -> None:
     link.symlink_to(bundle.name)
 
     assert load_bundle(link).name == "iris"
-    assert Folders(lambda _: None).locate(FolderSource(link)).version == "1.0.0"
+    assert FolderCatalog(lambda _: None).resolve(FolderSource(link)).version == "1.0.0"
 
 
 def test_a_regular_file_is_read_up_to_its_limit(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from modeltrace.api.openapi import predict_operation
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.pack import pack
-from modeltrace.bundles.verify_outputs import rows_of
+from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.errors import InvalidFeaturesError, PackError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model
@@ -64,7 +64,7 @@ def packed(table: pd.DataFrame, folder: Path, estimator: Any = None, **options: 
     label = np.where(table["c"].cat.codes == 0, "yes", "no")
     fitted = (estimator or boosting()).fit(table, label)
     model = load_bundle(pack(fitted, table, name="x", out=folder / "b", **options), trust_pickle=True)
-    answers = [answer.label for answer in model.predict(to_matrix(rows_of(table), model.schema, as_frame=True))]
+    answers = [answer.label for answer in model.predict(to_matrix(to_rows(table), model.schema, as_frame=True))]
     assert answers == fitted.predict(table).tolist()
     return model
 
@@ -105,7 +105,7 @@ def test_codes_follow_the_order_of_the_levels(kind: str, tmp_path: Path) -> None
     """An estimator that uses the codes is given the codes of training."""
     estimator = make_pipeline(FunctionTransformer(codes), HistGradientBoostingClassifier(max_iter=10))
 
-    model = packed(table_of(LEVELS[kind], ordered=True), tmp_path, estimator, kind="joblib")
+    model = packed(table_of(LEVELS[kind], ordered=True), tmp_path, estimator, artifact_format="joblib")
 
     first, other = (predict_row(model, c=level, z=1.0).label for level in LEVELS[kind][:2])
     assert (first, other) == ("yes", "no")
@@ -226,7 +226,7 @@ def test_data_that_has_lost_the_dtype_is_refused(tmp_path: Path) -> None:
     estimator = make_pipeline(FunctionTransformer(codes), LogisticRegression()).fit(table, table["c"] == "low")
 
     with pytest.raises(PackError, match=r"If c was of the dtype category .*Parquet keeps that"):
-        pack(estimator, table.astype({"c": "str"}), name="x", out=tmp_path / "b", kind="joblib")
+        pack(estimator, table.astype({"c": "str"}), name="x", out=tmp_path / "b", artifact_format="joblib")
 
 
 def _is_none(frame: pd.DataFrame) -> pd.DataFrame:
@@ -258,7 +258,7 @@ def test_row_and_column_that_are_answered_otherwise_are_named(
     estimator = make_pipeline(FunctionTransformer(change), LogisticRegression(C=1e6))
 
     with pytest.raises(PackError, match=message):
-        pack(estimator.fit(table, label), table, name="x", out=tmp_path / "b", kind="joblib")
+        pack(estimator.fit(table, label), table, name="x", out=tmp_path / "b", artifact_format="joblib")
 
 
 def test_a_confidence_that_differs_is_found(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_confidence_that_differs_is_found(tmp_path: Path) -> None:
     estimator = make_pipeline(FunctionTransformer(_is_none), LogisticRegression()).fit(table, table.z > 100 - table.z)
 
     with pytest.raises(PackError, match=r"column x: .*with a confidence of"):
-        pack(estimator, table, name="x", out=tmp_path / "b", kind="joblib")
+        pack(estimator, table, name="x", out=tmp_path / "b", artifact_format="joblib")
 
 
 @pytest.mark.parametrize("kind", ["integers", "booleans", "texts"])
@@ -280,6 +280,6 @@ def test_onnx_answers_levels_of_every_type_alike(kind: str, tmp_path: Path) -> N
 
     one, two = (load_bundle(tmp_path / "b", engine=engine) for engine in ("sklearn", "onnx"))
 
-    for row in rows_of(table)[:10]:
+    for row in to_rows(table)[:10]:
         sent = dict(zip(one.schema.names, row, strict=True))
         assert predict_row(two, **sent).label == predict_row(one, **sent).label

@@ -15,7 +15,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.pack import pack
-from modeltrace.bundles.verify_outputs import rows_of
+from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import model_info
@@ -89,7 +89,7 @@ def test_what_can_be_packed_can_be_judged(column: "pd.Series", regressor: bool) 
                 raise
             return
         model = load_bundle(bundle)
-    judge(model, rows_of(table))
+    judge(model, to_rows(table))
 
 
 def judge(model: Model, rows: list[tuple[object, ...]]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modeltrace.bundles.artifact import load_artifact
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.example import HELD_OUT_ROWS, TARGET, real_rows
+from modeltrace.bundles.example import HELD_OUT_ROWS, TARGET, load_real_rows
 from modeltrace.bundles.file_names import GENERATOR_FILE
 from modeltrace.bundles.generator import GaussianCopula
 from modeltrace.bundles.manifest import Manifest, read_manifest
@@ -109,7 +109,7 @@ def test_traffic_without_a_shift_raises_no_alarm(watch: Watch, generator: Gaussi
     """Of 50 runs of 10,000 predictions, no more raise an alarm than are allowed to, however long they have run."""
     alarmed = dict.fromkeys(SIZES, 0)
     for seed in range(RUNS):
-        values, _ = generator.draw(SIZES[-1], np.random.default_rng([seed, 1]))
+        values, _ = generator.sample(SIZES[-1], np.random.default_rng([seed, 1]))
         counted = watch.count(values)
         for size in SIZES:
             alarmed[size] += bool(watch.alarms(counted, size))
@@ -123,7 +123,7 @@ def test_a_shift_is_found_where_it_is(
 ) -> None:
     """A feature that moves by one standard deviation raises alarms after 1,000 rows, and no other feature does."""
     shift = parse_shift(f"{feature}+=1sd").resolve(manifest.features)
-    values, _ = generator.draw(1000, np.random.default_rng(7))
+    values, _ = generator.sample(1000, np.random.default_rng(7))
     column = manifest.features.index(next(one for one in manifest.features if one.name == feature))
     values[:, column] += shift.offset
     found = {name for name, _ in watch.alarms(watch.count(values)) if name != OUTPUTS}
@@ -147,7 +147,7 @@ def test_labels_fit_their_rows(watch: Watch, example: Path, manifest: Manifest) 
     drawn = np.mean([answer.label == one.label for answer, one in zip(answers, samples, strict=True)])
     artifact = example / manifest.artifact.file
     estimator = load_artifact(artifact.read_bytes(), manifest.artifact.format, source=artifact)
-    _, unseen = real_rows()
+    _, unseen = load_real_rows()
     real = estimator.score(unseen.drop(columns=TARGET).to_numpy(), unseen[TARGET])
     assert real > 0.94
     assert 0.94 < drawn < 0.995
@@ -156,7 +156,7 @@ def test_labels_fit_their_rows(watch: Watch, example: Path, manifest: Manifest) 
 def test_rows_stay_within_the_range_of_the_real_ones(generator: GaussianCopula, example: Path) -> None:
     """Values lie between those that the generator is fitted on, and are as strongly related."""
     real = pd.read_parquet(example / GENERATOR_FILE).drop(columns=TARGET)
-    values, _ = generator.draw(5000, np.random.default_rng(4))
+    values, _ = generator.sample(5000, np.random.default_rng(4))
     low, high = real.min().to_numpy(), real.max().to_numpy()
     assert ((values >= low * 0.999) & (values <= high * 1.001)).all()
     assert np.corrcoef(values[:, 0], values[:, 2])[0, 1] > 0.98  # radius and perimeter
@@ -172,7 +172,7 @@ def test_held_out_rows_are_of_the_same_population(watch: Watch, example: Path) -
 def test_a_class_of_one_row_is_drawn() -> None:
     """Its values are the only ones that are known of it; a constant column stays constant."""
     generator = GaussianCopula.fit(np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]), ["a", "a", "b"])
-    values, labels = generator.draw(200, np.random.default_rng(0))
+    values, labels = generator.sample(200, np.random.default_rng(0))
     assert set(values[:, 1]) == {5.0}
     assert {value for value, label in zip(values[:, 0], labels, strict=True) if label == "b"} == {3.0}
 

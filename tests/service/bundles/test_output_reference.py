@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltrace.bundles.output_reference import ENOUGH_ANSWERS, HIGHEST, confidence_threshold, reference_of
+from modeltrace.bundles.output_reference import (
+    MAX_BINARY_THRESHOLD,
+    MIN_HELD_OUT_ROWS,
+    build_output_reference,
+    confidence_threshold,
+)
 from modeltrace.inference.model import ModelOutput
 
 CLASSES = ("a", "b")
@@ -23,7 +28,7 @@ def test_clearly_fewer_than_five_in_a_hundred_lie_below_the_threshold(seen: list
     judged = unseen if len(unseen) >= 100 else seen
 
     assert threshold is not None
-    assert 0.5 - 1e-4 <= threshold <= HIGHEST
+    assert 0.5 - 1e-4 <= threshold <= MAX_BINARY_THRESHOLD
     assert sum(value < threshold for value in judged) <= 0.02 * len(judged)
 
 
@@ -47,19 +52,19 @@ def test_every_class_has_a_share() -> None:
     """One that was never answered, too, and one that is no class (an outlier's)."""
     answers = [ModelOutput("b"), ModelOutput("b"), ModelOutput("outlier"), ModelOutput("b")]
 
-    assert reference_of(answers, [], CLASSES).shares == {"a": 0, "b": 0.75, "outlier": 0.25}
+    assert build_output_reference(answers, [], CLASSES).shares == {"a": 0, "b": 0.75, "outlier": 0.25}
 
 
 def test_values_fall_between_their_deciles() -> None:
     """Of a regressor: bins without `missing` and `other`, which an answer cannot be."""
-    answers = reference_of([ModelOutput(value=float(n)) for n in range(1000)], [], None)
+    answers = build_output_reference([ModelOutput(value=float(n)) for n in range(1000)], [], None)
 
     assert list(answers.shares) == [f"{index:02d}" for index in range(10)]
     assert list(answers.shares.values()) == [pytest.approx(0.1)] * 10
     assert answers.mean == pytest.approx(499.5)
 
 
-@pytest.mark.parametrize(("number", "expected"), [(ENOUGH_ANSWERS - 1, "training"), (ENOUGH_ANSWERS, "held_out")])
+@pytest.mark.parametrize(("number", "expected"), [(MIN_HELD_OUT_ROWS - 1, "training"), (MIN_HELD_OUT_ROWS, "held_out")])
 def test_enough_held_out_rows_are_the_better_reference(number: int, expected: str) -> None:
     """An overfitted model answers its training data as nothing else."""
-    assert reference_of([ModelOutput("a")], [ModelOutput("b")] * number, CLASSES).source == expected
+    assert build_output_reference([ModelOutput("a")], [ModelOutput("b")] * number, CLASSES).source == expected

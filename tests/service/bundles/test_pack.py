@@ -198,7 +198,7 @@ def test_a_step_that_takes_columns_by_name_gets_a_frame(tmp_path: Path) -> None:
     del steps[0].feature_names_in_
 
     model = load_bundle(
-        pack(steps, iris_frame(), name="named", out=tmp_path / "named", kind="joblib"), trust_pickle=True
+        pack(steps, iris_frame(), name="named", out=tmp_path / "named", artifact_format="joblib"), trust_pickle=True
     )
 
     assert model.as_frame is True
@@ -257,7 +257,7 @@ class Contrary(ClassifierMixin, BaseEstimator):
 def test_an_estimator_of_ones_own_decides_for_itself(tmp_path: Path) -> None:
     """The label is what predict() says, the confidence the probability of that label."""
     estimator = Contrary().fit(X, LABELS)
-    bundle = pack(estimator, iris_frame(), name="contrary", out=tmp_path / "contrary", kind="joblib")
+    bundle = pack(estimator, iris_frame(), name="contrary", out=tmp_path / "contrary", artifact_format="joblib")
     model = load_bundle(bundle, trust_pickle=True)
 
     answer = predict_row(model, **dict(zip(model.schema.names, X[0].tolist(), strict=True)))

@@ -26,11 +26,11 @@ from sklearn.preprocessing import FunctionTransformer
 
 from modeltrace.bundles.artifact import load_artifact
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.libraries import check_libraries, libraries_of
+from modeltrace.bundles.libraries import check_libraries, find_libraries
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.pack_files import pack_files
-from modeltrace.bundles.training_frame import columns_of_dates
+from modeltrace.bundles.training_frame import date_columns
 from modeltrace.errors import BundleError, IncompatibleBundleError, PackError
 
 ROWS = 40
@@ -226,7 +226,7 @@ def test_a_model_that_does_not_know_its_width_is_packed(tmp_path: Path) -> None:
     data = pd.DataFrame({"a": np.zeros(ROWS), "b": np.ones(ROWS)})
     estimator = Nameless().fit(data, LABELS)
 
-    bundle = pack(estimator, data[["b", "a"]].assign(extra=1.0), name="x", out=tmp_path / "b", kind="joblib")
+    bundle = pack(estimator, data[["b", "a"]].assign(extra=1.0), name="x", out=tmp_path / "b", artifact_format="joblib")
 
     assert load_bundle(bundle, trust_pickle=True).schema.names == ("a", "b")
 
@@ -256,7 +256,7 @@ def test_a_model_that_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
     data = pd.DataFrame({"a": np.arange(ROWS) * 1.0})
 
     with pytest.raises(PackError, match=r"cannot be pickled .*top of a module"):
-        pack(estimator.fit(data, LABELS), data, name="x", out=tmp_path / "b", kind="joblib")
+        pack(estimator.fit(data, LABELS), data, name="x", out=tmp_path / "b", artifact_format="joblib")
 
 
 def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def test_dates_of_a_file_do_not_become_categories_unnoticed(tmp_path: Path, caps
 )
 def test_texts_that_are_dates_are_known(texts: list[str | None], dates: bool) -> None:
     """All of a column's texts are, and versions or years are not."""
-    assert columns_of_dates(pd.DataFrame({"c": texts})) == (["c"] if dates else [])
+    assert date_columns(pd.DataFrame({"c": texts})) == (["c"] if dates else [])
 
 
 def test_what_an_estimator_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,11 +337,11 @@ def test_libraries_of_the_estimator_are_recorded(tmp_path: Path) -> None:
 
 def test_libraries_are_found_by_types_bases_and_functions() -> None:
     """A class of one's own is made of what it derives from; code of no package has no version."""
-    found = libraries_of(make_pipeline(FunctionTransformer(zscore), Nameless()))
+    found = find_libraries(make_pipeline(FunctionTransformer(zscore), Nameless()))
 
     assert {"scikit-learn", "scipy"} <= set(found)
-    assert libraries_of(pickle.dumps) == ()
-    assert libraries_of(builtins.print) == ()
+    assert find_libraries(pickle.dumps) == ()
+    assert find_libraries(builtins.print) == ()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltrace.bundles.columns import describe_column
-from modeltrace.bundles.schema_redaction import conceal
+from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.inference.schema import MISSING, OTHER, Feature, Reference, Schema
 from modeltrace.inference.validate import validate_row
 from modeltrace.monitoring.bins import FeatureBins
@@ -104,7 +104,7 @@ def test_rows_of_private_features_are_drawn_from_what_is_told(rule: Any) -> None
     data = customers_without_gaps()
     data.loc[:11, ["city", "income"]] = None
     described = Schema(features=tuple(describe_column(data[name]) for name in data.columns))
-    schema = conceal(described, data, dict.fromkeys(data.columns, rule))
+    schema = redact_schema(described, data, dict.fromkeys(data.columns, rule))
 
     rows = [sample.row for sample in islice(iter(ReferenceSampler(schema.features, make_rng(1))), 2000)]
 

@@ -90,7 +90,12 @@ def test_the_estimator_is_not_even_read(bundle: Path) -> None:
 def test_a_pickled_bundle_needs_no_trust(tmp_path: Path) -> None:
     """Nothing is unpickled."""
     bundle = pack(
-        LinearRegression().fit(X, VALUES), iris_frame(), name="m", out=tmp_path / "m", kind="joblib", onnx=True
+        LinearRegression().fit(X, VALUES),
+        iris_frame(),
+        name="m",
+        out=tmp_path / "m",
+        artifact_format="joblib",
+        onnx=True,
     )
 
     with pytest.raises(UntrustedModelError):

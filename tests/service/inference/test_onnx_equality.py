@@ -178,8 +178,8 @@ def test_the_manifest_says_how_it_was_proven(name: str) -> None:
     proof = pair(name).manifest.onnx
 
     assert proof is not None
-    assert proof.proven_rows == len(pair(name).training)
-    assert proof.largest_difference <= TOLERANCE
+    assert proof.verified_rows == len(pair(name).training)
+    assert proof.max_difference <= TOLERANCE
     assert proof.precision == ("float32" if name in ("in single precision", "labels alone") else "float64")
     assert proof.opset["ai.onnx"] <= 21
 
@@ -246,7 +246,7 @@ def test_of_many_rows_a_share_proves_it(tmp_path: Path, monkeypatch: pytest.Monk
 
     proof = read_manifest(bundle)[0].onnx
     assert proof is not None
-    assert proof.proven_rows in (20, 21)
+    assert proof.verified_rows in (20, 21)
 
 
 def test_the_same_estimator_gives_the_same_file(tmp_path: Path) -> None:

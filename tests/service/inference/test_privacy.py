@@ -15,7 +15,7 @@ from sklearn.preprocessing import OneHotEncoder
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.pack import pack
-from modeltrace.bundles.schema_redaction import conceal
+from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.errors import InferenceError, MalformedRequestError, PackError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.privacy import Redactor, redact_exception
@@ -30,7 +30,8 @@ KEY = derive_privacy_key(b"a key that only the tests use")
 DATA = customers_without_gaps()
 PLAIN = schema_of(DATA)
 BUCKETS, DROPS = (
-    conceal(PLAIN, DATA, rules) for rules in (dict.fromkeys(DATA.columns, "bucket"), {"age": "drop", "city": "drop"})
+    redact_schema(PLAIN, DATA, rules)
+    for rules in (dict.fromkeys(DATA.columns, "bucket"), {"age": "drop", "city": "drop"})
 )
 NUMBERS = st.none() | st.floats(-1e6, 1e6) | st.integers(-(10**6), 10**6)
 TEXTS = st.none() | st.sampled_from(["Bonn", "other", "missing", "Atlantis"]) | st.text(max_size=5)
@@ -38,7 +39,7 @@ TEXTS = st.none() | st.sampled_from(["Bonn", "other", "missing", "Atlantis"]) | 
 
 def concealed_schema(data: pd.DataFrame, **rules: Any) -> Schema:
     """The schema of training data under rules."""
-    return conceal(schema_of(data), data, rules)
+    return redact_schema(schema_of(data), data, rules)
 
 
 def told(schema: Schema, *row: Any, key: bytes = KEY) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltrace.bundles.columns import MOST_KNOWN, describe_column
+from modeltrace.bundles.columns import MAX_LISTED_CATEGORIES, describe_column
 from modeltrace.errors import PackError
 from modeltrace.inference.reference import MAX_CATEGORIES, numeric_reference
 
@@ -88,9 +88,9 @@ def test_rare_categories_count_as_other() -> None:
 
 def test_free_text_does_not_flood_the_schema() -> None:
     """A schema names a bounded number of categories, and cannot be strict about more."""
-    column = pd.Series([f"text {index}" for index in range(MOST_KNOWN + 1)], name="x")
+    column = pd.Series([f"text {index}" for index in range(MAX_LISTED_CATEGORIES + 1)], name="x")
 
-    assert len(describe_column(column).categories or ()) == MOST_KNOWN
+    assert len(describe_column(column).categories or ()) == MAX_LISTED_CATEGORIES
     with pytest.raises(PackError, match="too many to be strict"):
         describe_column(column, strict_categories=True)
 

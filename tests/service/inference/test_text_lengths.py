@@ -16,7 +16,7 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
-from modeltrace.bundles.schema_redaction import conceal
+from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.cli.main import app
 from modeltrace.errors import InvalidFeaturesError, PackError
 from modeltrace.inference.model import Model
@@ -53,7 +53,7 @@ def test_a_private_text_keeps_its_limit() -> None:
     """A power of two says little of the texts."""
     data = pd.DataFrame({"c": ["a", "x" * 100]})
 
-    (feature,) = conceal(schema_of(data), data, {"c": "hash"}).features
+    (feature,) = redact_schema(schema_of(data), data, {"c": "hash"}).features
 
     assert (feature.max_length, feature.categories) == (512, None)
 

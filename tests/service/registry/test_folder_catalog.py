@@ -44,7 +44,7 @@ def told() -> Told:
 
 def test_a_bundle_is_found_at_its_folder(models: Path, told: Told) -> None:
     """With name, version and the hashes that its files have."""
-    found = told.catalog.locate(str(models / "bundle-0"))
+    found = told.catalog.resolve(str(models / "bundle-0"))
     model = load_bundle(found.path)
 
     assert (found.path, found.name, found.version) == (models / "bundle-0", "iris", "1.9.0")
@@ -54,8 +54,8 @@ def test_a_bundle_is_found_at_its_folder(models: Path, told: Told) -> None:
 
 def test_of_a_folder_of_bundles_the_highest_release_is_served(models: Path, told: Told) -> None:
     """1.10 is higher than 1.9, and a pre-release is not served unless it is named."""
-    assert told.catalog.locate(str(models)).version == "1.10.0"
-    assert told.catalog.locate(f"{models}@2.0.0rc1").version == "2.0.0rc1"
+    assert told.catalog.resolve(str(models)).version == "1.10.0"
+    assert told.catalog.resolve(f"{models}@2.0.0rc1").version == "2.0.0rc1"
     assert told == []
 
 
@@ -64,39 +64,39 @@ def test_where_there_are_only_pre_releases_the_highest_is_served(models: Path, t
     for name in ("bundle-0", "bundle-1"):
         shutil.rmtree(models / name)
 
-    assert told.catalog.locate(str(models)).version == "2.0.0rc1"
+    assert told.catalog.resolve(str(models)).version == "2.0.0rc1"
 
 
 def test_a_version_that_is_not_there_is_refused_by_name(models: Path, told: Told) -> None:
     """The message says which ones there are, best first."""
     with pytest.raises(BundleNotFoundError, match=r"no version 3; it has 1\.10\.0, 1\.9\.0, 2\.0\.0rc1"):
-        told.catalog.locate(f"{models}@3")
+        told.catalog.resolve(f"{models}@3")
     with pytest.raises(BundleNotFoundError, match=r"is version 1\.9\.0"):
-        told.catalog.locate(f"{models / 'bundle-0'}@2")
+        told.catalog.resolve(f"{models / 'bundle-0'}@2")
 
 
 def test_a_new_version_is_found_and_nothing_new_is_equal(models: Path, told: Told) -> None:
     """Asking again answers the same until another version, or another bundle of the same version, is there."""
-    first = told.catalog.locate(str(models))
-    assert told.catalog.locate(str(models)) == first
+    first = told.catalog.resolve(str(models))
+    assert told.catalog.resolve(str(models)) == first
 
     pack_iris(models / "fresh", "1.11.0")
-    second = told.catalog.locate(str(models))
+    second = told.catalog.resolve(str(models))
     assert (second.version, second.path) == ("1.11.0", models / "fresh")
 
     pack_iris(models / "fresh", "1.11.0", strength=5.0, force=True)
-    assert told.catalog.locate(str(models)) != second
+    assert told.catalog.resolve(str(models)) != second
 
 
 def test_asking_again_reads_nothing(models: Path, told: Told) -> None:
     """A look at files that have not changed does not open them: unreadable ones are no hindrance."""
-    first = told.catalog.locate(str(models))
+    first = told.catalog.resolve(str(models))
     for file in models.glob("*/model.*"):
         times = file.stat()
         file.write_bytes(b"\0" * times.st_size)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    assert told.catalog.locate(str(models)) == first
+    assert told.catalog.resolve(str(models)) == first
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_broken_is_told_once_and_left_out(models: Path, told: Told, harm
     assert callable(harm)
     harm(models / "bundle-1")
 
-    assert [told.catalog.locate(str(models)).version for _ in range(3)] == ["1.9.0"] * 3
+    assert [told.catalog.resolve(str(models)).version for _ in range(3)] == ["1.9.0"] * 3
     assert len(told) == 1
     assert "bundle-1" in told[0]
     assert words.replace("\\", "") in told[0]
@@ -126,7 +126,7 @@ def test_nothing_that_is_intact_is_an_error(models: Path, told: Told) -> None:
         flip_byte(bundle / "model.skops")
 
     with pytest.raises(BundleNotFoundError, match=r"no bundle in .* is intact"):
-        told.catalog.locate(str(models))
+        told.catalog.resolve(str(models))
     assert len(told) == 3
 
 
@@ -135,7 +135,7 @@ def test_a_broken_bundle_that_is_named_itself_is_refused(models: Path, told: Tol
     (models / "bundle-1" / "model.json").write_text("{}")
 
     with pytest.raises(BundleError, match=r"model\.json"):
-        told.catalog.locate(str(models / "bundle-1"))
+        told.catalog.resolve(str(models / "bundle-1"))
     assert told == []
 
 
@@ -144,18 +144,18 @@ def test_models_of_different_names_are_not_chosen_from(models: Path, told: Told)
     pack_iris(models / "other", "0.1", name="other")
 
     with pytest.raises(BundleError, match="several models: iris, other"):
-        told.catalog.locate(str(models))
-    assert told.catalog.locate(f"{models}@1.9.0").name == "iris"
+        told.catalog.resolve(str(models))
+    assert told.catalog.resolve(f"{models}@1.9.0").name == "iris"
 
 
 def test_two_bundles_of_one_version_are_an_error_unless_they_are_one(models: Path, told: Told) -> None:
     """A copy or a link is the same bundle; another model under the same version is not."""
     (models / "current").symlink_to(models / "bundle-1")
-    assert told.catalog.locate(str(models)).version == "1.10.0"
+    assert told.catalog.resolve(str(models)).version == "1.10.0"
 
     pack_iris(models / "twin", "1.10.0", strength=9.0)
     with pytest.raises(BundleError, match=r"both call themselves iris 1\.10\.0"):
-        told.catalog.locate(str(models))
+        told.catalog.resolve(str(models))
 
 
 def test_what_is_no_bundle_is_passed_over(models: Path, told: Told) -> None:
@@ -165,7 +165,7 @@ def test_what_is_no_bundle_is_passed_over(models: Path, told: Told) -> None:
     shutil.copytree(models / "bundle-1", models / ".fresh-x1")
     edit_manifest(models / ".fresh-x1", version="9.0.0")
 
-    assert told.catalog.locate(str(models)).version == "1.10.0"
+    assert told.catalog.resolve(str(models)).version == "1.10.0"
     assert told == []
 
 
@@ -173,7 +173,7 @@ def test_an_empty_folder_and_none_at_all_say_what_is_missing(tmp_path: Path, tol
     """Both messages name the folder and what makes a bundle."""
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(BundleNotFoundError, match=rf"no bundle at {folder}.*modeltrace pack"):
-            told.catalog.locate(str(folder))
+            told.catalog.resolve(str(folder))
 
 
 def test_a_bundle_is_found_by_the_hash_of_its_model(models: Path, told: Told) -> None:
@@ -208,7 +208,7 @@ def test_a_bundle_is_found_by_the_hash_of_its_other_form(tmp_path: Path, told: T
 
 def test_what_is_found_is_checked_again_when_it_is_loaded(models: Path, told: Told) -> None:
     """The catalog's word is not what loading relies on."""
-    found = told.catalog.locate(str(models))
+    found = told.catalog.resolve(str(models))
     flip_byte(found.path / "model.skops")
 
     with pytest.raises(BundleIntegrityError):

@@ -22,10 +22,10 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.registry import mlflow_client
 from modeltrace.bundles.registry.catalog import Catalog
-from modeltrace.bundles.registry.mlflow_catalog import Models
+from modeltrace.bundles.registry.mlflow_catalog import MlflowCatalog
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
-from modeltrace.bundles.registry.publish import fetch_estimator, register
-from modeltrace.bundles.registry.source import ModelSource
+from modeltrace.bundles.registry.publish import download_estimator, register
+from modeltrace.bundles.registry.source import MlflowSource
 from modeltrace.cli.main import app
 from modeltrace.errors import (
     BundleError,
@@ -86,10 +86,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 def test_what_was_registered_is_found_by_alias_and_by_number(registry: Registry) -> None:
     """The copy is the bundle, file by file, in a folder named by its hash."""
     number = register(registry.client, registry.bundles["1.0.0"], "found", "champion")
-    found = registry.catalog.locate("models:/found@champion")
+    found = registry.catalog.resolve("models:/found@champion")
 
-    assert (number, found.name, found.version, found.where) == ("1", "iris", "1.0.0", "models:/found/1")
-    assert registry.catalog.locate("models:/found/1") == found
+    assert (number, found.name, found.version, found.location) == ("1", "iris", "1.0.0", "models:/found/1")
+    assert registry.catalog.resolve("models:/found/1") == found
     assert found.path == registry.folder / "cache" / found.sha256
     for file in registry.bundles["1.0.0"].iterdir():
         assert (found.path / file.name).read_bytes() == file.read_bytes()
@@ -99,16 +99,16 @@ def test_what_was_registered_is_found_by_alias_and_by_number(registry: Registry)
 def test_an_alias_that_moves_means_another_bundle(registry: Registry) -> None:
     """Until then, each answer is equal to the last one; earlier versions are still found by hash and version."""
     first = register(registry.client, registry.bundles["1.0.0"], "moves", "champion")
-    before = registry.catalog.locate("models:/moves@champion")
-    assert registry.catalog.locate("models:/moves@champion") == before
+    before = registry.catalog.resolve("models:/moves@champion")
+    assert registry.catalog.resolve("models:/moves@champion") == before
 
     second = register(registry.client, registry.bundles["2.0.0"], "moves", "champion")
-    after = registry.catalog.locate("models:/moves@champion")
+    after = registry.catalog.resolve("models:/moves@champion")
     assert (first, second, before.version, after.version) == ("1", "2", "1.0.0", "2.0.0")
     sources = ["models:/moves@champion"]
     assert registry.catalog.find_by_hash(before.hash, sources).path == before.path
     assert registry.catalog.find_version("iris", "1.0.0", sources) == before
-    assert [one.version for one in registry.catalog.list("models:/moves@champion")] == ["2.0.0", "1.0.0"]
+    assert [one.version for one in registry.catalog.list_bundles("models:/moves@champion")] == ["2.0.0", "1.0.0"]
     with pytest.raises(BundleNotFoundError, match=r"SHA-256 0+ in models:/moves@champion"):
         registry.catalog.find_by_hash("0" * 64, sources)
 
@@ -119,7 +119,7 @@ def test_what_the_registry_does_not_have_is_said(registry: Registry, what: str) 
     if what.startswith("models:/missing@"):
         register(registry.client, registry.bundles["1.0.0"], "missing", None)
     with pytest.raises(BundleNotFoundError, match=rf"{what} is not in the registry sqlite:.*MLFLOW_TRACKING_URI"):
-        registry.catalog.locate(what)
+        registry.catalog.resolve(what)
 
 
 def test_an_altered_file_is_refused(registry: Registry, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_an_altered_file_is_refused(registry: Registry, tmp_path: Path) -> None:
     register(registry.client, registry.bundles["1.1.0"], "altered", "champion")
     flip_byte(registry.kept("model.skops")[-1])
     with pytest.raises(BundleIntegrityError, match=r"models:/altered/1: what is kept at .* is not the bundle"):
-        Models(registry.client, tmp_path / "cache").locate(ModelSource("altered", alias="champion"))
+        MlflowCatalog(registry.client, tmp_path / "cache").resolve(MlflowSource("altered", alias="champion"))
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -137,28 +137,28 @@ def test_a_bundle_that_was_exchanged_is_refused(registry: Registry, tmp_path: Pa
     place = registry.kept("model.json")[-1].parent
     shutil.copytree(registry.bundles["2.0.0"], place, dirs_exist_ok=True)
     with pytest.raises(BundleIntegrityError, match="models:/exchanged/1"):
-        Models(registry.client, tmp_path / "cache").locate(ModelSource("exchanged", alias="champion"))
+        MlflowCatalog(registry.client, tmp_path / "cache").resolve(MlflowSource("exchanged", alias="champion"))
 
 
 def test_a_copy_that_is_damaged_or_deleted_is_made_anew(registry: Registry) -> None:
     """The cache is no place of trust."""
     register(registry.client, registry.bundles["1.0.0"], "copied", "champion")
-    found = registry.catalog.locate("models:/copied@champion")
+    found = registry.catalog.resolve("models:/copied@champion")
 
     flip_byte(found.path / "model.skops")
-    assert registry.catalog.locate("models:/copied@champion") == found
+    assert registry.catalog.resolve("models:/copied@champion") == found
     assert load_bundle(found.path).version == "1.0.0"
     shutil.rmtree(found.path)
-    assert registry.catalog.locate("models:/copied@champion") == found
+    assert registry.catalog.resolve("models:/copied@champion") == found
     assert load_bundle(found.path).version == "1.0.0"
 
 
 def test_several_may_make_a_copy_at_once(registry: Registry, tmp_path: Path) -> None:
     """Workers ask at the same time; each has the whole of it, and nothing else stays there."""
     register(registry.client, registry.bundles["1.0.0"], "shared", "champion")
-    source = ModelSource("shared", alias="champion")
+    source = MlflowSource("shared", alias="champion")
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(lambda _: Models(registry.client, tmp_path / "cache").locate(source), range(8)))
+        found = set(pool.map(lambda _: MlflowCatalog(registry.client, tmp_path / "cache").resolve(source), range(8)))
 
     assert len(found) == 1
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.pop().sha256]
@@ -170,7 +170,7 @@ def test_a_cache_that_cannot_be_written_is_said(registry: Registry, tmp_path: Pa
     (tmp_path / "cache").write_text("a file")
 
     with pytest.raises(BundleError, match=f"no copy of models:/uncached/1 in {tmp_path}/cache: "):
-        Models(registry.client, tmp_path / "cache").locate(ModelSource("uncached", alias="champion"))
+        MlflowCatalog(registry.client, tmp_path / "cache").resolve(MlflowSource("uncached", alias="champion"))
 
 
 @pytest.mark.extended
@@ -199,7 +199,7 @@ def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
     name = f"{plain}-{kind}"
     source = f"models:/{name}@champion"
     with pytest.raises(BundleNotFoundError, match=f"modeltrace pack models:/{name}/1 --data train.csv --trust-pickle"):
-        registry.catalog.locate(source)
+        registry.catalog.resolve(source)
 
     train = tmp_path / "train.parquet"
     iris_frame().assign(label=LABELS).to_parquet(train)
@@ -213,7 +213,7 @@ def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
 
     assert done.exit_code == 0, done.exception
     assert f"Registered as models:/{name}/2. To serve it from there: modeltrace serve {source}" in done.output
-    found = registry.catalog.locate(source)
+    found = registry.catalog.resolve(source)
     assert (found.name, found.sha256) == (name, read_manifest(tmp_path / "out")[1])
     assert len(load_bundle(found.path).predict(X)) == len(X)
 
@@ -229,7 +229,7 @@ def test_what_is_no_scikit_learn_model_is_not_packed(registry: Registry, tmp_pat
     ):
         description.write_text(text)
         with pytest.raises(PackError, match="models:/odd@champion"):
-            fetch_estimator(registry.client, "models:/odd@champion", tmp_path)
+            download_estimator(registry.client, "models:/odd@champion", tmp_path)
 
 
 def test_a_process_that_dies_is_replaced(registry: Registry) -> None:
@@ -241,8 +241,8 @@ def test_a_process_that_dies_is_replaced(registry: Registry) -> None:
     process.wait()
 
     with pytest.raises(RegistryUnavailableError, match="exit code -9"):
-        registry.client.ask("where")
-    assert registry.client.ask("where").startswith("sqlite:///")
+        registry.client.call("where")
+    assert registry.client.call("where").startswith("sqlite:///")
 
 
 def test_a_registry_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +251,7 @@ def test_a_registry_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with Catalog(pytest.fail, tmp_path) as catalog:
         with pytest.raises(RegistryUnavailableError, match="MLFLOW_TRACKING_URI") as caught:
-            catalog.locate("models:/iris@champion")
+            catalog.resolve("models:/iris@champion")
         assert "geheim" not in str(caught.value)
 
 
@@ -262,7 +262,7 @@ def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         Catalog(pytest.fail, tmp_path) as catalog,
         pytest.raises(SettingsError, match=r"pip install 'modeltrace\[mlflow\]'"),
     ):
-        catalog.locate("models:/iris@champion")
+        catalog.resolve("models:/iris@champion")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltrace.bundles.registry.version_order import best_first, is_pre_release, key
+from modeltrace.bundles.registry.version_order import is_pre_release, sort_best_first, sort_key
 
 TEXT = st.text(min_size=1, max_size=8) | st.from_regex(
     r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}((a|b|rc|-rc\.)[0-9])?", fullmatch=True
@@ -20,12 +20,12 @@ TEXT = st.text(min_size=1, max_size=8) | st.from_regex(
 )  # fmt: skip
 def test_a_later_version_is_higher(lower: str, higher: str) -> None:
     """PEP 440 and semantic versions; what is neither by its numbers, below all that are."""
-    assert key(lower) < key(higher)
+    assert sort_key(lower) < sort_key(higher)
 
 
 def test_a_release_is_served_before_any_pre_release() -> None:
     """A pre-release comes last, however high, as with pip."""
-    assert best_first(["2.0.0rc1", "1.9.0", "1.10.0", "2.0.0-alpha.1", "1.9.0"]) == [
+    assert sort_best_first(["2.0.0rc1", "1.9.0", "1.10.0", "2.0.0-alpha.1", "1.9.0"]) == [
         "1.10.0",
         "1.9.0",
         "2.0.0rc1",
@@ -36,9 +36,9 @@ def test_a_release_is_served_before_any_pre_release() -> None:
 @given(st.lists(TEXT, min_size=1, max_size=6))
 def test_every_set_of_versions_has_one_order(versions: list[str]) -> None:
     """Whatever they are called and however they are given; none gets lost."""
-    ordered = best_first(versions)
+    ordered = sort_best_first(versions)
 
-    assert ordered == best_first(reversed(versions))
+    assert ordered == sort_best_first(reversed(versions))
     assert sorted(ordered) == sorted(set(versions))
     releases = [not is_pre_release(version) for version in ordered]
     assert releases == sorted(releases, reverse=True)
@@ -47,4 +47,4 @@ def test_every_set_of_versions_has_one_order(versions: list[str]) -> None:
 @given(TEXT, TEXT)
 def test_two_versions_are_equal_only_when_they_are_one(one: str, other: str) -> None:
     """`1.0` and `1.0.0` are equal to PEP 440, and have an order all the same."""
-    assert (key(one) == key(other)) == (one == other)
+    assert (sort_key(one) == sort_key(other)) == (one == other)

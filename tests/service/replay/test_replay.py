@@ -127,7 +127,7 @@ def test_an_altered_model_is_not_asked(models: Path, tmp_path: Path, catalog: Ca
 
 def test_a_pickle_is_not_loaded_unless_told(tmp_path: Path, catalog: Catalog) -> None:
     """As when serving."""
-    bundle = pack_iris(tmp_path / "pickled", "1", kind="joblib")
+    bundle = pack_iris(tmp_path / "pickled", "1", artifact_format="joblib")
     kept = stored_predictions(load_bundle(bundle, trust_pickle=True), iris_rows(3))
 
     with pytest.raises(UntrustedModelError):

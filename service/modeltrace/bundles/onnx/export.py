@@ -16,7 +16,7 @@ from modeltrace.bundles.onnx.model import (
     open_session,
     session_predict_fn,
 )
-from modeltrace.bundles.tree_validation import every_part
+from modeltrace.bundles.tree_validation import walk_objects
 from modeltrace.errors import BundleError, PackError
 from modeltrace.inference.allowed_violations import unseen_category
 from modeltrace.inference.features import to_matrix
@@ -55,7 +55,7 @@ def export_onnx(estimator: Any, task: Task, schema: Schema, rows: Sequence[Value
         task: which of them.
         schema: of its features.
         rows: reference data, in the schema's order. Each must get the same label, and a confidence or value that
-            differs by no more than `TOLERANCE`; values that training never had, the same answer or none, too.
+            differs by no more than `RELATIVE_TOLERANCE`; values that training never had, the same answer or none, too.
         as_frame: whether the estimator takes frames.
 
     Raises:
@@ -201,7 +201,7 @@ def _translate(estimator: Any, task: Task, schema: Schema, precision: Precision,
 
 def _picks_columns(estimator: Any) -> bool:  # noqa: ANN401  any estimator
     """Whether something in it may take columns by their names: then each is an input of its own to skl2onnx."""
-    return any(isinstance(part, ColumnTransformer) for part in every_part(estimator))
+    return any(isinstance(part, ColumnTransformer) for part in walk_objects(estimator))
 
 
 def _graph(estimator: Any, task: Task, inputs: list[tuple[str, Any]], precision: Precision) -> Any:  # noqa: ANN401  estimator, onnx.ModelProto

@@ -9,7 +9,7 @@ from modeltrace.bundles.manifest import Manifest
 from modeltrace.errors import VersionConflictError
 
 
-class Served(Protocol):
+class ModelIdentity(Protocol):
     """What tells models apart: `modeltrace.inference.model.Model`, or what telemetry says of one."""
 
     @property
@@ -26,7 +26,7 @@ class Served(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class BundleInfo:
     """A bundle that a source has. `hash` and `onnx_hash` are those of its model's files, `sha256` of its `model.json`.
 
     `where` says for people where it is: a folder, or a version in a registry.
@@ -37,47 +37,47 @@ class Listed:
     hash: str
     onnx_hash: str | None
     sha256: str
-    where: str
+    location: str
 
-    def holds(self, digest: str) -> bool:
+    def has_model_hash(self, digest: str) -> bool:
         """Whether it is the bundle of a model that telemetry knows by this hash, whatever engine answered."""
         return digest in (self.hash, self.onnx_hash)
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Listed):
+class LocalBundle(BundleInfo):
     """A bundle in a folder of this machine. Two of them are equal when there is nothing new to load."""
 
     path: Path
 
 
-def check_version(found: Listed, served: Iterable[Served]) -> None:
+def check_version_conflict(bundle: BundleInfo, models: Iterable[ModelIdentity]) -> None:
     """See that a bundle is no other model under the name and version of one that is served, or was before.
 
     Raises:
         VersionConflictError: it is; figures by name and version would add the two up.
     """
-    for model in served:
-        if (found.name, found.version) == (model.name, model.version) and not found.holds(model.hash):
+    for model in models:
+        if (bundle.name, bundle.version) == (model.name, model.version) and not bundle.has_model_hash(model.hash):
             raise VersionConflictError(
-                f"{found.where} is another model that calls itself {found.name} {found.version}, too (SHA-256 "
-                f"{found.hash[:12]}… instead of {model.hash[:12]}…): all figures would add both up. Pack it with "
+                f"{bundle.location} is another model that calls itself {bundle.name} {bundle.version}, too (SHA-256 "
+                f"{bundle.hash[:12]}… instead of {model.hash[:12]}…): all figures would add both up. Pack it with "
                 "another --version"
             )
 
 
-def listed(manifest: Manifest, sha256: str, where: str) -> Listed:
+def bundle_info(manifest: Manifest, sha256: str, location: str) -> BundleInfo:
     """What a manifest says."""
-    return Listed(
+    return BundleInfo(
         name=manifest.name,
         version=manifest.version,
         hash=manifest.artifact.sha256,
         onnx_hash=None if manifest.onnx is None else manifest.onnx.sha256,
         sha256=sha256,
-        where=where,
+        location=location,
     )
 
 
-def at(path: Path, one: Listed) -> Found:
+def local_bundle(path: Path, info: BundleInfo) -> LocalBundle:
     """The same, now that it is in a folder."""
-    return Found(one.name, one.version, one.hash, one.onnx_hash, one.sha256, one.where, path)
+    return LocalBundle(info.name, info.version, info.hash, info.onnx_hash, info.sha256, info.location, path)

@@ -3,48 +3,48 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from modeltrace.bundles.manifest import MANIFEST
-from modeltrace.bundles.registry.bundle_ref import Found, at, listed
-from modeltrace.bundles.registry.manifest_cache import BundleReader
+from modeltrace.bundles.manifest import MANIFEST_FILE
+from modeltrace.bundles.registry.bundle_ref import LocalBundle, bundle_info, local_bundle
+from modeltrace.bundles.registry.manifest_cache import ManifestCache
 from modeltrace.bundles.registry.source import FolderSource
-from modeltrace.bundles.registry.version_order import best_first
+from modeltrace.bundles.registry.version_order import sort_best_first
 from modeltrace.errors import BundleError, BundleNotFoundError
 
 
-class Folders:
+class FolderCatalog:
     """Finds bundles in folders. `tell` hears, once each, of what is broken there and therefore left out."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._told: set[str] = set()
-        self._reader = BundleReader()
+    def __init__(self, on_broken_bundle: Callable[[str], None]) -> None:
+        self._on_broken_bundle = on_broken_bundle
+        self._reported: set[str] = set()
+        self._manifests = ManifestCache()
 
-    def locate(self, source: FolderSource) -> Found:
+    def resolve(self, source: FolderSource) -> LocalBundle:
         """The bundle that a source means: the one at its path, or of those below it the version asked for, or the best.
 
         Raises:
             BundleNotFoundError: there is none, or not in that version.
             BundleError: it cannot be used, or several could be meant.
         """
-        if (source.path / MANIFEST).exists() or not source.path.is_dir():
+        if (source.path / MANIFEST_FILE).exists() or not source.path.is_dir():
             found = self._read(source.path)
             if source.version not in (None, found.version):
                 raise BundleNotFoundError(f"{source}: the bundle at {source.path} is version {found.version}")
             return found
-        there = list(self.bundles(source.path))
+        there = list(self.list_bundles(source.path))
         if not there:
             raise BundleNotFoundError(
-                f"no bundle at {source.path}: neither a {MANIFEST} in it, nor a folder with one that can be used "
+                f"no bundle at {source.path}: neither a {MANIFEST_FILE} in it, nor a folder with one that can be used "
                 "(`modeltrace pack` makes one)"
             )
         return self._choose(source, there)
 
-    def bundles(self, path: Path) -> Iterator[Found]:
+    def list_bundles(self, path: Path) -> Iterator[LocalBundle]:
         """The bundle at a path, or those below it; what is broken is told of and left out.
 
         Hidden folders are no bundles: `modeltrace pack` writes in one until the bundle is complete.
         """
-        if (path / MANIFEST).exists():
+        if (path / MANIFEST_FILE).exists():
             yield self._read(path)
             return
         try:
@@ -52,40 +52,40 @@ class Folders:
         except OSError as error:
             raise BundleNotFoundError(f"no bundle at {path}: {error.strerror or error}") from None
         for folder in folders:
-            if not (folder / MANIFEST).exists():
+            if not (folder / MANIFEST_FILE).exists():
                 continue
             try:
-                self._reader.check_sizes(folder, self._reader.describe(folder).manifest)
+                self._manifests.check_sizes(folder, self._manifests.read(folder).manifest)
             except BundleError as error:
-                self._leave_out(error)
+                self._report_broken(error)
                 continue
             yield self._read(folder)
 
-    def _read(self, folder: Path) -> Found:
-        return at(folder, listed(*self._reader.describe(folder), str(folder)))
+    def _read(self, folder: Path) -> LocalBundle:
+        return local_bundle(folder, bundle_info(*self._manifests.read(folder), str(folder)))
 
-    def _choose(self, source: FolderSource, there: list[Found]) -> Found:
+    def _choose(self, source: FolderSource, there: list[LocalBundle]) -> LocalBundle:
         wanted = [one for one in there if source.version in (None, one.version)]
         if not wanted:
-            has = ", ".join(best_first(one.version for one in there))
+            has = ", ".join(sort_best_first(one.version for one in there))
             raise BundleNotFoundError(f"{source.path} has no version {source.version}; it has {has}")
         if len(names := sorted({one.name for one in wanted})) > 1:
             raise BundleError(
                 f"{source.path} has bundles of several models: {', '.join(names)}. Name the folder of one of them"
             )
-        for version in best_first(one.version for one in wanted):
-            if (found := self._intact([one for one in wanted if one.version == version])) is not None:
+        for version in sort_best_first(one.version for one in wanted):
+            if (found := self._first_intact([one for one in wanted if one.version == version])) is not None:
                 return found
         raise BundleNotFoundError(f"no bundle in {source.path} is intact; what is wrong with each was said before")
 
-    def _intact(self, same: list[Found]) -> Found | None:
+    def _first_intact(self, same: list[LocalBundle]) -> LocalBundle | None:
         """Of bundles that call themselves by one name and version, one whose files are what they should be."""
         intact = []
         for one in same:
             try:
-                self._reader.check_hashes(one.path, self._reader.describe(one.path).manifest)
+                self._manifests.check_hashes(one.path, self._manifests.read(one.path).manifest)
             except BundleError as error:
-                self._leave_out(error)
+                self._report_broken(error)
                 continue
             intact.append(one)
         if len({one.sha256 for one in intact}) > 1:
@@ -95,7 +95,7 @@ class Folders:
             )
         return intact[0] if intact else None
 
-    def _leave_out(self, error: BundleError) -> None:
-        if str(error) not in self._told:
-            self._told.add(str(error))
-            self._tell(f"left out: {error}")
+    def _report_broken(self, error: BundleError) -> None:
+        if str(error) not in self._reported:
+            self._reported.add(str(error))
+            self._on_broken_bundle(f"left out: {error}")

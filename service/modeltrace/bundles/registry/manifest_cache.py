@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from modeltrace.bundles.manifest import MANIFEST, Manifest, ManifestFile, altered, read_manifest
+from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, ManifestFile, integrity_error, read_manifest
 from modeltrace.errors import BundleError, BundleNotFoundError
 from modeltrace.regular_files import NotRegularError, open_regular, stat_regular
 
 
-class Stamp(NamedTuple):
+class FileStat(NamedTuple):
     """What changes when a file is written anew."""
 
     inode: int
@@ -18,28 +18,28 @@ class Stamp(NamedTuple):
     modified: int
 
 
-class BundleReader:
+class ManifestCache:
     """Reads bundles. What was read stays known until the file changes, so that asking again costs a `stat`."""
 
     def __init__(self) -> None:
-        self._read: dict[Path, tuple[Stamp, ManifestFile]] = {}
-        self._hashed: dict[Path, tuple[Stamp, str]] = {}
+        self._manifests: dict[Path, tuple[FileStat, ManifestFile]] = {}
+        self._digests: dict[Path, tuple[FileStat, str]] = {}
 
-    def describe(self, folder: Path) -> ManifestFile:
+    def read(self, folder: Path) -> ManifestFile:
         """Read `model.json`.
 
         Raises:
             BundleNotFoundError: there is none.
             BundleError: it does not say what a bundle says.
         """
-        path = folder / MANIFEST
-        stamp = _stamp(path)
-        known = self._read.get(path)
+        path = folder / MANIFEST_FILE
+        stamp = _file_stat(path)
+        known = self._manifests.get(path)
         if stamp is None or known is None or known[0] != stamp:
             described = read_manifest(folder)
             if stamp is None:  # it has come meanwhile
                 return described
-            known = self._read[path] = stamp, described
+            known = self._manifests[path] = stamp, described
         return known[1]
 
     def check_sizes(self, folder: Path, manifest: Manifest) -> None:
@@ -49,11 +49,11 @@ class BundleReader:
             BundleError: one is not.
         """
         for file in manifest.model_files():
-            stamp = _stamp(folder / file.file)
+            stamp = _file_stat(folder / file.file)
             if stamp is None:
                 raise BundleNotFoundError(f"{folder / file.file}: there is no such file; the bundle is incomplete")
             if stamp.size != file.size:
-                raise altered(folder / file.file)
+                raise integrity_error(folder / file.file)
 
     def check_hashes(self, folder: Path, manifest: Manifest) -> None:
         """See that the model's files are those that `model.json` describes.
@@ -63,43 +63,43 @@ class BundleReader:
         """
         for file in manifest.model_files():
             path = folder / file.file
-            stamp = _stamp(path)
-            known = self._hashed.get(path)
+            stamp = _file_stat(path)
+            known = self._digests.get(path)
             if stamp is None or known is None or known[0] != stamp:
                 if stamp is not None and stamp.size != file.size:
-                    raise altered(path)
-                digest = _hash(path)
+                    raise integrity_error(path)
+                digest = _hash_file(path)
                 if stamp is not None:
-                    self._hashed[path] = stamp, digest
+                    self._digests[path] = stamp, digest
             else:
                 digest = known[1]
             if digest != file.sha256:
-                raise altered(path)
+                raise integrity_error(path)
 
 
-def stamps(folder: Path) -> dict[str, Stamp]:
+def file_stats(folder: Path) -> dict[str, FileStat]:
     """Return what changes when a file of a folder is written anew, by name; nothing of a folder that cannot be read."""
     try:
-        return {one.name: _stamp_of(one.lstat()) for one in folder.iterdir()}
+        return {one.name: _to_file_stat(one.lstat()) for one in folder.iterdir()}
     except OSError:
         return {}
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _file_stat(path: Path) -> FileStat | None:
     try:
         found = stat_regular(path)
     except NotRegularError as error:
         raise BundleError(str(error)) from None
     except OSError:
         return None
-    return _stamp_of(found)
+    return _to_file_stat(found)
 
 
-def _stamp_of(found: os.stat_result) -> Stamp:
-    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+def _to_file_stat(found: os.stat_result) -> FileStat:
+    return FileStat(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _hash(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,11 +13,15 @@ from typing import Any, Final, Self
 from modeltrace.errors import BundleNotFoundError, RegistryUnavailableError, SettingsError
 
 # What MLflow would do otherwise: ask again for four minutes, and wait for each answer for two.
-PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-QUIET: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR", "GIT_PYTHON_REFRESH": "quiet"}
-SETTINGS: Final = "MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI"
+RETRY_LIMITS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+QUIET_SETTINGS: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+SETTING_NAMES: Final = "MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI"
 # Seconds that it may take to end by itself.
-END: Final = 2.0
+SHUTDOWN_TIMEOUT: Final = 2.0
 
 
 class MlflowClient:
@@ -27,7 +31,7 @@ class MlflowClient:
         """Nothing is started yet."""
         self._lock = Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._complaints: Any = None
+        self._stderr: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -35,7 +39,7 @@ class MlflowClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, call: str, **arguments: Any) -> Any:  # noqa: ANN401  what JSON can carry
+    def call(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401  what JSON can carry
         """Ask one of the calls of `modeltrace.bundles.registry.mlflow_process`.
 
         Raises:
@@ -44,20 +48,20 @@ class MlflowClient:
             RegistryAwayError: the registry, or where it keeps files, cannot be reached.
         """
         with self._lock:
-            process = self._started()
+            process = self._ensure_process()
             try:
-                print(json.dumps({"call": call, **arguments}), file=process.stdin, flush=True)
+                print(json.dumps({"method": method, **arguments}), file=process.stdin, flush=True)
                 line = process.stdout.readline()  # type: ignore[union-attr]  # a pipe
             except (OSError, ValueError):  # it is gone, or closed by another thread
                 line = ""
             if not line:
-                raise self._ended()
+                raise self._exit_error()
         said = json.loads(line)
         if "error" not in said:
-            return said["answer"]
-        if said["error"] == "missing":
+            return said["result"]
+        if said["error"] == "not_found":
             raise BundleNotFoundError(said["message"])
-        raise RegistryUnavailableError(f"{said['message']} ({SETTINGS})")
+        raise RegistryUnavailableError(f"{said['message']} ({SETTING_NAMES})")
 
     def close(self) -> None:
         """End the process, if there is one. Whoever waits for an answer hears that there is none."""
@@ -66,40 +70,40 @@ class MlflowClient:
             return
         process.terminate()
         try:
-            process.wait(END)
+            process.wait(SHUTDOWN_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
         with suppress(OSError):  # a question that it did not take
             process.stdin.close()  # type: ignore[union-attr]  # a pipe
         process.stdout.close()  # type: ignore[union-attr]  # a pipe
-        self._complaints.close()
+        self._stderr.close()
 
-    def _started(self) -> "subprocess.Popen[str]":
+    def _ensure_process(self) -> "subprocess.Popen[str]":
         if self._process is None:
             if find_spec("mlflow") is None:
                 raise SettingsError("models:/… needs MLflow: pip install 'modeltrace[mlflow]'")
             # None of the service's own telemetry settings: MLflow would send traces by them.
             outer = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-            self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
+            self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "modeltrace.bundles.registry.mlflow_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._complaints,
-                env={**PATIENCE, **outer, **QUIET},
+                stderr=self._stderr,
+                env={**RETRY_LIMITS, **outer, **QUIET_SETTINGS},
                 text=True,
                 start_new_session=True,  # Ctrl-C is for the service, which ends it
             )
         return self._process
 
-    def _ended(self) -> RegistryUnavailableError:
+    def _exit_error(self) -> RegistryUnavailableError:
         """What to say of a process that is gone; the next question starts another one."""
         process = self._process
         if process is None:
             return RegistryUnavailableError("no more is asked of MLflow: the service ends")
         code = process.wait()
-        self._complaints.seek(0)
-        last = (self._complaints.read().strip().splitlines() or ["it says nothing"])[-1]
+        self._stderr.seek(0)
+        last = (self._stderr.read().strip().splitlines() or ["it says nothing"])[-1]
         self.close()
         return RegistryUnavailableError(f"what speaks with MLflow has ended (exit code {code}): {last}")

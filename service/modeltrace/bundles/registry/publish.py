@@ -8,16 +8,16 @@ from typing import Any, Final
 import yaml
 
 from modeltrace.bundles.manifest import Manifest, read_manifest
-from modeltrace.bundles.registry.mlflow_catalog import PIN, VERSION, Models
+from modeltrace.bundles.registry.mlflow_catalog import SHA256_TAG, VERSION_TAG, MlflowCatalog
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
-from modeltrace.bundles.registry.source import ModelSource, read_source
+from modeltrace.bundles.registry.source import MlflowSource, parse_source
 from modeltrace.bundles.skops_io import skops_io
 from modeltrace.errors import PackError
 from modeltrace.regular_files import read_regular
 
-DESCRIPTION: Final = "MLmodel"
+MLMODEL_FILE: Final = "MLmodel"
 # What MLflow's sklearn flavour writes, and the suffix by which `pack` knows it.
-SUFFIXES: Final = {"skops": ".skops", "pickle": ".pkl", "cloudpickle": ".pkl"}
+SUFFIX_BY_FORMAT: Final = {"skops": ".skops", "pickle": ".pkl", "cloudpickle": ".pkl"}
 
 
 def register(client: MlflowClient, bundle: Path, name: str, alias: str | None) -> str:
@@ -30,14 +30,14 @@ def register(client: MlflowClient, bundle: Path, name: str, alias: str | None) -
         RegistryAwayError: the registry, or where it keeps files, cannot be reached.
     """
     manifest, digest = read_manifest(bundle)
-    tags = {PIN: digest, VERSION: manifest.version}
-    flavours = _flavours(bundle, manifest)
+    tags = {SHA256_TAG: digest, VERSION_TAG: manifest.version}
+    flavors = _mlflow_flavors(bundle, manifest)
     folder = str(bundle.resolve())
-    number: str = client.ask("register", folder=folder, name=name, alias=alias, tags=tags, flavours=flavours)
+    number: str = client.call("register", folder=folder, name=name, alias=alias, tags=tags, flavors=flavors)
     return number
 
 
-def _flavours(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[str, Any]]:
+def _mlflow_flavors(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[str, Any]]:
     """How MLflow loads the same file. What joblib writes is more than the pickle that MLflow would read."""
     if manifest.artifact.format != "skops":
         return {}
@@ -54,7 +54,7 @@ def _flavours(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[str, Any
     return {"python_function": function, "sklearn": sklearn}
 
 
-def fetch_estimator(client: MlflowClient, source: str, folder: Path) -> Path:
+def download_estimator(client: MlflowClient, source: str, folder: Path) -> Path:
     """Copy the estimator of a version into a folder; its file, by whose suffix `pack` reads it.
 
     Raises:
@@ -63,26 +63,26 @@ def fetch_estimator(client: MlflowClient, source: str, folder: Path) -> Path:
         RegistryAwayError: the registry, or where it keeps files, cannot be reached.
         PackError: the version is no scikit-learn model.
     """
-    model = read_source(source)
-    if not isinstance(model, ModelSource):
+    model = parse_source(source)
+    if not isinstance(model, MlflowSource):
         raise PackError(f"{source} names no model of a registry")
-    entry = Models(client, folder).entry(model)
-    if DESCRIPTION not in client.ask("files", uri=entry["uri"]):
-        raise PackError(f"{source} has no file {DESCRIPTION}: it is no model that MLflow has written")
-    client.ask("fetch", uri=entry["uri"], file=DESCRIPTION, folder=str(folder))
-    file, suffix = _estimator_file(folder / DESCRIPTION, source)
-    client.ask("fetch", uri=entry["uri"], file=file, folder=str(folder))
+    entry = MlflowCatalog(client, folder).get_version(model)
+    if MLMODEL_FILE not in client.call("list_files", uri=entry["uri"]):
+        raise PackError(f"{source} has no file {MLMODEL_FILE}: it is no model that MLflow has written")
+    client.call("download", uri=entry["uri"], file=MLMODEL_FILE, folder=str(folder))
+    file, suffix = _estimator_file(folder / MLMODEL_FILE, source)
+    client.call("download", uri=entry["uri"], file=file, folder=str(folder))
     return (folder / Path(file).name).rename(folder / f"{model.name}{suffix}")
 
 
 def _estimator_file(description: Path, source: str) -> tuple[str, str]:
     """The file that a description names, below its folder, and the suffix for it."""
     try:
-        flavours = yaml.safe_load(description.read_text(encoding="utf-8"))["flavors"]
-        said = flavours["sklearn"]
+        flavors = yaml.safe_load(description.read_text(encoding="utf-8"))["flavors"]
+        said = flavors["sklearn"]
         file, kind = said["pickled_model"], said.get("serialization_format", "pickle")
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError):
-        raise PackError(f"{source} is no scikit-learn model: {DESCRIPTION} names none") from None
-    if kind not in SUFFIXES or not isinstance(file, str) or ".." in file or file.startswith("/") or ":" in file:
-        raise PackError(f"{source}: {DESCRIPTION} names an estimator in a way that is not known: {file}, {kind}")
-    return file, SUFFIXES[kind]
+        raise PackError(f"{source} is no scikit-learn model: {MLMODEL_FILE} names none") from None
+    if kind not in SUFFIX_BY_FORMAT or not isinstance(file, str) or ".." in file or file.startswith("/") or ":" in file:
+        raise PackError(f"{source}: {MLMODEL_FILE} names an estimator in a way that is not known: {file}, {kind}")
+    return file, SUFFIX_BY_FORMAT[kind]

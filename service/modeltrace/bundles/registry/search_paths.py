@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from modeltrace.bundles.registry.source import MODELS
+from modeltrace.bundles.registry.source import MLFLOW_PREFIX
 from modeltrace.settings import data_dir
 
 
-def known_sources(named: Sequence[str | None], data: Path | None = None) -> list[str]:
+def search_paths(named: Sequence[str | None], data: Path | None = None) -> list[str]:
     """In sources, as far as they are named, copies from registries, the example of `up`.
 
     A challenger that is another service has an address, and no bundle that can be had.
@@ -17,7 +17,7 @@ def known_sources(named: Sequence[str | None], data: Path | None = None) -> list
     folders = [str(folder) for folder in (data / "registry", example_folder(data)) if folder.is_dir()]
     sources = [one for one in named if one and "://" not in one]
     # Copies come before the registry that they are from: no MLflow has to be started for them.
-    registered = [one for one in sources if one.startswith(MODELS)]
+    registered = [one for one in sources if one.startswith(MLFLOW_PREFIX)]
     return [*(one for one in sources if one not in registered), *folders, *registered]
 
 

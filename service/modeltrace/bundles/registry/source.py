@@ -7,8 +7,8 @@ from typing import Final
 
 from modeltrace.errors import SettingsError
 
-MODELS: Final = "models:/"
-_MODEL: Final = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[1-9][0-9]*))")
+MLFLOW_PREFIX: Final = "models:/"
+_MLFLOW_SOURCE: Final = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[1-9][0-9]*))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class FolderSource:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSource:
+class MlflowSource:
     """A model of an MLflow registry, by alias or by the number that the registry gave it; exactly one is set."""
 
     name: str
@@ -31,23 +31,23 @@ class ModelSource:
     number: str | None = None
 
     def __str__(self) -> str:
-        return f"{MODELS}{self.name}{f'@{self.alias}' if self.alias else f'/{self.number}'}"
+        return f"{MLFLOW_PREFIX}{self.name}{f'@{self.alias}' if self.alias else f'/{self.number}'}"
 
 
-def read_source(said: str) -> FolderSource | ModelSource:
+def parse_source(text: str) -> FolderSource | MlflowSource:
     """Read a source. A folder that is there is meant as it is written, even with an `@` in its name.
 
     Raises:
         SettingsError: it begins as one of MLflow's does, and goes on otherwise.
     """
-    if said.startswith("models:"):
-        match = _MODEL.fullmatch(said)
+    if text.startswith("models:"):
+        match = _MLFLOW_SOURCE.fullmatch(text)
         if match is None:
             raise SettingsError(
-                f"{said}: write models:/NAME@ALIAS or models:/NAME/VERSION, the version being the registry's number"
+                f"{text}: write models:/NAME@ALIAS or models:/NAME/VERSION, the version being the registry's number"
             )
-        return ModelSource(match["name"], match["alias"], match["number"])
-    before, at, version = said.rpartition("@")
-    if not at or not version or "/" in version or Path(said).exists():
-        return FolderSource(Path(said))
+        return MlflowSource(match["name"], match["alias"], match["number"])
+    before, at, version = text.rpartition("@")
+    if not at or not version or "/" in version or Path(text).exists():
+        return FolderSource(Path(text))
     return FolderSource(Path(before), version)

@@ -7,13 +7,13 @@ from typing import Final, TypeAlias
 from packaging.version import InvalidVersion, Version
 
 # Whether it is a version by PEP 440, the version, and the text by its numbers and words.
-Key: TypeAlias = tuple[bool, Version, tuple[tuple[bool, int, str], ...]]
+SortKey: TypeAlias = tuple[bool, Version, tuple[tuple[bool, int, str], ...]]
 
 _PIECES: Final = re.compile(r"(?P<digits>[0-9]+)|[^0-9]+")
 _ZERO: Final = Version("0")
 
 
-def key(version: str) -> Key:
+def sort_key(version: str) -> SortKey:
     """What versions are sorted by: PEP 440, which reads semantic versions, too.
 
     What is no version by it (`2026-11-27`, `blue`) comes before all that is, by its numbers and words.
@@ -36,6 +36,6 @@ def is_pre_release(version: str) -> bool:
         return False
 
 
-def best_first(versions: Iterable[str]) -> list[str]:
+def sort_best_first(versions: Iterable[str]) -> list[str]:
     """Versions from the one to serve down: the highest release first, pre-releases after all releases."""
-    return sorted(set(versions), key=lambda version: (not is_pre_release(version), key(version)), reverse=True)
+    return sorted(set(versions), key=lambda version: (not is_pre_release(version), sort_key(version)), reverse=True)
