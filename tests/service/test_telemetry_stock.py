@@ -76,7 +76,7 @@ def test_a_failure_of_the_sdk_is_explained_once(
     lines = [record.getMessage() for record in caplog.records if record.name == "modeltrace.exporter"]
     assert len(lines) == 1
     assert lines[0].startswith(first)
-    assert lines[0].endswith("Start what receives OTLP there, or correct OTEL_EXPORTER_OTLP_ENDPOINT")
+    assert lines[0].endswith("Start the OTLP receiver there, or correct OTEL_EXPORTER_OTLP_ENDPOINT")
 
     if protocol == "http/protobuf":  # the SDK's channel of gRPC waits by a schedule of its own
         with otlp_http(port):

@@ -1,4 +1,4 @@
-"""Whether OTLP can be delivered: an empty request of a signal, which every receiver takes."""
+"""Check whether OTLP can be delivered, by an empty export request, which every receiver accepts."""
 
 from modeltrace.otel_env.table import Signal
 from modeltrace.otlp.client import Success, otlp_client
@@ -7,7 +7,7 @@ from modeltrace.otlp.failures import Failure
 
 
 def check_delivery(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Failure | None:
-    """Send an empty request by the environment's variables; why it was not taken, `None` if it was."""
+    """Send an empty request as the environment variables configure it; return the failure, `None` on success."""
     client = otlp_client(signal, protocol=protocol, timeout_seconds=timeout_seconds)
     try:
         outcome = client.send(b"")

@@ -1,19 +1,19 @@
-"""How one encoded OTLP request travels: one attempt, and what became of it.
+"""Send one encoded OTLP request and classify the outcome.
 
-Only the transport of the SDK's exporters is used (`modeltrace.otlp.exporters`). When to try again is left to whoever
-sends:
-their own retries sleep within the timeout and drop the request at its end. They offer no public way to either, hence
-the private names here; each has a test that notices when it goes away.
+Only the transport of the SDK's exporters is used (`modeltrace.otlp.exporters`). The caller decides when to retry: the
+exporters themselves sleep between retries within one timeout and drop the request at its end. The SDK has no public
+interface for either, so this module uses private names; a test of each fails when it disappears.
 
-| what comes back | outcome |
+| response | outcome |
 |---|---|
-| 2xx, OK | `Success`; a partial success says how many items were rejected |
+| 2xx, OK | `Success`, with the number of rejected items of a partial success |
 | 429, 502, 503, 504; CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS | `Retryable` |
-| RESOURCE_EXHAUSTED with RetryInfo; no connection, no answer in time | `Retryable` |
+| RESOURCE_EXHAUSTED with RetryInfo; no connection, no response in time | `Retryable` |
 | anything else | `Permanent` |
 
-`error_type` is what `error.type` is by the semantic conventions: the status, or the exception's name. `failure` says in
-words what is wrong and what to do (`modeltrace.otlp.failures`).
+`error_type` is `error.type` of the semantic conventions: the status, or the name of the exception. `failure` explains
+the cause and the remedy (`modeltrace.otlp.failures`).
+Specification: https://opentelemetry.io/docs/specs/otlp/#failures
 """
 
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ NO_DETAILS: Final = Failure("", "")
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The endpoint has it, but for the items that it rejected, which must not be sent again."""
+    """The endpoint accepted the request, except for the rejected items, which must not be sent again."""
 
     rejected: int = 0
     message: str = ""
@@ -55,7 +55,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Retryable:
-    """The same request may be sent later; `retry_after` is how many seconds later, if the endpoint said so."""
+    """The same request may be sent again, after `retry_after` seconds if the endpoint demands a delay."""
 
     retry_after: float | None
     error_type: str
@@ -64,7 +64,7 @@ class Retryable:
 
 @dataclass(frozen=True, slots=True)
 class Permanent:
-    """Sending it again makes no sense."""
+    """The request must not be sent again."""
 
     error_type: str
     message: str
@@ -75,21 +75,21 @@ Outcome = Success | Retryable | Permanent
 
 
 class Client(Protocol):
-    """Sends requests of one signal; `send` from one thread at a time, `close` from any."""
+    """Sends requests of one signal. One thread at a time may call `send`, any thread `close`."""
 
     def send(self, request: bytes) -> Outcome:
-        """Try once."""
+        """Make one attempt."""
 
     def close(self) -> None:
-        """Give back connections. A send in flight may fail for it."""
+        """Close all connections; this may fail a request in flight."""
 
 
 class _CollectorService(NamedTuple):
-    """What differs between the signals on the wire."""
+    """The parts of the OTLP protocol that differ between signals."""
 
-    service: str
-    response: type[Message]
-    rejected_field: str  # the field of the partial success that counts
+    name: str
+    response_type: type[Message]
+    rejected_field: str  # the counter in the partial success
 
 
 _SERVICES: Final[dict[Signal, _CollectorService]] = {
@@ -100,12 +100,12 @@ _SERVICES: Final[dict[Signal, _CollectorService]] = {
 
 
 def otlp_client(signal: Signal, *, protocol: Literal["http/protobuf", "grpc"], timeout_seconds: float) -> Client:
-    """The client that OpenTelemetry's variables ask for; `timeout_seconds` is for each attempt."""
+    """Build the client that OpenTelemetry's variables configure; `timeout_seconds` limits each attempt."""
     return GrpcClient(signal, timeout_seconds) if protocol == "grpc" else HttpClient(signal, timeout_seconds)
 
 
 class HttpClient:
-    """OTLP/HTTP by the stock exporter's session, headers and compression."""
+    """Sends OTLP/HTTP with the session, headers and compression of the SDK's exporter."""
 
     def __init__(self, signal: Signal, timeout_seconds: float) -> None:
         from opentelemetry.exporter.otlp.common import http  # noqa: PLC0415  only when HTTP is in use
@@ -118,17 +118,17 @@ class HttpClient:
         self._target = target(signal, protocol="http/protobuf", timeout_seconds=timeout_seconds)
         self._timeout = timeout_seconds
         self._retry_after = http._extract_retry_after  # noqa: SLF001  seconds or a date
-        # An address or header that cannot be sent (all are ValueErrors), an answer that is not what it says it is.
+        # An invalid address or header (both are ValueErrors), or a response that does not match its Content-Encoding.
         self._permanent_errors = (ValueError, ContentDecodingError)
 
     def send(self, request: bytes) -> Outcome:
-        """Try once; twice when the connection was lost between requests."""
-        compressed = self._exporter._compress(request)  # noqa: SLF001  as the variables say
-        response = self._exporter._submit(compressed, self._timeout)  # noqa: SLF001  one attempt, which `export` is not
+        """Make one attempt, or two if the connection was lost between requests."""
+        compressed = self._exporter._compress(request)  # noqa: SLF001  as the variables configure it
+        response = self._exporter._submit(compressed, self._timeout)  # noqa: SLF001  `export` would retry
         if response.status_code is None:
             return self._error_outcome(response.error or ConnectionError())
         if 200 <= response.status_code < 300:
-            return _success(self._service, _parse_response(self._service.response, response))
+            return _success(self._service, _parse_response(self._service.response_type, response))
         message = getattr(_parse_response(Status, response), "message", "")
         failure = classify(response.status_code, self._target, message or _response_text(response))
         if response.status_code in RETRYABLE_STATUSES:
@@ -136,8 +136,8 @@ class HttpClient:
         return Permanent(str(response.status_code), message or response.reason or "", failure)
 
     def close(self) -> None:
-        """Close the session; a request in flight goes on until it times out."""
-        self._exporter._transport.close()  # noqa: SLF001  the stock `shutdown` complains when it is called twice
+        """Close the session; a request in flight continues until it times out."""
+        self._exporter._transport.close()  # noqa: SLF001  `shutdown` logs a warning on its second call
 
     def _error_outcome(self, error: Exception) -> Outcome:
         failure = (self._tls_files and self._tls_files.find_problem(allow_folder=True)) or classify(error, self._target)
@@ -149,7 +149,7 @@ class HttpClient:
 
 
 class GrpcClient:
-    """OTLP/gRPC by the stock exporter's channel and metadata; the request passes as the bytes that it is."""
+    """Sends OTLP/gRPC with the channel and metadata of the SDK's exporter; the encoded request passes unchanged."""
 
     def __init__(self, signal: Signal, timeout_seconds: float) -> None:
         import grpc  # noqa: PLC0415  only when gRPC is in use
@@ -167,76 +167,76 @@ class GrpcClient:
         self._export_call = self._build_export_call()
 
     def send(self, request: bytes) -> Outcome:
-        """Try once."""
+        """Make one attempt."""
         if problem := self._tls_problem:
-            self._reconnect()  # the files may be there by now
+            self._reconnect()  # the files may have been created meanwhile
             return Retryable(None, FileNotFoundError.__qualname__, problem)
         metadata: Any = self._exporter._headers  # noqa: SLF001  a tuple once the constructor has resolved it
         try:
             response = self._export_call(request, timeout=self._timeout, metadata=metadata)
         except self._rpc_error as error:
             return self._error_outcome(error)
-        except ValueError as error:  # the channel was closed meanwhile, or a header cannot be sent
+        except ValueError as error:  # the channel was closed, or a header is invalid
             if self._closed:
                 return Retryable(None, "CANCELLED")
-            failure = classify(error, self._target)  # the words hold the header
+            failure = classify(error, self._target)  # the text of the error contains the header
             return Permanent(type(error).__qualname__, failure.reason, failure)
         return _success(self._service, response)
 
     def close(self) -> None:
-        """Close the channel, which ends a call in flight."""
+        """Close the channel, which cancels a call in flight."""
         self._closed = True
         self._channel().close()
 
     def _error_outcome(self, error: Any) -> Outcome:  # noqa: ANN401  grpc types RpcError without the call that it also is
         code, details = error.code().name, error.details() or ""
-        pause = _retry_delay(dict(error.trailing_metadata() or ()))
+        delay = _retry_delay(dict(error.trailing_metadata() or ()))
         if self._closed:
-            return Retryable(pause, code)
+            return Retryable(delay, code)
         failure = classify(code, self._target, details)
-        if code not in RETRYABLE_CODES and (code != "RESOURCE_EXHAUSTED" or pause is None):
+        if code not in RETRYABLE_CODES and (code != "RESOURCE_EXHAUSTED" or delay is None):
             return Permanent(code, details, failure)
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
             self._reconnect()
-        return Retryable(pause, code, failure)
+        return Retryable(delay, code, failure)
 
     def _reconnect(self) -> None:
-        """Drop the channel: it would wait by a schedule of its own, up to two minutes, before it connects again."""
+        """Replace the channel: its own backoff would wait up to two minutes before it connects again."""
         self._channel().close()
         self._tls_problem = self._find_tls_problem()
         if self._tls_files and not self._tls_problem:
-            self._exporter._credentials = credentials(self._tls_files)  # noqa: SLF001  the files may be others by now
-        self._exporter._initialize_channel_and_stub()  # type: ignore[no-untyped-call]  # noqa: SLF001  as the stock one does
+            self._exporter._credentials = credentials(self._tls_files)  # noqa: SLF001  the files may have changed
+        self._exporter._initialize_channel_and_stub()  # type: ignore[no-untyped-call]  # noqa: SLF001  as its constructor does
         self._export_call = self._build_export_call()
 
     def _find_tls_problem(self) -> Failure | None:
-        """Why the certificate files cannot be used, if they cannot."""
+        """Return why the certificate files cannot be used, or `None` if they can."""
         problem = self._tls_files and self._tls_files.find_problem(allow_folder=False)
         return problem._replace(address=self._target.display_url) if problem else None
 
     def _build_export_call(self) -> "grpc.UnaryUnaryMultiCallable[bytes, Message]":
         return self._channel().unary_unary(
-            f"/opentelemetry.proto.collector.{self._service.service}/Export",
-            response_deserializer=self._service.response.FromString,
+            f"/opentelemetry.proto.collector.{self._service.name}/Export",
+            response_deserializer=self._service.response_type.FromString,
         )
 
     def _channel(self) -> "grpc.Channel":
-        channel: Any = self._exporter._channel  # noqa: SLF001  there from its constructor on
+        channel: Any = self._exporter._channel  # noqa: SLF001  set by its constructor
         return cast("grpc.Channel", channel)
 
 
-def _parse_response(type_: type[Message], response: "BaseHTTPResult") -> Message:
-    """The message in an HTTP answer; an empty one when there is none that can be read."""
+def _parse_response(message_type: type[Message], response: "BaseHTTPResult") -> Message:
+    """Parse the message in an HTTP response; return an empty message if it cannot be parsed."""
     if "protobuf" in response.headers().get("content-type", ""):
         try:
-            return type_.FromString(response.content())
+            return message_type.FromString(response.content())
         except DecodeError:
             pass
-    return type_()
+    return message_type()
 
 
 def _response_text(response: "BaseHTTPResult") -> str:
-    """The words of an HTTP answer that are for people."""
+    """Return the text of an HTTP response that is meant for people."""
     if not response.headers().get("content-type", "").startswith(("text/plain", "application/json")):
         return ""
     return response.content()[:500].decode(errors="replace")
@@ -248,7 +248,7 @@ def _success(service: _CollectorService, response: Any) -> Success:  # noqa: ANN
 
 
 def _retry_delay(metadata: dict[str, Any]) -> float | None:
-    """The pause that a gRPC error asks for, in the status's details or, as some send it, by itself."""
+    """Return the RetryInfo delay of a gRPC error in seconds, from the status details or, for some servers, alone."""
     info = RetryInfo()
     try:
         if retry_info := metadata.get("google.rpc.retryinfo-bin"):

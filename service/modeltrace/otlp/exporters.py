@@ -1,10 +1,11 @@
-"""The SDK's OTLP exporters, as OpenTelemetry's variables ask for them.
+"""Build the OTLP exporters of the OpenTelemetry SDK as its environment variables configure them.
 
-They resolve endpoints, headers, compression and proxies. What they get wrong is resolved here: certificates of one
-signal, compression over gRPC, and a certificate's variable beside REQUESTS_CA_BUNDLE.
+The exporters resolve endpoints, headers, compression and proxies. This module corrects what they get wrong:
+certificates of a single signal, compression over gRPC, and OTEL_EXPORTER_OTLP_CERTIFICATE beside REQUESTS_CA_BUNDLE.
 """
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -20,44 +21,36 @@ if TYPE_CHECKING:
 Protocol = Literal["http/protobuf", "grpc"]
 DEFAULT_GRPC_ENDPOINT: Final = "http://localhost:4317"
 DEFAULT_HTTP_ENDPOINT: Final = "http://localhost:4318"
+_EXPORTERS: Final[dict[Signal, tuple[str, str]]] = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+}
 
 
 def sdk_exporter(
     signal: Signal, *, protocol: Protocol, timeout_seconds: float, meter_provider: "MeterProvider | None" = None
 ) -> Any:  # noqa: ANN401  six classes without a common base
-    """Build the exporter of a signal. Each protocol's classes are imported only when they are in use."""
-    if protocol == "grpc":
-        return _grpc_exporter(signal, timeout_seconds, meter_provider)
-    options: dict[str, Any] = {
-        "timeout": timeout_seconds,
-        "session": _session(signal),
-        "meter_provider": meter_provider,
-    }
-    if signal == "traces":
-        from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: PLC0415  see above
-
-        return trace_exporter.OTLPSpanExporter(**options)
-    if signal == "metrics":
-        from opentelemetry.exporter.otlp.proto.http import metric_exporter  # noqa: PLC0415  see above
-
-        return metric_exporter.OTLPMetricExporter(**options)
-    from opentelemetry.exporter.otlp.proto.http import _log_exporter  # noqa: PLC0415  see above
-
-    return _log_exporter.OTLPLogExporter(**options)
+    """Build the exporter of a signal; the classes of a protocol are imported only when it is in use."""
+    options = _grpc_options(signal) if protocol == "grpc" else {"session": _session(signal)}
+    module, name = _EXPORTERS[signal]
+    package = "grpc" if protocol == "grpc" else "http"
+    exporter = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{package}.{module}"), name)
+    return exporter(timeout=timeout_seconds, meter_provider=meter_provider, **options)
 
 
 def target(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Target:
-    """Where a signal goes, for what is said of it."""
+    """Return the destination of a signal, for messages about failures."""
     from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415  as late as the exporters
 
     own_variable = f"{OTLP_PREFIX}{signal.upper()}_ENDPOINT"
-    configured = _read_variable(signal, "ENDPOINT")
+    endpoint = _read_variable(signal, "ENDPOINT")
     if protocol == "grpc":
-        url = configured or DEFAULT_GRPC_ENDPOINT
+        url = endpoint or DEFAULT_GRPC_ENDPOINT
         if "://" not in url and not _is_insecure(signal, url):
             url = f"https://{url}"
     else:
-        base = configured or DEFAULT_HTTP_ENDPOINT
+        base = endpoint or DEFAULT_HTTP_ENDPOINT
         url = base if os.environ.get(own_variable) else f"{base.removesuffix('/')}/v1/{signal}"
     values = parse_env_headers(_read_variable(signal, "HEADERS"), liberal=True).values()
     secrets = {part for value in values for part in (value, value.split()[-1] if value else "") if len(part) > 3}
@@ -66,34 +59,31 @@ def target(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Tar
         grpc=protocol == "grpc",
         timeout_seconds=timeout_seconds,
         endpoint_variable=own_variable if os.environ.get(own_variable) else OTLP_PREFIX + "ENDPOINT",
-        headers_variable=name
-        if os.environ.get(name := f"{OTLP_PREFIX}{signal.upper()}_HEADERS")
-        else OTLP_PREFIX + "HEADERS",
+        headers_variable=name if os.environ.get(name := f"{OTLP_PREFIX}{signal.upper()}_HEADERS") else OTLP_PREFIX + "HEADERS",
         secrets=tuple(sorted(secrets, key=len, reverse=True)),
     )
 
 
 def usable_tls_files(signal: Signal, *, protocol: Protocol) -> TlsFiles | None:
-    """The certificate files that a signal uses; `None` where it speaks no TLS, or gets its credentials elsewhere."""
-    if any(os.environ.get(name) for name in _credential_provider_variables(signal, protocol)):
+    """Return the certificate files of a signal; `None` without TLS or with a credential provider."""
+    if _has_credential_provider(signal, protocol):
         return None
     url = _read_variable(signal, "ENDPOINT")
-    plain = (
-        _is_insecure(signal, url or DEFAULT_GRPC_ENDPOINT)
-        if protocol == "grpc"
-        else not url.lower().startswith("https:")
-    )
-    return None if plain else tls_files(signal)
+    if protocol == "grpc":
+        plain_text = _is_insecure(signal, url or DEFAULT_GRPC_ENDPOINT)
+    else:
+        plain_text = not url.lower().startswith("https:")
+    return None if plain_text else tls_files(signal)
 
 
 def _session(signal: Signal) -> "requests.Session | None":
-    """A session in which a certificate's variable beats REQUESTS_CA_BUNDLE, which it does not in the SDK's.
+    """Build a session in which the variable of a certificate precedes REQUESTS_CA_BUNDLE.
 
-    None where the SDK's will do. It would hide a credential provider's, which comes first therefore.
+    Returns:
+        `None` if the session of the SDK does: without such a variable, or with a credential provider, which this
+        session would hide.
     """
-    if any(
-        os.environ.get(name) for name in _credential_provider_variables(signal, "http/protobuf")
-    ) or not _read_variable(signal, "CERTIFICATE"):
+    if _has_credential_provider(signal, "http/protobuf") or not _read_variable(signal, "CERTIFICATE"):
         return None
     import requests  # noqa: PLC0415  only when HTTP is in use
 
@@ -104,59 +94,46 @@ def _session(signal: Signal) -> "requests.Session | None":
     return Session()
 
 
-def _grpc_exporter(signal: Signal, timeout_seconds: float, meter_provider: "MeterProvider | None") -> Any:  # noqa: ANN401  see above
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C code writes to stderr what `failures` says better
+def _grpc_options(signal: Signal) -> dict[str, Any]:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C code writes to stderr what `failures` explains better
     import grpc  # noqa: PLC0415  only when gRPC is in use
 
     compressions = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
     compression = _read_variable(signal, "COMPRESSION").strip().lower()
     endpoint = _read_variable(signal, "ENDPOINT") or DEFAULT_GRPC_ENDPOINT
     files = usable_tls_files(signal, protocol="grpc")
-    options: dict[str, Any] = {
+    return {
         "endpoint": endpoint,
         "insecure": _is_insecure(signal, endpoint),
         "credentials": credentials(files) if files else None,
-        "timeout": timeout_seconds,
         "compression": compressions.get(compression, grpc.Compression.NoCompression),
-        "meter_provider": meter_provider,
     }
-    if signal == "traces":
-        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: PLC0415  see above
-
-        return trace_exporter.OTLPSpanExporter(**options)
-    if signal == "metrics":
-        from opentelemetry.exporter.otlp.proto.grpc import metric_exporter  # noqa: PLC0415  see above
-
-        return metric_exporter.OTLPMetricExporter(**options)
-    from opentelemetry.exporter.otlp.proto.grpc import _log_exporter  # noqa: PLC0415  see above
-
-    return _log_exporter.OTLPLogExporter(**options)
 
 
 def credentials(files: TlsFiles) -> "grpc.ChannelCredentials":
-    """Credentials of files that can be used; of none where they cannot."""
+    """Build gRPC credentials from certificate files; default credentials if the files cannot be used."""
     import grpc  # noqa: PLC0415  only when gRPC is in use
 
     if files.find_problem(allow_folder=False):
         return grpc.ssl_channel_credentials()
-    authorities = Path(files.ca.path).read_bytes() if files.ca else None
+    ca = Path(files.ca.path).read_bytes() if files.ca else None
     chain = Path(files.certificate.path).read_bytes() if files.certificate else None
     key = Path(files.key.path).read_bytes() if files.key else chain
-    return grpc.ssl_channel_credentials(authorities, key, chain)
+    return grpc.ssl_channel_credentials(ca, key, chain)
 
 
 def _is_insecure(signal: Signal, endpoint: str) -> bool:
-    """Whether gRPC speaks no TLS: the scheme says, or, where there is none, the variable."""
+    """Return whether gRPC uses plain text: by the scheme of the endpoint, or by a variable if it has none."""
     scheme = endpoint.partition("://")[0].lower() if "://" in endpoint else ""
     return scheme == "http" or (scheme != "https" and _read_variable(signal, "INSECURE").lower() == "true")
 
 
 def _read_variable(signal: Signal, name: str) -> str:
-    """A signal's own variable, or the one for all signals; an empty one is as good as none."""
+    """Read the variable of a signal or else that of all signals; an empty variable counts as unset."""
     return os.environ.get(f"{OTLP_PREFIX}{signal.upper()}_{name}") or os.environ.get(OTLP_PREFIX + name) or ""
 
 
-def _credential_provider_variables(signal: Signal, protocol: Protocol) -> tuple[str, str]:
-    kind = "GRPC" if protocol == "grpc" else "HTTP"
-    prefix = f"OTEL_PYTHON_EXPORTER_OTLP_{kind}_"
-    return f"{prefix}CREDENTIAL_PROVIDER", f"{prefix}{signal.upper()}_CREDENTIAL_PROVIDER"
+def _has_credential_provider(signal: Signal, protocol: Protocol) -> bool:
+    prefix = f"OTEL_PYTHON_EXPORTER_OTLP_{'GRPC' if protocol == 'grpc' else 'HTTP'}_"
+    names = (f"{prefix}CREDENTIAL_PROVIDER", f"{prefix}{signal.upper()}_CREDENTIAL_PROVIDER")
+    return any(os.environ.get(name) for name in names)

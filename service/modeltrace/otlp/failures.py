@@ -1,8 +1,7 @@
-"""Why OTLP cannot be delivered, and what to do: in words that hold no secret.
+"""Explain why OTLP cannot be delivered and what to do about it, without revealing secrets.
 
-`classify` takes whatever a sender got: an exception of requests or httpx, an HTTP status, or a gRPC code with its
-details. The libraries tell the cause in exceptions below exceptions, or only in text; both are searched for the phrases
-of one table.
+`classify` accepts an exception of requests or httpx, an HTTP status, or a gRPC status code with its details. The
+libraries report the cause in nested exceptions or only in text, so both are searched for the phrases of one table.
 """
 
 import re
@@ -16,15 +15,14 @@ from urllib.parse import urlsplit
 
 from modeltrace.otel_env.values import mask, printable
 
-# Seconds that a TLS handshake may take which is only to find out whether there is TLS.
-HANDSHAKE_TIMEOUT: Final = 1.0
+HANDSHAKE_TIMEOUT: Final = 1.0  # seconds for the TLS handshake of a probe
 RESPONSE_PREFIX: Final = "it answers "
 UNKNOWN_PREFIX: Final = "it fails with "
 CLIENT_CERTIFICATE: Final = "client certificate"
 
 
 class Failure(NamedTuple):
-    """What is wrong, what to do about it, where it was to go, and what the other side said of it."""
+    """The reason of a failed delivery, its remedy, the address, and the server's response text."""
 
     reason: str
     remedy: str
@@ -32,12 +30,12 @@ class Failure(NamedTuple):
     response: str = ""
 
     def __str__(self) -> str:
-        """Return it as one line."""
+        """Return the failure as one line."""
         return f"{self.reason}{f' ({self.response})' if self.response else ''}. {self.remedy}"
 
 
 class Target(NamedTuple):
-    """Where something is sent, and the variables that say so."""
+    """The destination of a request, and the environment variables that configure it."""
 
     url: str
     grpc: bool = False
@@ -48,22 +46,28 @@ class Target(NamedTuple):
 
     @property
     def tls(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether the URL requires TLS."""
         return self.url.startswith("https:")
 
     @property
     def display_url(self) -> str:
-        """The address without user, password and query."""
+        """The URL without user, password and query."""
         return mask(self.url)
 
+    @property
+    def host(self) -> str:
+        """The host name, printable."""
+        return printable(urlsplit(self.url).hostname or self.display_url, 100)
+
     def redact(self, text: str) -> str:
-        """What the other side said, without the values of headers, on one line."""
+        """Return a server's text on one line, without the values of headers."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return printable(" ".join(text.split()), 200)
 
 
-# gRPC says "Failed parsing HTTP/2" of a server that answers in HTTP/1.1, and "missing selected ALPN" of one with TLS.
+# gRPC reports "Failed parsing HTTP/2" for a server that responds with HTTP/1.1, and "missing selected ALPN" for one
+# with TLS.
 _PHRASES: Final = (
     ("proxy", r"ProxyError|Tunnel connection failed|HTTP proxy"),
     ("unknown host", r"NameResolution|gaierror|errors resolving|address lookup failed|DNS resolution failed"),
@@ -78,10 +82,7 @@ _PHRASES: Final = (
     ("no TLS", r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH|packet length too long|SSL.*HTTP_REQUEST"),
     ("no connection", r"ConnectTimeout|connect timeout|Failed to connect.*timed out"),
     ("no answer", r"Timeout|timed out|DEADLINE_EXCEEDED"),
-    (
-        "closed",
-        r"[Dd]isconnected|Connection reset|Socket closed|Broken pipe|UNEXPECTED_EOF|SSLEOFError",
-    ),
+    ("closed", r"[Dd]isconnected|Connection reset|Socket closed|Broken pipe|UNEXPECTED_EOF|SSLEOFError"),
     ("bad header", r"InvalidHeader|metadata was invalid|Invalid metadata|UnicodeEncodeError"),
     ("bad address", r"InvalidURL|MissingSchema|InvalidSchema|LocationParse|LocationValue"),
 )
@@ -99,13 +100,13 @@ def classify(
     *,
     probe: Callable[[str], str | None] | None = None,
 ) -> Failure:
-    """Say why something could not be delivered.
+    """Explain why a request could not be delivered.
 
     Args:
-        error: an exception, an HTTP status, or the name of a gRPC code.
-        target: where it was to go.
-        details: the details of the gRPC code, or what the other side says of the status.
-        probe: finds out whether a URL speaks TLS; a test may know.
+        error: An exception, an HTTP status, or the name of a gRPC status code.
+        target: The destination of the request.
+        details: The details of the gRPC status code, or the text of the HTTP response.
+        probe: Replaces `probe_tls`, for tests.
     """
     if isinstance(error, int):
         reason, remedy = _describe_status(error, target, details)
@@ -117,70 +118,70 @@ def classify(
             return classify(int(_GRPC_STATUS[error]), target, details)
         kind = next((kind for kind, phrase in _PHRASES if re.search(phrase, f"{error!r} {text}")), "")
         if kind == "closed":
-            kind = _closed_kind(target, probe or speaks_tls)
+            kind = _closed_kind(target, probe or probe_tls)
         reason, remedy = _describe(kind, error, target, text)
-    said = target.redact(details) if reason.startswith(RESPONSE_PREFIX) else ""
-    return Failure(reason, remedy, target.display_url, said)
+    response = target.redact(details) if reason.startswith(RESPONSE_PREFIX) else ""
+    return Failure(reason, remedy, target.display_url, response)
 
 
-def speaks_tls(url: str) -> str | None:
-    """Find out whether TLS is spoken at an address.
+def probe_tls(url: str) -> str | None:
+    """Find out whether a server speaks TLS.
 
     Returns:
-        The protocol agreed on ("" if none was), `CLIENT_CERTIFICATE` where one is asked for; `None` without TLS.
+        The negotiated application protocol ("" for none), `CLIENT_CERTIFICATE` if the server requires one, or `None`
+        without TLS.
     """
-    place = urlsplit(url)
+    address = urlsplit(url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent: only the answer matters
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # no data is sent
     context.set_alpn_protocols(["h2", "http/1.1"])
-    port = place.port or (443 if place.scheme == "https" else 80)
+    port = address.port or (443 if address.scheme == "https" else 80)
     try:
         with (
-            socket.create_connection((place.hostname or "", port), HANDSHAKE_TIMEOUT) as plain,
-            context.wrap_socket(plain, server_hostname=place.hostname) as secure,
+            socket.create_connection((address.hostname or "", port), HANDSHAKE_TIMEOUT) as connection,
+            context.wrap_socket(connection, server_hostname=address.hostname) as tls_socket,
         ):
-            return CLIENT_CERTIFICATE if _closes_connection(secure) else secure.selected_alpn_protocol() or ""
+            return CLIENT_CERTIFICATE if _closes_connection(tls_socket) else tls_socket.selected_alpn_protocol() or ""
     except (OSError, ValueError):  # ssl.SSLError is an OSError
         return None
 
 
-def _closes_connection(secure: ssl.SSLSocket) -> bool:
-    """Whether the other side ends a connection once it has seen no certificate, which TLS 1.3 has it do this late."""
-    secure.settimeout(HANDSHAKE_TIMEOUT)
+def _closes_connection(tls_socket: ssl.SSLSocket) -> bool:
+    """Return whether the server closes a connection without a client certificate, after the handshake in TLS 1.3."""
+    tls_socket.settimeout(HANDSHAKE_TIMEOUT)
     try:
-        return secure.recv(1) == b""
+        return tls_socket.recv(1) == b""
     except TimeoutError:
         return False
-    except OSError:  # the alert that says so
+    except OSError:  # the TLS alert "certificate required"
         return True
 
 
 def _closed_kind(target: Target, probe: Callable[[str], str | None]) -> str:
-    """Tell the reasons apart for which a server closes a connection without a word."""
+    """Find out why a server closes a connection without a response."""
     if not re.match(r"https?://", target.url):
         return "closed"
-    spoken = probe(target.url)
+    protocol = probe(target.url)
     if not target.tls:
-        return "closed" if spoken is None else "speaks TLS"
-    if spoken == CLIENT_CERTIFICATE:
+        return "closed" if protocol is None else "speaks TLS"
+    if protocol == CLIENT_CERTIFICATE:
         return CLIENT_CERTIFICATE
-    return "speaks gRPC" if spoken == "h2" and not target.grpc else "closed"
+    return "speaks gRPC" if protocol == "h2" and not target.grpc else "closed"
 
 
 def _describe(kind: str, error: BaseException | str, target: Target, text: str) -> tuple[str, str]:
-    what = error if isinstance(error, str) else type(error).__name__
-    correct = f"Correct {target.endpoint_variable}"
-    known = {
-        "proxy": ("the proxy of HTTP_PROXY or HTTPS_PROXY does not let it through", "Correct it, or set NO_PROXY"),
-        "unknown host": (f"unknown host {_host_name(target)}", correct),
+    """Return the reason and the remedy for one kind of `_PHRASES`."""
+    endpoint, headers = target.endpoint_variable, target.headers_variable
+    correct = f"Correct {endpoint}"
+    check_network = f"Check the network, or correct {endpoint}"
+    descriptions = {
+        "proxy": ("the proxy of HTTP_PROXY or HTTPS_PROXY rejects the connection", "Correct it, or set NO_PROXY"),
+        "unknown host": (f"unknown host {target.host}", correct),
         "nothing listens": (
             f"nothing listens at {target.display_url}",
-            f"Start what receives OTLP there, or correct {target.endpoint_variable}",
+            f"Start the OTLP receiver there, or correct {endpoint}",
         ),
-        "unreachable": (
-            f"there is no way to {_host_name(target)}",
-            f"Check the network, or correct {target.endpoint_variable}",
-        ),
+        "unreachable": (f"{target.host} is unreachable", check_network),
         "speaks HTTP": (
             "it speaks HTTP, not gRPC",
             "Use its port for gRPC (usually 4317), or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (usually 4318)",
@@ -189,89 +190,79 @@ def _describe(kind: str, error: BaseException | str, target: Target, text: str) 
             "it speaks gRPC, not HTTP",
             "Use its port for HTTP (usually 4318), or set OTEL_EXPORTER_OTLP_PROTOCOL=grpc (usually 4317)",
         ),
-        "speaks TLS": ("it expects TLS and was sent plain text", f"Write https:// in {target.endpoint_variable}"),
-        "no TLS": ("it speaks no TLS", f"Write http:// in {target.endpoint_variable}"),
-        "wrong host": (
-            f"its certificate is not for {_host_name(target)}",
-            f"Use a name of its certificate in {target.endpoint_variable}",
-        ),
-        "expired": ("its certificate has expired", "Have it renewed"),
+        "speaks TLS": ("it expects TLS and was sent plain text", f"Write https:// in {endpoint}"),
+        "no TLS": ("it does not speak TLS", f"Write http:// in {endpoint}"),
+        "wrong host": (f"its certificate is not for {target.host}", f"Use a name of its certificate in {endpoint}"),
+        "expired": ("its certificate has expired", "Renew it"),
         "untrusted": (
             f"its certificate is not trusted{_verification_error(text)}",
             "Set OTEL_EXPORTER_OTLP_CERTIFICATE to a file with its issuer's certificate",
         ),
         CLIENT_CERTIFICATE: (
-            "it asks for a client certificate",
+            "it requires a client certificate",
             "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY",
         ),
-        "no connection": (
-            f"no connection within {target.timeout_seconds:g} s",
-            f"Check the network, or correct {target.endpoint_variable}",
-        ),
+        "no connection": (f"no connection within {target.timeout_seconds:g} s", check_network),
         "no answer": (
             f"no answer within {target.timeout_seconds:g} s" if target.timeout_seconds else "no answer in time",
             "See whether it is overloaded, or raise OTEL_EXPORTER_OTLP_TIMEOUT",
         ),
-        "closed": ("it closed the connection without an answer", f"See its log, or correct {target.endpoint_variable}"),
-        "bad header": (f"{target.headers_variable} holds what a header cannot", f"Correct {target.headers_variable}"),
-        "bad address": ("that is not an address", correct),
+        "closed": ("it closed the connection without an answer", f"See its log, or correct {endpoint}"),
+        "bad header": (f"{headers} holds characters that a header cannot hold", f"Correct {headers}"),
+        "bad address": ("the address is not a URL", correct),
     }
-    if kind in known:
-        return known[kind]
+    if kind in descriptions:
+        return descriptions[kind]
     if isinstance(error, str):
         return f"{RESPONSE_PREFIX}{error}", "See its log"
-    return f"{UNKNOWN_PREFIX}{what}", f"See its log, or correct {target.endpoint_variable}"
+    return f"{UNKNOWN_PREFIX}{type(error).__name__}", f"See its log, or correct {endpoint}"
 
 
 def _describe_status(status: int, target: Target, details: str) -> tuple[str, str]:
-    phrase = next((f" {one.phrase}" for one in HTTPStatus if one == status), "")
-    answer = f"{RESPONSE_PREFIX}{status}{phrase}"
+    """Return the reason and the remedy for an HTTP status."""
+    endpoint, headers = target.endpoint_variable, target.headers_variable
     if "HTTP request to an HTTPS server" in details:
-        return "it expects TLS and was sent plain text", f"Write https:// in {target.endpoint_variable}"
-    path = (
-        ""
-        if target.grpc
-        else ("; /v1/traces and the like is added to OTEL_EXPORTER_OTLP_ENDPOINT, and not to a signal's own variable")
-    )
+        return "it expects TLS and was sent plain text", f"Write https:// in {endpoint}"
+    path = "; /v1/traces and the like is added to OTEL_EXPORTER_OTLP_ENDPOINT, and not to a signal's own variable"
+    path = "" if target.grpc else path
     remedies = {
-        401: f"Set its key in {target.headers_variable}",
-        403: f"Set a key that may write in {target.headers_variable}",
-        404: f"Correct the path in {target.endpoint_variable}{path}",
-        405: f"Correct {target.endpoint_variable}: that takes no OTLP{path}",
-        407: "The proxy of HTTP_PROXY or HTTPS_PROXY asks for a password",
+        401: f"Set its key in {headers}",
+        403: f"Set a key with permission to write in {headers}",
+        404: f"Correct the path in {endpoint}{path}",
+        405: f"Correct {endpoint}: this address does not accept OTLP{path}",
+        407: "The proxy of HTTP_PROXY or HTTPS_PROXY requires a password",
         413: "Raise the receiver's limit for a request",
-        415: "Check OTEL_EXPORTER_OTLP_COMPRESSION, and whether it takes OTLP as protobuf",
-        429: "It asks for less, or for patience: the sender waits",
+        415: "Check OTEL_EXPORTER_OTLP_COMPRESSION, and whether it accepts OTLP as protobuf",
+        429: "It limits the rate of requests: the sender waits and retries",
     }
     if 300 <= status < 400:
-        return answer, f"Write the address that it leads to in {target.endpoint_variable}"
-    return answer, remedies.get(status, "It is overloaded or failing: see its log" if status >= 500 else "See its log")
+        remedy = f"Write the address that it leads to in {endpoint}"
+    else:
+        remedy = remedies.get(status, "It is overloaded or failing: see its log" if status >= 500 else "See its log")
+    phrase = next((f" {known.phrase}" for known in HTTPStatus if known == status), "")
+    return f"{RESPONSE_PREFIX}{status}{phrase}", remedy
 
 
 def _exception_texts(error: BaseException) -> Iterator[str]:
-    """Class and words of an exception and of all below it."""
-    todo, seen = [error], set[int]()
-    while todo:
-        one = todo.pop()
-        if id(one) in seen:
+    """Yield class and text of an exception and of all exceptions nested in it."""
+    pending, seen = [error], set[int]()
+    while pending:
+        current = pending.pop()
+        if id(current) in seen:
             continue
-        seen.add(id(one))
-        http2 = isinstance(one, BadStatusLine) and str(one).startswith("\0\0")
-        yield "HTTP/2 preface" if http2 else f"{type(one).__name__} {one}"
-        below = (
-            one.__cause__,
-            one.__context__,
-            getattr(one, "reason", None),
-            *one.args,
-            *getattr(one, "exceptions", ()),
+        seen.add(id(current))
+        http2 = isinstance(current, BadStatusLine) and str(current).startswith("\0\0")
+        yield "HTTP/2 preface" if http2 else f"{type(current).__name__} {current}"
+        nested = (
+            current.__cause__,
+            current.__context__,
+            getattr(current, "reason", None),
+            *current.args,
+            *getattr(current, "exceptions", ()),
         )
-        todo += [each for each in below if isinstance(each, BaseException)]
-
-
-def _host_name(target: Target) -> str:
-    return printable(urlsplit(target.url).hostname or target.display_url, 100)
+        pending += [each for each in nested if isinstance(each, BaseException)]
 
 
 def _verification_error(text: str) -> str:
-    found = re.search(r"(?:certificate verify failed|CERTIFICATE_VERIFY_FAILED): ([a-z -]+)", text)
-    return f" ({found[1].strip()})" if found else ""
+    match = re.search(r"(?:certificate verify failed|CERTIFICATE_VERIFY_FAILED): ([a-z -]+)", text)
+    return f" ({match[1].strip()})" if match else ""

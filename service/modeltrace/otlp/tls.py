@@ -1,6 +1,6 @@
-"""The certificate files that OpenTelemetry's variables name, checked before a library fails on them.
+"""Validate the certificate files that OpenTelemetry's variables name, before a library fails on them.
 
-gRPC ends the whole process when a client certificate comes without its key, so nothing reaches it unchecked.
+gRPC aborts the whole process when a client certificate comes without its key, so every file is checked first.
 """
 
 import os
@@ -14,21 +14,25 @@ from modeltrace.otlp.failures import Failure
 
 
 class TlsFile(NamedTuple):
-    """A file, and the variable that names it."""
+    """A file and the variable that names it."""
 
     variable: str
     path: str
 
 
 class TlsFiles(NamedTuple):
-    """The files of a signal; the key is in the certificate's file where no variable names another."""
+    """The files of a signal; the key is in the certificate's file unless a variable names another file."""
 
     ca: TlsFile | None
     certificate: TlsFile | None
     key: TlsFile | None
 
     def find_problem(self, *, allow_folder: bool) -> Failure | None:
-        """Why they cannot be used; `None` where they can. `folder`: the authorities may be a folder of certificates."""
+        """Return why the files cannot be used, or `None` if they can.
+
+        Args:
+            allow_folder: Accept a folder of CA certificates in place of a file.
+        """
         for file in (file for file in self if file):
             path = Path(file.path)
             if not path.exists():
@@ -37,7 +41,7 @@ class TlsFiles(NamedTuple):
                 return Failure(f"certificate file cannot be read: {path}", f"Correct {file.variable}")
         if self.key and not self.certificate:
             return Failure(
-                f"{self.key.variable} is set and no certificate", "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
+                f"{self.key.variable} is set without a certificate", "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
             )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return _load_problem(self.ca, lambda path: _load_ca(context, path)) or _load_problem(
@@ -47,10 +51,9 @@ class TlsFiles(NamedTuple):
 
 
 def tls_files(signal: Signal) -> TlsFiles:
-    """The files that the environment names for a signal."""
-    return TlsFiles(
-        *(_configured_file(signal, option) for option in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"))
-    )
+    """Return the files that the environment names for a signal."""
+    options = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+    return TlsFiles(*(_configured_file(signal, option) for option in options))
 
 
 def _configured_file(signal: Signal, option: str) -> TlsFile | None:
@@ -71,5 +74,7 @@ def _load_problem(file: TlsFile | None, load: Callable[[str], None]) -> Failure 
     try:
         load(file.path)
     except (OSError, ValueError):  # ssl.SSLError is an OSError
-        return Failure(f"certificate file is not PEM, or the key does not fit: {file.path}", f"Correct {file.variable}")
+        return Failure(
+            f"certificate file is not PEM, or the key does not match: {file.path}", f"Correct {file.variable}"
+        )
     return None

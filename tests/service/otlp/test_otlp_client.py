@@ -1,7 +1,7 @@
-"""One encoded request, by both protocols, to endpoints that listen.
+"""Send one encoded request over both protocols to real endpoints.
 
-The stock exporters' private names that the client uses are all used here, by every signal: when one goes away, this
-module fails.
+The client uses private names of the SDK's exporters. These tests use each of them with every signal, so a test fails
+when one disappears.
 """
 
 import gzip
@@ -58,14 +58,14 @@ Build = Callable[..., Client]
 
 @pytest.fixture(params=PROTOCOLS)
 def protocol(request: pytest.FixtureRequest) -> Protocol:
-    """Both ways that OTLP travels."""
-    found: Protocol = request.param
-    return found
+    """Parametrize over both OTLP protocols."""
+    protocol: Protocol = request.param
+    return protocol
 
 
 @pytest.fixture
 def endpoint(protocol: Protocol, variables: pytest.MonkeyPatch) -> Iterator[OtlpEndpoint]:
-    """An endpoint of the protocol, which OTEL_EXPORTER_OTLP_ENDPOINT names."""
+    """Serve an endpoint of the protocol and set OTEL_EXPORTER_OTLP_ENDPOINT to it."""
     with LISTEN[protocol]() as listening:
         variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", listening.url)
         yield listening
@@ -73,7 +73,7 @@ def endpoint(protocol: Protocol, variables: pytest.MonkeyPatch) -> Iterator[Otlp
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The environment, without any of OpenTelemetry's variables and proxies."""
+    """Remove the variables of OpenTelemetry and of proxies from the environment."""
     for name in [name for name in os.environ if name.startswith("OTEL_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     return monkeypatch
@@ -81,22 +81,22 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.fixture
 def build(variables: pytest.MonkeyPatch) -> Iterator[Build]:
-    """Builds clients, and closes them afterwards."""
+    """Return a function that builds clients; close them after the test."""
     del variables
-    built: list[Client] = []
+    clients: list[Client] = []
 
     def client(signal: Signal, protocol: Protocol, seconds: float = 10) -> Client:
-        built.append(otlp_client(signal, protocol=protocol, timeout_seconds=seconds))
-        return built[-1]
+        clients.append(otlp_client(signal, protocol=protocol, timeout_seconds=seconds))
+        return clients[-1]
 
     yield client
-    for each in built:
+    for each in clients:
         each.close()
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_a_request_arrives_as_it_is(endpoint: OtlpEndpoint, build: Build, protocol: Protocol, signal: Signal) -> None:
-    """The bytes, the path of the signal, the stock exporter's name; nothing besides."""
+def test_a_request_arrives_unchanged(endpoint: OtlpEndpoint, build: Build, protocol: Protocol, signal: Signal) -> None:
+    """The endpoint receives the bytes at the path of the signal, with the user agent of the SDK's exporter."""
     assert build(signal, protocol).send(REQUEST) == Success()
     assert [(sent.path, sent.body) for sent in endpoint.requests] == [(PATHS[protocol, signal], REQUEST)]
     assert "OTel-OTLP-Exporter-Python" in endpoint.requests[0].headers["user-agent"]
@@ -105,7 +105,7 @@ def test_a_request_arrives_as_it_is(endpoint: OtlpEndpoint, build: Build, protoc
 
 
 def test_a_connection_serves_many_requests(endpoint: OtlpEndpoint, build: Build, protocol: Protocol) -> None:
-    """One client sends one request after the other."""
+    """One client sends several requests in sequence."""
     client = build("logs", protocol)
 
     assert [client.send(body) for body in (b"", REQUEST, b"\x00" * 500_000)] == [Success()] * 3
@@ -113,10 +113,10 @@ def test_a_connection_serves_many_requests(endpoint: OtlpEndpoint, build: Build,
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_a_signals_own_variables_win(
+def test_variables_of_a_signal_take_precedence(
     endpoint: OtlpEndpoint, build: Build, protocol: Protocol, variables: pytest.MonkeyPatch, signal: Signal
 ) -> None:
-    """Endpoint and headers of the signal stand before those of all signals; over HTTP its endpoint is the whole URL."""
+    """Endpoint and headers of a signal take precedence; over HTTP its endpoint is the complete URL."""
     own = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
     variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     variables.setenv(f"{own}_ENDPOINT", f"{endpoint.url}/elsewhere" if protocol != "grpc" else endpoint.url)
@@ -130,16 +130,16 @@ def test_a_signals_own_variables_win(
     assert sent.path == ("/elsewhere" if protocol != "grpc" else PATHS[protocol, signal])
 
 
-def test_gzip_is_asked_for_by_a_variable(
+def test_gzip_is_configured_by_a_variable(
     endpoint: OtlpEndpoint, build: Build, protocol: Protocol, variables: pytest.MonkeyPatch
 ) -> None:
-    """What travels is packed, what arrives is the request."""
+    """The request is compressed on the wire and complete at the endpoint."""
     variables.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
     client: Any = build("traces", protocol)
 
     assert client.send(REQUEST) == Success()
-    if protocol == "grpc":  # the server unpacks before anybody sees it
-        assert client._stock._compression is grpc.Compression.Gzip
+    if protocol == "grpc":  # the server decompresses before the handler sees it
+        assert client._exporter._compression is grpc.Compression.Gzip
         assert endpoint.accepted == [REQUEST]
     else:
         assert endpoint.requests[0].headers["content-encoding"] == "gzip"
@@ -147,10 +147,10 @@ def test_gzip_is_asked_for_by_a_variable(
 
 
 @pytest.mark.parametrize("value", ["none", "", "zstd"])
-def test_any_other_compression_is_none(
+def test_other_values_of_compression_disable_it(
     endpoint: OtlpEndpoint, build: Build, protocol: Protocol, variables: pytest.MonkeyPatch, value: str
 ) -> None:
-    """`none`, an empty value and one that nobody knows do not keep anything from being sent."""
+    """With `none`, an empty value or an unknown value, requests are sent uncompressed."""
     variables.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", value)
     variables.setenv("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", value)
 
@@ -158,23 +158,23 @@ def test_any_other_compression_is_none(
     assert endpoint.accepted == [REQUEST]
 
 
-def test_an_empty_endpoint_is_the_default_one(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
-    """An empty variable is as good as none."""
+def test_an_empty_endpoint_means_the_default(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
+    """An empty variable counts as unset."""
     variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     client: Any = build("traces", protocol)
 
-    assert client._stock._endpoint == ("localhost:4317" if protocol == "grpc" else "http://localhost:4318/v1/traces")
+    assert client._exporter._endpoint == ("localhost:4317" if protocol == "grpc" else "http://localhost:4318/v1/traces")
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    """Create a self-signed certificate for 127.0.0.1 and its key."""
     return self_signed(tmp_path)
 
 
 @pytest.fixture
-def guarded(protocol: Protocol, certificate: tuple[Path, Path]) -> Iterator[OtlpEndpoint]:
-    """An endpoint that talks TLS, and only with those who show that certificate."""
+def mutual_tls(protocol: Protocol, certificate: tuple[Path, Path]) -> Iterator[OtlpEndpoint]:
+    """Serve an endpoint that requires this certificate of its clients."""
     chain, key = (file.read_bytes() for file in certificate)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate[0])
     context.load_cert_chain(*certificate)
@@ -185,32 +185,32 @@ def guarded(protocol: Protocol, certificate: tuple[Path, Path]) -> Iterator[Otlp
 
 
 @pytest.mark.parametrize("infix", ["", "METRICS_"])
-def test_certificates_are_named_by_variables(
-    guarded: OtlpEndpoint,
+def test_certificates_are_configured_by_variables(
+    mutual_tls: OtlpEndpoint,
     certificate: tuple[Path, Path],
     build: Build,
     protocol: Protocol,
     variables: pytest.MonkeyPatch,
     infix: str,
 ) -> None:
-    """The endpoint's certificate is checked and the client's own is shown; without them nothing is sent.
+    """The server's certificate is verified and the client's is sent; without them nothing is delivered.
 
-    What else the machine trusts, by variables of other programs, has no say in it.
+    REQUESTS_CA_BUNDLE, a variable of another library, does not override the CA certificate.
     """
     variables.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
-    variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", guarded.url)
+    variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", mutual_tls.url)
     assert isinstance(build("metrics", protocol, 3).send(b"unchecked"), Retryable)
 
     variables.setenv(f"OTEL_EXPORTER_OTLP_{infix}CERTIFICATE", str(certificate[0]))
     variables.setenv(f"OTEL_EXPORTER_OTLP_{infix}CLIENT_CERTIFICATE", str(certificate[0]))
     variables.setenv(f"OTEL_EXPORTER_OTLP_{infix}CLIENT_KEY", str(certificate[1]))
     assert build("metrics", protocol).send(REQUEST) == Success()
-    assert guarded.accepted == [REQUEST]
+    assert mutual_tls.accepted == [REQUEST]
 
 
 @pytest.fixture
 def over_http(variables: pytest.MonkeyPatch) -> Iterator[OtlpEndpoint]:
-    """An endpoint of OTLP/HTTP."""
+    """Serve an OTLP/HTTP endpoint."""
     with otlp_http() as listening:
         variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", listening.url)
         yield listening
@@ -218,15 +218,15 @@ def over_http(variables: pytest.MonkeyPatch) -> Iterator[OtlpEndpoint]:
 
 @pytest.fixture
 def over_grpc(variables: pytest.MonkeyPatch) -> Iterator[OtlpEndpoint]:
-    """An endpoint of OTLP/gRPC."""
+    """Serve an OTLP/gRPC endpoint."""
     with otlp_grpc() as listening:
         variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", listening.url)
         yield listening
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_http_statuses_that_ask_for_another_try(over_http: OtlpEndpoint, build: Build, status: int) -> None:
-    """Those of the specification, and it is not the client that tries again."""
+def test_retryable_http_statuses(over_http: OtlpEndpoint, build: Build, status: int) -> None:
+    """The statuses of the specification are retryable, and the client does not retry by itself."""
     over_http.respond = lambda _: Response(status)
 
     assert build("traces", "http/protobuf").send(REQUEST) == Retryable(None, str(status))
@@ -234,8 +234,8 @@ def test_http_statuses_that_ask_for_another_try(over_http: OtlpEndpoint, build: 
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 413, 500, 501])
-def test_any_other_http_status_is_final(over_http: OtlpEndpoint, build: Build, status: int) -> None:
-    """A redirect, too: what was sent has been taken by nobody."""
+def test_other_http_statuses_are_permanent(over_http: OtlpEndpoint, build: Build, status: int) -> None:
+    """All other statuses are permanent, including redirects, which the client does not follow."""
     over_http.respond = lambda _: Response(status, PROTOBUF, Status(message="not that").SerializeToString())
 
     assert build("traces", "http/protobuf").send(REQUEST) == Permanent(str(status), "not that")
@@ -246,14 +246,14 @@ def test_any_other_http_status_is_final(over_http: OtlpEndpoint, build: Build, s
     ("value", "seconds"), [("7", 7.0), ("0", 0.0), ("-3", 0.0), ("soon", None), ("nan", None), ("", None)]
 )
 def test_retry_after_in_seconds(over_http: OtlpEndpoint, build: Build, value: str, seconds: float | None) -> None:
-    """The pause is what the header says, if it says anything."""
+    """The delay is the value of the header if it is a number."""
     over_http.respond = lambda _: Response(503, {"Retry-After": value})
 
     assert build("traces", "http/protobuf").send(REQUEST) == Retryable(seconds, "503")
 
 
 def test_retry_after_as_a_date(over_http: OtlpEndpoint, build: Build) -> None:
-    """An hour from now is about 3,600 s."""
+    """A date in one hour is a delay of about 3,600 s."""
     over_http.respond = lambda _: Response(
         429, {"Retry-After": format_datetime(datetime.now(UTC) + timedelta(hours=1))}
     )
@@ -264,7 +264,7 @@ def test_retry_after_as_a_date(over_http: OtlpEndpoint, build: Build) -> None:
     assert 1800 < outcome.retry_after <= 3600
 
 
-AGAIN = {
+RETRYABLE_CODES = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.ABORTED,
@@ -276,9 +276,9 @@ AGAIN = {
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
 def test_grpc_codes(over_grpc: OtlpEndpoint, build: Build, code: grpc.StatusCode) -> None:
-    """Those of the specification ask for another try, any other is final; and the client tries once."""
+    """The codes of the specification are retryable, all others are permanent; the client makes one attempt."""
     over_grpc.respond = lambda _: Response(code)
-    expected: Outcome = Retryable(None, code.name) if code in AGAIN else Permanent(code.name, "as told")
+    expected: Outcome = Retryable(None, code.name) if code in RETRYABLE_CODES else Permanent(code.name, "as told")
 
     assert build("traces", "grpc").send(REQUEST) == expected
     assert len(over_grpc.requests) == 1
@@ -293,7 +293,7 @@ def _details(retry: RetryInfo) -> bytes:
 @pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE])
 @pytest.mark.parametrize("form", ["in the details", "alone"])
 def test_retry_info(over_grpc: OtlpEndpoint, build: Build, code: grpc.StatusCode, form: str) -> None:
-    """The pause is what it says; RESOURCE_EXHAUSTED may be tried again only with it."""
+    """RetryInfo sets the delay; RESOURCE_EXHAUSTED is retryable only with it."""
     retry = RetryInfo()
     retry.retry_delay.FromMilliseconds(2500)
     trailers: dict[str, str | bytes] = (
@@ -306,8 +306,8 @@ def test_retry_info(over_grpc: OtlpEndpoint, build: Build, code: grpc.StatusCode
     assert build("traces", "grpc").send(REQUEST) == Retryable(2.5, code.name)
 
 
-def test_details_that_cannot_be_read_are_none(over_grpc: OtlpEndpoint, build: Build) -> None:
-    """Garbage beside a status leaves the status."""
+def test_invalid_details_are_ignored(over_grpc: OtlpEndpoint, build: Build) -> None:
+    """Invalid details do not change the outcome of the status."""
     over_grpc.respond = lambda _: Response(grpc.StatusCode.UNAVAILABLE, {"google.rpc.retryinfo-bin": b"\xff\xff"})
 
     assert build("traces", "grpc").send(REQUEST) == Retryable(None, "UNAVAILABLE")
@@ -321,10 +321,10 @@ PARTIAL: dict[Signal, Any] = {
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_a_partial_success_says_how_many(
+def test_a_partial_success_counts_rejected_items(
     endpoint: OtlpEndpoint, build: Build, protocol: Protocol, signal: Signal
 ) -> None:
-    """Rejected items of each signal are counted."""
+    """The outcome has the number of rejected items of each signal."""
     endpoint.respond = lambda _: Response(200, PROTOBUF, PARTIAL[signal].SerializeToString())
     if protocol == "grpc":
         endpoint.respond = lambda _: Response(grpc.StatusCode.OK, body=PARTIAL[signal].SerializeToString())
@@ -334,25 +334,25 @@ def test_a_partial_success_says_how_many(
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"<html>", ExportTraceServiceResponse().SerializeToString()])
 @pytest.mark.parametrize("headers", [PROTOBUF, {"Content-Type": "text/html"}, {}])
-def test_an_answer_of_200_is_a_success_whatever_it_holds(
+def test_status_200_is_a_success_whatever_the_body(
     over_http: OtlpEndpoint, build: Build, body: bytes, headers: dict[str, str | bytes]
 ) -> None:
-    """What cannot be read rejects nothing."""
+    """A body that cannot be parsed rejects no items."""
     over_http.respond = lambda _: Response(200, headers, body)
 
     assert build("traces", "http/protobuf").send(REQUEST) == Success()
 
 
-def test_nobody_there(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
-    """A connection that is refused asks for another try."""
+def test_a_refused_connection_is_retryable(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
+    """A refused connection is retryable, with the name of the error."""
     variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
 
     error_type = "UNAVAILABLE" if protocol == "grpc" else "ConnectionError"
     assert build("traces", protocol).send(REQUEST) == Retryable(None, error_type)
 
 
-def test_no_answer_in_time(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
-    """An endpoint that takes the connection and never answers asks for another try."""
+def test_a_timeout_is_retryable(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
+    """An endpoint that accepts the connection and never responds is retryable."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         outcome = build("traces", protocol, 0.2).send(REQUEST)
@@ -360,34 +360,36 @@ def test_no_answer_in_time(protocol: Protocol, build: Build, variables: pytest.M
     assert outcome == Retryable(None, "DEADLINE_EXCEEDED" if protocol == "grpc" else "ReadTimeout")
 
 
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it", b"no HTTP\r\n\r\n"])
-def test_a_connection_that_breaks_asks_for_another_try(
-    build: Build, variables: pytest.MonkeyPatch, said: bytes
-) -> None:
-    """Before the answer, in the midst of it, or with something that is none: nobody knows whether it was taken."""
-    with socket.create_server(("127.0.0.1", 0)) as breaking:
-        variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{breaking.getsockname()[1]}")
+@pytest.mark.parametrize(
+    "reply", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it", b"no HTTP\r\n\r\n"]
+)
+def test_a_broken_connection_is_retryable(build: Build, variables: pytest.MonkeyPatch, reply: bytes) -> None:
+    """A connection that breaks before or during the response, or an invalid response, is retryable."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
 
         def answer() -> None:
             while True:
                 try:
-                    connection, _ = breaking.accept()
+                    connection, _ = server.accept()
                 except OSError:
                     return
                 with connection:
                     connection.recv(65536)
-                    connection.sendall(said)
+                    connection.sendall(reply)
 
         threading.Thread(target=answer, daemon=True).start()
         outcome = build("traces", "http/protobuf").send(REQUEST)
-        breaking.shutdown(socket.SHUT_RDWR)
+        server.shutdown(socket.SHUT_RDWR)
 
     assert isinstance(outcome, Retryable)
     assert outcome.retry_after is None
 
 
-def test_an_endpoint_that_comes_back_is_found(protocol: Protocol, build: Build, variables: pytest.MonkeyPatch) -> None:
-    """The client that failed delivers at its next try: it waits by no schedule of its own."""
+def test_an_endpoint_that_starts_later_is_reached(
+    protocol: Protocol, build: Build, variables: pytest.MonkeyPatch
+) -> None:
+    """A client that failed delivers on its next attempt: it has no backoff of its own."""
     port = free_port()
     variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
     client = build("traces", protocol)
@@ -399,18 +401,18 @@ def test_an_endpoint_that_comes_back_is_found(protocol: Protocol, build: Build, 
 
 
 @pytest.mark.parametrize(("variable", "value"), [("ENDPOINT", "nonsense"), ("HEADERS", "x-name=a%0Ab")])
-def test_what_can_never_be_sent_is_refused(
+def test_an_invalid_address_or_header_is_permanent(
     over_http: OtlpEndpoint, build: Build, variables: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    """An address that is none, a header that is none."""
+    """An invalid endpoint and an invalid header are permanent failures."""
     variables.setenv(f"OTEL_EXPORTER_OTLP_{variable}", value)
 
     assert isinstance(build("traces", "http/protobuf").send(REQUEST), Permanent)
     assert over_http.requests == []
 
 
-def test_closing_ends_a_call_in_flight(over_grpc: OtlpEndpoint, build: Build) -> None:
-    """The one who waits for the answer is told to try again."""
+def test_close_cancels_a_call_in_flight(over_grpc: OtlpEndpoint, build: Build) -> None:
+    """The cancelled call is retryable, as is a call after `close`."""
     gate = threading.Event()
     outcomes: list[Outcome] = []
 

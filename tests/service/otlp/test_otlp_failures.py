@@ -1,4 +1,4 @@
-"""Why something cannot be delivered: by both protocols, from endpoints that listen on loopback."""
+"""The reason and remedy of a failed delivery, for both protocols, with real endpoints on loopback."""
 
 import os
 import socket
@@ -30,14 +30,14 @@ KEY = "a very secret key"
 
 @pytest.fixture(params=[HTTP, GRPC])
 def protocol(request: pytest.FixtureRequest) -> Protocol:
-    """Both ways that OTLP travels."""
-    found: Protocol = request.param
-    return found
+    """Parametrize over both OTLP protocols."""
+    protocol: Protocol = request.param
+    return protocol
 
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The environment, without any of OpenTelemetry's variables and proxies."""
+    """Remove the variables of OpenTelemetry and of proxies from the environment."""
     for name in [name for name in os.environ if name.startswith("OTEL_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     return monkeypatch
@@ -45,7 +45,7 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """A certificate for 127.0.0.1, and its key."""
+    """Create a certificate for 127.0.0.1 and its key."""
     return self_signed(tmp_path_factory.mktemp("certificates"))
 
 
@@ -54,7 +54,7 @@ Send = Callable[..., Failure]
 
 @pytest.fixture
 def send(variables: pytest.MonkeyPatch) -> Send:
-    """Sends one request, and returns why it failed."""
+    """Return a function that sends one request and returns its failure."""
 
     def attempt(protocol: Protocol, url: str, seconds: float = 5, **options: object) -> Failure:
         variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
@@ -72,42 +72,41 @@ def send(variables: pytest.MonkeyPatch) -> Send:
 
 
 @contextmanager
-def over_tls(protocol: Protocol, files: Files, *, show: bool = False) -> Iterator[str]:
-    """An endpoint that speaks TLS; with `show` it asks for a client's certificate, too."""
+def over_tls(protocol: Protocol, files: Files, *, client_certificate: bool = False) -> Iterator[str]:
+    """Serve an endpoint with TLS; with `client_certificate` it requires one of the client."""
     chain, key = (file.read_bytes() for file in files)
     if protocol == GRPC:
-        credentials = grpc.ssl_server_credentials(
-            [(key, chain)], root_certificates=chain if show else None, require_client_auth=show
-        )
+        roots = chain if client_certificate else None
+        credentials = grpc.ssl_server_credentials([(key, chain)], roots, require_client_auth=client_certificate)
         with otlp_grpc(credentials=credentials) as listening:
             yield listening.url
         return
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files[0])
     context.load_cert_chain(*files)
-    context.verify_mode = ssl.CERT_REQUIRED if show else ssl.CERT_NONE
+    context.verify_mode = ssl.CERT_REQUIRED if client_certificate else ssl.CERT_NONE
     with otlp_http(tls=context) as listening:
         yield listening.url
 
 
 @contextmanager
-def in_plain_text(protocol: Protocol) -> Iterator[str]:
-    """An endpoint that speaks no TLS."""
+def plain_text(protocol: Protocol) -> Iterator[str]:
+    """Serve an endpoint without TLS."""
     with (otlp_grpc if protocol == GRPC else otlp_http)() as listening:
         yield listening.url
 
 
 def test_nothing_listens(send: Send, protocol: Protocol) -> None:
-    """The line names the address and the variable that holds it."""
+    """The failure names the address and the variable that configures it."""
     url = f"http://127.0.0.1:{free_port()}"
     failure = send(protocol, url)
 
     assert failure.address == (url if protocol == GRPC else f"{url}/v1/traces")
     assert failure.reason == f"nothing listens at {failure.address}"
-    assert failure.remedy == "Start what receives OTLP there, or correct OTEL_EXPORTER_OTLP_ENDPOINT"
+    assert failure.remedy == "Start the OTLP receiver there, or correct OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 def test_the_variable_of_the_signal_is_named(send: Send, protocol: Protocol) -> None:
-    """A signal's own endpoint stands where its variable says, as it is."""
+    """The endpoint variable of a single signal is used and named."""
     url = f"http://127.0.0.1:{free_port()}/own"
     failure = send(protocol, "http://127.0.0.1:1", TRACES_ENDPOINT=url)
 
@@ -116,15 +115,15 @@ def test_the_variable_of_the_signal_is_named(send: Send, protocol: Protocol) -> 
 
 
 def test_an_unknown_host(send: Send, protocol: Protocol) -> None:
-    """The host is named."""
+    """The failure names the host."""
     assert send(protocol, "http://collector.invalid:4318").reason == "unknown host collector.invalid"
 
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_the_other_protocol(send: Send, protocol: Protocol, files: Files, tls: bool) -> None:
-    """An endpoint of the other protocol is known by what it says, in plain text and over TLS."""
+    """A server of the other protocol is recognized by its response, in plain text and over TLS."""
     other = HTTP if protocol == GRPC else GRPC
-    with over_tls(other, files) if tls else in_plain_text(other) as url:
+    with over_tls(other, files) if tls else plain_text(other) as url:
         failure = send(protocol, url, CERTIFICATE=files[0])
 
     assert failure.reason == ("it speaks HTTP, not gRPC" if protocol == GRPC else "it speaks gRPC, not HTTP")
@@ -134,7 +133,7 @@ def test_the_other_protocol(send: Send, protocol: Protocol, files: Files, tls: b
 
 @pytest.mark.parametrize("server", [HTTP, GRPC])
 def test_plain_text_where_tls_is_expected(send: Send, protocol: Protocol, server: Protocol, files: Files) -> None:
-    """A server that closes the connection without a word is asked whether it speaks TLS."""
+    """A server that closes the connection without a response is probed for TLS."""
     with over_tls(server, files) as url:
         failure = send(protocol, url.replace("https:", "http:"))
 
@@ -144,15 +143,15 @@ def test_plain_text_where_tls_is_expected(send: Send, protocol: Protocol, server
 
 @pytest.mark.parametrize("server", [HTTP, GRPC])
 def test_tls_where_plain_text_is_expected(send: Send, protocol: Protocol, server: Protocol) -> None:
-    """The other way round."""
-    with in_plain_text(server) as url:
+    """A request with TLS to a server without it is recognized."""
+    with plain_text(server) as url:
         failure = send(protocol, url.replace("http:", "https:"))
 
-    assert failure[:2] == ("it speaks no TLS", "Write http:// in OTEL_EXPORTER_OTLP_ENDPOINT")
+    assert failure[:2] == ("it does not speak TLS", "Write http:// in OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 def test_a_certificate_that_is_not_trusted(send: Send, protocol: Protocol, files: Files) -> None:
-    """The remedy is the variable that names whom to trust."""
+    """The remedy is the variable that names the CA certificate."""
     with over_tls(protocol, files) as url:
         failure = send(protocol, url)
 
@@ -161,7 +160,7 @@ def test_a_certificate_that_is_not_trusted(send: Send, protocol: Protocol, files
 
 
 def test_a_certificate_for_another_host(send: Send, protocol: Protocol, tmp_path: Path) -> None:
-    """The host is named."""
+    """The failure names the host."""
     other = self_signed(tmp_path, "DNS:elsewhere.example")
     with over_tls(protocol, other) as url:
         failure = send(protocol, url, CERTIFICATE=other[0])
@@ -169,12 +168,12 @@ def test_a_certificate_for_another_host(send: Send, protocol: Protocol, tmp_path
     assert failure.reason == "its certificate is not for 127.0.0.1"
 
 
-def test_a_client_certificate_is_asked_for(send: Send, protocol: Protocol, files: Files) -> None:
-    """The remedy names both variables."""
-    with over_tls(protocol, files, show=True) as url:
+def test_a_client_certificate_is_required(send: Send, protocol: Protocol, files: Files) -> None:
+    """The remedy names the variables of certificate and key."""
+    with over_tls(protocol, files, client_certificate=True) as url:
         failure = send(protocol, url, CERTIFICATE=files[0])
 
-    assert "asks for a client certificate" in failure.reason
+    assert "requires a client certificate" in failure.reason
     assert "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY" in failure.remedy
 
 
@@ -183,32 +182,32 @@ def test_a_client_certificate_is_asked_for(send: Send, protocol: Protocol, files
     ("content", "reason"),
     [
         (None, "certificate file missing: {}"),
-        ("nothing of the kind", "certificate file is not PEM, or the key does not fit: {}"),
+        ("not a certificate", "certificate file is not PEM, or the key does not match: {}"),
     ],
 )
 def test_a_certificate_file_that_cannot_be_used(
     send: Send, protocol: Protocol, files: Files, tmp_path: Path, option: str, content: str | None, reason: str
 ) -> None:
-    """File and variable are named, and the process lives on; once the file is there, it is used."""
+    """The failure names file and variable, and the process does not abort."""
     file = tmp_path / "file.pem"
     if content:
         file.write_text(content)
-    chosen = {"CERTIFICATE": files[0], "CLIENT_CERTIFICATE": files[0], "CLIENT_KEY": files[1], option: file}
+    options = {"CERTIFICATE": files[0], "CLIENT_CERTIFICATE": files[0], "CLIENT_KEY": files[1], option: file}
     with over_tls(protocol, files) as url:
-        failure = send(protocol, url, **chosen)
+        failure = send(protocol, url, **options)
 
-    # A key that does not fit is found when the certificate is loaded with it.
-    shown = files[0] if option == "CLIENT_KEY" and content else file
-    named = "CLIENT_CERTIFICATE" if option == "CLIENT_KEY" and content else option
-    assert failure.reason == reason.format(shown)
-    assert failure.remedy == f"Correct OTEL_EXPORTER_OTLP_{named}"
+    # A key that does not match is found when the certificate is loaded with it.
+    reported_file = files[0] if option == "CLIENT_KEY" and content else file
+    variable = "CLIENT_CERTIFICATE" if option == "CLIENT_KEY" and content else option
+    assert failure.reason == reason.format(reported_file)
+    assert failure.remedy == f"Correct OTEL_EXPORTER_OTLP_{variable}"
     assert failure.address.startswith(url)
 
 
-def test_a_certificate_file_that_comes_later_is_used(
+def test_a_certificate_file_created_later_is_used(
     variables: pytest.MonkeyPatch, protocol: Protocol, files: Files, tmp_path: Path
 ) -> None:
-    """The client reads it at the next try."""
+    """The client reads the file again on the next attempt."""
     late = tmp_path / "late.pem"
     variables.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(late))
     with over_tls(protocol, files) as url:
@@ -223,26 +222,26 @@ def test_a_certificate_file_that_comes_later_is_used(
 
 
 def test_a_key_without_its_certificate(send: Send, protocol: Protocol, files: Files) -> None:
-    """The variable that is missing is named."""
+    """The failure names the missing variable."""
     with over_tls(protocol, files) as url:
         failure = send(protocol, url.replace("127.0.0.1", "localhost"), CERTIFICATE=files[0], CLIENT_KEY=files[1])
 
     assert failure.reason in (
-        "OTEL_EXPORTER_OTLP_CLIENT_KEY is set and no certificate",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY is set without a certificate",
         "its certificate is not for localhost",  # over HTTP the key alone is not used
     )
 
 
 def test_a_certificate_file_with_its_key_in_it(send: Send, protocol: Protocol, files: Files, tmp_path: Path) -> None:
-    """One file is enough for both."""
+    """One file may hold both the certificate and its key."""
     both = tmp_path / "both.pem"
     both.write_bytes(files[0].read_bytes() + files[1].read_bytes())
-    with over_tls(protocol, files, show=True) as url, pytest.raises(AssertionError):  # it is delivered
+    with over_tls(protocol, files, client_certificate=True) as url, pytest.raises(AssertionError):  # it is delivered
         send(protocol, url, CERTIFICATE=files[0], CLIENT_CERTIFICATE=both)
 
 
 def test_no_answer_in_time(send: Send, protocol: Protocol) -> None:
-    """The time is named, and the variable that sets it."""
+    """The failure names the timeout and the variable that sets it."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         failure = send(protocol, f"http://127.0.0.1:{silent.getsockname()[1]}", 0.2)
 
@@ -250,8 +249,8 @@ def test_no_answer_in_time(send: Send, protocol: Protocol) -> None:
     assert "OTEL_EXPORTER_OTLP_TIMEOUT" in failure.remedy
 
 
-def test_a_connection_that_closes_without_a_word(send: Send) -> None:
-    """That is all that is known when no TLS is spoken there either."""
+def test_a_connection_that_closes_without_a_response(send: Send) -> None:
+    """Without TLS on the server, the closed connection is the reason."""
     with socket.create_server(("127.0.0.1", 0)) as closing:
 
         def close() -> None:
@@ -269,7 +268,7 @@ def test_a_connection_that_closes_without_a_word(send: Send) -> None:
 
 
 def test_a_proxy(send: Send, variables: pytest.MonkeyPatch) -> None:
-    """The proxy is to blame, not the endpoint."""
+    """The failure names the proxy, not the endpoint."""
     variables.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
 
     assert "proxy" in send(HTTP, "http://collector.invalid:4318").reason
@@ -289,7 +288,7 @@ def test_a_proxy(send: Send, variables: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_statuses(send: Send, status: int, code: grpc.StatusCode | None, remedy: str) -> None:
-    """Each has its remedy; codes of gRPC that mean the same have the same."""
+    """Each status has a remedy; the equivalent gRPC status code has the same."""
     with ExitStack() as stack:
         over_http = stack.enter_context(otlp_http())
         over_http.respond = lambda _: Response(status)
@@ -305,7 +304,7 @@ def test_statuses(send: Send, status: int, code: grpc.StatusCode | None, remedy:
 
 
 def test_other_codes_of_grpc_are_named(send: Send) -> None:
-    """With what the endpoint says."""
+    """Other gRPC status codes are named together with the details of the response."""
     with otlp_grpc() as endpoint:
         endpoint.respond = lambda _: Response(grpc.StatusCode.RESOURCE_EXHAUSTED)
         failure = send(GRPC, endpoint.url)
@@ -314,7 +313,7 @@ def test_other_codes_of_grpc_are_named(send: Send) -> None:
 
 
 def test_secrets_stay_secret(send: Send, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the user of the URL nor a header's value is repeated, even if the endpoint repeats it."""
+    """A failure contains neither credentials of the URL nor values of headers, even if the response does."""
     with otlp_http() as endpoint:
         endpoint.respond = lambda sent: Response(
             401, {"Content-Type": "text/plain"}, f"no such key: {sent.headers['x-key']}".encode()
@@ -330,11 +329,11 @@ def test_secrets_stay_secret(send: Send, caplog: pytest.LogCaptureFixture) -> No
 
 @pytest.mark.parametrize("value", ["a%0Ab", "%E2%82%AC"])
 def test_a_header_that_cannot_be_sent(send: Send, protocol: Protocol, value: str) -> None:
-    """The variable is named, and not the value."""
-    with in_plain_text(protocol) as url:
+    """The failure names the variable but not its value."""
+    with plain_text(protocol) as url:
         failure = send(protocol, url, HEADERS=f"x-key=hidden{value}")
 
-    assert failure.reason == "OTEL_EXPORTER_OTLP_HEADERS holds what a header cannot"
+    assert failure.reason == "OTEL_EXPORTER_OTLP_HEADERS holds characters that a header cannot hold"
     assert "hidden" not in str(failure)
 
 
@@ -349,27 +348,27 @@ CLOSED = [
 
 @pytest.mark.parametrize("error", CLOSED, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize(
-    ("url", "spoken", "reason"),
+    ("url", "protocol", "reason"),
     [
         ("http://there:1", None, "it closed the connection without an answer"),
         ("http://there:1", "", "it expects TLS and was sent plain text"),
         ("https://there:1", "http/1.1", "it closed the connection without an answer"),
         ("https://there:1", "h2", "it speaks gRPC, not HTTP"),
-        ("https://there:1", CLIENT_CERTIFICATE, "it asks for a client certificate"),
+        ("https://there:1", CLIENT_CERTIFICATE, "it requires a client certificate"),
     ],
 )
-def test_a_connection_that_closes_has_a_reason(error: Exception, url: str, spoken: str | None, reason: str) -> None:
-    """However a library finds out that it was closed, what is spoken there tells why."""
-    assert classify(error, Target(url), probe=lambda _: spoken).reason == reason
+def test_a_connection_that_closes_has_a_reason(error: Exception, url: str, protocol: str | None, reason: str) -> None:
+    """The probe explains a closed connection, whichever exception reports it."""
+    assert classify(error, Target(url), probe=lambda _: protocol).reason == reason
 
 
-def test_an_exception_that_nobody_knows() -> None:
-    """Its class is named, and nothing of its words, which may hold anything."""
+def test_an_unknown_exception() -> None:
+    """The failure names the class of an unknown exception but omits its text, which may contain secrets."""
     assert classify(RuntimeError(KEY), Target("http://there:1")).reason == "it fails with RuntimeError"
 
 
 def test_a_status_behind_an_error_of_grpc() -> None:
-    """A gateway that answers a gRPC call with plain HTTP is told by its status."""
+    """The HTTP status of a gateway that responds to a gRPC call is recognized."""
     failure = classify("UNAVAILABLE", Target("http://there:1", grpc=True), "Received http2 header with status: 503")
 
     assert failure.reason == "it answers 503 Service Unavailable"
