@@ -43,7 +43,7 @@ def target(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Tar
     """Return the destination of a signal, for messages about failures."""
     from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415  as late as the exporters
 
-    own_variable = f"{OTLP_PREFIX}{signal.upper()}_ENDPOINT"
+    own_variable, own_headers = (f"{OTLP_PREFIX}{signal.upper()}_{name}" for name in ("ENDPOINT", "HEADERS"))
     endpoint = _read_variable(signal, "ENDPOINT")
     if protocol == "grpc":
         url = endpoint or DEFAULT_GRPC_ENDPOINT
@@ -59,7 +59,7 @@ def target(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Tar
         grpc=protocol == "grpc",
         timeout_seconds=timeout_seconds,
         endpoint_variable=own_variable if os.environ.get(own_variable) else OTLP_PREFIX + "ENDPOINT",
-        headers_variable=name if os.environ.get(name := f"{OTLP_PREFIX}{signal.upper()}_HEADERS") else OTLP_PREFIX + "HEADERS",
+        headers_variable=own_headers if os.environ.get(own_headers) else OTLP_PREFIX + "HEADERS",
         secrets=tuple(sorted(secrets, key=len, reverse=True)),
     )
 
