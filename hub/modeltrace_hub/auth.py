@@ -100,7 +100,7 @@ class GuardMiddleware:
                 return self._welcome(request)
             self._guard.check_bearer(request.headers.get("authorization", ""))
         except ForeignRequestError as error:
-            return _error(403, "foreign_request", error)
+            return _error(403, "forbidden", error)
         except UnauthorizedError as error:
             return _error(401, "unauthorized", error)
         return None

@@ -1,47 +1,47 @@
 """Every error that Modeltrace raises on purpose.
 
 ModeltraceError
-├── SettingsError            a setting does not make sense
+├── SettingsError            a setting has an invalid value
 ├── BundleError              a bundle cannot be used
-│   ├── BundleNotFoundError      no bundle at that path
-│   ├── BundleAlteredError       a hash differs
-│   ├── VersionTakenError        another model has that name and version
-│   ├── UntrustedModelError      the artifact holds types nobody has allowed
-│   ├── IncompatibleBundleError  written by other versions of the libraries
-│   └── RegistryAwayError        a model registry cannot be reached: it may pass by itself
-├── PackError                an estimator and its data do not make a bundle
-├── RequestError             the caller sent something that cannot be answered
-│   ├── MalformedRequestError    not JSON, or not the shape that the call takes
-│   ├── InvalidFeaturesError     values that break the feature schema
+│   ├── BundleNotFoundError      there is no bundle at this path
+│   ├── BundleIntegrityError     a hash differs from the expected one
+│   ├── VersionConflictError     another model has the same name and version
+│   ├── UntrustedModelError      the artifact contains types that are not trusted
+│   ├── IncompatibleBundleError  other versions of the libraries wrote the bundle
+│   └── RegistryUnavailableError a model registry cannot be reached (temporary)
+├── PackError                an estimator and its data cannot be packed into a bundle
+├── RequestError             the client sent an invalid request
+│   ├── MalformedRequestError    the body is not JSON, or has the wrong shape
+│   ├── InvalidFeaturesError     values violate the feature schema
 │   ├── RequestTooLargeError     more bytes or rows than the limits allow
-│   ├── UnsupportedCodingRequestError  a Content-Encoding that cannot be uncompressed
-│   ├── ForeignRequestError      a Host or Origin that is not the service's
-│   ├── UnauthorizedError        no API key, or another one
-│   ├── UnknownPredictionError   no prediction ID of this service
-│   ├── InvalidLabelError        a label that the model cannot answer
-│   ├── LabelConflictError       the prediction has another label already
-│   └── ClientGoneError          it went away before it had sent all of its request
-├── BusyError                more requests wait for the model, or with labels, than the limit allows
-├── LabelsAwayError          labels cannot be stored now: whoever sent them has to send them again
-├── InferenceError           the model failed on input that the schema accepts
-├── StoreError               the prediction store cannot be used, or refuses something
-│   └── StoreAwayError           it is locked, full or away: it may pass by itself
+│   ├── UnsupportedContentEncodingError  the Content-Encoding is not supported
+│   ├── ForbiddenError           the Host or Origin is not allowed
+│   ├── UnauthorizedError        the API key is missing or wrong
+│   ├── UnknownPredictionError   the prediction ID is not one of this service
+│   ├── InvalidLabelError        the model cannot predict this label
+│   ├── LabelConflictError       the prediction already has another label
+│   └── ClientDisconnectedError  the client disconnected before the request was complete
+├── BusyError                the queue of requests for the model, or with labels, is full
+├── LabelStoreUnavailableError  labels cannot be stored now; the client sends them again (temporary)
+├── InferenceError           the model failed on valid input
+├── StoreError               the prediction store cannot be used, or rejects an operation
+│   └── StoreUnavailableError    the store is locked, full or unreachable (temporary)
 ├── ExportError              predictions cannot be written to a file            (modeltrace.store.export)
-├── UnreachableError         nothing that can be used answers at an address     (modeltrace.client.service)
-├── RefusedError             a service does not answer what it was asked        (modeltrace.doctor.trace_check)
-├── NotTakenError            a service does not take rows or labels             (modeltrace.client.scoring_client)
-├── RowsError                there are no rows to send                          (modeltrace.traffic.rows)
-├── LabelError               a file's label is none that the model could answer (modeltrace.evaluation.scored_rows)
-├── NothingToSayError        there is nothing to make figures of                (modeltrace.cli.evaluate)
-├── UpError                  what `up` starts cannot be started, or has ended   (modeltrace.local.plan)
-├── ReportError              nothing to report on, or to compare it with        (modeltrace.report.sources)
-├── EnvironmentMissingError  a library's environment cannot be made             (modeltrace.report.venvs)
+├── NotFoundError            the prediction store has no such prediction        (modeltrace.store.lookup)
+├── UnreachableError         no service answers at an address                   (modeltrace.client.service)
+├── SubmissionRejectedError  a service rejects rows or labels                   (modeltrace.client.scoring_client)
+├── PredictionRejectedError  a service rejects the prediction of the doctor     (modeltrace.doctor.trace_check)
+├── RowSourceError           there are no rows to send                          (modeltrace.traffic.rows)
+├── LabelError               a file contains a label that the model cannot predict (modeltrace.evaluation.scored_rows)
+├── NoDataError              there is no data to evaluate                       (modeltrace.cli.evaluate)
+├── DrilldownError           there is no evidence to show                       (modeltrace.monitoring.drilldown)
+├── UpError                  a component of `up` cannot start, or has ended     (modeltrace.local.plan)
+├── ReportError              there is no data for a report, or no reference     (modeltrace.report.sources)
+├── VenvError                the environment of a library cannot be created     (modeltrace.report.venvs)
 ├── ProgramError             a library failed on the data                       (modeltrace.report.run)
-├── NotFoundError            the prediction store does not have it              (modeltrace.store.lookup)
-└── ReplayError              recorded predictions cannot be answered again      (modeltrace.cli.replay)
+└── ReplayError              stored predictions cannot be replayed              (modeltrace.cli.replay)
 
-The message of each says what is wrong, where, and what to do. No HTTP here: `modeltrace.api.errors` holds the one
-table from error to status.
+Each message says what is wrong, where, and what to do. `modeltrace.api.errors` maps these errors to HTTP status codes.
 """
 
 from collections.abc import Sequence
@@ -49,11 +49,11 @@ from dataclasses import dataclass
 
 
 class ModeltraceError(Exception):
-    """What all of them are."""
+    """Base class of all errors that Modeltrace raises on purpose."""
 
 
 class SettingsError(ModeltraceError):
-    """A setting does not make sense."""
+    """A setting has an invalid value."""
 
 
 class BundleError(ModeltraceError):
@@ -61,11 +61,11 @@ class BundleError(ModeltraceError):
 
 
 class BundleNotFoundError(BundleError):
-    """There is no bundle at that path."""
+    """There is no bundle at this path."""
 
 
 class BundleIntegrityError(BundleError):
-    """A hash differs from the one that was recorded or asked for."""
+    """A hash differs from the recorded or expected one."""
 
 
 class VersionConflictError(BundleError):
@@ -73,68 +73,71 @@ class VersionConflictError(BundleError):
 
 
 class UntrustedModelError(BundleError):
-    """The artifact holds types, or has a format, that nobody has allowed."""
+    """The artifact contains types, or has a format, that are not trusted."""
 
 
 class IncompatibleBundleError(BundleError):
-    """The bundle was written by other versions of the libraries."""
+    """Other versions of the libraries wrote the bundle."""
 
 
 class RegistryUnavailableError(BundleError):
-    """A model registry, or where it keeps files, cannot be reached: it may pass by itself."""
+    """A model registry, or its file storage, cannot be reached. The error may be temporary."""
 
 
 class PackError(ModeltraceError):
-    """An estimator and its data do not make a bundle."""
+    """An estimator and its data cannot be packed into a bundle."""
 
 
 class RequestError(ModeltraceError):
-    """The caller sent something that cannot be answered."""
+    """The client sent an invalid request."""
 
 
 class MalformedRequestError(RequestError):
-    """Not JSON, or not the shape that the call takes."""
+    """The body is not JSON, or has the wrong shape."""
 
 
 class RequestTooLargeError(RequestError):
-    """More bytes or rows than the limits allow."""
+    """The request has more bytes or rows than the limits allow."""
 
 
 class UnsupportedContentEncodingError(RequestError):
-    """A `Content-Encoding` that cannot be uncompressed."""
+    """The `Content-Encoding` is not supported."""
 
 
 class ForbiddenError(RequestError):
-    """A Host or Origin that is not the service's."""
+    """The Host or Origin of the request is not allowed."""
 
 
 class UnauthorizedError(RequestError):
-    """No API key, or another one."""
+    """The API key is missing or wrong."""
 
 
 class UnknownPredictionError(RequestError):
-    """No prediction ID of this service: not signed with its key, or of another model."""
+    """The prediction ID is not signed with this service's key, or belongs to another model."""
 
 
 class InvalidLabelError(RequestError):
-    """A label that the model cannot answer."""
+    """The model cannot predict this label."""
 
 
 class LabelConflictError(RequestError):
-    """The prediction has another label already."""
+    """The prediction already has another label."""
 
 
 class ClientDisconnectedError(RequestError):
-    """The client went away before it had sent all of its request."""
+    """The client disconnected before the request was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One way in which one value breaks the feature schema.
+    """One way in which one value violates the feature schema.
 
-    `reason` is one of a few fixed words, fit for counting: ``missing``, ``type``, ``range``, ``category``, ``length``,
-    ``unknown``. `message` is for a person and never repeats the value, which may be private. `allowed` says that
-    the schema has it counted, and nothing else.
+    Attributes:
+        feature: name of the feature.
+        reason: one of ``missing``, ``type``, ``range``, ``category``, ``length`` and ``unknown``; used as a metric
+            attribute.
+        message: text for a person. It never contains the value, which may be private.
+        allowed: whether the schema only counts this violation and the row is predicted.
     """
 
     feature: str
@@ -143,53 +146,57 @@ class Violation:
     allowed: bool = False
 
 
+# Violations and feature names that an error message lists.
 MAX_LISTED = 3
 
 
 class InvalidFeaturesError(RequestError):
-    """Values that break the feature schema."""
+    """Values violate the feature schema."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         missing, unknown = (_join_names(violations, reason) for reason in ("missing", "unknown"))
-        said = [violation.message for violation in violations]
-        if missing and unknown:  # rows of another model, or of another version of this one: that is one thing to say
+        messages = [violation.message for violation in violations]
+        if missing and unknown:  # rows of another model, or of another version of this one: one message for all names
             others = [violation.message for violation in violations if violation.reason not in ("missing", "unknown")]
-            said = [f"the row has not the features of this model: missing {missing}; unknown {unknown}", *others]
-        more = len(said) - MAX_LISTED
-        super().__init__("; ".join(said[:MAX_LISTED]) + (f"; and {more} more" if more > 0 else ""))
+            messages = [
+                f"the row does not have the features of this model: missing {missing}; unknown {unknown}",
+                *others,
+            ]
+        more = len(messages) - MAX_LISTED
+        super().__init__("; ".join(messages[:MAX_LISTED]) + (f"; and {more} more" if more > 0 else ""))
         self.violations = tuple(violations)
 
     def message_without_unknown_names(self) -> str:
-        """The same in words that are the schema's alone."""
+        """Return the message without names that the client chose: only features of the schema are named."""
         known = [violation for violation in self.violations if violation.reason != "unknown"]
         others = ["features that the model does not have"] if len(known) < len(self.violations) else []
         more = len(known) - MAX_LISTED
-        first = [violation.message for violation in known[:MAX_LISTED]]
-        return "; ".join([*first, *([f"and {more} more"] if more > 0 else []), *others])
+        messages = [violation.message for violation in known[:MAX_LISTED]]
+        return "; ".join([*messages, *([f"and {more} more"] if more > 0 else []), *others])
 
 
 def _join_names(violations: Sequence[Violation], reason: str) -> str:
-    """The first features that it is, "" for none. How many are unknown is not even looked at."""
+    """Return the names of the first features with this violation, "" if there are none."""
     names = [violation.feature for violation in violations if violation.reason == reason]
     first = ", ".join(names[:MAX_LISTED])
     return f"{first}, …" if len(names) > MAX_LISTED else first
 
 
 class BusyError(ModeltraceError):
-    """More requests wait for the model, or with labels, than the limit allows."""
+    """The queue of requests that wait for the model, or that send labels, is full."""
 
 
 class LabelStoreUnavailableError(ModeltraceError):
-    """Labels cannot be stored now: whoever sent them has to send them again."""
+    """Labels cannot be stored now. The client has to send them again."""
 
 
 class InferenceError(ModeltraceError):
-    """The model failed on input that the schema accepts."""
+    """The model failed on valid input."""
 
 
 class StoreError(ModeltraceError):
-    """The prediction store cannot be used, or refuses something."""
+    """The prediction store cannot be used, or rejects an operation."""
 
 
 class StoreUnavailableError(StoreError):
-    """The prediction store is locked, full or away: it may pass by itself."""
+    """The prediction store is locked, full or unreachable. The error may be temporary."""

@@ -75,7 +75,7 @@ def test_other_codings_are_415(ours: RecordsService, coding: str) -> None:
     """The answer says which ones are taken."""
     answer = _post(ours, b"{}", coding)
 
-    assert (answer.status_code, answer.json()["error"]["type"]) == (415, "unsupported_coding")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (415, "unsupported_encoding")
     assert answer.headers["accept-encoding"] == "gzip, deflate, zstd, identity"
 
 

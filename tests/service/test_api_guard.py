@@ -50,7 +50,7 @@ def test_on_loopback_another_host_is_refused(client: Open, host: str, path: str)
     answer = client().get(path, headers={"Host": host})
 
     assert answer.status_code == 403
-    assert answer.json()["error"]["type"] == "foreign_request"
+    assert answer.json()["error"]["type"] == "forbidden"
     assert "MODELTRACE_ALLOWED_HOSTS" in answer.json()["error"]["message"]
 
 

@@ -1,1 +1,1 @@
-"""HTTP: what comes in, what goes out. It knows nothing of scikit-learn."""
+"""The HTTP API: routes, request bodies, errors. It does not import scikit-learn."""

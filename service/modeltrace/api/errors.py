@@ -1,12 +1,13 @@
-"""From error to status: one table."""
+"""Map errors to HTTP responses: one table, searched along the class hierarchy of the error."""
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from modeltrace.api.responses import ErrorResponse, error_payload, json_response
+from modeltrace.api.responses import error_payload, json_response
 from modeltrace.errors import (
     BusyError,
     ClientDisconnectedError,
@@ -18,6 +19,7 @@ from modeltrace.errors import (
     LabelStoreUnavailableError,
     MalformedRequestError,
     ModeltraceError,
+    RequestError,
     RequestTooLargeError,
     UnauthorizedError,
     UnknownPredictionError,
@@ -27,68 +29,87 @@ from modeltrace_http.content_coding import SUPPORTED_ENCODINGS
 
 logger = logging.getLogger("modeltrace.api")
 
-STATUS: dict[type[ModeltraceError], tuple[int, str]] = {
-    MalformedRequestError: (400, "malformed_request"),
-    ClientDisconnectedError: (400, "client_gone"),  # nobody reads it
-    UnauthorizedError: (401, "unauthorized"),
-    ForbiddenError: (403, "foreign_request"),
-    RequestTooLargeError: (413, "request_too_large"),
-    UnsupportedContentEncodingError: (415, "unsupported_coding"),
-    InvalidFeaturesError: (422, "invalid_features"),
-    UnknownPredictionError: (404, "unknown_prediction"),
-    LabelConflictError: (409, "label_conflict"),
-    InvalidLabelError: (422, "invalid_label"),
-    InferenceError: (500, "inference_failed"),
-    BusyError: (503, "busy"),
-    LabelStoreUnavailableError: (503, "store_unavailable"),
-}
-HEADERS: dict[type[ModeltraceError], dict[str, str]] = {
-    BusyError: {"Retry-After": "1"},  # seconds after which it is worth trying again
-    LabelStoreUnavailableError: {"Retry-After": "5"},
-    UnsupportedContentEncodingError: {"Accept-Encoding": SUPPORTED_ENCODINGS},
-    # A browser asks its user for a password, which is the key.
-    UnauthorizedError: {"WWW-Authenticate": 'Bearer, Basic realm="modeltrace"'},
-}
+T = TypeVar("T")
 
 
-def error_body(error: ModeltraceError) -> dict[str, object]:
-    """An error as JSON. What the model itself said stays in the log: it may repeat private values."""
-    _, kind = STATUS[type(error)]
+class ErrorSpec(NamedTuple):
+    """How the API reports a class of errors."""
+
+    status: int
+    error_type: str
+    headers: Mapping[str, str] = {}
+
+
+ERROR_SPECS: Final[Mapping[type[BaseException], ErrorSpec]] = {
+    RequestError: ErrorSpec(400, "invalid_request"),
+    MalformedRequestError: ErrorSpec(400, "malformed_request"),
+    ClientDisconnectedError: ErrorSpec(400, "client_disconnected"),  # no client reads it
+    # A browser asks the user for a password, which is the key.
+    UnauthorizedError: ErrorSpec(401, "unauthorized", {"WWW-Authenticate": 'Bearer, Basic realm="modeltrace"'}),
+    ForbiddenError: ErrorSpec(403, "forbidden"),
+    UnknownPredictionError: ErrorSpec(404, "unknown_prediction"),
+    LabelConflictError: ErrorSpec(409, "label_conflict"),
+    RequestTooLargeError: ErrorSpec(413, "request_too_large"),
+    UnsupportedContentEncodingError: ErrorSpec(415, "unsupported_encoding", {"Accept-Encoding": SUPPORTED_ENCODINGS}),
+    InvalidFeaturesError: ErrorSpec(422, "invalid_features"),
+    InvalidLabelError: ErrorSpec(422, "invalid_label"),
+    InferenceError: ErrorSpec(500, "inference_failed"),
+    BusyError: ErrorSpec(503, "busy", {"Retry-After": "1"}),  # seconds
+    LabelStoreUnavailableError: ErrorSpec(503, "store_unavailable"}),
+}
+UNEXPECTED: Final = ErrorSpec(500, "internal_error")
+
+
+class ErrorResponse(NamedTuple):
+    """An error response before it is encoded."""
+
+    status: int
+    payload: Mapping[str, object]
+    headers: Mapping[str, str]
+
+
+def find_by_class(table: Mapping[type[BaseException], T], error: BaseException, default: T) -> T:
+    """Return the entry of the closest class in the error's class hierarchy that the table lists."""
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), default)
+
+
+def error_body(error: Exception) -> dict[str, object]:
+    """Describe an error as JSON.
+
+    The body omits the model's own error message and the details of unexpected errors, since both may contain private
+    values. The log has them.
+    """
+    spec = find_by_class(ERROR_SPECS, error, UNEXPECTED)
+    if spec is UNEXPECTED:
+        return error_payload(spec.error_type, "something went wrong inside the service; the trace ID leads to its log")
     if isinstance(error, InvalidFeaturesError):
         violations = [{"feature": v.feature, "reason": v.reason, "message": v.message} for v in error.violations]
-        return error_payload(kind, str(error), violations=violations)
-    return error_payload(kind, str(error))
+        return error_payload(spec.error_type, str(error), violations=violations)
+    return error_payload(spec.error_type, str(error))
 
 
-def error_response(error: ModeltraceError) -> ErrorResponse:
-    """The answer to what Modeltrace raised on purpose; it is logged, too."""
-    status, kind = STATUS[type(error)]
-    if status == 500:
-        logger.error("%s: %s", kind, error, exc_info=error)
+def error_response(error: Exception) -> ErrorResponse:
+    """Log an error and return its response."""
+    spec = find_by_class(ERROR_SPECS, error, UNEXPECTED)
+    if spec is UNEXPECTED:
+        logger.error("unexpected %s", type(error).__name__, exc_info=error)
+    elif spec.status == 500:
+        logger.error("%s: %s", spec.error_type, error, exc_info=error)
     else:
-        # The names of features that the model does not have are up to the client: the log does without.
-        logger.warning(
-            "%s: %s", kind, error.message_without_unknown_names() if isinstance(error, InvalidFeaturesError) else error
-        )
-    return ErrorResponse(status, error_body(error), HEADERS.get(type(error)))
+        # The client chooses the names of unknown features, so the log omits them.
+        known = error.message_without_unknown_names() if isinstance(error, InvalidFeaturesError) else error
+        logger.warning("%s: %s", spec.error_type, known)
+    return ErrorResponse(spec.status, error_body(error), spec.headers)
 
 
-def internal_error_response(error: Exception) -> ErrorResponse:
-    """The answer to what nobody foresaw, without its details; the log has them, under the same trace ID."""
-    logger.error("unexpected %s", type(error).__name__, exc_info=error)
-    message = "something went wrong inside the service; the trace ID leads to its log"
-    return ErrorResponse(500, error_payload("internal_error", message))
-
-
-async def handle_modeltrace_error(_: Request, error: Exception) -> Response:
-    """Answer what Modeltrace raised on purpose."""
-    assert isinstance(error, ModeltraceError)  # noqa: S101  registered for that class alone
+async def handle_error(_: Request, error: Exception) -> Response:
+    """Answer any exception that a route raises."""
     status, payload, headers = error_response(error)
     return json_response(payload, status=status, headers=headers)
 
 
 async def handle_http_error(request: Request, error: Exception) -> Response:
-    """Answer an unknown route or a wrong method."""
+    """Answer an unknown path or an unsupported method."""
     assert isinstance(error, HTTPException)  # noqa: S101  registered for that class alone
     messages = {
         404: f"there is nothing at {request.url.path}; the calls are listed at /docs",
@@ -99,18 +120,8 @@ async def handle_http_error(request: Request, error: Exception) -> Response:
     return json_response(error_payload(kind, message), status=error.status_code, headers=error.headers)
 
 
-async def handle_unexpected_error(_: Request, error: Exception) -> Response:
-    """Answer what nobody foresaw."""
-    status, payload, _headers = internal_error_response(error)
-    return json_response(payload, status=status)
-
-
 def add_error_handlers(app: FastAPI) -> None:
-    """Register the table."""
-    handlers: dict[type[Exception], Any] = {
-        ModeltraceError: handle_modeltrace_error,
-        HTTPException: handle_http_error,
-        Exception: handle_unexpected_error,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
+    """Register the handlers. Starlette logs and re-raises what the handler of `Exception` answers."""
+    app.add_exception_handler(ModeltraceError, handle_error)
+    app.add_exception_handler(HTTPException, handle_http_error)
+    app.add_exception_handler(Exception, handle_error)

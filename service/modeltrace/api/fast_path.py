@@ -1,8 +1,8 @@
-"""Answers the prediction calls ahead of FastAPI, and passes on everything else.
+"""Answer prediction and feedback requests with plain ASGI; FastAPI answers all other requests.
 
-Routing, dependencies and middleware cost a request as much as the rest of its way together. Here a call is found by its
-path, its trace is started, and its answer written, by plain ASGI. What is answered is the same as by the routes of
-`modeltrace.api.predict`; a test compares the two.
+FastAPI's routing, dependencies and middleware take as long as the rest of a prediction. This application looks up the
+handler by path, starts the trace and writes the response itself. The responses equal those of the FastAPI routes in
+`modeltrace.api.predict` and `modeltrace.api.feedback`; a test compares them.
 """
 
 import logging
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from modeltrace.api.body import BodyReader
-from modeltrace.api.errors import error_response, internal_error_response
+from modeltrace.api.errors import error_response
 from modeltrace.api.health import UNTRACED_PATHS
 from modeltrace.api.predict import Handler
 from modeltrace.api.responses import JSON_CONTENT_TYPE, TRACE_HEADER, encode_body
@@ -30,71 +30,75 @@ logger = logging.getLogger("modeltrace.api")
 access_logger = logging.getLogger(ACCESS_LOGGER)
 
 _TRACE_HEADER: Final = TRACE_HEADER.lower().encode()
-_SILENT: Final = frozenset(f"/{path}" for path in UNTRACED_PATHS)
+_UNTRACED: Final = frozenset(f"/{path}" for path in UNTRACED_PATHS)
 
 
 class PredictionASGIApp:
-    """An ASGI application before another one."""
+    """ASGI application that answers the requests of `handlers`, and passes all others to `app`."""
 
     def __init__(
         self,
         app: ASGIApp,
-        calls: Mapping[str, Handler],
+        handlers: Mapping[str, Handler],
         tracing: RequestTracer,
         outbox: ExportQueue,
         *,
-        body: BodyReader,
+        body_reader: BodyReader,
         active_requests: Counter[tuple[str, str]],
         on_response_sent: Callable[[RequestTrace], object],
     ) -> None:
-        """`calls` by path, all of them POST; `active` counts the requests in flight by method and scheme.
+        """Wrap an application.
 
-        `after` takes each request once its answer is sent.
+        Args:
+            app: the application that answers all other requests.
+            handlers: handlers of POST requests by path.
+            tracing: starts the trace of a request.
+            outbox: takes the record of each finished request.
+            body_reader: reads request bodies.
+            active_requests: number of requests in progress by method and scheme; updated here.
+            on_response_sent: called with each request after its response is sent.
         """
         self._app = app
-        self._calls = calls
+        self._handlers = handlers
         self._tracing = tracing
         self._outbox = outbox
-        self._body = body
-        self._active = active_requests
-        self._after = on_response_sent
+        self._body_reader = body_reader
+        self._active_requests = active_requests
+        self._on_response_sent = on_response_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
+        """Answer the request, or pass it to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        kind = (scope["method"], scope["scheme"])
+        key = (scope["method"], scope["scheme"])
         path = route_path(scope)
-        counted = path not in _SILENT
-        self._active[kind] += counted
+        counted = path not in _UNTRACED
+        self._active_requests[key] += counted
         try:
-            call = self._calls.get(path) if scope["method"] == "POST" else None
-            if call is None:
+            handler = self._handlers.get(path) if scope["method"] == "POST" else None
+            if handler is None:
                 await self._app(scope, receive, _log_access(scope, send))
             else:
-                await self._answer(call, scope, receive, send)
+                await self._answer(handler, scope, receive, send)
         finally:
-            self._active[kind] -= counted
+            self._active_requests[key] -= counted
 
-    async def _answer(self, call: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         trace, context = self._tracing.start(scope)
-        attach(context)  # never detached: the server answers each request in a context of its own
+        attach(context)  # never detached: the server runs each request in its own context
         trace_id = trace.trace_id_hex
         try:
             status, headers = 200, None
             try:
-                content = await call(await self._body.read(scope, receive), trace)
+                content = await handler(await self._body_reader.read(scope, receive), trace)
             except ClientDisconnectedError as error:
                 logger.info("%s", error)
                 return
-            except ModeltraceError as error:
-                status, payload, headers = error_response(error)
-                content = encode_body(payload, trace_id)
-            except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer and the log a stack
-                if trace.failure is None:
+            except Exception as error:  # noqa: BLE001  the client gets a response, the log the stack trace
+                if trace.failure is None and not isinstance(error, ModeltraceError):
                     record_failure(trace, "", error)
-                status, payload, headers = internal_error_response(error)
+                status, payload, headers = error_response(error)
                 content = encode_body(payload, trace_id)
             fields = [JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(content))]
             if trace_id is not None:
@@ -107,24 +111,25 @@ class PredictionASGIApp:
         finally:
             trace.end = trace.now()
             self._outbox.enqueue(trace)
-            self._after(trace)
+            self._on_response_sent(trace)
 
 
 def _log_access(scope: Scope, send: Send) -> Send:
-    """Write the access line that the server writes by itself when nobody else does, in the server's words."""
+    """Write a line in the server's format to the access log when the response starts."""
 
     async def logged(message: Message) -> None:
         if message["type"] == "http.response.start" and access_logger.isEnabledFor(logging.INFO):
-            said = (
+            arguments = (
                 get_client_addr(scope),  # type: ignore[arg-type]  # an HTTP scope
                 scope["method"],
                 get_path_with_query_string(scope),  # type: ignore[arg-type]  # an HTTP scope
                 scope["http_version"],
                 message["status"],
             )
-            # The server believes that whoever can be heard by this name wants its own lines, too.
+            # Passed to the root logger: if the access logger had a handler, uvicorn would also log each request.
             line = '%s - "%s %s HTTP/%s" %d'
-            logging.getLogger().handle(access_logger.makeRecord(ACCESS_LOGGER, logging.INFO, "", 0, line, said, None))
+            record = access_logger.makeRecord(ACCESS_LOGGER, logging.INFO, "", 0, line, arguments, None)
+            logging.getLogger().handle(record)
         await send(message)
 
     return logged

@@ -1,8 +1,8 @@
-"""`POST /feedback`: the true label of a prediction, or of many, when they are known.
+"""`POST /feedback`: true labels of one or many predictions.
 
-Labels are read, stored and told in parts, on a thread: nothing of it holds up predictions. A part that cannot be stored
-ends the call with 503, and the client sends everything again: what was stored by then is the same label, and counts
-once.
+A thread parses, stores and records labels in chunks, so that they do not delay predictions. If a chunk cannot be
+stored, the response is 503 and the client sends all labels again. Labels that were stored before are then reported as
+the same, and count once.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from modeltrace.api.body import BodyReader, get_only_key, parse_object
-from modeltrace.api.errors import error_body
+from modeltrace.api.errors import error_body, find_by_class
 from modeltrace.api.openapi import feedback_operation
 from modeltrace.api.responses import encode_body, encoded_response
 from modeltrace.api.thread_pool import BoundedThreadPool
@@ -22,7 +22,6 @@ from modeltrace.errors import (
     LabelConflictError,
     LabelStoreUnavailableError,
     MalformedRequestError,
-    ModeltraceError,
     RequestError,
     RequestTooLargeError,
     UnknownPredictionError,
@@ -35,9 +34,9 @@ from modeltrace.telemetry.records.feedback import FeedbackRecord, TrueLabel
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.sdk.recorder import SDKRecorder
 
-# Labels of a transaction, and of a record: half a millisecond of counting.
+# Labels per transaction and per telemetry record. Counting a record of this size takes half a millisecond.
 CHUNK_SIZE: Final = 256
-REJECTION_REASONS: Final[dict[type[ModeltraceError], str]] = {
+REJECTION_REASONS: Final[Mapping[type[BaseException], str]] = {
     LabelConflictError: "conflict",
     UnknownPredictionError: "unknown_prediction",
     InvalidLabelError: "invalid_label",
@@ -48,129 +47,143 @@ Result = dict[str, Any]
 
 
 class FeedbackHandler:
-    """The call, bound to a store. What may be the label of a prediction the version says that is served now."""
+    """Handler of the route. The version that is served now decides which labels are valid."""
 
     def __init__(
         self,
-        serving: ModelRouter,
+        model_router: ModelRouter,
         label_writer: LabelWriter,
         threads: BoundedThreadPool,
         on_feedback: Callable[[FeedbackRecord], None],
         *,
         max_items: int,
     ) -> None:
-        """`tell` takes what was stored, on the thread that stored it."""
-        self.serving = serving
-        self._desk = label_writer
+        """Create the handler.
+
+        Args:
+            model_router: the versions that are served.
+            label_writer: stores the labels.
+            threads: the threads that store labels.
+            on_feedback: called with the stored and rejected labels of each chunk, on the thread that stored them.
+            max_items: the most labels of a request.
+        """
+        self.model_router = model_router
+        self._label_writer = label_writer
         self._threads = threads
-        self._tell = on_feedback
-        self._most_items = max_items
+        self._on_feedback = on_feedback
+        self._max_items = max_items
 
     async def handle(self, body: bytes, trace: RequestTrace) -> bytes:
-        """Take one label or many."""
-        return await self._threads.run(self._feedback, body, trace)
+        """Store one label or many."""
+        return await self._threads.run(self._handle, body, trace)
 
-    def _feedback(self, body: bytes, trace: RequestTrace) -> bytes:
+    def _handle(self, body: bytes, trace: RequestTrace) -> bytes:
         try:
             parsed = parse_object(body)
-            items = _items(parsed)
+            items = _get_items(parsed)
         except MalformedRequestError:
-            self._refuse(trace, {"malformed": 1})
+            self._record_rejected(trace, {"malformed": 1})
             raise
         if items is None:
-            (result,) = self._part([parsed], trace)
+            (result,) = self._store([parsed], trace)
             if isinstance(result, RequestError):
                 raise result
             return encode_body(result, result["trace_id"])
-        if len(items) > self._most_items:
-            limit = f"the limit is {self._most_items} (MODELTRACE_MAX_BATCH_ROWS)"
+        if len(items) > self._max_items:
+            limit = f"the limit is {self._max_items} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"there are {len(items)} labels, {limit}")
         results: list[Result] = []
         for start in range(0, len(items), CHUNK_SIZE):
             try:
-                part = self._part(items[start : start + CHUNK_SIZE], trace)
+                chunk = self._store(items[start : start + CHUNK_SIZE], trace)
             except LabelStoreUnavailableError:
-                if (rest := len(items) - start - CHUNK_SIZE) > 0:
-                    self._refuse(trace, {"store_unavailable": rest})
+                if (remaining := len(items) - start - CHUNK_SIZE) > 0:
+                    self._record_rejected(trace, {"store_unavailable": remaining})
                 raise
-            results += [error_body(one) if isinstance(one, RequestError) else one for one in part]
+            results += [error_body(result) if isinstance(result, RequestError) else result for result in chunk]
         return encode_body({"results": results}, trace.trace_id_hex)
 
-    def _part(self, items: Sequence[object], trace: RequestTrace) -> list[Result | RequestError]:
-        """What became of each.
+    def _store(self, items: Sequence[object], trace: RequestTrace) -> list[Result | RequestError]:
+        """Store labels and return a result or an error for each.
 
         Raises:
-            LabelsAwayError: none of those that could be taken was.
+            LabelStoreUnavailableError: none of the labels was stored.
         """
         start = trace.now()
-        labels_of = self.serving.primary.label_reader
-        read = [_read(labels_of, item) for item in items]
-        given = [one for one in read if isinstance(one, ParsedLabel)]
+        parser = self.model_router.primary.label_reader
+        parsed = [_parse(parser, item) for item in items]
+        valid = [label for label in parsed if isinstance(label, ParsedLabel)]
         received = time_ns()
-        refused = Counter(REJECTION_REASONS[type(one)] for one in read if isinstance(one, RequestError))
+        rejected = Counter(_reason(label) for label in parsed if isinstance(label, RequestError))
         labels = [
-            StoredLabel(one.record.prediction_id, one.label, received, one.record.prediction_time) for one in given
+            StoredLabel(label.record.prediction_id, label.label, received, label.record.prediction_time)
+            for label in valid
         ]
         try:
-            outcomes = iter(self._desk.add(labels))
+            outcomes = iter(self._label_writer.add(labels))
         except LabelStoreUnavailableError:
-            self._refuse(trace, {**refused, "store_unavailable": len(given)})
+            self._record_rejected(trace, {**rejected, "store_unavailable": len(valid)})
             raise
         results: list[Result | RequestError] = []
         new = []
-        for one in read:
-            if isinstance(one, RequestError):
-                results.append(one)
+        for label in parsed:
+            if isinstance(label, RequestError):
+                results.append(label)
                 continue
             if (outcome := next(outcomes)) == "conflict":
-                refused["conflict"] += 1
+                rejected["conflict"] += 1
                 results.append(LabelConflictError("the prediction has another label already, and the first one stays"))
                 continue
             if outcome == "new":
-                new.append(one.record)
-            told = one.record
-            trace_id = told.trace_id.hex() if told.has_trace else None
-            results.append({"prediction_id": told.prediction_id, "status": outcome, "trace_id": trace_id})
-        self._tell_of(trace, start, tuple(new), refused)
+                new.append(label.record)
+            trace_id = label.record.trace_id.hex() if label.record.has_trace else None
+            results.append({"prediction_id": label.record.prediction_id, "status": outcome, "trace_id": trace_id})
+        self._record(trace, start, tuple(new), rejected)
         return results
 
-    def _refuse(self, trace: RequestTrace, refused: Mapping[str, int]) -> None:
-        self._tell_of(trace, trace.now(), (), refused)
+    def _record_rejected(self, trace: RequestTrace, rejected: Mapping[str, int]) -> None:
+        self._record(trace, trace.now(), (), rejected)
 
-    def _tell_of(self, trace: RequestTrace, start: int, new: tuple[TrueLabel, ...], refused: Mapping[str, int]) -> None:
-        rejected = tuple((reason, number) for reason, number in refused.items() if number)
+    def _record(self, trace: RequestTrace, start: int, new: tuple[TrueLabel, ...], counts: Mapping[str, int]) -> None:
+        rejected = tuple((reason, count) for reason, count in counts.items() if count)
         if not new and not rejected:
             return
-        model = self.serving.primary.model
+        model = self.model_router.primary.model
         ids = (trace.trace_id, trace.span_id, trace.trace_state, trace.trace_flags)
         synthetic = bool(trace.synthetic_token)
-        self._tell(
+        self._on_feedback(
             FeedbackRecord(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected, synthetic)
         )
 
 
-def feedback_routes(calls: FeedbackHandler, recorder: SDKRecorder, reader: BodyReader) -> APIRouter:
-    """The call as a route of FastAPI, which documents it and, with the stock instrumentation, answers it."""
+def feedback_routes(handler: FeedbackHandler, recorder: SDKRecorder, body_reader: BodyReader) -> APIRouter:
+    """Return the FastAPI route; see `modeltrace.api.predict.prediction_routes`."""
     router = APIRouter(tags=["feedback"])
 
-    @router.post("/feedback", summary="Say what was right", **feedback_operation(calls.serving.primary.model.classes))
+    @router.post(
+        "/feedback", summary="Store true labels", **feedback_operation(handler.model_router.primary.model.classes)
+    )
     async def feedback(request: Request) -> Response:
         with recorder.record_request(request.scope) as trace:
-            body = await reader.read(request.scope, request.receive)
-            return encoded_response(await calls.handle(body, trace), trace.trace_id_hex)
+            body = await body_reader.read(request.scope, request.receive)
+            return encoded_response(await handler.handle(body, trace), trace.trace_id_hex)
 
     return router
 
 
-def _read(labels_of: LabelParser, item: object) -> ParsedLabel | RequestError:
+def _reason(error: RequestError) -> str:
+    return find_by_class(REJECTION_REASONS, error, "invalid_request")
+
+
+def _parse(parser: LabelParser, item: object) -> ParsedLabel | RequestError:
     try:
-        return labels_of.parse(item)
+        return parser.parse(item)
     except RequestError as error:
         return error
 
 
-def _items(parsed: Mapping[str, object]) -> Sequence[object] | None:
-    """The labels of a list; `None` when it is one label by itself."""
+def _get_items(parsed: Mapping[str, object]) -> Sequence[object] | None:
+    """Return the list of labels; `None` if the body is a single label."""
     if "items" not in parsed:
         return None
     items = get_only_key(parsed, "items")

@@ -1,4 +1,4 @@
-"""`GET /model`, `/healthz`, `/readyz`, `/metrics`. The last three are asked by machines, often, and make no spans."""
+"""`GET /model`, `/healthz`, `/readyz`, `/metrics`. The last three are polled by machines and create no spans."""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -10,35 +10,41 @@ from modeltrace.serving.router import ModelRouter
 UNTRACED_PATHS = ("healthz", "readyz", "metrics")
 
 
-def health_routes(serving: ModelRouter, registry: CollectorRegistry | None, *, workers: int) -> APIRouter:
-    """What is served, and whether it is well. `registry` is what `/metrics` shows; `None` when that is switched off."""
+def health_routes(model_router: ModelRouter, registry: CollectorRegistry | None, *, workers: int) -> APIRouter:
+    """Return the routes for model metadata, probes and metrics.
+
+    Args:
+        model_router: the model versions that are served.
+        registry: the metrics of `/metrics`; `None` if the Prometheus exporter is disabled.
+        workers: number of worker processes. With several, `/metrics` is not available.
+    """
     router = APIRouter(tags=["service"])
 
-    @router.get("/model", summary="What is served: name, version, feature schema")
+    @router.get("/model", summary="Name, version and feature schema of the model")
     async def describe_model() -> Response:
-        return json_response(serving.describe())
+        return json_response(model_router.describe())
 
-    @router.get("/healthz", summary="Live")
+    @router.get("/healthz", summary="Liveness probe")
     async def live() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    @router.get("/readyz", summary="Ready to predict")
+    @router.get("/readyz", summary="Readiness probe")
     async def ready() -> JSONResponse:
         return JSONResponse({"status": "ready"})
 
-    @router.get("/metrics", summary="The metrics as Prometheus text", response_class=Response)
+    @router.get("/metrics", summary="Metrics in the Prometheus text format", response_class=Response)
     def metrics() -> Response:
         if workers > 1:
-            return _not_here(
-                f"{workers} workers serve this port and a scrape would reach one of them; "
-                "take the metrics over OTLP (OTEL_EXPORTER_OTLP_ENDPOINT), where every worker's arrive and add up"
+            return _not_implemented(
+                f"{workers} workers share this port and a scrape would reach only one of them; export metrics over "
+                "OTLP (OTEL_EXPORTER_OTLP_ENDPOINT) to collect those of all workers"
             )
         if registry is None:
-            return _not_here("switched off; OTEL_METRICS_EXPORTER=otlp,prometheus switches it on")
+            return _not_implemented("disabled; enable it with OTEL_METRICS_EXPORTER=otlp,prometheus")
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
 
 
-def _not_here(message: str) -> Response:
+def _not_implemented(message: str) -> Response:
     return json_response(error_payload("not_implemented", message), status=501)

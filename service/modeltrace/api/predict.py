@@ -1,8 +1,7 @@
-"""`POST /predict` and `POST /predict/batch`: from a body to what is answered.
+"""`POST /predict` and `POST /predict/batch`: from the request body to the response body.
 
-A model that answers one row faster than a thread could be woken is asked on the event loop; any other, and every batch
-of rows, on a thread, so that neither a slow model nor a large body stalls the loop. How many requests run and wait at
-a time is bounded.
+A model that predicts one row faster than a thread wakes up runs on the event loop. Slower models, large bodies and all
+batches run on a thread, so that they do not block the loop. The numbers of running and waiting requests are bounded.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,103 +22,107 @@ from modeltrace.serving.version import Version
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.sdk.recorder import SDKRecorder
 
-# A larger body takes longer to parse than a thread takes to wake.
+# Parsing a larger body takes longer than waking a thread.
 MAX_INLINE_BODY_BYTES: Final = 64 * 1024
 
 Payload = dict[str, Any]
-# From the body of a request to the body of its answer.
+# Returns the response body for a request body.
 Handler = Callable[[bytes, RequestTrace], Awaitable[bytes]]
 
 
 class PredictionHandlers:
-    """The two calls. Each request is answered by one version from beginning to end, whatever is served meanwhile."""
+    """Handlers of both routes. One model version handles each request completely, even if it is replaced meanwhile."""
 
-    def __init__(self, serving: ModelRouter, threads: BoundedThreadPool, *, max_rows: int) -> None:
-        self.serving = serving
+    def __init__(self, model_router: ModelRouter, threads: BoundedThreadPool, *, max_rows: int) -> None:
+        self.model_router = model_router
         self._threads = threads
-        self._most_rows = max_rows
+        self._max_rows = max_rows
 
     async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
-        """Answer one row."""
-        version = self.serving.select(trace)
+        """Predict one row."""
+        version = self.model_router.select(trace)
         try:
             if version.batcher is not None:
-                values = version.pipeline.validate(self._row(body, trace), trace)
+                values = version.pipeline.validate(self._parse_row(body, trace), trace)
                 answer = await version.batcher.submit(values, trace)
-                return _say_one(version, version.pipeline.record_prediction(0, values, answer, trace), trace)
+                return _encode_one(version, version.pipeline.record_prediction(0, values, answer, trace), trace)
             if version.runs_inline and len(body) <= MAX_INLINE_BODY_BYTES:
-                return self._one(version, body, trace)
-            return await self._threads.run(self._one, version, body, trace)
+                return self._predict_one(version, body, trace)
+            return await self._threads.run(self._predict_one, version, body, trace)
         except Exception as error:
             if not version.model.schema.has_private_features:
                 raise
-            failed = redact_exception(error)  # it may repeat values, and nobody further out looks at that
-        raise failed  # here it has no context that would tell what it stands for
+            redacted = redact_exception(error)  # the message may contain private values
+        raise redacted  # outside of the except block, so that it does not have the original error as its context
 
     async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
-        """Answer many rows."""
-        version = self.serving.select(trace)
+        """Predict many rows."""
+        version = self.model_router.select(trace)
         try:
-            return await self._threads.run(self._many, version, body, trace)
+            return await self._threads.run(self._predict_many, version, body, trace)
         except Exception as error:
             if not version.model.schema.has_private_features:
                 raise
-            failed = redact_exception(error)
-        raise failed  # see `predict`
+            redacted = redact_exception(error)
+        raise redacted  # see `predict`
 
-    def _one(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
-        return _say_one(version, version.pipeline.predict(self._row(body, trace), trace), trace)
+    def _predict_one(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
+        return _encode_one(version, version.pipeline.predict(self._parse_row(body, trace), trace), trace)
 
-    def _row(self, body: bytes, trace: RequestTrace) -> object:
+    def _parse_row(self, body: bytes, trace: RequestTrace) -> object:
         row = get_only_key(parse_object(body), "features")
-        if self.serving.should_shadow(trace):
+        if self.model_router.should_shadow(trace):
             trace.shadow_rows = (row,)
         return row
 
-    def _many(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
+    def _predict_many(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
         rows = get_only_key(parse_object(body), "rows")
         if not isinstance(rows, list):
             raise MalformedRequestError('"rows" must be an array of objects')
-        if len(rows) > self._most_rows:
-            limit = f"the limit is {self._most_rows} (MODELTRACE_MAX_BATCH_ROWS)"
+        if len(rows) > self._max_rows:
+            limit = f"the limit is {self._max_rows} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
-        if self.serving.should_shadow(trace):
+        if self.model_router.should_shadow(trace):
             trace.shadow_rows = rows
         outcomes = version.pipeline.predict_batch(rows, trace)
         return encode_body(
-            {"predictions": [_say(outcome) for outcome in outcomes], "model": version.identity}, trace.trace_id_hex
+            {"predictions": [_prediction_body(outcome) for outcome in outcomes], "model": version.identity},
+            trace.trace_id_hex,
         )
 
 
-def prediction_routes(calls: PredictionHandlers, recorder: SDKRecorder, body: BodyReader) -> APIRouter:
-    """The calls as routes of FastAPI, which documents them and, with the stock instrumentation, answers them."""
-    router = APIRouter(tags=["predict"])
-    schema = calls.serving.primary.model.schema
+def prediction_routes(handlers: PredictionHandlers, recorder: SDKRecorder, body_reader: BodyReader) -> APIRouter:
+    """Return the FastAPI routes.
 
-    async def answer(request: Request, call: Handler) -> Response:
+    FastAPI documents them. It answers the requests itself only with `MODELTRACE_INSTRUMENTATION=sdk`.
+    """
+    router = APIRouter(tags=["predict"])
+    schema = handlers.model_router.primary.model.schema
+
+    async def answer(request: Request, handler: Handler) -> Response:
         with recorder.record_request(request.scope) as trace:
-            answered = await call(await body.read(request.scope, request.receive), trace)
-            return encoded_response(answered, trace.trace_id_hex)
+            body = await handler(await body_reader.read(request.scope, request.receive), trace)
+            return encoded_response(body, trace.trace_id_hex)
 
     @router.post("/predict", summary="Predict one row", **predict_operation(schema))
     async def predict(request: Request) -> Response:
-        return await answer(request, calls.predict)
+        return await answer(request, handlers.predict)
 
     @router.post("/predict/batch", summary="Predict many rows", **batch_operation(schema))
     async def predict_batch(request: Request) -> Response:
-        return await answer(request, calls.predict_batch)
+        return await answer(request, handlers.predict_batch)
 
     return router
 
 
-def _say_one(version: Version, prediction: Prediction, trace: RequestTrace) -> bytes:
-    return encode_body({**_say(prediction), "model": version.identity}, trace.trace_id_hex)
+def _encode_one(version: Version, prediction: Prediction, trace: RequestTrace) -> bytes:
+    return encode_body({**_prediction_body(prediction), "model": version.identity}, trace.trace_id_hex)
 
 
-def _say(outcome: Prediction | InvalidFeaturesError) -> Payload:
+def _prediction_body(outcome: Prediction | InvalidFeaturesError) -> Payload:
     if isinstance(outcome, InvalidFeaturesError):
         return error_body(outcome)
-    answer = outcome.output
-    if answer.value is not None:
-        return {"prediction_id": outcome.id, "value": answer.value}
-    return {"prediction_id": outcome.id, "label": answer.label, "confidence": answer.confidence}
+    output = outcome.output
+    if output.value is not None:
+        return {"prediction_id": outcome.id, "value": output.value}
+    return {"prediction_id": outcome.id, "label": output.label, "confidence": output.confidence}

@@ -1,4 +1,4 @@
-"""What was asked for in the URL is not told where a model has private features."""
+"""Remove query strings from requests to models with private features."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -6,18 +6,18 @@ from modeltrace.serving.router import ModelRouter
 
 
 class RedactQueryMiddleware:
-    """An ASGI application before another one: of private features it takes the query off the URL.
+    """ASGI middleware: clears the query string if a model has private features.
 
-    No call needs one. Where somebody puts values there all the same, spans and access lines would have them: the
-    server's, too, which are made of the same scope.
+    No route reads the query string. If a client sends values in it anyway, spans and access log lines would contain
+    them. The server's own access log reads the same scope, so it is redacted too.
     """
 
-    def __init__(self, app: ASGIApp, serving: ModelRouter) -> None:
+    def __init__(self, app: ASGIApp, router: ModelRouter) -> None:
         self._app = app
-        self._serving = serving
+        self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on."""
-        if scope["type"] == "http" and self._serving.private:
+        """Clear the query string, then call the application."""
+        if scope["type"] == "http" and self._router.private:
             scope["query_string"] = b""
         await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Where a call of the model runs: on the event loop when it is short, on one of a few threads when it is not."""
+"""A thread pool with a bounded queue."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,22 +12,22 @@ T = TypeVar("T")
 
 
 class BoundedThreadPool:
-    """Runs calls of the model on a bounded number of threads, with a bounded number waiting."""
+    """Runs calls on at most `threads` threads; at most `max_queue_size` further calls wait."""
 
     def __init__(self, threads: int, max_queue_size: int) -> None:
         self._limiter = anyio.CapacityLimiter(threads)
-        self._room = threads + max_queue_size
+        self._free_slots = threads + max_queue_size
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401  those of the call
-        """Run `call(*arguments)` in the context of this request.
+        """Run `call(*arguments)` on a thread, in the context of the current request.
 
         Raises:
-            BusyError: too many wait already.
+            BusyError: the queue is full.
         """
-        if self._room <= 0:
+        if self._free_slots <= 0:
             raise BusyError("too many requests wait for the model; try again in a second")
-        self._room -= 1
+        self._free_slots -= 1
         try:
             return await anyio.to_thread.run_sync(call, *arguments, limiter=self._limiter)
         finally:
-            self._room += 1
+            self._free_slots += 1

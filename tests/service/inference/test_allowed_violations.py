@@ -103,7 +103,7 @@ def test_a_row_of_another_model_is_one_thing_to_say() -> None:
         RowValidator(SCHEMA).validate({**others, "garden": 1})
 
     assert str(refused.value) == (
-        "the row has not the features of this model: missing size, rooms, city; unknown x0, x1, x2, …; "
+        "the row does not have the features of this model: missing size, rooms, city; unknown x0, x1, x2, …; "
         "garden: expected true or false, got a number"
     )
     assert len(refused.value.violations) == 4 + 5
