@@ -167,9 +167,9 @@ def create_app(
         lifespan=lifespan,
         telemetry=FASTAPI_TELEMETRY_OFF,
     )
-    body = BodyReader(settings.max_body_bytes, settings.body_timeout)
-    app.include_router(prediction_routes(calls, recorder, body))
-    app.include_router(feedback_routes(feedback, recorder, body))
+    body_reader = BodyReader(settings.max_body_bytes, settings.body_timeout)
+    app.include_router(prediction_routes(calls, recorder, body_reader))
+    app.include_router(feedback_routes(feedback, recorder, body_reader))
     app.include_router(add_head_routes(health_routes(serving, registry, workers=settings.workers)))
     app.include_router(add_head_routes(documentation_routes(app)))
     add_error_handlers(app)
@@ -196,7 +196,7 @@ def create_app(
             {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.handle},
             records.tracer,
             records.queue,
-            body=body,
+            body_reader=body_reader,
             active_requests=records.active_requests,
             on_response_sent=shadows.enqueue if shadows else lambda _: None,
         )
