@@ -55,7 +55,7 @@ ERROR_SPECS: Final[Mapping[type[BaseException], ErrorSpec]] = {
     InvalidLabelError: ErrorSpec(422, "invalid_label"),
     InferenceError: ErrorSpec(500, "inference_failed"),
     BusyError: ErrorSpec(503, "busy", {"Retry-After": "1"}),  # seconds
-    LabelStoreUnavailableError: ErrorSpec(503, "store_unavailable"}),
+    LabelStoreUnavailableError: ErrorSpec(503, "store_unavailable", {"Retry-After": "5"}),
 }
 UNEXPECTED: Final = ErrorSpec(500, "internal_error")
 
