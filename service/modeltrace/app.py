@@ -1,4 +1,4 @@
-"""The wiring of one process, readable from top to bottom."""
+"""The wiring of a worker process."""
 
 # isort: off
 import modeltrace.bundles.skops_io  # noqa: F401  first: its import takes longer the more modules are loaded
@@ -11,39 +11,32 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from modeltrace.api.application import build_fastapi
 from modeltrace.api.auth import wrap_with_auth
 from modeltrace.api.body import BodyReader
-from modeltrace.api.documentation import STATIC_PATH, documentation_routes
-from modeltrace.api.errors import add_error_handlers
 from modeltrace.api.fast_path import PredictionASGIApp
-from modeltrace.api.feedback import FeedbackHandler, feedback_routes
-from modeltrace.api.health import UNTRACED_PATHS, health_routes
-from modeltrace.api.openapi import refresh
-from modeltrace.api.predict import PredictionHandlers, prediction_routes
+from modeltrace.api.feedback import FeedbackHandler
+from modeltrace.api.predict import PredictionHandlers
 from modeltrace.api.redact_query import RedactQueryMiddleware
 from modeltrace.api.thread_pool import BoundedThreadPool
-from modeltrace.bundles.registry.bundle_ref import check_version_conflict
 from modeltrace.evaluation.publisher import start_publisher
 from modeltrace.inference.model import Model
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.inference.privacy import Redactor
 from modeltrace.keys import derive_privacy_key, derive_synthetic_token, describe_access, load_id_key
 from modeltrace.monitoring.model_event import log_model_event
-from modeltrace.serving.bundle_loader import BundleLoader
+from modeltrace.serving.bundle_loader import BundleWatch, load_challenger, load_model
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.shadow_queue import Challenger, LocalChallenger, ShadowQueue
 from modeltrace.serving.version import CHALLENGER, NO_ROLE, PRIMARY, VersionFactory
-from modeltrace.serving.watcher import BundleWatch, Watcher, run_watchers
+from modeltrace.serving.watcher import Watcher, run_watchers
 from modeltrace.settings import Settings
 from modeltrace.store.config import store_config
 from modeltrace.store.in_process_writer import InProcessWriter
@@ -60,12 +53,9 @@ from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.sdk.feedback_recorder import SDKFeedbackRecorder
 from modeltrace.telemetry.sdk.provider import build_sdk_provider
 from modeltrace.telemetry.sdk.recorder import SDKRecorder
-from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
 
-# Seconds that a start waits for the exporter process: it takes a second, and longer on a busy machine.
+# Seconds to wait for the sidecar at startup. It takes about one second, and longer on a busy machine.
 SIDECAR_START_TIMEOUT = 10.0
-# FastAPI's own telemetry would make a second SERVER span beside the instrumentation's.
-FASTAPI_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(
@@ -80,12 +70,85 @@ def create_app(
     on_request_done: Callable[[RequestTrace], None] = lambda _: None,
     on_shutdown: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
-    """Wire one application.
+    """Wire the application.
 
-    `registry` is what `/metrics` shows; `watched` what telemetry from records knows of models; `keep` takes requests
-    that are told by the SDK, for the prediction store; `challenger` stands beside the model, as the settings say;
-    `changes` is where new versions come from; `on_shutdown` is called last, off the event loop.
+    Args:
+        settings: the service's settings.
+        model: the model that answers.
+        telemetry: the providers, and the sidecar pipeline if there is one.
+        registry: the metrics of `/metrics`; `None` if the Prometheus exporter is disabled.
+        catalog: the models whose features are counted.
+        challenger: a second model in this process; the settings define its mode and share.
+        bundle_watches: sources of new model versions.
+        on_request_done: called with each request that the SDK recorded.
+        on_shutdown: called last, on a thread.
     """
+    pipeline, catalog = telemetry.pipeline, catalog or ModelCatalog()
+    meter = telemetry.meter_provider.get_meter(SCOPE_NAME)
+    tracer = telemetry.tracer_provider.get_tracer(SCOPE_NAME)
+    observe_reference(meter, catalog)
+
+    # Telemetry of requests that FastAPI answers
+    listeners, raw_listeners = [on_request_done], []
+    if telemetry.enabled and pipeline is None:
+        features = FeatureMetrics(catalog, exemplar_filter="always_off")
+        observe_features(meter, features)
+        raw_listeners.append(features.count)
+    recorder = SDKRecorder(
+        tracer,
+        build_instruments(meter),
+        listeners,
+        raw_listeners=raw_listeners,
+        model_catalog=catalog,
+        trust_context=settings.trust_trace_context,
+        synthetic_token=derive_synthetic_token(load_id_key(settings)),
+    )
+
+    # Model versions
+    threads = BoundedThreadPool(settings.inference_threads, settings.max_queue_size)
+    versions = VersionFactory(
+        PredictionIdSigner(load_id_key(settings)),
+        catalog,
+        inline_threshold=settings.inline_threshold,
+        run_on_thread=threads.run,
+        on_batch=pipeline.queue.enqueue_batch if pipeline else recorder.record_batch,
+        max_batch_requests=settings.max_batch_requests if settings.batching else None,
+        max_queue_size=settings.max_queue_size,
+        privacy_rules=partial(privacy_rules, settings),
+    )
+    remote_url = settings.remote_challenger_url()
+    model_router = ModelRouter(
+        versions,
+        versions.build(model, PRIMARY if settings.challenger or challenger else NO_ROLE),
+        versions.build(challenger, CHALLENGER) if challenger else None,
+        mode=settings.challenger_mode,
+        share=settings.effective_challenger_share(),
+        key=settings.challenger_key,
+        remote=remote_url,
+    )
+    on_change = model_change_counter(meter)
+    watchers = [
+        Watcher(model_router, versions, watch, interval=settings.reload_interval, on_event=on_change)
+        for watch in bundle_watches
+        if not watch.loader.pinned
+    ]
+    shadows = None
+    if (challenger or remote_url) and settings.challenger_mode == "shadow":
+        shadow = build_challenger(settings, model_router, pipeline, recorder, catalog)
+        shadows = ShadowQueue(model_router, shadow, challenger_row_counter(meter))
+        listeners.append(shadows.enqueue)
+
+    # Routes
+    predictions = PredictionHandlers(model_router, threads, max_rows=settings.max_batch_rows)
+    label_writer = LabelWriter(settings.store_url())
+    feedback = FeedbackHandler(
+        model_router,
+        label_writer,
+        BoundedThreadPool(settings.inference_threads, settings.max_queue_size),
+        pipeline.queue.enqueue_feedback if pipeline else SDKFeedbackRecorder(tracer, meter).record,
+        max_items=settings.max_batch_rows,
+    )
+    body_reader = BodyReader(settings.max_body_bytes, settings.body_timeout)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -95,242 +158,137 @@ def create_app(
             yield
         if shadows:
             await anyio.to_thread.run_sync(shadows.stop)
-        await anyio.to_thread.run_sync(desk.close)
+        await anyio.to_thread.run_sync(label_writer.close)
         await anyio.to_thread.run_sync(on_shutdown)
 
-    records = telemetry.pipeline
-    meter, catalog = telemetry.meter_provider.get_meter(SCOPE_NAME), catalog or ModelCatalog()
-    observe_reference(meter, catalog)
-    also, counts = [on_request_done], []
-    if telemetry.enabled and records is None:
-        features = FeatureMetrics(catalog, exemplar_filter="always_off")
-        observe_features(meter, features)
-        counts.append(features.count)
-    tracer = telemetry.tracer_provider.get_tracer(SCOPE_NAME)
-    recorder = SDKRecorder(
-        tracer,
-        build_instruments(meter),
-        also,
-        raw_listeners=counts,
-        model_catalog=catalog,
-        trust_context=settings.trust_trace_context,
-        synthetic_token=derive_synthetic_token(load_id_key(settings)),
-    )
-    threads = BoundedThreadPool(settings.inference_threads, settings.max_queue_size)
-    versions = VersionFactory(
-        PredictionIdSigner(load_id_key(settings)),
-        catalog,
-        inline_threshold=settings.inline_threshold,
-        run_on_thread=threads.run,
-        on_batch=records.queue.enqueue_batch if records else recorder.record_batch,
-        max_batch_requests=settings.max_batch_requests if settings.batching else None,
-        max_queue_size=settings.max_queue_size,
-        privacy_rules=partial(privacy_rules, settings),
-    )
-    serving = ModelRouter(
-        versions,
-        versions.build(model, PRIMARY if settings.challenger or challenger else NO_ROLE),
-        versions.build(challenger, CHALLENGER) if challenger else None,
-        mode=settings.challenger_mode,
-        share=settings.effective_challenger_share(),
-        key=settings.challenger_key,
-        remote=(remote := settings.remote_challenger_url()),
-    )
-    seconds, tell = settings.reload_interval, model_change_counter(meter)
-    watchers = [
-        Watcher(serving, versions, one, interval=seconds, on_event=tell)
-        for one in bundle_watches
-        if not one.loader.pinned
-    ]
-    shadows = None
-    if (challenger or remote) and settings.challenger_mode == "shadow":
-        key = settings.challenger_api_key
-        ask = build_challenger(
-            remote, serving, records, recorder, catalog, api_key=key.get_secret_value() if key else None
-        )
-        shadows = ShadowQueue(serving, ask, challenger_row_counter(meter))
-        also.append(shadows.enqueue)
-    calls = PredictionHandlers(serving, threads, max_rows=settings.max_batch_rows)
-    desk = LabelWriter(settings.store_url())
-    feedback = FeedbackHandler(
-        serving,
-        desk,
-        BoundedThreadPool(settings.inference_threads, settings.max_queue_size),
-        records.queue.enqueue_feedback if records else SDKFeedbackRecorder(tracer, meter).record,
-        max_items=settings.max_batch_rows,
-    )
-    app = FastAPIOffline(
-        title=f"{model.name} {model.version}",
-        version=version("modeltrace"),
-        docs_url=None,
-        redoc_url=None,
+    app: ASGIApp = build_fastapi(
+        predictions,
+        feedback,
+        body_reader,
+        recorder,
+        telemetry,
+        registry=registry,
+        workers=settings.workers,
         lifespan=lifespan,
-        telemetry=FASTAPI_TELEMETRY_OFF,
     )
-    body_reader = BodyReader(settings.max_body_bytes, settings.body_timeout)
-    app.include_router(prediction_routes(calls, recorder, body_reader))
-    app.include_router(feedback_routes(feedback, recorder, body_reader))
-    app.include_router(add_head_routes(health_routes(serving, registry, workers=settings.workers)))
-    app.include_router(add_head_routes(documentation_routes(app)))
-    add_error_handlers(app)
-    app.add_middleware(RelativeRedirectMiddleware)
-    described = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        served = serving.primary.model
-        return refresh(described(), f"{served.name} {served.version}", served.schema, served.classes)
-
-    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
-    if telemetry.enabled:
-        FastAPIInstrumentor.instrument_app(
+    if pipeline is not None:
+        app = PredictionASGIApp(
             app,
-            tracer_provider=telemetry.tracer_provider,
-            meter_provider=telemetry.meter_provider,
-            exclude_spans=["receive", "send"],
-            excluded_urls=",".join(f"^https?://[^/]+(/.*)?/{path}$" for path in (*UNTRACED_PATHS, f"{STATIC_PATH}/.*")),
-        )
-    answering: ASGIApp = app
-    if records is not None:
-        answering = PredictionASGIApp(
-            app,
-            {"/predict": calls.predict, "/predict/batch": calls.predict_batch, "/feedback": feedback.handle},
-            records.tracer,
-            records.queue,
+            {
+                "/predict": predictions.predict,
+                "/predict/batch": predictions.predict_batch,
+                "/feedback": feedback.handle,
+            },
+            pipeline.tracer,
+            pipeline.queue,
             body_reader=body_reader,
-            active_requests=records.active_requests,
+            active_requests=pipeline.active_requests,
             on_response_sent=shadows.enqueue if shadows else lambda _: None,
         )
-    return RedactQueryMiddleware(answering, serving)
+    return RedactQueryMiddleware(app, model_router)
 
 
 def build_challenger(
-    remote: str | None,
-    serving: ModelRouter,
-    records: SidecarPipeline | None,
+    settings: Settings,
+    model_router: ModelRouter,
+    pipeline: SidecarPipeline | None,
     recorder: SDKRecorder,
-    watched: ModelCatalog,
-    *,
-    api_key: str | None,
+    catalog: ModelCatalog,
 ) -> Challenger:
-    """What is asked beside the version that answers: the service at `remote`, or the challenger in this process."""
-    if remote is None:
-        if records:
-            return LocalChallenger(serving, records.record_shadow, records.queue.enqueue_batch)
-        return LocalChallenger(serving, recorder.record_shadow, recorder.record_batch)
-    from modeltrace.serving.remote_challenger import RemoteChallenger  # noqa: PLC0415  most services have none, and need no client
+    """Return the challenger that receives shadow requests: another service, or the challenger in this process."""
+    url = settings.remote_challenger_url()
+    if url is None:
+        if pipeline:
+            return LocalChallenger(model_router, pipeline.record_shadow, pipeline.queue.enqueue_batch)
+        return LocalChallenger(model_router, recorder.record_shadow, recorder.record_batch)
+    from modeltrace.serving.remote_challenger import RemoteChallenger  # noqa: PLC0415  only this needs an HTTP client
 
-    if records:
-        return RemoteChallenger(remote, records.record_shadow, watched.redact_rows, api_key=api_key)
-    # The stock recorder has made rows what may be told of them by the time that they are offered.
-    return RemoteChallenger(
-        remote, partial(recorder.record_shadow, kind=SpanKind.CLIENT), lambda _, rows: rows, api_key=api_key
-    )
+    secret = settings.challenger_api_key
+    api_key = secret.get_secret_value() if secret else None
+    if pipeline:
+        return RemoteChallenger(url, pipeline.record_shadow, catalog.redact_rows, api_key=api_key)
+    # The SDK recorder has redacted the rows before it passes them on.
+    start_shadow = partial(recorder.record_shadow, kind=SpanKind.CLIENT)
+    return RemoteChallenger(url, start_shadow, lambda _, rows: rows, api_key=api_key)
 
 
 def privacy_rules(settings: Settings, model: Model) -> Redactor | None:
-    """What may be told of a model's inputs; `None` for all of it."""
-    return (
-        Redactor(model.schema, derive_privacy_key(load_id_key(settings))) if model.schema.has_private_features else None
-    )
-
-
-def load_model(settings: Settings) -> tuple[Model, BundleWatch]:
-    """The model that the settings name, if they allow it, and where it comes from.
-
-    Raises:
-        ModeltraceError: none is named, or its bundle cannot be served.
-    """
-    bundles = BundleLoader(settings, settings.bundle_source(), expect_sha256=settings.expect_sha256)
-    found = bundles.locate()
-    return bundles.load(found), BundleWatch(bundles, found, PRIMARY if settings.challenger else NO_ROLE)
-
-
-def load_challenger(settings: Settings, primary: Model) -> tuple[Model, BundleWatch] | None:
-    """The same of what stands beside the model that answers, if anything does.
-
-    Raises:
-        ModeltraceError: its bundle cannot be served.
-    """
-    if settings.challenger is None or settings.remote_challenger_url():
+    """Return what redacts the model's inputs; `None` if the model has no private features."""
+    if not model.schema.has_private_features:
         return None
-    bundles = BundleLoader(settings, settings.challenger)
-    found = bundles.locate()
-    check_version_conflict(found, [primary])
-    return bundles.load(found), BundleWatch(bundles, found, CHALLENGER)
+    return Redactor(model.schema, derive_privacy_key(load_id_key(settings)))
 
 
 def build_app(settings: Settings) -> ASGIApp:
-    """Everything a serving process needs, built in that process: nothing of telemetry survives a fork.
+    """Build everything that a worker process needs. It runs in that process, since telemetry does not survive a fork.
 
     Raises:
         ModeltraceError: the bundle cannot be served.
     """
-    lines = configure_logging(
+    log_writer = configure_logging(
         level=settings.log_level,
         log_file=settings.log_file,
         max_file_bytes=settings.log_file_max_bytes,
         max_backups=settings.log_file_backup_count,
         sdk_level=settings.otel.variables.values.get("OTEL_LOG_LEVEL"),
     )
-    model, changes = load_model(settings)
-    beside = load_challenger(settings, model)
+    logger = logging.getLogger(SCOPE_NAME)
+    loaded = [load_model(settings)]
+    if challenger := load_challenger(settings, loaded[0][0]):
+        loaded.append(challenger)
+    models, watches = zip(*loaded, strict=True)
+
     registry = None
     if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()
-    watched = ModelCatalog()
+    catalog = ModelCatalog()
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
     if requires_sdk(settings):
-        telemetry = build_sdk_provider(
-            settings.otel, resource, registry=registry, trust_context=settings.trust_trace_context
-        )
-        keeping = InProcessWriter(store_config(settings), telemetry.meter_provider.get_meter(SCOPE_NAME))
+        trust_context = settings.trust_trace_context
+        telemetry = build_sdk_provider(settings.otel, resource, registry=registry, trust_context=trust_context)
+        stored = store_config(settings)
     else:
-        telemetry = build_sidecar_provider(settings, resource, watched, registry=registry)
-        keeping = InProcessWriter(None, telemetry.meter_provider.get_meter(SCOPE_NAME))  # the exporter process does
-    publisher = None
-    if telemetry.enabled:
-        meter = telemetry.meter_provider.get_meter(SCOPE_NAME)
-        publisher = start_publisher(settings, watched.classes, meter)
-    stop_sending = export_logs(telemetry.logger_provider, telemetry.prediction_logger_provider)
+        telemetry = build_sidecar_provider(settings, resource, catalog, registry=registry)
+        stored = None  # the sidecar writes the prediction store
+    meter = telemetry.meter_provider.get_meter(SCOPE_NAME)
+    store_writer = InProcessWriter(stored, meter)
+    publisher = start_publisher(settings, catalog.classes, meter) if telemetry.enabled else None
+    stop_log_export = export_logs(telemetry.logger_provider, telemetry.prediction_logger_provider)
 
-    def stop() -> None:
+    def shut_down() -> None:
         deadline = time.monotonic() + settings.flush_timeout
-        keeping.stop()
+        store_writer.stop()
         if publisher:
             publisher.stop()
-        rest = telemetry.shutdown(settings.flush_timeout)
-        stop_sending()
-        log_shutdown_report(ShutdownReport({**rest.lost, **keeping.close(deadline)}, rest.spooled))
+        report = telemetry.shutdown(settings.flush_timeout)
+        stop_log_export()
+        log_shutdown_report(ShutdownReport({**report.lost, **store_writer.close(deadline)}, report.spooled))
         if publisher:
             publisher.close(deadline)
-        lines.close()
+        log_writer.close()
 
-    app = wrap_with_auth(
-        create_app(
-            settings,
-            model,
-            telemetry,
-            registry=registry,
-            catalog=watched,
-            challenger=beside and beside[0],
-            bundle_watches=(changes, beside[1]) if beside else (changes,),
-            on_request_done=keeping.enqueue,
-            on_shutdown=stop,
-        ),
+    app = create_app(
         settings,
+        models[0],
+        telemetry,
+        registry=registry,
+        catalog=catalog,
+        challenger=models[1] if len(models) > 1 else None,
+        bundle_watches=watches,
+        on_request_done=store_writer.enqueue,
+        on_shutdown=shut_down,
     )
+    app = wrap_with_auth(app, settings)
     if telemetry.pipeline and not telemetry.pipeline.queue.wait_ready(SIDECAR_START_TIMEOUT):
-        logging.getLogger(SCOPE_NAME).warning(
-            "no exporter process after %g s: what is answered until there is one waits in the service",
+        logger.warning(
+            "the sidecar is not ready after %g s: telemetry of predictions waits in the service until it is",
             SIDECAR_START_TIMEOUT,
         )
-    where = f"http://{settings.host}:{settings.port}"
-    logging.getLogger(SCOPE_NAME).info(
-        "serving %s %s at %s%s", model.name, model.version, where, describe_access(settings)
-    )
-    for one in (model, *([beside[0]] if beside else [])):
-        log_model_event(one)
-    # What is loaded by now lives as long as the process: walking it at every collection is half of the p99.
+    url = f"http://{settings.host}:{settings.port}"
+    logger.info("serving %s %s at %s%s", models[0].name, models[0].version, url, describe_access(settings))
+    for model in models:
+        log_model_event(model)
+    # Loaded objects live as long as the process. Garbage collections that visit them account for half of the p99.
     gc.collect()
     gc.freeze()
     return app

@@ -9,9 +9,10 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from modeltrace.app import build_app, load_challenger, load_model
+from modeltrace.app import build_app
 from modeltrace.errors import SettingsError
 from modeltrace.keys import check_exposure
+from modeltrace.serving.bundle_loader import load_challenger, load_model
 from modeltrace.settings import Settings
 from modeltrace.store.in_process_writer import check_store
 from modeltrace.telemetry.export.provider import requires_sdk

@@ -124,8 +124,8 @@ def _open_scorer(
     """Name, version and features of a model, and what scores with it."""
     if bundle is not None:
         # Imported when it is needed: without --bundle nothing is scored here, and scikit-learn takes a second.
-        from modeltrace.app import load_model  # noqa: PLC0415  see above
         from modeltrace.inference.scoring import Scorer  # noqa: PLC0415  see above
+        from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
 
         loaded, _ = load_model(read_settings(bundle=str(bundle)))
         scorer = Scorer(loaded)

@@ -1,19 +1,21 @@
-"""What the settings name: which bundle that is now, and the model in it."""
+"""Load the bundles that the settings name."""
 
 import logging
+from typing import NamedTuple
 
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.registry.bundle_ref import LocalBundle
+from modeltrace.bundles.registry.bundle_ref import LocalBundle, check_version_conflict
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.inference.model import Model
+from modeltrace.serving.version import CHALLENGER, NO_ROLE, PRIMARY, Role
 from modeltrace.settings import Settings
 
 
 class BundleLoader:
-    """Finds and loads what one source means. One thread at a time."""
+    """Locates and loads the bundle of one source. Only `close` may be called from other threads."""
 
     def __init__(self, settings: Settings, source: str, *, expect_sha256: str | None = None) -> None:
-        """`expect_sha256` pins the bundle: any other one is refused."""
+        """Create the loader of a source; `expect_sha256` pins the bundle, so that any other is rejected."""
         self._settings = settings
         self._expect_sha256 = expect_sha256
         self._catalog = Catalog(logging.getLogger("modeltrace.registry").warning)
@@ -21,26 +23,26 @@ class BundleLoader:
 
     @property
     def pinned(self) -> bool:
-        """Whether there is but one bundle that will do."""
+        """Whether only one bundle is accepted."""
         return self._expect_sha256 is not None
 
     def close(self) -> None:
-        """Keep nothing ready to look with; the next look starts it again. Of any thread."""
+        """Close the connection to the registry; the next `locate` opens it again. Thread-safe."""
         self._catalog.close()
 
     def locate(self) -> LocalBundle:
-        """The bundle that is meant now; equal to the one before when there is nothing new.
+        """Return the bundle that the source refers to now; equal to the previous one if nothing has changed.
 
         Raises:
-            ModeltraceError: there is none.
+            ModeltraceError: there is no bundle.
         """
         return self._catalog.resolve(self.source)
 
     def load(self, bundle: LocalBundle) -> Model:
-        """The model in the bundle that was found, and no other that has taken its place since.
+        """Load the model of a bundle that `locate` returned, if the bundle has not changed since.
 
         Raises:
-            ModeltraceError: it cannot be served.
+            ModeltraceError: the bundle cannot be served.
         """
         model = load_bundle(
             bundle.path,
@@ -50,5 +52,38 @@ class BundleLoader:
             engine=self._settings.engine,
         )
         if self.pinned:
-            self.close()  # nothing else can be served
+            self.close()  # no other bundle can be served
         return model
+
+
+class BundleWatch(NamedTuple):
+    """A source of new model versions for one role, and the bundle that is served now."""
+
+    loader: BundleLoader
+    bundle: LocalBundle
+    role: Role = NO_ROLE
+
+
+def load_model(settings: Settings) -> tuple[Model, BundleWatch]:
+    """Load the model that the settings name.
+
+    Raises:
+        ModeltraceError: the settings name no bundle, or it cannot be served.
+    """
+    loader = BundleLoader(settings, settings.bundle_source(), expect_sha256=settings.expect_sha256)
+    bundle = loader.locate()
+    return loader.load(bundle), BundleWatch(loader, bundle, PRIMARY if settings.challenger else NO_ROLE)
+
+
+def load_challenger(settings: Settings, primary: Model) -> tuple[Model, BundleWatch] | None:
+    """Load the challenger that runs in this process; `None` if there is none, or if it is another service.
+
+    Raises:
+        ModeltraceError: the bundle cannot be served.
+    """
+    if settings.challenger is None or settings.remote_challenger_url():
+        return None
+    loader = BundleLoader(settings, settings.challenger)
+    bundle = loader.locate()
+    check_version_conflict(bundle, [primary])
+    return loader.load(bundle), BundleWatch(loader, bundle, CHALLENGER)

@@ -20,28 +20,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from modeltrace.bundles.registry.bundle_ref import LocalBundle, check_version_conflict
 from modeltrace.bundles.registry.manifest_cache import FileStat, file_stats
 from modeltrace.errors import ModeltraceError
 from modeltrace.monitoring.model_event import log_model_event
-from modeltrace.serving.bundle_loader import BundleLoader
+from modeltrace.serving.bundle_loader import BundleWatch
 from modeltrace.serving.router import ModelRouter
-from modeltrace.serving.version import CHALLENGER, NO_ROLE, Role, VersionFactory
+from modeltrace.serving.version import CHALLENGER, VersionFactory
 
 logger = logging.getLogger("modeltrace.serving")
 
 # What became of a change, and why: `served` or `refused`, and the kind of error.
 OnEvent = Callable[[str, str], object]
-
-
-class BundleWatch(NamedTuple):
-    """Where new versions of one role come from, and the bundle that is served by now."""
-
-    loader: BundleLoader
-    bundle: LocalBundle
-    role: Role = NO_ROLE
 
 
 class Watcher:

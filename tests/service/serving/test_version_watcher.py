@@ -14,13 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from modeltrace.app import load_challenger, load_model
 from modeltrace.errors import VersionConflictError
 from modeltrace.inference.prediction_ids import PredictionIdSigner
-from modeltrace.serving.bundle_loader import BundleLoader
+from modeltrace.serving.bundle_loader import BundleLoader, BundleWatch, load_challenger, load_model
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version, VersionFactory
-from modeltrace.serving.watcher import BundleWatch, Watcher
+from modeltrace.serving.watcher import Watcher
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
