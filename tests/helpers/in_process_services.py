@@ -1,4 +1,4 @@
-"""The service in this process, with the SDK and exporters in memory, or with records and a queue in memory."""
+"""Run the service in the test process, with in-memory SDK exporters or an in-memory export queue."""
 
 import marshal
 from collections import Counter
@@ -43,7 +43,7 @@ SYNTHETIC_TOKEN = derive_synthetic_token(ID_KEY.encode())
 
 @dataclass(frozen=True)
 class SdkService:
-    """A client of the service, and the exporters in memory that its telemetry goes to."""
+    """A client of a service that uses the SDK, and its in-memory exporters."""
 
     client: TestClient
     span_exporter: InMemorySpanExporter
@@ -51,15 +51,16 @@ class SdkService:
     metric_reader: InMemoryMetricReader
 
     def spans(self) -> dict[str, ReadableSpan]:
-        """Finished spans by name."""
+        """Return the finished spans by name."""
         return {span.name: span for span in self.span_exporter.get_finished_spans()}
 
     def logs(self, scope: str) -> list[ReadableLogRecord]:
-        """Log records of one logger."""
-        return [r for r in self.log_exporter.get_finished_logs() if r.instrumentation_scope.name == scope]
+        """Return the log records of one logger."""
+        records = self.log_exporter.get_finished_logs()
+        return [record for record in records if record.instrumentation_scope.name == scope]
 
     def points(self) -> dict[str, list[Any]]:
-        """The data points of every metric, by name; resets exemplars."""
+        """Return the data points of every metric by name. Collecting them resets exemplars."""
         data = self.metric_reader.get_metrics_data()
         assert data is not None
         return {
@@ -71,81 +72,81 @@ class SdkService:
 
 
 class RecordingQueue:
-    """Stands for the queue to the sidecar: stores every record that is put."""
+    """Replaces the export queue and stores every record."""
 
     def __init__(self) -> None:
         self.requests: list[RequestRecord] = []
         self.batches: list[BatchRecord] = []
         self.feedback: list[FeedbackRecord] = []
 
-    def put(self, request: RequestTrace) -> None:
+    def enqueue(self, request: RequestTrace) -> None:
         """Store the record of a request."""
         self.requests.append(request.to_record())
 
-    def put_feedback(self, feedback: FeedbackRecord) -> None:
-        """Store labels, as they come out of the pipe."""
+    def enqueue_feedback(self, feedback: FeedbackRecord) -> None:
+        """Store the record of labels as the sidecar would decode it."""
         self.feedback.append(out_of_pipe(marshal.loads(marshal.dumps(plain(feedback), 2))))  # noqa: S302  ours
 
-    def put_batch(self, batch: BatchRecord) -> None:
-        """Store the span of a shared call."""
+    def enqueue_batch(self, batch: BatchRecord) -> None:
+        """Store the record of a batch."""
         self.batches.append(batch)
 
-    put_shadow = put
+    enqueue_shadow = enqueue
 
     def shadows(self) -> list[RequestRecord]:
-        """The records of the challenger."""
+        """Return the records of shadow requests."""
         return [request for request in self.requests if request.shadow_of is not None]
 
 
 @dataclass(frozen=True)
 class RecordsService:
-    """A client of the service that writes records, and those records."""
+    """A client of a service that uses the export queue, and the queue."""
 
     client: TestClient
     queue: RecordingQueue
     model: Model
 
     def spans(self) -> list[Span]:
-        """List the spans that the sidecar would export."""
+        """Return the spans that the sidecar would export."""
         origin = Origin(b"", "modeltrace")
         encoded, _ = SpanEncoder(origin).encode(self.queue.requests, self.queue.batches)
-        labels = FeedbackEncoder(origin).spans(self.queue.feedback, 2**20)
+        feedback_requests = FeedbackEncoder(origin).spans(self.queue.feedback, 2**20)
         return [
             span
-            for one in (encoded, *(r for r, _ in labels))
-            for span in spans_of(ExportTraceServiceRequest.FromString(one))
+            for request in (encoded, *(request for request, _ in feedback_requests))
+            for span in spans_of(ExportTraceServiceRequest.FromString(request))
         ]
 
     def metrics(self) -> list[Metric]:
-        """List the metrics that a reader would collect."""
-        watched = ModelCatalog()
-        watched.add(model_info(self.model), reference_metrics(self.model))
-        both = (
-            PredictionMetrics(exemplar_filter="trace_based"),
-            FeatureMetrics(watched, exemplar_filter="trace_based"),
-        )
-        for points in both:
-            points.add(self.queue.requests)
-        labels = FeedbackMetrics(exemplar_filter="trace_based")
-        labels.add(self.queue.feedback)
-        return [metric for points in (*both, labels) for metric in points.collect()]
+        """Return the metrics that a reader would collect."""
+        catalog = ModelCatalog()
+        catalog.add(model_info(self.model), reference_metrics(self.model))
+        predictions = PredictionMetrics(exemplar_filter="trace_based")
+        features = FeatureMetrics(catalog, exemplar_filter="trace_based")
+        feedback = FeedbackMetrics(exemplar_filter="trace_based")
+        predictions.add(self.queue.requests)
+        features.add(self.queue.requests)
+        feedback.add(self.queue.feedback)
+        return [metric for source in (predictions, features, feedback) for metric in source.collect()]
 
 
 @contextmanager
 def records_service(model: Model, challenger_model: Model | None = None, **settings: Any) -> Iterator[RecordsService]:
-    """Run the service as it is by default, but without a sidecar; records are complete when the block has ended.
+    """Run the service with the default instrumentation, but without a sidecar.
+
+    The queue is complete when the block has ended, since shadow requests may be pending before.
 
     Args:
-        model: the model that answers.
-        challenger_model: a second version that is served beside it.
-        **settings: settings that differ from the tests' own.
+        model: the primary model.
+        challenger_model: the model of the challenger; `None` for no challenger.
+        **settings: settings that differ from the defaults of the tests.
     """
     queue = RecordingQueue()
-    records = SidecarPipeline(
+    pipeline = SidecarPipeline(
         RequestTracer(DEFAULT_ON, synthetic_token=SYNTHETIC_TOKEN), queue, ExportHealth(), Counter()
-    )  # type: ignore[arg-type]  # what of it is used
-    chosen = read_settings(**{"id_key": ID_KEY, "store": "none", **settings})
-    app = create_app(chosen, model, Telemetry(pipeline=records), challenger=challenger_model)
+    )  # type: ignore[arg-type]  # only the methods that are used
+    merged = read_settings(**{"id_key": ID_KEY, "store": "none", **settings})
+    app = create_app(merged, model, Telemetry(pipeline=pipeline), challenger=challenger_model)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield RecordsService(client, queue, model)
 
@@ -154,11 +155,11 @@ def records_service(model: Model, challenger_model: Model | None = None, **setti
 def service_with_challenger(
     model: Model, challenger_model: Model | None, **settings: Any
 ) -> Iterator[tuple[TestClient, RecordingQueue]]:
-    """Run `records_service` with a challenger; a client of it, and the queue that its records are put into."""
+    """Run `records_service` with a challenger; yield a client and the queue."""
     with records_service(model, challenger_model, **settings) as service:
         yield service.client, service.queue
 
 
 def spans_of(request: ExportTraceServiceRequest) -> list[Span]:
-    """List all spans of an export request."""
+    """Return all spans of an export request."""
     return [span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]

@@ -121,7 +121,7 @@ def test_another_model_of_the_same_version_is_refused(tmp_path: Path, caplog: py
         watching.watcher.check()
 
     assert watching.serving.primary.model.hash == served
-    assert watching.heard == [("refused", "VersionTakenError")]
+    assert watching.heard == [("refused", "VersionConflictError")]
     assert "another model that calls itself iris 1, too" in caplog.text
     assert caplog.text.count("Pack it with another --version; iris 1 goes on") == 1
     pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
@@ -141,7 +141,7 @@ def test_another_model_of_a_version_that_was_served_is_refused(tmp_path: Path) -
     watching.watcher.check()
 
     assert watching.version == "1.1"
-    assert watching.heard == [("served", ""), ("refused", "VersionTakenError")]
+    assert watching.heard == [("served", ""), ("refused", "VersionConflictError")]
     shutil.rmtree(tmp_path / "one")
     shutil.copytree(tmp_path / "kept", tmp_path / "one")
     watching.watcher.check()

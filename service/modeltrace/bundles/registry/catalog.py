@@ -45,7 +45,7 @@ class Catalog:
 
         Raises:
             SettingsError: the source makes no sense, or MLflow is not installed.
-            BundleError: there is no such bundle, or it cannot be used; RegistryAwayError: not now.
+            BundleError: there is no such bundle, or it cannot be used; RegistryUnavailableError: not now.
         """
         found = parse_source(source)
         return self._folders.resolve(found) if isinstance(found, FolderSource) else self._models.resolve(found)
@@ -55,7 +55,7 @@ class Catalog:
 
         Raises:
             SettingsError: the source makes no sense, or MLflow is not installed.
-            BundleError: there is nothing; RegistryAwayError: not now.
+            BundleError: there is nothing; RegistryUnavailableError: not now.
         """
         return (one for one, _ in self._iter_bundles(source))
 

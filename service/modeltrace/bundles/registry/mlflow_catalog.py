@@ -38,7 +38,7 @@ class MlflowCatalog:
         Raises:
             BundleNotFoundError: the registry has no such version, or no bundle in it.
             BundleIntegrityError: what it keeps is not what was registered.
-            RegistryAwayError: it cannot be reached.
+            RegistryUnavailableError: it cannot be reached.
         """
         return self._cached_copy(self.get_version(source))
 
@@ -47,7 +47,7 @@ class MlflowCatalog:
 
         Raises:
             BundleNotFoundError: it has no such version.
-            RegistryAwayError: it cannot be reached.
+            RegistryUnavailableError: it cannot be reached.
         """
         try:
             entry: dict[str, Any] = self._client.call(
@@ -62,7 +62,7 @@ class MlflowCatalog:
 
         Raises:
             BundleNotFoundError: the registry has no such model.
-            RegistryAwayError: it cannot be reached.
+            RegistryUnavailableError: it cannot be reached.
         """
         try:
             entries = self._client.call("list_versions", name=name)

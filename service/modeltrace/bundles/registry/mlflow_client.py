@@ -45,7 +45,7 @@ class MlflowClient:
         Raises:
             SettingsError: MLflow is not installed.
             BundleNotFoundError: the registry does not have it.
-            RegistryAwayError: the registry, or where it keeps files, cannot be reached.
+            RegistryUnavailableError: the registry, or where it keeps files, cannot be reached.
         """
         with self._lock:
             process = self._ensure_process()

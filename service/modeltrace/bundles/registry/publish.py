@@ -27,7 +27,7 @@ def register(client: MlflowClient, bundle: Path, name: str, alias: str | None) -
 
     Raises:
         SettingsError: MLflow is not installed.
-        RegistryAwayError: the registry, or where it keeps files, cannot be reached.
+        RegistryUnavailableError: the registry, or where it keeps files, cannot be reached.
     """
     manifest, digest = read_manifest(bundle)
     tags = {SHA256_TAG: digest, VERSION_TAG: manifest.version}
@@ -60,7 +60,7 @@ def download_estimator(client: MlflowClient, source: str, folder: Path) -> Path:
     Raises:
         SettingsError: the source makes no sense, or MLflow is not installed.
         BundleNotFoundError: the registry has no such version.
-        RegistryAwayError: the registry, or where it keeps files, cannot be reached.
+        RegistryUnavailableError: the registry, or where it keeps files, cannot be reached.
         PackError: the version is no scikit-learn model.
     """
     model = parse_source(source)
