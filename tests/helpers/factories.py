@@ -23,7 +23,7 @@ RESOURCE = Resource({"service.name": "records", "service.version": "1.2.3", "pro
 class AnsweredRequest:
     """An answered request: what the store makes rows of."""
 
-    answered: Sequence[PredictedRow]
+    predictions: Sequence[PredictedRow]
     trace_id: bytes = b"0123456789abcdef"
     span_id: bytes = b"01234567"
     trace_flags: int = 1

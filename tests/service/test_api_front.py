@@ -58,7 +58,7 @@ def test_requests_in_flight_are_counted_without_health_calls(model: Model) -> No
         ours.client.post("/predict", json={})
         outermost: Any = ours.client.app  # takes queries off where features are private
 
-    assert outermost._app._active == {("GET", "http"): 0, ("POST", "http"): 0}
+    assert outermost._app._active_requests == {("GET", "http"): 0, ("POST", "http"): 0}
 
 
 def test_access_lines_of_other_calls_are_the_servers(ours: RecordsService, caplog: pytest.LogCaptureFixture) -> None:

@@ -110,7 +110,7 @@ class FeedbackHandler:
             LabelStoreUnavailableError: none of the labels was stored.
         """
         start = trace.now()
-        parser = self.model_router.primary.label_reader
+        parser = self.model_router.primary.label_parser
         parsed = [_parse(parser, item) for item in items]
         valid = [label for label in parsed if isinstance(label, ParsedLabel)]
         received = time_ns()

@@ -1,1 +1,1 @@
-"""Which versions of a model answer: how they change, and what stands beside another. Knows no HTTP routes."""
+"""Model versions: which one answers a request, how they are replaced, and shadow requests to a challenger."""

@@ -1,9 +1,9 @@
-"""The challenger as another Modeltrace service: the same rows over HTTP, in the same trace.
+"""A challenger that is another Modeltrace service. It receives the same rows over HTTP, in the same trace.
 
-    shadow (CLIENT, here) ─ traceparent ─► POST /predict (SERVER, there) ─► its stages
+    shadow span (CLIENT, here) ─ traceparent ─► POST /predict (SERVER span, there) ─► its child spans
 
-That service counts and tells what it answers by itself, so nothing of it is counted here, too. Its answer becomes a row
-of the prediction store here, which says of what it is a shadow: a label of that prediction counts for it as well.
+The other service records its own metrics, so its predictions are not counted here. Each of them becomes a row of the
+prediction store here that refers to the prediction it shadows, so a label of that prediction counts for both.
 """
 
 import logging
@@ -21,39 +21,43 @@ from modeltrace.telemetry.records.trace import RequestTrace, propagation_headers
 
 logger = logging.getLogger("modeltrace.serving")
 
-# Seconds until a service that does not answer counts as away; rows that wait meanwhile may be dropped.
+# Seconds until a request times out. Shadow requests that wait meanwhile may be dropped.
 TIMEOUT: Final = 2.0
 
-
-# The rows of a model as its privacy rules have them.
-Redact = Callable[[ModelInfo, Sequence[PredictedRow]], Sequence[PredictedRow]]
+# Applies the privacy rules of a model to its rows.
+RedactRows = Callable[[ModelInfo, Sequence[PredictedRow]], Sequence[PredictedRow]]
 
 
 class RemoteChallenger:
-    """Asks another service; for one thread."""
+    """Sends shadow requests to another service. Not thread-safe."""
 
-    max_batch = 1  # it may take long, and what waits meanwhile is bounded by what has not been taken
-    interval = 0.00005  # the interpreter's lock is free for as long, for those who are waited for
+    max_batch = 1  # a call may take long; requests that the challenger has not taken yet count against the queue limit
+    interval = 0.00005  # releases the interpreter lock to the threads that answer clients
 
     def __init__(
         self,
         url: str,
         start_shadow: StartShadow,
-        redact: Redact,
+        redact: RedactRows,
         *,
         timeout: float = TIMEOUT,
         api_key: str | None = None,
     ) -> None:
-        """`url` is that of the service, without a path; `redact` makes of answered rows what may be told of them.
+        """Create the HTTP client.
 
-        `api_key` is shown to it, if it asks for one.
+        Args:
+            url: address of the service, without a path.
+            start_shadow: opens the trace of a shadow request.
+            redact: applies privacy rules to the rows that are recorded here.
+            timeout: seconds until a request times out.
+            api_key: API key of the service; `None` if it needs none.
 
         Raises:
-            SettingsError: it is no such URL.
+            SettingsError: the URL is invalid.
         """
         self._url = parse_url(url)
-        self._telling = start_shadow
-        self._as_told = redact
+        self._start_shadow = start_shadow
+        self._redact = redact
         self._client = httpx.Client(
             base_url=self._url,
             timeout=timeout,
@@ -61,101 +65,98 @@ class RemoteChallenger:
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
         )
         self._hashes: dict[tuple[str, str], str] = {}
-        self._said = ""
+        self._last_error = ""
 
     def __call__(self, requests: Sequence[RequestTrace], on_outcome: OnOutcome) -> None:
-        """Ask it for all rows of a request in one call, and keep what it says."""
+        """Send all rows of each request in one call, and record the predictions."""
         for request in requests:
-            self._ask(request, on_outcome)
+            self._send(request, on_outcome)
 
-    def _ask(self, asked: RequestTrace, tell: OnOutcome) -> None:
-        if asked.model is None:
+    def _send(self, request: RequestTrace, on_outcome: OnOutcome) -> None:
+        if request.model is None:
             return
-        rows = predicted_rows(asked)
-        path, body = ("/predict/batch", {"rows": rows}) if asked.is_batch else ("/predict", {"features": rows[0]})
-        with self._telling(asked) as trace:
-            trace.is_batch, trace.rows = asked.is_batch, len(rows)
-            status, error_type, said = self._post(path, body, trace)
-            where = f"{self._url}{path}"
-            trace.remote_call = RemoteCall(
-                where, self._url.host, self._url.port or _port(self._url), status, error_type
-            )
+        rows = predicted_rows(request)
+        path, body = ("/predict/batch", {"rows": rows}) if request.is_batch else ("/predict", {"features": rows[0]})
+        with self._start_shadow(request) as trace:
+            trace.is_batch, trace.rows = request.is_batch, len(rows)
+            status, error_type, response = self._post(path, body, trace)
+            url = f"{self._url}{path}"
+            port = self._url.port or (443 if self._url.scheme == "https" else 80)
+            trace.remote_call = RemoteCall(url, self._url.host, port, status, error_type)
             if error_type:
-                self._say(f"{where}: {error_type}")
-                tell("refused" if status == httpx.codes.UNPROCESSABLE_ENTITY else "failed", len(rows), error_type)
+                self._log_state(f"{url}: {error_type}")
+                rejected = status == httpx.codes.UNPROCESSABLE_ENTITY
+                on_outcome("refused" if rejected else "failed", len(rows), error_type)
                 return
-            self._say("")
-            answers = said["predictions"] if asked.is_batch else [said]
-            trace.model = self._model(said["model"], asked.model)
-            trace.predictions = _kept(answers, self._as_told(asked.model, asked.predictions), trace.now())
+            self._log_state("")
+            predictions = response["predictions"] if request.is_batch else [response]
+            trace.model = self._model_info(response["model"], request.model)
+            trace.predictions = _merge(predictions, self._redact(request.model, request.predictions), trace.now())
             trace.rejected_rows = len(rows) - len(trace.predictions)
         if trace.predictions:
-            tell("answered", len(trace.predictions), "")
+            on_outcome("answered", len(trace.predictions), "")
         if trace.rejected_rows:
-            tell("refused", trace.rejected_rows, "invalid_features")
+            on_outcome("refused", trace.rejected_rows, "invalid_features")
 
     def close(self) -> None:
-        """Give back the connection."""
+        """Close the connection."""
         self._client.close()
 
     def _post(self, path: str, body: Mapping[str, Any], trace: RequestTrace) -> tuple[int, str, Any]:
-        """Status, 0 for none; `error.type`, "" for none; what was said."""
+        """Return the status (0 if there is no response), the `error.type` ("" for success) and the response body."""
         headers = {"content-type": "application/json", **propagation_headers(trace)}
         try:
-            answer = self._client.post(path, content=orjson.dumps(body), headers=headers)
-            if not answer.is_success:
-                return answer.status_code, str(answer.status_code), None
-            return answer.status_code, "", answer.json()
+            response = self._client.post(path, content=orjson.dumps(body), headers=headers)
+            if not response.is_success:
+                return response.status_code, str(response.status_code), None
+            return response.status_code, "", response.json()
         except (httpx.HTTPError, orjson.JSONEncodeError, ValueError) as error:
             return 0, type(error).__qualname__, None
 
-    def _model(self, said: Mapping[str, str], asked: ModelInfo) -> ModelInfo:
-        """What is known of the model that answered; its inputs are kept as those of the answer are."""
-        name, version = said["name"], said["version"]
+    def _model_info(self, identity: Mapping[str, str], primary: ModelInfo) -> ModelInfo:
+        """Return the metadata of the remote model, with the features of the primary model."""
+        name, version = identity["name"], identity["version"]
         if (name, version) not in self._hashes:
-            found = self._client.get("/model").json()
-            # A version that took over in between has another hash, and is not kept under this one.
-            fits = (found["name"], found["version"]) == (name, version)
-            self._hashes = {(name, version): found["hash"]} if fits else self._hashes
-        return ModelInfo(name, version, self._hashes.get((name, version), ""), asked.features, role=CHALLENGER)
+            model = self._client.get("/model").json()
+            # Another version may have taken over since the prediction. Its hash is not stored under this version.
+            same = (model["name"], model["version"]) == (name, version)
+            self._hashes = {(name, version): model["hash"]} if same else self._hashes
+        return ModelInfo(name, version, self._hashes.get((name, version), ""), primary.features, role=CHALLENGER)
 
-    def _say(self, text: str) -> None:
-        """Log what the state has become; what stays as it is, is not repeated."""
-        if text and text != self._said:
-            logger.warning("the challenger does not answer for now: %s", text)
-        elif self._said and not text:
+    def _log_state(self, error: str) -> None:
+        """Log when the challenger starts to fail, fails in another way, or works again."""
+        if error and error != self._last_error:
+            logger.warning("the challenger does not answer for now: %s", error)
+        elif self._last_error and not error:
             logger.warning("the challenger answers again")
-        self._said = text
+        self._last_error = error
 
 
-def _kept(answers: Sequence[Mapping[str, Any]], asked: Sequence[PredictedRow], time: int) -> list[PredictedRow]:
+def _merge(predictions: Sequence[Mapping[str, Any]], rows: Sequence[PredictedRow], time: int) -> list[PredictedRow]:
+    """Return the rows with the challenger's predictions, without rows that it rejected."""
     return [
-        one._replace(
-            prediction_id=said["prediction_id"],
-            label=said.get("label"),
-            confidence=said.get("confidence"),
-            value=said.get("value"),
+        row._replace(
+            prediction_id=prediction["prediction_id"],
+            label=prediction.get("label"),
+            confidence=prediction.get("confidence"),
+            value=prediction.get("value"),
             time=time,
         )
-        for said, one in zip(answers, asked, strict=True)
-        if "error" not in said
+        for prediction, row in zip(predictions, rows, strict=True)
+        if "error" not in prediction
     ]
 
 
-def parse_url(said: str) -> httpx.URL:
-    """The URL of a service.
+def parse_url(text: str) -> httpx.URL:
+    """Return the URL of a service.
 
     Raises:
-        SettingsError: it is none, or has more than a host and a port.
+        SettingsError: the URL is invalid, or has more than a host and a port.
     """
     try:
-        url = httpx.URL(said.rstrip("/"))
+        url = httpx.URL(text.rstrip("/"))
     except httpx.InvalidURL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host or url.path not in ("", "/") or url.userinfo:
-        raise SettingsError("MODELTRACE_CHALLENGER is no address of a service, like http://10.0.0.7:8000")
+        raise SettingsError("MODELTRACE_CHALLENGER is not the address of a service, e.g. http://10.0.0.7:8000")
     return url.copy_with(path="")
-
-
-def _port(url: httpx.URL) -> int:
-    return 443 if url.scheme == "https" else 80

@@ -1,4 +1,4 @@
-"""What is served now. One object, read by every request; what it holds changes in one step."""
+"""Select the model version that answers a request."""
 
 from collections.abc import Collection, Mapping
 from hashlib import blake2b
@@ -9,11 +9,11 @@ from modeltrace.telemetry.records.prediction import ModelInfo
 from modeltrace.telemetry.records.trace import INVALID_TRACE_ID, RequestTrace
 
 Mode = Literal["shadow", "split"]
-_WHOLE: Final = 2**64
+_HASH_RANGE: Final = 2**64
 
 
 class ModelRouter:
-    """The version that answers, and the challenger beside it, if any. Changed by one thread, read by any."""
+    """The primary version and the challenger. Every request reads it; one thread replaces versions atomically."""
 
     def __init__(
         self,
@@ -26,9 +26,16 @@ class ModelRouter:
         key: str | None = None,
         remote: str | None = None,
     ) -> None:
-        """The challenger may be the service at the address `remote`.
+        """Create a router.
 
-        Of the requests a `share` is its own, to answer or to see; `key` is the header that decides which.
+        Args:
+            versions: retires versions that are replaced.
+            primary: the version that answers.
+            challenger: a second version in this process.
+            mode: whether the challenger receives shadow requests, or answers a share of the requests.
+            share: the share of requests for the challenger, 0 to 1.
+            key: the header whose value selects these requests; `None` for the trace ID.
+            remote: the address of a challenger that is another service.
         """
         self._versions = versions
         self._primary = primary
@@ -37,74 +44,79 @@ class ModelRouter:
         self._share = share
         self._remote = remote
         self._key = key.lower().encode() if key else None
-        self._ever = {version.info for version in (primary, challenger) if version is not None}
+        self._served_models = {version.info for version in (primary, challenger) if version is not None}
 
     @property
     def primary(self) -> Version:
-        """What answers unless something else is said."""
+        """The version that answers by default."""
         return self._primary
 
     @property
     def challenger(self) -> Version | None:
-        """What stands beside it."""
+        """The second version in this process."""
         return self._challenger
 
     def served_models(self) -> Collection[ModelInfo]:
-        """What telemetry says of each model that is served, or was since the process started."""
-        return self._ever
+        """Return the metadata of each model that this process serves or has served."""
+        return self._served_models
 
     @property
     def private(self) -> bool:
-        """Whether any of them has features that may not be told as they are."""
+        """Whether any version has private features."""
         challenger = self._challenger
         return self._primary.model.schema.has_private_features or (
             challenger is not None and challenger.model.schema.has_private_features
         )
 
     def select(self, trace: RequestTrace) -> Version:
-        """The version that answers this request: always the same one for the same key."""
+        """Return the version that answers a request. The same key always selects the same version."""
         challenger = self._challenger
         return challenger if challenger and self._mode == "split" and self._is_sampled(trace) else self._primary
 
     def should_shadow(self, trace: RequestTrace) -> bool:
-        """Whether the challenger is to see this request, too. A version is never its own shadow."""
+        """Return whether the challenger receives a shadow request. A version never shadows itself."""
         if self._mode != "shadow":
             return False
         challenger = self._challenger
-        other = self._remote if challenger is None else challenger.identity != self._primary.identity
-        return bool(other) and self._is_sampled(trace)
+        differs = self._remote if challenger is None else challenger.identity != self._primary.identity
+        return bool(differs) and self._is_sampled(trace)
 
     def _is_sampled(self, trace: RequestTrace) -> bool:
-        """By a hash of its own: samplers look at the trace ID, too, and must not decide what is compared."""
+        """Compare a hash of the key with the share.
+
+        Trace samplers compare the trace ID itself. The hash makes both decisions independent.
+        """
         if self._share >= 1:
             return True
         key = trace.trace_id if trace.trace_id != INVALID_TRACE_ID else trace.span_id
         if self._key:
             key = next((value for name, value in trace.scope["headers"] if name == self._key), key)
-        return int.from_bytes(blake2b(key, digest_size=8).digest()) < self._share * _WHOLE
+        return int.from_bytes(blake2b(key, digest_size=8).digest()) < self._share * _HASH_RANGE
 
     def version_in_role_of(self, version: Version) -> Version:
-        """The version that this one would replace."""
+        """Return the current version in the role of the given one."""
         if version.info.role == CHALLENGER and self._challenger:
             return self._challenger
         return self._primary
 
     def replace(self, version: Version) -> None:
-        """From the next request on this version has its role; requests that have begun end with theirs."""
-        before = self.version_in_role_of(version)
-        self._ever.add(version.info)
+        """Serve a version from the next request on. Running requests finish with the version that they started with."""
+        replaced = self.version_in_role_of(version)
+        self._served_models.add(version.info)
         if version.info.role == CHALLENGER:
             self._challenger = version
         else:
             self._primary = version
-        self._versions.retire(before)
+        self._versions.retire(replaced)
 
     def describe(self) -> Mapping[str, Any]:
-        """What `GET /model` says."""
+        """Return the response body of `GET /model`."""
         primary = self._primary.model.describe()
-        beside = {"mode": self._mode, "share": self._share}
+        challenger: dict[str, Any] = {"mode": self._mode, "share": self._share}
         if self._remote:
-            return {**primary, "challenger": {**beside, "url": self._remote}}
-        if self._challenger is None:
+            challenger["url"] = self._remote
+        elif self._challenger is not None:
+            challenger |= {**self._challenger.identity, "hash": self._challenger.model.hash}
+        else:
             return primary
-        return {**primary, "challenger": {**beside, **self._challenger.identity, "hash": self._challenger.model.hash}}
+        return {**primary, "challenger": challenger}

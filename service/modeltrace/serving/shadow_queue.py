@@ -1,10 +1,10 @@
-"""Rows that were answered, put to a challenger: afterwards, on a thread of its own, as far as there is time for it.
+"""Shadow requests: rows that were answered are sent to a challenger afterwards, on a separate thread.
 
-    answer sent ─► offer() ─► queue ─► thread ─► challenger: validate ► features ► inference ─► recorded
-                                │ full
-                                └──► dropped, counted
+    response sent ─► enqueue() ─► queue ─► thread ─► challenger: validate ► features ► inference ─► recorded
+                                    │ full
+                                    └──► dropped, counted
 
-Nobody waits for a challenger, and what becomes of it harms nobody: it fails, is slow or is dead for itself alone.
+No client waits for a challenger. If the challenger fails, is slow or is unreachable, no other request is affected.
 """
 
 import logging
@@ -27,91 +27,91 @@ from modeltrace.telemetry.records.trace import RequestTrace
 
 logger = logging.getLogger("modeltrace.serving")
 
-# Rows that may wait, and their part of that for a request when nothing else waits: a batch always finds room then.
+# Rows that may wait in the queue. An empty queue accepts a request of any size.
 MAX_ROWS: Final = 2048
-# Seconds that a stop lets the thread go on.
+# Seconds that `ShadowQueue.stop` waits for the thread.
 STOP_TIMEOUT: Final = 0.25
 
-# How many rows became what, and why: `answered`, `refused`, `failed` or `dropped`, and `error.type`.
+# Called with the outcome of rows (`answered`, `refused`, `failed` or `dropped`), their number and the `error.type`.
 OnOutcome = Callable[[str, int, str], object]
-# Opens the trace of a shadow, and tells it when the block ends.
+# Opens the trace of a shadow request; the trace is recorded when the block ends.
 StartShadow = Callable[[RequestTrace], AbstractContextManager[RequestTrace]]
 
 
 class Challenger(Protocol):
-    """What is asked."""
+    """Predicts the rows of shadow requests."""
 
-    max_batch: int  # the most requests that it takes
+    max_batch: int  # the most requests of one call
     interval: float  # seconds between two calls
 
     def __call__(self, requests: Sequence[RequestTrace], on_outcome: OnOutcome) -> None:
-        """Put the answered rows of requests to it, and say what became of them."""
+        """Predict the answered rows of requests and report the outcomes."""
 
 
 class LocalChallenger:
     """The challenger in this process."""
 
-    # A call of 30 rows costs hardly more than one of a single row, so rows gather first: of every request shadowed,
-    # a linear model cost those who answer 100 µs a row in place of 700.
+    # A call with 30 rows takes hardly longer than a call with one, so rows are collected first. If every request is
+    # shadowed, a linear model then delays other requests by 100 µs per row instead of 700 µs.
     max_batch = 256
     interval = 0.025
 
     def __init__(self, router: ModelRouter, start_shadow: StartShadow, on_batch: Callable[[BatchRecord], None]) -> None:
-        """`on_batch` tells of a call that several requests share."""
+        """Create the challenger; `on_batch` records a model call that several requests share."""
         self._router = router
-        self._telling = start_shadow
-        self._tell_batch = on_batch
+        self._start_shadow = start_shadow
+        self._on_batch = on_batch
 
     def __call__(self, requests: Sequence[RequestTrace], on_outcome: OnOutcome) -> None:
-        """Ask it once for all requests of a row each, which costs hardly more than for one, and once for each other."""
+        """Call the model once for all requests with a single row, and once for each other request."""
         version = self._router.challenger
         if version is None:
             return
         single = [request for request in requests if not request.is_batch]
         if len(single) > 1:
-            self._together(version, single, on_outcome)
+            self._predict_together(version, single, on_outcome)
         for request in requests:
             if request.is_batch or len(single) == 1:
-                self._alone(version, request, on_outcome)
+                self._predict_alone(version, request, on_outcome)
 
-    def _together(self, version: Version, asked: Sequence[RequestTrace], tell: OnOutcome) -> None:
+    def _predict_together(self, version: Version, requests: Sequence[RequestTrace], on_outcome: OnOutcome) -> None:
         pipeline, rows, traces = version.pipeline, list[Values](), list[RequestTrace]()
-        refused: list[InvalidFeaturesError] = []
+        rejected: list[InvalidFeaturesError] = []
         with ExitStack() as stack:
-            for one in asked:
-                trace = stack.enter_context(self._telling(one))
+            for request in requests:
+                trace = stack.enter_context(self._start_shadow(request))
                 try:
-                    rows.append(pipeline.validate(predicted_rows(one)[0], trace))
+                    rows.append(pipeline.validate(predicted_rows(request)[0], trace))
                 except InvalidFeaturesError as error:
-                    refused.append(error)
+                    rejected.append(error)
                 else:
                     traces.append(trace)
-            outcomes = infer_batch(pipeline, rows, traces, self._tell_batch)
+            outcomes = infer_batch(pipeline, rows, traces, self._on_batch)
             for values, trace, outcome in zip(rows, traces, outcomes, strict=True):
                 if isinstance(outcome, ModelOutput):
                     pipeline.record_prediction(0, values, outcome, trace)
-        _tell_all([*outcomes, *refused], tell)
+        _report([*outcomes, *rejected], on_outcome)
 
-    def _alone(self, version: Version, asked: RequestTrace, tell: OnOutcome) -> None:
-        rows, numbers = predicted_rows(asked), [one.row_index for one in asked.predictions]
+    def _predict_alone(self, version: Version, request: RequestTrace, on_outcome: OnOutcome) -> None:
+        rows, indexes = predicted_rows(request), [row.row_index for row in request.predictions]
         outcomes: Sequence[object]
-        with self._telling(asked) as trace:
+        with self._start_shadow(request) as trace:
             try:
-                outcomes = version.pipeline.predict_batch(rows, trace, numbers)
+                outcomes = version.pipeline.predict_batch(rows, trace, indexes)
             except InferenceError as error:
                 outcomes = [error] * len(rows)
             finally:
-                trace.is_batch = asked.is_batch
-        _tell_all(outcomes, tell)
+                trace.is_batch = request.is_batch
+        _report(outcomes, on_outcome)
 
 
-def _tell_all(outcomes: Sequence[object], tell: OnOutcome) -> None:
-    """Say what became of rows, once for each kind: a counter costs more than a row that shares a call."""
-    for (outcome, error_type), rows in Counter(map(_became, outcomes)).items():
-        tell(outcome, rows, error_type)
+def _report(outcomes: Sequence[object], on_outcome: OnOutcome) -> None:
+    """Report each kind of outcome once, since a counter call takes longer than a row in a shared model call."""
+    for (outcome, error_type), rows in Counter(map(_classify, outcomes)).items():
+        on_outcome(outcome, rows, error_type)
 
 
-def _became(outcome: object) -> tuple[str, str]:
+def _classify(outcome: object) -> tuple[str, str]:
     if isinstance(outcome, InvalidFeaturesError):
         return "refused", "invalid_features"
     if isinstance(outcome, BaseException):
@@ -119,79 +119,86 @@ def _became(outcome: object) -> tuple[str, str]:
     return "answered", ""
 
 
-def predicted_rows(asked: RequestTrace) -> list[object]:
-    """The rows of a request that were answered, as they were sent."""
-    return [asked.shadow_rows[one.row_index] for one in asked.predictions] if asked.shadow_rows else []
+def predicted_rows(request: RequestTrace) -> list[object]:
+    """Return the rows of a request that were predicted, as the client sent them."""
+    return [request.shadow_rows[row.row_index] for row in request.predictions] if request.shadow_rows else []
 
 
 class ShadowQueue:
-    """The queue before a challenger, and the thread that asks it."""
+    """A bounded queue of requests, and the thread that passes them to a challenger."""
 
     def __init__(
         self, router: ModelRouter, challenger: Challenger, on_outcome: OnOutcome, *, max_rows: int = MAX_ROWS
     ) -> None:
-        """`tell` is called by the thread, and by that of `offer`; it must neither block nor raise."""
+        """Create the queue.
+
+        Args:
+            router: tells whether a model has private features.
+            challenger: predicts the rows.
+            on_outcome: called on the thread of the queue, and by `enqueue`; it must neither block nor raise.
+            max_rows: rows that may wait.
+        """
         self._router = router
-        self._ask = challenger
-        self._tell = on_outcome
-        self._most_rows = max_rows
-        self._waiting: deque[RequestTrace] = deque()
-        self._put = self._taken = 0  # rows; each written by one thread only
+        self._challenger = challenger
+        self._on_outcome = on_outcome
+        self._max_rows = max_rows
+        self._requests: deque[RequestTrace] = deque()
+        self._enqueued_rows = self._dequeued_rows = 0  # each written by one thread only
         self._wake = threading.Event()
-        self._ending = False
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="shadow")
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         self._thread.start()
 
     def enqueue(self, trace: RequestTrace) -> None:
-        """Take a request that was answered. Never waits: what finds no room is dropped and counted."""
+        """Add an answered request without blocking. If the queue is full, its rows are dropped and counted."""
         if trace.shadow_rows is None or not trace.predictions:
             return
         rows = len(trace.predictions)
-        waiting = self._put - self._taken
-        if self._ending or (waiting and waiting + rows > self._most_rows):
-            self._tell("dropped", rows, "queue_full")
+        waiting = self._enqueued_rows - self._dequeued_rows
+        if self._stopping or (waiting and waiting + rows > self._max_rows):
+            self._on_outcome("dropped", rows, "queue_full")
             return
-        self._put += rows
-        self._waiting.append(trace)
+        self._enqueued_rows += rows
+        self._requests.append(trace)
         self._wake.set()
 
     def stop(self) -> None:
-        """Ask a moment longer; what still waits then is dropped and counted."""
-        self._ending = True
+        """Process the queue for `STOP_TIMEOUT` seconds, then drop and count the rest."""
+        self._stopping = True
         self._wake.set()
         self._thread.join(STOP_TIMEOUT)
-        while self._waiting:
-            self._tell("dropped", len(self._waiting.popleft().predictions), "shutdown")
+        while self._requests:
+            self._on_outcome("dropped", len(self._requests.popleft().predictions), "shutdown")
 
     def _run(self) -> None:
-        while not (self._ending and not self._waiting):
+        while not (self._stopping and not self._requests):
             self._wake.wait()
             self._wake.clear()
-            while asked := self._take():
-                self._put_to_challenger(asked)
-                time.sleep(self._ask.interval)
+            while requests := self._dequeue():
+                self._process(requests)
+                time.sleep(self._challenger.interval)
 
-    def _take(self) -> list[RequestTrace]:
-        """What waits, but no more than the challenger takes at once."""
-        taken: list[RequestTrace] = []
-        with suppress(IndexError):  # a stop was faster
-            while self._waiting and len(taken) < self._ask.max_batch:
-                taken.append(self._waiting.popleft())
-        self._taken += _count_rows(taken)
-        return taken
+    def _dequeue(self) -> list[RequestTrace]:
+        """Remove as many requests as the challenger takes in one call."""
+        requests: list[RequestTrace] = []
+        with suppress(IndexError):  # `stop` removed the last one
+            while self._requests and len(requests) < self._challenger.max_batch:
+                requests.append(self._requests.popleft())
+        self._dequeued_rows += _count_rows(requests)
+        return requests
 
-    def _put_to_challenger(self, asked: Sequence[RequestTrace]) -> None:
+    def _process(self, requests: Sequence[RequestTrace]) -> None:
         try:
-            self._ask(asked, self._tell)
-        except Exception as error:  # whatever it is, it harms nobody else
-            logger.error(  # noqa: TRY400  what is told may not be what was raised
-                "a challenger could not be asked", exc_info=redact_exception(error) if self._router.private else error
+            self._challenger(requests, self._on_outcome)
+        except Exception as error:  # the thread goes on with the next requests
+            logger.error(  # noqa: TRY400  the logged exception may be a redacted copy
+                "shadow requests failed", exc_info=redact_exception(error) if self._router.private else error
             )
-            self._tell("failed", _count_rows(asked), type(error).__qualname__)
+            self._on_outcome("failed", _count_rows(requests), type(error).__qualname__)
 
 
-def _count_rows(asked: Sequence[RequestTrace]) -> int:
-    return sum(len(one.predictions) for one in asked)
+def _count_rows(requests: Sequence[RequestTrace]) -> int:
+    return sum(len(request.predictions) for request in requests)

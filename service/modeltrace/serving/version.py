@@ -1,4 +1,4 @@
-"""A version that answers: the model with everything that it is asked through."""
+"""A model version: the model, its prediction pipeline and its batcher."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,27 +23,35 @@ CHALLENGER: Final[Role] = "challenger"
 
 @dataclass(frozen=True)
 class Version:
-    """One version, ready to answer. Requests that have begun with it end with it, whatever is served by then."""
+    """One version of a model, ready to predict.
+
+    Attributes:
+        pipeline: validates rows, calls the model and records predictions.
+        runs_inline: whether a single row is predicted on the event loop, since a thread would take longer to wake.
+        batcher: combines concurrent requests into one model call; `None` if batching is disabled.
+        identity: name and version, as responses contain them.
+        label_parser: parses true labels of predictions.
+    """
 
     pipeline: Pipeline
-    runs_inline: bool  # one row is answered faster than on a thread
-    batcher: Batcher | None  # shares calls between requests
-    identity: dict[str, str]  # what an answer says of it
-    label_reader: LabelParser  # what may be the true label of a prediction
+    runs_inline: bool
+    batcher: Batcher | None
+    identity: dict[str, str]
+    label_parser: LabelParser
 
     @property
     def model(self) -> Model:
-        """The model itself."""
+        """The model of the pipeline."""
         return self.pipeline.model
 
     @property
     def info(self) -> ModelInfo:
-        """What telemetry says of it."""
+        """The metadata that telemetry records of the model."""
         return self.pipeline.info
 
 
 class VersionFactory:
-    """Makes versions of models, all in the same way."""
+    """Builds model versions with the same settings."""
 
     def __init__(
         self,
@@ -57,49 +65,57 @@ class VersionFactory:
         max_queue_size: int,
         privacy_rules: Callable[[Model], PrivacyRules | None],
     ) -> None:
-        """`max_batch_requests`: the most requests that share a call; `None`: they do not.
+        """Create a factory.
 
-        `rules` say what may be told of a model's inputs. The rest as in the settings.
+        Args:
+            ids: signs prediction IDs.
+            catalog: the models whose features are counted.
+            inline_threshold: seconds; a model that predicts one row faster runs on the event loop.
+            run_on_thread: runs a call on a thread.
+            on_batch: records a model call that several requests share.
+            max_batch_requests: the most requests that share a model call; `None` disables batching.
+            max_queue_size: requests that may wait for a batch.
+            privacy_rules: returns the rules that redact a model's inputs.
         """
         self._ids = ids
-        self._watched = catalog
+        self._catalog = catalog
         self._inline_threshold = inline_threshold
-        self._on_thread = run_on_thread
-        self._tell_batch = on_batch
+        self._run_on_thread = run_on_thread
+        self._on_batch = on_batch
         self._max_batch_requests = max_batch_requests
-        self._most_waiting = max_queue_size
-        self._rules = privacy_rules
+        self._max_queue_size = max_queue_size
+        self._privacy_rules = privacy_rules
 
     def build(self, model: Model, role: Role = NO_ROLE) -> Version:
-        """A version of this model; its inputs are counted from now on."""
+        """Build a version, measure its latency, and start to count its features."""
         pipeline = Pipeline(model, self._ids, role)
-        if (rules := self._rules(model)) is not None:
+        if (privacy_rules := self._privacy_rules(model)) is not None:
             redact_warnings()
-        self._watched.add(pipeline.info, reference_metrics(model)._replace(privacy_rules=rules))
-        on_loop = pipeline.measure_latency() < self._inline_threshold
-        said, labels = {"name": model.name, "version": model.version}, LabelParser(model, self._ids)
-        if self._max_batch_requests is None:
-            return Version(pipeline, on_loop, None, said, labels)
-        batcher = Batcher(
-            pipeline,
-            max_batch_size=self._max_batch_requests,
-            max_queue_size=self._most_waiting,
-            run_in_thread=None if on_loop else self._on_thread,
-            on_batch=self._tell_batch,
-        )
-        return Version(pipeline, on_loop, batcher, said, labels)
+        self._catalog.add(pipeline.info, reference_metrics(model)._replace(privacy_rules=privacy_rules))
+        runs_inline = pipeline.measure_latency() < self._inline_threshold
+        batcher = None
+        if self._max_batch_requests is not None:
+            batcher = Batcher(
+                pipeline,
+                max_batch_size=self._max_batch_requests,
+                max_queue_size=self._max_queue_size,
+                run_in_thread=None if runs_inline else self._run_on_thread,
+                on_batch=self._on_batch,
+            )
+        identity = {"name": model.name, "version": model.version}
+        return Version(pipeline, runs_inline, batcher, identity, LabelParser(model, self._ids))
 
     def smoke_test(self, model: Model) -> None:
-        """See that a model answers the example that its bundle has.
+        """Predict the example of the bundle.
 
         Raises:
-            BundleError: it does not.
+            BundleError: the prediction failed.
         """
         try:
             Pipeline(model, self._ids).time_example()
         except ModeltraceError as error:
-            raise BundleError(f"{model.name} {model.version} does not answer its own example: {error}") from error
+            raise BundleError(f"{model.name} {model.version} cannot predict its own example: {error}") from error
 
     def retire(self, version: Version) -> None:
-        """It answers no new requests."""
-        self._watched.retire(version.info)
+        """Mark a version that receives no new requests."""
+        self._catalog.retire(version.info)

@@ -1,15 +1,14 @@
-"""A new version takes over while the old one answers.
+"""Replace model versions while the service runs.
 
-    every `seconds`, or when asked ─► what does the source mean now? ─► the same: nothing
+    every `interval`, or on SIGHUP ─► locate the bundle ─► unchanged: nothing to do
                                             │ another bundle
-                                   load it ─► does it answer its example? ─► switch
-                                            └ no: refused, logged, counted; the old version goes on
+                                   load it ─► smoke test ─► replace the version
+                                            └ failed: log, count; the current version goes on
 
-Another model under the name and version of one that this process serves, or has served, is refused: every figure would
-add the two up.
+A different model with the name and version of one that this process serves, or has served, is rejected, since metrics
+would add up both.
 
-All of it happens on a thread of its own. A bundle that was refused is not tried again until it has changed, or until
-somebody asks.
+Each watcher has its own thread. A rejected bundle is not tried again until it changes, or until SIGHUP.
 """
 
 import asyncio
@@ -31,12 +30,12 @@ from modeltrace.serving.version import CHALLENGER, VersionFactory
 
 logger = logging.getLogger("modeltrace.serving")
 
-# What became of a change, and why: `served` or `refused`, and the kind of error.
+# Called with the outcome of a change (`served` or `refused`) and the type of the error ("" for none).
 OnEvent = Callable[[str, str], object]
 
 
 class Watcher:
-    """Watches one source."""
+    """Watches one bundle source."""
 
     def __init__(
         self,
@@ -47,119 +46,125 @@ class Watcher:
         interval: float,
         on_event: OnEvent,
     ) -> None:
-        """`seconds` between two looks, 0: only when asked."""
+        """Create a watcher.
+
+        Args:
+            router: serves the new versions.
+            versions: builds them.
+            bundle_watch: the source, and the bundle that is served now.
+            interval: seconds between two checks; 0 checks on request only.
+            on_event: called after each change, on the thread of the watcher.
+        """
         self._router = router
         self._versions = versions
-        self._bundles = bundle_watch.loader
-        self._served = bundle_watch.bundle
+        self._loader = bundle_watch.loader
+        self._current = bundle_watch.bundle
         self._role = bundle_watch.role
-        self._refused: tuple[LocalBundle, Mapping[str, FileStat]] | None = None
-        self._seconds = interval
-        self._tell = on_event
-        self._said = ""
+        self._rejected: tuple[LocalBundle, Mapping[str, FileStat]] | None = None
+        self._interval = interval
+        self._on_event = on_event
+        self._last_error = ""
         self._wake = threading.Event()
-        self._ended = self._asked = False
+        self._stopped = self._check_requested = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="version-watcher")
 
     def start(self) -> None:
-        """Begin to look: at once, for what was loaded at the start may be older than a SIGHUP that came since."""
+        """Start the thread. It checks at once, since a SIGHUP may have arrived after the bundle was loaded."""
         self._thread.start()
 
     def request_check(self) -> None:
-        """Look now, and try again what was refused before. Returns at once."""
-        self._asked = True
+        """Request a check that also retries a rejected bundle. Returns at once."""
+        self._check_requested = True
         self._wake.set()
 
     def stop(self) -> None:
-        """Look no more. A version that is being loaded will not be served; nobody waits for it."""
-        self._ended = True
+        """Stop checking, without waiting for the thread. A version that is being loaded will not be served."""
+        self._stopped = True
         self._wake.set()
-        self._bundles.close()
+        self._loader.close()
 
     def _run(self) -> None:
-        while not self._ended:
-            if self._asked:
-                self._asked, self._refused, self._said = False, None, ""
+        while not self._stopped:
+            if self._check_requested:
+                self._check_requested, self._rejected, self._last_error = False, None, ""
             self.check()
-            if not self._seconds:
-                self._bundles.close()  # until the next SIGHUP nobody needs what speaks with a registry
-            self._wake.wait(self._seconds or None)
+            if not self._interval:
+                self._loader.close()  # the registry is not needed before the next SIGHUP
+            self._wake.wait(self._interval or None)
             self._wake.clear()
 
     def check(self) -> None:
-        """Serve what the source means now, if that is something else and fit to be served."""
-        tried = None
+        """Serve the bundle that the source refers to now, if it has changed and is valid."""
+        candidate = None
         try:
-            found = self._bundles.locate()
-            # A copy that was damaged may be mended with the very same model.json.
-            tried = found, file_stats(found.path)
-            if found == self._served or tried == self._refused:
-                self._said = ""
+            bundle = self._loader.locate()
+            # A repaired copy may have the same model.json as the damaged one, so the files are compared too.
+            candidate = bundle, file_stats(bundle.path)
+            if bundle == self._current or candidate == self._rejected:
+                self._last_error = ""
                 return
-            self._change(found)
-        except Exception as error:  # noqa: BLE001  whatever a bundle does to us, what is served goes on
-            self._refused = tried or self._refused
-            self._refuse(error)
+            self._replace(bundle)
+        except Exception as error:  # noqa: BLE001  the current version goes on, whatever is wrong with the bundle
+            self._rejected = candidate or self._rejected
+            self._reject(error)
 
-    def _change(self, found: LocalBundle) -> None:
+    def _replace(self, bundle: LocalBundle) -> None:
         start = time.monotonic()
-        check_version_conflict(found, self._router.served_models())
-        model = self._bundles.load(found)
+        check_version_conflict(bundle, self._router.served_models())
+        model = self._loader.load(bundle)
         self._versions.smoke_test(model)
         version = self._versions.build(model, self._role)
-        if self._ended:
+        if self._stopped:
             return
-        before = self._router.version_in_role_of(version).model
+        replaced = self._router.version_in_role_of(version).model
         self._router.replace(version)
-        self._served, self._refused, self._said = found, None, ""
+        self._current, self._rejected, self._last_error = bundle, None, ""
         log_model_event(model)
-        # As at the start: what lives as long as this version is not to be walked at every collection.
+        # As at startup: garbage collections do not visit objects that live as long as this version.
         gc.collect()
         gc.freeze()
-        self._tell("served", "")
+        self._on_event("served", "")
+        role = f" as {self._role}" if self._role else ""
         logger.warning(
             "now serving %s %s from %s instead of %s%s, after %.2f s",
-            *(
-                model.name,
-                model.version,
-                found.location,
-                before.version,
-                f" as {self._role}" if self._role else "",
-                time.monotonic() - start,
-            ),
+            *(model.name, model.version, bundle.location, replaced.version, role, time.monotonic() - start),
         )
 
-    def _refuse(self, error: Exception) -> None:
-        if self._said != (said := str(error)):
-            self._said = said
-            self._tell("refused", type(error).__qualname__)
-            challenger = self._router.challenger if self._role == CHALLENGER else None
-            goes_on = (challenger or self._router.primary).model
-            words = "%s; %s %s goes on. Mended, it is taken by itself; SIGHUP has it tried again"
-            unforeseen = not isinstance(error, ModeltraceError)
-            logger.error(words, said, goes_on.name, goes_on.version, exc_info=error if unforeseen else None)
+    def _reject(self, error: Exception) -> None:
+        """Count and log an error, unless it is the same as before."""
+        if self._last_error == (message := str(error)):
+            return
+        self._last_error = message
+        self._on_event("refused", type(error).__qualname__)
+        challenger = self._router.challenger if self._role == CHALLENGER else None
+        current = (challenger or self._router.primary).model
+        logger.error(
+            "%s; still serving %s %s. A repaired bundle is loaded automatically; SIGHUP retries now",
+            *(message, current.name, current.version),
+            exc_info=None if isinstance(error, ModeltraceError) else error,
+        )
 
 
 @contextmanager
 def run_watchers(watchers: Sequence[Watcher]) -> Iterator[None]:
-    """Watch while the block runs, within the event loop; SIGHUP has all of them look at once."""
+    """Run watchers during the block, inside the event loop. SIGHUP requests a check of each."""
     loop = asyncio.get_running_loop()
-    # Only the main thread gets signals. A test's service runs on another one.
-    signals = threading.current_thread() is threading.main_thread()
+    # Only the main thread receives signals; tests run the service on another thread.
+    in_main_thread = threading.current_thread() is threading.main_thread()
 
-    def look() -> None:
-        for one in watchers:
-            one.request_check()
+    def request_checks() -> None:
+        for watcher in watchers:
+            watcher.request_check()
 
-    if signals:
-        loop.add_signal_handler(signal.SIGHUP, look)
-    for one in watchers:
-        one.start()
+    if in_main_thread:
+        loop.add_signal_handler(signal.SIGHUP, request_checks)
+    for watcher in watchers:
+        watcher.start()
     try:
         yield
     finally:
-        if signals:
+        if in_main_thread:
             loop.remove_signal_handler(signal.SIGHUP)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        for one in watchers:
-            one.stop()
+        for watcher in watchers:
+            watcher.stop()

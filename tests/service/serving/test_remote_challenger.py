@@ -125,7 +125,7 @@ def test_it_is_told_as_the_stock_instrumentation_tells_it(
 
 def outcome(kept: Any) -> tuple[int, str]:
     """Status and kind of error of the first call."""
-    called = kept.shadows()[0].called
+    called = kept.shadows()[0].remote_call
     return called.status, called.error_type
 
 

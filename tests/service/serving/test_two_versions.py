@@ -213,7 +213,7 @@ def test_what_finds_no_room_is_dropped_and_counted(model: Model, challenger: Mod
     trace.shadow_rows, trace.predictions = (rows[0],), list(kept.requests[0].predictions)
     for _ in range(5):
         shadows.enqueue(trace)
-    shadows._ending = True
+    shadows._stopping = True
     shadows.enqueue(trace)
 
     assert heard == {("dropped", "queue_full"): 4}

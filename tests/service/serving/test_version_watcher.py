@@ -123,7 +123,7 @@ def test_another_model_of_the_same_version_is_refused(tmp_path: Path, caplog: py
     assert watching.serving.primary.model.hash == served
     assert watching.heard == [("refused", "VersionConflictError")]
     assert "another model that calls itself iris 1, too" in caplog.text
-    assert caplog.text.count("Pack it with another --version; iris 1 goes on") == 1
+    assert caplog.text.count("Pack it with another --version; still serving iris 1.") == 1
     pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
     watching.watcher.check()
     assert watching.version == "1.1"
@@ -204,7 +204,7 @@ def test_a_broken_bundle_is_refused(
 
     assert alone.version == "1"
     assert [outcome for outcome, _ in alone.heard] == ["refused"]
-    assert caplog.text.count("1 goes on") == 1
+    assert caplog.text.count("still serving iris 1.") == 1
     shutil.rmtree(watching.folder / "1")
     pack_iris(watching.folder / "1", "1.5", strength=9.0)
     alone.watcher.check()
@@ -254,7 +254,7 @@ def test_a_pinned_bundle_is_pinned(tmp_path: Path) -> None:
     pack_iris(tmp_path / "1", "1")
     sha256 = BundleLoader(read_settings(), str(tmp_path)).locate().sha256
 
-    assert watch(tmp_path, expect_sha256=sha256).watcher._bundles.pinned
+    assert watch(tmp_path, expect_sha256=sha256).watcher._loader.pinned
 
 
 def test_what_changed_before_the_watching_began_is_served(watching: Watching) -> None:
