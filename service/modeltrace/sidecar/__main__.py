@@ -1,7 +1,7 @@
-"""`python -m modeltrace.sidecar DESCRIPTOR`: started by a worker, ends when the worker closes its pipe or dies.
+"""Run the sidecar: `python -m modeltrace.sidecar DESCRIPTOR`.
 
-Frames come in on standard input; what became of them goes out on the descriptor named. Standard output is the worker's
-own: the log lines of predictions go there.
+A worker starts it. It ends when the worker closes its pipe or dies. It reads frames from standard input and writes
+acknowledgements and events to the file descriptor given. It shares standard output with the worker, for log lines.
 """
 
 import os
@@ -15,12 +15,12 @@ NICE_INCREMENT = 5
 
 def main() -> None:
     """Run until standard input ends."""
-    # Both come to the whole group of processes when somebody presses Ctrl-C or stops a container. The worker's last
-    # records are still to come then: its pipe says when it is over.
+    # Ctrl-C and a container's stop send both signals to the whole process group. The worker still has records to send
+    # then; the end of its pipe ends the sidecar.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    os.umask(0o077)  # inputs of predictions are in what it writes
-    os.nice(NICE_INCREMENT)  # where there is but one core, predictions go first
+    os.umask(0o077)  # its files contain the inputs of predictions
+    os.nice(NICE_INCREMENT)  # on a single core, predictions take precedence
     run(sys.stdin.fileno(), int(sys.argv[1]))
 
 

@@ -1,15 +1,15 @@
-"""How far everything has come: what the worker need not keep any more."""
+"""Acknowledge frames to the worker once none of their items is in memory any more."""
 
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
 
-from modeltrace.sidecar.delivery import DeliveryEvent
+from modeltrace.telemetry.export.events import DeliveryEvent
 from modeltrace.telemetry.export.frames import Frame
 
 
 class AckTracker:
-    """Knows up to which frame nothing is in memory any more."""
+    """Counts items per signal and sends `done` for each frame whose items are all exported, on disk or lost."""
 
     def __init__(self, send: Callable[[Frame], None]) -> None:
         self._send = send
@@ -19,22 +19,22 @@ class AckTracker:
         self._frame_ends: deque[tuple[int, dict[str, int]]] = deque()
 
     def add(self, signal: str, items: int) -> None:
-        """So many items are about to be handed to their delivery."""
+        """Count items before they are enqueued."""
         with self._lock:
             self._added[signal] += items
 
     def end_frame(self, sequence: int) -> None:
-        """All items of the frames up to this one have been put."""
+        """Record that all items of the frames up to this sequence number have been added."""
         with self._lock:
             self._frame_ends.append((sequence, dict(self._added)))
         self._acknowledge()
 
     def on_event(self, event: DeliveryEvent) -> None:
-        """Something happened to items; called by the deliveries' threads."""
+        """Count an event and forward it to the worker. Any thread may call it."""
         with self._lock:
             if event.kind in ("exported", "lost", "spooled", "stored"):
                 self._settled[event.signal] += event.items
-            elif event.kind == "unspooled":  # counted when it went to disk
+            elif event.kind == "unspooled":  # counted when it was spooled
                 self._settled[event.signal] -= event.items
         self._send(("event", *event))
         self._acknowledge()

@@ -1,86 +1,44 @@
-"""How encoded requests of one signal get to the endpoint: in order, at least once, bounded on the way.
+"""Deliver the encoded requests of one signal: in order, at least once, with bounded memory and disk.
 
-                            the endpoint answers
-    put ──► memory ────────────────────────────────────────────► wire
-              │  it does not, or memory is half full                ▲
-              └───────────────────► disk ───────────────────────────┘
-                                           what is on disk goes first
+                            the endpoint responds
+    enqueue ──► memory ────────────────────────────────────────► wire
+                  │  it does not, or memory is half full           ▲
+                  └───────────────────► spool ─────────────────────┘
+                                        requests on disk are sent first
 
-| what happens | reported |
+| what happens | event |
 |---|---|
-| the endpoint has it | `exported`; `lost` for what it rejected (`partial_success`) |
-| an attempt failed | `failed`; with `lost` when sending again makes no sense |
-| it went to disk; it is there no more, and will be `exported` or `lost` next | `spooled`, `unspooled` |
-| memory or disk is full, a file is not what it was | `lost` (`queue_full`, `spool_full`, `damaged`) |
-| a stop had no time left | `lost` (`shutdown`) |
+| the endpoint accepts the request | `exported`; `lost` for the items that it rejects (`partial_success`) |
+| an attempt fails | `failed`; also `lost` if the failure is permanent |
+| the request is written to disk, or removed before it is `exported` or `lost` | `spooled`, `unspooled` |
+| memory or disk is full, or a file is damaged | `lost` (`queue_full`, `spool_full`, `damaged`) |
+| the process stops before the request is delivered or on disk | `lost` (`shutdown`) |
 
-What is on disk is always older than what is in memory. A request that is in flight counts as waiting in memory until
-its outcome is known, so a stop in the midst of it keeps it: it may arrive twice, but not never.
+Requests on disk are always older than those in memory. A request in flight counts as queued in memory until its outcome
+is known, so a shutdown during an attempt keeps it: it may arrive twice, but it is not lost.
 """
 
 import logging
-import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from modeltrace.otlp.client import Client, Outcome, Permanent, Retryable, Signal, Success
+from modeltrace.sidecar.backoff import Backoff
 from modeltrace.sidecar.shutdown_flush import QueuedRequest, ShutdownFlush
 from modeltrace.sidecar.spool import Spool
+from modeltrace.telemetry.export.events import DeliveryEvent, EventListener
 
 logger = logging.getLogger("modeltrace.exporter")
 
-# The part of a stop's time that is kept for writing to disk what could not be delivered, and the most of it.
+# The share of the time for a shutdown that is reserved to write undelivered requests to disk, and its maximum.
 FLUSH_TIME_SHARE: Final = 0.25
 MAX_FLUSH_SECONDS: Final = 1.0
 
 
-# What stands for the prediction store where signals are counted.
-STORE: Final = "store"
-
-
-class DeliveryEvent(NamedTuple):
-    """Something that happened to items of a signal, or to rows of the prediction store. Plain values."""
-
-    kind: Literal["exported", "failed", "lost", "spooled", "unspooled", "stored"]
-    signal: Signal | Literal["store"]
-    items: int
-    seconds: float = 0.0  # of an attempt
-    error_type: str = ""
-
-
-EventListener = Callable[[DeliveryEvent], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait after a failure: ever longer, never all at the same time; as long as the endpoint asks for."""
-
-    initial: float = 1.0
-    maximum: float = 30.0
-    max_retry_after: float = 300.0
-    jitter: float = 0.2
-
-    def delay(
-        self, failures: int, retry_after: float | None, random_number: Callable[[], float] = random.random
-    ) -> float:
-        """Seconds after so many failures in a row; `random_number` gives numbers from 0 to 1."""
-        if retry_after is not None:
-            return min(max(retry_after, self.initial), self.max_retry_after)
-        pause: float = self.initial * 2 ** min(failures - 1, 20) * (1 + self.jitter * (2 * random_number() - 1))
-        return min(pause, self.maximum)
-
-
 class Delivery:
-    """Delivers one signal from `start` to `close`.
-
-    `report` is called by several threads and must neither block nor raise. `max_bytes` is for what waits in memory;
-    one request more may be in flight.
-    """
+    """Delivers one signal from `start` to `close`."""
 
     def __init__(
         self,
@@ -90,84 +48,94 @@ class Delivery:
         on_event: EventListener,
         max_bytes: int,
         spool: Spool | None = None,
-        backoff: Backoff = Backoff(),
+        backoff: Backoff | None = None,
     ) -> None:
+        """Create a delivery.
+
+        Args:
+            signal: The signal of all requests.
+            client: Makes single attempts.
+            on_event: Called by several threads; must neither block nor raise.
+            max_bytes: Limit of the queue in memory; one more request may be in flight.
+            spool: Stores requests on disk while the endpoint is unavailable.
+            backoff: Delays between attempts.
+        """
         self.signal: Final = signal
         self._client = client
         self._on_event = on_event
         self._max_bytes = max_bytes
         self._spool = spool
-        self._backoff = backoff
+        self._backoff = backoff or Backoff()
 
         self._changed = threading.Condition()
         self._queue: deque[QueuedRequest] = deque()
         self._queue_bytes = 0
-        self._in_flight: QueuedRequest | None = None  # out of memory's queue, but neither delivered nor on disk yet
+        self._in_flight: QueuedRequest | None = None  # removed from the queue, but neither delivered nor on disk yet
         self._enqueued = 0
         self._failures = 0
         self._closing = False
-        self._final_attempt_made = False  # a stop cuts one pause short
-        self._stopped = threading.Event()  # `close` has taken over what is left
+        self._final_attempt_made = False
+        self._stopped = threading.Event()  # `close` has taken the remaining requests
         self._logged_state = ""
         self._thread = threading.Thread(target=self._run, name=f"deliver-{signal}", daemon=True)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start to send."""
         self._thread.start()
 
     @property
     def queued_items(self) -> int:
-        """Items in memory, in flight included."""
+        """Number of items in memory, including those in flight."""
         with self._changed:
-            return sum(load.items for load in self._in_memory())
+            return sum(request.items for request in self._in_memory())
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes in memory, in flight included."""
+        """Number of bytes in memory, including those in flight."""
         with self._changed:
-            return sum(len(load.body) for load in self._in_memory())
+            return sum(len(request.body) for request in self._in_memory())
 
     @property
     def spooled_items(self) -> int:
-        """Items on disk."""
+        """Number of items on disk."""
         return self._spool.items(self.signal) if self._spool else 0
 
-    def enqueue(self, request: bytes, items: int) -> None:
-        """Take a request. Never waits: when memory is full the oldest in it are lost."""
-        dropped = 0
+    def enqueue(self, body: bytes, items: int) -> None:
+        """Add a request without waiting; the oldest requests are lost when memory is full."""
+        lost = 0
         with self._changed:
             if self._closing:
-                reason, dropped = "shutdown", items
+                reason, lost = "shutdown", items
             else:
                 reason = "queue_full"
-                self._queue.append(QueuedRequest(request, items))
-                self._queue_bytes += len(request)
+                self._queue.append(QueuedRequest(body, items))
+                self._queue_bytes += len(body)
                 while self._queue_bytes > self._max_bytes:
-                    dropped += self._pop().items
+                    lost += self._pop().items
                 self._enqueued += 1
                 self._changed.notify_all()
-        if dropped:
-            self._emit("lost", dropped, error_type=reason)
+        if lost:
+            self._emit("lost", lost, error_type=reason)
 
     def close(self, deadline: float) -> None:
-        """Deliver until shortly before `deadline` (monotonic), then put the rest on disk or count it as lost.
+        """Deliver until shortly before the monotonic `deadline`; write the rest to disk or count it as lost.
 
-        Returns in time whatever the endpoint and the disk do. What they still do then, daemon threads wait for.
+        Returns by the deadline even if the endpoint or the disk blocks: only daemon threads wait for them.
         """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        left = max(0.0, deadline - time.monotonic())
+        remaining = max(0.0, deadline - time.monotonic())
         if self._thread.is_alive():
-            self._thread.join(left - min(MAX_FLUSH_SECONDS, left * FLUSH_TIME_SHARE))
+            self._thread.join(remaining - min(MAX_FLUSH_SECONDS, remaining * FLUSH_TIME_SHARE))
         with self._changed:
             self._stopped.set()
-            rest = deque(self._in_memory())
+            undelivered = deque(self._in_memory())
             self._queue.clear()
             self._queue_bytes = 0
             self._in_flight = None
             self._changed.notify_all()
-        ShutdownFlush(self.signal, rest, self._spool).run(
+        ShutdownFlush(self.signal, undelivered, self._spool).run(
             deadline,
             on_spooled=lambda items: self._emit("spooled", items),
             on_lost=lambda items: self._emit("lost", items, error_type="shutdown"),
@@ -177,16 +145,16 @@ class Delivery:
     # The thread.
 
     def _run(self) -> None:
-        while load := self._next_request():
-            self._attempt(load)
+        while request := self._next_request():
+            self._attempt(request)
 
     def _next_request(self) -> QueuedRequest | None:
-        """Wait for something to send, the oldest first; None when there is nothing any more."""
+        """Wait for the oldest request; return `None` when all are sent and the delivery is closing."""
         while True:
             if self._queue_bytes > self._max_bytes / 2:
                 self._spill()
-            if self._spool and not self._stopped.is_set() and (stored := self._spool.oldest(self.signal)):
-                return QueuedRequest(stored.body, stored.items, stored)
+            if self._spool and not self._stopped.is_set() and (spooled := self._spool.oldest(self.signal)):
+                return QueuedRequest(spooled.body, spooled.items, spooled)
             with self._changed:
                 if self._stopped.is_set():
                     return None
@@ -197,83 +165,81 @@ class Delivery:
                     return None
                 self._changed.wait()
 
-    def _attempt(self, load: QueuedRequest) -> None:
-        begun = time.monotonic()
-        outcome = self._send(load.body)
-        seconds = time.monotonic() - begun
+    def _attempt(self, request: QueuedRequest) -> None:
+        started = time.monotonic()
+        outcome = self._send(request.body)
+        seconds = time.monotonic() - started
         with self._changed:
-            if self._stopped.is_set():  # and so is the request: where `close` has put it
+            if self._stopped.is_set():  # `close` has already spooled or counted the request
                 return
             self._in_flight = None
-            if isinstance(outcome, Retryable) and not load.spooled:
-                self._queue.appendleft(load)
-                self._queue_bytes += len(load.body)
+            if isinstance(outcome, Retryable) and not request.spooled:
+                self._push_back(request)
         if isinstance(outcome, Retryable):
             self._log_failure("for now", outcome)
-            self._emit("failed", load.items, seconds, outcome.error_type)
+            self._emit("failed", request.items, seconds, outcome.error_type)
             self._failures += 1
             self._wait_before_retry(self._backoff.delay(self._failures, outcome.retry_after))
             return
         self._failures = 0
-        if load.spooled and self._spool:
-            self._spool.remove(load.spooled)
-            self._emit("unspooled", load.items)
-        self._finish(load, outcome, seconds)
+        if request.spooled and self._spool:
+            self._spool.remove(request.spooled)
+            self._emit("unspooled", request.items)
+        self._finish(request, outcome, seconds)
 
-    def _send(self, request: bytes) -> Outcome:
+    def _send(self, body: bytes) -> Outcome:
         try:
-            return self._client.send(request)
-        except Exception as error:  # noqa: BLE001  one request that nobody foresaw must not end the delivery of all others
+            return self._client.send(body)
+        except Exception as error:  # noqa: BLE001  an unforeseen error must not end the delivery of all other requests
             return Permanent(type(error).__qualname__, "")
 
-    def _finish(self, load: QueuedRequest, outcome: Success | Permanent, seconds: float) -> None:
+    def _finish(self, request: QueuedRequest, outcome: Success | Permanent, seconds: float) -> None:
         if isinstance(outcome, Permanent):
             self._log_failure("and is lost", outcome)
-            self._emit("failed", load.items, seconds, outcome.error_type)
-            self._emit("lost", load.items, error_type=outcome.error_type)
+            self._emit("failed", request.items, seconds, outcome.error_type)
+            self._emit("lost", request.items, error_type=outcome.error_type)
             return
-        rejected = min(outcome.rejected, load.items)
+        rejected = min(outcome.rejected, request.items)
         self._log_state(f"partly rejected: {outcome.message}" if rejected or outcome.message else "")
-        self._emit("exported", load.items - rejected, seconds)
+        self._emit("exported", request.items - rejected, seconds)
         if rejected:
             self._emit("lost", rejected, error_type="partial_success")
 
     def _wait_before_retry(self, seconds: float) -> None:
-        """Wait, and put what waits meanwhile on disk, where it survives the process."""
+        """Wait, and move all queued requests to disk meanwhile, where they survive a crash of the process."""
         until = time.monotonic() + seconds
-        over = False
-        while not over:
+        done = False
+        while not done:
             with self._changed:
-                arrived = self._enqueued
+                enqueued = self._enqueued
             self._spill()
             with self._changed:
-                left = until - time.monotonic()
-                over = left <= 0 or self._stopped.is_set() or self._begin_final_attempt()
-                if not over and self._enqueued == arrived:
-                    self._changed.wait(left)
+                remaining = until - time.monotonic()
+                done = remaining <= 0 or self._stopped.is_set() or self._begin_final_attempt()
+                if not done and self._enqueued == enqueued:
+                    self._changed.wait(remaining)
 
     def _spill(self) -> None:
-        """Put what is in memory on disk, the oldest first, as far as the disk takes it."""
+        """Move queued requests to disk, oldest first, until the queue is empty or the disk is full."""
         while self._spool:
             with self._changed:
                 if self._stopped.is_set() or not self._queue:
                     return
-                load = self._in_flight = self._pop()
-            kept = self._spool.put(self.signal, load.body, load.items)
+                request = self._in_flight = self._pop()
+            is_spooled = self._spool.put(self.signal, request.body, request.items)
             with self._changed:
                 if self._stopped.is_set():
                     return
                 self._in_flight = None
-                if not kept:
-                    self._queue.appendleft(load)
-                    self._queue_bytes += len(load.body)
+                if not is_spooled:
+                    self._push_back(request)
                     return
-            self._emit("spooled", load.items)
+            self._emit("spooled", request.items)
 
-    # With the lock held.
+    # The lock is held.
 
     def _begin_final_attempt(self) -> bool:
-        """Whether this pause is the one that a stop cuts short."""
+        """Return whether a shutdown ends the current delay, which it does once."""
         if not self._closing or self._final_attempt_made:
             return False
         self._final_attempt_made = True
@@ -281,14 +247,18 @@ class Delivery:
         return True
 
     def _pop(self) -> QueuedRequest:
-        load = self._queue.popleft()
-        self._queue_bytes -= len(load.body)
-        return load
+        request = self._queue.popleft()
+        self._queue_bytes -= len(request.body)
+        return request
+
+    def _push_back(self, request: QueuedRequest) -> None:
+        self._queue.appendleft(request)
+        self._queue_bytes += len(request.body)
 
     def _in_memory(self) -> list[QueuedRequest]:
         return [*([self._in_flight] if self._in_flight else []), *self._queue]
 
-    # Telling.
+    # Events and log messages.
 
     def _emit(
         self,
@@ -299,58 +269,19 @@ class Delivery:
     ) -> None:
         self._on_event(DeliveryEvent(kind, self.signal, items, seconds, error_type))
 
-    def _log_failure(self, so_far: str, outcome: Retryable | Permanent) -> None:
+    def _log_failure(self, consequence: str, outcome: Retryable | Permanent) -> None:
         failure = outcome.failure
-        where = f" to {failure.address}" if failure.address else ""
-        why = f"{failure} ({outcome.error_type})" if failure.reason else outcome.error_type
-        # What the other side says may differ each time: an ID, the time.
-        state = f"{so_far} {outcome.error_type} {failure.reason}"
-        self._log_state(f"cannot be delivered{where} {so_far}: {why}", state)
+        destination = f" to {failure.address}" if failure.address else ""
+        reason = f"{failure} ({outcome.error_type})" if failure.reason else outcome.error_type
+        # The text of the response is no part of the state: it may contain an ID or a time.
+        state = f"{consequence} {outcome.error_type} {failure.reason}"
+        self._log_state(f"cannot be delivered{destination} {consequence}: {reason}", state)
 
-    def _log_state(self, text: str, state: str | None = None) -> None:
-        """Log what the state has become; what stays as it is, is not repeated."""
-        state = text if state is None else state
+    def _log_state(self, message: str, state: str | None = None) -> None:
+        """Log a message if the state has changed; an empty message means success."""
+        state = message if state is None else state
         if state and state != self._logged_state:
-            logger.warning("OTLP %s %s", self.signal, text)
+            logger.warning("OTLP %s %s", self.signal, message)
         elif self._logged_state and not state:
             logger.warning("OTLP %s delivered again", self.signal)
         self._logged_state = state
-
-
-class Deliveries:
-    """Those of all signals, and the disk that they share."""
-
-    def __init__(self, deliveries: Mapping[Signal, Delivery], spool: Spool | None = None) -> None:
-        self._deliveries = deliveries
-        self._spool = spool
-
-    def __getitem__(self, signal: Signal) -> Delivery:
-        return self._deliveries[signal]
-
-    def start(self) -> None:
-        """Begin to send."""
-        for delivery in self._deliveries.values():
-            delivery.start()
-
-    def close(self, deadline: float) -> None:
-        """Close all at the same time under one deadline: one after the other, each would cost its own."""
-        threads = [
-            threading.Thread(target=delivery.close, args=(deadline,), daemon=True, name=f"close-{signal}")
-            for signal, delivery in self._deliveries.items()
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        if self._spool and not any(thread.is_alive() for thread in threads):
-            self._spool.close()
-
-
-def open_spool(folder: Path, max_bytes: int, on_event: EventListener) -> Spool:
-    """A spool whose losses are reported like all others."""
-
-    def lost(signal: Signal, items: int, why: str) -> None:
-        on_event(DeliveryEvent("unspooled", signal, items))
-        on_event(DeliveryEvent("lost", signal, items, error_type=why))
-
-    return Spool(folder, max_bytes, lost)

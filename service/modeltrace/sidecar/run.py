@@ -1,20 +1,20 @@
-"""What the exporter process does: read records, turn them into OTLP and log lines, deliver.
+"""Run the sidecar: read frames from the worker, encode telemetry, write log lines and predictions, and deliver.
 
-    pipe ─► records ─┬─► lines ─► stdout, log file
+    pipe ─► records ─┬─► log lines ─► stdout, log file
                      ├─► rows ─► the prediction store
-                     └─► gathered ─► spans, audit and access records ─► deliveries
-            encoded by the SDK ─────────────────────────────────────────► deliveries
+                     └─► batched ─► spans, prediction and access log records ─► deliveries
+            already encoded by the SDK ──────────────────────────────────────► deliveries
 
-Records gather for as long as `SidecarConfig.schedule_delay` or until there are enough for a request. What cannot be
-encoded is counted as lost and holds up nothing else. What the worker is told:
+Records are batched for `SidecarConfig.schedule_delay` or until there are enough for an export request. A record that
+cannot be encoded is counted as lost and does not delay any other. The sidecar sends these frames to the worker:
 
-| frame | says |
+| frame | meaning |
 |---|---|
-| `event` | a `DeliveryEvent`; `adopted`, before all others: what the spool holds from earlier processes |
-| `ready` | this process takes frames, and has opened the prediction store if there is one |
-| `lines` | the log lines of the records up to this frame are written |
-| `done` | everything up to this frame is delivered, on disk, stored, or lost for good: the worker keeps what is not |
-| `end` | that was all |
+| `event` | a `DeliveryEvent`; the first ones, of kind `adopted`, count what earlier processes spooled |
+| `ready` | the sidecar accepts frames and has opened the prediction store, if there is one |
+| `lines` | the log lines of all records up to this frame are written |
+| `done` | all items up to this frame are delivered, on disk, stored or lost: the worker may release the frame |
+| `end` | the sidecar has finished |
 """
 
 import logging
@@ -25,37 +25,40 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Final, Literal, TypeVar, cast
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from modeltrace.otlp.client import Signal, otlp_client
 from modeltrace.sidecar.acks import AckTracker
-from modeltrace.sidecar.delivery import STORE, Deliveries, Delivery, DeliveryEvent, open_spool
+from modeltrace.sidecar.delivery import Delivery
+from modeltrace.sidecar.delivery_group import DeliveryGroup, open_spool
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.sidecar.encode.json_lines import LineEncoder
 from modeltrace.sidecar.encode.logs import LogEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
-from modeltrace.sidecar.log_writer import LineHandler, LineWriter
+from modeltrace.sidecar.log_writer import LineWriter
+from modeltrace.sidecar.spool import Spool
 from modeltrace.store.config import StoreConfig
 from modeltrace.store.writer import WriteOutcome, start_writer
 from modeltrace.telemetry.export.config import SidecarConfig
+from modeltrace.telemetry.export.events import STORE, DeliveryEvent
 from modeltrace.telemetry.export.frames import Frame, FrameReader, write_frame
 from modeltrace.telemetry.records.feedback import FeedbackRecord, feedback
 from modeltrace.telemetry.records.prediction import BatchRecord, ModelInfo, Origin, RequestRecord, batch, request
 
-# Receivers of OTLP over gRPC refuse more than 4 MiB unless they are told otherwise.
-MAX_REQUEST_BYTES: Final = 4 * 2**20 - 64 * 1024
+MAX_REQUEST_BYTES: Final = 4 * 2**20 - 64 * 1024  # gRPC servers reject messages of more than 4 MiB by default
 MAX_BATCH_ROWS: Final = 512
 MAX_QUEUE_BYTES: Final = 64 * 2**20
 
 logger = logging.getLogger("modeltrace.exporter")
 T = TypeVar("T")
 R = TypeVar("R", RequestRecord, FeedbackRecord)
+Encoded = Iterable[tuple[bytes, int]]  # export requests, each with its number of items
 
 
 class _FrameHandler:
-    """One worker's telemetry, on its way."""
+    """Processes the frames of one worker."""
 
     def __init__(
         self, origin: Origin, config: SidecarConfig, line_writer: LineWriter, send: Callable[[Frame], None]
@@ -66,20 +69,16 @@ class _FrameHandler:
         self._logs_requests = config.log_level in ("DEBUG", "INFO")
         self._acks = AckTracker(send)
         self._span_encoder, self._log_encoder = SpanEncoder(origin), LogEncoder(origin)
-        self._line_encoder = LineEncoder()
-        self._feedback_encoder = FeedbackEncoder(origin)
-        spool = (
-            open_spool(Path(config.spool_dir), config.spool_max_bytes, self._acks.on_event)
-            if config.spool_dir
-            else None
-        )
-        deliveries = {signal: self._build_delivery(signal, spool) for signal in self._signals()}
+        self._feedback_encoder, self._line_encoder = FeedbackEncoder(origin), LineEncoder()
+        on_event = self._acks.on_event
+        spool = open_spool(Path(config.spool_dir), config.spool_max_bytes, on_event) if config.spool_dir else None
+        deliveries = {cast("Signal", signal): self._build_delivery(signal, spool) for signal in config.signals}
         for signal, delivery in deliveries.items():
             send(("event", "adopted", signal, delivery.spooled_items, 0.0, ""))
-        self._deliveries = Deliveries(deliveries, spool)
+        self._deliveries = DeliveryGroup(deliveries, spool)
         self._deliveries.start()
         store = StoreConfig(*config.store) if config.store else None
-        self._store = start_writer(store, self._on_store_event, partial(send, ("ready",)))
+        self._store = start_writer(store, self._on_store_outcome, partial(send, ("ready",)))
         self._models: dict[ModelInfo, ModelInfo] = {}
         self._requests: list[RequestRecord] = []
         self._batches: list[BatchRecord] = []
@@ -87,118 +86,104 @@ class _FrameHandler:
         self._row_count = self._sequence = 0
         self._flush_at = 0.0
 
-    def _signals(self) -> tuple[Signal, ...]:
-        return cast("tuple[Signal, ...]", tuple(self._config.signals))
-
-    def _build_delivery(self, signal: Signal, spool: Any) -> Delivery:  # noqa: ANN401  a Spool or none
+    def _build_delivery(self, signal: str, spool: Spool | None) -> Delivery:
+        name = cast("Signal", signal)
         protocol, seconds = self._config.signals[signal]
-        client = otlp_client(
-            signal, protocol=cast("Literal['http/protobuf', 'grpc']", protocol), timeout_seconds=seconds
-        )
-        return Delivery(signal, client, on_event=self._acks.on_event, max_bytes=MAX_QUEUE_BYTES, spool=spool)
+        client = otlp_client(name, protocol=cast("Literal['http/protobuf', 'grpc']", protocol), timeout_seconds=seconds)
+        return Delivery(name, client, on_event=self._acks.on_event, max_bytes=MAX_QUEUE_BYTES, spool=spool)
 
     def handle(self, frame: Frame) -> None:
-        """Take one frame: `otlp` is encoded already, `records` are not.
+        """Process one frame: a sequence number, a kind, and content.
 
-        Of those that a process before this one had got, the lines are written (`again`) or are all that is missing.
+        The kind `otlp` has an encoded export request, all other kinds have records. Frames that a previous sidecar has
+        received are repeated: `again` if their log lines are written already, `lines` if only those are missing.
         """
         self._sequence, kind, *content = frame
         if kind == "otlp":
             signal, encoded, items = content
-            self._enqueue(signal, encoded, items)
+            self._enqueue(signal, [(encoded, items)])
             if not self._has_records():
                 self._acks.end_frame(self._sequence)
             return
-        # Equal ones become one object, by which everything that was made of it is found.
-        found = {place: ModelInfo(*fields) for place, fields in content[2].items()}
-        models = {place: self._models.setdefault(one, one) for place, one in found.items()}
-        requests = [request(one, models) for one in content[0]]
+        # Equal models become one object, which caches find by identity.
+        received = {number: ModelInfo(*fields) for number, fields in content[2].items()}
+        models = {number: self._models.setdefault(model, model) for number, model in received.items()}
+        requests = [request(fields, models) for fields in content[0]]
         labels = list(map(feedback, content[3]))
         if kind != "again":
-            lines = b""
-            if self._logs_requests:
-                lines = b"".join(
-                    [
-                        *_encode_each(lambda some, _: [self._line_encoder.encode(some)], requests),
-                        *_encode_each(lambda some, _: [self._feedback_encoder.lines(some)], labels),
-                    ]
-                )
-            self._line_writer.write(lines, on_written=partial(self._send, ("lines", self._sequence)))
+            self._write_lines(requests, labels)
         if kind == "lines":
             return
         if self._store:
-            self._acks.add(STORE, sum(len(one.predictions) for one in requests))
+            self._acks.add(STORE, sum(len(record.predictions) for record in requests))
             self._store.enqueue(requests)
         if not self._flush_at:
             self._flush_at = time.monotonic() + self._config.schedule_delay
         self._requests += requests
-        self._batches += [batch(one, models) for one in content[1]]
+        self._batches += [batch(fields, models) for fields in content[1]]
         self._feedback += labels
-        self._row_count += sum(len(one.predictions) or 1 for one in requests) + sum(len(one.labels) for one in labels)
+        self._row_count += sum(len(record.predictions) or 1 for record in requests)
+        self._row_count += sum(len(record.labels) for record in labels)
         if self._row_count >= MAX_BATCH_ROWS:
             self.flush()
+
+    def _write_lines(self, requests: Sequence[RequestRecord], labels: Sequence[FeedbackRecord]) -> None:
+        lines: list[bytes] = []
+        if self._logs_requests:
+            lines += _encode_each(lambda records, _: [self._line_encoder.encode(records)], requests)
+            lines += _encode_each(lambda records, _: [self._feedback_encoder.lines(records)], labels)
+        self._line_writer.enqueue(b"".join(lines), partial(self._send, ("lines", self._sequence)))
 
     def _has_records(self) -> bool:
         return bool(self._requests or self._batches or self._feedback)
 
     def seconds_until_flush(self) -> float | None:
-        """Seconds until something has to be flushed; `None` when nothing waits."""
+        """Return the seconds until the next `flush`, or `None` without records."""
         return max(0.0, self._flush_at - time.monotonic()) if self._flush_at else None
 
     def flush(self) -> None:
-        """Encode what has gathered and hand it to the deliveries."""
+        """Encode the batched records and enqueue the export requests."""
         requests, batches, labels = self._requests, self._batches, self._feedback
         self._requests, self._batches, self._feedback, self._row_count, self._flush_at = [], [], [], 0, 0.0
         if "traces" in self._config.signals:
-            for encoded, items in _encode_each(
-                self._encode_spans, requests, batches, partial(self._on_encoding_error, "traces")
-            ):
-                self._enqueue("traces", encoded, items)
-            for encoded, items in _encode_each(
-                self._encode_label_spans, labels, on_error=partial(self._on_encoding_error, "traces")
-            ):
-                self._enqueue("traces", encoded, items)
+            on_error = partial(self._on_encoding_error, "traces")
+            self._enqueue("traces", _encode_each(self._encode_spans, requests, batches, on_error))
+            self._enqueue("traces", _encode_each(self._encode_label_spans, labels, on_error=on_error))
         if "logs" in self._config.signals and self._logs_requests:
-            for encoded, items in _encode_each(
-                self._encode_logs, requests, on_error=partial(self._on_encoding_error, "logs")
-            ):
-                self._enqueue("logs", encoded, items)
-            for encoded, items in _encode_each(
-                self._encode_label_logs, labels, on_error=partial(self._on_encoding_error, "logs")
-            ):
-                self._enqueue("logs", encoded, items)
+            on_error = partial(self._on_encoding_error, "logs")
+            self._enqueue("logs", _encode_each(self._encode_logs, requests, on_error=on_error))
+            self._enqueue("logs", _encode_each(self._encode_label_logs, labels, on_error=on_error))
         self._acks.end_frame(self._sequence)
 
-    def _encode_spans(
-        self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord]
-    ) -> Iterable[tuple[bytes, int]]:
+    def _encode_spans(self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord]) -> Encoded:
         return self._span_encoder.split(requests, batches, max_bytes=MAX_REQUEST_BYTES)
 
-    def _encode_logs(self, requests: Sequence[RequestRecord], _: Sequence[BatchRecord]) -> Iterable[tuple[bytes, int]]:
-        kinds = (self._log_encoder.audit, self._log_encoder.data, self._log_encoder.access)
-        return [encoded for encode in kinds for encoded in encode(requests, MAX_REQUEST_BYTES)]
+    def _encode_logs(self, requests: Sequence[RequestRecord], _: object) -> Encoded:
+        encoders = (self._log_encoder.audit, self._log_encoder.data, self._log_encoder.access)
+        return [encoded for encode in encoders for encoded in encode(requests, MAX_REQUEST_BYTES)]
 
-    def _encode_label_spans(self, labels: Sequence[FeedbackRecord], _: object) -> Iterable[tuple[bytes, int]]:
+    def _encode_label_spans(self, labels: Sequence[FeedbackRecord], _: object) -> Encoded:
         return self._feedback_encoder.spans(labels, MAX_REQUEST_BYTES)
 
-    def _encode_label_logs(self, labels: Sequence[FeedbackRecord], _: object) -> Iterable[tuple[bytes, int]]:
+    def _encode_label_logs(self, labels: Sequence[FeedbackRecord], _: object) -> Encoded:
         return self._feedback_encoder.logs(labels, MAX_REQUEST_BYTES)
 
     def _on_encoding_error(self, signal: Signal, error: Exception) -> None:
-        """Count what a record would have become as one item: how many it would have been, nobody knows."""
+        """Count a record that cannot be encoded as one lost item; its real number of items is unknown."""
         self._acks.add(signal, 1)
         self._acks.on_event(DeliveryEvent("lost", signal, 1, error_type=type(error).__qualname__))
 
-    def _on_store_event(self, event: WriteOutcome) -> None:
-        self._acks.on_event(DeliveryEvent(event.outcome, STORE, event.rows, error_type=event.error_type))
+    def _on_store_outcome(self, outcome: WriteOutcome) -> None:
+        self._acks.on_event(DeliveryEvent(outcome.outcome, STORE, outcome.rows, error_type=outcome.error_type))
 
-    def _enqueue(self, signal: str, encoded: bytes, items: int) -> None:
-        if signal in self._config.signals and items:
-            self._acks.add(signal, items)
-            self._deliveries[cast("Signal", signal)].enqueue(encoded, items)
+    def _enqueue(self, signal: Signal, requests: Encoded) -> None:
+        for encoded, items in requests:
+            if signal in self._config.signals and items:
+                self._acks.add(signal, items)
+                self._deliveries[signal].enqueue(encoded, items)
 
     def close(self) -> None:
-        """Deliver what is left, or leave it on disk."""
+        """Deliver the remaining records or write them to disk."""
         if self._has_records():
             self.flush()
         deadline = time.monotonic() + self._config.flush_timeout
@@ -217,9 +202,9 @@ def _encode_each(
     batches: Sequence[BatchRecord] = (),
     on_error: Callable[[Exception], None] = lambda _: None,
 ) -> list[T]:
-    """All of them encoded together; when that fails, all but those that it fails for by themselves.
+    """Encode all records together or, if that fails, one by one, without those that cannot be encoded.
 
-    A record that nobody foresaw would otherwise end this process, and the next one, to which it is sent again.
+    Otherwise an unforeseen record would end this process, and the next one, to which the worker sends it again.
     """
     try:
         return list(encode(requests, batches))
@@ -228,14 +213,14 @@ def _encode_each(
             logger.exception("a record could not be encoded")
             on_error(error)
             return []
-    one_by_one: list[tuple[Sequence[R], Sequence[BatchRecord]]] = [([one], ()) for one in requests]
-    one_by_one += [((), [one]) for one in batches]
-    return [encoded for some in one_by_one for encoded in _encode_each(encode, *some, on_error)]
+    singles: list[tuple[Sequence[R], Sequence[BatchRecord]]] = [([record], ()) for record in requests]
+    singles += [((), [record]) for record in batches]
+    return [encoded for records in singles for encoded in _encode_each(encode, *records, on_error)]
 
 
-def _configure_logging(lines: LineWriter) -> None:
-    """What this process itself has to say, as JSON lines; OpenTelemetry's own complaints are told."""
-    handler = LineHandler(lines)
+def _configure_logging(line_writer: LineWriter) -> None:
+    """Write the sidecar's own log messages as JSON lines like the service's, without those of the OpenTelemetry SDK."""
+    handler = logging.StreamHandler(line_writer)
     handler.setFormatter(
         OrjsonFormatter(
             ["levelname", "name", "message"], rename_fields={"levelname": "level", "name": "logger"}, timestamp=True
@@ -246,7 +231,7 @@ def _configure_logging(lines: LineWriter) -> None:
 
 
 def run(input_descriptor: int, output_descriptor: int) -> None:
-    """Serve one worker: frames come from the descriptor `records` and answers go to `status`."""
+    """Serve one worker: read frames from one file descriptor and write frames to another."""
     lock = threading.Lock()
 
     def send(frame: Frame) -> None:
@@ -254,7 +239,7 @@ def run(input_descriptor: int, output_descriptor: int) -> None:
             with lock:
                 write_frame(output_descriptor, frame)
         except OSError:
-            pass  # the worker is gone: what it left is still to be delivered
+            pass  # the worker has ended; its records are still to be delivered
 
     handler: _FrameHandler | None = None
     reader = FrameReader()
@@ -262,7 +247,7 @@ def run(input_descriptor: int, output_descriptor: int) -> None:
         timeout = handler.seconds_until_flush() if handler else None
         readable, _, _ = select.select([input_descriptor], [], [], timeout)
         if not readable:
-            assert handler is not None  # noqa: S101  only then is there something to wait for
+            assert handler is not None  # noqa: S101  there is a timeout only with a handler
             handler.flush()
             continue
         if not (chunk := os.read(input_descriptor, 2**20)):
@@ -270,9 +255,9 @@ def run(input_descriptor: int, output_descriptor: int) -> None:
         for frame in reader.feed(chunk):
             if handler is None:
                 origin, config = frame
-                lines = LineWriter(SidecarConfig(*config))
-                _configure_logging(lines)
-                handler = _FrameHandler(Origin(*origin), SidecarConfig(*config), lines, send)
+                line_writer = LineWriter(SidecarConfig(*config))
+                _configure_logging(line_writer)
+                handler = _FrameHandler(Origin(*origin), SidecarConfig(*config), line_writer, send)
             else:
                 handler.handle(frame)
         if handler and handler.seconds_until_flush() == 0.0:

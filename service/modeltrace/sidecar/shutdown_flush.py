@@ -1,4 +1,4 @@
-"""What a stop has left over: written to disk by a thread that the disk may hold up, and counted."""
+"""Write the undelivered requests of a shutdown to disk, on a thread that the disk may block, and count the rest."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from modeltrace.sidecar.spool import Spool, SpooledRequest
 
 
 class QueuedRequest(NamedTuple):
-    """A request on its way, and where it is on disk if it comes from there."""
+    """An encoded request, and its file if it comes from the spool."""
 
     body: bytes
     items: int
@@ -19,7 +19,7 @@ class QueuedRequest(NamedTuple):
 
 
 class ShutdownFlush:
-    """Requests that were not delivered in time. `spooled` and `lost` are told how many items went where."""
+    """Spools the requests that were not delivered in time."""
 
     def __init__(self, signal: Signal, requests: deque[QueuedRequest], spool: Spool | None) -> None:
         self._signal = signal
@@ -29,25 +29,33 @@ class ShutdownFlush:
         self._ended = False
 
     def run(self, deadline: float, *, on_spooled: Callable[[int], None], on_lost: Callable[[int], None]) -> None:
-        """Write until the monotonic deadline, and count the rest as lost."""
+        """Write to disk until the monotonic deadline.
+
+        Args:
+            deadline: A time of `time.monotonic`.
+            on_spooled: Called with the number of items of each request that is on disk.
+            on_lost: Called with the number of items that are not on disk by the deadline.
+        """
         if self._spool and self._requests:
-            thread = threading.Thread(target=self._write, args=(self._spool, on_spooled), daemon=True, name="leftover")
+            thread = threading.Thread(
+                target=self._write, args=(self._spool, on_spooled), daemon=True, name="shutdown-flush"
+            )
             thread.start()
             thread.join(max(0.0, deadline - time.monotonic()))
         with self._lock:
             self._ended = True
-            rest = sum(load.items for load in self._requests)
-        if rest:
-            on_lost(rest)
+            lost = sum(request.items for request in self._requests)
+        if lost:
+            on_lost(lost)
 
-    def _write(self, spool: Spool, spooled: Callable[[int], None]) -> None:
-        for load in tuple(self._requests):
-            # The process ends, not the machine: no need to wait for the disk itself.
-            kept = spool.put(self._signal, load.body, load.items, durable=False)
+    def _write(self, spool: Spool, on_spooled: Callable[[int], None]) -> None:
+        for request in tuple(self._requests):
+            # Only the process ends, not the machine, so the files need not be synchronized.
+            is_spooled = spool.put(self._signal, request.body, request.items, durable=False)
             with self._lock:
                 if self._ended:
                     return
-                if kept:
-                    self._requests.remove(load)
-            if kept:
-                spooled(load.items)
+                if is_spooled:
+                    self._requests.remove(request)
+            if is_spooled:
+                on_spooled(request.items)

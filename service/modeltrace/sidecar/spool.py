@@ -1,14 +1,14 @@
-"""Requests that wait on disk, within a limit, and outlive the process that put them there.
+"""A queue of requests on disk, with a size limit, that outlives the process.
 
     folder/
-      4711-9f2c…/                 one a process, 0700: inputs of predictions are in it
-        lock                      held (flock) as long as the process lives
-        1763985600….traces.512    a request of 512 spans: checksum, then the bytes; names sort by age
-        1763985600….part          being written; it gets its name when it is whole
-        1763985600….damaged       set aside: it was not what had been written
+      4711-9f2c…/                 of one process, mode 0700: it contains inputs of predictions
+        lock                      locked (flock) while the process lives
+        1763985600….traces.512    a request of 512 spans: checksum, then body; names sort by age
+        1763985600….part          being written; renamed when it is complete
+        1763985600….damaged       quarantined: its content is not what was written
 
-A process that starts takes over the files of those whose lock is free. Nothing here raises for what the disk does: what
-could not be kept is not taken (`put` answers False), what was lost on the way is told to `lost`.
+A process that starts adopts the files of all processes whose lock is free. No method raises an exception for a disk
+error: `put` returns False if a request could not be stored, and `on_lost` is called for a request that was lost later.
 """
 
 import errno
@@ -22,23 +22,23 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from modeltrace.otlp.client import SIGNALS, Signal
 from modeltrace.sidecar import spool_files
 
 _FOLDER_NAME: Final = re.compile(r"[0-9]+-[0-9a-f]{16}")
-_REQUEST_NAME: Final = re.compile(rf"([0-9]{{1,30}})\.({'|'.join(SIGNALS)})\.([0-9]{{1,15}})")
-_DAMAGED_NAME: Final = re.compile(r"([0-9]{1,30})\.damaged")
-_PART_NAME: Final = re.compile(r"[0-9]{1,30}\.part")
+_FILE_NAME: Final = re.compile(
+    rf"(?P<timestamp>[0-9]{{1,30}})\.((?P<signal>{'|'.join(SIGNALS)})\.(?P<items>[0-9]{{1,15}})|damaged|part)"
+)
+# Errors of the process, not of a file: the file can be read later.
 _TRANSIENT_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
-# signal, items, why
-LossListener = Callable[[Signal, int, str], object]
+LossListener = Callable[[Signal, int, str], object]  # signal, number of items, reason
 
 
 class SpooledRequest(NamedTuple):
-    """A request that waits, and how many items it holds."""
+    """A request on disk, and its number of items."""
 
     name: str
     signal: Signal
@@ -54,18 +54,25 @@ class _Entry(NamedTuple):
 
 
 class Spool:
-    """The folder of one process. Any thread may call; the one call at a time waits for the disk."""
+    """The spool folder of one process. It is thread-safe: one call at a time accesses the disk."""
 
     def __init__(self, folder: Path, max_bytes: int, on_lost: LossListener = lambda *_: None) -> None:
-        self.damaged_files = 0  # files set aside by this process
-        self._folder = folder
+        """Open the spool.
+
+        Args:
+            folder: The folder shared by all processes.
+            max_bytes: Limit of the size of all files of this process.
+            on_lost: Called with the signal, the number of items and `damaged` or `spool_full` for lost requests.
+        """
+        self.used_bytes = 0  # the size of all files
+        self.damaged_files = 0  # files quarantined by this process
+        self._shared_folder = folder
         self._max_bytes = max_bytes
         self._on_lost = on_lost
         self._lock = threading.Lock()
-        self._own_folder: Path | None = None
+        self._folder: Path | None = None
         self._lock_descriptor = -1
         self._last_timestamp = 0
-        self._used_bytes = 0
         self._items: Counter[Signal] = Counter()
         self._queues: dict[Signal, deque[_Entry]] = {signal: deque() for signal in SIGNALS}
         self._quarantined: deque[_Entry] = deque()
@@ -73,29 +80,22 @@ class Spool:
         with suppress(OSError):
             self._open()
 
-    @property
-    def used_bytes(self) -> int:
-        """The size of all files."""
-        return self._used_bytes
-
     def items(self, signal: Signal) -> int:
-        """How many items of a signal wait."""
+        """Return the number of items of a signal on disk."""
         return self._items[signal]
 
-    def put(self, signal: Signal, request: bytes, items: int, *, durable: bool = True) -> bool:
-        """Keep a request as the youngest of its signal; over the limit the oldest of any signal go, once it is whole.
+    def put(self, signal: Signal, body: bytes, items: int, *, durable: bool = True) -> bool:
+        """Store a request; then remove the oldest requests of any signal while the size is over the limit.
 
         Returns:
-            Whether it is kept: from now on it survives the process, and with `durable` a crash of the machine too.
+            Whether the request is stored: it survives the process and, with `durable`, a crash of the machine.
         """
         with self._lock:
-            if (
-                spool_files.HEADER_BYTES + len(request) + sum(entry.size for entry in self._entries_in_flight())
-                > self._max_bytes
-            ):
+            in_flight_bytes = sum(entry.size for entry in self._entries_in_flight())
+            if spool_files.HEADER_BYTES + len(body) + in_flight_bytes > self._max_bytes:
                 return False
             try:
-                entry = self._write(signal, request, items, durable=durable)
+                entry = self._write(signal, body, items, durable=durable)
             except OSError:
                 return False
             self._add(signal, entry)
@@ -103,154 +103,148 @@ class Spool:
             return True
 
     def oldest(self, signal: Signal) -> SpooledRequest | None:
-        """The request that waits longest; until it is removed it stays, and the limit does not touch it."""
+        """Return the oldest request of a signal. It is in flight until `remove`: the limit does not remove it."""
         with self._lock:
-            waiting = self._queues[signal]
-            while waiting and self._own_folder is not None:
-                entry = waiting[0]
+            queue = self._queues[signal]
+            while queue and self._folder is not None:
+                entry = queue[0]
                 try:
-                    request = spool_files.read(self._own_folder / entry.name, self._max_bytes)
+                    body = spool_files.read(self._folder / entry.name, self._max_bytes)
                 except OSError as error:
                     if error.errno in _TRANSIENT_ERRNOS:
                         return None
-                    request = None
-                if request is not None:
+                    body = None
+                if body is not None:
                     self._in_flight[signal] = entry.name
-                    return SpooledRequest(entry.name, signal, entry.items, request)
-                self._quarantine(signal, waiting.popleft())
+                    return SpooledRequest(entry.name, signal, entry.items, body)
+                self._quarantine(signal, queue.popleft())
             return None
 
     def remove(self, request: SpooledRequest) -> None:
-        """Drop a request that `oldest` handed out."""
+        """Remove a request that `oldest` returned."""
         with self._lock:
             self._in_flight.pop(request.signal, None)
-            waiting = self._queues[request.signal]
-            if waiting and waiting[0].name == request.name:
-                self._delete(request.signal, waiting.popleft())
+            queue = self._queues[request.signal]
+            if queue and queue[0].name == request.name:
+                self._delete(queue.popleft(), request.signal)
 
     def close(self) -> None:
-        """Leave what waits to the next process."""
+        """Release the folder; the next process adopts its files."""
         with self._lock:
             self._release()
 
     # The folder.
 
     def _open(self) -> Path:
-        """Make the process's own subfolder and take over those of the dead.
+        """Create the folder of this process and adopt the files of processes that have ended.
 
-        It gets its name when its lock is held already, or it would look dead to another process that starts.
+        The folder is locked before it gets its name: without a lock, another process would adopt it.
         """
-        if self._own_folder is not None:
-            return self._own_folder
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._folder is not None:
+            return self._folder
+        self._shared_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{os.getpid()}-{secrets.token_hex(8)}"
-        fresh = self._folder / f".{name}"
-        fresh.mkdir(mode=0o700)
+        temporary_folder = self._shared_folder / f".{name}"
+        temporary_folder.mkdir(mode=0o700)
         try:
-            lock = spool_files.lock(fresh)
+            lock = spool_files.lock(temporary_folder)
         except OSError:
-            fresh.rmdir()
+            temporary_folder.rmdir()
             raise
         try:
-            home = fresh.rename(self._folder / name)
+            folder = temporary_folder.rename(self._shared_folder / name)
         except OSError:
-            spool_files.unlock(fresh, lock, empty=True)
+            spool_files.unlock(temporary_folder, lock, empty=True)
             raise
-        self._own_folder, self._lock_descriptor = home, lock
+        self._folder, self._lock_descriptor = folder, lock
         with suppress(OSError):
-            self._adopt_orphans(home)
+            self._adopt_orphans(folder)
         self._enforce_limit()
-        return home
+        return folder
 
-    def _adopt_orphans(self, home: Path) -> None:
-        """Take over, oldest first, what processes left that are no more."""
-        left: list[tuple[int, Path]] = []
-        with os.scandir(self._folder) as siblings:
-            dead = [
-                Path(each.path) for each in siblings if _FOLDER_NAME.fullmatch(each.name) and each.name != home.name
-            ]
+    def _adopt_orphans(self, folder: Path) -> None:
+        """Move the files of processes that have ended to this folder, oldest first."""
+        with os.scandir(self._shared_folder) as entries:
+            names = [entry.name for entry in entries if _FOLDER_NAME.fullmatch(entry.name)]
+        files: list[tuple[int, Path, re.Match[str]]] = []
         locks: dict[Path, int] = {}
         try:
-            for folder in dead:
+            for other in (self._shared_folder / name for name in names if name != folder.name):
                 with suppress(OSError):
-                    locks[folder] = spool_files.lock(folder)
-                    left += _spool_files_in(folder)
-            for _, path in sorted(left):
+                    locks[other] = spool_files.lock(other)
+                    files += _spool_files_in(other)
+            for _, path, name in sorted(files):
                 with suppress(OSError):
-                    self._adopt_file(home, path)
+                    self._adopt_file(folder, path, name)
         finally:
-            for folder, lock in locks.items():
-                spool_files.unlock(folder, lock, empty=True)
+            for other, lock in locks.items():
+                spool_files.unlock(other, lock, empty=True)
 
-    def _adopt_file(self, home: Path, path: Path) -> None:
-        if _PART_NAME.fullmatch(path.name):
+    def _adopt_file(self, folder: Path, path: Path, name: re.Match[str]) -> None:
+        if path.suffix == ".part":
             path.unlink()
             return
-        size = path.lstat().st_size
-        stamp = self._next_timestamp()
-        if named := _REQUEST_NAME.fullmatch(path.name):
-            signal, items = next(s for s in SIGNALS if s == named[2]), int(named[3])
-            entry = _Entry(stamp, _file_name(stamp, f"{signal}.{items}"), items, size)
-            path.rename(home / entry.name)
-            self._add(signal, entry)
+        timestamp = self._next_timestamp()
+        suffix = path.name.partition(".")[2]
+        entry = _Entry(timestamp, _file_name(timestamp, suffix), int(name["items"] or 0), path.lstat().st_size)
+        path.rename(folder / entry.name)
+        if name["signal"]:
+            self._add(cast("Signal", name["signal"]), entry)
         else:
-            entry = _Entry(stamp, _file_name(stamp, "damaged"), 0, size)
-            path.rename(home / entry.name)
             self._quarantined.append(entry)
-            self._used_bytes += size
+            self.used_bytes += entry.size
 
     def _release(self) -> None:
-        if self._own_folder is not None:
-            spool_files.unlock(
-                self._own_folder, self._lock_descriptor, empty=not self._used_bytes and not any(self._queues.values())
-            )
-        self._own_folder = None
-        self._lock_descriptor = -1
+        if self._folder is not None:
+            empty = not self.used_bytes and not any(self._queues.values())
+            spool_files.unlock(self._folder, self._lock_descriptor, empty=empty)
+        self._folder, self._lock_descriptor = None, -1
 
     def _count_all_lost(self) -> None:
-        """Count what was in a folder that is gone."""
+        """Count the requests of a folder that somebody has removed."""
         self._release()
-        for signal, waiting in self._queues.items():
-            if waiting:
+        for signal, queue in self._queues.items():
+            if queue:
                 self._on_lost(signal, self._items[signal], "damaged")
-                waiting.clear()
+                queue.clear()
         self._items.clear()
         self._quarantined.clear()
-        self._used_bytes = 0
+        self.used_bytes = 0
 
     # Files.
 
-    def _write(self, signal: Signal, request: bytes, items: int, *, durable: bool) -> _Entry:
-        home = self._open()
+    def _write(self, signal: Signal, body: bytes, items: int, *, durable: bool) -> _Entry:
+        folder = self._open()
         try:
-            return self._write_to(home, signal, request, items, durable=durable)
+            return self._write_to(folder, signal, body, items, durable=durable)
         except FileNotFoundError:
-            if home.exists():
+            if folder.exists():
                 raise
-        self._count_all_lost()  # somebody has cleared it away
-        return self._write_to(self._open(), signal, request, items, durable=durable)
+        self._count_all_lost()
+        return self._write_to(self._open(), signal, body, items, durable=durable)
 
-    def _write_to(self, home: Path, signal: Signal, request: bytes, items: int, *, durable: bool) -> _Entry:
-        stamp = self._next_timestamp()
-        entry = _Entry(stamp, _file_name(stamp, f"{signal}.{items}"), items, len(request) + spool_files.HEADER_BYTES)
-        spool_files.write(home / entry.name, home / _file_name(stamp, "part"), request, durable=durable)
+    def _write_to(self, folder: Path, signal: Signal, body: bytes, items: int, *, durable: bool) -> _Entry:
+        timestamp = self._next_timestamp()
+        size = len(body) + spool_files.HEADER_BYTES
+        entry = _Entry(timestamp, _file_name(timestamp, f"{signal}.{items}"), items, size)
+        spool_files.write(folder / entry.name, folder / _file_name(timestamp, "part"), body, durable=durable)
         return entry
 
     def _quarantine(self, signal: Signal, entry: _Entry) -> None:
-        aside = entry._replace(name=_file_name(entry.timestamp, "damaged"))
+        quarantined = entry._replace(name=_file_name(entry.timestamp, "damaged"))
         self.damaged_files += 1
         self._items[signal] -= entry.items
         self._on_lost(signal, entry.items, "damaged")
         try:
-            if self._own_folder is not None:
-                (self._own_folder / entry.name).rename(self._own_folder / aside.name)
-                self._quarantined.append(aside)
+            if self._folder is not None:
+                (self._folder / entry.name).rename(self._folder / quarantined.name)
+                self._quarantined.append(quarantined)
                 return
         except OSError:
             pass
-        self._used_bytes -= entry.size
+        self.used_bytes -= entry.size
 
-    # The books.
+    # Entries.
 
     def _next_timestamp(self) -> int:
         self._last_timestamp = max(time.time_ns(), self._last_timestamp + 1)
@@ -259,50 +253,46 @@ class Spool:
     def _add(self, signal: Signal, entry: _Entry) -> None:
         self._queues[signal].append(entry)
         self._items[signal] += entry.items
-        self._used_bytes += entry.size
+        self.used_bytes += entry.size
 
-    def _delete(self, signal: Signal, entry: _Entry) -> None:
-        self._items[signal] -= entry.items
-        self._unlink(entry)
-
-    def _unlink(self, entry: _Entry) -> None:
-        self._used_bytes -= entry.size
-        if self._own_folder is not None:
-            spool_files.discard(self._own_folder / entry.name)
+    def _delete(self, entry: _Entry, signal: Signal | None = None) -> None:
+        if signal:
+            self._items[signal] -= entry.items
+        self.used_bytes -= entry.size
+        if self._folder is not None:
+            spool_files.discard(self._folder / entry.name)
 
     def _enforce_limit(self) -> None:
-        """Get back within the limit: what was set aside goes first, then the oldest."""
-        while self._used_bytes > self._max_bytes:
+        """Remove quarantined files and then the oldest requests while the size is over the limit."""
+        while self.used_bytes > self._max_bytes:
             if self._quarantined:
-                self._unlink(self._quarantined.popleft())
+                self._delete(self._quarantined.popleft())
                 continue
-            in_use = self._entries_in_flight()
+            in_flight = self._entries_in_flight()
             entry, signal = min(
                 (entry, signal)
-                for signal, waiting in self._queues.items()
-                for entry in islice(waiting, 2)
-                if entry not in in_use
+                for signal, queue in self._queues.items()
+                for entry in islice(queue, 2)
+                if entry not in in_flight
             )
             self._queues[signal].remove(entry)
-            self._delete(signal, entry)
+            self._delete(entry, signal)
             self._on_lost(signal, entry.items, "spool_full")
 
     def _entries_in_flight(self) -> list[_Entry]:
-        """What `oldest` handed out and has not come back."""
+        """Return the entries that `oldest` returned and `remove` has not removed."""
         return [
-            waiting[0]
-            for signal, waiting in self._queues.items()
-            if waiting and waiting[0].name == self._in_flight.get(signal)
+            queue[0] for signal, queue in self._queues.items() if queue and queue[0].name == self._in_flight.get(signal)
         ]
 
 
-def _file_name(stamp: int, rest: str) -> str:
-    return f"{stamp:020d}.{rest}"
+def _file_name(timestamp: int, suffix: str) -> str:
+    return f"{timestamp:020d}.{suffix}"
 
 
-def _spool_files_in(folder: Path) -> Iterator[tuple[int, Path]]:
-    """The files of ours in a folder, with their stamps; what is not ours stays where it is."""
+def _spool_files_in(folder: Path) -> Iterator[tuple[int, Path, re.Match[str]]]:
+    """Yield timestamp, path and name of the spool files in a folder; foreign files are ignored."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if any(pattern.fullmatch(entry.name) for pattern in (_REQUEST_NAME, _DAMAGED_NAME, _PART_NAME)):
-                yield int(entry.name.partition(".")[0]), Path(entry.path)
+            if name := _FILE_NAME.fullmatch(entry.name):
+                yield int(name["timestamp"]), Path(entry.path), name

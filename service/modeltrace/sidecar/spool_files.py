@@ -1,4 +1,4 @@
-"""The spool's files: written whole or not at all, read only when they are what was written, owned by a lock."""
+"""The files of the spool: written completely or not at all, read only if unchanged, owned through a lock."""
 
 import fcntl
 import os
@@ -13,10 +13,16 @@ HEADER_BYTES: Final = len(MAGIC) + 4
 
 
 def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) -> None:
-    """Write `part` and give it the name `path` when it is whole; with `durable` it survives a crash of the machine.
+    """Write a temporary file and rename it to `path` once it is complete.
+
+    Args:
+        path: The final name.
+        temporary_path: The name during the write.
+        content: The content.
+        durable: Synchronize the file with the disk, so that it survives a crash of the machine.
 
     Raises:
-        OSError: it is not there, and nothing of it.
+        OSError: The file could not be written; no part of it remains.
     """
     try:
         with os.fdopen(os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -35,12 +41,12 @@ def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) ->
 
 
 def read(path: Path, max_bytes: int) -> bytes | None:
-    """The content of a file, or None when it is not what was written.
+    """Return the content of a file, or `None` if it is damaged.
 
-    Under its name may be anything: a pipe that nobody writes to, a link, a file larger than `limit`.
+    The path may also be a pipe without a writer, a link, or a file larger than `max_bytes`: all count as damaged.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: The file cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -48,28 +54,31 @@ def read(path: Path, max_bytes: int) -> bytes | None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
             return None
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            start, content = file.read(HEADER_BYTES), file.read()
+            stored_header, content = file.read(HEADER_BYTES), file.read()
     finally:
         os.close(descriptor)
-    return content if start == header(content) else None
+    return content if stored_header == header(content) else None
 
 
 def discard(path: Path) -> None:
-    """Remove a file; one that cannot be removed stays."""
+    """Remove a file if possible."""
     with suppress(OSError):
         path.unlink()
 
 
 def header(content: bytes) -> bytes:
-    """What stands before a content and tells whether it is whole."""
+    """Return the header of a file: a magic number and the checksum of its content."""
     return MAGIC + zlib.crc32(content).to_bytes(4, "big")
 
 
 def lock(folder: Path) -> int:
-    """Hold a folder's lock; it is free again when the process ends, however it ends.
+    """Lock a folder; the lock is released when the process ends, even by a crash.
+
+    Returns:
+        The descriptor of the lock file.
 
     Raises:
-        OSError: another process holds it, or it cannot be opened.
+        OSError: Another process holds the lock, or the lock file cannot be opened.
     """
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
@@ -81,7 +90,7 @@ def lock(folder: Path) -> int:
 
 
 def unlock(folder: Path, descriptor: int, *, empty: bool) -> None:
-    """Give a lock back, and remove a folder that is `empty` and in which nothing of somebody else's is."""
+    """Release a lock; if `empty`, remove the folder unless it contains foreign files."""
     if empty:
         with suppress(OSError):
             (folder / "lock").unlink()
@@ -90,7 +99,7 @@ def unlock(folder: Path, descriptor: int, *, empty: bool) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a crash of the machine."""
+    """Synchronize the names in a folder with the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

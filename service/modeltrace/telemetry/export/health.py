@@ -21,7 +21,7 @@ from opentelemetry.semconv._incubating.metrics.otel_metrics import (
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from modeltrace.otel_env.table import Signal
-from modeltrace.sidecar.delivery import STORE
+from modeltrace.telemetry.export.events import STORE
 from modeltrace.telemetry.export.queue import SPANS_PER_REQUEST, ExportQueue, SidecarEvent
 from modeltrace.telemetry.metrics.store import StoreHealth
 
