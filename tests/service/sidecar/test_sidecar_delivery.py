@@ -1,4 +1,4 @@
-"""Every enqueued item is delivered or counted as lost, whether the endpoint responds, rejects, is silent or restarts."""
+"""Every enqueued item is delivered or counted as lost, whatever the endpoint does."""
 
 import marshal
 import os

@@ -60,7 +60,7 @@ def test_lines_are_those_of_the_formatter(lines: LogWriter, known: tuple[Origin,
     _, asked = known
     asked = [
         request._replace(
-            answered=tuple(row._replace(inputs=tuple(map(writable, row.inputs))) for row in request.predictions)
+            predictions=tuple(row._replace(inputs=tuple(map(writable, row.inputs))) for row in request.predictions)
         )
         for request in asked
     ]

@@ -231,7 +231,7 @@ def test_long_texts_of_clients_are_not_kept() -> None:
             long = f"{number}" + "x" * 100_000
             (row,) = request.predictions
             asked = request._replace(
-                user_agent=long, trace_state=long, answered=(row._replace(inputs=(long, *row.inputs[1:])),)
+                user_agent=long, trace_state=long, predictions=(row._replace(inputs=(long, *row.inputs[1:])),)
             )
             for one in (asked, request._replace(query=long), request._replace(path=long)):
                 logs.audit([one])
