@@ -1,0 +1,153 @@
+"""Hostile bytes on the gRPC port: every call ends, success means stored, and the next sender is served."""
+
+import socket
+import struct
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from modeltrace_hub.receive.signals import SIGNALS, TRACES, Signal
+from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.otlp_messages import log_request, metric_request, span, trace_request
+
+REQUESTS = {"traces": trace_request, "metrics": metric_request, "logs": log_request}
+# HTTP/2 frame types and flags (RFC 9113, section 6).
+DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0x0, 0x1, 0x3, 0x4, 0x7
+END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+signals = st.sampled_from(SIGNALS)
+
+
+@st.composite
+def damaged_requests(draw: st.DrawFn, signal: Signal) -> bytes:
+    """A valid request with some bytes replaced, cut or repeated; or any bytes."""
+    body = bytearray(REQUESTS[signal.name]().SerializeToString())
+    for position, value in draw(st.lists(st.tuples(st.integers(0, len(body) - 1), st.integers(0, 255)), max_size=4)):
+        body[position] = value
+    start, end = sorted((draw(st.integers(0, len(body))), draw(st.integers(0, len(body)))))
+    return draw(st.sampled_from([bytes(body), bytes(body[:end]), bytes(body) + bytes(body[start:end])]) | st.binary())
+
+
+@pytest.fixture(scope="module")
+def channel(hub: InProcessHub) -> Iterator[grpc.Channel]:
+    """A channel to the module's hub."""
+    with grpc.insecure_channel(hub.target) as channel:
+        yield channel
+
+
+@given(data=st.data(), signal=signals, compression=st.sampled_from(grpc.Compression))
+def test_success_means_that_every_record_is_stored_or_counted_as_rejected(
+    hub: InProcessHub, channel: grpc.Channel, data: st.DataObject, signal: Signal, compression: grpc.Compression
+) -> None:
+    """What is received is stored or rejected when the answer is OK; any other answer is a permanent refusal."""
+    body = data.draw(damaged_requests(signal))
+    before = hub.writer.counts.snapshot()[signal.name]
+    try:
+        answer = channel.unary_unary(f"/{signal.service}/Export")(body, timeout=60, compression=compression)
+    except grpc.RpcError as error:
+        assert error.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}  # noqa: PT017  both outcomes are right
+        assert hub.writer.counts.snapshot()[signal.name].stored == before.stored
+        return
+
+    after = hub.writer.counts.snapshot()[signal.name]
+    partial = signal.response.FromString(answer).partial_success
+    rejected = getattr(partial, signal.rejected)
+    assert after.stored - before.stored + rejected == after.received - before.received
+    assert bool(partial.error_message) >= bool(rejected)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """An HTTP/2 frame."""
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def literal(name: str, value: str) -> bytes:
+    """A header in HPACK: a literal without indexing and without Huffman coding (RFC 7541, section 6.2.2)."""
+    return b"\x00" + b"".join(bytes([len(text)]) + text.encode() for text in (name, value))
+
+
+def call(signal: Signal, encoding: str) -> bytes:
+    """The head of a call."""
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": f"/{signal.service}/Export",
+        ":authority": "hub",
+        "content-type": "application/grpc",
+        "te": "trailers",
+        "grpc-encoding": encoding,
+    }
+    return frame(HEADERS, END_HEADERS, 1, b"".join(literal(*item) for item in headers.items()))
+
+
+def ends(connection: socket.socket) -> bool:
+    """Whether stream 1, or the connection, ends before the socket's time-out."""
+    received = b""
+    while True:
+        while len(received) >= 9 and len(received) >= 9 + (size := int.from_bytes(received[:3])):
+            kind, flags, stream = received[3], received[4], int.from_bytes(received[5:9])
+            if kind in (RST_STREAM, GOAWAY) or (stream == 1 and flags & END_STREAM and kind in (HEADERS, DATA)):
+                return True
+            received = received[9 + size :]
+        try:
+            chunk = connection.recv(65536)
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+        if not chunk:
+            return True
+        received += chunk
+
+
+def is_served(hub: InProcessHub) -> None:
+    """Check that another sender is answered, and its span stored."""
+    stored = hub.writer.counts.snapshot()["traces"].stored
+    with grpc.insecure_channel(hub.target) as channel:
+        channel.unary_unary(f"/{TRACES.service}/Export")(trace_request(span()).SerializeToString(), timeout=60)
+    assert hub.writer.counts.snapshot()["traces"].stored == stored + 1
+
+
+@example(signal=TRACES, encoding="gzip", compressed=1, declared=5, body=b"\x1f\x8b\x08\x00\x00")
+@example(signal=TRACES, encoding="identity", compressed=1, declared=0, body=b"")
+@example(signal=TRACES, encoding="identity", compressed=0, declared=5, body=b"\x0a")  # waits for more
+@example(signal=TRACES, encoding="identity", compressed=0, declared=2**32 - 1, body=b"\x0a")
+@given(
+    signal=signals,
+    encoding=st.sampled_from(["identity", "gzip", "deflate", "zstd", "br", ""]),
+    compressed=st.sampled_from([0, 1, 2, 255]),
+    declared=st.integers(0, 2**32 - 1) | st.integers(0, 64),
+    body=st.binary(max_size=64),
+)
+def test_a_message_that_is_not_what_its_prefix_says_harms_no_other_sender(
+    hub: InProcessHub, signal: Signal, encoding: str, compressed: int, declared: int, body: bytes
+) -> None:
+    """Whatever compression and length the five bytes before a message name: gRPC ends the call with its connection."""
+    message = struct.pack(">BI", compressed, declared) + body
+    host, port = hub.target.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0) + call(signal, encoding))
+        connection.sendall(frame(DATA, END_STREAM, 1, message))
+        connection.shutdown(socket.SHUT_WR)
+        assert ends(connection)
+    is_served(hub)
+
+
+@given(content=st.binary(max_size=200), preface=st.booleans())
+def test_bytes_that_are_no_http_2_end_their_connection_alone(hub: InProcessHub, content: bytes, preface: bool) -> None:
+    """They are dropped with their connection; other senders are served."""
+    host, port = hub.target.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall((PREFACE if preface else b"") + content)
+        connection.shutdown(socket.SHUT_WR)
+        while True:
+            try:
+                if not connection.recv(65536):
+                    break
+            except ConnectionResetError:
+                break
+    is_served(hub)
