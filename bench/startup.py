@@ -40,9 +40,8 @@ from rich.table import Table
 
 from bench.processes import cpu_seconds, free_port, started, tree
 from modeltrace.bundles.example import build_example
-from modeltrace.telemetry.export.config import SidecarConfig
 from modeltrace.telemetry.export.process import SidecarProcess
-from modeltrace.telemetry.export.queue import SidecarEvent
+from modeltrace.telemetry.export.protocol import SidecarConfig, SidecarEvent
 from modeltrace.telemetry.records.prediction import Origin
 
 REFERENCE = "import sklearn.linear_model, pandas, fastapi"

@@ -34,7 +34,18 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("modeltrace_http", ("modeltrace", "modeltrace_hub", "stack", "tests", "bench", "opentelemetry")),
         ("service/modeltrace/inference", ("fastapi", "starlette", "uvicorn", "modeltrace.api", "modeltrace.app")),
         ("service/modeltrace/api", ("sklearn", "pandas", "numpy", "skops", "opentelemetry.sdk")),
-        ("service/modeltrace/telemetry", ("fastapi", "starlette", "sklearn", "modeltrace.api", "modeltrace.inference")),
+        (
+            "service/modeltrace/telemetry",
+            (
+                "fastapi",
+                "starlette",
+                "sklearn",
+                "modeltrace.api",
+                "modeltrace.inference",
+                "modeltrace.sidecar",
+                "modeltrace.store",
+            ),
+        ),
         (
             "service/modeltrace/store",
             ("fastapi", "starlette", "sklearn", "modeltrace.api", "modeltrace.inference", "modeltrace.sidecar"),

@@ -13,8 +13,7 @@ from bench.counted.phases import NEVER, PHASES, counted, start_counting
 from modeltrace.otlp.client import Success
 from modeltrace.sidecar.run import run
 from modeltrace.store import store  # noqa: F401  the store's writer imports it when it starts, which is not to be counted
-from modeltrace.telemetry.export.config import SidecarConfig
-from modeltrace.telemetry.export.frames import write_frame
+from modeltrace.telemetry.export.protocol import SidecarConfig, hello, write_frame
 from modeltrace.telemetry.records.prediction import Origin
 
 
@@ -48,7 +47,7 @@ def open_frames(folder: Path, phase: int) -> int:
     )
     path = folder / f"stdin-{phase}"
     with path.open("wb") as file:
-        write_frame(file.fileno(), (tuple(Origin(b"", "modeltrace")), tuple(config)))
+        write_frame(file.fileno(), hello(Origin(b"", "modeltrace"), config))
         file.write((folder / f"frames-{phase}").read_bytes())
     return os.open(path, os.O_RDONLY)
 

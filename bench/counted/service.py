@@ -23,9 +23,9 @@ from bench.counted.phases import NEVER, PHASES, counted, start_counting
 from modeltrace.api.auth import wrap_with_auth
 from modeltrace.app import create_app
 from modeltrace.settings import read_settings
-from modeltrace.telemetry.export.frames import write_frame
 from modeltrace.telemetry.export.health import ExportHealth
-from modeltrace.telemetry.export.queue import ExportQueue, SidecarEvent
+from modeltrace.telemetry.export.protocol import DONE, LINES_WRITTEN, SidecarEvent, write_frame
+from modeltrace.telemetry.export.queue import ExportQueue
 from modeltrace.telemetry.metrics.features import FeatureMetrics
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.predictions import PredictionMetrics
@@ -43,7 +43,7 @@ class FrameFile:
     def write(self, frame: tuple[object, ...]) -> None:
         """Write a frame."""
         write_frame(self._descriptor, frame)
-        for kind in ("lines", "done"):
+        for kind in (LINES_WRITTEN, DONE):
             self._hear(SidecarEvent(kind, (frame[0],)))
 
     def stop(self, deadline: float) -> bool:  # noqa: ARG002  the protocol's
@@ -107,7 +107,7 @@ def main() -> None:
     bodies = [orjson.dumps({"features": row}) for row in build_rows(max(PHASES))]
     start_counting()
     # Records wait until the outbox is closed, so that they go out in frames of the same size every time.
-    with patch("modeltrace.telemetry.export.queue.INTERVAL", NEVER):
+    with patch("modeltrace.telemetry.export.queue.SEND_INTERVAL", NEVER):
         for phase, number in enumerate(PHASES):
             app, outbox = build(folder / f"frames-{phase}")
             with counted():

@@ -46,7 +46,7 @@ from modeltrace.telemetry.logging import configure_logging, export_logs
 from modeltrace.telemetry.metrics.features import FeatureMetrics, observe_features, observe_reference
 from modeltrace.telemetry.metrics.instruments import build_instruments
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
-from modeltrace.telemetry.metrics.serving import challenger_row_counter, model_change_counter
+from modeltrace.telemetry.metrics.outcomes import challenger_row_counter, model_change_counter
 from modeltrace.telemetry.provider import SCOPE_NAME, ShutdownReport, SidecarPipeline, Telemetry, log_shutdown_report
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.resource import build_resource
@@ -248,7 +248,7 @@ def build_app(settings: Settings) -> ASGIApp:
         telemetry = build_sdk_provider(settings.otel, resource, registry=registry, trust_context=trust_context)
         stored = store_config(settings)
     else:
-        telemetry = build_sidecar_provider(settings, resource, catalog, registry=registry)
+        telemetry = build_sidecar_provider(settings, resource, catalog, store_config(settings), registry=registry)
         stored = None  # the sidecar writes the prediction store
     meter = telemetry.meter_provider.get_meter(SCOPE_NAME)
     store_writer = InProcessWriter(stored, meter)

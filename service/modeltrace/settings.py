@@ -172,7 +172,14 @@ class Settings(HttpSettings):
     spool_max_bytes: int = Field(
         256 * 2**20,
         ge=0,
-        description="The most that a worker keeps there; 0 keeps it in memory, up to 64 MiB a signal.",
+        description="The most that a worker keeps there; 0 keeps it in memory, up to "
+        "`MODELTRACE_EXPORT_QUEUE_MAX_BYTES` a signal.",
+    )
+    export_queue_max_bytes: int = Field(
+        64 * 2**20,
+        ge=2**20,
+        description="The most telemetry that waits in memory: in a worker until its sidecar has delivered it or put it "
+        "on disk, and in the sidecar for each signal.",
     )
 
     store: SecretStr | None = Field(

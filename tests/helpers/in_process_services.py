@@ -1,6 +1,5 @@
 """Run the service in the test process, with in-memory SDK exporters or an in-memory export queue."""
 
-import marshal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,10 +30,10 @@ from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.predictions import PredictionMetrics
 from modeltrace.telemetry.provider import SidecarPipeline, Telemetry
-from modeltrace.telemetry.records.feedback import FeedbackRecord, plain
-from modeltrace.telemetry.records.feedback import feedback as out_of_pipe
+from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
 from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
+from modeltrace.telemetry.records.wire import RecordChunk, RecordDecoder, encode
 from tests.helpers.services import ID_KEY
 
 # Marks requests to these services as synthetic.
@@ -85,7 +84,7 @@ class RecordingQueue:
 
     def enqueue_feedback(self, feedback: FeedbackRecord) -> None:
         """Store the record of labels as the sidecar would decode it."""
-        self.feedback.append(out_of_pipe(marshal.loads(marshal.dumps(plain(feedback), 2))))  # noqa: S302  ours
+        self.feedback += RecordDecoder().decode(encode(RecordChunk(feedback=[feedback]))).feedback
 
     def enqueue_batch(self, batch: BatchRecord) -> None:
         """Store the record of a batch."""

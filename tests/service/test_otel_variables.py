@@ -420,7 +420,7 @@ from modeltrace.otel_env.variables import publish, read_variables
 publish(read_variables(os.environ), os.environ)
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.resource import build_resource
-from modeltrace.telemetry.export.provider import build_recorded
+from modeltrace.telemetry.export.provider import build_sidecar_provider
 from modeltrace.telemetry.sdk.provider import build_stock
 from modeltrace.telemetry.metrics.model_catalog import Watched
 otel = read_settings().otel

@@ -38,7 +38,7 @@ def request_of(
         span_id=number.to_bytes(8),
         pinned=pinned,
         trace_flags=int(sampled),
-        answered=answered,
+        predictions=answered,
         many=len(rows) > 1,
         model=model,
     )

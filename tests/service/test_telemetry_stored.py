@@ -7,7 +7,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from modeltrace.telemetry.export.health import ExportHealth
-from modeltrace.telemetry.export.queue import SidecarEvent
+from modeltrace.telemetry.export.protocol import SidecarEvent
 from modeltrace.telemetry.metrics.store import ITEM_NAME, StoreHealth
 
 

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, ParentBased,
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
-from modeltrace.telemetry.sdk.sampling import IgnoreRemoteParent
+from modeltrace.telemetry.sampling import IgnoreRemoteParent
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 NONE: Sampler = ParentBased(TraceIdRatioBased(0.0))

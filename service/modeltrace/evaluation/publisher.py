@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry.metrics import Meter
-from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from modeltrace.evaluation.gauges import register_gauges
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.settings import Settings
-from modeltrace.telemetry.metrics.store import OUTCOME
+from modeltrace.telemetry.metrics.outcomes import OutcomeCounter
 
 if TYPE_CHECKING:  # imported on the thread that needs it
     from modeltrace.store.leader_lock import LeaderLock
@@ -55,10 +54,8 @@ class Publisher:
         self._failing = False
         self._stopping = threading.Event()
         register_gauges(meter, plan.models, lambda: self._metrics)
-        self._runs = meter.create_counter(
-            RUNS_METRIC,
-            unit="{run}",
-            description="How often the figures of models were computed, and how often in vain.",
+        self._runs = OutcomeCounter(
+            meter, RUNS_METRIC, "{run}", "How often the figures of models were computed, and how often in vain."
         )
         self._thread = threading.Thread(target=self._run, daemon=True, name="evaluation")
         self._thread.start()
@@ -90,11 +87,11 @@ class Publisher:
     def _record_run(self, error: Exception | None) -> None:
         """Count a run, and log the first of several that fail, and the first that does not."""
         if error is None:
-            self._runs.add(1, {OUTCOME: "done"})
+            self._runs.add("done", 1)
             if self._failing:
                 logger.warning("the figures of models are computed again")
         else:
-            self._runs.add(1, {OUTCOME: "failed", ERROR_TYPE: type(error).__qualname__})
+            self._runs.add("failed", 1, type(error).__qualname__)
             if not self._failing:
                 logger.warning("no figures of models for now: %s", error)
         self._failing = error is not None

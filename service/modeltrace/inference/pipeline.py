@@ -19,7 +19,7 @@ from modeltrace.inference.validate import RowValidator, Values
 from modeltrace.printable import truncate
 from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from modeltrace.telemetry.records.prediction import Failure, ModelInfo, PredictedRow
-from modeltrace.telemetry.records.trace import EMPTY_ID, INVALID_TRACE_ID, RequestTrace
+from modeltrace.telemetry.records.trace import RequestTrace
 
 # What a caller sends as one row; anything but a mapping of feature names to values is a violation of its own.
 Row = object
@@ -164,7 +164,7 @@ class Pipeline:
         """
         values = self._reader.validate({feature.name: feature.example for feature in self.model.schema.features})
         start = perf_counter()
-        self.infer([values], [RequestTrace({}, INVALID_TRACE_ID, EMPTY_ID, 0)])
+        self.infer([values], [RequestTrace()])
         return perf_counter() - start
 
     def _fail(self, trace: RequestTrace, stage: str, error: Exception) -> None:

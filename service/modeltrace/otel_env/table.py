@@ -233,13 +233,25 @@ PROCESSORS: Final = (
         "Milliseconds that predictions gather before they go out (the specification's default is 5000).",
     ),
     Variable("OTEL_BSP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
-    Variable("OTEL_BSP_MAX_QUEUE_SIZE", "2048", integer(1), "Spans of the SDK's own that may wait."),
+    Variable(
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "131072",
+        integer(1),
+        "Spans that may wait in a worker; a request for a prediction has four. The SDK's own spans wait in a queue of "
+        "their own, of 2048 if this is unset.",
+    ),
     Variable(
         "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of them in a request; the queue's size at most."
     ),
     Variable("OTEL_BLRP_SCHEDULE_DELAY", "1000", _MILLISECONDS, "Milliseconds that log records of the SDK gather."),
     Variable("OTEL_BLRP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
-    Variable("OTEL_BLRP_MAX_QUEUE_SIZE", "2048", integer(1), "Log records of the SDK's own that may wait."),
+    Variable(
+        "OTEL_BLRP_MAX_QUEUE_SIZE",
+        "32768",
+        integer(1),
+        "Log records of predictions that may wait in a worker, one of each predicted row. Other log records wait in a "
+        "queue of their own, of 2048 if this is unset.",
+    ),
     Variable(
         "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of them in a request; the queue's size at most."
     ),

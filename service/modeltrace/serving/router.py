@@ -90,7 +90,7 @@ class ModelRouter:
             return True
         key = trace.trace_id if trace.trace_id != INVALID_TRACE_ID else trace.span_id
         if self._key:
-            key = next((value for name, value in trace.scope["headers"] if name == self._key), key)
+            key = next((value for name, value in trace.http.headers if name == self._key), key)
         return int.from_bytes(blake2b(key, digest_size=8).digest()) < self._share * _HASH_RANGE
 
     def version_in_role_of(self, version: Version) -> Version:

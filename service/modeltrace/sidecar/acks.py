@@ -4,8 +4,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 
-from modeltrace.telemetry.export.events import DeliveryEvent
-from modeltrace.telemetry.export.frames import Frame
+from modeltrace.telemetry.export.protocol import DONE, EVENT, DeliveryEvent, Frame
 
 
 class AckTracker:
@@ -36,7 +35,7 @@ class AckTracker:
                 self._settled[event.signal] += event.items
             elif event.kind == "unspooled":  # counted when it was spooled
                 self._settled[event.signal] -= event.items
-        self._send(("event", *event))
+        self._send((EVENT, *event))
         self._acknowledge()
 
     def _acknowledge(self) -> None:
@@ -45,4 +44,4 @@ class AckTracker:
             while self._frame_ends and all(self._settled[s] >= n for s, n in self._frame_ends[0][1].items()):
                 done = self._frame_ends.popleft()[0]
         if done:
-            self._send(("done", done))
+            self._send((DONE, done))

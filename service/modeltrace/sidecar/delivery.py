@@ -28,7 +28,7 @@ from modeltrace.otlp.client import Client, Outcome, Permanent, Retryable, Signal
 from modeltrace.sidecar.backoff import Backoff
 from modeltrace.sidecar.shutdown_flush import QueuedRequest, ShutdownFlush
 from modeltrace.sidecar.spool import Spool
-from modeltrace.telemetry.export.events import DeliveryEvent, EventListener
+from modeltrace.telemetry.export.protocol import DeliveryEvent, EventListener
 
 logger = logging.getLogger("modeltrace.exporter")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from modeltrace.otlp.client import Signal
 from modeltrace.sidecar.delivery import Delivery
 from modeltrace.sidecar.spool import Spool
-from modeltrace.telemetry.export.events import DeliveryEvent, EventListener
+from modeltrace.telemetry.export.protocol import DeliveryEvent, EventListener
 
 
 class DeliveryGroup:

@@ -13,7 +13,7 @@ from typing import Final
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from modeltrace.printable import escape_control_characters
-from modeltrace.telemetry.export.config import SidecarConfig
+from modeltrace.telemetry.export.protocol import SidecarConfig
 
 # At 64 requests a chunk, as many lines as the queue of the service's own log records holds.
 MAX_QUEUED_CHUNKS: Final = 2048

@@ -6,15 +6,8 @@
             already encoded by the SDK ──────────────────────────────────────► deliveries
 
 Records are batched for `SidecarConfig.schedule_delay` or until there are enough for an export request. A record that
-cannot be encoded is counted as lost and does not delay any other. The sidecar sends these frames to the worker:
-
-| frame | meaning |
-|---|---|
-| `event` | a `DeliveryEvent`; the first ones, of kind `adopted`, count what earlier processes spooled |
-| `ready` | the sidecar accepts frames and has opened the prediction store, if there is one |
-| `lines` | the log lines of all records up to this frame are written |
-| `done` | all items up to this frame are delivered, on disk, stored or lost: the worker may release the frame |
-| `end` | the sidecar has finished |
+cannot be encoded is counted as lost and does not delay any other. `modeltrace.telemetry.export.protocol` describes the
+frames.
 """
 
 import logging
@@ -41,15 +34,28 @@ from modeltrace.sidecar.log_writer import LineWriter
 from modeltrace.sidecar.spool import Spool
 from modeltrace.store.config import StoreConfig
 from modeltrace.store.writer import WriteOutcome, start_writer
-from modeltrace.telemetry.export.config import SidecarConfig
-from modeltrace.telemetry.export.events import STORE, DeliveryEvent
-from modeltrace.telemetry.export.frames import Frame, FrameReader, write_frame
-from modeltrace.telemetry.records.feedback import FeedbackRecord, feedback
-from modeltrace.telemetry.records.prediction import BatchRecord, ModelInfo, Origin, RequestRecord, batch, request
+from modeltrace.telemetry.export.protocol import (
+    END,
+    EVENT,
+    LINES_ONLY,
+    LINES_WRITTEN,
+    OTLP,
+    READY,
+    RECORDS_WITHOUT_LINES,
+    STORE,
+    DeliveryEvent,
+    Frame,
+    FrameReader,
+    SidecarConfig,
+    read_hello,
+    write_frame,
+)
+from modeltrace.telemetry.records.feedback import FeedbackRecord
+from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
+from modeltrace.telemetry.records.wire import RecordDecoder
 
 MAX_REQUEST_BYTES: Final = 4 * 2**20 - 64 * 1024  # gRPC servers reject messages of more than 4 MiB by default
 MAX_BATCH_ROWS: Final = 512
-MAX_QUEUE_BYTES: Final = 64 * 2**20
 
 logger = logging.getLogger("modeltrace.exporter")
 T = TypeVar("T")
@@ -74,12 +80,12 @@ class _FrameHandler:
         spool = open_spool(Path(config.spool_dir), config.spool_max_bytes, on_event) if config.spool_dir else None
         deliveries = {cast("Signal", signal): self._build_delivery(signal, spool) for signal in config.signals}
         for signal, delivery in deliveries.items():
-            send(("event", "adopted", signal, delivery.spooled_items, 0.0, ""))
+            send((EVENT, *DeliveryEvent("adopted", signal, delivery.spooled_items)))
         self._deliveries = DeliveryGroup(deliveries, spool)
         self._deliveries.start()
         store = StoreConfig(*config.store) if config.store else None
-        self._store = start_writer(store, self._on_store_outcome, partial(send, ("ready",)))
-        self._models: dict[ModelInfo, ModelInfo] = {}
+        self._store = start_writer(store, self._on_store_outcome, partial(send, (READY,)))
+        self._decoder = RecordDecoder()
         self._requests: list[RequestRecord] = []
         self._batches: list[BatchRecord] = []
         self._feedback: list[FeedbackRecord] = []
@@ -90,29 +96,22 @@ class _FrameHandler:
         name = cast("Signal", signal)
         protocol, seconds = self._config.signals[signal]
         client = otlp_client(name, protocol=cast("Literal['http/protobuf', 'grpc']", protocol), timeout_seconds=seconds)
-        return Delivery(name, client, on_event=self._acks.on_event, max_bytes=MAX_QUEUE_BYTES, spool=spool)
+        max_bytes = self._config.queue_max_bytes
+        return Delivery(name, client, on_event=self._acks.on_event, max_bytes=max_bytes, spool=spool)
 
     def handle(self, frame: Frame) -> None:
-        """Process one frame: a sequence number, a kind, and content.
-
-        The kind `otlp` has an encoded export request, all other kinds have records. Frames that a previous sidecar has
-        received are repeated: `again` if their log lines are written already, `lines` if only those are missing.
-        """
+        """Process one frame, which holds an encoded export request or a chunk of records."""
         self._sequence, kind, *content = frame
-        if kind == "otlp":
+        if kind == OTLP:
             signal, encoded, items = content
             self._enqueue(signal, [(encoded, items)])
             if not self._has_records():
                 self._acks.end_frame(self._sequence)
             return
-        # Equal models become one object, which caches find by identity.
-        received = {number: ModelInfo(*fields) for number, fields in content[2].items()}
-        models = {number: self._models.setdefault(model, model) for number, model in received.items()}
-        requests = [request(fields, models) for fields in content[0]]
-        labels = list(map(feedback, content[3]))
-        if kind != "again":
+        requests, batches, labels = self._decoder.decode(*content)
+        if kind != RECORDS_WITHOUT_LINES:
             self._write_lines(requests, labels)
-        if kind == "lines":
+        if kind == LINES_ONLY:
             return
         if self._store:
             self._acks.add(STORE, sum(len(record.predictions) for record in requests))
@@ -120,7 +119,7 @@ class _FrameHandler:
         if not self._flush_at:
             self._flush_at = time.monotonic() + self._config.schedule_delay
         self._requests += requests
-        self._batches += [batch(fields, models) for fields in content[1]]
+        self._batches += batches
         self._feedback += labels
         self._row_count += sum(len(record.predictions) or 1 for record in requests)
         self._row_count += sum(len(record.labels) for record in labels)
@@ -132,7 +131,7 @@ class _FrameHandler:
         if self._logs_requests:
             lines += _encode_each(lambda records, _: [self._line_encoder.encode(records)], requests)
             lines += _encode_each(lambda records, _: [self._feedback_encoder.lines(records)], labels)
-        self._line_writer.enqueue(b"".join(lines), partial(self._send, ("lines", self._sequence)))
+        self._line_writer.enqueue(b"".join(lines), partial(self._send, (LINES_WRITTEN, self._sequence)))
 
     def _has_records(self) -> bool:
         return bool(self._requests or self._batches or self._feedback)
@@ -254,14 +253,14 @@ def run(input_descriptor: int, output_descriptor: int) -> None:
             break
         for frame in reader.feed(chunk):
             if handler is None:
-                origin, config = frame
-                line_writer = LineWriter(SidecarConfig(*config))
+                origin, config = read_hello(frame)
+                line_writer = LineWriter(config)
                 _configure_logging(line_writer)
-                handler = _FrameHandler(Origin(*origin), SidecarConfig(*config), line_writer, send)
+                handler = _FrameHandler(origin, config, line_writer, send)
             else:
                 handler.handle(frame)
         if handler and handler.seconds_until_flush() == 0.0:
             handler.flush()
     if handler:
         handler.close()
-    send(("end",))
+    send((END,))

@@ -60,7 +60,7 @@ class SidecarPipeline:
             yield request
         finally:
             request.end = request.now()
-            self.queue.enqueue_shadow(request)
+            self.queue.enqueue(request)
 
     def close(self, deadline: float) -> ShutdownReport:
         """Deliver what can be delivered by the monotonic `deadline`."""

@@ -17,14 +17,14 @@ from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.pipeline import Pipeline
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.telemetry.records.prediction import BatchRecord
-from modeltrace.telemetry.records.trace import RequestTrace
+from modeltrace.telemetry.records.trace import HTTPRequest, RequestTrace
 
 WIDTH = 30
 
 
 def trace(number: int = 1) -> RequestTrace:
     """The trace of a request that is sampled."""
-    return RequestTrace({}, number.to_bytes(16), number.to_bytes(8), 1)
+    return RequestTrace(HTTPRequest(), number.to_bytes(16), number.to_bytes(8), 1)
 
 
 def values(number: float) -> tuple[float, ...]:

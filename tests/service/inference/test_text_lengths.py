@@ -23,7 +23,7 @@ from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import MAX_MESSAGE_LENGTH, MAX_STACKTRACE_LENGTH, record_failure
 from modeltrace.inference.schema import DEFAULT_MAX_LENGTH, Feature, Schema
 from modeltrace.inference.validate import RowValidator
-from modeltrace.telemetry.records.trace import EMPTY_ID, INVALID_TRACE_ID, RequestTrace
+from modeltrace.telemetry.records.trace import RequestTrace
 from tests.helpers.in_process_services import records_service
 from tests.helpers.schemas import REFERENCE
 from tests.helpers.tables import customers, schema_of
@@ -108,7 +108,7 @@ def test_the_limit_is_part_of_the_description_of_the_call(tmp_path: Path) -> Non
 
 def test_what_an_estimator_says_of_a_text_is_cut() -> None:
     """The message of an exception may repeat its input; what is left out is counted."""
-    trace = RequestTrace({}, INVALID_TRACE_ID, EMPTY_ID, 0)
+    trace = RequestTrace()
     try:
         raise ValueError("could not convert " + "x" * 50_000)
     except ValueError as error:

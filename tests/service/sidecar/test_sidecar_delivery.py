@@ -25,7 +25,7 @@ from modeltrace.sidecar.backoff import Backoff
 from modeltrace.sidecar.delivery import Delivery
 from modeltrace.sidecar.delivery_group import DeliveryGroup, open_spool
 from modeltrace.sidecar.spool import Spool
-from modeltrace.telemetry.export.events import DeliveryEvent
+from modeltrace.telemetry.export.protocol import DeliveryEvent
 from tests.helpers.processes import free_port, wait_until
 from tests.helpers.receivers import OtlpEndpoint, ReceivedRequest, Response, otlp_grpc, otlp_http
 

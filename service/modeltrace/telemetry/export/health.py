@@ -1,15 +1,15 @@
-"""What the way out says of itself: OpenTelemetry's SDK metrics, for records that no processor of the SDK has seen.
+"""Metrics of the export queue and the sidecar, for records that no processor of the OpenTelemetry SDK has seen.
 
-`otel.sdk.exporter.*` counts what was delivered and what was given up, and times attempts: one that failed is tried
-again, and loses nothing by itself. `otel.sdk.processor.*` counts what waits here, and what found no room, here or with
-the exporter process. `modeltrace.sidecar.*` is what there is no word for: items on disk, and restarts. Source:
-OpenTelemetry semantic conventions, "SDK metrics" (in development).
+`otel.sdk.exporter.*` counts items that were delivered or given up, and times attempts; a failed attempt is repeated and
+loses nothing by itself. `otel.sdk.processor.*` counts items that wait here, and those that exceeded a limit here or in
+the sidecar. `modeltrace.sidecar.*` is what has no standard name: items on disk, and restarts. Source: OpenTelemetry
+semantic conventions, "SDK metrics" (in development).
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
-from typing import Final, cast
+from typing import Final
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.semconv._incubating.attributes.otel_attributes import OTEL_COMPONENT_NAME, OTEL_COMPONENT_TYPE
@@ -21,8 +21,8 @@ from opentelemetry.semconv._incubating.metrics.otel_metrics import (
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from modeltrace.otel_env.table import Signal
-from modeltrace.telemetry.export.events import STORE
-from modeltrace.telemetry.export.queue import SPANS_PER_REQUEST, ExportQueue, SidecarEvent
+from modeltrace.telemetry.export.protocol import DROPPED, EVENT, STORE, DeliveryEvent, SidecarEvent
+from modeltrace.telemetry.export.queue import SPANS_PER_REQUEST, ExportQueue
 from modeltrace.telemetry.metrics.store import StoreHealth
 
 UNITS: Final[Mapping[Signal, str]] = {"traces": "span", "logs": "log", "metrics": "metric_data_point"}
@@ -35,69 +35,67 @@ SIGNAL: Final = "modeltrace.signal"
 
 
 class ExportHealth:
-    """Adds up what the exporter process says, and tells it as metrics."""
+    """Adds up the events of the sidecar, and reports them as metrics."""
 
     def __init__(self, store: StoreHealth | None = None) -> None:
-        """`store` hears what is about the prediction store, if there is one."""
+        """`store` receives the events of the prediction store, if there is one."""
         self._store = store
         self._lock = Lock()
         self._lost: Counter[str] = Counter()
-        self._kept: Counter[str] = Counter()
-        self._tell: Callable[[str, str, int, float, str], None] = lambda *_: None
+        self._spooled: Counter[str] = Counter()
+        self._record: Callable[[DeliveryEvent], None] = lambda _: None
 
-    def on_event(self, heard: SidecarEvent) -> None:
-        """Take what the exporter process said; called on the thread that listens to it."""
-        if heard.kind == "dropped":
-            requests, rows, labels = cast("tuple[int, int, int]", heard.fields)
-            self._tell("lost", "traces", requests * SPANS_PER_REQUEST + labels, 0.0, QUEUE_FULL_ERRORS[0])
-            self._tell("lost", "logs", rows + labels, 0.0, QUEUE_FULL_ERRORS[0])
+    def on_event(self, event: SidecarEvent) -> None:
+        """Count an event of the sidecar or of the export queue. Thread-safe."""
+        if event.kind == DROPPED:
+            requests, rows, labels = event.fields
+            full = QUEUE_FULL_ERRORS[0]
+            self._record(DeliveryEvent("lost", "traces", requests * SPANS_PER_REQUEST + labels, error_type=full))
+            self._record(DeliveryEvent("lost", "logs", rows + labels, error_type=full))
             if self._store and rows:
-                self._store.on_event("lost", rows, QUEUE_FULL_ERRORS[0])
-            return
-        if heard.kind != "event":
-            return
-        kind, signal, items, seconds, error_type = heard.fields
-        if signal == STORE:
-            if self._store:
-                self._store.on_event(kind, items, error_type)  # type: ignore[arg-type]  # plain values of an Event
-            return
-        with self._lock:
-            if kind == "lost":
-                self._lost[signal] += items  # type: ignore[index, operator]  # plain values of an Event
-            elif kind in ("spooled", "unspooled"):
-                self._kept[signal] += items if kind == "spooled" else -items  # type: ignore[index, operator]
-            elif kind == "adopted":  # by a process that has just begun, so that is all there is
-                self._kept[signal] = items  # type: ignore[index, assignment]
-        self._tell(kind, signal, items, seconds, error_type)  # type: ignore[arg-type]
+                self._store.on_event("lost", rows, full)
+        elif event.kind == EVENT:
+            self._on_delivery_event(DeliveryEvent._make(event.fields))
 
-    def lost_items(self, outbox: ExportQueue) -> dict[str, int]:
-        """What is gone for good, since the start, by kind; only kinds that lost any."""
+    def _on_delivery_event(self, event: DeliveryEvent) -> None:
+        if event.signal == STORE:
+            if self._store:
+                self._store.on_event(event.kind, event.items, event.error_type)
+            return
         with self._lock:
-            lost = {ITEM_NAMES[signal]: n for signal, n in (self._lost + Counter(outbox.dropped_items)).items()}
-        if outbox.dropped_requests:
-            lost["requests"] = outbox.dropped_requests
-        if outbox.dropped_rows:
-            lost["audit records"] = outbox.dropped_rows
-        if outbox.dropped_labels:
-            lost["records of labels"] = outbox.dropped_labels
+            if event.kind == "lost":
+                self._lost[event.signal] += event.items
+            elif event.kind in ("spooled", "unspooled"):
+                self._spooled[event.signal] += event.items if event.kind == "spooled" else -event.items
+            elif event.kind == "adopted":  # by a sidecar that has just started, so these are all items on disk
+                self._spooled[event.signal] = event.items
+        self._record(event)
+
+    def lost_items(self, queue: ExportQueue) -> dict[str, int]:
+        """Return what is lost for good since the start, by kind; only kinds that lost any."""
+        with self._lock:
+            lost = {ITEM_NAMES[signal]: n for signal, n in (self._lost + Counter(queue.dropped_items)).items()}
+        lost["requests"] = queue.dropped_requests
+        lost["audit records"] = queue.dropped_rows
+        lost["records of labels"] = queue.dropped_labels
         if self._store:
             lost |= self._store.lost_items()
-        return {what: number for what, number in lost.items() if number > 0}
+        return {name: number for name, number in lost.items() if number > 0}
 
     def spooled_items(self) -> dict[str, int]:
-        """What waits on disk, by kind."""
+        """Return what is on disk, by kind."""
         with self._lock:
-            return {ITEM_NAMES[signal]: number for signal, number in self._kept.items() if number > 0}
+            return {ITEM_NAMES[signal]: number for signal, number in self._spooled.items() if number > 0}
 
-    def create_instruments(self, meter: Meter, outbox: ExportQueue, *, exporters: Mapping[Signal, str]) -> None:
-        """Make metrics of it. `exporters` are the SDK's words for the protocols: `otlp_http` or `otlp_grpc`."""
-        ours = {OTEL_COMPONENT_TYPE: COMPONENT_TYPE, OTEL_COMPONENT_NAME: f"{COMPONENT_TYPE}/0"}
-        kinds = {
+    def create_instruments(self, meter: Meter, queue: ExportQueue, *, exporters: Mapping[Signal, str]) -> None:
+        """Report everything as metrics. `exporters` names the SDK's exporter of each: `otlp_http` or `otlp_grpc`."""
+        queue_attributes = {OTEL_COMPONENT_TYPE: COMPONENT_TYPE, OTEL_COMPONENT_NAME: f"{COMPONENT_TYPE}/0"}
+        types = {
             signal: f"{exporters[signal]}_{'metric' if signal == 'metrics' else unit}_exporter"
             for signal, unit in UNITS.items()
         }
-        theirs: dict[str, dict[str, str]] = {
-            s: {OTEL_COMPONENT_TYPE: kind, OTEL_COMPONENT_NAME: f"{kind}/0"} for s, kind in kinds.items()
+        exporter_attributes: dict[str, dict[str, str]] = {
+            signal: {OTEL_COMPONENT_TYPE: name, OTEL_COMPONENT_NAME: f"{name}/0"} for signal, name in types.items()
         }
         exported = {
             "traces": otel_metrics.create_otel_sdk_exporter_span_exported(meter),
@@ -110,51 +108,52 @@ class ExportHealth:
         }
         duration = otel_metrics.create_otel_sdk_exporter_operation_duration(meter)
 
-        def tell(kind: str, signal: str, items: int, seconds: float, error_type: str) -> None:
-            failed = {ERROR_TYPE: error_type} if error_type else {}
-            if kind in ("exported", "failed"):
-                duration.record(seconds, {**theirs[signal], **failed})
-            if kind == "exported":
-                exported[signal].add(items, theirs[signal])
-            elif kind == "lost" and error_type in QUEUE_FULL_ERRORS and signal in processed:
-                processed[signal].add(items, {**ours, ERROR_TYPE: "queue_full"})
-            elif kind == "lost":
-                exported[signal].add(items, {**theirs[signal], **failed})
+        def record(event: DeliveryEvent) -> None:
+            signal, exporter = event.signal, exporter_attributes[event.signal]
+            error = {ERROR_TYPE: event.error_type} if event.error_type else {}
+            if event.kind in ("exported", "failed"):
+                duration.record(event.seconds, {**exporter, **error})
+            if event.kind == "exported":
+                exported[signal].add(event.items, exporter)
+            elif event.kind == "lost" and event.error_type in QUEUE_FULL_ERRORS and signal in processed:
+                processed[signal].add(event.items, {**queue_attributes, ERROR_TYPE: "queue_full"})
+            elif event.kind == "lost":
+                exported[signal].add(event.items, {**exporter, **error})
 
-        self._tell = tell
+        self._record = record
         if self._store:
             self._store.create_instruments(meter)
-        otel_metrics.create_otel_sdk_processor_span_queue_capacity(meter).add(outbox.capacity * SPANS_PER_REQUEST, ours)
-        otel_metrics.create_otel_sdk_processor_log_queue_capacity(meter).add(outbox.capacity, ours)
+        otel_metrics.create_otel_sdk_processor_span_queue_capacity(meter).add(queue.limits.spans, queue_attributes)
+        otel_metrics.create_otel_sdk_processor_log_queue_capacity(meter).add(queue.limits.log_records, queue_attributes)
 
         def observe(number: Callable[[], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
-            return lambda _: [Observation(number(), ours)]
+            return lambda _: [Observation(number(), queue_attributes)]
 
         meter.create_observable_up_down_counter(
             OTEL_SDK_PROCESSOR_SPAN_QUEUE_SIZE,
-            [observe(lambda: outbox.queued_rows * SPANS_PER_REQUEST)],
+            [observe(lambda: queue.queued_spans)],
             unit="{span}",
-            description="Spans that wait for the exporter process, four for each row that does.",
+            description="Spans that wait for the sidecar, four of each request.",
         )
         meter.create_observable_up_down_counter(
             OTEL_SDK_PROCESSOR_LOG_QUEUE_SIZE,
-            [observe(lambda: outbox.queued_rows)],
+            [observe(lambda: queue.queued_rows)],
             unit="{log_record}",
-            description="Audit records that wait for the exporter process.",
+            description="Prediction log records that wait for the sidecar.",
         )
         meter.create_observable_up_down_counter(
             METRIC_SPOOLED,
-            [self._spooled],
+            [self._observe_spooled],
             unit="{item}",
-            description="Spans, log records and metric points that wait on disk until the endpoint takes them.",
+            description="Spans, log records and metric points on disk that the endpoint has not taken yet.",
         )
         meter.create_observable_counter(
             METRIC_RESTARTS,
-            [observe(lambda: outbox.restarts)],
+            [observe(lambda: queue.restarts)],
             unit="{restart}",
-            description="How often the exporter process died and was replaced.",
+            description="How often the sidecar died and was replaced.",
         )
 
-    def _spooled(self, _: CallbackOptions) -> Iterable[Observation]:
+    def _observe_spooled(self, _: CallbackOptions) -> Iterable[Observation]:
         with self._lock:
-            return [Observation(max(0, self._kept[signal]), {SIGNAL: signal}) for signal in UNITS]
+            return [Observation(max(0, self._spooled[signal]), {SIGNAL: signal}) for signal in UNITS]

@@ -1,4 +1,4 @@
-"""Starts the exporter process beside this one and talks to it."""
+"""Starts a sidecar process and exchanges frames with it."""
 
 import os
 import subprocess
@@ -7,9 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 
-from modeltrace.telemetry.export.config import SidecarConfig
-from modeltrace.telemetry.export.frames import read_frames, write_frame
-from modeltrace.telemetry.export.queue import SidecarEvent
+from modeltrace.telemetry.export.protocol import (
+    GONE,
+    Frame,
+    SidecarConfig,
+    SidecarEvent,
+    hello,
+    read_frames,
+    write_frame,
+)
 from modeltrace.telemetry.records.prediction import Origin
 
 
@@ -17,52 +23,56 @@ class SidecarProcess:
     """One run of `python -m modeltrace.sidecar`."""
 
     def __init__(self, origin: Origin, config: SidecarConfig, on_event: Callable[[SidecarEvent], None]) -> None:
-        """Start it; `hear` is called, on a thread of its own, with whatever it says.
+        """Start the process. `on_event` is called, on a thread of its own, with each event.
 
         Raises:
-            OSError: no process can be started.
+            OSError: the process cannot be started.
         """
-        answers, status = os.pipe()
+        events, events_of_sidecar = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603  this Python and our own module
-                [sys.executable, "-m", "modeltrace.sidecar", str(status)],
+                [sys.executable, "-m", "modeltrace.sidecar", str(events_of_sidecar)],
                 stdin=subprocess.PIPE,
-                pass_fds=[status],
+                pass_fds=[events_of_sidecar],
                 bufsize=0,
             )
         finally:
-            os.close(status)
+            os.close(events_of_sidecar)
         self._listener = threading.Thread(
-            target=self._listen, args=(answers, on_event), daemon=True, name="telemetry-exporter"
+            target=self._listen, args=(events, on_event), daemon=True, name="sidecar-events"
         )
         self._listener.start()
-        self.write((tuple(origin), tuple(config)))
+        self.write(hello(origin, config))
 
-    def write(self, frame: tuple[object, ...]) -> None:
-        """Send a frame; blocks while the pipe is full.
+    def write(self, frame: Frame) -> None:
+        """Send a frame. Blocks while the pipe is full.
 
         Raises:
-            OSError: it is dead.
+            OSError: the process has ended.
         """
         assert self._process.stdin is not None  # noqa: S101  a pipe, by the constructor
         write_frame(self._process.stdin.fileno(), frame)
 
     def stop(self, deadline: float) -> bool:
-        """Close the pipe and wait until it has ended and everything it said is heard; whether that came in time."""
+        """Close the pipe and wait for the end of the process and for its last event.
+
+        Returns:
+            Whether both came by the monotonic `deadline`. If not, the process ends by itself, at its own deadline.
+        """
         assert self._process.stdin is not None  # noqa: S101  a pipe, by the constructor
         self._process.stdin.close()
         self._listener.join(max(0.0, deadline - time.monotonic()))
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            return False  # it ends by itself, at its own deadline
+            return False
         return not self._listener.is_alive()
 
     @staticmethod
-    def _listen(answers: int, hear: Callable[[SidecarEvent], None]) -> None:
+    def _listen(events: int, on_event: Callable[[SidecarEvent], None]) -> None:
         try:
-            for kind, *details in read_frames(answers):
-                hear(SidecarEvent(kind, tuple(details)))
+            for kind, *fields in read_frames(events):
+                on_event(SidecarEvent(kind, tuple(fields)))
         finally:
-            os.close(answers)
-            hear(SidecarEvent("gone", ()))
+            os.close(events)
+            on_event(SidecarEvent(GONE))

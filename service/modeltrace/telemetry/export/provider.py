@@ -1,7 +1,7 @@
-"""The set-up of records: predictions are written down, and a process beside this one tells them.
+"""Builds telemetry with a sidecar: requests are recorded, and a process beside this one encodes and exports them.
 
-What is not a prediction (other calls, log records, process metrics) is a few records a minute: it goes through the SDK,
-and leaves by the same process.
+Other telemetry (other routes, log records, process metrics) is a few records a minute. It goes through the
+OpenTelemetry SDK, and the same sidecar delivers it.
 """
 
 import hashlib
@@ -29,12 +29,11 @@ from prometheus_client import CollectorRegistry
 from modeltrace.keys import derive_synthetic_token, load_id_key
 from modeltrace.otel_env.table import SIGNALS
 from modeltrace.settings import Settings, data_dir
-from modeltrace.store.config import store_config
-from modeltrace.telemetry.export.config import SidecarConfig
 from modeltrace.telemetry.export.exporters import SidecarLogExporter, SidecarMetricExporter, SidecarSpanExporter
 from modeltrace.telemetry.export.health import ExportHealth
 from modeltrace.telemetry.export.process import SidecarProcess
-from modeltrace.telemetry.export.queue import ExportQueue
+from modeltrace.telemetry.export.protocol import SidecarConfig
+from modeltrace.telemetry.export.queue import ExportQueue, QueueLimits
 from modeltrace.telemetry.metrics.features import FeatureMetrics
 from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
 from modeltrace.telemetry.metrics.instruments import build_views
@@ -47,12 +46,12 @@ from modeltrace.telemetry.records.prediction import Origin
 from modeltrace.telemetry.records.trace import RequestTracer
 from modeltrace.telemetry.sdk.exporters import CountingLogProcessor, CountingSpanProcessor, ExportCounter
 
-# Milliseconds that records gather before they go out; the specification's 5 s for spans is long to look at.
+# Milliseconds that records are batched. The specification's default for spans, 5 s, is long for a person who waits.
 DEFAULT_SCHEDULE_DELAY: Final = 500
-# What the exporter process needs to end, of the time that a stop has.
+# Part of the flush timeout that the sidecar needs to end.
 SIDECAR_EXIT_SECONDS: Final = 0.25
 METRIC_ACTIVE_REQUESTS: Final = "http.server.active_requests"
-# What only the stock set-up knows how to do.
+# Variables that only the SDK and its instrumentations implement.
 SDK_ONLY_VARIABLES: Final = (
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
@@ -71,7 +70,7 @@ SDK_ONLY_VARIABLES: Final = (
 
 
 def requires_sdk(settings: Settings) -> str | None:
-    """What among the settings only the stock set-up can do; `None` when there is nothing."""
+    """Return the setting that only the SDK implements; `None` if there is none."""
     if settings.instrumentation == "sdk":
         return "MODELTRACE_INSTRUMENTATION"
     otel = settings.otel
@@ -81,24 +80,40 @@ def requires_sdk(settings: Settings) -> str | None:
 
 
 def build_sidecar_provider(
-    settings: Settings, resource: Resource, model_catalog: ModelCatalog, *, registry: CollectorRegistry | None = None
+    settings: Settings,
+    resource: Resource,
+    model_catalog: ModelCatalog,
+    store: tuple[str, float, int, str] | None = None,
+    *,
+    registry: CollectorRegistry | None = None,
 ) -> Telemetry:
-    """Build all of it for this process. Call it once, in the process that serves: nothing survives a fork.
+    """Build the providers, the export queue and the sidecar. Call it once, in the process that serves.
 
-    `watched` are the models whose inputs are counted, `registry` what `/metrics` shows, if anything.
+    Args:
+        settings: the service's settings.
+        resource: describes this process.
+        model_catalog: the models whose inputs are counted, and their privacy rules.
+        store: the `StoreConfig` of the prediction store, which the sidecar writes to; `None`: no prediction is stored.
+        registry: what `/metrics` shows; `None`: there is no such page.
     """
     otel = settings.otel
     origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE_NAME)
-    health = ExportHealth(StoreHealth() if settings.store_url() else None)
+    health = ExportHealth(StoreHealth() if store else None)
     active: Counter[tuple[str, str]] = Counter()
     token = derive_synthetic_token(load_id_key(settings))
+    service_name = "" if otel.sdk_disabled else str(resource.attributes[SERVICE_NAME])
+    start_sidecar = partial(SidecarProcess, origin, _sidecar_config(settings, service_name, store))
+    new_queue = partial(
+        ExportQueue,
+        start_sidecar,
+        limits=_queue_limits(settings),
+        on_event=health.on_event,
+        model_catalog=model_catalog,
+    )
     if otel.sdk_disabled:
-        config = _config(settings, service_name="")
-        outbox = ExportQueue(
-            partial(SidecarProcess, origin, config), on_event=health.on_event, model_catalog=model_catalog
-        )
-        return Telemetry(pipeline=SidecarPipeline(RequestTracer(None, synthetic_token=token), outbox, health, active))
-    # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
+        tracer = RequestTracer(None, synthetic_token=token)
+        return Telemetry(pipeline=SidecarPipeline(tracer, new_queue(), health, active))
+    # The constructors of the SDK and the instrumentation read these; they have no parameters for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
@@ -107,37 +122,34 @@ def build_sidecar_provider(
     delta = temporality in ("delta", "lowmemory")
     exemplars = variables.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")
 
-    def count(*, delta: bool = False) -> tuple[RequestMetrics, ...]:
-        return (
+    def build_metrics(*, delta: bool) -> tuple[tuple[RequestMetrics, ...], FeedbackMetrics]:
+        requests = (
             PredictionMetrics(exemplar_filter=exemplars, delta=delta),
             FeatureMetrics(model_catalog, exemplar_filter=exemplars, delta=delta),
         )
+        return requests, FeedbackMetrics(exemplar_filter=exemplars, delta=delta)
 
-    pushed, labels = count(delta=delta), FeedbackMetrics(exemplar_filter=exemplars, delta=delta)
-    # Prometheus takes totals.
-    shown, shown_labels = (count(), FeedbackMetrics(exemplar_filter=exemplars)) if delta else (pushed, labels)
-    wanted = ((pushed, labels, "metrics" in signals), (shown, shown_labels, registry is not None))
-    outbox = ExportQueue(
-        partial(SidecarProcess, origin, _config(settings, service_name=str(resource.attributes[SERVICE_NAME]))),
-        tuple(dict.fromkeys(one for points, _, used in wanted if used for one in points)),
-        tuple(dict.fromkeys(one for _, one, used in wanted if used)),
-        on_event=health.on_event,
-        model_catalog=model_catalog,
+    pushed = build_metrics(delta=delta)
+    # Prometheus needs cumulative counts.
+    scraped = build_metrics(delta=False) if delta else pushed
+    used = [*([pushed] if "metrics" in signals else []), *([scraped] if registry is not None else [])]
+    queue = new_queue(
+        tuple(dict.fromkeys(metrics for requests, _ in used for metrics in requests)),
+        tuple(dict.fromkeys(feedback for _, feedback in used)),
     )
 
-    spans, records = ExportCounter("spans"), ExportCounter("log records")
+    spans, log_records = ExportCounter("spans"), ExportCounter("log records")
     scope = InstrumentationScope(SCOPE_NAME)
     readers: list[MetricReader] = []
     if "metrics" in signals:
-        readers.append(
-            PeriodicRecordMetricsReader(SidecarMetricExporter(outbox)).with_sources((*pushed, labels), resource, scope)
-        )
-    if registry:
-        readers.append(PrometheusReader(registry=registry).with_sources((*shown, shown_labels), resource, scope))
+        reader = PeriodicRecordMetricsReader(SidecarMetricExporter(queue))
+        readers.append(reader.with_sources((*pushed[0], pushed[1]), resource, scope))
+    if registry is not None:
+        readers.append(PrometheusReader(registry=registry).with_sources((*scraped[0], scraped[1]), resource, scope))
     meters = MeterProvider(
         metric_readers=readers,
         resource=resource,
-        # Requests in flight are counted ahead of the instrumentation, which does not see predictions.
+        # Active requests are counted before the instrumentation, which does not see predictions.
         views=[
             *build_views(),
             View(
@@ -150,60 +162,69 @@ def build_sidecar_provider(
     )
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     if "traces" in signals:
-        tracers.add_span_processor(CountingSpanProcessor(SidecarSpanExporter(outbox), spans, meters))
+        tracers.add_span_processor(CountingSpanProcessor(SidecarSpanExporter(queue), spans, meters))
     loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
     if "logs" in signals:
-        loggers.add_log_record_processor(CountingLogProcessor(SidecarLogExporter(outbox), records, meters))
+        loggers.add_log_record_processor(CountingLogProcessor(SidecarLogExporter(queue), log_records, meters))
 
     instrument_process(meters)
     meter = meters.get_meter(SCOPE_NAME)
     exporters = {s: "otlp_grpc" if otel.protocol_for(s) == "grpc" else "otlp_http" for s in SIGNALS}
-    health.create_instruments(meter, outbox, exporters=exporters)
+    health.create_instruments(meter, queue, exporters=exporters)
     meter.create_observable_up_down_counter(
         METRIC_ACTIVE_REQUESTS,
-        [partial(_in_flight, active)],
+        [partial(_observe_active, active)],
         unit="{request}",
         description="Number of active HTTP server requests.",
     )
-    tracing = RequestTracer(tracers.sampler, trust_context=settings.trust_trace_context, synthetic_token=token)
+    tracer = RequestTracer(tracers.sampler, trust_context=settings.trust_trace_context, synthetic_token=token)
     return Telemetry(
         tracers,
         meters,
         loggers,
-        export_counters=(spans, records),
+        export_counters=(spans, log_records),
         enabled=True,
-        pipeline=SidecarPipeline(tracing, outbox, health, active),
+        pipeline=SidecarPipeline(tracer, queue, health, active),
     )
 
 
-def _in_flight(active: Counter[tuple[str, str]], _: CallbackOptions) -> Iterable[Observation]:
-    kinds: Counter[tuple[str, str]] = Counter()
+def _observe_active(active: Counter[tuple[str, str]], _: CallbackOptions) -> Iterable[Observation]:
+    requests: Counter[tuple[str, str]] = Counter()
     for (method, scheme), number in list(active.items()):
-        kinds[sanitize_method(method), scheme] += number
-    return [Observation(number, {HTTP_REQUEST_METHOD: m, URL_SCHEME: s}) for (m, s), number in kinds.items()]
+        requests[sanitize_method(method), scheme] += number
+    return [Observation(number, {HTTP_REQUEST_METHOD: m, URL_SCHEME: s}) for (m, s), number in requests.items()]
 
 
-def _config(settings: Settings, *, service_name: str) -> SidecarConfig:
+def _queue_limits(settings: Settings) -> QueueLimits:
+    variables, default = settings.otel.variables.values, QueueLimits()
+    return QueueLimits(
+        int(variables.get("OTEL_BSP_MAX_QUEUE_SIZE", default.spans)),
+        int(variables.get("OTEL_BLRP_MAX_QUEUE_SIZE", default.log_records)),
+        settings.export_queue_max_bytes,
+    )
+
+
+def _sidecar_config(settings: Settings, service_name: str, store: tuple[str, float, int, str] | None) -> SidecarConfig:
     otel = settings.otel
     signals: dict[str, tuple[str, float]] = {
         signal: (otel.protocol_for(signal), otel.timeout_for(signal)) for signal in otel.otlp_signals()
     }
-    store = store_config(settings)
-    spool = ""
+    spool_dir = ""
     if settings.spool_max_bytes and signals:
-        # What waits for one endpoint must never be sent to another.
-        ways = [(s, otel.protocol_for(s), otel.variables.option(s, "ENDPOINT")) for s in otel.otlp_signals()]
-        folder = settings.spool_dir or data_dir() / "spool"
-        spool = str(folder / hashlib.sha256(f"{service_name} {ways}".encode()).hexdigest()[:16])
+        # Telemetry that was spooled for one endpoint must never be sent to another.
+        endpoints = [(s, otel.protocol_for(s), otel.variables.option(s, "ENDPOINT")) for s in otel.otlp_signals()]
+        parent = settings.spool_dir or data_dir() / "spool"
+        spool_dir = str(parent / hashlib.sha256(f"{service_name} {endpoints}".encode()).hexdigest()[:16])
     return SidecarConfig(
         signals=signals,
         schedule_delay=int(otel.variables.values.get("OTEL_BSP_SCHEDULE_DELAY", DEFAULT_SCHEDULE_DELAY)) / 1000,
         flush_timeout=max(settings.flush_timeout - SIDECAR_EXIT_SECONDS, 0.0),
-        spool_dir=spool,
+        spool_dir=spool_dir,
         spool_max_bytes=settings.spool_max_bytes,
         log_level=settings.log_level,
         log_file=str(settings.log_file) if settings.log_file else "",
         log_file_max_bytes=settings.log_file_max_bytes,
         log_file_backup_count=settings.log_file_backup_count,
-        store=store and (store.url, store.retention_days, store.max_bytes, store.code_version),
+        store=None if store is None else (*store,),
+        queue_max_bytes=settings.export_queue_max_bytes,
     )

@@ -101,7 +101,7 @@ class ModelCatalog:
         known = [(record, self.privacy_rules(record.model) if record.model else None) for record in records]
         return [record if rules is None else rules.redact_request(record) for record, rules in known]
 
-    def redact_error(self, error: Exception) -> Exception:
+    def redact_exception(self, error: Exception) -> Exception:
         """An exception as it may be told."""
         return error if self._private is None else self._private.redact_exception(error)
 

@@ -1,10 +1,12 @@
-"""What one request with true labels leaves behind, beside the record of the request itself.
+"""Records of true labels, beside the record of the request that brought them.
 
-Plain values that cross a pipe, as in `modeltrace.telemetry.records.prediction`; it says by itself which model each
-label is about. Large requests leave several, one for each part that was stored at a time.
+Plain values that cross a pipe, as in `modeltrace.telemetry.records.prediction`. A large request makes several records,
+one for each part that is stored in one transaction.
 """
 
 from typing import Final, NamedTuple
+
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from modeltrace.telemetry.names import (
     ML_FEEDBACK_AGE,
@@ -19,102 +21,95 @@ from modeltrace.telemetry.names import (
     SYNTHETIC,
 )
 
-# The logger whose records are made of these; over OTLP it is a scope.
+# The logger whose log records are made of these; in OTLP it is an instrumentation scope.
 FEEDBACK_LOGGER: Final = "modeltrace.feedback"
-# Ages of predictions when their labels arrive, in seconds; the last is any other.
+# Buckets of the age of a prediction when its label arrives, in seconds; `OLDER` is any other age.
 AGE_BUCKETS: Final = (("1h", 3600), ("1d", 86_400), ("7d", 604_800), ("30d", 2_592_000))
 OLDER: Final = "older"
 _NO_TRACE: Final = bytes(16)
 
-LabelValue = str | float  # a class as text, or a value
+LabelValue = str | float  # a class as text, or the value of a regressor
 Attributes = dict[str, str | int | float | bool]
 
 
 class TrueLabel(NamedTuple):
-    """A label that was new, and the prediction that it is about."""
+    """A new label, and the prediction that it belongs to."""
 
     prediction_id: str
-    trace_id: bytes  # the prediction's; zeros when that was made without telemetry
+    trace_id: bytes  # the prediction's; zeros if that was made without telemetry
     span_id: bytes
-    prediction_time: int  # the prediction's, to the millisecond
+    prediction_time: int  # to the millisecond
     model_version: str  # the one that predicted
     label: LabelValue
     predicted: LabelValue
 
     @property
     def has_trace(self) -> bool:
-        """Whether there was a trace."""
+        """Whether the prediction has a trace."""
         return self.trace_id != _NO_TRACE
 
     @property
     def absolute_error(self) -> float | None:
-        """The absolute error of a regressor; none of a classifier."""
+        """The absolute error of a regressor; `None` for a classifier."""
         if isinstance(self.label, str) or isinstance(self.predicted, str):
             return None
         return abs(self.label - self.predicted)
 
     @property
     def is_wrong(self) -> bool:
-        """Whether another class was predicted."""
+        """Whether a classifier predicted another class."""
         return isinstance(self.label, str) and self.label != self.predicted
 
     def message(self) -> str:
-        """It in words."""
+        """Return the body of a log record."""
         return f"labelled {self.label}, predicted {self.predicted}"
 
 
 class FeedbackRecord(NamedTuple):
-    """Labels that were stored together, and how many were refused with them."""
+    """Labels that were stored in one transaction, and how many were rejected with them."""
 
-    trace_id: bytes  # of the SERVER span that they came with, as in `Request`
+    trace_id: bytes  # of the SERVER span of their request, as in `RequestRecord`
     span_id: bytes
     trace_state: str
     trace_flags: int
     pinned: bool
     start: int
-    end: int  # when they were stored: they have arrived
+    end: int  # when they were stored, which is the time of their arrival
     model_name: str
-    model_version: str  # the one that serves, for what is refused
+    model_version: str  # the one that serves; rejected labels are counted for it
     labels: tuple[TrueLabel, ...]
     rejected: tuple[tuple[str, int], ...]  # by `error.type`
-    synthetic: bool = False  # the labels of synthetic traffic: in no figure
+    synthetic: bool = False  # labels of generated traffic, which metrics leave out
 
-    def label_delay(self, one: TrueLabel) -> float:
-        """Seconds from a prediction to its label; clocks of replicas may differ."""
-        return max(self.end - one.prediction_time, 0) / 1e9
+    def label_delay(self, label: TrueLabel) -> float:
+        """Return the seconds from a prediction to its label; 0 if the clocks of replicas differ by more."""
+        return max(self.end - label.prediction_time, 0) / 1e9
 
-    def age_bucket(self, one: TrueLabel) -> str:
-        """The bucket of that."""
-        delay = self.label_delay(one)
-        return next((name for name, most in AGE_BUCKETS if delay <= most), OLDER)
+    def age_bucket(self, label: TrueLabel) -> str:
+        """Return the bucket of the delay."""
+        delay = self.label_delay(label)
+        return next((name for name, upper in AGE_BUCKETS if delay <= upper), OLDER)
 
-    def model_attributes(self, one: TrueLabel) -> dict[str, str]:
-        """What every metric point about a label carries."""
-        return {ML_MODEL_NAME: self.model_name, ML_MODEL_VERSION: one.model_version}
+    def model_attributes(self, label: TrueLabel) -> dict[str, str]:
+        """Return the attributes of every metric point of a label."""
+        return {ML_MODEL_NAME: self.model_name, ML_MODEL_VERSION: label.model_version}
 
-    def metric_attributes(self, one: TrueLabel) -> dict[str, str]:
-        """What the point that counts a label carries."""
+    def metric_attributes(self, label: TrueLabel) -> dict[str, str]:
+        """Return the attributes of the point that counts a label."""
         classes = {}
-        if isinstance(one.label, str):
-            classes = {ML_FEEDBACK_LABEL: one.label, ML_PREDICTION_LABEL: str(one.predicted)}
-        return {**self.model_attributes(one), **classes, ML_FEEDBACK_AGE: self.age_bucket(one)}
+        if isinstance(label.label, str):
+            classes = {ML_FEEDBACK_LABEL: label.label, ML_PREDICTION_LABEL: str(label.predicted)}
+        return {**self.model_attributes(label), **classes, ML_FEEDBACK_AGE: self.age_bucket(label)}
 
-    def event_attributes(self, one: TrueLabel) -> Attributes:
-        """What the span and the log record of a label say."""
-        said: Attributes = {**self.metric_attributes(one), ML_PREDICTION_ID: one.prediction_id}
-        if not isinstance(one.label, str):
-            said |= {ML_FEEDBACK_VALUE: one.label, ML_PREDICTION_VALUE: one.predicted}
-        if one.has_trace:
-            said[ML_PREDICTION_TRACE_ID] = one.trace_id.hex()
-        return {**said, SYNTHETIC: True} if self.synthetic else said
+    def event_attributes(self, label: TrueLabel) -> Attributes:
+        """Return the attributes of the span and of the log record of a label."""
+        attributes: Attributes = {**self.metric_attributes(label), ML_PREDICTION_ID: label.prediction_id}
+        if not isinstance(label.label, str):
+            attributes |= {ML_FEEDBACK_VALUE: label.label, ML_PREDICTION_VALUE: label.predicted}
+        if label.has_trace:
+            attributes[ML_PREDICTION_TRACE_ID] = label.trace_id.hex()
+        return {**attributes, SYNTHETIC: True} if self.synthetic else attributes
 
-
-def plain(one: FeedbackRecord) -> tuple[object, ...]:
-    """A record as `marshal` takes it."""
-    return (*one[:-3], tuple(map(tuple, one.labels)), one.rejected, one.synthetic)
-
-
-def feedback(fields: tuple[object, ...]) -> FeedbackRecord:
-    """The inverse of `plain`."""
-    *head, labels, rejected, synthetic = fields
-    return FeedbackRecord(*head, tuple(map(TrueLabel._make, labels)), rejected, bool(synthetic))  # type: ignore[arg-type, call-arg, call-overload]  # as `plain` took them apart
+    def rejection_attributes(self, reason: str) -> dict[str, str]:
+        """Return the attributes of the point that counts rejected labels. They count for the model that serves."""
+        return {ML_MODEL_NAME: self.model_name, ML_MODEL_VERSION: self.model_version, ERROR_TYPE: reason}

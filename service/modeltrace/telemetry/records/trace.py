@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from hmac import compare_digest
 from time import perf_counter_ns, time_ns
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import propagate, trace
 from opentelemetry.baggage import get_baggage
@@ -28,28 +28,59 @@ from modeltrace.telemetry.records.prediction import (
     RequestRecord,
     SchemaViolation,
 )
-from modeltrace.telemetry.sdk.sampling import IgnoreRemoteParent
+from modeltrace.telemetry.sampling import IgnoreRemoteParent
 
 Scope = Any  # an ASGI scope
-ViolationKey = tuple[str, str, bool]  # feature, reason, whether it is let through: see `SchemaViolation`
+ViolationKey = tuple[str, str, bool]  # feature, reason, whether it is allowed: the first fields of `SchemaViolation`
 EMPTY_ID: Final = b""
 INVALID_TRACE_ID: Final = bytes(16)
 SAMPLED: Final = TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID
 
 
+class HTTPRequest(NamedTuple):
+    """What telemetry needs of an HTTP request. Values are those of the ASGI scope."""
+
+    method: str = ""
+    path: str = ""
+    root_path: str = ""
+    query_string: bytes = b""
+    scheme: str = ""
+    http_version: str = ""
+    server: tuple[str, int | None] | None = None
+    client: tuple[str, int] | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+    @classmethod
+    def from_scope(cls, scope: Scope) -> "HTTPRequest":
+        """Read an ASGI scope of type `http`."""
+        return cls(
+            scope["method"], scope["path"], scope.get("root_path", ""), scope["query_string"], scope["scheme"],
+            scope["http_version"], scope.get("server"), scope.get("client"), scope["headers"],
+        )  # fmt: skip
+
+
+NO_REQUEST: Final = HTTPRequest()
+
+
 class RequestTrace:
-    """What is written down of one request. Times are nanoseconds since the epoch, by a clock that never steps back."""
+    """What is recorded of one request. Times are nanoseconds since the epoch, by a clock that never steps back."""
 
     __slots__ = (
-        "_ticks", "batch_span", "end", "failure", "features_start", "inference_end", "inference_start",
-        "is_batch", "model", "parent_remote", "parent_span_id", "pinned", "predictions", "rejected_rows",
-        "remote_call", "rows", "scope", "shadow_of", "shadow_rows", "span_id", "start", "status",
-        "synthetic_token", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start",
-        "violations",
+        "_ticks", "batch_span", "end", "failure", "features_start", "http", "inference_end", "inference_start",
+        "is_batch", "model", "parent_remote", "parent_span_id", "pinned", "predictions", "rejected_rows", "remote_call",
+        "rows", "shadow_of", "shadow_rows", "span_id", "start", "status", "synthetic_token", "trace_flags", "trace_id",
+        "trace_state", "validate_end", "validate_start", "violations",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, trace_id: bytes, span_id: bytes, trace_flags: int) -> None:
-        self.scope = scope
+    def __init__(
+        self,
+        http: HTTPRequest = NO_REQUEST,
+        trace_id: bytes = INVALID_TRACE_ID,
+        span_id: bytes = EMPTY_ID,
+        trace_flags: int = 0,
+    ) -> None:
+        """Without arguments, the trace stands for no request: it can be written to, but is not exported."""
+        self.http = http
         self.trace_id = trace_id
         self.span_id = span_id
         self.trace_flags = trace_flags
@@ -68,91 +99,90 @@ class RequestTrace:
         self.batch_span: tuple[bytes, bytes] | None = None
         self.shadow_of: tuple[str | None, ...] | None = None
         self.remote_call: RemoteCall | None = None
-        self.model: ModelInfo | None = None  # the one that was asked
-        self.violations: dict[ViolationKey, int] = {}  # rows by the way in which they broke the schema
+        self.model: ModelInfo | None = None  # the one that answers
+        self.violations: dict[ViolationKey, int] = {}  # number of rows
         self.failure: Failure | None = None
         self.predictions: list[PredictedRow] = []
-        self.shadow_rows: Sequence[object] | None = None  # as they were sent, for a challenger
+        self.shadow_rows: Sequence[object] | None = None  # all rows as they were sent, for a challenger
 
     @property
     def synthetic(self) -> bool:
         """Whether the request is synthetic traffic."""
         return bool(self.synthetic_token)
 
-    def now(self) -> int:
-        """The time."""
-        return self._ticks + perf_counter_ns()
-
     @property
     def trace_id_hex(self) -> str | None:
-        """The trace ID as people see it; `None` where there is no trace."""
+        """The trace ID in hexadecimal digits; `None` without a trace."""
         return self.trace_id.hex() if self.trace_id != INVALID_TRACE_ID else None
 
+    def now(self) -> int:
+        """Return the current time in nanoseconds."""
+        return self._ticks + perf_counter_ns()
+
     def schema_violations(self) -> tuple[SchemaViolation, ...]:
-        """In which ways rows broke the feature schema, in the order in which that was found."""
-        return tuple(SchemaViolation(*way, rows) for way, rows in self.violations.items())
+        """Return the violations of the feature schema, in the order in which they were found."""
+        return tuple(SchemaViolation(*key, rows) for key, rows in self.violations.items())
 
     def start_shadow(self, span_id: bytes) -> "RequestTrace":
-        """The trace of the same rows put to a challenger, below this one's SERVER span."""
-        trace = RequestTrace(self.scope, self.trace_id, span_id, self.trace_flags)
-        trace.parent_span_id, trace.trace_state, trace.pinned = self.span_id, self.trace_state, self.pinned
-        trace.synthetic_token = self.synthetic_token
-        answered = {one.row_index: one.prediction_id for one in self.predictions}
-        trace.shadow_of = tuple(answered.get(row) for row in range(max(answered, default=-1) + 1))
-        return trace
+        """Start the trace of a challenger that sees the same rows: a child of this request's SERVER span."""
+        shadow = RequestTrace(self.http, self.trace_id, span_id, self.trace_flags)
+        shadow.parent_span_id, shadow.trace_state, shadow.pinned = self.span_id, self.trace_state, self.pinned
+        shadow.synthetic_token = self.synthetic_token
+        ids = {row.row_index: row.prediction_id for row in self.predictions}
+        shadow.shadow_of = tuple(ids.get(index) for index in range(max(ids, default=-1) + 1))
+        return shadow
 
     def to_record(self) -> RequestRecord:
-        """All of it, once the request is over."""
-        scope = self.scope
-        headers = dict(scope["headers"])
-        host, port = scope.get("server") or ("0.0.0.0", 80)  # noqa: S104  what the instrumentation says of none
-        client = scope.get("client") or ("", 0)
-        agent, path = headers.get(b"user-agent"), scope["path"]
-        route = path.removeprefix(scope.get("root_path", ""))
+        """Return the record of a finished request."""
+        http = self.http
+        # The address that opentelemetry-instrumentation-asgi reports where the server has none.
+        host, port = http.server or ("0.0.0.0", 80)  # noqa: S104  a value to report, not an address to bind
+        client_address, client_port = http.client or ("", 0)
+        user_agent = dict(http.headers).get(b"user-agent")
         return RequestRecord(
             self.trace_id, self.span_id, self.parent_span_id, self.parent_remote, self.trace_state, self.trace_flags,
             self.pinned, self.start, self.end,
-            scope["method"], route, path, scope["query_string"].decode("latin-1"), scope["scheme"],
-            scope["http_version"], host if port == 80 else f"{host}:{port}", port or 0, client[0], client[1],
-            "" if agent is None else normalize_user_agent(agent) or "", self.status,
+            http.method, http.path.removeprefix(http.root_path), http.path, http.query_string.decode("latin-1"),
+            http.scheme, http.http_version, host if port == 80 else f"{host}:{port}", port or 0, client_address,
+            client_port, "" if user_agent is None else normalize_user_agent(user_agent) or "", self.status,
             self.validate_start, self.validate_end, self.features_start, self.inference_start, self.inference_end,
             self.is_batch, self.rows, self.rejected_rows, self.batch_span, self.shadow_of, self.remote_call,
             self.model,
-            self.schema_violations(), self.failure, tuple(self.predictions), self.synthetic,
+            self.schema_violations(), self.failure, tuple(self.predictions), bool(self.synthetic_token),
         )  # fmt: skip
 
 
-def propagation_headers(trace: RequestTrace) -> dict[str, str]:
-    """The headers of a call that goes on with a trace: below its span, pinned and marked as synthetic if it is."""
-    baggage = [*([f"{BAGGAGE_PIN}=1"] if trace.pinned else []), *synthetic_baggage(trace.synthetic_token)]
-    marks = {"baggage": ",".join(baggage)} if baggage else {}
-    if trace.trace_id == INVALID_TRACE_ID:
-        return marks
-    said = {"traceparent": f"00-{trace.trace_id.hex()}-{trace.span_id.hex()}-{trace.trace_flags & 0xFF:02x}"}
-    if trace.trace_state:
-        said["tracestate"] = trace.trace_state
-    return {**said, **marks}
+def propagation_headers(request: RequestTrace) -> dict[str, str]:
+    """Return the headers of a call below the request's span, which pin and mark it as the request itself is."""
+    members = [*([f"{BAGGAGE_PIN}=1"] if request.pinned else []), *synthetic_baggage(request.synthetic_token)]
+    headers = {"baggage": ",".join(members)} if members else {}
+    if request.trace_id == INVALID_TRACE_ID:
+        return headers
+    headers["traceparent"] = f"00-{request.trace_id.hex()}-{request.span_id.hex()}-{request.trace_flags & 0xFF:02x}"
+    if request.trace_state:
+        headers["tracestate"] = request.trace_state
+    return headers
 
 
 def synthetic_baggage(token: str) -> list[str]:
-    """The members of the header `baggage` that mark a request as synthetic; none without a token."""
+    """Return the members of the header `baggage` that mark a request as synthetic; none without a token."""
     return [f"{SYNTHETIC}={token}"] if token else []
 
 
 def verified_synthetic_token(context: Context | None, token: str) -> str:
-    """The token, if the baggage of a context has it; a mark with any other value counts for nothing."""
-    said = get_baggage(SYNTHETIC, context)
-    return token if said is not None and token and compare_digest(str(said).encode(), token.encode()) else ""
+    """Return `token` if the baggage of a context holds it, else an empty string."""
+    value = get_baggage(SYNTHETIC, context)
+    return token if value is not None and token and compare_digest(str(value).encode(), token.encode()) else ""
 
 
 class _RequestSpan(NonRecordingSpan):
-    """Stands for the SERVER span in the context, so that log records and the spans of others find it."""
+    """The SERVER span in the context: log records and other spans refer to it."""
 
     def __init__(self, request: RequestTrace) -> None:
         self._request = request
 
     def get_span_context(self) -> SpanContext:
-        """Built when somebody asks, which for most requests nobody does."""
+        """Build the span context. It is not built in advance because most requests never need it."""
         request = self._request
         return SpanContext(
             int.from_bytes(request.trace_id),
@@ -164,7 +194,7 @@ class _RequestSpan(NonRecordingSpan):
 
 
 class RequestTracer:
-    """Starts the trace of a request."""
+    """Starts the traces of requests."""
 
     def __init__(
         self,
@@ -174,44 +204,48 @@ class RequestTracer:
         trust_context: bool = True,
         synthetic_token: str = "",
     ) -> None:
-        """Without a sampler there are no traces at all: telemetry is off.
+        """Choose who decides on sampling.
 
-        Without `trust_context`, callers decide neither on sampling nor on pinning; their trace is continued.
-        `synthetic_token` marks requests as synthetic; without one no mark counts.
+        Args:
+            sampler: `None` where telemetry is off: then there are no traces.
+            random_bits: makes the random IDs.
+            trust_context: whether callers decide on sampling and pinning. Their trace is continued in any case.
+            synthetic_token: marks requests as synthetic; without one no mark counts.
         """
         self._synthetic_token = synthetic_token
         self._sampler = sampler if trust_context or sampler is None else IgnoreRemoteParent(sampler)
         self._trust_context = trust_context
-        # The two samplers whose answer is known need not be asked, unless there is a parent.
+        # These two samplers need not be asked unless there is a parent: they sample everything.
         self._always = sampler in (ALWAYS_ON, DEFAULT_ON)
         self._bits = random_bits
         self._fields = frozenset(field.lower().encode() for field in propagate.get_global_textmap().fields)
 
     def start(self, scope: Scope) -> tuple[RequestTrace, Context]:
-        """Start the trace of an HTTP request; the context is the one to answer it in."""
+        """Start the trace of an HTTP request. The request must be answered in the returned context."""
+        http = HTTPRequest.from_scope(scope)
         if self._sampler is None:
-            request = RequestTrace(scope, INVALID_TRACE_ID, self._new_id(64), 0)
-            if any(name == b"baggage" for name, _ in scope["headers"]):
+            request = RequestTrace(http, INVALID_TRACE_ID, self._new_id(64), 0)
+            if any(name == b"baggage" for name, _ in http.headers):
                 baggage = propagate.extract(scope, Context(), getter=asgi_getter)
                 request.synthetic_token = verified_synthetic_token(baggage, self._synthetic_token)
             return request, Context()
-        for name, _ in scope["headers"]:
+        for name, _ in http.headers:
             if name in self._fields:
-                return self._continue(self._sampler, scope)
-        request = RequestTrace(scope, self._new_id(128), self._new_id(64), SAMPLED)
+                return self._continue(self._sampler, scope, http)
+        request = RequestTrace(http, self._new_id(128), self._new_id(64), SAMPLED)
         if not self._always:
             self._sample(self._sampler, request, Context(), parent=None)
         return request, trace.set_span_in_context(_RequestSpan(request), Context())
 
     def start_shadow(self, request: RequestTrace) -> RequestTrace:
-        """The trace of what a challenger makes of a request."""
+        """Start the trace of a challenger that sees the rows of a finished request."""
         return request.start_shadow(self._new_id(64))
 
-    def _continue(self, sampler: Sampler, scope: Scope) -> tuple[RequestTrace, Context]:
-        """Go on with the caller's trace, if the headers hold one."""
+    def _continue(self, sampler: Sampler, scope: Scope, http: HTTPRequest) -> tuple[RequestTrace, Context]:
+        """Continue the caller's trace if the headers hold a valid one."""
         context = propagate.extract(scope, Context(), getter=asgi_getter)
         parent = trace.get_current_span(context).get_span_context()
-        request = RequestTrace(scope, EMPTY_ID, self._new_id(64), SAMPLED)
+        request = RequestTrace(http, EMPTY_ID, self._new_id(64), SAMPLED)
         if parent.is_valid:
             request.trace_id = parent.trace_id.to_bytes(16)
             request.parent_span_id = parent.span_id.to_bytes(8)
@@ -226,11 +260,11 @@ class RequestTracer:
 
     @staticmethod
     def _sample(sampler: Sampler, request: RequestTrace, context: Context, parent: SpanContext | None) -> None:
-        name = f"{request.scope['method']} {request.scope['path']}"
-        said = sampler.should_sample(context, int.from_bytes(request.trace_id), name, SpanKind.SERVER)
+        name = f"{request.http.method} {request.http.path}"
+        result = sampler.should_sample(context, int.from_bytes(request.trace_id), name, SpanKind.SERVER)
         random_id = TraceFlags.RANDOM_TRACE_ID if parent is None else parent.trace_flags & TraceFlags.RANDOM_TRACE_ID
-        request.trace_flags = (TraceFlags.SAMPLED if said.decision is Decision.RECORD_AND_SAMPLE else 0) | random_id
-        request.trace_state = said.trace_state.to_header() if said.trace_state else ""
+        request.trace_flags = (TraceFlags.SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else 0) | random_id
+        request.trace_state = result.trace_state.to_header() if result.trace_state else ""
 
     def _new_id(self, bits: int) -> bytes:
         return (self._bits(bits) or 1).to_bytes(bits // 8)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from modeltrace.settings import OtelSettings
 from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.provider import Telemetry, instrument_process
+from modeltrace.telemetry.sampling import IgnoreRemoteParent
 from modeltrace.telemetry.sdk.exporters import (
     PREDICTION_QUEUE_SIZE,
     CountingLogProcessor,
@@ -20,7 +21,6 @@ from modeltrace.telemetry.sdk.exporters import (
     ExportCounter,
     ExporterBuilder,
 )
-from modeltrace.telemetry.sdk.sampling import IgnoreRemoteParent
 
 
 def build_sdk_provider(

@@ -56,7 +56,7 @@ from modeltrace.telemetry.records.prediction import (
     PredictedRow,
     SchemaViolation,
 )
-from modeltrace.telemetry.records.trace import RequestTrace, Scope, verified_synthetic_token
+from modeltrace.telemetry.records.trace import HTTPRequest, RequestTrace, Scope, verified_synthetic_token
 
 Attributes = dict[str, AttributeValue]
 
@@ -92,7 +92,10 @@ class SDKRecorder:
         """A trace to write to; it is told when the block ends, however it ends."""
         context = trace.get_current_span().get_span_context()
         request = RequestTrace(
-            scope, context.trace_id.to_bytes(16), context.span_id.to_bytes(8), int(context.trace_flags)
+            HTTPRequest.from_scope(scope),
+            context.trace_id.to_bytes(16),
+            context.span_id.to_bytes(8),
+            int(context.trace_flags),
         )
         request.pinned = self._trust_context and get_baggage(BAGGAGE_PIN) is not None
         request.synthetic_token = verified_synthetic_token(None, self._synthetic_token)

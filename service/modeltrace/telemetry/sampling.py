@@ -1,4 +1,4 @@
-"""Sampling without the caller's word."""
+"""A sampler that ignores the decision of remote callers."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from opentelemetry.util.types import Attributes
 
 
 class IgnoreRemoteParent(Sampler):
-    """Decides on spans whose parent is in another process as if they had none; their trace ID stays the caller's."""
+    """Samples a span with a remote parent as if it had none. The trace ID stays the caller's."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
@@ -25,11 +25,11 @@ class IgnoreRemoteParent(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,  # noqa: ARG002  the caller's
     ) -> SamplingResult:
-        """Ask the sampler, without a remote parent."""
+        """Ask the wrapped sampler, without a remote parent."""
         if trace.get_current_span(parent_context).get_span_context().is_remote:
             parent_context = Context()
         return self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)
 
     def get_description(self) -> str:
         """Describe the sampler."""
-        return f"OwnDecision{{{self._sampler.get_description()}}}"
+        return f"IgnoreRemoteParent{{{self._sampler.get_description()}}}"

@@ -1,0 +1,157 @@
+"""Keeps a sidecar running, and sends it frames until they are acknowledged.
+
+A sidecar that dies is replaced, and its successor receives every unacknowledged frame again. So nothing is lost; what
+was on its way may arrive twice, as the same bytes.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, Protocol
+
+from modeltrace.telemetry.export.protocol import DONE, GONE, LINES_WRITTEN, READY, Frame, SidecarEvent
+from modeltrace.telemetry.export.unacknowledged import FrameItems, UnacknowledgedFrames
+
+logger = logging.getLogger("modeltrace.telemetry")
+
+# Seconds: a sidecar that dies sooner is replaced after a pause, during a shutdown after a short one.
+MIN_SIDECAR_LIFETIME: Final = 1.0
+MIN_RESTART_PAUSE: Final = 0.1
+
+
+class Sidecar(Protocol):
+    """The process at the other end of the pipe."""
+
+    def write(self, frame: Frame) -> None:
+        """Send a frame. Blocks while the pipe is full.
+
+        Raises:
+            OSError: the process has ended.
+        """
+
+    def stop(self, deadline: float) -> bool:
+        """Close the pipe, and wait for the end of the process until the deadline; whether it ended."""
+
+
+StartSidecar = Callable[[Callable[[SidecarEvent], None]], Sidecar]
+
+
+class SidecarSupervisor:
+    """Starts sidecars one after the other. One thread calls it, except for `acknowledged` events and `stopping`."""
+
+    def __init__(
+        self,
+        start_sidecar: StartSidecar,
+        *,
+        max_bytes: int,
+        on_event: Callable[[SidecarEvent], None],
+        on_lost: Callable[[FrameItems], None],
+    ) -> None:
+        """Nothing starts until `start`.
+
+        Args:
+            start_sidecar: starts a process that calls its argument with each event.
+            max_bytes: bytes of unacknowledged frames that are kept for a successor.
+            on_event: is called with each event, on the thread that reads it.
+            on_lost: is called with the items that are lost for good.
+        """
+        self._start_sidecar = start_sidecar
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._unacknowledged = UnacknowledgedFrames(max_bytes)
+        self._sidecar: Sidecar | None = None
+        self._started_at = 0.0
+        self._generation = 0
+        self._gone = False
+        self._deadline = 0.0
+        self.ready = threading.Event()
+        self.stopping = threading.Event()
+        self.restarts = 0
+
+    def begin_stop(self, deadline: float) -> None:
+        """End pauses between restarts, and give up replacing sidecars at the monotonic `deadline`."""
+        self._deadline = deadline
+        self.stopping.set()
+
+    def start(self) -> None:
+        """Start the first sidecar."""
+        if not self._start():
+            self._replace()
+
+    def replace_if_gone(self) -> None:
+        """Start another sidecar if the last one has ended."""
+        if self._gone:
+            self._replace()
+
+    def send(self, kind: str, content: tuple[object, ...], size: int, items: FrameItems) -> None:
+        """Send a frame of `size` bytes, and keep it until it is acknowledged."""
+        frame = self._unacknowledged.add(kind, content, size, items)
+        try:
+            if self._sidecar is None:
+                raise BrokenPipeError
+            self._sidecar.write(frame)
+        except OSError:
+            self._replace()
+
+    def stop(self) -> bool:
+        """Let the sidecar deliver what it has; whether it ended by the deadline of `begin_stop`."""
+        ended = self._stop_sidecar()
+        if ended and self._unacknowledged.has_undelivered() and self._replace():  # it died meanwhile
+            ended = self._stop_sidecar()
+        if ended:
+            self._report_lost(self._unacknowledged.take_undelivered())
+        return ended
+
+    def _stop_sidecar(self) -> bool:
+        return self._sidecar is None or self._sidecar.stop(self._deadline)
+
+    def _start(self) -> bool:
+        self._started_at = time.monotonic()
+        self._generation += 1
+        self._gone = False
+        try:
+            self._sidecar = self._start_sidecar(partial(self._receive, self._generation))
+        except OSError:
+            logger.exception("the sidecar could not be started")
+            self._sidecar = None
+            return False
+        return True
+
+    def _replace(self) -> bool:
+        """Start sidecars until one accepts all unacknowledged frames; during a shutdown, until the deadline."""
+        while True:
+            self.restarts += 1
+            self._report_lost(self._unacknowledged.take_evicted())
+            logger.warning("the sidecar died; starting another one (%d so far)", self.restarts)
+            died_early = time.monotonic() - self._started_at < MIN_SIDECAR_LIFETIME
+            if died_early and self.stopping.wait(MIN_SIDECAR_LIFETIME):
+                time.sleep(MIN_RESTART_PAUSE)
+            if self._start() and self._resend():
+                return True
+            if self.stopping.is_set() and time.monotonic() > self._deadline:
+                return False
+
+    def _resend(self) -> bool:
+        assert self._sidecar is not None  # noqa: S101  just started
+        try:
+            for frame in self._unacknowledged.frames_to_resend():
+                self._sidecar.write(frame)
+        except OSError:
+            return False
+        return True
+
+    def _report_lost(self, lost: Iterable[FrameItems]) -> None:
+        for items in lost:
+            self._on_lost(items)
+
+    def _receive(self, generation: int, event: SidecarEvent) -> None:
+        """Handle an event of the sidecar of that generation, on the thread that reads its events."""
+        if event.kind == GONE:
+            self._gone = generation == self._generation
+        elif event.kind == READY:
+            self.ready.set()
+        elif event.kind in (LINES_WRITTEN, DONE):
+            self._unacknowledged.acknowledge(event.kind, *event.fields)
+        self._on_event(event)

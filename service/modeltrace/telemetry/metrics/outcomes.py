@@ -1,0 +1,35 @@
+"""Counters of events by their outcome."""
+
+from collections.abc import Callable
+from typing import Final
+
+from opentelemetry.metrics import Meter
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+
+OUTCOME: Final = "modeltrace.outcome"
+
+
+class OutcomeCounter:
+    """Counts by outcome and, where something failed, by `error.type`."""
+
+    def __init__(self, meter: Meter, name: str, unit: str, description: str) -> None:
+        self._counter = meter.create_counter(name, unit, description)
+
+    def add(self, outcome: str, count: int, error_type: str = "") -> None:
+        """Count an outcome; `error_type` is empty where nothing failed."""
+        self._counter.add(count, {OUTCOME: outcome, **({ERROR_TYPE: error_type} if error_type else {})})
+
+
+def model_change_counter(meter: Meter) -> Callable[[str, str], None]:
+    """Return a function that counts a change of the served version: `served` or `refused`, and `error.type`."""
+    counter = OutcomeCounter(
+        meter, "modeltrace.model.changes", "{change}", "Versions that took over, and bundles that were refused."
+    )
+    return lambda outcome, error_type: counter.add(outcome, 1, error_type)
+
+
+def challenger_row_counter(meter: Meter) -> Callable[[str, int, str], None]:
+    """Return a function that counts rows for a challenger: `answered`, `refused`, `failed` or `dropped`."""
+    return OutcomeCounter(
+        meter, "modeltrace.challenger.rows", "{row}", "Predicted rows for a challenger, by what it did with them."
+    ).add
