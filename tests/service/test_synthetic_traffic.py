@@ -37,7 +37,7 @@ def test_marked_predictions_are_counted_apart(model: Model, rows: Rows) -> None:
     assert counted(metrics, "ml.predictions") == 1
     assert counted(metrics, "ml.data.violations") == 0
     assert counted(metrics, "ml.feature.observations") == len(model.schema.features)
-    assert [request.synthetic for request in service.kept.requests] == [True, False]
+    assert [request.synthetic for request in service.queue.requests] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_stranger_cannot_hide_a_request(model: Model, rows: Rows, baggage: str
     """Without the key nobody knows the token: the request counts."""
     with records_service(model) as service:
         service.client.post("/predict", json={"features": rows[0]}, headers={"baggage": baggage})
-    assert [request.synthetic for request in service.kept.requests] == [False]
+    assert [request.synthetic for request in service.queue.requests] == [False]
     assert counted([*service.metrics()], "ml.predictions") == 1
 
 
@@ -61,7 +61,7 @@ def test_another_key_gives_another_token() -> None:
 def test_without_telemetry_the_mark_is_read_all_the_same(token: str) -> None:
     """The prediction store has a row for the request; a service without a token believes none."""
     scope = {"headers": [(b"baggage", MARK["baggage"].encode())], "method": "POST", "path": "/predict"}
-    trace, context = RequestTracer(None, derive_synthetic_token=token).start(scope)
+    trace, context = RequestTracer(None, synthetic_token=token).start(scope)
     assert trace.synthetic_token == token
     assert context == Context()
     # A challenger that is another service hears of it, too.
