@@ -1,1 +1,1 @@
-"""The prediction store: a row for each answered prediction, whatever is sampled, and the labels that arrive later."""
+"""The prediction store: one row per prediction, regardless of trace sampling, and the true labels that arrive later."""

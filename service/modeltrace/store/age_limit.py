@@ -1,8 +1,10 @@
-"""Which predictions are too old, and how many of them may be deleted: a clock that is set forward must not cost all.
+"""Limit how many expired predictions are deleted at a time, so that a wrong clock does not delete the whole store.
 
-The clock is not trusted alone. Ages count from it, or from the newest prediction and the time that has passed since
-that was first seen if that is earlier. And rows are deleted no faster than `REFILL_FACTOR` times as fast as they grow
-old when they are written evenly, save for a first `BURST_SHARE` of them.
+The system clock alone does not decide a prediction's age. Age counts from the earlier of two times: the system clock,
+and the time of the newest prediction plus the time that has passed since that prediction was first seen.
+
+Deletions take their budget from a token bucket. It starts with `BURST_SHARE` of all rows and refills `REFILL_FACTOR`
+times as fast as rows expire when predictions are written at a constant rate.
 """
 
 import logging
@@ -19,10 +21,15 @@ COUNT_INTERVAL: Final = 3600.0
 
 
 class AgeLimit:
-    """The limit of one store, for the one who enforces it. `age_ns` is a duration in nanoseconds."""
+    """The age limit and the deletion budget of one store.
 
-    def __init__(self, age_ns: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._age_ns = age_ns
+    Args:
+        max_age_ns: the age from which a prediction is expired, in nanoseconds.
+        clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, max_age_ns: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_age_ns = max_age_ns
         self._clock = clock
         self._newest_ns = 0
         self._newest_seen_at = self._refilled_at = self._counted_at = clock()
@@ -31,35 +38,43 @@ class AgeLimit:
         self._limited = False
 
     def cutoff(self, now_ns: int, newest_ns: int) -> int:
-        """The time before which predictions are too old."""
-        moment = self._clock()
+        """Return the time before which predictions are expired, in nanoseconds since the epoch."""
+        now = self._clock()
         if newest_ns != self._newest_ns:
-            self._newest_ns, self._newest_seen_at = newest_ns, moment
-        return min(now_ns, newest_ns + int((moment - self._newest_seen_at) * 1e9)) - self._age_ns
+            self._newest_ns, self._newest_seen_at = newest_ns, now
+        return min(now_ns, newest_ns + int((now - self._newest_seen_at) * 1e9)) - self._max_age_ns
 
     def available(self, count_rows: Callable[[], int]) -> int:
-        """How many rows may be deleted now; `count` counts all, and is called seldom."""
-        moment = self._clock()
+        """Return how many rows may be deleted now. `count_rows` counts all rows; it is called rarely."""
+        now = self._clock()
         if self._total is None:
-            self._total, self._counted_at = count_rows(), moment
+            self._total, self._counted_at = count_rows(), now
             self._budget = max(1.0, BURST_SHARE * self._total)
-        elif not self._limited and moment >= self._counted_at + COUNT_INTERVAL:
-            self._total, self._counted_at = count_rows(), moment
-        aged = REFILL_FACTOR * (moment - self._refilled_at) * 1e9 / self._age_ns
-        self._refilled_at = moment
-        most = max(1.0, min(max(BURST_SHARE, aged), 1.0) * self._total)
-        self._budget = min(self._budget + aged * self._total, most)
+        elif not self._limited and now >= self._counted_at + COUNT_INTERVAL:
+            self._total, self._counted_at = count_rows(), now
+        refill = REFILL_FACTOR * (now - self._refilled_at) * 1e9 / self._max_age_ns
+        self._refilled_at = now
+        capacity = max(1.0, min(max(BURST_SHARE, refill), 1.0) * self._total)
+        self._budget = min(self._budget + refill * self._total, capacity)
         return max(0, int(self._budget))
 
     def consume(self, rows: int, *, more: bool) -> bool:
-        """Account for deleted rows; `more` are too old. Whether some of those may be deleted at once."""
+        """Subtract deleted rows from the budget.
+
+        Args:
+            rows: the number of deleted rows.
+            more: whether further rows are expired.
+
+        Returns:
+            Whether further rows are expired and the budget allows to delete some of them now.
+        """
         self._budget -= rows
         limited = more and self._budget < 1
         if limited and not self._limited:
             logger.warning(
-                "more predictions are too old at once than may be deleted: the clock was set forward, or the service "
-                "did not run for long. They are deleted within %.1f h; if the clock is wrong, set it right",
-                self._age_ns / REFILL_FACTOR / 3.6e12,
+                "more predictions expired at once than may be deleted: the clock was set forward, or the service was "
+                "not running for a long time. They are deleted within %.1f h; if the clock is wrong, correct it",
+                self._max_age_ns / REFILL_FACTOR / 3.6e12,
             )
         if limited or not more:
             self._limited = limited

@@ -1,24 +1,24 @@
-"""What the settings say of the prediction store, as values that cross a pipe."""
+"""The configuration of the prediction store, as values that can be sent through a pipe."""
 
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # the exporter process, whose start is waited for, reads no settings
+if TYPE_CHECKING:  # the sidecar uses this module and must start without importing pydantic
     from modeltrace.settings import Settings
 
 
 class StoreConfig(NamedTuple):
-    """Where and how long predictions are kept. A password may be in `said`."""
+    """The location and the limits of the store. `url` may contain a password."""
 
-    url: str  # as MODELTRACE_STORE has it
-    retention_days: float  # 0: for good
+    url: str  # the value of MODELTRACE_STORE
+    retention_days: float  # 0: no limit
     max_bytes: int  # 0: no limit
     code_version: str
 
 
 def store_config(settings: "Settings") -> StoreConfig | None:
-    """What the settings say; `None` when nothing is to be kept."""
-    said = settings.store_url()
-    if said is None:
+    """Return the store's configuration, or `None` if MODELTRACE_STORE is `none`."""
+    url = settings.store_url()
+    if url is None:
         return None
-    return StoreConfig(said, settings.store_retention_days, settings.store_max_bytes, version("modeltrace"))
+    return StoreConfig(url, settings.store_retention_days, settings.store_max_bytes, version("modeltrace"))

@@ -1,8 +1,8 @@
-"""The engine below the store: how each database is opened, and which of its errors pass by themselves.
+"""Open SQLite or PostgreSQL, run transactions, and classify errors as temporary or permanent.
 
-SQLite is opened with a write-ahead log, so that readers and the writer do not wait for each other, and with a sync at
-every commit: what is committed survives a power cut. Writers begin with the lock that they need, for one that asks
-later is refused at once.
+SQLite runs in WAL mode, so that readers and the writer do not block each other, and syncs at every commit: committed
+rows survive a power failure. Write transactions take the write lock at their start, because SQLite fails at once if a
+read transaction asks for it later.
 """
 
 import os
@@ -18,11 +18,11 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from modeltrace.errors import StoreError, StoreUnavailableError
 from modeltrace.store.store_url import StoreLocation
 
-# Seconds that a writer waits for another one's transaction.
+# Seconds for which a writer waits for the transaction of another one.
 BUSY_TIMEOUT: Final = 5.0
-# A log that has grown in a large transaction is cut to this size.
+# SQLite truncates its write-ahead log to this size after a large transaction.
 MAX_WAL_BYTES: Final = 64 * 2**20
-# Seconds until a database that does not answer counts as away.
+# Timeouts in seconds after which an unresponsive server is unavailable; tcp_user_timeout is in milliseconds.
 _LIBPQ_OPTIONS: Final = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -31,33 +31,33 @@ _LIBPQ_OPTIONS: Final = {
     "tcp_user_timeout": 10_000,
     "application_name": "modeltrace",
 }
-_READ_ONLY: Final = "modeltrace_reads"
+_READ_ONLY: Final = "modeltrace_read_only"
 _SQLITE_PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
     f"PRAGMA journal_size_limit={MAX_WAL_BYTES}",
-    "PRAGMA secure_delete=ON",  # what was erased is overwritten, not merely unlinked
+    "PRAGMA secure_delete=ON",  # overwrite erased inputs instead of only unlinking their pages
 )
 
 
 class Database:
-    """An engine, and the transactions on it. Of any thread."""
+    """A SQLAlchemy engine and its transactions. Thread-safe."""
 
     def __init__(self, location: StoreLocation) -> None:
-        """Nothing is opened yet."""
+        """Create the engine; no connection is opened yet."""
         self.location: Final = location
         self._engine = _create_engine(location)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         self._engine.dispose()
 
     @contextmanager
     def transaction(self, *, read_only: bool = False) -> Iterator[Connection]:
-        """A transaction that is committed when the block ends without an error; `reads`: it does not write.
+        """Run a transaction, and commit it if the block ends without an error.
 
         Raises:
-            StoreUnavailableError: the database is locked, full or away; it may pass by itself.
-            StoreError: the database refuses what was written.
+            StoreUnavailableError: the database is locked, full or unreachable; a retry may succeed.
+            StoreError: the database rejects the statement or its values.
         """
         try:
             with self._engine.connect().execution_options(**{_READ_ONLY: read_only}) as connection, connection.begin():
@@ -66,10 +66,10 @@ class Database:
             raise translate_error(error, self.location) from None
 
     def connect(self) -> Connection:
-        """A connection of the caller's own, each statement by itself.
+        """Open a connection in autocommit mode, which the caller closes.
 
         Raises:
-            StoreUnavailableError: there is none to be had.
+            StoreUnavailableError: the database is unreachable.
         """
         try:
             return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -77,7 +77,7 @@ class Database:
             raise translate_error(error, self.location) from None
 
     def truncate_wal(self) -> None:
-        """Overwrite SQLite's log, which still has what was removed; readers may hold that up until they are done."""
+        """Truncate SQLite's write-ahead log, which still contains erased inputs. Active readers may delay this."""
         if self.location.file is not None:
             with self._engine.connect() as connection:
                 raw: Any = connection.connection.driver_connection
@@ -85,7 +85,7 @@ class Database:
 
 
 def _create_engine(location: StoreLocation) -> Engine:
-    """Its messages hide parameters, which hold inputs."""
+    """Create an engine whose error messages contain no parameters, because these contain inputs of predictions."""
     if location.file is None:
         arguments = {name: value for name, value in _LIBPQ_OPTIONS.items() if name not in location.url.query}
         return create_engine(location.url, connect_args=arguments, hide_parameters=True)
@@ -97,12 +97,10 @@ def _create_engine(location: StoreLocation) -> Engine:
 
 
 def _configure_connection(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = (
-        None  # transactions begin where `_begin_transaction` says, not where the driver guesses
-    )
+    connection.isolation_level = None  # `_begin_transaction` starts transactions, not the driver
     deadline = time.monotonic() + BUSY_TIMEOUT
     while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        try:  # the change needs the file for itself, and waits for nobody
+        try:  # changing the mode needs an exclusive lock, and SQLite does not wait for it
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError:
             if time.monotonic() > deadline:
@@ -113,33 +111,36 @@ def _configure_connection(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _begin_transaction(connection: Connection) -> None:
-    reads = connection.get_execution_options().get(_READ_ONLY)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    read_only = connection.get_execution_options().get(_READ_ONLY)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def translate_error(error: SQLAlchemyError, location: StoreLocation) -> StoreError:
-    """An error of the database as ours. The database's first line says what is wrong; the others may repeat values."""
+    """Convert a SQLAlchemy error to a store error.
+
+    The message has only the first line of the database's message, because further lines may contain values.
+    """
     cause: Any = error.orig if isinstance(error, DBAPIError) else None
-    said = str(cause or error).strip().partition("\n")[0]
+    reason = str(cause or error).strip().partition("\n")[0]
     password = location.url.password
-    if isinstance(password, str) and password:  # libpq does not repeat it; nobody promises that it never will
-        said = said.replace(password, "***")
+    if isinstance(password, str) and password:  # libpq does not repeat the password, but gives no guarantee
+        reason = reason.replace(password, "***")
     kind = StoreError if cause is None or isinstance(error, DataError | IntegrityError) else StoreUnavailableError
-    return kind(f"the prediction store {location.description}: {said} (MODELTRACE_STORE)")
+    return kind(f"the prediction store {location.description}: {reason} (MODELTRACE_STORE)")
 
 
 def create_file(location: StoreLocation) -> None:
-    """Make the file of a SQLite store, and its folder, for the user alone: inputs of predictions are in it.
+    """Create the file of a SQLite store and its folder, readable by the user only: they contain inputs of predictions.
 
     Raises:
-        StoreUnavailableError: it cannot be made.
+        StoreUnavailableError: the file cannot be created.
     """
     if location.file is None:
         return
     try:
         location.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(location.file, os.O_CREAT | os.O_RDWR, 0o600))
-        with suppress(PermissionError):  # one of somebody else, who decides about it
+        with suppress(PermissionError):  # the file belongs to another user, who sets its permissions
             location.file.chmod(0o600)
     except OSError as error:
         raise StoreUnavailableError(

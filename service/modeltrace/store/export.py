@@ -1,8 +1,7 @@
-"""Predictions to a file: JSON Lines, CSV, or Parquet with a row group a chunk.
+"""Export predictions to JSON Lines, CSV or Parquet, with one Parquet row group per chunk.
 
-What may be of any type (`inputs`, `label`, `true_label`) is JSON as text in Parquet and CSV, whose columns have one
-type each. In CSV what is not there is an empty field, and times are as RFC 3339 has them, to the nanosecond.
-A file has its name once it is complete.
+Columns of any type (`inputs`, `label`, `true_label`) are JSON text in Parquet and CSV, because a column has one type
+there. CSV has an empty field for a missing value, and times in RFC 3339 format with nanoseconds.
 """
 
 import os
@@ -23,17 +22,17 @@ SUFFIXES: Final[dict[str, ExportFormat]] = {".parquet": "parquet", ".jsonl": "js
 
 
 class ExportError(ModeltraceError):
-    """Predictions cannot be written to a file."""
+    """Predictions cannot be exported to a file."""
 
 
 def format_from_suffix(path: Path) -> ExportFormat:
-    """The format that a file's suffix names.
+    """Return the format of a file by its suffix.
 
     Raises:
-        ExportError: it names none.
+        ExportError: the suffix is unknown.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ExportError(f"{path}: the suffix says nothing of the format; name one: --format parquet, jsonl or csv")
+        raise ExportError(f"{path}: unknown suffix; name the format with --format parquet, jsonl or csv")
     return SUFFIXES[path.suffix.lower()]
 
 
@@ -44,60 +43,74 @@ def export_predictions(
     *,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Write all of it, a chunk at a time; how many. `progress` hears how many there are so far.
+    """Export all predictions, one chunk at a time.
+
+    Args:
+        chunks: the predictions.
+        path: the file, which is replaced if it exists.
+        file_format: the format of the file.
+        on_progress: called after each chunk with the number of predictions written so far.
+
+    Returns:
+        The number of predictions.
 
     Raises:
-        ExportError: the file cannot be written; what was written of it is removed.
+        ExportError: the file cannot be written.
     """
-    number = 0
+    written = 0
+    with replace_file(path) as file, _open_writer(file, file_format) as write:
+        for chunk in chunks:
+            write(chunk)
+            written += len(chunk)
+            on_progress(written)
+    return written
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name, and rename it to `path` if the block ends without an error.
+
+    Raises:
+        ExportError: the file cannot be written. The incomplete file is removed.
+    """
     part = path.with_name(f"{path.name}.part")
     try:
         try:
-            with os.fdopen(_for_the_user_alone(part), "wb") as file, _open_writer(file, file_format) as add:
-                for chunk in chunks:
-                    add(chunk)
-                    number += len(chunk)
-                    on_progress(number)
+            with open_private(part) as file:
+                yield file
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
-    return number
 
 
-def _for_the_user_alone(path: Path) -> int:
-    """Inputs of predictions are in it."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def open_private(path: Path) -> IO[bytes]:
+    """Open a file for writing that only the user can read: it contains inputs of predictions."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
 @contextmanager
-def _open_writer(file: IO[bytes], kind: ExportFormat) -> Iterator[Callable[[list[StoredPrediction]], None]]:
-    if kind == "jsonl":
-        yield lambda chunk: file.writelines(f"{to_json(one._asdict())}\n".encode() for one in chunk)
+def _open_writer(file: IO[bytes], file_format: ExportFormat) -> Iterator[Callable[[list[StoredPrediction]], None]]:
+    if file_format == "jsonl":
+        yield lambda chunk: file.writelines(f"{to_json(prediction._asdict())}\n".encode() for prediction in chunk)
         return
     schema = _arrow_schema()
-    if kind == "csv":
-        with pyarrow.csv.CSVWriter(file, schema) as rows:
-            yield lambda chunk: rows.write_table(pa.table(_to_columns(chunk), schema=schema))
+    if file_format == "csv":
+        with pyarrow.csv.CSVWriter(file, schema) as csv:
+            yield lambda chunk: csv.write_table(pa.table(_to_columns(chunk), schema=schema))
         return
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        yield lambda chunk: writer.write_table(pa.table(_to_columns(chunk), schema=schema))
+    with pq.ParquetWriter(file, schema, compression="zstd") as parquet:
+        yield lambda chunk: parquet.write_table(pa.table(_to_columns(chunk), schema=schema))
 
 
 def _to_columns(chunk: list[StoredPrediction]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = dict(
         zip(StoredPrediction._fields, map(list, zip(*chunk, strict=True)), strict=True)
     )
-    columns["inputs"] = [None if value is None else to_json(value) for value in columns["inputs"]]
-    columns["label"] = [
-        None if value is None and one.value is not None else to_json(value)
-        for value, one in zip(columns["label"], chunk, strict=True)
-    ]
-    columns["true_label"] = [
-        None if one.received is None else to_json(value)
-        for value, one in zip(columns["true_label"], chunk, strict=True)
-    ]
+    columns["inputs"] = [None if row.inputs is None else to_json(row.inputs) for row in chunk]
+    columns["label"] = [None if row.label is None and row.value is not None else to_json(row.label) for row in chunk]
+    columns["true_label"] = [None if row.received is None else to_json(row.true_label) for row in chunk]
     return columns
 
 

@@ -1,6 +1,6 @@
-"""The prediction store as the service itself sees it: checked at the start, and written to where nothing else does.
+"""Write predictions from the service's own process, and check the store at startup.
 
-With telemetry from records the exporter process writes; with the stock set-up, a thread of the service.
+With `MODELTRACE_INSTRUMENTATION=sidecar` the sidecar writes predictions; with `sdk`, a thread of the service does.
 """
 
 from opentelemetry.metrics import Meter
@@ -13,43 +13,42 @@ from modeltrace.telemetry.records.trace import RequestTrace
 
 
 def check_store(settings: Settings) -> None:
-    """See at the start that the store can be written to, and make it where there is none.
+    """Check at startup that the store can be opened, and create it if it does not exist.
 
     Raises:
-        StoreError: it cannot; the message names MODELTRACE_STORE.
+        StoreError: the store cannot be opened; the message names MODELTRACE_STORE.
     """
-    if said := settings.store_url():
-        # Imported when it is needed: a service without a store goes without the library, too.
+    if url := settings.store_url():
+        # A service without a store does not import SQLAlchemy, which takes a third of a second.
         from modeltrace.store.store import open_store  # noqa: PLC0415  see above
 
-        open_store(said).close()
+        open_store(url).close()
 
 
 class InProcessWriter:
-    """A writer within the service, or none."""
+    """A writer thread in the service's process; without a configuration it does nothing."""
 
     def __init__(self, config: StoreConfig | None, meter: Meter) -> None:
-        """`config`: `None` for no writer."""
         self._health = StoreHealth()
         if config:
             self._health.create_instruments(meter)
         self._writer = start_writer(config, self._on_outcome)
 
-    def _on_outcome(self, what: WriteOutcome) -> None:
-        self._health.on_event(what.outcome, what.rows, what.error_type)
+    def _on_outcome(self, outcome: WriteOutcome) -> None:
+        self._health.on_event(outcome.outcome, outcome.rows, outcome.error_type)
 
     def enqueue(self, request: RequestTrace) -> None:
-        """Take a request that is over."""
+        """Enqueue the predictions of a completed request."""
         if self._writer and request.predictions:
             self._writer.enqueue([request])
 
     def stop(self) -> None:
-        """Take no more."""
+        """Let the thread end after it has written the queue."""
         if self._writer:
             self._writer.stop()
 
     def close(self, deadline: float) -> dict[str, int]:
-        """Wait until all is stored or until the monotonic `deadline`; what was lost since the start, by kind."""
+        """Wait for the thread until the monotonic `deadline`; return the rows lost since startup, by kind."""
         if self._writer:
             self._writer.join(deadline)
         return self._health.lost_items()

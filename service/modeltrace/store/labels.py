@@ -1,4 +1,4 @@
-"""True labels: the first one of a prediction stays."""
+"""Insert true labels; the first label of a prediction is final."""
 
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -11,36 +11,40 @@ from modeltrace.store.schema import labels
 
 LabelOutcome = Literal["new", "same", "conflict"]
 
-# IDs of one question.
 MAX_IDS_PER_QUERY: Final = 1000
 
 
 def insert_labels(connection: Connection, items: Sequence[StoredLabel]) -> list[LabelOutcome]:
-    """Add labels; what became of each, in order. One that is not the first of its prediction changes nothing."""
+    """Insert labels.
+
+    Returns:
+        An outcome per label, in order: `new` if it was inserted, `same` if the prediction already has an equal label,
+        `conflict` if it already has another label, which stays.
+    """
     if not items:
         return []
     first = {item.prediction_id: item for item in reversed(items)}
-    # In one order everywhere: two that add the same labels must not wait for each other.
-    rows = [{**first[one]._asdict(), "label": to_json(first[one].label)} for one in sorted(first)]
+    # The same order in every process avoids a deadlock of two transactions that insert the same labels.
+    rows = [{**first[key]._asdict(), "label": to_json(first[key].label)} for key in sorted(first)]
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    adding = dialect.insert(labels).on_conflict_do_nothing().returning(labels.c.prediction_id)
-    new = set(connection.execute(adding, rows).scalars())
-    there = _stored_labels(connection, sorted(first))
+    statement = dialect.insert(labels).on_conflict_do_nothing().returning(labels.c.prediction_id)
+    inserted = set(connection.execute(statement, rows).scalars())
+    stored = _stored_labels(connection, sorted(first))
 
     outcomes: list[LabelOutcome] = []
     for item in items:
-        if label_key(from_json(there.get(item.prediction_id))) != label_key(from_json(to_json(item.label))):
+        if label_key(from_json(stored.get(item.prediction_id))) != label_key(from_json(to_json(item.label))):
             outcomes.append("conflict")
         else:
-            outcomes.append("new" if item.prediction_id in new else "same")
-        new.discard(item.prediction_id)
+            outcomes.append("new" if item.prediction_id in inserted else "same")
+        inserted.discard(item.prediction_id)
     return outcomes
 
 
 def _stored_labels(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    stored: dict[str, str] = {}
     for start in range(0, len(ids), MAX_IDS_PER_QUERY):
-        chosen = labels.c.prediction_id.in_(ids[start : start + MAX_IDS_PER_QUERY])
-        rows = connection.execute(select(labels.c.prediction_id, labels.c.label).where(chosen))
-        found |= dict(map(tuple, rows))
-    return found
+        matches = labels.c.prediction_id.in_(ids[start : start + MAX_IDS_PER_QUERY])
+        rows = connection.execute(select(labels.c.prediction_id, labels.c.label).where(matches))
+        stored |= dict(map(tuple, rows))
+    return stored

@@ -1,7 +1,7 @@
-"""One of all workers and replicas: who holds the turn does what must be done once. It ends with its holder.
+"""Elect a leader among all workers and replicas for a task that must run only once. The lock ends with its process.
 
-SQLite: an operating system's lock on a file beside the database. PostgreSQL: an advisory lock of a connection that does
-nothing else, so it needs a server, or a pooler that keeps sessions apart.
+SQLite: a file lock (`flock`) next to the database. PostgreSQL: a session-level advisory lock on a dedicated connection,
+which requires a direct connection or a pooler in session mode.
 """
 
 import fcntl
@@ -18,35 +18,34 @@ from modeltrace.errors import StoreUnavailableError
 from modeltrace.store.database import Database, translate_error
 from modeltrace.store.store_url import StoreLocation
 
-# By these the server finds out that a machine is gone, which takes it two hours otherwise.
+# With these the server detects within 25 s that the client's machine is gone; its default is two hours.
 _KEEPALIVES: Final = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
 
 
 class LeaderLock(Protocol):
-    """What one may hold and the others may wait for."""
+    """A lock that one process at a time holds."""
 
     def try_acquire(self) -> bool:
-        """Take it if it is free; whether it is held now.
+        """Acquire the lock if it is free; return whether this object holds it now.
 
         Raises:
-            StoreUnavailableError: that cannot be known; it is not held.
+            StoreUnavailableError: the state of the lock is unknown; this object does not hold it.
         """
 
     def release(self) -> None:
-        """Leave it to another one."""
+        """Release the lock if this object holds it."""
 
 
 def leader_lock(location: StoreLocation, task: str) -> LeaderLock:
-    """The turn to do `what` for a store. Nothing is opened yet."""
+    """Return the lock of a task on a store. Nothing is opened yet."""
     digest = hashlib.sha256(task.encode()).digest()
     if location.file is not None:
-        return _FileLock(location, location.file.with_name(f"{location.file.name}.{digest.hex()[:16]}.turn"))
+        return _FileLock(location.file.with_name(f"{location.file.name}.{digest.hex()[:16]}.lock"))
     return _AdvisoryLock(location, int.from_bytes(digest[:8], signed=True))
 
 
 class _FileLock:
-    def __init__(self, location: StoreLocation, path: Path) -> None:
-        self._location = location
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
 
@@ -80,14 +79,14 @@ class _AdvisoryLock:
     def try_acquire(self) -> bool:
         try:
             if self._connection is not None:
-                self._connection.execute(text("SELECT 1"))  # without the connection there is no lock
+                self._connection.execute(text("SELECT 1"))  # a lost connection means a lost lock
                 return True
             connection = self._database.connect()
             try:
-                for one in _KEEPALIVES:
-                    connection.execute(text(f"SET {one}"))
-                question = text("SELECT pg_try_advisory_lock(:key)")
-                if connection.execute(question, {"key": self._key}).scalar_one():
+                for setting in _KEEPALIVES:
+                    connection.execute(text(f"SET {setting}"))
+                statement = text("SELECT pg_try_advisory_lock(:key)")
+                if connection.execute(statement, {"key": self._key}).scalar_one():
                     self._connection = connection
                     return True
             finally:
@@ -101,7 +100,7 @@ class _AdvisoryLock:
     def release(self) -> None:
         if self._connection is not None:
             with suppress(SQLAlchemyError):
-                self._connection.invalidate()  # closed, not kept for another time: the lock is the connection's
+                self._connection.invalidate()  # close it instead of returning it to the pool: the session has the lock
                 self._connection.close()
             self._connection = None
         self._database.close()

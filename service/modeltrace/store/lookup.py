@@ -1,4 +1,4 @@
-"""Predictions by what people have at hand: a prediction ID or a trace ID."""
+"""Find predictions by prediction ID or trace ID."""
 
 import re
 from typing import Final
@@ -12,24 +12,24 @@ TRACE_ID: Final = re.compile(r"[0-9a-fA-F]{32}")
 
 
 class NotFoundError(ModeltraceError):
-    """The prediction store does not have it."""
+    """The prediction store has no matching prediction."""
 
 
 def find_predictions(store: Store, identifier: str) -> list[StoredPrediction]:
-    """The prediction of that ID, or those of that trace.
+    """Return the prediction with that ID, or all predictions of that trace.
 
     Raises:
-        NotFoundError: there is none; the message says where else it may be.
+        NotFoundError: no prediction matches.
         StoreError: the store cannot be read.
     """
     if TRACE_ID.fullmatch(identifier):
-        found = [one for chunk in store.read(Selection(trace_id=identifier.lower())) for one in chunk]
+        predictions = [row for page in store.read(Selection(trace_id=identifier.lower())) for row in page]
     else:
-        one = store.find(identifier)
-        found = [] if one is None else [one]
-    if not found:
+        prediction = store.find(identifier)
+        predictions = [] if prediction is None else [prediction]
+    if not predictions:
         raise NotFoundError(
             f"no prediction or trace {identifier} in {store.location.description}. It may be older than "
-            "MODELTRACE_STORE_RETENTION_DAYS, or in another store: MODELTRACE_STORE"
+            "MODELTRACE_STORE_DAYS, or in another store: MODELTRACE_STORE"
         )
-    return found
+    return predictions

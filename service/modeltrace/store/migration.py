@@ -1,7 +1,7 @@
-"""From an older version of the tables to this one, in place and in one transaction.
+"""Migrate the tables of an older version in place, in one transaction.
 
-A service of the version before goes on writing meanwhile: it names the columns that it fills, and those that it does
-not know may be NULL. So many replicas can be brought up one after the other.
+Services of the previous version can keep writing afterwards: they name the columns that they fill, and new columns may
+be NULL. Replicas can therefore be upgraded one after the other.
 """
 
 from typing import Final
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select, text, update
 
 from modeltrace.store.schema import SCHEMA_VERSION, schema_version
 
-# What leads from each version to the next, in SQL that both databases understand.
+# The statements that lead from each version to the next one, valid in SQLite and PostgreSQL.
 MIGRATIONS: Final = {
     1: (
         "ALTER TABLE predictions ADD COLUMN schema_hash TEXT",
@@ -22,9 +22,9 @@ MIGRATIONS: Final = {
 
 
 def migrate(connection: Connection) -> None:
-    """Take every step that is missing; none when somebody else has just taken them."""
-    found = connection.execute(select(schema_version.c.version)).scalar_one()
-    for version in range(found, SCHEMA_VERSION):
-        for step in MIGRATIONS[version]:
-            connection.execute(text(step))
+    """Run all outstanding migrations. Does nothing if another process has run them."""
+    current = connection.execute(select(schema_version.c.version)).scalar_one()
+    for version in range(current, SCHEMA_VERSION):
+        for statement in MIGRATIONS[version]:
+            connection.execute(text(statement))
     connection.execute(update(schema_version).values(version=SCHEMA_VERSION))

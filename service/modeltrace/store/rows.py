@@ -1,4 +1,4 @@
-"""What is kept of a prediction, made of the record that telemetry is made of. No database here."""
+"""Rows of the prediction store, built from the records that telemetry uses too. This module has no database code."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ _NO_TRACE: Final = bytes(16)
 
 
 class Row(NamedTuple):
-    """One prediction as the table `predictions` has it, in the order of its columns; `inputs` and `label` are JSON."""
+    """A row of the table `predictions`, in the order of its columns; `inputs` and `label` are JSON."""
 
     prediction_id: str
     time: int
@@ -35,9 +35,9 @@ class Row(NamedTuple):
 
 
 class StoredPrediction(NamedTuple):
-    """One prediction as it is read: a `Row` with values instead of JSON, and its true label once there is one.
+    """A prediction read from the store: a `Row` with values instead of JSON, and its true label if one has arrived.
 
-    `true_label` is `None`, too, for a label that is null: `received` tells the two apart.
+    A true label may be null. Check `received` to see whether there is one.
     """
 
     prediction_id: str
@@ -63,7 +63,7 @@ class StoredPrediction(NamedTuple):
 
 
 class StoredLabel(NamedTuple):
-    """A true label that arrived for a prediction."""
+    """The true label of a prediction. Times are nanoseconds since the epoch."""
 
     prediction_id: str
     label: Value
@@ -72,11 +72,11 @@ class StoredLabel(NamedTuple):
 
 
 class PredictionSource(Protocol):
-    """The part of `modeltrace.telemetry.records.prediction.RequestRecord` that rows are made from."""
+    """The attributes of `modeltrace.telemetry.records.prediction.RequestRecord` from which rows are built."""
 
     @property
     def trace_id(self) -> bytes:
-        """16 bytes; zeros with telemetry off."""
+        """16 bytes; zeros if telemetry is off."""
 
     @property
     def span_id(self) -> bytes:
@@ -84,59 +84,60 @@ class PredictionSource(Protocol):
 
     @property
     def trace_flags(self) -> int:
-        """Bit 0: sampled."""
+        """W3C trace flags; bit 0: sampled."""
 
     @property
     def model(self) -> ModelInfo | None:
-        """What answered; none where nothing did."""
+        """The model that predicted; `None` if no prediction was made."""
 
     @property
     def shadow_of(self) -> Sequence[str | None] | None:
-        """Of a shadow, by row: the ID of the prediction that was answered."""
+        """For a shadow request: the ID of the primary model's prediction, by row."""
 
     @property
     def synthetic(self) -> object:
-        """True or the like: generated traffic asked it."""
+        """Truthy for a request of the traffic generator."""
 
     @property
     def predictions(self) -> Sequence[PredictedRow]:
-        """The answered rows."""
+        """The rows with a prediction."""
 
 
 class RowBuilder:
-    """Makes rows of what one version of the code has answered."""
+    """Builds rows for predictions of one version of the code."""
 
     def __init__(self, code_version: str) -> None:
         self._code_version = code_version
 
     def build(self, request: PredictionSource) -> list[Row]:
-        """A row for each answered one."""
+        """Return a row for each prediction of a request."""
         traced = request.trace_id != _NO_TRACE
         trace_id, span_id = (request.trace_id.hex(), request.span_id.hex()) if traced else (None, None)
         sampled = bool(request.trace_flags & 1)
         if request.model is None:
             return []
         name, version, digest, features, schema_hash = request.model[:5]
-        of, synthetic = request.shadow_of, bool(request.synthetic)
+        shadow_of, synthetic = request.shadow_of, bool(request.synthetic)
         return [
             Row(
-                one.prediction_id, one.time, trace_id, span_id, one.row_index, sampled,
+                prediction.prediction_id, prediction.time, trace_id, span_id, prediction.row_index, sampled,
                 name, version, digest, self._code_version,
-                to_json(dict(zip(features, one.inputs, strict=True))),
-                to_json(one.label) if one.value is None else None, _unsigned_zero(one.value), one.confidence,
-                None, schema_hash or None, of[one.row_index] if of else None, synthetic,
+                to_json(dict(zip(features, prediction.inputs, strict=True))),
+                to_json(prediction.label) if prediction.value is None else None,
+                _without_negative_zero(prediction.value), prediction.confidence,
+                None, schema_hash or None, shadow_of[prediction.row_index] if shadow_of else None, synthetic,
             )
-            for one in request.predictions
+            for prediction in request.predictions
         ]  # fmt: skip
 
 
-def _unsigned_zero(value: float | None) -> float | None:
-    """A number, with 0.0 for -0.0: SQLite would store that, and PostgreSQL would not."""
+def _without_negative_zero(value: float | None) -> float | None:
+    """Replace -0.0 by 0.0, because SQLite would store the sign and PostgreSQL would not."""
     return None if value is None else value + 0.0
 
 
 def to_json(value: object) -> str:
-    """A value as JSON; what the fast encoder refuses (large integers, half a surrogate pair), the other one takes."""
+    """Encode a value as JSON; the standard library encodes what orjson rejects (large integers, lone surrogates)."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
@@ -144,23 +145,23 @@ def to_json(value: object) -> str:
 
 
 def from_json(text: str | None) -> object:
-    """The value again; no JSON is no value. The fast decoder would make floats of large integers."""
+    """Decode JSON; `None` stays `None`. orjson is not used, because it converts large integers to floats."""
     return None if text is None else json.loads(text)
 
 
 def label_key(label: object) -> tuple[bool, object]:
-    """What two labels share that are one: 1 and 1.0 are, 1 and true are not."""
+    """Return a key by which labels are compared: 1 equals 1.0, but not true."""
     return isinstance(label, bool), label
 
 
 def to_stored_prediction(fields: Iterable[object]) -> StoredPrediction:
-    """A prediction as its row and its label's say: `Row`'s fields, then `label` and `received`."""
-    *row, true_label, received = fields
-    found = Row(*row)  # type: ignore[arg-type]  # as the table has them
-    values = found._replace(
-        sampled=bool(found.sampled),
-        synthetic=bool(found.synthetic),
-        inputs=from_json(found.inputs),  # type: ignore[arg-type]  # JSON was in its place
-        label=from_json(found.label),  # type: ignore[arg-type]
+    """Convert a result row of `predictions_with_labels`: the fields of `Row`, then `label` and `received`."""
+    *columns, true_label, received = fields
+    row = Row(*columns)  # type: ignore[arg-type]  # types of the table
+    values = row._replace(
+        sampled=bool(row.sampled),
+        synthetic=bool(row.synthetic),
+        inputs=from_json(row.inputs),  # type: ignore[arg-type]  # a value instead of JSON
+        label=from_json(row.label),  # type: ignore[arg-type]  # a value instead of JSON
     )
-    return StoredPrediction(*values, from_json(true_label), received)  # type: ignore[arg-type]
+    return StoredPrediction(*values, from_json(true_label), received)  # type: ignore[arg-type]  # types of the table

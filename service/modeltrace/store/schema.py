@@ -1,15 +1,16 @@
-"""The tables of the prediction store, the same in SQLite and in PostgreSQL.
+"""The tables of the prediction store, identical in SQLite and PostgreSQL.
 
-Values are JSON as text, in the bytes in which they were written: PostgreSQL's own JSON knows neither -0.0 nor U+0000,
-and would give back numbers that are equal but not the same. Times are nanoseconds since the Unix epoch. `labels` has no
-foreign key, for a label may arrive before the row of its prediction.
+Values are JSON text, stored byte by byte: PostgreSQL's JSON types support neither -0.0 nor U+0000, and may return
+numbers in another notation. Times are nanoseconds since the Unix epoch. `labels` has no foreign key, because a label
+may arrive before the row of its prediction.
 """
 
 from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text
 
-# Changes with the tables: an older store is brought up to it (`modeltrace.store.migration`), a later one refused.
+# Increases with each change of the tables. Older stores are migrated (`modeltrace.store.migration`), newer ones are
+# rejected.
 SCHEMA_VERSION: Final = 3
 
 metadata: Final = MetaData()
@@ -21,26 +22,26 @@ predictions: Final = Table(
     metadata,
     Column("prediction_id", Text, primary_key=True),
     Column("time", BigInteger, nullable=False),
-    Column("trace_id", Text),  # hexadecimal; NULL with telemetry off
+    Column("trace_id", Text),  # hexadecimal; NULL if telemetry was off
     Column("span_id", Text),
-    Column("row", Integer, nullable=False),  # its place in the request
-    Column("sampled", Boolean, nullable=False),  # by the head sampler: whether its trace was sent at all
+    Column("row", Integer, nullable=False),  # index in the request, from 0
+    Column("sampled", Boolean, nullable=False),  # decision of the head sampler: whether the trace was exported
     Column("model_name", Text, nullable=False),
     Column("model_version", Text, nullable=False),
     Column("model_hash", Text, nullable=False),
-    Column("code_version", Text, nullable=False),  # of the package modeltrace
-    Column("inputs", Text),  # a JSON object by feature; NULL once erased
-    Column("label", Text),  # JSON; NULL of a regressor
-    Column("value", Double),  # NULL of a classifier
+    Column("code_version", Text, nullable=False),  # version of the package modeltrace
+    Column("inputs", Text),  # a JSON object by feature name; NULL once erased
+    Column("label", Text),  # JSON; NULL for a regressor
+    Column("value", Double),  # NULL for a classifier
     Column("confidence", Double),
-    Column("erased", BigInteger),  # when the inputs were
-    Column("schema_hash", Text),  # of the feature schema; NULL of rows that a store of version 1 had
-    Column("shadow_of", Text),  # the prediction that was answered, where this one was only recorded
-    Column("synthetic", Boolean),  # whether it was asked by generated traffic; NULL of rows of a store of version 2
+    Column("erased", BigInteger),  # time at which the inputs were erased
+    Column("schema_hash", Text),  # hash of the feature schema; NULL for rows of version 1
+    Column("shadow_of", Text),  # for a shadow's prediction: the ID of the primary model's prediction
+    Column("synthetic", Boolean),  # whether the traffic generator sent the request; NULL for rows of versions 1 and 2
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
 )
-# Most rows are shadows of nothing, and cost it nothing.
+# A partial index, because most rows are not of shadows.
 Index(
     "predictions_shadow_of",
     predictions.c.shadow_of,
@@ -54,6 +55,6 @@ labels: Final = Table(
     Column("prediction_id", Text, primary_key=True),
     Column("label", Text, nullable=False),  # JSON
     Column("received", BigInteger, nullable=False),
-    Column("prediction_time", BigInteger, nullable=False),  # the prediction's, which its ID says: to the millisecond
+    Column("prediction_time", BigInteger, nullable=False),  # from the prediction ID, to the millisecond
     Index("labels_prediction_time", "prediction_time"),
 )

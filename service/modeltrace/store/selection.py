@@ -1,4 +1,4 @@
-"""Which predictions are meant, and the questions that are asked of them."""
+"""Select predictions, and build the queries that several modules share."""
 
 from typing import Any, Final, NamedTuple
 
@@ -8,9 +8,16 @@ from modeltrace.store.schema import labels, predictions
 
 
 class Selection(NamedTuple):
-    """Predictions by time (`since` included, `until` not), of a trace or of a model; without any of it, all of them.
+    """A filter of predictions; without arguments it selects all.
 
-    Figures do not include synthetic ones, unless they are asked for.
+    Args:
+        since: the earliest time, in nanoseconds since the epoch.
+        until: the first time after the selection, in nanoseconds since the epoch.
+        trace_id: the trace ID in lower-case hexadecimal.
+        model_name: the model's name.
+        model_version: the model's version.
+        model_hash: the SHA-256 of the model's file.
+        include_synthetic: whether to include predictions for the traffic generator. Metrics exclude them by default.
     """
 
     since: int | None = None
@@ -22,25 +29,31 @@ class Selection(NamedTuple):
     include_synthetic: bool = True
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """What holds for each of them."""
+        """Return the conditions of a WHERE clause."""
+        equal = (
+            (predictions.c.trace_id, self.trace_id),
+            (predictions.c.model_name, self.model_name),
+            (predictions.c.model_version, self.model_version),
+            (predictions.c.model_hash, self.model_hash),
+        )
         return [
             *([predictions.c.time >= self.since] if self.since is not None else []),
             *([predictions.c.time < self.until] if self.until is not None else []),
-            *([predictions.c.trace_id == self.trace_id] if self.trace_id is not None else []),
-            *([predictions.c.model_name == self.model_name] if self.model_name is not None else []),
-            *([predictions.c.model_version == self.model_version] if self.model_version is not None else []),
-            *([predictions.c.model_hash == self.model_hash] if self.model_hash is not None else []),
+            *(column == value for column, value in equal if value is not None),
             *([] if self.include_synthetic else [predictions.c.synthetic.is_not(true())]),
         ]
 
     def select_page(self, after: tuple[int, str] | None, limit: int) -> Select[Any]:
-        """So many of them by time, with their labels; those behind one of that time and ID."""
-        place = predictions.c.time, predictions.c.prediction_id
-        question = predictions_with_labels().where(*self.conditions()).order_by(*place).limit(limit)
-        return question if after is None else question.where(tuple_(*place) > tuple_(*after))
+        """Select the next `limit` predictions in order of time, with their labels.
+
+        `after` is the time and ID of the last prediction of the previous page.
+        """
+        key = predictions.c.time, predictions.c.prediction_id
+        statement = predictions_with_labels().where(*self.conditions()).order_by(*key).limit(limit)
+        return statement if after is None else statement.where(tuple_(*key) > tuple_(*after))
 
     def select_summary(self) -> Select[Any, Any, Any]:
-        """How many there are, the oldest time and the latest."""
+        """Select the number of predictions, the earliest time and the latest time."""
         time = predictions.c.time
         return select(func.count(), func.min(time), func.max(time)).where(*self.conditions())
 
@@ -49,26 +62,26 @@ ALL: Final = Selection()
 
 
 def latest_model(version: str | None) -> Select[Any, Any, Any]:
-    """Name, hash and version of the model that answered last, of that version if one is named; shadows do not."""
-    named = [] if version is None else [predictions.c.model_version == version]
-    question = select(predictions.c.model_name, predictions.c.model_hash, predictions.c.model_version)
-    return question.where(predictions.c.shadow_of.is_(None), *named).order_by(predictions.c.time.desc()).limit(1)
+    """Select name, hash and version of the model of the latest prediction that is not a shadow's.
+
+    With a `version`, only predictions of that version count.
+    """
+    conditions = [] if version is None else [predictions.c.model_version == version]
+    statement = select(predictions.c.model_name, predictions.c.model_hash, predictions.c.model_version)
+    return statement.where(predictions.c.shadow_of.is_(None), *conditions).order_by(predictions.c.time.desc()).limit(1)
 
 
 def models() -> Select[Any, Any, Any]:
-    """Name, version and hash of each model that has answered."""
+    """Select name, version and hash of each model with predictions."""
     return select(predictions.c.model_name, predictions.c.model_version, predictions.c.model_hash).distinct()
 
 
 def label_join() -> ColumnElement[bool]:
-    """Whether a label is that of a prediction: what every question joins the two by.
-
-    The label of an answer is that of its shadows, too.
-    """
+    """Return the join condition of `predictions` and `labels`: a shadow has the label of the primary prediction."""
     return func.coalesce(predictions.c.shadow_of, predictions.c.prediction_id) == labels.c.prediction_id
 
 
 def predictions_with_labels() -> Select[Any]:
-    """Predictions as `modeltrace.store.rows.kept` takes them."""
+    """Select the columns that `modeltrace.store.rows.to_stored_prediction` expects."""
     joined = predictions.outerjoin(labels, label_join())
     return select(*predictions.columns, labels.c.label, labels.c.received).select_from(joined)

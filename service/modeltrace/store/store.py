@@ -1,6 +1,6 @@
-"""The store itself: opened by path or URL, written by many, read by time or by trace.
+"""The prediction store: opened by path or URL, written by many processes, read by time or by trace.
 
-Whatever writes may be repeated: what is there already stays as it is.
+Each write can be retried: rows that exist stay unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,28 +9,27 @@ from typing import Any, Final, NamedTuple, Self
 from sqlalchemy import Connection, Select, func, insert, inspect, select, text, update
 
 from modeltrace.errors import StoreError
-from modeltrace.store import labels, retention
+from modeltrace.store import retention
 from modeltrace.store.age_limit import AgeLimit
 from modeltrace.store.database import Database, create_file
-from modeltrace.store.labels import LabelOutcome
+from modeltrace.store.labels import LabelOutcome, insert_labels
 from modeltrace.store.leader_lock import leader_lock
 from modeltrace.store.migration import MIGRATIONS, migrate
 from modeltrace.store.rows import Row, StoredLabel, StoredPrediction, to_stored_prediction
-from modeltrace.store.schema import SCHEMA_VERSION, metadata, predictions, schema_version
-from modeltrace.store.schema import labels as labels_table
+from modeltrace.store.schema import SCHEMA_VERSION, labels, metadata, predictions, schema_version
 from modeltrace.store.selection import ALL, Selection, predictions_with_labels
 from modeltrace.store.store_url import StoreLocation, parse_store_url
 
-# Rows of one statement: each is one call of the database, in which the interpreter's lock is free. With a call a row, a
-# busy interpreter would be waited for after each of them. The sizes are few, so that each is prepared once.
+# Rows per INSERT statement. A driver releases the GIL during a statement and has to acquire it again afterwards, which
+# takes long in a busy process; so there are few large statements. Few sizes let the driver cache prepared statements.
 STATEMENT_SIZES: Final = (512, 64, 8, 1)
-# Rows of one answer when many are read, IDs of one question.
+# Rows per page of `Store.read`, and IDs per statement.
 PAGE_SIZE: Final = 1000
-# Of those who would make the tables at the same time, the one that holds this lock does. Any number.
+# Key of the PostgreSQL advisory lock for creating and migrating tables; an arbitrary number.
 _CREATE_LOCK_KEY: Final = 0x6D6F64656C
 
-# A row that is there stays. Only two services can have one row to tell: a challenger that shares the store, which does
-# not know that it was one, and the service that asked it.
+# An existing row stays unchanged, with one exception: a remote challenger that shares the store writes its predictions
+# without `shadow_of`; the service that called it writes the same rows with it.
 _ON_CONFLICT: Final = (
     "ON CONFLICT (prediction_id) DO UPDATE SET shadow_of = excluded.shadow_of "
     "WHERE predictions.shadow_of IS NULL AND excluded.shadow_of IS NOT NULL"
@@ -38,7 +37,7 @@ _ON_CONFLICT: Final = (
 
 
 class Counts(NamedTuple):
-    """How much there is; times are `None` where there is nothing."""
+    """The size of a store; times are nanoseconds since the epoch, and `None` without predictions."""
 
     predictions: int
     labels: int
@@ -47,10 +46,9 @@ class Counts(NamedTuple):
 
 
 class Store:
-    """A prediction store that is open. Of any thread."""
+    """An open prediction store; see `open_store`. Thread-safe. All methods raise `StoreError` if they fail."""
 
     def __init__(self, database: Database) -> None:
-        """See `open_store`."""
         self._database = database
         self._retention_lock = leader_lock(database.location, "retention")
         self._statements = {
@@ -65,22 +63,22 @@ class Store:
 
     @property
     def location(self) -> StoreLocation:
-        """Where it is."""
+        """The location of the store."""
         return self._database.location
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         self._retention_lock.release()
         self._database.close()
 
-    # Writing.
+    # Write.
 
     def add_predictions(self, rows: Sequence[Row]) -> None:
-        """Add rows in one transaction; those that are there already stay as they are.
+        """Insert rows in one transaction; existing rows stay unchanged.
 
         Raises:
-            StoreUnavailableError: not now.
-            StoreError: one of them never.
+            StoreUnavailableError: the store is unavailable; a retry may succeed.
+            StoreError: the store rejects one of the rows.
         """
         with self._database.transaction() as connection:
             start = 0
@@ -91,49 +89,46 @@ class Store:
                     start += size
 
     def add_labels(self, items: Sequence[StoredLabel]) -> list[LabelOutcome]:
-        """Add true labels, whether or not their predictions' rows have arrived; what became of each, in order.
+        """Insert true labels in one transaction, whether or not the rows of their predictions exist yet.
 
-        The first label of a prediction stays: another one is a `conflict`, and changes nothing.
-
-        Raises:
-            StoreError: none of them was added.
+        Returns:
+            An outcome per label, in order: `new`, `same`, or `conflict` if the prediction has another label, which
+            stays.
         """
         with self._database.transaction() as connection:
-            return labels.insert_labels(connection, items)
+            return insert_labels(connection, items)
 
     def erase(self, ids: Sequence[str], now_ns: int) -> list[str]:
-        """Remove the inputs of predictions and keep their rows; the IDs that are there, erased now or before.
+        """Erase the inputs of predictions and of their shadows, and keep the rows.
 
-        Those of their shadows, which are the same inputs, go with them.
-
-        Raises:
-            StoreError: nothing was removed.
+        Returns:
+            The IDs that exist in the store, including those erased before.
         """
-        found: list[str] = []
+        existing: list[str] = []
         with self._database.transaction() as connection:
             for start in range(0, len(ids), PAGE_SIZE):
                 some = ids[start : start + PAGE_SIZE]
                 change = update(predictions).values(inputs=None, erased=func.coalesce(predictions.c.erased, now_ns))
-                chosen = change.where(predictions.c.prediction_id.in_(some))
-                found += connection.execute(chosen.returning(predictions.c.prediction_id)).scalars()
+                matches = change.where(predictions.c.prediction_id.in_(some))
+                existing += connection.execute(matches.returning(predictions.c.prediction_id)).scalars()
                 connection.execute(change.where(predictions.c.shadow_of.in_(some)))
         self._database.truncate_wal()
-        return found
+        return existing
 
     def delete_before(self, cutoff: int) -> tuple[int, bool]:
-        """Delete the oldest predictions before a time, and their labels; how many, and whether any are left.
+        """Delete a chunk of the oldest predictions before a time, and their labels.
 
-        Raises:
-            StoreError: nothing was deleted.
+        Returns:
+            The number of deleted predictions, and whether more are left.
         """
         with self._database.transaction() as connection:
             return retention.delete_oldest(connection, cutoff)
 
     def delete_expired(self, limit: AgeLimit, now_ns: int) -> tuple[int, bool]:
-        """Delete some of the predictions that are too old, unless another writer does; how many, and if there are more.
+        """Delete a chunk of the expired predictions, unless another process is responsible for that.
 
-        Raises:
-            StoreError: nothing was deleted.
+        Returns:
+            The number of deleted predictions, and whether more may be deleted now.
         """
         if not self._retention_lock.try_acquire():
             return 0, False
@@ -141,83 +136,68 @@ class Store:
             return retention.delete_expired(connection, limit, now_ns)
 
     def shrink(self, max_bytes: int) -> int:
-        """Delete some of the oldest if a SQLite store takes more than so many bytes; how many.
+        """Delete a chunk of the oldest predictions if a SQLite store exceeds `max_bytes`; return their number.
 
-        PostgreSQL's size is its owner's business.
-
-        Raises:
-            StoreError: nothing was deleted.
+        A PostgreSQL store is never limited in size.
         """
         if self.location.file is None:
             return 0
         with self._database.transaction() as connection:
             return retention.shrink(connection, max_bytes)
 
-    # Reading.
+    # Read.
 
     def read(self, selection: Selection = ALL) -> Iterator[list[StoredPrediction]]:
-        """Predictions by time, a chunk at a time.
+        """Yield pages of predictions in order of time.
 
-        Each chunk is a question of its own, so nothing is held open however slow the reader is.
-
-        Raises:
-            StoreError: they cannot be read.
+        Each page has its own transaction, so a slow reader does not keep one open.
         """
         after = None
         while True:
             with self._database.transaction(read_only=True) as connection:
-                found = [
-                    to_stored_prediction(row) for row in connection.execute(selection.select_page(after, PAGE_SIZE))
-                ]
-            if found:
-                yield found
-            if len(found) < PAGE_SIZE:
+                rows = connection.execute(selection.select_page(after, PAGE_SIZE))
+                page = [to_stored_prediction(row) for row in rows]
+            if page:
+                yield page
+            if len(page) < PAGE_SIZE:
                 return
-            after = found[-1].time, found[-1].prediction_id
+            after = page[-1].time, page[-1].prediction_id
 
     def find(self, prediction_id: str) -> StoredPrediction | None:
-        """One prediction.
-
-        Raises:
-            StoreError: it cannot be read.
-        """
+        """Return one prediction, or `None`."""
         with self._database.transaction(read_only=True) as connection:
-            question = predictions_with_labels().where(predictions.c.prediction_id == prediction_id)
-            row = connection.execute(question).one_or_none()
+            statement = predictions_with_labels().where(predictions.c.prediction_id == prediction_id)
+            row = connection.execute(statement).one_or_none()
             return None if row is None else to_stored_prediction(row)
 
     def fetch_all(self, statement: Select[Any]) -> Sequence[Sequence[Any]]:
-        """The whole answer to a question whose answer is short.
-
-        Raises:
-            StoreError: it cannot be asked.
-        """
+        """Run a query with a small result, and return all rows."""
         with self._database.transaction(read_only=True) as connection:
             return connection.execute(statement).all()
 
     def counts(self, selection: Selection = ALL) -> Counts:
-        """How many predictions are selected, and how many labels there are altogether.
-
-        Raises:
-            StoreError: it cannot be read.
-        """
+        """Return the number of selected predictions and the number of all labels."""
         with self._database.transaction(read_only=True) as connection:
             number, oldest, latest = connection.execute(selection.select_summary()).one()
-            others = connection.execute(select(func.count()).select_from(labels_table)).scalar_one()
-        return Counts(number, others, oldest, latest)
+            all_labels = connection.execute(select(func.count()).select_from(labels)).scalar_one()
+        return Counts(number, all_labels, oldest, latest)
 
 
 def _insert_statement(size: int, placeholder: str) -> str:
     columns = ", ".join(f'"{column.name}"' for column in predictions.columns)
     row = f"({', '.join([placeholder] * len(predictions.columns))})"
-    return f"INSERT INTO predictions ({columns}) VALUES {', '.join([row] * size)} {_ON_CONFLICT}"  # noqa: S608  our own words
+    return f"INSERT INTO predictions ({columns}) VALUES {', '.join([row] * size)} {_ON_CONFLICT}"  # noqa: S608  fixed names
 
 
 def open_store(url: str, *, create: bool = True) -> Store:
-    """Open what MODELTRACE_STORE names, a path or a URL; `create` makes what is not there yet.
+    """Open a store, and migrate it if its tables are of an older version.
+
+    Args:
+        url: a path or a URL, as in MODELTRACE_STORE.
+        create: whether to create the store if it does not exist.
 
     Raises:
-        StoreError: it cannot be opened; the message says why, and nothing that is secret.
+        StoreError: the store cannot be opened; the message contains the reason and no password.
     """
     location = parse_store_url(url)
     if create:
@@ -227,8 +207,8 @@ def open_store(url: str, *, create: bool = True) -> Store:
     database = Database(location)
     try:
         with database.transaction(read_only=not create) as connection:
-            old = _check_schema(connection, location, create=create)
-        if old:
+            outdated = _check_schema(connection, location, create=create)
+        if outdated:
             with database.transaction() as connection:
                 _lock_schema(connection, location)
                 migrate(connection)
@@ -239,31 +219,32 @@ def open_store(url: str, *, create: bool = True) -> Store:
 
 
 def _lock_schema(connection: Connection, location: StoreLocation) -> None:
-    """Wait for whoever else makes or changes tables. With SQLite the transaction has the database for itself."""
+    """Wait for other processes that create or migrate tables. A write transaction of SQLite is exclusive anyway."""
     if location.file is None:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATE_LOCK_KEY})"))
 
 
 def _check_schema(connection: Connection, location: StoreLocation, *, create: bool) -> bool:
-    """See that the tables are those of this version; whether they are of an older one, which can be brought up."""
+    """Check the version of the tables, and create them if necessary; return whether they must be migrated."""
     if create:
         _lock_schema(connection, location)
     if not inspect(connection).has_table(schema_version.name):
         if not create:
             raise _missing_store_error(location)
-        metadata.create_all(connection, checkfirst=False)  # tables of somebody else with these names are an error
+        metadata.create_all(connection, checkfirst=False)  # fail if there are other tables with these names
         connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
-    found = connection.execute(select(schema_version.c.version)).scalar_one_or_none()
-    if found not in (*MIGRATIONS, SCHEMA_VERSION):
+    version = connection.execute(select(schema_version.c.version)).scalar_one_or_none()
+    if version not in (*MIGRATIONS, SCHEMA_VERSION):
         raise StoreError(
-            f"the prediction store {location.description} has version {found} of its tables, and this Modeltrace takes "
-            f"{SCHEMA_VERSION}: name another one with MODELTRACE_STORE, or export it with the Modeltrace that wrote it"
+            f"the prediction store {location.description} has tables of version {version}, and this release of "
+            f"Modeltrace needs version {SCHEMA_VERSION}: choose another store with MODELTRACE_STORE, or export this "
+            "one with the release that wrote it"
         )
-    return bool(found != SCHEMA_VERSION)
+    return bool(version != SCHEMA_VERSION)
 
 
 def _missing_store_error(location: StoreLocation) -> StoreError:
     return StoreError(
-        f"there is no prediction store at {location.description}. A service that has answered makes one; "
-        "MODELTRACE_STORE says where"
+        f"there is no prediction store at {location.description}. The service creates it at its start; set its "
+        "location with MODELTRACE_STORE"
     )

@@ -1,10 +1,11 @@
-"""Writes predictions to the store, in the background: bounded, in groups, and again until the store has them.
+"""Write predictions to the store in the background, in batches, with a bounded queue and retries.
 
-    put ──► queue ──► thread ──► one transaction, at most every 100 ms ──► stored
-              │ full               │ locked, full, away: again, and again
-              └──► lost            └ a row that it refuses for good ──► lost
+    enqueue ──► queue ──► thread ──► one transaction per COMMIT_INTERVAL ──► stored
+                  │ full               │ locked, full, unavailable: retry with backoff
+                  └──► lost            └ row rejected ──► lost
 
-A row that is put is committed within 100 ms, and what a transaction takes. `report` hears of every row, once.
+An enqueued row is committed within COMMIT_INTERVAL plus the duration of a transaction. `on_outcome` receives each row
+exactly once.
 """
 
 import logging
@@ -13,19 +14,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from modeltrace.errors import StoreUnavailableError
 from modeltrace.store.age_limit import AgeLimit
 from modeltrace.store.config import StoreConfig
+from modeltrace.store.failure_log import FailureLog
 from modeltrace.store.rows import PredictionSource, Row, RowBuilder
+
+if TYPE_CHECKING:  # imported on the thread that needs it, see `_import_and_open`
+    from modeltrace.store.store import Store
 
 logger = logging.getLogger("modeltrace.store")
 
+# Times are in seconds.
 COMMIT_INTERVAL: Final = 0.1
-# A minute's rows at 1,000 a second, or three batches of the largest size allowed by default.
+# Rows of a minute at 1,000 rows per second, or of three batches of the default maximum size.
 MAX_QUEUE_ROWS: Final = 65_536
-MAX_TRANSACTION_ROWS: Final = 2048  # rows of a transaction
+MAX_TRANSACTION_ROWS: Final = 2048
 MIN_BACKOFF: Final = 0.1
 MAX_BACKOFF: Final = 5.0
 RETENTION_INTERVAL: Final = 10.0
@@ -33,31 +39,24 @@ DAY_NS: Final = 86_400 * 10**9
 
 
 class WriteOutcome(NamedTuple):
-    """What became of rows."""
+    """The final outcome of a number of rows; `error_type` is the reason for a loss."""
 
     outcome: Literal["stored", "lost"]
     rows: int
     error_type: str = ""
 
 
-class Open(Protocol):
-    """What the writer needs of a `modeltrace.store.store.Store`."""
-
-    def add_predictions(self, rows: Sequence[Row]) -> None:
-        """Add rows that may be there already."""
-
-    def delete_expired(self, limit: AgeLimit, now: int) -> tuple[int, bool]:
-        """Delete some that are too old; how many, and whether more may be deleted at once."""
-
-    def shrink(self, limit: int) -> int:
-        """Delete some while there are more bytes than that; how many."""
-
-    def close(self) -> None:
-        """Close it."""
-
-
 class PredictionWriter:
-    """Writes from its start until its `end`."""
+    """A thread that writes predictions from the constructor until `stop`.
+
+    Args:
+        config: the store.
+        on_outcome: called for each outcome, by this thread or by the caller of `enqueue`. It must not block or raise.
+        on_open_attempted: called after the first attempt to open the store, whether or not it succeeded.
+        open_store: opens the store; for tests.
+        max_rows: the capacity of the queue.
+        retention_interval: seconds between two runs of the retention.
+    """
 
     def __init__(
         self,
@@ -65,14 +64,10 @@ class PredictionWriter:
         *,
         on_outcome: Callable[[WriteOutcome], object],
         on_open_attempted: Callable[[], object] = lambda: None,
-        open_store: Callable[[str], Open] | None = None,
+        open_store: "Callable[[str], Store] | None" = None,
         max_rows: int = MAX_QUEUE_ROWS,
         retention_interval: float = RETENTION_INTERVAL,
     ) -> None:
-        """`report` is called by the writer's thread, and by that of `put`; it must neither block nor raise.
-
-        `tried` is called once the store is open, or has been tried to open in vain for the first time.
-        """
         self._on_open_attempted = on_open_attempted
         self._config = config
         self._row_builder = RowBuilder(config.code_version)
@@ -80,19 +75,19 @@ class PredictionWriter:
         self._store_factory = open_store or _import_and_open
         self._max_rows = max_rows
         self._retention_interval = retention_interval
-        self._store: Open | None = None
+        self._store: Store | None = None
         self._age_limit = AgeLimit(int(config.retention_days * DAY_NS))
         self._changed = threading.Condition()
         self._queue: deque[PredictionSource] = deque()
-        self._pending_rows = 0  # that are neither stored nor lost
+        self._pending_rows = 0  # neither stored nor lost
         self._stopping = self._abandoned = False
         self._retention_at = time.monotonic() - retention_interval
-        self._said = ""
+        self._failures = FailureLog(logger, "no prediction is stored for now", "predictions are stored again")
         self._thread = threading.Thread(target=self._run, daemon=True, name="store-writer")
         self._thread.start()
 
     def enqueue(self, requests: Sequence[PredictionSource]) -> None:
-        """Take what was answered. Never waits: a request that finds no room is lost and counted."""
+        """Enqueue the predictions of requests without blocking; a request that does not fit is lost as a whole."""
         lost = 0
         with self._changed:
             for request in requests:
@@ -107,34 +102,34 @@ class PredictionWriter:
             self._on_outcome(WriteOutcome("lost", lost, "queue_full"))
 
     def stop(self) -> None:
-        """Take no more: the thread ends once the store has what waits."""
+        """Let the thread end after it has written the queue."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
 
     def join(self, deadline: float) -> None:
-        """Wait for that until the monotonic `deadline`; what the store has not taken by then is lost."""
+        """Wait for the thread until the monotonic `deadline`; rows that are not stored by then are lost."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
         with self._changed:
-            left, self._pending_rows, self._abandoned = self._pending_rows, 0, True
+            lost, self._pending_rows, self._abandoned = self._pending_rows, 0, True
             self._queue.clear()
             self._changed.notify_all()
-        if left:
-            self._on_outcome(WriteOutcome("lost", left, "shutdown"))
+        if lost:
+            self._on_outcome(WriteOutcome("lost", lost, "shutdown"))
 
     # The thread.
 
     def _run(self) -> None:
-        with suppress(Exception):  # it was there at the start of the service; else `_write` says what is wrong
+        with suppress(Exception):  # the service has opened the store at startup; `_write` logs a later error
             self._open_store()
         self._on_open_attempted()
         while (rows := self._next_rows()) is not None:
-            begun = time.monotonic()
+            started = time.monotonic()
             if rows:
                 self._write(rows)
             self._enforce_retention()
-            with self._changed:  # what comes in the meantime shares the next transaction
-                rest = begun + COMMIT_INTERVAL - time.monotonic()
+            with self._changed:  # rows that arrive during this wait share the next transaction
+                rest = started + COMMIT_INTERVAL - time.monotonic()
                 self._changed.wait_for(
                     lambda: self._stopping or self._pending_rows >= MAX_TRANSACTION_ROWS, max(0.0, rest)
                 )
@@ -142,12 +137,12 @@ class PredictionWriter:
             self._store.close()
 
     def _next_rows(self) -> list[Row] | None:
-        """Wait for rows, or until it is time to tidy; `None` when there will be no more."""
+        """Wait for rows, or until retention is due; return `None` after `stop`, once the queue is empty."""
         requests: list[PredictionSource] = []
         rows = 0
         with self._changed:
-            patience = self._retention_at + self._retention_interval - time.monotonic()
-            self._changed.wait_for(lambda: self._queue or self._stopping, max(0.0, patience))
+            timeout = self._retention_at + self._retention_interval - time.monotonic()
+            self._changed.wait_for(lambda: self._queue or self._stopping, max(0.0, timeout))
             while self._queue and rows < MAX_TRANSACTION_ROWS:
                 requests.append(self._queue.popleft())
                 rows += len(requests[-1].predictions)
@@ -155,7 +150,7 @@ class PredictionWriter:
                 return None
         return [row for request in requests for row in self._to_rows(request)]
 
-    def _open_store(self) -> Open:
+    def _open_store(self) -> "Store":
         if self._store is None:
             self._store = self._store_factory(self._config.url)
         return self._store
@@ -163,53 +158,53 @@ class PredictionWriter:
     def _to_rows(self, request: PredictionSource) -> list[Row]:
         try:
             return self._row_builder.build(request)
-        except Exception as error:  # a record that nobody foresaw must not end the thread
-            logger.exception("a prediction could not be made a row")
+        except Exception as error:  # an invalid record must not end the thread
+            logger.exception("a prediction cannot be converted to a row of the store")
             self._report_outcome("lost", len(request.predictions), type(error).__qualname__)
             return []
 
     def _write(self, rows: Sequence[Row]) -> None:
-        """Write them, however often it takes."""
-        pause = MIN_BACKOFF
+        """Write rows, with retries until the store accepts or rejects them, or `join` gives up."""
+        backoff = MIN_BACKOFF
         while not self._abandoned:
             try:
                 self._open_store().add_predictions(rows)
             except StoreUnavailableError as error:
-                self._say(str(error))
-            except Exception as error:  # noqa: BLE001  what it is about is found out below
+                self._failures.update(str(error))
+            except Exception as error:  # noqa: BLE001  an open store rejects the rows, see `_bisect`
                 if self._store:
                     self._bisect(rows, error)
                     return
-                self._say(str(error))  # it could be opened at the start of the service, so it may come back
+                self._failures.update(str(error))  # the store could be opened at startup, so this may be temporary
             else:
-                self._say("")
+                self._failures.update()
                 self._report_outcome("stored", len(rows))
                 return
             with self._changed:
-                self._changed.wait_for(lambda: self._abandoned or self._stopping, pause)
-                if self._stopping:  # there is not much time left
+                self._changed.wait_for(lambda: self._abandoned or self._stopping, backoff)
+                if self._stopping:  # little time is left: retry at the shortest interval
                     self._changed.wait_for(lambda: self._abandoned, MIN_BACKOFF)
-            pause = min(2 * pause, MAX_BACKOFF)
+            backoff = min(2 * backoff, MAX_BACKOFF)
 
     def _bisect(self, rows: Sequence[Row], error: Exception) -> None:
-        """All but the rows that it is about are written."""
+        """Write each half of the rows separately, so that only the rejected rows are lost."""
         if len(rows) == 1:
-            logger.error("the prediction store refuses a prediction for good: %s", error)
+            logger.error("the prediction store rejects a prediction: %s", error)
             self._report_outcome("lost", 1, type(error).__qualname__)
             return
         half = len(rows) // 2
         self._write(rows[:half])
         self._write(rows[half:])
 
-    def _report_outcome(self, kind: Literal["stored", "lost"], rows: int, error_type: str = "") -> None:
+    def _report_outcome(self, outcome: Literal["stored", "lost"], rows: int, error_type: str = "") -> None:
         with self._changed:
-            if self._abandoned:  # and counted as lost
+            if self._abandoned:  # `join` has counted these rows as lost
                 return
             self._pending_rows -= rows
-        self._on_outcome(WriteOutcome(kind, rows, error_type))
+        self._on_outcome(WriteOutcome(outcome, rows, error_type))
 
     def _enforce_retention(self) -> None:
-        """Delete a little of what is too old or too much, now and then; again at once while there is more of it."""
+        """Delete a chunk of expired or surplus predictions if it is time; run again at once if there are more."""
         if self._store is None or time.monotonic() < self._retention_at + self._retention_interval:
             return
         more = False
@@ -218,24 +213,16 @@ class PredictionWriter:
                 more = self._store.delete_expired(self._age_limit, time.time_ns())[1]
             if self._config.max_bytes:
                 more = self._store.shrink(self._config.max_bytes) > 0 or more
-        except Exception as error:  # noqa: BLE001  it is tried again
-            self._say(str(error))
+        except Exception as error:  # noqa: BLE001  the next run tries again
+            self._failures.update(str(error))
         self._retention_at = 0.0 if more else time.monotonic()
 
-    def _say(self, text: str) -> None:
-        """Log what the state has become; what stays as it is, is not repeated."""
-        if text and text != self._said:
-            logger.warning("no prediction is stored for now: %s", text)
-        elif self._said and not text:
-            logger.warning("predictions are stored again")
-        self._said = text
 
-
-def _import_and_open(said: str) -> Open:
-    # Imported on the thread that needs it: it takes a third of a second, which telemetry need not wait for.
+def _import_and_open(url: str) -> "Store":
+    # SQLAlchemy takes a third of a second to import. Importing it on the writer's thread lets telemetry start before.
     from modeltrace.store.store import open_store  # noqa: PLC0415  see above
 
-    return open_store(said)
+    return open_store(url)
 
 
 def start_writer(
@@ -243,7 +230,7 @@ def start_writer(
     on_outcome: Callable[[WriteOutcome], object],
     on_open_attempted: Callable[[], object] = lambda: None,
 ) -> PredictionWriter | None:
-    """A writer, unless nothing is to be kept: then there is nothing to be tried, either."""
+    """Start a writer; without a store call `on_open_attempted` at once and return `None`."""
     if config is None:
         on_open_attempted()
         return None

@@ -63,7 +63,7 @@ def test_predictions_by_a_clock_set_forward_cost_a_share_of_the_others(
             assert store.delete_expired(limit, AHEAD)[0] <= 100
         assert 0.08 * 30 * 24 * 3600 < clock.seconds < 0.11 * 30 * 24 * 3600
     (record,) = caplog.records
-    assert record.message.startswith("more predictions are too old at once than may be deleted: the clock was set")
+    assert record.message.startswith("more predictions expired at once than may be deleted: the clock was set")
 
 
 def test_one_writer_of_several_deletes(tmp_path: Path, clock: Clock) -> None:
