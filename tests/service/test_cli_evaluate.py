@@ -40,9 +40,9 @@ def run(*arguments: str) -> str:
 def figures(*arguments: str) -> dict[str, Any]:
     """What it says of the one model, for machines; without what depends on how it was asked."""
     (found,) = json.loads(run(*arguments, "--json"))
-    found.pop("delays")
+    found.pop("label_delays")
     if found["concept_drift"]:
-        found["concept_drift"].pop("found_at")
+        found["concept_drift"].pop("drift_predictions")
     return found
 
 
@@ -171,7 +171,7 @@ def test_a_files_label_is_the_class_that_it_means(
 @pytest.mark.parametrize(("label", "classes"), [("c", ["a", "b"]), (2, [0, 1]), ("7", None), (True, None)])
 def test_a_label_that_the_model_never_answers_is_an_error(label: object, classes: list[object] | None) -> None:
     """The message says which, and what there is."""
-    with pytest.raises(LabelError, match=r"the label .* (none of the model's classes|is no number)"):
+    with pytest.raises(LabelError, match=r"the label .* (not one of the model's classes|is not a number)"):
         to_model_label(label, classes)
 
 

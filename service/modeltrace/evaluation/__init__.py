@@ -1,1 +1,1 @@
-"""Is the model still right: figures from the predictions and labels in the prediction store, and their alarms."""
+"""Model evaluation: metrics from the predictions and labels in the prediction store, and concept drift detection."""

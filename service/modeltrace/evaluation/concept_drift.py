@@ -1,16 +1,17 @@
-"""Concept drift: does a model err more often than it used to?
+"""Detect concept drift: an increase of a model's error rate.
 
-The Drift Detection Method (Gama, Medas, Castillo, Rodrigues: Learning with Drift Detection, SBIA 2004), in the form
-that river's `drift.binary.DDM` gives it. Over labelled predictions in their order, 1 for an error:
+Implements the Drift Detection Method (Gama, Medas, Castillo, Rodrigues: Learning with Drift Detection, SBIA 2004) as in
+river's `drift.binary.DDM`. Over labelled predictions in order, where 1 is an error:
 
-    p = errors / n          s = sqrt(p (1 - p) / n)          p_min, s_min: where p + s was lowest so far
+    p = errors / n          s = sqrt(p (1 - p) / n)          p_min, s_min: p and s where p + s was lowest so far
     warning: p + s > p_min + 2 s_min          drift: p + s > p_min + 3 s_min
 
-Nothing is said of the first `warm_start` predictions, and after a drift everything begins anew.
+The first `warm_start` predictions are always stable. After a drift the detector is reset.
 
-With its own limits (30 predictions, 2 and 3 deviations) it finds drift in most streams that have none, above all where
-errors are rare: after 30 right answers the first wrong one is a drift. OURS waits for 30 errors, which is when their
-number is about normally distributed, and for 3 and 4 deviations (docs/evaluation.md has the shares).
+With the published limits (30 predictions, 2 and 3 standard deviations) the method reports drift in most streams without
+drift, especially where errors are rare: after 30 correct predictions the first error is a drift. `DEFAULT_LIMITS`
+require 30 errors, from which on their number is approximately normally distributed, and 3 and 4 standard deviations.
+docs/evaluation.md has the false alarm rates.
 """
 
 from dataclasses import dataclass
@@ -22,13 +23,20 @@ from numpy.typing import NDArray
 STABLE: Final = 0
 WARNING: Final = 1
 DRIFT: Final = 2
-# Predictions of the first look behind a start; each further look is twice as long, so that many alarms cost little more
-# than none.
+# Predictions of the first vectorized block after a reset. The size doubles with each further block, so that the cost
+# stays linear even if there are many drifts.
 FIRST_BLOCK: Final = 1024
 
 
 class DriftLimits(NamedTuple):
-    """When something is said, as river names it and has it by default; nothing is before there were `min_errors`."""
+    """The limits of the detector, with river's names and defaults; `min_errors` is an addition.
+
+    Args:
+        warm_start: predictions after a reset before anything is reported.
+        warning_threshold: standard deviations for a warning.
+        drift_threshold: standard deviations for a drift.
+        min_errors: errors after a reset before anything is reported.
+    """
 
     warm_start: int = 30
     warning_threshold: float = 2.0
@@ -41,9 +49,11 @@ DEFAULT_LIMITS: Final = DriftLimits(warning_threshold=3.0, drift_threshold=4.0, 
 
 @dataclass(frozen=True)
 class DriftResult:
-    """What was found.
+    """The state of the detector after each prediction.
 
-    `levels` has STABLE, WARNING or DRIFT after each prediction; `error_rates` the rate of errors since the last start.
+    Args:
+        levels: STABLE, WARNING or DRIFT; shape (n,).
+        error_rates: the error rate since the last reset; shape (n,).
     """
 
     levels: NDArray[np.int8]
@@ -51,56 +61,55 @@ class DriftResult:
 
     @property
     def drift_indices(self) -> list[int]:
-        """Where a drift was found."""
-        return [int(place) for place in np.flatnonzero(self.levels == DRIFT)]
+        """The indices of the predictions at which a drift was detected."""
+        return [int(index) for index in np.flatnonzero(self.levels == DRIFT)]
 
     @property
     def level(self) -> int:
-        """DRIFT if there was one anywhere; else what is said after the last prediction."""
+        """DRIFT if any drift was detected, else the level after the last prediction."""
         if not len(self.levels):
             return STABLE
         return DRIFT if self.drift_indices else int(self.levels[-1])
 
     @property
     def error_rate(self) -> float | None:
-        """The rate of errors since the last start; `None` without predictions."""
+        """The error rate since the last reset; `None` without predictions."""
         return float(self.error_rates[-1]) if len(self.error_rates) else None
 
 
 def detect_drift(errors: NDArray[np.integer], limits: DriftLimits = DEFAULT_LIMITS) -> DriftResult:
-    """Look for drift in errors (1) and right answers (0), in order; shape (n,)."""
+    """Run the detector over errors (1) and correct predictions (0) in order; shape (n,)."""
     levels = np.zeros(len(errors), dtype=np.int8)
     rates = np.zeros(len(errors))
     start, length = 0, FIRST_BLOCK
     while start < len(errors):
-        found, rate = _scan(errors[start : start + length], limits)
-        drifts = np.flatnonzero(found == DRIFT)
-        end = len(found) if not len(drifts) else int(drifts[0]) + 1
-        whole = len(drifts) > 0 or start + length >= len(errors)
-        if not whole:
+        block_levels, block_rates = _scan(errors[start : start + length], limits)
+        drifts = np.flatnonzero(block_levels == DRIFT)
+        if not len(drifts) and start + length < len(errors):
             length *= 2
             continue
-        levels[start : start + end], rates[start : start + end] = found[:end], rate[:end]
-        start, length = start + end, FIRST_BLOCK
+        size = int(drifts[0]) + 1 if len(drifts) else len(block_levels)
+        levels[start : start + size], rates[start : start + size] = block_levels[:size], block_rates[:size]
+        start, length = start + size, FIRST_BLOCK
     return DriftResult(levels, rates)
 
 
 def _scan(errors: NDArray[np.integer], limits: DriftLimits) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Levels and rates from a start on, as if nothing began anew."""
+    """Return levels and error rates from a reset on; results after the first drift are not valid."""
     n = np.arange(1, len(errors) + 1)
-    number = np.cumsum(errors)
-    rates = number / n
+    error_counts = np.cumsum(errors)
+    rates = error_counts / n
     deviations = np.sqrt(rates * (1 - rates) / n)
     bounds = rates + deviations
 
     levels = np.zeros(len(errors), dtype=np.int8)
-    seen = slice(max(limits.warm_start, int(np.searchsorted(number, limits.min_errors))), None)
-    if not len(bounds[seen]):
+    active = slice(max(limits.warm_start, int(np.searchsorted(error_counts, limits.min_errors))), None)
+    if not len(bounds[active]):
         return levels, rates
-    lowest = np.minimum.accumulate(bounds[seen])
-    # Of several that are equally low, the latest counts.
-    place = np.maximum.accumulate(np.where(bounds[seen] <= lowest, np.arange(len(lowest)), 0))
-    p_min, s_min = rates[seen][place], deviations[seen][place]
-    levels[seen][bounds[seen] > p_min + limits.warning_threshold * s_min] = WARNING
-    levels[seen][bounds[seen] > p_min + limits.drift_threshold * s_min] = DRIFT
+    lowest = np.minimum.accumulate(bounds[active])
+    # Among equally low bounds the latest one counts.
+    lowest_index = np.maximum.accumulate(np.where(bounds[active] <= lowest, np.arange(len(lowest)), 0))
+    p_min, s_min = rates[active][lowest_index], deviations[active][lowest_index]
+    levels[active][bounds[active] > p_min + limits.warning_threshold * s_min] = WARNING
+    levels[active][bounds[active] > p_min + limits.drift_threshold * s_min] = DRIFT
     return levels, rates

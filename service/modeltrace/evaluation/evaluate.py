@@ -1,4 +1,4 @@
-"""From the prediction store to figures: a few questions, and what their answers come to."""
+"""Compute the metrics of models from a few aggregate queries on the prediction store."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,16 +33,17 @@ def evaluate(
     tolerance: float | None = None,
     locate_drifts: bool = False,
 ) -> list[ModelMetrics]:
-    """The figures of each version of each model that has predictions in a selection, by name and version.
+    """Return the metrics of each model version in a selection, by name and version.
 
-    Where several models were packed under one name and version, each has figures of its own, by hash.
+    Several models packed under one name and version have separate metrics, by hash.
 
     Args:
-        store: where predictions and labels are.
-        selection: which predictions count.
-        drift_since: where the search for concept drift begins instead, in nanoseconds since the epoch.
-        tolerance: what a regressor may be off by without its being an error; without it, none is searched for drift.
-        locate_drifts: whether to say at which predictions drift was found.
+        store: the store with predictions and labels.
+        selection: the predictions to evaluate.
+        drift_since: the start of concept drift detection, in nanoseconds since the epoch, if not that of the selection.
+        tolerance: the absolute error from which a regressor's prediction counts as an error for drift detection;
+            `None` for no drift detection of regressors.
+        locate_drifts: whether to return the predictions at which drift was detected.
 
     Raises:
         StoreError: the store cannot be read.
@@ -50,90 +51,98 @@ def evaluate(
     rows: dict[ModelKey, list[Any]] = defaultdict(list)
     for row in store.fetch_all(queries.outcome_counts(selection)):
         rows[row[0], row[1], row[2]].append(row[3:])
-    # A question about rows that are not there would still look at all of them.
+    # A query scans all selected predictions even if it returns nothing, so unnecessary ones are skipped.
     regressors = any(row[0] is None and row[2] for counts in rows.values() for row in counts)
     labels = any(row[2] for counts in rows.values() for row in counts)
     sums = store.fetch_all(queries.residual_sums(selection)) if regressors else ()
     residuals = {(row[0], row[1], row[2]): _to_residual_sums(*row[3:]) for row in sums}
     delays = _label_delays(store.fetch_all(queries.label_delays(selection)) if labels else ())
-    found = []
-    versions = Counter(key[:2] for key in rows)
+    models_per_version = Counter(key[:2] for key in rows)
+    results = []
     for key in sorted(rows):
-        name, version, _ = key
+        name, version, model_hash = key
         counts = rows[key]
-        model_hash = key[2] if versions[name, version] > 1 else None
         labelled = [row for row in counts if row[2]]
-        counted = [_to_count(*row) for row in labelled if row[0] is not None and row[1] is not None]
-        figures = ModelMetrics(
+        metrics = ModelMetrics(
             name,
             version,
             predictions=sum(row[4] for row in counts),
             labels=sum(row[4] for row in labelled),
             label_delays=delays.get(key, {}),
-            classification=classification_metrics(counted),
+            classification=classification_metrics(
+                [_to_count(*row) for row in labelled if row[0] is not None and row[1] is not None]
+            ),
             regression=regression_metrics(residuals[key]) if key in residuals else None,
-            model_hash=model_hash,
+            model_hash=model_hash if models_per_version[name, version] > 1 else None,
         )
-        of_it = selection._replace(model_name=name, model_version=version, model_hash=model_hash)
+        of_model = selection._replace(model_name=name, model_version=version, model_hash=metrics.model_hash)
         if drift_since is not None:
-            of_it = of_it._replace(since=drift_since)
-        figures = _with_drift(store, figures, of_it, _equivalent_pairs(labelled), tolerance)
-        found.append(_with_drift_predictions(store, figures, of_it, tolerance) if locate_drifts else figures)
-    return found
+            of_model = of_model._replace(since=drift_since)
+        metrics = _with_drift(store, metrics, of_model, _equivalent_pairs(labelled), tolerance)
+        results.append(_with_drift_predictions(store, metrics, of_model, tolerance) if locate_drifts else metrics)
+    return results
 
 
 def _to_count(
-    label: str, true_label: str, _: object, place: int | None, rows: int, *sums: float | None
+    label: str, true_label: str, _: object, bin_index: int | None, rows: int, *sums: float | None
 ) -> LabelledCount:
-    said, true = from_json(label), from_json(true_label)
-    right = label_key(said) == label_key(true)
-    confidence, square, from_one = (float(one or 0) for one in sums)
-    return LabelledCount(said, true, right, place, rows, confidence, from_one if right else square)
+    predicted, true = from_json(label), from_json(true_label)
+    correct = label_key(predicted) == label_key(true)
+    confidence, squares, squares_from_one = (float(value or 0) for value in sums)
+    return LabelledCount(
+        predicted, true, correct, bin_index, rows, confidence, squares_from_one if correct else squares
+    )
 
 
-def _to_residual_sums(rows: int, absolute: float, squared: float, off: float, spread: float) -> ResidualSums:
-    """The sum of squares around the mean, without what the rounding of the mean put into it."""
-    return ResidualSums(rows, float(absolute), float(squared), max(0.0, float(spread) - float(off) ** 2 / rows))
+def _to_residual_sums(
+    rows: int, absolute: float, squared: float, distance: float, squared_distance: float
+) -> ResidualSums:
+    """Convert a row of `residual_sums`; subtract the rounding error of the mean from the sum of squares around it."""
+    total_squares = max(0.0, float(squared_distance) - float(distance) ** 2 / rows)
+    return ResidualSums(rows, float(absolute), float(squared), total_squares)
 
 
 def _label_delays(rows: Iterable[Sequence[Any]]) -> Mapping[ModelKey, dict[float, float]]:
-    found: dict[ModelKey, dict[float, float]] = defaultdict(dict)
+    delays: dict[ModelKey, dict[float, float]] = defaultdict(dict)
     for name, version, model_hash, number, rank, delay in rows:
         for percent in queries.PERCENTS:
             if rank == queries.quantile_rank(number, percent):
-                found[name, version, model_hash][percent / 100] = delay / _SECOND
-    return found
+                delays[name, version, model_hash][percent / 100] = delay / _SECOND
+    return delays
 
 
 def _equivalent_pairs(labelled: Iterable[Sequence[Any]]) -> list[tuple[str, str]]:
-    """Answers and true labels that are one though they are written otherwise: 1 and 1.0."""
+    """Return predicted and true labels that are equal but differ in their JSON, such as 1 and 1.0."""
     pairs = {(row[0], row[1]) for row in labelled if None not in row[:2] and row[0] != row[1]}
-    return sorted((said, true) for said, true in pairs if label_key(from_json(said)) == label_key(from_json(true)))
+    return sorted(
+        (predicted, true) for predicted, true in pairs if label_key(from_json(predicted)) == label_key(from_json(true))
+    )
 
 
 def _with_drift(
-    store: Store, figures: ModelMetrics, selection: Selection, equal: list[tuple[str, str]], tolerance: float | None
+    store: Store, metrics: ModelMetrics, selection: Selection, pairs: list[tuple[str, str]], tolerance: float | None
 ) -> ModelMetrics:
-    if figures.classification is None and (figures.regression is None or tolerance is None):
-        return figures
-    question = queries.error_sequence(
+    if metrics.classification is None and (metrics.regression is None or tolerance is None):
+        return metrics
+    statement = queries.error_sequence(
         selection,
-        equivalent_pairs=equal,
-        tolerance=None if figures.classification else tolerance,
+        equivalent_pairs=pairs,
+        tolerance=None if metrics.classification else tolerance,
         aggregates_in_order=store.location.file is None,
     )
-    ((text,),) = store.fetch_all(question)
+    ((text,),) = store.fetch_all(statement)
     errors = np.frombuffer((text or "").encode(), dtype=np.uint8).astype(np.int64) - ord("0")
-    return replace(figures, drift=detect_drift(errors))
+    return replace(metrics, drift=detect_drift(errors))
 
 
 def _with_drift_predictions(
-    store: Store, figures: ModelMetrics, selection: Selection, tolerance: float | None
+    store: Store, metrics: ModelMetrics, selection: Selection, tolerance: float | None
 ) -> ModelMetrics:
-    if figures.drift is None:
-        return figures
-    kind = None if figures.classification else tolerance
+    if metrics.drift is None:
+        return metrics
+    tolerance = None if metrics.classification else tolerance
     rows = [
-        store.fetch_all(queries.nth_labelled(selection, place, tolerance=kind)) for place in figures.drift.drift_indices
+        store.fetch_all(queries.nth_labelled(selection, index, tolerance=tolerance))
+        for index in metrics.drift.drift_indices
     ]
-    return replace(figures, drift_predictions=tuple(PredictionRef(*row) for (row,) in rows))
+    return replace(metrics, drift_predictions=tuple(PredictionRef(*row) for (row,) in rows))

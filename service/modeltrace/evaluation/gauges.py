@@ -1,4 +1,4 @@
-"""The figures as gauges. Series are few: the versions of a served model, and the classes of its bundle."""
+"""Export metrics of models as gauges. The series are bounded by the served versions and the classes of the bundles."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from modeltrace.telemetry.names import ML_EVALUATION_LABEL, ML_MODEL_HASH, ML_MO
 
 
 class GaugePoint(NamedTuple):
-    """A value of a gauge, and what it says beside the model's name and version."""
+    """A value of a gauge, with its attributes except those of the model."""
 
     instrument: Instrument
     value: float
@@ -25,57 +25,67 @@ def register_gauges(
     models: Callable[[], Mapping[str, Iterable[object]]],
     current_metrics: Callable[[], Sequence[ModelMetrics]],
 ) -> None:
-    """Make gauges of what `current` gives at each export; without figures they have no points at all.
+    """Create the gauges.
 
-    `models` gives the classes of each model, by its name.
+    Args:
+        meter: the meter of the gauges.
+        models: returns the classes of each model, by its name.
+        current_metrics: returns the metrics to export; without metrics the gauges have no points.
     """
 
-    def observing(instrument: Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        def observe_one(_: CallbackOptions) -> Iterable[Observation]:
-            known = models()
-            for figures in current_metrics():
-                model = {ML_MODEL_NAME: figures.model_name, ML_MODEL_VERSION: figures.model_version}
-                if figures.model_hash:
-                    model[ML_MODEL_HASH] = figures.model_hash
-                for point in metric_points(figures, {label_key(label) for label in known.get(figures.model_name, ())}):
+    def callback_of(instrument: Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            classes = models()
+            for metrics in current_metrics():
+                model = {ML_MODEL_NAME: metrics.model_name, ML_MODEL_VERSION: metrics.model_version}
+                if metrics.model_hash:
+                    model[ML_MODEL_HASH] = metrics.model_hash
+                known_labels = {label_key(label) for label in classes.get(metrics.model_name, ())}
+                for point in metric_points(metrics, known_labels):
                     if point.instrument is instrument:
                         yield Observation(point.value, {**model, **point.attributes})
 
-        return observe_one
+        return observe
 
-    for one in instruments.EVALUATION_GAUGES:
-        meter.create_observable_gauge(one.name, [observing(one)], one.unit, one.description)
+    for gauge in instruments.EVALUATION_GAUGES:
+        meter.create_observable_gauge(gauge.name, [callback_of(gauge)], gauge.unit, gauge.description)
 
 
-def metric_points(figures: ModelMetrics, known_labels: set[tuple[bool, object]]) -> Iterator[GaugePoint]:
-    """All points of one version; of classes only those that are `known`, as `identity` has them."""
-    yield GaugePoint(instruments.EVALUATED_PREDICTIONS, figures.predictions, {})
-    yield GaugePoint(instruments.LABELS, figures.labels, {})
-    if figures.label_coverage is not None:
-        yield GaugePoint(instruments.LABEL_COVERAGE, figures.label_coverage, {})
-    for quantile, delay in figures.label_delays.items():
+def metric_points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]]) -> Iterator[GaugePoint]:
+    """Yield the points of one model version; points of a class only if its `label_key` is among `known_labels`."""
+    yield GaugePoint(instruments.EVALUATED_PREDICTIONS, metrics.predictions, {})
+    yield GaugePoint(instruments.LABELS, metrics.labels, {})
+    if metrics.label_coverage is not None:
+        yield GaugePoint(instruments.LABEL_COVERAGE, metrics.label_coverage, {})
+    for quantile, delay in metrics.label_delays.items():
         yield GaugePoint(instruments.LABEL_DELAY, delay, {QUANTILE: str(quantile)})
-    if figures.classification:
-        yield from _classification_points(figures.classification, known_labels)
-    if figures.regression:
-        yield GaugePoint(instruments.MEAN_ABSOLUTE_ERROR, figures.regression.mean_absolute_error, {})
-        yield GaugePoint(instruments.ROOT_MEAN_SQUARED_ERROR, figures.regression.root_mean_squared_error, {})
-        if figures.regression.r2 is not None:
-            yield GaugePoint(instruments.R2, figures.regression.r2, {})
-    if figures.drift and figures.drift.error_rate is not None:
-        yield GaugePoint(instruments.DRIFT_LEVEL, figures.drift.level, {})
-        yield GaugePoint(instruments.DRIFT_ERROR_RATE, figures.drift.error_rate, {})
+    if metrics.classification:
+        yield from _classification_points(metrics.classification, known_labels)
+    if metrics.regression:
+        yield GaugePoint(instruments.MEAN_ABSOLUTE_ERROR, metrics.regression.mean_absolute_error, {})
+        yield GaugePoint(instruments.ROOT_MEAN_SQUARED_ERROR, metrics.regression.root_mean_squared_error, {})
+        if metrics.regression.r2 is not None:
+            yield GaugePoint(instruments.R2, metrics.regression.r2, {})
+    if metrics.drift and metrics.drift.error_rate is not None:
+        yield GaugePoint(instruments.DRIFT_LEVEL, metrics.drift.level, {})
+        yield GaugePoint(instruments.DRIFT_ERROR_RATE, metrics.drift.error_rate, {})
 
 
-def _classification_points(found: ClassificationMetrics, known: set[tuple[bool, object]]) -> Iterator[GaugePoint]:
-    """Without a class, precision, recall and F1 are means over classes."""
-    yield GaugePoint(instruments.ACCURACY, found.accuracy, {})
-    classes = [({ML_EVALUATION_LABEL: str(one.label)}, one) for one in found.classes if label_key(one.label) in known]
-    every: list[tuple[dict[str, str], ClassificationMetrics | ClassMetrics]] = [({}, found), *classes]
-    for said, one in every:
-        yield GaugePoint(instruments.PRECISION, one.precision, said)
-        yield GaugePoint(instruments.RECALL, one.recall, said)
-        yield GaugePoint(instruments.F1, one.f1, said)
-    if found.calibration:
-        yield GaugePoint(instruments.CALIBRATION_ERROR, found.calibration.expected_calibration_error, {})
-        yield GaugePoint(instruments.BRIER_SCORE, found.calibration.brier_score, {})
+def _classification_points(
+    metrics: ClassificationMetrics, known_labels: set[tuple[bool, object]]
+) -> Iterator[GaugePoint]:
+    """Yield points of precision, recall and F1 without a label for the mean over classes, then for each class."""
+    yield GaugePoint(instruments.ACCURACY, metrics.accuracy, {})
+    averages: list[tuple[dict[str, str], ClassificationMetrics | ClassMetrics]] = [({}, metrics)]
+    per_class = [
+        ({ML_EVALUATION_LABEL: str(entry.label)}, entry)
+        for entry in metrics.classes
+        if label_key(entry.label) in known_labels
+    ]
+    for attributes, entry in averages + per_class:
+        yield GaugePoint(instruments.PRECISION, entry.precision, attributes)
+        yield GaugePoint(instruments.RECALL, entry.recall, attributes)
+        yield GaugePoint(instruments.F1, entry.f1, attributes)
+    if metrics.calibration:
+        yield GaugePoint(instruments.CALIBRATION_ERROR, metrics.calibration.expected_calibration_error, {})
+        yield GaugePoint(instruments.BRIER_SCORE, metrics.calibration.brier_score, {})

@@ -1,8 +1,8 @@
-"""The figures themselves, from counts: how often a model is right, how sure it may be, how far off.
+"""Compute classification, calibration and regression metrics from counts and sums.
 
-Names and formulas are scikit-learn's (`accuracy_score`, `precision_recall_fscore_support`, `brier_score_loss`,
-`mean_absolute_error`, `r2_score`, …), so are its conventions: a share of nothing is 0, and a mean over classes is over
-those that were answered or true. No database here.
+Names, formulas and conventions are those of scikit-learn (`accuracy_score`, `precision_recall_fscore_support`,
+`brier_score_loss`, `mean_absolute_error`, `r2_score`, …): a ratio with a denominator of 0 is 0, and a mean over classes
+includes each class that was predicted or is a true label. This module has no database code.
 """
 
 import math
@@ -14,42 +14,42 @@ from typing import Final, NamedTuple
 from modeltrace.evaluation.concept_drift import DriftResult
 from modeltrace.store.rows import label_key
 
-# Bins of the confidence, all equally wide: the bin `i` holds EDGES[i-1] < c <= EDGES[i].
+# Confidence bins of equal width: bin `i` holds BIN_EDGES[i-1] < confidence <= BIN_EDGES[i].
 N_BINS: Final = 10
-BIN_EDGES: Final = tuple(place * (1 / N_BINS) for place in range(1, N_BINS))
+BIN_EDGES: Final = tuple(index * (1 / N_BINS) for index in range(1, N_BINS))
 
 
 class LabelledCount(NamedTuple):
-    """Labelled predictions of one answer, one true label and one bin of the confidence."""
+    """The labelled predictions with the same predicted label, true label and confidence bin."""
 
     label: object
     true_label: object
     correct: bool
-    bin: int | None  # None where the model gave no confidence
+    bin: int | None  # None if the model returned no confidence
     rows: int
-    confidence_sum: float  # the sum of it
-    squared_error_sum: float  # the sum of (confidence - right)²
+    confidence_sum: float
+    squared_error_sum: float  # sum of (confidence - correct)²
 
 
 class ResidualSums(NamedTuple):
-    """Sums over labelled predictions of a regressor: of |error|, error², and (label - mean label)²."""
+    """Sums over a regressor's labelled predictions."""
 
     rows: int
-    absolute_error: float
-    squared_error: float
-    total_squares: float
+    absolute_error: float  # sum of |error|
+    squared_error: float  # sum of error²
+    total_squares: float  # sum of (label - mean label)²
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """How one class fares."""
+    """The metrics of one class."""
 
     label: object
     precision: float
     recall: float
     f1: float
-    predicted: int  # labelled predictions that say so
-    support: int  # labels that say so
+    predicted: int  # labelled predictions of this class
+    support: int  # true labels of this class
 
 
 class ConfusionCell(NamedTuple):
@@ -61,7 +61,7 @@ class ConfusionCell(NamedTuple):
 
 
 class CalibrationBin(NamedTuple):
-    """A bin of the confidence: what was said, and what came of it. `confidence` and `accuracy` are means."""
+    """A confidence bin of the reliability diagram; `confidence` and `accuracy` are means."""
 
     low: float
     high: float
@@ -72,16 +72,16 @@ class CalibrationBin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationMetrics:
-    """Whether a model is right as often as it says, over predictions that have a confidence."""
+    """How well confidences match accuracies, over predictions with a confidence."""
 
     expected_calibration_error: float
     brier_score: float
-    bins: tuple[CalibrationBin, ...]  # those that are not empty
+    bins: tuple[CalibrationBin, ...]  # without empty bins
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationMetrics:
-    """How well a classifier does; the means are over classes, each counting the same."""
+    """The metrics of a classifier; precision, recall and F1 are unweighted means over classes (`average="macro"`)."""
 
     accuracy: float
     precision: float
@@ -94,7 +94,7 @@ class ClassificationMetrics:
 
 @dataclass(frozen=True, slots=True)
 class RegressionMetrics:
-    """How well a regressor does; `r2` is `None` below two labels."""
+    """The metrics of a regressor; `r2` is `None` for fewer than two labels."""
 
     rows: int
     mean_absolute_error: float
@@ -103,7 +103,7 @@ class RegressionMetrics:
 
 
 class PredictionRef(NamedTuple):
-    """A prediction: nanoseconds since the epoch, and where it is found."""
+    """A reference to a prediction; `time` is nanoseconds since the epoch."""
 
     time: int
     prediction_id: str
@@ -112,7 +112,11 @@ class PredictionRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """Everything about one version of a model, over some predictions."""
+    """The metrics of one model version over a selection of predictions.
+
+    `model_hash` is set if several models have this name and version. `drift_predictions` are the predictions at which
+    drift was detected, if requested.
+    """
 
     model_name: str
     model_version: str
@@ -122,97 +126,96 @@ class ModelMetrics:
     classification: ClassificationMetrics | None = None
     regression: RegressionMetrics | None = None
     drift: DriftResult | None = None
-    drift_predictions: tuple[PredictionRef, ...] = ()  # the predictions at which drift was found, if that was asked for
-    model_hash: str | None = None  # SHA-256 of its file, where several models have this name and version
+    drift_predictions: tuple[PredictionRef, ...] = ()
+    model_hash: str | None = None  # SHA-256 of the model's file
 
     @property
     def label_coverage(self) -> float | None:
-        """The share of predictions that have their label; `None` without predictions."""
+        """The share of predictions with a label; `None` without predictions."""
         return self.labels / self.predictions if self.predictions else None
 
 
-def classification_metrics(counted: Sequence[LabelledCount]) -> ClassificationMetrics | None:
-    """The figures of a classifier; `None` without labels. Labels that are one are given as one object."""
-    rows = sum(one.rows for one in counted)
+def classification_metrics(counts: Sequence[LabelledCount]) -> ClassificationMetrics | None:
+    """Return the metrics of a classifier; `None` without labels."""
+    rows = sum(count.rows for count in counts)
     if not rows:
         return None
     cells: Counter[tuple[object, object]] = Counter()
-    answered: Counter[object] = Counter()
+    predicted: Counter[object] = Counter()
     support: Counter[object] = Counter()
-    right: Counter[object] = Counter()
+    correct: Counter[object] = Counter()
     labels: dict[object, object] = {}
-    for one in counted:
-        said, true = label_key(one.label), label_key(one.true_label)
-        labels = {said: one.label, true: one.true_label} | labels
-        cells[said, true] += one.rows
-        answered[said] += one.rows
-        support[true] += one.rows
-        right[said] += one.rows if one.correct else 0
-    order = sorted(labels, key=lambda name: _sort_key(labels[name]))
-    classes = tuple(_class_metrics(labels[name], right[name], answered[name], support[name]) for name in order)
+    for count in counts:
+        label, true = label_key(count.label), label_key(count.true_label)
+        labels = {label: count.label, true: count.true_label} | labels
+        cells[label, true] += count.rows
+        predicted[label] += count.rows
+        support[true] += count.rows
+        correct[label] += count.rows if count.correct else 0
+    keys = sorted(labels, key=lambda key: _sort_key(labels[key]))
+    classes = tuple(_class_metrics(labels[key], correct[key], predicted[key], support[key]) for key in keys)
     return ClassificationMetrics(
-        accuracy=sum(right.values()) / rows,
-        precision=_mean(one.precision for one in classes),
-        recall=_mean(one.recall for one in classes),
-        f1=_mean(one.f1 for one in classes),
+        accuracy=sum(correct.values()) / rows,
+        precision=_mean(entry.precision for entry in classes),
+        recall=_mean(entry.recall for entry in classes),
+        f1=_mean(entry.f1 for entry in classes),
         classes=classes,
         confusion=tuple(
-            ConfusionCell(labels[said], labels[true], cells[said, true])
-            for said in order
-            for true in order
-            if cells[said, true]
+            ConfusionCell(labels[label], labels[true], cells[label, true])
+            for label in keys
+            for true in keys
+            if cells[label, true]
         ),
-        calibration=_calibrate([one for one in counted if one.bin is not None]),
+        calibration=_calibration_metrics([count for count in counts if count.bin is not None]),
     )
 
 
 def regression_metrics(sums: ResidualSums) -> RegressionMetrics | None:
-    """The figures of a regressor; `None` without labels."""
+    """Return the metrics of a regressor; `None` without labels."""
     rows = sums.rows
     if not rows:
         return None
     r2 = None
     if rows > 1:
-        perfect = 1.0 if sums.squared_error == 0 else 0.0
-        r2 = 1 - sums.squared_error / sums.total_squares if sums.total_squares > 0 else perfect
+        constant_label_r2 = 1.0 if sums.squared_error == 0 else 0.0
+        r2 = 1 - sums.squared_error / sums.total_squares if sums.total_squares > 0 else constant_label_r2
     return RegressionMetrics(rows, sums.absolute_error / rows, math.sqrt(sums.squared_error / rows), r2)
 
 
-def _class_metrics(label: object, right: int, answered: int, support: int) -> ClassMetrics:
-    return ClassMetrics(
-        label, _ratio(right, answered), _ratio(right, support), _ratio(2 * right, answered + support), answered, support
-    )
+def _class_metrics(label: object, correct: int, predicted: int, support: int) -> ClassMetrics:
+    precision, recall = _ratio(correct, predicted), _ratio(correct, support)
+    return ClassMetrics(label, precision, recall, _ratio(2 * correct, predicted + support), predicted, support)
 
 
-def _calibrate(counted: Sequence[LabelledCount]) -> CalibrationMetrics | None:
-    """Expected calibration error (Naeini, Cooper, Hauskrecht: AAAI 2015): the mean of |accuracy - confidence|.
+def _calibration_metrics(counts: Sequence[LabelledCount]) -> CalibrationMetrics | None:
+    """Return the Brier score and the expected calibration error (Naeini, Cooper, Hauskrecht: AAAI 2015).
 
-    The mean is over predictions, each with those of its bin.
+    The latter is the mean of |accuracy - confidence| over bins, weighted by the number of predictions.
     """
-    total = sum(one.rows for one in counted)
+    total = sum(count.rows for count in counts)
     if not total:
         return None
     bins = []
-    for place in range(N_BINS):
-        these = [one for one in counted if one.bin == place]
-        if rows := sum(one.rows for one in these):
-            confidence = math.fsum(one.confidence_sum for one in these) / rows
-            accuracy = sum(one.rows for one in these if one.correct) / rows
-            low, high = (0.0, *BIN_EDGES, 1.0)[place : place + 2]
+    for index in range(N_BINS):
+        in_bin = [count for count in counts if count.bin == index]
+        if rows := sum(count.rows for count in in_bin):
+            confidence = math.fsum(count.confidence_sum for count in in_bin) / rows
+            accuracy = sum(count.rows for count in in_bin if count.correct) / rows
+            low, high = (0.0, *BIN_EDGES, 1.0)[index : index + 2]
             bins.append(CalibrationBin(low, high, rows, confidence, accuracy))
-    error = math.fsum(one.rows * abs(one.accuracy - one.confidence) for one in bins) / total
-    return CalibrationMetrics(error, math.fsum(one.squared_error_sum for one in counted) / total, tuple(bins))
+    error = math.fsum(entry.rows * abs(entry.accuracy - entry.confidence) for entry in bins) / total
+    return CalibrationMetrics(error, math.fsum(count.squared_error_sum for count in counts) / total, tuple(bins))
 
 
 def _sort_key(label: object) -> tuple[bool, float, str]:
-    """Numbers by their size, then the rest by what they say."""
+    """Sort numbers by value, then other labels as text."""
     return (False, float(label), "") if isinstance(label, int | float) else (True, 0.0, str(label))
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _ratio(part: int, total: int) -> float:
+    return part / total if total else 0.0
 
 
 def _mean(values: Iterable[float]) -> float:
-    all_of_them = list(values)
-    return math.fsum(all_of_them) / len(all_of_them)
+    values = list(values)
+    return math.fsum(values) / len(values)

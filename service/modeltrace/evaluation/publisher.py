@@ -1,10 +1,11 @@
-"""Publishes the figures of models: of all workers and replicas, the one that has the turn of a model computes them.
+"""Publish metrics of models periodically. Among all workers and replicas, a model's leader computes its metrics.
 
-    wait ──► has it the turn? ──no──► publish nothing
+    wait ──► leader of the model? ──no──► publish nothing
      ▲              │ yes
-     └── publish ◄──┴── figures of the window, from the store
+     └── publish ◄──┴── metrics of the window, from the store
 
-All of it happens on a thread of its own, in the database: a prediction never waits for it, and a stop hardly does.
+This happens in the database and on a separate thread, so predictions never wait for it, and a shutdown waits for at
+most `STOP_TIMEOUT`.
 """
 
 import logging
@@ -20,116 +21,124 @@ from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.settings import Settings
 from modeltrace.telemetry.metrics.outcomes import OutcomeCounter
 
-if TYPE_CHECKING:  # imported on the thread that needs it
+if TYPE_CHECKING:  # imported on the publisher's thread, see `_Evaluator`
     from modeltrace.store.leader_lock import LeaderLock
     from modeltrace.store.store import Store
 
 logger = logging.getLogger("modeltrace.evaluation")
 
 RUNS_METRIC: Final = "modeltrace.evaluation.runs"
-# After figures that took long, the database rests so many times as long.
+# The pause after a slow run is at least this multiple of its duration, which limits the load on the database to 10 %.
 REST_FACTOR: Final = 9
-# Seconds that a stop waits for figures that are being computed.
+# Seconds for which a shutdown waits for a run.
 STOP_TIMEOUT: Final = 0.5
 _HOUR_NS: Final = 3600 * 10**9
 
 
 class PublisherConfig(NamedTuple):
-    """What is published, and how often."""
+    """What is published, and how often.
 
-    store_url: str  # as MODELTRACE_STORE has it; a password may be in it
-    models: Callable[[], Mapping[str, tuple[object, ...]]]  # the classes of each, by its name; they come and go
+    Args:
+        store_url: the value of MODELTRACE_STORE; it may contain a password.
+        models: returns the classes of each served model, by its name.
+        interval: seconds between two runs.
+        window_ns: the duration of the evaluated window before now, in nanoseconds.
+        tolerance: as in `modeltrace.evaluation.evaluate.evaluate`.
+    """
+
+    store_url: str
+    models: Callable[[], Mapping[str, tuple[object, ...]]]
     interval: float
-    window_ns: int  # in nanoseconds
+    window_ns: int
     tolerance: float | None
 
 
 class Publisher:
-    """Publishes from its start until its `end`."""
+    """A thread that publishes from the constructor until `stop`. The first run is after one interval."""
 
-    def __init__(self, plan: PublisherConfig, meter: Meter) -> None:
-        """The first figures are there after `plan.seconds`: a start has enough to do."""
-        self._config = plan
+    def __init__(self, config: PublisherConfig, meter: Meter) -> None:
+        self._config = config
         self._metrics: Sequence[ModelMetrics] = ()
         self._failing = False
         self._stopping = threading.Event()
-        register_gauges(meter, plan.models, lambda: self._metrics)
-        self._runs = OutcomeCounter(
-            meter, RUNS_METRIC, "{run}", "How often the figures of models were computed, and how often in vain."
-        )
+        register_gauges(meter, config.models, lambda: self._metrics)
+        self._runs = OutcomeCounter(meter, RUNS_METRIC, "{run}", "Computations of the metrics of models, by outcome.")
         self._thread = threading.Thread(target=self._run, daemon=True, name="evaluation")
         self._thread.start()
 
     def stop(self) -> None:
-        """Compute no more."""
+        """Start no further run."""
         self._stopping.set()
 
     def close(self, deadline: float) -> None:
-        """Wait a moment for the thread, at most until the monotonic `deadline`; else it ends with the process."""
+        """Wait for the thread until the monotonic `deadline`, at most for `STOP_TIMEOUT`."""
         self._thread.join(max(0.0, min(STOP_TIMEOUT, deadline - time.monotonic())))
 
     # The thread.
 
     def _run(self) -> None:
-        work = _Evaluator(self._config)
+        evaluator = _Evaluator(self._config)
         pause = self._config.interval
         while not self._stopping.wait(pause):
-            begun = time.monotonic()
+            started = time.monotonic()
+            error: Exception | None = None
             try:
-                self._metrics, error = work.evaluate(), None
-            except Exception as raised:  # noqa: BLE001  whatever it is, predictions go on, and it is tried again
+                self._metrics = evaluator.evaluate()
+            except Exception as raised:  # noqa: BLE001  any error is logged and counted, and the next run tries again
                 self._metrics, error = (), raised
-            if error or work.is_leader:
+            if error or evaluator.is_leader:
                 self._record_run(error)
-            pause = max(self._config.interval, REST_FACTOR * (time.monotonic() - begun))
-        work.close()
+            pause = max(self._config.interval, REST_FACTOR * (time.monotonic() - started))
+        evaluator.close()
 
     def _record_run(self, error: Exception | None) -> None:
-        """Count a run, and log the first of several that fail, and the first that does not."""
+        """Count a run; log the first of consecutive failures, and the first success after them."""
         if error is None:
             self._runs.add("done", 1)
             if self._failing:
-                logger.warning("the figures of models are computed again")
+                logger.warning("metrics of models are computed again")
         else:
             self._runs.add("failed", 1, type(error).__qualname__)
             if not self._failing:
-                logger.warning("no figures of models for now: %s", error)
+                logger.warning("no metrics of models for now: %s", error)
         self._failing = error is not None
 
 
 class _Evaluator:
-    """The turns and, with one of them, the store."""
+    """Holds the leader locks and the store.
 
-    def __init__(self, plan: PublisherConfig) -> None:
-        self._config = plan
+    Its methods import SQLAlchemy on the publisher's thread, because the import takes a third of a second.
+    """
+
+    def __init__(self, config: PublisherConfig) -> None:
+        self._config = config
         self._locks: dict[str, LeaderLock] = {}
         self._store: Store | None = None
         self.is_leader = False
 
     def evaluate(self) -> Sequence[ModelMetrics]:
-        """The figures of those models that nobody else has the turn of.
+        """Return the metrics of the models that this process is the leader of.
 
         Raises:
             StoreError: the store cannot be read.
         """
         self.is_leader = False
-        mine = [name for name in self._config.models() if self._lock(name).try_acquire()]
-        self.is_leader = bool(mine)
-        return [figures for name in mine for figures in self._evaluate_model(name)]
+        names = [name for name in self._config.models() if self._lock(name).try_acquire()]
+        self.is_leader = bool(names)
+        return [metrics for name in names for metrics in self._evaluate_model(name)]
 
     def _lock(self, name: str) -> "LeaderLock":
-        # Imported on the thread that needs it, as what follows: it takes a third of a second.
-        from modeltrace.store.leader_lock import leader_lock  # noqa: PLC0415  see above
-        from modeltrace.store.store_url import parse_store_url  # noqa: PLC0415  see above
+        from modeltrace.store.leader_lock import leader_lock  # noqa: PLC0415  see the class
+        from modeltrace.store.store_url import parse_store_url  # noqa: PLC0415  see the class
 
         if name not in self._locks:
             self._locks[name] = leader_lock(parse_store_url(self._config.store_url), f"evaluation of {name}")
         return self._locks[name]
 
     def _evaluate_model(self, name: str) -> Sequence[ModelMetrics]:
-        from modeltrace.evaluation.evaluate import evaluate  # noqa: PLC0415  see above
-        from modeltrace.store.selection import Selection  # noqa: PLC0415  see above
-        from modeltrace.store.store import open_store  # noqa: PLC0415  see above
+        from modeltrace.evaluation.evaluate import evaluate  # noqa: PLC0415  see the class
+        from modeltrace.store.selection import Selection  # noqa: PLC0415  see the class
+        from modeltrace.store.store import open_store  # noqa: PLC0415  see the class
 
         if self._store is None:
             self._store = open_store(self._config.store_url, create=False)
@@ -137,27 +146,27 @@ class _Evaluator:
         return evaluate(
             self._store,
             Selection(since=now - window, model_name=name, include_synthetic=False),
-            # One that stays where it is for a whole window: with each other one, chance would be tried anew.
+            # This start stays the same for a whole window: each new start would be another chance of a false alarm.
             drift_since=now - now % window - window,
             tolerance=self._config.tolerance,
         )
 
     def close(self) -> None:
-        """Leave the turns to another one."""
+        """Close the store and release the locks."""
         if self._store:
             self._store.close()
-        for one in self._locks.values():
-            one.release()
+        for lock in self._locks.values():
+            lock.release()
 
 
 def start_publisher(
     settings: Settings, models: Callable[[], Mapping[str, tuple[object, ...]]], meter: Meter
 ) -> Publisher | None:
-    """A publisher, unless there is no store or nothing is to be computed; `models` as in the plan."""
-    said = settings.store_url()
-    if said is None or not settings.evaluation_interval:
+    """Start a publisher if there is a store and evaluation is enabled; for `models` see `PublisherConfig`."""
+    url = settings.store_url()
+    if url is None or not settings.evaluation_interval:
         return None
     window = int(settings.evaluation_window_hours * _HOUR_NS)
     return Publisher(
-        PublisherConfig(said, models, settings.evaluation_interval, window, settings.evaluation_tolerance), meter
+        PublisherConfig(url, models, settings.evaluation_interval, window, settings.evaluation_tolerance), meter
     )

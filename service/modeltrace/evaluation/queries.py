@@ -1,7 +1,7 @@
-"""What is asked of the prediction store: counts and sums, so that a million predictions are a few rows of answer.
+"""Aggregate queries on the prediction store, which return a few rows for millions of predictions.
 
-A subquery computes, the query around it adds up: a parameter is another one each time that it is written down, so
-PostgreSQL would not see that two such expressions are the same.
+Each query computes expressions in a subquery and groups by its columns. SQLAlchemy binds a literal to a new parameter
+at each use, so PostgreSQL would not recognize that an expression in SELECT and GROUP BY is the same.
 """
 
 from collections.abc import Collection
@@ -29,22 +29,23 @@ from modeltrace.evaluation.metrics import BIN_EDGES
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
 
-# Two models may have been packed under one name and version: only the hash tells them apart.
+# The hash distinguishes models that were packed under the same name and version.
 MODEL_COLUMNS: Final = (predictions.c.model_name, predictions.c.model_version, predictions.c.model_hash)
-# The order of predictions.
 PREDICTION_ORDER: Final = (predictions.c.time, predictions.c.prediction_id)
-# Quantiles of the delay, in percent.
+# Quantiles of the label delay, in percent.
 PERCENTS: Final = (50, 95)
-# A number of this size can be squared and added up; digits of one that a database can read as a number at all.
+# Larger numbers overflow when they are squared and summed.
 MAX_MAGNITUDE: Final = 1e150
+# The maximum length of a JSON number; a database cannot convert a longer one.
 MAX_DIGITS: Final = 300
 
 
 def outcome_counts(selection: Selection) -> Select[Any]:
-    """Predictions of each model: by answer, true label and bin of the confidence (JSON as it is written).
+    """Count predictions by model, predicted label, true label and confidence bin.
 
-    Columns: name, version, hash, label, true label, whether there is one, bin, rows, and the sums of the confidence, of
-    its square and of the square of its distance from 1. Of a regressor: rows by whether there is a label, no more.
+    Columns: name, version, hash, label and true label as JSON, whether there is a true label, bin, number of rows, and
+    the sums of the confidence c, of c² and of (1 - c)². A regressor's predictions are grouped only by whether there is
+    a true label.
     """
     confidence = predictions.c.confidence
     inner = (
@@ -55,7 +56,7 @@ def outcome_counts(selection: Selection) -> Select[Any]:
             labels.c.prediction_id.is_not(None).label("labelled"),
             case(
                 (confidence.is_(None), null()),
-                *((confidence <= edge, place) for place, edge in enumerate(BIN_EDGES)),
+                *((confidence <= edge, index) for index, edge in enumerate(BIN_EDGES)),
                 else_=len(BIN_EDGES),
             ).label("bin"),
             confidence,
@@ -65,29 +66,30 @@ def outcome_counts(selection: Selection) -> Select[Any]:
         .subquery()
     )
     keys = (*inner.c[:6], inner.c.bin)
-    said = inner.c.confidence
-    return select(*keys, func.count(), func.sum(said), func.sum(_square(said)), func.sum(_square(1 - said))).group_by(
-        *keys
-    )
+    c = inner.c.confidence
+    return select(*keys, func.count(), func.sum(c), func.sum(_square(c)), func.sum(_square(1 - c))).group_by(*keys)
 
 
 def residual_sums(selection: Selection) -> Select[Any]:
-    """Name, version, hash, rows, sums of |error|, error², label - mean and (label - mean)² of labelled regressions."""
+    """Sum the residuals of labelled predictions of regressors, by model.
+
+    Columns: name, version, hash, number of rows, and the sums of |error|, error², label - mean and (label - mean)².
+    """
     inner = (
-        select(*MODEL_COLUMNS, predictions.c.value, _label_as_number().label("truth"))
+        select(*MODEL_COLUMNS, predictions.c.value, _label_as_number().label("true_value"))
         .select_from(predictions.join(labels, label_join()))
         .where(*selection.conditions(), func.abs(predictions.c.value) <= MAX_MAGNITUDE)
         .cte("labelled")
     )
+    keys = inner.c[:3]
     means = (
-        select(*inner.c[:3], func.avg(inner.c.truth).label("mean"))
-        .where(_fits(inner.c.truth))
-        .group_by(*inner.c[:3])
+        select(*keys, func.avg(inner.c.true_value).label("mean"))
+        .where(_fits(inner.c.true_value))
+        .group_by(*keys)
         .cte("means")
     )
-    keys = inner.c[:3]
-    error, distance = inner.c.value - inner.c.truth, inner.c.truth - means.c.mean
-    same = and_(*(one == other for one, other in zip(keys, means.c[:3], strict=True)))
+    error, distance = inner.c.value - inner.c.true_value, inner.c.true_value - means.c.mean
+    same_model = and_(*(left == right for left, right in zip(keys, means.c[:3], strict=True)))
     return (
         select(
             *keys,
@@ -97,17 +99,19 @@ def residual_sums(selection: Selection) -> Select[Any]:
             func.sum(distance),
             func.sum(_square(distance)),
         )
-        .select_from(inner.join(means, same))
-        .where(_fits(inner.c.truth))
+        .select_from(inner.join(means, same_model))
+        .where(_fits(inner.c.true_value))
         .group_by(*keys)
     )
 
 
 def label_delays(selection: Selection) -> Select[Any]:
-    """Name, version, hash, labels, rank and nanoseconds from prediction to label, of the label at each of PERCENTS.
+    """Select the label delay at each of PERCENTS, by model.
 
-    The quantile is the least delay that as many per cent of all do not exceed (numpy's `inverted_cdf`). A label that
-    another clock has received before its prediction came at once.
+    A quantile is the smallest delay that is not exceeded by that percentage of labels (numpy's `inverted_cdf`). A
+    negative delay, which different clocks cause, counts as 0.
+
+    Columns: name, version, hash, number of labels, rank, and delay in nanoseconds.
     """
     delay = labels.c.received - predictions.c.time
     inner = (
@@ -128,8 +132,8 @@ def label_delays(selection: Selection) -> Select[Any]:
     )
 
 
-def quantile_rank(number: Any, percent: int) -> Any:  # noqa: ANN401  a number, or the column of one
-    """Which of so many in order is the quantile, from 1."""
+def quantile_rank(number: Any, percent: int) -> Any:  # noqa: ANN401  an integer, or a column of integers
+    """Return the rank of a quantile among `number` sorted values, from 1."""
     return (number * percent + 99) // 100
 
 
@@ -140,33 +144,32 @@ def error_sequence(
     tolerance: float | None,
     aggregates_in_order: bool,
 ) -> Select[Any]:
-    """One text, a character a labelled prediction in their order: 1 for an error, 0 for none.
+    """Select one text with a character per labelled prediction in order: 1 for an error, 0 for a correct prediction.
 
     Args:
         selection: predictions of one version of a model.
-        equivalent_pairs: answers and true labels, as JSON, that are one though they are written otherwise.
-        tolerance: how far off a value may be; `None` for a classifier.
-        aggregates_in_order: whether the database takes the order within the aggregate (PostgreSQL) or from the
+        equivalent_pairs: predicted and true labels that are equal but differ in their JSON.
+        tolerance: the absolute error up to which a value is correct; `None` for a classifier.
+        aggregates_in_order: whether the aggregate function needs its own ORDER BY (PostgreSQL) or uses the order of the
             subquery (SQLite).
     """
     if tolerance is None:
         pair = tuple_(predictions.c.label, labels.c.label)
-        right: ColumnElement[bool] = or_(
-            predictions.c.label == labels.c.label, *([pair.in_(list(equivalent_pairs))] if equivalent_pairs else [])
-        )
+        equivalent = [pair.in_(list(equivalent_pairs))] if equivalent_pairs else []
+        correct: ColumnElement[bool] = or_(predictions.c.label == labels.c.label, *equivalent)
     else:
-        right = func.abs(predictions.c.value - _label_as_number()) <= tolerance
-    error = case((right, literal("0", Text)), else_=literal("1", Text)).label("error")
+        correct = func.abs(predictions.c.value - _label_as_number()) <= tolerance
+    error = case((correct, literal("0", Text)), else_=literal("1", Text)).label("error")
     inner = _labelled_in_order(selection, error, *PREDICTION_ORDER, tolerance=tolerance).subquery()
-    nothing: ColumnElement[str] = literal_column("''")
+    separator: ColumnElement[str] = literal_column("''")
     if aggregates_in_order:
-        ordered = aggregate_order_by(nothing, inner.c.time, inner.c.prediction_id)
+        ordered = aggregate_order_by(separator, inner.c.time, inner.c.prediction_id)
         return select(func.string_agg(inner.c.error, ordered))
-    return select(func.group_concat(inner.c.error, nothing))
+    return select(func.group_concat(inner.c.error, separator))
 
 
 def nth_labelled(selection: Selection, index: int, *, tolerance: float | None) -> Select[Any]:
-    """Time, prediction ID and trace ID of the labelled prediction at that place of the text of `errors`."""
+    """Select time, prediction ID and trace ID of the prediction at an index of `error_sequence`."""
     return (
         _labelled_in_order(selection, *PREDICTION_ORDER, predictions.c.trace_id, tolerance=tolerance)
         .offset(index)
@@ -175,23 +178,23 @@ def nth_labelled(selection: Selection, index: int, *, tolerance: float | None) -
 
 
 def _labelled_in_order(selection: Selection, *columns: ColumnElement[Any], tolerance: float | None) -> Select[Any]:
-    """Labelled predictions of a classifier, or with a tolerance those of a regressor, by time of prediction."""
+    """Select labelled predictions by time: those of a classifier, or with a tolerance those of a regressor."""
     if tolerance is None:
-        of_its_kind: ColumnElement[bool] = predictions.c.value.is_(None)
+        of_task: ColumnElement[bool] = predictions.c.value.is_(None)
     else:
-        of_its_kind = and_(func.abs(predictions.c.value) <= MAX_MAGNITUDE, _fits(_label_as_number()))
+        of_task = and_(func.abs(predictions.c.value) <= MAX_MAGNITUDE, _fits(_label_as_number()))
     joined = predictions.join(labels, label_join())
-    return select(*columns).select_from(joined).where(*selection.conditions(), of_its_kind).order_by(*PREDICTION_ORDER)
+    return select(*columns).select_from(joined).where(*selection.conditions(), of_task).order_by(*PREDICTION_ORDER)
 
 
 def _label_as_number() -> ColumnElement[float]:
-    """A true label as a number; NULL where it is none, or too large a one."""
-    number = func.substr(labels.c.label, 1, 1).in_(list("-0123456789"))
-    return case((and_(number, func.length(labels.c.label) <= MAX_DIGITS), cast(labels.c.label, Double)), else_=null())
+    """Convert a true label to a number; NULL if it is not a number or has too many digits."""
+    numeric = func.substr(labels.c.label, 1, 1).in_(list("-0123456789"))
+    return case((and_(numeric, func.length(labels.c.label) <= MAX_DIGITS), cast(labels.c.label, Double)), else_=null())
 
 
 def _square(number: ColumnElement[float]) -> ColumnElement[float]:
-    """PostgreSQL refuses to multiply what comes to less than the least number there is."""
+    """Square a number; 0 for a tiny one, because PostgreSQL raises an error on underflow."""
     return case((func.abs(number) < 1 / MAX_MAGNITUDE, 0.0), else_=number * number)
 
 

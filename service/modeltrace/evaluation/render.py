@@ -1,4 +1,4 @@
-"""The figures as people read them, and as machines do."""
+"""Render metrics as JSON and as text for a terminal."""
 
 import math
 from collections.abc import Iterator
@@ -14,62 +14,62 @@ from modeltrace.evaluation.concept_drift import DRIFT, STABLE, WARNING
 from modeltrace.evaluation.metrics import CalibrationMetrics, ClassificationMetrics, ModelMetrics, RegressionMetrics
 
 LEVEL_NAMES: Final = {STABLE: "stable", WARNING: "warning", DRIFT: "drift"}
-# Classes beyond which a confusion matrix is no longer read.
+# A larger confusion matrix does not fit on a terminal.
 MAX_MATRIX_CLASSES: Final = 12
 
 
-def to_json(figures: ModelMetrics) -> dict[str, Any]:
-    """As JSON has it; what is not known is null."""
-    said = asdict(figures)
-    del said["drift"], said["drift_predictions"]
+def to_json(metrics: ModelMetrics) -> dict[str, Any]:
+    """Return the metrics as a JSON object; unknown values are null."""
+    result = asdict(metrics)
+    del result["drift"], result["drift_predictions"]
     drift = None
-    if figures.drift is not None:
+    if metrics.drift is not None:
         drift = {
-            "level": LEVEL_NAMES[figures.drift.level],
-            "error_rate": figures.drift.error_rate,
-            "labels": len(figures.drift.levels),
-            "drifts": figures.drift.drift_indices,
-            "found_at": [place._asdict() for place in figures.drift_predictions],
+            "level": LEVEL_NAMES[metrics.drift.level],
+            "error_rate": metrics.drift.error_rate,
+            "labels": len(metrics.drift.levels),
+            "drift_indices": metrics.drift.drift_indices,
+            "drift_predictions": [prediction._asdict() for prediction in metrics.drift_predictions],
         }
-    said["label_delays"] = {str(quantile): delay for quantile, delay in figures.label_delays.items()}
-    if found := figures.classification:
-        said["classification"]["confusion"] = [one._asdict() for one in found.confusion]
-        if found.calibration:
-            said["classification"]["calibration"]["bins"] = [one._asdict() for one in found.calibration.bins]
-    return {**said, "label_coverage": figures.label_coverage, "concept_drift": drift}
+    result["label_delays"] = {str(quantile): delay for quantile, delay in metrics.label_delays.items()}
+    if classification := metrics.classification:
+        result["classification"]["confusion"] = [cell._asdict() for cell in classification.confusion]
+        if calibration := classification.calibration:
+            result["classification"]["calibration"]["bins"] = [entry._asdict() for entry in calibration.bins]
+    return {**result, "label_coverage": metrics.label_coverage, "concept_drift": drift}
 
 
-def to_text(figures: ModelMetrics) -> RenderableType:
-    """As a terminal shows it."""
-    return Group(*_sections(figures))
+def to_text(metrics: ModelMetrics) -> RenderableType:
+    """Return the metrics as text and tables for a terminal."""
+    return Group(*_sections(metrics))
 
 
-def _sections(figures: ModelMetrics) -> Iterator[RenderableType]:
-    yield Text(f"{figures.model_name} {figures.model_version}{_model_hash(figures)}", style="bold")
-    coverage = "" if figures.label_coverage is None else f" ({figures.label_coverage:.1%})"
+def _sections(metrics: ModelMetrics) -> Iterator[RenderableType]:
+    yield Text(f"{metrics.model_name} {metrics.model_version}{_model_hash(metrics)}", style="bold")
+    coverage = "" if metrics.label_coverage is None else f" ({metrics.label_coverage:.1%})"
     yield Text(
-        f"  {figures.predictions:,} predictions, {figures.labels:,} with a label{coverage}{_label_delays(figures)}"
+        f"  {metrics.predictions:,} predictions, {metrics.labels:,} with a label{coverage}{_label_delays(metrics)}"
     )
-    if figures.classification is None and figures.regression is None:
-        yield Text("  without labels there is nothing to say of it")
-    if figures.classification:
-        yield from _classification(figures.classification)
-    if figures.regression:
-        yield from _regression(figures.regression)
-    if figures.drift is not None and figures.drift.error_rate is not None:
-        yield from _drift(figures)
+    if metrics.classification is None and metrics.regression is None:
+        yield Text("  no metrics without labels")
+    if metrics.classification:
+        yield from _classification(metrics.classification)
+    if metrics.regression:
+        yield from _regression(metrics.regression)
+    if metrics.drift is not None and metrics.drift.error_rate is not None:
+        yield from _drift(metrics)
 
 
-def _model_hash(figures: ModelMetrics) -> str:
-    """What tells several models of one name and version apart."""
-    return f" (one of several models of this version: SHA-256 {figures.model_hash[:12]}…)" if figures.model_hash else ""
+def _model_hash(metrics: ModelMetrics) -> str:
+    """Return the start of the hash if several models have this name and version."""
+    return f" (one of several models of this version: SHA-256 {metrics.model_hash[:12]}…)" if metrics.model_hash else ""
 
 
-def _label_delays(figures: ModelMetrics) -> str:
-    if not figures.label_delays:
+def _label_delays(metrics: ModelMetrics) -> str:
+    if not metrics.label_delays:
         return ""
     return "; of the labels " + ", ".join(
-        f"{quantile:.0%} came within {_duration(delay)}" for quantile, delay in figures.label_delays.items()
+        f"{quantile:.0%} arrived within {_duration(delay)}" for quantile, delay in metrics.label_delays.items()
     )
 
 
@@ -80,62 +80,67 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
-def _classification(found: ClassificationMetrics) -> Iterator[RenderableType]:
-    yield Text(f"  accuracy {found.accuracy:.4f}\n")
-    table = _table("class", "precision", "recall", "F1", "labels", "answers")
-    for one in found.classes:
-        shares = (f"{share:.4f}" for share in (one.precision, one.recall, one.f1))
-        table.add_row(str(one.label), *shares, f"{one.support:,}", f"{one.predicted:,}")
-    means = (f"{share:.4f}" for share in (found.precision, found.recall, found.f1))
+def _classification(metrics: ClassificationMetrics) -> Iterator[RenderableType]:
+    yield Text(f"  accuracy {metrics.accuracy:.4f}\n")
+    table = _table("class", "precision", "recall", "F1", "labels", "predictions")
+    for entry in metrics.classes:
+        ratios = (f"{ratio:.4f}" for ratio in (entry.precision, entry.recall, entry.f1))
+        table.add_row(str(entry.label), *ratios, f"{entry.support:,}", f"{entry.predicted:,}")
+    means = (f"{mean:.4f}" for mean in (metrics.precision, metrics.recall, metrics.f1))
     table.add_row("mean", *means, "", "", style="dim")
     yield table
-    if 1 < len(found.classes) <= MAX_MATRIX_CLASSES:
-        yield _confusion(found)
-    if found.calibration:
-        yield from _calibration(found.calibration)
+    if 1 < len(metrics.classes) <= MAX_MATRIX_CLASSES:
+        yield _confusion(metrics)
+    if metrics.calibration:
+        yield from _calibration(metrics.calibration)
 
 
-def _confusion(found: ClassificationMetrics) -> Table:
-    rows = {(str(one.label), str(one.true_label)): one.rows for one in found.confusion}
-    names = [str(one.label) for one in found.classes]
-    table = _table("label ↓  answer →", *names)
+def _confusion(metrics: ClassificationMetrics) -> Table:
+    rows = {(str(cell.label), str(cell.true_label)): cell.rows for cell in metrics.confusion}
+    names = [str(entry.label) for entry in metrics.classes]
+    table = _table("label ↓  prediction →", *names)
     for true in names:
-        table.add_row(true, *(f"{rows.get((said, true), 0):,}" for said in names))
+        table.add_row(true, *(f"{rows.get((label, true), 0):,}" for label in names))
     return table
 
 
-def _calibration(found: CalibrationMetrics) -> Iterator[RenderableType]:
-    yield Text(f"  calibration error {found.expected_calibration_error:.4f}, Brier score {found.brier_score:.4f}\n")
+def _calibration(metrics: CalibrationMetrics) -> Iterator[RenderableType]:
+    yield Text(f"  calibration error {metrics.expected_calibration_error:.4f}, Brier score {metrics.brier_score:.4f}\n")
     table = _table("confidence", "predictions", "mean", "accuracy")
-    for one in found.bins:
+    for entry in metrics.bins:
         table.add_row(
-            f"{one.low:.1f} to {one.high:.1f}", f"{one.rows:,}", f"{one.confidence:.4f}", f"{one.accuracy:.4f}"
+            f"{entry.low:.1f} to {entry.high:.1f}",
+            f"{entry.rows:,}",
+            f"{entry.confidence:.4f}",
+            f"{entry.accuracy:.4f}",
         )
     yield table
 
 
-def _regression(found: RegressionMetrics) -> Iterator[RenderableType]:
-    r2 = "" if found.r2 is None else f", R² {found.r2:.4f}"
+def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
+    r2 = "" if metrics.r2 is None else f", R² {metrics.r2:.4f}"
     yield Text(
-        f"  mean absolute error {found.mean_absolute_error:.6g}, root mean squared error "
-        f"{found.root_mean_squared_error:.6g}{r2}"
+        f"  mean absolute error {metrics.mean_absolute_error:.6g}, root mean squared error "
+        f"{metrics.root_mean_squared_error:.6g}{r2}"
     )
 
 
-def _drift(figures: ModelMetrics) -> Iterator[RenderableType]:
-    assert figures.drift is not None  # noqa: S101  by the caller
-    level = LEVEL_NAMES[figures.drift.level]
-    style = "" if figures.drift.level == STABLE else "yellow" if figures.drift.level == WARNING else "red"
-    rate = figures.drift.error_rate
-    yield Text(f"  concept drift: {level}, error rate {math.nan if rate is None else rate:.2%}", style=style)
-    for number, place in zip(figures.drift.drift_indices, figures.drift_predictions, strict=False):
-        at = datetime.fromtimestamp(place.time // 10**9, UTC)
-        trace = f", trace {place.trace_id}" if place.trace_id else ""
-        yield Text(f"    found at label {number + 1:,}: {at:%Y-%m-%d %H:%M:%S} UTC, {place.prediction_id}{trace}")
+def _drift(metrics: ModelMetrics) -> Iterator[RenderableType]:
+    assert metrics.drift is not None  # noqa: S101  checked by the caller
+    level = metrics.drift.level
+    style = "" if level == STABLE else "yellow" if level == WARNING else "red"
+    rate = metrics.drift.error_rate
+    yield Text(
+        f"  concept drift: {LEVEL_NAMES[level]}, error rate {math.nan if rate is None else rate:.2%}", style=style
+    )
+    for index, prediction in zip(metrics.drift.drift_indices, metrics.drift_predictions, strict=False):
+        at = datetime.fromtimestamp(prediction.time // 10**9, UTC)
+        trace = f", trace {prediction.trace_id}" if prediction.trace_id else ""
+        yield Text(f"    drift at label {index + 1:,}: {at:%Y-%m-%d %H:%M:%S} UTC, {prediction.prediction_id}{trace}")
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=True, padding=(0, 2))
-    for place, name in enumerate(columns):
-        table.add_column(name, justify="right" if place else "left", header_style="dim")
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index else "left", header_style="dim")
     return table

@@ -1,4 +1,4 @@
-"""Figures of rows that were scored now: they go the way of all others, through a store, which is gone afterwards."""
+"""Compute metrics of rows that were just scored, with the same queries as for stored predictions."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,15 +14,15 @@ from modeltrace.store.selection import ALL
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.records.prediction import Value
 
-_TRUTHS: Final = {"true": True, "false": False, "1": True, "0": False}
+_BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
 
 
 class LabelError(ModeltraceError):
-    """A true label in a file is none that the model could answer."""
+    """A true label in a file is not a possible output of the model."""
 
 
 class ScoredRow(NamedTuple):
-    """One answered row. `true_label` is `None` where there is none."""
+    """The prediction for one row, and its true label or `None`."""
 
     label: Value
     value: float | None
@@ -31,13 +31,13 @@ class ScoredRow(NamedTuple):
 
 
 class ScratchStore:
-    """Scored rows of one model, in order."""
+    """A temporary store for the scored rows of one model; it is deleted at the end of the `with` block."""
 
     def __init__(self, model_name: str, model_version: str) -> None:
         self._model = model_name, model_version
         self._folder = TemporaryDirectory(prefix="modeltrace-")
         self._store = open_store(str(Path(self._folder.name, "scored.db")))
-        self._number = 0
+        self._size = 0
 
     def __enter__(self) -> Self:
         return self
@@ -46,54 +46,54 @@ class ScratchStore:
         self._store.close()
         self._folder.cleanup()
 
-    def add(self, rows: Sequence[ScoredRow]) -> None:
-        """Take some more."""
-        kept = [self._row(number, one) for number, one in enumerate(rows, self._number)]
-        self._number += len(rows)
-        self._store.add_predictions(kept)
+    def add(self, scored: Sequence[ScoredRow]) -> None:
+        """Add rows, in order."""
+        rows = [self._to_row(index, row) for index, row in enumerate(scored, self._size)]
+        self._size += len(rows)
+        self._store.add_predictions(rows)
         self._store.add_labels(
             [
-                StoredLabel(row.prediction_id, one.true_label, row.time, row.time)  # type: ignore[arg-type]  # as JSON has it
-                for row, one in zip(kept, rows, strict=True)
-                if one.true_label is not None
+                StoredLabel(row.prediction_id, label, row.time, row.time)  # type: ignore[arg-type]  # a JSON value
+                for row, (*_, label) in zip(rows, scored, strict=True)
+                if label is not None
             ]
         )
 
     def evaluate(self, tolerance: float | None) -> list[ModelMetrics]:
-        """The figures of all of them; none without rows. Labels were there at once: delays mean nothing."""
-        return [replace(one, label_delays={}) for one in evaluate(self._store, ALL, tolerance=tolerance)]
+        """Return the metrics of all rows, or an empty list; label delays are omitted, because they are not known."""
+        return [replace(metrics, label_delays={}) for metrics in evaluate(self._store, ALL, tolerance=tolerance)]
 
-    def _row(self, number: int, one: ScoredRow) -> Row:
-        label = to_json(one.label) if one.value is None else None
+    def _to_row(self, index: int, scored: ScoredRow) -> Row:
+        label = to_json(scored.label) if scored.value is None else None
         name, version = self._model
         return Row(
-            prediction_id=f"{number:012}", time=number, trace_id=None, span_id=None, row=0, sampled=False,
+            prediction_id=f"{index:012}", time=index, trace_id=None, span_id=None, row=0, sampled=False,
             model_name=name, model_version=version, model_hash="", code_version="", inputs=None, label=label,
-            value=one.value, confidence=one.confidence,
+            value=scored.value, confidence=scored.confidence,
         )  # fmt: skip
 
 
 def to_model_label(label: object, classes: Iterable[object] | None) -> object:
-    """A label from a file as the model would answer it: files do not tell 1 from "1" and true.
+    """Convert a label from a file to the model's label, because files do not distinguish 1, "1" and true.
 
     Args:
-        label: what the file has; `None` stays what it is.
-        classes: of a classifier; `None` for a regressor, whose labels are numbers.
+        label: the value in the file; `None` stays `None`.
+        classes: the classes of a classifier; `None` for a regressor, whose labels are numbers.
 
     Raises:
-        LabelError: the model could never answer that.
+        LabelError: the label is not a possible output of the model.
     """
     if label is None:
         return None
     if classes is None:
         if isinstance(label, bool) or not isinstance(label, int | float):
-            raise LabelError(f"the label {label!r} is no number, and the model is a regressor")
+            raise LabelError(f"the label {label!r} is not a number, and the model is a regressor")
         return label
-    known = list(classes)
-    for one in known:
-        if label_key(one) == label_key(label):
-            return one
-    for one in known:
-        if str(one) == str(label) or (isinstance(one, bool) and _TRUTHS.get(str(label).lower()) is one):
-            return one
-    raise LabelError(f"the label {label!r} is none of the model's classes: {', '.join(map(repr, known))}")
+    classes = list(classes)
+    for known in classes:
+        if label_key(known) == label_key(label):
+            return known
+    for known in classes:
+        if str(known) == str(label) or (isinstance(known, bool) and _BOOLEANS.get(str(label).lower()) is known):
+            return known
+    raise LabelError(f"the label {label!r} is not one of the model's classes: {', '.join(map(repr, classes))}")

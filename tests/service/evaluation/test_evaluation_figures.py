@@ -119,7 +119,7 @@ def calibrated(found: Any, y_true: list[str], y_pred: list[str], confidences: li
     close([one.confidence for one in found.bins], means)
     weights = np.array([one.rows for one in found.bins]) / len(known)
     assert weights.sum() == pytest.approx(1)
-    close(found.error, (weights * abs(accuracies - means)).sum())
+    close(found.expected_calibration_error, (weights * abs(accuracies - means)).sum())
 
 
 def close(found: Any, expected: Any) -> None:

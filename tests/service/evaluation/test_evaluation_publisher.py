@@ -219,8 +219,8 @@ def test_a_store_that_is_away_is_said_once_and_counted(postgres: Postgres, caplo
 
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
-    assert said[0].startswith("no figures of models for now: the prediction store the PostgreSQL database")
-    assert said[1] == "the figures of models are computed again"
+    assert said[0].startswith("no metrics of models for now: the prediction store the PostgreSQL database")
+    assert said[1] == "metrics of models are computed again"
 
 
 def test_nothing_runs_without_a_store_or_an_interval() -> None:

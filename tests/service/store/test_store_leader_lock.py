@@ -1,4 +1,4 @@
-"""Of many who would do what is to be done once, one has the turn, and its death ends it."""
+"""One process at a time holds a leader lock, and the lock ends with its process."""
 
 import subprocess
 import sys
@@ -13,20 +13,21 @@ from modeltrace.store.leader_lock import LeaderLock, leader_lock
 from modeltrace.store.store import open_store
 from modeltrace.store.store_url import parse_store_url
 from tests.helpers.postgres import Postgres
-from tests.helpers.processes import wait_until
+from tests.helpers.processes import until
 
 HOLDER = """
 import sys
-from modeltrace.store.store_url import locate
-from modeltrace.store.leader_lock import turn
-print(turn(locate(sys.argv[1]), "work").hold(), flush=True)
+from modeltrace.store.leader_lock import leader_lock
+from modeltrace.store.store_url import parse_store_url
+lock = leader_lock(parse_store_url(sys.argv[1]), "work")
+print(lock.try_acquire(), flush=True)
 sys.stdin.read()
 """
 
 
 @contextmanager
-def another(store_url: str) -> Iterator["subprocess.Popen[str]"]:
-    """Another process that asks for the turn, says whether it has it, and keeps it."""
+def other_process(store_url: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a process that tries to acquire the lock, prints whether it succeeded, and keeps the lock."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, store_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -34,73 +35,71 @@ def another(store_url: str) -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
-def asked(process: "subprocess.Popen[str]") -> bool:
-    """What it says."""
+def acquired(process: "subprocess.Popen[str]") -> bool:
+    """Return whether the process acquired the lock."""
     assert process.stdout is not None
     return process.stdout.readline() == "True\n"
 
 
 @pytest.fixture
-def mine(store_url: str) -> Iterator[LeaderLock]:
-    """The turn, asked for by this process."""
+def lock(store_url: str) -> Iterator[LeaderLock]:
+    """A lock in this process."""
     open_store(store_url).close()
-    one = leader_lock(parse_store_url(store_url), "work")
-    yield one
-    one.release()
+    lock = leader_lock(parse_store_url(store_url), "work")
+    yield lock
+    lock.release()
 
 
-def test_one_of_many_has_the_turn(store_url: str, mine: LeaderLock) -> None:
-    """Neither another process nor another asker in this one gets it until it is released."""
-    assert mine.try_acquire()
-    assert mine.try_acquire()
+def test_one_holder_at_a_time(store_url: str, lock: LeaderLock) -> None:
+    """Neither another process nor another object in this process acquires the lock until it is released."""
+    assert lock.try_acquire()
+    assert lock.try_acquire()
     second = leader_lock(parse_store_url(store_url), "work")
     assert not second.try_acquire()
-    with another(store_url) as process:
-        assert not asked(process)
+    with other_process(store_url) as process:
+        assert not acquired(process)
 
-    mine.release()
+    lock.release()
 
-    assert wait_until(
-        second.try_acquire, description="the turn"
-    )  # PostgreSQL frees the lock when its backend has ended
+    assert until(second.try_acquire, description="the lock")  # PostgreSQL releases the lock once its backend has ended
     second.release()
 
 
-def test_the_death_of_its_holder_ends_a_turn(store_url: str, mine: LeaderLock) -> None:
-    """However it dies: nothing is left to be cleaned up."""
-    with another(store_url) as process:
-        assert asked(process)
-        assert not mine.try_acquire()
+def test_the_lock_ends_with_its_process(store_url: str, lock: LeaderLock) -> None:
+    """A killed process leaves nothing to clean up."""
+    with other_process(store_url) as process:
+        assert acquired(process)
+        assert not lock.try_acquire()
         process.kill()
 
-        assert wait_until(mine.try_acquire, description="the turn")
+        assert until(lock.try_acquire, description="the lock")
 
 
-def test_what_is_to_be_done_has_a_turn_each(store_url: str, mine: LeaderLock) -> None:
+def test_each_task_has_its_own_lock(store_url: str, lock: LeaderLock) -> None:
     """Two models in one store do not wait for each other."""
     other = leader_lock(parse_store_url(store_url), "other work")
 
-    assert mine.try_acquire()
+    assert lock.try_acquire()
     assert other.try_acquire()
     other.release()
 
 
-def test_without_its_connection_a_turn_is_over(postgres: Postgres) -> None:
-    """The holder learns of it with its next question, and may have it again."""
+def test_a_lost_connection_ends_the_lock(postgres: Postgres) -> None:
+    """The next call of the holder raises an error, and a further call can acquire the lock again."""
     url = postgres.url(postgres.create_database())
-    mine = leader_lock(parse_store_url(url), "work")
-    assert mine.try_acquire()
+    lock = leader_lock(parse_store_url(url), "work")
+    assert lock.try_acquire()
     postgres.query("postgres", "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
 
     with pytest.raises(StoreUnavailableError, match="MODELTRACE_STORE"):
-        mine.try_acquire()
+        lock.try_acquire()
 
-    assert mine.try_acquire()
-    mine.release()
+    assert lock.try_acquire()
+    lock.release()
 
 
-def test_a_turn_that_cannot_be_asked_for_is_an_error(tmp_path: Path) -> None:
-    """A folder or a server that is not there; the password stays out of it."""
+def test_an_unavailable_store_is_an_error(tmp_path: Path) -> None:
+    """The message for a missing folder or server names the setting and contains no password."""
     with pytest.raises(StoreUnavailableError, match=r"missing/s\.db.*MODELTRACE_STORE"):
         leader_lock(parse_store_url(str(tmp_path / "missing" / "s.db")), "work").try_acquire()
     with pytest.raises(StoreUnavailableError, match="MODELTRACE_STORE") as caught:
