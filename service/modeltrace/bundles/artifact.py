@@ -1,4 +1,7 @@
-"""An estimator as bytes, and back: skops, whose types are checked before anything is built, or joblib when trusted."""
+"""Serialize an estimator and load it again, with skops or joblib.
+
+skops checks the types in a file before it builds anything. joblib can run any code, so it is used only if trusted.
+"""
 
 import io
 import warnings
@@ -19,38 +22,43 @@ from modeltrace.errors import BundleError, IncompatibleBundleError, PackError, U
 
 ArtifactFormat = Literal["skops", "joblib"]
 
-# Times the file's size. skops compresses only when told to; then a model shrinks to a fifth, a bomb to a thousandth.
+# Unpacked size / file size. Compression reduces a model to about a fifth, and a ZIP bomb to a thousandth.
 MAX_EXPANSION_RATIO = 50
 
 
-def dump_artifact(estimator: Any, artifact_format: ArtifactFormat, *, trusted_types: Sequence[str] = ()) -> bytes:  # noqa: ANN401  any estimator
-    """Write an estimator.
+def dump_artifact(
+    estimator: Any,  # noqa: ANN401  any estimator
+    artifact_format: ArtifactFormat,
+    *,
+    trusted_types: Sequence[str] = (),
+) -> bytes:
+    """Serialize an estimator.
 
     Raises:
-        PackError: it holds what the format cannot carry, or types that nobody would be allowed to load.
+        PackError: the format cannot represent the estimator, or the estimator contains types that are not trusted.
     """
     if artifact_format == "joblib":
-        sink = io.BytesIO()
+        buffer = io.BytesIO()
         try:
-            joblib.dump(estimator, sink)
+            joblib.dump(estimator, buffer)
         except Exception as error:
             raise PackError(
-                f"this {type(estimator).__name__} cannot be pickled ({type(error).__name__}: {error}); functions and "
-                "classes in it must be defined at the top of a module, not inside a function or as a lambda"
+                f"cannot pickle this {type(estimator).__name__} ({type(error).__name__}: {error}). Define its "
+                "functions and classes at the top level of a module, not inside a function or as a lambda"
             ) from error
-        return sink.getvalue()
-    way_out = "pack it with --format joblib and serve it with MODELTRACE_TRUST_PICKLE=true"
+        return buffer.getvalue()
+    remedy = "pack it with --format joblib and serve it with MODELTRACE_TRUST_PICKLE=true"
     try:
         raw = canonicalize(skops_io.dumps(estimator))
-        unknown = untrusted_types(raw, trusted_types)
+        untrusted = untrusted_types(raw, trusted_types)
     except Exception as error:
         raise PackError(
-            f"skops cannot write this {type(estimator).__name__} ({type(error).__name__}: {error}); {way_out}"
+            f"skops cannot write this {type(estimator).__name__} ({type(error).__name__}: {error}); {remedy}"
         ) from error
-    if unknown:
+    if untrusted:
         raise PackError(
-            f"the estimator holds types that are not reviewed: {', '.join(unknown)}. If you know them, set "
-            f"MODELTRACE_TRUSTED_TYPES={','.join(unknown)} here and where it is served; or {way_out}"
+            f"the estimator contains types that are not trusted: {', '.join(untrusted)}. If you trust them, set "
+            f"MODELTRACE_TRUSTED_TYPES={','.join(untrusted)} for `pack` and for the service; or {remedy}"
         )
     return raw
 
@@ -63,24 +71,24 @@ def load_artifact(
     trust_pickle: bool = False,
     trusted_types: Sequence[str] = (),
 ) -> Any:  # noqa: ANN401  any estimator
-    """Build an estimator from bytes, if it is allowed.
+    """Load an estimator from bytes, if its format and its types are trusted.
 
     Args:
-        raw: the bytes.
-        artifact_format: the format of `raw`; joblib reads plain pickles too.
-        source: what an error message calls them.
-        trust_pickle: build from joblib, which can run any code.
-        trusted_types: dotted names of types that skops may build beyond scikit-learn's own.
+        raw: the content of the file.
+        artifact_format: the format of `raw`; joblib also reads plain pickles.
+        source: the name of the file in error messages.
+        trust_pickle: allow joblib, which can run any code.
+        trusted_types: dotted names of types that skops may build, in addition to the reviewed ones.
 
     Raises:
-        UntrustedModelError: nobody has allowed it; nothing was built.
-        IncompatibleBundleError: it is from another minor version of scikit-learn.
-        BundleError: the bytes are not what `kind` says, or hold what no training produces.
+        UntrustedModelError: the format or a type is not trusted; nothing was built.
+        IncompatibleBundleError: another minor version of scikit-learn wrote it.
+        BundleError: the bytes do not have this format, or contain a decision tree that training cannot produce.
     """
     if artifact_format == "joblib" and not trust_pickle:
         raise UntrustedModelError(
             f"{source} is a pickle, which can run any code when it is loaded. "
-            "If you made it yourself: --trust-pickle, or MODELTRACE_TRUST_PICKLE=true"
+            "If you made it yourself, allow it with --trust-pickle or MODELTRACE_TRUST_PICKLE=true"
         )
     try:
         if artifact_format == "joblib":
@@ -94,28 +102,29 @@ def load_artifact(
         raise
     except Exception as error:
         raise BundleError(
-            f"cannot load {source} as {artifact_format}: {type(error).__name__}: {error}{_missing_code_hint(error)}"
+            f"{source} cannot be loaded as {artifact_format}: {type(error).__name__}: {error}"
+            f"{_missing_code_hint(error)}"
         ) from error
     return estimator
 
 
 def _missing_code_hint(error: Exception) -> str:
-    """What to do where a pickle names code that is not here."""
+    """Explain what to do if a pickle refers to code that is not installed; "" for other errors."""
     if isinstance(error, ModuleNotFoundError):
         return (
-            f". The model was made with the module {error.name}: install it, or, if it is your own code, name its "
-            "folder in PYTHONPATH, here and where the model is served"
+            f". The model needs the module {error.name}: install it, or, if it is your own code, add its folder to "
+            "PYTHONPATH, here and where the model is served"
         )
     if isinstance(error, AttributeError) and "__main__" in str(error):
         return (
-            ". The model holds a class or function of the script or notebook that fitted it (`__main__`), which no "
-            "other program has: move it into a module (a .py file), import it from there, fit and save the model "
-            "again, and name the module's folder in PYTHONPATH, here and where the model is served"
+            ". The model contains a class or function from the script or notebook that fitted it (`__main__`), which "
+            "other programs cannot import: move it into a module (a .py file), import it from there, fit and save the "
+            "model again, and add the module's folder to PYTHONPATH, here and where the model is served"
         )
     if isinstance(error, AttributeError | ImportError):
         return (
-            ". The model holds a class or function that its module does not have here: install the version of the "
-            "library that it was made with; for your own code, see that PYTHONPATH names the right folder"
+            ". The model contains a class or function that the installed module does not have: install the version of "
+            "the library that the model was made with; for your own code, check that PYTHONPATH is the right folder"
         )
     return ""
 
@@ -125,23 +134,23 @@ def _check_expansion(raw: bytes, source: object) -> None:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > MAX_EXPANSION_RATIO * len(raw):
         raise BundleError(
-            f"{source} would unpack to {unpacked:,} bytes, {unpacked // len(raw)} times its size: refused"
+            f"{source} would unpack to {unpacked:,} bytes, {unpacked // len(raw)} times its size; it is not loaded"
         )
 
 
 def _check_types(raw: bytes, source: object, trusted_types: Sequence[str]) -> None:
-    if unknown := untrusted_types(raw, trusted_types):
+    if untrusted := untrusted_types(raw, trusted_types):
         raise UntrustedModelError(
-            f"{source} holds types that nobody has allowed: {', '.join(unknown)}. "
-            f"If you know them: MODELTRACE_TRUSTED_TYPES={','.join(unknown)}"
+            f"{source} contains types that are not trusted: {', '.join(untrusted)}. "
+            f"If you trust them, set MODELTRACE_TRUSTED_TYPES={','.join(untrusted)}"
         )
 
 
 def _clear_memory(estimator: Any) -> None:  # noqa: ANN401  any estimator
-    """Take away every `memory`: a folder of pickles that fitting reads, and that answering does without.
+    """Set every `memory` parameter to None. It is a folder of pickles that `fit` reads and `predict` does not need.
 
-    An estimator calls others by method names that it keeps (`response_method`, `stack_method_`), and a forged one of
-    them is `fit`: it would load what lies in a folder of the artifact's choice.
+    Estimators call methods by names from their attributes (`response_method`, `stack_method_`). A forged file could
+    name `fit` there, which would unpickle the content of a folder of its choice.
     """
     for part in walk_objects(estimator):
         if isinstance(part, BaseEstimator) and getattr(part, "memory", None) is not None:
@@ -160,12 +169,13 @@ def _deserialize(raw: bytes, artifact_format: ArtifactFormat, source: object, tr
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         elif minor_version(warning.message.original_sklearn_version) != minor_version(version("scikit-learn")):
             raise IncompatibleBundleError(
-                f"{source} was made with scikit-learn {warning.message.original_sklearn_version}, here is "
-                f"{version('scikit-learn')}: answers could differ. Fit it anew here, or install that version"
+                f"{source} was made with scikit-learn {warning.message.original_sklearn_version}, but "
+                f"{version('scikit-learn')} is installed, which may predict otherwise. Fit the model again with the "
+                "installed version, or install that version"
             )
     return estimator
 
 
 def minor_version(text: str) -> list[str]:
-    """Major and minor: within them, scikit-learn keeps what it has fitted readable."""
+    """Return major and minor version, within which scikit-learn can load its fitted estimators."""
     return text.split(".")[:2]

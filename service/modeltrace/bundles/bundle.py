@@ -1,4 +1,4 @@
-"""Load a bundle after checking it, and write one."""
+"""Verify and load a bundle, and write one."""
 
 import hashlib
 import json
@@ -25,18 +25,21 @@ def load_bundle(
     trust_pickle: bool = False,
     trusted_types: Sequence[str] = (),
 ) -> Model:
-    """Check a bundle, then load it. The model's file is read once: what was hashed is what is loaded.
+    """Verify a bundle, then load its model.
+
+    The model's file is read once, so the bytes that are loaded are the bytes that were hashed.
 
     Args:
         bundle: the folder.
-        engine: what answers. With `onnx` the artifact is not read at all: neither its format nor its types nor its
-            version of scikit-learn matter then.
-        expect_sha256: the SHA-256 that `model.json` must have; it pins the model's files, too, whose hashes it holds.
-        trust_pickle: load joblib, which can run any code.
-        trusted_types: dotted names of types that a skops artifact may hold beyond scikit-learn's own.
+        engine: the library that computes predictions. With `onnx` the artifact is not read, so neither its format nor
+            its types nor its version of scikit-learn matter.
+        expect_sha256: the SHA-256 that `model.json` must have. It pins the model's files too, because `model.json`
+            contains their hashes.
+        trust_pickle: allow joblib, which can run any code.
+        trusted_types: dotted names of types that skops may build, in addition to the reviewed ones.
 
     Raises:
-        BundleError: one of its kinds says what is wrong.
+        BundleError: the bundle cannot be used; its subclasses tell the reasons apart.
         SettingsError: the engine is not installed.
     """
     manifest, digest = read_manifest(bundle)
@@ -47,7 +50,8 @@ def load_bundle(
     if engine == "onnx":
         file, predict_fn = _load_onnx(bundle, manifest)
     else:
-        file, predict_fn = manifest.artifact, _load_estimator(bundle, manifest, trust_pickle, trusted_types)
+        file = manifest.artifact
+        predict_fn = _load_estimator(bundle, manifest, trust_pickle=trust_pickle, trusted_types=trusted_types)
     return Model(
         name=manifest.name,
         version=manifest.version,
@@ -66,7 +70,7 @@ def load_bundle(
     )
 
 
-def _load_estimator(bundle: Path, manifest: Manifest, trust_pickle: bool, trusted_types: Sequence[str]) -> PredictFn:  # noqa: FBT001  passed on
+def _load_estimator(bundle: Path, manifest: Manifest, *, trust_pickle: bool, trusted_types: Sequence[str]) -> PredictFn:
     path = bundle / manifest.artifact.file
     raw = _read_verified(path, manifest.artifact)
     check_libraries(bundle, manifest.libraries, manifest.estimator_libraries)
@@ -79,13 +83,13 @@ def _load_estimator(bundle: Path, manifest: Manifest, trust_pickle: bool, truste
     except BundleError:
         raise
     except Exception as error:
-        raise BundleError(f"{path} holds a damaged estimator: {type(error).__name__}: {error}") from error
+        raise BundleError(f"{path} contains a damaged estimator: {type(error).__name__}: {error}") from error
 
 
 def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFn]:
     if manifest.onnx is None:
         raise BundleError(
-            f"{bundle} holds no model for ONNX Runtime: pack it anew with --onnx, or serve it with "
+            f"{bundle} contains no model for ONNX Runtime: pack it again with --onnx, or serve it with "
             "MODELTRACE_ENGINE=sklearn"
         )
     path = bundle / manifest.onnx.file
@@ -97,6 +101,7 @@ def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFn]:
 
 
 def _read_verified(path: Path, described: ModelFile) -> bytes:
+    """Read a file whose size and SHA-256 are those in the manifest."""
     try:
         if stat_regular(path).st_size != described.size:
             raise integrity_error(path)
@@ -111,44 +116,43 @@ def _read_verified(path: Path, described: ModelFile) -> bytes:
 
 
 def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None:  # noqa: ANN401  whatever was loaded
-    """That what was loaded is what `model.json` describes."""
+    """Check that the estimator is the one that `model.json` describes."""
     classes = None
     if manifest.task == "classifier":
         classes = tuple(to_json_label(label) for label in getattr(estimator, "classes_", ()))
-    # 0 where it does not know: CatBoost says so of a model that was loaded.
-    width = getattr(estimator, "n_features_in_", 0) or len(manifest.features)
-    if not hasattr(estimator, "predict") or classes != manifest.classes or width != len(manifest.features):
+    # CatBoost sets n_features_in_ to 0 in a model that was loaded from a file.
+    n_features = getattr(estimator, "n_features_in_", 0) or len(manifest.features)
+    if not hasattr(estimator, "predict") or classes != manifest.classes or n_features != len(manifest.features):
         raise BundleError(
-            f"{bundle}: {MANIFEST_FILE} and the {type(estimator).__name__} beside it do not belong together"
+            f"{bundle}: {MANIFEST_FILE} does not describe the {type(estimator).__name__} in {manifest.artifact.file}: "
+            "classes or features differ. Copy the bundle again"
         )
 
 
 def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes], *, force: bool = False) -> Path:
-    """Write a bundle completely, then give the folder its name.
+    """Write a bundle into a temporary folder, then rename the folder: the bundle is complete or does not exist.
 
     Raises:
-        PackError: the folder exists and `force` is not given, or it is no bundle, or it cannot be written.
+        PackError: the folder exists and `force` is not set, or it is not a bundle, or it cannot be written.
     """
-    if bundle.exists() and not force:
-        raise PackError(f"{bundle} exists; choose another --out, or replace it with --force")
-    if (
-        bundle.exists()
-        and not (bundle / MANIFEST_FILE).is_file()
-        and not (bundle.is_dir() and not any(bundle.iterdir()))
-    ):
-        raise PackError(f"{bundle} exists and is no bundle, so it is not replaced; choose another --out")
+    if bundle.exists():
+        if not force:
+            raise PackError(f"{bundle} exists; choose another folder with --out, or replace it with --force")
+        is_empty = bundle.is_dir() and not any(bundle.iterdir())
+        if not is_empty and not (bundle / MANIFEST_FILE).is_file():
+            raise PackError(f"{bundle} is not a bundle, so it is not replaced; choose another folder with --out")
     try:
         text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         text.encode()
-    except ValueError as error:  # a number that is not finite, half a surrogate pair
+    except ValueError as error:  # a number that is not finite, an unpaired surrogate
         raise PackError(f"{MANIFEST_FILE} cannot be written: {error}") from None
     try:
         bundle.parent.mkdir(parents=True, exist_ok=True)
-        workplace = Path(mkdtemp(prefix=f".{bundle.name}-", dir=bundle.parent))
+        temporary = Path(mkdtemp(prefix=f".{bundle.name}-", dir=bundle.parent))
     except OSError as error:
         raise PackError(f"{bundle} cannot be written: {os_reason(error)}") from None
     try:
-        fresh, old = workplace / "fresh", workplace / "old"
+        fresh, old = temporary / "fresh", temporary / "old"
         fresh.mkdir()
         for name, content in files.items():
             (fresh / name).write_bytes(content)
@@ -159,5 +163,5 @@ def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes], *
     except OSError as error:
         raise PackError(f"{bundle} cannot be written: {os_reason(error)}") from None
     finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return bundle

@@ -1,4 +1,4 @@
-"""What a column of training data says about a feature: its type, its range, its levels, its distribution in bins."""
+"""Derive the schema of a feature from its training column: type, range, categories, binned distribution."""
 
 from collections.abc import Sequence
 from datetime import date, time, timedelta
@@ -16,10 +16,10 @@ from modeltrace.inference.reference import categorical_reference, numeric_refere
 from modeltrace.inference.schema import Dtype, Feature, FeatureType, Value
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
-# Categories that a schema names of a column of text; of free text there would be no end.
+# The most frequent texts of a column that the schema lists as its categories.
 MAX_LISTED_CATEGORIES = 1000
 NUMERIC_TYPES = ("number", "integer")
-# Characters that every text may have, however short those of the training data are.
+# The smallest `max_length` in characters that is derived from training data.
 MIN_TEXT_LIMIT = 256
 
 
@@ -30,24 +30,26 @@ def describe_column(
     strict_categories: bool = False,
     max_length: int | None = None,
 ) -> Feature:
-    """Describe one training column.
+    """Derive the schema of a feature from its training column.
 
-    `max_length` is the length that a text may have, instead of one that follows from the training data.
+    Args:
+        column: the values of the feature in the training data.
+        valid_range: the lowest and highest number that a request may send.
+        strict_categories: reject categories that the training data does not contain.
+        max_length: the longest text in characters that a request may send; by default it is derived from the data.
 
     Raises:
-        PackError: the column is neither numeric, boolean nor text, a value of it is one that no request can send, or
-            the range or the strictness does not fit it.
+        PackError: the column is neither numeric, boolean nor text, contains a value that a request cannot send, or an
+            argument does not apply to its type.
     """
     kind = _feature_type(column)
     present = column.dropna()
     if present.empty:
-        raise PackError(
-            f"column {column.name}: every value is missing, so nothing is known about it; leave it out and fit again"
-        )
+        raise PackError(f"column {column.name}: every value is missing. Remove the column and fit again")
     if max_length is not None and kind != "category":
-        raise PackError(f"column {column.name} is of type {kind}: a length limit belongs to a text")
+        raise PackError(f"--max-length: column {column.name} has the type {kind}, not text")
     if valid_range and kind not in NUMERIC_TYPES:
-        raise PackError(f"column {column.name} is of type {kind}: a valid range belongs to a number")
+        raise PackError(f"--range: column {column.name} has the type {kind}, not a number")
     common = {"name": str(column.name), "type": kind, "nullable": len(present) < len(column)}
     if kind in NUMERIC_TYPES:
         values = present.to_numpy(dtype=np.float64)
@@ -72,7 +74,7 @@ def describe_column(
     levels = _column_levels(column, present, strict=strict_categories)
     level_kind = infer_level_kind(levels) or "text"
     if max_length is not None and level_kind != "text":
-        raise PackError(f"column {column.name} holds no texts: a length limit belongs to a text")
+        raise PackError(f"--max-length: the categories of column {column.name} are not text")
     texts = present.map(lambda level: level_name(to_json_label(level), level_kind)).astype(str)
     frequent = str(texts.value_counts().index[0])
     return Feature(
@@ -91,17 +93,17 @@ def describe_column(
 def _check_numbers(
     present: "pd.Series", values: NDArray[np.float64], kind: FeatureType | LevelKind, *, by_level: bool = False
 ) -> None:
-    """See that a request could bring each of them, so that it can be answered, compared and labelled."""
+    """Check that a request can send every value."""
     largest = MAX_INTEGER if kind == "integer" else MAX_FLOAT
     beyond = np.flatnonzero(~(np.abs(values) <= largest))
     if not len(beyond):
         return
-    of = "categories" if by_level else "training data"
-    where = f"column {present.name}, row {present.index[beyond[0]]} of the {of}"
+    table = "categories" if by_level else "training data"
+    where = f"column {present.name}, row {present.index[beyond[0]]} of the {table}"
     if not np.isfinite(values[beyond]).all():
-        raise PackError(f"column {present.name} holds infinite values ({where}); replace or remove them and fit again")
+        raise PackError(f"{where}: the value is infinite. Remove infinite values and fit again")
     remedy = (
-        "if these are identifiers, leave the column out; otherwise turn it into floats"
+        "if these are identifiers, remove the column; otherwise convert it to floats"
         if kind == "integer"
         else "scale or clip the column"
     )
@@ -110,11 +112,11 @@ def _check_numbers(
         if kind == "integer"
         else f"{values[beyond[0]]:g}, beyond ±{largest:.2g}"
     )
-    raise PackError(f"{where}: {value}, which no request can send; {remedy} and fit again")
+    raise PackError(f"{where}: the value is {value}, which a request cannot send; {remedy} and fit again")
 
 
 def _column_levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple[Level, ...]:
-    """The levels of the dtype `category`, all of them and in its order; of texts the most frequent, sorted."""
+    """Return all levels of a column of dtype `category`, in its order, or the most frequent texts, sorted."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         levels = tuple(_dtype_levels(column.dtype))
         kind = infer_level_kind(levels)
@@ -125,7 +127,8 @@ def _column_levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -
         counted = present.astype(str).value_counts().index
         if strict and len(counted) > MAX_LISTED_CATEGORIES:
             raise PackError(
-                f"column {column.name} has {len(counted)} categories, too many to be strict about; leave that out"
+                f"--strict-categories: column {column.name} has {len(counted):,} categories, more than "
+                f"{MAX_LISTED_CATEGORIES:,}. Pack without --strict-categories"
             )
         levels = tuple(sorted(map(str, counted[:MAX_LISTED_CATEGORIES])))
     for text in levels if isinstance(column.dtype, pd.CategoricalDtype) else counted:
@@ -133,13 +136,13 @@ def _column_levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -
             str(text).encode()
         except UnicodeEncodeError:
             raise PackError(
-                f"column {column.name}: the text {str(text)[:60]!r} is no valid Unicode; repair it and fit again"
+                f"column {column.name}: the text {str(text)[:60]!r} is not valid Unicode. Correct it and fit again"
             ) from None
     return levels
 
 
 def _dtype_levels(dtype: pd.CategoricalDtype) -> list[Any]:
-    """The levels as JSON has them; intervals, as pd.cut() makes them, as text."""
+    """Return the levels as JSON values. Intervals, the result of `pd.cut`, become text."""
     return [str(level) if isinstance(level, pd.Interval) else _to_python(level) for level in dtype.categories]
 
 
@@ -148,14 +151,14 @@ def _to_python(level: Any) -> Any:  # noqa: ANN401  whatever a column holds
 
 
 def _text_limit(levels: Sequence[Level], texts: "pd.Series", wanted: int | None) -> int:
-    """Four times the longest text, rounded up to a power of two, so that it says little of a private one."""
+    """Return four times the longest length, rounded up to a power of two so that it reveals little of private texts."""
     longest = max(int(texts.str.len().max()), *(len(str(level)) for level in levels))
     if wanted is None:
         return max(MIN_TEXT_LIMIT, 1 << (4 * longest - 1).bit_length())
     if wanted < longest:
         raise PackError(
-            f"--max-length {texts.name}={wanted}: the training data has a text of {longest:,} characters there, which "
-            "could not be sent then"
+            f"--max-length {texts.name}={wanted}: the column contains a text of {longest:,} characters. Set a limit of "
+            "at least that"
         )
     return wanted
 
@@ -184,29 +187,29 @@ def _feature_type(column: "pd.Series") -> FeatureType:
 
 
 def _unsupported_column(column: "pd.Series", values: Sequence[object]) -> PackError:
-    """What a column holds that is no feature, and what to do."""
+    """Return the error for a column that cannot be a feature; its message says how to convert the column."""
     kinds = sorted({type(value).__name__ for value in values})
     dtype = "category" if isinstance(column.dtype, pd.CategoricalDtype) else str(column.dtype)
-    head = f"column {column.name} ({dtype} of {', '.join(kinds[:4])}) is neither numbers, booleans nor text"
+    problem = f"column {column.name} ({dtype} of {', '.join(kinds[:4])}) contains neither numbers, booleans nor text"
     if any(isinstance(value, date | time | timedelta | pd.Period | np.datetime64 | np.timedelta64) for value in values):
-        return PackError(f"{head}: {DATE_ADVICE}")
+        return PackError(f"{problem}: {DATE_ADVICE}")
     if len(kinds) > 1:
-        return PackError(f"{head}, but a mixture: give all of its values one type, and fit again")
+        return PackError(f"{problem}, but several types: convert all values to one type and fit again")
     remedies = {
-        "Interval": "turn the intervals into text, .astype(str), or into their codes, .cat.codes",
+        "Interval": "convert the intervals to text, .astype(str), or to their codes, .cat.codes",
         "bytes": "decode them",
-        "int": "give the column the dtype int64, or float64 if values are missing: .astype(float)",
-        "float": "give the column the dtype float64: .astype(float)",
-        "complex": "split them into real and imaginary parts, two columns",
-        "list": "give each element a column of its own",
-        "dict": "give each key a column of its own",
+        "int": "convert the column to the dtype int64, or to float64 if values are missing: .astype(float)",
+        "float": "convert the column to the dtype float64: .astype(float)",
+        "complex": "split them into two columns, the real and the imaginary parts,",
+        "list": "create one column per element",
+        "dict": "create one column per key",
     }
-    remedy = remedies.get(kinds[0] if kinds else "", "turn it into one of them")
-    return PackError(f"{head}; {remedy} before fitting")
+    remedy = remedies.get(kinds[0] if kinds else "", "convert it to one of them")
+    return PackError(f"{problem}; {remedy} before fitting")
 
 
 def _dtype(column: "pd.Series") -> Dtype:
-    """The dtype that the estimator is given again: its own name where pandas has one for text and booleans."""
+    """Return the dtype of the column that the estimator receives: `object` unless pandas has a dtype of its own."""
     names: tuple[Dtype, ...] = ("bool", "boolean", "str", "string", "category")
     return next((name for name in names if column.dtype == name), "object")
 
@@ -214,10 +217,10 @@ def _dtype(column: "pd.Series") -> Dtype:
 def _example(
     name: object, values: NDArray[np.float64], kind: FeatureType, valid_range: tuple[float, float] | None
 ) -> Value:
-    """A value that occurs, from the middle of those that a request may send."""
+    """Return the median of the values that a request may send."""
     low, high = valid_range or (-np.inf, np.inf)
     valid = np.sort(values[(values >= low) & (values <= high)])
     if not len(valid):
-        raise PackError(f"column {name}: no value of the training data lies in the valid range {low:g} to {high:g}")
+        raise PackError(f"--range {name}={low:g}:{high:g}: no value of the training data is in that range")
     middle = float(valid[len(valid) // 2])
     return int(middle) if kind == "integer" else middle

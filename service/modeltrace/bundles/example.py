@@ -1,9 +1,9 @@
-"""The default model: breast-cancer, whose rows are drawn from a generator fitted on real data.
+"""The example model `breast-cancer`, fitted on rows from a generator.
 
-scikit-learn carries 569 real rows (Wisconsin breast cancer). That is too few for an example that runs for hours: a
-client that repeats them looks like drift, and rightly so. So `GaussianCopula` is fitted on the training part of the
-real rows, and that generator is the population: what the model is fitted on, what is held out, and what `modeltrace
-traffic` sends are independent rows of it, each drawn with a seed of its own.
+scikit-learn includes 569 real rows (Wisconsin breast cancer). They are too few for an example that runs for hours,
+because repeated rows are a form of drift. So a `GaussianCopula` is fitted on the training part of the real rows.
+Training rows, held-out rows and the rows that `modeltrace traffic` sends are independent samples from it, with
+different seeds.
 """
 
 from pathlib import Path
@@ -29,12 +29,12 @@ HELD_OUT_ROWS = 1000
 
 
 def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path:
-    """Fit the default model and pack it into `out`, with held-out rows and with what its traffic is drawn from."""
+    """Fit the example model and pack it into `out`, with held-out rows and the real rows that its generator needs."""
     real, _ = load_real_rows()
     train = sample_rows(real, TRAINING_ROWS, seed=0)
     features, labels = train.drop(columns=TARGET), train[TARGET]
     estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    # Fitted without column names, so that a request needs no DataFrame built for it.
+    # Fitted without column names, so that a prediction does not need a DataFrame.
     estimator.fit(features.to_numpy(), labels)
     bundle = pack(
         estimator,
@@ -52,7 +52,7 @@ def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path
 
 
 def load_real_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The real rows with their labels: those that the generator is fitted on, and those that nothing has seen."""
+    """Return the real rows with labels: those that the generator is fitted on, and those that nothing is fitted on."""
     data = load_breast_cancer(as_frame=True)
     table = data.data.rename(columns=lambda name: name.replace(" ", "_"))
     table[TARGET] = data.target.map(dict(enumerate(data.target_names)))
@@ -61,7 +61,7 @@ def load_real_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def sample_rows(real: pd.DataFrame, rows: int, *, seed: int) -> pd.DataFrame:
-    """Independent rows with their labels, from a generator that is fitted on `real`."""
+    """Return independent rows with labels, sampled from a generator that is fitted on `real`."""
     features = real.drop(columns=TARGET)
     generator = GaussianCopula.fit(features.to_numpy(dtype=np.float64), real[TARGET].tolist())
     values, labels = generator.sample(rows, np.random.default_rng(seed))

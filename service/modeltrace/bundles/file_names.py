@@ -1,6 +1,6 @@
-"""Names of files that a bundle may have beside `model.json`, for whoever looks for one without reading it."""
+"""Names of optional files in a bundle, in a module without imports."""
 
 from typing import Final
 
-# The rows that the example's generator is fitted on; only the built-in example has it.
+# The rows that the generator is fitted on; only the built-in example has this file.
 GENERATOR_FILE: Final = "generator.parquet"

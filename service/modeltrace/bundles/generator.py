@@ -1,9 +1,9 @@
-"""Independent synthetic rows that resemble a small labelled data set, as many as are needed.
+"""Sample any number of synthetic rows that resemble a small labelled data set.
 
-A Gaussian copula for each class: the class is drawn by its share, then a row of the class, whose columns have the
-marginal distributions of the data (linear between its values, never outside its range) and its rank correlations
-(Nelsen, "An Introduction to Copulas", 2.3). Rows that are drawn are independent of each other: nothing repeats, and the
-distribution never changes. A bootstrap of the same data would repeat its few rows for ever.
+The generator is a Gaussian copula per class (Nelsen, "An Introduction to Copulas", 2.3). It samples a class by its
+share, then a row of that class. The columns have the marginal distributions of the data (linear between its values,
+never outside its range) and its rank correlations. The rows are independent, and their distribution does not change.
+A bootstrap would repeat the few rows of the data instead.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 Floats = NDArray[np.float64]
-# Significant digits of a value, about as many as measurements have.
+# Significant digits of a value, about the precision of a measurement.
 SIGNIFICANT_DIGITS: Final = 4
 
 
 class _ClassDistribution(NamedTuple):
-    """One class: its share, its values in order, shape (rows, columns), and a root of their correlations."""
+    """One class: its share, its values sorted by column, shape (rows, columns), and a root of their correlations."""
 
     share: float
     sorted_values: Floats
@@ -27,28 +27,28 @@ class _ClassDistribution(NamedTuple):
 
 
 class GaussianCopula:
-    """Draws labelled rows. Build it with `fit`."""
+    """Sample labelled rows from a distribution that was fitted on data; create it with `fit`."""
 
     def __init__(self, classes: Sequence[object], models: Sequence[_ClassDistribution]) -> None:
-        """See `fit`."""
+        """Store the fitted distributions; see `fit`."""
         self._classes = tuple(classes)
         self._models = tuple(models)
 
     @classmethod
     def fit(cls, values: Floats, labels: Sequence[object]) -> Self:
-        """Fit the generator.
+        """Fit the generator to labelled rows.
 
         Args:
             values: finite numbers, shape (rows, columns).
             labels: the class of each row.
         """
         classes = sorted(set(labels), key=str)
-        place = {label: index for index, label in enumerate(classes)}
-        codes = np.array([place[label] for label in labels])
+        code_of = {label: code for code, label in enumerate(classes)}
+        codes = np.array([code_of[label] for label in labels])
         return cls(classes, [_fit_class(values[codes == code], len(values)) for code in range(len(classes))])
 
     def sample(self, rows: int, rng: np.random.Generator) -> tuple[Floats, list[object]]:
-        """Draw independent rows.
+        """Sample independent rows.
 
         Returns:
             The values, shape (rows, columns), and the label of each row.
@@ -62,9 +62,10 @@ class GaussianCopula:
 
 
 def _fit_class(values: Floats, total: int) -> _ClassDistribution:
-    """Normal scores of ranks, scaled to variance 1: their second moments R are the copula's correlations.
+    """Fit one class from the normal scores of its ranks, scaled to variance 1.
 
-    The singular values and right vectors of the scores give a root of R, even where R is singular.
+    The second moments R of the scores are the correlations of the copula. The singular values and right singular
+    vectors of the scores give a root of R, even if R is singular.
     """
     scores = ndtri((values.argsort(axis=0).argsort(axis=0) + 0.5) / len(values))
     deviation = np.sqrt((scores**2).mean(axis=0))
@@ -74,14 +75,14 @@ def _fit_class(values: Floats, total: int) -> _ClassDistribution:
 
 
 def _sample_class(model: _ClassDistribution, rows: int, rng: np.random.Generator) -> Floats:
-    known = len(model.sorted_values)
+    n_values = len(model.sorted_values)
     normal = rng.standard_normal((rows, len(model.correlation_root))) @ model.correlation_root
-    position = ndtr(normal) * (known - 1)
-    lower = np.minimum(position.astype(np.intp), max(known - 2, 0))
-    upper = np.minimum(lower + 1, known - 1)
+    position = ndtr(normal) * (n_values - 1)
+    lower = np.minimum(position.astype(np.intp), max(n_values - 2, 0))
+    upper = np.minimum(lower + 1, n_values - 1)
     below, above = np.take_along_axis(model.sorted_values, lower, 0), np.take_along_axis(model.sorted_values, upper, 0)
-    drawn: Floats = below + (position - lower) * (above - below)
-    return drawn
+    sampled: Floats = below + (position - lower) * (above - below)
+    return sampled
 
 
 def _round_significant(values: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Versions of the libraries that an estimator's answers depend on: recorded when it is packed, compared when loaded."""
+"""Record the versions of the libraries that predictions depend on, and compare them when a bundle is loaded."""
 
 import platform
 import sys
@@ -12,9 +12,9 @@ from modeltrace.errors import IncompatibleBundleError
 
 # Recorded for every bundle.
 RECORDED_LIBRARIES: Final = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "skl2onnx", "onnxruntime")
-# Packages that are installed under another name than they are imported by; others are looked up.
+# Distribution names that differ from the import name; other names are looked up in the installed metadata.
 _DISTRIBUTION_NAMES: Final = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
-# They hold an estimator's numbers and tables; what they compute and write changes with the major version only.
+# Only the major version of these has to match: they store arrays and tables, in formats that minor versions keep.
 _MAJOR_VERSION_ONLY: Final = frozenset({"numpy", "pandas"})
 
 
@@ -30,9 +30,9 @@ def installed_versions(names: Iterable[str] = ()) -> dict[str, str]:
 
 
 def find_libraries(estimator: object) -> tuple[str, ...]:
-    """The installed packages whose types and functions a fitted estimator is made of, found in its object graph.
+    """Return the distributions whose types and functions a fitted estimator contains, from its object graph.
 
-    Code that is in no installed package (a script, a module on PYTHONPATH) has no version and is left out.
+    Code outside of installed distributions (a script, a module on PYTHONPATH) has no version and is not included.
     """
     modules: set[str] = set()
     for part in walk_objects(estimator):
@@ -45,34 +45,34 @@ def find_libraries(estimator: object) -> tuple[str, ...]:
 
 
 def check_libraries(bundle: object, recorded_versions: Mapping[str, str], estimator_libraries: Iterable[str]) -> None:
-    """Compare the recorded versions of scikit-learn and of all `used` libraries with those that are installed.
+    """Compare the recorded versions of scikit-learn and `estimator_libraries` with the installed ones.
 
     Raises:
-        IncompatibleBundleError: one is of another minor version (major, of numpy and pandas), or not installed.
+        IncompatibleBundleError: a library is missing, or its minor version (numpy, pandas: major version) differs.
     """
     for name in dict.fromkeys(("scikit-learn", *estimator_libraries)):
         recorded = recorded_versions.get(name, "unknown")
         try:
-            here = version(name)
+            installed = version(name)
         except PackageNotFoundError:
             raise IncompatibleBundleError(
-                f"{bundle} needs {name} {recorded}, which is not installed here. Install it: pip install "
+                f"{bundle} needs {name} {recorded}, which is not installed. Install it with: pip install "
                 f"'{name}=={recorded}'"
             ) from None
         depth = 1 if name in _MAJOR_VERSION_ONLY else 2
-        if minor_version(recorded)[:depth] != minor_version(here)[:depth]:
+        if minor_version(recorded)[:depth] != minor_version(installed)[:depth]:
             raise IncompatibleBundleError(
-                f"{bundle} was made with {name} {recorded}, here is {here}: answers could differ. "
-                f"Pack the model anew here, or install {name} {recorded}"
+                f"{bundle} was made with {name} {recorded}, but {installed} is installed, which may predict otherwise. "
+                f"Pack the model again here, or install {name} {recorded}"
             )
 
 
 def _distribution_name(module: str) -> str | None:
-    """The package that a module was installed by, by its own name; `None` for none, or a namespace of several."""
+    """Return the distribution that installed a module, or `None` if there is none or there are several."""
     name = _DISTRIBUTION_NAMES.get(module, module)
     try:
         version(name)
     except PackageNotFoundError:
-        found = set(packages_distributions().get(module, ()))
-        return found.pop() if len(found) == 1 else None
+        distributions = set(packages_distributions().get(module, ()))
+        return distributions.pop() if len(distributions) == 1 else None
     return name

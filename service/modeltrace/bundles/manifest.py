@@ -1,4 +1,4 @@
-"""The manifest of a bundle: `model.json`, which describes the model and names its files with their hashes."""
+"""The manifest of a bundle, `model.json`: it describes the model, and lists its files with their hashes."""
 
 import hashlib
 import os
@@ -82,6 +82,7 @@ class Manifest(BaseModel):
     libraries: dict[str, str]
     # The libraries whose types and functions the estimator contains.
     estimator_libraries: tuple[str, ...] = ()
+    # The input of `fit`: a NumPy array, or a pandas DataFrame with column names.
     fitted_with: Literal["array", "frame"]
     classes: tuple[Label, ...] | None
     features: tuple[Feature, ...] = Field(min_length=1)

@@ -1,8 +1,8 @@
-"""From files to a bundle, and what a person is told of it."""
+"""Pack a bundle from files, and print what it contains."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import pandas as pd
 from rich.table import Table
@@ -19,7 +19,7 @@ from modeltrace.inference.schema import Feature, PrivacyRule
 
 # Classes whose shares are printed.
 MAX_SHOWN_CLASSES = 8
-# Columns that a message names.
+# Columns that an error message lists.
 MAX_NAMED_COLUMNS = 50
 FORMAT_BY_SUFFIX: dict[str, ArtifactFormat] = {
     ".skops": "skops",
@@ -29,107 +29,91 @@ FORMAT_BY_SUFFIX: dict[str, ArtifactFormat] = {
 }
 
 
+class PackOptions(TypedDict):
+    """The arguments of `modeltrace.bundles.pack.pack` that are not read from files."""
+
+    name: str
+    version: str
+    out: Path
+    valid_ranges: Mapping[str, tuple[float, float]]
+    strict_categories: bool
+    max_lengths: Mapping[str, int]
+    allowed_violations: AllowedViolations
+    ignore_unknown: bool
+    privacy: Mapping[str, PrivacyRule]
+    artifact_format: ArtifactFormat
+    trusted_types: tuple[str, ...]
+    onnx: bool
+    force: bool
+
+
 def pack_files(
     model_file: Path,
     data: Path,
     *,
     target: str | None,
-    name: str,
-    version: str,
-    out: Path,
     traffic: Path | None,
-    valid_ranges: Mapping[str, tuple[float, float]],
-    strict_categories: bool,
-    max_lengths: Mapping[str, int],
-    allowed_violations: AllowedViolations,
-    ignore_unknown: bool,
-    privacy: Mapping[str, PrivacyRule],
-    artifact_format: ArtifactFormat,
     trust_pickle: bool,
-    trusted_types: tuple[str, ...],
-    onnx: bool,
-    force: bool,
+    **options: Unpack[PackOptions],
 ) -> None:
-    """Read a model and its data, pack them (`modeltrace.bundles.pack.pack`) and print what was packed.
+    """Read a model and its training data, pack them and print a summary of the bundle.
+
+    Args:
+        model_file: a fitted estimator, by a suffix in `FORMAT_BY_SUFFIX`.
+        data: the training data, a CSV or Parquet file.
+        target: the column with the labels.
+        traffic: held-out rows to replay, a CSV or Parquet file.
+        trust_pickle: allow joblib and pickle files, which can run any code.
+        options: the other arguments of `pack`.
 
     Raises:
-        PackError: a file cannot be read, or they do not make a bundle.
+        PackError: a file cannot be read, or model and data do not fit together.
         BundleError: the model file is not trusted, or is damaged.
     """
-    estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
+    estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=options["trusted_types"])
     table = _read_table(data)
     if target is not None and target not in table.columns:
-        raise PackError(
-            f"{data} has no column {target}; it has {', '.join(map(str, table.columns[:MAX_NAMED_COLUMNS]))}"
-        )
-    bundle = _pack(
-        estimator,
-        table if target is None else table.drop(columns=target),
-        None if target is None else table[target],
-        name=name,
-        version=version,
-        out=out,
-        artifact_format=artifact_format,
-        traffic=None if traffic is None else _read_table(traffic),
-        valid_ranges=valid_ranges,
-        strict_categories=strict_categories,
-        max_lengths=max_lengths,
-        allowed_violations=allowed_violations,
-        ignore_unknown=ignore_unknown,
-        privacy=privacy,
-        trusted_types=trusted_types,
-        onnx=onnx,
-        force=force,
-    )
-    _print_summary(bundle, [name for name in table.columns if name != target], table)
-
-
-def _pack(*arguments: Any, **options: Any) -> Path:  # noqa: ANN401  those of `pack`
-    """Pack; what an estimator or a table of others raises is an error of theirs, not a defect of the program."""
+        columns = ", ".join(map(str, table.columns[:MAX_NAMED_COLUMNS]))
+        raise PackError(f"--target {target}: {data} has no such column. Its columns are {columns}")
+    features = table if target is None else table.drop(columns=target)
+    labels = None if target is None else table[target]
+    held_out = None if traffic is None else _read_table(traffic)
     try:
-        return pack(*arguments, **options)
+        bundle = pack(estimator, features, labels, traffic=held_out, **options)
     except ModeltraceError:
         raise
-    except Exception as error:
-        raise PackError(
-            f"the model and its data do not make a bundle: {type(error).__name__}: {first_line(error)}"
-        ) from error
+    except Exception as error:  # raised by the user's estimator or table, so it is not a defect of this program
+        raise PackError(f"cannot pack {model_file} with {data}: {type(error).__name__}: {first_line(error)}") from error
+    _print_summary(bundle, features)
 
 
 def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> object:
     if path.suffix not in FORMAT_BY_SUFFIX:
-        raise PackError(f"{path}: the name must end in {', '.join(FORMAT_BY_SUFFIX)}")
+        raise PackError(f"{path}: the file name of a model must end in {', '.join(FORMAT_BY_SUFFIX)}")
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise PackError(f"{path}: {error.strerror}") from None
-    return load_artifact(
-        raw, FORMAT_BY_SUFFIX[path.suffix], source=path, trust_pickle=trust_pickle, trusted_types=trusted_types
-    )
+    artifact_format = FORMAT_BY_SUFFIX[path.suffix]
+    return load_artifact(raw, artifact_format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet file.
-
-    Raises:
-        PackError: it is neither, or cannot be read.
-    """
     if path.suffix not in (".csv", ".parquet"):
-        raise PackError(f"{path}: the name must end in .csv or .parquet")
+        raise PackError(f"{path}: the file name of a table must end in .csv or .parquet")
     try:
         return pd.read_csv(path, low_memory=False) if path.suffix == ".csv" else pd.read_parquet(path)
-    except Exception as error:  # those of pyarrow and of the C parser have no common base
+    except Exception as error:  # the exceptions of pyarrow and of the CSV parser have no common base class
         raise PackError(f"{path} cannot be read: {first_line(error)}") from error
 
 
-def _print_summary(bundle: Path, columns: Sequence[str], table: pd.DataFrame) -> None:
-    manifest, digest = read_manifest(bundle)
+def _print_summary(bundle: Path, training: pd.DataFrame) -> None:
+    manifest, sha256 = read_manifest(bundle)
     console = SafeConsole(soft_wrap=True)
     console.print(f"Packed {manifest.name} {manifest.version} into {bundle}", style="bold")
     console.print(_feature_table(manifest))
-    for line in _column_notes(
-        table[[name for name in columns if str(name) in {one.name for one in manifest.features}]]
-    ):
+    names = {feature.name for feature in manifest.features}
+    for line in _column_notes(training[[name for name in training.columns if str(name) in names]]):
         console.print(line)
     for line in _output_lines(manifest):
         console.print(line)
@@ -138,42 +122,42 @@ def _print_summary(bundle: Path, columns: Sequence[str], table: pd.DataFrame) ->
         console.print(f"Held-out rows: {manifest.traffic.rows:,}, {labels} labels")
     if (onnx := manifest.onnx) is not None:
         console.print(
-            f"For ONNX Runtime, in {onnx.precision}: answers to {onnx.verified_rows:,} rows of training data differ by "
-            f"{onnx.max_difference:.1g} at most; serve it with MODELTRACE_ENGINE=onnx"
+            f"ONNX model in {onnx.precision}, verified on {onnx.verified_rows:,} rows of training data: predictions "
+            f"differ by {onnx.max_difference:.1g} at most. To serve it: MODELTRACE_ENGINE=onnx"
         )
-    console.print(f"SHA-256 of {MANIFEST_FILE}, to pin it with --expect-sha256:\n  {digest}")
-    pickled = "MODELTRACE_TRUST_PICKLE=true " if manifest.artifact.format == "joblib" else ""
-    console.print(f"Next: {pickled}modeltrace up {bundle}")
+    console.print(f"SHA-256 of {MANIFEST_FILE}, to pin the bundle with --expect-sha256:\n  {sha256}")
+    trust = "MODELTRACE_TRUST_PICKLE=true " if manifest.artifact.format == "joblib" else ""
+    console.print(f"Next: {trust}modeltrace up {bundle}")
 
 
 def _column_notes(table: pd.DataFrame) -> list[str]:
-    """What became of columns that are not what they look like."""
-    decimals = [
-        f"Note: {name} holds number objects (Decimal, say); the model is given floats"
+    """Return a note for each column whose values the model receives in another form than they seem to have."""
+    numbers = [
+        f"Note: column {name} contains number objects such as Decimal, which the model receives as floats"
         for name in number_object_columns(table)
     ]
     dates = [
-        f"Note: {name} holds dates as text, which are categories to the model and to drift: each date is one. "
-        "Numbers made of them (days since a day, month, weekday) before fitting are better features"
+        f"Note: column {name} contains dates as text, so each date is a category, for the model and for drift. Numbers "
+        "derived from them before fitting (days since a date, month, weekday) are better features"
         for name in date_columns(table)
     ]
-    return decimals + dates
+    return numbers + dates
 
 
-def _output_lines(manifest: Manifest) -> list[str]:
-    """What the model answers, which later answers are compared with."""
-    if (answers := manifest.output_reference) is None:
+def _output_lines(manifest: Manifest) -> Sequence[str]:
+    """Describe the reference distribution of the model's outputs."""
+    if (outputs := manifest.output_reference) is None:
         return []
-    rows = "rows of training data" if answers.source == "training" else "held-out rows"
-    if answers.edges is None:
-        shares = sorted(answers.shares.items(), key=lambda one: -one[1])
+    rows = "rows of training data" if outputs.source == "training" else "held-out rows"
+    if outputs.edges is None:
+        shares = sorted(outputs.shares.items(), key=lambda item: -item[1])
         more = f", {len(shares) - MAX_SHOWN_CLASSES} more" if len(shares) > MAX_SHOWN_CLASSES else ""
-        said = ", ".join(f"{label} {share:.1%}" for label, share in shares[:MAX_SHOWN_CLASSES]) + more
+        summary = ", ".join(f"{label} {share:.1%}" for label, share in shares[:MAX_SHOWN_CLASSES]) + more
     else:
-        said = f"{answers.mean:g} on average, deviation {answers.deviation:g}"
-    lines = [f"Answers to {answers.n:,} {rows}: {said}"]
+        summary = f"mean {outputs.mean:g}, standard deviation {outputs.deviation:g}"
+    lines = [f"Predictions for {outputs.n:,} {rows}: {summary}"]
     if manifest.confidence_threshold is not None:
-        lines.append(f"Confidence below {manifest.confidence_threshold:g} counts as low")
+        lines.append(f"A confidence below {manifest.confidence_threshold:g} counts as low")
     return lines
 
 
@@ -181,17 +165,22 @@ def _feature_table(manifest: Manifest) -> Table:
     classes = "" if manifest.classes is None else f": {', '.join(map(str, manifest.classes))}"
     table = Table("feature", "type", "training data", box=None, title=f"{manifest.task}{classes}", title_justify="left")
     for feature in manifest.features:
-        said = "" if feature.training_range is None else "{:g} to {:g}".format(*feature.training_range)
-        if feature.categories is not None:
-            said = f"{len(feature.categories)} categories"
-        if feature.valid_range is not None:
-            said += "; only {:g} to {:g} is taken".format(*feature.valid_range)
-        said += "; may be missing" if feature.nullable else ""
-        told = "" if feature.privacy == "plain" else f"; told: {feature.privacy}"
-        table.add_row(feature.name, feature.type, f"{said}{_allowed_violations(feature)}{told}".removeprefix("; "))
+        table.add_row(feature.name, feature.type, "; ".join(_feature_notes(feature)))
     return table
 
 
-def _allowed_violations(feature: Feature) -> str:
-    counted = [reason for reason, treatment in feature.on_violation if treatment == "count"]
-    return f"; let through and counted: {', '.join(counted)}" if counted else ""
+def _feature_notes(feature: Feature) -> list[str]:
+    notes = []
+    if feature.categories is not None:
+        notes.append(f"{len(feature.categories)} categories")
+    elif feature.training_range is not None:
+        notes.append("{:g} to {:g}".format(*feature.training_range))
+    if feature.valid_range is not None:
+        notes.append("valid {:g} to {:g}".format(*feature.valid_range))
+    if feature.nullable:
+        notes.append("may be missing")
+    if counted := [reason for reason, action in feature.on_violation if action == "count"]:
+        notes.append(f"allowed violations: {', '.join(counted)}")
+    if feature.privacy != "plain":
+        notes.append(f"privacy: {feature.privacy}")
+    return notes

@@ -1,23 +1,23 @@
-"""How often two independent rows are equal, from the training data."""
+"""Estimate from the training data how often two independent rows are equal."""
 
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-# Equal pairs that may have been missed by chance: with 95 %, none was seen where no more than three were expected.
+# Rule of three: if no equal pair is observed, the expected number is below 3 with 95 % confidence.
 MAX_UNSEEN_PAIRS: Final = 3
 
 
 def duplicate_probability(training: pd.DataFrame) -> float:
-    """Estimate the probability that two rows are equal, at most.
+    """Return an upper bound of the probability that two independent rows are equal.
 
-    It is the share of equal pairs (Simpson's index), with as many pairs added as can be missed by chance. Data of few
-    possible rows repeats by itself; of measured numbers, a row that comes again is the same one sent again.
+    It is the share of equal pairs of rows (Simpson's index), plus the pairs that may be unseen by chance. Data with few
+    possible rows repeats by itself. A repeated row of measured numbers is probably the same row, sent again.
     """
     rows = len(training)
     if rows < 2:
         return 1.0
-    _, times = np.unique(pd.util.hash_pandas_object(training, index=False).to_numpy(), return_counts=True)
-    equal = float((times * (times - 1.0)).sum()) / 2
-    return min(1.0, (equal + MAX_UNSEEN_PAIRS) / (rows * (rows - 1) / 2))
+    _, counts = np.unique(pd.util.hash_pandas_object(training, index=False).to_numpy(), return_counts=True)
+    equal_pairs = float((counts * (counts - 1.0)).sum()) / 2
+    return min(1.0, (equal_pairs + MAX_UNSEEN_PAIRS) / (rows * (rows - 1) / 2))

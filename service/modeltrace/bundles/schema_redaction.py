@@ -1,4 +1,4 @@
-"""What a bundle may say of features that are private: no value of the training data stands in `model.json`."""
+"""Redact private features in a schema, so that `model.json` contains no value of their training data."""
 
 import math
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from modeltrace.errors import PackError
 from modeltrace.inference.schema import MISSING, OTHER, Feature, PrivacyRule, Schema, Value
 
-# Stands for a category in examples: a name that occurs would be a value.
+# The example of a redacted text feature; a category of the training data would be a value.
 PLACEHOLDER_TEXT = "example"
-# A span that is a smaller share than this of the values is that of rounding.
+# A smaller span of bin edges, relative to their size, is due to floating-point rounding.
 MIN_RELATIVE_SPAN = 1e-9
 
 
 def redact_schema(schema: Schema, training: pd.DataFrame, rules: Mapping[str, PrivacyRule]) -> Schema:
-    """The schema as it may be written down.
+    """Return the schema that may be stored in the bundle.
 
     Raises:
-        PackError: a rule names no feature, or the model cannot do without the names of its categories.
+        PackError: a rule names an unknown feature, or the model needs the names of a private feature's categories.
     """
     if unknown := set(rules) - set(schema.names):
-        raise PackError(f"--privacy names {min(unknown)}, which is no feature")
+        raise PackError(f"--privacy {min(unknown)}: the model has no feature of that name")
     return Schema(
         features=tuple(
             _redact_feature(feature, training[feature.name], rules.get(feature.name, "plain"))
@@ -43,10 +43,10 @@ def _redact_feature(feature: Feature, column: "pd.Series", rule: PrivacyRule) ->
 
 
 def _redact_numbers(feature: Feature, column: "pd.Series") -> dict[str, object]:
-    """Neither the lowest nor the highest value, nor the mean, and bounds of bins that are no values themselves."""
+    """Remove minimum, maximum and mean, and round the bin edges so that they are not values of the data."""
     values = column.dropna().to_numpy(dtype=np.float64)
     rounded = _round_edges(np.array(feature.reference.edges))
-    # A bound that is not below the largest value leaves a bin that nothing falls into; one there must be.
+    # An edge at or above the largest value would create an empty bin. At least one edge is required.
     edges = rounded[rounded < values.max()] if (rounded < values.max()).any() else rounded[:1]
     counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
     shares = {f"{index:02d}": count / len(column) for index, count in enumerate(counts.tolist())}
@@ -63,12 +63,12 @@ def _redact_numbers(feature: Feature, column: "pd.Series") -> dict[str, object]:
 
 
 def _round_edges(edges: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """To about a hundredth of what they span, so that they still part the values as they did; equal ones merged."""
+    """Round edges to about a hundredth of their span, which hardly changes the bins, and merge equal ones."""
     size = float(np.abs(edges).max()) or 1.0
     span = float(edges[-1] - edges[0])
-    if span < size * MIN_RELATIVE_SPAN:  # hardly any: then of the value itself
+    if span < size * MIN_RELATIVE_SPAN:
         span = size
-    return np.unique(np.round(edges, min(2 - math.ceil(math.log10(span)), 300)))  # beyond, powers of ten are infinite
+    return np.unique(np.round(edges, min(2 - math.ceil(math.log10(span)), 300)))  # a power of ten above 308 is infinite
 
 
 def _placeholder_number(feature: Feature, middle: float) -> Value:
@@ -79,16 +79,16 @@ def _placeholder_number(feature: Feature, middle: float) -> Value:
 
 
 def _redact_categories(feature: Feature, rule: PrivacyRule) -> dict[str, object]:
-    """Of categories the frequent ones, if the rule is to tell just them; otherwise none."""
-    named = feature.enforce_categories or feature.dtype == "category"
+    """Keep the frequent categories if the rule is `bucket`; otherwise remove all."""
+    needs_names = feature.enforce_categories or feature.dtype == "category"
     if rule == "bucket":
         frequent = tuple(name for name in feature.categories or () if name in feature.reference.shares)
-        return {} if named or feature.type == "boolean" else {"categories": frequent}
-    if named:
+        return {} if needs_names or feature.type == "boolean" else {"categories": frequent}
+    if needs_names:
         raise PackError(
-            f"--privacy {feature.name}={rule}: its categories would stand in model.json, because "
-            + ("they are enforced" if feature.enforce_categories else "the model needs its column as categories")
-            + f"; pack without that, or with --privacy {feature.name}=bucket"
+            f"--privacy {feature.name}={rule}: model.json has to contain the categories of this feature, because "
+            + ("they are enforced" if feature.enforce_categories else "its column has the dtype category")
+            + f". Change that, or pack with --privacy {feature.name}=bucket"
         )
     missing = feature.reference.shares[MISSING]
     changes: dict[str, object] = {

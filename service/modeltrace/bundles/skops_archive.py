@@ -1,8 +1,7 @@
-"""What skops writes, without what differs each time that it does.
+"""Make the files that skops writes reproducible: the same estimator always gives the same bytes.
 
-skops numbers objects and names files by their addresses in memory, a ZIP archive has the time of each entry, and the
-nodes of a tree have bytes between their fields that nobody sets. A model is known by the SHA-256 of its file, so one
-that is packed again must become the same file.
+A model is identified by the SHA-256 of its file. But skops numbers objects and names files by memory addresses, a ZIP
+archive stores the time of each entry, and the nodes of a tree contain uninitialized padding bytes.
 """
 
 import io
@@ -18,10 +17,7 @@ SCHEMA_FILE: Final = "schema.json"
 
 
 def canonicalize(raw: bytes) -> bytes:
-    """Return an archive of skops that says the same, whenever and wherever it was written.
-
-    Objects and files are numbered in the order of the schema.
-    """
+    """Return an equivalent skops archive whose objects and files are numbered in the order of the schema."""
     numbers = dict[int, int]()
     names = dict[str, str]()
     sink = io.BytesIO()
@@ -29,7 +25,7 @@ def canonicalize(raw: bytes) -> bytes:
         state = json.loads(archive.read(SCHEMA_FILE))
         files = {*archive.namelist()} - {SCHEMA_FILE}
         for node in _walk_objects(state):
-            # A dict of the estimator may have these keys, too; what it has there is a node.
+            # A dict of the estimator may contain these keys too; their values are nodes then.
             if isinstance(number := node.get("__id__"), int):
                 node["__id__"] = numbers.setdefault(number, len(numbers) + 1)
             if isinstance(name := node.get("file"), str) and name in files:
@@ -42,24 +38,24 @@ def canonicalize(raw: bytes) -> bytes:
 
 
 def _zero_padding(raw: bytes) -> bytes:
-    """Return an array's file with zeros between the fields of its elements; other arrays have no such bytes."""
+    """Set the padding bytes of a structured array in a .npy file to zero."""
     array = np.load(io.BytesIO(raw))
     if array.dtype.names is None:
         return raw
     clean = np.zeros(array.shape, array.dtype, order="F" if np.isfortran(array) else "C")
     for name in array.dtype.names:
         clean[name] = array[name]
-    # np.save() writes elements one by one, and so such bytes again.
+    # np.save() would copy the array, and its padding would be uninitialized again.
     return raw[: -array.nbytes] + clean.tobytes("A") if array.nbytes else raw
 
 
 def _walk_objects(state: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  any JSON
-    """All objects of a JSON document, in the order in which they are written."""
-    left = [state]
-    while left:
-        value = left.pop()
+    """Yield all objects of a JSON document in document order."""
+    stack = [state]
+    while stack:
+        value = stack.pop()
         if isinstance(value, dict):
             yield value
-            left += reversed(value.values())
+            stack += reversed(value.values())
         elif isinstance(value, list):
-            left += reversed(value)
+            stack += reversed(value)

@@ -1,10 +1,10 @@
-"""skops.io, imported without all of scikit-learn. Every other module takes it from here.
+"""Import `skops.io` without importing all of scikit-learn. All other modules import it from here.
 
-When skops is imported, it calls `all_estimators` of scikit-learn to find the names of the estimators that it trusts.
-That imports every module of scikit-learn, which takes more than a second of every start. The names depend only on the
-installed version, so `modeltrace.bundles.estimator_names` lists them, and skops gets them from there. skops checks and
-builds as it always does: the same names are trusted in the same places. With other versions than those of the list,
-skops finds the names by itself.
+At import, skops calls scikit-learn's `all_estimators` to find the names of the estimators that it trusts. That imports
+every module of scikit-learn, which delays each start by more than a second. The names depend only on the installed
+versions, so `modeltrace.bundles.estimator_names` lists them and this module passes them to skops. skops still checks
+the types itself, and trusts the same names. If other versions are installed than the list was made for, skops finds
+the names itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from modeltrace.bundles.estimator_names import NAMES, VERSIONS
 
 
 def _listed_estimators() -> Sequence[tuple[str, type]]:
-    """What `all_estimators` returns, with empty classes: skops reads their names and keeps nothing else."""
+    """Return the same names as `all_estimators`, with empty classes: skops reads only the names."""
     names = [name.rpartition(".") for name in NAMES]
     return [(name, type(name, (), {"__module__": module})) for module, _, name in names]
 
@@ -36,7 +36,7 @@ def _replace_all_estimators() -> Iterator[None]:
         sklearn.utils.all_estimators = original
 
 
-# At module level: the import lock makes sure that only one thread replaces all_estimators.
+# At module level, because the import lock ensures that only one thread replaces all_estimators.
 with _replace_all_estimators():
     import skops.io as skops_io
 

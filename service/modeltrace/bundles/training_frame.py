@@ -1,4 +1,4 @@
-"""The training data as a table that a bundle can describe: columns with names of their own, numbers as numbers."""
+"""Convert the training data to a table that a bundle can describe: unique text names, dense columns, plain numbers."""
 
 import re
 from decimal import Decimal
@@ -15,24 +15,24 @@ from modeltrace.errors import PackError
 from modeltrace.printable import has_control_characters
 
 MAX_NAME_LENGTH: Final = 256
-# What begins as a date does: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31, 2024. Whether it is one, pandas says.
+# Texts that may be dates: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31, 2024. pandas decides then.
 _DATE: Final = re.compile(
     r"\s*(\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}|\d\d?/\d\d?/\d\d"
     r"|\d\d?[- ][A-Za-z]{3,9}[- ,]+\d{2,4}|[A-Za-z]{3,9} \d\d?,? \d{4})([T ,].*)?\s*"
 )
-# Texts of a column that are looked at to know whether they are dates.
+# Texts of a column that are inspected to decide whether it contains dates.
 _MAX_INSPECTED: Final = 1_000
 DATE_ADVICE: Final = (
-    "dates and times are no features that a request can send as they are: turn them into numbers before fitting (days "
-    "since a day that you choose, month, weekday, hour), fit again, and pack with a file that has those columns"
+    "a request cannot send dates and times. Convert them to numbers before fitting (days since a fixed date, month, "
+    "weekday, hour), fit again, and pack with a file that contains those columns"
 )
 
 
 def name_columns(data: pd.DataFrame) -> pd.DataFrame:
-    """The data with the columns' names as text.
+    """Convert the column names to text.
 
     Raises:
-        PackError: there are no rows or columns, or two columns of one name.
+        PackError: there are no rows or columns, or the names are not unique.
     """
     if not len(data):
         raise PackError("the training data has no rows")
@@ -40,35 +40,37 @@ def name_columns(data: pd.DataFrame) -> pd.DataFrame:
         raise PackError("the training data has no columns")
     if data.columns.nlevels > 1:
         raise PackError(
-            "the columns of the training data have names of several levels (a MultiIndex); give each column one name, "
-            "with data.columns = data.columns.map('_'.join), and fit again"
+            "the column names of the training data have several levels (a MultiIndex). Give each column one name with "
+            "data.columns = data.columns.map('_'.join), and fit again"
         )
     try:
         named = data.set_axis([str(name) for name in data.columns], axis="columns")
     except UnicodeEncodeError as error:
         raise PackError(
-            f"the name of the column {error.object!r} is no valid Unicode; rename it before fitting"
+            f"the column name {error.object!r} is not valid Unicode; rename the column before fitting"
         ) from None
     if not named.columns.is_unique:
-        raise PackError(f"two columns are called {named.columns[named.columns.duplicated()][0]}")
+        raise PackError(
+            f"two columns of the training data have the name {named.columns[named.columns.duplicated()][0]}"
+        )
     return named
 
 
 def convert_columns(named: pd.DataFrame) -> pd.DataFrame:
-    """Dense columns, and columns of number objects (Decimal, object dtype) as floats.
+    """Convert sparse columns to dense ones, and columns of number objects (such as Decimal) to floats.
 
     Raises:
-        PackError: a column's name cannot be used, or a number is too large for a float.
+        PackError: a column name cannot be used, or a number is too large for a float.
     """
-    for place, name in enumerate(named.columns):
-        _check_name(name, place)
+    for index, name in enumerate(named.columns):
+        _check_name(name, index)
     return named.assign(
         **{name: _convert_column(named[name]) for name in named.columns if _needs_conversion(named[name])}
     )
 
 
 def number_object_columns(data: pd.DataFrame) -> list[str]:
-    """The columns that hold Decimal or other number objects, which `convert_columns` turns into floats."""
+    """Return the columns of Decimal or other number objects, which `convert_columns` converts to floats."""
     sparse = pd.SparseDtype
     return [
         str(name) for name, column in data.items() if _needs_conversion(column) and not isinstance(column.dtype, sparse)
@@ -76,12 +78,12 @@ def number_object_columns(data: pd.DataFrame) -> list[str]:
 
 
 def date_columns(data: pd.DataFrame) -> list[str]:
-    """The columns whose texts are dates, as those of a CSV file are."""
+    """Return the columns that contain dates as text, as CSV files do."""
     return [str(name) for name, column in data.items() if _are_dates(column)]
 
 
 def find_vectorizer(estimator: Any) -> str | None:  # noqa: ANN401  any estimator
-    """What an estimator begins with that takes texts or dicts, and no table; its name, or `None`."""
+    """Return the class name of the vectorizer that is the first step, or `None`; it accepts no table."""
     first = estimator
     while steps := getattr(first, "steps", None):
         first = steps[0][1]
@@ -90,29 +92,29 @@ def find_vectorizer(estimator: Any) -> str | None:  # noqa: ANN401  any estimato
 
 
 def vectorizer_error(kind: str) -> PackError:
-    """Why what takes one column cannot be served as a first step, and what to do."""
+    """Return the error for a vectorizer as the first step; its message says how to apply it to one column."""
     if kind in ("DictVectorizer", "FeatureHasher"):
         return PackError(
-            f"the pipeline begins with {kind}, which takes dicts, and the service gives a model a table with a column "
-            "for each feature; begin with a ColumnTransformer that encodes the columns (OneHotEncoder, StandardScaler)"
+            f"the first step is {kind}, which accepts dicts, but the service passes a table with a column per feature. "
+            "Use a ColumnTransformer that encodes the columns (OneHotEncoder, StandardScaler) as the first step"
         )
     return PackError(
-        f"the pipeline begins with {kind}, which takes a series of texts, and the service gives a model a table with a "
-        f"column for each feature. Begin with ColumnTransformer([('text', {kind}(), 'COLUMN')]), with the column's "
-        "name as a string and not as a list, fit it on the table, and pack again"
+        f"the first step is {kind}, which accepts a series of texts, but the service passes a table with a column per "
+        f"feature. Use ColumnTransformer([('text', {kind}(), 'COLUMN')]) as the first step, with the column name as a "
+        "string and not as a list, fit it on the table, and pack again"
     )
 
 
-def _check_name(name: str, place: int) -> None:
-    remedy = "rename it before fitting"
+def _check_name(name: str, index: int) -> None:
+    remedy = "rename the column before fitting"
     if not name:
-        raise PackError(f"column {place + 1} of the training data has no name; {remedy}")
+        raise PackError(f"column {index + 1} of the training data has no name; {remedy}")
     if len(name) > MAX_NAME_LENGTH:
         raise PackError(
-            f"the column {name[:40]}… has a name of {len(name):,} characters, {MAX_NAME_LENGTH} at most; {remedy}"
+            f"the column name {name[:40]}… has {len(name):,} characters, {MAX_NAME_LENGTH} are allowed; {remedy}"
         )
     if has_control_characters(name):
-        raise PackError(f"the name of the column {name!r} holds a control character; {remedy}")
+        raise PackError(f"the column name {name!r} contains a control character; {remedy}")
 
 
 def _needs_conversion(column: "pd.Series") -> bool:
@@ -127,11 +129,13 @@ def _convert_column(column: "pd.Series") -> "pd.Series":
     try:
         return column.map(lambda value: np.nan if pd.isna(value) else float(value)).astype(np.float64)
     except (ValueError, OverflowError):
-        raise PackError(f"column {column.name} holds a number that no float can hold; scale it and fit again") from None
+        raise PackError(
+            f"column {column.name} contains a number that is too large for a float. Scale it and fit again"
+        ) from None
 
 
 def _are_numbers(column: "pd.Series") -> bool:
-    """Whether it holds objects that are numbers, of whatever type, and nothing else."""
+    """Return whether a column contains only numbers, of any types except bool."""
     kinds = {type(value) for value in column.dropna()}
     return bool(kinds) and all(issubclass(kind, Decimal | Real) and not issubclass(kind, bool) for kind in kinds)
 

@@ -1,10 +1,10 @@
-"""Decision trees from a file, checked before anything is asked of them.
+"""Validate decision trees from a file before they are used.
 
-scikit-learn follows a tree's node indices without looking whether they lie inside it, so a forged tree can crash the
-process or read what is beside it. skops therefore trusts no tree. Those that pass here are trees as training makes
-them: every child comes after its parent and inside the tree, every feature is one that the tree was given.
+scikit-learn does not check the node indices of a tree against its bounds, so a forged tree can crash the process or
+read other memory. skops therefore does not trust trees. A valid tree has the structure that training produces: each
+child has a higher index than its parent and is in the tree, and each feature index is below the number of features.
 
-Other compiled parts (k-d trees, support vectors) are not looked into: who made a bundle is for `--expect-sha256`.
+Other compiled parts (k-d trees, support vectors) are not validated. Pin bundles from others with `--expect-sha256`.
 """
 
 from collections.abc import Iterator
@@ -23,15 +23,15 @@ from sklearn.tree._tree import TREE_LEAF, Tree
 
 from modeltrace.errors import BundleError
 
-# What holds no part of an estimator: values, and code, from which the whole program could be reached.
+# Objects that are not searched: values without parts, and code, from which the whole program can be reached.
 _ATOMIC_TYPES = (str, bytes, int, float, NoneType, type, ModuleType)
 
 
 def validate_trees(estimator: object) -> None:
-    """Look through everything that an estimator holds.
+    """Validate every decision tree in an estimator.
 
     Raises:
-        BundleError: there is a tree that no training produces.
+        BundleError: a tree does not have the structure that training produces.
     """
     for part in walk_objects(estimator):
         if isinstance(part, Tree):
@@ -42,12 +42,12 @@ def validate_trees(estimator: object) -> None:
             if part.tree_.n_features != part.n_features_in_:
                 raise _invalid_tree()
         elif isinstance(part, BaseForest | BaseGradientBoosting) and hasattr(part, "estimators_"):
-            # They look at the width of the rows once, not again for each of their trees.
+            # An ensemble checks the number of features of its input once, and its trees do not.
             if any(tree.tree_.n_features != part.n_features_in_ for tree in np.ravel(part.estimators_)):
                 raise _invalid_tree()
         elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
-            for predictor in (p for iteration in part._predictors for p in iteration):  # noqa: SLF001  kept nowhere else
-                _check_predictor(predictor, part._n_features)  # noqa: SLF001  kept nowhere else
+            for predictor in (p for iteration in part._predictors for p in iteration):  # noqa: SLF001  scikit-learn has no public attribute
+                _check_predictor(predictor, part._n_features)  # noqa: SLF001  scikit-learn has no public attribute
 
 
 def _check_predictor(predictor: TreePredictor, n_features: int) -> None:
@@ -62,32 +62,34 @@ def _check_predictor(predictor: TreePredictor, n_features: int) -> None:
 
 def _check_nodes(inner: NDArray[np.bool_], children: NDArray[Any], features: NDArray[Any], n_features: int) -> None:
     parents = np.flatnonzero(inner)
-    after, within = children[inner] > parents, children[inner] < len(inner)
-    known = (features[inner] >= 0) & (features[inner] < n_features)
-    if not len(inner) or not (after & within & known).all():
+    valid_children = (children[inner] > parents) & (children[inner] < len(inner))
+    valid_features = (features[inner] >= 0) & (features[inner] < n_features)
+    if not len(inner) or not (valid_children & valid_features).all():
         raise _invalid_tree()
 
 
 def _invalid_tree() -> BundleError:
-    return BundleError("the model holds a decision tree that no training produces: altered, or damaged; it is not used")
+    return BundleError(
+        "the model contains an invalid decision tree: the file was altered or is damaged, and is not used"
+    )
 
 
 def walk_objects(root: object) -> Iterator[object]:
-    """Everything reachable through attributes, containers, partials and arrays of objects, once."""
-    waiting, seen = [root], set()
-    while waiting:
-        part = waiting.pop()
+    """Yield every object that is reachable through attributes, containers, partials and object arrays, once."""
+    stack, seen = [root], set()
+    while stack:
+        part = stack.pop()
         if isinstance(part, _ATOMIC_TYPES) or id(part) in seen:
             continue
         seen.add(id(part))
         yield part
         if isinstance(part, dict):
-            waiting.extend(part.values())
+            stack.extend(part.values())
         elif isinstance(part, list | tuple | set | frozenset):
-            waiting.extend(part)
+            stack.extend(part)
         elif isinstance(part, np.ndarray):
-            waiting.extend(part.ravel().tolist() if part.dtype == object else ())
+            stack.extend(part.ravel().tolist() if part.dtype == object else ())
         elif isinstance(part, partial):
-            waiting.extend((part.func, part.args, part.keywords))
+            stack.extend((part.func, part.args, part.keywords))
         else:
-            waiting.extend(getattr(part, "__dict__", {}).values())
+            stack.extend(getattr(part, "__dict__", {}).values())

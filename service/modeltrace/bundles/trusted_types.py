@@ -1,12 +1,12 @@
-"""Which types an artifact may hold.
+"""The types that a skops artifact may contain.
 
-skops trusts by itself scikit-learn's public estimators, NumPy and SciPy ufuncs, containers and arrays. The list adds
-the parts of scikit-learn's own that estimators hold when fitted. An artifact can have any listed name called with any
-arguments while it is loaded, and no method of its own choice. So each name was read for that: the classes only keep
-what they are given, the functions compute numbers from arrays that they check first. None of them opens a file,
-imports a name from a string or calls a method by a name from the file. scikit-learn's scorers do the last, so they
-are left out, and with them a search or a tuned threshold inside another estimator. Anything else needs the operator's
-word, never the bundle's.
+skops itself trusts scikit-learn's public estimators, NumPy and SciPy ufuncs, containers and arrays. The list adds the
+internal types that fitted scikit-learn estimators contain. While an artifact is loaded, it can call each listed name
+with any arguments, but no method of its choice. The source of each name was reviewed for that: the classes only store
+their arguments, and the functions compute numbers from arrays that they validate. None of them opens a file, imports a
+name from a string, or calls a method whose name comes from the file. scikit-learn's scorers do the latter, so they are
+not listed, and a search or a tuned threshold inside another estimator is not supported. Any other type has to be
+trusted by the operator, never by the bundle.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from modeltrace.bundles.skops_io import skops_io
 
 REVIEWED_TYPES: frozenset[str] = frozenset(
     {
-        # trees, forests, boosting; what is in them is checked by modeltrace.bundles.tree_validation
+        # trees, forests, boosting; modeltrace.bundles.tree_validation validates their content
         "sklearn.tree._tree.Tree",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        # how histogram boosting prepares categories: a partial of check_array
+        # the preprocessing of categories in histogram boosting: a partial of check_array
         "functools.partial",
         "sklearn.utils.validation.check_array",
         # neural networks
@@ -46,7 +46,7 @@ REVIEWED_TYPES: frozenset[str] = frozenset(
         "sklearn.gaussian_process.kernels.RationalQuadratic",
         "sklearn.gaussian_process.kernels.Sum",
         "sklearn.gaussian_process.kernels.WhiteKernel",
-        # nearest neighbours; PyFuncDistance, which calls any function, is left out
+        # nearest neighbours; without PyFuncDistance, which calls any function
         "sklearn.neighbors._ball_tree.BallTree",
         "sklearn.neighbors._kd_tree.KDTree",
         "sklearn.metrics._dist_metrics.BrayCurtisDistance64",
@@ -67,7 +67,7 @@ REVIEWED_TYPES: frozenset[str] = frozenset(
         "numpy.min",
         "scipy._lib.array_api_compat.numpy._aliases.asarray",
         "scipy.interpolate._bsplines.BSpline",
-        "scipy.interpolate._bsplines._BSpline",  # inside of it from SciPy 1.18 on
+        "scipy.interpolate._bsplines._BSpline",  # part of BSpline since SciPy 1.18
         "scipy.sparse._csr.csr_matrix",
         "sklearn.feature_selection._mutual_info.mutual_info_classif",
         "sklearn.feature_selection._mutual_info.mutual_info_regression",
@@ -82,5 +82,5 @@ REVIEWED_TYPES: frozenset[str] = frozenset(
 
 
 def untrusted_types(artifact: bytes, allowed: Sequence[str] = ()) -> list[str]:
-    """The types in a skops artifact that neither skops, the reviewed list nor `allowed` trusts. Nothing is built."""
+    """Return the types in a skops artifact that neither skops nor the list nor `allowed` trusts; nothing is built."""
     return sorted(set(skops_io.get_untrusted_types(data=artifact)) - REVIEWED_TYPES - set(allowed))

@@ -1,4 +1,4 @@
-"""The packed model is asked as requests would ask it, and compared with what the estimator itself answers."""
+"""Verify a packed model: compare its predictions for requests with the predictions of the original estimator."""
 
 import math
 from collections.abc import Sequence
@@ -7,29 +7,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modeltrace.bundles.onnx.model import PredictFn
 from modeltrace.errors import InferenceError, PackError
 from modeltrace.inference.features import Matrix, to_matrix
 from modeltrace.inference.model import Model, ModelOutput, Task, make_predict_fn, to_json_label
 from modeltrace.inference.validate import MAX_FLOAT, Values
 
-# What a confidence may differ by, and a value relative to itself: columns of 32 bits become columns of 64.
+# The allowed difference of a confidence, and the relative difference of a value: 32-bit columns become 64-bit.
 RELATIVE_TOLERANCE = 1e-5
-# The same for values near 0, as a share of the greatest.
+# The allowed difference of values near 0, as a share of the largest value.
 ABSOLUTE_TOLERANCE = 1e-8
 
 
 def predict_rows(model: Model, table: pd.DataFrame) -> list[ModelOutput]:
-    """What the packed model answers to rows as requests would bring them.
+    """Return the packed model's predictions for rows as requests would send them.
 
     Raises:
-        PackError: it cannot answer them.
+        PackError: the model fails.
     """
     try:
         return model.predict(to_matrix(to_rows(table), model.schema, as_frame=model.as_frame))
     except InferenceError as error:
-        raise PackError(f"the packed model cannot answer rows of the training data: {_cause_text(error)}") from error
-    except Exception as error:  # a value that cannot even be given to the model
-        raise PackError(f"rows cannot be put to the model: {type(error).__name__}: {first_line(error)}") from error
+        raise PackError(f"the packed model fails on the training data: {_cause_text(error)}") from error
+    except Exception as error:  # a value that cannot be converted for the model
+        raise PackError(
+            f"cannot convert the training data for the model: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def verify_outputs(
@@ -39,79 +42,98 @@ def verify_outputs(
     model: Model,
     packed: Sequence[ModelOutput],
 ) -> None:
-    """Compare the packed model's answers to a table with the estimator's own: label and confidence, or value.
+    """Compare the packed model's outputs with the estimator's own: label and confidence, or value.
+
+    Args:
+        estimator: the original estimator.
+        task: whether it is a classifier or a regressor.
+        table: the rows to predict.
+        model: the packed model.
+        packed: the outputs of the packed model for these rows.
 
     Raises:
-        PackError: they differ; the message names the first row where they do, and the column that makes it differ.
+        PackError: the outputs differ; the message names the first such row, and the column that causes the difference.
     """
     matrix = table if model.as_frame else to_array(table)
     try:
-        said = np.asarray(estimator.predict(matrix))
-        own = make_predict_fn(estimator, task)(matrix)
+        predict = make_predict_fn(estimator, task)
+        predicted = np.asarray(estimator.predict(matrix))
+        own = predict(matrix)
     except Exception as error:
         raise PackError(
-            f"the estimator itself cannot answer the training data: {type(error).__name__}: {first_line(error)}"
+            f"the estimator fails on the training data: {type(error).__name__}: {first_line(error)}"
         ) from error
-    if said.size != len(table):
-        raise PackError(f"the {type(estimator).__name__} answers several outputs at once; pack one model for each")
-    # The label is what predict() says.
+    if predicted.size != len(table):
+        raise PackError(f"the {type(estimator).__name__} has several outputs. Fit and pack one model for each output")
+    # The label is the result of predict(), even if another class is more probable.
     if task == "classifier":
-        own = [ModelOutput(to_json_label(label), one.confidence) for label, one in zip(said.ravel(), own, strict=True)]
-    scale = max((abs(one.value) for one in own if one.value is not None), default=0.0)
-    differing = [place for place, pair in enumerate(zip(packed, own, strict=True)) if _outputs_differ(*pair, scale)]
+        labels = map(to_json_label, predicted.ravel())
+        own = [ModelOutput(label, output.confidence) for label, output in zip(labels, own, strict=True)]
+    scale = max((abs(output.value) for output in own if output.value is not None), default=0.0)
+    differing = [index for index, pair in enumerate(zip(packed, own, strict=True)) if _outputs_differ(*pair, scale)]
     if differing:
-        raise _mismatch_error(
-            estimator, task, table, model, differing, (packed[differing[0]], own[differing[0]]), scale
+        index = differing[0]
+        column = _find_differing_column(predict, table.iloc[[index]], model, own[index], scale)
+        where, remedy = f"row {table.index[index]} of the training data", ""
+        if column is not None:
+            where += f", column {column}"
+            remedy = (
+                ". A request cannot send the values of this column as they were in training: convert it to numbers, "
+                "booleans or text, fit again, and pack with that data"
+            )
+        raise PackError(
+            f"{where}: the packed model predicts {_format_output(packed[index])}, the estimator "
+            f"{_format_output(own[index])} ({len(differing):,} of {len(table):,} rows differ){remedy}"
         )
     if scale > MAX_FLOAT:
-        place = next(place for place, one in enumerate(own) if one.value is not None and abs(one.value) > MAX_FLOAT)
+        index = next(i for i, output in enumerate(own) if output.value is not None and abs(output.value) > MAX_FLOAT)
         raise PackError(
-            f"row {table.index[place]} of the training data: the model answers {own[place].value:g}, beyond "
-            f"±{MAX_FLOAT:.2g}, which no label may be; scale the target and fit again"
+            f"row {table.index[index]} of the training data: the model predicts {own[index].value:g}, beyond "
+            f"±{MAX_FLOAT:.2g}, which a label cannot be. Scale the target and fit again"
         )
 
 
 def verify_example(model: Model) -> None:
-    """See that the model answers the example of its schema, which stands in the API's description and proves a start.
+    """Check that the model predicts the example row of its schema, which the API description and smoke tests use.
 
-    Values of the training data are answered by now, but a text that must not be told has another one as its example.
+    The example of a private text feature is not a value of the training data, so the model may fail on it.
 
     Raises:
-        PackError: it does not; the message names the feature, and the way out.
+        PackError: the model fails; the message names the feature and says what to do.
     """
     row = tuple(feature.example for feature in model.features)
     try:
         model.predict(to_matrix([row], model.schema, as_frame=model.as_frame))
     except InferenceError as error:
-        unnamed = [one for one in model.features if one.is_text and one.privacy in ("hash", "drop")]
-        if not unnamed:
-            raise PackError(f"the packed model cannot answer its own example: {_cause_text(error)}") from error
+        private = [feature for feature in model.features if feature.is_text and feature.privacy in ("hash", "drop")]
+        if not private:
+            raise PackError(f"the packed model fails on its own example row: {_cause_text(error)}") from error
         raise PackError(
-            f"--privacy {unnamed[0].name}={unnamed[0].privacy}: the model does not take a text that training did not "
-            "have, and no text of training may stand in the example. Fit a model that takes unknown texts "
-            f"(OneHotEncoder(handle_unknown='ignore')), or pack with --privacy {unnamed[0].name}=bucket"
+            f"--privacy {private[0].name}={private[0].privacy}: the model fails on texts that the training data does "
+            "not contain, but the example of a private feature has to be such a text. Fit a model that accepts unknown "
+            f"texts (OneHotEncoder(handle_unknown='ignore')), or pack with --privacy {private[0].name}=bucket"
         ) from error
 
 
 def to_array(table: pd.DataFrame) -> Matrix:
-    """The array that an estimator was fitted on which knows no column names."""
+    """Convert a table to the array that an estimator without column names was fitted on."""
     numeric = all(pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes)
     return table.to_numpy(dtype=np.float64 if numeric else object, na_value=np.nan)
 
 
 def to_rows(table: pd.DataFrame) -> list[Values]:
-    """Rows as requests would bring them."""
+    """Convert a table to rows as requests would send them."""
     return [tuple(map(_to_json_value, values)) for values in table.itertuples(index=False, name=None)]
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says first, shortened: it may repeat a value."""
+    """Return the first line of an exception's message, at most 300 characters, because it may contain values."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else "no message"
 
 
 def _to_json_value(value: Any) -> Any:  # noqa: ANN401  any cell
-    """A cell as JSON would carry it."""
+    """Convert a cell to a JSON value."""
     return None if pd.isna(value) else to_json_label(value)
 
 
@@ -128,62 +150,27 @@ def _outputs_differ(packed: ModelOutput, own: ModelOutput, scale: float) -> bool
     return packed.confidence is not None and abs(packed.confidence - (own.confidence or 0.0)) > RELATIVE_TOLERANCE
 
 
-def _mismatch_error(
-    estimator: Any,  # noqa: ANN401  any estimator
-    task: Task,
-    table: pd.DataFrame,
-    model: Model,
-    differing: Sequence[int],
-    answers: tuple[ModelOutput, ModelOutput],
-    scale: float,
-) -> PackError:
-    place, (packed, own) = differing[0], answers
-    column = _find_differing_column(estimator, task, table.iloc[[place]], model, own, scale)
-    where = f"row {table.index[place]} of the training data" + ("" if column is None else f", column {column}")
-    more = f" ({len(differing):,} of {len(table):,} rows differ)"
-    remedy = (
-        ""
-        if column is None
-        else "; a request cannot bring that column as it was in training: turn it into numbers, "
-        "booleans or text, fit again, and pack with that data"
-    )
-    return PackError(
-        f"{where}: the packed model predicts {_format_output(packed)}, the estimator {_format_output(own)}"
-        f"{more}{remedy}"
-    )
-
-
 def _find_differing_column(
-    estimator: Any,  # noqa: ANN401  any estimator
-    task: Task,
-    row: pd.DataFrame,
-    model: Model,
-    own: ModelOutput,
-    scale: float,
+    predict: PredictFn, row: pd.DataFrame, model: Model, own: ModelOutput, scale: float
 ) -> str | None:
-    """The first column that alone, as the packed model gives it, makes the estimator answer otherwise."""
-    given = to_matrix(to_rows(row), model.schema, as_frame=model.as_frame)
-    ask_estimator = make_predict_fn(estimator, task)
-    for place, name in enumerate(model.schema.names):
-        if isinstance(given, pd.DataFrame):
-            changed: Matrix = row.assign(**{name: given[name].set_axis(row.index)})
+    """Return the first column that changes the estimator's output if only it has the values of a request."""
+    sent = to_matrix(to_rows(row), model.schema, as_frame=model.as_frame)
+    for index, name in enumerate(model.schema.names):
+        if isinstance(sent, pd.DataFrame):
+            changed: Matrix = row.assign(**{name: sent[name].set_axis(row.index)})
         else:
             changed = to_array(row).copy()
-            changed[:, place] = given[:, place]
+            changed[:, index] = sent[:, index]
         try:
-            (answer,) = ask_estimator(changed)
-        except Exception:  # noqa: BLE001  whatever it raises, it is no answer
+            (output,) = predict(changed)
+        except Exception:  # noqa: BLE001  any exception means that the output differs
             return name
-        if _outputs_differ(answer, own, scale):
+        if _outputs_differ(output, own, scale):
             return name
     return None
 
 
-def _format_output(answer: ModelOutput) -> str:
-    if answer.value is not None:
-        return f"{answer.value:.12g}"
-    return (
-        str(answer.label)
-        if answer.confidence is None
-        else f"{answer.label} with a confidence of {answer.confidence:.6g}"
-    )
+def _format_output(output: ModelOutput) -> str:
+    if output.value is not None:
+        return f"{output.value:.12g}"
+    return str(output.label) if output.confidence is None else f"{output.label} (confidence {output.confidence:.6g})"

@@ -85,7 +85,7 @@ def test_with_another_version_skops_finds_the_names_by_itself(
 ) -> None:
     """A list that was made for other libraries is not used."""
     other = (
-        "from modeltrace.inference import estimator_names\n"
+        "from modeltrace.bundles import estimator_names\n"
         f"estimator_names.VERSIONS[{library!r}] = '0.1'\n"
         "estimator_names.NAMES = ('os.system',)\n"
         "import modeltrace.bundles.skops_io\n"
@@ -111,7 +111,7 @@ def test_a_name_outside_the_list_is_refused(name: str) -> None:
     """A name that looks like an estimator's and is none is not trusted, whatever it is made of."""
     load_artifact(artifact(ESTIMATOR), "skops", source="honest")
 
-    with pytest.raises(UntrustedModelError, match=re.escape(f"nobody has allowed: {name}. If you know them")):
+    with pytest.raises(UntrustedModelError, match=re.escape(f"not trusted: {name}. If you trust them")):
         load_artifact(artifact(ESTIMATOR, name), "skops", source="forged")
 
 

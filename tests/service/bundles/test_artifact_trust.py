@@ -234,7 +234,7 @@ def tamper(estimator: Any, field: str, value: int) -> bytes:
 )
 def test_a_forged_tree_is_refused(field: str, value: int) -> None:
     """A node that points outside its tree, back, or at no feature would be followed blindly: refused."""
-    with pytest.raises(BundleError, match="decision tree that no training produces"):
+    with pytest.raises(BundleError, match="invalid decision tree"):
         load_artifact(tamper(forest(), field, value), "skops", source="forged")
 
 
@@ -244,7 +244,7 @@ def test_a_forged_boosting_tree_is_refused(field: str, value: int) -> None:
     estimator, _ = fit(HistGradientBoostingClassifier(max_iter=2, min_samples_leaf=3), LABELS)
     estimator._predictors[0][0].nodes[field][0] = value
 
-    with pytest.raises(BundleError, match="decision tree that no training produces"):
+    with pytest.raises(BundleError, match="invalid decision tree"):
         load_artifact(skops.io.dumps(estimator), "skops", source="forged")
 
 
@@ -256,7 +256,7 @@ def test_a_forged_category_set_is_refused() -> None:
     nodes = estimator._predictors[0][0].nodes
     nodes["is_categorical"][0], nodes["bitset_idx"][0] = 1, 10**6
 
-    with pytest.raises(BundleError, match="decision tree that no training produces"):
+    with pytest.raises(BundleError, match="invalid decision tree"):
         load_artifact(skops.io.dumps(estimator), "skops", source="forged")
 
 

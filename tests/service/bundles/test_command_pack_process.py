@@ -10,7 +10,7 @@ from tests.helpers.processes import run
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "No such file"), (b"no model at all", "cannot load")],
+    [(None, "No such file"), (b"no model at all", "cannot be loaded as skops")],
     ids=["no file", "no model"],
 )
 def test_a_failure_is_one_line_and_an_exit_code(tmp_path: Path, content: bytes | None, said: str) -> None:
@@ -23,6 +23,5 @@ def test_a_failure_is_one_line_and_an_exit_code(tmp_path: Path, content: bytes |
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("modeltrace: ")
-    assert "model.skops" in line
+    assert line.startswith("modeltrace: model.skops")
     assert said in line

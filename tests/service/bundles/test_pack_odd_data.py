@@ -51,39 +51,42 @@ def frame(*names: Any) -> pd.DataFrame:
     return pd.DataFrame(np.zeros((ROWS, len(names))), columns=pd.Index(names, dtype=object, tupleize_cols=False))
 
 
-MIXTURE = "column c .*but a mixture: give all of its values one type"
-NO_DATE = "column c .*dates and times are no features .*turn them into numbers before fitting"
+MIXTURE = "column c .*but several types: convert all values to one type"
+NO_DATE = "column c .*a request cannot send dates and times.*Convert them to numbers before fitting"
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "complex": (lambda: np.arange(ROWS) * 1j, "column c .*real and imaginary parts, two columns"),
+    "complex": (lambda: np.arange(ROWS) * 1j, "column c .*two columns, the real and the imaginary parts"),
     "timedelta": (lambda: [timedelta(seconds=1)] * ROWS, NO_DATE),
     "period": (lambda: pd.period_range("2020", periods=ROWS, freq="D"), NO_DATE),
     "datetime": (lambda: pd.date_range("2020", periods=ROWS, tz="UTC"), NO_DATE),
     "date": (lambda: [date(2020, 1, 1)] * ROWS, NO_DATE),
     "categories of dates": (lambda: pd.Categorical(pd.date_range("2020", periods=ROWS)), NO_DATE),
     "interval": (lambda: pd.arrays.IntervalArray.from_breaks(range(ROWS + 1)), r"column c .*\.astype\(str\)"),
-    "list": (lambda: [[1]] * ROWS, "column c .*give each element a column"),
-    "dict": (lambda: [{"a": 1}] * ROWS, "column c .*give each key a column"),
+    "list": (lambda: [[1]] * ROWS, "column c .*create one column per element"),
+    "dict": (lambda: [{"a": 1}] * ROWS, "column c .*create one column per key"),
     "bytes": (lambda: [b"x"] * ROWS, "column c .*decode them"),
     "categories of bytes": (lambda: pd.Categorical([b"x", b"y"] * HALF), "column c .*decode them"),
-    "function": (lambda: [len] * ROWS, "column c .*turn it into one of them"),
+    "function": (lambda: [len] * ROWS, "column c .*convert it to one of them"),
     "mixed": (lambda: [1, "a"] * HALF, MIXTURE),
     "numbers and booleans": (lambda: [True, 2] * HALF, MIXTURE),
     "mixed categories": (lambda: pd.Categorical([1, "a"] * HALF), MIXTURE),
-    "no Unicode": (lambda: pd.Series(["\ud800", "a"] * HALF, dtype=object), "column c .*no valid Unicode"),
+    "no Unicode": (lambda: pd.Series(["\ud800", "a"] * HALF, dtype=object), "column c .*not valid Unicode"),
     "huge Decimal": (lambda: [Decimal("1e400")] * ROWS, "column c.* infinite"),
-    "unsigned": (lambda: np.full(ROWS, 2**64 - 1, dtype="uint64"), "column c, row 0 .*leave the column out"),
-    "levels beyond": (lambda: pd.Categorical([1.0, np.inf] * HALF), "column c .*row 1 of the categories"),
+    "unsigned": (lambda: np.full(ROWS, 2**64 - 1, dtype="uint64"), "column c, row 0 .*remove the column"),
+    "levels beyond": (lambda: pd.Categorical([1.0, np.inf] * HALF), "column c, row 1 of the categories"),
     "nothing": (lambda: [pd.NA] * ROWS, "column c: every value is missing"),
-    "no name": (lambda: frame("", "b"), "column 1 of the training data has no name; rename it"),
-    "long name": (lambda: frame("n" * 257, "b"), "name of 257 characters, 256 at most; rename it"),
-    "control in a name": (lambda: frame("a\x1b[31m", "b"), r"'a\\x1b\[31m' holds a control character; rename it"),
-    "newline in a name": (lambda: frame("a\nb", "b"), r"'a\\nb' holds a control character"),
-    "C1 in a name": (lambda: frame("a\x9b", "b"), r"'a\\x9b' holds a control character"),
-    "surrogate in a name": (lambda: frame("\ud800", "b"), "no valid Unicode; rename it"),
-    "name twice": (lambda: frame(1, "1"), "two columns are called 1"),
+    "no name": (lambda: frame("", "b"), "column 1 of the training data has no name; rename the column"),
+    "long name": (lambda: frame("n" * 257, "b"), "has 257 characters, 256 are allowed; rename the column"),
+    "control in a name": (
+        lambda: frame("a\x1b[31m", "b"),
+        r"'a\\x1b\[31m' contains a control character; rename the column",
+    ),
+    "newline in a name": (lambda: frame("a\nb", "b"), r"'a\\nb' contains a control character"),
+    "C1 in a name": (lambda: frame("a\x9b", "b"), r"'a\\x9b' contains a control character"),
+    "surrogate in a name": (lambda: frame("\ud800", "b"), "not valid Unicode; rename the column"),
+    "name twice": (lambda: frame(1, "1"), "two columns of the training data have the name 1"),
     "several levels": (
         lambda: pd.DataFrame(np.zeros((ROWS, 2)), columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")])),
-        r"MultiIndex\); give each column one name",
+        r"MultiIndex\)\. Give each column one name",
     ),
     "no columns": (lambda: pd.DataFrame(index=range(ROWS)), "has no columns"),
 }
@@ -142,9 +145,9 @@ def test_labels_that_are_equal_are_one_class(classes: Any, labels: Any, tmp_path
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([2.0, 1.0] * HALF, "the column t holds the class 2.0, the estimator knows 0, 1"),
-        ([True, False] * HALF, "the column t holds the class False"),
-        ([[1]] * ROWS, "the column t holds lists or dicts"),
+        ([2.0, 1.0] * HALF, "the column t contains the label 2.0, but the classes of the estimator are 0, 1"),
+        ([True, False] * HALF, "the column t contains the label False"),
+        ([[1]] * ROWS, "the column t contains lists or dicts"),
     ],
 )
 def test_other_labels_are_refused(labels: Any, message: str, tmp_path: Path) -> None:
@@ -156,8 +159,8 @@ def test_other_labels_are_refused(labels: Any, message: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ([object()] * ROWS, "the traffic cannot be kept as Parquet: .*column c"),
-        ([1, "a"] * HALF, "the traffic cannot be kept as Parquet"),
+        ([object()] * ROWS, "--traffic: the rows cannot be written as Parquet: .*column c"),
+        ([1, "a"] * HALF, "--traffic: the rows cannot be written as Parquet"),
     ],
 )
 def test_held_out_rows_that_no_file_takes_are_refused(column: Any, message: str, tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_answers_beyond_what_a_label_may_be_are_refused(tmp_path: Path) -> None:
     """The figures of such a regressor would overflow; the message names the first row."""
     data = pd.DataFrame({"a": np.arange(50.0)})
 
-    with pytest.raises(PackError, match=r"row 0 of .*answers .*, beyond .*scale the target"):
+    with pytest.raises(PackError, match=r"row 0 of .*predicts .*, beyond .*Scale the target"):
         pack(LinearRegression().fit(data, data["a"] * 1e100), data, name="x", out=tmp_path / "b")
 
 
@@ -181,9 +184,9 @@ def test_answers_beyond_what_a_label_may_be_are_refused(tmp_path: Path) -> None:
     [
         (
             TfidfVectorizer(),
-            r"begins with TfidfVectorizer, which takes a series of texts.*'COLUMN'\)\]\), with the column",
+            r"first step is TfidfVectorizer, which accepts a series of texts.*'COLUMN'\)\]\) as the first step",
         ),
-        (DictVectorizer(), "begins with DictVectorizer, which takes dicts"),
+        (DictVectorizer(), "first step is DictVectorizer, which accepts dicts"),
     ],
 )
 def test_a_first_step_that_takes_no_table_is_named(first: Any, message: str, tmp_path: Path) -> None:
@@ -241,7 +244,7 @@ def pickled(module: str, name: str) -> bytes:
     [
         (pickled("code_of_mine", "work"), "the module code_of_mine: install it, or, .*PYTHONPATH"),
         (pickled("__main__", "no_such_function"), "`__main__`.*move it into a module .*PYTHONPATH"),
-        (pickled("json", "no_such_function"), "its module does not have here.*PYTHONPATH"),
+        (pickled("json", "no_such_function"), "installed module does not have.*PYTHONPATH"),
     ],
 )
 def test_code_that_is_not_here_is_named(raw: bytes, message: str) -> None:
@@ -255,7 +258,7 @@ def test_a_model_that_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
     estimator = make_pipeline(FunctionTransformer(lambda data: data), LogisticRegression())
     data = pd.DataFrame({"a": np.arange(ROWS) * 1.0})
 
-    with pytest.raises(PackError, match=r"cannot be pickled .*top of a module"):
+    with pytest.raises(PackError, match=r"cannot pickle this .*top level of a module"):
         pack(estimator.fit(data, LABELS), data, name="x", out=tmp_path / "b", artifact_format="joblib")
 
 
@@ -273,7 +276,7 @@ def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
         "trusted_types": (),
         "traffic": None,
     }
-    about = {"target": "t", "name": "x", "version": "1", "kind": "skops", "trust_pickle": True}
+    about = {"target": "t", "name": "x", "version": "1", "artifact_format": "skops", "trust_pickle": True}
     return {
         "model_file": folder / "m.joblib",
         "data": folder / "d.csv",
@@ -294,7 +297,9 @@ def test_dates_of_a_file_do_not_become_categories_unnoticed(tmp_path: Path, caps
     assert "Note: when holds dates as text" in capsys.readouterr().out
 
     refused = LogisticRegression().fit(data[["z"]].assign(when=1.0)[["when", "z"]], LABELS)
-    with pytest.raises(PackError, match=r"Column when holds dates as text: .*turn them into numbers before fitting"):
+    with pytest.raises(
+        PackError, match=r"Column when contains dates as text: .*Convert them to numbers before fitting"
+    ):
         pack_files(**files(tmp_path / "refused", data, refused))
 
 
@@ -323,7 +328,7 @@ def test_what_an_estimator_raises_is_one_line(tmp_path: Path, monkeypatch: pytes
         raise ZeroDivisionError("of all things\nthis one")
 
     monkeypatch.setattr("modeltrace.bundles.pack_files.pack", broken)
-    with pytest.raises(PackError, match=r"do not make a bundle: ZeroDivisionError: of all things$"):
+    with pytest.raises(PackError, match=r"cannot pack .*: ZeroDivisionError: of all things$"):
         pack_files(**arguments)
 
 
@@ -347,12 +352,12 @@ def test_libraries_are_found_by_types_bases_and_functions() -> None:
 @pytest.mark.parametrize(
     ("recorded", "used", "message"),
     [
-        ({"scikit-learn": "0.1"}, (), r"made with scikit-learn 0\.1, here is"),
-        ({"joblib": "0.1.2"}, ("joblib",), r"made with joblib 0\.1\.2, here is"),
+        ({"scikit-learn": "0.1"}, (), r"made with scikit-learn 0\.1, but"),
+        ({"joblib": "0.1.2"}, ("joblib",), r"made with joblib 0\.1\.2, but"),
         (
             {"xgboost-of-nowhere": "2.1.0"},
             ("xgboost-of-nowhere",),
-            r"not installed here.*'xgboost-of-nowhere==2\.1\.0'",
+            r"not installed.*'xgboost-of-nowhere==2\.1\.0'",
         ),
         ({"numpy": "1.0.0"}, ("numpy",), r"made with numpy 1\.0\.0"),
     ],
