@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, Self
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
-from modeltrace_http.limits import HttpLimits
+from modeltrace_http.limits import HttpLimitSettings
 from modeltrace_hub.errors import SettingsError
 
 SHORTEST_KEY: Final = 16
@@ -64,7 +64,7 @@ def _check_proxies(value: str) -> str:
     return value
 
 
-class HubSettings(BaseSettings):
+class HubSettings(HttpLimitSettings):
     """The hub's own settings. Environment variables have the prefix `MODELTRACE_HUB_`."""
 
     model_config = SettingsConfigDict(env_prefix="MODELTRACE_HUB_", frozen=True, extra="ignore", env_ignore_empty=True)
@@ -121,39 +121,6 @@ class HubSettings(BaseSettings):
         description="Rows that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE). A request with "
         "more is answered with 413 (gRPC: RESOURCE_EXHAUSTED).",
     )
-
-    max_header_bytes: ByteSize = Field(
-        ByteSize(65_536),
-        ge=1024,
-        description="A longer request line with its headers is answered with 414 or 431 (pages and OTLP over HTTP).",
-    )
-    header_timeout: float = Field(
-        15.0, gt=0, description="Seconds until the head of an HTTP request is complete; then the answer is 408."
-    )
-    body_timeout: float = Field(
-        30.0,
-        gt=0,
-        description="Seconds until the body of an HTTP request is complete, and until a client reads what was written.",
-    )
-    keep_alive_timeout: float = Field(
-        75.0, gt=0, description="Seconds that an HTTP connection stays open without a request."
-    )
-    max_connections: int = Field(
-        4096,
-        ge=1,
-        description="HTTP connections per port, fewer where the limit of open files is low; others wait.",
-    )
-
-    @property
-    def http_limits(self) -> HttpLimits:
-        """The limits of each HTTP port."""
-        return HttpLimits(
-            header_bytes=self.max_header_bytes,
-            header_timeout=self.header_timeout,
-            body_timeout=self.body_timeout,
-            keep_alive_timeout=self.keep_alive_timeout,
-            max_connections=self.max_connections,
-        )
 
     @property
     def loopback(self) -> bool:

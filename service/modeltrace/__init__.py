@@ -1,1 +1,1 @@
-"""The model service: it answers, and it tells what it did over OTLP. It knows nothing of what receives that."""
+"""The model service: serves models over HTTP and exports telemetry of every prediction over OTLP."""

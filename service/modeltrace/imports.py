@@ -9,11 +9,11 @@ from typing import Any
 def import_object(target: str) -> Any:  # noqa: ANN401  whatever the target is
     """Import the object that `MODULE:NAME` refers to.
 
-    Modules live until the process ends, so collections during an import find almost nothing and take a tenth of the
-    time. This function disables collection during the import, then freezes the imported objects.
+    Modules live until the process ends, so garbage collections during an import free almost nothing and take a tenth
+    of its time. This function disables collection during the import, then freezes the imported objects.
 
     Raises:
-        ImportError: there is no such module.
+        ImportError: the module does not exist.
         AttributeError: the module has no such name.
     """
     if target.partition(":")[0] in sys.modules or not gc.isenabled():

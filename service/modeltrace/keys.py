@@ -1,4 +1,4 @@
-"""The secret that signs prediction IDs, with what is derived from it, and the API key."""
+"""The secret key that signs prediction IDs, keys derived from it, and the API key."""
 
 import hmac
 import ipaddress
@@ -13,13 +13,13 @@ from modeltrace.settings import Settings, data_dir
 
 
 def load_id_key(settings: Settings) -> bytes:
-    """The key from the settings, or the one kept in the user's data folder, made at first use.
+    """Return the key of the settings, or the key file in the user's data folder, which is created at first use.
 
-    Every replica needs the same key to take labels for the others' predictions: several machines set
-    `MODELTRACE_ID_KEY`; the workers and restarts of one machine share the file.
+    Every replica needs the same key to accept labels of predictions of the others. Replicas on several machines set
+    `MODELTRACE_ID_KEY`; the workers of one machine share the file.
 
     Raises:
-        SettingsError: there is no key and none can be kept, or the one that is kept is too short to be one.
+        SettingsError: the key file cannot be read or created, or its key is too short.
     """
     if settings.id_key is not None:
         return settings.id_key.get_secret_value().encode()
@@ -28,7 +28,7 @@ def load_id_key(settings: Settings) -> bytes:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _create_key_file(path)
-        key = path.read_text().strip()  # as one from the environment, which has no newline at its end
+        key = path.read_text().strip()  # a key from the environment has no newline either
     except OSError as error:
         raise SettingsError(f"no key to sign prediction IDs: {error}; set MODELTRACE_ID_KEY") from None
     if len(key) < MIN_KEY_LENGTH:
@@ -40,7 +40,7 @@ def load_id_key(settings: Settings) -> bytes:
 
 
 def derive_privacy_key(secret: bytes) -> bytes:
-    """The key that values of private features are hashed with: its own, and of no use to sign an ID.
+    """Derive the key that hashes values of private features. It cannot sign prediction IDs.
 
     One block of HKDF-Expand (RFC 5869, section 2.3).
     """
@@ -48,18 +48,19 @@ def derive_privacy_key(secret: bytes) -> bytes:
 
 
 def derive_synthetic_token(secret: bytes) -> str:
-    """Return what marks a request as synthetic: nobody without the key can hide a real request from the figures.
+    """Derive the token that marks a request as synthetic.
 
-    One block of HKDF-Expand, as above, shortened to 128 bits.
+    Synthetic requests are excluded from metrics, so only clients with the key can send them. The token is one block of
+    HKDF-Expand (RFC 5869, section 2.3), truncated to 128 bits.
     """
     return hmac.digest(secret, b"modeltrace synthetic traffic\x01", "sha256")[:16].hex()
 
 
 def load_api_key(settings: HttpSettings) -> str | None:
-    """Return the key that clients show: from the settings, or from the file that they name.
+    """Return the API key of the settings or of the key file; `None` if neither is set.
 
     Raises:
-        SettingsError: both are set, or there is no key in what is set.
+        SettingsError: both are set, or the key is invalid.
     """
     if settings.api_key_file is None:
         if settings.api_key is None:
@@ -71,36 +72,36 @@ def load_api_key(settings: HttpSettings) -> str | None:
     try:
         return _validate_key(settings.api_key_file.read_text(), where)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SettingsError(f"{where} cannot be read: {reason}") from None
 
 
 def _validate_key(key: str, where: str) -> str:
-    """Return a key that a header can have.
+    """Return the key without surrounding white space, if it fits into a header.
 
     Raises:
-        SettingsError: it is too short, or has other characters than printable ones of ASCII.
+        SettingsError: the key is too short, or not printable ASCII.
     """
-    key = key.strip()  # a header cannot show spaces at its ends
+    key = key.strip()  # a header value cannot start or end with white space
     if len(key) < MIN_KEY_LENGTH or not (key.isascii() and key.isprintable()):
         raise SettingsError(
-            f"{where} needs {MIN_KEY_LENGTH} or more printable ASCII characters; make a key with: openssl rand -hex 32"
+            f"{where} needs {MIN_KEY_LENGTH} or more printable ASCII characters; create one with: openssl rand -hex 32"
         )
     return key
 
 
 def authorization_header(settings: HttpSettings) -> dict[str, str]:
-    """Return the header that shows the API key to a service; none without a key.
+    """Return the `Authorization` header with the API key; an empty dictionary if there is no key.
 
     Raises:
-        SettingsError: as `load_api_key`.
+        SettingsError: the key is invalid; see `load_api_key`.
     """
     key = load_api_key(settings)
     return {} if key is None else {"authorization": f"Bearer {key}"}
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address."""
+    """Return whether an address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -110,32 +111,32 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(settings: HttpSettings) -> None:
-    """See that whoever can reach the service must show a key, unless that is not wanted.
+    """Check that a service that other machines can reach has an API key, unless `insecure` is set.
 
     Raises:
-        SettingsError: it is wanted and there is none.
+        SettingsError: there is no key.
     """
     if load_api_key(settings) is None and not settings.insecure and not is_loopback(settings.host):
         raise SettingsError(
             f"{settings.host} can be reached from other machines, so an API key is needed: set MODELTRACE_API_KEY, or "
             f"MODELTRACE_API_KEY_FILE, to {MIN_KEY_LENGTH} or more characters (openssl rand -hex 32), listen on "
-            "127.0.0.1, or say --insecure (MODELTRACE_INSECURE=true) where something else keeps strangers away"
+            "127.0.0.1, or set MODELTRACE_INSECURE=true (--insecure) where a firewall or proxy protects the service"
         )
 
 
 def describe_access(settings: HttpSettings) -> str:
-    """Return who can ask the service, for the log; nothing to say where only this machine can."""
+    """Return a part of the startup log message: who can call the service; "" if only this machine can."""
     if is_loopback(settings.host):
         return ""
-    keyed = "with the API key" if load_api_key(settings) else "without any key (MODELTRACE_INSECURE)"
-    return f", where other machines reach it {keyed}"
+    access = "with the API key" if load_api_key(settings) else "without an API key (MODELTRACE_INSECURE)"
+    return f"; other machines can call it {access}"
 
 
 def _create_key_file(path: Path) -> None:
-    """Write a key completely, then give it its name: of several workers that start at once, one wins, all read it."""
-    fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.touch(mode=0o600)
-    fresh.write_text(secrets.token_hex(32))
+    """Create the key file atomically. If several workers start at the same time, all use the first key."""
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.touch(mode=0o600)
+    temporary.write_text(secrets.token_hex(32))
     with suppress(FileExistsError):
-        path.hardlink_to(fresh)
-    fresh.unlink()
+        path.hardlink_to(temporary)
+    temporary.unlink()

@@ -1,6 +1,6 @@
-"""Files of a folder that somebody else may have made: regular ones below it are read, and nothing else.
+"""Read files of untrusted folders: only regular files inside the folder are opened.
 
-A device or a pipe can be read without end, and a link can lead to anything on this machine.
+A device or a pipe may never end, and a symbolic link may point to any file of this machine.
 """
 
 import os
@@ -9,39 +9,39 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
-# Bytes that a bundle's model.json may have: the levels of categories are in it.
+# Limit of a bundle's model.json, which contains the category levels.
 MAX_MANIFEST_BYTES: Final = 64 * 2**20
 
 
 class NotRegularError(OSError):
-    """It is no regular file below its folder, or larger than it may be; the message says what it is."""
+    """The path is not a regular file inside its folder, or the file is too large; the message says which."""
 
 
 def stat_regular(path: Path) -> os.stat_result:
-    """What the system says of a regular file; a link must lead to one below the folder that the link is in.
+    """Return the status of a regular file. A symbolic link must point to a file inside the folder of the link.
 
     Raises:
-        NotRegularError: it is something else.
-        OSError: it is not there, or cannot be looked at.
+        NotRegularError: the path is not a regular file inside its folder.
+        OSError: the file does not exist or is not accessible.
     """
-    return _real(path)[1]
+    return _resolve(path)[1]
 
 
 def open_regular(path: Path, *, max_bytes: int | None = None) -> BufferedReader:
-    """Open a regular file for reading, if it has at most `limit` bytes.
+    """Open a regular file of at most `max_bytes` bytes for reading.
 
     Raises:
-        NotRegularError: it is something else, or larger.
-        OSError: it cannot be opened.
+        NotRegularError: the path is not a regular file inside its folder, or the file is larger.
+        OSError: the file cannot be opened.
     """
-    real, _ = _real(path)
-    # What is put there meanwhile is not followed, and not waited for.
+    real, _ = _resolve(path)
+    # The file may have been replaced since: a link is not followed, and a pipe does not block.
     descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        _check(path, found)
-        if max_bytes is not None and found.st_size > max_bytes:
-            raise NotRegularError(f"{path} has {found.st_size:,} bytes, {max_bytes:,} at most can be right: not read")
+        status = os.fstat(descriptor)
+        _check_regular(path, status)
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise NotRegularError(f"{path} has {status.st_size:,} bytes, the limit is {max_bytes:,}: not read")
     except OSError:
         os.close(descriptor)
         raise
@@ -49,30 +49,30 @@ def open_regular(path: Path, *, max_bytes: int | None = None) -> BufferedReader:
 
 
 def read_regular(path: Path, *, max_bytes: int) -> bytes:
-    """Read a regular file of at most `limit` bytes.
+    """Read a regular file of at most `max_bytes` bytes.
 
     Raises:
-        NotRegularError: it is something else, or larger.
-        OSError: it cannot be read.
+        NotRegularError: the path is not a regular file inside its folder, or the file is larger.
+        OSError: the file cannot be read.
     """
     with open_regular(path, max_bytes=max_bytes) as file:
         return file.read(max_bytes + 1)
 
 
-def _real(path: Path) -> tuple[Path, os.stat_result]:
+def _resolve(path: Path) -> tuple[Path, os.stat_result]:
     try:
         real, folder = path.resolve(strict=True), path.parent.resolve(strict=True)
-    except RuntimeError:  # links in a circle, in Python 3.11 and 3.12
-        raise NotRegularError(f"{path} is a link that leads nowhere") from None
+    except RuntimeError:  # circular links, in Python 3.11 and 3.12
+        raise NotRegularError(f"{path} is a circular link") from None
     if not real.is_relative_to(folder):
         raise NotRegularError(f"{path} is a link to {real}, outside of its folder: not read. Put the file itself there")
-    found = real.lstat()
-    _check(path, found)
-    return real, found
+    status = real.lstat()
+    _check_regular(path, status)
+    return real, status
 
 
-def _check(path: Path, found: os.stat_result) -> None:
-    if stat.S_ISREG(found.st_mode):
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode):
         return
     kinds = {
         stat.S_IFDIR: "a folder",
@@ -82,5 +82,5 @@ def _check(path: Path, found: os.stat_result) -> None:
         stat.S_IFBLK: "a device",
         stat.S_IFLNK: "a link",
     }
-    kind = kinds.get(stat.S_IFMT(found.st_mode), "something else")
-    raise NotRegularError(f"{path} is {kind} and no regular file: not read")
+    kind = kinds.get(stat.S_IFMT(status.st_mode), "a special file")
+    raise NotRegularError(f"{path} is {kind}, not a regular file: not read")

@@ -1,4 +1,4 @@
-"""Serving: one process, or several that share a port."""
+"""Run the HTTP server, in one process or in several that share a port."""
 
 import os
 import signal
@@ -20,64 +20,65 @@ from modeltrace.telemetry.logging import configure_logging
 from modeltrace.worker import build_in_worker
 from modeltrace_http.server import BACKLOG, LimitedConfig
 
-# Inputs of predictions are in what this process, its workers and their exporter processes write.
+# Files of this process, its workers and sidecars contain inputs of predictions, so only the user may read them.
 UMASK = 0o077
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Requests in flight get `drain_timeout`, telemetry then `flush_timeout`; both together stay below 5 s by default.
+    Requests in progress have `drain_timeout` seconds to finish, then telemetry has `flush_timeout` seconds. By default
+    both together take less than 5 s.
 
     Raises:
-        ModeltraceError: the bundle or a setting is unfit; nothing was served.
+        ModeltraceError: the bundle or a setting is invalid; nothing was served.
     """
     check_exposure(settings)
     os.umask(UMASK)
     sock = listen(settings.host, settings.port)
-    settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # port 0 has become a real one
-    check_store(settings)  # once, here: a worker that is replaced while the store is away takes its place all the same
+    settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # the real port, if the setting was 0
+    check_store(settings)  # only here: a worker that restarts while the store is unavailable still serves
     config = LimitedConfig(
         partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
         settings.http_limits,
         factory=True,
         workers=settings.workers,
-        access_log=requires_sdk(settings) is not None,  # otherwise the front writes the access lines
-        timeout_graceful_shutdown=settings.drain_timeout,  # asyncio takes fractions too
-        proxy_headers=False,  # `modeltrace.api.auth` reads them
+        access_log=requires_sdk(settings) is not None,  # otherwise the prediction application writes the access log
+        timeout_graceful_shutdown=settings.drain_timeout,  # asyncio accepts fractions
+        proxy_headers=False,  # handled by `modeltrace.api.auth`
         lifespan="on",
         timeout_worker_healthcheck=30,
     )
     if settings.workers == 1:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it looks by itself once the versions are watched
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the watcher checks for new versions when it starts
         _Server(config).run(sockets=[sock])
         return
-    # A bundle that cannot be served would fail in every worker, again and again: find out once, here.
-    model, changes = load_model(settings)
-    beside = load_challenger(settings, model)
-    for one in (changes, *([beside[1]] if beside else [])):
-        one.loader.close()
-    lines = configure_logging(level=settings.log_level)
+    # Load the bundles once here, since an invalid one would fail in every worker again and again.
+    model, watch = load_model(settings)
+    watch.loader.close()
+    if challenger := load_challenger(settings, model):
+        challenger[1].loader.close()
+    log_writer = configure_logging(level=settings.log_level)
     _Supervisor(config, sockets=[sock]).run()
-    lines.close()
+    log_writer.close()
 
 
 class _Server(uvicorn.Server):
-    """Ends by the signal that stopped it, as soon as everything is flushed.
+    """Ends with the signal that stopped it, as soon as telemetry is flushed.
 
-    uvicorn raises the signal again, too; but Python turns SIGINT into an exception, and then waits for a model that
-    still computes, however long.
+    uvicorn raises the signal again too, but Python turns SIGINT into an exception and then waits for threads in which
+    a model still computes.
     """
 
     _stopped_by: int | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Remember the signal."""
+        """Store the signal."""
         self._stopped_by = sig
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop as uvicorn does, then end."""
+        """Stop as uvicorn does, then raise the signal with its default action."""
         await super().shutdown(sockets)
         if self._stopped_by is not None:
             signal.signal(self._stopped_by, signal.SIG_DFL)
@@ -85,20 +86,20 @@ class _Server(uvicorn.Server):
 
 
 class _Supervisor(Multiprocess):
-    """Passes SIGHUP on: each worker looks for a new version, and none is restarted for it."""
+    """Forwards SIGHUP, so that each worker checks for a new model version. No worker restarts."""
 
     def handle_hup(self) -> None:
-        """Have every worker look."""
+        """Send SIGHUP to all workers."""
         for process in self.processes:
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGHUP)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind before anything is loaded, so that a port in use is known at once.
+    """Bind the socket before anything is loaded, so that a port in use is reported at once.
 
     Raises:
-        SettingsError: the address cannot be had.
+        SettingsError: the address is not available.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

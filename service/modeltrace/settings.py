@@ -1,9 +1,8 @@
-"""The service's settings: one frozen object, read once from the environment and handed down.
+"""The service's settings: one frozen object, read once from the environment and passed down.
 
-OpenTelemetry's own variables mean what its specification says; `modeltrace.otel_env` reads them. Those that the SDK
-reads by
-itself (sampler, queue sizes, export intervals, resource attributes) are left to it; `OtelSettings` holds the few that
-decide which exporters are built. docs/settings.md lists every one; a test holds the two together.
+`modeltrace.otel_env` reads OpenTelemetry's own variables as the specification defines them. The SDK reads some of them
+itself (sampler, queue sizes, export intervals, resource attributes); `OtelSettings` contains those that select the
+exporters. docs/settings.md lists all settings; a test compares it with this module.
 """
 
 import os
@@ -24,14 +23,23 @@ Protocol = Literal["http/protobuf", "grpc"]
 
 
 def data_dir() -> Path:
-    """The user's data folder: bundles, keys and the hub's database live below it."""
+    """Return the user's data folder, which contains bundles, keys and the hub's database."""
     return platformdirs.user_data_path("modeltrace")
 
 
 class OtelSettings(BaseModel):
-    """What OpenTelemetry's variables say of where telemetry goes.
+    """OpenTelemetry's variables that select the exporters.
 
-    `variables` holds all of them as they were read; `endpoint`, `protocol` and `timeout` are those of all signals.
+    Attributes:
+        variables: all variables as they were read.
+        sdk_disabled: whether telemetry is disabled.
+        service_name: the resource attribute `service.name`.
+        traces_exporter: names of the span exporters.
+        metrics_exporter: names of the metric exporters.
+        logs_exporter: names of the log exporters.
+        protocol: OTLP protocol of signals without their own setting.
+        endpoint: OTLP endpoint of signals without their own setting.
+        timeout: milliseconds per export attempt of signals without their own setting.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,20 +55,20 @@ class OtelSettings(BaseModel):
     timeout: int = 2000
 
     def exporters_for(self, signal: Signal) -> tuple[str, ...]:
-        """Where a signal goes."""
-        chosen = {"traces": self.traces_exporter, "metrics": self.metrics_exporter, "logs": self.logs_exporter}
-        return chosen[signal]
+        """Return the names of a signal's exporters."""
+        exporters = {"traces": self.traces_exporter, "metrics": self.metrics_exporter, "logs": self.logs_exporter}
+        return exporters[signal]
 
     def otlp_signals(self) -> tuple[Signal, ...]:
-        """The signals that go over OTLP."""
+        """Return the signals that are exported over OTLP."""
         return () if self.sdk_disabled else tuple(signal for signal in SIGNALS if "otlp" in self.exporters_for(signal))
 
     def protocol_for(self, signal: Signal) -> Protocol:
-        """The protocol of a signal."""
+        """Return the OTLP protocol of a signal."""
         return "grpc" if (self.variables.option(signal, "PROTOCOL") or self.protocol) == "grpc" else "http/protobuf"
 
     def timeout_for(self, signal: Signal) -> float:
-        """The seconds that one attempt of a signal may take."""
+        """Return the seconds that one export attempt of a signal may take."""
         return int(self.variables.option(signal, "TIMEOUT") or self.timeout) / 1000
 
 
@@ -68,7 +76,7 @@ def read_otel_settings(environ: Mapping[str, str] = os.environ) -> OtelSettings:
     """Read OpenTelemetry's variables.
 
     Raises:
-        SettingsError: a value is refused.
+        SettingsError: a value is invalid.
     """
     variables = read_variables(environ)
     fields = {
@@ -81,9 +89,9 @@ def read_otel_settings(environ: Mapping[str, str] = os.environ) -> OtelSettings:
         "endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
         "timeout": "OTEL_EXPORTER_OTLP_TIMEOUT",
     }
-    given = {field: variables.values[name] for field, name in fields.items() if name in variables.values}
-    lists = {field: split_list(value) for field, value in given.items() if field.endswith("_exporter")}
-    return OtelSettings.model_validate({**given, **lists, "variables": variables})
+    values = {field: variables.values[name] for field, name in fields.items() if name in variables.values}
+    lists = {field: split_list(value) for field, value in values.items() if field.endswith("_exporter")}
+    return OtelSettings.model_validate({**values, **lists, "variables": variables})
 
 
 class Settings(HttpSettings):
@@ -97,68 +105,67 @@ class Settings(HttpSettings):
     expect_sha256: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
-        description="SHA-256 of the bundle's `model.json`, which pins all of it; any other bundle is refused.",
+        description="SHA-256 of the bundle's `model.json`, which pins the whole bundle; any other bundle is rejected.",
     )
     reload_interval: float = Field(
         5.0,
         ge=0,
-        description="Seconds between two looks at whether the source means another bundle by now, which then takes "
-        "over while the service runs; 0: only at SIGHUP.",
+        description="Seconds between two checks for a new version in the source, which then replaces the current one "
+        "while the service runs; 0: check at SIGHUP only.",
     )
     challenger: str | None = Field(
         None,
-        description="Another version beside the one that answers: its bundle, as in `MODELTRACE_BUNDLE`, or, with "
-        "`shadow`, the address of another service: `http://…`.",
+        description="A second version to compare: its bundle, as in `MODELTRACE_BUNDLE`, or, with `shadow`, the "
+        "address of another service: `http://…`.",
     )
     challenger_mode: Literal["shadow", "split"] = Field(
         "shadow",
-        description="`shadow`: it sees what was answered, and what it says is only recorded; `split`: it answers.",
+        description="`shadow`: it predicts requests that were answered, and its predictions are only recorded; "
+        "`split`: it answers a share of the requests.",
     )
     challenger_share: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="The share of requests that it sees or answers, 0 to 1; unset: 1 with `shadow`, 0.1 with `split`.",
+        description="The share of requests for the challenger, 0 to 1; unset: 1 with `shadow`, 0.1 with `split`.",
     )
     challenger_key: str | None = Field(
         None,
-        description="The request header whose value decides which requests these are (`x-user-id`); unset, or without "
-        "that header: the trace ID.",
+        description="The request header whose value selects these requests (e.g. `x-user-id`); unset, or without that "
+        "header: the trace ID.",
     )
     challenger_api_key: SecretStr | None = Field(
-        None, description="The API key of a challenger that is another service; unset: none is sent."
+        None, description="The API key of a challenger that is another service; unset: no key is sent."
     )
     trust_pickle: bool = Field(
         default=False,
-        description="Load joblib and pickle artifacts, which can run any code: only your own.",
+        description="Load joblib and pickle artifacts, which can run any code. Only for your own artifacts.",
     )
     trusted_types: CommaSeparated = Field(
-        (), description="Types beyond scikit-learn's own that a skops artifact may hold, e.g. `mylib.steps.Clip`."
+        (), description="Types beyond scikit-learn's own that a skops artifact may contain, e.g. `mylib.steps.Clip`."
     )
     engine: Literal["sklearn", "onnx"] = Field(
         "sklearn",
-        description="What answers: scikit-learn, or ONNX Runtime (the extra `onnx`) for a bundle packed with `--onnx`.",
+        description="scikit-learn, or ONNX Runtime (the extra `onnx`) for a bundle packed with `--onnx`.",
     )
 
-    inference_threads: int = Field(4, ge=1, le=256, description="Requests that a worker puts to the model at a time.")
+    inference_threads: int = Field(4, ge=1, le=256, description="Requests that a worker predicts at the same time.")
     inline_threshold: float = Field(
         0.002,
         ge=0,
-        description="A model that only computes, and answers one row in less, is asked on the event loop; others, and "
-        "with 0 all, on a thread.",
+        description="Seconds; a model that predicts one row faster, and only computes, runs on the event loop. Other "
+        "models run on a thread; 0: all models.",
     )
-    batching: bool = Field(
-        default=False, description="Requests that are there at the same time share one call of the model."
-    )
-    max_batch_requests: int = Field(64, ge=2, description="The most requests that share a call.")
+    batching: bool = Field(default=False, description="Combine concurrent requests into one model call.")
+    max_batch_requests: int = Field(64, ge=2, description="The most requests that share a model call.")
     max_queue_size: int = Field(
-        1024, ge=1, description="Requests that may wait for the model before the answer is 503."
+        1024, ge=1, description="Requests that may wait for the model; further requests are answered with 503."
     )
     max_batch_rows: int = Field(
-        20_000, ge=1, description="A batch of more rows, or a list of more labels, is answered with 413."
+        20_000, ge=1, description="The most rows of a batch, and labels of a list; larger ones are answered with 413."
     )
-    drain_timeout: float = Field(2.0, ge=0, description="Seconds that requests in flight may take to finish at a stop.")
-    flush_timeout: float = Field(2.0, ge=0, description="Seconds that telemetry may take to flush at a stop.")
+    drain_timeout: float = Field(2.0, ge=0, description="Seconds that running requests may take to finish at shutdown.")
+    flush_timeout: float = Field(2.0, ge=0, description="Seconds that telemetry may take to flush at shutdown.")
 
     instrumentation: Literal["sidecar", "sdk"] = Field(
         "sidecar",
@@ -167,57 +174,57 @@ class Settings(HttpSettings):
     )
     spool_dir: Path | None = Field(
         None,
-        description="The folder that keeps telemetry which cannot be delivered; unset: one in the user's data folder.",
+        description="The folder that stores telemetry which cannot be delivered; unset: `spool` in the user's data "
+        "folder.",
     )
     spool_max_bytes: int = Field(
         256 * 2**20,
         ge=0,
-        description="The most that a worker keeps there; 0 keeps it in memory, up to "
+        description="The most bytes of each worker in this folder; 0: keep telemetry in memory, up to "
         "`MODELTRACE_EXPORT_QUEUE_MAX_BYTES` a signal.",
     )
     export_queue_max_bytes: int = Field(
         64 * 2**20,
         ge=2**20,
-        description="The most telemetry that waits in memory: in a worker until its sidecar has delivered it or put it "
+        description="The most telemetry that waits in memory: in per worker until its sidecar has delivered it or put it "
         "on disk, and in the sidecar for each signal.",
     )
 
     store: SecretStr | None = Field(
         None,
-        description="Where every answered prediction is kept: a path, `postgresql+psycopg://…`, or `none`; unset: "
-        "`predictions.db` in the user's data folder.",
+        description="The prediction store: a path, `postgresql+psycopg://…`, or `none`; unset: `predictions.db` in "
+        "the user's data folder.",
     )
-    store_retention_days: float = Field(
-        30, ge=0, description="Predictions older than this are deleted; 0 keeps them for good."
-    )
+    store_retention_days: float = Field(30, ge=0, description="Predictions older than this are deleted; 0: keep all.")
     store_max_bytes: int = Field(
-        8 * 2**30, ge=0, description="SQLite only: above this size the oldest are deleted; 0 sets no limit."
+        8 * 2**30, ge=0, description="SQLite only: above this size the oldest predictions are deleted; 0: no limit."
     )
 
     evaluation_interval: float = Field(
         60,
         ge=0,
-        description="Seconds until one of all workers and replicas computes accuracy and the like anew; 0: never.",
+        description="Seconds between two evaluations (accuracy and other metrics), which one of all workers and "
+        "replicas computes; 0: never.",
     )
     evaluation_window_hours: float = Field(
-        168, gt=0, description="Hours, by the time of prediction, that these figures are about."
+        168, gt=0, description="Hours, by the time of prediction, that an evaluation covers."
     )
     evaluation_tolerance: float | None = Field(
         None,
         ge=0,
-        description="Regressors only: what is further off counts as an error in the search for concept drift; unset: "
-        "none is searched for.",
+        description="Regressors only: a larger absolute error counts as an error in concept drift detection; unset: "
+        "no detection.",
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The lowest level logged.")
-    log_file: Path | None = Field(None, description="A file that gets the JSON log lines too; it rotates.")
+    log_file: Path | None = Field(None, description="A rotating file for the JSON log lines, in addition to stdout.")
     log_file_max_bytes: int = Field(64 * 2**20, ge=4096, description="The size at which the log file rotates.")
-    log_file_backup_count: int = Field(3, ge=0, description="Rotated log files that are kept.")
+    log_file_backup_count: int = Field(3, ge=0, description="The number of rotated log files to keep.")
 
     id_key: SecretStr | None = Field(
         None,
         min_length=MIN_KEY_LENGTH,
-        description="The secret that signs prediction IDs, the same for every replica; unset: one kept in the user's "
+        description="The secret that signs prediction IDs, the same for every replica; unset: `id.key` in the user's "
         "data folder.",
     )
 
@@ -226,20 +233,20 @@ class Settings(HttpSettings):
     )
 
     def bundle_source(self) -> str:
-        """Where the bundle to serve comes from, as `modeltrace.bundles.registry` reads it.
+        """Return the source of the bundle, as `modeltrace.bundles.registry` reads it.
 
         Raises:
-            SettingsError: none was named.
+            SettingsError: `bundle` is not set.
         """
         if self.bundle is None:
             raise SettingsError("no bundle to serve: name its folder, or set MODELTRACE_BUNDLE")
         return self.bundle
 
     def remote_challenger_url(self) -> str | None:
-        """The address of a challenger that is another service.
+        """Return the address of a challenger that is another service; `None` if it is a bundle, or there is none.
 
         Raises:
-            SettingsError: it cannot answer a share: what divides requests between services stands before them.
+            SettingsError: the mode is `split`, which a load balancer in front of both services would have to do.
         """
         if self.challenger is None or not self.challenger.startswith(("http://", "https://")):
             return None
@@ -251,22 +258,25 @@ class Settings(HttpSettings):
         return self.challenger
 
     def effective_challenger_share(self) -> float:
-        """The share of requests that are the challenger's."""
+        """Return the share of requests for the challenger, with the default of its mode."""
         if self.challenger_share is None:
             return 1.0 if self.challenger_mode == "shadow" else 0.1
         return self.challenger_share
 
     def store_url(self) -> str | None:
-        """Where predictions are kept, a path or a URL that may hold a password; `None`: nowhere."""
-        said = self.store.get_secret_value() if self.store else str(data_dir() / "predictions.db")
-        return None if said == "none" else said
+        """Return the path or URL of the prediction store, which may contain a password; `None` if it is disabled."""
+        url = self.store.get_secret_value() if self.store else str(data_dir() / "predictions.db")
+        return None if url == "none" else url
 
 
 def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values are validated by the model
-    """Read the environment once; `overrides` (what the command line says) win over it, `None` says nothing.
+    """Read the settings from the environment.
+
+    Args:
+        **overrides: values of the command line, which take precedence; `None` is ignored.
 
     Raises:
-        SettingsError: a value does not make sense; the message names the variable.
+        SettingsError: a value is invalid; the message names the variable.
     """
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
@@ -275,7 +285,7 @@ def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values are val
 
 
 def format_validation_error(error: ValidationError, prefix: str) -> str:
-    """Say which variable is wrong and why, without repeating its value, which may be secret."""
+    """Return which variables are invalid and why, without their values, which may be secret."""
     lines = []
     for item in error.errors(include_url=False, include_input=False):
         name = str(item["loc"][0]) if item["loc"] else "settings"

@@ -1,8 +1,8 @@
-"""What a worker process builds, in a module that costs nothing to import.
+"""Build the application in a worker process. This module imports nothing heavy.
 
-The supervisor pings a new worker before the application is built, and replaces one that does not answer. Importing
-scikit-learn takes longer than that on a busy machine, so it happens when the application is built, not when this
-module is unpickled.
+The supervisor pings a new worker before it builds the application, and replaces a worker that does not respond.
+Importing scikit-learn takes longer than the ping timeout on a busy machine, so it is imported when the application is
+built, not when this module is unpickled.
 """
 
 import logging
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def build_in_worker(settings: Settings) -> "ASGIApp":
-    """Build the application, or end this worker in the way that stops the supervisor, too."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it looks by itself once the versions are watched
+    """Build the application. On failure, exit with the status that also stops the supervisor."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the watcher checks for new versions when it starts
     build_app: Callable[[Settings], ASGIApp] = import_object("modeltrace.app:build_app")
     try:
         return build_app(settings)
     except ModeltraceError as error:
-        logging.getLogger("modeltrace").error("%s", error)  # noqa: TRY400  the message says all
+        logging.getLogger("modeltrace").error("%s", error)  # noqa: TRY400  the message is complete
         sys.exit(STARTUP_FAILURE)

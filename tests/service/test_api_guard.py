@@ -154,7 +154,7 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
         (b"short\n", {}, "needs 16 or more printable ASCII characters"),
         ("a key of 16 signs ä".encode(), {}, "needs 16 or more printable ASCII characters"),
         (b"a key of\n two lines", {}, "needs 16 or more printable ASCII characters"),
-        (b"\xff" * 20, {}, "it is no text"),
+        (b"\xff" * 20, {}, "it is not text"),
         (KEY.encode(), {"api_key": KEY}, "both set"),
     ],
 )
@@ -179,7 +179,7 @@ def test_beyond_loopback_a_key_is_needed(host: str) -> None:
     for settings in (read_settings(host=host, api_key=KEY), read_settings(host=host, insecure=True)):
         check_exposure(settings)
     assert describe_access(read_settings(host=host, api_key=KEY)).endswith("with the API key")
-    assert "without any key" in describe_access(read_settings(host=host, insecure=True))
+    assert "without an API key" in describe_access(read_settings(host=host, insecure=True))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -272,7 +272,7 @@ def test_a_root_path_that_is_none(path: str) -> None:
 )
 def test_an_allowed_host_that_is_none(names: str) -> None:
     """No Host would ever equal it, so it is refused at the start, by name."""
-    with pytest.raises(SettingsError, match=r"MODELTRACE_ALLOWED_HOSTS: must .*no scheme, no port, no wildcard"):
+    with pytest.raises(SettingsError, match=r"MODELTRACE_ALLOWED_HOSTS: must .*without scheme, port or wildcard"):
         read_settings(allowed_hosts=names)
 
 
@@ -286,7 +286,9 @@ def test_allowed_hosts_are_names_and_addresses() -> None:
 @pytest.mark.parametrize("networks", ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8,x/y"])
 def test_a_network_of_proxies_that_is_none(networks: str) -> None:
     """It would trust nobody, so it is refused at the start, by name."""
-    with pytest.raises(SettingsError, match=r"MODELTRACE_TRUSTED_PROXIES: must be addresses, networks as 10.0.0.0/8"):
+    with pytest.raises(
+        SettingsError, match=r"MODELTRACE_TRUSTED_PROXIES: must be addresses, networks such as 10.0.0.0/8"
+    ):
         read_settings(trusted_proxies=networks)
 
 
