@@ -421,10 +421,10 @@ publish(read_variables(os.environ), os.environ)
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.export.provider import build_sidecar_provider
-from modeltrace.telemetry.sdk.provider import build_stock
-from modeltrace.telemetry.metrics.model_catalog import Watched
+from modeltrace.telemetry.sdk.provider import build_sdk_provider
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 otel = read_settings().otel
-build_stock(otel, build_resource(otel.service_name, "1", workers=2))
+build_sdk_provider(otel, build_resource(otel.service_name, "1", workers=2))
 """
 
 
