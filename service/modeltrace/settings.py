@@ -181,13 +181,13 @@ class Settings(HttpSettings):
         256 * 2**20,
         ge=0,
         description="The most bytes of each worker in this folder; 0: keep telemetry in memory, up to "
-        "`MODELTRACE_EXPORT_QUEUE_MAX_BYTES` a signal.",
+        "`MODELTRACE_EXPORT_QUEUE_MAX_BYTES` per signal.",
     )
     export_queue_max_bytes: int = Field(
         64 * 2**20,
         ge=2**20,
-        description="The most telemetry that waits in memory: in per worker until its sidecar has delivered it or put it "
-        "on disk, and in the sidecar for each signal.",
+        description="The most bytes of telemetry that wait in memory: in each worker until the sidecar has delivered "
+        "or stored them, and in the sidecar per signal.",
     )
 
     store: SecretStr | None = Field(
