@@ -1,1 +1,1 @@
-"""From a row of features to an answer. It knows nothing of HTTP."""
+"""Prediction pipeline: feature schema, validation, model, batching and prediction IDs. It does not depend on HTTP."""

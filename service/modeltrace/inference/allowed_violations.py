@@ -1,119 +1,122 @@
-"""What a bundle lets through although it breaks the schema: asked for at packing, and proven to be answered."""
+"""Schema violations that a bundle allows: configured when a model is packed, and verified against the model."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from modeltrace.errors import PackError
-from modeltrace.inference.features import Matrix, to_matrix
+from modeltrace.inference.features import to_matrix
 from modeltrace.inference.levels import unseen_level
-from modeltrace.inference.model import ModelOutput
+from modeltrace.inference.model import PredictFn
 from modeltrace.inference.schema import REASONS, Feature, OnViolation, Reason, Schema, Value, ViolationAction
 from modeltrace.inference.validate import Values
 
-# By feature, the reasons that are let through; none named: all that can occur.
+# The allowed reasons by feature name. An empty collection allows every reason that can occur for the feature.
 AllowedViolations = Mapping[str, Collection[Reason]]
 
-# Rows that each kind of violation is tried in.
+# Rows with which each kind of violation is tried.
 MAX_TRIAL_ROWS = 20
 
 
-def check_allowed_violations(asked: AllowedViolations, training: pd.DataFrame) -> None:
-    """See that the model has each feature, and that each reason can occur there.
+def check_allowed_violations(allowed: AllowedViolations, training: pd.DataFrame) -> None:
+    """Check that each name is a feature of the training data.
 
     Raises:
-        PackError: one does not; the message names it.
+        PackError: a name is not a feature; the message contains the name.
     """
-    for name in asked:
+    for name in allowed:
         if name not in training.columns:
             reasons = ", ".join(REASONS)
             raise PackError(f"--allow-violations names {name}, which is no feature (and the reasons are {reasons})")
 
 
 def allow_violations(feature: Feature, reasons: Collection[Reason]) -> Feature:
-    """The feature with some violations let through; its column then has room for a missing value if it needs to.
+    """Return the feature with some violations allowed, and with a dtype that can hold missing values if necessary.
 
     Raises:
-        PackError: a reason cannot occur: there is no range or category to break, or missing is in order anyway.
+        PackError: a reason cannot occur: the feature has no range or no categories, or it is nullable anyway.
     """
-    possible: dict[Reason, str | None] = {
-        "missing": "training had it missing, so that breaks nothing" if feature.nullable else None,
+    impossible: dict[Reason, str | None] = {
+        "missing": "the training data has missing values, so they do not violate the schema"
+        if feature.nullable
+        else None,
         "type": None,
         "range": None if feature.valid_range else f"it has no valid range; --range {feature.name}=LOW:HIGH sets one",
         "category": None if feature.enforce_categories else f"it is of type {feature.type}, which has no categories",
     }
     for reason in reasons:
-        if why := possible[reason]:
+        if why := impossible[reason]:
             raise PackError(f"--allow-violations {feature.name}={reason}: {why}")
-    counted = reasons or [reason for reason in REASONS if possible[reason] is None]
-    treatments: dict[str, ViolationAction] = dict.fromkeys(counted, "count")
+    allowed = reasons or [reason for reason in REASONS if impossible[reason] is None]
+    actions: dict[str, ViolationAction] = dict.fromkeys(allowed, "count")
     dtype = feature.dtype
-    if ("missing" in counted or "type" in counted) and dtype in ("int64", "bool"):
-        dtype = "float64"  # whether the answers are the same then is proven with all others
+    if ("missing" in allowed or "type" in allowed) and dtype in ("int64", "bool"):
+        dtype = "float64"  # `pack` verifies later that the outputs are still the same
     return Feature.model_validate(
-        {**feature.model_dump(), "dtype": dtype, "on_violation": OnViolation.model_validate(treatments)}
+        {**feature.model_dump(), "dtype": dtype, "on_violation": OnViolation.model_validate(actions)}
     )
 
 
-def verify_allowed_violations(
-    ask: Callable[[Matrix], list[ModelOutput]], schema: Schema, rows: Sequence[Values], *, as_frame: bool
-) -> None:
-    """Ask the model for rows that are let through, together and one alone: it must answer as it answers others.
+def verify_allowed_violations(predict: PredictFn, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> None:
+    """Check that the model predicts rows with allowed violations, in a batch and one by one, as it predicts others.
 
     Raises:
-        PackError: it does not; the message says for which feature, and the way out.
+        PackError: it does not; the message contains the feature and the remedy.
     """
     rows = rows[:MAX_TRIAL_ROWS]
     try:
-        sure = any(answer.confidence is not None for answer in ask(to_matrix(rows, schema, as_frame=as_frame)))
+        outputs = predict(to_matrix(rows, schema, as_frame=as_frame))
     except Exception as error:
         raise PackError(
-            f"the model cannot answer rows of the training data: {type(error).__name__}: {error}"
+            f"the model cannot predict rows of the training data: {type(error).__name__}: {error}"
         ) from error
-    for names, reason, changed in violating_rows(schema, rows):
+    has_confidence = any(output.confidence is not None for output in outputs)
+    for names, reason, violating in violating_rows(schema, rows):
         try:
-            answers = ask(to_matrix(changed, schema, as_frame=as_frame))
-            answers += ask(to_matrix(changed[:1], schema, as_frame=as_frame))
+            outputs = predict(to_matrix(violating, schema, as_frame=as_frame))
+            outputs += predict(to_matrix(violating[:1], schema, as_frame=as_frame))
         except Exception as error:
-            raise PackError(_cannot(names, reason, f"{type(error).__name__}: {error}")) from error
-        if sure and any(answer.confidence is None for answer in answers):
-            raise PackError(_cannot(names, reason, "it answers without a confidence then"))
+            raise PackError(_error_message(names, reason, f"{type(error).__name__}: {error}")) from error
+        if has_confidence and any(output.confidence is None for output in outputs):
+            raise PackError(_error_message(names, reason, "its predictions have no confidence then"))
 
 
 def violating_rows(schema: Schema, rows: Sequence[Values]) -> Iterator[tuple[list[str], str, list[Values]]]:
-    """Rows as they may be let through: which features are spoilt, how, and the rows.
+    """Yield feature names, reason and rows for each allowed kind of violation.
 
-    Each feature by itself, then all that may be missing at once. A number out of its range is a number like others.
+    Each feature is changed alone. At the end, all features that may be missing are missing at once. Violations of a
+    range are left out, because a number outside of it is a number like any other to the model.
     """
-    gaps = []
-    for place, feature in enumerate(schema.features):
+    missing = []
+    for index, feature in enumerate(schema.features):
         for reason in ("missing", "type"):
             if getattr(feature.on_violation, reason) == "count":
-                yield [feature.name], reason, _with(rows, [place], None)
-                gaps.append(place)
+                yield [feature.name], reason, _replace_values(rows, [index], None)
+                missing.append(index)
         if feature.on_violation.category == "count" and (unseen := unseen_category(feature)) is not None:
-            yield [feature.name], "category", _with(rows, [place], unseen)
-    if len(set(gaps)) > 1:
-        yield [schema.names[place] for place in dict.fromkeys(gaps)], "missing", _with(rows, gaps, None)
+            yield [feature.name], "category", _replace_values(rows, [index], unseen)
+    if len(set(missing)) > 1:
+        names = [schema.names[index] for index in dict.fromkeys(missing)]
+        yield names, "missing", _replace_values(rows, missing, None)
 
 
 def unseen_category(feature: Feature) -> Value:
-    """A category that training did not have; `None` where there is no other."""
+    """Return a category that the training data does not have, or `None` where there is no other."""
     return unseen_level(feature.categories or (), feature.level_kind or "text")
 
 
-def _with(rows: Sequence[Values], places: Collection[int], value: Value) -> list[Values]:
-    return [tuple(value if place in places else own for place, own in enumerate(row)) for row in rows]
+def _replace_values(rows: Sequence[Values], indices: Collection[int], value: Value) -> list[Values]:
+    return [tuple(value if index in indices else own for index, own in enumerate(row)) for row in rows]
 
 
-def _cannot(names: Sequence[str], reason: str, why: str) -> str:
-    what = {
+def _error_message(names: Sequence[str], reason: str, why: str) -> str:
+    violation = {
         "missing": "a missing value",
-        "type": "a value of a wrong type, which the model is given as missing,",
-        "category": "a category that training did not have",
+        "type": "a value of a wrong type (the model gets a missing value in its place)",
+        "category": "a category that the training data does not have",
     }[reason]
-    first = why.strip().splitlines()[0][:300]
+    first_line = why.strip().splitlines()[0][:300]
     return (
-        f"--allow-violations {', '.join(names)}: the model does not take {what} there ({first}); "
+        f"--allow-violations {', '.join(names)}: the model does not accept {violation} there ({first_line}); "
         f"leave out {reason}, so that such rows are rejected"
     )

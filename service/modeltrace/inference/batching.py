@@ -1,8 +1,8 @@
-"""Requests that are there at the same time share one call of the model.
+"""Micro-batching: concurrent requests share one call of the model.
 
-No request waits for others to come: the model is asked as soon as the event loop has read everything that has arrived,
-or, for a model that runs on a thread, as soon as the call before has ended. So a lone request is answered at once, and
-under load the batches grow by themselves.
+The batcher adds no delay. It calls the model as soon as the event loop has processed everything that is ready, or, for
+a model that runs in a thread, as soon as the previous call has returned. A single request is therefore served
+immediately, and batches grow with the load.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import time_ns
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from modeltrace.errors import BusyError
 from modeltrace.inference.model import ModelOutput
@@ -21,16 +21,25 @@ from modeltrace.telemetry.records.prediction import BatchRecord
 from modeltrace.telemetry.records.trace import RequestTrace
 
 Outcome = ModelOutput | BaseException
+RunInThread: TypeAlias = Callable[[Callable[[], list[Outcome]]], Awaitable[list[Outcome]]]
 
 
 class _PendingRequest(NamedTuple):
     values: Values
     trace: RequestTrace
-    answered: "asyncio.Future[ModelOutput]"
+    future: "asyncio.Future[ModelOutput]"
 
 
 class Batcher:
-    """Gathers requests into calls of the model."""
+    """Collects requests into batches. It is used from one event loop.
+
+    Args:
+        pipeline: predicts the batches.
+        max_batch_size: rows of one call of the model.
+        max_queue_size: requests that may wait; further ones are rejected.
+        run_in_thread: runs a call outside of the event loop; `None` for a model fast enough to run on it.
+        on_batch: called with the record of each call that served a sampled request.
+    """
 
     def __init__(
         self,
@@ -38,77 +47,89 @@ class Batcher:
         *,
         max_batch_size: int,
         max_queue_size: int,
-        run_in_thread: Callable[[Callable[[], list[Outcome]]], Awaitable[list[Outcome]]] | None,
+        run_in_thread: RunInThread | None,
         on_batch: Callable[[BatchRecord], None],
     ) -> None:
-        """`run_in_thread` runs a call off the event loop, or is `None` for a model fast enough to be asked on it."""
         self._pipeline = pipeline
-        self._largest = max_batch_size
-        self._most_waiting = max_queue_size
-        self._on_thread = run_in_thread
-        self._tell = on_batch
-        self._waiting: deque[_PendingRequest] = deque()
+        self._max_batch_size = max_batch_size
+        self._max_queue_size = max_queue_size
+        self._run_in_thread = run_in_thread
+        self._on_batch = on_batch
+        self._queue: deque[_PendingRequest] = deque()
         self._running: asyncio.Handle | asyncio.Task[None] | None = None
 
     async def submit(self, values: Values, trace: RequestTrace) -> ModelOutput:
-        """Answer one validated row together with others.
+        """Predict one validated row in a batch with others.
 
         Raises:
-            BusyError: too many wait already.
+            BusyError: the queue is full.
             InferenceError: the model failed on this row.
         """
-        if len(self._waiting) >= self._most_waiting:
+        if len(self._queue) >= self._max_queue_size:
             raise BusyError("too many requests wait for the model; try again in a second")
         loop = asyncio.get_running_loop()
-        waiting = _PendingRequest(values, trace, loop.create_future())
-        self._waiting.append(waiting)
+        request = _PendingRequest(values, trace, loop.create_future())
+        self._queue.append(request)
         if self._running is None:
-            self._start(loop)
-        return await waiting.answered
+            self._schedule(loop)
+        return await request.future
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ask the model next, after everything that is ready to run on the loop by now."""
-        if self._on_thread is None:
-            self._running = loop.call_soon(self._on_loop)
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Schedule the next call after all callbacks that are ready to run now."""
+        if self._run_in_thread is None:
+            self._running = loop.call_soon(self._predict_on_loop)
         else:
-            self._running = loop.create_task(self._off_loop(self._on_thread))
+            self._running = loop.create_task(self._predict_in_thread(self._run_in_thread))
 
-    def _on_loop(self) -> None:
-        group = self._take()
+    def _predict_on_loop(self) -> None:
+        batch = self._next_batch()
         self._running = None
-        if self._waiting:
-            self._start(asyncio.get_running_loop())
-        self._hand_out(group, self._ask(group))
+        if self._queue:
+            self._schedule(asyncio.get_running_loop())
+        self._set_results(batch, self._predict(batch))
 
-    async def _off_loop(self, on_thread: Callable[[Callable[[], list[Outcome]]], Awaitable[list[Outcome]]]) -> None:
-        await asyncio.sleep(0)  # what has arrived together belongs together
-        while self._waiting:
-            group = self._take()
-            self._hand_out(group, await on_thread(partial(self._ask, group)))
+    async def _predict_in_thread(self, run_in_thread: RunInThread) -> None:
+        await asyncio.sleep(0)  # requests that are being read in this iteration of the loop join the first batch
+        while self._queue:
+            batch = self._next_batch()
+            self._set_results(batch, await run_in_thread(partial(self._predict, batch)))
         self._running = None
 
-    def _take(self) -> list[_PendingRequest]:
-        group = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
-        # Whoever was cancelled, by a client that went away, is not asked for.
-        return [one for one in group if not one.answered.done()]
+    def _next_batch(self) -> list[_PendingRequest]:
+        batch = [self._queue.popleft() for _ in range(min(self._max_batch_size, len(self._queue)))]
+        # The future of a request whose client has disconnected is cancelled.
+        return [request for request in batch if not request.future.done()]
 
-    def _hand_out(self, group: Sequence[_PendingRequest], outcomes: Sequence[Outcome]) -> None:
-        for one, outcome in zip(group, outcomes, strict=True):
-            if one.answered.done():
+    def _set_results(self, batch: Sequence[_PendingRequest], outcomes: Sequence[Outcome]) -> None:
+        for request, outcome in zip(batch, outcomes, strict=True):
+            if request.future.done():
                 continue
             if isinstance(outcome, ModelOutput):
-                one.answered.set_result(outcome)
+                request.future.set_result(outcome)
             else:
-                one.answered.set_exception(outcome)
+                request.future.set_exception(outcome)
 
-    def _ask(self, group: Sequence[_PendingRequest]) -> list[Outcome]:
-        return infer_batch(self._pipeline, [one.values for one in group], [one.trace for one in group], self._tell)
+    def _predict(self, batch: Sequence[_PendingRequest]) -> list[Outcome]:
+        rows, traces = [request.values for request in batch], [request.trace for request in batch]
+        return infer_batch(self._pipeline, rows, traces, self._on_batch)
 
 
 def infer_batch(
-    pipeline: Pipeline, rows: Sequence[Values], traces: Sequence[RequestTrace], tell: Callable[[BatchRecord], None]
+    pipeline: Pipeline, rows: Sequence[Values], traces: Sequence[RequestTrace], on_batch: Callable[[BatchRecord], None]
 ) -> list[Outcome]:
-    """Ask the model once for the validated row of each request, and tell of that call; an error stands for its row."""
+    """Call the model once for the validated rows of several requests, one row per request.
+
+    When the call fails, each row is predicted alone, so that only the rows at fault fail.
+
+    Args:
+        pipeline: predicts the rows.
+        rows: the validated rows.
+        traces: the trace of each row's request.
+        on_batch: called with the record of the call if one of the requests is sampled.
+
+    Returns:
+        The output or the exception of each row, in order.
+    """
     if not rows:
         return []
     batch = (secrets.token_bytes(16), secrets.token_bytes(8))
@@ -119,21 +140,21 @@ def infer_batch(
     outcomes: list[Outcome]
     try:
         outcomes = list(pipeline.infer(rows, traces))
-    except Exception as error:  # noqa: BLE001  handed to whom it belongs
+    except Exception as error:  # noqa: BLE001  returned to the request that it belongs to
         error_type = type(error.__cause__ or error).__qualname__
-        outcomes = [error] if len(rows) == 1 else list(map(partial(_ask_alone, pipeline), rows, traces))
-    members = tuple((trace.trace_id, trace.span_id) for trace in traces if trace.trace_flags & 1)
-    if members:
-        tell(BatchRecord(*batch, start, time_ns(), len(rows), error_type, members, pipeline.info))
+        outcomes = [error] if len(rows) == 1 else list(map(partial(_infer_single, pipeline), rows, traces))
+    request_spans = tuple((trace.trace_id, trace.span_id) for trace in traces if trace.trace_flags & 1)
+    if request_spans:
+        on_batch(BatchRecord(*batch, start, time_ns(), len(rows), error_type, request_spans, pipeline.info))
     return outcomes
 
 
-def _ask_alone(pipeline: Pipeline, values: Values, trace: RequestTrace) -> Outcome:
-    """After a call that failed for all: the row that it failed for fails alone, the others are answered."""
+def _infer_single(pipeline: Pipeline, values: Values, trace: RequestTrace) -> Outcome:
+    """Predict one row of a batch that failed."""
     trace.failure = None
     trace.inference_end = 0
     try:
-        (answer,) = pipeline.infer([values], [trace])
-    except Exception as error:  # noqa: BLE001  handed to whom it belongs
+        (output,) = pipeline.infer([values], [trace])
+    except Exception as error:  # noqa: BLE001  returned to the request that it belongs to
         return error
-    return answer
+    return output

@@ -1,4 +1,4 @@
-"""From validated rows to what the estimator takes."""
+"""Convert validated rows to the input of an estimator."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
@@ -14,38 +14,45 @@ Matrix: TypeAlias = "NDArray[np.float64] | NDArray[np.object_] | pd.DataFrame"
 
 
 def to_matrix(rows: Sequence[Values], schema: Schema, *, as_frame: bool) -> Matrix:
-    """Build the input of shape (n_rows, n_features): an array, or a frame for an estimator fitted with column names.
+    """Build the input of an estimator, with the dtypes of the training data.
 
-    Columns have the dtypes of training. A missing value becomes NaN; in a column of objects it becomes what stood for
-    one in training. The rows must come from `RowValidator`.
+    A missing value becomes NaN; in a column of the dtype `object` it becomes `None` if the training data had that.
+
+    Args:
+        rows: rows from `RowValidator`.
+        schema: the schema that they were validated against.
+        as_frame: build a frame, for an estimator that was fitted with column names; otherwise an array.
+
+    Returns:
+        An array or frame of shape (n_rows, n_features).
     """
     if not as_frame:
         if schema.is_numeric:
             return np.array(rows, dtype=np.float64)
-        columns = (_column_values(column, feature) for column, feature in _columns(rows, schema))
+        columns = (_fill_missing(column, feature) for column, feature in _columns(rows, schema))
         return np.array(list(zip(*columns, strict=True)), dtype=object)
     if schema.is_float64:
         return pd.DataFrame(np.array(rows, dtype=np.float64), columns=schema.names)
-    return pd.DataFrame({feature.name: _column(column, feature) for column, feature in _columns(rows, schema)})
+    return pd.DataFrame({feature.name: _to_column(column, feature) for column, feature in _columns(rows, schema)})
 
 
 def _columns(rows: Sequence[Values], schema: Schema) -> Iterator[tuple[Values, Feature]]:
     return zip(zip(*rows, strict=True), schema.features, strict=True)
 
 
-def _column_values(column: Values, feature: Feature) -> Values:
+def _fill_missing(column: Values, feature: Feature) -> Values:
     if feature.accepts_missing and feature.missing_as == "nan":
         return tuple(np.nan if value is None else value for value in column)
     return column
 
 
-def _column(column: Values, feature: Feature) -> "NDArray[np.generic] | pd.Series":
-    values = _column_values(column, feature)
+def _to_column(column: Values, feature: Feature) -> "NDArray[np.generic] | pd.Series":
+    values = _fill_missing(column, feature)
     match feature.dtype:
         case "float64" | "int64" | "bool":
             return np.array(values, dtype=feature.dtype)
         case "category":
-            # A category that training did not have is as good as missing to an estimator of this kind.
+            # A category that the training data does not have is a missing value in a pandas `category` column.
             codes = [feature.level_codes.get(value, -1) for value in column]  # type: ignore[call-overload]  # validated
             return pd.Series(pd.Categorical.from_codes(codes, dtype=feature.level_dtype))
         case _:

@@ -1,7 +1,7 @@
-"""The levels of a category: of which JSON type they are, and what their bins are called.
+"""The levels of a categorical feature: their JSON type, and the names of their bins.
 
-The levels of a column of text are texts. Those of a pandas `category` may be integers, booleans or floats as well; a
-client sends them as the JSON type that they have.
+The levels of a text column are strings. Those of a pandas `category` column may also be integers, booleans or floats;
+a client sends them as the corresponding JSON type.
 """
 
 import math
@@ -15,13 +15,13 @@ _KINDS: dict[type, LevelKind] = {str: "text", int: "integer", bool: "boolean", f
 
 
 def infer_level_kind(levels: Iterable[object]) -> LevelKind | None:
-    """The one kind that all levels are of, text where there is none; `None` for several kinds, or another."""
+    """Return the kind that all levels have, `text` for no levels, or `None` for mixed or unsupported kinds."""
     kinds = {_KINDS.get(type(level)) for level in levels}
     return kinds.pop() if len(kinds) == 1 else None if kinds else "text"
 
 
 def level_name(level: Level, kind: LevelKind) -> str:
-    """What the bin of a level is called: 3 and 3.0 are one level."""
+    """Return the name of a level's bin. Equal numbers, such as 3 and 3.0, have the same name."""
     if kind == "number":
         return repr(float(level))
     if isinstance(level, str):
@@ -32,7 +32,7 @@ def level_name(level: Level, kind: LevelKind) -> str:
 
 
 def coerce_level(value: object, kind: LevelKind) -> object:
-    """A value of a file as the JSON type of the levels, where it is one; otherwise as it is."""
+    """Convert a value read from a file to the JSON type of the levels, or return it unchanged if it does not fit."""
     match kind:
         case "text":
             return str(value)
@@ -45,10 +45,10 @@ def coerce_level(value: object, kind: LevelKind) -> object:
 
 
 def unseen_level(levels: Sequence[Level], kind: LevelKind) -> Level | None:
-    """A level that training did not have; `None` where there is no other."""
+    """Return a level that is not among `levels`, or `None` where there is no other."""
     match kind:
         case "text":
-            return "a text that training never had"
+            return "a text that the training data does not have"
         case "boolean":
             return next((level for level in (False, True) if level not in levels), None)
         case "integer":

@@ -1,9 +1,9 @@
-"""An estimator that answers, and what is known about it."""
+"""A loaded model: its metadata, and the function that predicts with its estimator."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ Task = Literal["classifier", "regressor"]
 Label = str | int | float | bool
 Engine = Literal["sklearn", "onnx"]
 
-# Their predict() is not the most probable class: it follows a threshold, or another method than their probabilities.
+# Classifiers whose predict() is not the argmax of predict_proba(): they apply a threshold, or compute both differently.
 NON_ARGMAX_CLASSIFIERS = (
     "FixedThresholdClassifier",
     "NearestCentroid",
@@ -25,21 +25,27 @@ NON_ARGMAX_CLASSIFIERS = (
     "SVC",
     "TunedThresholdClassifierCV",
 )
-# Where an estimator keeps the one that decides for it.
+# The attributes in which a meta-estimator holds the estimator that it delegates to.
 DELEGATE_ATTRIBUTES = ("best_estimator_", "final_estimator_", "estimator_", "estimator")
-# Two probabilities this close may come from a tie, or from rounding; which class wins is then for predict() to say.
+# Two probabilities closer than this may differ by rounding only; then predict() decides between the classes.
 TIE_TOLERANCE = 1e-9
-# Classes up to which plain Python is faster than arrays for one row.
+# For one row and up to this number of classes, plain Python is faster than array operations.
 MAX_CLASSES_IN_PYTHON = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What the model says of one row: label and confidence (a classifier), or value (a regressor)."""
+    """The prediction for one row: label and confidence of a classifier, or value of a regressor.
+
+    The confidence is the predicted probability of the label, `None` if the model has no probabilities.
+    """
 
     label: Label | None = None
     confidence: float | None = None
     value: float | None = None
+
+
+PredictFn: TypeAlias = Callable[[Matrix], list[ModelOutput]]
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,8 @@ class Model:
     schema: Schema
     as_frame: bool
     created: str
-    predict_fn: Callable[[Matrix], list[ModelOutput]]
-    # Whether it is made of nothing but scikit-learn's own types: those compute, and never wait for anything.
+    predict_fn: PredictFn
+    # Whether it consists of scikit-learn's own types only. Such a model computes and never waits for I/O.
     cpu_bound: bool = False
     engine: Engine = "sklearn"
     output_reference: OutputReference | None = None
@@ -64,27 +70,27 @@ class Model:
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """Those of its schema."""
+        """The features of the schema."""
         return self.schema.features
 
     def predict(self, matrix: Matrix) -> list[ModelOutput]:
-        """Answer each row of a matrix of shape (n_rows, n_features), in order.
+        """Predict each row of a matrix of shape (n_rows, n_features), in order.
 
         Raises:
-            InferenceError: the estimator raised, or gave another number of answers; the cause is chained.
+            InferenceError: the estimator raised (the exception is chained), or returned a wrong number of outputs.
         """
         try:
-            answers = self.predict_fn(matrix)
+            outputs = self.predict_fn(matrix)
         except InferenceError:
             raise
         except Exception as error:
             raise InferenceError(f"the model failed with {type(error).__name__}") from error
-        if len(answers) != len(matrix):
-            raise InferenceError(f"the model gave {len(answers)} answers for {len(matrix)} rows")
-        return answers
+        if len(outputs) != len(matrix):
+            raise InferenceError(f"the model returned {len(outputs)} outputs for {len(matrix)} rows")
+        return outputs
 
     def describe(self) -> dict[str, Any]:
-        """What `GET /model` says."""
+        """Return the response body of `GET /model`."""
         return {
             "name": self.name,
             "version": self.version,
@@ -99,30 +105,29 @@ class Model:
 
 
 def to_json_label(label: Any) -> Label:  # noqa: ANN401  whatever an estimator has as a class
-    """A class as JSON has it."""
+    """Convert a class of an estimator to a JSON value."""
     value = label.item() if isinstance(label, np.generic) else label
     return value if isinstance(value, str | int | float | bool) else str(value)
 
 
 def class_key(label: object) -> tuple[bool, object]:
-    """What is equal for labels that are one class: 1 and 1.0 are, 1 and true are not."""
+    """Return a key that is equal for labels of the same class: 1 and 1.0 are one class, 1 and true are two."""
     return isinstance(label, bool), label
 
 
-def make_predict_fn(estimator: Any, task: Task) -> Callable[[Matrix], list[ModelOutput]]:  # noqa: ANN401  any estimator
-    """How an estimator is asked: decided once, when it is loaded, not at every call.
+def make_predict_fn(estimator: Any, task: Task) -> PredictFn:  # noqa: ANN401  any estimator
+    """Return the predict function of an estimator. The method is chosen here, once, and not at every call.
 
-    The label is what predict() says. scikit-learn's classifiers answer it together with the confidence in one call of
-    predict_proba(); those of others may decide as they like and are asked both.
+    The label is what predict() returns. For scikit-learn's own classifiers it is the argmax of predict_proba(), so one
+    call is enough. Any other classifier may decide differently, so both methods are called.
     """
     if task == "regressor":
-        return lambda matrix: [ModelOutput(value=value) for value in _values(estimator.predict(matrix)).tolist()]
+        return lambda matrix: [ModelOutput(value=value) for value in _to_values(estimator.predict(matrix)).tolist()]
     labels = [to_json_label(label) for label in estimator.classes_]
     if not hasattr(estimator, "predict_proba"):
-        return lambda matrix: [ModelOutput(label) for label in _labels(estimator.predict(matrix))]
-    if predicts_argmax(estimator):
-        return lambda matrix: _ask_once(estimator, labels, matrix)
-    return lambda matrix: _ask_twice(estimator, labels, matrix)
+        return lambda matrix: [ModelOutput(label) for label in _to_labels(estimator.predict(matrix))]
+    predict = _predict_argmax if predicts_argmax(estimator) else _predict_both
+    return lambda matrix: predict(estimator, labels, matrix)
 
 
 def predicts_argmax(estimator: Any) -> bool:  # noqa: ANN401  any estimator
@@ -130,74 +135,75 @@ def predicts_argmax(estimator: Any) -> bool:  # noqa: ANN401  any estimator
     kind = type(estimator)
     if not kind.__module__.startswith("sklearn.") or kind.__name__ in NON_ARGMAX_CLASSIFIERS:
         return False
-    inner = [getattr(estimator, name) for name in DELEGATE_ATTRIBUTES if getattr(estimator, name, None) is not None]
+    delegates = [getattr(estimator, name, None) for name in DELEGATE_ATTRIBUTES]
     if hasattr(estimator, "steps"):
-        inner.append(estimator.steps[-1][1])
-    return all(predicts_argmax(one) for one in inner if hasattr(one, "predict"))
+        delegates.append(estimator.steps[-1][1])
+    return all(predicts_argmax(delegate) for delegate in delegates if hasattr(delegate, "predict"))
 
 
-def _ask_once(estimator: Any, labels: list[Label], matrix: Matrix) -> list[ModelOutput]:  # noqa: ANN401  any estimator
+def _predict_argmax(estimator: Any, labels: list[Label], matrix: Matrix) -> list[ModelOutput]:  # noqa: ANN401  any estimator
     probabilities = estimator.predict_proba(matrix)
     if len(probabilities) == 1 and len(labels) <= MAX_CLASSES_IN_PYTHON:
-        return _ask_for_one(estimator, labels, matrix, probabilities)
+        return _single_argmax(estimator, labels, matrix, probabilities)
     best = probabilities.argmax(axis=1)
     confidences = probabilities[np.arange(len(best)), best]
     lead = confidences - np.partition(probabilities, -2, axis=1)[:, -2] if len(labels) > 1 else confidences
     if not (lead > TIE_TOLERANCE).all():
-        return _ask_twice(estimator, labels, matrix, probabilities)
-    return [ModelOutput(labels[index], one) for index, one in zip(best.tolist(), confidences.tolist(), strict=True)]
+        return _predict_both(estimator, labels, matrix, probabilities)
+    pairs = zip(best.tolist(), confidences.tolist(), strict=True)
+    return [ModelOutput(labels[index], confidence) for index, confidence in pairs]
 
 
-def _ask_for_one(
+def _single_argmax(
     estimator: Any,  # noqa: ANN401  any estimator
     labels: list[Label],
     matrix: Matrix,
     probabilities: "NDArray[Any]",
 ) -> list[ModelOutput]:
-    """What `_ask_once` does of one row, without the cost of five array operations on a few numbers."""
+    """Compute `_predict_argmax` for one row without the overhead of five array operations."""
     row = probabilities[0].tolist()
     confidence = max(row)
     best = row.index(confidence)
     others = [*row[:best], *row[best + 1 :]]
-    # Comparisons with NaN are false, and max() takes whichever comes first.
+    # Comparisons with NaN are false; max() may return NaN if it comes first.
     if all(confidence - other > TIE_TOLERANCE for other in others) and confidence > TIE_TOLERANCE:
         return [ModelOutput(labels[best], confidence)]
-    return _ask_twice(estimator, labels, matrix, probabilities)
+    return _predict_both(estimator, labels, matrix, probabilities)
 
 
-def _ask_twice(
+def _predict_both(
     estimator: Any,  # noqa: ANN401  any estimator
     labels: list[Label],
     matrix: Matrix,
     probabilities: "NDArray[Any] | None" = None,
 ) -> list[ModelOutput]:
-    """Ask for label and probabilities each by itself.
+    """Take the label from predict() and its confidence from predict_proba().
 
-    A label that is none of the classes (RadiusNeighborsClassifier has one for outliers), or has no finite probability,
-    has no confidence.
+    The confidence is `None` for a label that is none of the classes (RadiusNeighborsClassifier has one for outliers)
+    and for a probability that is not finite.
     """
     known = estimator.predict_proba(matrix) if probabilities is None else probabilities
-    places = {label: index for index, label in enumerate(labels)}
-    answers = []
-    for label, row in zip(_labels(estimator.predict(matrix)), known.tolist(), strict=True):
-        confidence = row[places[label]] if label in places else math.nan
-        answers.append(ModelOutput(label, confidence if math.isfinite(confidence) else None))
-    return answers
+    columns = {label: index for index, label in enumerate(labels)}
+    outputs = []
+    for label, row in zip(_to_labels(estimator.predict(matrix)), known.tolist(), strict=True):
+        confidence = row[columns[label]] if label in columns else math.nan
+        outputs.append(ModelOutput(label, confidence if math.isfinite(confidence) else None))
+    return outputs
 
 
-def _labels(said: Any) -> list[Label]:  # noqa: ANN401  whatever an estimator returns
-    array = np.asarray(said)
+def _to_labels(predicted: Any) -> list[Label]:  # noqa: ANN401  whatever an estimator returns
+    array = np.asarray(predicted)
     if array.ndim != 1:
-        raise InferenceError(f"the model answered with the shape {array.shape}, not one label for each row")
+        raise InferenceError(f"the model returned the shape {array.shape}, not one label for each row")
     return [to_json_label(label) for label in array]
 
 
-def _values(said: Any) -> NDArray[np.float64]:  # noqa: ANN401  whatever an estimator returns
-    array = np.asarray(said, dtype=np.float64)
+def _to_values(predicted: Any) -> NDArray[np.float64]:  # noqa: ANN401  whatever an estimator returns
+    array = np.asarray(predicted, dtype=np.float64)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        raise InferenceError(f"the model answered with the shape {array.shape}, not one value for each row")
+        raise InferenceError(f"the model returned the shape {array.shape}, not one value for each row")
     if not np.isfinite(array).all():
-        raise InferenceError("the model answered with a number that is not finite")
+        raise InferenceError("the model returned a number that is not finite")
     return array

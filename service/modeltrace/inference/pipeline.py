@@ -1,6 +1,6 @@
-"""From rows to predictions: validate ► features ► inference, each step marked in the request's trace.
+"""The prediction pipeline: validate ► features ► inference. Each stage is timed in the request's trace.
 
-It knows nothing of HTTP and makes no telemetry: what it writes down is told by whoever holds the trace.
+It depends neither on HTTP nor on OpenTelemetry: it fills a `RequestTrace`, from which telemetry is made later.
 """
 
 import math
@@ -21,132 +21,143 @@ from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALID
 from modeltrace.telemetry.records.prediction import Failure, ModelInfo, PredictedRow
 from modeltrace.telemetry.records.trace import RequestTrace
 
-# What a caller sends as one row; anything but a mapping of feature names to values is a violation of its own.
+# One row as the client sent it. Anything but a mapping of feature names to values is a violation.
 Row = object
 LATENCY_TRIALS = 7
-# Characters of an exception that telemetry is told: an estimator's message may repeat a text that it was given.
+# Characters of an exception that are recorded; an estimator's message may repeat a long input text.
 MAX_MESSAGE_LENGTH = 4_096
 MAX_STACKTRACE_LENGTH = 32_768
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answered row."""
+    """The prediction for one row."""
 
     id: str
     output: ModelOutput
 
 
 class Pipeline:
-    """Answers rows with one model and writes down how."""
+    """Predicts rows with one model and records the stages and predictions in the request's trace.
+
+    Args:
+        model: the model.
+        ids: signs the prediction IDs.
+        role: the model's role next to another version, `primary` or `challenger`; empty without one.
+    """
 
     def __init__(self, model: Model, ids: PredictionIdSigner, role: str = "") -> None:
-        """`role`: what the model is beside another one, if there is one."""
         self.model = model
         self.info = model_info(model, role)
         self._ids = ids
-        self._reader = RowValidator(model.schema)
-        self._private = model.schema.has_private_features
+        self._validator = RowValidator(model.schema)
+        self._has_private_features = model.schema.has_private_features
 
     def predict(self, row: Row, trace: RequestTrace) -> Prediction:
-        """Answer one row.
+        """Predict one row.
 
         Raises:
-            InvalidFeaturesError: the row breaks the feature schema.
+            InvalidFeaturesError: the row violates the feature schema.
             InferenceError: the model failed.
         """
         values = self.validate(row, trace)
-        (answer,) = self.infer([values], [trace])
-        return self.record_prediction(0, values, answer, trace)
+        (output,) = self.infer([values], [trace])
+        return self.record_prediction(0, values, output, trace)
 
     def predict_batch(
         self, rows: Sequence[Row], trace: RequestTrace, row_indices: Sequence[int] | None = None
     ) -> list[Prediction | InvalidFeaturesError]:
-        """Answer many rows with one call of the model, in order; a bad row has its error in its place.
+        """Predict the rows of one request with one call of the model.
 
-        `numbers` are the places of the rows in the request, if these are not all of its rows.
+        Args:
+            rows: the rows.
+            trace: the trace of the request.
+            row_indices: the positions of the rows in the request, if they are not all of its rows.
+
+        Returns:
+            The prediction of each row, in order; for an invalid row, the error.
 
         Raises:
-            InferenceError: the model failed, for all of them.
+            InferenceError: the model failed; there is no prediction for any row.
         """
         trace.model = self.info
         trace.is_batch = True
         trace.rows = len(rows)
         trace.validate_start = trace.now()
         try:
-            read = [self._read_or_refuse(row, trace) for row in rows]
+            validated = [self._validate_or_error(row, trace) for row in rows]
         except Exception as error:
-            self._fail(trace, SPAN_VALIDATE, error)
+            self._record_failure(trace, SPAN_VALIDATE, error)
             raise
         trace.validate_end = trace.now()
-        accepted = [values for values in read if isinstance(values, tuple)]
-        trace.rejected_rows = len(rows) - len(accepted)
-        answers = iter(self.infer(accepted, [trace]) if accepted else ())
+        valid = [values for values in validated if isinstance(values, tuple)]
+        trace.rejected_rows = len(rows) - len(valid)
+        outputs = iter(self.infer(valid, [trace]) if valid else ())
         return [
-            self.record_prediction(index, values, next(answers), trace) if isinstance(values, tuple) else values
-            for index, values in zip(row_indices or range(len(read)), read, strict=True)
+            self.record_prediction(index, values, next(outputs), trace) if isinstance(values, tuple) else values
+            for index, values in zip(row_indices or range(len(validated)), validated, strict=True)
         ]
 
     def validate(self, row: Row, trace: RequestTrace) -> Values:
-        """The values of one row.
+        """Validate one row and return its values in the order of the schema.
 
         Raises:
-            InvalidFeaturesError: the row breaks the feature schema.
+            InvalidFeaturesError: the row violates the feature schema.
         """
         trace.model = self.info
         trace.rows = 1
         trace.validate_start = trace.now()
         try:
-            return self._reader.validate(row, trace.violations)
+            return self._validator.validate(row, trace.violations)
         except InvalidFeaturesError:
             trace.rejected_rows = 1
             raise
         except Exception as error:
-            self._fail(trace, SPAN_VALIDATE, error)
+            self._record_failure(trace, SPAN_VALIDATE, error)
             raise
         finally:
             trace.validate_end = trace.now()
 
     def infer(self, rows: Sequence[Values], traces: Sequence[RequestTrace]) -> list[ModelOutput]:
-        """Ask the model once; every request in `traces` gets the marks of it, by the first one's clock.
+        """Call the model once; record the stages in the trace of every request, by the clock of the first.
 
         Raises:
             InferenceError: the model failed.
         """
         now = traces[0].now
         start = now() if traces[0].batch_span else traces[0].validate_end
-        _mark(traces, "features_start", start)
+        _set_time(traces, "features_start", start)
         stage = SPAN_FEATURES
         try:
             matrix = to_matrix(rows, self.model.schema, as_frame=self.model.as_frame)
-            _mark(traces, "inference_start", now())
+            _set_time(traces, "inference_start", now())
             stage = SPAN_INFERENCE
-            answers = self.model.predict(matrix)
-            _mark(traces, "inference_end", now())
+            outputs = self.model.predict(matrix)
+            _set_time(traces, "inference_end", now())
         except Exception as error:
             for trace in traces:
-                self._fail(trace, stage, error)
+                self._record_failure(trace, stage, error)
             raise
-        return answers
+        return outputs
 
-    def record_prediction(self, index: int, values: Values, answer: ModelOutput, trace: RequestTrace) -> Prediction:
-        """Sign the ID of one answer and write the prediction down."""
+    def record_prediction(self, index: int, values: Values, output: ModelOutput, trace: RequestTrace) -> Prediction:
+        """Sign the ID of a prediction and add the prediction to the trace."""
         time = trace.now()
-        # Without telemetry there is no span, and its ID is what tells two equal answers of one millisecond apart.
+        # Without telemetry the span ID is empty; a random one keeps equal outputs of one millisecond distinguishable.
         span_id = int.from_bytes(trace.span_id) or secrets.randbits(64)
-        said = str(answer.label) if answer.value is None else answer.value
-        ref = PredictionRef(int.from_bytes(trace.trace_id), span_id, index, time, self.model.version, said)
-        prediction = Prediction(self._ids.sign(ref), answer)
+        label_or_value = str(output.label) if output.value is None else output.value
+        ref = PredictionRef(int.from_bytes(trace.trace_id), span_id, index, time, self.model.version, label_or_value)
+        prediction = Prediction(self._ids.sign(ref), output)
         trace.predictions.append(
-            PredictedRow(index, prediction.id, answer.label, answer.confidence, answer.value, values, time)  # type: ignore[arg-type]  # validated: JSON's plain values
+            PredictedRow(index, prediction.id, output.label, output.confidence, output.value, values, time)  # type: ignore[arg-type]  # validated: JSON's plain values
         )
         return prediction
 
     def measure_latency(self) -> float:
-        """What one row costs, at best; infinite for a model that may do more than compute, or has no row to try.
+        """Return the lowest latency of one row in seconds; infinite if it cannot be measured or relied on.
 
-        A model that waits for something must never be asked where everything else waits for it, however fast it
-        usually is.
+        A model that may wait for I/O has an infinite latency, because it must never run on the event loop, however
+        fast it usually is.
         """
         if not self.model.cpu_bound:
             return math.inf
@@ -156,29 +167,30 @@ class Pipeline:
             return math.inf
 
     def time_example(self) -> float:
-        """Ask the model for the example that its schema has; how many seconds that took. Nothing is told of it.
+        """Predict the example row of the schema and return the duration in seconds. Nothing is recorded.
 
         Raises:
-            InvalidFeaturesError: the example breaks the schema.
+            InvalidFeaturesError: the example violates the schema.
             InferenceError: the model failed.
         """
-        values = self._reader.validate({feature.name: feature.example for feature in self.model.schema.features})
+        schema = self.model.schema
+        values = self._validator.validate({feature.name: feature.example for feature in schema.features})
         start = perf_counter()
-        self.infer([values], [RequestTrace()])
+        self.model.predict(to_matrix([values], schema, as_frame=self.model.as_frame))
         return perf_counter() - start
 
-    def _fail(self, trace: RequestTrace, stage: str, error: Exception) -> None:
-        record_failure(trace, stage, redact_exception(error) if self._private else error)
+    def _record_failure(self, trace: RequestTrace, stage: str, error: Exception) -> None:
+        record_failure(trace, stage, redact_exception(error) if self._has_private_features else error)
 
-    def _read_or_refuse(self, row: Row, trace: RequestTrace) -> Values | InvalidFeaturesError:
+    def _validate_or_error(self, row: Row, trace: RequestTrace) -> Values | InvalidFeaturesError:
         try:
-            return self._reader.validate(row, trace.violations)
+            return self._validator.validate(row, trace.violations)
         except InvalidFeaturesError as error:
             return error
 
 
 def model_info(model: Model, role: str = "") -> ModelInfo:
-    """What telemetry says of a model."""
+    """Return the description of a model that telemetry records carry."""
     edges = model.output_reference.edges if model.output_reference else None
     return ModelInfo(
         model.name,
@@ -193,18 +205,18 @@ def model_info(model: Model, role: str = "") -> ModelInfo:
 
 
 def record_failure(trace: RequestTrace, stage: str, error: BaseException) -> None:
-    """Write down the exception that ended a stage, as the SDK's `record_exception` would."""
-    cause = _qualified(error.__cause__ or error) if stage == SPAN_INFERENCE else ""
-    stack = truncate("".join(traceback.format_exception(error)), MAX_STACKTRACE_LENGTH)
+    """Record the exception that ended a stage, with the fields of the SDK's `Span.record_exception`."""
+    cause = _qualified_name(error.__cause__ or error) if stage == SPAN_INFERENCE else ""
+    stacktrace = truncate("".join(traceback.format_exception(error)), MAX_STACKTRACE_LENGTH)
     message = truncate(str(error), MAX_MESSAGE_LENGTH)
-    trace.failure = Failure(stage, cause, _qualified(error), message, stack, trace.now())
+    trace.failure = Failure(stage, cause, _qualified_name(error), message, stacktrace, trace.now())
 
 
-def _mark(traces: Sequence[RequestTrace], name: str, time: int) -> None:
+def _set_time(traces: Sequence[RequestTrace], attribute: str, time: int) -> None:
     for trace in traces:
-        setattr(trace, name, time)
+        setattr(trace, attribute, time)
 
 
-def _qualified(error: BaseException) -> str:
+def _qualified_name(error: BaseException) -> str:
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,10 +1,10 @@
-"""Prediction IDs: signed, and saying by themselves what they are about.
+"""Signed, self-describing prediction IDs.
 
-    version 1 byte | trace ID 16 | span ID 8 | row 4 | time in ms 8 | length + model version | answer | MAC 16
+    version 1 byte | trace ID 16 | span ID 8 | row 4 | time in ms 8 | length + model version | output | MAC 16
 
-The answer is a kind byte (`l` label, `v` value) and the label as text or the value as a double. All of it is base64url
-without padding. The MAC is HMAC-SHA256 (RFC 2104) over everything before it, cut to 16 bytes (RFC 2104, section 5).
-A model version or label of more than 64 bytes is replaced by the SHA-256 of it, so that the length stays bounded.
+The output is a kind byte (`l` label, `v` value), followed by the label as UTF-8 or the value as a double. The whole is
+base64url without padding. The MAC is HMAC-SHA256 (RFC 2104) of everything before it, truncated to 16 bytes (RFC 2104,
+section 5). A model version or label of more than 64 bytes is replaced by its SHA-256, so that the length is bounded.
 """
 
 import binascii
@@ -20,14 +20,14 @@ FORMAT_VERSION = 1
 MAC_BYTES = 16
 MAX_TEXT_BYTES = 64
 MAX_ID_LENGTH = 400
-_HEAD = struct.Struct(">B16s8sIQ")
+_HEADER = struct.Struct(">B16s8sIQ")
 _VALUE = struct.Struct(">d")
 _UNKNOWN = "no prediction ID of this service: send `prediction_id` as POST /predict answered it"
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionRef:
-    """What a prediction ID says. Times have a resolution of 1 ms; `answer` is a label as text, or a value."""
+    """The content of a prediction ID. Times have a resolution of 1 ms; `output` is a label as text, or a value."""
 
     trace_id: int
     span_id: int
@@ -38,34 +38,33 @@ class PredictionRef:
 
 
 class PredictionIdSigner:
-    """Signs and reads prediction IDs with one key, which all replicas share."""
+    """Signs and verifies prediction IDs with a key that all replicas share."""
 
     def __init__(self, key: bytes) -> None:
-        # A copy of this is cheaper than `hmac.digest`, and, unlike that, keeps the interpreter's lock: whoever lets go
-        # of it between two thoughts waits until another thread is done.
+        # Copying this object is faster than `hmac.digest`. It also keeps the global interpreter lock, so the thread
+        # does not have to wait for another one in the middle of a request.
         self._keyed = hmac.new(key, digestmod="sha256")
 
     def sign(self, ref: PredictionRef) -> str:
-        """The ID of a prediction."""
+        """Return the ID of a prediction."""
         version = hash_if_long(ref.model_version).encode()
-        answer = (
-            b"l" + hash_if_long(ref.output).encode() if isinstance(ref.output, str) else b"v" + _VALUE.pack(ref.output)
-        )
-        head = _HEAD.pack(
+        output = ref.output
+        encoded = b"l" + hash_if_long(output).encode() if isinstance(output, str) else b"v" + _VALUE.pack(output)
+        header = _HEADER.pack(
             FORMAT_VERSION,
             ref.trace_id.to_bytes(16),
             ref.span_id.to_bytes(8),
             ref.row,
             ref.time_unix_ns // 1_000_000,
         )
-        said = b"".join((head, bytes((len(version),)), version, answer))
-        return urlsafe_b64encode(said + self._mac(said)).rstrip(b"=").decode()
+        payload = b"".join((header, bytes((len(version),)), version, encoded))
+        return urlsafe_b64encode(payload + self._mac(payload)).rstrip(b"=").decode()
 
     def verify(self, text: str) -> PredictionRef:
-        """What an ID says.
+        """Verify the signature of an ID and return its content.
 
         Raises:
-            UnknownPredictionError: it was not signed with this key, or is no prediction ID at all.
+            UnknownPredictionError: the text is not a prediction ID, or was signed with another key.
         """
         if len(text) > MAX_ID_LENGTH:
             raise UnknownPredictionError(_UNKNOWN)
@@ -73,31 +72,35 @@ class PredictionIdSigner:
             raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
         except (binascii.Error, UnicodeEncodeError):
             raise UnknownPredictionError(_UNKNOWN) from None
-        said, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
-        # base64 has several spellings of one value: only the one that we wrote is an ID.
-        spelled = urlsafe_b64encode(raw).rstrip(b"=").decode()
-        if spelled != text or not hmac.compare_digest(mac, self._mac(said)) or said[:1] != bytes((FORMAT_VERSION,)):
+        payload, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
+        # Several base64 texts decode to the same bytes; only the canonical one is an ID.
+        canonical = urlsafe_b64encode(raw).rstrip(b"=").decode()
+        if (
+            canonical != text
+            or not hmac.compare_digest(mac, self._mac(payload))
+            or payload[:1] != bytes((FORMAT_VERSION,))
+        ):
             raise UnknownPredictionError(_UNKNOWN)
-        _, trace_id, span_id, row, milliseconds = _HEAD.unpack_from(said)
-        length = said[_HEAD.size]
-        start = _HEAD.size + 1
-        answer = said[start + length :]
+        _, trace_id, span_id, row, milliseconds = _HEADER.unpack_from(payload)
+        start = _HEADER.size + 1
+        end = start + payload[_HEADER.size]
+        output = payload[end:]
         return PredictionRef(
             int.from_bytes(trace_id),
             int.from_bytes(span_id),
             row,
             milliseconds * 1_000_000,
-            said[start : start + length].decode(),
-            answer[1:].decode() if answer[:1] == b"l" else _VALUE.unpack(answer[1:])[0],
+            payload[start:end].decode(),
+            output[1:].decode() if output[:1] == b"l" else _VALUE.unpack(output[1:])[0],
         )
 
-    def _mac(self, said: bytes) -> bytes:
+    def _mac(self, payload: bytes) -> bytes:
         mac = self._keyed.copy()
-        mac.update(said)
+        mac.update(payload)
         return mac.digest()[:MAC_BYTES]
 
 
 def hash_if_long(text: str) -> str:
-    """A model version or a label as an ID has it."""
+    """Return a model version or label as an ID contains it: unchanged, or its SHA-256 if it is too long."""
     raw = text.encode()
     return text if len(raw) <= MAX_TEXT_BYTES else hashlib.sha256(raw).hexdigest()

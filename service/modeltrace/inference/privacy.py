@@ -1,24 +1,24 @@
-"""What telemetry and the prediction store may say of inputs: the schema's rules, applied in one place.
+"""Redaction of feature values: applies the schema's privacy rules before values reach telemetry or the store.
 
-    raw row ─► counted into bins ─► Privacy ─► spans, log records, lines, audit records, rows of the store
+    raw row ─► counted into bins ─► Redactor ─► spans, log records, prediction log records, rows of the store
 
-The model gets every value as it was sent. What is counted is counted before; what is told is told after.
+The model always receives the raw values. Metrics count the raw values; everything else records the redacted ones.
 
-| rule | told instead of a value |
+| rule | recorded instead of the value |
 |---|---|
-| `plain` | the value |
-| `hash` | 16 hexadecimal digits of an HMAC-SHA-256 (RFC 2104) of feature and value: equal ones stay equal |
-| `bucket` | the name of the bin that it falls into |
-| `drop` | nothing: beside a prediction the feature is not even mentioned |
+| `plain` | the value itself |
+| `hash` | 16 hexadecimal digits of an HMAC-SHA-256 (RFC 2104) of feature and value; equal values have equal hashes |
+| `bucket` | the name of the bin that contains the value |
+| `drop` | nothing; the feature is left out of the record |
 
-A missing value is told as missing by all but `drop`.
+A missing value is recorded as missing, except with `drop`.
 """
 
 import hmac
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeAlias
 
 from modeltrace.errors import InferenceError, ModeltraceError
 from modeltrace.inference.levels import level_name
@@ -26,64 +26,71 @@ from modeltrace.inference.schema import OTHER, Feature, Schema, Value
 from modeltrace.telemetry.records.prediction import PredictedRow, RequestRecord
 
 HASH_DIGITS: Final = 16
-REDACTED_MESSAGE: Final = "withheld, for the bundle has private features"
+REDACTED_MESSAGE: Final = "withheld because the bundle has private features"
 
-Tell = Callable[[Value], Value]
+RedactFn: TypeAlias = Callable[[Value], Value]
 
 
 class Redactor:
-    """The rules of one schema, with a key that only the service has."""
+    """Applies the privacy rules of one schema, with a key that only the service has."""
 
     def __init__(self, schema: Schema, key: bytes) -> None:
-        self._private = schema.has_private_features
-        self._told = [
-            (place, _teller(feature, key)) for place, feature in enumerate(schema.features) if feature.privacy != "drop"
+        self._has_private_features = schema.has_private_features
+        self._recorded = [
+            (index, _redact_fn(feature, key))
+            for index, feature in enumerate(schema.features)
+            if feature.privacy != "drop"
         ]
 
     def redact_inputs(self, values: tuple[Value, ...]) -> tuple[Value, ...]:
-        """What may be told of a row of `RowValidator`'s, in the order of `Schema.told`."""
-        if not self._private:
+        """Redact the values of a validated row. The result is in the order of `Schema.recorded_names`."""
+        if not self._has_private_features:
             return values
-        return tuple(values[place] if tell is None else tell(values[place]) for place, tell in self._told)
+        return tuple(values[index] if redact is None else redact(values[index]) for index, redact in self._recorded)
 
-    def redact_rows(self, answered: Sequence[PredictedRow]) -> Sequence[PredictedRow]:
-        """The same of answered rows."""
-        return [row._replace(inputs=self.redact_inputs(row.inputs)) for row in answered] if self._private else answered
+    def redact_rows(self, rows: Sequence[PredictedRow]) -> Sequence[PredictedRow]:
+        """Redact the inputs of predictions."""
+        if not self._has_private_features:
+            return rows
+        return [row._replace(inputs=self.redact_inputs(row.inputs)) for row in rows]
 
     def redact_request(self, record: RequestRecord) -> RequestRecord:
-        """The same of a request."""
-        return record._replace(predictions=tuple(self.redact_rows(record.predictions))) if self._private else record
+        """Redact the inputs of a request's predictions."""
+        if not self._has_private_features:
+            return record
+        return record._replace(predictions=tuple(self.redact_rows(record.predictions)))
 
     def redact_exception(self, error: Exception) -> Exception:
-        """The same of an exception: see `withhold`."""
-        return redact_exception(error) if self._private else error
+        """Redact an exception if the schema has private features."""
+        return redact_exception(error) if self._has_private_features else error
 
 
-def _teller(feature: Feature, key: bytes) -> Tell | None:
-    """What is told of a value; `None` for the value itself."""
+def _redact_fn(feature: Feature, key: bytes) -> RedactFn | None:
+    """Return the function that redacts a feature's values; `None` for a feature that is recorded as it is."""
     if feature.privacy == "hash":
-        return _hashing(feature.name, key)
+        return _hash_fn(feature.name, key)
     if feature.privacy == "bucket":
-        return _placing(feature)
+        return _bucket_fn(feature)
     return None
 
 
-def _hashing(name: str, key: bytes) -> Tell:
-    # With the name in it, equal values of two features do not look equal. Its length keeps the two apart.
+def _hash_fn(name: str, key: bytes) -> RedactFn:
+    # The name is part of the input, so that equal values of two features have different hashes. Its length separates
+    # name and value unambiguously.
     keyed = hmac.new(key, f"{len(name)}:{name}:".encode(errors="surrogatepass"), "sha256")
 
-    def tell(value: Value) -> Value:
+    def redact(value: Value) -> Value:
         if value is None:
             return None
-        one = keyed.copy()
-        one.update(_canonical(value))
-        return one.hexdigest()[:HASH_DIGITS]
+        mac = keyed.copy()
+        mac.update(_canonical_bytes(value))
+        return mac.hexdigest()[:HASH_DIGITS]
 
-    return tell
+    return redact
 
 
-def _canonical(value: float | bool | str) -> bytes:  # noqa: FBT001  a value among others
-    """What is hashed: the same for numbers that are equal, however they were written."""
+def _canonical_bytes(value: float | bool | str) -> bytes:  # noqa: FBT001  a value, not a flag
+    """Return the bytes to hash: the same for equal numbers, whether they were sent as an integer or a float."""
     if isinstance(value, str):
         return value.encode(errors="surrogatepass")
     if isinstance(value, bool):
@@ -91,12 +98,12 @@ def _canonical(value: float | bool | str) -> bytes:  # noqa: FBT001  a value amo
     return (str(int(value)) if float(value).is_integer() else repr(value)).encode()
 
 
-def _placing(feature: Feature) -> Tell:
-    """As `modeltrace.monitoring.bins` places values; a test compares the two."""
+def _bucket_fn(feature: Feature) -> RedactFn:
+    """Return a function that finds the bin of a value as `modeltrace.monitoring.bins` does; a test compares both."""
     names, edges = frozenset(feature.reference.shares), feature.reference.edges
     kind = feature.level_kind or "boolean"
 
-    def tell(value: Value) -> Value:
+    def redact(value: Value) -> Value:
         if value is None:
             return None
         if edges is not None:
@@ -104,46 +111,46 @@ def _placing(feature: Feature) -> Tell:
         name = level_name(value, kind)
         return name if name in names else OTHER
 
-    return tell
+    return redact
 
 
 def redact_exception(error: Exception) -> Exception:
-    """An exception of the same name and stack, without its words: those of an estimator repeat values.
+    """Return an exception with the same type name and stack trace, but without the message.
 
-    Our own words stay, which never do. What it was caused by is treated likewise.
+    Messages of an estimator may contain input values; the project's own messages never do and are kept. The chain of
+    causes is redacted in the same way.
     """
     if isinstance(error, _RedactedError):
         return error
-    if isinstance(error, ModeltraceError) and not isinstance(error, InferenceError) and _ours(error):
+    if isinstance(error, ModeltraceError) and not isinstance(error, InferenceError) and _raised_by_modeltrace(error):
         return error
-    told = last = _placeholder(error)
+    redacted = last = _placeholder(error)
     seen = {id(error)}
     cause = error.__cause__ or error.__context__
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         last.__cause__ = following = _placeholder(cause)
         last, cause = following, cause.__cause__ or cause.__context__
-    return told
+    return redacted
 
 
 class _RedactedError(Exception):
-    """Stands for one whose message must not be told; its class has the name of the other's."""
+    """Base of the placeholders of redacted exceptions, whose classes have the names of the original ones."""
 
 
 def _placeholder(error: BaseException) -> Exception:
     stack = error.__traceback__
     if isinstance(error, InferenceError):
-        return InferenceError(
-            str(error) if _ours(error) else f"the model failed; what it said is {REDACTED_MESSAGE}"
-        ).with_traceback(stack)
+        message = str(error) if _raised_by_modeltrace(error) else f"the model failed; its message is {REDACTED_MESSAGE}"
+        return InferenceError(message).with_traceback(stack)
     kind = type(error)
-    named = type(kind.__name__, (_RedactedError,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
-    made: Exception = named(REDACTED_MESSAGE)
-    return made.with_traceback(stack)
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    placeholder: Exception = type(kind.__name__, (_RedactedError,), names)(REDACTED_MESSAGE)
+    return placeholder.with_traceback(stack)
 
 
-def _ours(error: BaseException) -> bool:
-    """Whether it was raised by code of ours: an estimator may raise one of our kinds, too."""
+def _raised_by_modeltrace(error: BaseException) -> bool:
+    """Return whether the project's code raised the exception; an estimator may raise the same types."""
     stack: TracebackType | None = error.__traceback__
     while stack is not None and stack.tb_next is not None:
         stack = stack.tb_next

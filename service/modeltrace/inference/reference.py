@@ -1,4 +1,4 @@
-"""The distribution of training data in bins, which later traffic is counted into."""
+"""The reference distribution of a feature: its training data in bins, into which later traffic is counted."""
 
 import math
 import sys
@@ -11,23 +11,26 @@ from modeltrace.inference.schema import MISSING, OTHER, Reference
 
 N_BINS = 10
 MAX_CATEGORIES = 20
-# The difference of two numbers beyond this may be infinite; so may the sum of many.
+# The difference of two numbers beyond this may overflow, and so may the sum of many.
 OVERFLOW_LIMIT = 2.0**900
 
 
 def numeric_reference(values: NDArray[np.float64], *, n: int) -> Reference:
-    """Bins at the deciles of the training values; `n` counts the missing ones, too.
+    """Build bins at the deciles of the training values.
 
-    An edge equal to another, or to the maximum, would leave a bin that nothing can fall into: merged. What was always
-    the same has a bin by itself, between what is less and what is more.
+    An edge that equals another edge or the maximum would leave an empty bin, so such edges are merged. A constant
+    feature has one bin for its value, one below and one above.
+
+    Args:
+        values: the values of the training data, without missing ones.
+        n: the number of rows, including those with a missing value.
     """
     lowest, highest = values.min(), values.max()
     if lowest == highest:
         below = math.nextafter(highest, -math.inf)
         edges = np.array([below, highest] if math.isfinite(below) else [highest])
     else:
-        # Halves, since the difference of two numbers can be more than a double holds; halving is exact but for
-        # subnormal numbers.
+        # Values that may overflow are halved. Halving is exact except for subnormal numbers.
         half = 0.5 if max(-lowest, highest) > OVERFLOW_LIMIT else 1.0
         quantiles = np.quantile(values * half, np.linspace(0, 1, N_BINS + 1)[1:-1]) / half
         edges = np.unique(quantiles[quantiles < highest])
@@ -42,33 +45,37 @@ def numeric_reference(values: NDArray[np.float64], *, n: int) -> Reference:
 
 
 def _moments(values: NDArray[np.float64]) -> dict[str, float]:
-    """Mean and standard deviation, finite for every finite input, and exact where all values are equal.
+    """Compute mean and standard deviation: finite for every finite input, and exact where all values are equal.
 
-    The mean of n equal numbers in floating point is not always that number, and their deviation not always 0, so equal
-    values are found by comparing. Squares of the other values neither overflow nor vanish, because the deviation is
-    computed from the values' places between the lowest (0) and the highest (1).
+    In floating point, the mean of n equal numbers is not always that number, and their deviation not always 0;
+    therefore, equal values are detected by comparison. Other values are scaled to the interval from 0 to 1 before they
+    are squared, so that squares neither overflow nor underflow.
     """
     lowest, highest = float(values.min()), float(values.max())
     if lowest == highest:
         return {"mean": lowest, "deviation": 0.0}
     half = 0.5 if max(-lowest, highest) > OVERFLOW_LIMIT else 1.0
     span = highest * half - lowest * half
-    places = (values * half - lowest * half) / span
+    scaled = (values * half - lowest * half) / span
     mean = math.fsum((values / len(values)).tolist()) if half < 1 else math.fsum(values.tolist()) / len(values)
     return {
         "mean": min(max(mean, lowest), highest),
-        "deviation": min(float(places.std()) * span / half, sys.float_info.max),
+        "deviation": min(float(scaled.std()) * span / half, sys.float_info.max),
     }
 
 
 def categorical_reference(texts: "pd.Series", *, n: int) -> Reference:
-    """One bin for each of the most frequent values; what is rarer counts as `other`.
+    """Build one bin for each of the most frequent values; the rest counts as `other`.
 
     A category that is itself called `missing` or `other` counts in the bin of that name.
+
+    Args:
+        texts: the values of the training data as text, without missing ones.
+        n: the number of rows, including those with a missing value.
     """
     counts = {str(name): int(count) for name, count in texts.value_counts().items()}
     missing = n - len(texts) + counts.pop(MISSING, 0)
     other = counts.pop(OTHER, 0) + sum(list(counts.values())[MAX_CATEGORIES:])
-    top = dict(list(counts.items())[:MAX_CATEGORIES])
-    bins = {**top, MISSING: missing, OTHER: other}
+    most_frequent = dict(list(counts.items())[:MAX_CATEGORIES])
+    bins = {**most_frequent, MISSING: missing, OTHER: other}
     return Reference(n=n, shares={name: count / n for name, count in bins.items()})

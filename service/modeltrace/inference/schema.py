@@ -1,4 +1,4 @@
-"""The feature schema of a bundle: what each feature must be, and what it was in training."""
+"""The feature schema of a bundle: type and valid values of each feature, and its distribution in the training data."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ FeatureType = Literal["number", "integer", "boolean", "category"]
 Dtype = Literal["float64", "int64", "bool", "boolean", "object", "str", "string", "category"]
 Value = float | int | bool | str | None
 Reason = Literal["missing", "type", "range", "category"]
-# What becomes of a value that breaks the schema: its row is refused, or answered all the same.
+# What happens to a row that violates the schema: it is rejected, or only counted and then predicted.
 ViolationAction = Literal["reject", "count"]
-# What telemetry and the prediction store are told of a value: `modeltrace.inference.privacy` says what each does.
+# How telemetry and the prediction store record a value; see `modeltrace.inference.privacy`.
 PrivacyRule = Literal["plain", "hash", "bucket", "drop"]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -25,19 +25,19 @@ PRIVACY_RULES: tuple[PrivacyRule, ...] = get_args(PrivacyRule)
 
 MISSING = "missing"
 OTHER = "other"
-# What a share may be above 1.
+# By how much rounding may raise a share above 1.
 SHARE_TOLERANCE = 1e-9
-# Characters that a text may have where the schema does not say.
+# Characters that a text may have if the feature has no `max_length`.
 DEFAULT_MAX_LENGTH = 65_536
 
 
 class Reference(BaseModel):
-    """The distribution of a feature in the training data, in bins that later traffic is counted into.
+    """The distribution of a feature in the training data, in the bins into which later traffic is counted.
 
-    Numbers: `edges` are the inner bounds (training deciles, equal ones merged, 1 to 9), bin `i` holds
-    `edges[i-1] < x <= edges[i]` and is called `00`, `01`, …. Categories and booleans: one bin a value. `missing` and
-    `other` (a value never seen, or not among the bins) follow; a category of that very name counts there, too. Shares
-    add up to 1.
+    Numbers: `edges` are the inner bin edges (1 to 9 deciles of the training data; equal ones are merged). Bin `i`
+    contains `edges[i-1] < x <= edges[i]`; its name is `00`, `01`, …. Categories and booleans: one bin per value. The
+    last bins are `missing` and `other` (any other value); a category of one of these names counts there, too. `shares`
+    add up to 1. `n` is the number of rows, `deviation` the standard deviation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -46,10 +46,10 @@ class Reference(BaseModel):
     shares: dict[str, float]
     edges: tuple[float, ...] | None = None
     mean: float | None = None
-    deviation: float | None = Field(default=None, ge=0)  # standard deviation; not in bundles of before it was kept
+    deviation: float | None = Field(default=None, ge=0)
 
     def has_valid_bins(self, more: Sequence[str]) -> bool:
-        """Whether there is a share for each bin: of numbers between the edges, otherwise by name, and for `more`."""
+        """Return whether the shares are valid, with one for each bin between the edges and for each of `more`."""
         if not all(0 <= share <= 1 + SHARE_TOLERANCE for share in self.shares.values()):
             return False
         if self.edges is None:
@@ -59,20 +59,20 @@ class Reference(BaseModel):
 
 
 class OutputReference(Reference):
-    """The distribution of what the model itself answers, in bins that later answers are counted into.
+    """The distribution of the model's own outputs, in the bins into which later outputs are counted.
 
-    A classifier: one bin a class. A regressor: bins between the deciles of its values, as a feature has them.
+    A classifier has one bin per class. A regressor has bins between the deciles of its values, as a numeric feature.
     """
 
-    # Which rows it answered.
+    # The rows that the model predicted.
     source: Literal["training", "held_out"] = "training"
 
 
 class OnViolation(BaseModel):
-    """What becomes of a row with a value that breaks the schema, by reason; either way it is counted.
+    """The action for a value that violates the schema, by reason. Violations are counted with either action.
 
-    `count` is a promise of the packer that the model can take it: it was asked. A value of a wrong type is given to it
-    as missing.
+    With `count`, the row is predicted; `pack` has verified that the model accepts such a value. The model gets a
+    missing value in place of a value of a wrong type.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,27 +84,27 @@ class OnViolation(BaseModel):
 
 
 class Feature(BaseModel):
-    """One feature: its type, what values it may have, and its distribution in training."""
+    """A feature: its type, its valid values, and its distribution in the training data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1, max_length=256)
     type: FeatureType
-    # The column that the estimator is given: its pandas dtype, and, in one of objects, how a missing value looks.
+    # The pandas dtype of the estimator's input column and, for the dtype `object`, how it represents a missing value.
     dtype: Dtype = "float64"
     missing_as: Literal["nan", "none"] = "nan"
     nullable: bool = False
-    # What is enforced. Training data shows what happened to occur, which is not the same.
+    # `valid_range` is enforced; `training_range` only describes the values of the training data.
     valid_range: tuple[float, float] | None = None
     training_range: tuple[float, float] | None = None
-    # Of a column of the dtype `category`: all levels, in the order that the estimator knows. Else texts, the frequent.
+    # For the dtype `category`: all levels, in the order of the estimator's column. Otherwise: the most frequent texts.
     categories: tuple[Level, ...] | None = None
     ordered: bool = False
     enforce_categories: bool = False
-    # Characters that a text may have; `max_text_length` where it is not set.
+    # Characters that a text may have; `DEFAULT_MAX_LENGTH` if not set.
     max_length: int | None = Field(default=None, ge=1)
     on_violation: OnViolation = OnViolation()
-    # One that is not known to this version is refused, never ignored.
+    # A rule that this version does not know is rejected, never ignored.
     privacy: PrivacyRule = "plain"
     example: Value = None
     reference: Reference
@@ -134,7 +134,7 @@ class Feature(BaseModel):
         return self
 
     def _check_privacy(self) -> None:
-        """A schema that was written by hand must not say what its rule forbids."""
+        """Reject a hand-written schema that contains values which its privacy rule forbids to disclose."""
         unnamed = self.privacy in ("hash", "drop") and self.reference.edges is None
         if self.training_range is not None or self.reference.mean is not None:
             raise ValueError(f"feature {self.name}: with privacy {self.privacy} it has neither training_range nor mean")
@@ -142,7 +142,7 @@ class Feature(BaseModel):
             raise ValueError(f"feature {self.name}: with privacy {self.privacy} no category and no bin is named")
 
     def has_valid_reference(self) -> bool:
-        """Whether the distribution is one of this type, as whoever counts and compares needs it."""
+        """Return whether the reference distribution fits the type, so that values can be counted into it."""
         numeric = self.type in ("number", "integer")
         low, high = self.training_range or (0.0, 0.0)
         return (
@@ -153,44 +153,44 @@ class Feature(BaseModel):
 
     @cached_property
     def level_kind(self) -> LevelKind | None:
-        """What a category's values are; `None` for another type."""
+        """The kind of a category's values; `None` for another type."""
         return infer_level_kind(self.categories or ()) if self.type == "category" else None
 
     @cached_property
     def is_text(self) -> bool:
-        """Whether its values are texts."""
+        """Whether the values are text."""
         return self.level_kind == "text"
 
     @cached_property
     def level_codes(self) -> dict[Level, int]:
-        """The place of each level among the categories."""
+        """The index of each level among the categories."""
         return {level: code for code, level in enumerate(self.categories or ())}
 
     @cached_property
     def level_dtype(self) -> Any:  # noqa: ANN401  a pandas dtype, which is not imported here
-        """The pandas dtype that a column of the dtype `category` had in training, built once."""
-        import pandas as pd  # noqa: PLC0415  whoever only reads a schema does without
+        """The pandas dtype of a `category` column in the training data, built once."""
+        import pandas as pd  # noqa: PLC0415  reading a schema alone does not need it
 
         return pd.CategoricalDtype(list(self.categories or ()), ordered=self.ordered)
 
     @cached_property
     def max_text_length(self) -> int:
-        """Characters that a text may have."""
+        """The number of characters that a text may have."""
         return self.max_length or DEFAULT_MAX_LENGTH
 
     @cached_property
     def accepts_missing(self) -> bool:
-        """Whether the model may be asked without a value."""
+        """Whether the model accepts a missing value."""
         return self.nullable or "count" in (self.on_violation.missing, self.on_violation.type)
 
 
 class Schema(BaseModel):
-    """All features, in the order in which the estimator takes them."""
+    """All features, in the order of the estimator's input columns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: tuple[Feature, ...] = Field(min_length=1)
-    # Of features that the model does not have.
+    # The action for features that the model does not have.
     on_unknown: ViolationAction = "reject"
 
     @model_validator(mode="after")
@@ -206,12 +206,12 @@ class Schema(BaseModel):
 
     @cached_property
     def has_private_features(self) -> bool:
-        """Whether there is a feature whose values must not be told."""
+        """Whether the values of some feature must not be recorded as they are."""
         return any(feature.privacy != "plain" for feature in self.features)
 
     @cached_property
     def recorded_names(self) -> tuple[str, ...]:
-        """The features that may be mentioned beside a prediction, in order."""
+        """The names of the features whose inputs a record of a prediction contains, in order."""
         return tuple(feature.name for feature in self.features if feature.privacy != "drop")
 
     @cached_property
@@ -221,15 +221,15 @@ class Schema(BaseModel):
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of its JSON, without what is as it is by default: what later versions add changes no hash."""
+        """The SHA-256 of the JSON form without default values, so that fields of later versions do not change it."""
         return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     @cached_property
     def is_numeric(self) -> bool:
-        """Whether every feature is a number, an integer or a boolean; levels that are one of them count as such."""
+        """Whether no feature is text: all are numbers, integers, booleans or levels of these kinds."""
         return not any(feature.is_text for feature in self.features)
 
     @cached_property
     def is_float64(self) -> bool:
-        """Whether every feature is a column of floats."""
+        """Whether every feature is a `float64` column."""
         return all(feature.dtype == "float64" for feature in self.features)

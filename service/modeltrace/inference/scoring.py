@@ -1,4 +1,4 @@
-"""Scoring rows without a request: no trace, no ID, nothing is written down."""
+"""Predict rows without a request: no trace, no prediction ID, nothing is recorded."""
 
 from collections.abc import Sequence
 
@@ -9,26 +9,29 @@ from modeltrace.inference.validate import RowValidator, Values
 
 
 class Scorer:
-    """Answers rows with a model."""
+    """Validates and predicts rows with a model."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._reader = RowValidator(model.schema)
+        self._validator = RowValidator(model.schema)
 
     def predict(self, rows: Sequence[object]) -> list[ModelOutput | InvalidFeaturesError]:
-        """Answer many rows with one call of the model, in order; a bad row has its error in its place.
+        """Predict rows with one call of the model.
+
+        Returns:
+            The output of each row, in order; for an invalid row, the error.
 
         Raises:
-            InferenceError: the model failed, for all of them.
+            InferenceError: the model failed; there is no output for any row.
         """
-        read = [self._read(row) for row in rows]
-        accepted = [values for values in read if not isinstance(values, InvalidFeaturesError)]
-        matrix = to_matrix(accepted, self._model.schema, as_frame=self._model.as_frame) if accepted else None
-        answers = iter(() if matrix is None else self._model.predict(matrix))
-        return [values if isinstance(values, InvalidFeaturesError) else next(answers) for values in read]
+        validated = [self._validate(row) for row in rows]
+        valid = [values for values in validated if not isinstance(values, InvalidFeaturesError)]
+        matrix = to_matrix(valid, self._model.schema, as_frame=self._model.as_frame) if valid else None
+        outputs = iter(() if matrix is None else self._model.predict(matrix))
+        return [values if isinstance(values, InvalidFeaturesError) else next(outputs) for values in validated]
 
-    def _read(self, row: object) -> Values | InvalidFeaturesError:
+    def _validate(self, row: object) -> Values | InvalidFeaturesError:
         try:
-            return self._reader.validate(row)
+            return self._validator.validate(row)
         except InvalidFeaturesError as error:
             return error

@@ -1,4 +1,4 @@
-"""A row against the feature schema."""
+"""Validate rows against the feature schema."""
 
 import math
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -9,14 +9,14 @@ import numpy as np
 from modeltrace.errors import InvalidFeaturesError, Violation
 from modeltrace.inference.schema import Feature, Reason, Schema
 
-# The values of a row in the order of the schema, as they were sent; None where there was none.
+# The values of a row in the order of the schema, as they were sent; None for a missing value.
 Values = tuple[object, ...]
-# Rows by the way in which they broke the schema: feature ("" where it is none of the model's), reason, let through.
+# The number of rows by violation: feature ("" for one that the model does not have), reason, whether it is allowed.
 ViolationCounts = MutableMapping[tuple[str, str, bool], int]
 
 MAX_NAME_LENGTH = 64
 MAX_UNKNOWN_FEATURES = 10
-# float32's largest: scikit-learn's trees compute in float32 and refuse what it cannot hold.
+# The largest float32: scikit-learn's trees compute in float32 and reject larger numbers.
 MAX_FLOAT = float(np.finfo(np.float32).max)
 MAX_INTEGER = float(2**63 - 1024)  # the largest double that is an int64
 NOT_A_ROW = Violation("", "type", "a row must be an object of feature names and values")
@@ -24,31 +24,33 @@ _NUMBERS = ({float}, {float, int}, {int})
 
 
 class RowValidator:
-    """Reads rows of one schema. What is found to be in order at a glance is not looked at feature by feature."""
+    """Validates rows of one schema. Rows of plain numbers take a fast path that checks all values at once."""
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         names = schema.names
         getter = itemgetter(*names)
         self._values = getter if len(names) > 1 else lambda row: (getter(row),)
-        # Only the type and the size of a number have to be right where nothing else is enforced.
-        self._plain = all(feature.type == "number" and not feature.valid_range for feature in schema.features)
+        # The fast path checks the type and the size of numbers, and nothing else.
+        self._has_fast_path = all(feature.type == "number" and not feature.valid_range for feature in schema.features)
 
     def validate(self, row: object, counts: ViolationCounts | None = None) -> Values:
-        """The values of a row; a value of a wrong type that the schema lets through is missing.
+        """Return the values of a row; a value of a wrong type that the schema allows becomes a missing value.
 
-        Every way in which it breaks the schema is added to `counts`, once.
+        Args:
+            row: a mapping of feature names to values.
+            counts: to which each distinct violation of the row is added once, allowed or not.
 
         Raises:
-            InvalidFeaturesError: it is no row, or breaks the schema in a way that is not let through.
+            InvalidFeaturesError: the row is not a mapping, or has a violation that the schema does not allow.
         """
         if not isinstance(row, Mapping):
             _count([NOT_A_ROW], counts)
             raise InvalidFeaturesError([NOT_A_ROW])
-        if self._plain and len(row) == len(self._schema.names):
+        if self._has_fast_path and len(row) == len(self._schema.names):
             try:
                 values: Values = self._values(row)
-                # A bool is no number, and what is not finite is not between the two.
+                # The types exclude bool; the comparisons are false for NaN and infinity.
                 if set(map(type, values)) in _NUMBERS and min(values) >= -MAX_FLOAT and max(values) <= MAX_FLOAT:  # type: ignore[type-var, operator]  # numbers
                     return values
             except KeyError:
@@ -57,50 +59,50 @@ class RowValidator:
         if not violations:
             return tuple(map(row.get, self._schema.names))
         _count(violations, counts)
-        if refused := [violation for violation in violations if not violation.allowed]:
-            raise InvalidFeaturesError(refused)
-        wrong = {violation.feature for violation in violations if violation.reason == "type"}
-        return tuple(None if name in wrong else row.get(name) for name in self._schema.names)
+        if rejected := [violation for violation in violations if not violation.allowed]:
+            raise InvalidFeaturesError(rejected)
+        wrong_type = {violation.feature for violation in violations if violation.reason == "type"}
+        return tuple(None if name in wrong_type else row.get(name) for name in self._schema.names)
 
 
 def _count(violations: Iterable[Violation], counts: ViolationCounts | None) -> None:
     if counts is None:
         return
-    ways = {("" if v.reason == "unknown" else v.feature, v.reason, v.allowed): None for v in violations}
-    for way in ways:
-        counts[way] = counts.get(way, 0) + 1
+    distinct = {("" if v.reason == "unknown" else v.feature, v.reason, v.allowed): None for v in violations}
+    for key in distinct:
+        counts[key] = counts.get(key, 0) + 1
 
 
 def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
-    """Find every way in which a row breaks the schema, let through or not; empty when it does not.
+    """Return all violations of a row, allowed or not; an empty list for a valid row.
 
-    `bool` is not a number, an integral float is an integer, and a number must be finite: JSON has no NaN, and an
-    integer too large for a float would become infinite. Messages name the feature and what was expected, never the
-    value, which may be private. A number that no model can hold is never let through.
+    `bool` is not a number, and a float without a fraction is an integer. A number must be finite: JSON has no NaN, and
+    an integer too large for a float would become infinite. A number that no model can represent is never allowed.
+    Messages contain the feature and what is expected, never the value, which may be private.
     """
     violations = [
         violation for feature in schema.features if (violation := _check(feature, row.get(feature.name))) is not None
     ]
     if not row.keys() <= schema.name_set:
-        violations += _unknown(sorted(row.keys() - schema.name_set), let_through=schema.on_unknown == "count")
+        violations += _unknown_features(sorted(row.keys() - schema.name_set), allowed=schema.on_unknown == "count")
     return violations
 
 
-def _unknown(names: list[str], *, let_through: bool) -> list[Violation]:
-    """A violation for each of the first few: how many there are is up to the caller."""
+def _unknown_features(names: list[str], *, allowed: bool) -> list[Violation]:
+    """Return a violation for each of the first few names; their total number is up to the client."""
     message = "the model has no such feature (GET /model lists them)"
-    shown = [
+    shortened = [
         name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"
         for name in names[:MAX_UNKNOWN_FEATURES]
     ]
-    return [Violation(name, "unknown", f"{name}: {message}", let_through) for name in shown]
+    return [Violation(name, "unknown", f"{name}: {message}", allowed) for name in shortened]
 
 
 def _check(feature: Feature, value: object) -> Violation | None:
     if value is None:
         if feature.nullable:
             return None
-        return _violation(feature, "missing", "missing, and the model has never seen it missing")
+        return _violation(feature, "missing", "missing, and the model does not accept a missing value")
     kind = type(value)
     if feature.type == "category":
         return _check_category(feature, value)
@@ -134,8 +136,8 @@ def _check_category(feature: Feature, value: object) -> Violation | None:
         if not isinstance(value, str):
             return _wrong_type(feature, "a string", value)
         if len(value) > feature.max_text_length:
-            longest = f"{feature.max_text_length:,} characters"
-            return Violation(feature.name, "length", f"{feature.name}: longer than {longest}, the limit for this text")
+            limit = f"{feature.max_text_length:,} characters"
+            return Violation(feature.name, "length", f"{feature.name}: longer than {limit}, the limit for this text")
     elif violation := _check_level(feature, value):
         return violation
     if feature.enforce_categories and value not in feature.level_codes:
@@ -144,7 +146,7 @@ def _check_category(feature: Feature, value: object) -> Violation | None:
 
 
 def _check_level(feature: Feature, value: object) -> Violation | None:
-    """Of a level that is no text: of the JSON type that the levels have."""
+    """Check the JSON type of a category whose levels are not text."""
     if feature.level_kind == "boolean":
         return None if type(value) is bool else _wrong_type(feature, "true or false", value)
     if type(value) is not float and type(value) is not int:
@@ -158,5 +160,5 @@ def _wrong_type(feature: Feature, expected: str, value: object) -> Violation:
 
 
 def _violation(feature: Feature, reason: Reason, message: str) -> Violation:
-    treatment = getattr(feature.on_violation, reason)
-    return Violation(feature.name, reason, f"{feature.name}: {message}", allowed=treatment == "count")
+    action = getattr(feature.on_violation, reason)
+    return Violation(feature.name, reason, f"{feature.name}: {message}", allowed=action == "count")

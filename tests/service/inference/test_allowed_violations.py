@@ -160,8 +160,8 @@ def test_what_the_model_takes_is_let_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("estimator", "allowed", "message"),
     [
-        (LogisticRegression(), {"age": ("missing",)}, "age: the model does not take a missing value .*NaN"),
-        (LogisticRegression(), {"age": ("type",)}, "age: the model does not take a value of a wrong type"),
+        (LogisticRegression(), {"age": ("missing",)}, "age: the model does not accept a missing value .*NaN"),
+        (LogisticRegression(), {"age": ("type",)}, "age: the model does not accept a value of a wrong type"),
         (LogisticRegression(), {"age": ()}, "leave out missing"),
         (LogisticRegression(), {"size": ()}, "size, which is no feature"),
         (LogisticRegression(), {"income": ("range",)}, r"income=range: it has no valid range; --range income=LOW:HIGH"),
@@ -189,7 +189,7 @@ def test_an_encoder_that_refuses_an_unknown_category_cannot_let_it_through(tmp_p
     data = customers_without_gaps()[["city"]]
     estimator = make_pipeline(OrdinalEncoder(), LogisticRegression()).fit(data, data.city == "Bonn")
 
-    with pytest.raises(PackError, match=r"--allow-violations city: the model does not take a category"):
+    with pytest.raises(PackError, match=r"--allow-violations city: the model does not accept a category"):
         pack(estimator, data, name="x", out=tmp_path / "x", allowed_violations={"city": ("category",)})
 
 
@@ -198,7 +198,7 @@ def test_what_was_missing_in_training_is_no_violation(tmp_path: Path) -> None:
     data = customers()[["income"]]
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(data, np.arange(len(data)) % 2)
 
-    with pytest.raises(PackError, match="training had it missing"):
+    with pytest.raises(PackError, match="training data has missing values"):
         pack(estimator, data, name="x", out=tmp_path / "x", allowed_violations={"income": ("missing",)})
 
 

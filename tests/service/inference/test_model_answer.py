@@ -92,7 +92,7 @@ def test_what_the_model_raises_is_kept_as_the_cause() -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (np.array([1.0, 2.0]), "2 answers for 1 rows"),
+        (np.array([1.0, 2.0]), "2 outputs for 1 rows"),
         (np.array([[1.0, 2.0]]), "not one value for each row"),
         (np.array([np.nan]), "not finite"),
         (np.array([np.inf]), "not finite"),

@@ -20,7 +20,7 @@ refs = st.builds(
     row=st.integers(0, 2**32 - 1),
     time_unix_ns=st.integers(0, 2**62).map(lambda ns: ns // 1_000_000 * 1_000_000),
     model_version=texts,
-    answer=texts | st.floats(allow_nan=False),
+    output=texts | st.floats(allow_nan=False),
 )
 REF = PredictionRef(7, 9, 3, 1_700_000_000_000_000_000, "1.0.0", "benign")
 
