@@ -11,9 +11,9 @@ from typing import Any
 from modeltrace.bundles.artifact import load_artifact
 from modeltrace.bundles.libraries import check_libraries
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, ModelFile, integrity_error, os_reason, read_manifest
-from modeltrace.bundles.onnx.model import PredictFn, open_session, session_predict_fn
+from modeltrace.bundles.onnx.model import open_session, session_predict_fn
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError, PackError
-from modeltrace.inference.model import Engine, Model, make_predict_fn, to_json_label
+from modeltrace.inference.model import Engine, Model, PredictFn, make_predict_fn, to_json_label
 from modeltrace.regular_files import NotRegularError, read_regular, stat_regular
 
 

@@ -1,32 +1,25 @@
-"""From an estimator to ONNX, proven to answer the same on reference data, or refused."""
+"""Export an estimator to ONNX and verify that the exported model returns the same outputs on reference data."""
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from sklearn.compose import ColumnTransformer
 
-from modeltrace.bundles.onnx.model import (
-    NUMERIC_INPUT,
-    TEXT_INPUT,
-    Precision,
-    PredictFn,
-    open_session,
-    session_predict_fn,
-)
+from modeltrace.bundles.onnx.model import NUMERIC_INPUT, TEXT_INPUT, Precision, open_session, session_predict_fn
 from modeltrace.bundles.tree_validation import walk_objects
 from modeltrace.errors import BundleError, PackError
 from modeltrace.inference.allowed_violations import unseen_category
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import ModelOutput, Task, make_predict_fn, predicts_argmax, to_json_label
+from modeltrace.inference.model import ModelOutput, PredictFn, Task, make_predict_fn, predicts_argmax, to_json_label
 from modeltrace.inference.schema import Feature, Schema, Value
 from modeltrace.inference.validate import Values
 
-# What a confidence may differ by; a value, as a share of the greatest one.
+# The largest difference of confidences, or of values relative to the largest one.
 TOLERANCE = 1e-6
-# Rows that are asked one by one, too: kernels for one row and for many are not the same.
+# Rows that are also predicted one by one, because the kernels for one row and for many rows differ.
 MAX_SINGLE_ROWS = 100
 OPSETS = {"": 21, "ai.onnx.ml": 3}
 REMEDY = "pack it without --onnx and serve it with scikit-learn"
@@ -34,7 +27,7 @@ REMEDY = "pack it without --onnx and serve it with scikit-learn"
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """A model in ONNX, and how far its answers are from the estimator's own."""
+    """A model in ONNX, and the largest difference of its outputs from the estimator's."""
 
     raw: bytes
     opset: dict[str, int]
@@ -44,210 +37,202 @@ class OnnxExport:
 
 
 class _DiffersError(Exception):
-    """The translation answers otherwise than the estimator."""
+    """The exported model returns other outputs than the estimator."""
 
 
 def export_onnx(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> OnnxExport:  # noqa: ANN401  any estimator
-    """Translate an estimator, in double precision if that goes, else in single, and prove the translation.
+    """Export an estimator to ONNX, in double precision if possible, otherwise in single precision, and verify it.
 
     Args:
         estimator: a fitted classifier or regressor.
-        task: which of them.
-        schema: of its features.
-        rows: reference data, in the schema's order. Each must get the same label, and a confidence or value that
-            differs by no more than `RELATIVE_TOLERANCE`; values that training never had, the same answer or none, too.
-        as_frame: whether the estimator takes frames.
+        task: which of both it is.
+        schema: the schema of its features.
+        rows: reference data in the order of the schema. Each row must get the same label, and a confidence or value
+            that differs by no more than `TOLERANCE`. Values that the training data does not have must also get the same
+            output, or fail in both models.
+        as_frame: whether the estimator was fitted on frames.
 
     Raises:
-        PackError: there is no translation, or none that answers the same; the message says why, or by how much.
+        PackError: the estimator cannot be exported, or the outputs differ; the message says why, or by how much.
     """
     try:
-        import skl2onnx  # noqa: F401, PLC0415  an extra; whoever packs without --onnx does without
+        import skl2onnx  # noqa: F401, PLC0415  an extra; packing without --onnx does not need it
     except ImportError:
         raise PackError("--onnx needs the converter: pip install 'modeltrace[onnx]'") from None
     for feature in schema.features:
         if feature.is_text and feature.accepts_missing:
             raise PackError(f"ONNX has no missing texts, and {feature.name} may be missing; {REMEDY}")
-    # Neither what skl2onnx nor what scikit-learn warns of matters to an answer that is proven.
+    # Warnings of skl2onnx and scikit-learn do not matter, because the outputs are verified.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _convert(estimator, task, schema, rows, as_frame=as_frame)
+        return _export(estimator, task, schema, rows, as_frame=as_frame)
 
 
-def _convert(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> OnnxExport:  # noqa: ANN401  any estimator
+def _export(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> OnnxExport:  # noqa: ANN401  any estimator
     kind = type(estimator).__name__
     try:
-        own = _Asked(make_predict_fn(estimator, task), schema, rows, as_frame=as_frame)
+        expected = _ReferenceOutputs(make_predict_fn(estimator, task), schema, rows, as_frame=as_frame)
     except Exception as error:
-        raise PackError(f"the {kind} itself cannot answer rows of the training data: {_say(error)}") from error
+        raise PackError(f"the {kind} itself cannot predict rows of the training data: {_describe(error)}") from error
+    classes = tuple(map(to_json_label, estimator.classes_)) if task == "classifier" else None
     failures: list[Exception] = []
     for precision in get_args(Precision):
         try:
-            model = _translate(estimator, task, schema, precision, as_frame=as_frame)
+            model = _convert(estimator, task, schema, precision, as_frame=as_frame)
             raw = model.SerializeToString(deterministic=True)
-            ask = session_predict_fn(open_session(raw, "the translation"), task, _classes(estimator, task), schema)
-            difference = _compare(own, _Asked(ask, schema, rows, as_frame=False))
-        except Exception as error:  # noqa: BLE001  skl2onnx raises whatever it likes
+            predict = session_predict_fn(open_session(raw, "the exported model"), task, classes, schema)
+            difference = _compare(expected, _ReferenceOutputs(predict, schema, rows, as_frame=False))
+        except Exception as error:  # noqa: BLE001  skl2onnx raises any type
             failures.append(error)
             continue
-        opset = {one.domain or "ai.onnx": one.version for one in model.opset_import}
+        opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
         return OnnxExport(raw, opset, precision, len(rows), difference)
-    # A translation that answers otherwise says more than one that there is not.
+    # Different outputs are more informative than a failed conversion.
     reason = next((error for error in failures if isinstance(error, _DiffersError)), failures[0])
-    raise PackError(f"the {kind} cannot be served by ONNX Runtime: {_say(reason)}; {REMEDY}")
+    raise PackError(f"the {kind} cannot be served by ONNX Runtime: {_describe(reason)}; {REMEDY}")
 
 
-def _classes(estimator: Any, task: Task) -> "tuple[Any, ...] | None":  # noqa: ANN401  any estimator
-    return tuple(to_json_label(label) for label in estimator.classes_) if task == "classifier" else None
-
-
-def _say(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, _DiffersError | BundleError):
         return str(error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
-class _Asked:
-    """What a model says of reference rows: all at once, some alone, and one with values that training never had."""
+class _ReferenceOutputs:
+    """The outputs of a model for reference rows: as one batch, row by row, and for values the training data lacks.
 
-    def __init__(self, ask: PredictFn, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> None:
-        def answer(some: Sequence[Values]) -> list[ModelOutput]:
-            return ask(to_matrix(some, schema, as_frame=as_frame))
+    An output is `None` where the model fails, because a request may see that failure, too.
+    """
 
-        self.together = answer(rows)
-        # None where it fails, which a request may see as well as an answer.
-        self.alone = [_or_none(answer, row) for row in rows[:MAX_SINGLE_ROWS]]
+    def __init__(self, predict: PredictFn, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> None:
+        def predict_single(row: Values) -> ModelOutput | None:
+            try:
+                return predict(to_matrix([row], schema, as_frame=as_frame))[0]
+            except Exception:  # noqa: BLE001  an estimator raises any type
+                return None
+
+        self.batch = predict(to_matrix(rows, schema, as_frame=as_frame))
+        self.single = [predict_single(row) for row in rows[:MAX_SINGLE_ROWS]]
         self.unseen = [
-            (feature.name, _or_none(answer, (*rows[0][:index], value, *rows[0][index + 1 :])))
+            (feature.name, predict_single((*rows[0][:index], value, *rows[0][index + 1 :])))
             for index, feature in enumerate(schema.features)
-            for value in _unseen(feature)
+            for value in _unseen_values(feature)
         ]
 
 
-def _unseen(feature: Feature) -> list[Value]:
-    """Values that a request may bring and training did not."""
+def _unseen_values(feature: Feature) -> list[Value]:
+    """Return values that the schema accepts and the training data does not have."""
     if feature.type == "category":
-        refused = feature.enforce_categories and feature.on_violation.category == "reject"
+        rejected = feature.enforce_categories and feature.on_violation.category == "reject"
         unseen = unseen_category(feature)
-        return [] if refused or unseen is None else [unseen]
+        return [] if rejected or unseen is None else [unseen]
     if feature.training_range is None:
         return []
     low, high = feature.training_range
-    further = high - low + 1
+    margin = high - low + 1
     enforced = feature.valid_range if feature.on_violation.range == "reject" else None
     lowest, highest = enforced or (-math.inf, math.inf)
-    return [value for value in (low - further, high + further) if lowest <= value <= highest]
+    return [value for value in (low - margin, high + margin) if lowest <= value <= highest]
 
 
-def _or_none(answer: Callable[[Sequence[Values]], list[ModelOutput]], row: Values) -> ModelOutput | None:
-    try:
-        return answer([row])[0]
-    except Exception:  # noqa: BLE001  whatever it raises, it does not answer
-        return None
-
-
-def _compare(own: _Asked, other: _Asked) -> float:
-    """The largest difference between confidences, or between values as a share of the greatest.
+def _compare(expected: _ReferenceOutputs, actual: _ReferenceOutputs) -> float:
+    """Return the largest difference between confidences, or between values relative to the largest one.
 
     Raises:
-        _DiffersError: it is too large, or there is another label.
+        _DiffersError: the difference is too large, or a label differs.
     """
-    scale = max((abs(one.value) for one in own.together if one.value is not None), default=1.0) or 1.0
-    together = [_difference(*pair, scale) for pair in zip(own.together, other.together, strict=True)]
-    alone = [_difference(*pair, scale) for pair in zip(own.alone, other.alone, strict=True)]
-    largest = max(together + alone)
+    scale = max((abs(output.value) for output in expected.batch if output.value is not None), default=1.0) or 1.0
+    batch = [_difference(*pair, scale) for pair in zip(expected.batch, actual.batch, strict=True)]
+    single = [_difference(*pair, scale) for pair in zip(expected.single, actual.single, strict=True)]
+    largest = max(batch + single)
     if largest > TOLERANCE:
-        labels = sum(one.label != two.label for one, two in zip(own.together, other.together, strict=True))
-        numbers = [difference for difference in together if difference > TOLERANCE]
-        far = len(numbers) - labels
-        most = max((difference for difference in numbers if math.isfinite(difference)), default=0.0)
+        labels = sum(own.label != other.label for own, other in zip(expected.batch, actual.batch, strict=True))
+        too_large = [difference for difference in batch if difference > TOLERANCE]
+        most = max((difference for difference in too_large if math.isfinite(difference)), default=0.0)
         raise _DiffersError(
-            f"of {len(together):,} rows of the training data {labels:,} get another label, {far:,} the same one with "
-            f"another number (by up to {most:.2g}, {TOLERANCE:g} is let pass)"
-            + ("" if numbers else "; asked one by one, some are answered otherwise")
+            f"of {len(batch):,} rows of the training data, {labels:,} get another label and "
+            f"{len(too_large) - labels:,} the same label with another number (by up to {most:.2g}; the tolerance is "
+            f"{TOLERANCE:g})" + ("" if too_large else "; predicted one by one, some rows get another output")
         )
-    for (name, one), (_, two) in zip(own.unseen, other.unseen, strict=True):
-        greatest = scale if one is None or one.value is None else max(scale, abs(one.value))
-        if _difference(one, two, greatest) > TOLERANCE:
+    for (name, own), (_, other) in zip(expected.unseen, actual.unseen, strict=True):
+        value_scale = scale if own is None or own.value is None else max(scale, abs(own.value))
+        if _difference(own, other, value_scale) > TOLERANCE:
             raise _DiffersError(
-                f"a value of {name} that training never had is not treated as scikit-learn treats it "
-                "(--strict-categories and --range keep such values out)"
+                f"a value of {name} that the training data does not have is not treated as scikit-learn treats it "
+                "(--strict-categories and --range reject such values)"
             )
     return largest
 
 
-def _difference(one: ModelOutput | None, two: ModelOutput | None, scale: float) -> float:
-    """Infinite for another label, or an answer where there is none."""
-    if one is None or two is None or one.label != two.label:
-        return 0.0 if one is two else math.inf
-    if one.value is not None and two.value is not None:
-        return abs(one.value - two.value) / scale
-    if one.confidence is None or two.confidence is None:
-        return 0.0 if one.confidence is two.confidence else math.inf
-    return abs(one.confidence - two.confidence)
+def _difference(own: ModelOutput | None, other: ModelOutput | None, scale: float) -> float:
+    """Return the difference of two outputs; infinite if the labels differ or only one output exists."""
+    if own is None or other is None or own.label != other.label:
+        return 0.0 if own is other else math.inf
+    if own.value is not None and other.value is not None:
+        return abs(own.value - other.value) / scale
+    if own.confidence is None or other.confidence is None:
+        return 0.0 if own.confidence is other.confidence else math.inf
+    return abs(own.confidence - other.confidence)
 
 
-def _translate(estimator: Any, task: Task, schema: Schema, precision: Precision, *, as_frame: bool) -> Any:  # noqa: ANN401  estimator, onnx.ModelProto
-    """One graph with the inputs and outputs that `modeltrace.bundles.onnx.model` asks for."""
+def _convert(estimator: Any, task: Task, schema: Schema, precision: Precision, *, as_frame: bool) -> Any:  # noqa: ANN401  estimator, onnx.ModelProto
+    """Return one graph with the inputs and outputs that `modeltrace.bundles.onnx.model` requires."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType  # noqa: PLC0415  an extra
 
     number = DoubleTensorType if precision == "float64" else FloatTensorType
-    if schema.is_numeric and not (as_frame and _picks_columns(estimator)):
-        return _graph(estimator, task, [(NUMERIC_INPUT, number([None, len(schema.features)]))], precision)
+    # An estimator that selects columns by their names needs one input per column.
+    selects_columns = as_frame and any(isinstance(part, ColumnTransformer) for part in walk_objects(estimator))
+    if schema.is_numeric and not selects_columns:
+        return _convert_graph(estimator, task, [(NUMERIC_INPUT, number([None, len(schema.features)]))], precision)
     columns = [(f.name, (StringTensorType if f.is_text else number)([None, 1])) for f in schema.features]
-    return _gather_inputs(_graph(estimator, task, columns, precision), schema)
+    return _merge_inputs(_convert_graph(estimator, task, columns, precision), schema)
 
 
-def _picks_columns(estimator: Any) -> bool:  # noqa: ANN401  any estimator
-    """Whether something in it may take columns by their names: then each is an input of its own to skl2onnx."""
-    return any(isinstance(part, ColumnTransformer) for part in walk_objects(estimator))
-
-
-def _graph(estimator: Any, task: Task, inputs: list[tuple[str, Any]], precision: Precision) -> Any:  # noqa: ANN401  estimator, onnx.ModelProto
-    """What skl2onnx makes of it, of which only the outputs that are needed to answer are kept."""
+def _convert_graph(estimator: Any, task: Task, inputs: list[tuple[str, Any]], precision: Precision) -> Any:  # noqa: ANN401  estimator, onnx.ModelProto
+    """Convert an estimator with skl2onnx and keep only the outputs that a prediction needs."""
     from skl2onnx import convert_sklearn  # noqa: PLC0415  an extra
     from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs  # noqa: PLC0415  an extra
 
     from modeltrace.bundles.onnx.operators import float64_converters  # noqa: PLC0415  needs the extra
 
-    knows_probabilities = hasattr(estimator, "predict_proba")
+    has_probabilities = hasattr(estimator, "predict_proba")
     model = convert_sklearn(
         estimator,
         name="model",
         initial_types=inputs,
         target_opset=OPSETS,
-        options={id(estimator): {"zipmap": False}} if knows_probabilities else None,
+        options={id(estimator): {"zipmap": False}} if has_probabilities else None,
         custom_conversion_functions=float64_converters() if precision == "float64" else None,
     )
     if task == "regressor":
         return model
-    kept = slice(0, 1)
-    if knows_probabilities:
-        kept = slice(1, 2) if predicts_argmax(estimator) else slice(0, 2)
-    outputs = list(model.graph.output)[kept]
-    graph = select_model_inputs_outputs(model, outputs=[output.name for output in outputs])
-    # With their shapes, which the selection forgets.
-    del graph.graph.output[:]
-    graph.graph.output.extend(outputs)
-    return graph
+    needed = slice(0, 1)
+    if has_probabilities:
+        needed = slice(1, 2) if predicts_argmax(estimator) else slice(0, 2)
+    outputs = list(model.graph.output)[needed]
+    selected = select_model_inputs_outputs(model, outputs=[output.name for output in outputs])
+    # The selection drops the shapes of the outputs.
+    del selected.graph.output[:]
+    selected.graph.output.extend(outputs)
+    return selected
 
 
-def _gather_inputs(model: Any, schema: Schema) -> Any:  # noqa: ANN401  onnx.ModelProto
-    """From one input for each column to one for all numbers and one for all texts, split inside of the graph."""
+def _merge_inputs(model: Any, schema: Schema) -> Any:  # noqa: ANN401  onnx.ModelProto
+    """Replace one input per column by one for all numbers and one for all texts, which the graph splits."""
     from onnx import TensorProto, helper  # noqa: PLC0415  an extra
 
     graph = model.graph
-    kinds = {one.name: one.type.tensor_type.elem_type for one in graph.input}
+    types = {column.name: column.type.tensor_type.elem_type for column in graph.input}
     del graph.input[:]
     splits = []
-    for name, wanted in ((NUMERIC_INPUT, False), (TEXT_INPUT, True)):
-        columns = [feature.name for feature in schema.features if feature.is_text == wanted]
+    for name, is_text in ((NUMERIC_INPUT, False), (TEXT_INPUT, True)):
+        columns = [feature.name for feature in schema.features if feature.is_text == is_text]
         if not columns:
             continue
         if name in schema.name_set:
             raise ValueError(f"a feature is called {name}, which is the name of an input")
-        graph.input.append(helper.make_tensor_value_info(name, kinds[columns[0]], [None, len(columns)]))
+        graph.input.append(helper.make_tensor_value_info(name, types[columns[0]], [None, len(columns)]))
         sizes = helper.make_tensor(f"sizes of {name}", TensorProto.INT64, [len(columns)], [1] * len(columns))
         graph.initializer.append(sizes)
         splits.append(helper.make_node("Split", [name, sizes.name], columns, axis=1))

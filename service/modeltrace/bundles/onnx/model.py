@@ -1,8 +1,8 @@
-"""A model in ONNX Runtime: its graph is looked through, then loaded. scikit-learn's artifact is not even read.
+"""Load a model into ONNX Runtime after checking its graph. scikit-learn's artifact is not read at all.
 
-A graph has one input for numbers and booleans, in the order of the schema, and one for categories, if there are any.
-It gives a regressor's values; or a classifier's probabilities, the label, or both, where the label is decided otherwise
-than by the greatest probability.
+A graph has one input for numbers and booleans, in the order of the schema, and one for categories, if there are any. A
+regressor's output is the value. A classifier's outputs are the probabilities, the label, or both; both are needed when
+the label is not the class of the highest probability.
 """
 
 import math
@@ -17,24 +17,23 @@ from google.protobuf.message_factory import GetMessageClass
 
 from modeltrace.errors import BundleError, InferenceError, SettingsError
 from modeltrace.inference.features import Matrix
-from modeltrace.inference.model import TIE_TOLERANCE, Label, ModelOutput, Task
+from modeltrace.inference.model import TIE_TOLERANCE, Label, ModelOutput, PredictFn, Task
 from modeltrace.inference.schema import Schema
 
 Precision = Literal["float64", "float32"]
-PredictFn = Callable[[Matrix], list[ModelOutput]]
 
 NUMERIC_INPUT = "numbers"
 TEXT_INPUT = "texts"
 
-# Two classes whose float32 probabilities are this close may be a tie that rounding has broken.
+# Two float32 probabilities closer than this may differ by rounding only.
 FLOAT32_TIE_TOLERANCE = 1e-6
 
-# ONNX's own operators; others come from a library that somebody would have to load, or from outside of the file.
+# The domains of ONNX's own operators. Others need a library, or code from outside of the file.
 ALLOWED_DOMAINS = frozenset({b"", b"ai.onnx", b"ai.onnx.ml"})
-# It can run for ever. No conversion of an estimator needs it.
+# It may never terminate. No converted estimator needs it.
 FORBIDDEN_OPERATOR = b"Loop"
 
-# The fields of onnx.proto, by their numbers, through which all operators and tensors are reached.
+# The fields of onnx.proto, with their numbers, that lead to all operators and tensors.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "ModelProto": {"graph": (7, "GraphProto"), "training_info": (20, "bytes"), "functions": (25, "bytes")},
     "GraphProto": {
@@ -57,45 +56,45 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 
 
 def check_graph(raw: bytes, source: object) -> None:
-    """Look through a model that may be hostile, before ONNX Runtime reads it.
+    """Check an untrusted ONNX model before ONNX Runtime parses it.
 
-    Refused are tensors whose content lies in other files (a path of the model's choice would be read), operators that
-    are not ONNX's own, functions, and what may never end.
+    The check rejects tensors whose content is in other files (ONNX Runtime would read a path from the model), operators
+    that are not ONNX's own, functions, and operators that may never terminate.
 
     Raises:
-        BundleError: the bytes are no ONNX model, or one of those.
+        BundleError: the bytes are not an ONNX model, or contain one of these.
     """
     model = _model_type()()
     try:
         model.ParseFromString(raw)
     except DecodeError:
-        raise BundleError(f"{source} is no ONNX model") from None
-    # Declared as lists, they hold every occurrence that a reader might merge into one.
+        raise BundleError(f"{source} is not an ONNX model") from None
+    # Protobuf merges repeated occurrences of a single field; declared as lists, all of them are checked.
     if not model.graph or model.functions or model.training_info:
-        raise BundleError(f"{source} is not one ONNX graph by itself: it has none, or functions or training beside it")
-    for part in _parts(model):
-        kind = part.DESCRIPTOR.name
-        if kind == "TensorProto" and (part.external_data or any(part.data_location)):
-            raise BundleError(f"{source} keeps tensors in other files; it is not used: a bundle holds all of its model")
+        raise BundleError(f"{source} must be one ONNX graph: it has none, or functions or training information as well")
+    for message in _walk(model):
+        kind = message.DESCRIPTOR.name
+        if kind == "TensorProto" and (message.external_data or any(message.data_location)):
+            raise BundleError(f"{source} has tensors in other files; a bundle must contain the whole model")
         if kind != "NodeProto":
             continue
-        if not set(part.domain) <= ALLOWED_DOMAINS or FORBIDDEN_OPERATOR in part.op_type:
-            name = b" ".join([*part.domain, *part.op_type]).decode(errors="replace")
+        if not set(message.domain) <= ALLOWED_DOMAINS or FORBIDDEN_OPERATOR in message.op_type:
+            name = b" ".join([*message.domain, *message.op_type]).decode(errors="replace")
             raise BundleError(f"{source} has the operator {name}, which is not allowed")
 
 
-def _parts(message: Message) -> Iterator[Any]:
-    waiting = [message]
-    while waiting:
-        part = waiting.pop()
-        yield part
-        for field, value in part.ListFields():
+def _walk(root: Message) -> Iterator[Any]:
+    stack = [root]
+    while stack:
+        message = stack.pop()
+        yield message
+        for field, value in message.ListFields():
             if field.message_type is not None:
-                waiting.extend(value)
+                stack.extend(value)
 
 
-def _model_type() -> Any:  # noqa: ANN401  a class that is made here
-    """The class of a model of which only `_MESSAGES` is read; whatever else there is stays unread."""
+def _model_type() -> Any:  # noqa: ANN401  a generated class
+    """Return a message class that parses the fields of `_MESSAGES` only; other fields stay unparsed."""
     types = {"bytes": FieldDescriptorProto.TYPE_BYTES, "int32": FieldDescriptorProto.TYPE_INT32}
     file = FileDescriptorProto(name="checked.proto", package="checked", syntax="proto2")
     for name, fields in _MESSAGES.items():
@@ -114,14 +113,14 @@ def _model_type() -> Any:  # noqa: ANN401  a class that is made here
 
 
 def open_session(raw: bytes, source: object) -> Any:  # noqa: ANN401  an onnxruntime.InferenceSession
-    """Check a model and load it for the CPU, one thread a call: the service's own threads are the parallel ones.
+    """Check a model and load it for the CPU. A call uses one thread, because the service runs calls in parallel.
 
     Raises:
         SettingsError: ONNX Runtime is not installed.
-        BundleError: the model is refused, or ONNX Runtime cannot load it.
+        BundleError: the check rejects the model, or ONNX Runtime cannot load it.
     """
     try:
-        import onnxruntime  # noqa: PLC0415  an extra; whoever serves with scikit-learn does without
+        import onnxruntime  # noqa: PLC0415  an extra; scikit-learn serves without it
     except ImportError:
         raise SettingsError(
             "ONNX Runtime is not installed: pip install 'modeltrace[onnx]'; or serve with MODELTRACE_ENGINE=sklearn"
@@ -129,83 +128,85 @@ def open_session(raw: bytes, source: object) -> Any:  # noqa: ANN401  an onnxrun
     check_graph(raw, source)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what matters is raised
-    onnxruntime.disable_telemetry_events()  # its builds for Windows have some
-    # Otherwise bytes that begin in another way are read as another format, which nobody has looked through.
+    options.log_severity_level = 4  # errors are raised
+    onnxruntime.disable_telemetry_events()  # the builds for Windows have some
+    # Otherwise ONNX Runtime detects the format, and could parse the bytes as one that was not checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own have no common base
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BundleError(f"{source} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {first}") from error
+    except Exception as error:  # the exceptions of ONNX Runtime have no common base
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BundleError(f"{source} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {reason}") from error
 
 
 def session_predict_fn(session: Any, task: Task, classes: Sequence[Label] | None, schema: Schema) -> PredictFn:  # noqa: ANN401  a session
-    """How a session is asked: decided once, as `modeltrace.inference.model.answering` does for an estimator.
+    """Return the predict function of a session; the counterpart of `modeltrace.inference.model.make_predict_fn`.
 
     Raises:
-        BundleError: the session is not one for this task, these classes or these features.
+        BundleError: the session does not match the task, the classes or the features.
     """
-    run = _running(session, schema)
+    run = _run_fn(session, schema)
     outputs = session.get_outputs()
     kinds = [("label" if output.type in ("tensor(int64)", "tensor(string)") else "number") for output in outputs]
     if task == "regressor" and kinds == ["number"]:
-        return lambda matrix: _values(run(matrix)[0])
+        return lambda matrix: _to_values(run(matrix)[0])
     if task == "classifier" and classes:
-        # The width is checked here, once: a class is looked up by its column.
+        # Checked here once, because predictions look up a class by its column.
         if kinds[-1] == "number" and [*outputs[-1].shape][-1:] != [len(classes)]:
             raise BundleError("the ONNX model has another number of classes than model.json")
         tie = TIE_TOLERANCE if outputs[-1].type == "tensor(double)" else FLOAT32_TIE_TOLERANCE
         labels = tuple(classes)
         if kinds == ["number"]:
-            return lambda matrix: _most_probable(run(matrix)[0], labels, tie)
-        places = {_as_in_onnx(label): index for index, label in enumerate(labels)}
+            return lambda matrix: _predict_argmax(run(matrix)[0], labels, tie)
+        # ONNX has classes as strings or integers.
+        columns = {label if isinstance(label, str) else int(label): index for index, label in enumerate(labels)}
         if kinds == ["label"]:
-            return lambda matrix: [ModelOutput(labels[places[said]]) for said in run(matrix)[0].tolist()]
+            return lambda matrix: [ModelOutput(labels[columns[label]]) for label in run(matrix)[0].tolist()]
         if kinds == ["label", "number"]:
-            return lambda matrix: _decided(run(matrix), labels, places)
-    raise BundleError(f"the ONNX model gives {', '.join(kinds)}, which is not what a {task} answers")
+            return lambda matrix: _predict_both(run(matrix), labels, columns)
+    raise BundleError(f"the ONNX model returns {', '.join(kinds)}, which are not the outputs of a {task}")
 
 
-def _running(session: Any, schema: Schema) -> Callable[[Matrix], list[Any]]:  # noqa: ANN401  a session
-    inputs = {one.name: one for one in session.get_inputs()}
+def _run_fn(session: Any, schema: Schema) -> Callable[[Matrix], list[Any]]:  # noqa: ANN401  a session
+    """Return the function that runs a session on a matrix and returns its outputs."""
+    inputs = {value.name: value for value in session.get_inputs()}
     columns = {
         NUMERIC_INPUT: [index for index, feature in enumerate(schema.features) if not feature.is_text],
         TEXT_INPUT: [index for index, feature in enumerate(schema.features) if feature.is_text],
     }
-    widths = {name: len(places) for name, places in columns.items() if places}
+    widths = {name: len(indices) for name, indices in columns.items() if indices}
     types = {NUMERIC_INPUT: ("tensor(double)", "tensor(float)"), TEXT_INPUT: ("tensor(string)",)}
     if inputs.keys() != widths.keys() or any(
-        one.type not in types[name] or [*one.shape][-1:] != [widths[name]] for name, one in inputs.items()
+        value.type not in types[name] or [*value.shape][-1:] != [widths[name]] for name, value in inputs.items()
     ):
         raise BundleError("the ONNX model takes other features than model.json describes")
     outputs = [output.name for output in session.get_outputs()]
-    ask: Callable[..., list[Any]] = session.run
-    kind = np.float32 if NUMERIC_INPUT in inputs and inputs[NUMERIC_INPUT].type == "tensor(float)" else np.float64
+    run: Callable[..., list[Any]] = session.run
+    dtype = np.float32 if NUMERIC_INPUT in inputs and inputs[NUMERIC_INPUT].type == "tensor(float)" else np.float64
     if schema.is_numeric:
-        if kind is np.float64:
-            return lambda matrix: ask(outputs, {NUMERIC_INPUT: matrix})
-        return lambda matrix: ask(outputs, {NUMERIC_INPUT: matrix.astype(kind)})
+        if dtype is np.float64:
+            return lambda matrix: run(outputs, {NUMERIC_INPUT: matrix})
+        return lambda matrix: run(outputs, {NUMERIC_INPUT: matrix.astype(dtype)})
 
-    def split(matrix: Any) -> list[Any]:  # noqa: ANN401  an array of objects
-        fed = {TEXT_INPUT: matrix[:, columns[TEXT_INPUT]]}
+    def run_split(matrix: Any) -> list[Any]:  # noqa: ANN401  an array of objects
+        feeds = {TEXT_INPUT: matrix[:, columns[TEXT_INPUT]]}
         if columns[NUMERIC_INPUT]:
-            fed[NUMERIC_INPUT] = matrix[:, columns[NUMERIC_INPUT]].astype(kind)
-        return ask(outputs, fed)
+            feeds[NUMERIC_INPUT] = matrix[:, columns[NUMERIC_INPUT]].astype(dtype)
+        return run(outputs, feeds)
 
-    return split
+    return run_split
 
 
-def _values(said: Any) -> list[ModelOutput]:  # noqa: ANN401  an array
-    values = said.ravel().tolist()
+def _to_values(predicted: Any) -> list[ModelOutput]:  # noqa: ANN401  an array
+    values = predicted.ravel().tolist()
     if not all(map(math.isfinite, values)):
-        raise InferenceError("the model answered with a number that is not finite")
+        raise InferenceError("the model returned a number that is not finite")
     return [ModelOutput(value=value) for value in values]
 
 
-def _most_probable(probabilities: Any, labels: Sequence[Label], tie: float) -> list[ModelOutput]:  # noqa: ANN401  an array
-    """The most probable class; of several, the first, as scikit-learn has it."""
-    answers = []
+def _predict_argmax(probabilities: Any, labels: Sequence[Label], tie: float) -> list[ModelOutput]:  # noqa: ANN401  an array
+    """Return the class of the highest probability; in a tie the first class, as scikit-learn does."""
+    outputs = []
     for row in probabilities.tolist():
         confidence = max(row)
         best = row.index(confidence)
@@ -213,19 +214,14 @@ def _most_probable(probabilities: Any, labels: Sequence[Label], tie: float) -> l
             if confidence - row[index] <= tie:
                 best, confidence = index, row[index]
                 break
-        answers.append(ModelOutput(labels[best], confidence if math.isfinite(confidence) else None))
-    return answers
+        outputs.append(ModelOutput(labels[best], confidence if math.isfinite(confidence) else None))
+    return outputs
 
 
-def _decided(said: list[Any], labels: Sequence[Label], places: dict[Any, int]) -> list[ModelOutput]:
-    chosen, probabilities = said
-    answers = []
+def _predict_both(predicted: list[Any], labels: Sequence[Label], columns: dict[str | int, int]) -> list[ModelOutput]:
+    chosen, probabilities = predicted
+    outputs = []
     for label, row in zip(chosen.tolist(), probabilities.tolist(), strict=True):
-        index = places[label]
-        answers.append(ModelOutput(labels[index], row[index] if math.isfinite(row[index]) else None))
-    return answers
-
-
-def _as_in_onnx(label: Label) -> str | int:
-    """Classes are texts or whole numbers there."""
-    return label if isinstance(label, str) else int(label)
+        index = columns[label]
+        outputs.append(ModelOutput(labels[index], row[index] if math.isfinite(row[index]) else None))
+    return outputs

@@ -1,7 +1,7 @@
-"""Operators in double precision for what skl2onnx translates in single: trees, boosting, filling gaps.
+"""Converters in double precision for estimators that skl2onnx converts in single precision: trees, boosting, imputers.
 
-In single precision a scaled value can fall on the other side of a threshold, and the answer is another. ONNX's tree
-ensemble adds up in double precision and rounds its sum to single; everything before and after it is double here.
+In single precision, a scaled value can fall on the other side of a threshold, so that the prediction differs. ONNX's
+tree ensemble sums in double precision and rounds the sum to single precision; all other operators here use doubles.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,7 +37,7 @@ ML_VERSION = 3  # the first whose trees have thresholds and weights in double pr
 
 
 def float64_converters() -> dict[type, Converter]:
-    """What to hand skl2onnx as `custom_conversion_functions`."""
+    """Return the converters for skl2onnx's parameter `custom_conversion_functions`."""
     trees = (DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor)
     forests = (ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor)
     return {
@@ -47,14 +47,17 @@ def float64_converters() -> dict[type, Converter]:
         **dict.fromkeys(
             (HistGradientBoostingClassifier, HistGradientBoostingRegressor), _converter(_histogram_boosting)
         ),
-        SimpleImputer: _fill_gaps,
-        VotingClassifier: _vote,
+        SimpleImputer: _convert_imputer,
+        VotingClassifier: _convert_voting,
     }
 
 
 @dataclass(frozen=True)
 class _Tree:
-    """Nodes as parallel arrays; `weights` has a row for each node, and what a leaf adds to `targets` in it."""
+    """A tree as parallel arrays over its nodes.
+
+    Row i of `weights`, of shape (n_nodes, n_targets), is what the leaf i adds to the columns `targets` of the sum.
+    """
 
     left: NDArray[Any]
     right: NDArray[Any]
@@ -68,14 +71,14 @@ class _Tree:
 
 @dataclass(frozen=True)
 class _Ensemble:
-    """Trees that are added up, and what makes answers of the sum."""
+    """Trees that are summed, and the operations that turn the sum into probabilities or values."""
 
     trees: list[_Tree]
     width: int
     divide_by: float = 1.0
     start: "NDArray[Any] | None" = None
-    link: str = ""  # an operator, or Sigmoid2 (of the double), or nothing
-    single_inputs: bool = True  # scikit-learn rounds a row to single precision before it walks the tree
+    link: str = ""  # an ONNX operator, or Sigmoid2 (the sigmoid of twice the sum), or no operation
+    single_inputs: bool = True  # whether scikit-learn rounds the inputs to single precision
 
 
 def _cart(tree: Any, target: int, weight: float = 1.0) -> _Tree:  # noqa: ANN401  sklearn.tree._tree.Tree
@@ -101,14 +104,14 @@ def _forest(forest: Any) -> _Ensemble:  # noqa: ANN401  an estimator
 
 def _boosting(boosting: Any) -> _Ensemble:  # noqa: ANN401  an estimator
     if not (boosting.init_ == "zero" or isinstance(boosting.init_, DummyClassifier | DummyRegressor)):
-        raise NotImplementedError("gradient boosting that starts from another estimator")
+        raise NotImplementedError("gradient boosting with another estimator as `init`")
     links = {"HalfBinomialLoss": "Sigmoid", "ExponentialLoss": "Sigmoid2", "HalfMultinomialLoss": "Softmax"}
-    loss = type(boosting._loss).__name__  # noqa: SLF001  kept nowhere else
+    loss = type(boosting._loss).__name__  # noqa: SLF001  not available otherwise
     if loss not in links and hasattr(boosting, "classes_"):
         raise NotImplementedError(f"gradient boosting with {loss}")
     stages = boosting.estimators_
     trees = [_cart(tree.tree_, k, boosting.learning_rate) for stage in stages for k, tree in enumerate(stage)]
-    # Where it starts does not depend on the row.
+    # The initial value is the same for every row.
     start = boosting._raw_predict_init(np.zeros((1, boosting.n_features_in_)))  # noqa: SLF001  see above
     return _Ensemble(trees, stages.shape[1], start=start, link=links.get(loss, ""))
 
@@ -123,15 +126,15 @@ def _histogram_boosting(boosting: Any) -> _Ensemble:  # noqa: ANN401  an estimat
         "AbsoluteError": "",
         "PinballLoss": "",
     }
-    loss = type(boosting._loss).__name__  # noqa: SLF001  kept nowhere else
+    loss = type(boosting._loss).__name__  # noqa: SLF001  not available otherwise
     if loss not in links:
         raise NotImplementedError(f"histogram boosting with {loss}")
     trees = []
-    for stage in boosting._predictors:  # noqa: SLF001  kept nowhere else
+    for stage in boosting._predictors:  # noqa: SLF001  not available otherwise
         for k, predictor in enumerate(stage):
             nodes = predictor.nodes
             if nodes["is_categorical"].any():
-                raise NotImplementedError("histogram boosting with categories")
+                raise NotImplementedError("histogram boosting with categorical features")
             weights = nodes["value"][:, np.newaxis]
             trees.append(
                 _Tree(
@@ -150,71 +153,70 @@ def _histogram_boosting(boosting: Any) -> _Ensemble:  # noqa: ANN401  an estimat
     return _Ensemble(trees, width, start=start, link=links[loss], single_inputs=False)
 
 
-def _converter(describe: Callable[[Any], _Ensemble]) -> Converter:
+def _converter(to_ensemble: Callable[[Any], _Ensemble]) -> Converter:
     def convert(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401  skl2onnx's
         estimator = operator.raw_operator
-        ensemble = describe(estimator)
-        step = _Steps(scope, container)
+        ensemble = to_ensemble(estimator)
+        add = _GraphBuilder(scope, container)
         rows = operator.inputs[0].full_name
         if ensemble.single_inputs:
-            rows = step("Cast", [rows], to=TensorProto.FLOAT)
-        rows = step("Cast", [rows], to=TensorProto.DOUBLE)
-        single = step("TreeEnsembleRegressor", [rows], op_domain=ML, op_version=ML_VERSION, **_attributes(ensemble))
-        answers = step("Cast", [single], to=TensorProto.DOUBLE)
+            rows = add("Cast", [rows], to=TensorProto.FLOAT)
+        rows = add("Cast", [rows], to=TensorProto.DOUBLE)
+        total = add("TreeEnsembleRegressor", [rows], op_domain=ML, op_version=ML_VERSION, **_attributes(ensemble))
+        outputs = add("Cast", [total], to=TensorProto.DOUBLE)
         if ensemble.divide_by != 1:
-            answers = step("Div", [answers, step.constant([ensemble.divide_by])])
+            outputs = add("Div", [outputs, add.constant([ensemble.divide_by])])
         if ensemble.start is not None:
-            answers = step("Add", [answers, step.constant(ensemble.start)])
-        answers = step.link(ensemble.link, answers)
+            outputs = add("Add", [outputs, add.constant(ensemble.start)])
+        outputs = add.link(ensemble.link, outputs)
         if not hasattr(estimator, "classes_"):
-            step.name(answers, operator.outputs[0])
+            add.output(outputs, operator.outputs[0])
             return
-        # Of two classes there is one score, the second's.
+        # For two classes there is one probability, that of the second.
         if ensemble.width == 1 and len(estimator.classes_) == 2:
-            first = step("Sub", [step.constant([1.0]), answers])
-            answers = step("Concat", [first, answers], axis=1)
-        best = step("ArgMax", [answers], axis=1, keepdims=0)
-        step.name(step("Gather", [step.classes(estimator.classes_), best]), operator.outputs[0])
-        # skl2onnx takes some of them for single.
+            first = add("Sub", [add.constant([1.0]), outputs])
+            outputs = add("Concat", [first, outputs], axis=1)
+        best = add("ArgMax", [outputs], axis=1, keepdims=0)
+        add.output(add("Gather", [add.classes(estimator.classes_), best]), operator.outputs[0])
+        # skl2onnx declares some of them as single precision.
         operator.outputs[1].set_type(DoubleTensorType([None, len(estimator.classes_)]))
-        step.name(answers, operator.outputs[1])
+        add.output(outputs, operator.outputs[1])
 
     return convert
 
 
-class _Steps:
-    """Adds operators to a graph one after the other; each call gives the name of what the operator makes."""
+class _GraphBuilder:
+    """Adds operators to a graph; each call adds one and returns the name of its output."""
 
     def __init__(self, scope: Any, container: Any) -> None:  # noqa: ANN401  skl2onnx's
         self._scope = scope
         self._container = container
 
     def __call__(self, kind: str, inputs: list[str], *, op_domain: str = "", op_version: int = 13, **more: Any) -> str:  # noqa: ANN401  attributes
-        made = self._scope.get_unique_variable_name(kind.lower())
+        result = self._scope.get_unique_variable_name(kind.lower())
         name = self._scope.get_unique_operator_name(kind)
-        self._container.add_node(kind, inputs, [made], op_domain=op_domain, op_version=op_version, name=name, **more)
-        return str(made)
+        self._container.add_node(kind, inputs, [result], op_domain=op_domain, op_version=op_version, name=name, **more)
+        return str(result)
 
     def link(self, kind: str, inputs: str) -> str:
-        """From a sum to probabilities or values."""
+        """Add the operator that turns a sum into probabilities or values."""
         if not kind:
             return inputs
         if kind == "Sigmoid2":
             return self("Sigmoid", [self("Mul", [inputs, self.constant([2.0])])])
         return self(kind, [inputs], axis=1) if kind == "Softmax" else self(kind, [inputs])
 
-    def name(self, made: str, output: Any) -> None:  # noqa: ANN401  skl2onnx's variable
-        """Make it an output of the estimator."""
+    def output(self, result: str, output: Any) -> None:  # noqa: ANN401  skl2onnx's variable
+        """Make a result an output of the estimator."""
         name = self._scope.get_unique_operator_name("Identity")
-        self._container.add_node("Identity", [made], [output.full_name], op_version=13, name=name)
+        self._container.add_node("Identity", [result], [output.full_name], op_version=13, name=name)
 
-    def constant(self, values: Any) -> str:  # noqa: ANN401  what an array is made of
-        """Numbers in double precision."""
-        array = np.asarray(values, dtype=np.float64)
-        return self._initializer(TensorProto.DOUBLE, array)
+    def constant(self, values: Any) -> str:  # noqa: ANN401  array-like
+        """Add an array of doubles."""
+        return self._initializer(TensorProto.DOUBLE, np.asarray(values, dtype=np.float64))
 
     def classes(self, classes: NDArray[Any]) -> str:
-        """Labels, as texts or whole numbers."""
+        """Add the class labels as strings or integers."""
         if classes.dtype.kind in "OUS":
             return self._initializer(TensorProto.STRING, np.array([str(label).encode() for label in classes]))
         return self._initializer(TensorProto.INT64, classes.astype(np.int64))
@@ -226,52 +228,52 @@ class _Steps:
 
 
 def _attributes(ensemble: _Ensemble) -> dict[str, Any]:
-    """The attributes of ONNX's TreeEnsembleRegressor."""
+    """Return the attributes of ONNX's operator TreeEnsembleRegressor."""
     trees = ensemble.trees
 
-    def gather(of: Callable[[_Tree], Iterable[Any]]) -> list[int]:
-        return [int(value) for tree in trees for value in of(tree)]
+    def integers(per_node: Callable[[_Tree], Iterable[Any]]) -> list[int]:
+        return [int(value) for tree in trees for value in per_node(tree)]
 
-    def doubles(of: Callable[[_Tree], NDArray[Any]]) -> TensorProto:
-        return from_array(np.concatenate([of(tree).ravel() for tree in trees]).astype(np.float64))
+    def doubles(per_node: Callable[[_Tree], NDArray[Any]]) -> TensorProto:
+        return from_array(np.concatenate([per_node(tree).ravel() for tree in trees]).astype(np.float64))
 
     sizes = [len(tree.leaf) for tree in trees]
     leaves = [np.flatnonzero(tree.leaf) for tree in trees]
-    wide = [len(tree.targets) for tree in trees]
+    widths = [len(tree.targets) for tree in trees]
     return {
         "n_targets": ensemble.width,
         "nodes_treeids": np.repeat(np.arange(len(trees)), sizes).tolist(),
-        "nodes_nodeids": gather(lambda tree: range(len(tree.leaf))),
+        "nodes_nodeids": integers(lambda tree: range(len(tree.leaf))),
         "nodes_modes": ["LEAF" if leaf else "BRANCH_LEQ" for tree in trees for leaf in tree.leaf],
-        "nodes_featureids": gather(lambda tree: np.where(tree.leaf, 0, tree.feature)),
-        "nodes_truenodeids": gather(lambda tree: np.where(tree.leaf, 0, tree.left)),
-        "nodes_falsenodeids": gather(lambda tree: np.where(tree.leaf, 0, tree.right)),
-        "nodes_missing_value_tracks_true": gather(lambda tree: np.where(tree.leaf, 0, tree.missing_left)),
+        "nodes_featureids": integers(lambda tree: np.where(tree.leaf, 0, tree.feature)),
+        "nodes_truenodeids": integers(lambda tree: np.where(tree.leaf, 0, tree.left)),
+        "nodes_falsenodeids": integers(lambda tree: np.where(tree.leaf, 0, tree.right)),
+        "nodes_missing_value_tracks_true": integers(lambda tree: np.where(tree.leaf, 0, tree.missing_left)),
         "nodes_values_as_tensor": doubles(lambda tree: np.where(tree.leaf, 0.0, tree.threshold)),
-        "target_treeids": [index for index, one in enumerate(leaves) for _ in range(len(one) * wide[index])],
+        "target_treeids": [index for index, nodes in enumerate(leaves) for _ in range(len(nodes) * widths[index])],
         "target_nodeids": [
-            int(node) for one, width in zip(leaves, wide, strict=True) for node in np.repeat(one, width)
+            int(node) for nodes, width in zip(leaves, widths, strict=True) for node in np.repeat(nodes, width)
         ],
-        "target_ids": [k for tree, one in zip(trees, leaves, strict=True) for _ in one for k in tree.targets],
+        "target_ids": [k for tree, nodes in zip(trees, leaves, strict=True) for _ in nodes for k in tree.targets],
         "target_weights_as_tensor": doubles(lambda tree: tree.weights[tree.leaf]),
     }
 
 
-def _vote(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401  skl2onnx's
-    """As skl2onnx has it, which stumbles over a parameter of transform()."""
+def _convert_voting(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401  skl2onnx's
+    """Use skl2onnx's converter, which fails for `flatten_transform`, a parameter of transform() only."""
     operator.raw_operator = copy(operator.raw_operator)
     operator.raw_operator.flatten_transform = False
     get_converter(operator.type)(scope, operator, container)
 
 
-def _fill_gaps(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401  skl2onnx's
+def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401  skl2onnx's
     imputer = operator.raw_operator
     if not isinstance(operator.inputs[0].type, DoubleTensorType):
         get_converter(operator.type)(scope, operator, container)
         return
     statistics = np.asarray(imputer.statistics_, dtype=np.float64)
     if imputer.add_indicator or np.isnan(statistics).any() or not np.isnan(imputer.missing_values):
-        raise NotImplementedError("filling what is not NaN, a column without values, or adding an indicator")
-    step = _Steps(scope, container)
+        raise NotImplementedError("an imputer with another placeholder than NaN, an empty column or an indicator")
+    add = _GraphBuilder(scope, container)
     rows = operator.inputs[0].full_name
-    step.name(step("Where", [step("IsNaN", [rows]), step.constant(statistics), rows]), operator.outputs[0])
+    add.output(add("Where", [add("IsNaN", [rows]), add.constant(statistics), rows]), operator.outputs[0])
