@@ -1,1 +1,1 @@
-"""What is watched about a model: whether the data it gets is still the data it was fitted on."""
+"""Data drift, reference metrics and true labels of a model."""

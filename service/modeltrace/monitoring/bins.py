@@ -1,7 +1,7 @@
-"""Rows into the bins of the training data: what drift is computed from.
+"""Assign the values of rows to the bins of the training data, from whose counts drift is computed.
 
-Counting is all that the service does. Counts of any number of workers and replicas add up, so whoever has them (the
-hub, Prometheus) compares them with the shares of the training data, over whatever window, without a state kept here.
+The service only counts. Counts of workers and replicas can be added, so the hub and Prometheus compare them with the
+training data over any window, and the service keeps no state.
 """
 
 from collections.abc import Sequence
@@ -11,73 +11,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeltrace.inference.levels import LevelKind, level_name
-from modeltrace.inference.schema import MISSING, OTHER, Feature, Schema, Value
+from modeltrace.inference.schema import MISSING, OTHER, Schema, Value
 
-Row = Sequence[Value]  # in the order of the schema; None where there was none
+Row = Sequence[Value]  # in the order of the schema; None for a missing value
 
 
 class FeatureBins:
-    """The bins of all features, one after the other: `series` names each, by feature and bin."""
+    """The bins of all features of a schema in one sequence.
+
+    Attributes:
+        names: the names of the features.
+        bin_names: feature and bin name of each bin. The index of a bin in this sequence is its number.
+        exemplar_columns: the columns of `digitize` whose counts may carry exemplars.
+        sum_columns: the columns of `numeric_values` whose sums may be recorded.
+    """
 
     def __init__(self, schema: Schema) -> None:
         self.names = schema.names
         self.bin_names = tuple((feature.name, name) for feature in schema.features for name in feature.reference.shares)
         starts = np.cumsum([0, *(len(feature.reference.shares) for feature in schema.features)])[:-1]
         self._starts = starts.astype(np.intp)
-        # One value more in a sum is that value, and an exemplar says who fell into a bin: not of what is private.
+        # The difference of two sums can be a single value, and an exemplar links a bin to a request; both would
+        # disclose private features.
         rules = np.array([feature.privacy for feature in schema.features])
-        self.exemplar_columns = _columns(np.isin(rules, ("plain", "bucket")))
-        numeric = [place for place, feature in enumerate(schema.features) if feature.reference.edges is not None]
+        self.exemplar_columns = _column_index(np.isin(rules, ("plain", "bucket")))
+        numeric = [index for index, feature in enumerate(schema.features) if feature.reference.edges is not None]
         self._numeric = np.array(numeric, dtype=np.intp)
-        self.sum_columns = _columns(rules[self._numeric] == "plain")
-        self._others = [
-            (place, _places(feature), partial(_name, kind=feature.level_kind or "boolean"))
-            for place, feature in enumerate(schema.features)
+        self.sum_columns = _column_index(rules[self._numeric] == "plain")
+        self._categorical = [
+            (
+                index,
+                {name: number for number, name in enumerate(feature.reference.shares)},
+                partial(_bin_name, kind=feature.level_kind or "boolean"),
+            )
+            for index, feature in enumerate(schema.features)
             if feature.reference.edges is None
         ]
-        edges = [schema.features[place].reference.edges or () for place in numeric]
-        # Shorter ones are filled up with what no value exceeds.
+        edges = [schema.features[index].reference.edges or () for index in numeric]
+        # Shorter rows are padded with infinity, which no value exceeds.
         self._edges = np.full((len(numeric), max(map(len, edges), default=0)), np.inf)
-        for place, inner in enumerate(edges):
-            self._edges[place, : len(inner)] = inner
+        for row, inner in enumerate(edges):
+            self._edges[row, : len(inner)] = inner
         self._missing = np.array([len(inner) + 1 for inner in edges], dtype=np.intp)
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
-        """The features that have a mean, in the order of the columns of `numbers`, taken by `summed`."""
-        return tuple(self.names[place] for place in self._numeric[self.sum_columns])
+        """The features that have a mean, in the order of `numeric_values[:, sum_columns]`."""
+        return tuple(self.names[index] for index in self._numeric[self.sum_columns])
 
     def numeric_values(self, rows: Sequence[Row]) -> NDArray[np.float64]:
-        """The numeric features of rows, shape (n_rows, n_numeric); NaN where a value is missing."""
+        """Return the numeric features of rows, shape (n_rows, n_numeric); NaN for a missing value."""
         if len(self._numeric) == len(self.names):
             return np.array(rows, dtype=np.float64)
-        return np.array([[row[place] for place in self._numeric] for row in rows], dtype=np.float64)
+        return np.array([[row[index] for index in self._numeric] for row in rows], dtype=np.float64)
 
     def digitize(self, rows: Sequence[Row], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Where in `series` each value of rows falls, shape (n_rows, n_features); `numbers` is what `numbers` says.
+        """Return the bin number of each value, an index of `bin_names`; shape (n_rows, n_features).
 
-        A number belongs to the bin whose upper edge is the first that it does not exceed.
+        A number belongs to the first bin whose upper edge it does not exceed.
+
+        Args:
+            rows: the rows.
+            numbers: `numeric_values` of the same rows.
         """
-        places = np.empty((len(rows), len(self.names)), dtype=np.intp)
+        bins = np.empty((len(rows), len(self.names)), dtype=np.intp)
         if len(self._numeric):
-            found = (numbers[:, :, np.newaxis] > self._edges).sum(axis=2)
-            places[:, self._numeric] = np.where(np.isnan(numbers), self._missing, found)
-        for place, known, name in self._others:
-            other = known[OTHER]
-            places[:, place] = [known.get(name(row[place]), other) for row in rows]
-        places += self._starts
-        return places
+            exceeded = (numbers[:, :, np.newaxis] > self._edges).sum(axis=2)
+            bins[:, self._numeric] = np.where(np.isnan(numbers), self._missing, exceeded)
+        for index, numbers_by_name, name in self._categorical:
+            other = numbers_by_name[OTHER]
+            bins[:, index] = [numbers_by_name.get(name(row[index]), other) for row in rows]
+        bins += self._starts
+        return bins
 
 
-def _columns(chosen: "NDArray[np.bool_]") -> "NDArray[np.intp] | slice":
-    """What takes the chosen columns of an array: all of them at no cost."""
-    return slice(None) if chosen.all() else np.flatnonzero(chosen)
+def _column_index(selected: "NDArray[np.bool_]") -> "NDArray[np.intp] | slice":
+    """Return an index of the selected columns; a slice if all are selected, which copies nothing."""
+    return slice(None) if selected.all() else np.flatnonzero(selected)
 
 
-def _places(feature: Feature) -> dict[str, int]:
-    return {name: place for place, name in enumerate(feature.reference.shares)}
-
-
-def _name(value: Value, kind: LevelKind) -> str:
-    """A category or boolean as the bins name it."""
+def _bin_name(value: Value, kind: LevelKind) -> str:
+    """Return the name of the bin of a category or boolean."""
     return MISSING if value is None else level_name(value, kind)

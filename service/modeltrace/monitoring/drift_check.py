@@ -1,6 +1,6 @@
-"""A window of traffic, as counts in the bins of a bundle, judged by `modeltrace.monitoring.drift`.
+"""Check a window of traffic, given as counts in the bins of a bundle, with `modeltrace.monitoring.drift`.
 
-What Prometheus' rules and the hub's SQL do, for who has the counts at hand.
+Prometheus' rules and the hub's SQL compute the same from metrics.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from modeltrace.inference.schema import MISSING, OTHER, Reference
 from modeltrace.monitoring import drift
 
-CriticalValues = Mapping[str, float]  # of one feature, or of the answers, by statistic
+CriticalValues = Mapping[str, float]  # by statistic, of one feature or of the model's outputs
 
 
 class DriftResult(NamedTuple):
@@ -20,72 +20,69 @@ class DriftResult(NamedTuple):
     statistic: str
     value: float
     threshold: float
-    n: int  # rows that it was computed from
+    n: int  # rows from which the statistic was computed
     state: drift.DriftState
 
 
 class WindowCounts(NamedTuple):
-    """What was counted of one feature, or of the answers."""
+    """The counts of one feature, or of the model's outputs."""
 
     counts: Sequence[int]  # in the order of the reference's bins
     total: float = 0.0  # the sum of the numbers
-    rejected: int = 0  # rows that were refused because it was missing
+    rejected: int = 0  # rows that were rejected because the value was missing
     rows_repeat: bool = False  # whether the rows are known to repeat, so that they are not independent
 
 
 def check_drift(reference: Reference, window: WindowCounts, criticals: CriticalValues) -> list[DriftResult]:
-    """Every statistic that has a critical value, in its order."""
-    found = list(_findings(reference, window, criticals))
-    return [
-        one._replace(state=drift.drift_state(one.value, one.threshold, one.n, rows_repeat=window.rows_repeat))
-        for one in found
-    ]
+    """Compute every statistic that has a critical value, in the order of `criticals`."""
+    return [_result(*values, window.rows_repeat) for values in _statistics(reference, window, criticals)]
 
 
-def _findings(reference: Reference, window: WindowCounts, criticals: CriticalValues) -> Iterator[DriftResult]:
+def check_confidence(low: int, n: int, critical: float, *, rows_repeat: bool = False) -> DriftResult:
+    """Check whether `low` of `n` predictions below the confidence threshold are too many."""
+    value, limit = (low / n, drift.low_confidence_threshold(critical, n)) if n else (np.nan, np.nan)
+    return _result(drift.LOW_CONFIDENCE, value, limit, n, rows_repeat)
+
+
+def _result(statistic: str, value: float, limit: float, n: int, rows_repeat: bool) -> DriftResult:  # noqa: FBT001  passed on
+    value, limit = float(value), float(limit)
+    return DriftResult(statistic, value, limit, n, drift.drift_state(value, limit, n, rows_repeat=rows_repeat))
+
+
+def _statistics(
+    reference: Reference, window: WindowCounts, criticals: CriticalValues
+) -> Iterator[tuple[str, float, float, int]]:
+    """Yield statistic, value, threshold and number of rows; NaN for a value or threshold without rows."""
     counts, rows = np.asarray(window.counts), reference.n
     shares = np.array(list(reference.shares.values()))
     training = shares * rows
-    place = {name: index for index, name in enumerate(reference.shares)}
-    numbers = np.array([name not in (MISSING, OTHER) for name in place])
-    n, refused = int(counts.sum()), window.rejected
-    n_numbers, rows_numbers = int(counts[numbers].sum()), float(training[numbers].sum())
+    bin_index = {name: index for index, name in enumerate(reference.shares)}
+    is_number = np.array([name not in (MISSING, OTHER) for name in bin_index])
+    n = int(counts.sum())
+    n_numbers, training_numbers = int(counts[is_number].sum()), float(training[is_number].sum())
     for statistic, critical in criticals.items():
         match statistic:
             case drift.PSI:
-                yield _compared(statistic, drift.psi(counts, training), critical, n, rows)
+                yield statistic, drift.psi(counts, training), _threshold(statistic, critical, n, rows), n
             case drift.JENSEN_SHANNON:
-                yield _compared(statistic, drift.jensen_shannon(counts, training), critical, n, rows)
+                yield statistic, drift.jensen_shannon(counts, training), _threshold(statistic, critical, n, rows), n
             case drift.KS:
-                value = drift.ks(counts[numbers], training[numbers])
-                yield _compared(statistic, value, critical, n_numbers, rows_numbers)
+                limit = _threshold(statistic, critical, n_numbers, training_numbers)
+                yield statistic, drift.ks(counts[is_number], training[is_number]), limit, n_numbers
             case drift.MEAN_CHANGE:
                 mean = reference.mean or 0.0
                 scale = drift.mean_scale(mean, reference.deviation)
                 value = abs(window.total / n_numbers - mean) / scale if n_numbers else np.nan
-                yield _compared(statistic, value, critical, n_numbers, rows_numbers)
-            case drift.NEW_CATEGORIES:
-                yield _risen(statistic, int(counts[place[OTHER]]), n, shares[place[OTHER]], rows, critical)
-            case drift.MISSING_VALUES:
-                missing = int(counts[place[MISSING]]) + refused
-                yield _risen(statistic, missing, n + refused, shares[place[MISSING]], rows, critical)
+                yield statistic, value, _threshold(statistic, critical, n_numbers, training_numbers), n_numbers
+            case drift.NEW_CATEGORIES | drift.MISSING_VALUES:
+                name, rejected = (OTHER, 0) if statistic == drift.NEW_CATEGORIES else (MISSING, window.rejected)
+                count, share, total = counts[bin_index[name]] + rejected, shares[bin_index[name]], n + rejected
+                value, limit = np.nan, np.nan
+                if total:
+                    value = count / total - share
+                    limit = drift.increase_threshold(statistic, critical, total, rows, share)
+                yield statistic, value, limit, total
 
 
-def check_confidence(low: int, n: int, critical: float, *, rows_repeat: bool = False) -> DriftResult:
-    """Whether `low` of `n` answers below the confidence threshold are too many."""
-    value, limit = (low / n, drift.low_confidence_threshold(critical, n)) if n else (np.nan, np.nan)
-    return DriftResult(
-        drift.LOW_CONFIDENCE, float(value), float(limit), n, drift.drift_state(value, limit, n, rows_repeat=rows_repeat)
-    )
-
-
-def _compared(statistic: str, value: float, critical: float, n: int, rows: float) -> DriftResult:
-    limit = float(drift.threshold(statistic, critical, n, rows)) if n else np.nan
-    return DriftResult(statistic, float(value), limit, n, drift.drift_state(float(value), limit, n))
-
-
-def _risen(statistic: str, count: int, n: int, share: float, rows: int, critical: float) -> DriftResult:
-    value, limit = np.nan, np.nan
-    if n:
-        value, limit = count / n - share, drift.increase_threshold(statistic, critical, n, rows, share)
-    return DriftResult(statistic, float(value), float(limit), n, drift.drift_state(float(value), float(limit), n))
+def _threshold(statistic: str, critical: float, n: int, training: float) -> float:
+    return float(drift.threshold(statistic, critical, n, training)) if n else np.nan

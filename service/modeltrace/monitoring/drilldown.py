@@ -1,10 +1,11 @@
-"""Which predictions fell into the bins that grew: what a drift alert stands on.
+"""Drill-down for a drift alert: the predictions that fell into the bins whose share has increased.
 
-The prediction store is read, not the counters: it has the trace IDs, and is complete whatever was sampled.
+It reads the prediction store instead of metrics, because the store has the trace IDs and is complete whatever the
+sampling.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -12,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.inference.schema import MISSING, Reference, Schema
+from modeltrace.inference.schema import MISSING, Feature, Reference, Schema
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
@@ -20,20 +21,21 @@ from modeltrace.monitoring.reference_metrics import OUTPUTS, MonitoredModel, cri
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, Value
 
-# What stands for the answers where a feature is asked for.
+# The name of the model's outputs, in place of a feature's name.
 PREDICTION: Final = "prediction"
-# Standard errors by which the share of a bin must have risen to be shown: of ten bins, half have always risen a little.
+# A bin is listed if its share has increased by this number of standard errors; half of all bins increase a little.
 STANDARD_ERRORS: Final = 2.0
 
 
 class DrilldownError(ModeltraceError):
-    """There is nothing to be shown of a feature."""
+    """A feature has no drill-down."""
 
 
 class TracedPrediction(NamedTuple):
-    """A prediction in a bin. `trace_id` is none with telemetry off; one that is not `sampled` was sent nowhere.
+    """A prediction in a bin.
 
-    `row` is its place in the request: those of a batch share a trace. `value` is the feature's, or the answer.
+    `trace_id` is `None` if telemetry was off; a trace that is not `sampled` was not exported. `row` is the position in
+    the request, because the rows of a batch share a trace. `value` is that of the feature, or the model's output.
     """
 
     trace_id: str | None
@@ -46,10 +48,10 @@ class TracedPrediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Bin:
-    """A bin, its share in training and in the window, and its newest predictions, the newest first."""
+    """A bin, its share in the training data and in the window, and its newest predictions, the newest first."""
 
     name: str
-    bounds: str  # in words, for people
+    bounds: str  # in words
     training_share: float
     window_share: float
     count: int
@@ -59,16 +61,16 @@ class Bin:
 
 @dataclass(frozen=True)
 class Drilldown:
-    """What a window says of a feature."""
+    """The drift statistics and bins of a feature in a window."""
 
     feature: str
     rows: int
     erased: int  # predictions whose inputs were removed
-    other_models: int  # predictions of another model under the same name and version, which are in none of the counts
-    distinct: int  # rows that differ from each other
-    rows_repeat: bool  # whether that is too few for rows that are independent
+    other_models: int  # predictions of another model with the same name and version; no other field includes them
+    distinct: int  # distinct rows
+    rows_repeat: bool  # whether these are too few for independent rows
     results: list[DriftResult]
-    bins: list[Bin]  # those that grew first, the most grown before all
+    bins: list[Bin]  # those that increased first, by decreasing increase
 
 
 def drill_down(
@@ -80,140 +82,149 @@ def drill_down(
     max_traces: int,
     model_hashes: Collection[str] = (),
 ) -> Drilldown:
-    """Count predictions of one model, by time, into the bins of a feature, or of the answers (`PREDICTION`).
+    """Count predictions of one model into the bins of a feature, or of the model's outputs (`PREDICTION`).
 
     Args:
-        model: what is watched of it, and its training data.
-        info: the model.
-        feature: what is asked for.
-        predictions: those of its name and version.
-        max_traces: the most traces of a bin, the newest.
-        model_hashes: of the model's files; what others have answered is left out. Without any, nothing is.
+        model: the model's features and references.
+        info: the model's name, version and features.
+        feature: the name of the feature.
+        predictions: the predictions of this name and version, by time.
+        max_traces: the number of newest predictions to keep for each bin.
+        model_hashes: the hashes of the model's files; predictions of other files are left out. Empty for no filter.
 
     Raises:
-        EvidenceError: the feature is none of the model's, or its privacy keeps its values from being told.
+        DrilldownError: the model does not have the feature, or its values are private.
     """
+    counter = _BinCounter(model, max_traces, model_hashes)
     if feature == PREDICTION and PREDICTION not in info.features:
-        return _of_answers(model, info, predictions, max_traces, model_hashes)
-    found = next((one for one in model.features if one.name == feature), None)
+        return _drill_down_outputs(model, info, predictions, counter)
+    found = next((candidate for candidate in model.features if candidate.name == feature), None)
     if found is None:
         raise DrilldownError(f"{info.name} {info.version} has no feature {feature}; it has {', '.join(info.features)}")
     if str(found.privacy) != "plain":
         raise DrilldownError(
             f"{feature} is `{found.privacy}` in the schema of {info.name} {info.version}: the prediction store does "
-            "not have its values as they came, so nobody can say which predictions fell into which bin"
+            "not have its original values, so the predictions of a bin are not known"
         )
-    bins = FeatureBins(Schema(features=(found,)))
-    places = {name: place for place, (_, name) in enumerate(bins.bin_names)}
-    gathering = _Gathering(model, len(places), max_traces, model_hashes)
+    return _drill_down_feature(model, found, predictions, counter)
+
+
+def _drill_down_feature(
+    model: MonitoredModel, feature: Feature, predictions: Iterable[StoredPrediction], counter: "_BinCounter"
+) -> Drilldown:
+    bins = FeatureBins(Schema(features=(feature,)))
+    names = [name for _, name in bins.bin_names]
     total, erased = 0.0, 0
-    for one in filter(gathering.is_ours, predictions):
-        if one.inputs is None:
+    for stored in filter(counter.is_same_model, predictions):
+        if stored.inputs is None:
             erased += 1
             continue
-        rows = [(one.inputs.get(feature),)]
-        numbers = bins.numeric_values(rows)
-        gathering.add(int(bins.digitize(rows, numbers)[0, 0]), one, rows[0][0])
-        if bins.numeric_names and rows[0][0] is not None:
+        value = stored.inputs.get(feature.name)
+        numbers = bins.numeric_values([(value,)])
+        counter.add(names[int(bins.digitize([(value,)], numbers)[0, 0])], stored, value)
+        if bins.numeric_names and value is not None:
             total += float(numbers[0, 0])
-    criticals = {name: value for (of, name), value in critical_values(model).items() if of == feature}
-    if not found.accepts_missing:
-        # Rows without it were refused, so the store has none of them.
+    criticals = {name: value for (of, name), value in critical_values(model).items() if of == feature.name}
+    if not feature.accepts_missing:
+        # Rows without the feature were rejected, so the store does not contain them.
         criticals.pop(drift.MISSING_VALUES, None)
-    findings = check_drift(
-        found.reference, WindowCounts(gathering.counts, total, rows_repeat=gathering.repeat), criticals
-    )
-    return gathering.evidence(feature, erased, findings, found.reference)
+    results = check_drift(feature.reference, counter.window(feature.reference, total), criticals)
+    return counter.drilldown(feature.name, erased, results, feature.reference)
 
 
-def _of_answers(
-    model: MonitoredModel, info: ModelInfo, predictions: Iterable[StoredPrediction], limit: int, hashes: Collection[str]
+def _drill_down_outputs(
+    model: MonitoredModel, info: ModelInfo, predictions: Iterable[StoredPrediction], counter: "_BinCounter"
 ) -> Drilldown:
-    if model.output_reference is None:
+    reference = model.output_reference
+    if reference is None:
         raise DrilldownError(
-            f"the bundle of {info.name} {info.version} does not say what the model answered before it was served; pack "
-            "it anew"
+            f"the bundle of {info.name} {info.version} has no reference of the model's outputs; pack it again"
         )
-    places = {name: place for place, name in enumerate(model.output_reference.shares)}
-    gathering, unsure, sure = _Gathering(model, len(places), limit, hashes), 0, 0
-    for one in filter(gathering.is_ours, predictions):
-        answered = PredictedRow(one.row, one.prediction_id, one.label, one.confidence, one.value, (), one.time)
-        place = places.get(str(info.outcome(answered)))
-        if place is not None:
-            gathering.add(place, one, one.label if one.value is None else one.value)
-        if one.confidence is not None:
-            sure += 1
-            unsure += info.is_low_confidence(answered)
+    low_confidence, with_confidence = 0, 0
+    for stored in filter(counter.is_same_model, predictions):
+        row = PredictedRow(
+            stored.row, stored.prediction_id, stored.label, stored.confidence, stored.value, (), stored.time
+        )
+        if (name := str(info.outcome(row))) in reference.shares:
+            counter.add(name, stored, stored.label if stored.value is None else stored.value)
+        if stored.confidence is not None:
+            with_confidence += 1
+            low_confidence += info.is_low_confidence(row)
     criticals = {name: value for (of, name), value in critical_values(model).items() if of == OUTPUTS}
-    findings = check_drift(
-        model.output_reference, WindowCounts(gathering.counts, rows_repeat=gathering.repeat), criticals
-    )
+    results = check_drift(reference, counter.window(reference), criticals)
     if (critical := criticals.get(drift.LOW_CONFIDENCE)) is not None:
-        findings.append(check_confidence(unsure, sure, critical, rows_repeat=gathering.repeat))
-    return gathering.evidence(PREDICTION, 0, findings, model.output_reference)
+        results.append(check_confidence(low_confidence, with_confidence, critical, rows_repeat=counter.rows_repeat))
+    return counter.drilldown(PREDICTION, 0, results, reference)
 
 
-class _Gathering:
-    """Counts of bins, and the newest of each; and how many rows are distinct."""
+class _BinCounter:
+    """Counts predictions by bin, keeps the newest of each bin, and counts distinct rows."""
 
-    def __init__(self, model: MonitoredModel, bins: int, limit: int, hashes: Collection[str]) -> None:
-        self.counts = [0] * bins
-        # What is stored of private features is less than what came: rows that differed may look equal.
-        self._whole = all(str(feature.privacy) in ("plain", "hash") for feature in model.features)
-        self._coincidence = model.duplicate_probability
-        self._hashes = frozenset(hashes)
-        self._others = self._with_inputs = 0
-        self._rows: set[int] = set()
-        self._newest: list[deque[TracedPrediction]] = [deque(maxlen=limit) for _ in range(bins)]
+    def __init__(self, model: MonitoredModel, max_traces: int, model_hashes: Collection[str]) -> None:
+        # Redacted values of `bucket` and `drop` features make different rows look equal.
+        self._can_compare_rows = all(str(feature.privacy) in ("plain", "hash") for feature in model.features)
+        self._duplicate_probability = model.duplicate_probability
+        self._model_hashes = frozenset(model_hashes)
+        self._max_traces = max_traces
+        self._counts: dict[str, int] = {}
+        self._newest: dict[str, deque[TracedPrediction]] = {}
+        self._other_models = self._with_inputs = 0
+        self._row_hashes: set[int] = set()
 
-    def is_ours(self, one: StoredPrediction) -> bool:
-        """Whether the model has answered it, and not another one under its name and version; those are counted."""
-        ours = not self._hashes or one.model_hash in self._hashes
-        self._others += not ours
-        return ours
+    def is_same_model(self, stored: StoredPrediction) -> bool:
+        """Return whether the model made the prediction; count those of another model of the same name and version."""
+        same = not self._model_hashes or stored.model_hash in self._model_hashes
+        self._other_models += not same
+        return same
 
-    def add(self, place: int, one: StoredPrediction, value: Value) -> None:
-        """One more, not older than the last."""
-        self.counts[place] += 1
-        self._newest[place].append(
-            TracedPrediction(one.trace_id, one.prediction_id, one.row, value, one.time, one.sampled)
+    def add(self, name: str, stored: StoredPrediction, value: Value) -> None:
+        """Count a prediction that is not older than the previous one."""
+        self._counts[name] = self._counts.get(name, 0) + 1
+        newest = self._newest.setdefault(name, deque(maxlen=self._max_traces))
+        newest.append(
+            TracedPrediction(stored.trace_id, stored.prediction_id, stored.row, value, stored.time, stored.sampled)
         )
-        if one.inputs is not None:
+        if stored.inputs is not None:
             self._with_inputs += 1
-            self._rows.add(hash(tuple(one.inputs.items())))  # always in the order of the schema
+            self._row_hashes.add(hash(tuple(stored.inputs.items())))  # always in the order of the schema
 
     @property
-    def repeat(self) -> bool:
-        """Whether too few rows are distinct; not of a bundle that does not say how often training rows are equal."""
-        if self._coincidence is None or not self._whole:
+    def rows_repeat(self) -> bool:
+        """Whether too few rows are distinct; false for a bundle without a duplicate probability."""
+        if self._duplicate_probability is None or not self._can_compare_rows:
             return False
-        return len(self._rows) < drift.min_distinct_rows(self._with_inputs, self._coincidence)
+        return len(self._row_hashes) < drift.min_distinct_rows(self._with_inputs, self._duplicate_probability)
 
-    def evidence(self, feature: str, erased: int, findings: list[DriftResult], reference: Reference) -> Drilldown:
-        """All of it."""
-        rows, bins = sum(self.counts), self._bins(reference)
-        return Drilldown(feature, rows, erased, self._others, len(self._rows), self.repeat, findings, bins)
+    def window(self, reference: Reference, total: float = 0.0) -> WindowCounts:
+        """Return the counts in the order of the reference's bins; `total` is the sum of the numbers."""
+        counts = [self._counts.get(name, 0) for name in reference.shares]
+        return WindowCounts(counts, total, rows_repeat=self.rows_repeat)
+
+    def drilldown(self, feature: str, erased: int, results: list[DriftResult], reference: Reference) -> Drilldown:
+        """Return the result for a feature."""
+        rows, distinct = sum(self._counts.values()), len(self._row_hashes)
+        bins = self._bins(reference)
+        return Drilldown(feature, rows, erased, self._other_models, distinct, self.rows_repeat, results, bins)
 
     def _bins(self, reference: Reference) -> list[Bin]:
-        """All bins."""
-        n, rows = max(sum(self.counts), 1), reference.n
-        bounds = _bounds(reference)
-        found = []
-        for place, (name, share) in enumerate(reference.shares.items()):
-            count = self.counts[place]
+        n, rows = max(sum(self._counts.values()), 1), reference.n
+        bounds = _describe_bounds(reference)
+        bins = []
+        for name, share in reference.shares.items():
+            count = self._counts.get(name, 0)
             pooled = (count + share * rows + drift.PSEUDOCOUNT) / (n + rows + 2 * drift.PSEUDOCOUNT)
-            chance = STANDARD_ERRORS * float(np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / rows)))
-            grown = count / n - share > chance
-            traces = list(reversed(self._newest[place])) if grown else []
-            found.append(Bin(name, bounds.get(name, name), share, count / n, count, grown, traces))
-        return sorted(found, key=lambda one: (not one.increased, one.training_share - one.window_share))
+            margin = STANDARD_ERRORS * float(np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / rows)))
+            increased = count / n - share > margin
+            traces = list(reversed(self._newest.get(name, ()))) if increased else []
+            bins.append(Bin(name, bounds.get(name, name), share, count / n, count, increased, traces))
+        return sorted(bins, key=lambda item: (not item.increased, item.training_share - item.window_share))
 
 
-def _bounds(reference: Reference) -> dict[str, str]:
-    """The bins of numbers in words."""
-    edges: Sequence[float] = reference.edges or ()
+def _describe_bounds(reference: Reference) -> dict[str, str]:
+    """Return the bounds of numeric bins in words, by bin name."""
+    edges = reference.edges or ()
     if not edges:
         return {MISSING: "missing"}
     inner = [f"over {low:g} to {high:g}" for low, high in pairwise(edges)]
     names = [f"up to {edges[0]:g}", *inner, f"over {edges[-1]:g}"]
-    return {f"{place:02d}": words for place, words in enumerate(names)}
+    return {f"{index:02d}": bounds for index, bounds in enumerate(names)}
