@@ -141,7 +141,7 @@ def test_no_record_has_a_private_value(rules: dict[str, Any], number: float, tex
     safe = Redactor(schema, b"key").redact_request(request)
 
     (stored,) = RowBuilder("1").build(safe)
-    said = dict(zip(schema.told, safe.predictions[0].inputs, strict=True))
+    said = dict(zip(schema.recorded_names, safe.predictions[0].inputs, strict=True))
     assert json.loads(str(stored.inputs)) == said
     for name, value in zip(RULES, raw[:3], strict=False):
         if rules[name] == "plain":

@@ -191,7 +191,7 @@ def cast(kind: int) -> Any:
     ("task", "classes", "width", "output", "nodes", "message"),
     [
         ("classifier", ("a", "b", "c"), 2, tensor("y"), (), "another number of classes"),
-        ("classifier", None, 2, tensor("y"), (), "not what a classifier answers"),
+        ("classifier", None, 2, tensor("y"), (), "not the outputs of a classifier"),
         ("classifier", ("a", "b"), 3, tensor("y"), (), "other features"),
         (
             "regressor",
@@ -199,7 +199,7 @@ def cast(kind: int) -> Any:
             2,
             tensor("y", TensorProto.STRING),
             (cast(TensorProto.STRING),),
-            "what a regressor answers",
+            "not the outputs of a regressor",
         ),
     ],
 )
