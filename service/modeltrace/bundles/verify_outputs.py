@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modeltrace.bundles.onnx.model import PredictFn
 from modeltrace.errors import InferenceError, PackError
 from modeltrace.inference.features import Matrix, to_matrix
-from modeltrace.inference.model import Model, ModelOutput, Task, make_predict_fn, to_json_label
+from modeltrace.inference.model import Model, ModelOutput, PredictFn, Task, make_predict_fn, to_json_label
 from modeltrace.inference.validate import MAX_FLOAT, Values
 
 # The allowed difference of a confidence, and the relative difference of a value: 32-bit columns become 64-bit.

@@ -200,7 +200,7 @@ def test_a_wrong_translation_of_a_regressor_is_refused(tmp_path: Path, monkeypat
     """Values that are off by a thousandth, in both precisions, do not pass."""
 
     def wrong(scope: Any, operator: Any, container: Any) -> None:
-        step = operators._Steps(scope, container)
+        step = operators._GraphBuilder(scope, container)
         rows = step("Cast", [operator.inputs[0].full_name], to=11)
         step.name(step("MatMul", [rows, step.constant(right.coef_[:, None] * 1.001)]), operator.outputs[0])
 

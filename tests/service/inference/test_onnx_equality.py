@@ -237,7 +237,7 @@ def test_threads_share_a_session() -> None:
 
 def test_of_many_rows_a_share_proves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many rows as are drawn, and one where each column is missing, if training has it."""
-    monkeypatch.setattr("modeltrace.bundles.pack.COMPARED_ROWS", 20)
+    monkeypatch.setattr("modeltrace.bundles.pack.MAX_ONNX_ROWS", 20)
     data = X.repeat(2, axis=0)
     data[1, 3] = np.nan
     estimator = make_pipeline(SimpleImputer(), LogisticRegression(max_iter=1000)).fit(data, LABELS.repeat(2))
