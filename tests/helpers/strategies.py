@@ -94,7 +94,7 @@ def answered_rows(features: int) -> st.SearchStrategy[PredictedRow]:
     floats = st.tuples(*[FLOATS] * features)
     return st.builds(
         PredictedRow,
-        row=COUNTS,
+        row_index=COUNTS,
         prediction_id=TEXTS,
         label=VALUES,
         confidence=st.none() | st.floats(0, 1),
@@ -187,7 +187,7 @@ def batches() -> st.SearchStrategy[BatchRecord]:
         end=TIMES,
         rows=COUNTS,
         error_type=st.just("") | TEXTS,
-        members=st.lists(st.tuples(ids(16), ids(8)), max_size=4).map(tuple),
+        request_spans=st.lists(st.tuples(ids(16), ids(8)), max_size=4).map(tuple),
         model=models(),
     )
 

@@ -416,8 +416,8 @@ def test_every_level_of_the_sdk(level: str) -> None:
 
 BUILD = """
 import os
-from modeltrace.otel_env.variables import publish, read_variables
-publish(read_variables(os.environ), os.environ)
+from modeltrace.otel_env.variables import read_variables, write_environment
+write_environment(read_variables(os.environ), os.environ)
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.export.provider import build_sidecar_provider

@@ -60,7 +60,8 @@ def test_another_key_gives_another_token() -> None:
 @pytest.mark.parametrize("token", [SYNTHETIC_TOKEN, ""])
 def test_without_telemetry_the_mark_is_read_all_the_same(token: str) -> None:
     """The prediction store has a row for the request; a service without a token believes none."""
-    scope = {"headers": [(b"baggage", MARK["baggage"].encode())], "method": "POST", "path": "/predict"}
+    headers = [(b"baggage", MARK["baggage"].encode())]
+    scope = {"method": "POST", "path": "/predict", "http_version": "1.1", "headers": headers}
     trace, context = RequestTracer(None, synthetic_token=token).start(scope)
     assert trace.synthetic_token == token
     assert context == Context()

@@ -39,7 +39,7 @@ def request_of(
         pinned=pinned,
         trace_flags=int(sampled),
         predictions=answered,
-        many=len(rows) > 1,
+        is_batch=len(rows) > 1,
         model=model,
     )
 

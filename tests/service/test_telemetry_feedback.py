@@ -21,9 +21,9 @@ from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRe
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
 from modeltrace.telemetry.metrics.instruments import FEEDBACK_REJECTED
-from modeltrace.telemetry.records import feedback as records
 from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecord, TrueLabel
 from modeltrace.telemetry.records.prediction import Origin
+from modeltrace.telemetry.records.wire import RecordChunk, RecordDecoder, encode
 from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans, traceparent_headers
 from tests.helpers.in_process_services import SYNTHETIC_TOKEN, RecordsService, SdkService, records_service
 from tests.helpers.services import ID_KEY
@@ -242,7 +242,7 @@ labels = st.builds(
     prediction_id=st.text("AZaz09-_", min_size=1, max_size=60),
     trace_id=ids(16) | st.just(bytes(16)),
     span_id=ids(8),
-    time=TIMES,
+    prediction_time=TIMES,
     model_version=TEXTS,
     label=TEXTS | st.floats(),
     predicted=TEXTS | st.floats(),
@@ -269,7 +269,7 @@ def test_whatever_is_recorded_can_be_told(some: list[FeedbackRecord]) -> None:
     encoder = FeedbackEncoder(ORIGIN)
     number = sum(len(one.labels) for one in some)
 
-    assert [records.feedback(records.plain(one)) for one in some] == some or "nan" in str(some)
+    assert RecordDecoder().decode(encode(RecordChunk(feedback=some))).feedback == some or "nan" in str(some)
     assert sum(n for _, n in encoder.logs(some, 2000)) == number
     assert len(encoder.lines(some).splitlines()) == number
     assert sum(n for _, n in encoder.spans(some, 2000)) == sum(len(one.labels) for one in some if one.trace_flags & 1)

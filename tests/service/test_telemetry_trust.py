@@ -18,7 +18,13 @@ NONE: Sampler = ParentBased(TraceIdRatioBased(0.0))
 def begun(sampler: Sampler, flags: str, *, trust: bool) -> RequestTrace:
     """The trace of a request whose caller sends a sampling flag and the pin."""
     headers = [(b"traceparent", f"00-{TRACE_ID}-{SPAN_ID}-{flags}".encode()), (b"baggage", b"modeltrace.pin=1")]
-    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "http_version": "1.1",
+        "headers": headers,
+    }
     return RequestTracer(sampler, trust_context=trust).start(scope)[0]
 
 

@@ -54,8 +54,9 @@ class HTTPRequest(NamedTuple):
     def from_scope(cls, scope: Scope) -> "HTTPRequest":
         """Read an ASGI scope of type `http`."""
         return cls(
-            scope["method"], scope["path"], scope.get("root_path", ""), scope["query_string"], scope["scheme"],
-            scope["http_version"], scope.get("server"), scope.get("client"), scope["headers"],
+            scope["method"], scope["path"], scope.get("root_path", ""), scope.get("query_string", b""),
+            scope.get("scheme", "http"), scope["http_version"], scope.get("server"), scope.get("client"),
+            scope["headers"],
         )  # fmt: skip
 
 
