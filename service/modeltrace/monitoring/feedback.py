@@ -1,9 +1,8 @@
-"""True labels as they are sent: whose they are, and whether the model could have answered them.
+"""Parse true labels, and check that they belong to a prediction of the model.
 
-A prediction ID says by itself what was predicted, when, by which version and under which trace, so a label is read
-without a look into the prediction store, whose row may still be on its way. Models are told apart by their answers
-alone: an ID of another model that is signed with the same key passes for one of an older version if its label is one
-of this model's classes.
+A prediction ID contains the predicted output, the time, the model version and the trace, so a label is parsed without
+the prediction store, where the prediction may not have arrived yet. The ID does not contain the model's name: an ID of
+another model with the same key is taken for one of an older version if its output is one of this model's classes.
 """
 
 from typing import Final, NamedTuple
@@ -15,65 +14,64 @@ from modeltrace.inference.validate import MAX_FLOAT
 from modeltrace.telemetry.records.feedback import TrueLabel
 
 KEYS: Final = frozenset(("prediction_id", "label"))
-# Classes that an error names.
+# Classes that an error message lists.
 MAX_LISTED_CLASSES: Final = 10
 
 
 class ParsedLabel(NamedTuple):
-    """A label that can be taken: as it is stored, and as telemetry tells it."""
+    """A valid label: the value to store, and the record for telemetry."""
 
     label: Label
     record: TrueLabel
 
 
 class LabelParser:
-    """Reads the labels of one model's predictions, of whichever version."""
+    """Parses the labels of the predictions of one model, of any version."""
 
     def __init__(self, model: Model, ids: PredictionIdSigner) -> None:
         self._ids = ids
-        self._version = hash_if_long(model.version), model.version
-        self._classes = None if model.classes is None else {class_key(one): one for one in model.classes}
-        self._answers = {hash_if_long(str(one)): str(one) for one in model.classes or ()}
+        self._version = model.version
+        self._version_in_ids = hash_if_long(model.version)
+        self._classes = None if model.classes is None else {class_key(label): label for label in model.classes}
+        self._class_names = {hash_if_long(str(label)): str(label) for label in model.classes or ()}
 
     def parse(self, item: object) -> ParsedLabel:
-        """Read `{"prediction_id", "label"}`.
+        """Parse `{"prediction_id", "label"}`.
 
         Raises:
-            MalformedRequestError: it is not of that form.
-            UnknownPredictionError: the ID is none of this service's.
-            InvalidLabelError: the model cannot answer that.
+            MalformedRequestError: the item does not have this form.
+            UnknownPredictionError: the ID belongs to another service or model.
+            InvalidLabelError: the model cannot predict this label.
         """
         if not isinstance(item, dict) or item.keys() != KEYS or not isinstance(item["prediction_id"], str):
             raise MalformedRequestError('a label is {"prediction_id": text, "label": the true answer}, and no more')
         ref = self._ids.verify(item["prediction_id"])
-        version = self._version[1] if ref.model_version == self._version[0] else ref.model_version
-        label, said, predicted = self._judged(ref, item["label"])
+        version = self._version if ref.model_version == self._version_in_ids else ref.model_version
+        label, recorded, predicted = self._match(ref, item["label"])
         trace_id, span_id = ref.trace_id.to_bytes(16), ref.span_id.to_bytes(8)
-        told = TrueLabel(item["prediction_id"], trace_id, span_id, ref.time_unix_ns, version, said, predicted)
-        return ParsedLabel(label, told)
+        record = TrueLabel(item["prediction_id"], trace_id, span_id, ref.time_unix_ns, version, recorded, predicted)
+        return ParsedLabel(label, record)
 
-    def _judged(self, ref: PredictionRef, label: object) -> tuple[Label, str | float, str | float]:
-        """The label, it as telemetry has it, and what was predicted."""
+    def _match(self, ref: PredictionRef, label: object) -> tuple[Label, str | float, str | float]:
+        """Return the label to store, the label as telemetry records it, and the predicted output."""
         if (self._classes is None) == isinstance(ref.output, str):
             raise UnknownPredictionError("a prediction ID of another model")
         if self._classes is None:
-            value = _number(label)
+            value = _parse_value(label)
             return value, value, ref.output
-        predicted = self._answers.get(str(ref.output))
-        if predicted is None and ref.model_version == self._version[0]:
+        predicted = self._class_names.get(str(ref.output))
+        if predicted is None and ref.model_version == self._version_in_ids:
             raise UnknownPredictionError("a prediction ID of another model")
         known = self._classes.get(class_key(label)) if isinstance(label, str | int | float) else None
         if known is None:
-            raise InvalidLabelError(f"the label is none of the model's classes: {self._named()}")
+            classes = [repr(known) for known in self._classes.values()]
+            more = f" and {len(classes) - MAX_LISTED_CLASSES} more" if len(classes) > MAX_LISTED_CLASSES else ""
+            listed = ", ".join(classes[:MAX_LISTED_CLASSES])
+            raise InvalidLabelError(f"the label is none of the model's classes: {listed}{more}")
         return known, str(known), predicted or str(ref.output)
 
-    def _named(self) -> str:
-        classes = [repr(one) for one in (self._classes or {}).values()]
-        more = len(classes) - MAX_LISTED_CLASSES
-        return ", ".join(classes[:MAX_LISTED_CLASSES]) + (f" and {more} more" if more > 0 else "")
 
-
-def _number(label: object) -> float:
+def _parse_value(label: object) -> float:
     if isinstance(label, bool) or not isinstance(label, int | float):
         raise InvalidLabelError("the label of a regressor's prediction is a number")
     if not -MAX_FLOAT <= label <= MAX_FLOAT:

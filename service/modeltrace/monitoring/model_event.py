@@ -1,4 +1,4 @@
-"""The event with which a model begins to serve: what its inputs must be, and where its bins begin and end."""
+"""The event `ml.model`, which describes the inputs of a model, and its bins, when the model begins to serve."""
 
 import json
 import logging
@@ -18,31 +18,31 @@ from modeltrace.telemetry.names import (
 )
 from modeltrace.telemetry.records.prediction import MODEL_LOGGER
 
-# Bytes of one record's body: Loki takes lines of up to 256 KB, and 64 KB of all attributes together.
+# The size of the body of one record. Loki accepts lines of up to 256 KB, and attributes of 64 KB in total.
 MAX_BODY_BYTES = 100_000
 
-# Ways of treating a feature with which its values may be told.
+# The privacy rules with which the event contains ranges and bins of a feature.
 DISCLOSED_RULES = frozenset({"plain"})
 
 
 def log_model_event(model: Model) -> None:
-    """Log it, features and answers in the body as JSON; of a model with many features, in several records."""
-    parts = list(_parts([_feature(feature) for feature in model.schema.features]))
+    """Log the event with the features and outputs as JSON in its body; for many features, as several records."""
+    parts = list(_split([_describe(feature) for feature in model.schema.features]))
     for number, features in enumerate(parts, 1):
-        said = {
+        reference = model.output_reference
+        body = {
             "name": model.name,
             "version": model.version,
             "hash": model.hash,
             "task": model.task,
             "classes": model.classes,
-            "output_reference": model.output_reference
-            and model.output_reference.model_dump(mode="json", exclude_none=True),
+            "output_reference": reference and reference.model_dump(mode="json", exclude_none=True),
             "confidence_threshold": model.confidence_threshold,
             "features": features,
         }
         logging.getLogger(MODEL_LOGGER).info(
             "%s",
-            json.dumps(said, ensure_ascii=False, separators=(",", ":")),
+            json.dumps(body, ensure_ascii=False, separators=(",", ":")),
             extra={
                 OTEL_EVENT_NAME: EVENT_MODEL,
                 ML_MODEL_NAME: model.name,
@@ -54,13 +54,13 @@ def log_model_event(model: Model) -> None:
         )
 
 
-def _feature(feature: Feature) -> dict[str, object]:
-    """What may be said of a feature: of one that is not sent as it is, neither values nor where they lie."""
-    said: dict[str, object] = {"name": feature.name, "type": feature.type, "nullable": feature.nullable}
+def _describe(feature: Feature) -> dict[str, object]:
+    """Describe a feature; for a private one without ranges, bins or values."""
+    common: dict[str, object] = {"name": feature.name, "type": feature.type, "nullable": feature.nullable}
     if feature.privacy not in DISCLOSED_RULES:
-        return {**said, "privacy": feature.privacy}
+        return {**common, "privacy": feature.privacy}
     reference = feature.reference
-    more = {
+    distribution = {
         "valid_range": feature.valid_range,
         "training_range": feature.training_range,
         "edges": reference.edges,
@@ -69,11 +69,11 @@ def _feature(feature: Feature) -> dict[str, object]:
         "bins": None if reference.edges else list(reference.shares),
         "rows": reference.n,
     }
-    return {**said, **{key: value for key, value in more.items() if value is not None}}
+    return {**common, **{key: value for key, value in distribution.items() if value is not None}}
 
 
-def _parts(features: list[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
-    """The same features in pieces of bounded size."""
+def _split(features: list[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
+    """Split the features into parts of at most `MAX_BODY_BYTES`."""
     part: list[dict[str, object]] = []
     size = 0
     for feature in features:

@@ -1,4 +1,4 @@
-"""What a bundle says of the data that its model was fitted on, as telemetry takes it."""
+"""Gauges that describe the training data of a model, and the critical values of its drift statistics."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,37 +29,43 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_LABEL,
 )
 
-# The features' name where the answers are meant: no feature has none.
+# Stands for the model's outputs in place of a feature's name; no feature has an empty name.
 OUTPUTS = ""
-# Of a smaller scale, a change of mean can be more than a double holds: no share of it is computed.
+# A change of mean relative to a smaller scale could overflow, so it is not computed.
 MIN_SCALE = 2.0**-800
 
 
 def reference_metrics(model: Model) -> ReferenceData:
-    """The bins of all features, how the training data fell into them, and what drift is told by."""
+    """Return the bins of all features and, by gauge, the data points of the training data and of drift limits."""
     bins = FeatureBins(model.schema)
     references = {feature.name: feature.reference for feature in model.schema.features}
-    answers = model.output_reference
-    sized: dict[str, Reference] = {**references, **({OUTPUTS: answers} if answers else {})}
+    outputs = model.output_reference
+    sizes: dict[str, Reference] = {**references, **({OUTPUTS: outputs} if outputs else {})}
     deviations = [(name, references[name].deviation) for name in bins.numeric_names]
-    binned = ML_PREDICTION_BIN if answers and answers.edges is not None else ML_PREDICTION_LABEL
+    output_key = ML_PREDICTION_BIN if outputs and outputs.edges is not None else ML_PREDICTION_LABEL
     threshold = model.confidence_threshold
-    most_repeated = None
+    repeated = None
     if model.duplicate_probability is not None:
-        most_repeated = drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED_ROWS)
+        repeated = drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED_ROWS)
     return ReferenceData(
         bins,
         {
-            FEATURE_REFERENCE: [(references[name].shares[one], _named(name, one)) for name, one in bins.bin_names],
-            FEATURE_REFERENCE_MEAN: [(references[name].mean or 0.0, _named(name)) for name in bins.numeric_names],
-            REFERENCE_SIZE: [(one.n, _named(name)) for name, one in sized.items()],
-            FEATURE_REFERENCE_DEVIATION: [(value, _named(name)) for name, value in deviations if value is not None],
-            PREDICTION_REFERENCE: [(q, {binned: one}) for one, q in (answers.shares if answers else {}).items()],
+            FEATURE_REFERENCE: [
+                (references[name].shares[bin_name], _attributes(name, bin_name)) for name, bin_name in bins.bin_names
+            ],
+            FEATURE_REFERENCE_MEAN: [(references[name].mean or 0.0, _attributes(name)) for name in bins.numeric_names],
+            REFERENCE_SIZE: [(reference.n, _attributes(name)) for name, reference in sizes.items()],
+            FEATURE_REFERENCE_DEVIATION: [
+                (value, _attributes(name)) for name, value in deviations if value is not None
+            ],
+            PREDICTION_REFERENCE: [
+                (share, {output_key: name}) for name, share in (outputs.shares if outputs else {}).items()
+            ],
             CONFIDENCE_THRESHOLD: [] if threshold is None else [(threshold, {})],
-            REPEATED_LIMIT: [] if most_repeated is None else [(most_repeated, {})],
+            REPEATED_LIMIT: [] if repeated is None else [(repeated, {})],
             DRIFT_MIN_EFFECT: [(value, {ML_DRIFT_STATISTIC: name}) for name, value in drift.MIN_EFFECT.items()],
             DRIFT_CRITICAL_VALUE: [
-                (value, {**_named(name), ML_DRIFT_STATISTIC: statistic})
+                (value, {**_attributes(name), ML_DRIFT_STATISTIC: statistic})
                 for (name, statistic), value in critical_values(model).items()
             ],
         },
@@ -67,46 +73,48 @@ def reference_metrics(model: Model) -> ReferenceData:
     )
 
 
-def _named(feature: str, one: str | None = None) -> Mapping[str, str]:
-    """The attributes of a feature, or of one of its bins."""
-    return {**({ML_FEATURE_NAME: feature} if feature else {}), **({} if one is None else {ML_FEATURE_BIN: one})}
+def _attributes(feature: str, bin_name: str | None = None) -> Mapping[str, str]:
+    """Return the metric attributes of a feature (none for `OUTPUTS`), or of one of its bins."""
+    attributes = {ML_FEATURE_NAME: feature} if feature else {}
+    return attributes if bin_name is None else {**attributes, ML_FEATURE_BIN: bin_name}
 
 
 class MonitoredModel(Protocol):
-    """What of a model decides what is watched: a loaded one has it, and so has its bundle's manifest."""
+    """The part of a model that determines its drift statistics; a loaded model and a bundle's manifest have it."""
 
     @property
     def features(self) -> Sequence[Feature]:
-        """The feature schema."""
+        """The features of the schema."""
 
     @property
     def output_reference(self) -> OutputReference | None:
-        """What it answered before it was served."""
+        """The distribution of the model's outputs before it was served."""
 
     @property
     def confidence_threshold(self) -> float | None:
-        """Below it an answer has low confidence."""
+        """The confidence below which a prediction has low confidence."""
 
     @property
     def duplicate_probability(self) -> float | None:
-        """The chance that two rows of the training data are equal, at most; none where nobody knows."""
+        """An upper bound of the probability that two rows of the training data are equal; `None` if unknown."""
 
 
 def critical_values(model: MonitoredModel) -> dict[tuple[str, str], float]:
-    """By feature (`OUTPUTS` for the answers) and statistic, what is watched of a model, and its critical value.
+    """Return the critical value of each drift statistic of a model, by feature (or `OUTPUTS`) and statistic.
 
-    All of them share the chance of a false alarm, so how many there are decides what each must exceed.
+    All statistics share the false alarm rate, so each critical value depends on their number.
     """
-    watched = [(feature.name, statistic) for feature in model.features for statistic in _watched(feature)]
+    monitored = [(feature.name, statistic) for feature in model.features for statistic in _statistics(feature)]
     if model.output_reference:
-        binned = model.output_reference.edges is not None
-        watched += [(OUTPUTS, one) for one in (drift.PSI, drift.JENSEN_SHANNON, *([drift.KS] if binned else []))]
+        monitored += [(OUTPUTS, drift.PSI), (OUTPUTS, drift.JENSEN_SHANNON)]
+        if model.output_reference.edges is not None:
+            monitored.append((OUTPUTS, drift.KS))
     if model.confidence_threshold is not None:
-        watched.append((OUTPUTS, drift.LOW_CONFIDENCE))
-    level = drift.FALSE_ALARM_RATE / len(watched)
+        monitored.append((OUTPUTS, drift.LOW_CONFIDENCE))
+    level = drift.FALSE_ALARM_RATE / len(monitored)
     features = {feature.name: feature for feature in model.features}
     values = {}
-    for name, statistic in watched:
+    for name, statistic in monitored:
         reference = features[name].reference if name else model.output_reference
         if reference and statistic == drift.PSI:
             values[name, statistic] = drift.critical_psi(len(reference.shares), reference.n, level)
@@ -115,30 +123,29 @@ def critical_values(model: MonitoredModel) -> dict[tuple[str, str], float]:
         elif statistic == drift.KS:
             values[name, statistic] = drift.critical_ks(level)
         elif statistic == drift.MEAN_CHANGE:
-            spread = _spread(features[name])
-            values[name, statistic] = drift.critical_mean_change(*spread, level) if spread else math.inf
+            moments = _moments(features[name])
+            values[name, statistic] = drift.critical_mean_change(*moments, level) if moments else math.inf
         else:
             values[name, statistic] = drift.critical_increase(level)
     return values
 
 
-def _watched(feature: Feature) -> Iterator[str]:
-    reference = feature.reference
+def _statistics(feature: Feature) -> Iterator[str]:
     yield from (drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES)
-    if reference.edges is None:
+    if feature.reference.edges is None:
         yield drift.NEW_CATEGORIES
-    else:
-        yield drift.KS
-        # What hardly ever varied has no scale for a change: its bins tell it.
-        # Of what is private there is no sum, so no mean.
-        if str(feature.privacy) == "plain" and (spread := _spread(feature)) and drift.has_reliable_deviation(*spread):
-            yield drift.MEAN_CHANGE
+        return
+    yield drift.KS
+    # Sums, and so means, of private features are not recorded. A feature that hardly varies has no scale for a change
+    # of mean; its bins show a change.
+    if str(feature.privacy) == "plain" and (moments := _moments(feature)) and drift.has_reliable_deviation(*moments):
+        yield drift.MEAN_CHANGE
 
 
-def _spread(feature: Feature) -> tuple[float, float, float, float, int] | None:
-    """Mean, deviation, lowest and highest value, and of how many; nothing where it did not vary or nobody knows.
+def _moments(feature: Feature) -> tuple[float, float, float, float, int] | None:
+    """Return mean, deviation, lowest and highest value, and number of values; `None` if unknown or constant.
 
-    The range decides whether it varied: the deviation of equal values may be a rounding error.
+    The range decides whether the feature is constant, because the deviation of equal values may be a rounding error.
     """
     reference = feature.reference
     if not reference.deviation or reference.mean is None or not feature.training_range:

@@ -202,7 +202,7 @@ def test_a_wrong_translation_of_a_regressor_is_refused(tmp_path: Path, monkeypat
     def wrong(scope: Any, operator: Any, container: Any) -> None:
         step = operators._GraphBuilder(scope, container)
         rows = step("Cast", [operator.inputs[0].full_name], to=11)
-        step.name(step("MatMul", [rows, step.constant(right.coef_[:, None] * 1.001)]), operator.outputs[0])
+        step.output(step("MatMul", [rows, step.constant(right.coef_[:, None] * 1.001)]), operator.outputs[0])
 
     right = LinearRegression(fit_intercept=False).fit(X, VALUES)
     monkeypatch.setattr(operators, "float64_converters", lambda: {LinearRegression: wrong})
