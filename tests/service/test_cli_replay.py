@@ -82,7 +82,7 @@ def test_what_was_answered_is_answered_again(answered: Answered) -> None:
         assert result.exit_code == 0
         assert "1 prediction of iris 1.0.0" in result.output
         assert "the same model, by its SHA-256" in result.output
-        assert "the versions here are those of the bundle" in result.output
+        assert "the installed versions are those of the bundle" in result.output
         assert "privacy rules" not in result.output
     result = answered.replay(answered.batch["trace_id"])
     assert result.exit_code == 0
@@ -101,7 +101,7 @@ def test_as_json_every_row_is_told(answered: Answered) -> None:
     assert [row["prediction_id"] for row in model["rows"]] == [
         one["prediction_id"] for one in answered.batch["predictions"]
     ]
-    assert model["libraries"]["scikit-learn"]["bundle"] == model["libraries"]["scikit-learn"]["here"]
+    assert model["libraries"]["scikit-learn"]["bundle"] == model["libraries"]["scikit-learn"]["installed"]
 
 
 def test_against_another_version_it_differs(answered: Answered) -> None:
@@ -144,7 +144,7 @@ def test_a_model_that_was_packed_anew_is_another_one(answered: Answered, tmp_pat
         answered.replay(answered.one["trace_id"], bundles=str(copy))
     result = answered.replay(answered.one["trace_id"], "--against", str(copy / "one"), bundles=str(copy))
     assert result.exit_code == EXIT_CODE_DIFFERENT
-    assert "the model that answered is not to be found" in result.output
+    assert "the bundle of the recorded model was not found" in result.output
     assert "privacy rules may have changed the inputs" in result.output
 
 

@@ -1,1 +1,1 @@
-"""Recorded predictions, answered again: what was recorded, what is answered now, and whether they differ."""
+"""Replay of stored predictions: run the same inputs through a model again, and compare the outputs."""

@@ -1,4 +1,4 @@
-"""What a person, or a program, is told of a replay."""
+"""Render the result of a replay as JSON and as tables for a terminal."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,91 +12,95 @@ from modeltrace.inference.model import ModelOutput
 from modeltrace.replay.compare import ReplayedRow
 from modeltrace.replay.run import ModelReplay, Verdict
 
-# Rows of a table; those with another label come first, then what else is not equal.
+# Rows of a table: those with another label come first, then other rows that are not equal.
 MAX_ROWS_SHOWN = 20
 
 
-def to_json(groups: Sequence[ModelReplay], errors: Sequence[str], verdict: Verdict) -> dict[str, Any]:
-    """All of it, every row."""
-    return {"verdict": verdict, "models": [_group(group) for group in groups], "errors": list(errors)}
+def to_json(replays: Sequence[ModelReplay], errors: Sequence[str], verdict: Verdict) -> dict[str, Any]:
+    """Return the results with all rows as a JSON object."""
+    return {"verdict": verdict, "models": [_model(replay) for replay in replays], "errors": list(errors)}
 
 
-def _group(group: ModelReplay) -> dict[str, Any]:
+def _model(replay: ModelReplay) -> dict[str, Any]:
     return {
-        "verdict": group.verdict,
-        "recorded": {"name": group.name, "version": group.version, "hash": group.hash},
-        "found": None if group.recorded_bundle is None else group.recorded_bundle.location,
-        "privacy_rules_known": group.privacy_rules_known,
+        "verdict": replay.verdict,
+        "recorded": {"name": replay.name, "version": replay.version, "hash": replay.hash},
+        "recorded_bundle": None if replay.recorded_bundle is None else replay.recorded_bundle.location,
+        "privacy_rules_known": replay.privacy_rules_known,
         "replayed_with": {
-            "name": group.bundle.name,
-            "version": group.bundle.version,
-            "hash": group.bundle.onnx_hash if group.engine == "onnx" else group.bundle.hash,
-            "where": group.bundle.location,
-            "engine": group.engine,
+            "name": replay.bundle.name,
+            "version": replay.bundle.version,
+            "hash": replay.bundle.onnx_hash if replay.engine == "onnx" else replay.bundle.hash,
+            "location": replay.bundle.location,
+            "engine": replay.engine,
         },
-        "libraries": {name: {"bundle": made, "here": here} for name, (made, here) in group.libraries.items()},
-        "counts": dict(group.counts),
+        "libraries": {
+            name: {"bundle": in_bundle, "installed": installed}
+            for name, (in_bundle, installed) in replay.libraries.items()
+        },
+        "counts": dict(replay.counts),
         "rows": [
             {
                 "row": row.row,
                 "prediction_id": row.prediction_id,
                 "outcome": row.outcome,
-                "recorded": _answer(row.recorded),
-                "now": None if row.replayed is None else _answer(row.replayed),
+                "recorded": _output(row.recorded),
+                "replayed": None if row.replayed is None else _output(row.replayed),
                 "difference": row.difference,
-                "note": row.reason,
+                "reason": row.reason,
             }
-            for row in group.rows
+            for row in replay.rows
         ],
     }
 
 
-def _answer(answer: ModelOutput) -> dict[str, Any]:
-    if answer.value is not None:
-        return {"value": answer.value}
-    return {"label": answer.label, "confidence": answer.confidence}
+def _output(output: ModelOutput) -> dict[str, Any]:
+    if output.value is not None:
+        return {"value": output.value}
+    return {"label": output.label, "confidence": output.confidence}
 
 
-def render(console: Console, groups: Sequence[ModelReplay]) -> None:
-    """Print tables of it. No markup: labels and names are what they are."""
-    for group in groups:
-        when = datetime.fromtimestamp(group.time / 10**9, UTC)
-        number = f"{len(group.rows):,} prediction{'' if len(group.rows) == 1 else 's'}"
-        console.print(f"{number} of {group.name} {group.version}, {when:%Y-%m-%d %H:%M:%S} UTC", style="bold")
-        console.print(f"  answered now by {_bundle_description(group)}")
-        if group.recorded_bundle is None:
-            console.print("  the model that answered is not to be found", style="yellow")
-        if not group.privacy_rules_known:
+def render(console: Console, replays: Sequence[ModelReplay]) -> None:
+    """Print the results as tables. Labels and names are printed as text, never as Rich markup."""
+    for replay in replays:
+        time = datetime.fromtimestamp(replay.time / 10**9, UTC)
+        number = f"{len(replay.rows):,} prediction{'' if len(replay.rows) == 1 else 's'}"
+        console.print(f"{number} of {replay.name} {replay.version}, {time:%Y-%m-%d %H:%M:%S} UTC", style="bold")
+        console.print(f"  replayed with {_bundle_description(replay)}")
+        if replay.recorded_bundle is None:
+            console.print("  the bundle of the recorded model was not found", style="yellow")
+        if not replay.privacy_rules_known:
             console.print(
-                "  the feature schema that is recorded is not to be found: privacy rules may have changed the inputs",
+                "  the recorded feature schema was not found: privacy rules may have changed the inputs",
                 style="yellow",
             )
-        console.print(_rows(group.rows))
-        if (more := len(group.rows) - MAX_ROWS_SHOWN) > 0:
+        console.print(_rows(replay.rows))
+        if (more := len(replay.rows) - MAX_ROWS_SHOWN) > 0:
             console.print(f"  and {more:,} more (--json has all of them)", style="dim")
-        console.print(_summary(group))
-        console.print(_libraries(group))
+        console.print(_summary(replay))
+        console.print(_libraries(replay))
 
 
-def _bundle_description(group: ModelReplay) -> str:
-    same = group.recorded_bundle is not None and group.recorded_bundle.sha256 == group.bundle.sha256
-    engine = " with ONNX Runtime" if group.engine == "onnx" else ""
-    called = f"{group.bundle.name} {group.bundle.version}"
-    other_name = "" if called == f"{group.name} {group.version}" else f", packed as {called}"
-    which = f"the same model, by its SHA-256{other_name}" if same else called
-    return f"{which}{engine}: {group.bundle.location}"
+def _bundle_description(replay: ModelReplay) -> str:
+    bundle = replay.bundle
+    same = replay.recorded_bundle is not None and replay.recorded_bundle.sha256 == bundle.sha256
+    engine = " with ONNX Runtime" if replay.engine == "onnx" else ""
+    name = f"{bundle.name} {bundle.version}"
+    packed_as = "" if name == f"{replay.name} {replay.version}" else f", packed as {name}"
+    model = f"the same model, by its SHA-256{packed_as}" if same else name
+    return f"{model}{engine}: {bundle.location}"
 
 
 def _rows(rows: Sequence[ReplayedRow]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("row", justify="right")
-    for name in ("recorded", "now", "difference", ""):
+    for name in ("recorded", "replayed", "difference", ""):
         table.add_column(name)
     for row in sorted(rows, key=lambda row: (row.outcome == "equal", not row.label_changed, row.row))[:MAX_ROWS_SHOWN]:
-        now = Text(row.reason or "", style="yellow") if row.replayed is None else Text(_answer_text(row.replayed))
+        replayed = Text(row.reason or "", style="yellow") if row.replayed is None else Text(_output_text(row.replayed))
         difference = "" if row.difference is None else f"{row.difference:+.3g}" if row.difference else "0"
-        outcome = Text("another label" if row.label_changed else row.outcome, style=_style(row))
-        table.add_row(str(row.row), Text(_answer_text(row.recorded)), now, difference, outcome)
+        outcome = Text("another label" if row.label_changed else row.outcome.replace("_", " "), style=_style(row))
+        table.add_row(str(row.row), Text(_output_text(row.recorded)), replayed, difference, outcome)
     return table
 
 
@@ -104,32 +108,31 @@ def _style(row: ReplayedRow) -> str:
     return "dim" if row.outcome == "equal" else "bold yellow" if row.label_changed else "yellow"
 
 
-def _answer_text(answer: ModelOutput) -> str:
-    if answer.value is not None:
-        return f"{answer.value:.10g}"
-    return f"{answer.label}" if answer.confidence is None else f"{answer.label}  {answer.confidence:.6f}"
+def _output_text(output: ModelOutput) -> str:
+    if output.value is not None:
+        return f"{output.value:.10g}"
+    return f"{output.label}" if output.confidence is None else f"{output.label}  {output.confidence:.6f}"
 
 
-def _summary(group: ModelReplay) -> str:
-    words = {
+def _summary(replay: ModelReplay) -> str:
+    names = {
         "equal": "equal",
-        "differs": "different",
-        "refused": "refused by the schema",
+        "different": "different",
+        "rejected": "rejected by the schema",
         "failed": "failed",
-        "impossible": "impossible to replay",
+        "not_replayable": "not replayable",
     }
-    counts = group.counts
-    said = ", ".join(f"{counts[name]:,} {word}" for name, word in words.items() if counts[name])
-    labels = sum(row.label_changed for row in group.rows)
-    return f"  {said}; another label in {labels:,}" if labels else f"  {said}"
+    counts = replay.counts
+    summary = ", ".join(f"{counts[outcome]:,} {name}" for outcome, name in names.items() if counts[outcome])
+    labels = sum(row.label_changed for row in replay.rows)
+    return f"  {summary}; another label in {labels:,}" if labels else f"  {summary}"
 
 
-def _libraries(group: ModelReplay) -> Table | Text:
-    """Those whose versions differ; that there are none is said, too."""
-    different = {name: both for name, both in group.libraries.items() if both[0] != both[1]}
+def _libraries(replay: ModelReplay) -> Table | Text:
+    different = {name: versions for name, versions in replay.libraries.items() if versions[0] != versions[1]}
     if not different:
-        return Text("  libraries: the versions here are those of the bundle", style="dim")
-    table = Table("library", "in the bundle", "here", box=None, pad_edge=False, padding=(0, 2))
-    for name, (made, here) in different.items():
-        table.add_row(name, made or "none", here or "none")
+        return Text("  libraries: the installed versions are those of the bundle", style="dim")
+    table = Table("library", "in the bundle", "installed", box=None, pad_edge=False, padding=(0, 2))
+    for name, (in_bundle, installed) in different.items():
+        table.add_row(name, in_bundle or "none", installed or "none")
     return table

@@ -1,4 +1,4 @@
-"""Runs recorded inputs through a model as requests would: validate ► features ► inference."""
+"""Run stored inputs through a model like the inputs of a request: validation, features, inference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,72 +15,74 @@ from modeltrace.store.rows import StoredPrediction
 
 @dataclass(frozen=True, slots=True)
 class ReplayInput:
-    """A recorded prediction, and why it cannot be replayed, if it cannot."""
+    """A stored prediction, and the reason why it cannot be replayed or `None`."""
 
     prediction: StoredPrediction
     obstacle: str | None
 
 
 def check_inputs(predictions: Sequence[StoredPrediction], schema: Schema | None) -> list[ReplayInput]:
-    """See of each prediction whether its inputs are there as they were sent.
+    """Check for each prediction whether its inputs are stored as they were sent.
 
     Args:
         predictions: predictions of one model.
-        schema: of the model that answered, which says how each feature is recorded; `None` if it is not known.
+        schema: the schema of that model, which has the privacy rules; `None` if it is unknown.
     """
-    return [ReplayInput(one, _find_obstacle(one, schema)) for one in predictions]
+    return [ReplayInput(prediction, _find_obstacle(prediction, schema)) for prediction in predictions]
 
 
-def _find_obstacle(one: StoredPrediction, schema: Schema | None) -> str | None:
-    if one.erased is not None:
+def _find_obstacle(prediction: StoredPrediction, schema: Schema | None) -> str | None:
+    if prediction.erased is not None:
         return "its inputs were erased"
-    if one.inputs is None:
-        return "no inputs are recorded"
+    if prediction.inputs is None:
+        return "no inputs are stored"
     if schema is None:
         return None
     changed = [f"{f.name} ({f.privacy})" for f in schema.features if f.privacy != "plain"]
     if changed:
-        return f"privacy rules keep no inputs as they were sent: {', '.join(changed)}"
-    if schema.name_set - one.inputs.keys():
-        return f"{min(schema.name_set - one.inputs.keys())} is not recorded"
+        return f"privacy rules changed the stored inputs: {', '.join(changed)}"
+    if missing := schema.name_set - prediction.inputs.keys():
+        return f"{min(missing)} is not stored"
     return None
 
 
-def replay(rows: Sequence[ReplayInput], model: Model, tolerance: float) -> list[ReplayedRow]:
-    """Answer recorded rows again, together, and compare; those that cannot be are told with the reason, in order."""
-    reader = RowValidator(model.schema)
-    values: list[Values | str] = [row.obstacle or _read_values(reader, model.schema, row.prediction) for row in rows]
-    answers = iter(_predict(model, [one for one in values if isinstance(one, tuple)]))
+def replay(inputs: Sequence[ReplayInput], model: Model, tolerance: float) -> list[ReplayedRow]:
+    """Predict all rows in one batch and compare the outputs; return a result per input, in order."""
+    validator = RowValidator(model.schema)
+    values: list[Values | str] = [
+        entry.obstacle or _read_values(validator, model.schema, entry.prediction) for entry in inputs
+    ]
+    outputs = iter(_predict(model, [row for row in values if isinstance(row, tuple)]))
     return [
-        _compare_row(row, one if isinstance(one, str) else next(answers), tolerance)
-        for row, one in zip(rows, values, strict=True)
+        _compare_row(entry, row if isinstance(row, str) else next(outputs), tolerance)
+        for entry, row in zip(inputs, values, strict=True)
     ]
 
 
 def tolerance_of(manifest: Manifest, model: Model) -> float:
-    """What rounding may do to the answers of a model, by the precision in which it computes."""
+    """Return the tolerance for rounding errors of a model, by the precision of its engine."""
     single = model.engine == "onnx" and manifest.onnx is not None and manifest.onnx.precision == "float32"
     return TOLERANCE["float32" if single else "float64"]
 
 
-def _read_values(reader: RowValidator, schema: Schema, one: StoredPrediction) -> Values | str:
-    """The values of a row, or what the schema says against it.
+def _read_values(validator: RowValidator, schema: Schema, prediction: StoredPrediction) -> Values | str:
+    """Return the values of a row, or the reason why the schema rejects it.
 
-    What is recorded is what the model was given: a value that was left out, sent as null, or let through although of a
-    wrong type, is null. So a missing value is none of the row's faults where the schema allows any of these.
+    The store has the inputs of the model: a value that was absent, null, or invalid but allowed is null there. A
+    missing value is therefore valid if the schema allows any of these.
     """
-    inputs = one.inputs or {}
+    inputs = prediction.inputs or {}
     try:
-        return reader.validate(inputs)
+        return validator.validate(inputs)
     except InvalidFeaturesError as error:
         may_be_missing = {feature.name for feature in schema.features if feature.accepts_missing}
         if all(fault.reason == "missing" and fault.feature in may_be_missing for fault in error.violations):
             return tuple(map(inputs.get, schema.names))
-        return f"the schema refuses it: {error}"
+        return f"the schema rejects it: {error}"
 
 
 def _predict(model: Model, rows: Sequence[Values]) -> "list[ModelOutput | InferenceError]":
-    """An answer a row; where one of them breaks the call for all, each is asked by itself."""
+    """Return an output per row. If the batch fails, predict each row separately."""
     if not rows:
         return []
     try:
@@ -89,12 +91,12 @@ def _predict(model: Model, rows: Sequence[Values]) -> "list[ModelOutput | Infere
         return [error] if len(rows) == 1 else [_predict(model, [row])[0] for row in rows]
 
 
-def _compare_row(row: ReplayInput, now: "ModelOutput | InferenceError | str", tolerance: float) -> ReplayedRow:
-    one = row.prediction
-    recorded = ModelOutput(one.label, one.confidence) if one.value is None else ModelOutput(value=one.value)
-    if isinstance(now, ModelOutput):
-        return compare(one.row, one.prediction_id, recorded, now, tolerance)
-    if isinstance(now, InferenceError):
-        return ReplayedRow(one.row, one.prediction_id, "failed", recorded, reason=str(now))
-    outcome: Outcome = "impossible" if row.obstacle else "refused"
-    return ReplayedRow(one.row, one.prediction_id, outcome, recorded, reason=now)
+def _compare_row(entry: ReplayInput, replayed: "ModelOutput | InferenceError | str", tolerance: float) -> ReplayedRow:
+    stored = entry.prediction
+    recorded = ModelOutput(stored.label, stored.confidence) if stored.value is None else ModelOutput(value=stored.value)
+    if isinstance(replayed, ModelOutput):
+        return compare(stored.row, stored.prediction_id, recorded, replayed, tolerance)
+    if isinstance(replayed, InferenceError):
+        return ReplayedRow(stored.row, stored.prediction_id, "failed", recorded, reason=str(replayed))
+    outcome: Outcome = "not_replayable" if entry.obstacle else "rejected"
+    return ReplayedRow(stored.row, stored.prediction_id, outcome, recorded, reason=replayed)

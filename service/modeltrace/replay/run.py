@@ -1,4 +1,4 @@
-"""From what is recorded of a trace or a prediction to what a model says of it now."""
+"""Find the bundles of stored predictions, and replay the predictions with them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,29 @@ from modeltrace.bundles.registry.bundle_ref import LocalBundle
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.source import MLFLOW_PREFIX, FolderSource, parse_source
 from modeltrace.errors import BundleError, BundleNotFoundError
-from modeltrace.inference.model import Engine, Model
+from modeltrace.inference.model import Engine
 from modeltrace.replay.compare import ReplayedRow
 from modeltrace.replay.replay import check_inputs, replay, tolerance_of
 from modeltrace.store.rows import StoredPrediction
 
-Verdict = Literal["equal", "differs", "incomplete"]
+Verdict = Literal["equal", "different", "incomplete"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReplay:
-    """The predictions of one model among those that are replayed: that model as it is recorded, and what came out.
+    """The replayed predictions of one model.
 
-    `origin` is the bundle of that very model, `used` the one that has answered now, `engine` what it answered with.
-    `privacy_rules_known`: whether the feature schema of the recorded predictions is known.
-    `libraries` has for each library its version in the origin's bundle (or in `used` where there is none), and here.
+    Args:
+        name: the name of the recorded model.
+        version: the version of the recorded model.
+        hash: the hash of the recorded model's file.
+        time: the time of the first prediction, in nanoseconds since the epoch.
+        recorded_bundle: the bundle of the recorded model; `None` if it was not found.
+        privacy_rules_known: whether the feature schema of the recorded predictions is known.
+        bundle: the bundle that the predictions were replayed with.
+        engine: the engine that the predictions were replayed with.
+        libraries: for each library its version in the recorded bundle (else in `bundle`), and the installed version.
+        rows: the results.
     """
 
     name: str
@@ -42,27 +50,28 @@ class ModelReplay:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many there are of each outcome."""
+        """The number of rows by outcome."""
         return Counter(row.outcome for row in self.rows)
 
     @property
     def verdict(self) -> Verdict:
-        """`differs` when one does; `equal` when all are; `incomplete` when none differs and some cannot be replayed."""
+        """`equal` if all rows are; `incomplete` if the other rows cannot be replayed; else `different`."""
         counts = self.counts
         if counts["equal"] == len(self.rows):
             return "equal"
-        return "incomplete" if counts["equal"] + counts["impossible"] == len(self.rows) else "differs"
+        return "incomplete" if counts["equal"] + counts["not_replayable"] == len(self.rows) else "different"
 
     def reasons(self) -> list[str]:
-        """Why some cannot be replayed, and how many: one line a reason."""
-        notes = Counter(row.reason for row in self.rows if row.outcome == "impossible")
+        """Return a line for each reason why rows cannot be replayed, with their number."""
+        reasons = Counter(row.reason for row in self.rows if row.outcome == "not_replayable")
         return [
-            f"{number:,} of {self.name} {self.version} cannot be replayed: {note}" for note, number in notes.items()
+            f"{number:,} of {self.name} {self.version} cannot be replayed: {reason}"
+            for reason, number in reasons.items()
         ]
 
 
 class Replayer:
-    """Replays predictions with models from some sources."""
+    """Replays predictions with models from the given sources."""
 
     def __init__(
         self, catalog: Catalog, sources: Sequence[str], *, trust_pickle: bool, trusted_types: Sequence[str]
@@ -73,77 +82,71 @@ class Replayer:
         self._trusted_types = trusted_types
 
     def replay(self, predictions: Sequence[StoredPrediction], against: str | None) -> ModelReplay:
-        """Replay predictions of one model with itself, or with another version or source.
+        """Replay predictions of one model with that model, or with another version or source.
 
         Raises:
-            SettingsError: a source makes no sense.
-            BundleError: a bundle is not to be found, or cannot be loaded here.
+            SettingsError: a source is invalid.
+            BundleError: a bundle was not found, or cannot be loaded.
         """
         first = predictions[0]
         try:
-            origin = self._catalog.find_by_hash(first.model_hash, self._sources, version=first.model_version)
+            recorded = self._catalog.find_by_hash(first.model_hash, self._sources, version=first.model_version)
         except BundleNotFoundError:
             if against is None:
                 raise
-            origin = None
-        used = self._find_other(first.model_name, against) if against is not None else origin
-        if used is None:  # without another one the search has raised
+            recorded = None
+        bundle = self._find_other(first.model_name, against) if against is not None else recorded
+        if bundle is None:  # unreachable: without `against` a failed search has raised an error
             raise BundleNotFoundError(f"no bundle for {first.model_name} {first.model_version}")
-        engine = self._engine(first, origin, used)
-        model = self._load(used, engine)
+        # Use ONNX Runtime if it made the predictions and the bundle has an ONNX model.
+        with_onnx = recorded is not None and first.model_hash == recorded.onnx_hash and bundle.onnx_hash is not None
+        engine: Engine = "onnx" if with_onnx else "sklearn"
+        model = load_bundle(
+            bundle.path, engine=engine, trust_pickle=self._trust_pickle, trusted_types=self._trusted_types
+        )
         if against is None and model.hash != first.model_hash:
-            raise BundleError(f"{used.location} has changed meanwhile")
-        schema = None if origin is None else read_manifest(origin.path)[0].feature_schema()
-        rows = check_inputs(predictions, schema or model.schema)
+            raise BundleError(f"{bundle.location} has changed in the meantime")
+        schema = None if recorded is None else read_manifest(recorded.path)[0].feature_schema()
+        inputs = check_inputs(predictions, schema or model.schema)
         return ModelReplay(
             name=first.model_name,
             version=first.model_version,
             hash=first.model_hash,
             time=first.time,
-            recorded_bundle=origin,
+            recorded_bundle=recorded,
             privacy_rules_known=schema is not None and first.schema_hash in (None, schema.hash),
-            bundle=used,
+            bundle=bundle,
             engine=engine,
-            libraries=_libraries(origin or used),
-            rows=replay(rows, model, tolerance_of(read_manifest(used.path)[0], model)),
+            libraries=_libraries(recorded or bundle),
+            rows=replay(inputs, model, tolerance_of(read_manifest(bundle.path)[0], model)),
         )
 
     def _find_other(self, name: str, against: str) -> LocalBundle:
-        """Another version of the model among the sources; or the bundle of another source."""
+        """Return the bundle of a source, or another version of the model among the sources."""
         source = parse_source(against)
         if against.startswith(MLFLOW_PREFIX) or (isinstance(source, FolderSource) and source.path.exists()):
             return self._catalog.resolve(against)
         return self._catalog.find_version(name, against, self._sources)
 
-    @staticmethod
-    def _engine(first: StoredPrediction, origin: LocalBundle | None, used: LocalBundle) -> Engine:
-        """ONNX Runtime where it was that which answered, and the bundle has a model for it."""
-        with_onnx = origin is not None and first.model_hash == origin.onnx_hash
-        return "onnx" if with_onnx and used.onnx_hash is not None else "sklearn"
 
-    def _load(self, found: LocalBundle, engine: Engine) -> Model:
-        return load_bundle(
-            found.path, engine=engine, trust_pickle=self._trust_pickle, trusted_types=self._trusted_types
-        )
-
-
-def overall_verdict(groups: Sequence[ModelReplay], *, complete: bool) -> Verdict:
-    """What holds of all of them; `complete`: whether there is a group for each model."""
-    verdicts = {group.verdict for group in groups}
-    if "differs" in verdicts:
-        return "differs"
+def overall_verdict(replays: Sequence[ModelReplay], *, complete: bool) -> Verdict:
+    """Return the verdict of several models; `complete` says whether each model could be replayed."""
+    verdicts = {replay.verdict for replay in replays}
+    if "different" in verdicts:
+        return "different"
     return "equal" if complete and verdicts == {"equal"} else "incomplete"
 
 
 def group_by_model(predictions: Sequence[StoredPrediction]) -> list[list[StoredPrediction]]:
-    """Predictions in groups of one model and one schema each, in the order of their rows."""
+    """Group predictions by model and feature schema, in the order of their rows."""
     groups: dict[tuple[str | None, ...], list[StoredPrediction]] = {}
-    for one in sorted(predictions, key=lambda one: one.row):
-        groups.setdefault((one.model_hash, one.model_version, one.schema_hash), []).append(one)
+    for prediction in sorted(predictions, key=lambda prediction: prediction.row):
+        key = prediction.model_hash, prediction.model_version, prediction.schema_hash
+        groups.setdefault(key, []).append(prediction)
     return list(groups.values())
 
 
-def _libraries(found: LocalBundle) -> dict[str, tuple[str | None, str | None]]:
-    made = read_manifest(found.path)[0].libraries
-    here = installed_versions(made.keys() - {"python"})
-    return {name: (made.get(name), here.get(name)) for name in sorted({*made, *here})}
+def _libraries(bundle: LocalBundle) -> dict[str, tuple[str | None, str | None]]:
+    in_bundle = read_manifest(bundle.path)[0].libraries
+    installed = installed_versions(in_bundle.keys() - {"python"})
+    return {name: (in_bundle.get(name), installed.get(name)) for name in sorted({*in_bundle, *installed})}

@@ -1,4 +1,4 @@
-"""Two answers are the same, or they differ, and by how much."""
+"""Outputs are compared exactly by label, and within a tolerance by confidence or value."""
 
 import math
 
@@ -16,45 +16,45 @@ ANSWERS = st.builds(ModelOutput, LABELS, st.none() | st.floats(0, 1)) | st.build
 
 
 @given(ANSWERS)
-def test_an_answer_is_equal_to_itself(answer: ModelOutput) -> None:
-    """Of a classifier, with and without probabilities, and of a regressor."""
+def test_an_output_is_equal_to_itself(answer: ModelOutput) -> None:
+    """This holds for a classifier with and without probabilities, and for a regressor."""
     assert compare(0, "p", answer, answer, 0.0).outcome == "equal"
 
 
 @given(ANSWERS, ANSWERS)
-def test_comparing_has_no_direction(one: ModelOutput, other: ModelOutput) -> None:
-    """Only the sign of the difference turns."""
-    there, back = compare(0, "p", one, other, DOUBLE), compare(0, "p", other, one, DOUBLE)
+def test_the_comparison_is_symmetric(first: ModelOutput, second: ModelOutput) -> None:
+    """Swapping the outputs changes only the sign of the difference."""
+    forward, backward = compare(0, "p", first, second, DOUBLE), compare(0, "p", second, first, DOUBLE)
 
-    assert there.outcome == back.outcome
-    assert (there.difference is None) == (back.difference is None)
-    assert there.difference is None or there.difference == -(back.difference or 0.0)
+    assert forward.outcome == backward.outcome
+    assert (forward.difference is None) == (backward.difference is None)
+    assert forward.difference is None or forward.difference == -(backward.difference or 0.0)
 
 
 @given(NUMBERS, st.floats(-3e-9, 3e-9))
 def test_values_are_equal_within_the_tolerance(value: float, change: float) -> None:
-    """Absolutely below 1, relatively above."""
-    now = value + change * max(1.0, abs(value))
-    result = compare(0, "p", ModelOutput(value=value), ModelOutput(value=now), DOUBLE)
+    """The tolerance is absolute below 1 and relative above."""
+    replayed = value + change * max(1.0, abs(value))
+    result = compare(0, "p", ModelOutput(value=value), ModelOutput(value=replayed), DOUBLE)
 
-    assert result.difference == now - value
-    if abs(now - value) < 0.99 * DOUBLE * max(1.0, abs(value)):
+    assert result.difference == replayed - value
+    if abs(replayed - value) < 0.99 * DOUBLE * max(1.0, abs(value)):
         assert result.outcome == "equal"
-    elif abs(now - value) > 1.01 * DOUBLE * max(1.0, abs(value), abs(now)):
-        assert result.outcome == "differs"
+    elif abs(replayed - value) > 1.01 * DOUBLE * max(1.0, abs(value), abs(replayed)):
+        assert result.outcome == "different"
 
 
 @pytest.mark.parametrize(
-    ("recorded", "now"),
+    ("recorded", "replayed"),
     [(1, True), (0, False), ("1", 1), ("a", "b"), (1, 2), ("", None)],
 )
-def test_labels_are_exact(recorded: Label, now: Label) -> None:
-    """A class that is called otherwise is another one, whatever Python thinks of it."""
-    assert compare(0, "p", ModelOutput(recorded, 0.9), ModelOutput(now, 0.9), DOUBLE).outcome == "differs"
+def test_labels_are_exact(recorded: Label, replayed: Label) -> None:
+    """Labels of different types are different, even if Python compares them as equal."""
+    assert compare(0, "p", ModelOutput(recorded, 0.9), ModelOutput(replayed, 0.9), DOUBLE).outcome == "different"
 
 
 @pytest.mark.parametrize(
-    ("recorded", "now"),
+    ("recorded", "replayed"),
     [
         (ModelOutput("a", 0.5), ModelOutput("a")),
         (ModelOutput("a"), ModelOutput("a", 0.5)),
@@ -63,19 +63,21 @@ def test_labels_are_exact(recorded: Label, now: Label) -> None:
         (ModelOutput(value=1e9), ModelOutput(value=1e9 + 2)),
     ],
 )
-def test_what_has_no_counterpart_or_lies_beyond_differs(recorded: ModelOutput, now: ModelOutput) -> None:
-    """A confidence that is gone or came, a regressor in a classifier's place, more than rounding does."""
-    assert compare(0, "p", recorded, now, DOUBLE).outcome == "differs"
+def test_a_missing_counterpart_or_a_larger_difference_is_different(
+    recorded: ModelOutput, replayed: ModelOutput
+) -> None:
+    """A confidence is missing on one side, the tasks differ, or the difference exceeds the tolerance."""
+    assert compare(0, "p", recorded, replayed, DOUBLE).outcome == "different"
 
 
-def test_confidences_in_different_labels_have_no_difference() -> None:
-    """They are not of the same thing."""
+def test_confidences_of_different_labels_have_no_difference() -> None:
+    """They are confidences in different classes."""
     result = compare(0, "p", ModelOutput("a", 0.51), ModelOutput("b", 0.56), DOUBLE)
 
-    assert (result.outcome, result.difference, result.label_changed) == ("differs", None, True)
+    assert (result.outcome, result.difference, result.label_changed) == ("different", None, True)
 
 
-def test_a_label_of_one_and_one_as_a_float_are_one() -> None:
-    """JSON has one kind of number."""
+def test_an_integer_label_equals_the_same_float() -> None:
+    """JSON does not distinguish integers from floats."""
     assert compare(0, "p", ModelOutput(1, 0.5), ModelOutput(1.0, 0.5), DOUBLE).outcome == "equal"
     assert math.isclose(DOUBLE, 1e-9)

@@ -1,4 +1,4 @@
-"""Recorded predictions are answered again by the model that answered them, or it is said why not."""
+"""Replay runs stored inputs through the recorded model again, or reports why it cannot."""
 
 import shutil
 from collections.abc import Iterator
@@ -32,52 +32,52 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def catalog() -> Iterator[Catalog]:
-    """A catalog in which nothing is broken."""
+    """A catalog; a warning fails the test."""
     with Catalog(pytest.fail) as catalog:
         yield catalog
 
 
 def replayer(catalog: Catalog, *sources: Path, trust_pickle: bool = False) -> Replayer:
-    """Looks in these folders."""
+    """Return a replayer that searches these folders."""
     return Replayer(catalog, list(map(str, sources)), trust_pickle=trust_pickle, trusted_types=())
 
 
-def test_the_same_model_gives_the_same_answers(models: Path, catalog: Catalog) -> None:
-    """Whichever version is the highest: it is found by its hash."""
-    kept = stored_predictions(load_bundle(models / "one"), iris_rows(20))
-    group = replayer(catalog, models).replay(kept, None)
+def test_the_recorded_model_gives_equal_outputs(models: Path, catalog: Catalog) -> None:
+    """The bundle is found by the model's hash, although a newer version exists."""
+    stored = stored_predictions(load_bundle(models / "one"), iris_rows(20))
+    result = replayer(catalog, models).replay(stored, None)
 
-    assert (group.verdict, group.bundle.version, group.engine) == ("equal", "1.0.0", "sklearn")
-    assert group.recorded_bundle == group.bundle
-    assert all(made == here for made, here in group.libraries.values())
-    assert {row.difference for row in group.rows} == {0.0}
-
-
-def test_a_row_by_itself_is_equal_to_that_row_of_a_batch(models: Path, catalog: Catalog) -> None:
-    """What the size of a batch does to rounding is within the tolerance."""
-    kept = stored_predictions(load_bundle(models / "one"), iris_rows(50))
-
-    assert {replayer(catalog, models).replay([one], None).verdict for one in kept[::7]} == {"equal"}
+    assert (result.verdict, result.bundle.version, result.engine) == ("equal", "1.0.0", "sklearn")
+    assert result.recorded_bundle == result.bundle
+    assert all(in_bundle == installed for in_bundle, installed in result.libraries.values())
+    assert {row.difference for row in result.rows} == {0.0}
 
 
-def test_what_onnx_runtime_answered_is_answered_by_it(models: Path, catalog: Catalog) -> None:
-    """Its file has a hash of its own; a bundle without one is asked through scikit-learn."""
-    kept = stored_predictions(load_bundle(models / "one", engine="onnx"), iris_rows(20))
-    same, other = (replayer(catalog, models).replay(kept, against) for against in (None, "2.0.0"))
+def test_a_single_row_equals_the_row_of_a_batch(models: Path, catalog: Catalog) -> None:
+    """The effect of the batch size on rounding is within the tolerance."""
+    stored = stored_predictions(load_bundle(models / "one"), iris_rows(50))
+
+    assert {replayer(catalog, models).replay([prediction], None).verdict for prediction in stored[::7]} == {"equal"}
+
+
+def test_predictions_of_onnx_runtime_are_replayed_with_it(models: Path, catalog: Catalog) -> None:
+    """The ONNX file has its own hash; a bundle without an ONNX model is replayed with scikit-learn."""
+    stored = stored_predictions(load_bundle(models / "one", engine="onnx"), iris_rows(20))
+    same, other = (replayer(catalog, models).replay(stored, against) for against in (None, "2.0.0"))
 
     assert (same.verdict, same.engine, other.engine) == ("equal", "onnx", "sklearn")
 
 
-def test_another_version_differs_by_what_it_answers(models: Path, catalog: Catalog) -> None:
-    """Named by version, by folder, or as any source is."""
-    kept = stored_predictions(load_bundle(models / "one"), iris_rows(20))
+def test_another_version_gives_the_outputs_of_that_version(models: Path, catalog: Catalog) -> None:
+    """The other version is named by its version, by its folder, or as a source."""
+    stored = stored_predictions(load_bundle(models / "one"), iris_rows(20))
     other = stored_predictions(load_bundle(models / "two"), iris_rows(20))
     for against in ("2.0.0", str(models / "two"), f"{models}@2.0.0"):
-        group = replayer(catalog, models).replay(kept, against)
+        result = replayer(catalog, models).replay(stored, against)
 
-        assert group.verdict == "differs"
-        assert (group.recorded_bundle and group.recorded_bundle.version, group.bundle.version) == ("1.0.0", "2.0.0")
-        for row, before, after in zip(group.rows, kept, other, strict=True):
+        assert result.verdict == "different"
+        assert (result.recorded_bundle and result.recorded_bundle.version, result.bundle.version) == ("1.0.0", "2.0.0")
+        for row, before, after in zip(result.rows, stored, other, strict=True):
             assert before.confidence is not None
             assert after.confidence is not None
             assert row.label_changed == (before.label != after.label)
@@ -86,89 +86,92 @@ def test_another_version_differs_by_what_it_answers(models: Path, catalog: Catal
 
 
 def test_a_regressor_is_replayed(tmp_path: Path, catalog: Catalog) -> None:
-    """By its values."""
+    """Values are compared instead of labels."""
     bundle = pack(LinearRegression().fit(X, VALUES), iris_frame(), name="sepals", out=tmp_path / "sepals")
-    kept = stored_predictions(load_bundle(bundle), iris_rows(9))
+    stored = stored_predictions(load_bundle(bundle), iris_rows(9))
 
-    assert replayer(catalog, bundle).replay(kept, None).verdict == "equal"
-    changed = [kept[0], kept[1]._replace(value=(kept[1].value or 0.0) + 1e-6)]
-    assert replayer(catalog, bundle).replay(changed, None).counts == {"equal": 1, "differs": 1}
-
-
-def test_a_hash_that_nobody_has_names_where_it_was_looked_for(models: Path, catalog: Catalog) -> None:
-    """Against another model it goes on, and what the first one was is not known."""
-    kept = stored_predictions(load_bundle(models / "one"), iris_rows(3))
-
-    with pytest.raises(BundleNotFoundError, match=f"SHA-256 {kept[0].model_hash} in .*two"):
-        replayer(catalog, models / "two").replay(kept, None)
-    group = replayer(catalog, models / "two").replay(kept, "2.0.0")
-    assert (group.recorded_bundle, group.verdict) == (None, "differs")
+    assert replayer(catalog, bundle).replay(stored, None).verdict == "equal"
+    changed = [stored[0], stored[1]._replace(value=(stored[1].value or 0.0) + 1e-6)]
+    assert replayer(catalog, bundle).replay(changed, None).counts == {"equal": 1, "different": 1}
 
 
-def test_a_schema_that_is_not_the_recorded_one_is_said(models: Path, catalog: Catalog) -> None:
-    """The same file, packed again with other rules: what those did to the inputs is not known."""
+def test_an_unknown_hash_is_an_error_that_names_the_sources(models: Path, catalog: Catalog) -> None:
+    """A replay against another model works without the recorded bundle."""
+    stored = stored_predictions(load_bundle(models / "one"), iris_rows(3))
+
+    with pytest.raises(BundleNotFoundError, match=f"SHA-256 {stored[0].model_hash} in .*two"):
+        replayer(catalog, models / "two").replay(stored, None)
+    result = replayer(catalog, models / "two").replay(stored, "2.0.0")
+    assert (result.recorded_bundle, result.verdict) == (None, "different")
+
+
+def test_another_feature_schema_is_reported(models: Path, catalog: Catalog) -> None:
+    """If the same model was packed again with other redactor rules, the recorded rules are unknown."""
     model = load_bundle(models / "one")
-    kept = stored_predictions(model, iris_rows(3))
-    for schema_hash, known in ((None, True), (model.schema.hash, True), ("0" * 64, False)):
-        group = replayer(catalog, models).replay([one._replace(schema_hash=schema_hash) for one in kept], None)
+    stored = stored_predictions(model, iris_rows(3))
+    for schema_hash, rules_known in ((None, True), (model.schema.hash, True), ("0" * 64, False)):
+        result = replayer(catalog, models).replay(
+            [prediction._replace(schema_hash=schema_hash) for prediction in stored], None
+        )
 
-        assert (group.privacy_rules_known, group.verdict) == (known, "equal")
+        assert (result.privacy_rules_known, result.verdict) == (rules_known, "equal")
 
 
-def test_an_altered_model_is_not_asked(models: Path, tmp_path: Path, catalog: Catalog) -> None:
-    """Its bytes are hashed again when it is loaded."""
-    kept = stored_predictions(load_bundle(models / "one"), iris_rows(3))
+def test_an_altered_model_is_not_loaded(models: Path, tmp_path: Path, catalog: Catalog) -> None:
+    """Loading a bundle verifies the hash of its files."""
+    stored = stored_predictions(load_bundle(models / "one"), iris_rows(3))
     copy = Path(shutil.copytree(models / "one", tmp_path / "copy"))
     flip_byte(copy / "model.skops")
 
     with pytest.raises(BundleIntegrityError, match=r"model\.skops"):
-        replayer(catalog, copy).replay(kept, None)
+        replayer(catalog, copy).replay(stored, None)
 
 
-def test_a_pickle_is_not_loaded_unless_told(tmp_path: Path, catalog: Catalog) -> None:
-    """As when serving."""
+def test_a_pickle_is_loaded_only_if_trusted(tmp_path: Path, catalog: Catalog) -> None:
+    """The rule is the same as for serving."""
     bundle = pack_iris(tmp_path / "pickled", "1", artifact_format="joblib")
-    kept = stored_predictions(load_bundle(bundle, trust_pickle=True), iris_rows(3))
+    stored = stored_predictions(load_bundle(bundle, trust_pickle=True), iris_rows(3))
 
     with pytest.raises(UntrustedModelError):
-        replayer(catalog, bundle).replay(kept, None)
-    assert replayer(catalog, bundle, trust_pickle=True).replay(kept, None).verdict == "equal"
+        replayer(catalog, bundle).replay(stored, None)
+    assert replayer(catalog, bundle, trust_pickle=True).replay(stored, None).verdict == "equal"
 
 
-def test_erased_inputs_are_said_and_the_others_replayed(models: Path, catalog: Catalog) -> None:
-    """Nothing differs, and it is not whole, either."""
-    kept = stored_predictions(load_bundle(models / "one"), iris_rows(5))
-    kept[2] = kept[2]._replace(inputs=None, erased=7)
-    group = replayer(catalog, models).replay(kept, None)
+def test_erased_inputs_are_reported_and_other_rows_replayed(models: Path, catalog: Catalog) -> None:
+    """The verdict is `incomplete`: no row differs, but one is missing."""
+    stored = stored_predictions(load_bundle(models / "one"), iris_rows(5))
+    stored[2] = stored[2]._replace(inputs=None, erased=7)
+    result = replayer(catalog, models).replay(stored, None)
 
-    assert (group.counts, group.verdict) == ({"equal": 4, "impossible": 1}, "incomplete")
-    assert group.rows[2].reason == "its inputs were erased"
-    assert group.reasons() == ["1 of iris 1.0.0 cannot be replayed: its inputs were erased"]
+    assert (result.counts, result.verdict) == ({"equal": 4, "not_replayable": 1}, "incomplete")
+    assert result.rows[2].reason == "its inputs were erased"
+    assert result.reasons() == ["1 of iris 1.0.0 cannot be replayed: its inputs were erased"]
 
 
 def test_inputs_that_privacy_rules_changed_are_not_replayed(tmp_path: Path, catalog: Catalog) -> None:
-    """Whatever the rule is: what was sent is not what is recorded, and known to nobody."""
+    """This holds for each rule, because the stored inputs are not those that were sent."""
     rules = {"sepal_length": "hash", "sepal_width": "bucket", "petal_width": "drop"}
     bundle = pack_iris(tmp_path / "private", "1", privacy=rules)
     model = load_bundle(bundle)
-    privacy, reader = Redactor(model.schema, b"a key of the tests"), RowValidator(model.schema)
-    told = [
-        dict(zip(model.schema.recorded_names, privacy.redact_inputs(reader.validate(row)), strict=True))
+    redactor, validator = Redactor(model.schema, b"a key of the tests"), RowValidator(model.schema)
+    redacted = [
+        dict(zip(model.schema.recorded_names, redactor.redact_inputs(validator.validate(row)), strict=True))
         for row in iris_rows(2)
     ]
-    kept = [
-        one._replace(inputs=inputs) for one, inputs in zip(stored_predictions(model, iris_rows(2)), told, strict=True)
+    stored = [
+        prediction._replace(inputs=inputs)
+        for prediction, inputs in zip(stored_predictions(model, iris_rows(2)), redacted, strict=True)
     ]
 
-    group = replayer(catalog, bundle).replay(kept, None)
-    assert (group.verdict, group.counts) == ("incomplete", {"impossible": 2})
-    (reason,) = group.reasons()
-    assert reason.startswith("2 of iris 1 cannot be replayed: privacy rules keep no inputs as they were sent: ")
+    result = replayer(catalog, bundle).replay(stored, None)
+    assert (result.verdict, result.counts) == ("incomplete", {"not_replayable": 2})
+    (reason,) = result.reasons()
+    assert reason.startswith("2 of iris 1 cannot be replayed: redactor rules changed the stored inputs: ")
     assert reason.endswith(": sepal_length (hash), sepal_width (bucket), petal_width (drop)")
 
 
-def test_what_was_let_through_is_let_through_again(tmp_path: Path, catalog: Catalog) -> None:
-    """A value of a wrong type was given to the model as missing, and is recorded as that."""
+def test_allowed_violations_are_allowed_again(tmp_path: Path, catalog: Catalog) -> None:
+    """A value of a invalid type was missing for the model, and is null in the store."""
     names = list(iris_frame().columns)
     bundle = pack(
         HistGradientBoostingClassifier(max_iter=3).fit(X, LABELS),
@@ -179,42 +182,44 @@ def test_what_was_let_through_is_let_through_again(tmp_path: Path, catalog: Cata
     )
     model = load_bundle(bundle)
     sent = [{**iris_rows(1)[0], names[0]: "text"}, *iris_rows(2)]
-    kept = stored_predictions(model, sent)
-    given = [dict(zip(names, RowValidator(model.schema).validate(row), strict=True)) for row in sent]
-    assert given[0][names[0]] is None
+    stored = stored_predictions(model, sent)
+    read = [dict(zip(names, RowValidator(model.schema).validate(row), strict=True)) for row in sent]
+    assert read[0][names[0]] is None
 
-    group = replayer(catalog, bundle).replay(
-        [one._replace(inputs=inputs) for one, inputs in zip(kept, given, strict=True)], None
+    result = replayer(catalog, bundle).replay(
+        [prediction._replace(inputs=inputs) for prediction, inputs in zip(stored, read, strict=True)], None
     )
-    assert group.verdict == "equal"
-    missing = {**given[1], names[1]: None}
-    group = replayer(catalog, bundle).replay([kept[1]._replace(inputs=missing)], None)
-    assert (group.verdict, group.rows[0].outcome) == ("differs", "refused")
+    assert result.verdict == "equal"
+    missing = {**read[1], names[1]: None}
+    result = replayer(catalog, bundle).replay([stored[1]._replace(inputs=missing)], None)
+    assert (result.verdict, result.rows[0].outcome) == ("different", "rejected")
 
 
-def test_inputs_that_are_not_there_or_unfit_are_said(models: Path) -> None:
-    """A feature that is not recorded, and one that the schema refuses today."""
+def test_missing_and_invalid_inputs_are_reported(models: Path) -> None:
+    """One row lacks a feature, and the schema rejects another row."""
     model = load_bundle(models / "one")
-    kept = stored_predictions(model, iris_rows(3))
+    stored = stored_predictions(model, iris_rows(3))
     name = model.schema.names[0]
-    less = kept[0]._replace(inputs={k: v for k, v in (kept[0].inputs or {}).items() if k != name})
-    wrong = kept[1]._replace(inputs={**(kept[1].inputs or {}), name: "text"})
+    incomplete = stored[0]._replace(inputs={k: v for k, v in (stored[0].inputs or {}).items() if k != name})
+    invalid = stored[1]._replace(inputs={**(stored[1].inputs or {}), name: "text"})
 
-    results = replay(check_inputs([less, wrong, kept[2]], model.schema), model, 0.0)
-    assert [row.outcome for row in results] == ["impossible", "refused", "equal"]
-    assert results[0].reason == f"{name} is not recorded"
-    assert results[1].reason == f"the schema refuses it: {name}: expected a number, got a string"
+    results = replay(check_inputs([incomplete, invalid, stored[2]], model.schema), model, 0.0)
+    assert [row.outcome for row in results] == ["not_replayable", "rejected", "equal"]
+    assert results[0].reason == f"{name} is not stored"
+    assert results[1].reason == f"the schema rejects it: {name}: expected a number, got a string"
 
 
-def test_predictions_of_several_models_are_replayed_each_by_its_own(models: Path, catalog: Catalog) -> None:
-    """One trace may hold a challenger's answers, too."""
-    kept = [
+def test_predictions_of_several_models_are_replayed_with_their_models(models: Path, catalog: Catalog) -> None:
+    """A trace may contain predictions of a challenger."""
+    stored = [
         *stored_predictions(load_bundle(models / "two"), iris_rows(3)),
         *stored_predictions(load_bundle(models / "one"), iris_rows(3)),
     ]
-    groups: list[ModelReplay] = [replayer(catalog, models).replay(one, None) for one in group_by_model(kept)]
+    results: list[ModelReplay] = [
+        replayer(catalog, models).replay(predictions, None) for predictions in group_by_model(stored)
+    ]
 
-    assert sorted((group.version, group.verdict) for group in groups) == [("1.0.0", "equal"), ("2.0.0", "equal")]
-    assert overall_verdict(groups, complete=True) == "equal"
-    assert overall_verdict(groups, complete=False) == "incomplete"
+    assert sorted((result.version, result.verdict) for result in results) == [("1.0.0", "equal"), ("2.0.0", "equal")]
+    assert overall_verdict(results, complete=True) == "equal"
+    assert overall_verdict(results, complete=False) == "incomplete"
     assert overall_verdict([], complete=False) == "incomplete"

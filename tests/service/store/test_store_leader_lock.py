@@ -13,7 +13,7 @@ from modeltrace.store.leader_lock import LeaderLock, leader_lock
 from modeltrace.store.store import open_store
 from modeltrace.store.store_url import parse_store_url
 from tests.helpers.postgres import Postgres
-from tests.helpers.processes import until
+from tests.helpers.processes import wait_until
 
 HOLDER = """
 import sys
@@ -61,7 +61,7 @@ def test_one_holder_at_a_time(store_url: str, lock: LeaderLock) -> None:
 
     lock.release()
 
-    assert until(second.try_acquire, description="the lock")  # PostgreSQL releases the lock once its backend has ended
+    assert wait_until(second.try_acquire, description="the lock")  # PostgreSQL releases the lock once its backend has ended
     second.release()
 
 
@@ -72,7 +72,7 @@ def test_the_lock_ends_with_its_process(store_url: str, lock: LeaderLock) -> Non
         assert not lock.try_acquire()
         process.kill()
 
-        assert until(lock.try_acquire, description="the lock")
+        assert wait_until(lock.try_acquire, description="the lock")
 
 
 def test_each_task_has_its_own_lock(store_url: str, lock: LeaderLock) -> None:
