@@ -61,7 +61,9 @@ def test_one_holder_at_a_time(store_url: str, lock: LeaderLock) -> None:
 
     lock.release()
 
-    assert wait_until(second.try_acquire, description="the lock")  # PostgreSQL releases the lock once its backend has ended
+    assert wait_until(
+        second.try_acquire, description="the lock"
+    )  # PostgreSQL releases the lock once its backend has ended
     second.release()
 
 
