@@ -96,7 +96,7 @@ def test_a_body_that_expands_beyond_the_limit_is_413(ours: RecordsService, codin
     assert _post(ours, PACKERS[coding](b'{"features": {}}' + padding), coding).status_code == 422
     answer = _post(ours, PACKERS[coding](b'{"features": {}}' + padding + b" "), coding)
     assert answer.status_code == 413
-    assert "expands to more than 65536 bytes (MODELTRACE_MAX_BODY_BYTES)" in answer.json()["error"]["message"]
+    assert "the decompressed body exceeds 65536 bytes (MODELTRACE_MAX_BODY_BYTES)" in answer.json()["error"]["message"]
 
 
 def test_bodies_that_are_being_received_are_limited_together() -> None:

@@ -1,8 +1,8 @@
-"""Who may ask the service: Host, Origin and the API key.
+"""Access control: Host, Origin and API key.
 
-Without a key a web page must not be able to ask for the user: a request whose Host is not a name of the service (DNS
-rebinding) or whose Origin is another site is refused. With a key, every request shows it. `/healthz` and `/readyz` are
-open to any machine, since probes call them by address and know no key; they tell nothing.
+Without an API key, a web page in the user's browser could call the service. Requests are therefore rejected if their
+Host is not a name of the service (DNS rebinding) or their Origin is another site. With an API key, every request needs
+it. `/healthz` and `/readyz` are public, since probes call them by address and without a key; they return no data.
 """
 
 import base64
@@ -28,33 +28,33 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def wrap_with_auth(app: ASGIApp, settings: HttpSettings) -> ASGIApp:
-    """Put the rules of the settings in front of an application.
+    """Wrap an application with access control, and with proxy support if the settings need it.
 
     Raises:
-        SettingsError: the key cannot be read.
+        SettingsError: the API key cannot be read.
     """
-    guarded: ASGIApp = AuthMiddleware(app, settings)
+    wrapped: ASGIApp = AuthMiddleware(app, settings)
     if settings.root_path or settings.trusted_proxies:
-        guarded = ForwardedHeadersMiddleware(guarded, settings.trusted_proxies, settings.root_path or "")
-    return guarded
+        wrapped = ForwardedHeadersMiddleware(wrapped, settings.trusted_proxies, settings.root_path or "")
+    return wrapped
 
 
 class AuthMiddleware:
-    """An ASGI application before another one: passes on what may be answered."""
+    """ASGI middleware: rejects requests with a wrong Host, Origin or API key."""
 
     def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
         self._app = app
         key = load_api_key(settings)
         self._key = None if key is None else key.encode()
-        self._allowed = frozenset(name.lower() for name in settings.allowed_hosts)
+        self._allowed_hosts = frozenset(name.lower() for name in settings.allowed_hosts)
         self._loopback = is_loopback(settings.host)
-        self._hosts = self._allowed | _LOOPBACK_NAMES | {settings.host.lower()}
-        self._any_host = not self._loopback and not self._allowed
-        # What most requests send, so that it need not be taken apart.
-        self._usual = frozenset(f"{host}:{settings.port}".encode() for host in self._hosts)
+        self._hosts = self._allowed_hosts | _LOOPBACK_NAMES | {settings.host.lower()}
+        self._any_host = not self._loopback and not self._allowed_hosts
+        # The Host of most requests, which then need no parsing.
+        self._common_hosts = frozenset(f"{host}:{settings.port}".encode() for host in self._hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Call the application, or reject the request."""
         if scope["type"] == "http":
             try:
                 self._check(scope)
@@ -64,56 +64,60 @@ class AuthMiddleware:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        """Look at a request's headers.
+        """Check the headers of a request.
 
         Raises:
-            ForeignRequestError: Host or Origin is not the service's.
-            UnauthorizedError: there is a key, and the request does not show it.
+            ForbiddenError: the Host or Origin is not allowed.
+            UnauthorizedError: the API key is missing or wrong.
         """
         fields = scope["headers"]
         headers = dict(fields)
         host = headers.get(b"host", b"")
-        if host not in self._usual or len(headers) != len(fields):
+        if host not in self._common_hosts or len(headers) != len(fields):
             self._check_hosts([value for name, value in fields if name == b"host"], scope)
-        if b"origin" in headers and not self._is_origin(headers[b"origin"], host) and not _is_public(scope):
+        if b"origin" in headers and not self._is_allowed_origin(headers[b"origin"], host) and not _is_public(scope):
             raise ForbiddenError(
-                "this service answers to its own pages only, not to those of another origin; other hosts whose pages "
-                "may ask are listed in MODELTRACE_ALLOWED_HOSTS"
+                "this service does not accept requests of web pages of another origin; list the hosts whose pages may "
+                "call it in MODELTRACE_ALLOWED_HOSTS"
             )
-        if self._key is not None and not self._is_key(headers.get(b"authorization", b"")) and not _is_public(scope):
+        if (
+            self._key is not None
+            and not self._is_valid_key(headers.get(b"authorization", b""))
+            and not _is_public(scope)
+        ):
             raise UnauthorizedError(
-                "an API key is needed: send `Authorization: Bearer KEY`, the key that MODELTRACE_API_KEY holds where "
-                "the service runs"
+                "an API key is needed: send `Authorization: Bearer KEY` with the key in MODELTRACE_API_KEY of the "
+                "service"
             )
 
     def _check_hosts(self, hosts: Sequence[bytes], scope: Scope) -> None:
-        """See that each Host is a name of the service.
+        """Check that each Host header is a name of the service.
 
         Raises:
-            ForeignRequestError: one is not.
+            ForbiddenError: one is not.
         """
         if self._any_host or _is_public(scope):
             return
         for host in hosts:
             name = _host_name(host)
-            # An address cannot be rebound, unlike a name.
+            # DNS rebinding needs a name, so addresses are allowed.
             if name not in self._hosts and (self._loopback or not _is_address(name)):
                 raise ForbiddenError(
-                    f"this service does not answer to the host {name[:100]!r}; names that it may be called by are "
-                    "listed in MODELTRACE_ALLOWED_HOSTS"
+                    f"this service does not accept the host {name[:100]!r}; list the names that clients may use in "
+                    "MODELTRACE_ALLOWED_HOSTS"
                 )
 
-    def _is_origin(self, origin: bytes, host: bytes) -> bool:
-        """Return whether a page belongs to the service: same host and port, or a name that is allowed."""
+    def _is_allowed_origin(self, origin: bytes, host: bytes) -> bool:
+        """Return whether an Origin is allowed: the same host and port as the request, or an allowed host."""
         try:
             url = urlsplit(origin.decode("latin-1"))
-            return url.netloc.lower() == host.decode("latin-1").lower() or (url.hostname or "") in self._allowed
+            return url.netloc.lower() == host.decode("latin-1").lower() or (url.hostname or "") in self._allowed_hosts
         except ValueError:
             return False
 
-    def _is_key(self, shown: bytes) -> bool:
-        """Compare in a time that does not tell how much is right."""
-        scheme, _, value = shown.partition(b" ")
+    def _is_valid_key(self, header: bytes) -> bool:
+        """Compare the key of an `Authorization` header in constant time."""
+        scheme, _, value = header.partition(b" ")
         value = value.strip()
         if scheme.lower() == b"basic":
             try:
@@ -126,9 +130,9 @@ class AuthMiddleware:
 
 
 class ForwardedHeadersMiddleware:
-    """An ASGI application before another one: takes over what proxies say, and where they publish the service.
+    """ASGI middleware: applies the `X-Forwarded-*` headers of trusted proxies, and the root path.
 
-    A proxy may leave out the path below which it publishes the service, or pass it on; the application sees it.
+    The application always receives the root path, whether the proxy strips it from the path or not.
     """
 
     def __init__(self, app: ASGIApp, trusted: Sequence[str], root_path: str) -> None:
@@ -136,7 +140,7 @@ class ForwardedHeadersMiddleware:
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on."""
+        """Add the root path, apply the proxy headers, then call the application."""
         if scope["type"] == "http" and (prefix := self._prefix(scope)):
             scope["root_path"] = prefix
             if scope["path"] != prefix and not scope["path"].startswith(f"{prefix}/"):
@@ -148,8 +152,8 @@ class ForwardedHeadersMiddleware:
         client = scope.get("client")
         if client and client[0] in self._proxies.trusted_hosts:
             for name, value in scope["headers"]:
-                if name == b"x-forwarded-prefix" and is_path_prefix(said := value.decode("latin-1").rstrip("/")):
-                    return str(said)
+                if name == b"x-forwarded-prefix" and is_path_prefix(prefix := value.decode("latin-1").rstrip("/")):
+                    return str(prefix)
         return self._root_path
 
 
@@ -157,13 +161,13 @@ async def _send_error(error: ModeltraceError, send: Send) -> None:
     status, payload, headers = error_response(error)
     content = encode_body(payload, None)
     fields = [JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(content))]
-    fields += [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": content})
 
 
 def _host_name(host: bytes) -> str:
-    """Return the name or address of a Host without its port; "" if it is none."""
+    """Return the name or address in a Host header without the port; "" if it is invalid."""
     try:
         return (urlsplit(f"//{host.decode('latin-1')}").hostname or "").lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reading a request body: bounded in bytes and in time, strict JSON."""
+"""Read request bodies: limited size and time, strict JSON."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,47 +23,46 @@ from modeltrace_http.content_coding import (
     decompress,
 )
 
-# All bodies that are being received may have so many times the bytes that one may have.
+# All bodies that are being received may together have this many times the bytes of one body.
 MAX_CONCURRENT_BODIES: Final = 8
 
 
 class BodyReader:
-    """Reads bodies of at most `max_bytes`, also once they are uncompressed, within `timeout` seconds."""
+    """Reads bodies of at most `max_bytes`, compressed and decompressed, within `timeout` seconds."""
 
     def __init__(self, max_bytes: int, timeout: float) -> None:
         self._max_bytes = max_bytes
         self._timeout = timeout
-        self._room = MAX_CONCURRENT_BODIES * max_bytes
+        self._available_bytes = MAX_CONCURRENT_BODIES * max_bytes
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """Read a body, whatever the client announces, and uncompress it.
+        """Read and decompress a body.
 
         Raises:
-            RequestTooLargeError: more bytes were announced or came, or it expands to more.
-            MalformedRequestError: the body did not arrive in time, or is not what `Content-Encoding` says.
-            UnsupportedCodingRequestError: `Content-Encoding` is none that can be uncompressed.
-            ClientGoneError: the client went away before it had sent all of it.
-            BusyError: all bodies that are being received have more bytes than they may.
+            RequestTooLargeError: the declared, received or decompressed body is too large.
+            MalformedRequestError: the body did not arrive in time, or cannot be decompressed.
+            UnsupportedContentEncodingError: the `Content-Encoding` is not supported.
+            ClientDisconnectedError: the client disconnected before the body was complete.
+            BusyError: all bodies that are being received are too large together.
         """
         limit = self._max_bytes
-        coding = b""
+        encoding = b""
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > limit:
-                announced = int(value)
                 raise RequestTooLargeError(
-                    f"the body has {announced} bytes, the limit is {limit} (MODELTRACE_MAX_BODY_BYTES)"
+                    f"the body has {int(value)} bytes, the limit is {limit} (MODELTRACE_MAX_BODY_BYTES)"
                 )
             if name == b"content-encoding":
-                coding = coding + b", " + value if coding else value
+                encoding = encoding + b", " + value if encoding else value
         chunks: list[bytes] = []
-        size = held = 0
+        size = reserved = 0
         try:
             async with asyncio.timeout(self._timeout):
                 more = True
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise ClientDisconnectedError("the client went away before it had sent its request")
+                        raise ClientDisconnectedError("the client disconnected before the request was complete")
                     chunk = message.get("body", b"")
                     more = message.get("more_body", False)
                     size += len(chunk)
@@ -71,46 +70,46 @@ class BodyReader:
                         raise RequestTooLargeError(f"the body exceeds {limit} bytes (MODELTRACE_MAX_BODY_BYTES)")
                     chunks.append(chunk)
                     if more:
-                        self._hold(len(chunk))
-                        held += len(chunk)
+                        self._reserve(len(chunk))
+                        reserved += len(chunk)
         except TimeoutError:
             raise MalformedRequestError(f"the body did not arrive within {self._timeout:g} s") from None
         finally:
-            self._room += held
+            self._available_bytes += reserved
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        return await self._expand(body, coding.decode("latin-1")) if coding else body
+        return await self._decompress(body, encoding.decode("latin-1")) if encoding else body
 
-    def _hold(self, size: int) -> None:
-        """Account for bytes of a body that is not complete.
+    def _reserve(self, size: int) -> None:
+        """Count the bytes of an incomplete body.
 
         Raises:
-            BusyError: there is no room for them.
+            BusyError: the limit for all incomplete bodies is exceeded.
         """
-        if size > self._room:
+        if size > self._available_bytes:
             raise BusyError("too many large bodies are being received; try again in a second")
-        self._room -= size
+        self._available_bytes -= size
 
-    async def _expand(self, body: bytes, coding: str) -> bytes:
-        """Uncompress a body on a thread: a small one can expand to a large one."""
+    async def _decompress(self, body: bytes, encoding: str) -> bytes:
+        """Decompress a body on a thread, since a small body may become large."""
         try:
-            return await asyncio.to_thread(decompress, body, coding, self._max_bytes)
+            return await asyncio.to_thread(decompress, body, encoding, self._max_bytes)
         except UnsupportedEncodingError:
             raise UnsupportedContentEncodingError(
-                f"Content-Encoding is {coding[:64]!r}; this service takes one of {SUPPORTED_ENCODINGS}"
+                f"Content-Encoding is {encoding[:64]!r}; this service accepts one of {SUPPORTED_ENCODINGS}"
             ) from None
         except DecompressionError as error:
-            raise MalformedRequestError(f"the body is not {coding}, as Content-Encoding says: {error}") from None
+            raise MalformedRequestError(f"the body is not {encoding}, as Content-Encoding declares: {error}") from None
         except DecompressedTooLargeError:
             raise RequestTooLargeError(
-                f"the body expands to more than {self._max_bytes} bytes (MODELTRACE_MAX_BODY_BYTES)"
+                f"the decompressed body exceeds {self._max_bytes} bytes (MODELTRACE_MAX_BODY_BYTES)"
             ) from None
 
 
 def parse_object(body: bytes) -> Mapping[str, object]:
-    """Parse a JSON object. Strict: `NaN` is not JSON, and nesting is bounded by the parser.
+    """Parse a JSON object strictly: `NaN` is rejected, and the parser limits the nesting depth.
 
     Raises:
-        MalformedRequestError: it is not JSON, or not an object.
+        MalformedRequestError: the body is not a JSON object.
     """
     try:
         parsed = orjson.loads(body)
@@ -123,13 +122,13 @@ def parse_object(body: bytes) -> Mapping[str, object]:
 
 
 def get_only_key(parsed: Mapping[str, object], key: str) -> object:
-    """The value of the one key that a call takes.
+    """Return the value of the only key that a body may have.
 
     Raises:
-        MalformedRequestError: it is missing, or there is another.
+        MalformedRequestError: the key is missing, or the body has another key.
     """
     if key not in parsed:
         raise MalformedRequestError(f'the body lacks "{key}"')
     if others := sorted(parsed.keys() - {key}):
-        raise MalformedRequestError(f'the body takes "{key}" alone, not "{others[0][:64]}"')
+        raise MalformedRequestError(f'the body must only contain "{key}", not "{others[0][:64]}"')
     return parsed[key]

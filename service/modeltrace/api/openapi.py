@@ -1,6 +1,6 @@
-"""What /docs says about the calls: the bundle's own features and classes, with an example of each body."""
+"""OpenAPI descriptions of the routes, with the features and classes of the bundle and example bodies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modeltrace.inference.schema import Feature, Schema
@@ -45,44 +45,40 @@ MODEL: dict[str, Any] = {
     "required": ["name", "version"],
     "properties": {"name": {"type": "string"}, "version": {"type": "string"}},
 }
-# A row that breaks the feature schema is answered in its place, so the call takes any.
-ROW_OF_ANY_SHAPE = {
-    "description": "A row, as `features` of POST /predict. One that is refused has its error in its place."
-}
+# An invalid row is reported in its position, so the route accepts rows of any shape.
+ROW_OF_ANY_SHAPE = {"description": "A row, as `features` of POST /predict. The result of a rejected row is its error."}
 ERROR_DESCRIPTIONS = {
-    400: "Not JSON, or not the shape that the call takes.",
+    400: "The body is not JSON, or has the wrong shape.",
     413: "More bytes or rows than the limits allow.",
     415: "A Content-Encoding other than gzip, deflate or zstd.",
-    422: "Values that break the feature schema.",
+    422: "Values that violate the feature schema.",
     500: "The model failed.",
     503: "Too many requests wait for the model.",
 }
 
-# A label that is refused has its error in its place, so the call takes any.
+# An invalid label is reported in its position, so the route accepts labels of any shape.
 LABEL_OF_ANY_SHAPE = {
-    "description": "A label, as it would be sent by itself. A rejected label has its error in its place."
+    "description": "A label, as in a body with a single label. The result of a rejected label is its error."
 }
-FEEDBACK_ERROR_DESCRIPTIONS: dict[int | str, str] = {
+FEEDBACK_ERROR_DESCRIPTIONS: dict[int, str] = {
     400: ERROR_DESCRIPTIONS[400],
-    404: "No prediction ID of this service.",
-    409: "The prediction has another label already, and the first one stays.",
+    404: "The prediction ID is not one of this service.",
+    409: "The prediction already has another label, which is kept.",
     413: "More bytes or labels than the limits allow.",
     415: ERROR_DESCRIPTIONS[415],
-    422: "The model cannot answer that label.",
-    503: "Labels cannot be stored for now: send them again.",
+    422: "The model cannot predict this label.",
+    503: "Labels cannot be stored now; send them again.",
 }
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals of a call, for its documentation."""
-    return {
-        status: {"description": ERROR_DESCRIPTIONS[status], "content": {"application/json": {"schema": ERROR}}}
-        for status in statuses
-    }
+def error_responses(descriptions: Mapping[int, str], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the error responses of a route."""
+    content = {"application/json": {"schema": ERROR}}
+    return {status: {"description": descriptions[status], "content": content} for status in statuses}
 
 
 def predict_operation(schema: Schema) -> dict[str, Any]:
-    """How `POST /predict` is documented."""
+    """Describe `POST /predict`."""
     body = {
         "type": "object",
         "required": ["features"],
@@ -90,16 +86,16 @@ def predict_operation(schema: Schema) -> dict[str, Any]:
         "properties": {"features": _row(schema)},
         "example": {"features": _example(schema)},
     }
-    answer = {
+    response = {
         "type": "object",
         "required": ["prediction_id", "model", "trace_id"],
         "properties": {**PREDICTION["properties"], "model": MODEL, "trace_id": {"type": ["string", "null"]}},
     }
-    return _operation(body, answer, error_responses(400, 413, 415, 422, 500, 503))
+    return _operation(body, response, error_responses(ERROR_DESCRIPTIONS, 400, 413, 415, 422, 500, 503))
 
 
 def batch_operation(schema: Schema) -> dict[str, Any]:
-    """How `POST /predict/batch` is documented. A row that is refused does not refuse the others."""
+    """Describe `POST /predict/batch`. A rejected row does not affect the other rows."""
     body = {
         "type": "object",
         "required": ["rows"],
@@ -107,7 +103,7 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
         "properties": {"rows": {"type": "array", "items": ROW_OF_ANY_SHAPE}},
         "example": {"rows": [_example(schema)]},
     }
-    answer = {
+    response = {
         "type": "object",
         "required": ["predictions", "model", "trace_id"],
         "properties": {
@@ -116,13 +112,13 @@ def batch_operation(schema: Schema) -> dict[str, Any]:
             "trace_id": {"type": ["string", "null"]},
         },
     }
-    return _operation(body, answer, error_responses(400, 413, 415, 500, 503))
+    return _operation(body, response, error_responses(ERROR_DESCRIPTIONS, 400, 413, 415, 500, 503))
 
 
 def refresh(
     document: dict[str, Any], title: str, schema: Schema, classes: Sequence[str | float | bool] | None
 ) -> dict[str, Any]:
-    """The description of the API, as it is of the version that is served now."""
+    """Update the OpenAPI document to the current model version."""
     document["info"]["title"] = title
     operations = predict_operation(schema), batch_operation(schema), feedback_operation(classes)
     for path, operation in zip(("/predict", "/predict/batch", "/feedback"), operations, strict=True):
@@ -131,54 +127,54 @@ def refresh(
 
 
 def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str, Any]:
-    """How `POST /feedback` is documented; `classes`: `None` for a regressor."""
+    """Describe `POST /feedback`; `classes` are those of a classifier, `None` for a regressor."""
     label: dict[str, Any] = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
     if classes is not None:
         label = {"enum": list(classes)}
-    one = {
+    single = {
         "type": "object",
         "required": ["prediction_id", "label"],
         "additionalProperties": False,
         "properties": {"prediction_id": {"type": "string"}, "label": label},
     }
-    many = {
+    several = {
         "type": "object",
         "required": ["items"],
         "additionalProperties": False,
         "properties": {"items": {"type": "array", "items": LABEL_OF_ANY_SHAPE}},
     }
-    example = {"prediction_id": "as POST /predict answered it", "label": classes[0] if classes else 0.0}
+    example = {"prediction_id": "the prediction_id of a response", "label": classes[0] if classes else 0.0}
     trace_id = {"type": ["string", "null"]}
-    taken = {
+    stored = {
         "type": "object",
         "required": ["prediction_id", "status", "trace_id"],
         "properties": {
             "prediction_id": {"type": "string"},
             "status": {"enum": ["new", "same"]},
-            "trace_id": {**trace_id, "description": "The prediction's; the request's own is in the header X-Trace-Id."},
+            "trace_id": {
+                **trace_id,
+                "description": "That of the prediction; the header X-Trace-Id has that of this request.",
+            },
         },
     }
-    each = {
+    results = {
         "type": "object",
         "required": ["results", "trace_id"],
         "properties": {
-            "results": {"type": "array", "items": {"anyOf": [taken, {"type": "object", "required": ["error"]}]}},
+            "results": {"type": "array", "items": {"anyOf": [stored, {"type": "object", "required": ["error"]}]}},
             "trace_id": trace_id,
         },
     }
-    refusals = {
-        status: {"description": text, "content": {"application/json": {"schema": ERROR}}}
-        for status, text in FEEDBACK_ERROR_DESCRIPTIONS.items()
-    }
-    return _operation({"anyOf": [one, many], "example": example}, {"anyOf": [taken, each]}, refusals)
+    errors = error_responses(FEEDBACK_ERROR_DESCRIPTIONS, *FEEDBACK_ERROR_DESCRIPTIONS)
+    return _operation({"anyOf": [single, several], "example": example}, {"anyOf": [stored, results]}, errors)
 
 
 def _operation(
-    body: dict[str, Any], answer: dict[str, Any], refusals: dict[int | str, dict[str, Any]]
+    body: dict[str, Any], response: dict[str, Any], errors: dict[int | str, dict[str, Any]]
 ) -> dict[str, Any]:
-    answered = {"description": "Answered.", "content": {"application/json": {"schema": answer}}}
+    success = {"description": "Success.", "content": {"application/json": {"schema": response}}}
     return {
-        "responses": {200: answered, **refusals},
+        "responses": {200: success, **errors},
         "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}},
     }
 
@@ -187,31 +183,31 @@ def _row(schema: Schema) -> dict[str, Any]:
     return {
         "type": "object",
         "additionalProperties": schema.on_unknown == "count",
-        "required": [feature.name for feature in schema.features if not _may_lack(feature)],
+        "required": [feature.name for feature in schema.features if not _may_be_missing(feature)],
         "properties": {feature.name: _value(feature) for feature in schema.features},
     }
 
 
 def _value(feature: Feature) -> dict[str, Any]:
-    """What is answered of it: what is in order, and what is let through."""
-    kind, let_through = JSON_TYPES[feature.level_kind or feature.type], feature.on_violation
+    """Describe the values that are accepted: valid values, and violations that are allowed."""
+    kind, on_violation = JSON_TYPES[feature.level_kind or feature.type], feature.on_violation
     described: dict[str, Any] = {}
-    if let_through.type == "reject":
-        described["type"] = [kind, "null"] if _may_lack(feature) else kind
-    elif not _may_lack(feature):
+    if on_violation.type == "reject":
+        described["type"] = [kind, "null"] if _may_be_missing(feature) else kind
+    elif not _may_be_missing(feature):
         described["not"] = {"type": "null"}
     if kind in ("number", "integer"):
         largest = MAX_FLOAT if kind == "number" else MAX_INTEGER
-        enforced = feature.valid_range if let_through.range == "reject" else None
+        enforced = feature.valid_range if on_violation.range == "reject" else None
         described["minimum"], described["maximum"] = enforced or (-largest, largest)
     if feature.is_text:
         described["maxLength"] = feature.max_text_length
-    if feature.categories and feature.enforce_categories and "count" not in (let_through.category, let_through.type):
-        described["enum"] = [*feature.categories, *([None] if _may_lack(feature) else [])]
+    if feature.categories and feature.enforce_categories and "count" not in (on_violation.category, on_violation.type):
+        described["enum"] = [*feature.categories, *([None] if _may_be_missing(feature) else [])]
     return described
 
 
-def _may_lack(feature: Feature) -> bool:
+def _may_be_missing(feature: Feature) -> bool:
     return feature.nullable or feature.on_violation.missing == "count"
 
 
