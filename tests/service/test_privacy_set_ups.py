@@ -75,7 +75,7 @@ def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], private: 
     data = service.metric_reader.get_metrics_data()
     assert data is not None
     assert counted == comparable_metrics([m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])
-    encoded = LogEncoder(Origin(b"", "modeltrace")).audit(ours.queue.requests)
+    encoded = LogEncoder(Origin(b"", "modeltrace")).predictions(ours.queue.requests)
     sent = [
         json_of(next(one.value for one in log.attributes if one.key == "ml.prediction.inputs"))
         for one, _ in encoded

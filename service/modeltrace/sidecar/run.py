@@ -158,7 +158,7 @@ class _FrameHandler:
         return self._span_encoder.split(requests, batches, max_bytes=MAX_REQUEST_BYTES)
 
     def _encode_logs(self, requests: Sequence[RequestRecord], _: object) -> Encoded:
-        encoders = (self._log_encoder.audit, self._log_encoder.data, self._log_encoder.access)
+        encoders = (self._log_encoder.predictions, self._log_encoder.violations, self._log_encoder.access)
         return [encoded for encode in encoders for encoded in encode(requests, MAX_REQUEST_BYTES)]
 
     def _encode_label_spans(self, labels: Sequence[FeedbackRecord], _: object) -> Encoded:

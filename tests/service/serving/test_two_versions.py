@@ -292,7 +292,7 @@ def test_records_of_a_shadow_say_what_they_are(model: Model, challenger: Model, 
         wait_until(kept.shadows, description="the shadow")
     said = f'"ml.prediction.shadow_of":"{answer["prediction_id"]}"'.encode()
     lines = LineEncoder().encode(kept.shadows()).splitlines()
-    ((audit, number),) = LogEncoder(Origin(b"", "modeltrace")).audit(kept.shadows())
+    ((audit, number),) = LogEncoder(Origin(b"", "modeltrace")).predictions(kept.shadows())
 
     assert len(lines) == number == 1
     assert said in lines[0]

@@ -13,10 +13,17 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from modeltrace.sidecar.encode.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE, MAX_REQUEST_BYTES, LogEncoder
+from modeltrace.sidecar.encode.logs import MAX_REQUEST_BYTES, LogEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
-from modeltrace.telemetry.logging import PREDICTION_LOGGER, AccessLogAttributes
-from modeltrace.telemetry.records.prediction import Origin, RequestRecord, Value
+from modeltrace.telemetry.logging import AccessLogAttributes
+from modeltrace.telemetry.records.prediction import (
+    ACCESS_LOGGER,
+    DATA_LOGGER,
+    PREDICTION_LOGGER,
+    Origin,
+    RequestRecord,
+    Value,
+)
 from tests.helpers.factories import RESOURCE, lookalike_requests, request_record
 from tests.helpers.log_records import access_record, audit_records, data_records, server_span
 from tests.helpers.strategies import replace_surrogates, traffic
@@ -48,10 +55,10 @@ def stock(asked: list[RequestRecord], logger: str) -> ExportLogsServiceRequest:
 
 def log_records(request: RequestRecord, logger: str) -> Iterator[tuple[int, logging.LogRecord]]:
     """What one request logged through one logger, and when."""
-    if logger == AUDIT_SCOPE:
+    if logger == PREDICTION_LOGGER:
         times = [row.time for row in request.predictions]
         yield from zip(times, audit_records(request), strict=True)
-    elif logger == DATA_SCOPE:
+    elif logger == DATA_LOGGER:
         yield from ((request.validate_end, record) for record in data_records(request))
     elif request.status:
         yield request.end, access_record(request)
@@ -90,9 +97,9 @@ def inputs_of(record: LogRecord) -> dict[str, object]:
 
 
 def test_scopes_are_the_loggers() -> None:
-    """A search by scope finds what it found before."""
-    assert AUDIT_SCOPE == PREDICTION_LOGGER
-    assert logging.getLogger(ACCESS_SCOPE).name == "uvicorn.access"
+    """The scopes of log records have the documented names of the loggers."""
+    assert (PREDICTION_LOGGER, DATA_LOGGER) == ("modeltrace.prediction", "modeltrace.data")
+    assert logging.getLogger(ACCESS_LOGGER).name == "uvicorn.access"
 
 
 @settings(deadline=None)
@@ -101,9 +108,9 @@ def test_scopes_are_the_loggers() -> None:
 def test_audit_records_are_those_of_the_stock_handler(known: tuple[Origin, list[RequestRecord]]) -> None:
     """Every field, every attribute in its order; of all requests, sampled or not."""
     origin, asked = known
-    pieces = LogEncoder(origin).audit(asked)
+    pieces = LogEncoder(origin).predictions(asked)
 
-    expected = stock([with_decimals(replace_surrogates(request)) for request in asked], AUDIT_SCOPE)
+    expected = stock([with_decimals(replace_surrogates(request)) for request in asked], PREDICTION_LOGGER)
     assert sum(number for _, number in pieces) == sum(len(request.predictions) for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
@@ -113,9 +120,9 @@ def test_audit_records_are_those_of_the_stock_handler(known: tuple[Origin, list[
 def test_records_of_violations_are_those_of_the_stock_handler(known: tuple[Origin, list[RequestRecord]]) -> None:
     """Feature, reason and number of rows, as attributes and in words; of the first 32 kinds of a request."""
     origin, asked = known
-    pieces = LogEncoder(origin).data(asked)
+    pieces = LogEncoder(origin).violations(asked)
 
-    expected = stock(list(map(replace_surrogates, asked)), DATA_SCOPE)
+    expected = stock(list(map(replace_surrogates, asked)), DATA_LOGGER)
     assert sum(number for _, number in pieces) == sum(min(len(request.violations), 32) for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
@@ -128,7 +135,7 @@ def test_access_records_are_those_of_the_stock_handler(known: tuple[Origin, list
     origin, asked = known
     pieces = LogEncoder(origin).access(asked)
 
-    expected = stock(list(map(replace_surrogates, asked)), ACCESS_SCOPE)
+    expected = stock(list(map(replace_surrogates, asked)), ACCESS_LOGGER)
     assert sum(number for _, number in pieces) == sum(request.status != 0 for request in asked)
     assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
@@ -140,10 +147,10 @@ def test_what_is_kept_from_earlier_records_changes_nothing(known: tuple[Origin, 
     """A record is encoded alike by an encoder that has seen it before and by one that has not."""
     origin, asked = known
     used = LogEncoder(origin)
-    used.audit(asked)
+    used.predictions(asked)
     used.access(asked)
     for request in asked:
-        assert used.audit([request]) == LogEncoder(origin).audit([request])
+        assert used.predictions([request]) == LogEncoder(origin).predictions([request])
         assert used.access([request]) == LogEncoder(origin).access([request])
 
 
@@ -155,7 +162,7 @@ def test_inputs_of_floats_come_back_whatever_their_number(features: int, data: s
     inputs = tuple(data.draw(st.lists(st.floats(allow_nan=False), min_size=features, max_size=features)))
     asked = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
 
-    (record,) = records_of(LogEncoder(origin).audit([asked]))
+    (record,) = records_of(LogEncoder(origin).predictions([asked]))
     assert inputs_of(record) == dict(zip(request.model.features, inputs, strict=True))
 
 
@@ -165,7 +172,7 @@ def test_an_integer_beyond_64_bits_is_written_in_decimals() -> None:
     inputs: tuple[Value, ...] = (1 << 63, (1 << 63) - 1, -(1 << 63), -(1 << 63) - 1, None)
     asked = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
 
-    (record,) = records_of(LogEncoder(origin).audit([asked]))
+    (record,) = records_of(LogEncoder(origin).predictions([asked]))
     assert list(inputs_of(record).values()) == [str(1 << 63), (1 << 63) - 1, -(1 << 63), str(-(1 << 63) - 1), None]
 
 
@@ -174,7 +181,7 @@ def test_without_a_trace_there_are_no_ids() -> None:
     origin, request = request_record()
     outside = request._replace(trace_id=bytes(16), trace_flags=0)
 
-    for pieces in (LogEncoder(origin).audit([outside]), LogEncoder(origin).access([outside])):
+    for pieces in (LogEncoder(origin).predictions([outside]), LogEncoder(origin).access([outside])):
         (record,) = records_of(pieces)
         assert (record.trace_id, record.span_id, record.flags) == (b"", b"", 0)
 
@@ -184,7 +191,7 @@ def test_a_huge_request_is_cut_into_pieces_that_a_receiver_takes() -> None:
     origin, request = request_record()
     (row,) = request.predictions
     rows = tuple(row._replace(row_index=number) for number in range(10_000))
-    pieces = LogEncoder(origin).audit([request._replace(is_batch=True, rows=10_000, predictions=rows)])
+    pieces = LogEncoder(origin).predictions([request._replace(is_batch=True, rows=10_000, predictions=rows)])
 
     assert len(pieces) > 1
     assert all(len(body) <= MAX_REQUEST_BYTES < GRPC_LIMIT for body, _ in pieces)
@@ -199,7 +206,7 @@ def test_a_piece_never_exceeds_the_limit() -> None:
     encoder = LogEncoder(origin)
 
     for limit in range(4000, 6000):
-        assert all(len(body) <= limit for body, _ in encoder.audit([request] * 5, limit))
+        assert all(len(body) <= limit for body, _ in encoder.predictions([request] * 5, limit))
 
 
 def test_a_record_beyond_the_limit_is_sent_alone() -> None:
@@ -207,7 +214,7 @@ def test_a_record_beyond_the_limit_is_sent_alone() -> None:
     origin, request = request_record()
     (row,) = request.predictions
     large = row._replace(inputs=("x" * 2000, *row.inputs[1:]))
-    pieces = LogEncoder(origin).audit([request._replace(predictions=(large, row, large, row))], max_bytes=2000)
+    pieces = LogEncoder(origin).predictions([request._replace(predictions=(large, row, large, row))], max_bytes=2000)
 
     assert [number for _, number in pieces] == [1, 1, 1, 1]
     assert [len(body) > 2000 for body, _ in pieces] == [True, False, True, False]
@@ -218,7 +225,7 @@ def test_no_records_are_no_request() -> None:
     origin, request = request_record()
     unanswered = request._replace(status=0, predictions=())
 
-    assert LogEncoder(origin).audit([unanswered]) == LogEncoder(origin).access([unanswered]) == []
+    assert LogEncoder(origin).predictions([unanswered]) == LogEncoder(origin).access([unanswered]) == []
 
 
 def test_long_texts_of_clients_are_not_kept() -> None:
@@ -234,7 +241,7 @@ def test_long_texts_of_clients_are_not_kept() -> None:
                 user_agent=long, trace_state=long, predictions=(row._replace(inputs=(long, *row.inputs[1:])),)
             )
             for one in (asked, request._replace(query=long), request._replace(path=long)):
-                logs.audit([one])
+                logs.predictions([one])
                 logs.access([one])
                 spans.encode([one])
         held, _ = tracemalloc.get_traced_memory()

@@ -1,6 +1,6 @@
-"""What the HTTP conventions say of a request, as opentelemetry-instrumentation-fastapi and uvicorn say it.
+"""Describe HTTP requests by the semantic conventions, like opentelemetry-instrumentation-fastapi and uvicorn.
 
-Names: https://opentelemetry.io/docs/specs/semconv/http/http-spans. A value that is empty or zero is left out.
+Names: https://opentelemetry.io/docs/specs/semconv/http/http-spans. Attributes with an empty value or zero are omitted.
 """
 
 import re
@@ -24,7 +24,7 @@ from modeltrace.telemetry.records.prediction import Value
 
 KNOWN_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
 OTHER_METHOD = "_OTHER"
-# Parts of a user agent in small letters, the first that is found decides.
+# Parts of a user agent in lower case; the first match applies.
 SYNTHETIC_USER_AGENTS = (("alwayson", "test"), ("googlebot", "bot"), ("bingbot", "bot"))
 
 # https://www.w3.org/TR/trace-context/#tracestate-header-field-values
@@ -36,7 +36,7 @@ _MAX_MEMBERS = 32
 
 
 def normalize_trace_state(header: str) -> str:
-    """The list members of a `tracestate` header, without space around them; nothing at all if one is malformed."""
+    """Return the members of a `tracestate` header without spaces; nothing if any of them is malformed."""
     members: dict[str, str] = {}
     for member in (part.strip(" \t") for part in header.split(",")):
         if member:
@@ -48,7 +48,7 @@ def normalize_trace_state(header: str) -> str:
 
 
 def server_span_name(method: str, route: str) -> str:
-    """Method and route; a method that is not in the standards is called HTTP, as there could be any number of them."""
+    """Return method and route; an unknown method becomes HTTP, to bound the number of names."""
     known = method.upper() if method.upper() in KNOWN_METHODS else "HTTP"
     return f"{known} {route}" if route else known
 
@@ -65,7 +65,7 @@ def server_attributes(
     client_address: str,
     user_agent: str,
 ) -> dict[str, Value]:
-    """The attributes of a SERVER span before there is an answer; the client's port is not among them."""
+    """Return the attributes of a SERVER span that are known before the response, except the port of the client."""
     known = method.upper() if method.upper() in KNOWN_METHODS else OTHER_METHOD
     attributes: dict[str, Value] = {
         URL_SCHEME: scheme,
@@ -85,14 +85,14 @@ def server_attributes(
 
 
 def _synthetic_type(user_agent: str) -> str:
-    small = user_agent.lower()
-    return next((kind for part, kind in SYNTHETIC_USER_AGENTS if part in small), "")
+    lower_case = user_agent.lower()
+    return next((kind for part, kind in SYNTHETIC_USER_AGENTS if part in lower_case), "")
 
 
 def access_log(
     method: str, path: str, query: str, http_version: str, client_address: str, client_port: int, status: int
 ) -> tuple[str, dict[str, Value]]:
-    """uvicorn's access line, and its attributes; without the query, which may be private."""
+    """Return the message of uvicorn's access log and its attributes, which omit the query: it may be private."""
     quoted = quote(utf8(path))
     target = f"{quoted}?{query}" if query else quoted
     client = f"{client_address}:{client_port}" if client_address else ""

@@ -1,33 +1,24 @@
-"""JSON lines from records: what the line handler and its formatter write of the same audit, data and access records.
+"""Encode JSON lines from records, like those of the service's log formatter for the same log records.
 
-A value that JSON cannot hold costs no line: a lone surrogate becomes U+FFFD, and an integer of more than 64 bits is
-written as it is, in full.
+No value prevents a line: a lone surrogate becomes U+FFFD, and an integer of more than 64 bits is written in full.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import orjson
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 
 from modeltrace.sidecar.encode.http import access_log
-from modeltrace.sidecar.encode.logs import ACCESS_SCOPE, AUDIT_SCOPE, DATA_SCOPE
 from modeltrace.sidecar.encode.protobuf import utf8
 from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
-from modeltrace.telemetry.names import (
-    EVENT_PREDICTION,
-    EVENT_VIOLATION,
-    ML_PREDICTION_CONFIDENCE,
-    ML_PREDICTION_ID,
-    ML_PREDICTION_INPUTS,
-    ML_PREDICTION_LABEL,
-    ML_PREDICTION_ROW,
-    ML_PREDICTION_SHADOW_OF,
-    ML_PREDICTION_VALUE,
-    SYNTHETIC,
-)
+from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
+from modeltrace.telemetry.records.describe import prediction_attributes, prediction_message
 from modeltrace.telemetry.records.prediction import (
+    ACCESS_LOGGER,
+    DATA_LOGGER,
     MAX_VIOLATION_EVENTS,
+    PREDICTION_LOGGER,
     ModelInfo,
     PredictedRow,
     RequestRecord,
@@ -38,14 +29,14 @@ _NO_TRACE = bytes(16)
 
 
 class LineEncoder:
-    """Writes the log lines of one process."""
+    """Encodes the log lines of one process."""
 
     def __init__(self) -> None:
         self._model_fields = PerModelCache(_model_fields)
 
     def encode(self, requests: Iterable[RequestRecord]) -> bytes:
-        """The lines of some requests: for each what broke the schema, its answered rows, and its access line if any."""
-        # Not joined from a list: a hundred lines that live at once make the allocator go to the system each time.
+        """Return the lines of requests: for each, its violations, its predictions, and its access line if any."""
+        # Lines are not collected in a list: with a hundred of them alive, the allocator requests memory each time.
         lines = bytearray()
         for line in self._lines(requests):
             lines += line
@@ -53,18 +44,13 @@ class LineEncoder:
 
     def _lines(self, requests: Iterable[RequestRecord]) -> Iterator[bytes]:
         for request in requests:
-            ids = _trace_ids(request)
+            ids = trace_ids(request.trace_id, request.span_id)
             if request.model is not None:
-                said, features = self._model_fields(request.model), request.model.features
-                for violated in request.violations[:MAX_VIOLATION_EVENTS]:
-                    yield encode_line(_violation_line(violated, said, ids, request.validate_end))
+                model_fields, features = self._model_fields(request.model), request.model.features
+                for violation in request.violations[:MAX_VIOLATION_EVENTS]:
+                    yield encode_line(_violation_line(violation, model_fields, ids, request.validate_end))
                 for row in request.predictions:
-                    more: Mapping[str, object] = ids
-                    if request.synthetic:
-                        more = {SYNTHETIC: True, **more}
-                    if of := request.shadow_of[row.row_index] if request.shadow_of else None:
-                        more = {ML_PREDICTION_SHADOW_OF: of, **more}
-                    yield encode_line(_prediction_line(row, said, features, more))
+                    yield encode_line(_prediction_line(request, row, model_fields, features, ids))
             if request.status:
                 yield encode_line(_access_line(request, ids))
 
@@ -74,34 +60,31 @@ def _model_fields(model: ModelInfo) -> dict[str, str]:
 
 
 def _violation_line(
-    violated: SchemaViolation, said: dict[str, str], ids: dict[str, str], time: int
+    violation: SchemaViolation, model_fields: dict[str, str], ids: dict[str, str], time: int
 ) -> dict[str, object]:
-    head = {"level": "INFO", "logger": DATA_SCOPE, "message": violated.message()}
-    event = {**said, OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.event_attributes()}
+    head = {"level": "INFO", "logger": DATA_LOGGER, "message": violation.message()}
+    event = {**model_fields, OTEL_EVENT_NAME: EVENT_VIOLATION, **violation.event_attributes()}
     return {**head, **event, **ids, "timestamp": to_datetime(time)}
 
 
 def _prediction_line(
-    row: PredictedRow, said: dict[str, str], features: Sequence[str], more: Mapping[str, object]
+    request: RequestRecord,
+    row: PredictedRow,
+    model_fields: dict[str, str],
+    features: Sequence[str],
+    ids: dict[str, str],
 ) -> dict[str, object]:
-    line: dict[str, object] = {
+    attributes = prediction_attributes(request, row)
+    attributes[ML_PREDICTION_INPUTS] = dict(zip(features, row.inputs, strict=True))
+    return {
         "level": "INFO",
-        "logger": AUDIT_SCOPE,
-        "message": f"predicted {row.label if row.value is None else row.value}",
-        **said,
-        ML_PREDICTION_ID: row.prediction_id,
-        ML_PREDICTION_ROW: row.row_index,
-        ML_PREDICTION_INPUTS: dict(zip(features, row.inputs, strict=True)),
+        "logger": PREDICTION_LOGGER,
+        "message": prediction_message(row),
+        **model_fields,
+        **attributes,
+        **ids,
+        "timestamp": to_datetime(row.time),
     }
-    if row.value is None:
-        line[ML_PREDICTION_LABEL] = str(row.label)
-    else:
-        line[ML_PREDICTION_VALUE] = row.value
-    if row.confidence is not None:
-        line[ML_PREDICTION_CONFIDENCE] = row.confidence
-    line.update(more)
-    line["timestamp"] = to_datetime(row.time)
-    return line
 
 
 def _access_line(request: RequestRecord, ids: dict[str, str]) -> dict[str, object]:
@@ -114,23 +97,24 @@ def _access_line(request: RequestRecord, ids: dict[str, str]) -> dict[str, objec
         request.client_port,
         request.status,
     )
-    head = {"level": "INFO", "logger": ACCESS_SCOPE, "message": message}
+    head = {"level": "INFO", "logger": ACCESS_LOGGER, "message": message}
     return {**head, **attributes, **ids, "timestamp": to_datetime(request.end)}
 
 
-def _trace_ids(request: RequestRecord) -> dict[str, str]:
-    if request.trace_id == _NO_TRACE:
+def trace_ids(trace_id: bytes, span_id: bytes) -> dict[str, str]:
+    """Return the fields of a line that identify its span; none without a trace."""
+    if trace_id == _NO_TRACE:
         return {}
-    return {"trace_id": request.trace_id.hex(), "span_id": request.span_id.hex()}
+    return {"trace_id": trace_id.hex(), "span_id": span_id.hex()}
 
 
 def to_datetime(nanoseconds: int) -> datetime:
-    """A time to the microsecond, as a log record has it."""
+    """Convert nanoseconds since the Unix epoch to a time with microseconds, like that of a log record."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
 
 
 def encode_line(line: dict[str, object]) -> bytes:
-    """A line, whatever its values."""
+    """Encode a line, whatever its values."""
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:
@@ -138,7 +122,7 @@ def encode_line(line: dict[str, object]) -> bytes:
 
 
 def _to_json_compatible(value: object) -> object:
-    """The same, of what JSON and orjson can hold."""
+    """Replace values that JSON or orjson cannot represent."""
     if isinstance(value, dict):
         return {_to_json_compatible(name): _to_json_compatible(content) for name, content in value.items()}
     if isinstance(value, str):

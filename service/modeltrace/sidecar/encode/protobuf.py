@@ -1,53 +1,60 @@
-"""The few shapes of the protobuf wire format that OTLP is made of, written by hand.
+"""Encode the parts of the protobuf wire format that OTLP needs, without the protobuf library.
 
-The wire format: https://protobuf.dev/programming-guides/encoding. The messages:
+Wire format: https://protobuf.dev/programming-guides/encoding. Messages:
 https://github.com/open-telemetry/opentelemetry-proto, opentelemetry/proto/{common,trace,logs}/v1. A message is a
-sequence of fields, a field a tag (number and wire type) and a value, and what is nested is preceded by its length. So a
-field that never changes is a constant, and a message is its constants with the rest between them.
+sequence of fields. A field is a tag (number and wire type) followed by a value; a nested message is preceded by its
+length. A field with a fixed value is therefore a constant.
 
-The reference encoder drops an attribute whose text holds a lone surrogate or whose integer has more than 64 bits, and
-with one such value all inputs of a prediction. Here a surrogate becomes U+FFFD, and a large integer its decimals, as
-https://opentelemetry.io/docs/specs/otel/common/attribute-type-mapping asks.
+The reference encoder drops an attribute whose text contains a lone surrogate or whose integer exceeds 64 bits, and all
+inputs of a prediction with one such value. This encoder replaces a surrogate by U+FFFD and writes a large integer as
+decimal text: https://opentelemetry.io/docs/specs/otel/common/attribute-type-mapping.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import Final
 
 from modeltrace.telemetry.records.prediction import Value
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
 INT64: Final = range(-(1 << 63), 1 << 63)
+# Caches hold this number of encoded values. Longer texts of clients, IDs and the like are not cached, so that memory
+# stays bounded whatever clients send.
+CACHE_SIZE: Final = 1024
+MAX_CACHED_TEXT: Final = 31
+MAX_CACHED_REQUEST_TEXT: Final = 1024
 
 _tagged_double: Final = struct.Struct("<Bd").pack
+_double: Final = struct.Struct("<d").pack
 
 
 def varint(number: int) -> bytes:
-    """An unsigned integer, seven bits a byte, the lowest first."""
+    """Encode an unsigned integer with seven bits per byte, lowest first."""
     if number < 0x80:
         return number.to_bytes(1, "little")
     if number < 0x4000:
         return bytes((number & 0x7F | 0x80, number >> 7))
-    rest = bytearray()
+    encoded = bytearray()
     while number >= 0x80:
-        rest.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    rest.append(number)
-    return bytes(rest)
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def tag(number: int, wire_type: int = LENGTH) -> bytes:
-    """What announces a field."""
+    """Encode the tag of a field."""
     return varint(number << 3 | wire_type)
 
 
 def delimited(field_tag: bytes, value: bytes) -> bytes:
-    """A tag, then what is preceded by its length: text, bytes or a message."""
+    """Encode a field of text, bytes or a message, with its length."""
     return field_tag + varint(len(value)) + value
 
 
 def utf8(text: str) -> bytes:
-    """Text as protobuf takes it. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD."""
+    """Encode text; a lone surrogate, which UTF-8 cannot represent, becomes U+FFFD."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -55,12 +62,12 @@ def utf8(text: str) -> bytes:
 
 
 def any_double(value: float) -> bytes:
-    """The content of an `AnyValue` that is a double."""
+    """Encode the content of an `AnyValue` with a double."""
     return _tagged_double(0x21, value)
 
 
 def any_value(value: Value) -> bytes:
-    """The content of an `AnyValue`; of one without a value for None."""
+    """Encode the content of an `AnyValue`; None has no content."""
     if value is None:
         return b""
     if isinstance(value, float):
@@ -73,7 +80,7 @@ def any_value(value: Value) -> bytes:
 
 
 def any_map(entries: Iterable[bytes]) -> bytes:
-    """The content of an `AnyValue` that is a map: its pairs, each made by `pair(PAIR, …)`."""
+    """Encode the content of an `AnyValue` with a map, of entries encoded by `key_value(MAP_ENTRY, …)`."""
     return delimited(b"\x32", b"".join(entries))
 
 
@@ -81,26 +88,47 @@ MAP_ENTRY: Final = tag(1)  # KeyValueList.values
 
 
 def key(name: str) -> bytes:
-    """The key of a `KeyValue`, to be made once and used with `pair`."""
+    """Encode the key of a `KeyValue`, for `key_value`."""
     return delimited(b"\x0a", utf8(name))
 
 
 def key_value(field_tag: bytes, encoded_key: bytes, content: bytes) -> bytes:
-    """A field that is a `KeyValue`, of a key and the content of an `AnyValue`."""
+    """Encode a field with a `KeyValue`, of an encoded key and the content of an `AnyValue`."""
     length = varint(len(content))
     size = len(encoded_key) + 1 + len(length) + len(content)
     return b"".join((field_tag, varint(size), encoded_key, b"\x12", length, content))
 
 
+def double_prefix(field_tag: bytes, encoded_key: bytes) -> bytes:
+    """Encode a field with a `KeyValue` with a double, up to the eight bytes of the number."""
+    return key_value(field_tag, encoded_key, any_double(0.0))[:-8]
+
+
 def attribute(field_tag: bytes, name: str, value: Value) -> bytes:
-    """A field that is a `KeyValue`."""
+    """Encode a field with a `KeyValue`."""
     return key_value(field_tag, key(name), any_value(value))
 
 
-class ExportRequest:
-    """An export request around its items: resource, then scope, then the items, whichever signal they are of.
+def attribute_encoder(field_tag: bytes) -> Callable[[str, Value], bytes]:
+    """Return a function like `attribute` for one field, which caches names and short values."""
+    encode_cached = lru_cache(CACHE_SIZE, typed=True)(partial(attribute, field_tag))  # typed: 1 equals True
+    encoded_key = lru_cache(CACHE_SIZE)(key)
+    prefix = lru_cache(CACHE_SIZE)(lambda name: double_prefix(field_tag, key(name)))
 
-    Traces, logs and metrics number these fields alike.
+    def encode(name: str, value: Value) -> bytes:
+        if type(value) is float:
+            return prefix(name) + _double(value)
+        if type(value) is str and len(value) > MAX_CACHED_TEXT:
+            return key_value(field_tag, encoded_key(name), any_value(value))
+        return encode_cached(name, value)
+
+    return encode
+
+
+class ExportRequest:
+    """Encodes export requests of any signal: resource, scope, and items.
+
+    Traces, logs and metrics use the same numbers for these fields.
     """
 
     def __init__(self, resource: bytes, scope: str) -> None:
@@ -108,29 +136,29 @@ class ExportRequest:
         self._scope = delimited(tag(1), delimited(tag(1), utf8(scope)))
 
     def encode(self, items: Iterable[bytes]) -> bytes:
-        """The request; each item is a field of the scope, made by `delimited(ITEM, …)`."""
+        """Encode one request; each item is a field of the scope, encoded by `delimited(ITEM, …)`."""
         content = b"".join(items)
         scope = tag(2) + varint(len(self._scope) + len(content)) + self._scope
-        whole = len(self._resource) + len(scope) + len(content)
-        return b"".join((tag(1), varint(whole), self._resource, scope, content))
+        size = len(self._resource) + len(scope) + len(content)
+        return b"".join((tag(1), varint(size), self._resource, scope, content))
 
     def split(self, items: Iterable[bytes], max_bytes: int) -> list[tuple[bytes, int]]:
-        """As many requests as it takes to keep each within `limit` bytes, and the number of items in each.
+        """Encode requests of at most `max_bytes`, each with its number of items.
 
-        An item that is larger by itself gets a request of its own.
+        A larger item is alone in its request.
         """
-        room = max_bytes - len(self._resource) - len(self._scope) - 3 * 6  # three tags and lengths
+        available = max_bytes - len(self._resource) - len(self._scope) - 3 * 6  # three tags and lengths
         requests: list[tuple[bytes, int]] = []
-        held: list[bytes] = []
+        pending: list[bytes] = []
         size = 0
         for item in items:
-            if held and size + len(item) > room:
-                requests.append((self.encode(held), len(held)))
-                held, size = [], 0
-            held.append(item)
+            if pending and size + len(item) > available:
+                requests.append((self.encode(pending), len(pending)))
+                pending, size = [], 0
+            pending.append(item)
             size += len(item)
-        if held:
-            requests.append((self.encode(held), len(held)))
+        if pending:
+            requests.append((self.encode(pending), len(pending)))
         return requests
 
 
