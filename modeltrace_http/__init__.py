@@ -1,1 +1,1 @@
-"""What the HTTP servers of service and hub have in common: uvicorn with limits for heads, times and connections."""
+"""The HTTP server of service and hub: uvicorn with limits for headers, times and connections."""

@@ -1,4 +1,4 @@
-"""Content codings of request bodies (RFC 9110, section 8.4), uncompressed within a limit."""
+"""Decompress request bodies (content codings, RFC 9110, section 8.4.1) within a size limit."""
 
 import sys
 import zlib
@@ -11,24 +11,24 @@ else:
     from backports import zstd
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
-# RFC 9659 limits the window of this content coding to 8 MiB.
+# RFC 9659 limits the window of this coding to 8 MiB.
 _ZSTD_WINDOW_LOG: Final = 23
-# Members or frames of one body. An empty one takes 20 bytes or less, and each costs a decompressor.
+# Limit of gzip members or zstd frames. An empty one has at most 20 bytes, and each needs a new decompressor.
 MAX_MEMBERS: Final = 1024
-# Bytes that are uncompressed at a time: what is left of them behind the end of a member is copied.
-_SLICE: Final = 64 * 1024
+# Bytes that are decompressed at a time. Decompressors copy the bytes after the end of a member.
+_CHUNK_BYTES: Final = 64 * 1024
 
 
 class UnsupportedEncodingError(Exception):
-    """A coding that is not known."""
+    """The content coding is not supported."""
 
 
 class DecompressionError(Exception):
-    """A body is not what its coding says."""
+    """The body is not valid data of its content coding."""
 
 
 class DecompressedTooLargeError(Exception):
-    """A body expands to more than it may."""
+    """The decompressed body is too large."""
 
 
 class _Decompressor(Protocol):
@@ -42,45 +42,45 @@ class _Decompressor(Protocol):
 
 
 def decompress(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
-    """Uncompress all members or frames of a body.
+    """Decompress all members or frames of a body.
 
     Args:
         body: the body as it was sent.
         content_encoding: the value of `Content-Encoding`.
-        max_bytes: the bytes that it may expand to. No more than that are ever held.
+        max_bytes: limit of the decompressed body; memory use never exceeds it.
 
     Raises:
-        UnsupportedCodingError: the coding is none of `SUPPORTED_ENCODINGS`, or there are several.
-        CodingError: the body is not what the coding says, is cut off, has something else after its end, or has more
-            than `MAX_MEMBERS` members.
-        ExpandedTooLargeError: it expands to more than `limit` bytes.
+        UnsupportedEncodingError: the coding is not one of `SUPPORTED_ENCODINGS`, or there are several.
+        DecompressionError: the body is invalid or incomplete, has other data after its end, or has more than
+            `MAX_MEMBERS` members.
+        DecompressedTooLargeError: the decompressed body has more than `max_bytes` bytes.
     """
     name = content_encoding.strip().lower()
     if name in ("", "identity"):
         return body
-    if name not in _OPEN:
+    if name not in _DECOMPRESSORS:
         raise UnsupportedEncodingError(name)
     parts: list[bytes] = []
-    room, place, members = max_bytes, 0, 0
+    remaining, position, members = max_bytes, 0, 0
     view = memoryview(body)
-    while place < len(body) or not members:
+    while position < len(body) or not members:
         members += 1
         if members > MAX_MEMBERS:
             raise DecompressionError(f"it has more than {MAX_MEMBERS} members")
-        member = _OPEN[name](view[place:])
+        member = _DECOMPRESSORS[name](view[position:])
         while not member.eof:
-            piece = view[place : place + _SLICE]
-            if not piece:
-                raise DecompressionError("it is cut off")
+            chunk = view[position : position + _CHUNK_BYTES]
+            if not chunk:
+                raise DecompressionError("it is incomplete")
             try:
-                part = member.decompress(piece, room + 1)
+                part = member.decompress(chunk, remaining + 1)
             except (zlib.error, zstd.ZstdError) as error:
                 raise DecompressionError(str(error)) from None
-            room -= len(part)
-            if room < 0:
+            remaining -= len(part)
+            if remaining < 0:
                 raise DecompressedTooLargeError
             parts.append(part)
-            place += len(piece) - len(member.unused_data)
+            position += len(chunk) - len(member.unused_data)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -89,7 +89,7 @@ def _gzip(_: memoryview) -> _Decompressor:
 
 
 def _deflate(body: memoryview) -> _Decompressor:
-    """Uncompress zlib's format, which this coding means, or the same without its header, which some clients send."""
+    """Return a decompressor for the zlib format, or for raw DEFLATE data, which some clients send instead."""
     has_header = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and (body[0] << 8 | body[1]) % 31 == 0
     return zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
@@ -98,11 +98,11 @@ def _zstd(_: memoryview) -> _Decompressor:
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
 
 
-_OPEN: Final[Mapping[str, Callable[[memoryview], _Decompressor]]] = {
+_DECOMPRESSORS: Final[Mapping[str, Callable[[memoryview], _Decompressor]]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,
     "deflate": _deflate,
     "zstd": _zstd,
 }
-# What an answer of 415 names in `Accept-Encoding`.
+# The value of `Accept-Encoding` in responses with status 415.
 SUPPORTED_ENCODINGS: Final = "gzip, deflate, zstd, identity"

@@ -1,8 +1,8 @@
-"""Accepts connections, as many as there may be.
+"""Accept a limited number of connections.
 
-The event loops' own servers go on accepting when file descriptors run out: asyncio logs each of thousands of attempts,
-uvloop may stop listening. Here accepting pauses then, as it does when there are as many connections as there may be,
-and goes on when one has ended. What waits meanwhile waits in the kernel's queue.
+The servers of the event loops continue to accept when file descriptors run out: asyncio then logs thousands of failed
+attempts, and uvloop may stop listening. This listener pauses when file descriptors run out or the connection limit is
+reached, and resumes when a connection closes. Meanwhile, connections wait in the kernel's queue.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from modeltrace_http.protocol import LimitedHttpProtocol
 
 logger = logging.getLogger(__name__)
 
-# Connections accepted in one turn of the event loop. More would leave less to the other workers that share the socket.
+# Connections accepted per iteration of the event loop, so that workers that share the socket get a similar number.
 MAX_ACCEPTS: Final = 16
-# Seconds until accepting is tried again after it failed.
+# Seconds until the listener accepts again after an error.
 RETRY_DELAY: Final = 1.0
 # Seconds between two log records of the same kind.
 LOG_INTERVAL: Final = 10.0
 
 
 class Listener:
-    """Listens on one socket; used by uvicorn in place of `asyncio.Server`."""
+    """Listens on one socket. It replaces `asyncio.Server` in uvicorn."""
 
     def __init__(
         self,
@@ -49,37 +49,37 @@ class Listener:
         self._logged_at: dict[str, float] = {}
 
     def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         self._sock.settimeout(0)
         self._sock.listen(self._backlog)
-        self._resume()
+        self._resume_accepting()
 
     def close(self) -> None:
-        """Stop listening; connections stay open."""
+        """Stop listening. Open connections stay open."""
         self._closed = True
-        self._pause()
+        self._pause_accepting()
         if self._retry is not None:
             self._retry.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait for nothing: uvicorn waits for the connections."""
+        """Do nothing, since uvicorn itself waits for the connections."""
 
     def _accept(self) -> None:
-        """Accept what waits."""
+        """Accept waiting connections up to the limit."""
         for _ in range(MAX_ACCEPTS):
             if self._open >= self._max_connections:
-                self._log("full", f"{self._open} connections are open, as many as there may be: others wait")
-                self._pause()
+                self._log("full", f"the limit of {self._open} open connections is reached: others wait")
+                self._pause_accepting()
                 return
             try:
                 connection, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # File descriptors or memory ran out, or something rarer, which asyncio would log at each attempt.
+                # No file descriptors or memory left, or a rarer error.
                 self._log("failed", f"cannot accept more than {self._open} connections for now: {error.strerror}")
-                self._pause()
-                self._retry = self._loop.call_later(RETRY_DELAY, self._resume)
+                self._pause_accepting()
+                self._retry = self._loop.call_later(RETRY_DELAY, self._resume_accepting)
                 return
             self._open += 1
             task = self._loop.create_task(self._attach(connection))
@@ -87,39 +87,39 @@ class Listener:
             task.add_done_callback(self._attaching.discard)
 
     async def _attach(self, connection: socket.socket) -> None:
-        """Hand a connection to a protocol of its own."""
+        """Create the protocol of a connection."""
         protocol = self._create_protocol()
         protocol.on_connection_lost = self._release
         try:
             connection.settimeout(0)
-            # An answer's head and body are written apart; Nagle's algorithm would hold the second back.
+            # Headers and body of a response are separate writes; Nagle's algorithm would delay the second.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(lambda: protocol, connection)
             if self._closed:
                 protocol.shutdown()
-        except OSError:  # the client is gone, or no file descriptor is left
+        except OSError:  # the client disconnected, or no file descriptor is left
             protocol.on_connection_lost = lambda: None
             connection.close()
             self._release()
 
     def _release(self) -> None:
-        """Count a connection that has ended, and accept others."""
+        """Count a closed connection and resume accepting."""
         self._open -= 1
         if not self._listening and self._retry is None and not self._closed:
-            self._resume()
+            self._resume_accepting()
 
-    def _resume(self) -> None:
+    def _resume_accepting(self) -> None:
         self._retry = None
         self._loop.add_reader(self._sock, self._accept)
         self._listening = True
 
-    def _pause(self) -> None:
+    def _pause_accepting(self) -> None:
         if self._listening:
             self._loop.remove_reader(self._sock)
             self._listening = False
 
     def _log(self, kind: str, message: str) -> None:
-        """Log a warning, each kind not more than once per interval."""
+        """Log a warning; each kind at most once per `LOG_INTERVAL`."""
         now = time.monotonic()
         if now - self._logged_at.get(kind, -LOG_INTERVAL) >= LOG_INTERVAL:
             self._logged_at[kind] = now

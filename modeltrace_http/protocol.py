@@ -1,9 +1,10 @@
-"""HTTP/1.1 by uvicorn and httptools, with limits that neither of them has.
+"""uvicorn's HTTP/1.1 protocol with limits that uvicorn and httptools do not have.
 
-- A head is limited in bytes and in time; so is everything that is no progress: trailers, chunk extensions, blank lines.
-- While no response is in progress, a timer runs, whatever arrives. Writing has a timer, too.
-- An offer to upgrade is ignored (RFC 9110, section 7.8): the request is processed as HTTP/1.1, with its body. httptools
-  ends a message that offers an upgrade at its head, so the head is parsed again without the offer.
+- The request head (request line and headers) is limited in bytes and time. The byte limit also covers data that is
+  neither head nor body: trailers, chunk extensions, blank lines.
+- A timer runs whenever no response is in progress, and while a response is written.
+- `Upgrade` headers are ignored (RFC 9110, section 7.8), and the request is processed as HTTP/1.1 with its body.
+  httptools stops after a head with `Upgrade`, so the head is parsed again without it.
 """
 
 import asyncio
@@ -18,13 +19,13 @@ from uvicorn.server import ServerState
 
 from modeltrace_http.limits import HttpLimits
 
-# Seconds that a refused client may take to read why.
+# Seconds that a client may take to read an error response before the connection is closed.
 LINGER_TIMEOUT: Final = 2.0
-# What offers an upgrade: these headers, and their names in `Connection`.
-_OFFERS: Final = frozenset({b"upgrade", b"http2-settings"})
+# Headers of a protocol upgrade; `Connection` lists their names.
+_UPGRADE_HEADERS: Final = frozenset({b"upgrade", b"http2-settings"})
 
 _MESSAGES: Final = {
-    400: "This is no HTTP/1.1 request, or its URL is not percent-encoded.",
+    400: "This is not an HTTP/1.1 request, or its URL is not percent-encoded.",
     408: "The request did not arrive in time.",
     414: "The request's URL is too long.",
     431: "The request's headers are too long.",
@@ -32,7 +33,7 @@ _MESSAGES: Final = {
 
 
 class LimitExceededError(Exception):
-    """The parser is told to stop; `status` is the answer."""
+    """Stops the parser; `status` is that of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(_MESSAGES[status])
@@ -40,10 +41,10 @@ class LimitExceededError(Exception):
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection.
+    """The protocol of one connection.
 
-    `timeout_keep_alive_task`, uvicorn's timer of an idle connection, is here the timer of whatever is waited for: a
-    head, the rest of a body that was answered early, or the next request.
+    `timeout_keep_alive_task`, uvicorn's timer of idle connections, is the timer of anything that the connection waits
+    for here: a head, the rest of a body after an early response, or the next request.
     """
 
     def __init__(
@@ -62,13 +63,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.url = b""
         self._in_message = self._in_head = self._broken = False
         self._idle = False  # between two requests
-        self._progress = False  # whether the last data completed a head, or was of a body
-        self._unfinished = 0  # bytes that arrived since there was progress
-        self._received = 0  # bytes that have just arrived
+        self._progress = False  # whether the last data completed a head, or belonged to a body
+        self._unfinished = 0  # bytes received since the last progress
+        self._received = 0  # bytes of the last data
         self._write_timer: TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Expect a head."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # the signature of uvicorn
+        """Start the timer of the first head."""
         super().connection_made(transport)
         self._wait(self.limits.header_timeout, self._on_timeout)
 
@@ -81,7 +82,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.on_connection_lost()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, and see that it leads somewhere."""
+        """Parse the data, and check the limit of data without progress."""
         if self._broken:
             return
         if self._idle:
@@ -93,28 +94,32 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                self._feed_again(data, upgrade)
+                self._reparse_without_upgrade(data, upgrade)
         except httptools.HttpParserError as error:
             reason = error.__context__
-            self._refuse(reason.status if isinstance(reason, LimitExceededError) else 400)
+            self._reject(reason.status if isinstance(reason, LimitExceededError) else 400)
             return
         if self._progress:
             self._unfinished = 0
         else:
             self._unfinished += len(data)
             if self._unfinished > self.limits.header_bytes:
-                self._refuse(self._excess())
+                self._reject(self._too_long_status())
                 return
         if self.timeout_keep_alive_task is None and (self._in_head or self.cycle is None or self._responded):
             self._wait(self.limits.header_timeout, self._on_timeout)
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a message."""
         super().on_message_begin()
         self._in_message = self._in_head = True
 
     def on_headers_complete(self) -> None:
-        """Start the request, unless it is to be parsed again, its head is too long, or its URL is none."""
+        """Start the request.
+
+        Raises:
+            LimitExceededError: the head is too long, or the URL is invalid.
+        """
         self._in_head = False
         self._progress = True
         if self.parser.should_upgrade():
@@ -126,15 +131,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         super().on_headers_complete()
-        self.headers = []  # trailers are no headers of the request
+        self.headers = []  # otherwise trailers would be added to them
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Pass a part of the body to the request."""
         self._progress = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End the request; if it was answered before, the connection is idle now."""
+        """End the message. If it was answered before, the connection is idle now."""
         if self.parser.should_upgrade():
             return
         self._in_message = False
@@ -145,7 +150,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._wait_for_next()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or for the rest of this one."""
+        """Start the timer of the next request, or of the rest of this one."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._abort_unless_written()
@@ -156,7 +161,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         elif self._in_head:
             self._wait(self.limits.header_timeout, self._on_timeout)
         elif self.expect_100_continue:
-            self.transport.close()  # whether the body follows is up to the client, so nothing after it could be read
+            self.transport.close()  # the client may send the body or not, so the next request cannot be parsed
         else:
             self._wait(self.limits.body_timeout, self.timeout_keep_alive_handler)
 
@@ -166,13 +171,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._abort_unless_written()
 
     def pause_writing(self) -> None:
-        """Wait until the client reads, for a limited time."""
+        """Start the timer for the client to read."""
         super().pause_writing()
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self.limits.body_timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Stop the timer for the client to read."""
         super().resume_writing()
         if self._write_timer is not None:
             self._write_timer.cancel()
@@ -183,55 +188,56 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Whether the last request has been answered."""
         return self.cycle is not None and self.cycle.response_complete
 
-    def _feed_again(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
-        """Parse a head that offers an upgrade once more, without the offer, and what follows it.
+    def _reparse_without_upgrade(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
+        """Parse a head again without its `Upgrade` headers, then the data after it.
 
         Raises:
-            httptools.HttpParserError: it is no HTTP/1.1, or is over a limit.
+            httptools.HttpParserError: the data is invalid, or exceeds a limit.
         """
         rest = memoryview(data)
         while True:
-            head, rest = self._head_without_offer(), rest[upgrade.args[0] :]
+            head, rest = self._head_without_upgrade(), rest[upgrade.args[0] :]
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             try:
                 self.parser.feed_data(head)
                 self.parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as another:  # of a request behind it
-                upgrade = another
+            except httptools.HttpParserUpgrade as next_upgrade:  # of a pipelined request
+                upgrade = next_upgrade
             else:
                 return
 
     def _check_head(self) -> None:
-        """See that the head that is complete is no longer than it may be.
+        """Check the length of a complete head.
 
         Raises:
-            LimitExceededError: it is.
+            LimitExceededError: the head is too long.
         """
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self.limits.header_bytes:
-            raise LimitExceededError(self._excess())
+            raise LimitExceededError(self._too_long_status())
 
-    def _head_without_offer(self) -> bytes:
-        """Write the parsed head once more, without what offers an upgrade.
+    def _head_without_upgrade(self) -> bytes:
+        """Serialize the parsed head without its `Upgrade` headers.
 
         Raises:
-            httptools.HttpParserError: the method is CONNECT, which is an upgrade by itself.
+            httptools.HttpParserError: the method is CONNECT, which httptools treats as an upgrade.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
             raise httptools.HttpParserError("CONNECT is for proxies")
         lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
-            if name in _OFFERS:
+            if name in _UPGRADE_HEADERS:
                 continue
-            kept = value
             if name == b"connection":
-                kept = b", ".join(part for part in value.split(b",") if part.strip().lower() not in _OFFERS)
-            lines.append(b"%b: %b" % (name, kept))
+                options = (option for option in value.split(b",") if option.strip().lower() not in _UPGRADE_HEADERS)
+                lines.append(b"connection: %b" % b", ".join(options))
+            else:
+                lines.append(b"%b: %b" % (name, value))
         return b"\r\n".join([*lines, b"", b""])
 
-    def _excess(self) -> int:
-        """The status of a head that is too long."""
+    def _too_long_status(self) -> int:
+        """Return the status for a head that is too long."""
         return 414 if len(self.url) > self.limits.header_bytes // 2 else 431
 
     def _wait(self, seconds: float, handler: Callable[[], object]) -> None:
@@ -243,17 +249,18 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._wait(self.limits.keep_alive_timeout, self.timeout_keep_alive_handler)
 
     def _on_timeout(self) -> None:
-        """A head did not arrive in time."""
+        """Reject an incomplete head, or close the connection if no request has started."""
         self.timeout_keep_alive_task = None
         if self._in_head:
-            self._refuse(408)
+            self._reject(408)
         elif not self.transport.is_closing():
             self.transport.close()
 
-    def _refuse(self, status: int) -> None:
-        """Answer what cannot be a request, and close once the client has read it.
+    def _reject(self, status: int) -> None:
+        """Send an error response, and close the connection after the client has read it.
 
-        Where a response is in progress, it is the last one; where this request's own has begun, the connection is lost.
+        If the response of an earlier request is in progress, it is completed instead and the connection closes after
+        it. If the response of this request has started, the connection is closed at once.
         """
         self._broken = True
         self._unset_keepalive_if_required()
@@ -267,20 +274,20 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         body = _MESSAGES[status].encode()
-        self.logger.info("refused a request with %d: %s", status, _MESSAGES[status])
+        self.logger.info("rejected a request with %d: %s", status, _MESSAGES[status])
         headers = [*self.server_state.default_headers, (b"content-type", b"text/plain; charset=utf-8")]
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(
             b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINE[status], head, len(body), body)
         )
         if cycle is not None and not cycle.response_complete:
-            self.transport.close()  # its application learns that the client is gone
+            self.transport.close()  # signals to the application that the client has disconnected
             return
-        # Closed at once, the connection would be reset where the client still sends, and the answer with it.
+        # Closing while the client still sends would reset the connection, and the client would lose the response.
         self.transport.write_eof()
         self._wait(LINGER_TIMEOUT, self.timeout_keep_alive_handler)
 
     def _abort_unless_written(self) -> None:
-        """Give a client that does not read what is left a limited time."""
+        """Abort the connection after a timeout if the client does not read the remaining data."""
         if self.transport.get_write_buffer_size():
             self._wait(self.limits.body_timeout, self.transport.abort)

@@ -1,4 +1,4 @@
-"""What answers of both applications have in common: HEAD where GET is, and redirects that name no host."""
+"""Responses of service and hub: HEAD for every GET route, and relative redirects."""
 
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ Routes = TypeVar("Routes", FastAPI, APIRouter)
 
 
 def add_head_routes(routes: Routes) -> Routes:
-    """Answer HEAD like GET; the server leaves the body out. FastAPI's routes, unlike Starlette's, take GET alone."""
+    """Add a HEAD route for each GET route, as Starlette does and FastAPI does not. The server omits the body."""
     for route in [*routes.routes]:
         if isinstance(route, APIRoute) and route.methods == {"GET"}:
             routes.add_api_route(
@@ -26,18 +26,19 @@ def add_head_routes(routes: Routes) -> Routes:
 
 
 class RelativeRedirectMiddleware:
-    """ASGI middleware: redirects to another path of the application are relative.
+    """ASGI middleware: makes redirects relative.
 
-    Starlette makes them absolute, of the Host that the client has sent and the scheme that the server knows.
+    Starlette builds absolute URLs from the Host header and the scheme of the connection to the server. Behind a proxy,
+    both may differ from those of the client.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on."""
+        """Call the application and change the `Location` header of redirects."""
 
-        async def relative(message: Message) -> None:
+        async def send_relative(message: Message) -> None:
             if message["type"] == "http.response.start" and 300 <= message["status"] < 400:
                 message["headers"] = [
                     (name, _relative(value, scope["path"]) if name == b"location" else value)
@@ -45,11 +46,11 @@ class RelativeRedirectMiddleware:
                 ]
             await send(message)
 
-        await self._app(scope, receive, relative if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_relative if scope["type"] == "http" else send)
 
 
 def _relative(location: bytes, path: str) -> bytes:
-    """Make a location relative to the path that was asked for; only slashes at the end may differ."""
+    """Return the location relative to the requested path, from which it may differ in trailing slashes only."""
     url = urlsplit(location.decode("latin-1"))
     if not url.netloc:
         return location

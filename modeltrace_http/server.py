@@ -1,4 +1,4 @@
-"""uvicorn's configuration and server, with limits."""
+"""uvicorn's configuration and server with limits."""
 
 import asyncio
 import socket
@@ -16,10 +16,17 @@ BACKLOG = 2048
 
 
 class LimitedConfig(uvicorn.Config):
-    """uvicorn's configuration of a server with limits. It can be pickled, for worker processes."""
+    """uvicorn's configuration with limits. It can be pickled for worker processes."""
 
     def __init__(self, app: Callable[..., Any], limits: HttpLimits, *, servers: int = 1, **options: Any) -> None:  # noqa: ANN401  uvicorn's
-        """`servers` is how many servers of this process share its file descriptors; `options` are uvicorn's."""
+        """Create a configuration.
+
+        Args:
+            app: creates the application, or is the application; see uvicorn.
+            limits: the limits of connections.
+            servers: number of servers in this process, which share its file descriptors.
+            **options: further options of uvicorn.
+        """
         super().__init__(
             app,
             http=partial(LimitedHttpProtocol, limits=limits),  # type: ignore[arg-type]  # called as a class
@@ -33,11 +40,11 @@ class LimitedConfig(uvicorn.Config):
         self.servers = servers
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
-        """Return what makes an event loop whose servers accept no more connections than there may be."""
+        """Return a factory of event loops whose servers limit their connections."""
         return partial(_limited_loop, super().get_loop_factory() or asyncio.new_event_loop, self)
 
     def listener(self, create_protocol: Callable[..., Any], sock: socket.socket) -> Listener:
-        """Listen on a socket."""
+        """Start a listener on a socket."""
         limit = connection_limit(self.limits.max_connections, servers=self.servers)
         listener = Listener(create_protocol, sock, max_connections=limit, backlog=BACKLOG)
         listener.start()
@@ -45,12 +52,12 @@ class LimitedConfig(uvicorn.Config):
 
 
 class LimitedServer(uvicorn.Server):
-    """A server that runs in an event loop of somebody else's."""
+    """A server that runs in an existing event loop."""
 
     config: LimitedConfig
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then listen."""
+        """Start the application, then the listeners."""
         await super().startup(sockets=[])
         create_protocol = partial(
             LimitedHttpProtocol,
@@ -63,12 +70,17 @@ class LimitedServer(uvicorn.Server):
         self.servers = listeners
 
 
-def _limited_loop(make: Callable[[], asyncio.AbstractEventLoop], config: LimitedConfig) -> asyncio.AbstractEventLoop:
-    """Make an event loop for `uvicorn.Server`, which the supervisor of worker processes makes by itself."""
-    loop = make()
+def _limited_loop(
+    create_loop: Callable[[], asyncio.AbstractEventLoop], config: LimitedConfig
+) -> asyncio.AbstractEventLoop:
+    """Create an event loop whose servers are listeners.
+
+    uvicorn's supervisor creates `uvicorn.Server` in the worker processes itself, so that class cannot be replaced.
+    """
+    loop = create_loop()
 
     async def create_server(create_protocol: Callable[..., Any], *, sock: socket.socket, **_: object) -> Listener:
         return config.listener(create_protocol, sock)
 
-    loop.create_server = create_server  # type: ignore[assignment, method-assign]  # the one call that uvicorn makes
+    loop.create_server = create_server  # type: ignore[assignment, method-assign]  # the only call of uvicorn
     return loop
