@@ -6,18 +6,12 @@ instruments and handlers, so it is what `modeltrace.sidecar` is compared with, a
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from opentelemetry import trace
 from opentelemetry.baggage import get_baggage
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.semconv.attributes.exception_attributes import (
-    EXCEPTION_ESCAPED,
-    EXCEPTION_MESSAGE,
-    EXCEPTION_STACKTRACE,
-    EXCEPTION_TYPE,
-)
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
 from opentelemetry.util.types import AttributeValue
@@ -28,32 +22,27 @@ from modeltrace.telemetry.names import (
     BAGGAGE_PIN,
     EVENT_PREDICTION,
     EVENT_VIOLATION,
-    ML_BATCH_LOWEST_CONFIDENCE,
-    ML_BATCH_REJECTED,
-    ML_BATCH_SIZE,
-    ML_PREDICTION_CONFIDENCE,
-    ML_PREDICTION_ID,
     ML_PREDICTION_INPUTS,
-    ML_PREDICTION_LABEL,
-    ML_PREDICTION_ROW,
-    ML_PREDICTION_SHADOW_OF,
-    ML_PREDICTION_VALUE,
     SPAN_BATCH,
-    SPAN_FEATURES,
     SPAN_INFERENCE,
-    SPAN_QUEUE,
     SPAN_SHADOW,
-    SPAN_VALIDATE,
-    SYNTHETIC,
+)
+from modeltrace.telemetry.records.describe import (
+    EVENT_EXCEPTION,
+    batch_attributes,
+    exception_attributes,
+    prediction_attributes,
+    prediction_message,
+    request_attributes,
+    stages,
+    status_description,
 )
 from modeltrace.telemetry.records.prediction import (
     DATA_LOGGER,
     MAX_VIOLATION_EVENTS,
     PREDICTION_LOGGER,
     BatchRecord,
-    Failure,
     ModelInfo,
-    PredictedRow,
     SchemaViolation,
 )
 from modeltrace.telemetry.records.trace import HTTPRequest, RequestTrace, Scope, verified_synthetic_token
@@ -133,75 +122,47 @@ class SDKRecorder:
             take(request)
 
     def record_batch(self, batch: BatchRecord) -> None:
-        """The span of a call that answered several requests. Its IDs are the SDK's, so no request's link finds it."""
-        flags = TraceFlags(TraceFlags.SAMPLED)
-        links = [
-            Link(SpanContext(int.from_bytes(t), int.from_bytes(s), is_remote=False, trace_flags=flags))
-            for t, s in batch.request_spans
-        ]
-        attributes: Attributes = {**batch.model.span_attributes(), ML_BATCH_SIZE: batch.rows}
+        """Record the span of one call of the model for several requests.
+
+        The SDK generates its IDs, so the links of the requests do not lead to it.
+        """
+        attributes: Attributes = {**batch.model.span_attributes(), **batch_attributes(batch)}
+        links = [_link(*request_span) for request_span in batch.request_spans]
         context = trace.set_span_in_context(trace.INVALID_SPAN)
         span = self._tracer.start_span(SPAN_BATCH, context, attributes=attributes, links=links, start_time=batch.start)
         if batch.error_type:
-            span.set_attribute(ERROR_TYPE, batch.error_type)
             span.set_status(Status(StatusCode.ERROR))
         span.end(batch.end)
 
     def _tell(self, request: RequestTrace) -> None:
-        server = trace.get_current_span()
-        if request.pinned:
-            server.set_attribute(BAGGAGE_PIN, True)  # noqa: FBT003  the value of an attribute
-        if request.synthetic_token:
-            server.set_attribute(SYNTHETIC, True)  # noqa: FBT003  the value of an attribute
+        server_span = trace.get_current_span()
+        server_span.set_attributes({**request_attributes(request)})
         model = request.model
         if model is None:
             return
-        server.set_attributes({**model.span_attributes()})
-        server.set_attributes(_answer(request))
+        server_span.set_attributes({**model.span_attributes()})
         violations = request.schema_violations()
-        self._stages(request, violations[:MAX_VIOLATION_EVENTS])
+        self._record_stages(request, violations)
         if request.remote_call is None:
             self._measure(request, violations, model)
-        for violated in violations[:MAX_VIOLATION_EVENTS]:
-            extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violated.event_attributes()}
-            self._data.info("%s", violated.message(), extra=extra)
-        for one in request.predictions:
-            self._write(one, model, request)
+        for violation in violations[:MAX_VIOLATION_EVENTS]:
+            extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violation.event_attributes()}
+            self._data.info("%s", violation.message(), extra=extra)
+        for row in request.predictions:
+            attributes = prediction_attributes(request, row)
+            attributes[ML_PREDICTION_INPUTS] = dict(zip(model.features, row.inputs, strict=True))
+            event = {OTEL_EVENT_NAME: EVENT_PREDICTION, **model.log_attributes()}
+            self._audit.info("%s", prediction_message(row), extra={**event, **attributes})
 
-    def _stages(self, request: RequestTrace, violations: Sequence[SchemaViolation]) -> None:
-        rejected: Attributes = {}
-        if request.rejected_rows:
-            rejected = {ERROR_TYPE: "invalid_features", ML_BATCH_REJECTED: request.rejected_rows}
-        self._stage(SPAN_VALIDATE, request.validate_start, request.validate_end, request, rejected, violations)
-        if request.batch_span:
-            self._stage(SPAN_QUEUE, request.validate_end, request.features_start, request, {})
-        self._stage(SPAN_FEATURES, request.features_start, request.inference_start, request, {})
-        size: Attributes = {ML_BATCH_SIZE: request.rows - request.rejected_rows}
-        self._stage(SPAN_INFERENCE, request.inference_start, request.inference_end, request, size)
-
-    def _stage(
-        self,
-        name: str,
-        start: int,
-        end: int,
-        request: RequestTrace,
-        attributes: Attributes,
-        violations: Sequence[SchemaViolation] = (),
-    ) -> None:
-        if not start:
-            return
-        span = self._tracer.start_span(name, attributes=attributes, start_time=start)
-        for violated in violations:
-            span.add_event(EVENT_VIOLATION, violated.event_attributes(), end)
-        failure = request.failure
-        if failure and failure.stage == name:
-            if failure.error_type:
-                span.set_attribute(ERROR_TYPE, failure.error_type)
-            span.add_event("exception", _exception(failure), failure.time)
-            kind = failure.exception_type.rpartition(".")[2]
-            span.set_status(Status(StatusCode.ERROR, f"{kind}: {failure.message}"))
-            end = end or failure.time
-        span.end(end)
+    def _record_stages(self, request: RequestTrace, violations: Sequence[SchemaViolation]) -> None:
+        for name, start, end, attributes, events, _, failure in stages(request, violations):
+            span = self._tracer.start_span(name, attributes=attributes, start_time=start)
+            for violation in events:
+                span.add_event(EVENT_VIOLATION, violation.event_attributes(), request.validate_end)
+            if failure is not None:
+                span.add_event(EVENT_EXCEPTION, exception_attributes(failure), failure.time)
+                span.set_status(Status(StatusCode.ERROR, status_description(failure)))
+            span.end(end)
 
     def _measure(self, request: RequestTrace, violations: Sequence[SchemaViolation], model: ModelInfo) -> None:
         series: Attributes = {**model.metric_attributes()}
@@ -228,48 +189,12 @@ class SDKRecorder:
         if unsure := sum(map(model.is_low_confidence, request.predictions)):
             self._instruments.low_confidence.add(unsure, series)
 
-    def _write(self, one: PredictedRow, model: ModelInfo, request: RequestTrace) -> None:
-        extra: dict[str, object] = {
-            OTEL_EVENT_NAME: EVENT_PREDICTION,
-            **model.log_attributes(),
-            ML_PREDICTION_ID: one.prediction_id,
-            ML_PREDICTION_ROW: one.row_index,
-            ML_PREDICTION_INPUTS: dict(zip(model.features, one.inputs, strict=True)),
-        }
-        if one.value is not None:
-            extra[ML_PREDICTION_VALUE] = one.value
-        else:
-            extra[ML_PREDICTION_LABEL] = str(one.label)
-        if one.confidence is not None:
-            extra[ML_PREDICTION_CONFIDENCE] = one.confidence
-        if request.shadow_of and (answer := request.shadow_of[one.row_index]):
-            extra[ML_PREDICTION_SHADOW_OF] = answer
-        if request.synthetic_token:
-            extra[SYNTHETIC] = True
-        self._audit.info("predicted %s", one.label if one.value is None else one.value, extra=extra)
 
-
-def _answer(request: RequestTrace) -> Attributes:
-    """What the SERVER span says of what was answered."""
-    if request.is_batch:
-        if request.failure:
-            return {}
-        attributes: Attributes = {ML_BATCH_SIZE: request.rows, ML_BATCH_REJECTED: request.rejected_rows}
-        confidences = [one.confidence for one in request.predictions if one.confidence is not None]
-        return {**attributes, ML_BATCH_LOWEST_CONFIDENCE: min(confidences)} if confidences else attributes
-    if not request.predictions:
-        return {}
-    (one,) = request.predictions
-    if one.value is not None:
-        return {ML_PREDICTION_ID: one.prediction_id, ML_PREDICTION_VALUE: one.value}
-    attributes = {ML_PREDICTION_ID: one.prediction_id, ML_PREDICTION_LABEL: str(one.label)}
-    return attributes if one.confidence is None else {**attributes, ML_PREDICTION_CONFIDENCE: one.confidence}
-
-
-def _exception(failure: Failure) -> Mapping[str, str]:
-    return {
-        EXCEPTION_TYPE: failure.exception_type,
-        EXCEPTION_MESSAGE: failure.message,
-        EXCEPTION_STACKTRACE: failure.stacktrace,
-        EXCEPTION_ESCAPED: "False",
-    }
+def _link(trace_id: bytes, span_id: bytes) -> Link:
+    context = SpanContext(
+        int.from_bytes(trace_id),
+        int.from_bytes(span_id),
+        is_remote=False,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+    )
+    return Link(context)
