@@ -106,7 +106,7 @@ def test_an_unknown_hash_is_an_error_that_names_the_sources(models: Path, catalo
 
 
 def test_another_feature_schema_is_reported(models: Path, catalog: Catalog) -> None:
-    """If the same model was packed again with other redactor rules, the recorded rules are unknown."""
+    """If the same model was packed again with other privacy rules, the recorded rules are unknown."""
     model = load_bundle(models / "one")
     stored = stored_predictions(model, iris_rows(3))
     for schema_hash, rules_known in ((None, True), (model.schema.hash, True), ("0" * 64, False)):
@@ -166,12 +166,12 @@ def test_inputs_that_privacy_rules_changed_are_not_replayed(tmp_path: Path, cata
     result = replayer(catalog, bundle).replay(stored, None)
     assert (result.verdict, result.counts) == ("incomplete", {"not_replayable": 2})
     (reason,) = result.reasons()
-    assert reason.startswith("2 of iris 1 cannot be replayed: redactor rules changed the stored inputs: ")
+    assert reason.startswith("2 of iris 1 cannot be replayed: privacy rules changed the stored inputs: ")
     assert reason.endswith(": sepal_length (hash), sepal_width (bucket), petal_width (drop)")
 
 
 def test_allowed_violations_are_allowed_again(tmp_path: Path, catalog: Catalog) -> None:
-    """A value of a invalid type was missing for the model, and is null in the store."""
+    """A value of an invalid type was missing for the model, and is null in the store."""
     names = list(iris_frame().columns)
     bundle = pack(
         HistGradientBoostingClassifier(max_iter=3).fit(X, LABELS),
