@@ -45,7 +45,7 @@ class ReportCase:
     """A bundle, its training data, and a store with predictions of its model."""
 
     bundle: Path
-    training: Path
+    training_data: Path
     store: str
     monkeypatch: pytest.MonkeyPatch
 

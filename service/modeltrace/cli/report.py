@@ -213,7 +213,7 @@ def fiddler(
             if first is None:
                 predictions.require_any()
                 return
-            events = event_schema(manifest, probabilities=first.confidence is not None)
+            events = event_schema(manifest, has_probabilities=first.confidence is not None)
             write_events(chain([first], rows), events, out, kind)
     beside.write_text(json.dumps(events.model_description(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for term, words in [

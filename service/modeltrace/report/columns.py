@@ -59,7 +59,7 @@ class ColumnLayout:
         return kinds if self.score is None else {**kinds, self.score: "number"}
 
 
-def build_layout(manifest: Manifest, *, scored: bool = True) -> ColumnLayout:
+def build_layout(manifest: Manifest, *, with_score: bool = True) -> ColumnLayout:
     """The columns that a bundle's model gives a table; `scored`: one for the probability of the second class of two."""
     left_out = {one.name: "its privacy is drop" for one in manifest.features if one.privacy == "drop"}
     features = {one.name: column_kind(one) for one in manifest.features if one.name not in left_out}
@@ -70,7 +70,7 @@ def build_layout(manifest: Manifest, *, scored: bool = True) -> ColumnLayout:
     layout = ColumnLayout(
         manifest.task, features, prediction, confidence, target, classes, excluded=left_out, hashed=hashed
     )
-    if not scored or len(classes) != 2:
+    if not with_score or len(classes) != 2:
         return layout
     positive = to_text(classes[1])
     return replace(layout, score=unused_name(f"probability of {positive}", taken), positive=positive)
@@ -110,7 +110,7 @@ def to_category(value: object) -> str | None:
     return None if value is None or (isinstance(value, float) and math.isnan(value)) else to_text(value)
 
 
-def build_table(rows: Sequence[ComparedRow], layout: ColumnLayout, columns: Iterable[str]) -> pa.Table:
+def build_table(rows: Sequence[ComparedRow], layout: ColumnLayout, names: Iterable[str]) -> pa.Table:
     """The rows with these columns of the layout; a number that is none is missing."""
     classes = {one: one for one in layout.classes}  # a file may say 1.0 where the class is 1
     values: dict[str, list[object]] = {name: [row.inputs.get(name) for row in rows] for name in layout.features}
@@ -122,7 +122,7 @@ def build_table(rows: Sequence[ComparedRow], layout: ColumnLayout, columns: Iter
     if layout.score is not None:
         values[layout.score] = [positive_probability(row.prediction, row.confidence, layout.classes[1]) for row in rows]
     kinds: dict[str, ColumnKind] = {**layout.features, **layout.outputs}
-    made = {name: _to_array(values[name], kinds[name]) for name in columns}
+    made = {name: _to_array(values[name], kinds[name]) for name in names}
     return pa.table(list(made.values()), names=list(made))
 
 

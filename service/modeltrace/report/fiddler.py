@@ -146,9 +146,9 @@ def fiddler_type(feature: Feature) -> FiddlerType:
     return _PLAIN[feature.type] if feature.privacy == "plain" else "str"
 
 
-def event_schema(manifest: Manifest, *, probabilities: bool) -> EventSchema:
+def event_schema(manifest: Manifest, *, has_probabilities: bool) -> EventSchema:
     """How a bundle's predictions become events; without probabilities there is no column for one."""
-    layout = build_layout(manifest, scored=probabilities)
+    layout = build_layout(manifest, with_score=has_probabilities)
     taken = {*(one.name for one in manifest.features), *layout.outputs}
     names = (unused_name(name, taken) for name in ("prediction_id", "timestamp", "trace_id", "model_version"))
     return EventSchema(manifest, layout, *names)

@@ -147,14 +147,14 @@ class Window:
         ]
 
 
-def read_window(source: ModelPredictions, sample: int) -> Window:
+def read_window(source: ModelPredictions, max_rows: int) -> Window:
     """At most `sample` predictions, drawn so that each has the same chance.
 
     Raises:
         ReportError: there are none with inputs.
         StoreError: they cannot be read.
     """
-    drawn = Reservoir(sample)
+    drawn = Reservoir(max_rows)
     for one in source:
         drawn.add(one)
     source.require_any()

@@ -21,13 +21,13 @@ def inputs(two: ReportCase) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the training data and of the window."""
     with open_store(two.store) as store:
         rows = [one.inputs for chunk in store.read() for one in chunk if one.inputs and not one.shadow_of]
-    return pd.read_parquet(two.training).drop(columns=TARGET), pd.DataFrame(rows)
+    return pd.read_parquet(two.training_data).drop(columns=TARGET), pd.DataFrame(rows)
 
 
 def test_alibi_tests_each_column_and_all_together(two: ReportCase, tmp_path: Path) -> None:
     """Kolmogorov-Smirnov over the numbers that are there; chi-square over categories, `missing` among them; MMD."""
     out = tmp_path / "tests.json"
-    said = two.run("alibi", str(out), "--reference", str(two.training))
+    said = two.run("alibi", str(out), "--reference", str(two.training_data))
     answer = json.loads(out.read_text())
     tests = {one["column"]: one for one in answer["tests"]}
     training, window = inputs(two)
@@ -53,7 +53,7 @@ def test_alibi_tests_each_column_and_all_together(two: ReportCase, tmp_path: Pat
     assert f"of {len(tests)} columns drifted" in said
     assert answer["notes"][3] == [
         "reference",
-        f"600 rows of {two.training}, answered by its model; 0 with a true label",
+        f"600 rows of {two.training_data}, answered by its model; 0 with a true label",
     ]
 
     page = render_tests("title <b>", answer["notes"], answer)
