@@ -318,7 +318,7 @@ def test_the_command_packs_and_says_how_well(
 
     said = capsys.readouterr()
     assert not ended.value.code, said.err
-    assert "For ONNX Runtime, in float64: answers to 50 rows" in said.out
+    assert "ONNX model in float64, verified on 50 rows" in said.out
     assert "MODELTRACE_ENGINE=onnx" in said.out
     assert load_bundle(tmp_path / "iris", engine="onnx").name == "iris"
 

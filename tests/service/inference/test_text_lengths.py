@@ -134,9 +134,9 @@ def test_names_of_unknown_features_are_cut_with_a_mark() -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"city": 2}, "--max-length city=2: the training data has a text of 7 characters"),
-        ({"age": 20}, "age is of type integer: a length limit belongs to a text"),
-        ({"town": 20}, "--max-length names town, which is no feature"),
+        ({"city": 2}, "--max-length city=2: the column contains a text of 7 characters"),
+        ({"age": 20}, "--max-length: column age has the type integer, not text"),
+        ({"town": 20}, "--max-length town: .*no feature of that name"),
     ],
 )
 def test_limits_that_do_not_fit_are_refused(limits: dict[str, int], message: str, tmp_path: Path) -> None:
