@@ -169,7 +169,7 @@ def test_a_regular_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
 
     assert read_regular(path, max_bytes=5) == b"12345"
     assert stat_regular(path).st_size == 5
-    with pytest.raises(NotRegularError, match="5 bytes, 4 at most"):
+    with pytest.raises(NotRegularError, match="5 bytes, the limit is 4"):
         read_regular(path, max_bytes=4)
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "none", max_bytes=4)

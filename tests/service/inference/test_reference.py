@@ -91,7 +91,7 @@ def test_free_text_does_not_flood_the_schema() -> None:
     column = pd.Series([f"text {index}" for index in range(MAX_LISTED_CATEGORIES + 1)], name="x")
 
     assert len(describe_column(column).categories or ()) == MAX_LISTED_CATEGORIES
-    with pytest.raises(PackError, match="more than 1,000. Pack without --strict-categories"):
+    with pytest.raises(PackError, match=r"more than 1,000\. Pack without --strict-categories"):
         describe_column(column, strict_categories=True)
 
 
@@ -110,5 +110,5 @@ def test_the_example_of_an_integer_is_one() -> None:
 
 def test_a_range_of_categories_is_refused() -> None:
     """Only numbers have a valid range."""
-    with pytest.raises(PackError, match="--range: .*not a number"):
+    with pytest.raises(PackError, match=r"--range: .*not a number"):
         describe_column(pd.Series(["a"], name="x"), valid_range=(0, 1))

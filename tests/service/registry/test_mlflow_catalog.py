@@ -126,7 +126,7 @@ def test_an_altered_file_is_refused(registry: Registry, tmp_path: Path) -> None:
     """A byte that changed where MLflow keeps the file; nothing of it stays in the cache."""
     register(registry.client, registry.bundles["1.1.0"], "altered", "champion")
     flip_byte(registry.kept("model.skops")[-1])
-    with pytest.raises(BundleIntegrityError, match=r"models:/altered/1: what is kept at .* is not the bundle"):
+    with pytest.raises(BundleIntegrityError, match=r"models:/altered/1: the files at .* are not the bundle"):
         MlflowCatalog(registry.client, tmp_path / "cache").resolve(MlflowSource("altered", alias="champion"))
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -169,7 +169,7 @@ def test_a_cache_that_cannot_be_written_is_said(registry: Registry, tmp_path: Pa
     register(registry.client, registry.bundles["1.0.0"], "uncached", "champion")
     (tmp_path / "cache").write_text("a file")
 
-    with pytest.raises(BundleError, match=f"no copy of models:/uncached/1 in {tmp_path}/cache: "):
+    with pytest.raises(BundleError, match=f"cannot copy models:/uncached/1 to {tmp_path}/cache: "):
         MlflowCatalog(registry.client, tmp_path / "cache").resolve(MlflowSource("uncached", alias="champion"))
 
 
@@ -241,8 +241,8 @@ def test_a_process_that_dies_is_replaced(registry: Registry) -> None:
     process.wait()
 
     with pytest.raises(RegistryUnavailableError, match="exit code -9"):
-        registry.client.call("where")
-    assert registry.client.call("where").startswith("sqlite:///")
+        registry.client.call("registry_uri")
+    assert registry.client.call("registry_uri").startswith("sqlite:///")
 
 
 def test_a_registry_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

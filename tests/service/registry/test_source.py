@@ -40,7 +40,7 @@ def test_a_folder_with_an_at_sign_is_meant_as_it_is_written(tmp_path: Path) -> N
 )  # fmt: skip
 def test_half_a_registered_model_is_refused(said: str) -> None:
     """The message says how one is written."""
-    with pytest.raises(SettingsError, match="models:/NAME@ALIAS or models:/NAME/VERSION"):
+    with pytest.raises(SettingsError, match="models:/NAME@ALIAS or models:/NAME/NUMBER"):
         parse_source(said)
 
 

@@ -122,7 +122,7 @@ def test_another_model_of_the_same_version_is_refused(tmp_path: Path, caplog: py
 
     assert watching.serving.primary.model.hash == served
     assert watching.heard == [("refused", "VersionConflictError")]
-    assert "another model that calls itself iris 1, too" in caplog.text
+    assert "another model with the name and version iris 1" in caplog.text
     assert caplog.text.count("Pack it with another --version; still serving iris 1.") == 1
     pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
     watching.watcher.check()

@@ -1,20 +1,20 @@
-"""What a catalog says of a bundle."""
+"""References to bundles: what identifies a bundle that a catalog lists."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from modeltrace.bundles.manifest import Manifest
+from modeltrace.bundles.manifest import ManifestFile
 from modeltrace.errors import VersionConflictError
 
 
 class ModelIdentity(Protocol):
-    """What tells models apart: `modeltrace.inference.model.Model`, or what telemetry says of one."""
+    """What distinguishes models: of `modeltrace.inference.model.Model`, or of the model that telemetry describes."""
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """The name of the model."""
 
     @property
     def version(self) -> str:
@@ -27,9 +27,10 @@ class ModelIdentity(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BundleInfo:
-    """A bundle that a source has. `hash` and `onnx_hash` are those of its model's files, `sha256` of its `model.json`.
+    """A bundle that a catalog lists.
 
-    `where` says for people where it is: a folder, or a version in a registry.
+    `hash` and `onnx_hash` are the SHA-256 of the model's files, `sha256` that of `model.json`. `location` is for
+    messages: a folder, or a version in a registry.
     """
 
     name: str
@@ -40,44 +41,49 @@ class BundleInfo:
     location: str
 
     def has_model_hash(self, digest: str) -> bool:
-        """Whether it is the bundle of a model that telemetry knows by this hash, whatever engine answered."""
+        """Return whether one of the model's files has this SHA-256, for either engine."""
         return digest in (self.hash, self.onnx_hash)
+
+    def at(self, path: Path) -> "LocalBundle":
+        """Return the bundle as a folder on this machine."""
+        return LocalBundle(self.name, self.version, self.hash, self.onnx_hash, self.sha256, self.location, path)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalBundle(BundleInfo):
-    """A bundle in a folder of this machine. Two of them are equal when there is nothing new to load."""
+    """A bundle in a folder on this machine. Two of them are equal if there is nothing new to load."""
 
     path: Path
 
 
-def check_version_conflict(bundle: BundleInfo, models: Iterable[ModelIdentity]) -> None:
-    """See that a bundle is no other model under the name and version of one that is served, or was before.
-
-    Raises:
-        VersionConflictError: it is; figures by name and version would add the two up.
-    """
-    for model in models:
-        if (bundle.name, bundle.version) == (model.name, model.version) and not bundle.has_model_hash(model.hash):
-            raise VersionConflictError(
-                f"{bundle.location} is another model that calls itself {bundle.name} {bundle.version}, too (SHA-256 "
-                f"{bundle.hash[:12]}… instead of {model.hash[:12]}…): all figures would add both up. Pack it with "
-                "another --version"
-            )
-
-
-def bundle_info(manifest: Manifest, sha256: str, location: str) -> BundleInfo:
-    """What a manifest says."""
+def bundle_info(file: ManifestFile, location: str) -> BundleInfo:
+    """Return what a manifest says about its bundle."""
+    onnx = file.manifest.onnx
     return BundleInfo(
-        name=manifest.name,
-        version=manifest.version,
-        hash=manifest.artifact.sha256,
-        onnx_hash=None if manifest.onnx is None else manifest.onnx.sha256,
-        sha256=sha256,
+        name=file.manifest.name,
+        version=file.manifest.version,
+        hash=file.manifest.artifact.sha256,
+        onnx_hash=None if onnx is None else onnx.sha256,
+        sha256=file.sha256,
         location=location,
     )
 
 
-def local_bundle(path: Path, info: BundleInfo) -> LocalBundle:
-    """The same, now that it is in a folder."""
-    return LocalBundle(info.name, info.version, info.hash, info.onnx_hash, info.sha256, info.location, path)
+def check_version_conflict(bundle: BundleInfo, models: Iterable[ModelIdentity]) -> None:
+    """Check that no other model has the name and version of a bundle.
+
+    Args:
+        bundle: the bundle to serve.
+        models: the models that are served, or were served before.
+
+    Raises:
+        VersionConflictError: one of them has; metrics by name and version would mix both models.
+    """
+    for model in models:
+        same_version = (bundle.name, bundle.version) == (model.name, model.version)
+        if same_version and not bundle.has_model_hash(model.hash):
+            raise VersionConflictError(
+                f"{bundle.location} contains another model with the name and version {bundle.name} {bundle.version} "
+                f"(SHA-256 {bundle.hash[:12]}… instead of {model.hash[:12]}…), so metrics would mix both. Pack it with "
+                "another --version"
+            )

@@ -1,13 +1,12 @@
-"""All sources in one: which bundle is meant, which has a hash, which are there."""
+"""Find bundles in all kinds of sources: by source, by the hash of the model, by name and version."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Self
 
 from modeltrace.bundles.registry.bundle_ref import BundleInfo, LocalBundle
 from modeltrace.bundles.registry.folder_catalog import FolderCatalog
-from modeltrace.bundles.registry.mlflow_catalog import MlflowCatalog
+from modeltrace.bundles.registry.mlflow_catalog import MlflowCatalog, RegisteredVersion
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
 from modeltrace.bundles.registry.source import FolderSource, parse_source
 from modeltrace.errors import BundleError, BundleNotFoundError
@@ -15,16 +14,21 @@ from modeltrace.settings import data_dir
 
 
 class Catalog:
-    """Finds bundles. Asking again is cheap where nothing has changed. One thread at a time.
+    """Find bundles in folders and MLflow registries. Repeated calls are cheap if nothing has changed.
 
-    Whatever it finds is checked again, and completely, by whoever loads it.
+    Not thread-safe, except for `close`. A bundle that is found still has to be verified when it is loaded.
     """
 
     def __init__(self, on_broken_bundle: Callable[[str], None], cache_dir: Path | None = None) -> None:
-        """`tell` hears, once each, of broken bundles that are left out; `cache` keeps copies of registered ones."""
+        """Create the catalog.
+
+        Args:
+            on_broken_bundle: receives a message, once, for each broken bundle that is skipped.
+            cache_dir: the folder for copies of registered bundles.
+        """
         self._folders = FolderCatalog(on_broken_bundle)
         self._mlflow = MlflowClient()
-        self._models = MlflowCatalog(self._mlflow, cache_dir or data_dir() / "registry")
+        self._registry = MlflowCatalog(self._mlflow, cache_dir or data_dir() / "registry")
 
     def __enter__(self) -> Self:
         return self
@@ -33,90 +37,94 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """End the process that speaks with MLflow, if there is one; of any thread."""
+        """Stop the MLflow process, if it is running. Thread-safe."""
         self._mlflow.close()
 
     def resolve(self, source: str) -> LocalBundle:
-        """The bundle that a source means now; equal to the last answer when there is nothing new.
+        """Return the bundle that a source refers to now; equal to the last result if there is nothing new to load.
 
         Args:
-            source: `FOLDER` or `FOLDER@VERSION`, a bundle or a folder of bundles, without a version the highest;
+            source: `FOLDER` or `FOLDER@VERSION`, a bundle or a folder of bundles, by default the highest version;
                 `models:/NAME@ALIAS` or `models:/NAME/NUMBER`, a version in an MLflow registry.
 
         Raises:
-            SettingsError: the source makes no sense, or MLflow is not installed.
-            BundleError: there is no such bundle, or it cannot be used; RegistryUnavailableError: not now.
+            SettingsError: the source is malformed, or MLflow is not installed.
+            BundleError: there is no such bundle, or it cannot be used.
+            RegistryUnavailableError: the registry cannot be reached now.
         """
-        found = parse_source(source)
-        return self._folders.resolve(found) if isinstance(found, FolderSource) else self._models.resolve(found)
+        parsed = parse_source(source)
+        return self._folders.resolve(parsed) if isinstance(parsed, FolderSource) else self._registry.resolve(parsed)
 
     def list_bundles(self, source: str) -> Iterator[BundleInfo]:
-        """What a source has: all versions, whichever it names.
+        """Yield all versions of a source, whichever version it names.
 
         Raises:
-            SettingsError: the source makes no sense, or MLflow is not installed.
-            BundleError: there is nothing; RegistryUnavailableError: not now.
+            SettingsError: the source is malformed, or MLflow is not installed.
+            BundleError: the source contains no bundle.
+            RegistryUnavailableError: the registry cannot be reached now.
         """
-        return (one for one, _ in self._iter_bundles(source))
+        return (bundle for bundle, _ in self._iter_bundles(source))
 
     def find_by_hash(self, digest: str, sources: Sequence[str], *, version: str | None = None) -> LocalBundle:
-        """The bundle of the model whose file has this SHA-256, wherever among the sources it is.
-
-        Where the same model was packed more than once, the bundle of this version is preferred.
+        """Return the bundle whose model has this SHA-256, and preferably this version, from any of the sources.
 
         Raises:
-            SettingsError: a source makes no sense, or MLflow is not installed.
-            BundleNotFoundError: none has it; the message says where it was looked for.
+            SettingsError: a source is malformed, or MLflow is not installed.
+            BundleNotFoundError: there is none; the message lists the sources.
         """
-        words = f"whose model has the SHA-256 {digest}"
         return self._find(
-            lambda one: one.has_model_hash(digest), words, sources, best=lambda one: version in (None, one.version)
+            lambda bundle: bundle.has_model_hash(digest),
+            f"whose model has the SHA-256 {digest}",
+            sources,
+            is_preferred=lambda bundle: version in (None, bundle.version),
         )
 
     def find_version(self, name: str, version: str, sources: Sequence[str]) -> LocalBundle:
-        """The bundle of that version of a model, the version being the bundle's own.
+        """Return the bundle of a model with this version (the bundle's own, not the registry's number).
 
         Raises:
-            SettingsError: a source makes no sense, or MLflow is not installed.
-            BundleNotFoundError: none is; the message says where it was looked for.
+            SettingsError: a source is malformed, or MLflow is not installed.
+            BundleNotFoundError: there is none; the message lists the sources.
         """
-        wanted = name, version
-        return self._find(lambda one: (one.name, one.version) == wanted, f"of {name} {version}", sources)
+        return self._find(
+            lambda bundle: (bundle.name, bundle.version) == (name, version), f"of {name} {version}", sources
+        )
 
     def _find(
         self,
-        wanted: Callable[[BundleInfo], bool],
-        words: str,
+        matches: Callable[[BundleInfo], bool],
+        description: str,
         sources: Sequence[str],
         *,
-        best: Callable[[BundleInfo], bool] = lambda _: True,
+        is_preferred: Callable[[BundleInfo], bool] = lambda _: True,
     ) -> LocalBundle:
-        """The first that is wanted and best, or else the first that is wanted."""
-        looked, second = [], None
+        """Return the first preferred match, otherwise the first match."""
+        searched: list[str] = []
+        fallback: tuple[BundleInfo, RegisteredVersion | None] | None = None
         for source in sources:
             try:
-                for one, have in self._iter_bundles(source):
-                    if wanted(one) and best(one):
-                        return have()
-                    if wanted(one) and second is None:
-                        second = have
-                looked.append(source)
+                for bundle, registered in self._iter_bundles(source):
+                    if matches(bundle):
+                        if is_preferred(bundle):
+                            return self._fetch(bundle, registered)
+                        fallback = fallback or (bundle, registered)
+                searched.append(source)
             except BundleError as error:
-                looked.append(f"{source} ({error})")
-        if second is not None:
-            return second()
-        raise BundleNotFoundError(f"no bundle {words} in {', '.join(looked)}")
+                searched.append(f"{source} ({error})")
+        if fallback is not None:
+            return self._fetch(*fallback)
+        raise BundleNotFoundError(f"no bundle {description} in {', '.join(searched)}")
 
-    def _iter_bundles(self, source: str) -> Iterator[tuple[BundleInfo, Callable[[], LocalBundle]]]:
-        """What a source has, and how to have it in a folder."""
-        found = parse_source(source)
-        if isinstance(found, FolderSource):
-            for bundle in self._folders.list_bundles(found.path):
-                yield bundle, partial(_itself, bundle)
+    def _iter_bundles(self, source: str) -> Iterator[tuple[BundleInfo, RegisteredVersion | None]]:
+        """Yield the bundles of a source, those of a registry with their registered version."""
+        parsed = parse_source(source)
+        if isinstance(parsed, FolderSource):
+            yield from ((bundle, None) for bundle in self._folders.list_bundles(parsed.path))
         else:
-            for one, entry in self._models.list_bundles(found.name):
-                yield one, partial(self._models.fetch_bundle, one, entry)
+            yield from self._registry.list_bundles(parsed.name)
 
-
-def _itself(found: LocalBundle) -> LocalBundle:
-    return found
+    def _fetch(self, bundle: BundleInfo, registered: RegisteredVersion | None) -> LocalBundle:
+        if isinstance(bundle, LocalBundle):
+            return bundle
+        assert registered is not None  # noqa: S101  only local bundles have none
+        return self._registry.fetch_bundle(bundle, registered)

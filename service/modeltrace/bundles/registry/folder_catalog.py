@@ -1,10 +1,10 @@
-"""A folder as a source: a bundle, or bundles below it, several versions of one model."""
+"""Find bundles in a folder: the folder itself, or several versions of one model below it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from modeltrace.bundles.manifest import MANIFEST_FILE
-from modeltrace.bundles.registry.bundle_ref import LocalBundle, bundle_info, local_bundle
+from modeltrace.bundles.registry.bundle_ref import LocalBundle, bundle_info
 from modeltrace.bundles.registry.manifest_cache import ManifestCache
 from modeltrace.bundles.registry.source import FolderSource
 from modeltrace.bundles.registry.version_order import sort_best_first
@@ -12,7 +12,7 @@ from modeltrace.errors import BundleError, BundleNotFoundError
 
 
 class FolderCatalog:
-    """Finds bundles in folders. `tell` hears, once each, of what is broken there and therefore left out."""
+    """Find bundles in folders. `on_broken_bundle` receives a message, once, for each broken bundle that is skipped."""
 
     def __init__(self, on_broken_bundle: Callable[[str], None]) -> None:
         self._on_broken_bundle = on_broken_bundle
@@ -20,35 +20,35 @@ class FolderCatalog:
         self._manifests = ManifestCache()
 
     def resolve(self, source: FolderSource) -> LocalBundle:
-        """The bundle that a source means: the one at its path, or of those below it the version asked for, or the best.
+        """Return the bundle at a path or, of those below it, the version in the source or the best version.
 
         Raises:
-            BundleNotFoundError: there is none, or not in that version.
-            BundleError: it cannot be used, or several could be meant.
+            BundleNotFoundError: there is no bundle, or not in this version.
+            BundleError: the bundle cannot be used, or the source is ambiguous.
         """
         if (source.path / MANIFEST_FILE).exists() or not source.path.is_dir():
-            found = self._read(source.path)
-            if source.version not in (None, found.version):
-                raise BundleNotFoundError(f"{source}: the bundle at {source.path} is version {found.version}")
-            return found
-        there = list(self.list_bundles(source.path))
-        if not there:
+            bundle = self._read(source.path)
+            if source.version not in (None, bundle.version):
+                raise BundleNotFoundError(f"{source}: the bundle at {source.path} has the version {bundle.version}")
+            return bundle
+        bundles = list(self.list_bundles(source.path))
+        if not bundles:
             raise BundleNotFoundError(
-                f"no bundle at {source.path}: neither a {MANIFEST_FILE} in it, nor a folder with one that can be used "
-                "(`modeltrace pack` makes one)"
+                f"no bundle at {source.path}: it contains neither {MANIFEST_FILE} nor a folder with a bundle that can "
+                "be used (create one with `modeltrace pack`)"
             )
-        return self._choose(source, there)
+        return self._choose(source, bundles)
 
     def list_bundles(self, path: Path) -> Iterator[LocalBundle]:
-        """The bundle at a path, or those below it; what is broken is told of and left out.
+        """Yield the bundle at a path, or the bundles below it. Broken bundles are reported and skipped.
 
-        Hidden folders are no bundles: `modeltrace pack` writes in one until the bundle is complete.
+        Hidden folders are skipped, because `modeltrace pack` writes into one until the bundle is complete.
         """
         if (path / MANIFEST_FILE).exists():
             yield self._read(path)
             return
         try:
-            folders = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+            folders = sorted(folder for folder in path.iterdir() if not folder.name.startswith("."))
         except OSError as error:
             raise BundleNotFoundError(f"no bundle at {path}: {error.strerror or error}") from None
         for folder in folders:
@@ -62,40 +62,41 @@ class FolderCatalog:
             yield self._read(folder)
 
     def _read(self, folder: Path) -> LocalBundle:
-        return local_bundle(folder, bundle_info(*self._manifests.read(folder), str(folder)))
+        return bundle_info(self._manifests.read(folder), str(folder)).at(folder)
 
-    def _choose(self, source: FolderSource, there: list[LocalBundle]) -> LocalBundle:
-        wanted = [one for one in there if source.version in (None, one.version)]
-        if not wanted:
-            has = ", ".join(sort_best_first(one.version for one in there))
-            raise BundleNotFoundError(f"{source.path} has no version {source.version}; it has {has}")
-        if len(names := sorted({one.name for one in wanted})) > 1:
+    def _choose(self, source: FolderSource, bundles: list[LocalBundle]) -> LocalBundle:
+        matching = [bundle for bundle in bundles if source.version in (None, bundle.version)]
+        if not matching:
+            versions = ", ".join(sort_best_first(bundle.version for bundle in bundles))
+            raise BundleNotFoundError(f"{source.path} has no version {source.version}; it has {versions}")
+        if len(names := sorted({bundle.name for bundle in matching})) > 1:
             raise BundleError(
-                f"{source.path} has bundles of several models: {', '.join(names)}. Name the folder of one of them"
+                f"{source.path} contains bundles of several models: {', '.join(names)}. Use the folder of one of them"
             )
-        for version in sort_best_first(one.version for one in wanted):
-            if (found := self._first_intact([one for one in wanted if one.version == version])) is not None:
-                return found
-        raise BundleNotFoundError(f"no bundle in {source.path} is intact; what is wrong with each was said before")
+        for version in sort_best_first(bundle.version for bundle in matching):
+            same_version = [bundle for bundle in matching if bundle.version == version]
+            if (intact := self._first_intact(same_version)) is not None:
+                return intact
+        raise BundleNotFoundError(f"no bundle in {source.path} is intact; the log lines above tell what is wrong")
 
-    def _first_intact(self, same: list[LocalBundle]) -> LocalBundle | None:
-        """Of bundles that call themselves by one name and version, one whose files are what they should be."""
+    def _first_intact(self, same_version: list[LocalBundle]) -> LocalBundle | None:
+        """Return a bundle with intact files; all have the same name and version, so they must be identical."""
         intact = []
-        for one in same:
+        for bundle in same_version:
             try:
-                self._manifests.check_hashes(one.path, self._manifests.read(one.path).manifest)
+                self._manifests.check_hashes(bundle.path, self._manifests.read(bundle.path).manifest)
             except BundleError as error:
                 self._report_broken(error)
                 continue
-            intact.append(one)
-        if len({one.sha256 for one in intact}) > 1:
+            intact.append(bundle)
+        if len({bundle.sha256 for bundle in intact}) > 1:
             raise BundleError(
-                f"{' and '.join(str(one.path) for one in intact)} are two bundles that both call themselves "
-                f"{same[0].name} {same[0].version}. Pack one of them with another --version, or take it away"
+                f"{' and '.join(str(bundle.path) for bundle in intact)} are different bundles with the same name and "
+                f"version, {intact[0].name} {intact[0].version}. Pack one of them with another --version, or remove it"
             )
         return intact[0] if intact else None
 
     def _report_broken(self, error: BundleError) -> None:
         if str(error) not in self._reported:
             self._reported.add(str(error))
-            self._on_broken_bundle(f"left out: {error}")
+            self._on_broken_bundle(f"skipped: {error}")

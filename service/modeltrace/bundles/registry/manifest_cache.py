@@ -1,4 +1,4 @@
-"""Reads what bundles on disk say of themselves, each once for as long as its files stay as they are."""
+"""Read the manifests of bundles on disk, and cache them until their files change."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from modeltrace.regular_files import NotRegularError, open_regular, stat_regular
 
 
 class FileStat(NamedTuple):
-    """What changes when a file is written anew."""
+    """Properties of a file that change when it is written again."""
 
     inode: int
     size: int
@@ -19,7 +19,7 @@ class FileStat(NamedTuple):
 
 
 class ManifestCache:
-    """Reads bundles. What was read stays known until the file changes, so that asking again costs a `stat`."""
+    """Read manifests and hash model files; repeated calls cost one `stat` per file until the file changes."""
 
     def __init__(self) -> None:
         self._manifests: dict[Path, tuple[FileStat, ManifestFile]] = {}
@@ -30,73 +30,72 @@ class ManifestCache:
 
         Raises:
             BundleNotFoundError: there is none.
-            BundleError: it does not say what a bundle says.
+            BundleError: it is not a valid manifest.
         """
         path = folder / MANIFEST_FILE
-        stamp = _file_stat(path)
-        known = self._manifests.get(path)
-        if stamp is None or known is None or known[0] != stamp:
-            described = read_manifest(folder)
-            if stamp is None:  # it has come meanwhile
-                return described
-            known = self._manifests[path] = stamp, described
-        return known[1]
+        stat = _file_stat(path)
+        cached = self._manifests.get(path)
+        if cached is not None and cached[0] == stat:
+            return cached[1]
+        manifest = read_manifest(folder)
+        if stat is not None:  # otherwise the file was created after the stat
+            self._manifests[path] = stat, manifest
+        return manifest
 
     def check_sizes(self, folder: Path, manifest: Manifest) -> None:
-        """See that the model's files are there, as long as they should be; cheap enough for every look.
+        """Check that the model's files exist and have the sizes in the manifest, without reading them.
 
         Raises:
-            BundleError: one is not.
+            BundleError: a file is missing or has another size.
         """
         for file in manifest.model_files():
-            stamp = _file_stat(folder / file.file)
-            if stamp is None:
-                raise BundleNotFoundError(f"{folder / file.file}: there is no such file; the bundle is incomplete")
-            if stamp.size != file.size:
+            stat = _file_stat(folder / file.file)
+            if stat is None:
+                raise BundleNotFoundError(f"{folder / file.file} does not exist; the bundle is incomplete")
+            if stat.size != file.size:
                 raise integrity_error(folder / file.file)
 
     def check_hashes(self, folder: Path, manifest: Manifest) -> None:
-        """See that the model's files are those that `model.json` describes.
+        """Check that the model's files have the hashes in the manifest.
 
         Raises:
-            BundleError: one is not.
+            BundleError: a file is missing or has another hash.
         """
         for file in manifest.model_files():
             path = folder / file.file
-            stamp = _file_stat(path)
-            known = self._digests.get(path)
-            if stamp is None or known is None or known[0] != stamp:
-                if stamp is not None and stamp.size != file.size:
-                    raise integrity_error(path)
-                digest = _hash_file(path)
-                if stamp is not None:
-                    self._digests[path] = stamp, digest
+            stat = _file_stat(path)
+            if stat is not None and stat.size != file.size:
+                raise integrity_error(path)
+            cached = self._digests.get(path)
+            if cached is not None and cached[0] == stat:
+                digest = cached[1]
             else:
-                digest = known[1]
+                digest = _hash_file(path)
+                if stat is not None:
+                    self._digests[path] = stat, digest
             if digest != file.sha256:
                 raise integrity_error(path)
 
 
 def file_stats(folder: Path) -> dict[str, FileStat]:
-    """Return what changes when a file of a folder is written anew, by name; nothing of a folder that cannot be read."""
+    """Return the `FileStat` of each file in a folder, by name; nothing if the folder cannot be read."""
     try:
-        return {one.name: _to_file_stat(one.lstat()) for one in folder.iterdir()}
+        return {path.name: _to_file_stat(path.lstat()) for path in folder.iterdir()}
     except OSError:
         return {}
 
 
 def _file_stat(path: Path) -> FileStat | None:
     try:
-        found = stat_regular(path)
+        return _to_file_stat(stat_regular(path))
     except NotRegularError as error:
         raise BundleError(str(error)) from None
     except OSError:
         return None
-    return _to_file_stat(found)
 
 
-def _to_file_stat(found: os.stat_result) -> FileStat:
-    return FileStat(found.st_ino, found.st_size, found.st_mtime_ns)
+def _to_file_stat(stat: os.stat_result) -> FileStat:
+    return FileStat(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def _hash_file(path: Path) -> str:

@@ -1,17 +1,17 @@
-"""Models of an MLflow registry as a source: versions that hold a bundle, copied here once and checked.
+"""Find bundles in an MLflow registry, and keep verified copies of them on this machine.
 
-A copy is in a folder that is called by the SHA-256 of its `model.json`. `modeltrace pack --register` writes that as a
-tag of the version, too, so whoever alters files where the registry keeps them is found out.
+The folder of a copy has the SHA-256 of its `model.json` as its name. `modeltrace pack --register` stores this hash as a
+tag of the version too, so files that are altered in the registry are detected.
 """
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final, TypedDict
 
 from modeltrace.bundles.manifest import MANIFEST_FILE, ManifestFile, read_manifest
-from modeltrace.bundles.registry.bundle_ref import BundleInfo, LocalBundle, bundle_info, local_bundle
+from modeltrace.bundles.registry.bundle_ref import BundleInfo, LocalBundle, bundle_info
 from modeltrace.bundles.registry.manifest_cache import ManifestCache
 from modeltrace.bundles.registry.mlflow_client import SETTING_NAMES, MlflowClient
 from modeltrace.bundles.registry.source import MLFLOW_PREFIX, MlflowSource
@@ -21,160 +21,169 @@ SHA256_TAG: Final = "modeltrace.sha256"
 VERSION_TAG: Final = "modeltrace.version"
 
 
+class RegisteredVersion(TypedDict):
+    """A version of a model in the registry, as `modeltrace.bundles.registry.mlflow_process` describes it."""
+
+    name: str
+    number: str
+    created: int
+    uri: str
+    tags: dict[str, str]
+
+
 class MlflowCatalog:
-    """Finds bundles in an MLflow registry."""
+    """Find bundles in an MLflow registry."""
 
     def __init__(self, client: MlflowClient, cache_dir: Path) -> None:
-        """`cache` is the folder for copies; whatever is in it may be deleted at any time."""
+        """`cache_dir` is the folder for copies; its content can be deleted at any time."""
         self._client = client
         self._cache_dir = cache_dir
         self._manifests = ManifestCache()
-        # Where the copy of a version is. Versions do not change: another one of that number was created later.
+        # The folder of the copy, by version. Versions do not change; a recreated version has another creation time.
         self._copies: dict[tuple[str, str, int, str], Path] = {}
 
     def resolve(self, source: MlflowSource) -> LocalBundle:
-        """The bundle that an alias or number means now.
+        """Return a copy of the version that an alias or number refers to now.
 
         Raises:
-            BundleNotFoundError: the registry has no such version, or no bundle in it.
-            BundleIntegrityError: what it keeps is not what was registered.
-            RegistryUnavailableError: it cannot be reached.
+            BundleNotFoundError: the registry has no such version, or the version contains no bundle.
+            BundleIntegrityError: the files are not those that were registered.
+            RegistryUnavailableError: the registry cannot be reached.
         """
         return self._cached_copy(self.get_version(source))
 
-    def get_version(self, source: MlflowSource) -> dict[str, Any]:
-        """What the registry says of a version: `name`, `number`, `created`, `uri`, `tags`.
+    def get_version(self, source: MlflowSource) -> RegisteredVersion:
+        """Return the registry's description of a version.
 
         Raises:
-            BundleNotFoundError: it has no such version.
-            RegistryUnavailableError: it cannot be reached.
+            BundleNotFoundError: the registry has no such version.
+            RegistryUnavailableError: the registry cannot be reached.
         """
         try:
-            entry: dict[str, Any] = self._client.call(
+            registered: RegisteredVersion = self._client.call(
                 "get_version", name=source.name, alias=source.alias, number=source.number
             )
         except BundleNotFoundError as error:
             raise self._not_found_error(str(source), error) from None
-        return entry
+        return registered
 
-    def list_bundles(self, name: str) -> Iterator[tuple[BundleInfo, dict[str, Any]]]:
-        """All versions of a model that hold a bundle, the latest first, each with what the registry says of it.
+    def list_bundles(self, name: str) -> Iterator[tuple[BundleInfo, RegisteredVersion]]:
+        """Yield all versions of a model that contain a bundle, the latest first.
 
         Raises:
             BundleNotFoundError: the registry has no such model.
-            RegistryUnavailableError: it cannot be reached.
+            RegistryUnavailableError: the registry cannot be reached.
         """
         try:
-            entries = self._client.call("list_versions", name=name)
+            versions = self._client.call("list_versions", name=name)
         except BundleNotFoundError as error:
             raise self._not_found_error(f"{MLFLOW_PREFIX}{name}", error) from None
-        for entry in entries:
+        for registered in versions:
             try:
-                yield self._describe(entry), entry
+                yield self._describe(registered), registered
             except RegistryUnavailableError:
                 raise
             except BundleError:
-                continue  # another kind of model, or not what was registered
+                continue  # another kind of model, or altered files
 
-    def fetch_bundle(self, one: BundleInfo, entry: dict[str, Any]) -> LocalBundle:
-        """The copy of a version that was listed.
+    def fetch_bundle(self, bundle: BundleInfo, registered: RegisteredVersion) -> LocalBundle:
+        """Return a copy of a version that `list_bundles` has listed.
 
         Raises:
-            BundleError: as `locate`, and when it is another bundle than was listed.
+            BundleError: as `resolve`, or the version has changed since it was listed.
         """
-        found = self._cached_copy(entry)
-        if found.sha256 != one.sha256:
-            raise BundleIntegrityError(f"{one.location} has changed meanwhile")
-        return found
+        copy = self._cached_copy(registered)
+        if copy.sha256 != bundle.sha256:
+            raise BundleIntegrityError(f"{bundle.location} has changed since it was listed. Try again")
+        return copy
 
-    def _not_found_error(self, what: str, error: BundleNotFoundError) -> BundleNotFoundError:
-        where = self._client.call("registry_uri")
-        return BundleNotFoundError(f"{what} is not in the registry {where}: {error} ({SETTING_NAMES})")
+    def _not_found_error(self, source: str, error: BundleNotFoundError) -> BundleNotFoundError:
+        registry = self._client.call("registry_uri")
+        return BundleNotFoundError(f"{source} is not in the registry {registry}: {error} ({SETTING_NAMES})")
 
-    def _cached_copy(self, entry: dict[str, Any]) -> LocalBundle:
-        key = entry["name"], entry["number"], entry["created"], entry["uri"]
-        pinned = entry["tags"].get(SHA256_TAG)
-        path = self._copies.get(key) or (self._cache_dir / pinned if _is_digest(pinned) else None)
-        if path is not None and self._is_intact(path):
-            self._copies[key] = path
-        else:
+    def _cached_copy(self, registered: RegisteredVersion) -> LocalBundle:
+        key = registered["name"], registered["number"], registered["created"], registered["uri"]
+        sha256 = registered["tags"].get(SHA256_TAG, "")
+        path = self._copies.get(key) or (self._cache_dir / sha256 if _is_digest(sha256) else None)
+        if path is None or not self._is_intact(path):
             try:
-                path = self._copies[key] = self._download(entry)
+                path = self._download(registered)
             except OSError as error:
                 raise BundleError(
-                    f"no copy of {_version_uri(entry)} in {self._cache_dir}: {error.strerror or error}"
+                    f"cannot copy {_version_uri(registered)} to {self._cache_dir}: {error.strerror or error}"
                 ) from None
-        return local_bundle(path, bundle_info(*self._manifests.read(path), _version_uri(entry)))
+        self._copies[key] = path
+        return bundle_info(self._manifests.read(path), _version_uri(registered)).at(path)
 
     def _is_intact(self, path: Path) -> bool:
         try:
-            described = self._manifests.read(path)
-            self._manifests.check_hashes(path, described.manifest)
+            manifest, sha256 = self._manifests.read(path)
+            self._manifests.check_hashes(path, manifest)
         except BundleError:
             return False
-        return described.sha256 == path.name
+        return sha256 == path.name
 
-    def _download(self, entry: dict[str, Any]) -> Path:
+    def _download(self, registered: RegisteredVersion) -> Path:
+        uri, source = registered["uri"], _version_uri(registered)
         self._cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".", dir=self._cache_dir) as folder:
-            fresh = Path(folder, "bundle")
-            manifest, digest = self._download_manifest(entry, fresh)
-            wanted = [file.file for file in manifest.model_files()]
-            for file in [*wanted, *([manifest.traffic.file] if manifest.traffic else [])]:
+            download = Path(folder, "bundle")
+            manifest, sha256 = self._download_manifest(registered, download)
+            files = [file.file for file in manifest.model_files()]
+            for file in [*files, *([manifest.traffic.file] if manifest.traffic else [])]:
                 try:
-                    self._client.call("download", uri=entry["uri"], file=file, folder=str(fresh))
+                    self._client.call("download", uri=uri, file=file, folder=str(download))
                 except BundleNotFoundError as error:
-                    raise BundleNotFoundError(
-                        f"{_version_uri(entry)}: {file}: {error}; the bundle is incomplete"
-                    ) from None
+                    raise BundleNotFoundError(f"{source}: {file}: {error}; the bundle is incomplete") from None
             try:
-                ManifestCache().check_hashes(fresh, manifest)
+                ManifestCache().check_hashes(download, manifest)
             except BundleIntegrityError:
-                raise _integrity_error(entry) from None
-            copy = self._cache_dir / digest
+                raise _integrity_error(registered) from None
+            copy = self._cache_dir / sha256
             if not self._is_intact(copy):
                 shutil.rmtree(copy, ignore_errors=True)
                 try:
-                    fresh.replace(copy)
+                    download.replace(copy)
                 except OSError:
-                    if not self._is_intact(copy):  # unless another process was faster
+                    if not self._is_intact(copy):  # another process may have created it meanwhile
                         raise
             return copy
 
-    def _download_manifest(self, entry: dict[str, Any], folder: Path) -> ManifestFile:
-        """Copy `model.json` into a new folder, and read it."""
+    def _download_manifest(self, registered: RegisteredVersion, folder: Path) -> ManifestFile:
+        """Download `model.json` into a new folder, and read it."""
+        uri, source = registered["uri"], _version_uri(registered)
         folder.mkdir()
-        if MANIFEST_FILE not in self._client.call("list_files", uri=entry["uri"]):
+        if MANIFEST_FILE not in self._client.call("list_files", uri=uri):
             raise BundleNotFoundError(
-                f"{_version_uri(entry)} is a model without a bundle. Create a bundle from it and its training data: "
-                f"modeltrace pack {_version_uri(entry)} --data train.csv --trust-pickle --register {entry['name']}"
+                f"{source} is a model without a bundle. Create a bundle from it and its training data: "
+                f"modeltrace pack {source} --data train.csv --trust-pickle --register {registered['name']}"
             )
-        self._client.call("download", uri=entry["uri"], file=MANIFEST_FILE, folder=str(folder))
-        described = read_manifest(folder)
-        if entry["tags"].get(SHA256_TAG, described.sha256) != described.sha256:
-            raise _integrity_error(entry)
-        return described
+        self._client.call("download", uri=uri, file=MANIFEST_FILE, folder=str(folder))
+        manifest = read_manifest(folder)
+        if registered["tags"].get(SHA256_TAG, manifest.sha256) != manifest.sha256:
+            raise _integrity_error(registered)
+        return manifest
 
-    def _describe(self, entry: dict[str, Any]) -> BundleInfo:
-        """What a version's manifest says: of the copy if there is one, or of the registry's own."""
-        copy = self._cache_dir / entry["tags"].get(SHA256_TAG, "none")
-        if _is_digest(copy.name) and self._is_intact(copy):
-            return bundle_info(*self._manifests.read(copy), _version_uri(entry))
+    def _describe(self, registered: RegisteredVersion) -> BundleInfo:
+        """Read the manifest of a version from its copy, if there is one, or from the registry."""
+        sha256 = registered["tags"].get(SHA256_TAG, "")
+        if _is_digest(sha256) and self._is_intact(copy := self._cache_dir / sha256):
+            return bundle_info(self._manifests.read(copy), _version_uri(registered))
         with TemporaryDirectory() as folder:
-            return bundle_info(*self._download_manifest(entry, Path(folder, "bundle")), _version_uri(entry))
+            return bundle_info(self._download_manifest(registered, Path(folder, "bundle")), _version_uri(registered))
 
 
-def _version_uri(entry: dict[str, Any]) -> str:
-    return f"{MLFLOW_PREFIX}{entry['name']}/{entry['number']}"
+def _version_uri(registered: RegisteredVersion) -> str:
+    return f"{MLFLOW_PREFIX}{registered['name']}/{registered['number']}"
 
 
-def _integrity_error(entry: dict[str, Any]) -> BundleIntegrityError:
+def _integrity_error(registered: RegisteredVersion) -> BundleIntegrityError:
     return BundleIntegrityError(
-        f"{_version_uri(entry)}: what is kept at {entry['uri']} is not the bundle that was registered. "
-        "Register it anew: modeltrace pack --register"
+        f"{_version_uri(registered)}: the files at {registered['uri']} are not the bundle that was registered. "
+        "Register it again with modeltrace pack --register"
     )
 
 
-def _is_digest(text: str | None) -> bool:
-    """Whether a tag, which anybody may write, is a name of a copy and leads nowhere else."""
-    return text is not None and len(text) == 64 and set(text) <= set("0123456789abcdef")
+def _is_digest(text: str) -> bool:
+    """Return whether a tag is a SHA-256. Anybody can write tags, so it must not be a path to another folder."""
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")

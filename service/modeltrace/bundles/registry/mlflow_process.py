@@ -1,7 +1,7 @@
-"""The process that speaks with MLflow: a question a line in, an answer a line out, both JSON.
+"""Call MLflow in a separate process: one JSON request per line on stdin, one JSON response per line on stdout.
 
-MLflow brings loggers, threads and OpenTelemetry settings of its own, and its import takes seconds in which nothing else
-in a process runs. So it has a process to itself, started where a `models:/` source is named.
+MLflow has its own loggers, threads and OpenTelemetry settings, and importing it blocks a process for seconds. So the
+service starts this process if it needs a `models:/` source.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
-# What the stores say of a name, a number or an alias that they do not have.
+# The error codes of a store for an unknown name, number or alias.
 NOT_FOUND_CODES: Final = {ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
 EXPERIMENT: Final = "modeltrace"
 ARTIFACT_FOLDER: Final = "bundle"
@@ -32,54 +32,56 @@ _CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 
 
 def handle(client: MlflowClient, line: str) -> dict[str, Any]:
-    """The answer to one question: `answer`, or `error` (`missing` or `away`) and a `message`."""
-    question = json.loads(line)
+    """Return the response to one request: `result`, or `error` (`not_found` or `unavailable`) and `message`."""
+    request = json.loads(line)
     try:
-        return {"result": METHODS[question.pop("method")](client, **question)}
+        return {"result": METHODS[request.pop("method")](client, **request)}
     except MlflowException as error:
         kind = "not_found" if error.error_code in NOT_FOUND_CODES else "unavailable"
         return {"error": kind, "message": _first_line(error.message)}
-    except Exception as error:  # noqa: BLE001  whatever a database driver or an artifact store raises
+    except Exception as error:  # noqa: BLE001  database drivers and artifact stores have exceptions of their own
         return {"error": "unavailable", "message": f"{type(error).__name__}: {_first_line(str(error))}"}
 
 
 def registry_uri(_: MlflowClient) -> str:
-    """The registry that is asked, without what may be secret in its address."""
+    """Return the address of the registry, without credentials."""
     return _first_line(mlflow.get_registry_uri())
 
 
 def get_version(client: MlflowClient, name: str, alias: str | None, number: str | None) -> dict[str, Any]:
-    """One version of a registered model."""
+    """Return one version of a registered model, by alias or by number."""
     if alias is not None:
         return _version_entry(client, client.get_model_version_by_alias(name, alias))
     return _version_entry(client, client.get_model_version(name, str(number)))
 
 
 def list_versions(client: MlflowClient, name: str) -> list[dict[str, Any]]:
-    """All versions of a registered model, the latest first."""
-    client.get_registered_model(name)  # a search finds nothing where there is no such model, and says nothing
+    """Return all versions of a registered model, the latest first."""
+    client.get_registered_model(name)  # raises if there is no such model; a search would return nothing
     quoted = name.replace("'", "''")
-    found: list[ModelVersion] = []
+    versions: list[ModelVersion] = []
     token = None
     while True:
         page = client.search_model_versions(f"name='{quoted}'", page_token=token)
-        found += page
+        versions += page
         token = page.token
         if not token:
             break
-    return [_version_entry(client, one) for one in sorted(found, key=lambda one: int(one.version), reverse=True)]
+    versions.sort(key=lambda version: int(version.version), reverse=True)
+    return [_version_entry(client, version) for version in versions]
 
 
 def list_files(_: MlflowClient, uri: str) -> list[str]:
-    """The files at a place, by name."""
-    return [one.path.rpartition("/")[2] for one in mlflow.artifacts.list_artifacts(artifact_uri=uri) if not one.is_dir]
+    """Return the names of the files at an artifact URI."""
+    artifacts = mlflow.artifacts.list_artifacts(artifact_uri=uri)
+    return [artifact.path.rpartition("/")[2] for artifact in artifacts if not artifact.is_dir]
 
 
 def download(_: MlflowClient, uri: str, file: str, folder: str) -> None:
-    """Copy a file into a folder, under its own name."""
-    with TemporaryDirectory(dir=folder) as place:
-        got = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri.rstrip('/')}/{file}", dst_path=place)
-        shutil.move(got, Path(folder, file.rpartition("/")[2]))
+    """Download a file into a folder, under its own name."""
+    with TemporaryDirectory(dir=folder) as temporary:
+        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri.rstrip('/')}/{file}", dst_path=temporary)
+        shutil.move(path, Path(folder, file.rpartition("/")[2]))
 
 
 def register(
@@ -90,64 +92,64 @@ def register(
     tags: Mapping[str, str],
     flavors: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """Log a bundle's files and register them as a new version; its number.
+    """Log the files of a bundle as a run, register them as a new version, and return its number.
 
-    With `flavors` MLflow can load it, too.
+    With `flavors`, MLflow itself can load the model too.
     """
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    known = client.get_experiment_by_name(experiment)
-    number = client.create_experiment(experiment) if known is None else known.experiment_id
-    run = client.create_run(number, tags={MLFLOW_RUN_NAME: f"{name} {tags['modeltrace.version']}"})
+    existing = client.get_experiment_by_name(experiment)
+    experiment_id = client.create_experiment(experiment) if existing is None else existing.experiment_id
+    run = client.create_run(experiment_id, tags={MLFLOW_RUN_NAME: f"{name} {tags['modeltrace.version']}"})
     status = "FAILED"
     try:
-        with TemporaryDirectory() as place:
-            whole = Path(shutil.copytree(folder, Path(place, ARTIFACT_FOLDER)))
+        with TemporaryDirectory() as temporary:
+            artifacts = Path(shutil.copytree(folder, Path(temporary, ARTIFACT_FOLDER)))
             if flavors:
                 model = Model(artifact_path=ARTIFACT_FOLDER, run_id=run.info.run_id)
-                for flavour, said in flavors.items():
-                    model.add_flavor(flavour, **said)
-                model.save(str(whole / "MLmodel"))
-            client.log_artifacts(run.info.run_id, str(whole), ARTIFACT_FOLDER)
-        with contextlib.suppress(MlflowException):  # there already
+                for flavor, options in flavors.items():
+                    model.add_flavor(flavor, **options)
+                model.save(str(artifacts / "MLmodel"))
+            client.log_artifacts(run.info.run_id, str(artifacts), ARTIFACT_FOLDER)
+        with contextlib.suppress(MlflowException):  # it exists already
             client.create_registered_model(name)
         uri = f"{run.info.artifact_uri}/{ARTIFACT_FOLDER}"
-        made = client.create_model_version(name, uri, run_id=run.info.run_id, tags=dict(tags))
+        version = client.create_model_version(name, uri, run_id=run.info.run_id, tags=dict(tags))
         if alias is not None:
-            client.set_registered_model_alias(name, alias, str(made.version))
+            client.set_registered_model_alias(name, alias, str(version.version))
         status = "FINISHED"
     finally:
         client.set_terminated(run.info.run_id, status)
-    return str(made.version)
+    return str(version.version)
 
 
-def _version_entry(client: MlflowClient, one: ModelVersion) -> dict[str, Any]:
-    number = str(one.version)
+def _version_entry(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
+    number = str(version.version)
     return {
-        "name": one.name,
+        "name": version.name,
         "number": number,
-        "created": one.creation_timestamp,
-        "uri": client.get_model_version_download_uri(one.name, number),
-        "tags": dict(one.tags),
+        "created": version.creation_timestamp,
+        "uri": client.get_model_version_download_uri(version.name, number),
+        "tags": dict(version.tags),
     }
 
 
 METHODS: Final[Mapping[str, Callable[..., Any]]] = {
-    call.__name__: call for call in (registry_uri, get_version, list_versions, list_files, download, register)
+    method.__name__: method for method in (registry_uri, get_version, list_versions, list_files, download, register)
 }
 
 
 def _first_line(text: str) -> str:
-    """The line that says what is wrong, without user and password of addresses in it."""
+    """Return the first line of a message, without the credentials in addresses."""
     return _CREDENTIALS.sub("://", text.strip().partition("\n")[0])
 
 
 def main() -> None:
-    """Answer until there are no more questions: until whoever asks is gone."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what anything prints is no answer
+    """Handle requests until stdin is closed, which happens when the client stops."""
+    responses = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # other output must not be read as a response
     client = MlflowClient()
     for line in sys.stdin:
-        print(json.dumps(handle(client, line)), file=answers, flush=True)
+        print(json.dumps(handle(client, line)), file=responses, flush=True)
 
 
 if __name__ == "__main__":

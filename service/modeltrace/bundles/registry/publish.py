@@ -1,4 +1,4 @@
-"""To and from an MLflow registry when a bundle is packed: a bundle becomes a version, a version's model a file."""
+"""Register a bundle in an MLflow registry, and download a registered estimator to pack it."""
 
 import io
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from modeltrace.errors import PackError
 from modeltrace.regular_files import read_regular
 
 MLMODEL_FILE: Final = "MLmodel"
-# What MLflow's sklearn flavour writes, and the suffix by which `pack` knows it.
+# The serialization formats of MLflow's sklearn flavor, and the file suffixes that `pack` expects.
 SUFFIX_BY_FORMAT: Final = {"skops": ".skops", "pickle": ".pkl", "cloudpickle": ".pkl"}
 
 
 def register(client: MlflowClient, bundle: Path, name: str, alias: str | None) -> str:
-    """Register a bundle as a new version of a model, and have an alias mean it; the version's number.
+    """Register a bundle as a new version of a model, set an alias, and return the number of the version.
 
-    MLflow can load it as its own, too, when it is kept by skops.
+    MLflow itself can load the model too, if its format is skops.
 
     Raises:
         SettingsError: MLflow is not installed.
-        RegistryUnavailableError: the registry, or where it keeps files, cannot be reached.
+        RegistryUnavailableError: the registry or its artifact store cannot be reached.
     """
     manifest, digest = read_manifest(bundle)
     tags = {SHA256_TAG: digest, VERSION_TAG: manifest.version}
@@ -38,7 +38,7 @@ def register(client: MlflowClient, bundle: Path, name: str, alias: str | None) -
 
 
 def _mlflow_flavors(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[str, Any]]:
-    """How MLflow loads the same file. What joblib writes is more than the pickle that MLflow would read."""
+    """Return MLflow's description of the model. MLflow loads plain pickles, but not files of joblib."""
     if manifest.artifact.format != "skops":
         return {}
     file = manifest.artifact.file
@@ -55,34 +55,35 @@ def _mlflow_flavors(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[st
 
 
 def download_estimator(client: MlflowClient, source: str, folder: Path) -> Path:
-    """Copy the estimator of a version into a folder; its file, by whose suffix `pack` reads it.
+    """Download the estimator of a version into a folder, and return its file, with a suffix that `pack` expects.
 
     Raises:
-        SettingsError: the source makes no sense, or MLflow is not installed.
+        SettingsError: the source is malformed, or MLflow is not installed.
         BundleNotFoundError: the registry has no such version.
-        RegistryUnavailableError: the registry, or where it keeps files, cannot be reached.
-        PackError: the version is no scikit-learn model.
+        RegistryUnavailableError: the registry or its artifact store cannot be reached.
+        PackError: the version is not a scikit-learn model.
     """
     model = parse_source(source)
     if not isinstance(model, MlflowSource):
-        raise PackError(f"{source} names no model of a registry")
-    entry = MlflowCatalog(client, folder).get_version(model)
-    if MLMODEL_FILE not in client.call("list_files", uri=entry["uri"]):
-        raise PackError(f"{source} has no file {MLMODEL_FILE}: it is no model that MLflow has written")
-    client.call("download", uri=entry["uri"], file=MLMODEL_FILE, folder=str(folder))
+        raise PackError(f"{source} is not a model in a registry")
+    uri = MlflowCatalog(client, folder).get_version(model)["uri"]
+    if MLMODEL_FILE not in client.call("list_files", uri=uri):
+        raise PackError(f"{source} contains no file {MLMODEL_FILE}, so it is not a model that MLflow has saved")
+    client.call("download", uri=uri, file=MLMODEL_FILE, folder=str(folder))
     file, suffix = _estimator_file(folder / MLMODEL_FILE, source)
-    client.call("download", uri=entry["uri"], file=file, folder=str(folder))
+    client.call("download", uri=uri, file=file, folder=str(folder))
     return (folder / Path(file).name).rename(folder / f"{model.name}{suffix}")
 
 
 def _estimator_file(description: Path, source: str) -> tuple[str, str]:
-    """The file that a description names, below its folder, and the suffix for it."""
+    """Return the path of the estimator below the version's folder, and the suffix that `pack` expects."""
     try:
         flavors = yaml.safe_load(description.read_text(encoding="utf-8"))["flavors"]
-        said = flavors["sklearn"]
-        file, kind = said["pickled_model"], said.get("serialization_format", "pickle")
+        options = flavors["sklearn"]
+        file, serialization = options["pickled_model"], options.get("serialization_format", "pickle")
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError):
-        raise PackError(f"{source} is no scikit-learn model: {MLMODEL_FILE} names none") from None
-    if kind not in SUFFIX_BY_FORMAT or not isinstance(file, str) or ".." in file or file.startswith("/") or ":" in file:
-        raise PackError(f"{source}: {MLMODEL_FILE} names an estimator in a way that is not known: {file}, {kind}")
-    return file, SUFFIX_BY_FORMAT[kind]
+        raise PackError(f"{source} is not a scikit-learn model: its {MLMODEL_FILE} has no flavor sklearn") from None
+    is_local = isinstance(file, str) and ".." not in file and ":" not in file and not file.startswith("/")
+    if serialization not in SUFFIX_BY_FORMAT or not is_local:
+        raise PackError(f"{source}: the path or format of the estimator is unknown: {file}, {serialization}")
+    return file, SUFFIX_BY_FORMAT[serialization]

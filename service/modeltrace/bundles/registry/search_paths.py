@@ -1,4 +1,4 @@
-"""Where bundles are looked for when it is known which one is wanted, but not where it is."""
+"""The sources that are searched for a bundle of which only the hash or the version is known."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -9,18 +9,18 @@ from modeltrace.settings import data_dir
 
 
 def search_paths(named: Sequence[str | None], data: Path | None = None) -> list[str]:
-    """In sources, as far as they are named, copies from registries, the example of `up`.
+    """Return the named sources, the cached copies from registries, and the example of `modeltrace up`.
 
-    A challenger that is another service has an address, and no bundle that can be had.
+    Addresses of challengers that are other services are skipped, because their bundles are not accessible.
     """
     data = data or data_dir()
     folders = [str(folder) for folder in (data / "registry", example_folder(data)) if folder.is_dir()]
-    sources = [one for one in named if one and "://" not in one]
-    # Copies come before the registry that they are from: no MLflow has to be started for them.
-    registered = [one for one in sources if one.startswith(MLFLOW_PREFIX)]
-    return [*(one for one in sources if one not in registered), *folders, *registered]
+    sources = [source for source in named if source and "://" not in source]
+    # Registries come last, after the copies from them, because a registry needs the MLflow process.
+    registered = [source for source in sources if source.startswith(MLFLOW_PREFIX)]
+    return [*(source for source in sources if source not in registered), *folders, *registered]
 
 
 def example_folder(data: Path) -> Path:
-    """Where `up` keeps the bundle of its example; each version of Modeltrace has its own."""
+    """Return the folder of the example bundle of `modeltrace up`; each version of Modeltrace has its own."""
     return data / f"example-{version('modeltrace')}"

@@ -1,4 +1,4 @@
-"""What a source says: a folder, perhaps with a version, or a model of an MLflow registry."""
+"""Parse the source of a bundle: a folder, with or without a version, or a model in an MLflow registry."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _MLFLOW_SOURCE: Final = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """A bundle, or a folder of bundles; of these one version, or the highest."""
+    """A bundle, or a folder of bundles: of these one version, by default the highest."""
 
     path: Path
     version: str | None = None
@@ -24,7 +24,7 @@ class FolderSource:
 
 @dataclass(frozen=True, slots=True)
 class MlflowSource:
-    """A model of an MLflow registry, by alias or by the number that the registry gave it; exactly one is set."""
+    """A version of a model in an MLflow registry, by alias or by the registry's number; exactly one is set."""
 
     name: str
     alias: str | None = None
@@ -35,19 +35,19 @@ class MlflowSource:
 
 
 def parse_source(text: str) -> FolderSource | MlflowSource:
-    """Read a source. A folder that is there is meant as it is written, even with an `@` in its name.
+    """Parse a source. If a folder of that name exists, an `@` belongs to its name.
 
     Raises:
-        SettingsError: it begins as one of MLflow's does, and goes on otherwise.
+        SettingsError: the source starts with `models:` but is malformed.
     """
     if text.startswith("models:"):
         match = _MLFLOW_SOURCE.fullmatch(text)
         if match is None:
             raise SettingsError(
-                f"{text}: write models:/NAME@ALIAS or models:/NAME/VERSION, the version being the registry's number"
+                f"{text}: write models:/NAME@ALIAS or models:/NAME/NUMBER, with the registry's number of the version"
             )
         return MlflowSource(match["name"], match["alias"], match["number"])
-    before, at, version = text.rpartition("@")
-    if not at or not version or "/" in version or Path(text).exists():
+    path, separator, version = text.rpartition("@")
+    if not separator or not version or "/" in version or Path(text).exists():
         return FolderSource(Path(text))
-    return FolderSource(Path(before), version)
+    return FolderSource(Path(path), version)

@@ -1,4 +1,4 @@
-"""Which of two versions is the higher one."""
+"""Order the versions of a model."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from packaging.version import InvalidVersion, Version
 
-# Whether it is a version by PEP 440, the version, and the text by its numbers and words.
+# Whether the text is a version by PEP 440, that version, and the text split into numbers and words.
 SortKey: TypeAlias = tuple[bool, Version, tuple[tuple[bool, int, str], ...]]
 
 _PIECES: Final = re.compile(r"(?P<digits>[0-9]+)|[^0-9]+")
@@ -14,9 +14,9 @@ _ZERO: Final = Version("0")
 
 
 def sort_key(version: str) -> SortKey:
-    """What versions are sorted by: PEP 440, which reads semantic versions, too.
+    """Return the sort key of a version: PEP 440, which includes semantic versions.
 
-    What is no version by it (`2026-11-27`, `blue`) comes before all that is, by its numbers and words.
+    Other texts (`2026-11-27`, `blue`) are lower than all of these, and ordered by their numbers and words.
     """
     pieces = tuple(
         (True, int(piece["digits"]), piece[0]) if piece["digits"] else (False, 0, piece[0])
@@ -29,7 +29,7 @@ def sort_key(version: str) -> SortKey:
 
 
 def is_pre_release(version: str) -> bool:
-    """Whether a version says that it comes before a release."""
+    """Return whether a version is a pre-release by PEP 440."""
     try:
         return Version(version).is_prerelease
     except InvalidVersion:
@@ -37,5 +37,5 @@ def is_pre_release(version: str) -> bool:
 
 
 def sort_best_first(versions: Iterable[str]) -> list[str]:
-    """Versions from the one to serve down: the highest release first, pre-releases after all releases."""
+    """Return versions in the order of preference: the highest release first, pre-releases after all releases."""
     return sorted(set(versions), key=lambda version: (not is_pre_release(version), sort_key(version)), reverse=True)
