@@ -17,9 +17,7 @@ def test_records_are_decoded_as_they_were_encoded(
     decoder = RecordDecoder()
     decoded, again = decoder.decode(encode(chunk)), decoder.decode(encode(chunk))
 
-    assert repr(decoded) == repr(chunk)
-    assert [type(row) for record in decoded.requests for row in record.predictions] == [
-        type(row) for record in chunk.requests for row in record.predictions
-    ]
-    assert [record.model for record in decoded.requests] == [record.model for record in again.requests]
+    # By their text, as NaN does not equal itself.
+    assert repr(decoded.requests) == repr(chunk.requests)
+    assert repr(decoded.batches) == repr(chunk.batches)
     assert all(one.model is other.model for one, other in zip(decoded.requests, again.requests, strict=True))
