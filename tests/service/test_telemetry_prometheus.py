@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from modeltrace.telemetry.metrics.predictions import PredictionMetrics
-from modeltrace.telemetry.metrics.prometheus import PrometheusReader
+from modeltrace.telemetry.metrics.readers import PrometheusReader
 from tests.helpers.factories import request_record
 
 DURATION = "http.server.request.duration"

@@ -38,8 +38,8 @@ from modeltrace.telemetry.metrics.features import FeatureMetrics
 from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
 from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
-from modeltrace.telemetry.metrics.predictions import PeriodicRecordMetricsReader, PredictionMetrics, RequestMetrics
-from modeltrace.telemetry.metrics.prometheus import PrometheusReader
+from modeltrace.telemetry.metrics.predictions import PredictionMetrics
+from modeltrace.telemetry.metrics.readers import PeriodicRecordMetricsReader, PrometheusReader
 from modeltrace.telemetry.metrics.store import StoreHealth
 from modeltrace.telemetry.provider import SCOPE_NAME, SidecarPipeline, Telemetry, instrument_process
 from modeltrace.telemetry.records.prediction import Origin
@@ -122,7 +122,7 @@ def build_sidecar_provider(
     delta = temporality in ("delta", "lowmemory")
     exemplars = variables.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")
 
-    def build_metrics(*, delta: bool) -> tuple[tuple[RequestMetrics, ...], FeedbackMetrics]:
+    def build_metrics(*, delta: bool) -> tuple[tuple[PredictionMetrics, FeatureMetrics], FeedbackMetrics]:
         requests = (
             PredictionMetrics(exemplar_filter=exemplars, delta=delta),
             FeatureMetrics(model_catalog, exemplar_filter=exemplars, delta=delta),

@@ -12,19 +12,19 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from modeltrace.telemetry.export.protocol import DROPPED, OTLP, RECORDS, SidecarEvent
 from modeltrace.telemetry.export.supervisor import SidecarSupervisor, StartSidecar
 from modeltrace.telemetry.export.unacknowledged import FrameItems
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
-from modeltrace.telemetry.metrics.predictions import RequestMetrics
 from modeltrace.telemetry.records.feedback import FeedbackRecord
-from modeltrace.telemetry.records.prediction import BatchRecord
+from modeltrace.telemetry.records.prediction import BatchRecord, RequestRecord
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.records.wire import RecordChunk, encode
 
 logger = logging.getLogger("modeltrace.telemetry")
+R_contra = TypeVar("R_contra", contravariant=True)
 
 # Seconds that records gather before they are sent; a chunk holds the interpreter's lock for half a millisecond.
 SEND_INTERVAL: Final = 0.05
@@ -51,11 +51,11 @@ class EncodedRequest(NamedTuple):
     items: int
 
 
-class FeedbackCounter(Protocol):
-    """Counts labels."""
+class RecordCounter(Protocol[R_contra]):
+    """Counts records."""
 
-    def add(self, feedback: Sequence[FeedbackRecord], /) -> None:
-        """Count further labels."""
+    def add(self, records: Sequence[R_contra], /) -> None:
+        """Count further records."""
 
 
 QueueItem = RequestTrace | BatchRecord | FeedbackRecord | EncodedRequest
@@ -67,8 +67,8 @@ class ExportQueue:
     def __init__(
         self,
         start_sidecar: StartSidecar,
-        request_metrics: Sequence[RequestMetrics] = (),
-        feedback_metrics: Sequence[FeedbackCounter] = (),
+        request_metrics: Sequence[RecordCounter[RequestRecord]] = (),
+        feedback_metrics: Sequence[RecordCounter[FeedbackRecord]] = (),
         *,
         limits: QueueLimits = DEFAULT_LIMITS,
         on_event: Callable[[SidecarEvent], None] = lambda _: None,

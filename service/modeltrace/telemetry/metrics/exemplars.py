@@ -1,8 +1,7 @@
-"""Which requests become exemplars.
+"""Choice of exemplars.
 
-A point can carry few of them: one a bucket and export interval. Which one is worth following decides whether anyone
-follows it. The stock reservoirs keep the latest or a random one; this keeps, per bucket, a pinned request before one
-that failed or that was answered wrongly, and that before the latest.
+A data point carries one exemplar a bucket and export interval. The SDK's reservoirs keep the latest or a random one.
+This one prefers, in each bucket, a pinned request to a failed or wrong one, and that to the latest.
 """
 
 from bisect import bisect_left
@@ -20,7 +19,7 @@ from opentelemetry.util.types import Attributes
 from modeltrace.telemetry.names import BAGGAGE_PIN
 
 LATEST, FAILED, PINNED = range(3)
-# In the context of a measurement: whether what it is about turned out to be wrong.
+# Key in the context of a measurement: whether it is about a wrong prediction.
 WRONG_PREDICTION: Final = "modeltrace.wrong"
 
 
@@ -33,24 +32,24 @@ class PriorityReservoir(ExemplarReservoir):
 
     def __init__(self, boundaries: Sequence[float] = (), **_: Any) -> None:  # noqa: ANN401  set by the aggregation
         self._boundaries = boundaries
-        self._kept: dict[int, tuple[int, Exemplar, Attributes]] = {}
+        self._candidates: dict[int, tuple[int, Exemplar, Attributes]] = {}
         self._lock = Lock()
 
     def offer(self, value: float, time_unix_nano: int, attributes: Attributes, context: Context) -> None:
-        """Keep the measurement if none of a higher rank is in its bucket."""
+        """Keep the measurement unless its bucket has one of a higher rank."""
         rank = _rank(attributes, context)
         span = trace.get_current_span(context).get_span_context()
         bucket = bisect_left(self._boundaries, value)
         with self._lock:
-            kept = self._kept.get(bucket)
-            if kept is None or kept[0] <= rank:
+            candidate = self._candidates.get(bucket)
+            if candidate is None or candidate[0] <= rank:
                 exemplar = Exemplar({}, value, time_unix_nano, span.span_id, span.trace_id)
-                self._kept[bucket] = (rank, exemplar, attributes)
+                self._candidates[bucket] = (rank, exemplar, attributes)
 
     def collect(self, point_attributes: Attributes) -> list[Exemplar]:
-        """Hand over what was kept since the last time, lowest bucket first, and start afresh."""
+        """Return the exemplars since the last collection, lowest bucket first, and forget them."""
         with self._lock:
-            kept, self._kept = self._kept, {}
+            candidates, self._candidates = self._candidates, {}
         return [
             Exemplar(
                 {k: v for k, v in (attributes or {}).items() if k not in (point_attributes or {})},
@@ -59,16 +58,17 @@ class PriorityReservoir(ExemplarReservoir):
                 exemplar.span_id,
                 exemplar.trace_id,
             )
-            for _, (_, exemplar, attributes) in sorted(kept.items())
+            for _, (_, exemplar, attributes) in sorted(candidates.items())
         ]
 
 
 def _rank(attributes: Attributes, context: Context) -> int:
     if get_baggage(BAGGAGE_PIN, context) is not None:
         return PINNED
-    return FAILED if (attributes and ERROR_TYPE in attributes) or get_value(WRONG_PREDICTION, context) else LATEST
+    failed = (attributes and ERROR_TYPE in attributes) or get_value(WRONG_PREDICTION, context)
+    return FAILED if failed else LATEST
 
 
 def reservoir_factory(_aggregation: type) -> type[PriorityReservoir]:
-    """What a View asks: the reservoir for an aggregation."""
+    """Return the reservoir for any aggregation, as a View asks for it."""
     return PriorityReservoir

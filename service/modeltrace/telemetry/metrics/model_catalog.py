@@ -1,7 +1,7 @@
-"""The models whose inputs are counted, each with what its training data was like.
+"""The models of this process, each with its reference data and its privacy rules.
 
-A version that takes over is added before it answers. One that is no longer served keeps its bins, for its last records
-are still to be counted; what is said of its training data ends.
+A version is added before it serves. After it has been replaced, its records are still counted and redacted, but its
+reference data is no longer reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,43 +16,43 @@ from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, Pri
 
 
 class Bins(Protocol):
-    """What knows where a value belongs."""
+    """Assigns values to the bins of their features."""
 
     @property
     def bin_names(self) -> Sequence[tuple[str, str]]:
-        """All bins of all features, each by both names."""
+        """Feature and bin of each bin of all features."""
 
     @property
     def numeric_names(self) -> Sequence[str]:
-        """The features that have a mean."""
+        """Numeric features whose mean is reported."""
 
     @property
     def sum_columns(self) -> "NDArray[np.intp] | slice":
-        """What takes their columns of `numbers`; others are private."""
+        """Columns of `numeric_values` whose sums are reported; other features are private."""
 
     @property
     def exemplar_columns(self) -> "NDArray[np.intp] | slice":
-        """What takes the columns of `place` in which a bin may lead to the request that fell into it."""
+        """Columns of `digitize` whose bins may have exemplars."""
 
     def numeric_values(self, rows: Sequence[tuple[Value, ...]]) -> NDArray[np.float64]:
-        """The values of all that have bins of numbers, shape (n_rows, n_numbers)."""
+        """Return the values of the numeric features, shape (n_rows, n_numeric_features)."""
 
     def digitize(self, rows: Sequence[tuple[Value, ...]], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
-        """The places in `series` of all values, shape (n_rows, n_features)."""
+        """Return the index of the bin of each value, shape (n_rows, n_features)."""
 
 
 class ReferenceData(NamedTuple):
-    """The distribution of the data that the model was fitted on."""
+    """What is known of the data that a model was trained on, and of the model."""
 
     bins: Bins
-    # What a comparison needs to know of it: by gauge, values with their attributes.
+    # For each gauge of `REFERENCE_GAUGES`, its values with their attributes.
     gauges: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
-    privacy_rules: PrivacyRules | None = None  # what may be told of inputs; none: all of it
-    classes: tuple[object, ...] = ()  # what a classifier may answer
+    privacy_rules: PrivacyRules | None = None  # None: no feature is private
+    classes: tuple[object, ...] = ()  # of a classifier
 
 
 class ModelCatalog:
-    """What is known of each model. Of any thread."""
+    """The models that this process serves or has served. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -60,52 +60,53 @@ class ModelCatalog:
         self._served: dict[ModelInfo, ReferenceData] = {}
         self._private: PrivacyRules | None = None
 
-    def add(self, model: ModelInfo, training: ReferenceData) -> None:
-        """From now on this model may answer."""
+    def add(self, model: ModelInfo, reference: ReferenceData) -> None:
+        """Add a model before it serves."""
         with self._lock:
-            self._known[model] = self._served[model] = training
-            self._private = training.privacy_rules or self._private
+            self._known[model] = self._served[model] = reference
+            self._private = reference.privacy_rules or self._private
 
     def retire(self, model: ModelInfo) -> None:
-        """It answers nothing new."""
+        """Stop reporting the reference data of a model that has been replaced."""
         with self._lock:
             self._served.pop(model, None)
 
     def classes(self) -> Mapping[str, tuple[object, ...]]:
-        """What those that answer, or have answered, may say, by their names; labels of either may still arrive."""
-        found: dict[str, tuple[object, ...]] = {}
+        """Return the classes of all versions, by name of the model. Labels of a retired version may still arrive."""
+        classes: dict[str, tuple[object, ...]] = {}
         with self._lock:
-            for model, training in self._known.items():
-                found[model.name] = (*found.get(model.name, ()), *training.classes)
-        return found
+            for model, reference in self._known.items():
+                classes[model.name] = (*classes.get(model.name, ()), *reference.classes)
+        return classes
 
     def bins(self, model: ModelInfo) -> Bins | None:
-        """What its inputs are counted into; `None` for a model that was never added."""
-        training = self._known.get(model)
-        return training and training.bins
+        """Return the bins of a model's features; `None` if the model was never added."""
+        reference = self._known.get(model)
+        return reference and reference.bins
 
     def privacy_rules(self, model: ModelInfo) -> PrivacyRules | None:
-        """What may be told of its inputs; `None` for all of it."""
-        training = self._known.get(model)
-        return training and training.privacy_rules
+        """Return the privacy rules of a model; `None` if no feature is private."""
+        reference = self._known.get(model)
+        return reference and reference.privacy_rules
 
-    def redact_rows(self, model: ModelInfo, answered: Sequence[PredictedRow]) -> Sequence[PredictedRow]:
-        """Answered rows as they may be told."""
+    def redact_rows(self, model: ModelInfo, rows: Sequence[PredictedRow]) -> Sequence[PredictedRow]:
+        """Return predicted rows with redacted inputs."""
         rules = self.privacy_rules(model)
-        return answered if rules is None else rules.redact_rows(answered)
+        return rows if rules is None else rules.redact_rows(rows)
 
     def redact_requests(self, records: Sequence[RequestRecord]) -> Sequence[RequestRecord]:
-        """Requests as they may be told."""
+        """Return records with redacted inputs."""
         if self._private is None:
             return records
-        known = [(record, self.privacy_rules(record.model) if record.model else None) for record in records]
-        return [record if rules is None else rules.redact_request(record) for record, rules in known]
+        with_rules = [(record, self.privacy_rules(record.model) if record.model else None) for record in records]
+        return [record if rules is None else rules.redact_request(record) for record, rules in with_rules]
 
     def redact_exception(self, error: Exception) -> Exception:
-        """An exception as it may be told."""
+        """Return an exception without its message if any model has private features."""
         return error if self._private is None else self._private.redact_exception(error)
 
     def served_models(self) -> list[tuple[ModelInfo, ReferenceData]]:
-        """Those that may answer now; of a version in two roles one."""
+        """Return the models that serve; of a version in two roles only one."""
         with self._lock:
-            return list({(model.name, model.version): (model, one) for model, one in self._served.items()}.values())
+            served = {(model.name, model.version): (model, reference) for model, reference in self._served.items()}
+        return list(served.values())

@@ -1,4 +1,4 @@
-"""What is made once of each model, and found for every record."""
+"""A cache of what is derived from a model once and needed for every record."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,25 +8,24 @@ from modeltrace.telemetry.records.prediction import ModelInfo
 
 T = TypeVar("T")
 
-# Models of which it is kept: those that one process serves, one after the other.
-MAX_MODELS: Final = 64
+MAX_MODELS: Final = 64  # the models that one process serves, one after the other
 
 
 class PerModelCache(Generic[T]):
-    """For one thread at a time.
+    """Calls a function once for each model. Not thread-safe.
 
-    Nearly every record has the model of the record before: the same object, so that nothing is to be looked up.
+    Nearly every record has the model of the record before, and the same object, so the look-up is an identity check.
     """
 
-    __slots__ = ("_found", "_latest", "_made")
+    __slots__ = ("_cached", "_latest", "_value")
 
-    def __init__(self, make: Callable[[ModelInfo], T]) -> None:
-        self._made = lru_cache(MAX_MODELS)(make)
+    def __init__(self, function: Callable[[ModelInfo], T]) -> None:
+        self._cached = lru_cache(MAX_MODELS)(function)
         self._latest: ModelInfo | None = None
-        self._found: T
+        self._value: T
 
     def __call__(self, model: ModelInfo) -> T:
-        """What was made of this model."""
+        """Return the function's value for a model."""
         if model is not self._latest:
-            self._found, self._latest = self._made(model), model
-        return self._found
+            self._value, self._latest = self._cached(model), model
+        return self._value

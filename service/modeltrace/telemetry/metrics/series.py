@@ -1,10 +1,12 @@
-"""What is counted for each set of attributes, and the SDK's own data points of it.
+"""Metrics that are counted from records: series of counts, and the SDK's data points of them.
 
-Bounded: beyond the instrument's limit all other sets share one, as the SDK does it.
+As in the SDK, beyond an instrument's cardinality limit all other attribute sets share one series.
 """
 
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator
+from threading import Lock
+from time import time_ns
 from typing import Any, Final, Protocol
 
 from opentelemetry.sdk.metrics import Exemplar
@@ -25,7 +27,7 @@ _OVERFLOW: Final = ("overflow",)
 
 
 class ExemplarSource(Protocol):
-    """The span that an exemplar leads to."""
+    """The span that an exemplar refers to."""
 
     @property
     def trace_id(self) -> bytes:
@@ -37,35 +39,35 @@ class ExemplarSource(Protocol):
 
     @property
     def end(self) -> int:
-        """When it was met."""
+        """Time of the measurement, in nanoseconds since the epoch."""
 
 
 class Series:
-    """What is counted for one set of attributes. A counter has one bucket, and counts ones."""
+    """Counts of one attribute set. A counter has one bucket, which counts ones."""
 
-    __slots__ = ("attributes", "bounds", "buckets", "exemplars", "highest", "lowest", "total")
+    __slots__ = ("attributes", "bounds", "buckets", "exemplars", "maximum", "minimum", "total")
 
     def __init__(self, attributes: Attributes, bounds: tuple[float, ...]) -> None:
         self.attributes = attributes
         self.bounds = bounds
         self.buckets = [0] * (len(bounds) + 1)
         self.total = 0.0
-        self.lowest = float("inf")
-        self.highest = float("-inf")
-        self.exemplars: dict[int, tuple[int, float, ExemplarSource]] = {}
+        self.minimum = float("inf")
+        self.maximum = float("-inf")
+        self.exemplars: dict[int, tuple[int, float, ExemplarSource]] = {}  # by bucket
 
     def add(self, value: float, rank: int, source: ExemplarSource | None, *, count: int = 1) -> None:
-        """Count a value; a span makes it an exemplar's candidate."""
+        """Count a value; with a source it may become an exemplar, if no other in its bucket has a higher rank."""
         bucket = bisect_left(self.bounds, value)
         self.buckets[bucket] += count
         self.total += value
-        if value < self.lowest:
-            self.lowest = value
-        if value > self.highest:
-            self.highest = value
+        if value < self.minimum:
+            self.minimum = value
+        if value > self.maximum:
+            self.maximum = value
         if source is not None:
-            kept = self.exemplars.get(bucket)
-            if kept is None or kept[0] <= rank:
+            candidate = self.exemplars.get(bucket)
+            if candidate is None or candidate[0] <= rank:
                 self.exemplars[bucket] = (rank, value, source)
 
 
@@ -77,32 +79,30 @@ class InstrumentSeries:
         self.series: dict[Hashable, Series] = {}
 
     def create(self, key: Hashable, attributes: Attributes) -> Series:
-        """The series of a key that has none yet; beyond the limit, the one for all others."""
+        """Return a new series for a key; beyond the cardinality limit, the series of all other keys."""
         if len(self.series) >= self.instrument.cardinality_limit:
             key, attributes = _OVERFLOW, {"otel.metric.overflow": True}
         return self.series.setdefault(key, Series(attributes, self.instrument.bounds))
 
     def metric(self, start: int, now: int, temporality: AggregationTemporality, *, exemplars: bool) -> Metric:
-        """All that was counted from `start` to `now`; each exemplar is handed over once, to who asks for exemplars."""
-        one = self.instrument
-        data: list[Any] = list(self._data(start, now, exemplars=exemplars))
-        if one.bounds:
-            return Metric(one.name, one.description, one.unit, Histogram(data, temporality))
-        total = Sum(data, aggregation_temporality=temporality, is_monotonic=True)
-        return Metric(one.name, one.description, one.unit, total)
+        """Return the counts from `start` to `now`, with the exemplars since the last call that asked for them."""
+        instrument = self.instrument
+        points: list[Any] = list(self._points(start, now, exemplars=exemplars))
+        data = Histogram(points, temporality) if instrument.bounds else Sum(points, temporality, is_monotonic=True)
+        return Metric(instrument.name, instrument.description, instrument.unit, data)
 
-    def _data(self, start: int, now: int, *, exemplars: bool) -> Iterator[HistogramDataPoint | NumberDataPoint]:
+    def _points(self, start: int, now: int, *, exemplars: bool) -> Iterator[HistogramDataPoint | NumberDataPoint]:
         for series in self.series.values():
-            kept: dict[int, tuple[int, float, ExemplarSource]] = {}
+            candidates: dict[int, tuple[int, float, ExemplarSource]] = {}
             if exemplars:
-                kept, series.exemplars = series.exemplars, {}
-            found = [
-                Exemplar({}, value, met.end, int.from_bytes(met.span_id), int.from_bytes(met.trace_id))
-                for _, (_, value, met) in sorted(kept.items())
+                candidates, series.exemplars = series.exemplars, {}
+            chosen = [
+                Exemplar({}, value, source.end, int.from_bytes(source.span_id), int.from_bytes(source.trace_id))
+                for _, (_, value, source) in sorted(candidates.items())
             ]
             count = sum(series.buckets)
             if not self.instrument.bounds:
-                yield NumberDataPoint(series.attributes, start, now, count, found)
+                yield NumberDataPoint(series.attributes, start, now, count, chosen)
                 continue
             yield HistogramDataPoint(
                 series.attributes,
@@ -112,7 +112,52 @@ class InstrumentSeries:
                 series.total,
                 tuple(series.buckets),
                 self.instrument.bounds,
-                series.lowest,
-                series.highest,
-                found,
+                series.minimum,
+                series.maximum,
+                chosen,
             )
+
+
+class RecordMetrics:
+    """Base of metrics that are counted from records. Thread-safe.
+
+    Subclasses register their instruments in `_reset`, and count with `_lock` held.
+    """
+
+    def __init__(self, *, exemplar_filter: str, delta: bool = False) -> None:
+        """Count from now on.
+
+        Args:
+            exemplar_filter: value of `OTEL_METRICS_EXEMPLAR_FILTER`.
+            delta: whether each collection returns what is new (for one reader), or totals (for any number).
+        """
+        self._always, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
+        self._delta = delta
+        self._start = time_ns()
+        self._lock = Lock()
+        self._all: list[InstrumentSeries] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        """Register all instruments, without series."""
+        raise NotImplementedError
+
+    def _register(self, instrument: Instrument) -> InstrumentSeries:
+        self._all.append(InstrumentSeries(instrument))
+        return self._all[-1]
+
+    def collect(self, *, exemplars: bool = True) -> list[Metric]:
+        """Return the SDK's metrics. Each exemplar is returned once, to a reader that asks for exemplars."""
+        with self._lock:
+            now = time_ns()
+            temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
+            metrics = [
+                registered.metric(self._start, now, temporality, exemplars=exemplars)
+                for registered in self._all
+                if registered.series
+            ]
+            if self._delta:
+                self._start = now
+                self._all = []
+                self._reset()
+        return metrics

@@ -12,7 +12,6 @@ from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags, Tracer
 
 from modeltrace.telemetry.metrics.exemplars import WRONG_PREDICTION
-from modeltrace.telemetry.metrics.feedback import rejection_attributes
 from modeltrace.telemetry.metrics.instruments import FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED
 from modeltrace.telemetry.names import EVENT_FEEDBACK, SPAN_FEEDBACK
 from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecord, TrueLabel
@@ -48,7 +47,7 @@ class SDKFeedbackRecorder:
             if one.absolute_error is not None:
                 self._error.record(one.absolute_error, {**feedback.model_attributes(one)}, context)
         for reason, number in () if feedback.synthetic else feedback.rejected:
-            self._rejected.add(number, {**rejection_attributes(feedback, reason)})
+            self._rejected.add(number, {**feedback.rejection_attributes(reason)})
 
 
 def _predicted(one: TrueLabel) -> SpanContext:
