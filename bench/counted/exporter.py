@@ -59,7 +59,10 @@ def main() -> None:
     os.dup2(nowhere, sys.stdout.fileno())
     start_counting()
     # The store's writer commits what is there at its start, and the rest at its end: never when a timer says so.
-    with patch("modeltrace.store.writer.INTERVAL", NEVER), patch("modeltrace.sidecar.run.otlp_client", NullClient):
+    with (
+        patch("modeltrace.store.writer.COMMIT_INTERVAL", NEVER),
+        patch("modeltrace.sidecar.run.otlp_client", NullClient),
+    ):
         for phase in range(len(PHASES)):
             records = open_frames(folder, phase)
             with counted():
