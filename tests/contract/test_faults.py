@@ -1,4 +1,4 @@
-"""What happens when something dies: nothing answered is lost without a word, and no prediction fails for it."""
+"""When a process stops or an endpoint fails, no prediction fails and none is lost uncounted."""
 
 import importlib
 import signal
@@ -28,15 +28,15 @@ Rows = list[dict[str, float]]
 
 @pytest.fixture
 def file_hub(tmp_path: Path) -> RestartableHub:
-    """A hub that is not started yet."""
+    """Return a hub that is not running."""
     return RestartableHub(tmp_path, HubPorts.reserve())
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_every_answered_prediction_survives_a_stop_once(
+def test_every_answered_prediction_survives_a_shutdown_once(
     bundle: Path, rows: Rows, file_hub: RestartableHub, signum: signal.Signals
 ) -> None:
-    """The service is told to stop under load: each prediction that was answered is in the hub, exactly once."""
+    """After a shutdown under load each answered prediction is in the hub exactly once."""
     with (
         file_hub.running() as hub,
         running_service(bundle, hub.otlp_url, **LONG_FLUSH) as (service, url),
@@ -45,14 +45,14 @@ def test_every_answered_prediction_survives_a_stop_once(
         load.wait_for_answers(300)
         stop_service_and_hub(service, hub.process, signum)
 
-    written = file_hub.prediction_records()
-    assert set(load.prediction_ids) <= set(written)
-    assert set(written.values()) == {1}
+    records = file_hub.prediction_records()
+    assert set(load.prediction_ids) <= set(records)
+    assert set(records.values()) == {1}
 
 
 @pytest.fixture(params=["dead", "silent"])
 def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An OTLP endpoint that refuses connections, or one that takes them and never answers."""
+    """Return the URL of an endpoint that refuses connections or never responds."""
     if request.param == "dead":
         yield f"http://127.0.0.1:{free_port()}"
         return
@@ -61,8 +61,8 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_stop_does_not_wait_for_a_backend(bundle: Path, rows: Rows, endpoint: str, workers: int) -> None:
-    """Predictions are answered, the service ends, and the log says that the telemetry is on disk."""
+def test_a_shutdown_does_not_wait_for_an_endpoint(bundle: Path, rows: Rows, endpoint: str, workers: int) -> None:
+    """Predictions succeed, the service ends, and the log reports the spooled telemetry."""
     with running_service(bundle, endpoint, "--workers", str(workers)) as (service, url):
         with LoadClients(url, rows) as load:
             load.wait_for_answers(200)
@@ -74,7 +74,7 @@ def test_a_stop_does_not_wait_for_a_backend(bundle: Path, rows: Rows, endpoint: 
     assert "Traceback" not in log
 
 
-STUCK = """
+BLOCKING_MODEL = """
 import threading
 
 def work(X):
@@ -85,11 +85,11 @@ def work(X):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_does_not_wait_for_a_model_that_is_stuck(
+def test_a_shutdown_does_not_wait_for_a_blocked_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
 ) -> None:
-    """A request in flight gets its time to finish; then the service goes, whatever the model does."""
-    (tmp_path / "stuck.py").write_text(STUCK)
+    """The service waits a limited time for a request in flight, then ends even if the model blocks."""
+    (tmp_path / "stuck.py").write_text(BLOCKING_MODEL)
     monkeypatch.syspath_prepend(str(tmp_path))
     training = pd.DataFrame({"a": range(50)})
     step = FunctionTransformer(importlib.import_module("stuck").work)
@@ -98,35 +98,33 @@ def test_a_stop_does_not_wait_for_a_model_that_is_stuck(
     env = {"PYTHONPATH": str(tmp_path), "MODELTRACE_TRUST_PICKLE": "true"}
 
     with running_service(bundle, f"http://127.0.0.1:{free_port()}", **env) as (service, url):
-        asked = threading.Thread(target=_ask_in_vain, args=(url,))
-        asked.start()
-        wait_until(lambda: _waits_for_the_model(service, url), description="the request to reach the model")
+        client = threading.Thread(target=_request_prediction, args=(url,))
+        client.start()
+        wait_until(lambda: _has_active_request(service, url), description="the request to reach the model")
         service.stop(signum)
-        asked.join()
+        client.join()
 
 
-def _ask_in_vain(url: str) -> None:
+def _request_prediction(url: str) -> None:
     with suppress(httpx.HTTPError):
         httpx.post(f"{url}/predict", json={"features": {"a": 1}}, timeout=600)
 
 
-def _waits_for_the_model(service: Process, url: str) -> bool:
-    """Whether a request is being served beside the one that asks."""
+def _has_active_request(service: Process, url: str) -> bool:
+    """Return whether a request other than that for the metrics is active."""
     assert service.popen.poll() is None, service.log
     active = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if "http_server_active_requests{" in line]
     return any(line.endswith(" 1.0") for line in active)
 
 
-def test_every_worker_counts_for_itself_and_the_totals_are_right(
-    bundle: Path, rows: Rows, file_hub: RestartableHub
-) -> None:
-    """Two workers, two `service.instance.id`s, and their counts add up to what was answered."""
-    shared = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine", **LONG_FLUSH}
+def test_the_counts_of_all_workers_add_up(bundle: Path, rows: Rows, file_hub: RestartableHub) -> None:
+    """Two workers have two `service.instance.id`s, and their counts add up to the answered predictions."""
+    resource = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine", **LONG_FLUSH}
     with ExitStack() as stack:
         hub = stack.enter_context(file_hub.running())
-        service, url = stack.enter_context(running_service(bundle, file_hub.otlp_url, "--workers", "2", **shared))
+        service, url = stack.enter_context(running_service(bundle, file_hub.otlp_url, "--workers", "2", **resource))
         service.wait_for_workers(2)
-        # A connection stays with the worker that took it: only new ones reach both.
+        # A connection stays with its worker, so only new connections reach both workers.
         with LoadClients(url, rows, clients=8, reconnect=True) as load:
             load.wait_for_answers(400)
         stop_service_and_hub(service, hub.process)

@@ -1,4 +1,4 @@
-"""Inputs of predictions are in the files of service and hub: no other user can read them, whatever the folder."""
+"""No other user can read the files of service and hub, which contain the inputs of predictions."""
 
 import stat
 from pathlib import Path
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
 
 
-def test_all_files_and_new_folders_are_the_users_alone(bundle: Path, rows: Rows, tmp_path: Path) -> None:
-    """In a folder that everybody may read, with a log file that everybody could read, each file is 0600."""
+def test_files_and_new_folders_are_private_to_the_user(bundle: Path, rows: Rows, tmp_path: Path) -> None:
+    """Each file has mode 0600, even in a readable folder and for a log file that was readable before."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o755)
@@ -40,8 +40,8 @@ def test_all_files_and_new_folders_are_the_users_alone(bundle: Path, rows: Rows,
 
     assert {Path(FILE_NAME), Path(FILE_NAME + ".wal"), Path("service.log"), Path("predictions.db")} <= set(modes)
     assert {
-        str(path): oct(stat.S_IMODE(found.st_mode))
-        for path, found in modes.items()
-        if stat.S_IMODE(found.st_mode) != (0o700 if stat.S_ISDIR(found.st_mode) else 0o600)
+        str(path): oct(stat.S_IMODE(status.st_mode))
+        for path, status in modes.items()
+        if stat.S_IMODE(status.st_mode) != (0o700 if stat.S_ISDIR(status.st_mode) else 0o600)
     } == {}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755

@@ -1,4 +1,4 @@
-"""Each process in turn is killed under load: no prediction fails, and what was answered is not lost."""
+"""When a process is killed under load, no prediction fails and no answered prediction is lost."""
 
 import os
 import re
@@ -20,20 +20,20 @@ from tests.helpers.sidecars import has_ended, sidecars
 
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
-PAUSE = 0.01
-SPANS_A_REQUEST = 4
+REQUEST_INTERVAL = 0.01  # seconds
+SPANS_PER_REQUEST = 4
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> RestartableHub:
-    """A hub that is not started yet."""
+    """Return a hub that is not running."""
     return RestartableHub(tmp_path / "hub", HubPorts.reserve())
 
 
-def test_an_exporter_process_that_is_killed_is_replaced_and_loses_nothing(
+def test_a_killed_sidecar_is_replaced_and_loses_nothing(
     bundle: Path, rows: Rows, hub: RestartableHub, tmp_path: Path
 ) -> None:
-    """SIGKILL again and again under load: nothing fails, everything arrives; what comes twice is the same twice."""
+    """After repeated SIGKILL under load all predictions arrive; duplicates have the same IDs."""
     file = tmp_path / "service.jsonl"
     kills = 4
     with ExitStack() as stack:
@@ -41,65 +41,67 @@ def test_an_exporter_process_that_is_killed_is_replaced_and_loses_nothing(
         service, url = stack.enter_context(
             running_service(bundle, hub.otlp_url, MODELTRACE_LOG_FILE=str(file), **LONG_FLUSH)
         )
-        with LoadClients(url, rows, pause=PAUSE) as load:
+        with LoadClients(url, rows, pause=REQUEST_INTERVAL) as load:
             for number in range(kills):
                 load.wait_for_answers(150)
                 latest = load.prediction_ids[-1]
-                wait_until(lambda sent=latest: hub.has_prediction(sent), description="the exporter process to catch up")  # type: ignore[misc]
-                (exporter,) = sidecars(service)
-                os.kill(exporter, signal.SIGKILL)
+                wait_until(lambda sent=latest: hub.has_prediction(sent), description="the sidecar to catch up")  # type: ignore[misc]
+                (sidecar,) = sidecars(service)
+                os.kill(sidecar, signal.SIGKILL)
                 wait_until(
-                    lambda n=number: service.log.count("exporter process died") > n, description="the death to be told"
+                    lambda n=number: service.log.count("the sidecar died") > n,
+                    description="the log message about its death",
                 )  # type: ignore[misc]
-                wait_until(lambda old=exporter: sidecars(service) not in ([], [old]), description="another one")  # type: ignore[misc]
+                wait_until(lambda old=sidecar: sidecars(service) not in ([], [old]), description="another sidecar")  # type: ignore[misc]
             load.wait_for_answers(150)
         stop_service_and_hub(service, process)
         log = service.log
 
-    audited, spans = hub.prediction_records(), hub.span_counts()
-    twice = [sum(n > 1 for n in found.values()) for found in (audited, spans)]
+    records, spans = hub.prediction_records(), hub.span_counts()
+    duplicates = [sum(n > 1 for n in counts.values()) for counts in (records, spans)]
     lines = Counter(re.findall(r'"ml\.prediction\.id":"([^"]+)"', file.read_text()))
-    print(f"{len(load.prediction_ids)} answered, {kills} kills; twice: {twice[0]} audit records, {twice[1]} spans, "  # noqa: T201
-          f"{sum(n > 1 for n in lines.values())} lines")  # fmt: skip
+    duplicate_lines = sum(n > 1 for n in lines.values())
+    print(f"{len(load.prediction_ids)} answered, {kills} kills")  # noqa: T201
+    print(f"duplicates: {duplicates[0]} log records, {duplicates[1]} spans, {duplicate_lines} lines")  # noqa: T201
     assert load.rejected_statuses == []
-    assert set(load.prediction_ids) == set(audited) == set(lines)
-    assert len(spans) == SPANS_A_REQUEST * len(load.prediction_ids)
+    assert set(load.prediction_ids) == set(records) == set(lines)
+    assert len(spans) == SPANS_PER_REQUEST * len(load.prediction_ids)
     assert hub.prediction_count() == len(load.prediction_ids)
     assert hub.latest_sum("modeltrace.sidecar.restarts") == kills
     assert "Traceback" not in log
     assert "not delivered" not in log
 
 
-def test_a_service_that_is_killed_loses_the_last_moment_only(bundle: Path, rows: Rows, hub: RestartableHub) -> None:
-    """SIGKILL under load: the exporter process delivers what it had got; what was answered a second before is there."""
+def test_a_killed_service_loses_at_most_the_last_second(bundle: Path, rows: Rows, hub: RestartableHub) -> None:
+    """After SIGKILL of the service the sidecar delivers what it has received: all but the last second."""
     with ExitStack() as stack:
         process = stack.enter_context(hub.running()).process
         service, url = stack.enter_context(running_service(bundle, hub.otlp_url))
         with LoadClients(url, rows) as load:
             load.wait_for_answers(300)
-            (exporter,) = sidecars(service)
-            safe = list(load.prediction_ids)
+            (sidecar,) = sidecars(service)
+            expected = list(load.prediction_ids)
             time.sleep(1)
             os.kill(service.popen.pid, signal.SIGKILL)
             service.popen.wait()
         wait_until(
-            lambda: not Path(f"/proc/{exporter}").exists() or has_ended(exporter),
-            description="the exporter process to end",
+            lambda: not Path(f"/proc/{sidecar}").exists() or has_ended(sidecar),
+            description="the sidecar to end",
         )
         process.stop(signal.SIGTERM)
 
-    audited, spans = hub.prediction_records(), hub.span_counts()
-    missing = len(set(load.prediction_ids) - set(audited))
+    records, spans = hub.prediction_records(), hub.span_counts()
+    missing = len(set(load.prediction_ids) - set(records))
     print(f"{len(load.prediction_ids)} answered, the last {missing} of them lost")  # noqa: T201
-    assert set(safe) <= set(audited)
-    assert set(audited.values()) == set(spans.values()) == {1}
-    assert len(spans) == SPANS_A_REQUEST * len(audited)
+    assert set(expected) <= set(records)
+    assert set(records.values()) == set(spans.values()) == {1}
+    assert len(spans) == SPANS_PER_REQUEST * len(records)
 
 
-def test_a_hub_that_is_killed_harms_no_prediction_and_is_found_again(
+def test_a_killed_hub_fails_no_prediction_and_receives_telemetry_after_its_restart(
     bundle: Path, rows: Rows, hub: RestartableHub
 ) -> None:
-    """SIGKILL of the hub under load: every request is answered all the while, and telemetry arrives again after."""
+    """While the hub is down every request is answered; telemetry arrives again after its restart."""
     with ExitStack() as stack:
         service, url = stack.enter_context(running_service(bundle, hub.otlp_url))
         load = stack.enter_context(LoadClients(url, rows))
@@ -120,8 +122,8 @@ def test_a_hub_that_is_killed_harms_no_prediction_and_is_found_again(
     assert set(hub.prediction_records().values()) == {1}
 
 
-def test_a_worker_that_is_killed_is_replaced(bundle: Path, rows: Rows) -> None:
-    """SIGKILL of one worker: the service goes on with a new one."""
+def test_a_killed_worker_is_replaced(bundle: Path, rows: Rows) -> None:
+    """After SIGKILL of one worker the service answers requests with a new one."""
     with running_service(bundle, f"http://127.0.0.1:{free_port()}", "--workers", "2") as (service, url):
         children = Path(f"/proc/{service.popen.pid}/task/{service.popen.pid}/children").read_text().split()
         workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]

@@ -1,4 +1,4 @@
-"""What is planted in a private feature is nowhere to be found: in no sink, whatever fails, in either set-up."""
+"""Values of private features are in no output, for all failures and for the sidecar and the SDK path."""
 
 import gzip
 import json
@@ -29,152 +29,157 @@ from tests.helpers.services import running_service
 
 pytestmark = pytest.mark.slow
 
-WAYS = {"sidecar": {}, "sdk": {"MODELTRACE_INSTRUMENTATION": "sdk"}, "batching": {"MODELTRACE_BATCHING": "true"}}
+SETUPS = {"sidecar": {}, "sdk": {"MODELTRACE_INSTRUMENTATION": "sdk"}, "batching": {"MODELTRACE_BATCHING": "true"}}
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """The bundle and its environment."""
+    """Return the bundle and its environment."""
     return pack_secrets(tmp_path_factory.mktemp("secrets"))
 
 
 @dataclass
-class Served:
-    """A service, and where it leaves things."""
+class RunningService:
+    """A running service and its outputs."""
 
     url: str
     folder: Path
     process: Process
-    answers: dict[str, bytes] = field(default_factory=dict)
+    responses: dict[str, bytes] = field(default_factory=dict)
 
-    def ask(self) -> None:
-        """Everything that a client can do: answered, refused, failing, malformed, one row and many, with a query."""
+    def send_requests(self) -> None:
+        """Send requests that succeed, are rejected, fail, are malformed, have one row, several rows, or a query."""
         private = {name: value for name, value in row_with_secrets().items() if name.split()[0] in PRIVATE_RULES}
         calls: dict[str, tuple[str, Any]] = {
-            "one": ("/predict", {"features": row_with_secrets()}),
-            "one, failing": ("/predict", {"features": row_with_secrets(fail=1)}),
-            "many": (
+            "one row": ("/predict", {"features": row_with_secrets()}),
+            "one row, failing": ("/predict", {"features": row_with_secrets(fail=1)}),
+            "several rows": (
                 "/predict/batch",
                 {"rows": [row_with_secrets(), row_with_secrets(), {**row_with_secrets(), "fail": None}]},
             ),
-            "many, failing": ("/predict/batch", {"rows": [row_with_secrets(), row_with_secrets(fail=1)]}),
-            "let through": ("/predict", {"features": row_with_secrets(**{"hash number": TEXTS["hash"]})}),
+            "several rows, failing": ("/predict/batch", {"rows": [row_with_secrets(), row_with_secrets(fail=1)]}),
+            "allowed violation": ("/predict", {"features": row_with_secrets(**{"hash number": TEXTS["hash"]})}),
             "wrong type": (
                 "/predict",
                 {"features": row_with_secrets(fail=TEXTS["drop"], **{"drop number": TEXTS["drop"]})},
             ),
             "no rows": ("/predict/batch", {"rows": [TEXTS["hash"], [NUMBERS["hash"]]]}),
-            "not the shape": ("/predict", [row_with_secrets()]),
+            "not an object": ("/predict", [row_with_secrets()]),
             "a query": (f"/predict?name={TEXTS['hash']}&size={NUMBERS['hash']!r}", {"features": row_with_secrets()}),
             "a query elsewhere": (f"/nowhere?name={TEXTS['drop']}", private),
         }
         for name, (path, body) in calls.items():
-            answer = httpx.post(f"{self.url}{path}", json=body, timeout=60)
-            self.answers[name] = answer.content + str(answer.headers).encode()
-        cut = json.dumps({"features": row_with_secrets()})[:-3]
-        self.answers["cut"] = httpx.post(f"{self.url}/predict", content=cut, timeout=60).content
+            response = httpx.post(f"{self.url}{path}", json=body, timeout=60)
+            self.responses[name] = response.content + str(response.headers).encode()
+        truncated = json.dumps({"features": row_with_secrets()})[:-3]
+        self.responses["truncated"] = httpx.post(f"{self.url}/predict", content=truncated, timeout=60).content
         for path in ("model", "openapi.json", "metrics"):
-            self.answers[path] = httpx.get(f"{self.url}/{path}", timeout=60).content
+            self.responses[path] = httpx.get(f"{self.url}/{path}", timeout=60).content
 
-    def sinks(self) -> dict[str, bytes]:
-        """All that it left in its folder, its output, and its answers."""
-        kept = {place.name: read_files(place) for place in self.folder.iterdir() if place.name != "hub"}
-        return {**kept, "stdout": self.process.log.encode(), **{f"answer: {k}": v for k, v in self.answers.items()}}
+    def outputs(self) -> dict[str, bytes]:
+        """Return the contents of its folder, of its output and of its responses by name."""
+        files = {path.name: read_files(path) for path in self.folder.iterdir() if path.name != "hub"}
+        return {
+            **files,
+            "stdout": self.process.log.encode(),
+            **{f"response: {k}": v for k, v in self.responses.items()},
+        }
 
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """What ends with the test."""
-    with ExitStack() as entered:
-        yield entered
+    """Return a stack that is closed after the test."""
+    with ExitStack() as exit_stack:
+        yield exit_stack
 
 
-def serve(stack: ExitStack, packed: tuple[Path, dict[str, str]], folder: Path, **env: str) -> Served:
-    """Start a service that leaves everything in a folder."""
-    bundle, own = packed
-    kept = {
+def serve(stack: ExitStack, packed: tuple[Path, dict[str, str]], folder: Path, **env: str) -> RunningService:
+    """Start a service that writes all its files to a folder."""
+    bundle, environment = packed
+    settings = {
         "MODELTRACE_LOG_FILE": str(folder / "service.jsonl"),
         "MODELTRACE_STORE": str(folder / "store" / "predictions.db"),
         "MODELTRACE_SPOOL_DIR": str(folder / "spool"),
-        "MODELTRACE_FLUSH_TIMEOUT": "30",  # whatever else the machine does, all of it is delivered
+        "MODELTRACE_FLUSH_TIMEOUT": "30",  # enough to deliver everything on a busy machine
         "OTEL_METRICS_EXPORTER": "otlp,prometheus",
         "OTEL_METRIC_EXPORT_INTERVAL": "300",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_BLRP_SCHEDULE_DELAY": "100",
     }
-    process, url = stack.enter_context(running_service(bundle, seconds=300, **{**own, **kept, **env}))
-    return Served(url, folder, process)
+    process, url = stack.enter_context(running_service(bundle, seconds=300, **{**environment, **settings, **env}))
+    return RunningService(url, folder, process)
 
 
-def unpacked(endpoint: OtlpEndpoint) -> bytes:
-    """What an endpoint was sent."""
+def decompressed(endpoint: OtlpEndpoint) -> bytes:
+    """Return all requests of an endpoint."""
     return b"\0".join(
-        gzip.decompress(one.body) if one.headers.get("content-encoding") == "gzip" else one.body
-        for one in endpoint.requests
+        gzip.decompress(request.body) if request.headers.get("content-encoding") == "gzip" else request.body
+        for request in endpoint.requests
     )
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_no_secret_leaves_the_service(
-    stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path, way: str
+@pytest.mark.parametrize("setup", SETUPS)
+def test_no_output_contains_a_secret(
+    stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path, setup: str
 ) -> None:
-    """Not over OTLP, not in a log line, not in the store, not in an answer; what is plain is in all of them."""
+    """OTLP, log lines, store and responses contain no private values, but do contain the plain ones."""
     endpoint = stack.enter_context(otlp_http())
-    service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, **WAYS[way])
-    service.ask()
-    wait_until(lambda: b"ml.feature.observations" in unpacked(endpoint), description="metric points")
+    service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, **SETUPS[setup])
+    service.send_requests()
+    wait_until(lambda: b"ml.feature.observations" in decompressed(endpoint), description="metric points")
     service.process.stop()
 
-    sinks = {**service.sinks(), "OTLP": unpacked(endpoint)}
-    assert {name: leaked for name, content in sinks.items() if (leaked := leaked_secrets(content))} == {}
-    for name in ("OTLP", "store", "stdout", "service.jsonl"):  # who looks finds what is there
-        assert leaked_secrets(sinks[name], ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"], (
-            name
-        )
-    statuses = [
-        json.loads(service.answers[name].partition(b"Headers(")[0])["error"]["type"]
-        for name in ("one, failing", "many, failing")
+    outputs = {**service.outputs(), "OTLP": decompressed(endpoint)}
+    assert {name: leaked for name, content in outputs.items() if (leaked := leaked_secrets(content))} == {}
+    for name in ("OTLP", "store", "stdout", "service.jsonl"):  # the search does find values
+        assert leaked_secrets(outputs[name], ("plain",)) == [
+            f"plain: {TEXTS['plain']}",
+            f"plain: {NUMBERS['plain']}",
+        ], name
+    error_types = [
+        json.loads(service.responses[name].partition(b"Headers(")[0])["error"]["type"]
+        for name in ("one row, failing", "several rows, failing")
     ]
-    assert statuses == ["inference_failed"] * 2
-    assert b"TellTaleError" in sinks["OTLP"]
-    assert b"KeyError" in sinks["stdout"]
-    assert b"withheld" in sinks["stdout"]
+    assert error_types == ["inference_failed"] * 2
+    assert b"TellTaleError" in outputs["OTLP"]
+    assert b"KeyError" in outputs["stdout"]
+    assert b"withheld" in outputs["stdout"]
 
 
-def test_no_secret_waits_on_disk(stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
-    """What an endpoint does not take is spooled, and that has no secret either."""
+def test_the_spool_contains_no_secret(stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """Telemetry that is spooled for an unavailable endpoint contains no private values."""
     endpoint = stack.enter_context(otlp_http())
     endpoint.respond = lambda _: Response(503)
     service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url, MODELTRACE_FLUSH_TIMEOUT="5")
-    service.ask()
-    wait_until(lambda: leaked_secrets(read_files(tmp_path / "spool"), ("plain",)), description="something on disk")
+    service.send_requests()
+    wait_until(lambda: leaked_secrets(read_files(tmp_path / "spool"), ("plain",)), description="a spooled request")
     service.process.stop()
 
-    sinks = service.sinks()
-    assert leaked_secrets(sinks["spool"], ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]
-    assert {name: leaked for name, content in sinks.items() if (leaked := leaked_secrets(content))} == {}
+    outputs = service.outputs()
+    assert leaked_secrets(outputs["spool"], ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]
+    assert {name: leaked for name, content in outputs.items() if (leaked := leaked_secrets(content))} == {}
 
 
-def test_no_secret_is_in_the_hub(stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
-    """Neither in the bytes of its database nor in any row of any table."""
+def test_the_hub_contains_no_secret(stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """Neither the bytes of its database nor any row of a table contains a private value."""
     hub = stack.enter_context(running_hub(tmp_path / "hub"))
     service = serve(stack, packed, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=hub.otlp_url)
-    service.ask()
+    service.send_requests()
     service.process.stop()
     assert hub.process.stop() == 0
 
     database = next((tmp_path / "hub").glob("*.duckdb"))
     with duckdb.connect(str(database), read_only=True) as connection:
         tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
-        rows = b"\0".join(str(connection.table(one).fetchall()).encode() for one in tables)
+        rows = b"\0".join(str(connection.table(table).fetchall()).encode() for table in tables)
     assert leaked_secrets(rows, ("plain",)) == [f"plain: {TEXTS['plain']}", f"plain: {NUMBERS['plain']}"]
     assert leaked_secrets(rows + read_files(tmp_path / "hub")) == []
 
 
-def test_equal_values_stay_equal_and_bins_are_told(
+def test_hashed_values_stay_equal_and_bins_are_stored(
     stack: ExitStack, packed: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
-    """The store says of `hash` the same digits for the same value, of `bucket` a bin, and nothing of `drop`."""
+    """The store has the same digest for equal values of `hash`, a bin for `bucket`, and nothing for `drop`."""
     service = serve(stack, packed, tmp_path, OTEL_SDK_DISABLED="true")
     for row in (
         row_with_secrets(),
@@ -185,8 +190,10 @@ def test_equal_values_stay_equal_and_bins_are_told(
     service.process.stop()
 
     with sqlite3.connect(tmp_path / "store" / "predictions.db") as connection:
-        kept = [json.loads(inputs) for (inputs,) in connection.execute("SELECT inputs FROM predictions ORDER BY time")]
-    first, second, third = kept
+        inputs_of_rows = [
+            json.loads(inputs) for (inputs,) in connection.execute("SELECT inputs FROM predictions ORDER BY time")
+        ]
+    first, second, third = inputs_of_rows
     assert first == second
     assert set(first) == {name for name in row_with_secrets() if not name.startswith("drop")}
     assert first["hash text"] != third["hash text"]
@@ -195,8 +202,8 @@ def test_equal_values_stay_equal_and_bins_are_told(
     assert (first["bucket text"], first["bucket number"], third["bucket number"]) == ("other", "09", "04")
 
 
-def test_a_bundle_says_nothing_of_its_training_data(packed: tuple[Path, dict[str, str]]) -> None:
-    """`model.json` has no private value, though each occurs in training."""
+def test_a_bundle_contains_no_private_training_data(packed: tuple[Path, dict[str, str]]) -> None:
+    """`model.json` contains no private value, although each occurs in the training data."""
     content = (packed[0] / "model.json").read_bytes()
 
     assert leaked_secrets(content) == []

@@ -153,7 +153,7 @@ def test_an_exporter_process_that_is_killed_costs_no_row(
 
     assert load.rejected_statuses == []
     assert stored(store_url) == dict.fromkeys(load.prediction_ids, 1)
-    assert log.count("exporter process died") == kills
+    assert log.count("the sidecar died") == kills
     assert STORE_LOST not in log
 
 

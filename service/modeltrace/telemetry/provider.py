@@ -68,7 +68,7 @@ class SidecarPipeline:
         lost = self.health.lost_items(self.queue)
         if not ended:
             logging.getLogger(SCOPE_NAME).warning(
-                "the exporter process goes on by itself with what it has not delivered yet"
+                "the sidecar goes on by itself with what it has not delivered yet"
             )
         return ShutdownReport(lost, self.health.spooled_items())
 
