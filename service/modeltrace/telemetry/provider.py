@@ -67,9 +67,7 @@ class SidecarPipeline:
         ended = self.queue.close(deadline)
         lost = self.health.lost_items(self.queue)
         if not ended:
-            logging.getLogger(SCOPE_NAME).warning(
-                "the sidecar goes on by itself with what it has not delivered yet"
-            )
+            logging.getLogger(SCOPE_NAME).warning("the sidecar goes on by itself with what it has not delivered yet")
         return ShutdownReport(lost, self.health.spooled_items())
 
 
