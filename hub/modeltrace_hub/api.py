@@ -1,4 +1,4 @@
-"""The application of the page's port: the JSON API, and the pages beside it."""
+"""Create the application of the page port: the JSON API and the pages."""
 
 import logging
 from typing import Annotated, Any, Final
@@ -10,15 +10,16 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
-from modeltrace_hub.auth import Guard, GuardMiddleware
+from modeltrace_hub.auth import AccessPolicy, AuthMiddleware
 from modeltrace_hub.decode.values import json_double
-from modeltrace_hub.errors import QueryTimeoutError, ReadersBusyError, StoreError
-from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceDetail, TraceFilter
+from modeltrace_hub.error_status import error_status
+from modeltrace_hub.errors import HubError
+from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits
 from modeltrace_hub.queries.models import list_models, read_models
 from modeltrace_hub.queries.predictions import read_predictions
-from modeltrace_hub.queries.queries import Queries
-from modeltrace_hub.queries.stats import Stats
-from modeltrace_hub.queries.trace import absence, read_trace
+from modeltrace_hub.queries.reader import Queries
+from modeltrace_hub.queries.stats import HubStats
+from modeltrace_hub.queries.trace import explain_missing_trace, read_trace
 from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, Window
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.store import Store
@@ -29,16 +30,16 @@ from modeltrace_hub.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-# The hub makes no telemetry of its own: it would send it to itself.
+# The hub creates no telemetry of its own, because it would send it to itself.
 NATIVE_TELEMETRY_OFF: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 hex digits.")]
 
 
 def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
-    """Put the API and the pages together."""
+    """Return the application with the API and the pages."""
     queries = Queries(store)
-    stats = Stats(store, writer, settings, queries)
+    stats = HubStats(store, writer, settings, queries)
     renderer = Renderer(stats)
     pages = Pages(renderer, queries, stats, writer.retention)
     app = FastAPI(
@@ -46,150 +47,155 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        # Relative to the document, so that it is true below any path.
+        # Relative to the document, so it is right below any path of a proxy.
         servers=[{"url": ".."}],
         telemetry=NATIVE_TELEMETRY_OFF,
     )
-    _add_api(app, queries, stats, writer)
-    _add_models(app, queries)
+    _add_telemetry_routes(app, queries, stats, writer)
+    _add_model_routes(app, queries)
     add_head_routes(app)
     app.include_router(add_head_routes(pages.router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries).router()))
     app.mount("/static", pages.static())
     _add_error_handlers(app, renderer)
     app.add_middleware(RelativeRedirectMiddleware)
-    app.add_middleware(GuardMiddleware, guard=Guard(settings))
+    app.add_middleware(AuthMiddleware, policy=AccessPolicy(settings))
     app.add_middleware(SecurityHeaders)
     return app
 
 
-def _add_api(app: FastAPI, queries: Queries, stats: Stats, writer: Writer) -> None:
-    """The calls that answer JSON. They run on worker threads, since the database makes them wait."""
+def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: HubStats, writer: Writer) -> None:
+    """Add the API calls about traces, logs, metrics and the hub. They run in worker threads: queries block."""
 
     @app.get("/healthz", response_class=Response)
     async def healthz() -> Response:
-        """200 as long as the hub runs."""
+        """Return 200 while the hub runs."""
         return Response("ok", media_type="text/plain")
 
     @app.get("/api/traces", response_class=Response)
-    def traces(asked: Annotated[TraceFilter, Query()]) -> Response:
-        """Traces, newest first; `next` is the `cursor` of those that follow."""
-        with queries.ask() as reader:
-            found, following = reader.traces(asked)
-        return json({"traces": found, "next": following})
+    def traces(filters: Annotated[TraceFilter, Query()]) -> Response:
+        """Return traces, newest first. `next` is the `cursor` of the next page."""
+        with queries.open_reader() as reader:
+            rows, cursor = reader.search_traces(filters)
+        return json_response({"traces": rows, "next": cursor})
 
     @app.get("/api/traces/{trace_id}", response_class=Response)
-    def trace(trace_id: TraceIdPath, asked: Annotated[TraceDetail, Query()]) -> Response:
-        """All that is kept under one trace ID."""
-        with queries.ask() as reader:
-            found = read_trace(reader, writer.retention.kept, trace_id.lower(), asked.limit)
-            if found is None:
-                raise HTTPException(404, absence(reader, writer.retention.kept))
-        return json({**found, "exemplars": spell(found["exemplars"]), "metrics": spell(found["metrics"])})
+    def trace(trace_id: TraceIdPath, limits: Annotated[TraceLimits, Query()]) -> Response:
+        """Return all records of a trace ID."""
+        with queries.open_reader() as reader:
+            content = read_trace(reader, writer.retention.state, trace_id.lower(), limits.limit)
+            if content is None:
+                raise HTTPException(404, explain_missing_trace(reader, writer.retention.state))
+        for key in ("exemplars", "metrics"):
+            content[key] = encode_non_finite(content[key])
+        return json_response(content)
 
     @app.get("/api/logs", response_class=Response)
-    def logs(asked: Annotated[LogFilter, Query()]) -> Response:
-        """Log records, newest first."""
-        with queries.ask() as reader:
-            return json({"logs": reader.logs(asked)})
+    def logs(filters: Annotated[LogFilter, Query()]) -> Response:
+        """Return log records, newest first."""
+        with queries.open_reader() as reader:
+            return json_response({"logs": reader.list_logs(filters)})
 
     @app.get("/api/metrics", response_class=Response)
-    def metrics(asked: Annotated[MetricFilter, Query()]) -> Response:
-        """All metrics; with `name`, the points of one, newest first."""
-        with queries.ask() as reader:
-            if asked.name is None:
-                return json({"metrics": spell(reader.metrics())})
-            return json({"name": asked.name, "points": spell(reader.points(asked))})
+    def metrics(filters: Annotated[MetricFilter, Query()]) -> Response:
+        """Return all metrics; with `name`, the points of this metric, newest first."""
+        with queries.open_reader() as reader:
+            if filters.name is None:
+                return json_response({"metrics": encode_non_finite(reader.list_metrics())})
+            return json_response({"name": filters.name, "points": encode_non_finite(reader.list_points(filters))})
 
     @app.get("/api/stats", response_class=Response)
     def statistics(request: Request) -> Response:
-        """What has arrived, what has become of it, what is kept, and who sent it."""
-        return json(stats.read(request.url.hostname))
+        """Return counts of received and stored telemetry, the storage, the endpoints and the services."""
+        return json_response(stats.snapshot(request.url.hostname))
 
 
-def _add_models(app: FastAPI, queries: Queries) -> None:
-    """The calls about models and their predictions."""
+def _add_model_routes(app: FastAPI, queries: Queries) -> None:
+    """Add the API calls about models and predictions."""
 
     @app.get("/api/models", response_class=Response)
-    def models(asked: Annotated[ModelFilter, Query()]) -> Response:
-        """The models heard of in a window, with their versions."""
-        window = asked.now()
-        with queries.ask() as reader:
-            return json({"window": _bounds(window), "models": list_models(reader, window)})
+    def models(filters: Annotated[ModelFilter, Query()]) -> Response:
+        """Return the models with telemetry in a window, and their versions."""
+        window = filters.current_window()
+        with queries.open_reader() as reader:
+            return json_response({"window": _window_json(window), "models": list_models(reader, window)})
 
     @app.get("/api/models/{name:path}", response_class=Response)
-    def model(name: str, asked: Annotated[ModelFilter, Query()]) -> Response:
-        """All figures of one model in a window, by version."""
-        window = asked.now()
-        with queries.ask() as reader:
-            found = read_models(reader, window, name)
-        if not found:
-            raise HTTPException(404, "No model of this name was heard of in this window. GET /api/models lists those.")
-        return json({"window": _bounds(window), **found[0]})
+    def model(name: str, filters: Annotated[ModelFilter, Query()]) -> Response:
+        """Return all metrics of a model in a window, by version."""
+        window = filters.current_window()
+        with queries.open_reader() as reader:
+            matches = read_models(reader, window, name)
+        if not matches:
+            raise HTTPException(404, "No model of this name has telemetry in this window. See GET /api/models.")
+        return json_response({"window": _window_json(window), **matches[0]})
 
     @app.get("/api/predictions", response_class=Response)
-    def predictions(asked: Annotated[PredictionFilter, Query()]) -> Response:
-        """Predictions, newest first, each with its trace ID; by label, bin, confidence, or what became of them."""
-        with queries.ask() as reader:
-            return json(read_predictions(reader, asked))
+    def predictions(filters: Annotated[PredictionFilter, Query()]) -> Response:
+        """Return predictions, labels or schema violations, newest first, each with its trace ID."""
+        with queries.open_reader() as reader:
+            return json_response(read_predictions(reader, filters))
 
 
-def _bounds(window: Window) -> dict[str, int]:
+def _window_json(window: Window) -> dict[str, int]:
     return {"since_ns": window.since_ns, "until_ns": window.until_ns, "step_ns": window.step_ns}
 
 
 def _add_error_handlers(app: FastAPI, renderer: Renderer) -> None:
-    """JSON for the API, a page for everything else."""
+    """Answer errors with JSON in the API and with a page elsewhere."""
 
-    def answer(request: Request, status: int, type_: str, message: str, **more: str) -> Response:
+    def respond(request: Request, status: int, type_: str, message: str, **details: str) -> Response:
         if request.url.path.startswith("/api/") or request.url.path == "/healthz":
-            return json({"error": {"type": type_, "message": message, **more}}, status)
+            return json_response({"error": {"type": type_, "message": message, **details}}, status)
         return renderer.error(request, status, message)
 
+    @app.exception_handler(Exception)
+    async def on_internal_error(request: Request, error: Exception) -> Response:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return respond(request, 500, "internal", "Internal error. The log of the hub has the details.")
+
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
+    async def on_invalid_parameter(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = [str(part) for part in first["loc"] if part not in {"query", "path"}]
+        location = [str(part) for part in first["loc"] if part not in {"query", "path"}]
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "there is no such parameter"
-        named = {"parameter": where[-1][:80]} if where else {}
-        text = f"{named['parameter']}: {message}" if named else message
-        return answer(request, 422, "invalid_parameter", text, **named)
+        details = {"parameter": location[-1][:80]} if location else {}
+        text = f"{details['parameter']}: {message}" if details else message
+        return respond(request, 422, "invalid_parameter", text, **details)
 
     @app.exception_handler(StarletteHTTPException)
-    async def refused(request: Request, error: StarletteHTTPException) -> Response:
+    async def on_http_error(request: Request, error: StarletteHTTPException) -> Response:
         types = {404: "not_found", 405: "method_not_allowed"}
-        response = answer(request, error.status_code, types.get(error.status_code, "error"), str(error.detail))
+        response = respond(request, error.status_code, types.get(error.status_code, "error"), str(error.detail))
         response.headers.update(error.headers or {})
         return response
 
-    @app.exception_handler(StoreError)
-    async def unanswered(request: Request, error: StoreError) -> Response:
-        slow = isinstance(error, QueryTimeoutError | ReadersBusyError)
-        response = answer(request, 503, "timeout" if slow else "store_failed", str(error))
-        response.headers["Retry-After"] = "1"
+    @app.exception_handler(HubError)
+    async def on_hub_error(request: Request, error: HubError) -> Response:
+        status = error_status(error)
+        if status.http == 500:
+            return await on_internal_error(request, error)
+        response = respond(request, status.http, status.type, str(error))
+        if status.http == 503:
+            response.headers["Retry-After"] = "1"
         return response
 
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> Response:
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return answer(request, 500, "internal", "The hub failed to answer; its log says why.")
 
-
-def spell(value: Any) -> Any:  # noqa: ANN401  whatever a record holds
-    """Write the numbers that JSON lacks as attributes have them: "NaN", "Infinity", "-Infinity"."""
+def encode_non_finite(value: Any) -> Any:  # noqa: ANN401  any record
+    """Replace the numbers that JSON lacks by "NaN", "Infinity" and "-Infinity", as attributes have them."""
     match value:
         case float():
             return json_double(value)
         case list() | tuple():
-            return [spell(item) for item in value]
+            return [encode_non_finite(item) for item in value]
         case dict():
-            return {key: spell(item) for key, item in value.items()}
+            return {key: encode_non_finite(item) for key, item in value.items()}
         case _:
             return value
 
 
-def json(content: object, status: int = 200) -> Response:
-    """JSON, never from a cache."""
+def json_response(content: object, status: int = 200) -> Response:
+    """Return a JSON response that is never cached."""
     return Response(orjson.dumps(content), status, {"Cache-Control": "no-store"}, "application/json")

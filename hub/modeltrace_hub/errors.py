@@ -1,43 +1,42 @@
-"""Every error that the hub raises on purpose.
+"""The exceptions of the hub.
 
 HubError
-├── SettingsError            a setting does not make sense
-├── PortInUseError           another program listens where the hub was told to
+├── SettingsError            a setting is invalid
+├── PortInUseError           another program listens on a port of the hub
 ├── StoreError               the database cannot be used
-│   ├── StoreLockedError         another process holds the file
-│   ├── StoreFormatError         not a hub's file, or one written by another version
-│   ├── QueryTimeoutError        a question took longer than it may
-│   └── ReadersBusyError         too many questions at a time
-├── PermanentError           a request that will fail again however often it is sent
-│   ├── MalformedError           not the bytes of an OTLP request
-│   ├── TooLargeError            more bytes, records or messages than one request may have
-│   ├── UnstorableError          rows that the database cannot hold
-│   ├── UnsupportedError         a content type that OTLP does not have
-│   │   └── UnsupportedCodingError  a content coding that the hub does not uncompress
-│   ├── UnauthorizedError        no key, or another one
-│   └── ForeignRequestError      a Host or Origin that is not the hub's
-└── RetryableError           a request that may well succeed later
-    ├── BusyError                as many bytes are being read as may
-    ├── SlowRequestError         its bytes did not arrive in time
-    ├── QueueFullError           the writer has as much waiting as it may
-    ├── WriteFailedError         the database did not take it; nothing of it was kept
-    └── ClosingError             the hub is about to stop
+│   ├── StoreLockedError         another process has opened the file
+│   ├── StoreFormatError         the file is not a hub's database, or has another schema version
+│   ├── QueryTimeoutError        a query took too long
+│   └── ReadersBusyError         too many queries run at the same time
+├── PermanentError           a request that fails again if it is sent again
+│   ├── MalformedError           the body is not an OTLP request
+│   ├── TooLargeError            the request has more bytes, records or messages than allowed
+│   ├── UnstorableError          the database cannot store the rows
+│   ├── UnsupportedMediaTypeError  OTLP does not have this content type
+│   │   └── UnsupportedEncodingError   the hub does not support this content coding
+│   ├── UnauthorizedError        the key is missing or wrong
+│   └── ForbiddenOriginError     the Host or Origin is not the hub's
+└── RetryableError           a request that may succeed if it is sent again
+    ├── BusyError                too many bytes are being received
+    ├── RequestTimeoutError      the body did not arrive in time
+    ├── QueueFullError           the write queue is full
+    ├── WriteFailedError         the database failed to write; nothing was stored
+    └── ShuttingDownError        the hub is shutting down
 
-The message of each says what is wrong, where, and what to do. Senders are told which of the two last families an error
-belongs to: `modeltrace_hub.receive.status` holds the one table from error to status.
+Each message says what is wrong and what to do. `modeltrace_hub.error_status` maps the classes to HTTP and gRPC status.
 """
 
 
 class HubError(Exception):
-    """What all of them are."""
+    """Base class of all exceptions of the hub."""
 
 
 class SettingsError(HubError):
-    """A setting does not make sense."""
+    """A setting is invalid."""
 
 
 class PortInUseError(HubError):
-    """Another program listens where the hub was told to."""
+    """Another program listens on a port of the hub."""
 
 
 class StoreError(HubError):
@@ -45,72 +44,72 @@ class StoreError(HubError):
 
 
 class StoreLockedError(StoreError):
-    """Another process holds the file."""
+    """Another process has opened the file."""
 
 
 class StoreFormatError(StoreError):
-    """Not a hub's file, or one written by another version."""
+    """The file is not a hub's database, or has another schema version."""
 
 
 class QueryTimeoutError(StoreError):
-    """A question took longer than it may."""
+    """A query took too long."""
 
 
 class ReadersBusyError(StoreError):
-    """Too many questions at a time."""
+    """Too many queries run at the same time."""
 
 
 class PermanentError(HubError):
-    """A request that will fail again however often it is sent."""
+    """A request that fails again if it is sent again."""
 
 
 class MalformedError(PermanentError):
-    """Not the bytes of an OTLP request."""
+    """The body is not an OTLP request."""
 
 
 class TooLargeError(PermanentError):
-    """More bytes, records or messages than one request may have."""
+    """The request has more bytes, records or messages than allowed."""
 
 
 class UnstorableError(PermanentError):
-    """Rows that the database cannot hold."""
+    """The database cannot store the rows."""
 
 
-class UnsupportedError(PermanentError):
-    """A content type that OTLP does not have."""
+class UnsupportedMediaTypeError(PermanentError):
+    """OTLP does not have this content type."""
 
 
-class UnsupportedCodingError(UnsupportedError):
-    """A content coding that the hub does not uncompress."""
+class UnsupportedEncodingError(UnsupportedMediaTypeError):
+    """The hub does not support this content coding."""
 
 
 class UnauthorizedError(PermanentError):
-    """No key, or another one."""
+    """The key is missing or wrong."""
 
 
-class ForeignRequestError(PermanentError):
-    """A Host or Origin that is not the hub's."""
+class ForbiddenOriginError(PermanentError):
+    """The Host or Origin is not the hub's."""
 
 
 class RetryableError(HubError):
-    """A request that may well succeed later."""
+    """A request that may succeed if it is sent again."""
 
 
 class BusyError(RetryableError):
-    """As many bytes are being read as may."""
+    """Too many bytes are being received."""
 
 
-class SlowRequestError(RetryableError):
-    """Its bytes did not arrive in time."""
+class RequestTimeoutError(RetryableError):
+    """The body did not arrive in time."""
 
 
 class QueueFullError(RetryableError):
-    """The writer has as much waiting as it may."""
+    """The write queue is full."""
 
 
 class WriteFailedError(RetryableError):
-    """The database did not take it; nothing of it was kept."""
+    """The database failed to write; nothing was stored."""
 
 
-class ClosingError(RetryableError):
-    """The hub is about to stop."""
+class ShuttingDownError(RetryableError):
+    """The hub is shutting down."""

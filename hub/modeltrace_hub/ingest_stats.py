@@ -1,4 +1,4 @@
-"""What has arrived since the start and what has become of it, by signal. For the page and the log."""
+"""Count received, stored and rejected telemetry by signal, for the pages, the API and the log."""
 
 import threading
 from collections import Counter
@@ -8,19 +8,23 @@ from typing import Final
 
 from modeltrace_hub.decode.batch import Batch, SignalName
 
-SIGNALS: Final[tuple[SignalName, ...]] = ("traces", "metrics", "logs")
+SIGNAL_NAMES: Final[tuple[SignalName, ...]] = ("traces", "metrics", "logs")
 
 
 @dataclass(frozen=True, slots=True)
 class SignalCounts:
-    """One signal's account: spans, data points or log records, but for `failed_requests`.
+    """The counts of one signal since the start, in spans, data points or log records.
 
-    `received` is the sum of `stored`, of `rejected` by reason (`modeltrace_hub.decode.batch.REASONS`: sent again they
-    are rejected
-    again), of `refused` by reason (`queue_full`, `write_failed`, `closing`: the sender was asked to try again, so the
-    same may arrive twice; `unstorable`: it was not), and of what is being written at the moment. `failed_requests`
-    counts, by reason, requests that could not be read, so that nobody knows what was in them. `last_ns` is when
-    something was last stored, 0 for never.
+    `received` is the sum of `stored`, `rejected`, `refused` and the records that are being written.
+
+    Attributes:
+        received: decoded records.
+        stored: committed records.
+        rejected: records that break the protocol, by reason (`modeltrace_hub.decode.batch.REJECTION_REASONS`).
+        refused: records that were not written, by error type. The sender sends them again, so they may be counted
+            twice, except for `unstorable` ones.
+        failed_requests: requests that could not be decoded, by error type. Their records are not known.
+        last_ns: time of the last commit; 0 for never.
     """
 
     received: int = 0
@@ -31,8 +35,8 @@ class SignalCounts:
     last_ns: int = 0
 
 
-class Counts:
-    """The account of all signals. Threads may share it."""
+class IngestStats:
+    """Count the records of all signals. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,44 +47,44 @@ class Counts:
         self._failed: Counter[tuple[SignalName, str]] = Counter()
         self._last_ns: dict[SignalName, int] = {}
 
-    def received(self, batch: Batch) -> None:
-        """A request has been decoded."""
+    def record_received(self, batch: Batch) -> None:
+        """Count the records of a decoded request."""
         with self._lock:
             self._received[batch.signal] += batch.accepted + batch.rejected.total()
             for reason, count in batch.rejected.items():
                 self._rejected[batch.signal, reason] += count
 
-    def stored(self, batch: Batch, now_ns: int) -> None:
-        """Its rows have been committed."""
+    def record_stored(self, batch: Batch, now_ns: int) -> None:
+        """Count the records of a committed request."""
         with self._lock:
             self._stored[batch.signal] += batch.accepted
             self._last_ns[batch.signal] = now_ns
 
-    def refused(self, batch: Batch, reason: str) -> None:
-        """Its rows have not been taken, and the sender is asked to try again."""
+    def record_refused(self, batch: Batch, reason: str) -> None:
+        """Count the records of a request that was decoded but not written."""
         with self._lock:
             self._refused[batch.signal, reason] += batch.accepted
 
-    def failed(self, signal: SignalName, reason: str) -> None:
-        """A request could not be read."""
+    def record_failed_request(self, signal: SignalName, reason: str) -> None:
+        """Count a request that could not be decoded."""
         with self._lock:
             self._failed[signal, reason] += 1
 
     def snapshot(self) -> dict[SignalName, SignalCounts]:
-        """All counts at one moment."""
+        """Return all counts at one moment."""
         with self._lock:
             return {
                 signal: SignalCounts(
                     received=self._received[signal],
                     stored=self._stored[signal],
-                    rejected=_of(self._rejected, signal),
-                    refused=_of(self._refused, signal),
-                    failed_requests=_of(self._failed, signal),
+                    rejected=_by_reason(self._rejected, signal),
+                    refused=_by_reason(self._refused, signal),
+                    failed_requests=_by_reason(self._failed, signal),
                     last_ns=self._last_ns.get(signal, 0),
                 )
-                for signal in SIGNALS
+                for signal in SIGNAL_NAMES
             }
 
 
-def _of(counter: Counter[tuple[SignalName, str]], signal: SignalName) -> dict[str, int]:
-    return {reason: count for (of, reason), count in sorted(counter.items()) if of == signal}
+def _by_reason(counter: Counter[tuple[SignalName, str]], signal: SignalName) -> dict[str, int]:
+    return {reason: count for (name, reason), count in sorted(counter.items()) if name == signal}

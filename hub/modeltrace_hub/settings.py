@@ -1,6 +1,6 @@
-"""The hub's settings: one frozen object, read once from the environment and handed down.
+"""The settings of the hub: one frozen object, read once from the environment and passed down.
 
-docs/settings.md lists every one; a test holds the two together.
+docs/settings.md lists every setting; a test compares the two.
 """
 
 import ipaddress
@@ -14,86 +14,87 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from modeltrace_http.limits import HttpLimitSettings
+from modeltrace_hub.durations import parse_duration_ns
 from modeltrace_hub.errors import SettingsError
 
-SHORTEST_KEY: Final = 16
-
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+MIN_KEY_LENGTH: Final = 16
 
 
-def _duration(value: object) -> object:
-    """Read `90s`, `15m`, `36h`, `7d`; leave all else to pydantic, which knows ISO 8601."""
-    match = re.fullmatch(r"(\d{1,6})([smhd])", value.strip()) if isinstance(value, str) else None
-    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else value
+def _parse_duration(value: object) -> object:
+    """Parse `90s`, `15m`, `36h`, `7d`; return anything else unchanged, because pydantic parses ISO 8601."""
+    ns = parse_duration_ns(value) if isinstance(value, str) else None
+    return value if ns is None else timedelta(microseconds=ns / 1000)
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 
 
-def _origins(value: object) -> object:
-    """Read a list with commas between; check that each item is an origin as browsers send it."""
+def _parse_origins(value: object) -> object:
+    """Parse a comma-separated list of origins, and check that each is written as browsers send it."""
     if not isinstance(value, str):
         return value
     origins = tuple(item.strip().lower() for item in value.split(",") if item.strip())
     for origin in origins:
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin):
-            raise ValueError(f"{origin!r} is no origin: write scheme://host or scheme://host:port, without a path or *")
+            raise ValueError(
+                f"{origin!r} is not an origin: write scheme://host or scheme://host:port, no path and no *"
+            )
     return origins
 
 
-Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)]
 
 
-def _check_key(value: SecretStr) -> SecretStr:
-    """See that a header can have the key."""
+def _validate_key(value: SecretStr) -> SecretStr:
+    """Check that an HTTP header can carry the key."""
     key = value.get_secret_value()
-    if len(key) < SHORTEST_KEY or not (key.isascii() and key.isprintable()) or key != key.strip():
-        raise ValueError(f"a key has {SHORTEST_KEY} or more printable ASCII characters, and no blanks around them")
+    if len(key) < MIN_KEY_LENGTH or not (key.isascii() and key.isprintable()) or key != key.strip():
+        raise ValueError(f"a key has {MIN_KEY_LENGTH} or more printable ASCII characters, and no spaces around them")
     return value
 
 
-def _check_proxies(value: str) -> str:
-    """See that each item is an address or a network: anything else would never be the address of a proxy."""
+def _validate_proxies(value: str) -> str:
+    """Check that each item is an IP address or network: a proxy's address never equals anything else."""
     for item in value.split(","):
         try:
             _ = item.strip() == "*" or ipaddress.ip_network(item.strip())
         except ValueError as error:
             raise ValueError(
-                f"{error}; write addresses or networks with commas between (10.0.0.7, 10.1.0.0/16)"
+                f"{error}; write addresses or networks, separated by commas (10.0.0.7, 10.1.0.0/16)"
             ) from None
     return value
 
 
 class HubSettings(HttpLimitSettings):
-    """The hub's own settings. Environment variables have the prefix `MODELTRACE_HUB_`."""
+    """The settings of the hub. Environment variables have the prefix `MODELTRACE_HUB_`."""
 
     model_config = SettingsConfigDict(env_prefix="MODELTRACE_HUB_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="The address to listen on; any but a loopback one needs a key.")
-    port: int = Field(4319, ge=1, le=65535, description="The port of the pages and their API.")
-    grpc_port: int = Field(4317, ge=1, le=65535, description="The port that takes OTLP over gRPC.")
-    http_port: int = Field(4318, ge=1, le=65535, description="The port that takes OTLP over HTTP.")
-    key: Annotated[SecretStr, AfterValidator(_check_key)] | None = Field(
+    host: str = Field("127.0.0.1", description="The address to listen on. A non-loopback address needs a key.")
+    port: int = Field(4319, ge=1, le=65535, description="The port of the pages and the API.")
+    grpc_port: int = Field(4317, ge=1, le=65535, description="The port of OTLP over gRPC.")
+    http_port: int = Field(4318, ge=1, le=65535, description="The port of OTLP over HTTP.")
+    key: Annotated[SecretStr, AfterValidator(_validate_key)] | None = Field(
         None,
-        description="The secret that senders (`Authorization: Bearer …`) and browsers must show; unset: none asked.",
+        description="The secret that senders (`Authorization: Bearer …`) and browsers must present; unset: no key.",
     )
 
     cors_origins: Origins = Field(
         (),
-        description="Origins whose pages may send OTLP over HTTP, with commas between (`https://app.example.com`); "
+        description="Origins whose pages may send OTLP over HTTP, separated by commas (`https://app.example.com`); "
         "unset: none.",
     )
-    trusted_proxies: Annotated[str, AfterValidator(_check_proxies)] | None = Field(
+    trusted_proxies: Annotated[str, AfterValidator(_validate_proxies)] | None = Field(
         None,
-        description="Addresses and networks of proxies, separated by commas, whose `X-Forwarded-Proto` says that the "
-        "pages are reached by https; unset: nobody's.",
+        description="Addresses and networks of proxies, separated by commas, whose `X-Forwarded-Proto` header is "
+        "trusted; unset: none.",
     )
 
     data: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("modeltrace") / "hub",
         description="The folder of the database; unset: `hub` in the user's data folder.",
     )
-    memory: bool = Field(default=False, description="Keep everything in memory only; `data` is then not used.")
+    memory: bool = Field(default=False, description="Store telemetry in memory only; `data` is then not used.")
     max_age: Duration = Field(
         timedelta(days=7), gt=timedelta(0), description="Rows older than this are deleted (`36h`, `7d`, or ISO 8601)."
     )
@@ -106,25 +107,25 @@ class HubSettings(HttpLimitSettings):
     max_request_bytes: ByteSize = Field(
         ByteSize(16 * 2**20),
         ge=1024,
-        description="A larger OTLP request, packed or unpacked, is answered with 413 (gRPC: RESOURCE_EXHAUSTED). The "
-        "limits of what a request may expand to follow from it: see hub.md.",
+        description="A larger OTLP request, compressed or decompressed, is answered with 413 (gRPC: "
+        "RESOURCE_EXHAUSTED). Other limits of a request follow from it: see hub.md.",
     )
-    queue_bytes: ByteSize = Field(
+    max_queue_bytes: ByteSize = Field(
         ByteSize(64 * 2**20),
         ge=1024,
-        description="Bytes of requests that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE); no "
-        "less than `max_request_bytes`.",
+        description="Maximum bytes of requests in the write queue. A request that does not fit is answered with 503 "
+        "(gRPC: UNAVAILABLE). At least `max_request_bytes`.",
     )
-    queue_rows: int = Field(
+    max_queue_rows: int = Field(
         200_000,
         ge=1,
-        description="Rows that may wait to be written before the answer is 503 (gRPC: UNAVAILABLE). A request with "
-        "more is answered with 413 (gRPC: RESOURCE_EXHAUSTED).",
+        description="Maximum rows in the write queue. A request that does not fit is answered with 503 (gRPC: "
+        "UNAVAILABLE), one with more rows than this with 413 (gRPC: RESOURCE_EXHAUSTED).",
     )
 
     @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach the hub."""
+    def is_loopback(self) -> bool:
+        """Whether the hub listens on a loopback address only."""
         if self.host == "localhost":
             return True
         try:
@@ -133,18 +134,18 @@ class HubSettings(HttpLimitSettings):
             return False
 
     @model_validator(mode="after")
-    def _queue_holds_a_request(self) -> Self:
-        if self.queue_bytes < self.max_request_bytes:
+    def _check_queue_size(self) -> Self:
+        if self.max_queue_bytes < self.max_request_bytes:
             raise ValueError(
-                f"MODELTRACE_HUB_QUEUE_BYTES ({self.queue_bytes}) is below MODELTRACE_HUB_MAX_REQUEST_BYTES "
-                f"({self.max_request_bytes}), so a request of that size would be refused each time it is sent again: "
-                "raise the one or lower the other"
+                f"MODELTRACE_HUB_MAX_QUEUE_BYTES ({self.max_queue_bytes}) is below MODELTRACE_HUB_MAX_REQUEST_BYTES "
+                f"({self.max_request_bytes}), so a request of that size would never fit into the queue: raise the "
+                "first or lower the second"
             )
         return self
 
     @model_validator(mode="after")
-    def _key_unless_loopback(self) -> Self:
-        if not self.loopback and self.key is None:
+    def _require_key(self) -> Self:
+        if not self.is_loopback and self.key is None:
             raise ValueError(
                 f"{self.host} can be reached from other machines, so a key is needed: set MODELTRACE_HUB_KEY to a "
                 "secret of 16 or more characters, or listen on 127.0.0.1"
@@ -153,10 +154,13 @@ class HubSettings(HttpLimitSettings):
 
 
 def read_settings(**overrides: Any) -> HubSettings:  # noqa: ANN401  values are validated by the model
-    """Read the environment once; `overrides` (what the command line says) win over it, `None` says nothing.
+    """Read the settings from the environment.
+
+    Args:
+        overrides: values of command-line options, which take precedence; None means that the option was not given.
 
     Raises:
-        SettingsError: a value does not make sense; the message names the variable, and never repeats a secret.
+        SettingsError: a value is invalid. The message names the variable and does not repeat a secret.
     """
     try:
         return HubSettings(**{name: value for name, value in overrides.items() if value is not None})

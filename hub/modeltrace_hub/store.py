@@ -1,8 +1,7 @@
-"""The database: one DuckDB file, or memory. Opened once, read by many, written by one.
+"""Open the DuckDB database, in a file or in memory, for many readers and one writer.
 
-Access is by intent. `Store.read` lends a cursor inside a read-only transaction, so that what one question sees is one
-moment, and interrupts what takes too long. `Store.write` is for the one writer thread (`modeltrace_hub.writer`).
-DuckDB itself may touch no other file and load no extension.
+`Store.read` yields a cursor in a read-only transaction, so its queries see one snapshot, and interrupts slow queries.
+`Store.write` is for the writer thread (`modeltrace_hub.writer`). DuckDB may access no other file and load no extension.
 """
 
 import threading
@@ -18,12 +17,12 @@ import duckdb
 
 from modeltrace_hub.errors import QueryTimeoutError, ReadersBusyError, StoreError, StoreFormatError, StoreLockedError
 
-# Changes with any change of hub/modeltrace_hub/sql/schema; a test holds the two together.
-SCHEMA_STAMP: Final = "1"
+# Must change with any change of hub/modeltrace_hub/sql/schema; a test compares the two.
+SCHEMA_VERSION: Final = "1"
 
 FILE_NAME: Final = "hub.duckdb"
-READERS: Final = 4
-WORKING_MEMORY: Final = 512 * 2**20
+MAX_READERS: Final = 4
+WORKING_MEMORY_BYTES: Final = 512 * 2**20
 
 Config = dict[str, str | bool | int | float | list[str]]
 
@@ -33,17 +32,18 @@ _CONFIG: Final[Config] = {
     "autoinstall_known_extensions": False,
     "lock_configuration": True,
     "threads": 2,
-    # Never by itself: it would run inside a commit, and its failure would look like one of the (durable) commit.
+    # No automatic checkpoints: one would run inside a commit, and its failure would look like a failed commit.
     "checkpoint_threshold": "1TB",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """Bytes that the data takes.
+class StoreSize:
+    """The size of the database in bytes.
 
-    `live` is what the retention limit goes by: blocks in use, plus the log that is not yet merged. `file` is the size
-    on disk; it does not shrink when rows are deleted, their blocks are used again. In memory it is 0.
+    Attributes:
+        live: blocks in use plus the write-ahead log. The size limit applies to it.
+        file: size on disk; 0 in memory. It does not shrink: the blocks of deleted rows are used again.
     """
 
     live: int
@@ -51,24 +51,24 @@ class Size:
 
 
 class Store:
-    """One open database. Threads may share it."""
+    """One open database. Thread-safe."""
 
     def __init__(self, path: Path | None, *, max_bytes: int = 2 * 2**30) -> None:
         """Open or create the database.
 
         Args:
-            path: the file, in a folder that exists or can be made; None keeps everything in memory.
-            max_bytes: how large the data may become; decides how much memory a store without a file may use.
+            path: the file; its folder is created if needed. None stores everything in memory.
+            max_bytes: maximum size of the data; a store in memory may use this much more memory.
 
         Raises:
-            StoreLockedError: another process holds the file.
-            StoreFormatError: not a hub's file, or one of another version.
+            StoreLockedError: another process has opened the file.
+            StoreFormatError: the file is not a hub's database, or has another schema version.
             StoreError: the file cannot be opened.
         """
         self.path = path
-        self._config: Config = {**_CONFIG, "memory_limit": f"{WORKING_MEMORY // 2**20}MiB"}
+        self._config: Config = {**_CONFIG, "memory_limit": f"{WORKING_MEMORY_BYTES // 2**20}MiB"}
         if path is None:
-            self._config |= {"memory_limit": f"{(WORKING_MEMORY + max_bytes) // 2**20}MiB", "temp_directory": ""}
+            self._config |= {"memory_limit": f"{(WORKING_MEMORY_BYTES + max_bytes) // 2**20}MiB", "temp_directory": ""}
         self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
         self._failure: str | None = None
         self._connection = self._open()
@@ -76,42 +76,42 @@ class Store:
     def _open(self) -> duckdb.DuckDBPyConnection:
         connection = _connect(self.path, self._config)
         try:
-            _prepare(connection, self.path)
+            _prepare_schema(connection, self.path)
         except BaseException:
             connection.close()
             raise
-        for _ in range(READERS):
+        for _ in range(MAX_READERS):
             self._cursors.put(connection.cursor())
         return connection
 
     @contextmanager
-    def read(self, seconds: float = 10.0) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Lend a cursor inside a read-only transaction: all that is asked of it is answered as of one moment.
+    def read(self, timeout: float = 10.0) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a cursor in a read-only transaction; all its queries see the same snapshot.
 
-        The cursor must not be used afterwards. A writer never waits for readers, nor they for it.
+        Do not use the cursor after the block. The writer does not wait for readers, and readers do not wait for it.
 
         Args:
-            seconds: how long the wait for a cursor and then the whole block may take; what runs by then is interrupted.
+            timeout: maximum seconds to wait for a cursor, and then for the block; a slower query is interrupted.
 
         Raises:
-            QueryTimeoutError: it took longer.
-            ReadersBusyError: all cursors were taken all the time.
+            QueryTimeoutError: the block took too long.
+            ReadersBusyError: no cursor became available.
             StoreError: the database has failed and could not be opened again.
         """
         if self._failure:
             raise StoreError(self._failure)
         try:
-            cursor = self._cursors.get(timeout=seconds)
+            cursor = self._cursors.get(timeout=timeout)
         except Empty:
-            raise ReadersBusyError(f"{READERS} questions run at a time and all took over {seconds:g} s.") from None
-        deadline = _Deadline(cursor, seconds)
+            raise ReadersBusyError(f"{MAX_READERS} other queries were running for over {timeout:g} s.") from None
+        deadline = _QueryDeadline(cursor, timeout)
         try:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             yield cursor
         except duckdb.InterruptException:
-            raise QueryTimeoutError(f"The question took longer than {seconds:g} s. Ask for less.") from None
+            raise QueryTimeoutError(f"The query took over {timeout:g} s. Request less data.") from None
         except (duckdb.FatalException, duckdb.ConnectionException):
-            raise StoreError("The database has failed and is to be opened again. Ask again in a moment.") from None
+            raise StoreError("The database has failed and is being opened again. Try again in a moment.") from None
         finally:
             deadline.cancel()
             _rollback(cursor)
@@ -119,7 +119,7 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Lend the writing connection inside a transaction: committed at the end, rolled back on any error.
+        """Yield the writing connection in a transaction. Commit at the end, roll back on any error.
 
         Only the writer thread may call this.
         """
@@ -133,12 +133,12 @@ class Store:
             raise
 
     @contextmanager
-    def exclusive(self) -> Iterator[list[duckdb.DuckDBPyConnection]]:
-        """Keep readers away: wait for those that read, let no other begin. For the writer thread.
+    def exclude_readers(self) -> Iterator[list[duckdb.DuckDBPyConnection]]:
+        """Wait for running readers and block new ones. Only the writer thread may call this.
 
-        The cursors taken are yielded as a list; those still in it at the end are lent again.
+        Yields the cursors as a list. Those that are still in the list at the end become available again.
         """
-        cursors = [self._cursors.get() for _ in range(self._cursors.qsize() if self._failure else READERS)]
+        cursors = [self._cursors.get() for _ in range(self._cursors.qsize() if self._failure else MAX_READERS)]
         try:
             yield cursors
         finally:
@@ -146,24 +146,25 @@ class Store:
                 self._cursors.put(cursor)
 
     def checkpoint(self) -> None:
-        """Merge the write-ahead log into the file and free the blocks of deleted rows. For the writer thread.
+        """Merge the write-ahead log into the file and free the blocks of deleted rows.
 
-        Readers are kept away meanwhile: DuckDB frees nothing that a transaction may still see.
+        Readers are blocked, because DuckDB does not free rows that a transaction may still see. Only the writer thread
+        may call this.
         """
-        with self.exclusive():
+        with self.exclude_readers():
             self._connection.checkpoint()
 
     def reopen(self) -> None:
-        """Open the file anew, after an error from which DuckDB does not recover by itself. For the writer thread.
+        """Open the file again after a fatal error of DuckDB. Only the writer thread may call this.
 
-        All that was committed is there again. In memory there is nothing to come back to.
+        No committed row is lost. A database in memory cannot be opened again.
 
         Raises:
-            StoreError: it cannot be opened now; every use fails until another `reopen` succeeds.
+            StoreError: the file cannot be opened; every use fails until another `reopen` succeeds.
         """
         if self.path is None:
-            raise StoreError("The database in memory has failed. Restart the hub; give it a file to keep data.")
-        with self.exclusive() as cursors:
+            raise StoreError("The database in memory has failed. Restart the hub; start it with a file to keep data.")
+        with self.exclude_readers() as cursors:
             while cursors:
                 cursors.pop().close()
             self._connection.close()
@@ -174,34 +175,34 @@ class Store:
                 raise
             self._failure = None
 
-    def meta(self, key: str) -> str | None:
-        """What the file says about itself, or None. For the thread that writes."""
+    def read_meta(self, key: str) -> str | None:
+        """Return a property from the table `meta`, or None. Only the writer thread may call this."""
         row = self._connection.execute("SELECT value FROM meta WHERE key = ?", [key]).fetchone()
         return None if row is None else str(row[0])
 
-    def size(self) -> Size:
-        """How much there is, cheaply."""
+    def size(self) -> StoreSize:
+        """Return the size of the database; this is cheap."""
         with self.read() as cursor:
             if self.path is None:
                 row = cursor.execute(
                     "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'"
                 ).fetchone()
-                return Size(live=row[0] if row else 0, file=0)
+                return StoreSize(live=row[0] if row else 0, file=0)
             row = cursor.execute("SELECT block_size * used_blocks FROM pragma_database_size()").fetchone()
-        log = self.log_bytes()
-        return Size(live=(row[0] if row else 0) + log, file=self.path.stat().st_size + log)
+        log = self.wal_bytes()
+        return StoreSize(live=(row[0] if row else 0) + log, file=self.path.stat().st_size + log)
 
-    def log_bytes(self) -> int:
-        """How long the write-ahead log is: what is committed and not yet merged."""
+    def wal_bytes(self) -> int:
+        """Return the size of the write-ahead log, which holds commits since the last checkpoint."""
         if self.path is None:
             return 0
         try:
-            return _log_file(self.path).stat().st_size
+            return _wal_path(self.path).stat().st_size
         except FileNotFoundError:
             return 0
 
     def close(self) -> None:
-        """Close all cursors and the file. The writer has stopped by then."""
+        """Close all cursors and the file. The writer must have stopped."""
         while True:
             try:
                 self._cursors.get_nowait().close()
@@ -210,76 +211,77 @@ class Store:
         self._connection.close()
 
 
-class _Deadline:
-    """Interrupts a cursor once, after `seconds`, and surely not after `cancel` has returned."""
+class _QueryDeadline:
+    """Interrupt a cursor after some seconds, unless `cancel` has returned before."""
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, seconds: float) -> None:
         self._cursor = cursor
         self._lock = threading.Lock()
-        self._over = False
-        self._timer = threading.Timer(seconds, self._fire)
+        self._cancelled = False
+        self._timer = threading.Timer(seconds, self._interrupt)
         self._timer.daemon = True
         self._timer.start()
 
-    def _fire(self) -> None:
+    def _interrupt(self) -> None:
         with self._lock:
-            if not self._over:
+            if not self._cancelled:
                 self._cursor.interrupt()
 
     def cancel(self) -> None:
         self._timer.cancel()
         with self._lock:
-            self._over = True
+            self._cancelled = True
 
 
 def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
-    """End the transaction, if there is one; in a database that has failed there is nothing to be done."""
+    """Roll back the transaction, if any. Ignore errors, which a failed database raises."""
     with suppress(duckdb.Error):
         connection.rollback()
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection, path: Path | None) -> None:
-    """Create the tables in an empty database; refuse one that is not this version's.
+def _prepare_schema(connection: duckdb.DuckDBPyConnection, path: Path | None) -> None:
+    """Create the tables in an empty database, or check the schema version.
 
     Raises:
-        StoreFormatError: it is not; nothing was changed.
+        StoreFormatError: the database has another schema; nothing was changed.
     """
     tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if not tables:
         connection.begin()
-        for file in sorted(
-            resources.files("modeltrace_hub").joinpath("sql/schema").iterdir(), key=lambda file: file.name
-        ):
+        folder = resources.files("modeltrace_hub").joinpath("sql/schema")
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
             connection.execute(file.read_text(encoding="utf-8"))
-        connection.execute("INSERT INTO meta VALUES ('schema', ?)", [SCHEMA_STAMP])
+        connection.execute("INSERT INTO meta VALUES ('schema', ?)", [SCHEMA_VERSION])
         connection.commit()
         return
     if "meta" not in tables:
-        raise StoreFormatError(f"{path} is a DuckDB file of something else. Name another folder with --data.")
+        raise StoreFormatError(f"{path} is a DuckDB database of another program. Choose another folder with --data.")
     row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    stamp = row[0] if row else "unknown"
-    if stamp != SCHEMA_STAMP:
+    version = row[0] if row else "unknown"
+    if version != SCHEMA_VERSION:
         raise StoreFormatError(
-            f"{path} has schema {stamp}, this hub reads and writes schema {SCHEMA_STAMP}. Nothing was changed. Use the "
-            "version of Modeltrace that wrote it, name another folder with --data, or move the file away."
+            f"{path} has schema version {version}; this hub needs version {SCHEMA_VERSION}. Nothing was changed. Use "
+            "the version of Modeltrace that wrote the file, choose another folder with --data, or move the file away."
         )
 
 
-def _log_file(path: Path) -> Path:
-    """The write-ahead log of a database."""
+def _wal_path(path: Path) -> Path:
+    """Return the path of the write-ahead log of a database."""
     return path.with_name(path.name + ".wal")
 
 
 def _connect(path: Path | None, config: Config) -> duckdb.DuckDBPyConnection:
-    """Connect, and say plainly why not."""
+    """Connect to the database, and translate DuckDB's errors into `StoreError` and its subclasses."""
     if path is None:
         return duckdb.connect(":memory:", config=config)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database contains inputs of predictions
     except OSError as error:
-        raise StoreError(f"{path.parent} cannot be made: {error.strerror}. Name another folder with --data.") from None
-    for file in (path, _log_file(path)):
-        # One that was made with wider permissions; somebody else's is left to its owner.
+        raise StoreError(
+            f"{path.parent} cannot be created: {error.strerror}. Choose another folder with --data."
+        ) from None
+    for file in (path, _wal_path(path)):
+        # Restrict files that were created with wider permissions. Files of another user cannot be changed.
         with suppress(FileNotFoundError, PermissionError):
             file.chmod(0o600)
     try:
@@ -288,12 +290,12 @@ def _connect(path: Path | None, config: Config) -> duckdb.DuckDBPyConnection:
         text = str(error)
         if "lock" in text:
             raise StoreLockedError(
-                f"{path} is held by another process, probably a hub that still runs. Stop it, or name another folder "
-                "with --data."
+                f"{path} is open in another process, probably a running hub. Stop it, or choose another folder with "
+                "--data."
             ) from None
         if "valid DuckDB" in text or isinstance(error, duckdb.SerializationException):
             raise StoreFormatError(
-                f"{path} is not a database that this version can read ({text.splitlines()[0]}). Name another folder "
+                f"{path} is not a database that this version can read ({text.splitlines()[0]}). Choose another folder "
                 "with --data, or move the file away."
             ) from None
         raise StoreError(f"{path} cannot be opened: {text.splitlines()[0]}") from None

@@ -1,7 +1,7 @@
-"""The one writer: a thread that takes batches from a bounded queue and commits many at a time.
+"""Write batches in one thread, many per commit.
 
-A batch that arrives alone is committed at once; those that arrive during a commit share the next one. A batch's future
-is done when its rows are committed, which is when senders are answered.
+Batches wait in a bounded queue. A batch that arrives while the writer is idle is committed at once; batches that arrive
+during a commit share the next one. The sender is answered when the rows are committed.
 """
 
 import logging
@@ -16,96 +16,108 @@ from typing import Final
 import duckdb
 
 from modeltrace_hub.decode.batch import Batch
+from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import (
-    ClosingError,
+    HubError,
     QueryTimeoutError,
     QueueFullError,
     ReadersBusyError,
+    RetryableError,
+    ShuttingDownError,
     StoreError,
     UnstorableError,
     WriteFailedError,
 )
-from modeltrace_hub.ingest_stats import Counts
+from modeltrace_hub.ingest_stats import IngestStats
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.store import Store
 
 logger = logging.getLogger(__name__)
 
-RETENTION_INTERVAL: Final = 10.0
-MERGE_BYTES: Final = 32 * 2**20
-ROWS_A_COMMIT: Final = 50_000
-# The database holds a commit in memory until it is merged.
-BYTES_A_COMMIT: Final = 128 * 2**20
+RETENTION_INTERVAL_SECONDS: Final = 10.0
+CHECKPOINT_WAL_BYTES: Final = 32 * 2**20
+MAX_ROWS_PER_COMMIT: Final = 50_000
+# DuckDB keeps committed rows in memory until the next checkpoint.
+MAX_BYTES_PER_COMMIT: Final = 128 * 2**20
 
-# What DuckDB does not recover from by itself, and what the store says from then on.
-_FATAL: Final = (duckdb.FatalException, duckdb.ConnectionException, duckdb.InternalException, StoreError)
+# After these errors of DuckDB, and `StoreError`, the database must be opened again.
+_FATAL_ERRORS: Final = (duckdb.FatalException, duckdb.ConnectionException, duckdb.InternalException, StoreError)
 
-# What DuckDB says of a value that no column of its type can hold.
-_UNSTORABLE: Final = (duckdb.DataError, duckdb.InvalidInputException)
+# DuckDB raises these errors for a value that a column cannot store.
+_DATA_ERRORS: Final = (duckdb.DataError, duckdb.InvalidInputException)
+
+_WRITE_FAILED: Final = "The hub could not write to its database. Nothing was stored; send the request again."
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _QueuedBatch:
     batch: Batch
     future: "Future[None]"
 
 
 class Writer:
-    """Owns the store's writing side from `start` to `close`.
+    """Write to the store from `start` to `close`.
 
-    `generation` grows by one with every commit, so that pages can tell cheaply whether there is anything new.
+    `generation` increases with every commit, so a page can check cheaply whether it is up to date.
     """
 
     def __init__(
         self, store: Store, retention: Retention, *, max_rows: int = 200_000, max_bytes: int = 64 * 2**20
     ) -> None:
-        self.counts = Counts()
+        self.stats = IngestStats()
         self.retention = retention
         self.generation = 0
         self.max_rows = max_rows
         self._max_bytes = max_bytes
         self._store = store
         self._changed = threading.Condition()
-        self._queue: deque[_Waiting] = deque()
-        self._rows = 0
-        self._bytes = 0
+        self._queue: deque[_QueuedBatch] = deque()
+        self._queued_rows = 0
+        self._queued_bytes = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="hub-writer")
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, batch: Batch) -> "Future[None]":
-        """Queue the rows of one request. Any thread may call this.
+        """Queue the rows of a request. Thread-safe.
 
-        The future's exception, if any, is a `WriteFailedError` or an `UnstorableError`.
+        Returns:
+            A future that is done when the rows are committed. Its exception is a `WriteFailedError` or an
+            `UnstorableError`.
 
         Raises:
-            QueueFullError: as many rows or bytes wait as may.
-            ClosingError: `close` has been called.
+            QueueFullError: the queue has no space for the rows.
+            ShuttingDownError: `close` has been called.
         """
         future: Future[None] = Future()
-        future.set_running_or_notify_cancel()  # a sender that hangs up does not take its rows back
-        self.counts.received(batch)
+        future.set_running_or_notify_cancel()  # rows are written even if the sender disconnects
+        self.stats.record_received(batch)
+        error: RetryableError
         with self._changed:
             if self._closing:
-                reason = "closing"
-            elif self._rows + batch.rows > self.max_rows or self._bytes + batch.size > self._max_bytes:
-                reason = "queue_full"
+                error = ShuttingDownError("The hub is shutting down.")
+            elif not self._fits(batch):
+                error = QueueFullError("The write queue of the hub is full. Send the request again in a moment.")
             else:
-                self._rows += batch.rows
-                self._bytes += batch.size
-                self._queue.append(_Waiting(batch, future))
+                self._queued_rows += batch.row_count
+                self._queued_bytes += batch.request_bytes
+                self._queue.append(_QueuedBatch(batch, future))
                 self._changed.notify()
                 return future
-        self.counts.refused(batch, reason)
-        if reason == "closing":
-            raise ClosingError("The hub is about to stop.")
-        raise QueueFullError("The hub has as much waiting to be written as it may. Send it again in a moment.")
+        self.stats.record_refused(batch, error_status(error).type)
+        raise error
+
+    def _fits(self, batch: Batch) -> bool:
+        return (
+            self._queued_rows + batch.row_count <= self.max_rows
+            and self._queued_bytes + batch.request_bytes <= self._max_bytes
+        )
 
     def close(self) -> None:
-        """Write what is queued, merge the log and end the thread. May be called again."""
+        """Write the queue, make a checkpoint and stop the thread. Idempotent."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -113,115 +125,109 @@ class Writer:
             self._thread.join()
 
     def _run(self) -> None:
-        due = time.monotonic()
+        next_retention = time.monotonic()
         while True:
             with self._changed:
                 if not self._queue and not self._closing:
-                    self._changed.wait(max(0.0, due - time.monotonic()))
-                group = self._take()
+                    self._changed.wait(max(0.0, next_retention - time.monotonic()))
+                group = self._next_group()
                 closing = self._closing
             if group:
                 self._commit(group)
                 self._release(group)
-            if time.monotonic() >= due:
-                self._keep_house()
-                due = time.monotonic() + RETENTION_INTERVAL
+            if time.monotonic() >= next_retention:
+                self._enforce_retention()
+                next_retention = time.monotonic() + RETENTION_INTERVAL_SECONDS
             if closing and not group:
                 break
-        self._merge()
+        self._checkpoint()
 
-    def _take(self) -> list[_Waiting]:
-        """What goes into the next commit; still counted as waiting until it is over."""
-        group: list[_Waiting] = []
+    def _next_group(self) -> list[_QueuedBatch]:
+        """Take the batches of the next commit from the queue. They count as queued until the commit is over."""
+        group: list[_QueuedBatch] = []
         rows = expanded = 0
         while self._queue:
             batch = self._queue[0].batch
-            rows += batch.rows
-            expanded += batch.expanded
-            if group and (rows > ROWS_A_COMMIT or expanded > BYTES_A_COMMIT):
+            rows += batch.row_count
+            expanded += batch.row_bytes
+            if group and (rows > MAX_ROWS_PER_COMMIT or expanded > MAX_BYTES_PER_COMMIT):
                 break
             group.append(self._queue.popleft())
         return group
 
-    def _release(self, group: Sequence[_Waiting]) -> None:
+    def _release(self, group: Sequence[_QueuedBatch]) -> None:
         with self._changed:
-            self._rows -= sum(waiting.batch.rows for waiting in group)
-            self._bytes -= sum(waiting.batch.size for waiting in group)
+            self._queued_rows -= sum(queued.batch.row_count for queued in group)
+            self._queued_bytes -= sum(queued.batch.request_bytes for queued in group)
 
-    def _commit(self, group: Sequence[_Waiting]) -> None:
-        """Write a group in one transaction and tell its senders."""
+    def _commit(self, group: Sequence[_QueuedBatch]) -> None:
+        """Write a group in one transaction and complete its futures."""
         try:
             with self._store.write() as connection:
-                _append(connection, [waiting.batch for waiting in group])
+                append_batches(connection, [queued.batch for queued in group])
         except (duckdb.DataError, duckdb.ProgrammingError) as error:
-            # The rows' fault. Only those that are at fault shall bear it.
+            # Some rows are invalid. Commit each request alone, so that only the invalid ones fail.
             if len(group) > 1:
-                for waiting in group:
-                    self._commit([waiting])
-            elif isinstance(error, _UNSTORABLE):
-                self._fail(group, error, "unstorable", UnstorableError)
+                for queued in group:
+                    self._commit([queued])
+            elif isinstance(error, _DATA_ERRORS):
+                self._fail(
+                    group, error, UnstorableError, "The database cannot store these rows. Do not send them again."
+                )
             else:
-                self._fail(group, error, "write_failed", WriteFailedError)
+                self._fail(group, error, WriteFailedError, _WRITE_FAILED)
         except (duckdb.Error, StoreError, OSError) as error:
-            self._fail(group, error, "write_failed", WriteFailedError)
-            self._recover(error)
+            self._fail(group, error, WriteFailedError, _WRITE_FAILED)
+            self._reopen_if_fatal(error)
         else:
             self.generation += 1
             now = time.time_ns()
-            for waiting in group:
-                self.counts.stored(waiting.batch, now)
-                waiting.future.set_result(None)
-            if self._store.log_bytes() > MERGE_BYTES:
-                self._merge()
+            for queued in group:
+                self.stats.record_stored(queued.batch, now)
+                queued.future.set_result(None)
+            if self._store.wal_bytes() > CHECKPOINT_WAL_BYTES:
+                self._checkpoint()
 
-    def _fail(
-        self,
-        group: Sequence[_Waiting],
-        error: Exception,
-        reason: str,
-        answer: type[UnstorableError] | type[WriteFailedError],
-    ) -> None:
-        """Answer the senders of a group that is not stored."""
-        logger.error("%d requests could not be written: %s", len(group), _first_line(error))
-        advice = "send it again" if answer is WriteFailedError else "it would fail again"
-        for waiting in group:
-            self.counts.refused(waiting.batch, reason)
-            waiting.future.set_exception(
-                answer(f"The hub could not write this to its database. Nothing of it was kept; {advice}.")
-            )
+    def _fail(self, group: Sequence[_QueuedBatch], cause: Exception, error_type: type[HubError], message: str) -> None:
+        """Complete the futures of a group with an error."""
+        logger.error("%d requests could not be written: %s", len(group), _first_line(cause))
+        for queued in group:
+            error = error_type(message)
+            self.stats.record_refused(queued.batch, error_status(error).type)
+            queued.future.set_exception(error)
 
-    def _keep_house(self) -> None:
-        """Enforce the limits; a failure is logged and tried again the next time."""
+    def _enforce_retention(self) -> None:
+        """Enforce the age and size limits. On failure, log it; the next interval tries again."""
         try:
             deleted = self.retention.enforce(time.time_ns())
         except (duckdb.Error, StoreError, OSError) as error:
-            logger.warning("The limits of age and size could not be enforced: %s", _first_line(error))
-            self._recover(error)
+            logger.warning("The age and size limits could not be enforced: %s", _first_line(error))
+            self._reopen_if_fatal(error)
             return
         if deleted:
             self.generation += 1
-            logger.info("%d rows over the limits of age and size were deleted", deleted)
+            logger.info("%d rows over the age or size limit were deleted", deleted)
 
-    def _merge(self) -> None:
-        """Merge the log into the file; what fails here is still in the log."""
+    def _checkpoint(self) -> None:
+        """Merge the write-ahead log into the file. After a failure, the rows are still in the log."""
         try:
             self._store.checkpoint()
         except (duckdb.Error, StoreError) as error:
             logger.warning("The write-ahead log could not be merged: %s", _first_line(error))
-            self._recover(error)
+            self._reopen_if_fatal(error)
 
-    def _recover(self, error: Exception) -> None:
-        """After an error that DuckDB calls fatal the file has to be opened anew; if that fails, again the next time."""
-        if isinstance(error, QueryTimeoutError | ReadersBusyError) or not isinstance(error, _FATAL):
+    def _reopen_if_fatal(self, error: Exception) -> None:
+        """Open the file again after a fatal error of DuckDB. If that fails, the next error tries again."""
+        if isinstance(error, QueryTimeoutError | ReadersBusyError) or not isinstance(error, _FATAL_ERRORS):
             return
         try:
             self._store.reopen()
-        except StoreError as failure:
-            logger.critical("%s", failure)
+        except StoreError as reopen_error:
+            logger.critical("%s", reopen_error)
 
 
-def _append(connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> None:
-    """Append the rows of all batches, table by table."""
+def append_batches(connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> None:
+    """Append the rows of all batches to their tables."""
     for table in sorted({table for batch in batches for table in batch.tables}):
         with connection.appender(table) as appender:
             for batch in batches:

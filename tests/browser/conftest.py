@@ -1,4 +1,4 @@
-"""A browser of the system's, and a hub for it to look at. Without Chromium these tests are skipped."""
+"""Fixtures: the system's Chromium and a hub. Without Chromium these tests are skipped."""
 
 import shutil
 from collections.abc import Iterator
@@ -23,12 +23,12 @@ ARGUMENTS = (
 
 
 def chromium() -> str | None:
-    """The path of the system's Chromium, or None."""
+    """Return the path of the system's Chromium, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a browser, and skip it where there is none."""
+    """Mark tests that need a browser, and skip them without one."""
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for the tests of a module: a longer one would leave its event loop running in later tests."""
+    """Yield one browser for the tests of a module: a longer one would leave its event loop running in later tests."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=[*ARGUMENTS])
         yield browser
@@ -49,14 +49,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    """A hub, one for the tests of a module."""
+    """Yield one hub for the tests of a module."""
     with running_site() as site:
         yield site
 
 
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
-    """A fresh tab whose addresses are the hub's. What the browser complains about fails the test."""
+    """Yield a new tab with the hub as base URL. A browser error or warning fails the test."""
     context = browser.new_context(base_url=site.url, permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
     page.set_default_timeout(10_000)

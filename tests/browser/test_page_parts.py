@@ -1,4 +1,4 @@
-"""What the pages are made of: figures in words, the waterfall's rows, the buckets of a histogram."""
+"""Parts of the pages: formatted numbers, rows of the waterfall, buckets of a histogram."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web import histogram_chart
-from modeltrace_hub.web.waterfall import build
+from modeltrace_hub.web.waterfall import build_waterfall
 
 IDS = [f"{number:016x}" for number in range(1, 9)]
 
 
 def _timed(span: dict[str, Any]) -> dict[str, Any]:
-    """A span with its duration as the store has it, None where its times cannot be right."""
+    """Return a span with its duration as in the store: None if its times are invalid."""
     start, end = span["start_ns"], span["end_ns"]
     return {**span, "duration_ns": end - start if start > 0 and end >= start else None}
 
@@ -36,21 +36,21 @@ SPANS = st.lists(
 
 @given(SPANS)
 def test_every_span_has_one_row(spans: list[dict[str, Any]]) -> None:
-    """Each span stands in the waterfall once, whatever parents it claims, cycles and IDs used twice among them."""
-    rows = build(spans, {}).rows
+    """Each span is in the waterfall once, for any parents, cycles and duplicate IDs."""
+    rows = build_waterfall(spans, {}).rows
 
     assert sorted(row.span["span_id"] for row in rows) == sorted(span["span_id"] for span in spans)
-    assert len({(row.span["span_id"], row.twin) for row in rows}) == len(spans)
+    assert len({(row.span["span_id"], row.duplicate_index) for row in rows}) == len(spans)
 
 
-def test_a_child_of_an_id_used_twice_stands_below_its_own_service() -> None:
-    """Of a client's and a server's span with one ID, the server's has the children of the server."""
+def test_a_child_of_a_duplicate_id_is_below_its_service() -> None:
+    """If a client and a server span have one ID, a child of the server's service is below the server span."""
     times = {"start_ns": 1, "end_ns": 2, "received_ns": 3, "duration_ns": 1}
     client = {"span_id": IDS[0], "parent_span_id": None, "service_name": "a", **times}
     server = {"span_id": IDS[0], "parent_span_id": None, "service_name": "b", **times}
     child = {"span_id": IDS[1], "parent_span_id": IDS[0], "service_name": "b", **times}
 
-    rows = build([client, server, child], {}).rows
+    rows = build_waterfall([client, server, child], {}).rows
 
     assert [(row.span["service_name"], row.depth, row.children) for row in rows] == [
         ("a", 0, 0),
@@ -60,18 +60,18 @@ def test_a_child_of_an_id_used_twice_stands_below_its_own_service() -> None:
 
 
 @given(SPANS)
-def test_rows_stay_on_the_axis(spans: list[dict[str, Any]]) -> None:
-    """Bars lie between the ends of the axis, even those of spans that end before they start."""
-    for row in build(spans, {}).rows:
+def test_bars_are_within_the_axis(spans: list[dict[str, Any]]) -> None:
+    """Bars are between the ends of the axis, also for spans that end before they start."""
+    for row in build_waterfall(spans, {}).rows:
         assert 0 <= row.left <= 100
         assert 0 <= row.width <= 100.001 - row.left
 
 
 @given(SPANS)
-def test_a_child_stands_below_its_parent(spans: list[dict[str, Any]]) -> None:
-    """The nearest row above that is less deep is the parent's."""
+def test_a_child_is_below_its_parent(spans: list[dict[str, Any]]) -> None:
+    """The nearest row above with a smaller depth is the parent."""
     above: list[str] = []
-    for row in build(spans, {}).rows:
+    for row in build_waterfall(spans, {}).rows:
         del above[row.depth :]
         assert len(above) == row.depth
         if row.depth:
@@ -84,31 +84,31 @@ def test_a_child_stands_below_its_parent(spans: list[dict[str, Any]]) -> None:
     [(0, "0 ns"), (48_700, "48.7 µs"), (4_200_000, "4.20 ms"), (850_000_000, "850 ms"), (90 * 10**9, "1.50 min")],
 )
 def test_durations_have_three_digits_and_a_unit(ns: int, words: str) -> None:
-    """Durations are written in the unit in which they are shortest."""
+    """A duration is formatted in its largest unit."""
     assert fmt.duration(ns).replace("\u202f", " ") == words
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
-def test_any_time_can_be_written(ns: int) -> None:
-    """A time that no calendar has is written as its number."""
-    assert fmt.exact(ns).endswith((" UTC", " ns"))
+def test_any_time_can_be_formatted(ns: int) -> None:
+    """A time outside the calendar is formatted as a number."""
+    assert fmt.utc_time(ns).endswith((" UTC", " ns"))
 
 
-@given(st.lists(st.text(), max_size=fmt.HUES, unique=True))
+@given(st.lists(st.text(), max_size=fmt.HUE_COUNT, unique=True))
 def test_services_of_a_page_differ(services: list[str]) -> None:
-    """As long as there are hues, no two services of one page have the same."""
-    given_hues = fmt.hues(services)
+    """Services of a page have different hues while there are enough."""
+    given_hues = fmt.assign_hues(services)
 
     assert len(set(given_hues.values())) == len(services)
 
 
-def test_names_break_behind_dots_and_stay_escaped() -> None:
-    """A long key may be broken, and its markup is text."""
-    assert str(fmt.breakable("a.<b>_c")) == "a.<wbr>&lt;b&gt;_<wbr>c"
+def test_names_break_after_dots_and_are_escaped() -> None:
+    """A long key may have line breaks, and its markup is escaped."""
+    assert str(fmt.line_breaks("a.<b>_c")) == "a.<wbr>&lt;b&gt;_<wbr>c"
 
 
 def point(counts: list[int], *, value: float | None) -> dict[str, Any]:
-    """A histogram point with bounds at 1 and 2 seconds."""
+    """Return a histogram point with bounds at 1 and 2 seconds."""
     return {
         "unit": "s",
         "explicit_bounds": [1.0, 2.0],
@@ -119,16 +119,16 @@ def point(counts: list[int], *, value: float | None) -> dict[str, Any]:
 
 
 def test_exemplar_is_marked_on_its_bucket() -> None:
-    """The mark stands on the bucket that holds the exemplar's value; bounds are inclusive."""
-    drawn = histogram_chart.draw(point([1, 4, 0], value=2.0))
+    """The mark is on the bucket of the exemplar's value; bounds are inclusive."""
+    drawn = histogram_chart.draw_histogram(point([1, 4, 0], value=2.0))
 
     assert drawn is not None
-    assert [(bar.exemplar, bar.mine) for bar in drawn.bars] == [(False, False), (True, True), (False, False)]
+    assert [(bar.has_exemplar, bar.has_request) for bar in drawn.bars] == [(False, False), (True, True), (False, False)]
 
 
-def test_bars_are_as_high_as_their_counts() -> None:
-    """Heights are in the ratio of the counts."""
-    drawn = histogram_chart.draw(point([1, 4, 2], value=None))
+def test_bar_heights_are_proportional_to_counts() -> None:
+    """Heights have the ratio of the counts."""
+    drawn = histogram_chart.draw_histogram(point([1, 4, 2], value=None))
 
     assert drawn is not None
     first, second, third = (bar.height for bar in drawn.bars)
@@ -136,11 +136,11 @@ def test_bars_are_as_high_as_their_counts() -> None:
 
 
 def test_empty_interval_has_no_chart() -> None:
-    """Without measurements nothing is drawn."""
-    assert histogram_chart.draw(point([0, 0, 0], value=None)) is None
+    """Without measurements there is no chart."""
+    assert histogram_chart.draw_histogram(point([0, 0, 0], value=None)) is None
 
 
 @given(st.floats(0, 1, exclude_min=True, exclude_max=True))
-def test_what_is_below_one_is_never_written_as_one(value: float) -> None:
-    """A confidence close to certainty is not shown as certainty."""
+def test_a_number_below_one_is_never_formatted_as_one(value: float) -> None:
+    """A confidence close to 1 is not shown as 1."""
     assert float(fmt.number(value)) < 1

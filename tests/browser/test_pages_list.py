@@ -15,8 +15,8 @@ from tests.helpers.sites import Site, running_site
 pytestmark = pytest.mark.slow
 
 
-def test_empty_list_says_so(page: Page, site: Site) -> None:
-    """Before anything has arrived the list says so and leads to how to send."""
+def test_empty_list_links_to_instructions(page: Page, site: Site) -> None:
+    """The empty list links to the instructions for sending telemetry."""
     page.goto("/traces")
 
     expect(page.get_by_text("No traces have arrived yet")).to_be_visible()
@@ -24,8 +24,8 @@ def test_empty_list_says_so(page: Page, site: Site) -> None:
     expect(page.get_by_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={site.sender.endpoint}").first).to_be_visible()
 
 
-def test_new_trace_appears_by_itself(page: Page, site: Site) -> None:
-    """A trace that arrives is in the list without a reload."""
+def test_new_trace_appears_automatically(page: Page, site: Site) -> None:
+    """A trace that arrives is listed without a reload."""
     page.goto("/traces")
     page.evaluate("window.notReloaded = true")
 
@@ -35,8 +35,8 @@ def test_new_trace_appears_by_itself(page: Page, site: Site) -> None:
     assert page.evaluate("window.notReloaded")
 
 
-def test_rows_stand_still_under_the_pointer(page: Page, site: Site) -> None:
-    """While the pointer is over the list no row moves; how many are new is said, and a click shows them."""
+def test_rows_do_not_move_under_the_pointer(page: Page, site: Site) -> None:
+    """While the pointer is over the list, a button shows the number of new rows, and a click adds them."""
     first = site.sender.prediction()
     page.goto("/traces")
     row = page.locator("tr", has=page.locator(f"a[href='./t/{first}']"))
@@ -53,7 +53,7 @@ def test_rows_stand_still_under_the_pointer(page: Page, site: Site) -> None:
 
 
 def test_filters_are_in_the_address(page: Page, site: Site) -> None:
-    """A filter set in the form is in the address, chooses, and is still in the form."""
+    """A filter of the form is in the address, is applied, and is still in the form."""
     fast, slow = site.sender.prediction(duration_ms=1.5), site.sender.prediction(duration_ms=700)
     page.goto("/traces")
 
@@ -64,19 +64,19 @@ def test_filters_are_in_the_address(page: Page, site: Site) -> None:
     expect(page.locator(f"a[href='./t/{slow}']").first).to_be_visible()
     expect(page.locator(f"a[href='./t/{fast}']")).to_have_count(0)
     expect(page.get_by_label("Longer than")).to_have_value("500ms")
-    asked = parse_qs(urlsplit(page.url).query)
-    assert (asked["min_duration"], asked["attr.ml.prediction.label"]) == (["500ms"], ["benign"])
+    parameters = parse_qs(urlsplit(page.url).query)
+    assert (parameters["min_duration"], parameters["attr.ml.prediction.label"]) == (["500ms"], ["benign"])
 
 
-def test_filter_that_makes_no_sense(page: Page) -> None:
-    """A wrong filter is explained on the page."""
+def test_invalid_filter_is_explained(page: Page) -> None:
+    """The page shows the error of an invalid filter."""
     page.goto("/traces?min_duration=fast")
 
     expect(page.get_by_role("alert")).to_contain_text("min_duration")
 
 
-def test_older_traces_are_a_link_away(page: Page, site: Site) -> None:
-    """A list that is cut off leads on to older traces."""
+def test_older_traces_are_linked(page: Page, site: Site) -> None:
+    """A list that is cut has a link to older traces."""
     older = site.sender.prediction(start_ns=time.time_ns() - 60_000 * MS)
     site.sender.prediction()
     page.goto("/traces?limit=1")
@@ -87,7 +87,7 @@ def test_older_traces_are_a_link_away(page: Page, site: Site) -> None:
 
 
 def test_overview_counts_live(page: Page, site: Site) -> None:
-    """What has been stored is counted on the overview as it arrives."""
+    """The overview updates the number of stored records."""
     page.goto("/")
     stored = page.get_by_role("row", name=re.compile("^Spans")).get_by_role("cell")
     before = int(stored.nth(1).inner_text().replace(",", ""))
@@ -97,8 +97,8 @@ def test_overview_counts_live(page: Page, site: Site) -> None:
     expect(stored.nth(1)).to_have_text(f"{before + 3:,}")
 
 
-def test_services_lead_to_their_traces(page: Page, site: Site) -> None:
-    """A service seen is named on the overview, with a link to its traces."""
+def test_services_link_to_their_traces(page: Page, site: Site) -> None:
+    """The overview lists each service with a link to its traces."""
     site.sender.prediction()
     page.goto("/")
 
@@ -120,8 +120,8 @@ def test_list_needs_no_script(browser: Browser, site: Site) -> None:
     page.close()
 
 
-def test_hostile_names_stay_text(page: Page, site: Site) -> None:
-    """Markup in a span's name is shown, not run."""
+def test_markup_is_escaped(page: Page, site: Site) -> None:
+    """Markup in a span name is shown, not run."""
     name = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
     site.sender.spans(span(b"\x01" * 16, name, time.time_ns(), 1, kind=Span.SPAN_KIND_SERVER))
     page.goto("/traces")
@@ -131,21 +131,21 @@ def test_hostile_names_stay_text(page: Page, site: Site) -> None:
 
 
 def test_stopped_hub(browser: Browser) -> None:
-    """When the hub stops answering the page says so and keeps what it shows."""
+    """If the hub stops, the page says so and keeps its content."""
     with running_site() as site:
         trace_id = site.sender.prediction()
         page = browser.new_page(base_url=site.url)
         page.goto("/traces")
-        expect(page.get_by_text("The hub does not answer")).to_be_hidden()
+        expect(page.get_by_text("The hub is not responding")).to_be_hidden()
 
-    expect(page.get_by_text("The hub does not answer")).to_be_visible()
+    expect(page.get_by_text("The hub is not responding")).to_be_visible()
     expect(page.locator(f"a[href='./t/{trace_id}']").first).to_be_visible()
     page.close()
 
 
 @pytest.mark.parametrize("path", ["/", "/traces"])
 def test_narrow_screen(browser: Browser, site: Site, path: str) -> None:
-    """At 390 px nothing sticks out of the page."""
+    """At 390 px the page has no horizontal scroll bar."""
     site.sender.prediction()
     page = browser.new_page(base_url=site.url, viewport={"width": 390, "height": 844})
     page.goto(path)

@@ -1,4 +1,4 @@
-"""What the pages look like, as far as a machine can tell."""
+"""Contrast and content security policy of the pages."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def failed(site: Site) -> str:
-    """The ID of a trace with errors, warnings and all else that has a colour."""
+    """Send a trace with errors, warnings and all other colours, and return its ID."""
     trace_id, start = b"\x0e" * 16, time.time_ns()
     events = [exception_event(start, "it failed", "Traceback")]
     root = span(
@@ -39,8 +39,8 @@ def failed(site: Site) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(browser: Browser, site: Site, failed: str, scheme: Literal["light", "dark"]) -> None:
-    """All text has the contrast that WCAG's level AA asks for, by day and by night."""
+def test_text_has_enough_contrast(browser: Browser, site: Site, failed: str, scheme: Literal["light", "dark"]) -> None:
+    """All text has the contrast of WCAG level AA, in light and dark mode."""
     paths = [
         "/",
         "/traces",
@@ -59,8 +59,8 @@ def test_text_stands_out(browser: Browser, site: Site, failed: str, scheme: Lite
     assert faint == {path: [] for path in paths}
 
 
-def test_weak_contrast_is_found(browser: Browser) -> None:
-    """The check of contrast does find grey on grey."""
+def test_weak_contrast_is_detected(browser: Browser) -> None:
+    """The contrast check detects grey on grey."""
     page = browser.new_page()
     page.set_content("<p style='color: #999; background: #ccc'>faint</p><p>clear</p>")
 
@@ -69,11 +69,11 @@ def test_weak_contrast_is_found(browser: Browser) -> None:
 
 
 def test_pages_run_their_own_files_only(browser: Browser, site: Site) -> None:
-    """The policy that pages are sent with allows no inline script or style and nothing from elsewhere."""
+    """The content security policy allows no inline scripts or styles, and no external files."""
     page = browser.new_page(base_url=site.url)
-    answer = page.goto("/")
-    assert answer is not None
-    policy = dict(part.strip().partition(" ")[::2] for part in answer.headers["content-security-policy"].split(";"))
+    response = page.goto("/")
+    assert response is not None
+    policy = dict(part.strip().partition(" ")[::2] for part in response.headers["content-security-policy"].split(";"))
     page.close()
 
     assert (policy["default-src"], policy["script-src"], policy["style-src"]) == ("'none'", "'self'", "'self'")

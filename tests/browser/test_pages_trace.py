@@ -19,7 +19,7 @@ ROWS = 10_000
 
 @pytest.fixture(scope="module")
 def failed(site: Site) -> str:
-    """The ID of a trace in which the model raised."""
+    """Send a trace in which the model raised, and return its ID."""
     trace_id, start = token_bytes(16), time.time_ns() - 20 * MS
     root = span(trace_id, "POST /predict", start, 12, kind=Span.SPAN_KIND_SERVER, error="")
     event = exception_event(start + 9 * MS, "Input X contains NaN.", "Traceback (most recent call last):\n  nowhere\n")
@@ -33,7 +33,7 @@ def failed(site: Site) -> str:
 
 @pytest.fixture(scope="module")
 def batch(site: Site) -> str:
-    """The ID of a trace with 10,000 predictions."""
+    """Send a trace with 10,000 predictions, and return its ID."""
     trace_id, start = token_bytes(16), time.time_ns() - 900 * MS
     root = span(trace_id, "POST /predict/batch", start, 850, kind=Span.SPAN_KIND_SERVER)
     site.sender.spans(root)
@@ -46,7 +46,7 @@ def batch(site: Site) -> str:
 
 
 def test_everything_of_a_prediction_is_on_its_page(page: Page, site: Site) -> None:
-    """Spans, answer, inputs, log records and the marked exemplar stand on one page."""
+    """Spans, output, inputs, log records and the exemplar are on one page."""
     page.goto(f"/t/{site.sender.prediction()}")
 
     expect(page.locator(".waterfall li")).to_have_count(3)
@@ -59,7 +59,7 @@ def test_everything_of_a_prediction_is_on_its_page(page: Page, site: Site) -> No
 
 
 def test_selecting_a_span_shows_it(page: Page, site: Site) -> None:
-    """A click on a span shows its details and puts it into the address, without a reload."""
+    """A click on a span shows its details and adds it to the address, without a reload."""
     page.goto(f"/t/{site.sender.prediction()}")
     page.evaluate("window.notReloaded = true")
 
@@ -71,7 +71,7 @@ def test_selecting_a_span_shows_it(page: Page, site: Site) -> None:
 
 
 def test_keys_move_the_selection(page: Page, site: Site) -> None:
-    """j goes to the next span, k back."""
+    """j selects the next span, k the previous one."""
     page.goto(f"/t/{site.sender.prediction()}")
     details = page.get_by_role("complementary").get_by_role("heading", level=2)
     expect(details).to_have_text("POST /predict")
@@ -85,7 +85,7 @@ def test_keys_move_the_selection(page: Page, site: Site) -> None:
 
 
 def test_folding_hides_children(page: Page, site: Site) -> None:
-    """A folded span hides what is below it, until it is unfolded."""
+    """A folded span hides the spans below it."""
     page.goto(f"/t/{site.sender.prediction()}")
 
     fold = page.get_by_role("button", name="Fold")
@@ -96,7 +96,7 @@ def test_folding_hides_children(page: Page, site: Site) -> None:
 
 
 def test_logs_of_one_span(page: Page, site: Site) -> None:
-    """The log records are those of the whole trace, or those of the selected span."""
+    """The log records are those of the whole trace, or of the selected span."""
     page.goto(f"/t/{site.sender.prediction()}")
     records = page.locator(".logs > li")
     expect(records).to_have_count(2)
@@ -108,8 +108,8 @@ def test_logs_of_one_span(page: Page, site: Site) -> None:
     expect(records).to_contain_text("model answered")
 
 
-def test_what_failed_is_open_at_first(page: Page, failed: str) -> None:
-    """Of a failed trace the span is shown in which the error began, with the exception and its stack."""
+def test_the_failed_span_is_selected_at_first(page: Page, failed: str) -> None:
+    """The page of a failed trace selects the span where the error began, with exception and stack trace."""
     page.goto(f"/t/{failed}")
 
     details = page.get_by_role("complementary")
@@ -120,10 +120,10 @@ def test_what_failed_is_open_at_first(page: Page, failed: str) -> None:
 
 
 def test_page_waits_for_its_trace(page: Page, site: Site) -> None:
-    """The page of a trace that has not arrived says so, and shows it once it has."""
+    """The page of a trace that has not arrived says so, and shows the trace when it arrives."""
     trace_id = token_bytes(16)
     page.goto(f"/t/{trace_id.hex()}")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing here yet")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Trace not found")
 
     site.sender.prediction(trace_id)
 
@@ -131,7 +131,7 @@ def test_page_waits_for_its_trace(page: Page, site: Site) -> None:
 
 
 def test_late_records_appear(page: Page, site: Site) -> None:
-    """Log records that arrive after the spans appear by themselves, and the selection stays."""
+    """Log records that arrive after the spans appear, and the selection stays."""
     trace_id, start = token_bytes(16), time.time_ns()
     root = span(trace_id, "late", start, 5, kind=Span.SPAN_KIND_SERVER)
     child = span(trace_id, "child", start, 2, parent=root)
@@ -147,7 +147,7 @@ def test_late_records_appear(page: Page, site: Site) -> None:
 
 
 def test_open_details_stay_open(page: Page, site: Site) -> None:
-    """What a reader has unfolded stays so when something arrives."""
+    """Unfolded details stay unfolded when records arrive."""
     trace_id, start = token_bytes(16), time.time_ns()
     root = span(trace_id, "reading", start, 5, kind=Span.SPAN_KIND_SERVER)
     site.sender.spans(root)
@@ -161,7 +161,7 @@ def test_open_details_stay_open(page: Page, site: Site) -> None:
 
 
 def test_identifiers_copy_on_click(page: Page, site: Site) -> None:
-    """A click on the trace ID puts it into the clipboard."""
+    """A click on the trace ID copies it to the clipboard."""
     trace_id = site.sender.prediction()
     page.goto(f"/t/{trace_id}")
 
@@ -172,32 +172,32 @@ def test_identifiers_copy_on_click(page: Page, site: Site) -> None:
 
 
 def test_large_batch_is_paged(page: Page, batch: str) -> None:
-    """Of 10,000 predictions fifty are on the page, the next fifty a link away, all of them in the JSON."""
+    """Fifty of 10,000 predictions are on a page, with a link to the next fifty."""
     page.goto(f"/t/{batch}")
     rows = page.locator(".predictions tbody tr")
     expect(rows).to_have_count(50)
     expect(page.get_by_text("of 10,000")).to_be_visible()
 
-    page.get_by_role("link", name="the next 50").click()
+    page.get_by_role("link", name="next 50").click()
     expect(rows.first).to_contain_text("label 50")
 
     page.locator(".predictions").get_by_role("link", name="57", exact=True).click()
-    expect(page.locator(".answer")).to_contain_text("label 57")
+    expect(page.locator(".summary.output")).to_contain_text("label 57")
 
 
 def test_ten_thousand_spans_are_paged(page: Page, site: Site) -> None:
-    """A trace of 10,000 spans is shown in parts."""
+    """A trace of 10,000 spans is shown in pages."""
     trace_id, start = token_bytes(16), time.time_ns()
     root = span(trace_id, "nightly", start, 5000)
     site.sender.spans(root, *(span(trace_id, f"chunk {n}", start + n * MS // 2, 1, parent=root) for n in range(ROWS)))
     page.goto(f"/t/{trace_id.hex()}")
 
     expect(page.locator(".waterfall li")).to_have_count(500)
-    page.get_by_role("link", name="the next 500").click()
+    page.get_by_role("link", name="next 500").click()
     expect(page.locator(".waterfall li").first).to_contain_text("chunk 499")
 
 
-def test_markup_stays_text(page: Page, site: Site) -> None:
+def test_markup_is_escaped(page: Page, site: Site) -> None:
     """Markup in names, attributes, bodies and stack traces is shown, not run."""
     markup = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
     trace_id, start = token_bytes(16), time.time_ns()
@@ -214,14 +214,14 @@ def test_markup_stays_text(page: Page, site: Site) -> None:
 
 
 def test_not_a_trace_id(page: Page) -> None:
-    """What is no trace ID is called so."""
+    """The page says that an invalid trace ID is invalid."""
     page.goto("/t/nonsense")
 
     expect(page.get_by_text("is not a trace ID")).to_be_visible()
 
 
 def test_trace_is_found_by_its_id(page: Page, site: Site) -> None:
-    """The field in the header opens a trace, in whichever case its ID is written."""
+    """The field in the header opens a trace, with its ID in upper or lower case."""
     trace_id = site.sender.prediction()
     page.goto("/")
     page.get_by_role("search").get_by_role("textbox").fill(f" {trace_id.upper()} ")
@@ -231,7 +231,7 @@ def test_trace_is_found_by_its_id(page: Page, site: Site) -> None:
 
 
 def test_trace_page_needs_no_script(browser: Browser, site: Site) -> None:
-    """Without JavaScript a span is still selected by its link."""
+    """Without JavaScript, a span is selected by its link."""
     trace_id = site.sender.prediction()
     page = browser.new_page(base_url=site.url, java_script_enabled=False)
     page.goto(f"/t/{trace_id}")
@@ -242,7 +242,7 @@ def test_trace_page_needs_no_script(browser: Browser, site: Site) -> None:
 
 
 def test_trace_page_on_a_narrow_screen(browser: Browser, site: Site, failed: str) -> None:
-    """At 390 px nothing sticks out of the page."""
+    """At 390 px the page has no horizontal scroll bar."""
     for trace_id in (failed, site.sender.prediction()):
         page = browser.new_page(base_url=site.url, viewport={"width": 390, "height": 844})
         page.goto(f"/t/{trace_id}")

@@ -1,4 +1,4 @@
-"""The page of `modeltrace report evidently` in a browser that has no network."""
+"""The page of `modeltrace report evidently` in a browser without a network."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.helpers.report_cases import ReportCase, pack_people, store_two_classe
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of predictions whose features have hostile names."""
+    """Return a report of predictions with hostile feature names."""
     folder = tmp_path_factory.mktemp("report")
     bundle, training = pack_people(folder, "two")
     store_two_classes(str(folder / "predictions.db"), bundle)
@@ -24,7 +24,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.extended
 def test_the_page_shows_the_report_without_a_network(browser: Browser, report: Path) -> None:
-    """What was compared stands on top, below it both parts with their charts; names of features stay text."""
+    """The compared data is at the top, followed by both parts with their charts; feature names are escaped."""
     context = browser.new_context(offline=True)
     page: Page = context.new_page()
     asked: list[str] = []

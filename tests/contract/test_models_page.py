@@ -54,18 +54,18 @@ def test_a_service_with_traffic_is_on_the_page_of_models(
 
         found = wait_until(figures, description="the figures of 60 predictions")
 
-    assert found["predictions"]["labels"] == dict(sorted(Counter(answer["label"] for answer in answers).items()))
+    assert found["predictions"]["outputs"] == dict(sorted(Counter(answer["label"] for answer in answers).items()))
     assert sum(found["confidence"]["counts"]) == 60
     assert {sum(part["observed"] for part in one["bins"]) for one in found["features"]} == {60}
     assert {one["state"] for one in found["features"]} == {"not enough data"}
     assert found["violations"] == [{"feature": "mean_radius", "reason": "type", "count": 1, "allowed": 0}]
-    assert found["feedback"]["confusion"] == [{"truth": truth, "predicted": wrong["label"], "count": 1}]
+    assert found["feedback"]["confusion"] == [{"true_label": truth, "predicted_label": wrong["label"], "count": 1}]
 
-    asked = {"model": "breast-cancer", "outcome": "wrong"}
-    led = httpx.get(f"{page}/api/predictions", params=asked, timeout=30).json()["found"]
+    asked = {"model": "breast-cancer", "outcome": "incorrect"}
+    led = httpx.get(f"{page}/api/predictions", params=asked, timeout=30).json()["items"]
     assert [one["trace_id"] for one in led] == [wrong["trace_id"]]
     html = httpx.get(f"{page}/t/{wrong['trace_id']}", timeout=30).text
-    assert "marked on the training data" in html
+    assert "and their position in the training data" in html
     assert f"True label <strong>{truth}</strong>" in html
 
 
@@ -91,21 +91,21 @@ def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, st
         found = wait_until(figures, description="the figures of 60 labelled predictions")
 
     bins = Counter(f"{np.searchsorted(answers.edges, one['value']):02d}" for one in said)
-    assert found["predictions"]["labels"] == dict(sorted(bins.items()))
-    assert {part["bin"]: part["observed"] for part in found["answers"]["bins"] if part["observed"]} == bins
+    assert found["predictions"]["outputs"] == dict(sorted(bins.items()))
+    assert {part["bin"]: part["observed"] for part in found["output"]["bins"] if part["observed"]} == bins
     assert found["confidence"] is None
     errors = sorted(abs(one["value"] - truth) for one, truth in zip(said, target, strict=False))
     bounds = found["feedback"]["errors"]["bounds"]
-    assert found["feedback"]["errors"]["half"] == bounds[np.searchsorted(bounds, errors[29])]
+    assert found["feedback"]["errors"]["median"] == bounds[np.searchsorted(bounds, errors[29])]
     assert sum(found["feedback"]["errors"]["counts"]) == 60
 
     html = httpx.get(f"{page}/models", params={"model": "progression", "window": "15m", "all": "true"}, timeout=30).text
     links = {unescape(link) for link in re.findall(r'href="(predictions\?[^"]*)"', html)}
-    behind = {link: httpx.get(f"{page}/api/{link}&limit=100", timeout=30).json()["found"] for link in links}
+    behind = {link: httpx.get(f"{page}/api/{link}&limit=100", timeout=30).json()["items"] for link in links}
     of_bins = {(asked.get("feature"), asked["bin"]): link for link in links if "bin" in (asked := query(link))}
     led = Counter({which: len(behind[link]) for which, link in of_bins.items()})
     counted = {(one["feature"], part["bin"]): part["observed"] for one in found["features"] for part in one["bins"]}
-    answered = {(None, part["bin"]): part["observed"] for part in found["answers"]["bins"]}
+    answered = {(None, part["bin"]): part["observed"] for part in found["output"]["bins"]}
     assert led == Counter(counted | answered)
     assert [len(behind[link]) for link in links if query(link).get("outcome") == "labelled"] == [60]
 

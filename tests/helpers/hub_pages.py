@@ -1,4 +1,4 @@
-"""The pages and the API of a hub without ports: requests are stored directly, every route is requested."""
+"""The pages and the API of a hub without ports: requests are stored directly, and every route can be requested."""
 
 import re
 import time
@@ -20,7 +20,7 @@ from modeltrace_hub.decode import logs, metrics, traces
 from modeltrace_hub.retention import TABLES, Retention
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.store import Store
-from modeltrace_hub.writer import Writer, _append
+from modeltrace_hub.writer import Writer, append_batches
 
 BASE = "http://127.0.0.1"
 DECODERS = {
@@ -32,7 +32,7 @@ DECODERS = {
 
 @dataclass
 class HubPages:
-    """A hub's store and its application; no receiver, and a writer that is not started."""
+    """The store and the application of a hub, without receivers and with a writer that is not started."""
 
     store: Store
     retention: Retention
@@ -44,7 +44,7 @@ class HubPages:
         now = time.time_ns() if received_ns is None else received_ns
         batches = [DECODERS[type(request).__name__](request, now, 0) for request in requests]
         with self.store.write() as connection:
-            _append(connection, batches)
+            append_batches(connection, batches)
 
     def clear(self) -> None:
         """Delete all rows."""
@@ -53,7 +53,7 @@ class HubPages:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608  fixed names
 
     def paths(self, *, trace_ids: Sequence[str], models: Sequence[str]) -> list[str]:
-        """Every route that answers GET, once for each trace or model where its path takes one."""
+        """Return the paths of all GET routes, one per trace or model where the path has such a parameter."""
         values = {"trace_id": trace_ids, "name": models}
         found = []
         for route in iter_route_contexts(self.app.routes):
@@ -68,7 +68,7 @@ class HubPages:
         return found
 
     def links(self, path: str, html: str) -> list[str]:
-        """The paths, with their queries, that a page links to."""
+        """Return the paths, with their queries, that a page links to."""
         found = (re.findall(r'(?:href|src|action)="([^"]*)"', html)) if html.startswith("<!doctype html>") else []
         targets = (urldefrag(urljoin(BASE + path, unescape(link))).url for link in found)
         return [link.removeprefix(BASE) for link in dict.fromkeys(targets) if urlsplit(link).netloc == BASE[7:]]
@@ -78,7 +78,7 @@ class HubPages:
 def hub_pages(
     path: Path | None = None, *, max_age: timedelta = timedelta(days=7), max_size: int = 2**31
 ) -> Iterator[HubPages]:
-    """Open a store, in memory unless a file is named, and serve its pages."""
+    """Open a store, in memory unless a file is given, and serve its pages."""
     settings = HubSettings(
         memory=path is None, data=path.parent if path else Path(), max_age=max_age, max_size=max(max_size, 2**24)
     )

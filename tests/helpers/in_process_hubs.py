@@ -1,4 +1,4 @@
-"""A hub that listens on ports of its own, in a thread of this process."""
+"""Run a hub with its own ports in a thread of this process."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ from tests.helpers.processes import free_port
 
 @dataclass
 class InProcessHub:
-    """A hub that listens on ports of its own, in a thread of this process."""
+    """A hub that runs in a thread of this process."""
 
     settings: HubSettings
     store: Store
@@ -62,7 +62,7 @@ def in_process_hub(**settings: object) -> Iterator[InProcessHub]:
 
     def run() -> None:
         try:
-            loop.run_until_complete(run_hub(chosen, stop=stop, ready=ready))
+            loop.run_until_complete(run_hub(chosen, stop=stop, on_ready=ready))
         except BaseException as error:  # noqa: BLE001  shown by the test that waits
             failure.append(error)
         finally:

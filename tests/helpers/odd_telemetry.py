@@ -1,4 +1,4 @@
-"""Telemetry as no sender should send it: messages of a model's service with fields that are replaced at random."""
+"""Invalid and unusual telemetry: requests of a model service with randomly replaced fields."""
 
 import json
 import random
@@ -50,24 +50,24 @@ _EVENT_BODIES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Collected(Sender):
-    """A sender that keeps its requests."""
+    """A sender that collects its requests."""
 
     sent: list[Message] = field(default_factory=list)
 
     def send(self, request: Message, signal: str) -> None:  # noqa: ARG002  the message tells the signal, too
-        """Keep one request."""
+        """Collect a request."""
         self.sent.append(request)
 
 
 @cache
 def known_names() -> Sequence[str]:
-    """Every attribute, metric and event that the hub's own files name."""
+    """Return every attribute, metric and event name in the hub's own files."""
     files = [path for path in _HUB.rglob("*") if path.suffix in {".py", ".sql", ".html"}]
     return sorted({name for path in files for name in _NAME.findall(path.read_text(encoding="utf-8"))})
 
 
 def ordinary() -> list[Message]:
-    """The requests of a service with one model: its start, predictions, violations, labels and an evaluation."""
+    """Return the requests of a model service: model event, predictions, violations, labels and an evaluation."""
     sender = Collected("")
     features = (Feature("age", shift=0.5, missing=0.1), Feature("plan", categories=("a", "b")))
     model = ModelService(sender, name=MODEL, features=features, start_ns=time.time_ns() - 600 * SECOND)
@@ -82,7 +82,7 @@ def ordinary() -> list[Message]:
 
 
 def odd(requests: Sequence[Message], chance: random.Random, changes: int) -> list[Message]:
-    """Copies of requests with some fields replaced."""
+    """Return copies of requests with some fields replaced."""
     copies = []
     for request in requests:
         copy = type(request)()
@@ -96,13 +96,13 @@ def odd(requests: Sequence[Message], chance: random.Random, changes: int) -> lis
 
 
 def trace_ids(requests: Sequence[Message]) -> list[str]:
-    """The trace IDs of the spans."""
+    """Return the trace IDs of the spans."""
     spans = (message for request in requests for message in _messages(request) if isinstance(message, Span))
     return sorted({span.trace_id.hex() for span in spans if len(span.trace_id) == 16 and any(span.trace_id)})
 
 
 def odd_value(chance: random.Random, depth: int = 0) -> AnyValue:
-    """A value of any OTLP type."""
+    """Return a value of any OTLP type."""
     value = AnyValue()
     match chance.randrange(8 if depth < 2 else 6):
         case 0:
@@ -128,7 +128,7 @@ def odd_value(chance: random.Random, depth: int = 0) -> AnyValue:
 
 
 def _messages(message: Message) -> Iterator[Message]:
-    """A message and all below it, but not what is below an attribute."""
+    """Yield a message and its nested messages, except inside attributes."""
     yield message
     if isinstance(message, KeyValue):
         return
@@ -167,7 +167,7 @@ def _change(message: Message, chance: random.Random, spans: Sequence[Span]) -> N
 
 
 def _scalar(descriptor: FieldDescriptor, chance: random.Random, spans: Sequence[Span]) -> Any:
-    """A value of a field's type, more often than not one that the hub knows."""
+    """Return a value of a field's type, mostly one that the hub knows."""
     kind = FieldDescriptor
     if descriptor.name.endswith("unix_nano"):
         now = time.time_ns()
@@ -197,7 +197,7 @@ def _scalar(descriptor: FieldDescriptor, chance: random.Random, spans: Sequence[
 
 
 def _change_type(metric: Metric, chance: random.Random) -> None:
-    """Give a metric another type; of its points, what both types have stays."""
+    """Change the type of a metric; its points keep the fields that both types have."""
     old = metric.WhichOneof("data")
     points = [*getattr(metric, old).data_points] if old else []
     new = chance.choice(("gauge", "sum", "histogram", "exponential_histogram", "summary"))
@@ -225,7 +225,7 @@ def _change_type(metric: Metric, chance: random.Random) -> None:
 
 
 def _add_exemplar(point: Message, chance: random.Random, spans: Sequence[Span]) -> None:
-    """Give a point an exemplar of one of the traces."""
+    """Add an exemplar of one of the traces to a point."""
     span = chance.choice(spans)
     exemplar = Exemplar(trace_id=span.trace_id, span_id=span.span_id, time_unix_nano=span.end_time_unix_nano)
     if chance.random() < 0.7:

@@ -1,4 +1,4 @@
-"""Requests as OTLP/JSON has them."""
+"""Convert requests to OTLP/JSON."""
 
 import base64
 from typing import Any

@@ -1,4 +1,4 @@
-"""OTLP messages made of stored rows, so that a round trip can be compared whole."""
+"""Convert stored rows back to OTLP messages, to compare a round trip."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A sender of OTLP for the tests of the pages, and messages as the service exports them."""
+"""Send OTLP to the hub in tests of the pages, with messages like those of the service."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -37,14 +37,14 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
 
 @dataclass(frozen=True)
 class Sender:
-    """Posts OTLP to a hub, as one service."""
+    """Post OTLP to a hub, as one service."""
 
     endpoint: str
     service: str = "modeltrace"
     instance: str = "1"
 
     def send(self, request: Message, signal: str) -> None:
-        """Post one request; the hub answers once it is stored."""
+        """Post a request; the hub answers after it is stored."""
         answer = httpx.post(
             f"{self.endpoint}/v1/{signal}",
             content=request.SerializeToString(),
@@ -73,7 +73,7 @@ class Sender:
     def prediction(
         self, trace_id: bytes | None = None, *, start_ns: int | None = None, duration_ms: float = 4.2, logs: bool = True
     ) -> str:
-        """Send the spans, log records and histogram point of a prediction; its trace ID in hex."""
+        """Send the spans, log records and histogram point of a prediction, and return its trace ID in hex."""
         trace_id = trace_id or token_bytes(16)
         start = start_ns or time.time_ns() - 10 * MS
         root = span(
@@ -137,7 +137,7 @@ def span(
 
 
 def exception_event(time_ns: int, message: str, stacktrace: str) -> Span.Event:
-    """Return an exception as the semantic conventions record it on a span."""
+    """Return an exception event as defined by the semantic conventions."""
     return Span.Event(
         time_unix_nano=time_ns,
         name="exception",
@@ -150,7 +150,7 @@ def exception_event(time_ns: int, message: str, stacktrace: str) -> Span.Event:
 def log_record(
     trace_id: bytes, around: Span, body: str, *, severity: str = "INFO", attributes: Mapping[str, Value] | None = None
 ) -> LogRecord:
-    """Return a log record that was written in a span."""
+    """Return a log record of a span."""
     return LogRecord(
         time_unix_nano=around.end_time_unix_nano - 1000,
         trace_id=trace_id,
@@ -186,7 +186,7 @@ def prediction_record(trace_id: bytes, around: Span, *, row: int, label: str) ->
 
 
 def duration_metric(trace_id: bytes, server: Span) -> Metric:
-    """Return the histogram of request durations after one request, which is its exemplar."""
+    """Return the histogram of request durations after one request, with it as exemplar."""
     seconds = (server.end_time_unix_nano - server.start_time_unix_nano) / 1e9
     bucket = next((index for index, bound in enumerate(BOUNDS) if seconds <= bound), len(BOUNDS))
     attributes: dict[str, Value] = {

@@ -1,4 +1,4 @@
-"""A hub for a browser: its pages, and a sender of telemetry to it."""
+"""A hub for a browser, and a sender to it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

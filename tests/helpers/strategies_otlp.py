@@ -1,4 +1,4 @@
-"""Strategies: valid OTLP requests of every shape."""
+"""Strategies for valid OTLP requests of every shape."""
 
 import math
 from typing import Any

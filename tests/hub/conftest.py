@@ -1,4 +1,4 @@
-"""Parts of a hub for the tests: real ones, in memory where the test is not about the file."""
+"""Fixtures of the hub tests. The parts are real; the database is in memory unless the test needs a file."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    """An empty store in memory."""
+    """Yield an empty store in memory."""
     store = Store(None)
     yield store
     store.close()
@@ -23,7 +23,7 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture
 def writer(store: Store) -> Iterator[Writer]:
-    """A writer at work on it."""
+    """Yield a running writer of the store."""
     writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31))
     writer.start()
     yield writer
@@ -32,17 +32,17 @@ def writer(store: Store) -> Iterator[Writer]:
 
 @pytest.fixture
 def start_hub() -> Callable[..., AbstractContextManager[InProcessHub]]:
-    """Runs a hub with settings of the test's own, as a context manager."""
+    """Return the context manager that runs a hub with settings of the test."""
     return in_process_hub
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[InProcessHub]:
-    """One hub for the tests of a module, in memory."""
+    """Yield one hub in memory for the tests of a module."""
     with in_process_hub() as hub:
         yield hub
 
 
 def pytest_unconfigure() -> None:
-    """Let modules go: Hypothesis leaves a callback that keeps all alive, which DuckDB's binding reports as a leak."""
+    """Clear Hypothesis's garbage collector callback, which keeps modules alive: DuckDB reports that as a leak."""
     gc.callbacks.clear()

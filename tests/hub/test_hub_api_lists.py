@@ -1,4 +1,4 @@
-"""The other JSON calls of a hub that listens: logs, metrics, figures; and how every call fails."""
+"""API calls of a running hub: logs, metrics, statistics, and errors of every call."""
 
 import functools
 import math
@@ -30,7 +30,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     SummaryDataPoint,
 )
 
-from modeltrace_hub.store import READERS
+from modeltrace_hub.store import MAX_READERS
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 
@@ -39,14 +39,14 @@ NOW = time.time_ns()
 
 def send(hub: InProcessHub, signal: str, request: Message) -> None:
     """Store a request."""
-    answer = hub.client.post(
+    response = hub.client.post(
         f"/v1/{signal}", content=request.SerializeToString(), headers={"Content-Type": "application/x-protobuf"}
     )
-    assert answer.status_code == 200, answer.text
+    assert response.status_code == 200, response.text
 
 
 def send_logs(hub: InProcessHub, *records: LogRecord) -> str:
-    """Store log records under a service's name that no other test has; the name."""
+    """Store log records under a unique service name, and return the name."""
     service = f"svc-{secrets.token_hex(4)}"
     scope = ScopeLogs(log_records=records)
     send(
@@ -67,31 +67,31 @@ def send_metrics(hub: InProcessHub, *items: Metric) -> None:
 
 
 def record(body: str, **fields: Any) -> LogRecord:
-    """A log record."""
+    """Return a log record."""
     return LogRecord(**{"time_unix_nano": NOW, "body": AnyValue(string_value=body), **fields})
 
 
-def ask(hub: InProcessHub, path: str, **parameters: str) -> Any:
-    """The answer to a call."""
-    answer = httpx.get(f"{hub.page}/api/{path}", params=parameters, timeout=20)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+def get(hub: InProcessHub, path: str, **parameters: str) -> Any:
+    """Return the JSON of an API call."""
+    response = httpx.get(f"{hub.page}/api/{path}", params=parameters, timeout=20)
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 def bodies(hub: InProcessHub, **parameters: str) -> list[str]:
-    """The bodies of the log records found."""
-    return [log["body"] for log in ask(hub, "logs", **parameters)["logs"]]
+    """Return the bodies of matching log records."""
+    return [log["body"] for log in get(hub, "logs", **parameters)["logs"]]
 
 
 def test_the_newest_log_record_is_first(hub: InProcessHub) -> None:
-    """By the time of the record, not of its arrival."""
+    """Log records are ordered by their time, not by arrival."""
     service = send_logs(hub, record("old", time_unix_nano=NOW - 1), record("new"))
 
     assert bodies(hub, service=service) == ["new", "old"]
 
 
 def test_log_records_are_found_by_their_trace(hub: InProcessHub) -> None:
-    """`trace_id` finds those that were written in it."""
+    """`trace_id` selects the log records of a trace."""
     trace_id = secrets.token_bytes(16)
     send_logs(hub, record("mine", trace_id=trace_id), record("other"))
 
@@ -99,35 +99,35 @@ def test_log_records_are_found_by_their_trace(hub: InProcessHub) -> None:
 
 
 def test_log_records_are_found_by_severity(hub: InProcessHub) -> None:
-    """`severity` is the lowest one answered."""
+    """`severity` is a minimum."""
     service = send_logs(hub, *(record(str(number), severity_number=number) for number in (9, 13, 14, 17)))
 
     assert sorted(bodies(hub, service=service, severity="warn")) == ["13", "14", "17"]
 
 
-def test_log_records_are_found_by_their_words(hub: InProcessHub) -> None:
-    """`q` is a part of the body, in any case of letters, and taken literally."""
+def test_log_records_are_found_by_body(hub: InProcessHub) -> None:
+    """`q` is a literal part of the body; case is ignored."""
     service = send_logs(hub, record("100% Wrong"), record("100 wrong"))
 
     assert bodies(hub, service=service, q="0% wRONG") == ["100% Wrong"]
 
 
 def test_log_records_are_found_by_attribute(hub: InProcessHub) -> None:
-    """`attr.KEY=VALUE` asks for an attribute of the record."""
+    """`attr.KEY=VALUE` selects by an attribute of the record."""
     service = send_logs(hub, record("yes", attributes=[attribute("a.b", "1")]), record("no"))
 
     assert bodies(hub, **{"service": service, "attr.a.b": "1"}) == ["yes"]
 
 
 def test_log_records_are_found_by_time(hub: InProcessHub) -> None:
-    """`since` and `until` are about the record's time."""
+    """`since` and `until` apply to the time of the record."""
     service = send_logs(hub, *(record(str(second), time_unix_nano=second * 10**9) for second in (100, 200, 300)))
 
     assert bodies(hub, service=service, since="150", until="250") == ["200"]
 
 
 def test_log_records_are_bounded(hub: InProcessHub) -> None:
-    """No more than `limit` are answered."""
+    """`limit` is the maximum number of records."""
     service = send_logs(hub, *(record(str(n)) for n in range(5)))
 
     assert len(bodies(hub, service=service, limit="2")) == 2
@@ -137,12 +137,12 @@ def test_log_records_are_bounded(hub: InProcessHub) -> None:
     ("name", "value"),
     [("severity", "loud"), ("trace_id", "x"), ("limit", "1001"), ("since", "?"), ("min_duration", "1s")],
 )
-def test_a_bad_parameter_of_logs_is_422(hub: InProcessHub, name: str, value: str) -> None:
-    """The answer names the parameter."""
-    answer = httpx.get(f"{hub.page}/api/logs", params={name: value})
+def test_an_invalid_parameter_of_logs_is_422(hub: InProcessHub, name: str, value: str) -> None:
+    """The error names the parameter."""
+    response = httpx.get(f"{hub.page}/api/logs", params={name: value})
 
-    assert answer.status_code == 422
-    assert name in answer.json()["error"]["message"]
+    assert response.status_code == 422
+    assert name in response.json()["error"]["message"]
 
 
 POINT = {"time_unix_nano": NOW, "attributes": [attribute("k", "v")]}
@@ -186,18 +186,18 @@ MEASURED = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_points_of_every_type_are_answered(hub: InProcessHub, kind: str) -> None:
-    """Time, attributes and what was measured, whatever the metric's type."""
+def test_points_of_every_type_are_returned(hub: InProcessHub, kind: str) -> None:
+    """Points of all metric types have their time, attributes and values."""
     send_metrics(hub, KINDS[kind])
 
-    point = ask(hub, "metrics", name=f"of.{kind}")["points"][0]
+    point = get(hub, "metrics", name=f"of.{kind}")["points"][0]
 
     assert (point["type"], point["time_ns"], point["attributes"]) == (kind, NOW, {"k": "v"})
     assert {key: point[key] for key in MEASURED[kind]} == MEASURED[kind]
 
 
-def test_numbers_that_json_lacks_are_words(hub: InProcessHub) -> None:
-    """Not-a-number and the infinities of values, sums, bounds, quantiles and exemplars, as in attributes."""
+def test_non_finite_numbers_are_strings(hub: InProcessHub) -> None:
+    """NaN and infinities of values, sums, bounds, quantiles and exemplars are strings, as in attributes."""
     name, trace_id = f"m.{secrets.token_hex(4)}", secrets.token_bytes(16)
     nan, inf = math.nan, math.inf
     exemplar = Exemplar(time_unix_nano=NOW, as_double=nan, trace_id=trace_id, span_id=b"12345678")
@@ -222,34 +222,34 @@ def test_numbers_that_json_lacks_are_words(hub: InProcessHub) -> None:
     )
 
     def points(kind: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = ask(hub, "metrics", name=f"{name}.{kind}")["points"]
-        return found
+        result: list[dict[str, Any]] = get(hub, "metrics", name=f"{name}.{kind}")["points"]
+        return result
 
     assert {point["value"] for point in points("g")} == {"NaN", "Infinity", "-Infinity"}
-    (found,) = points("h")
-    assert (found["sum"], found["min"], found["max"]) == ("Infinity", "-Infinity", "NaN")
-    assert found["explicit_bounds"] == ["Infinity"]
-    (found,) = points("e")
-    assert (found["sum"], found["zero_threshold"]) == ("NaN", "Infinity")
-    (found,) = points("s")
-    assert (found["sum"], found["quantiles"], found["quantile_values"]) == ("NaN", ["NaN"], ["-Infinity"])
-    trace = ask(hub, f"traces/{trace_id.hex()}")
-    assert [one["value"] for one in trace["exemplars"]] == ["NaN"]
-    assert [one["value"] for metric in trace["metrics"] for one in metric["exemplars"]] == ["NaN"]
+    (result,) = points("h")
+    assert (result["sum"], result["min"], result["max"]) == ("Infinity", "-Infinity", "NaN")
+    assert result["explicit_bounds"] == ["Infinity"]
+    (result,) = points("e")
+    assert (result["sum"], result["zero_threshold"]) == ("NaN", "Infinity")
+    (result,) = points("s")
+    assert (result["sum"], result["quantiles"], result["quantile_values"]) == ("NaN", ["NaN"], ["-Infinity"])
+    trace = get(hub, f"traces/{trace_id.hex()}")
+    assert [item["value"] for item in trace["exemplars"]] == ["NaN"]
+    assert [item["value"] for metric in trace["metrics"] for item in metric["exemplars"]] == ["NaN"]
     assert {metric["value"] for metric in trace["metrics"]} == {"NaN"}
 
 
 def test_metrics_are_listed_by_name(hub: InProcessHub) -> None:
-    """Each once, with unit, type, how many series it has and when it was last measured."""
+    """Each metric is listed once, with unit, type, number of series and time of the last point."""
     name = f"m.{secrets.token_hex(4)}"
     points = [
         NumberDataPoint(time_unix_nano=NOW + n, as_int=n, attributes=[attribute("k", str(n % 2))]) for n in range(4)
     ]
     send_metrics(hub, Metric(name=name, unit="{thing}", description="Things.", gauge=Gauge(data_points=points)))
 
-    (found,) = [metric for metric in ask(hub, "metrics")["metrics"] if metric["name"] == name]
+    (result,) = [metric for metric in get(hub, "metrics")["metrics"] if metric["name"] == name]
 
-    assert {key: found[key] for key in ("type", "unit", "description", "series_count")} == {
+    assert {key: result[key] for key in ("type", "unit", "description", "series_count")} == {
         "type": "gauge",
         "unit": "{thing}",
         "description": "Things.",
@@ -257,83 +257,83 @@ def test_metrics_are_listed_by_name(hub: InProcessHub) -> None:
     }
 
 
-def test_the_figures_add_up() -> None:
-    """What was sent is what was received, stored and kept."""
+def test_the_statistics_add_up() -> None:
+    """The numbers of sent, received, stored and remaining records are equal."""
     with in_process_hub() as hub:
         send(hub, "traces", trace_request(span(), span(), span(trace_id=b"short")))
         send(hub, "logs", log_request())
         send(hub, "metrics", metric_request())
 
-        found = ask(hub, "stats")
+        result = get(hub, "stats")
 
-    assert {name: signal["stored"] for name, signal in found["signals"].items()} == {
+    assert {name: signal["stored"] for name, signal in result["signals"].items()} == {
         "traces": 2,
         "metrics": 1,
         "logs": 1,
     }
-    assert found["signals"]["traces"]["received"] == 3
-    assert found["signals"]["traces"]["rejected"] == {"trace_id": 1}
+    assert result["signals"]["traces"]["received"] == 3
+    assert result["signals"]["traces"]["rejected"] == {"trace_id": 1}
 
 
-def test_services_are_listed_with_the_figures(hub: InProcessHub) -> None:
-    """Whoever has sent something is named, spans or not."""
+def test_services_are_in_the_statistics(hub: InProcessHub) -> None:
+    """Every service with telemetry is listed, with or without spans."""
     service = send_logs(hub, record("hello"))
 
-    (found,) = [one for one in ask(hub, "stats")["services"] if one["service_name"] == service]
+    (result,) = [item for item in get(hub, "stats")["services"] if item["service_name"] == service]
 
-    assert (found["instances"], found["span_count"]) == (1, 0)
-    assert found["last_seen_ns"] >= NOW
+    assert (result["instances"], result["span_count"]) == (1, 0)
+    assert result["last_seen_ns"] >= NOW
 
 
-def test_a_hub_with_nothing_answers_everything() -> None:
-    """Empty lists are no errors."""
+def test_an_empty_hub_returns_empty_lists() -> None:
+    """An empty list is not an error."""
     with in_process_hub() as hub:
-        assert ask(hub, "traces") == {"traces": [], "next": None}
-        assert ask(hub, "logs")["logs"] == []
-        assert ask(hub, "metrics")["metrics"] == []
-        assert ask(hub, "stats")["services"] == []
+        assert get(hub, "traces") == {"traces": [], "next": None}
+        assert get(hub, "logs")["logs"] == []
+        assert get(hub, "metrics")["metrics"] == []
+        assert get(hub, "stats")["services"] == []
 
 
-def test_an_unknown_trace_of_an_empty_hub_says_that_nothing_arrived() -> None:
-    """The reason is not the trace."""
+def test_an_unknown_trace_of_an_empty_hub_explains_that_no_telemetry_arrived() -> None:
+    """The error explains that the hub has no telemetry at all."""
     with in_process_hub() as hub:
-        answer = httpx.get(f"{hub.page}/api/traces/{secrets.token_hex(16)}")
+        response = httpx.get(f"{hub.page}/api/traces/{secrets.token_hex(16)}")
 
-    assert answer.status_code == 404
-    assert "Nothing at all" in answer.json()["error"]["message"]
+    assert response.status_code == 404
+    assert "No telemetry has arrived" in response.json()["error"]["message"]
 
 
-def test_too_many_questions_at_a_time_are_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question that got no turn may be put again."""
+def test_too_many_concurrent_queries_are_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that gets no cursor in time may be sent again."""
     with in_process_hub() as hub, ExitStack() as busy:
-        for _ in range(READERS):
+        for _ in range(MAX_READERS):
             busy.enter_context(hub.store.read())
         monkeypatch.setattr(hub.store, "read", functools.partial(hub.store.read, 0.05))
-        answer = httpx.get(f"{hub.page}/api/traces", timeout=20)
+        response = httpx.get(f"{hub.page}/api/traces", timeout=20)
 
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
 
 
 @pytest.mark.parametrize("path", ["/api/nothing", "/api/traces/x/y"])
 def test_an_unknown_call_is_404_in_json(hub: InProcessHub, path: str) -> None:
-    """The API speaks JSON even then."""
-    answer = httpx.get(hub.page + path)
+    """Unknown addresses below `/api` give JSON."""
+    response = httpx.get(hub.page + path)
 
-    assert answer.status_code == 404
-    assert answer.json()["error"]["type"] == "not_found"
+    assert response.status_code == 404
+    assert response.json()["error"]["type"] == "not_found"
 
 
-def test_a_call_takes_no_other_method(hub: InProcessHub) -> None:
-    """Reading is all the API does."""
+def test_api_calls_accept_get_only(hub: InProcessHub) -> None:
+    """The API is read-only."""
     assert httpx.delete(f"{hub.page}/api/traces").status_code == 405
 
 
-def test_answers_are_not_kept_by_browsers(hub: InProcessHub) -> None:
-    """What was true a moment ago is not now."""
+def test_responses_are_not_cached(hub: InProcessHub) -> None:
+    """API responses must not be cached."""
     assert httpx.get(f"{hub.page}/api/traces").headers["cache-control"] == "no-store"
 
 
 def test_it_is_healthy(hub: InProcessHub) -> None:
-    """`/healthz` answers 200 as long as the hub runs."""
+    """`/healthz` returns 200 while the hub runs."""
     assert httpx.get(f"{hub.page}/healthz").status_code == 200

@@ -1,4 +1,4 @@
-"""`GET /api/traces` of a hub that listens: the order, the filters, what is refused."""
+"""`GET /api/traces` of a running hub: order, filters and invalid parameters."""
 
 import secrets
 import time
@@ -26,38 +26,38 @@ def send(hub: InProcessHub, *spans: Span, service: str) -> None:
     request = ExportTraceServiceRequest(
         resource_spans=[ResourceSpans(resource=resource(service), scope_spans=[ScopeSpans(spans=spans)])]
     )
-    answer = hub.client.post(
+    response = hub.client.post(
         "/v1/traces", content=request.SerializeToString(), headers={"Content-Type": "application/x-protobuf"}
     )
-    assert answer.status_code == 200, answer.text
+    assert response.status_code == 200, response.text
 
 
 def timed(start_ns: int = NOW, duration_ns: int = MS, **fields: Any) -> Span:
-    """A span at a time."""
+    """Return a span with a start and a duration."""
     return span(start_time_unix_nano=start_ns, end_time_unix_nano=start_ns + duration_ns, **fields)
 
 
-def a_service() -> str:
-    """A service's name that no other test has."""
+def unique_service() -> str:
+    """Return a unique service name."""
     return f"svc-{secrets.token_hex(4)}"
 
 
-def ask(hub: InProcessHub, **parameters: str) -> dict[str, Any]:
-    """The list."""
-    answer = httpx.get(f"{hub.page}/api/traces", params=parameters, timeout=20)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+def get(hub: InProcessHub, **parameters: str) -> dict[str, Any]:
+    """Return the JSON of the list."""
+    response = httpx.get(f"{hub.page}/api/traces", params=parameters, timeout=20)
+    assert response.status_code == 200, response.text
+    result: dict[str, Any] = response.json()
+    return result
 
 
 def ids(hub: InProcessHub, **parameters: str) -> list[str]:
-    """The trace IDs of the list."""
-    return [trace["trace_id"] for trace in ask(hub, **parameters)["traces"]]
+    """Return the trace IDs of the list."""
+    return [trace["trace_id"] for trace in get(hub, **parameters)["traces"]]
 
 
 def test_the_newest_trace_is_first(hub: InProcessHub) -> None:
-    """Traces are listed by their start, the latest first."""
-    service = a_service()
+    """Traces are listed by start, the latest first."""
+    service = unique_service()
     spans = [timed(NOW - age * MS) for age in (3, 1, 2)]
     send(hub, *spans, service=service)
 
@@ -65,17 +65,17 @@ def test_the_newest_trace_is_first(hub: InProcessHub) -> None:
 
 
 def test_old_traces_are_listed_after_new_ones(hub: InProcessHub) -> None:
-    """A trace of last year is found behind one of now."""
-    service = a_service()
+    """A trace of last year is listed after a trace of now."""
+    service = unique_service()
     old, new = timed(NOW - 365 * 86400 * 10**9), timed()
     send(hub, old, new, service=service)
 
     assert ids(hub, service=service) == [new.trace_id.hex(), old.trace_id.hex()]
 
 
-def test_a_trace_is_summed_up(hub: InProcessHub) -> None:
-    """One line says who began it, how long it took from end to end, and what was predicted."""
-    client, server = a_service(), a_service()
+def test_a_trace_is_summarized(hub: InProcessHub) -> None:
+    """A row has the root span, the duration from end to end, and the prediction."""
+    client, server = unique_service(), unique_service()
     root = timed(NOW, 9 * MS, name="POST", kind=Span.SPAN_KIND_CLIENT)
     child = timed(
         NOW + MS,
@@ -95,7 +95,7 @@ def test_a_trace_is_summed_up(hub: InProcessHub) -> None:
     send(hub, child, service=server)
     send(hub, root, service=client)
 
-    (trace,) = ask(hub, service=server)["traces"]
+    (trace,) = get(hub, service=server)["traces"]
 
     assert {key: trace[key] for key in ("trace_id", "name", "service_name", "start_ns", "duration_ns")} == {
         "trace_id": root.trace_id.hex(),
@@ -106,84 +106,84 @@ def test_a_trace_is_summed_up(hub: InProcessHub) -> None:
     }
     assert trace["services"] == sorted([client, server])
     assert (trace["span_count"], trace["error_count"], trace["status_code"]) == (2, 1, 500)
-    assert (trace["label"], trace["confidence"]) == ("benign", 0.75)
+    assert (trace["output"], trace["confidence"]) == ("benign", 0.75)
 
 
-def test_a_batch_says_how_many_rows(hub: InProcessHub) -> None:
-    """The size of a batch stands in the list."""
-    service = a_service()
+def test_a_batch_has_its_size(hub: InProcessHub) -> None:
+    """The list has the size of a batch."""
+    service = unique_service()
     rows = KeyValue(key="ml.inference.batch.size", value=AnyValue(int_value=10_000))
     send(hub, timed(kind=Span.SPAN_KIND_SERVER, attributes=[rows]), service=service)
 
-    assert ask(hub, service=service)["traces"][0]["rows"] == 10_000
+    assert get(hub, service=service)["traces"][0]["batch_size"] == 10_000
 
 
-def test_a_trace_without_its_root_goes_by_its_earliest_span(hub: InProcessHub) -> None:
-    """A trace whose root is elsewhere is listed all the same."""
-    service = a_service()
+def test_a_trace_without_root_is_named_by_its_earliest_span(hub: InProcessHub) -> None:
+    """A trace whose root span is not stored is listed, too."""
+    service = unique_service()
     send(hub, timed(parent_span_id=b"12345678", name="child"), service=service)
 
-    assert ask(hub, service=service)["traces"][0]["name"] == "child"
+    assert get(hub, service=service)["traces"][0]["name"] == "child"
 
 
 def test_a_span_sent_twice_counts_once(hub: InProcessHub) -> None:
-    """A sender that got no answer sends again."""
-    service = a_service()
-    one = timed()
-    send(hub, one, service=service)
-    send(hub, one, service=service)
+    """A sender that gets no response sends again."""
+    service = unique_service()
+    sent_span = timed()
+    send(hub, sent_span, service=service)
+    send(hub, sent_span, service=service)
 
-    assert ask(hub, service=service)["traces"][0]["span_count"] == 1
+    assert get(hub, service=service)["traces"][0]["span_count"] == 1
 
 
-def test_the_list_goes_on_after_its_end(hub: InProcessHub) -> None:
-    """`next` leads to older traces, each is seen once, and the last part has none."""
-    service = a_service()
+def test_the_list_has_pages(hub: InProcessHub) -> None:
+    """`next` leads to older traces; each trace is listed once, and the last page has no `next`."""
+    service = unique_service()
     spans = [timed(NOW - 5 * MS) for _ in range(3)] + [timed(NOW - n * 3600 * 10**9) for n in range(4)]
     send(hub, *spans, service=service)
     seen: list[str] = []
     more: dict[str, str] = {}
     for _ in range(4):
-        found = ask(hub, service=service, limit="2", **more)
-        seen += [trace["trace_id"] for trace in found["traces"]]
-        if found["next"] is None:
+        result = get(hub, service=service, limit="2", **more)
+        seen += [trace["trace_id"] for trace in result["traces"]]
+        if result["next"] is None:
             break
-        more = {"cursor": found["next"]}
+        more = {"cursor": result["next"]}
 
     assert len(seen) == 7
-    assert set(seen) == {one.trace_id.hex() for one in spans}
+    assert set(seen) == {item.trace_id.hex() for item in spans}
 
 
 def test_spans_are_found_by_part_of_their_name(hub: InProcessHub) -> None:
-    """`name` is a part of a span's name, in any case of letters."""
-    service = a_service()
-    wanted = timed(name="POST /predict")
-    send(hub, wanted, timed(name="GET /model"), service=service)
+    """`name` is a part of a span name; case is ignored."""
+    service = unique_service()
+    expected = timed(name="POST /predict")
+    send(hub, expected, timed(name="GET /model"), service=service)
 
-    assert ids(hub, service=service, name="Predict") == [wanted.trace_id.hex()]
+    assert ids(hub, service=service, name="Predict") == [expected.trace_id.hex()]
 
 
 def test_traces_are_found_by_an_attribute_of_a_span(hub: InProcessHub) -> None:
-    """`attr.KEY=VALUE` asks for an attribute, whatever its type, dots in its name and all."""
-    service = a_service()
-    wanted = timed(attributes=[KeyValue(key="http.response.status_code", value=AnyValue(int_value=422))])
-    send(hub, wanted, timed(attributes=[attribute("http", "422")]), service=service)
+    """`attr.KEY=VALUE` selects by an attribute of any type, with dots in its name."""
+    service = unique_service()
+    expected = timed(attributes=[KeyValue(key="http.response.status_code", value=AnyValue(int_value=422))])
+    send(hub, expected, timed(attributes=[attribute("http", "422")]), service=service)
 
-    assert ids(hub, **{"service": service, "attr.http.response.status_code": "422"}) == [wanted.trace_id.hex()]
+    assert ids(hub, **{"service": service, "attr.http.response.status_code": "422"}) == [expected.trace_id.hex()]
 
 
 def test_traces_are_found_by_an_attribute_of_the_resource(hub: InProcessHub) -> None:
-    """Resource attributes are asked for in the same way."""
-    service = a_service()
-    wanted = timed()
-    send(hub, wanted, service=service)
+    """Resource attributes are selected in the same way."""
+    service = unique_service()
+    expected = timed()
+    send(hub, expected, service=service)
 
-    assert ids(hub, **{"attr.service.name": service}) == [wanted.trace_id.hex()]
+    assert ids(hub, **{"attr.service.name": service}) == [expected.trace_id.hex()]
 
 
-def test_all_attributes_asked_for_must_fit(hub: InProcessHub) -> None:
-    """Two attributes are found on one span, or the trace is not listed."""
-    service = a_service()
+def test_all_attribute_filters_must_match(hub: InProcessHub) -> None:
+    """Two attributes must be on the same span."""
+    service = unique_service()
     both = timed(attributes=[attribute("a", "1"), attribute("b", "2")])
     send(hub, both, timed(attributes=[attribute("a", "1")]), service=service)
 
@@ -195,42 +195,42 @@ def test_all_attributes_asked_for_must_fit(hub: InProcessHub) -> None:
     key=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8),
     value=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8),
 )
-def test_any_attribute_can_be_asked_for(hub: InProcessHub, key: str, value: str) -> None:
-    """Quotes, slashes, tildes, dollars: what was sent is found by the same key and value."""
-    service = a_service()
-    wanted = timed(attributes=[attribute(key, value)])
-    send(hub, wanted, timed(), service=service)
+def test_any_attribute_can_be_selected(hub: InProcessHub, key: str, value: str) -> None:
+    """Keys and values with quotes, slashes, tildes and dollars select what was sent."""
+    service = unique_service()
+    expected = timed(attributes=[attribute(key, value)])
+    send(hub, expected, timed(), service=service)
 
-    assert ids(hub, **{"service": service, f"attr.{key}": value}) == [wanted.trace_id.hex()]
+    assert ids(hub, **{"service": service, f"attr.{key}": value}) == [expected.trace_id.hex()]
 
 
-def test_the_rest_of_the_trace_is_shown_with_the_span_that_fits(hub: InProcessHub) -> None:
-    """A filter chooses traces; what is said of them is about all their spans."""
-    service = a_service()
+def test_the_summary_covers_all_spans(hub: InProcessHub) -> None:
+    """A filter selects traces; the summary is of all their spans."""
+    service = unique_service()
     root = timed(NOW, 9 * MS)
     child = timed(NOW + MS, trace_id=root.trace_id, parent_span_id=root.span_id, attributes=[attribute("k", "v")])
     send(hub, root, child, service=service)
 
-    (trace,) = ask(hub, **{"service": service, "attr.k": "v"})["traces"]
+    (trace,) = get(hub, **{"service": service, "attr.k": "v"})["traces"]
 
     assert (trace["span_count"], trace["duration_ns"]) == (2, 9 * MS)
 
 
 def test_traces_are_found_by_duration(hub: InProcessHub) -> None:
-    """`min_duration` and `max_duration` are about the whole trace."""
-    service = a_service()
+    """`min_duration` and `max_duration` apply to the whole trace."""
+    service = unique_service()
     spans = [timed(duration_ns=n * MS) for n in (100, 300, 500)]
     send(hub, *spans, service=service)
 
-    found = ids(hub, service=service, min_duration="200ms", max_duration="0.4s")
+    result = ids(hub, service=service, min_duration="200ms", max_duration="0.4s")
 
-    assert found == [spans[1].trace_id.hex()]
+    assert result == [spans[1].trace_id.hex()]
 
 
 @pytest.mark.parametrize(("error", "index"), [("true", 0), ("false", 1)])
 def test_traces_are_found_by_error(hub: InProcessHub, error: str, index: int) -> None:
-    """`error` tells traces with a failed span from those without."""
-    service = a_service()
+    """`error` separates traces with a failed span from those without."""
+    service = unique_service()
     bad, good = timed(status=ERROR), timed()
     send(hub, bad, timed(trace_id=bad.trace_id), good, service=service)
 
@@ -245,27 +245,27 @@ def test_traces_are_found_by_error(hub: InProcessHub, error: str, index: int) ->
     ],
 )
 def test_traces_are_found_by_time(hub: InProcessHub, since: str, until: str) -> None:
-    """`since` and `until` are RFC 3339 or unix seconds, and are about the start of the trace."""
-    service = a_service()
+    """`since` and `until` are RFC 3339 or unix seconds, and apply to the start of the trace."""
+    service = unique_service()
     noon = int(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()) * 10**9
-    wanted = timed(noon)
-    send(hub, timed(noon - 3600 * 10**9), wanted, timed(noon + 3600 * 10**9), service=service)
+    expected = timed(noon)
+    send(hub, timed(noon - 3600 * 10**9), expected, timed(noon + 3600 * 10**9), service=service)
 
-    assert ids(hub, service=service, since=since, until=until) == [wanted.trace_id.hex()]
+    assert ids(hub, service=service, since=since, until=until) == [expected.trace_id.hex()]
 
 
 def test_a_time_may_be_an_age(hub: InProcessHub) -> None:
-    """`since=15m` is a quarter of an hour ago."""
-    service = a_service()
-    wanted = timed(time.time_ns())
-    send(hub, wanted, timed(time.time_ns() - 3600 * 10**9), service=service)
+    """`since=15m` is fifteen minutes ago."""
+    service = unique_service()
+    expected = timed(time.time_ns())
+    send(hub, expected, timed(time.time_ns() - 3600 * 10**9), service=service)
 
-    assert ids(hub, service=service, since="15m") == [wanted.trace_id.hex()]
+    assert ids(hub, service=service, since="15m") == [expected.trace_id.hex()]
 
 
-def test_an_empty_parameter_is_none(hub: InProcessHub) -> None:
-    """Forms send all their fields."""
-    service = a_service()
+def test_an_empty_parameter_is_ignored(hub: InProcessHub) -> None:
+    """HTML forms send all their fields."""
+    service = unique_service()
     send(hub, timed(), service=service)
 
     assert len(ids(hub, service=service, name="", since="", error="", min_duration="")) == 1
@@ -286,13 +286,13 @@ def test_an_empty_parameter_is_none(hub: InProcessHub) -> None:
         ("nonsense", "1"),
     ],
 )
-def test_a_bad_parameter_is_422(hub: InProcessHub, name: str, value: str) -> None:
-    """The answer names the parameter."""
-    answer = httpx.get(f"{hub.page}/api/traces", params={name: value})
+def test_an_invalid_parameter_is_422(hub: InProcessHub, name: str, value: str) -> None:
+    """The error names the parameter."""
+    response = httpx.get(f"{hub.page}/api/traces", params={name: value})
 
-    assert answer.status_code == 422
-    assert answer.json()["error"]["type"] == "invalid_parameter"
-    assert name in answer.json()["error"]["message"]
+    assert response.status_code == 422
+    assert response.json()["error"]["type"] == "invalid_parameter"
+    assert name in response.json()["error"]["message"]
 
 
 @settings(max_examples=50, deadline=None)
@@ -302,6 +302,6 @@ def test_a_bad_parameter_is_422(hub: InProcessHub, name: str, value: str) -> Non
     ),
     value=st.text(max_size=30) | st.from_regex(r"\A-?[0-9]{1,25}(\.[0-9]{1,12})?(ns|s|m|d)?\Z"),
 )
-def test_no_parameter_breaks_it(hub: InProcessHub, name: str, value: str) -> None:
-    """Whatever is asked, the answer is a list or says what is wrong."""
+def test_any_parameter_is_handled(hub: InProcessHub, name: str, value: str) -> None:
+    """Any query gives a list or an error message."""
     assert httpx.get(f"{hub.page}/api/traces", params={name: value}).status_code in {200, 422}

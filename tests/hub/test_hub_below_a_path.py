@@ -1,4 +1,4 @@
-"""The pages behind a proxy that serves them below a path, with or without TLS."""
+"""The pages behind a proxy that serves them below a path, with and without TLS."""
 
 from collections.abc import Iterator
 from urllib.parse import urljoin
@@ -21,7 +21,7 @@ KEY = "a-key-of-sixteen-characters"
 
 
 class StrippingProxy:
-    """Passes what is below the prefix on without it, and knows nothing else."""
+    """Remove the prefix from the path and pass the request on, without forwarded headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,7 +37,7 @@ class StrippingProxy:
 
 @pytest.fixture(scope="module")
 def pages() -> Iterator[tuple[HubPages, list[str]]]:
-    """The pages of a hub with a model's telemetry, and the trace IDs."""
+    """Yield the pages of a hub with a model's telemetry, and the trace IDs."""
     with hub_pages() as pages:
         requests = ordinary()
         pages.add(*requests)
@@ -46,7 +46,7 @@ def pages() -> Iterator[tuple[HubPages, list[str]]]:
 
 @pytest.mark.parametrize("how", ["stripped", "mounted"])
 def test_every_link_stays_below_the_path(pages: tuple[HubPages, list[str]], how: str) -> None:
-    """Pages, files and calls are found below any path without a setting, from every page and from an error."""
+    """Pages, files and API calls are linked below any path without a setting, from every page and from an error."""
     hub, ids = pages
     app = StrippingProxy(hub.app) if how == "stripped" else Starlette(routes=[Mount(PREFIX, hub.app)])
     client = TestClient(app, base_url=BASE, follow_redirects=False)
@@ -61,9 +61,9 @@ def test_every_link_stays_below_the_path(pages: tuple[HubPages, list[str]], how:
             continue
         seen.add(path)
         kinds.add(kind)
-        answer = client.get(path)
-        assert answer.status_code < 400, path
-        links = hub.links(path, answer.text)
+        response = client.get(path)
+        assert response.status_code < 400, path
+        links = hub.links(path, response.text)
         outside += [link for link in links if not link.startswith(f"{PREFIX}/")]
         waiting += [link for link in links if "/t/" not in link]
     assert outside == []
@@ -82,30 +82,30 @@ def test_every_link_stays_below_the_path(pages: tuple[HubPages, list[str]], how:
     ],
 )
 def test_every_redirect_stays_below_the_path(pages: tuple[HubPages, list[str]], path: str, target: str) -> None:
-    """Redirects are relative: they name neither a host nor a path from the root."""
+    """Redirects are relative: they contain neither a host nor an absolute path."""
     client = TestClient(StrippingProxy(pages[0].app), base_url=BASE, follow_redirects=False)
-    answer = client.get(PREFIX + path)
-    assert answer.status_code == 303
-    assert urljoin(PREFIX + path, answer.headers["location"]) == PREFIX + target
+    response = client.get(PREFIX + path)
+    assert response.status_code == 303
+    assert urljoin(PREFIX + path, response.headers["location"]) == PREFIX + target
 
 
 def test_a_slash_too_many_leads_to_the_page(pages: tuple[HubPages, list[str]]) -> None:
-    """The redirect is relative, so it names neither a host nor the prefix."""
-    answer = pages[0].client.get("/traces/", follow_redirects=False)
-    assert urljoin(f"{PREFIX}/traces/", answer.headers["location"]) == f"{PREFIX}/traces"
+    """The redirect is relative, so it contains neither a host nor the prefix."""
+    response = pages[0].client.get("/traces/", follow_redirects=False)
+    assert urljoin(f"{PREFIX}/traces/", response.headers["location"]) == f"{PREFIX}/traces"
 
 
-def test_openapi_names_a_server_relative_to_itself(pages: tuple[HubPages, list[str]]) -> None:
-    """What reads `/api/openapi.json` below a path sends its calls below that path."""
+def test_the_server_in_openapi_is_relative(pages: tuple[HubPages, list[str]]) -> None:
+    """A client that reads `/api/openapi.json` below a path calls the API below that path."""
     (server,) = pages[0].client.get("/api/openapi.json").json()["servers"]
     assert urljoin(f"{PREFIX}/api/openapi.json", server["url"]) == f"{PREFIX}/"
 
 
 @pytest.mark.parametrize(("trusted", "secure"), [(None, False), ("10.0.0.0/8", False), ("10.0.0.0/8,127.0.0.1", True)])
-def test_only_a_trusted_proxy_says_that_it_is_https(trusted: str | None, secure: bool) -> None:
-    """The cookie that holds the key is for https only when a trusted proxy says so."""
+def test_only_a_trusted_proxy_sets_the_scheme(trusted: str | None, secure: bool) -> None:
+    """The cookie with the key is secure only if a trusted proxy reports HTTPS."""
     with in_process_hub(key=KEY, trusted_proxies=trusted) as hub:
-        answer = httpx.get(f"{hub.page}/", params={"key": KEY}, headers={"X-Forwarded-Proto": "https"})
-        assert answer.status_code == 303
-        assert ("Secure" in answer.headers["set-cookie"]) is secure
-        assert answer.headers["location"] == "./."
+        response = httpx.get(f"{hub.page}/", params={"key": KEY}, headers={"X-Forwarded-Proto": "https"})
+        assert response.status_code == 303
+        assert ("Secure" in response.headers["set-cookie"]) is secure
+        assert response.headers["location"] == "./."

@@ -1,4 +1,4 @@
-"""The command line: what is refused is said in one line on stderr, and the exit code is 1."""
+"""The command line: an error is one line on stderr with exit code 1."""
 
 import os
 import socket
@@ -23,14 +23,14 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """A port that somebody listens on."""
+def used_port() -> Iterator[int]:
+    """Yield a port that another socket listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
-    """Run the command line; its exit code."""
+    """Run the command line and return its exit code."""
     monkeypatch.setattr("sys.argv", ["modeltrace_hub", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
         main()
@@ -46,52 +46,52 @@ def _flat(options: dict[str, int]) -> list[object]:
 
 
 @pytest.mark.parametrize("option", ["--port", "--http-port", "--grpc-port"])
-def test_a_taken_port_is_named(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], taken: int, option: str
+def test_a_used_port_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], used_port: int, option: str
 ) -> None:
-    """A port that is taken is named, with the option and the variable that choose another."""
-    assert _run(monkeypatch, "--memory", *_flat({**_ports(), option: taken})) == 1
+    """The error names the port, and the option and variable that change it."""
+    assert _run(monkeypatch, "--memory", *_flat({**_ports(), option: used_port})) == 1
     out, err = capfd.readouterr()
     assert out == ""
-    assert f"port {taken} " in err
+    assert f"port {used_port} " in err
     assert f"{option} or MODELTRACE_HUB_{option[2:].replace('-', '_').upper()}" in err
     assert len(err.splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_beyond_loopback_a_key_is_asked_for() -> None:
-    """Without a key an address that others can reach is refused, and the process says nothing else."""
-    answer = run(["modeltrace_hub", "--memory", "--host", "0.0.0.0"])  # noqa: S104  what is to be refused
-    assert (answer.returncode, answer.stdout) == (1, "")
-    assert "MODELTRACE_HUB_KEY" in answer.stderr
-    assert len(answer.stderr.splitlines()) == 1
+def test_a_non_loopback_address_needs_a_key() -> None:
+    """Without a key, an address that others can reach is rejected, with no other output."""
+    response = run(["modeltrace_hub", "--memory", "--host", "0.0.0.0"])  # noqa: S104  what is to be refused
+    assert (response.returncode, response.stdout) == (1, "")
+    assert "MODELTRACE_HUB_KEY" in response.stderr
+    assert len(response.stderr.splitlines()) == 1
 
 
-def test_a_file_that_is_no_database_is_refused(
+def test_a_file_that_is_not_a_database_is_rejected(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A file that the hub cannot read is named."""
+    """The error names the file."""
     (tmp_path / FILE_NAME).write_bytes(b"notes" * 5000)
     assert _run(monkeypatch, "--data", tmp_path, *_flat(_ports())) == 1
     assert capfd.readouterr().err.startswith(f"hub: {tmp_path / FILE_NAME} is not a database")
 
 
 @pytest.mark.slow
-def test_a_second_hub_on_the_same_file_is_refused(
+def test_a_second_hub_on_the_same_file_is_rejected(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """While one process holds the file, the next one names it and what to do."""
+    """While a process has the file open, a second one names the file and what to do."""
     ports = _ports()
     with running(["modeltrace_hub", "--data", str(tmp_path), *map(str, _flat(ports))]) as first:
         first.wait_for(f"http://127.0.0.1:{ports['--port']}/healthz")
         assert _run(monkeypatch, "--data", tmp_path, *_flat(_ports())) == 1
     err = capfd.readouterr().err
-    assert err.startswith(f"hub: {tmp_path / FILE_NAME} is held by another process")
+    assert err.startswith(f"hub: {tmp_path / FILE_NAME} is open in another process")
     assert len(err.splitlines()) == 1
 
 
-def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`modeltrace-hub --help` names every option and how to send."""
+def test_help_is_complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`modeltrace-hub --help` names every option and how to send telemetry."""
     assert _run(monkeypatch, "--help") == 0
     out = capsys.readouterr().out
     for word in ("--data", "--memory", "--host", "--port", "--grpc-port", "--http-port", "OTEL_EXPORTER_OTLP_ENDPOINT"):
@@ -99,10 +99,10 @@ def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-def test_opentelemetrys_variables_are_for_others(taken: int) -> None:
-    """A value that OpenTelemetry's packages fail on when they are imported does not keep the hub from starting."""
-    process = [sys.executable, "-m", "modeltrace_hub", "--memory", *map(str, _flat({**_ports(), "--port": taken}))]
+def test_opentelemetry_variables_are_ignored(used_port: int) -> None:
+    """A value that makes the import of OpenTelemetry fail does not prevent the hub from starting."""
+    process = [sys.executable, "-m", "modeltrace_hub", "--memory", *map(str, _flat({**_ports(), "--port": used_port}))]
     environ = {**os.environ, "OTEL_PROPAGATORS": "b3"}
     ended = subprocess.run(process, env=environ, capture_output=True, text=True, check=False)
 
-    assert ended.stderr.startswith(f"hub: Cannot listen on 127.0.0.1 port {taken}")  # it came as far as that
+    assert ended.stderr.startswith(f"hub: Cannot listen on 127.0.0.1 port {used_port}")  # it came as far as that

@@ -1,4 +1,4 @@
-"""What the decoders decide: words for enums, IDs that are none, which series a point belongs to."""
+"""The decoders: enum names, invalid IDs, and the series of a point."""
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -26,7 +26,7 @@ RECEIVED = 1_700_000_000_000_000_000
 
 
 def _columns(store: Store, batch: Batch, table: str) -> list[dict[str, object]]:
-    """A batch's rows by column name."""
+    """Return the rows of a batch by column name."""
     with store.read() as cursor:
         names = [
             row[0]
@@ -46,7 +46,7 @@ def _log(store: Store, **fields: object) -> dict[str, object]:
 
 
 def _points(*points: NumberDataPoint, **changes: object) -> list[str]:
-    """The series of points of one metric."""
+    """Return the series IDs of the points of a metric."""
     parts = {"name": "m", "unit": "s", "service": "svc", "scope": "lib", "type": "gauge", **changes}
     data = (
         {"gauge": Gauge(data_points=points)}
@@ -79,24 +79,24 @@ def _point(value: int = 1, **attributes: str) -> NumberDataPoint:
     ("number", "word"),
     [(0, "UNSPECIFIED"), (1, "INTERNAL"), (2, "SERVER"), (3, "CLIENT"), (4, "PRODUCER"), (5, "CONSUMER"), (77, "77")],
 )
-def test_a_kind_is_a_word(store: Store, number: int, word: str) -> None:
-    """A span's kind is stored as its name; one that nobody knows yet as its number."""
+def test_a_span_kind_is_a_name(store: Store, number: int, word: str) -> None:
+    """A span kind is stored as its name, an unknown one as its number."""
     assert _span(store, kind=number)["kind"] == word
 
 
 def test_a_parent_of_zeros_is_none(store: Store) -> None:
-    """A parent ID of all zeros means a root."""
+    """A parent ID of zeros means a root span."""
     assert _span(store, parent_span_id=bytes(8))["parent_span_id"] is None
 
 
 def test_a_parent_of_another_length_is_rejected() -> None:
-    """A parent ID that is neither empty nor 8 bytes costs the span."""
+    """A parent ID that is neither empty nor 8 bytes rejects the span."""
     batch = decode_traces.decode(trace_request(span(parent_span_id=b"abc")), RECEIVED, 0)
     assert (batch.accepted, dict(batch.rejected)) == (0, {"parent_span_id": 1})
 
 
-def test_a_span_that_ends_before_it_starts_is_kept(store: Store) -> None:
-    """Clocks go back; the duration is then negative."""
+def test_a_span_that_ends_before_it_starts_is_stored(store: Store) -> None:
+    """Clocks can go back; the duration is then negative."""
     assert _span(store, start_time_unix_nano=10, end_time_unix_nano=4)["duration_ns"] == -6
 
 
@@ -108,8 +108,8 @@ def test_a_span_that_ends_before_it_starts_is_kept(store: Store) -> None:
         ({}, RECEIVED),
     ],
 )
-def test_a_log_record_has_the_best_time_there_is(store: Store, fields: dict[str, int], time: int) -> None:
-    """When it happened, else when it was observed, else when it was received."""
+def test_a_log_record_has_the_best_available_time(store: Store, fields: dict[str, int], time: int) -> None:
+    """The time of the event, else the observed time, else the received time."""
     assert _log(store, **fields)["time_ns"] == time
 
 
@@ -125,13 +125,13 @@ def test_a_log_record_has_the_best_time_there_is(store: Store, fields: dict[str,
     ],
 )
 def test_a_body_is_text_or_json(store: Store, body: AnyValue | None, stored: tuple[str | None, bool]) -> None:
-    """Text stays as it is; all else is JSON and says so."""
+    """Text is stored unchanged; any other body is stored as JSON and marked so."""
     row = _log(store, body=body)
     assert (row["body"], row["body_structured"]) == stored
 
 
-def test_doubles_that_json_lacks_are_words(store: Store) -> None:
-    """Not-a-number and the infinities are stored as strings."""
+def test_non_finite_doubles_are_strings(store: Store) -> None:
+    """NaN and infinities are stored as strings."""
     values = [float("nan"), float("inf"), float("-inf")]
     pairs = [KeyValue(key=str(place), value=AnyValue(double_value=value)) for place, value in enumerate(values)]
     assert _span(store, attributes=pairs)["attributes"] == '{"0":"NaN","1":"Infinity","2":"-Infinity"}'
@@ -151,30 +151,30 @@ def test_points_of_one_series_share_its_id() -> None:
 @pytest.mark.parametrize(
     "change", [{"name": "n"}, {"unit": "ms"}, {"service": "other"}, {"scope": "other"}, {"type": "counter"}]
 )
-def test_what_tells_series_apart(change: dict[str, str]) -> None:
-    """Name, unit, resource, scope and type each make another series."""
+def test_series_differ_by_metric_resource_and_scope(change: dict[str, str]) -> None:
+    """Another name, unit, resource, scope or type makes another series."""
     assert _points(_point(a="1"), **change) != _points(_point(a="1"))
 
 
-def test_attributes_tell_series_apart() -> None:
+def test_series_differ_by_attributes() -> None:
     """Other attributes, or other values, make another series."""
     assert len(set(_points(_point(), _point(a="1"), _point(a="2"), _point(b="1")))) == 4
 
 
 def test_a_monotonic_sum_is_another_series() -> None:
-    """A counter and an up-down counter of one name are two series."""
+    """A counter and an up-down counter with one name are two series."""
     assert _points(_point(), type="counter") != _points(_point(), type="updown")
 
 
-def test_a_point_without_a_value_is_kept(store: Store) -> None:
-    """A point that says "no recorded value" has none."""
+def test_a_point_without_a_value_is_stored(store: Store) -> None:
+    """A point with the flag "no recorded value" has no value."""
     request = metric_request(Metric(name="g", gauge=Gauge(data_points=[NumberDataPoint(time_unix_nano=5, flags=1)])))
     row = _columns(store, decode_metrics.decode(request, RECEIVED, 0), "metric_points")[0]
     assert (row["value"], row["value_int"], row["flags"]) == (None, None, 1)
 
 
-def test_an_exemplar_leads_to_its_point(store: Store) -> None:
-    """Series and time of an exemplar's row are those of its point; a broken trace ID is left out and counted."""
+def test_an_exemplar_identifies_its_point(store: Store) -> None:
+    """The row of an exemplar has series and time of its point; an invalid trace ID is omitted and counted."""
     exemplars = [Exemplar(time_unix_nano=4, as_int=1, trace_id=b"\1" * 16), Exemplar(as_int=2, trace_id=b"short")]
     point = NumberDataPoint(time_unix_nano=5, as_int=1, exemplars=exemplars)
     batch = decode_metrics.decode(metric_request(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED, 0)
@@ -182,23 +182,23 @@ def test_an_exemplar_leads_to_its_point(store: Store) -> None:
     first, second = _columns(store, batch, "exemplars")
     assert (first["series_id"], first["point_time_ns"], first["time_ns"]) == (row["series_id"], 5, 4)
     assert (first["trace_id"], second["trace_id"], second["time_ns"]) == ("01" * 16, None, 5)
-    assert batch.problems.warned["ids"] == 1
+    assert batch.problems.warnings["ids"] == 1
 
 
-def test_a_rejected_point_takes_its_exemplars_along() -> None:
-    """No exemplar is stored whose point is not."""
+def test_exemplars_of_a_rejected_point_are_not_stored() -> None:
+    """No exemplar is stored without its point."""
     point = NumberDataPoint(time_unix_nano=2**63, as_int=1, exemplars=[Exemplar(as_int=1)])
     batch = decode_metrics.decode(metric_request(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED, 0)
-    assert (batch.rows, dict(batch.rejected)) == (0, {"time": 1})
+    assert (batch.row_count, dict(batch.rejected)) == (0, {"time": 1})
 
 
-def test_a_metric_without_data_is_nothing() -> None:
-    """A metric of a type that nobody knows yet has no rows and is no error."""
+def test_a_metric_without_data_is_ignored() -> None:
+    """A metric of an unknown type has no rows and is not an error."""
     batch = decode_metrics.decode(metric_request(Metric(name="new")), RECEIVED, 0)
-    assert (batch.rows, batch.message) == (0, "")
+    assert (batch.row_count, batch.message) == (0, "")
 
 
-def test_spans_may_share_everything(store: Store) -> None:
-    """The same span twice is two rows: OTLP may deliver twice, and the reader decides."""
+def test_equal_spans_are_both_stored(store: Store) -> None:
+    """OTLP may deliver a span twice: both copies are stored, and queries remove one."""
     same = span(kind=Span.SPAN_KIND_SERVER)
     assert len(_columns(store, decode_traces.decode(trace_request(same, same), RECEIVED, 0), "spans")) == 2

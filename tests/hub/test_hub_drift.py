@@ -1,4 +1,4 @@
-"""The hub's SQL and the service's definitions say the same of the same counts."""
+"""The drift statistics of the hub's SQL equal those of the service for the same counts."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,9 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, M
 from modeltrace.inference.schema import Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.drift_check import WindowCounts, check_confidence, check_drift
-from modeltrace_hub.queries.model_metrics import COMPARED, ENOUGH, low_confidence_limit
-from modeltrace_hub.queries.queries import Queries, Record
+from modeltrace_hub.queries.metric_names import DRIFT_COUNTERS
+from modeltrace_hub.queries.model_metrics import MIN_ROWS, low_confidence_limit
+from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.store import Store
 from tests.helpers.metric_points import SECOND, SINCE, UNTIL, Attributes, gauge, store_metrics
 from tests.helpers.otlp_values import key_values
@@ -48,11 +49,11 @@ def counter(name: str, values: Mapping[Attributes, float]) -> Metric:
 
 
 def in_sql(store: Store, reference: Reference, window: WindowCounts, criticals: Mapping[str, float]) -> Record:
-    """What the hub says of the window, by statistic."""
+    """Return the statistics that the hub computes, by name."""
     bins = [(*FEATURE, ("ml.feature.bin", name)) for name in reference.shares]
     numeric = reference.edges is not None
     sums = {(*FEATURE, ("ml.feature.sign", "positive" if window.total > 0 else "negative")): abs(window.total)}
-    refused = {(*FEATURE, ("ml.data.violation.reason", "missing")): float(window.rejected)}
+    rejected = {(*FEATURE, ("ml.data.violation.reason", "missing")): float(window.rejected)}
     gauges: dict[str, dict[Attributes, float]] = {
         "ml.feature.reference": dict(zip(bins, reference.shares.values(), strict=True)),
         "ml.feature.reference.size": {FEATURE: reference.n},
@@ -73,32 +74,32 @@ def in_sql(store: Store, reference: Reference, window: WindowCounts, criticals: 
         "one",
         counter("ml.feature.observations", dict(zip(bins, map(float, window.counts), strict=True))),
         counter("ml.feature.sum", sums),
-        counter("ml.data.violations", refused),
+        counter("ml.data.violations", rejected),
         *(gauge(name, "1", values.items(), SINCE + SECOND) for name, values in gauges.items()),
     )
-    with Queries(store).ask() as reader:
-        (found,) = reader.records(
-            "drift",
-            counters=[*COMPARED],
+    with Queries(store).open_reader() as reader:
+        (row,) = reader.fetch_all(
+            "compute_drift",
+            counters=[*DRIFT_COUNTERS],
             since_ns=SINCE,
             until_ns=UNTIL,
             step_ns=UNTIL - SINCE,
             lookback_ns=SECOND,
-            enough=ENOUGH,
+            min_rows=MIN_ROWS,
         )
-    return {one["statistic"]: one for one in found["statistics"]}
+    return {statistic["statistic"]: statistic for statistic in row["statistics"]}
 
 
 def shares_of(counts: list[int]) -> list[float]:
-    """Counts as shares of all."""
+    """Return counts as shares of their sum."""
     return [count / sum(counts) for count in counts]
 
 
 @st.composite
 def references(draw: st.DrawFn, *, numeric: bool) -> Reference:
-    """The training data of a feature: numbers in bins, or categories."""
+    """Draw the reference of a numeric or categorical feature."""
     size = draw(st.integers(2, 10) if numeric else st.integers(1, 21))
-    names = [f"{place:02d}" if numeric else f"c{place}" for place in range(size)]
+    names = [f"{index:02d}" if numeric else f"c{index}" for index in range(size)]
     counts = draw(st.lists(st.integers(0, 400), min_size=size, max_size=size))
     counts = [*counts[:-1], counts[-1] + 1, draw(st.integers(0, 50)), 0 if numeric else draw(st.integers(0, 50))]
     return Reference(
@@ -112,7 +113,7 @@ def references(draw: st.DrawFn, *, numeric: bool) -> Reference:
 
 @st.composite
 def windows(draw: st.DrawFn, reference: Reference) -> WindowCounts:
-    """Traffic that fell into these bins."""
+    """Draw the counts of these bins in a window."""
     counts = draw(st.lists(st.integers(0, 300), min_size=len(reference.shares), max_size=len(reference.shares)))
     if reference.edges is not None:
         counts[-1] = 0
@@ -125,29 +126,32 @@ def windows(draw: st.DrawFn, reference: Reference) -> WindowCounts:
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), numeric=st.booleans(), critical=st.floats(0.1, 60))
 def test_sql_and_service_agree(store: Store, data: Any, *, numeric: bool, critical: float) -> None:
-    """Value, threshold, sample size and state of every statistic are the same to 1e-9, of numbers and of categories."""
+    """Value, threshold, sample size and state of every statistic are equal to 1e-9, for numbers and categories."""
     reference = data.draw(references(numeric=numeric))
     window = data.draw(windows(reference))
     criticals = dict.fromkeys(OF_NUMBERS if numeric else OF_CATEGORIES, critical)
 
-    found = in_sql(store, reference, window, criticals)
+    statistics = in_sql(store, reference, window, criticals)
 
-    assert set(found) == set(criticals)
-    for wanted in check_drift(reference, window, criticals):
-        one = found[wanted.statistic]
-        assert one["n"] == wanted.n
-        assert one["state"] == wanted.state, wanted
-        for here, there in ((one["value"], wanted.value), (one["threshold"], wanted.threshold)):
-            # Of nothing there is no value.
-            if wanted.n == 0 or math.isnan(there):
-                assert here is None
+    assert set(statistics) == set(criticals)
+    for expected in check_drift(reference, window, criticals):
+        actual = statistics[expected.statistic]
+        assert actual["n"] == expected.n
+        assert actual["state"] == expected.state, expected
+        for number, expected_number in (
+            (actual["value"], expected.value),
+            (actual["threshold"], expected.threshold),
+        ):
+            # Without rows there is no value.
+            if expected.n == 0 or math.isnan(expected_number):
+                assert number is None
             else:
-                assert here == pytest.approx(there, rel=1e-9, abs=1e-9), wanted
+                assert number == pytest.approx(expected_number, rel=1e-9, abs=1e-9), expected
 
 
 @given(low=st.integers(0, 500), more=st.integers(0, 5000), critical=st.floats(0, 8))
-def test_the_share_of_low_confidence_has_one_limit(low: int, more: int, critical: float) -> None:
-    """The page and the service call the same share of unsure answers too many."""
+def test_low_confidence_limits_are_equal(low: int, more: int, critical: float) -> None:
+    """The page and the service compute the same limit for the share of low-confidence predictions."""
     n = low + more
     limit = low_confidence_limit(drift.MIN_EFFECT[drift.LOW_CONFIDENCE], critical, n)
 
@@ -157,6 +161,6 @@ def test_the_share_of_low_confidence_has_one_limit(low: int, more: int, critical
         assert limit is None
 
 
-def test_enough_is_the_same() -> None:
+def test_minimum_rows_are_equal() -> None:
     """The hub and the service want the same number of predictions before they say anything."""
-    assert ENOUGH == drift.MIN_ROWS
+    assert MIN_ROWS == drift.MIN_ROWS

@@ -1,4 +1,4 @@
-"""Every field of the OTLP messages is stored, or stands in a list with the reason why not."""
+"""Every field of the OTLP messages is stored, or listed here with the reason why not."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ TABLES = ("spans", "logs", "metric_points", "exemplars")
 
 
 class Filler:
-    """Builds a message with every field set, each to a value that occurs nowhere else, and notes what to look for."""
+    """Build a message with a unique value in every field, and record the values to look for."""
 
     def __init__(self) -> None:
         self.numbers = count(1_000_003)
@@ -44,7 +44,7 @@ class Filler:
         self.seen: set[str] = set()
 
     def build(self, type_: type[Message], variant: int = 0, depth: int = 0) -> Message:
-        """A message; of each `oneof` the member that `variant` chooses."""
+        """Return a message; `variant` selects the member of each `oneof`."""
         message = type_()
         chosen = {
             group.full_name: group.fields[variant % len(group.fields)]
@@ -60,7 +60,7 @@ class Filler:
         return message
 
     def set(self, message: Message, field: FieldDescriptor, variant: int, depth: int) -> None:
-        """Set one field."""
+        """Set a field."""
         self.seen.add(field.full_name)
         if field.message_type is None:
             value, stored = self.scalar(field)
@@ -83,7 +83,7 @@ class Filler:
             getattr(message, field.name).append(self.build(type_, each, depth))
 
     def scalar(self, field: FieldDescriptor) -> tuple[Any, Any]:
-        """A value for a field, and what it is stored as."""
+        """Return a value for a field, and its stored form."""
         number = next(self.numbers)
         if field.full_name in ENUMS:
             return ENUMS[field.full_name]
@@ -103,7 +103,7 @@ class Filler:
 
 
 def _variants(descriptor: Descriptor) -> int:
-    """How many messages it takes to have every member of every `oneof` that this one decides about."""
+    """Return the number of messages needed to set every member of every `oneof`."""
     own = [len(group.fields) for group in descriptor.oneofs]
     below = [
         _variants(field.message_type)
@@ -114,7 +114,7 @@ def _variants(descriptor: Descriptor) -> int:
 
 
 def _leaves(value: object) -> Iterator[Any]:
-    """Every single value in a row, also those inside lists and JSON."""
+    """Yield every single value of a row, also those inside lists and JSON."""
     match value:
         case dict():
             for key, item in value.items():
@@ -132,19 +132,19 @@ def _leaves(value: object) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
-def test_every_field_is_stored_or_left_out_on_purpose(store: Store, writer: Writer, signal: Signal) -> None:
-    """Each field's value is found again in the rows, and none of those that the list leaves out."""
+def test_every_field_is_stored_or_listed(store: Store, writer: Writer, signal: Signal) -> None:
+    """The value of each field is in the rows, and no value of the listed fields is."""
     filler = Filler()
-    request = filler.build(signal.request)
-    batch = signal.decode(signal.request.FromString(request.SerializeToString()), 7, 0)
+    request = filler.build(signal.request_type)
+    batch = signal.decode(signal.request_type.FromString(request.SerializeToString()), 7, 0)
     assert not batch.rejected
     writer.submit(batch).result(20)
 
     with store.read() as cursor:
         rows = [row for table in TABLES for row in cursor.execute(f"SELECT * FROM {table}").fetchall()]  # noqa: S608  fixed names
-    found = {(type(leaf), leaf) for row in rows for value in row for leaf in _leaves(value)}
+    result = {(type(leaf), leaf) for row in rows for value in row for leaf in _leaves(value)}
 
-    missing = [(name, value) for name, value in filler.expected if (type(value), value) not in found]
+    missing = [(name, value) for name, value in filler.expected if (type(value), value) not in result]
     assert not missing
     assert len(filler.seen) > 25
     assert NOT_STORED.keys() <= filler.seen

@@ -1,6 +1,6 @@
-"""The OpenTelemetry SDKs for Go, Java and Node.js send all signals, and the hub shows what they have sent.
+"""The OpenTelemetry SDKs for Go, Java and Node.js send all signals, and the hub stores what they sent.
 
-The programs are in tests/senders. Each prints the records that it has sent, with the names of the hub's API.
+The programs are in tests/senders. Each prints the records that it sent, with the field names of the hub's API.
 """
 
 import html
@@ -25,7 +25,7 @@ JDK = (f"{SENDER_PROPERTY}.jdk.internal.JdkHttpSenderProvider", "Sender")
 
 
 class Case(NamedTuple):
-    """A way to send."""
+    """An SDK and a protocol."""
 
     language: str
     protocol: str
@@ -50,7 +50,7 @@ DOUBLES = {"value", "sum", "min", "max"}
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a sender has sent, and the hub that it has sent it to."""
+    """The records that a sender sent, and the hub that received them."""
 
     sent: Sent
     hub: InProcessHub
@@ -59,21 +59,21 @@ class Delivery:
 
     @property
     def trace_id(self) -> str:
-        """The only trace of the sender."""
+        """The only trace ID of the sender."""
         (trace_id,) = {span["trace_id"] for span in self.sent.of_kind("span")}
         return str(trace_id)
 
     def get(self, path: str, **parameters: str | int) -> httpx.Response:
-        """What the hub answers; a failure fails the test."""
+        """Return the JSON of an API call; an error fails the test."""
         return httpx.get(f"{self.hub.page}{path}", params=parameters, timeout=30).raise_for_status()
 
     def trace(self) -> Any:
-        """All that the hub has of the trace."""
+        """Return the stored trace."""
         return self.get(f"/api/traces/{self.trace_id}", limit=10_000).json()
 
 
 def deliver(hub: InProcessHub, service: str, case: Case, *options: str) -> Delivery:
-    """Run a sender to its end."""
+    """Run a sender until it ends."""
     port = hub.settings.grpc_port if case.protocol == "grpc" else hub.settings.http_port
     environment = {
         "OTEL_EXPORTER_OTLP_COMPRESSION": case.compression,
@@ -92,17 +92,17 @@ def deliver(hub: InProcessHub, service: str, case: Case, *options: str) -> Deliv
 
 @pytest.fixture(scope="module", params=CASES)
 def delivery(request: pytest.FixtureRequest, hub: InProcessHub) -> Delivery:
-    """A run of each sender with each protocol."""
+    """Run each sender with each protocol."""
     return deliver(hub, f"sender {request.param}", CASES[request.param])
 
 
-def test_the_sdk_has_no_complaint(delivery: Delivery) -> None:
-    """No export fails, and no answer is a partial success: the SDK would have logged it."""
+def test_the_sdk_logs_no_error(delivery: Delivery) -> None:
+    """No export fails, and no response is a partial success: the SDK would log it."""
     assert delivery.sent.complaints == ""
 
 
 def test_every_span_is_stored_as_it_was_sent(delivery: Delivery) -> None:
-    """Each field of each span, its events and its links, and no span beside them."""
+    """All fields, events and links of all spans are stored, and no other spans."""
     spans = delivery.trace()["spans"]
     stored = {span["span_id"]: span for span in spans}
     sent = {span["span_id"]: span for span in delivery.sent.of_kind("span")}
@@ -114,7 +114,7 @@ def test_every_span_is_stored_as_it_was_sent(delivery: Delivery) -> None:
 
 
 def test_every_log_record_is_stored_as_it_was_sent(delivery: Delivery) -> None:
-    """Each field of each record, inside and outside of the span, and no record beside them."""
+    """All fields of all records, inside and outside the span, are stored, and no other records."""
     records = logs(delivery)
     stored = {record["time_ns"]: decoded(record) for record in records}
     sent = {record["time_ns"]: record for record in delivery.sent.of_kind("log")}
@@ -125,7 +125,7 @@ def test_every_log_record_is_stored_as_it_was_sent(delivery: Delivery) -> None:
 
 
 def test_the_log_records_of_the_span_are_those_of_its_trace(delivery: Delivery) -> None:
-    """The trace has the records that were written inside, in their order."""
+    """The trace has the records that were written inside the span, in their order."""
     inside = [record["time_ns"] for record in delivery.sent.of_kind("log") if record["trace_id"]]
 
     assert [record["time_ns"] for record in delivery.trace()["logs"]] == sorted(inside)
@@ -133,7 +133,7 @@ def test_the_log_records_of_the_span_are_those_of_its_trace(delivery: Delivery) 
 
 
 def test_every_data_point_is_stored_as_it_was_sent(delivery: Delivery) -> None:
-    """Each field of each point of each instrument, and no point beside them."""
+    """All fields of all points of all instruments are stored, and no other points."""
     sent = {series(point): point for point in delivery.sent.of_kind("point")}
     points = [
         point
@@ -153,7 +153,7 @@ def test_every_data_point_is_stored_as_it_was_sent(delivery: Delivery) -> None:
 
 
 def test_every_exemplar_is_stored_as_it_was_sent(delivery: Delivery) -> None:
-    """Each measurement inside the span is an exemplar of the trace, where the SDK sends exemplars."""
+    """Each measurement inside the span is an exemplar of the trace, if the SDK sends exemplars."""
     stored = sorted(delivery.trace()["exemplars"], key=measured)
     sent = sorted(delivery.sent.of_kind("exemplar"), key=measured)
 
@@ -162,8 +162,8 @@ def test_every_exemplar_is_stored_as_it_was_sent(delivery: Delivery) -> None:
         assert list(differences(one, other)) == []
 
 
-def test_the_pages_show_it(delivery: Delivery) -> None:
-    """The page of the trace shows all attributes of each span, integers to the last digit; every other page renders."""
+def test_the_pages_show_the_telemetry(delivery: Delivery) -> None:
+    """The trace page shows all attributes of each span, with exact integers; all other pages render."""
     for span in delivery.sent.of_kind("span"):
         text = delivery.get(f"/t/{delivery.trace_id}", span=span["span_id"]).text
         page = html.unescape(text.replace("<wbr>", ""))
@@ -176,8 +176,8 @@ def test_the_pages_show_it(delivery: Delivery) -> None:
         delivery.get(path)
 
 
-def test_an_integer_out_of_range_costs_that_value_alone(hub: InProcessHub) -> None:
-    """The SDK for Node.js writes 1.5e300 as an integer. The hub stores the rest, and tells the SDK."""
+def test_an_integer_out_of_range_omits_only_that_value(hub: InProcessHub) -> None:
+    """The SDK for Node.js writes 1.5e300 as an integer. The hub stores the rest and warns the SDK."""
     delivery = deliver(hub, "sender huge", CASES["node-json"], "huge")
     spans = delivery.trace()["spans"]
     (root,) = [span for span in spans if span["kind"] == "SERVER"]
@@ -191,28 +191,28 @@ def test_an_integer_out_of_range_costs_that_value_alone(hub: InProcessHub) -> No
 
 
 def logs(delivery: Delivery) -> list[dict[str, Any]]:
-    """The log records of the sender."""
+    """Return the log records of the sender."""
     records: list[dict[str, Any]] = delivery.get("/api/logs", service=delivery.service, limit=1000).json()["logs"]
     return records
 
 
 def decoded(record: dict[str, Any]) -> dict[str, Any]:
-    """A log record with its body as a value rather than as JSON."""
+    """Return a log record with its body decoded from JSON."""
     return {**record, "body": json.loads(record["body"])} if record["body_structured"] else record
 
 
 def series(point: Mapping[str, Any]) -> tuple[str, str]:
-    """What tells the points of a sender from each other."""
+    """Return the identity of a point of the sender."""
     return point["name"], exact(point["attributes"])
 
 
 def measured(exemplar: Mapping[str, Any]) -> tuple[str, float]:
-    """What tells the exemplars of a sender from each other."""
+    """Return the identity of an exemplar of the sender."""
     return exemplar["metric_name"], exemplar["value"] if exemplar.get("value_int") is None else exemplar["value_int"]
 
 
 def differences(sent: Mapping[str, Any], stored: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """The fields that were sent and are stored differently. Attributes and bodies must have the same types, too."""
+    """Return the fields that are stored differently. The types of attributes and bodies must be equal, too."""
     for name, value in sent.items():
         if name in {"events", "links"}:
             for index, (one, other) in enumerate(zip(value, stored[name], strict=True)):
@@ -224,18 +224,18 @@ def differences(sent: Mapping[str, Any], stored: Mapping[str, Any], where: str =
 
 
 def exact(value: Any) -> str:
-    """A value as text: 1, 1.0 and true are different texts."""
+    """Return a value as text: 1, 1.0 and true give different texts."""
     return json.dumps(value, sort_keys=True)
 
 
 def assert_origin(delivery: Delivery, records: list[dict[str, Any]]) -> None:
-    """All records have the resource of the environment variables."""
+    """Assert that all records have the resource of the environment variables."""
     assert {record["service_name"] for record in records} == {delivery.service}
     assert {record["resource_attributes"]["of.the.variable"] for record in records} == {"ß"}
 
 
 def assert_in_buckets(recorded: list[float], point: Mapping[str, Any]) -> None:
-    """The buckets of an exponential histogram are those of the values that were recorded."""
+    """Assert that the buckets of an exponential histogram contain the recorded values."""
     first, counts = point["positive_offset"], point["positive_counts"]
     buckets = {first + place: count for place, count in enumerate(counts) if count}
 

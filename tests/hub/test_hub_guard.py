@@ -1,4 +1,4 @@
-"""Who may talk to the hub: Host, Origin and the key."""
+"""Access control of the hub: Host, Origin and the key."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import httpx
 import pytest
 
-from modeltrace_hub.auth import COOKIE
+from modeltrace_hub.auth import COOKIE_NAME
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import trace_request
 
@@ -18,8 +18,8 @@ StartHub = Callable[..., AbstractContextManager[InProcessHub]]
 
 
 @pytest.fixture(scope="module")
-def locked() -> Iterator[InProcessHub]:
-    """A hub with a key."""
+def hub_with_key() -> Iterator[InProcessHub]:
+    """Yield a hub with a key."""
     with in_process_hub(key=KEY) as hub:
         yield hub
 
@@ -29,102 +29,102 @@ def _send(hub: InProcessHub, **headers: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:4318", "127.0.0.1.evil.example", "10.0.0.1"])
-def test_another_host_is_refused(hub: InProcessHub, host: str) -> None:
-    """A Host that is not a name of this machine, as DNS rebinding has it, is answered with 403 on both ports."""
+def test_an_unknown_host_is_rejected(hub: InProcessHub, host: str) -> None:
+    """A Host that is not a name of this machine (DNS rebinding) gets 403 on both ports."""
     assert _send(hub, Host=host).status_code == 403
     assert httpx.get(f"{hub.page}/", headers={"Host": host}).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1", "[::1]:9", "LOCALHOST"])
-def test_names_of_this_machine_are_fine(hub: InProcessHub, host: str) -> None:
-    """Any name for loopback is taken, whatever the port."""
+def test_loopback_names_are_accepted(hub: InProcessHub, host: str) -> None:
+    """Any loopback name is accepted, with any port."""
     assert _send(hub, Host=host).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[", "http://[x]"])
-def test_another_origin_is_refused(hub: InProcessHub, origin: str) -> None:
-    """A page of another site, or of another port, is answered with 403 on both ports, and gets no CORS header."""
-    for answer in (_send(hub, Origin=origin), httpx.get(f"{hub.page}/healthz", headers={"Origin": origin})):
-        assert answer.status_code == 403
-        assert "access-control-allow-origin" not in answer.headers
+def test_another_origin_is_rejected(hub: InProcessHub, origin: str) -> None:
+    """A page of another site or port gets 403 on both ports, and no CORS header."""
+    for response in (_send(hub, Origin=origin), httpx.get(f"{hub.page}/healthz", headers={"Origin": origin})):
+        assert response.status_code == 403
+        assert "access-control-allow-origin" not in response.headers
 
 
-def test_its_own_origin_is_fine(hub: InProcessHub) -> None:
-    """The hub's own pages may ask the hub."""
+def test_its_own_origin_is_accepted(hub: InProcessHub) -> None:
+    """The hub's own pages may call the hub."""
     assert httpx.get(f"{hub.page}/healthz", headers={"Origin": hub.page}).status_code == 200
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}])
-def test_without_the_key_senders_are_refused(locked: InProcessHub, header: dict[str, str]) -> None:
-    """No key, a wrong one, or one in another scheme is answered with 401."""
-    answer = _send(locked, **header)
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+def test_senders_without_the_key_are_rejected(hub_with_key: InProcessHub, header: dict[str, str]) -> None:
+    """A missing key, a wrong key and another scheme get 401."""
+    response = _send(hub_with_key, **header)
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
 
 
-def test_with_the_key_senders_are_taken(locked: InProcessHub) -> None:
-    """`Authorization: Bearer KEY` opens the OTLP port."""
-    assert _send(locked, Authorization=f"Bearer {KEY}").status_code == 200
+def test_senders_with_the_key_are_accepted(hub_with_key: InProcessHub) -> None:
+    """`Authorization: Bearer KEY` is accepted on the OTLP port."""
+    assert _send(hub_with_key, Authorization=f"Bearer {KEY}").status_code == 200
 
 
-def test_pages_ask_for_the_key(locked: InProcessHub) -> None:
-    """A page without the key is 401; health is told to anyone."""
-    assert httpx.get(f"{locked.page}/api/traces").status_code == 401
-    assert httpx.get(f"{locked.page}/healthz").status_code == 200
+def test_pages_need_the_key(hub_with_key: InProcessHub) -> None:
+    """A page without the key is 401; the health check needs no key."""
+    assert httpx.get(f"{hub_with_key.page}/api/traces").status_code == 401
+    assert httpx.get(f"{hub_with_key.page}/healthz").status_code == 200
 
 
-def test_one_visit_with_the_key_lets_a_browser_in(locked: InProcessHub) -> None:
-    """The key in the address becomes a cookie that scripts cannot read, and leaves the address."""
-    with httpx.Client(base_url=locked.page) as browser:
-        answer = browser.get("/healthz/x", params={"key": KEY, "limit": "5"})
-        assert (answer.status_code, answer.headers["location"]) == (303, "./x?limit=5")
-        cookie = answer.headers["set-cookie"].lower()
+def test_a_browser_gets_a_cookie_for_the_key(hub_with_key: InProcessHub) -> None:
+    """The key in the address is replaced by a cookie that scripts cannot read."""
+    with httpx.Client(base_url=hub_with_key.page) as browser:
+        response = browser.get("/healthz/x", params={"key": KEY, "limit": "5"})
+        assert (response.status_code, response.headers["location"]) == (303, "./x?limit=5")
+        cookie = response.headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         assert KEY not in cookie
         assert browser.get("/healthz/x").status_code == 404
-        browser.cookies.set(COOKIE, "forged")
+        browser.cookies.set(COOKIE_NAME, "forged")
         assert browser.get("/healthz/x").status_code == 401
 
 
-def test_a_wrong_key_in_the_address_is_refused(locked: InProcessHub) -> None:
-    """Another key in the address sets no cookie."""
-    answer = httpx.get(f"{locked.page}/", params={"key": "wrong"})
-    assert answer.status_code == 401
-    assert "set-cookie" not in answer.headers
+def test_a_wrong_key_in_the_address_is_rejected(hub_with_key: InProcessHub) -> None:
+    """A wrong key in the address sets no cookie."""
+    response = httpx.get(f"{hub_with_key.page}/", params={"key": "wrong"})
+    assert response.status_code == 401
+    assert "set-cookie" not in response.headers
 
 
-def test_beyond_loopback_any_host_name_will_do(start_hub: StartHub) -> None:
-    """A hub that others reach by a name it cannot know asks for the key instead of the name."""
+def test_a_non_loopback_hub_accepts_any_host(start_hub: StartHub) -> None:
+    """A hub that others reach by an unknown name checks the key instead of the name."""
     with start_hub(host="0.0.0.0", key=KEY) as hub:  # noqa: S104  with a key
         assert _send(hub, Host="hub.internal", Authorization=f"Bearer {KEY}").status_code == 200
         assert _send(hub, Host="hub.internal").status_code == 401
 
 
-def test_pages_of_named_origins_may_send(start_hub: StartHub) -> None:
-    """A preflight is answered, and what follows is stored; on the other port and from elsewhere nothing changes."""
+def test_allowed_origins_may_send(start_hub: StartHub) -> None:
+    """A preflight and its request succeed; the page port and other origins are not affected."""
     named, other = {"Origin": "https://app.example.com"}, {"Origin": "https://evil.example"}
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-key"}
+    parameters = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-key"}
     with start_hub(cors_origins="https://app.example.com") as hub:
-        preflight = hub.client.options("/v1/traces", headers={**named, **asked})
+        preflight = hub.client.options("/v1/traces", headers={**named, **parameters})
         assert preflight.status_code == 200
         assert preflight.headers["access-control-allow-origin"] == named["Origin"]
         assert preflight.headers["access-control-allow-credentials"] == "true"
         assert "x-key" in preflight.headers["access-control-allow-headers"]
-        answer = _send(hub, **named)
-        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, named["Origin"])
-        assert answer.headers["access-control-expose-headers"] == "Retry-After"
+        response = _send(hub, **named)
+        assert (response.status_code, response.headers["access-control-allow-origin"]) == (200, named["Origin"])
+        assert response.headers["access-control-expose-headers"] == "Retry-After"
 
-        refused = hub.client.options("/v1/traces", headers={**other, **asked})
+        refused = hub.client.options("/v1/traces", headers={**other, **parameters})
         assert "access-control-allow-origin" not in refused.headers
-        answer = _send(hub, **other)
-        assert answer.status_code == 403
-        assert "access-control-allow-origin" not in answer.headers
+        response = _send(hub, **other)
+        assert response.status_code == 403
+        assert "access-control-allow-origin" not in response.headers
         assert httpx.get(f"{hub.page}/api/traces", headers=named).status_code == 403
 
 
-def test_named_origins_need_the_key(start_hub: StartHub) -> None:
-    """An origin is no key, and the answer can be read by the page."""
+def test_allowed_origins_need_the_key(start_hub: StartHub) -> None:
+    """An allowed origin still needs the key, and the page can read the error."""
     with start_hub(cors_origins="https://app.example.com", key="0123456789abcdef") as hub:
-        answer = _send(hub, Origin="https://app.example.com")
-        assert answer.status_code == 401
-        assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
+        response = _send(hub, Origin="https://app.example.com")
+        assert response.status_code == 401
+        assert response.headers["access-control-allow-origin"] == "https://app.example.com"

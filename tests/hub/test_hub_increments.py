@@ -1,4 +1,4 @@
-"""What counters added in a window, against what made-up processes really counted."""
+"""The increases of counters in SQL equal what simulated processes counted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     Sum,
 )
 
-from modeltrace_hub.queries.queries import Queries
+from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.store import Store
 from tests.helpers.metric_points import SECOND, SINCE, UNTIL, gauge, store_metrics
 from tests.helpers.otlp_values import key_values
@@ -29,7 +29,7 @@ Kind = Literal["cumulative", "no start", "delta"]
 
 @dataclass(frozen=True)
 class Run:
-    """One process: when it started, and when it exported how much had come since the export before."""
+    """One process: its start, and what it counted in each export interval."""
 
     instance: str
     kind: Kind
@@ -37,7 +37,7 @@ class Run:
     exports: Sequence[tuple[int, int]]
 
     def points(self) -> Iterator[NumberDataPoint]:
-        """What it exported."""
+        """Return its exported points."""
         total, before = 0, self.start
         for time, added in self.exports:
             total += added
@@ -52,13 +52,13 @@ class Run:
             before = time
 
     def counted(self) -> int:
-        """How much it counted in intervals that ended in the window."""
+        """Return what it counted in the intervals that ended in the window."""
         return sum(added for time, added in self.exports if SINCE < time <= UNTIL)
 
 
 @st.composite
 def runs(draw: st.DrawFn) -> Run:
-    """A process that started at most 20 minutes before the window, and said so at once."""
+    """Draw a process that started at most 20 minutes before the window and exported at once."""
     start = SINCE + draw(st.integers(-1200, 500)) * SECOND
     gaps = draw(st.lists(st.integers(1, 200), max_size=6))
     times = [start + sum(gaps[: number + 1]) * SECOND for number in range(len(gaps))]
@@ -68,28 +68,28 @@ def runs(draw: st.DrawFn) -> Run:
 
 
 def counter(points: Sequence[NumberDataPoint], temporality: Any) -> Metric:
-    """A counter of ours."""
+    """Return a counter with the test's attributes."""
     return Metric(
         name="ml.predictions", sum=Sum(data_points=points, aggregation_temporality=temporality, is_monotonic=True)
     )
 
 
 def added(store: Store, step: int = STEP) -> dict[int, float]:
-    """What the SQL says was added, by step."""
-    with Queries(store).ask() as reader:
-        found = reader.records(
-            "model_counts",
+    """Return the increases by step, as computed in SQL."""
+    with Queries(store).open_reader() as reader:
+        result = reader.fetch_all(
+            "sum_model_counters",
             counters=["ml.predictions"],
             since_ns=SINCE,
             until_ns=UNTIL,
             step_ns=step,
             lookback_ns=3600 * SECOND,
         )
-    return {one["step"]: one["added"] for one in found}
+    return {item["step"]: item["added"] for item in result}
 
 
 def fill(store: Store, several: Sequence[Run], *, times: int = 1) -> None:
-    """Store what these processes exported, nothing else."""
+    """Store the exports of these processes, and nothing else."""
     with store.write() as connection:
         connection.execute("DELETE FROM metric_points")
     for number, run in enumerate(several):
@@ -104,8 +104,8 @@ def fill(store: Store, several: Sequence[Run], *, times: int = 1) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(runs(), max_size=4))
-def test_what_processes_counted_adds_up(store: Store, several: list[Run]) -> None:
-    """However they export, whenever they start: the sum is what they counted in intervals that ended in the window."""
+def test_increases_of_all_processes_add_up(store: Store, several: list[Run]) -> None:
+    """The sum is what they counted in intervals that ended in the window, for any start and temporality."""
     fill(store, several)
 
     assert sum(added(store).values()) == sum(run.counted() for run in several)
@@ -114,8 +114,8 @@ def test_what_processes_counted_adds_up(store: Store, several: list[Run]) -> Non
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(runs(), min_size=1, max_size=3))
-def test_what_is_sent_twice_counts_once(store: Store, several: list[Run]) -> None:
-    """A sender that got no answer sends again; that adds nothing."""
+def test_a_point_sent_twice_counts_once(store: Store, several: list[Run]) -> None:
+    """A sender that gets no response sends again."""
     fill(store, several, times=2)
 
     assert sum(added(store).values()) == sum(run.counted() for run in several)
@@ -123,31 +123,31 @@ def test_what_is_sent_twice_counts_once(store: Store, several: list[Run]) -> Non
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), min_size=2, max_size=4))
-def test_a_counter_that_starts_anew_goes_on_adding(store: Store, lives: list[list[int]]) -> None:
-    """One series with a start after another, as an exporter process that is replaced makes them: each counts from 0."""
+def test_a_new_start_time_is_a_reset(store: Store, lives: list[list[int]]) -> None:
+    """One series with several start times, as after a restart of a sidecar: each counts from 0."""
     with store.write() as connection:
         connection.execute("DELETE FROM metric_points")
     time = SINCE
     for life in lives:
-        run = Run("a", "cumulative", time + SECOND, [(time + n * 10 * SECOND, one) for n, one in enumerate(life, 1)])
+        run = Run("a", "cumulative", time + SECOND, [(time + n * 10 * SECOND, item) for n, item in enumerate(life, 1)])
         store_metrics(store, "a", counter(list(run.points()), CUMULATIVE))
         time = run.exports[-1][0]
 
     assert sum(added(store).values()) == sum(map(sum, lives))
 
 
-def test_a_total_that_falls_has_started_anew(store: Store) -> None:
-    """Where no start is said, a fall is all that tells of a reset."""
-    run = Run("a", "no start", SINCE, [(SINCE + n * 10 * SECOND, one) for n, one in enumerate((5, 3), 1)])
-    again = Run("a", "no start", SINCE, [(SINCE + n * 10 * SECOND, one) for n, one in enumerate((2, 4), 3)])
+def test_a_decreasing_total_is_a_reset(store: Store) -> None:
+    """Without a start time, only a decrease shows a reset."""
+    run = Run("a", "no start", SINCE, [(SINCE + n * 10 * SECOND, item) for n, item in enumerate((5, 3), 1)])
+    again = Run("a", "no start", SINCE, [(SINCE + n * 10 * SECOND, item) for n, item in enumerate((2, 4), 3)])
     store_metrics(store, "a", gauge("ml.feature.reference", "1", [((("ml.model.name", "m"),), 1.0)], SINCE + SECOND))
     store_metrics(store, "a", counter([*run.points(), *again.points()], CUMULATIVE))
 
     assert sum(added(store).values()) == 8 + 6
 
 
-def test_what_was_counted_before_the_hub_heard_of_it_is_not_in_the_window(store: Store) -> None:
-    """A service that ran for days when the hub started: its totals are no traffic of the last minutes."""
+def test_totals_from_before_the_first_export_do_not_count(store: Store) -> None:
+    """The totals of a service that ran for days before the hub started are not traffic of the window."""
     days_ago = SINCE - 3 * 86400 * SECOND
     run = Run("a", "cumulative", days_ago, [(SINCE + SECOND, 5000), (SINCE + 60 * SECOND, 7)])
     store_metrics(store, "a", counter(list(run.points()), CUMULATIVE))
@@ -155,8 +155,8 @@ def test_what_was_counted_before_the_hub_heard_of_it_is_not_in_the_window(store:
     assert sum(added(store).values()) == 7
 
 
-def test_a_label_met_for_the_first_time_counts_from_nothing(store: Store) -> None:
-    """Its series says the start of the process, long ago, and is younger than the other series of that."""
+def test_the_series_of_a_new_label_counts_from_zero(store: Store) -> None:
+    """Its start time is that of the process, but it is younger than the other series of the process."""
     days_ago = SINCE - 3 * 86400 * SECOND
     store_metrics(
         store, "a", gauge("ml.feature.reference", "1", [((("ml.model.name", "m"),), 1.0)], SINCE - 60 * SECOND)
@@ -168,7 +168,7 @@ def test_a_label_met_for_the_first_time_counts_from_nothing(store: Store) -> Non
 
 
 def test_histograms_add_up_bucket_by_bucket(store: Store) -> None:
-    """Each bucket is a counter of its own."""
+    """Each bucket is a counter."""
     totals = [(1, 0, 4), (2, 0, 9)]
     points = [
         HistogramDataPoint(
@@ -183,9 +183,9 @@ def test_histograms_add_up_bucket_by_bucket(store: Store) -> None:
     ]
     histogram = Histogram(data_points=points, aggregation_temporality=CUMULATIVE)
     store_metrics(store, "a", Metric(name="ml.predictions", histogram=histogram))
-    with Queries(store).ask() as reader:
-        found = reader.records(
-            "model_counts",
+    with Queries(store).open_reader() as reader:
+        result = reader.fetch_all(
+            "sum_model_counters",
             counters=["ml.predictions"],
             since_ns=SINCE,
             until_ns=UNTIL,
@@ -193,5 +193,5 @@ def test_histograms_add_up_bucket_by_bucket(store: Store) -> None:
             lookback_ns=SECOND,
         )
 
-    assert {one["place"]: one["added"] for one in found} == {1: 2, 3: 9}
-    assert {tuple(one["bounds"]) for one in found} == {(0.5, 0.9)}
+    assert {item["bucket"]: item["added"] for item in result} == {1: 2, 3: 9}
+    assert {tuple(item["bounds"]) for item in result} == {(0.5, 0.9)}

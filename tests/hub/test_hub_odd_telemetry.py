@@ -1,4 +1,4 @@
-"""Whatever the store accepts, every page and every call answers, however odd the telemetry is."""
+"""Every page and API call handles any telemetry that the store accepts."""
 
 import random
 import time
@@ -32,7 +32,7 @@ CALLS = (
 
 @pytest.fixture(scope="module")
 def pages() -> Iterator[HubPages]:
-    """The pages of one hub; each test begins with an empty store."""
+    """Yield the pages of one hub; each test starts with an empty store."""
     with hub_pages() as pages:
         yield pages
 
@@ -41,8 +41,8 @@ def pages() -> Iterator[HubPages]:
 @settings(
     max_examples=settings.default.max_examples // 16, phases=[Phase.explicit, Phase.generate]
 )  # a seed does not shrink
-def test_every_route_answers(pages: HubPages, seed: int) -> None:
-    """No field of any message, whatever its value, makes a page or a call fail."""
+def test_every_route_works(pages: HubPages, seed: int) -> None:
+    """No value of any field makes a page or API call fail."""
     chance = random.Random(seed)  # noqa: S311  the same telemetry for a seed
     pages.clear()
     requests = odd(ordinary(), chance, chance.choice((5, 40, 150)))
@@ -50,17 +50,17 @@ def test_every_route_answers(pages: HubPages, seed: int) -> None:
     ids = trace_ids(requests)
     ids = chance.sample(ids, min(TRACES, len(ids)))
     seen = [*pages.paths(trace_ids=ids, models=[MODEL, "9" * 5000]), *CALLS]
-    found: list[str] = []
+    result: list[str] = []
     for path in seen:
-        found += pages.links(path, check(pages, path))
-    more = sorted(set(found) - set(seen))
+        result += pages.links(path, check(pages, path))
+    more = sorted(set(result) - set(seen))
     for path in chance.sample(more, min(FOLLOWED, len(more))):
         check(pages, path)
 
 
 @pytest.mark.parametrize("row", [-5, 2**40])
-def test_what_a_prediction_does_not_say_is_a_dash(pages: HubPages, row: int) -> None:
-    """Nowhere stands Python's word for it, and a row that no page can open is no part of a link."""
+def test_missing_values_of_a_prediction_are_dashes(pages: HubPages, row: int) -> None:
+    """Python's None is never shown, and a row number out of range is not part of a link."""
     pages.clear()
     events = ("ml.prediction", "ml.feedback", "ml.data.violation")
     attributes = [KeyValue(key="ml.prediction.row", value=AnyValue(int_value=row))]
@@ -72,8 +72,8 @@ def test_what_a_prediction_does_not_say_is_a_dash(pages: HubPages, row: int) -> 
             assert not link.startswith("/t/") or pages.client.get(link).status_code == 200, link
 
 
-def test_a_prediction_that_is_sent_again_counts_once(pages: HubPages) -> None:
-    """So do its label and its violations; the requests that wrote them are shown once."""
+def test_a_prediction_sent_twice_counts_once(pages: HubPages) -> None:
+    """Labels and violations that are sent again are shown once, too."""
     pages.clear()
     attributes = [
         KeyValue(key="ml.prediction.id", value=AnyValue(string_value="p1")),
@@ -99,13 +99,13 @@ def test_a_prediction_that_is_sent_again_counts_once(pages: HubPages) -> None:
 
 
 def check(pages: HubPages, path: str) -> str:
-    """Request a path; the answer is no failure of the hub, and is JSON or a whole page. The answer's text."""
-    answer = pages.client.get(path)
-    assert answer.status_code < 500, (path, answer.text[:500])
-    kind = answer.headers.get("content-type", "")
+    """Request a path and return its text. The response is not a 5xx, and is JSON or a complete page."""
+    response = pages.client.get(path)
+    assert response.status_code < 500, (path, response.text[:500])
+    kind = response.headers.get("content-type", "")
     if kind.startswith("application/json"):
-        orjson.loads(answer.content)
-    elif kind.startswith("text/html") and answer.content:
-        HTMLParser().feed(answer.text)
-        assert answer.text.rstrip().endswith("</html>"), path
-    return answer.text
+        orjson.loads(response.content)
+    elif kind.startswith("text/html") and response.content:
+        HTMLParser().feed(response.text)
+        assert response.text.rstrip().endswith("</html>"), path
+    return response.text

@@ -1,4 +1,4 @@
-"""Spans without an end or a start, and records whose sender's clock is wrong."""
+"""Spans without an end or a start, and records from senders with a wrong clock."""
 
 import re
 import time
@@ -21,13 +21,13 @@ AHEAD = 2**63 - 1
 
 @pytest.fixture
 def pages() -> Iterator[HubPages]:
-    """The pages of an empty hub."""
+    """Yield the pages of an empty hub."""
     with hub_pages() as pages:
         yield pages
 
 
 def listed(pages: HubPages, query: str = "") -> list[str]:
-    """The trace IDs of the list."""
+    """Return the trace IDs of the list."""
     return [trace["trace_id"] for trace in pages.client.get(f"/api/traces?{query}").json()["traces"]]
 
 
@@ -43,15 +43,15 @@ def listed(pages: HubPages, query: str = "") -> list[str]:
     ids=["no end", "neither", "no start", "end 5 s before start", "end in 1970"],  # the same in each worker process
 )
 def test_a_span_without_both_times_has_no_duration(pages: HubPages, start_ns: int, end_ns: int, words: str) -> None:
-    """It is null in the API, in words on the page, in no duration filter; the trace is listed and its page is whole."""
-    one = span(start_time_unix_nano=start_ns, end_time_unix_nano=end_ns)
-    trace_id = one.trace_id.hex()
-    pages.add(trace_request(one))
+    """The API returns null, the page explains it, and duration filters exclude it; list and page still work."""
+    sent_span = span(start_time_unix_nano=start_ns, end_time_unix_nano=end_ns)
+    trace_id = sent_span.trace_id.hex()
+    pages.add(trace_request(sent_span))
     (trace,) = pages.client.get("/api/traces").json()["traces"]
     assert trace["duration_ns"] is None
     assert abs(trace["start_ns"] - time.time_ns()) < DAY
-    (found,) = pages.client.get(f"/api/traces/{trace_id}").json()["spans"]
-    assert (found["start_ns"], found["end_ns"], found["duration_ns"]) == (start_ns, end_ns, None)
+    (result,) = pages.client.get(f"/api/traces/{trace_id}").json()["spans"]
+    assert (result["start_ns"], result["end_ns"], result["duration_ns"]) == (start_ns, end_ns, None)
     assert [listed(pages, f"{bound}_duration=1ms") for bound in ("min", "max")] == [[], []]
     for path in ("/", "/traces", f"/t/{trace_id}"):
         text = re.sub(r"<[^>]*>", " ", pages.client.get(path).text)
@@ -60,7 +60,7 @@ def test_a_span_without_both_times_has_no_duration(pages: HubPages, start_ns: in
 
 
 def test_a_trace_lasts_as_long_as_its_finished_spans(pages: HubPages) -> None:
-    """A span that was sent before its end takes nothing away from the duration of its trace."""
+    """A span that was sent before its end does not change the duration of its trace."""
     root = span(start_time_unix_nano=NOW, end_time_unix_nano=NOW + 3 * S)
     pages.add(trace_request(root, span(trace_id=root.trace_id, start_time_unix_nano=NOW + S, end_time_unix_nano=0)))
     (trace,) = pages.client.get("/api/traces").json()["traces"]
@@ -68,27 +68,27 @@ def test_a_trace_lasts_as_long_as_its_finished_spans(pages: HubPages) -> None:
     assert listed(pages, "min_duration=3s&max_duration=3s") == [root.trace_id.hex()]
 
 
-def test_a_trace_with_a_span_without_start_is_listed_by_its_others(pages: HubPages) -> None:
-    """A start of 0, or in the first hour of 1970, is no reason to leave a trace out."""
+def test_a_trace_with_a_span_without_start_is_listed(pages: HubPages) -> None:
+    """A start of 0, or in the first hour of 1970, does not hide a trace."""
     root = span(start_time_unix_nano=NOW, end_time_unix_nano=NOW)
     pages.add(trace_request(root, span(trace_id=root.trace_id, start_time_unix_nano=0, end_time_unix_nano=NOW)))
     early = span(start_time_unix_nano=5 * S, end_time_unix_nano=6 * S)
     pages.add(trace_request(early))
-    found = pages.client.get("/api/traces").json()["traces"]
-    assert [(trace["trace_id"], trace["start_ns"]) for trace in found] == [
+    result = pages.client.get("/api/traces").json()["traces"]
+    assert [(trace["trace_id"], trace["start_ns"]) for trace in result] == [
         (root.trace_id.hex(), NOW),
         (early.trace_id.hex(), 5 * S),
     ]
 
 
-def test_a_span_far_ahead_is_listed_where_it_arrived(pages: HubPages) -> None:
-    """It hides nothing: what arrived after it is listed before it, on every page of the list."""
+def test_a_span_from_the_future_is_listed_by_arrival(pages: HubPages) -> None:
+    """It does not hide later traces, on any page of the list."""
     ids = []
     for second in range(4):
         start = AHEAD - S if second % 2 else NOW + second * S
-        one = span(start_time_unix_nano=start, end_time_unix_nano=AHEAD if second % 2 else start + S)
-        pages.add(trace_request(one), received_ns=NOW + second * S)
-        ids.insert(0, one.trace_id.hex())
+        sent_span = span(start_time_unix_nano=start, end_time_unix_nano=AHEAD if second % 2 else start + S)
+        pages.add(trace_request(sent_span), received_ns=NOW + second * S)
+        ids.insert(0, sent_span.trace_id.hex())
     assert listed(pages) == ids
     assert listed(pages, f"since={NOW // S - 1}&until={NOW // S + 60}") == ids
     assert listed(pages, "since=9223372036") == []
@@ -96,8 +96,8 @@ def test_a_span_far_ahead_is_listed_where_it_arrived(pages: HubPages) -> None:
     assert [*(trace["trace_id"] for trace in first["traces"]), *listed(pages, f"cursor={first['next']}")] == ids
 
 
-def test_log_records_and_points_far_ahead_are_listed_where_they_arrived(pages: HubPages) -> None:
-    """The newest record is the one that arrived last, whatever an earlier one says of the time."""
+def test_records_from_the_future_are_listed_by_arrival(pages: HubPages) -> None:
+    """The newest record is the last that arrived, whatever the times of earlier ones are."""
     for second, body in enumerate(("ahead", "now")):
         told = AHEAD if body == "ahead" else NOW + S
         point = NumberDataPoint(time_unix_nano=told, as_int=second)
@@ -115,8 +115,8 @@ def test_log_records_and_points_far_ahead_are_listed_where_they_arrived(pages: H
     assert (metric["last"]["value"], metric["last_ns"]) == (1.0, NOW + S)
 
 
-def test_predictions_far_ahead_are_listed_where_they_arrived(pages: HubPages) -> None:
-    """A prediction of a sender whose clock is ahead stands among those that arrived with it."""
+def test_predictions_from_the_future_are_listed_by_arrival(pages: HubPages) -> None:
+    """A prediction from a sender with a clock ahead is listed among those that arrived with it."""
     requests = ordinary()
     pages.add(*requests)
     before = pages.client.get(f"/api/predictions?model={MODEL}").json()["found"]
@@ -124,4 +124,4 @@ def test_predictions_far_ahead_are_listed_where_they_arrived(pages: HubPages) ->
     ahead.attributes.add(key="ml.model.name").value.string_value = MODEL
     pages.add(log_request(ahead), received_ns=NOW - DAY)
     after = pages.client.get(f"/api/predictions?model={MODEL}").json()["found"]
-    assert [one["prediction_id"] for one in after] == [*(one["prediction_id"] for one in before), None]
+    assert [item["prediction_id"] for item in after] == [*(item["prediction_id"] for item in before), None]

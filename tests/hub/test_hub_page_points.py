@@ -1,37 +1,37 @@
-"""How the metric points of a trace are listed on its page."""
+"""The groups of metric points on the page of a trace."""
 
 from typing import Any
 
-from modeltrace_hub.web.metric_points import MOST_OPEN, by_metric
+from modeltrace_hub.web.metric_points import MAX_UNFOLDED, group_by_metric
 
 
-def a_point(name: str, **attributes: Any) -> dict[str, Any]:
-    """A point of a series."""
+def point(name: str, **attributes: Any) -> dict[str, Any]:
+    """Return a point of a series."""
     return {"name": name, "attributes": {"model": "m", **attributes}}
 
 
-def test_a_few_points_of_a_metric_stand_open() -> None:
-    """Each with all that its series says, in the order in which they came."""
-    points = [a_point("a", n=1), a_point("a", n=2), a_point("b")]
+def test_few_points_of_a_metric_are_not_folded() -> None:
+    """Each has all its attributes, in the original order."""
+    points = [point("a", n=1), point("a", n=2), point("b")]
 
-    first, second = by_metric(points)
+    first, second = group_by_metric(points)
 
     assert ([*first.points], [*second.points]) == (points[:2], points[2:])
     assert not first.folded
-    assert first.own(points[0]) == {"model": "m", "n": 1}
+    assert first.own_attributes(points[0]) == {"model": "m", "n": 1}
 
 
-def test_many_points_of_a_metric_are_folded_and_say_once_what_they_share() -> None:
-    """A model of thirty features makes thirty points; what differs is what each is about."""
-    points = [a_point("a", n=n, kind="x") for n in range(MOST_OPEN + 1)]
+def test_many_points_of_a_metric_are_folded() -> None:
+    """Attributes that all points have are shown once, the others with each point."""
+    points = [point("a", n=n, kind="x") for n in range(MAX_UNFOLDED + 1)]
 
-    (folded,) = by_metric(points)
+    (folded,) = group_by_metric(points)
 
     assert folded.folded
-    assert folded.shared == {"model": "m", "kind": "x"}
-    assert [folded.own(point) for point in points] == [{"n": n} for n in range(MOST_OPEN + 1)]
+    assert folded.shared_attributes == {"model": "m", "kind": "x"}
+    assert [folded.own_attributes(point) for point in points] == [{"n": n} for n in range(MAX_UNFOLDED + 1)]
 
 
-def test_no_points_are_no_metrics() -> None:
-    """The page says why instead."""
-    assert by_metric([]) == []
+def test_no_points_give_no_groups() -> None:
+    """The page explains why there are none."""
+    assert group_by_metric([]) == []

@@ -1,4 +1,4 @@
-"""The hub as a process: what it says, what survives, how it ends."""
+"""The hub as a process: its output, durability and shutdown."""
 
 import os
 import re
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 def _names(data: Path) -> list[str]:
-    """The names of all spans in a file that nobody holds."""
+    """Return the names of all spans in a file that no process has open."""
     store = Store(data / FILE_NAME)
     with store.read() as cursor:
         names = [row[0] for row in cursor.execute("SELECT name FROM spans ORDER BY 1").fetchall()]
@@ -31,21 +31,21 @@ def _names(data: Path) -> list[str]:
     return names
 
 
-def test_it_says_where_to_look_and_send(tmp_path: Path) -> None:
-    """The first lines name the page, both OTLP ports and the file, and nothing else is said."""
+def test_it_prints_its_addresses(tmp_path: Path) -> None:
+    """The first lines are the addresses of the pages and both OTLP ports, and the file; there is no other output."""
     with running_hub(tmp_path) as hub:
         hub.send(span())
         lines = hub.process.log.splitlines()
         assert [re.split(r"\s+", line.strip(), maxsplit=1) for line in lines] == [
-            ["look", hub.page_url],
+            ["pages", hub.page_url],
             ["OTLP/HTTP", hub.otlp_url],
             ["OTLP/gRPC", hub.grpc_url],
             ["data", str(tmp_path / FILE_NAME)],
         ]
 
 
-def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
-    """Spans that were answered with 200 are in the file after SIGKILL under load, each once."""
+def test_acknowledged_spans_survive_sigkill(tmp_path: Path) -> None:
+    """After SIGKILL under load, each span that was answered with 200 is in the file once."""
     acknowledged: list[str] = []
 
     with running_hub(tmp_path) as hub:
@@ -54,10 +54,10 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
             for number in range(100_000):
                 name = f"{sender}-{number}"
                 try:
-                    answer = hub.send(span(name=name))
+                    response = hub.send(span(name=name))
                 except httpx.HTTPError:
                     return
-                assert answer.status_code == 200
+                assert response.status_code == 200
                 acknowledged.append(name)
 
         threads = [threading.Thread(target=send, args=(sender,)) for sender in range(3)]
@@ -75,7 +75,7 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
 
 
 def test_a_killed_hub_starts_again(tmp_path: Path) -> None:
-    """A hub that was killed starts on the same file and takes more."""
+    """A killed hub starts with the same file and accepts more."""
     with running_hub(tmp_path) as hub:
         hub.send(span(name="before"))
         hub.process.popen.kill()
@@ -87,29 +87,29 @@ def test_a_killed_hub_starts_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_when_asked(tmp_path: Path, signum: int) -> None:
-    """SIGTERM and Ctrl-C end it with exit code 0, nothing said, and the log merged into the file."""
+def test_it_stops_on_signals(tmp_path: Path, signum: int) -> None:
+    """SIGTERM and Ctrl-C end it with exit code 0, no output, and the write-ahead log merged."""
     with running_hub(tmp_path) as hub:
         hub.send(span(name="kept"))
-        said = hub.process.log
+        output = hub.process.log
         assert hub.process.stop(signum) == 0
-        assert hub.process.log == said
+        assert hub.process.log == output
     assert not (tmp_path / f"{FILE_NAME}.wal").exists()
     assert _names(tmp_path) == ["kept"]
 
 
-def test_a_stop_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """Requests in flight at SIGTERM are answered or refused, and those answered are in the file."""
+def test_a_stop_under_load_loses_no_acknowledged_span(tmp_path: Path) -> None:
+    """Requests in progress at SIGTERM are answered or refused, and the answered ones are in the file."""
     acknowledged: list[str] = []
     with running_hub(tmp_path) as hub:
 
         def send(sender: int) -> None:
             for number in range(100_000):
                 try:
-                    answer = hub.send(span(name=f"{sender}-{number}"))
+                    response = hub.send(span(name=f"{sender}-{number}"))
                 except httpx.HTTPError:
                     return
-                if answer.status_code == 200:
+                if response.status_code == 200:
                     acknowledged.append(f"{sender}-{number}")
 
         threads = [threading.Thread(target=send, args=(sender,)) for sender in range(3)]
@@ -122,8 +122,8 @@ def test_a_stop_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -
     assert set(acknowledged) <= set(_names(tmp_path))
 
 
-def test_an_open_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
-    """A sender that keeps a connection open, and one that is in the middle of a body, do not delay the end."""
+def test_an_open_connection_does_not_delay_a_stop(tmp_path: Path) -> None:
+    """An idle connection and an incomplete body do not delay the end."""
     arrived, go_on = threading.Event(), threading.Event()
 
     def body() -> Iterator[bytes]:
@@ -147,7 +147,7 @@ def test_an_open_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_survived(tmp_path: Path) -> None:
-    """While nothing can be written senders are asked to try again; with room again all goes on, nothing twice."""
+    """While the disk is full, senders are told to retry; afterwards every record is stored once."""
     blob = os.urandom(20_000).hex()
     acknowledged: list[str] = []
     with running_hub(tmp_path) as hub:
@@ -171,8 +171,8 @@ def test_a_full_disk_is_survived(tmp_path: Path) -> None:
     assert _names(tmp_path) == sorted(acknowledged)
 
 
-def test_bombs_do_not_take_its_memory(tmp_path: Path) -> None:
-    """Bodies that unpack to 400 MB are refused within the memory that a large request may take anyway."""
+def test_decompression_bombs_take_no_memory(tmp_path: Path) -> None:
+    """Bodies that decompress to 400 MB are rejected within the memory of a large request."""
     packer = zlib.compressobj(1, wbits=31)
     bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(400)) + packer.flush()
     with running_hub(tmp_path) as hub:
@@ -180,6 +180,6 @@ def test_bombs_do_not_take_its_memory(tmp_path: Path) -> None:
         before = psutil.Process(hub.process.popen.pid).memory_info().rss
         url = f"{hub.otlp_url}/v1/traces"
         for _ in range(3):
-            answer = httpx.post(url, content=bomb, headers={**PROTOBUF, "Content-Encoding": "gzip"}, timeout=20)
-            assert answer.status_code == 413
+            response = httpx.post(url, content=bomb, headers={**PROTOBUF, "Content-Encoding": "gzip"}, timeout=20)
+            assert response.status_code == 413
         assert psutil.Process(hub.process.popen.pid).memory_info().rss < before + 100 * 2**20

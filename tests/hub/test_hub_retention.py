@@ -1,4 +1,4 @@
-"""Limits of age and size: the oldest go first, whatever the signal, and the room is used again."""
+"""Age and size limits: the oldest rows of all signals are deleted first, and their space is used again."""
 
 import os
 import time
@@ -11,7 +11,7 @@ import pytest
 from modeltrace_hub.decode import logs, traces
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.store import FILE_NAME, Store
-from modeltrace_hub.writer import _append
+from modeltrace_hub.writer import append_batches
 from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
 
 HOUR_NS = 3600 * 10**9
@@ -19,17 +19,17 @@ HOUR_NS = 3600 * 10**9
 
 @pytest.fixture(params=["file", "memory"])
 def kept_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """A store of either kind."""
+    """Yield a store in memory or in a file."""
     store = Store(tmp_path / FILE_NAME if request.param == "file" else None)
     yield store
     store.close()
 
 
 def _fill(store: Store, received_ns: int, spans: int = 1, *, size: int = 0) -> None:
-    """Write spans, with so many random bytes each, and one log record, as received at a time."""
+    """Write spans with some random bytes each, and one log record, that arrived at a time."""
     items = [span(attributes=[attribute("blob", os.urandom(size).hex())]) for _ in range(spans)]
     with store.write() as connection:
-        _append(
+        append_batches(
             connection,
             [traces.decode(trace_request(*items), received_ns, 0), logs.decode(log_request(), received_ns, 0)],
         )
@@ -47,18 +47,18 @@ def _retention(
 
 
 class Clock:
-    """A monotonic clock that stands still until a test sets it forward."""
+    """A monotonic clock that a test sets."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def __call__(self) -> float:
-        """The time."""
+        """Return the time."""
         return self.seconds
 
 
-def test_rows_over_the_age_limit_go(kept_store: Store) -> None:
-    """Rows of all signals received before the limit are deleted, younger ones stay."""
+def test_rows_over_the_age_limit_are_deleted(kept_store: Store) -> None:
+    """Rows of all signals that arrived before the limit are deleted, and others stay."""
     now = time.time_ns()
     _fill(kept_store, now - 25 * HOUR_NS)
     _fill(kept_store, now - 23 * HOUR_NS)
@@ -68,7 +68,7 @@ def test_rows_over_the_age_limit_go(kept_store: Store) -> None:
     assert _times(kept_store, "logs") == [now - 23 * HOUR_NS, now]
 
 
-def test_within_the_limits_nothing_goes(kept_store: Store) -> None:
+def test_within_the_limits_nothing_is_deleted(kept_store: Store) -> None:
     """A store that is neither too old nor too large keeps all its rows."""
     now = time.time_ns()
     _fill(kept_store, now)
@@ -76,8 +76,8 @@ def test_within_the_limits_nothing_goes(kept_store: Store) -> None:
     assert _times(kept_store) == [now]
 
 
-def test_age_goes_by_arrival(kept_store: Store) -> None:
-    """A span that says it is from 1970 stays as long as one of today."""
+def test_age_counts_from_arrival(kept_store: Store) -> None:
+    """A span with a start in 1970 stays as long as one of today."""
     now = time.time_ns()
     _fill(kept_store, now)
     _retention(kept_store).enforce(now)
@@ -85,8 +85,8 @@ def test_age_goes_by_arrival(kept_store: Store) -> None:
         assert cursor.execute("SELECT start_ns FROM spans").fetchall() == [(1000,)]
 
 
-def test_a_clock_set_forward_deletes_nothing_by_itself(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """With a clock 40 days ahead rows stay as long as none arrives by it; the log says that it may be wrong."""
+def test_a_clock_set_forward_deletes_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """With a clock 40 days ahead, rows stay while no new row arrives; the log warns about the clock."""
     now = time.time_ns()
     for hour in range(10):
         _fill(store, now - hour * HOUR_NS)
@@ -96,8 +96,8 @@ def test_a_clock_set_forward_deletes_nothing_by_itself(store: Store, caplog: pyt
     assert record.message.startswith("The newest row arrived 960.0 h before the time of this machine's clock.")
 
 
-def test_rows_by_a_clock_set_forward_cost_a_share_of_the_others(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """A tenth of the rows goes at once and the rest within a tenth of the age limit; the log says so once."""
+def test_rows_after_a_clock_change_delete_a_share(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A tenth of the rows is deleted at once, the rest within a tenth of the age limit; the log warns once."""
     now = time.time_ns()
     for minute in range(100):
         _fill(store, now - minute * HOUR_NS // 60, spans=9)
@@ -118,7 +118,7 @@ def test_rows_by_a_clock_set_forward_cost_a_share_of_the_others(store: Store, ca
 
 
 def test_rows_age_while_nothing_arrives(store: Store) -> None:
-    """The rows of a hub to which nothing is sent grow old by the time for which it runs."""
+    """Without new rows, rows age by the run time of the hub."""
     now = time.time_ns()
     _fill(store, now)
     clock = Clock()
@@ -128,8 +128,8 @@ def test_rows_age_while_nothing_arrives(store: Store) -> None:
     assert retention.enforce(now + 25 * HOUR_NS) == 2
 
 
-def test_a_short_limit_holds_for_what_has_just_arrived(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """A row that has arrived since the limits were last enforced is as old as the clock says."""
+def test_a_short_limit_applies_to_new_rows(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The age of a row that arrived since the last check is that of the clock."""
     now = time.time_ns()
     clock = Clock()
     retention = Retention(store, max_age=timedelta(seconds=3), max_size=2**31, clock=clock)
@@ -140,8 +140,8 @@ def test_a_short_limit_holds_for_what_has_just_arrived(store: Store, caplog: pyt
     assert caplog.records == []
 
 
-def test_over_the_size_limit_the_oldest_go(kept_store: Store) -> None:
-    """The size falls under the limit, the youngest rows stay, and they are a part without gaps."""
+def test_over_the_size_limit_the_oldest_are_deleted(kept_store: Store) -> None:
+    """The size falls below the limit, and the remaining rows are the newest without gaps."""
     start = time.time_ns()
     for step in range(20):
         _fill(kept_store, start + step, spans=200, size=1000)
@@ -157,8 +157,8 @@ def test_over_the_size_limit_the_oldest_go(kept_store: Store) -> None:
     assert set(_times(kept_store, "logs")) == set(times)
 
 
-def test_freed_room_is_used_again(tmp_path: Path) -> None:
-    """The file of a store that is pruned again and again stops growing."""
+def test_freed_space_is_used_again(tmp_path: Path) -> None:
+    """The file of a store with repeated deletions stops growing."""
     store = Store(tmp_path / FILE_NAME)
     start = time.time_ns()
     sizes = []
@@ -168,25 +168,25 @@ def test_freed_room_is_used_again(tmp_path: Path) -> None:
         store.checkpoint()
         retention.enforce(start + step)
         sizes.append(store.size().file)
-    assert sum(retention.kept.deleted.values()) > 3000
+    assert sum(retention.state.deleted_rows.values()) > 3000
     assert max(sizes) < 2**22 * 5
     store.close()
 
 
-def test_what_was_deleted_is_known(kept_store: Store) -> None:
-    """Counts by table and the time before which rows are gone can be told."""
+def test_deletions_are_counted(kept_store: Store) -> None:
+    """The state has the number of deleted rows by table, and the time before which rows are deleted."""
     now = time.time_ns()
     _fill(kept_store, now - 25 * HOUR_NS, spans=3)
     _fill(kept_store, now, spans=50)
     retention = _retention(kept_store)
-    assert retention.kept.pruned_before_ns is None
+    assert retention.state.deleted_before_ns is None
     retention.enforce(now)
-    assert retention.kept.deleted == {"spans": 3, "logs": 1}
-    assert retention.kept.pruned_before_ns == now - 24 * HOUR_NS
+    assert retention.state.deleted_rows == {"spans": 3, "logs": 1}
+    assert retention.state.deleted_before_ns == now - 24 * HOUR_NS
 
 
-def test_a_restart_remembers_what_was_pruned(tmp_path: Path) -> None:
-    """The time before which rows are gone stands in the file."""
+def test_a_restart_remembers_deletions(tmp_path: Path) -> None:
+    """The time before which rows are deleted is in the file."""
     now = time.time_ns()
     store = Store(tmp_path / FILE_NAME)
     _fill(store, now - 25 * HOUR_NS)
@@ -194,5 +194,5 @@ def test_a_restart_remembers_what_was_pruned(tmp_path: Path) -> None:
     _retention(store).enforce(now)
     store.close()
     store = Store(tmp_path / FILE_NAME)
-    assert _retention(store).kept.pruned_before_ns == now - 24 * HOUR_NS
+    assert _retention(store).state.deleted_before_ns == now - 24 * HOUR_NS
     store.close()

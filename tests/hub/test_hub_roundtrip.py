@@ -1,4 +1,4 @@
-"""What is received is what can be read back, for every request there is and in both encodings."""
+"""Any request can be read back from the store as it was received, in both encodings."""
 
 import time
 from collections.abc import Iterator, MutableSequence
@@ -14,10 +14,10 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from modeltrace_hub.decode import logs, metrics, otlp_json, traces
 from modeltrace_hub.decode.batch import Batch, Problems
 from modeltrace_hub.decode.budget import Budget
-from modeltrace_hub.decode.message_shape import shape_of
+from modeltrace_hub.decode.message_shape import build_shape
 from modeltrace_hub.decode.values import Json, from_json, to_json
 from modeltrace_hub.store import Store
-from modeltrace_hub.writer import _append
+from modeltrace_hub.writer import append_batches
 from tests.helpers import otlp_rows
 from tests.helpers.otlp_json import to_otlp_json
 from tests.helpers.strategies_otlp import any_values, log_requests, metric_requests, trace_requests
@@ -26,7 +26,7 @@ _quiet = settings(max_examples=60, deadline=None, suppress_health_check=list(Hea
 
 
 def _sorted(pairs: MutableSequence[KeyValue]) -> None:
-    """Put attributes in the order in which metrics keep them."""
+    """Sort attributes in the order of metrics."""
     items = sorted((KeyValue.FromString(pair.SerializeToString()) for pair in pairs), key=lambda pair: pair.key)
     for pair in items:
         pair.value.CopyFrom(from_json(_deep(to_json(pair.value, Budget.unlimited()))))
@@ -50,16 +50,16 @@ def _canonical(message: Message) -> bytes:
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[Store]:
-    """One store for all examples, emptied for each."""
+    """Return one store for all examples, emptied for each."""
     store = Store(None)
     yield store
     store.close()
 
 
 def _stored(store: Store, batch: Batch, table: str) -> list[dict[str, Any]]:
-    """Write a batch; read one table's rows as they were written; leave nothing."""
+    """Write a batch, and return the rows of one table."""
     with store.write() as connection:
-        _append(connection, [batch])
+        append_batches(connection, [batch])
         result = connection.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608  a fixed name
         names = [column[0] for column in result.description]
         rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
@@ -71,25 +71,25 @@ def _stored(store: Store, batch: Batch, table: str) -> list[dict[str, Any]]:
 @given(value=any_values)
 @_quiet
 def test_every_value_has_an_inverse(value: AnyValue) -> None:
-    """A value written as JSON text and read again is the same value."""
+    """A value written as JSON and read again is equal."""
     written = orjson.loads(orjson.dumps(to_json(value, Budget.unlimited())))
     assert _canonical(from_json(written)) == _canonical(value)
 
 
 @given(request=st.one_of(trace_requests, log_requests, metric_requests))
 @_quiet
-def test_json_means_what_protobuf_means(request: Message) -> None:
-    """A request in OTLP/JSON is read as the same message as in protobuf."""
+def test_json_and_protobuf_give_the_same_message(request: Message) -> None:
+    """A request in OTLP/JSON is parsed into the same message as in protobuf."""
     body = orjson.dumps(to_otlp_json(request))
     problems = Problems()
-    parsed = otlp_json.parse(body, type(request), shape_of(request.DESCRIPTOR), Budget.unlimited(), problems)
+    parsed = otlp_json.parse(body, type(request), build_shape(request.DESCRIPTOR), Budget.unlimited(), problems)
     assert _canonical(parsed) == _canonical(request)
     assert not problems.message
 
 
 @given(request=trace_requests)
 @_quiet
-def test_spans_come_back_whole(memory: Store, request: Message) -> None:
+def test_spans_are_read_back_equal(memory: Store, request: Message) -> None:
     """Every span is read back equal, with its resource and scope."""
     rows = _stored(memory, traces.decode(request, time.time_ns(), 0), "spans")
     sent = [
@@ -110,8 +110,8 @@ def test_spans_come_back_whole(memory: Store, request: Message) -> None:
 
 @given(request=log_requests)
 @_quiet
-def test_log_records_come_back_whole(memory: Store, request: Message) -> None:
-    """Every log record is read back equal, but for an absent time, which the next best one stands in for."""
+def test_log_records_are_read_back_equal(memory: Store, request: Message) -> None:
+    """Every log record is read back equal, except that an absent time is replaced."""
     received = time.time_ns()
     rows = _stored(memory, logs.decode(request, received, 0), "logs")
     sent = [
@@ -127,8 +127,8 @@ def test_log_records_come_back_whole(memory: Store, request: Message) -> None:
 
 @given(request=metric_requests)
 @_quiet
-def test_data_points_come_back_whole(memory: Store, request: Message) -> None:
-    """Every data point is read back equal with its exemplars; attributes are then sorted."""
+def test_data_points_are_read_back_equal(memory: Store, request: Message) -> None:
+    """Every data point is read back equal with its exemplars; attributes are sorted."""
     received = time.time_ns()
     batch = metrics.decode(request, received, 0)
     exemplars = list(batch.tables["exemplars"])

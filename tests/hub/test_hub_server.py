@@ -1,4 +1,4 @@
-"""The hub's HTTP ports as servers: upgrade offers, HEAD, redirects, limits."""
+"""The HTTP servers of the hub: upgrade offers, HEAD, redirects and limits."""
 
 import http.client
 import socket
@@ -18,7 +18,7 @@ OFFER = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Setti
 @pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_with_an_offered_upgrade_spans_are_stored(hub: InProcessHub, upgrade: str, chunked: bool) -> None:
-    """What is answered with 200 is in the database, whatever the sender would rather speak."""
+    """A request that offers an upgrade is answered with 200 only if its spans are stored."""
     name = f"{upgrade} {chunked}"
     body = trace_request(span(name=name)).SerializeToString()
     connection = http.client.HTTPConnection("127.0.0.1", hub.settings.http_port, timeout=20)
@@ -36,7 +36,7 @@ def test_with_an_offered_upgrade_spans_are_stored(hub: InProcessHub, upgrade: st
     "path", ["/", "/traces", "/models", "/healthz", "/api/traces", "/api/stats", "/static/style.css"]
 )
 def test_head_is_answered_like_get(hub: InProcessHub, path: str) -> None:
-    """Every page and call that can be read, without a body."""
+    """Every page and API call with GET has HEAD, without a body."""
     with httpx.Client(base_url=hub.page) as client:
         get, head = client.get(path), client.head(path)
 
@@ -44,21 +44,21 @@ def test_head_is_answered_like_get(hub: InProcessHub, path: str) -> None:
     assert head.content == b""
 
 
-def test_head_is_documented_nowhere(hub: InProcessHub) -> None:
-    """The API's description has what a client would call."""
+def test_head_is_not_documented(hub: InProcessHub) -> None:
+    """The OpenAPI document lists GET only."""
     paths = httpx.get(f"{hub.page}/api/openapi.json").json()["paths"]
 
     assert not [path for path, calls in paths.items() if "head" in calls]
 
 
 def test_redirects_name_no_host(hub: InProcessHub) -> None:
-    """A slash too many leads to the page, wherever the hub is published."""
+    """A trailing slash is redirected, at any public address of the hub."""
     assert httpx.get(f"{hub.page}/traces/?limit=5").headers["location"] == "../traces?limit=5"
     assert hub.client.post("/v1/traces/").headers["location"] == "../traces"
 
 
-def test_both_ports_limit_heads(hub: InProcessHub) -> None:
-    """A head without an end is answered with 431."""
+def test_both_ports_limit_headers(hub: InProcessHub) -> None:
+    """Headers without an end get 431."""
     for port in (hub.settings.port, hub.settings.http_port):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             connection.sendall(b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 400_000)
@@ -66,7 +66,7 @@ def test_both_ports_limit_heads(hub: InProcessHub) -> None:
 
 
 def test_settings_limit_connections(start_hub: StartHub) -> None:
-    """Half a body, half a head and silence are ended by the hub, as fast as it is told."""
+    """The hub closes connections with half a body, half of the headers or no data, after the configured time."""
     halves = (b"", b"POST /v1/tr", b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
     with start_hub(header_timeout=0.2, body_timeout=0.2, keep_alive_timeout=0.2) as hub:
         for half, answered in zip(halves, (b"", b"HTTP/1.1 408 ", b"HTTP/1.1 4"), strict=True):

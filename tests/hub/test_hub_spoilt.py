@@ -1,4 +1,4 @@
-"""One wrong value costs that value or its record: all else of the request is stored, and the sender is told."""
+"""An invalid value affects only itself or its record: the rest of the request is stored, and the sender is told."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 from modeltrace_hub.decode import otlp_json, wire
 from modeltrace_hub.decode.batch import Batch, Problems
 from modeltrace_hub.decode.budget import Budget
-from modeltrace_hub.decode.message_shape import Shape
+from modeltrace_hub.decode.message_shape import MessageShape
 from modeltrace_hub.errors import MalformedError
 from modeltrace_hub.receive.signals import LOGS, METRICS, SIGNALS, TRACES, Signal
 from tests.helpers.otlp_json import to_otlp_json
@@ -39,7 +39,7 @@ Path = tuple[str | int, ...]
 
 
 def _signal(request: Message) -> Signal:
-    return next(signal for signal in SIGNALS if isinstance(request, signal.request))
+    return next(signal for signal in SIGNALS if isinstance(request, signal.request_type))
 
 
 def _decode(signal: Signal, request: Message, problems: Problems | None = None) -> Batch:
@@ -47,45 +47,47 @@ def _decode(signal: Signal, request: Message, problems: Problems | None = None) 
 
 
 def _read_json(signal: Signal, document: object) -> Batch:
-    """Read and decode a request in JSON."""
+    """Parse and decode a JSON request."""
     problems, body = Problems(), json.dumps(document).encode()
-    return _decode(signal, otlp_json.parse(body, signal.request, signal.shape, Budget.unlimited(), problems), problems)
+    return _decode(
+        signal, otlp_json.parse(body, signal.request_type, signal.shape, Budget.unlimited(), problems), problems
+    )
 
 
 def _read_protobuf(signal: Signal, body: bytes) -> Batch:
-    """Repair and decode a request in protobuf that does not parse."""
+    """Repair and decode a protobuf request that does not parse."""
     with pytest.raises(DecodeError):
-        signal.request.FromString(body)
+        signal.request_type.FromString(body)
     problems = Problems()
     repaired = wire.repair(body, signal.shape, Budget.unlimited(), problems)
-    return _decode(signal, signal.request.FromString(repaired), problems)
+    return _decode(signal, signal.request_type.FromString(repaired), problems)
 
 
 def _rows(batch: Batch) -> list[str]:
-    """The rows that the signal counts, as text: NaN does not equal itself."""
+    """Return the rows of the signal's records as text, because NaN does not equal itself."""
     return [repr(row) for row in batch.tables[TABLES[batch.signal]]]
 
 
 def _is_right_for_some(value: object) -> bool:
-    """Whether a value may stand for a message or a list of them, one that has no records."""
+    """Whether a value is valid for a message, or a list of messages, without records."""
     return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(item, dict) for item in value))
 
 
-def _places(document: object, shape: Shape) -> list[tuple[Path, int | None]]:
-    """Every place in a request, each with the number of the record that it is in, None outside of records."""
+def _places(document: object, shape: MessageShape) -> list[tuple[Path, int | None]]:
+    """Yield every position in a request, with the number of the record around it; None outside records."""
     places: list[tuple[Path, int | None]] = []
     records = count()
 
-    def walk(node: object, shape: Shape | None, path: Path, record: int | None) -> None:
+    def walk(node: object, shape: MessageShape | None, path: Path, record: int | None) -> None:
         if path:
             places.append((path, record))
         if isinstance(node, dict):
             for key, value in node.items():
-                field = shape.fields.get(key) if shape else None
+                field = shape.fields_by_name.get(key) if shape else None
                 walk(value, field.message if field else None, (*path, key), record)
         elif isinstance(node, list):
             for index, item in enumerate(node):
-                starts = record is None and shape is not None and shape.record
+                starts = record is None and shape is not None and shape.is_record
                 walk(item, shape, (*path, index), next(records) if starts else record)
 
     walk(document, shape, (), None)
@@ -93,7 +95,7 @@ def _places(document: object, shape: Shape) -> list[tuple[Path, int | None]]:
 
 
 def _texts(message: Message) -> Iterator[tuple[Message, str]]:
-    """Every text field of a message and of those below it."""
+    """Yield every text field of a message and its nested messages."""
     for field in message.DESCRIPTOR.fields:
         chosen = field.containing_oneof is None or message.WhichOneof(field.containing_oneof.name) == field.name
         if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated and chosen:
@@ -106,8 +108,8 @@ def _texts(message: Message) -> Iterator[tuple[Message, str]]:
 
 @given(request=_requests, value=_values, data=st.data())
 @_quiet
-def test_a_wrong_value_in_json_costs_no_other_record(request: Message, value: object, data: st.DataObject) -> None:
-    """Whatever stands in one place of a request, all records but the one there are stored as they are without it."""
+def test_an_invalid_json_value_affects_no_other_record(request: Message, value: object, data: st.DataObject) -> None:
+    """Whatever replaces one value of a request, all other records are stored unchanged."""
     signal = _signal(request)
     document = to_otlp_json(request)
     places = _places(document, signal.shape)
@@ -137,8 +139,8 @@ def test_a_wrong_value_in_json_costs_no_other_record(request: Message, value: ob
 
 @given(request=_requests, data=st.data())
 @_quiet
-def test_a_text_that_is_no_utf_8_is_repaired(request: Message, data: st.DataObject) -> None:
-    """In whatever field, it is stored with U+FFFD, all else as it is, and the sender is told which field it was."""
+def test_invalid_utf_8_is_repaired(request: Message, data: st.DataObject) -> None:
+    """In any field, the text is stored with U+FFFD, the rest unchanged, and the message names the field."""
     signal = _signal(request)
     slots = [*_texts(request)]
     assume(slots)
@@ -182,7 +184,7 @@ _LEFT_OUT = "values are left out: another type than the field has, out of its ra
         ({"spanId": 7}, 1, "1 rejected: span_id is not 8 bytes"),
         ({"parentSpanId": "N/A"}, 1, "1 rejected: parent_span_id is neither empty nor 8 bytes"),
         ({"traceId": TRACE[:16] + " " + TRACE[16:]}, 1, "1 rejected: trace_id is not 16 bytes"),
-        ({"links": [{"traceId": TRACE, "spanId": "N/A"}]}, 0, "1 links kept without trace or span ID"),
+        ({"links": [{"traceId": TRACE, "spanId": "N/A"}]}, 0, "1 links stored without trace or span ID"),
         ({"startTimeUnixNano": -1}, 1, "1 rejected: a value has another type than its field, or is out of its range"),
         ({"startTimeUnixNano": "soon"}, 1, "(Span.start_time_unix_nano)"),
         ({"startTimeUnixNano": str(2**63)}, 1, "1 rejected: a time is after the year 2262"),
@@ -203,8 +205,8 @@ _LEFT_OUT = "values are left out: another type than the field has, out of its ra
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_the_sender_is_told_what_was_wrong(spoilt: dict[str, object], rejected: int, message: str) -> None:
-    """Of two spans one is good and stored, and the message names the field of the other one."""
+def test_the_message_names_the_invalid_field(spoilt: dict[str, object], rejected: int, message: str) -> None:
+    """Of two spans one is valid and stored, and the message names the field of the other."""
     spans = [_span(name="good"), _span(**spoilt)]
     batch = _read_json(TRACES, {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
 
@@ -213,15 +215,15 @@ def test_the_sender_is_told_what_was_wrong(spoilt: dict[str, object], rejected: 
 
 
 @pytest.mark.parametrize("item", [None, 5, "span", []], ids=repr)
-def test_something_else_in_place_of_a_record_counts_as_one(item: object) -> None:
-    """A list of records may hold anything: what is none is counted, the others are stored."""
+def test_an_item_that_is_not_a_record_is_rejected(item: object) -> None:
+    """Items of a list of records that are not records are counted, the others are stored."""
     batch = _read_json(TRACES, {"resourceSpans": [{"scopeSpans": [{"spans": [_span(), item, _span()]}]}]})
 
     assert (batch.accepted, dict(batch.rejected)) == (2, {"shape": 1})
 
 
-def test_a_scope_that_is_none_costs_no_other_scope() -> None:
-    """What is below it cannot be counted: it counts as one."""
+def test_an_invalid_scope_affects_no_other_scope() -> None:
+    """Its records cannot be counted: it counts as one."""
     document = {"resourceSpans": [{"scopeSpans": ["?", {"spans": [_span()]}, {"spans": {"a": 1}}]}]}
     batch = _read_json(TRACES, document)
 
@@ -229,15 +231,15 @@ def test_a_scope_that_is_none_costs_no_other_scope() -> None:
 
 
 def test_a_metric_of_two_types_keeps_the_first() -> None:
-    """A second type of data is not stored in silence."""
+    """A second type of data is reported."""
     metric = {"name": "m", "gauge": {"dataPoints": [{"asInt": 1}]}, "sum": {"dataPoints": [{"asInt": 2}]}}
     batch = _read_json(METRICS, {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
 
     assert (batch.accepted, dict(batch.rejected)) == (1, {"shape": 1})
 
 
-def test_a_point_whose_value_is_none_is_rejected() -> None:
-    """Stored without its value it would say that nothing was recorded."""
+def test_a_point_with_an_invalid_value_is_rejected() -> None:
+    """Without its value it would mean that nothing was recorded."""
     points = [{"asInt": "1e300"}, {"asInt": 1}]
     metric = {"name": "m", "gauge": {"dataPoints": points}}
     batch = _read_json(METRICS, {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
@@ -245,8 +247,8 @@ def test_a_point_whose_value_is_none_is_rejected() -> None:
     assert (batch.accepted, dict(batch.rejected)) == (1, {"value": 1})
 
 
-def test_ids_of_log_records_and_exemplars_are_left_out() -> None:
-    """A trace ID that is not one costs neither the record nor the point."""
+def test_invalid_ids_of_log_records_and_exemplars_are_omitted() -> None:
+    """An invalid trace ID rejects neither the record nor the point."""
     logs = _read_json(LOGS, {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"traceId": "N/A"}, {}]}]}]})
     point = {"asInt": 1, "exemplars": [{"asInt": 1, "traceId": "N/A"}]}
     metric = {"name": "m", "gauge": {"dataPoints": [point]}}
@@ -254,11 +256,11 @@ def test_ids_of_log_records_and_exemplars_are_left_out() -> None:
 
     for batch in (logs, points):
         assert not batch.rejected
-        assert batch.message.startswith("1 kept without trace or span ID")
+        assert batch.message.startswith("1 stored without trace or span ID")
 
 
 def test_texts_of_a_resource_are_repaired() -> None:
-    """No record is lost for what its resource says."""
+    """No record is rejected because of its resource."""
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "s\udc00"}}]}
     document = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [_span()]}]}]}
     (row,) = _read_json(TRACES, document).tables["spans"]
@@ -266,19 +268,19 @@ def test_texts_of_a_resource_are_repaired() -> None:
     assert "s\ufffd" in row
 
 
-def test_bytes_of_json_that_are_no_utf_8_are_repaired() -> None:
-    """A body in another encoding keeps what is ASCII."""
+def test_json_in_another_encoding_is_repaired() -> None:
+    """A body in another encoding keeps its ASCII characters."""
     document = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [_span(name="cafe")]}]}]}).encode()
     problems = Problems()
     body = document.replace(b"cafe", b"caf\xe9")
-    request: Any = otlp_json.parse(body, TRACES.request, TRACES.shape, Budget.unlimited(), problems)
+    request: Any = otlp_json.parse(body, TRACES.request_type, TRACES.shape, Budget.unlimited(), problems)
 
     assert request.resource_spans[0].scope_spans[0].spans[0].name == "caf\ufffd"
-    assert problems.warned == {"text": 1}
+    assert problems.warnings == {"text": 1}
 
 
-def test_a_record_that_is_no_message_costs_no_other() -> None:
-    """Bytes inside of a record that cannot be read reject it; those around it are stored."""
+def test_an_invalid_record_affects_no_other() -> None:
+    """Invalid bytes inside a record reject it; the other records are stored."""
     spans = [span(name=name) for name in ("first", MARK.decode(), "last")]
     body = trace_request(*spans).SerializeToString()
     batch = _read_protobuf(TRACES, body.replace(bytes([len(MARK)]) + MARK, b"\x7f" + MARK))
@@ -287,18 +289,18 @@ def test_a_record_that_is_no_message_costs_no_other() -> None:
     assert dict(batch.rejected) == {"wire": 1}
 
 
-def test_a_value_that_is_no_message_is_left_out() -> None:
-    """Bytes inside of an attribute's value that cannot be read leave the attribute without it."""
+def test_an_invalid_attribute_value_is_omitted() -> None:
+    """Invalid bytes inside an attribute value omit the value."""
     inner = AnyValue(string_value=MARK.decode()).SerializeToString()
     body = trace_request(span(attributes=[attribute("a", MARK.decode())])).SerializeToString()
     batch = _read_protobuf(TRACES, body.replace(inner, b"\x0a\x7f" + inner[2:]))
 
     assert batch.tables["spans"][0][13] == '{"a":null}'
-    assert batch.problems.warned == {"value": 1}
+    assert batch.problems.warnings == {"value": 1}
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field of protobuf's wire format that holds bytes, a text or a message."""
+    """Return a length-delimited field of protobuf's wire format."""
     length = len(content)
     size = bytearray()
     while length > 0x7F:
@@ -307,8 +309,8 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, *size, length]) + content
 
 
-def test_a_value_that_is_nested_too_deeply_is_left_out() -> None:
-    """protobuf's parser goes 100 messages deep; the record around it is stored."""
+def test_a_value_that_is_nested_too_deeply_is_omitted() -> None:
+    """protobuf's parser accepts 100 nested messages; the record around the value is stored."""
     value = AnyValue(int_value=1).SerializeToString()
     for _ in range(100):
         value = _field(5, _field(1, value))  # AnyValue.array_value, ArrayValue.values
@@ -317,7 +319,7 @@ def test_a_value_that_is_nested_too_deeply_is_left_out() -> None:
     batch = _read_protobuf(TRACES, _field(1, _field(2, spans)))
 
     assert [row[6] for row in batch.tables["spans"]] == ["deep", "good"]
-    assert batch.problems.warned == {"value": 1}
+    assert batch.problems.warnings == {"value": 1}
 
 
 @pytest.mark.parametrize(
@@ -330,8 +332,8 @@ def test_a_value_that_is_nested_too_deeply_is_left_out() -> None:
     ],
     ids=["bucket_counts", "explicit_bounds", "packed varints", "a varint of more than 64 bits"],
 )
-def test_numbers_that_are_cut_off_cost_their_data_point_alone(type_number: int, numbers: bytes) -> None:
-    """Numbers of a list stand one after the other in bytes; a point whose list ends inside of one is rejected."""
+def test_truncated_numbers_reject_only_their_data_point(type_number: int, numbers: bytes) -> None:
+    """A point with a packed list that ends inside a number is rejected."""
     points = [NumberDataPoint(time_unix_nano=time).SerializeToString() for time in (1, 2, 3)]
     points[1] += numbers
     metric = _field(1, b"m") + _field(type_number, b"".join(_field(1, point) for point in points))
@@ -342,21 +344,21 @@ def test_numbers_that_are_cut_off_cost_their_data_point_alone(type_number: int, 
 
 
 @pytest.mark.parametrize("document", [{"spans": []}, {"resource": {}}, {"\udc00": 1}, {"resourceLogs": []}], ids=ascii)
-def test_json_with_nothing_of_a_request_is_malformed(document: dict[str, object]) -> None:
-    """An answer of 200 would say that it is stored."""
+def test_json_without_a_request_field_is_malformed(document: dict[str, object]) -> None:
+    """A response of 200 would claim that it is stored."""
     with pytest.raises(MalformedError, match="this address takes resourceSpans"):
         _read_json(TRACES, document)
 
 
 def test_an_empty_object_is_a_request_without_records() -> None:
-    """As an empty body is in protobuf."""
+    """It equals an empty protobuf body."""
     assert _read_json(TRACES, {}).accepted == 0
 
 
 @pytest.mark.parametrize(
     "damage", [lambda body: body[:-1], lambda body: b"\xff" * 12 + body, lambda body: b"\x0b" + body]
 )
-def test_a_request_that_is_no_message_is_malformed(damage: Any) -> None:
-    """What is wrong around the records cannot be counted, so nothing is stored and nothing acknowledged."""
+def test_an_invalid_request_is_malformed(damage: Any) -> None:
+    """Errors around the records cannot be counted, so nothing is stored or acknowledged."""
     with pytest.raises(MalformedError):
         _read_protobuf(TRACES, damage(trace_request().SerializeToString()))

@@ -1,4 +1,4 @@
-"""The one writer: all or nothing, bounded, and it goes on after a failure."""
+"""The writer: atomic, bounded, and able to recover from failures."""
 
 import os
 import resource
@@ -13,10 +13,10 @@ import pytest
 
 from modeltrace_hub.decode import logs, traces
 from modeltrace_hub.decode.batch import Batch
-from modeltrace_hub.errors import ClosingError, QueueFullError, StoreError, UnstorableError, WriteFailedError
+from modeltrace_hub.errors import QueueFullError, ShuttingDownError, StoreError, UnstorableError, WriteFailedError
 from modeltrace_hub.ingest_stats import SignalCounts
 from modeltrace_hub.retention import Retention
-from modeltrace_hub.store import FILE_NAME, READERS, Store
+from modeltrace_hub.store import FILE_NAME, MAX_READERS, Store
 from modeltrace_hub.writer import Writer
 from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
 
@@ -26,7 +26,7 @@ def _batch(spans: int = 1, size: int = 100) -> Batch:
 
 
 def _bad_batch() -> Batch:
-    """Rows that the table does not take, as no decoder makes them."""
+    """Return a batch that the table does not accept; no decoder creates one."""
     return Batch("traces", {"spans": [("not a row",)]}, accepted=1)
 
 
@@ -37,7 +37,7 @@ def _count(store: Store, table: str = "spans") -> int:
 
 @pytest.fixture
 def idle(store: Store) -> Iterator[Writer]:
-    """A writer that has not begun, so that what is queued stays there."""
+    """Yield a writer that is not started, so its queue is not written."""
     writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31), max_rows=10, max_bytes=1000)
     yield writer
     if writer._thread.ident is None:
@@ -46,20 +46,20 @@ def idle(store: Store) -> Iterator[Writer]:
 
 
 def test_a_batch_is_done_when_it_is_committed(store: Store, writer: Writer) -> None:
-    """Once its future is done, readers see its rows."""
+    """When its future is done, readers see its rows."""
     writer.submit(_batch(3)).result(20)
     assert _count(store) == 3
 
 
 def test_every_commit_is_a_new_generation(writer: Writer) -> None:
-    """The generation grows when something was committed."""
+    """The generation increases with each commit."""
     before = writer.generation
     writer.submit(_batch()).result(20)
     assert writer.generation > before
 
 
-def test_too_many_rows_are_refused_until_there_is_room(store: Store, idle: Writer) -> None:
-    """A batch over the limit of rows raises a retryable error, and is taken once the queue is written."""
+def test_too_many_rows_are_refused(store: Store, idle: Writer) -> None:
+    """A batch over the row limit raises a retryable error, and is accepted when the queue is written."""
     first = idle.submit(_batch(10))
     with pytest.raises(QueueFullError):
         idle.submit(_batch(1))
@@ -70,13 +70,13 @@ def test_too_many_rows_are_refused_until_there_is_room(store: Store, idle: Write
 
 
 def test_too_many_bytes_are_refused(idle: Writer) -> None:
-    """A batch over the limit of bytes raises a retryable error."""
+    """A batch over the byte limit raises a retryable error."""
     idle.submit(_batch(size=1000))
     with pytest.raises(QueueFullError):
         idle.submit(_batch(size=1))
 
 
-def test_what_waits_shares_a_commit(store: Store, idle: Writer) -> None:
+def test_queued_batches_share_a_commit(store: Store, idle: Writer) -> None:
     """Batches that are queued together are one generation."""
     futures = [idle.submit(_batch()) for _ in range(10)]
     idle.start()
@@ -86,17 +86,17 @@ def test_what_waits_shares_a_commit(store: Store, idle: Writer) -> None:
     assert _count(store) == 10
 
 
-def test_a_closed_writer_refuses(store: Store) -> None:
-    """After `close` a batch raises a retryable error."""
+def test_a_closed_writer_refuses_batches(store: Store) -> None:
+    """After `close`, a batch raises a retryable error."""
     writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31))
     writer.start()
     writer.close()
-    with pytest.raises(ClosingError):
+    with pytest.raises(ShuttingDownError):
         writer.submit(_batch())
 
 
-def test_close_writes_what_is_queued(store: Store, idle: Writer) -> None:
-    """What was accepted before `close` is committed by it."""
+def test_close_writes_the_queue(store: Store, idle: Writer) -> None:
+    """Batches that were accepted before `close` are committed."""
     futures = [idle.submit(_batch()) for _ in range(5)]
     idle.start()
     idle.close()
@@ -104,8 +104,8 @@ def test_close_writes_what_is_queued(store: Store, idle: Writer) -> None:
     assert _count(store) == 5
 
 
-def test_rows_that_cannot_be_written_fail_alone(store: Store, idle: Writer) -> None:
-    """In a shared commit only the batch at fault fails; its neighbours are stored once."""
+def test_an_invalid_batch_fails_alone(store: Store, idle: Writer) -> None:
+    """In a shared commit only the invalid batch fails; the others are stored once."""
     good, bad, after = idle.submit(_batch()), idle.submit(_bad_batch()), idle.submit(_batch())
     idle.start()
     good.result(20)
@@ -116,28 +116,28 @@ def test_rows_that_cannot_be_written_fail_alone(store: Store, idle: Writer) -> N
 
 
 def test_a_failed_write_is_counted(writer: Writer) -> None:
-    """A batch that no column can hold fails for good, and counts as refused, not as stored."""
+    """An unstorable batch fails permanently, and counts as refused, not as stored."""
     with pytest.raises(UnstorableError):
         writer.submit(_bad_batch()).result(20)
-    counts = writer.counts.snapshot()["traces"]
+    counts = writer.stats.snapshot()["traces"]
     assert (counts.received, counts.stored, counts.refused) == (1, 0, {"unstorable": 1})
 
 
-def test_counts_are_kept_by_signal_and_reason(writer: Writer) -> None:
-    """Stored and rejected items add up to what was received, each signal by itself."""
+def test_counts_are_by_signal_and_reason(writer: Writer) -> None:
+    """For each signal, stored and rejected records add up to the received ones."""
     writer.submit(
         traces.decode(trace_request(span(), span(trace_id=b"short"), span(span_id=bytes(8))), time.time_ns(), 9)
     ).result(20)
     writer.submit(logs.decode(log_request(), time.time_ns(), 9)).result(20)
-    counts = writer.counts.snapshot()
+    counts = writer.stats.snapshot()
     assert (counts["traces"].received, counts["traces"].stored) == (3, 1)
     assert counts["traces"].rejected == {"trace_id": 1, "span_id": 1}
     assert (counts["logs"].received, counts["logs"].stored, counts["logs"].rejected) == (1, 1, {})
     assert counts["metrics"] == SignalCounts()
 
 
-def test_senders_from_many_threads_are_all_answered(store: Store, writer: Writer) -> None:
-    """Batches submitted from several threads at once are each stored once."""
+def test_batches_of_many_threads_are_stored(store: Store, writer: Writer) -> None:
+    """Batches submitted by several threads at the same time are each stored once."""
 
     def send() -> None:
         for _ in range(20):
@@ -151,15 +151,15 @@ def test_senders_from_many_threads_are_all_answered(store: Store, writer: Writer
     assert _count(store) == 100
 
 
-def test_a_hang_up_does_not_take_rows_back(writer: Writer) -> None:
-    """A future cannot be cancelled once its batch is queued."""
+def test_a_disconnect_does_not_cancel_a_write(writer: Writer) -> None:
+    """A future cannot be cancelled after its batch is queued."""
     future = writer.submit(_batch())
     assert not future.cancel()
     assert future.result(20) is None
 
 
 def test_a_writer_recovers_from_a_fatal_error(tmp_path: Path) -> None:
-    """When the database has to be opened anew, the batch fails with a retryable error and the next one is stored."""
+    """If the database must be reopened, the batch fails with a retryable error and the next one is stored."""
     store = Store(tmp_path / FILE_NAME)
     writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31))
     writer.start()
@@ -173,8 +173,8 @@ def test_a_writer_recovers_from_a_fatal_error(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_merge_that_fails_is_survived(tmp_path: Path) -> None:
-    """When the log cannot be merged for want of room, readers are told, and with room again nothing is lost."""
+def test_a_failed_checkpoint_is_survived(tmp_path: Path) -> None:
+    """If the disk is full during a checkpoint, readers get an error, and later no row is lost."""
     store = Store(tmp_path / FILE_NAME)
     writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31))
     writer.start()
@@ -189,7 +189,7 @@ def test_a_merge_that_fails_is_survived(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    for _ in range(READERS + 1):
+    for _ in range(MAX_READERS + 1):
         with pytest.raises(StoreError, match="opened again"):
             _count(store)
     with pytest.raises(WriteFailedError):

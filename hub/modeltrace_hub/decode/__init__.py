@@ -1,1 +1,1 @@
-"""From OTLP messages to rows, one module a signal."""
+"""Decode OTLP messages into database rows, one module per signal."""

@@ -1,6 +1,6 @@
-"""What the readers need to know of the OTLP messages, taken from their descriptors.
+"""Describe the OTLP messages, from their protobuf descriptors.
 
-Two readers walk a request by these tables: that of OTLP/JSON, and the repair of protobuf that does not parse.
+The OTLP/JSON parser and the repair of invalid protobuf walk requests with these descriptions.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 Kind = Literal["text", "bytes", "id", "int", "double", "bool", "enum", "message"]
 
-# protobuf's parser goes 100 messages deep; a value that is nested deeper than this is left out.
+# protobuf's parser accepts 100 nested messages. A value that is nested deeper than this is omitted.
 MAX_DEPTH: Final = 95
 
-# What the signals count. Anything wrong inside of one costs that one alone.
-_RECORDS: Final = frozenset(
+# The messages of records. An error inside a record rejects only this record.
+_RECORD_MESSAGES: Final = frozenset(
     {
         "Span",
         "LogRecord",
@@ -40,50 +40,55 @@ _KINDS: Final[Mapping[int, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a message. `label` names it to the sender; `choice` is its `oneof`, '' for none."""
+    """One field of a message. Messages to the sender use `qualified_name`. `oneof` is '' if the field is in none."""
 
     name: str
-    label: str
+    qualified_name: str
     number: int
     kind: Kind
     repeated: bool
-    choice: str
-    words: Mapping[str, int]
-    message: "Shape | None"
+    oneof: str
+    enum_values: Mapping[str, int]
+    message: "MessageShape | None"
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One type of message.
+class MessageShape:
+    """One message type.
 
-    `record`: it is what the signal counts. `holds_records`: records are below it. `value`: it is an AnyValue.
+    Attributes:
+        descriptor: its descriptor.
+        is_record: whether it is a span, log record or data point.
+        is_any_value: whether it is an AnyValue.
+        cache: the shapes of all message types of the request.
     """
 
     descriptor: Descriptor
-    record: bool
-    value: bool
-    known: dict[str, "Shape"] = field(repr=False, compare=False)
+    is_record: bool
+    is_any_value: bool
+    cache: dict[str, "MessageShape"] = field(repr=False, compare=False)
 
     @cached_property
-    def fields(self) -> dict[str, Field]:
-        """Fields by their name in JSON; the name in protobuf is taken, too."""
+    def fields_by_name(self) -> dict[str, Field]:
+        """Fields by their JSON name and by their protobuf name."""
         by_name = {}
         for descriptor in self.descriptor.fields:
             by_name[descriptor.json_name] = by_name[descriptor.name] = self._field(descriptor)
         return by_name
 
     @cached_property
-    def numbers(self) -> dict[int, Field]:
-        """Fields by number."""
-        return {entry.number: entry for entry in self.fields.values()}
+    def fields_by_number(self) -> dict[int, Field]:
+        """Fields by their number."""
+        return {entry.number: entry for entry in self.fields_by_name.values()}
 
     @cached_property
-    def holds_records(self) -> bool:
-        """Whether records are below this message."""
-        # The only messages that contain themselves are below records.
-        below = [entry.message for entry in self.fields.values() if entry.message is not None]
-        return not self.record and any(
-            shape.record or (shape.descriptor.name not in _LEAVES and shape.holds_records) for shape in below
+    def contains_records(self) -> bool:
+        """Whether the message contains records, directly or in nested messages."""
+        # All recursive messages are inside records.
+        below = [entry.message for entry in self.fields_by_name.values() if entry.message is not None]
+        return not self.is_record and any(
+            shape.is_record or (shape.descriptor.name not in _RECURSIVE_MESSAGES and shape.contains_records)
+            for shape in below
         )
 
     def _field(self, descriptor: FieldDescriptor) -> Field:
@@ -91,30 +96,32 @@ class Shape:
         group = descriptor.containing_oneof
         return Field(
             name=descriptor.name,
-            label=f"{self.descriptor.name}.{descriptor.name}",
+            qualified_name=f"{self.descriptor.name}.{descriptor.name}",
             number=descriptor.number,
             kind="id" if kind == "bytes" and descriptor.name in _IDS else kind,
             repeated=descriptor.is_repeated,
-            # An optional field is alone in a `oneof` of its own.
-            choice=group.name if group is not None and len(group.fields) > 1 else "",
-            words={value.name: value.number for value in descriptor.enum_type.values} if descriptor.enum_type else {},
-            message=_shape(descriptor.message_type, self.known) if descriptor.message_type else None,
+            # protobuf puts each optional field into a `oneof` of its own; ignore these.
+            oneof=group.name if group is not None and len(group.fields) > 1 else "",
+            enum_values={value.name: value.number for value in descriptor.enum_type.values}
+            if descriptor.enum_type
+            else {},
+            message=_shape(descriptor.message_type, self.cache) if descriptor.message_type else None,
         )
 
 
-# Messages of `common` and `resource`: no record is below them, but they contain themselves.
-_LEAVES: Final = frozenset({"Resource", "InstrumentationScope", "KeyValue", "AnyValue"})
+# Messages of `common` and `resource`. They contain no records; some of them are recursive.
+_RECURSIVE_MESSAGES: Final = frozenset({"Resource", "InstrumentationScope", "KeyValue", "AnyValue"})
 
 
-def shape_of(descriptor: Descriptor) -> Shape:
-    """Return the shape of a request."""
+def build_shape(descriptor: Descriptor) -> MessageShape:
+    """Return the shape of a request message."""
     return _shape(descriptor, {})
 
 
-def _shape(descriptor: Descriptor, known: dict[str, Shape]) -> Shape:
-    """Return the shape of a message, the same one for the same type."""
-    if descriptor.full_name not in known:
-        known[descriptor.full_name] = Shape(
-            descriptor, descriptor.name in _RECORDS, descriptor.name == "AnyValue", known
+def _shape(descriptor: Descriptor, cache: dict[str, MessageShape]) -> MessageShape:
+    """Return the shape of a message type from the cache, or create it."""
+    if descriptor.full_name not in cache:
+        cache[descriptor.full_name] = MessageShape(
+            descriptor, descriptor.name in _RECORD_MESSAGES, descriptor.name == "AnyValue", cache
         )
-    return known[descriptor.full_name]
+    return cache[descriptor.full_name]

@@ -1,10 +1,9 @@
-"""Data points to rows of the tables `metric_points` and `exemplars`.
+"""Decode data points into rows of the tables `metric_points` and `exemplars`.
 
-A series is what the metrics data model calls a stream with its attributes: resource, scope, name, unit, type,
-temporality, monotonicity and the point's attributes. `series_id` is a hash of them, the same after every restart.
+A series is identified by resource, scope, name, unit, type, temporality, monotonicity and the attributes of the point
+("timeseries" in the metrics data model). `series_id` is a hash of them, and does not change when the hub restarts.
 """
 
-from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -20,16 +19,16 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from modeltrace_hub.decode import ids
-from modeltrace_hub.decode.batch import MAX_NS, Batch, Problems, RejectedError, Row
+from modeltrace_hub.decode.batch import Batch, Problems, RecordRejectedError, Row
 from modeltrace_hub.decode.budget import Budget
-from modeltrace_hub.decode.resource import length, resource_columns, scope_columns
+from modeltrace_hub.decode.resource import Scope, iter_scopes, text_bytes
 from modeltrace_hub.decode.values import sorted_attributes_text
+from modeltrace_hub.durations import MAX_NS
 
 Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint | SummaryDataPoint
 
-# What a number in a list costs until it is stored: an object of Python, and two places in lists. On the wire it is a
-# single byte.
-BYTES_A_NUMBER: Final = 64
+# Memory of a number in a list until it is stored: a Python object and two list slots. In protobuf it takes one byte.
+BYTES_PER_LIST_ITEM: Final = 64
 
 _TEMPORALITIES: Final = {
     value: name.removeprefix("AGGREGATION_TEMPORALITY_") for name, value in AggregationTemporality.items()
@@ -43,34 +42,28 @@ def decode(
     budget: Budget | None = None,
     problems: Problems | None = None,
 ) -> Batch:
-    """Make rows of a request.
+    """Decode a request into rows.
 
     Args:
         request: the request.
-        received_ns: when it arrived.
-        size: its length in bytes.
-        budget: what it may expand to; None for no limits.
-        problems: counts what is not stored as it was sent.
+        received_ns: time of arrival, in unix nanoseconds.
+        size: length of the request in bytes.
+        budget: limits of the request; None for no limits.
+        problems: collects rejected and changed records.
 
     Raises:
-        TooLargeError: it expands to more than it may.
+        TooLargeError: the request exceeds its limits.
     """
     budget = budget or Budget.unlimited()
     decoder = _Decoder(received_ns, budget, problems or Problems())
-    budget.messages(len(request.resource_metrics))
-    for resource_metrics in request.resource_metrics:
-        resource = resource_columns(resource_metrics.resource, resource_metrics.schema_url, budget)
-        budget.messages(len(resource_metrics.scope_metrics))
-        for scope_metrics in resource_metrics.scope_metrics:
-            decoder.scope(
-                scope_metrics.metrics, resource + scope_columns(scope_metrics.scope, scope_metrics.schema_url, budget)
-            )
+    for scope in iter_scopes(request.resource_metrics, "scope_metrics", "metrics", budget):
+        decoder.add_scope(scope)
     tables = {"metric_points": decoder.points, "exemplars": decoder.exemplars}
     return Batch("metrics", tables, len(decoder.points), size, budget.bytes_used, decoder.problems)
 
 
 class _Decoder:
-    """Collects the rows of one request."""
+    """Collect the rows of one request."""
 
     def __init__(self, received_ns: int, budget: Budget, problems: Problems) -> None:
         self.received_ns = received_ns
@@ -79,17 +72,16 @@ class _Decoder:
         self.points: list[Row] = []
         self.exemplars: list[Row] = []
 
-    def scope(self, metrics: Sequence[Metric], origin: Row) -> None:
-        """Add all metrics of one scope."""
-        self.budget.messages(len(metrics))
-        # Hashed once: a resource may be large, and its metrics many.
-        identity = blake2b(f"({origin!r}".encode(), digest_size=8)
-        origin_length = length(origin)
-        for metric in metrics:
-            self._metric(metric, origin, origin_length, identity)
+    def add_scope(self, scope: Scope) -> None:
+        """Add all metrics of a scope."""
+        self.budget.count_messages(len(scope.records))
+        # Hash the columns of the scope once: a resource may be large and have many metrics.
+        series_hash = blake2b(f"({scope.columns!r}".encode(), digest_size=8)
+        for metric in scope.records:
+            self._add_metric(metric, scope, series_hash.copy())
 
-    def _metric(self, metric: Metric, origin: Row, origin_length: int, identity: "blake2b") -> None:
-        """Add all points of one metric; none when its type is one that this version of the protocol does not have."""
+    def _add_metric(self, metric: Metric, scope: Scope, series_hash: "blake2b") -> None:
+        """Add all points of a metric; none if its type is unknown to this version of the protocol."""
         type_ = metric.WhichOneof("data")
         if type_ is None:
             return
@@ -98,85 +90,92 @@ class _Decoder:
         if type_ in {"sum", "histogram", "exponential_histogram"}:
             number = data.aggregation_temporality
             temporality = _TEMPORALITIES.get(number) or str(number)
-        monotonic = data.is_monotonic if type_ == "sum" else None
-        about = (
+        columns = (
             metric.name,
             metric.description,
             metric.unit,
             sorted_attributes_text(metric.metadata, self.budget),
             type_,
             temporality,
-            monotonic,
+            data.is_monotonic if type_ == "sum" else None,
         )
-        identity = identity.copy()
-        identity.update(repr((metric.name, metric.unit, *about[4:])).replace("(", ", ", 1).encode())
-        shared = origin_length + length(about)
-        self.budget.records(len(data.data_points))
+        series_hash.update(repr((metric.name, metric.unit, *columns[4:])).replace("(", ", ", 1).encode())
+        shared_bytes = scope.text_bytes + text_bytes(columns)
+        self.budget.count_records(len(data.data_points))
         for point in data.data_points:
             try:
-                self._point(point, about, identity, origin, shared)
-            except RejectedError as error:
+                self._add_point(point, columns, series_hash.copy(), scope.columns, shared_bytes)
+            except RecordRejectedError as error:
                 self.problems.reject(error)
 
-    def _point(self, point: Point, about: Row, identity: "blake2b", origin: Row, shared: int) -> None:
-        """Add one point and its exemplars; `shared` are the bytes of all that its metric says for it.
+    def _add_point(
+        self, point: Point, metric_columns: Row, series_hash: "blake2b", scope_columns: Row, shared_bytes: int
+    ) -> None:
+        """Add a point and its exemplars.
+
+        Args:
+            point: the point.
+            metric_columns: columns of its metric.
+            series_hash: hash of the scope and the metric; the attributes of the point are added to it.
+            scope_columns: columns of its resource and scope.
+            shared_bytes: bytes of the texts in both kinds of columns.
 
         Raises:
-            RejectedError: a time is not one, or the buckets do not fit their bounds.
-            TooLargeError: the request expands to more than it may.
+            RecordRejectedError: a time is out of range, or the buckets do not match their bounds.
+            TooLargeError: the request exceeds its limits.
         """
         start, time = point.start_time_unix_nano, point.time_unix_nano or self.received_ns
         if start > MAX_NS or time > MAX_NS:
-            raise RejectedError("time")
+            raise RecordRejectedError("time")
         attributes = sorted_attributes_text(point.attributes, self.budget)
-        series = identity.copy()
-        series.update(attributes.encode())
-        series_id = series.hexdigest()
+        series_hash.update(attributes.encode())
+        series_id = series_hash.hexdigest()
         exemplars = () if isinstance(point, SummaryDataPoint) else point.exemplars
-        common = (self.received_ns, series_id, time, about[0], origin[0], origin[1])
+        point_columns = (self.received_ns, series_id, time, metric_columns[0], scope_columns[0], scope_columns[1])
         if exemplars:
-            self.budget.records(len(exemplars))
-        rows = [self._exemplar(exemplar, common) for exemplar in exemplars]
-        self.problems.warn("ids", count=sum(ids.detached(one.trace_id, one.span_id) for one in exemplars))
-        self.budget.bytes(shared + len(attributes) + BYTES_A_NUMBER * _list_items(point))
+            self.budget.count_records(len(exemplars))
+        rows = [self._exemplar_row(exemplar, point_columns) for exemplar in exemplars]
+        invalid_ids = sum(ids.has_invalid_id(exemplar.trace_id, exemplar.span_id) for exemplar in exemplars)
+        self.problems.warn("ids", count=invalid_ids)
+        self.budget.count_bytes(shared_bytes + len(attributes) + BYTES_PER_LIST_ITEM * _list_items(point))
         self.points.append(
             (
                 self.received_ns,
                 series_id,
-                *about,
+                *metric_columns,
                 start or None,
                 time,
                 point.flags,
                 attributes,
-                *_measures(point),
-                *origin,
+                *_value_columns(point),
+                *scope_columns,
             )
         )
         self.exemplars.extend(rows)
 
-    def _exemplar(self, exemplar: Exemplar, common: Row) -> Row:
-        """One row of `exemplars`.
+    def _exemplar_row(self, exemplar: Exemplar, point_columns: Row) -> Row:
+        """Return the row of an exemplar.
 
         Raises:
-            RejectedError: its time is not one.
+            RecordRejectedError: its time is out of range.
         """
-        time = exemplar.time_unix_nano or common[2]
+        time = exemplar.time_unix_nano or point_columns[2]
         if time > MAX_NS:
-            raise RejectedError("time")
+            raise RecordRejectedError("time")
         attributes = sorted_attributes_text(exemplar.filtered_attributes, self.budget)
-        self.budget.bytes(len(attributes) + length(common))
+        self.budget.count_bytes(len(attributes) + text_bytes(point_columns))
         return (
-            *common,
-            ids.trace_id(exemplar.trace_id),
-            ids.span_id(exemplar.span_id),
+            *point_columns,
+            ids.trace_id_hex(exemplar.trace_id),
+            ids.span_id_hex(exemplar.span_id),
             time,
-            *_number(exemplar),
+            *_number_columns(exemplar),
             attributes,
         )
 
 
 def _list_items(point: Point) -> int:
-    """How many numbers the lists of a point hold."""
+    """Return the number of items in the lists of a point."""
     match point:
         case HistogramDataPoint():
             return len(point.bucket_counts) + len(point.explicit_bounds)
@@ -188,8 +187,8 @@ def _list_items(point: Point) -> int:
             return 0
 
 
-def _number(point: NumberDataPoint | Exemplar) -> tuple[float | None, int | None]:
-    """Columns `value` and `value_int`."""
+def _number_columns(point: NumberDataPoint | Exemplar) -> tuple[float | None, int | None]:
+    """Return the columns `value` and `value_int`."""
     match point.WhichOneof("value"):
         case "as_double":
             return point.as_double, None
@@ -199,12 +198,12 @@ def _number(point: NumberDataPoint | Exemplar) -> tuple[float | None, int | None
             return None, None
 
 
-class _Measures(NamedTuple):
-    """The columns that differ between types, in their order."""
+class _ValueColumns(NamedTuple):
+    """The columns of the values, in the order of the table."""
 
     value: float | None = None
     value_int: int | None = None
-    total: int | None = None  # the column `count`, which is a method of tuples
+    total: int | None = None  # the column `count`; a tuple has a method of that name
     sum: float | None = None
     min: float | None = None
     max: float | None = None
@@ -221,19 +220,19 @@ class _Measures(NamedTuple):
     quantile_values: list[float] | None = None
 
 
-def _measures(point: Point) -> _Measures:
-    """What was measured; `sum`, `min` and `max` of histograms are optional on the wire.
+def _value_columns(point: Point) -> _ValueColumns:
+    """Return the columns of the values. `sum`, `min` and `max` of histograms are optional.
 
     Raises:
-        RejectedError: the buckets do not fit their bounds.
+        RecordRejectedError: the buckets do not match their bounds.
     """
     match point:
         case NumberDataPoint():
-            return _Measures(*_number(point))
+            return _ValueColumns(*_number_columns(point))
         case HistogramDataPoint():
             if point.bucket_counts and len(point.bucket_counts) != len(point.explicit_bounds) + 1:
-                raise RejectedError("buckets")
-            return _Measures(
+                raise RecordRejectedError("buckets")
+            return _ValueColumns(
                 total=point.count,
                 sum=point.sum if point.HasField("sum") else None,
                 min=point.min if point.HasField("min") else None,
@@ -242,7 +241,7 @@ def _measures(point: Point) -> _Measures:
                 explicit_bounds=list(point.explicit_bounds),
             )
         case ExponentialHistogramDataPoint():
-            return _Measures(
+            return _ValueColumns(
                 total=point.count,
                 sum=point.sum if point.HasField("sum") else None,
                 min=point.min if point.HasField("min") else None,
@@ -256,7 +255,7 @@ def _measures(point: Point) -> _Measures:
                 negative_counts=list(point.negative.bucket_counts),
             )
         case SummaryDataPoint():
-            return _Measures(
+            return _ValueColumns(
                 total=point.count,
                 sum=point.sum,
                 quantiles=[item.quantile for item in point.quantile_values],

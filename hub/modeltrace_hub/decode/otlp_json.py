@@ -1,19 +1,19 @@
-"""OTLP/JSON to messages: protobuf's JSON mapping with OTLP's own exceptions.
+"""Parse OTLP/JSON into protobuf messages.
 
-From "JSON Protobuf Encoding" of the OTLP specification 1.x: trace and span IDs are hex, not base64; enums are numbers
-(names are taken, too); field names are lowerCamelCase; unknown fields are ignored. Bytes in attribute values stay
-base64.
+OTLP/JSON is protobuf's JSON mapping with exceptions ("JSON Protobuf Encoding" of the OTLP specification 1.x): trace and
+span IDs are hex, not base64; enums are numbers (names are accepted, too); field names are lowerCamelCase; unknown
+fields are ignored. Bytes in attribute values are base64.
 
-protobuf's own reader refuses a request as a whole. This one refuses what is wrong:
+protobuf's own JSON parser rejects a whole request for one invalid value. This parser rejects less:
 
-| wrong | costs |
+| invalid | result |
 |---|---|
-| a text that is not valid Unicode | nothing: repaired with U+FFFD, a warning |
-| a trace or span ID that is not hex | what an ID of a wrong length costs in protobuf: see the decoders |
-| a text or an enum of another type; anything inside of an attribute value | that value, a warning |
-| anything else inside of a record | that record |
-| anything else in a resource, scope or metric | that value, a warning |
-| something else in place of a record or a list of records | counts as one rejected record |
+| a text that is not valid Unicode | repaired with U+FFFD, a warning |
+| a trace or span ID that is not hex | as for an ID of the wrong length in protobuf: see the decoders |
+| a text or an enum of the wrong type; anything inside an attribute value | the value is omitted, a warning |
+| anything else inside a record | the record is rejected |
+| anything else in a resource, scope or metric | the value is omitted, a warning |
+| a record or a list of records of the wrong type | counts as one rejected record |
 """
 
 import base64
@@ -26,214 +26,224 @@ from typing import Any, Final, TypeVar
 import orjson
 from google.protobuf.message import Message
 
-from modeltrace_hub.decode.batch import Problems, RejectedError
+from modeltrace_hub.decode.batch import Problems, RecordRejectedError
 from modeltrace_hub.decode.budget import Budget
-from modeltrace_hub.decode.message_shape import MAX_DEPTH, Field, Kind, Shape
+from modeltrace_hub.decode.message_shape import MAX_DEPTH, Field, Kind, MessageShape
 from modeltrace_hub.errors import MalformedError
 
 M = TypeVar("M", bound=Message)
 
-# An ID that no decoder takes for one, in place of a text that is not hex.
-NO_ID: Final = b"?"
+# Replaces an ID that is not hex. Decoders treat it as invalid.
+INVALID_ID: Final = b"?"
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
-_ROOTS: Final = frozenset({"resourceSpans", "resourceMetrics", "resourceLogs", "resourceProfiles"})
+_ROOT_FIELDS: Final = frozenset({"resourceSpans", "resourceMetrics", "resourceLogs", "resourceProfiles"})
 
 
-def parse(body: bytes, message: type[M], shape: Shape, budget: Budget, problems: Problems) -> M:
-    """Read one request.
+def parse(body: bytes, message: type[M], shape: MessageShape, budget: Budget, problems: Problems) -> M:
+    """Parse a request.
 
     Args:
         body: the bytes of the request.
-        message: the class of the request.
-        shape: its shape.
-        budget: what the request may expand to.
-        problems: counts what is refused or repaired.
+        message: message class of the request.
+        shape: description of the message.
+        budget: limits of the request.
+        problems: collects rejected and changed records.
 
     Raises:
-        MalformedError: not JSON, or not an OTLP request of this signal.
-        TooLargeError: more than one request may have.
+        MalformedError: the body is not JSON, or not an OTLP request of this signal.
+        TooLargeError: the request exceeds its limits.
     """
     document = _load(body)
     if not isinstance(document, dict):
         raise MalformedError("The body is JSON, but not an object")
-    names = shape.fields.keys() & document.keys()
+    names = shape.fields_by_name.keys() & document.keys()
     for name in names:
         items = document[name] or []
         if not isinstance(items, list) or (items and not any(isinstance(item, dict) for item in items)):
             raise MalformedError(f"The body is JSON, but not an OTLP request: {name} is not a list of objects")
     if document and not names:
-        others = _ROOTS & document.keys()
-        found = f"has {min(others)}" if others else "is JSON, but nothing in it is of an OTLP request"
-        raise MalformedError(f"The body {found}; this address takes {min(_ROOTS & shape.fields.keys())}")
+        others = _ROOT_FIELDS & document.keys()
+        reason = f"has {min(others)}" if others else "is JSON, but has no field of an OTLP request"
+        expected = min(_ROOT_FIELDS & shape.fields_by_name.keys())
+        raise MalformedError(f"The body {reason}; this path accepts {expected}")
     result = message()
-    _Reader(budget, problems).fill(result, document, shape, strict=False, depth=0)
+    _MessageFiller(budget, problems).fill(result, document, shape, in_record=False, depth=0)
     return result
 
 
-def _load(body: bytes) -> Any:  # noqa: ANN401  JSON from outside
-    """Read JSON; where a text is not valid Unicode, with a slower reader that does not mind.
+def _load(body: bytes) -> Any:  # noqa: ANN401  any JSON
+    """Parse JSON. If a text is not valid Unicode, use the slower parser of the standard library, which accepts it.
 
     Raises:
-        MalformedError: it is not JSON.
+        MalformedError: the body is not JSON.
     """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        first = error
+        orjson_error = error
     try:
         return json.loads(body.decode("utf-8", errors="surrogateescape"))
     except (ValueError, RecursionError):
-        raise MalformedError(f"The body is not JSON: {first}") from None
+        raise MalformedError(f"The body is not JSON: {orjson_error}") from None
 
 
-class _Reader:
-    """Fills messages from JSON. `strict` below means inside of a record, whose errors reject it."""
+class _MessageFiller:
+    """Fill messages from JSON. `in_record` means that an invalid value rejects the record around it."""
 
     def __init__(self, budget: Budget, problems: Problems) -> None:
         self._budget = budget
         self._problems = problems
 
-    def fill(self, message: Any, node: Mapping[str, Any], shape: Shape, *, strict: bool, depth: int) -> None:  # noqa: ANN401  generated classes
+    def fill(self, message: Any, node: Mapping[str, Any], shape: MessageShape, *, in_record: bool, depth: int) -> None:  # noqa: ANN401  generated classes
         """Set the fields of a message.
 
         Raises:
-            RejectedError: a value inside of a record is wrong.
-            TooLargeError: more than one request may have.
+            RecordRejectedError: a value inside a record is invalid.
+            TooLargeError: the request exceeds its limits.
         """
-        fields = shape.fields
+        fields = shape.fields_by_name
         for key, value in node.items():
             field = fields.get(key)
             if field is None or value is None:
                 continue
             try:
-                if field.choice and len(node) > 1 and message.WhichOneof(field.choice) not in {None, field.name}:
-                    raise TypeError  # noqa: TRY301  as every other value that does not fit
+                if field.oneof and len(node) > 1 and message.WhichOneof(field.oneof) not in {None, field.name}:
+                    raise TypeError  # noqa: TRY301  handled like every other invalid value
                 if field.message is not None:
-                    self._message(message, field, field.message, value, strict=strict, depth=depth + 1)
+                    self._fill_child(message, field, field.message, value, in_record=in_record, depth=depth + 1)
                 else:
-                    self._scalar(message, field, value)
+                    self._set_scalar(message, field, value)
             except (TypeError, ValueError, OverflowError):
-                self._refuse(field, strict=strict)
+                self._reject_value(field, in_record=in_record)
 
-    def _message(self, parent: Any, field: Field, shape: Shape, value: Any, *, strict: bool, depth: int) -> None:  # noqa: ANN401  as above
+    def _fill_child(
+        self,
+        parent: Any,  # noqa: ANN401  generated classes
+        field: Field,
+        shape: MessageShape,
+        value: Any,  # noqa: ANN401  any JSON
+        *,
+        in_record: bool,
+        depth: int,
+    ) -> None:
         if depth > MAX_DEPTH:
             raise ValueError
-        inside = (strict or shape.record) and not shape.value
+        inside = (in_record or shape.is_record) and not shape.is_any_value
         if not field.repeated:
             if not isinstance(value, dict):
                 raise TypeError
             child = getattr(parent, field.name)
             child.SetInParent()
-            self.fill(child, value, shape, strict=inside, depth=depth)
+            self.fill(child, value, shape, in_record=inside, depth=depth)
             return
         if not isinstance(value, list):
             raise TypeError
-        self._budget.messages(len(value))
-        if shape.record:
-            self._budget.records(len(value))
+        self._budget.count_messages(len(value))
+        if shape.is_record:
+            self._budget.count_records(len(value))
         children = getattr(parent, field.name)
         for item in value:
             if not isinstance(item, dict):
-                self._refuse(field, strict=strict)
+                self._reject_value(field, in_record=in_record)
                 continue
             child = children.add()
-            if not shape.record:
-                self.fill(child, item, shape, strict=inside, depth=depth)
+            if not shape.is_record:
+                self.fill(child, item, shape, in_record=inside, depth=depth)
                 continue
             try:
-                self.fill(child, item, shape, strict=True, depth=depth)
-            except RejectedError as error:
+                self.fill(child, item, shape, in_record=True, depth=depth)
+            except RecordRejectedError as error:
                 del children[-1]
                 self._problems.reject(error)
 
-    def _scalar(self, message: Any, field: Field, value: Any) -> None:  # noqa: ANN401  as above
-        convert = _CONVERT[field.kind]
+    def _set_scalar(self, message: Any, field: Field, value: Any) -> None:  # noqa: ANN401  as above
+        convert = _CONVERTERS[field.kind]
         if field.repeated:
             if not isinstance(value, list):
                 raise TypeError
-            self._budget.messages(len(value))
-            getattr(message, field.name).extend([self._clean(convert(item, field), field) for item in value])
+            self._budget.count_messages(len(value))
+            getattr(message, field.name).extend([self._repair_text(convert(item, field), field) for item in value])
         else:
             try:
                 setattr(message, field.name, convert(value, field))
             except UnicodeEncodeError:
-                setattr(message, field.name, self._clean(value, field))
+                setattr(message, field.name, self._repair_text(value, field))
 
-    def _clean(self, value: Any, field: Field) -> Any:  # noqa: ANN401  as above
-        """Repair a text that is not valid Unicode."""
+    def _repair_text(self, value: Any, field: Field) -> Any:  # noqa: ANN401  as above
+        """Replace invalid Unicode in a text."""
         if field.kind != "text" or not _SURROGATES.search(value):
             return value
-        self._problems.warn("text", field.label)
+        self._problems.warn("text", field.qualified_name)
         return _SURROGATES.sub("\ufffd", value)
 
-    def _refuse(self, field: Field, *, strict: bool) -> None:
-        """Refuse a value, or the record that it is in.
+    def _reject_value(self, field: Field, *, in_record: bool) -> None:
+        """Handle an invalid value: count a rejected record, reject the record around the value, or warn.
 
         Raises:
-            RejectedError: the record.
+            RecordRejectedError: the record around the value is rejected.
         """
-        if field.message is not None and (field.message.record or field.message.holds_records):
-            self._problems.reject(RejectedError("shape", field.label))
-        elif strict and field.kind not in {"text", "enum"}:
-            raise RejectedError("value", field.label)
+        if field.message is not None and (field.message.is_record or field.message.contains_records):
+            self._problems.reject(RecordRejectedError("shape", field.qualified_name))
+        elif in_record and field.kind not in {"text", "enum"}:
+            raise RecordRejectedError("value", field.qualified_name)
         else:
-            self._problems.warn("value", field.label)
+            self._problems.warn("value", field.qualified_name)
 
 
-def _text(value: Any, _: Field) -> str:  # noqa: ANN401  JSON from outside
+def _to_text(value: Any, _: Field) -> str:  # noqa: ANN401  any JSON
     if not isinstance(value, str):
         raise TypeError
     return value
 
 
-def _bytes(value: Any, field: Field) -> bytes:  # noqa: ANN401  as above
-    raw = _text(value, field).rstrip("=").replace("-", "+").replace("_", "/")
+def _to_bytes(value: Any, field: Field) -> bytes:  # noqa: ANN401  as above
+    raw = _to_text(value, field).rstrip("=").replace("-", "+").replace("_", "/")
     return base64.b64decode(raw + "=" * (-len(raw) % 4), validate=True)
 
 
-def _id(value: Any, _: Field) -> bytes:  # noqa: ANN401  as above
+def _to_id(value: Any, _: Field) -> bytes:  # noqa: ANN401  as above
     try:
-        return binascii.unhexlify(value) if isinstance(value, str) else NO_ID
+        return binascii.unhexlify(value) if isinstance(value, str) else INVALID_ID
     except ValueError:
-        return NO_ID
+        return INVALID_ID
 
 
-def _int(value: Any, _: Field) -> int:  # noqa: ANN401  as above
+def _to_int(value: Any, _: Field) -> int:  # noqa: ANN401  as above
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise TypeError
-    return int(_number(value))
+    return int(_check_number(value))
 
 
-def _double(value: Any, _: Field) -> float:  # noqa: ANN401  as above
+def _to_double(value: Any, _: Field) -> float:  # noqa: ANN401  as above
     if isinstance(value, bool):
         raise TypeError
-    return float(_number(value))
+    return float(_check_number(value))
 
 
-def _number(value: Any) -> Any:  # noqa: ANN401  as above
-    """Refuse what Python takes for a number and JSON does not."""
+def _check_number(value: Any) -> Any:  # noqa: ANN401  as above
+    """Reject number texts with underscores, which Python accepts and JSON does not."""
     if isinstance(value, str) and "_" in value:
         raise TypeError
     return value
 
 
-def _bool(value: Any, _: Field) -> bool:  # noqa: ANN401  as above
+def _to_bool(value: Any, _: Field) -> bool:  # noqa: ANN401  as above
     if not isinstance(value, bool):
         raise TypeError
     return value
 
 
-def _enum(value: Any, field: Field) -> int:  # noqa: ANN401  as above
-    return field.words[value] if isinstance(value, str) and value in field.words else _int(value, field)
+def _to_enum(value: Any, field: Field) -> int:  # noqa: ANN401  as above
+    return field.enum_values[value] if isinstance(value, str) and value in field.enum_values else _to_int(value, field)
 
 
-_CONVERT: Final[Mapping[Kind, Callable[[Any, Field], Any]]] = {
-    "text": _text,
-    "bytes": _bytes,
-    "id": _id,
-    "int": _int,
-    "double": _double,
-    "bool": _bool,
-    "enum": _enum,
+_CONVERTERS: Final[Mapping[Kind, Callable[[Any, Field], Any]]] = {
+    "text": _to_text,
+    "bytes": _to_bytes,
+    "id": _to_id,
+    "int": _to_int,
+    "double": _to_double,
+    "bool": _to_bool,
+    "enum": _to_enum,
 }

@@ -1,17 +1,17 @@
-"""How OTLP values are written as JSON.
+"""Convert OTLP values to JSON.
 
 | AnyValue | JSON |
 |---|---|
 | string, bool | the same |
-| int | an integer, all 64 bits (readers that have only doubles lose some beyond 2**53) |
-| double | a number with a fraction or exponent; what JSON lacks is "NaN", "Infinity", "-Infinity" |
+| int | an integer with 64 bits (readers that have only doubles lose precision above 2**53) |
+| double | a number with a fraction or exponent; non-finite ones are "NaN", "Infinity", "-Infinity" |
 | bytes | {"bytes": "<base64>"} |
 | array | an array |
-| key-value list | an object; of equal keys, which OTLP forbids, the last stays |
+| key-value list | an object; of duplicate keys, which OTLP forbids, the last one |
 | not set | null |
 
-`string_value_strindex` and `key_strindex` belong to the profiles signal; in the others the protocol has receivers treat
-them as not set, and so does this.
+`string_value_strindex` and `key_strindex` belong to the profiles signal. By the specification, receivers of other
+signals treat them as not set.
 """
 
 import base64
@@ -24,16 +24,16 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from modeltrace_hub.decode.budget import Budget
 
-Pairs = Sequence[KeyValue]
+KeyValues = Sequence[KeyValue]
 Json = str | bool | int | float | list["Json"] | dict[str, "Json"] | None
 
-_SPECIAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 EMPTY_OBJECT: Final = "{}"
 EMPTY_LIST: Final = "[]"
 
 
 def to_json(value: AnyValue, budget: Budget) -> Json:
-    """An AnyValue as JSON. The nesting is bounded by the parsers' limit of 100 messages."""
+    """Convert an AnyValue to JSON. The recursion is bounded, because the parsers accept at most 100 nested messages."""
     match value.WhichOneof("value"):
         case "string_value":
             return value.string_value
@@ -44,10 +44,10 @@ def to_json(value: AnyValue, budget: Budget) -> Json:
         case "bool_value":
             return value.bool_value
         case "array_value":
-            budget.messages(len(value.array_value.values))
+            budget.count_messages(len(value.array_value.values))
             return [to_json(item, budget) for item in value.array_value.values]
         case "kvlist_value":
-            return attributes(value.kvlist_value.values, budget)
+            return attributes_to_json(value.kvlist_value.values, budget)
         case "bytes_value":
             return {"bytes": base64.b64encode(value.bytes_value).decode()}
         case _:
@@ -55,7 +55,7 @@ def to_json(value: AnyValue, budget: Budget) -> Json:
 
 
 def from_json(value: Json) -> AnyValue:
-    """The inverse of `to_json`, but for strings and objects that look like a special double or bytes."""
+    """Invert `to_json`, except for strings and objects that look like a non-finite double or bytes."""
     match value:
         case None:
             return AnyValue()
@@ -66,7 +66,7 @@ def from_json(value: Json) -> AnyValue:
         case float():
             return AnyValue(double_value=value)
         case str():
-            return AnyValue(double_value=_SPECIAL[value]) if value in _SPECIAL else AnyValue(string_value=value)
+            return AnyValue(double_value=_NON_FINITE[value]) if value in _NON_FINITE else AnyValue(string_value=value)
         case {"bytes": str() as text, **rest} if not rest:
             return AnyValue(bytes_value=base64.b64decode(text))
         case dict():
@@ -81,29 +81,31 @@ def from_json(value: Json) -> AnyValue:
             return result
 
 
-def attributes(pairs: Pairs, budget: Budget) -> dict[str, Json]:
-    """Attributes as one object."""
-    budget.messages(len(pairs))
+def attributes_to_json(pairs: KeyValues, budget: Budget) -> dict[str, Json]:
+    """Convert attributes to one JSON object."""
+    budget.count_messages(len(pairs))
     return {pair.key: to_json(pair.value, budget) for pair in pairs}
 
 
-def attributes_text(pairs: Pairs, budget: Budget) -> str:
-    """Attributes as the text of one object, keys in the order in which they came."""
-    return orjson.dumps(attributes(pairs, budget)).decode() if pairs else EMPTY_OBJECT
+def attributes_text(pairs: KeyValues, budget: Budget) -> str:
+    """Convert attributes to the text of one JSON object, in the order of the request."""
+    return orjson.dumps(attributes_to_json(pairs, budget)).decode() if pairs else EMPTY_OBJECT
 
 
-def sorted_attributes_text(pairs: Pairs, budget: Budget) -> str:
-    """Attributes as the text of one object, keys sorted: equal sets are equal text."""
-    return orjson.dumps(attributes(pairs, budget), option=orjson.OPT_SORT_KEYS).decode() if pairs else EMPTY_OBJECT
+def sorted_attributes_text(pairs: KeyValues, budget: Budget) -> str:
+    """Convert attributes to the text of one JSON object with sorted keys, so that equal sets give equal text."""
+    if not pairs:
+        return EMPTY_OBJECT
+    return orjson.dumps(attributes_to_json(pairs, budget), option=orjson.OPT_SORT_KEYS).decode()
 
 
-def text(value: Json) -> str:
-    """JSON as text."""
+def dump_json(value: Json) -> str:
+    """Serialize JSON."""
     return orjson.dumps(value).decode()
 
 
 def json_double(value: float) -> Json:
-    """A number, or the word for one that JSON lacks."""
+    """Return a finite number unchanged, and "NaN", "Infinity" or "-Infinity" for others."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,9 +1,10 @@
-"""Which metric points a trace contributed to.
+"""Find the metric points that a trace contributed to.
 
-Only few requests leave an exemplar: a reservoir keeps one a bucket and export interval. So the points are found by what
-the series says. A series matches a span or a log record of the same service instance when each of its attributes has
-the same value there, on its span, on a span around it, or on the resource; the point is the first one exported after.
-Exemplars are exact where there are any, and come first; some metrics are told by them alone.
+Few requests leave an exemplar: the SDK keeps one per bucket and export interval. Points are therefore found by matching
+attributes. A series matches a span or a log record of the same service instance if each attribute of the series has
+the same value on the span or record, on a span above it, or on the resource. The matching point is the first one that
+the series exported after the span or record. Where exemplars exist, they are exact and take precedence. Some metrics
+are found by exemplars only.
 """
 
 from bisect import bisect_left
@@ -13,34 +14,40 @@ from typing import Any, Final
 
 import orjson
 
-from modeltrace_hub.queries.filters import MAX_NS
-from modeltrace_hub.queries.queries import Reader, Record, pointer
-from modeltrace_hub.queries.values import added, finite
+from modeltrace_hub.durations import MAX_NS
+from modeltrace_hub.queries.reader import Reader, Record, json_pointer
+from modeltrace_hub.queries.values import counter_increase, finite_number
 
-# Senders export every minute or more often; what comes later than this is another request's.
-AFTER_NS: Final = 5 * 60 * 10**9
-BEFORE_NS: Final = 10 * 60 * 10**9
+# Senders export every minute or more often. A later point belongs to another request.
+MAX_EXPORT_DELAY_NS: Final = 5 * 60 * 10**9
+POINT_LOOKBACK_NS: Final = 10 * 60 * 10**9
 
-# 300 features in 12 bins are 3,600; a series that is left out leaves a point unseen.
-MOST_SERIES: Final = 20_000
-MOST_RECORDS: Final = 1000
-MOST_SPANS: Final = 1000
+# 300 features in 12 bins are 3,600 series.
+MAX_SERIES: Final = 20_000
+MAX_LOG_GROUPS: Final = 1000
+MAX_SPANS: Final = 1000
 
-# The event of a true label; metrics about labels have names that begin so.
-LABEL: Final = "ml.feedback"
-# Their series have no more attributes than every prediction of that version, but few predictions are measured by them:
-# those with an answer of low confidence, or with a label. Only an exemplar tells which.
-BY_EXEMPLAR_ALONE: Final = frozenset(("ml.predictions.low_confidence", "ml.feedback.delay", "ml.feedback.error"))
+# The event of a true label. The names of metrics about labels begin with it.
+FEEDBACK_EVENT: Final = "ml.feedback"
+# The series of these metrics have the same attributes for every prediction of a version, but only few predictions are
+# counted: those with low confidence, or with a label. Only an exemplar shows which.
+EXEMPLAR_ONLY_METRICS: Final = frozenset(("ml.predictions.low_confidence", "ml.feedback.delay", "ml.feedback.error"))
 
-_SECONDS_IN: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_UNIT_SECONDS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
-    """A span, or log records that say the same, that may have been measured: what is known there, and when it was over.
+class Candidate:
+    """A span, or a group of log records with equal attributes, that a metric may have measured.
 
-    `depth` counts the spans around it; `span` is None for records, of which a batch writes many. `label` says that it
-    tells of a true label: what it says of the prediction was measured when that was made, in another trace.
+    Attributes:
+        instance: name and instance ID of the service.
+        attributes: its own attributes and those of the spans above it and of the resource.
+        first_ns: when the span ended, or the first record of the group was written.
+        last_ns: when the span ended, or the last record of the group was written.
+        depth: 1 for an outermost span, one more for each span above it.
+        span: the span; None for log records.
+        is_feedback: whether it records a true label. The prediction itself was measured in an earlier trace.
     """
 
     instance: tuple[str, str]
@@ -49,192 +56,214 @@ class Witness:
     last_ns: int
     depth: int
     span: Record | None
-    label: bool = False
+    is_feedback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """When a trace was measured by a series, first and last (a batch is measured row by row), and the value if one."""
+    """The first and last time a series measured the trace, and the measured value if it is known.
+
+    The times differ for a batch, which is measured row by row.
+    """
 
     first_ns: int
     last_ns: int
     value: float | None
 
 
-def contributions(reader: Reader, trace_id: str, spans: Sequence[Record], exemplars: Sequence[Record]) -> list[Record]:
-    """The points, ordered by metric, each with `interval`, `request_value`, `bucket` and the trace's `exemplars`."""
-    spans = spans[:MOST_SPANS]
-    series = _series(reader, spans)
-    keys = {key for one in series for key in one["attributes"]}
-    witnesses = _span_witnesses(spans, keys | {one["name"] for one in series})
-    witnesses += _record_witnesses(reader, trace_id, witnesses, keys)
-    asked: dict[str, _Match] = {}
-    for one in series:
-        if one["name"] not in BY_EXEMPLAR_ALONE and (match := _best(one, witnesses)):
-            asked[one["series_id"]] = match
-    asked |= _exact(asked, exemplars)
-    if not asked:
+def find_contributions(
+    reader: Reader, trace_id: str, spans: Sequence[Record], exemplars: Sequence[Record]
+) -> list[Record]:
+    """Return the metric points of a trace, ordered by metric.
+
+    Each point has `interval` (what its export interval added), `request_value` (the value of this trace, if known),
+    `bucket` (the histogram bucket of that value) and `exemplars` (those of the trace).
+    """
+    spans = spans[:MAX_SPANS]
+    all_series = _candidate_series(reader, spans)
+    keys = {key for series in all_series for key in series["attributes"]}
+    candidates = _span_candidates(spans, keys | {series["name"] for series in all_series})
+    candidates += _log_candidates(reader, trace_id, candidates, keys)
+    matches: dict[str, _Match] = {}
+    for series in all_series:
+        if series["name"] not in EXEMPLAR_ONLY_METRICS and (match := _best_match(series, candidates)):
+            matches[series["series_id"]] = match
+    matches |= _exemplar_matches(matches, exemplars)
+    if not matches:
         return []
-    points = reader.records(
-        "points_after",
-        series_ids=list(asked),
-        # What is added to a time must stay a 64-bit integer.
-        firsts=[min(match.first_ns, MAX_NS - AFTER_NS) for match in asked.values()],
-        lasts=[min(match.last_ns, MAX_NS - AFTER_NS) for match in asked.values()],
-        before_ns=BEFORE_NS,
-        after_ns=AFTER_NS,
+    points = reader.fetch_all(
+        "find_points",
+        series_ids=list(matches),
+        # The query adds the export delay; the sum must fit into 64 bits.
+        firsts=[min(match.first_ns, MAX_NS - MAX_EXPORT_DELAY_NS) for match in matches.values()],
+        lasts=[min(match.last_ns, MAX_NS - MAX_EXPORT_DELAY_NS) for match in matches.values()],
+        lookback_ns=POINT_LOOKBACK_NS,
+        max_delay_ns=MAX_EXPORT_DELAY_NS,
     )
-    return [_describe(point, asked[point["series_id"]], exemplars) for point in points]
+    return [_describe_point(point, matches[point["series_id"]], exemplars) for point in points]
 
 
-def _exact(found: Mapping[str, _Match], exemplars: Iterable[Record]) -> dict[str, _Match]:
-    """What exemplars say of their series: which points it was, and the value where the trace has only one."""
+def _exemplar_matches(matches: Mapping[str, _Match], exemplars: Iterable[Record]) -> dict[str, _Match]:
+    """Return the matches of exemplars: the time of their point, and the value if the trace has only one."""
     exact: dict[str, _Match] = {}
     for exemplar in exemplars:
-        series_id, moment, value = exemplar["series_id"], exemplar["point_time_ns"], finite(exemplar["value"])
-        before = exact.get(series_id) or found.get(series_id)
-        if before is None:
-            exact[series_id] = _Match(moment, moment, value)
+        series_id, time_ns, value = exemplar["series_id"], exemplar["point_time_ns"], finite_number(exemplar["value"])
+        previous = exact.get(series_id) or matches.get(series_id)
+        if previous is None:
+            exact[series_id] = _Match(time_ns, time_ns, value)
         else:
-            several = series_id in exact or before.value is None
-            first, last = min(before.first_ns, moment), max(before.last_ns, moment)
-            exact[series_id] = _Match(first, last, None if several else value)
+            is_ambiguous = series_id in exact or previous.value is None
+            first, last = min(previous.first_ns, time_ns), max(previous.last_ns, time_ns)
+            exact[series_id] = _Match(first, last, None if is_ambiguous else value)
     return exact
 
 
-def _series(reader: Reader, spans: Sequence[Record]) -> list[Record]:
-    """The series that the services of these spans exported during and soon after them."""
+def _candidate_series(reader: Reader, spans: Sequence[Record]) -> list[Record]:
+    """Return the series that the services of these spans exported during or soon after the spans."""
     if not spans:
         return []
-    return reader.records(
-        "series_between",
-        from_ns=min(map(_over, spans)),
-        until_ns=min(max(map(_over, spans)), MAX_NS - AFTER_NS) + AFTER_NS,
+    return reader.fetch_all(
+        "find_series",
+        since_ns=min(map(_end_time, spans)),
+        until_ns=min(max(map(_end_time, spans)), MAX_NS - MAX_EXPORT_DELAY_NS) + MAX_EXPORT_DELAY_NS,
         instances=sorted({span["service_instance_id"] for span in spans}),
-        limit=MOST_SERIES,
+        limit=MAX_SERIES,
     )
 
 
-def _span_witnesses(spans: Sequence[Record], keys: set[str]) -> list[Witness]:
-    """Every span, with what it and the spans of the same service around it say under these keys."""
+def _span_candidates(spans: Sequence[Record], keys: set[str]) -> list[Candidate]:
+    """Return a candidate per span. It inherits attributes from the spans of the same service above it."""
     by_id = {span["span_id"]: span for span in spans}
-    done: dict[int, Witness] = {}
+    done: dict[int, Candidate] = {}
     for span in spans:
-        # Upwards to a span that is done, to the outermost of this service, or once around a circle of parents.
+        # Walk up to a span that is done, to the outermost span of this service, or once around a cycle of parents.
         path: dict[int, Record] = {}
-        above: Record | None = span
-        while above is not None and id(above) not in done and id(above) not in path:
-            path[id(above)] = above
-            parent = by_id.get(above["parent_span_id"])
-            above = parent if parent is not None and _instance(parent) == _instance(span) else None
-        around = done.get(id(above)) if above is not None else None
-        for one in reversed(path.values()):
-            known = around.attributes if around is not None else _under(keys, one["resource_attributes"])
-            depth = around.depth + 1 if around is not None else 1
-            said = {**known, **_under(keys, one["attributes"])}
-            over = _over(one)
-            around = Witness(_instance(one), said, over, over, depth, one, one["name"] == "feedback")
-            done[id(one)] = around
+        current: Record | None = span
+        while current is not None and id(current) not in done and id(current) not in path:
+            path[id(current)] = current
+            parent = by_id.get(current["parent_span_id"])
+            current = parent if parent is not None and _instance(parent) == _instance(span) else None
+        above = done.get(id(current)) if current is not None else None
+        for below in reversed(path.values()):
+            inherited = above.attributes if above is not None else _select_keys(keys, below["resource_attributes"])
+            depth = above.depth + 1 if above is not None else 1
+            attributes = {**inherited, **_select_keys(keys, below["attributes"])}
+            end = _end_time(below)
+            above = Candidate(_instance(below), attributes, end, end, depth, below, below["name"] == "feedback")
+            done[id(below)] = above
     return list(done.values())
 
 
-def _under(keys: set[str], attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said under these keys."""
+def _select_keys(keys: set[str], attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: attributes[key] for key in keys & attributes.keys()}
 
 
-def _record_witnesses(reader: Reader, trace_id: str, spans: Iterable[Witness], keys: set[str]) -> list[Witness]:
-    """The log records by what distinguishes them under these keys, each with what its span knows."""
+def _log_candidates(
+    reader: Reader, trace_id: str, span_candidates: Iterable[Candidate], keys: set[str]
+) -> list[Candidate]:
+    """Return a candidate per group of log records with equal attributes. It inherits from the span of the records."""
     if not keys:
         return []
     names = sorted(keys)
-    by_id = {witness.span["span_id"]: witness for witness in spans if witness.span is not None}
-    found = reader.records(
-        "record_attributes", trace_id=trace_id, pointers=[pointer(name) for name in names], limit=MOST_RECORDS
+    by_id = {candidate.span["span_id"]: candidate for candidate in span_candidates if candidate.span is not None}
+    groups = reader.fetch_all(
+        "group_log_attributes",
+        trace_id=trace_id,
+        pointers=[json_pointer(name) for name in names],
+        limit=MAX_LOG_GROUPS,
     )
-    witnesses = []
-    for record in found:
-        around = by_id.get(record["span_id"])
+    candidates = []
+    for group in groups:
+        above = by_id.get(group["span_id"])
         own = {
-            name: orjson.loads(value) for name, value in zip(names, record["found"], strict=True) if value is not None
+            name: orjson.loads(value) for name, value in zip(names, group["values"], strict=True) if value is not None
         }
-        known = {**(around.attributes if around else {}), **own}
-        depth = around.depth + 1 if around else 1
-        label = record["event_name"] == LABEL
-        witnesses.append(Witness(_instance(record), known, record["first_ns"], record["last_ns"], depth, None, label))
-    return witnesses
+        candidates.append(
+            Candidate(
+                instance=_instance(group),
+                attributes={**(above.attributes if above else {}), **own},
+                first_ns=group["first_ns"],
+                last_ns=group["last_ns"],
+                depth=above.depth + 1 if above else 1,
+                span=None,
+                is_feedback=group["event_name"] == FEEDBACK_EVENT,
+            )
+        )
+    return candidates
 
 
-def _best(series: Record, witnesses: Iterable[Witness]) -> _Match | None:
-    """The span or record that the series measured: one that its name speaks of, else the outermost that fits."""
-    instance, wanted, parts = _instance(series), series["attributes"], set(series["name"].lower().split("."))
+def _best_match(series: Record, candidates: Iterable[Candidate]) -> _Match | None:
+    """Return the match of a series: with a span that the metric's name mentions, else with the outermost candidate."""
+    instance, wanted, name_parts = _instance(series), series["attributes"], set(series["name"].lower().split("."))
     fitting = [
-        witness
-        for witness in witnesses
-        if witness.instance == instance
-        and (not witness.label or series["name"].startswith(LABEL))
-        and all(key in witness.attributes and witness.attributes[key] == value for key, value in wanted.items())
+        candidate
+        for candidate in candidates
+        if candidate.instance == instance
+        and (not candidate.is_feedback or series["name"].startswith(FEEDBACK_EVENT))
+        and all(key in candidate.attributes and candidate.attributes[key] == value for key, value in wanted.items())
     ]
     if not fitting:
         return None
-    named = [witness for witness in fitting if witness.span is not None and _is_named(witness.span, parts)]
-    # A duration is that of a span: a request refused before a stage, so without its span, took no part in it.
-    if "duration" in parts and not named:
+    named = [
+        candidate for candidate in fitting if candidate.span is not None and _names_span(candidate.span, name_parts)
+    ]
+    # A duration measures a span. A request that was rejected before a stage has no span of it and was not measured.
+    if "duration" in name_parts and not named:
         return None
-    depth = min(witness.depth for witness in named or fitting)
-    best = [witness for witness in named or fitting if witness.depth == depth]
-    first, last = min(witness.first_ns for witness in best), max(witness.last_ns for witness in best)
-    if len(named) == 1 and named[0].span is not None and "duration" in parts:
-        in_seconds = _SECONDS_IN.get(series["unit"])
-        length = named[0].span["duration_ns"]
-        value = length * 1e-9 / in_seconds if in_seconds and length is not None else None
-        return _Match(first, last, value)
-    measured = {value for witness in fitting if (value := finite(witness.attributes.get(series["name"]))) is not None}
-    return _Match(first, last, float(measured.pop()) if len(measured) == 1 else None)
+    depth = min(candidate.depth for candidate in named or fitting)
+    best = [candidate for candidate in named or fitting if candidate.depth == depth]
+    first, last = min(candidate.first_ns for candidate in best), max(candidate.last_ns for candidate in best)
+    if len(named) == 1 and named[0].span is not None and "duration" in name_parts:
+        unit = _UNIT_SECONDS.get(series["unit"])
+        duration = named[0].span["duration_ns"]
+        return _Match(first, last, duration * 1e-9 / unit if unit and duration is not None else None)
+    values = {finite_number(candidate.attributes.get(series["name"])) for candidate in fitting} - {None}
+    value = values.pop() if len(values) == 1 else None
+    return _Match(first, last, None if value is None else float(value))
 
 
-def _is_named(span: Record, parts: set[str]) -> bool:
-    """Whether a metric's name speaks of this span: `http.server.…` of a SERVER one, `ml.inference.…` of `inference`."""
-    return span["name"].lower() in parts or span["kind"].lower() in parts
+def _names_span(span: Record, name_parts: set[str]) -> bool:
+    """Whether a metric is about a span: `http.server.…` about a SERVER span, `ml.inference.…` about `inference`."""
+    return span["name"].lower() in name_parts or span["kind"].lower() in name_parts
 
 
-def _describe(point: Record, match: _Match, exemplars: Iterable[Record]) -> Record:
-    """A point with what its interval added and this trace's part in it."""
+def _describe_point(point: Record, match: _Match, exemplars: Iterable[Record]) -> Record:
+    """Add to a point what its interval added, and the contribution of this trace."""
     previous = point.pop("previous")
     if previous is not None and (previous["start_ns"] != point["start_ns"] or point["temporality"] != "CUMULATIVE"):
         previous = None
-    own = [
-        one for one in exemplars if one["series_id"] == point["series_id"] and one["point_time_ns"] == point["time_ns"]
-    ]
+    key = point["series_id"], point["time_ns"]
     bounds = point["explicit_bounds"]
     return {
         **point,
         "interval": {
             "start_ns": previous["time_ns"] if previous else point["start_ns"],
             "end_ns": point["time_ns"],
-            "value": added(point["value"], previous and previous["value"]),
-            "count": added(point["count"], previous and previous["count"]),
-            "sum": _less(point["sum"], previous and previous["sum"]),
-            "bucket_counts": _added_each(point["bucket_counts"], previous and previous["bucket_counts"]),
+            "value": counter_increase(point["value"], previous and previous["value"]),
+            "count": counter_increase(point["count"], previous and previous["count"]),
+            "sum": _difference(point["sum"], previous and previous["sum"]),
+            "bucket_counts": _bucket_increases(point["bucket_counts"], previous and previous["bucket_counts"]),
         },
         "request_value": match.value,
         "bucket": bisect_left(bounds, match.value) if bounds and match.value is not None else None,
-        "exemplars": own,
+        "exemplars": [exemplar for exemplar in exemplars if (exemplar["series_id"], exemplar["point_time_ns"]) == key],
     }
 
 
-def _less(now: float | None, before: float | None) -> float | None:
-    return now if now is None or before is None else now - before
+def _difference(value: float | None, previous: float | None) -> float | None:
+    return value if value is None or previous is None else value - previous
 
 
-def _added_each(now: list[int] | None, before: list[int] | None) -> list[int] | None:
-    if not now or not before or len(now) != len(before) or any(a < b for a, b in zip(now, before, strict=True)):
-        return now
-    return [a - b for a, b in zip(now, before, strict=True)]
+def _bucket_increases(counts: list[int] | None, previous: list[int] | None) -> list[int] | None:
+    """Return what each bucket added. Other bucket bounds or a smaller count mean a reset: all counts are new."""
+    if not counts or not previous or len(counts) != len(previous):
+        return counts
+    increases = [count - before for count, before in zip(counts, previous, strict=True)]
+    return counts if min(increases) < 0 else increases
 
 
-def _over(span: Record) -> int:
-    """When a span was over, as far as that is known: a span that was sent before its end has none."""
+def _end_time(span: Record) -> int:
+    """Return the best known end time. A span that was sent before it ended has no valid one."""
     ns: int = span["end_ns"] if span["duration_ns"] is not None else max(span["start_ns"], span["end_ns"])
     return ns or int(span["received_ns"])
 

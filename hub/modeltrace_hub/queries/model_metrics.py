@@ -1,6 +1,6 @@
-"""What there is to say of one version of a model, from the counts and gauges of a window.
+"""Compute the metrics of one model version from the counters and gauges of a window.
 
-What no one has sent is absent, and the pages say what is missing.
+A metric that no service has sent is None or empty; the pages explain what is missing.
 """
 
 import math
@@ -8,290 +8,300 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from modeltrace_hub.queries.queries import Record
-from modeltrace_hub.queries.values import finite
+from modeltrace_hub.queries import metric_names as names
+from modeltrace_hub.queries.reader import Record
+from modeltrace_hub.queries.values import finite_number
 from modeltrace_hub.queries.windows import Window
 
-# What is a number in each statistic, and above which no critical value makes sense (drift.sql has the same bound).
-_OF_STATISTIC: Final = ("value", "n", "floor", "threshold")
-_MOST_CRITICAL: Final = 1e6
-# Fewer predictions than this say nothing of drift.
-ENOUGH: Final = 200
-PREDICTIONS: Final = "ml.predictions"
-CONFIDENCE: Final = "ml.prediction.confidence"
-LOW: Final = "ml.predictions.low_confidence"
-REPEATED: Final = "ml.predictions.repeated"
-REPEATED_LIMIT: Final = "ml.predictions.repeated.limit"
-REPEAT: Final = "rows repeat"
-VIOLATIONS: Final = "ml.data.violations"
-FEEDBACK: Final = "ml.feedback"
-ERRORS: Final = "ml.feedback.error"
-REJECTED: Final = "ml.feedback.rejected"
-LOW_CONFIDENCE: Final = "low_confidence"
-THRESHOLD: Final = "ml.prediction.confidence.threshold"
-COUNTERS: Final = (PREDICTIONS, REPEATED, CONFIDENCE, LOW, VIOLATIONS, FEEDBACK, ERRORS, REJECTED)
-COMPARED: Final = (PREDICTIONS, VIOLATIONS, "ml.feature.observations", "ml.feature.sum")
-
-EVALUATION: Final = "ml.evaluation."
-SCORES: Final = (
-    *("accuracy", "precision", "recall", "f1", "calibration_error", "brier_score"),
-    *("mean_absolute_error", "root_mean_squared_error", "r2"),
-)
-_EVALUATED: Final = (*SCORES, "predictions", "labels", "label_coverage", "label_delay")
-CONCEPT_LEVELS: Final = ("stable", "warning", "drift")
-_LEVEL, _ERROR_RATE = "ml.concept_drift.level", "ml.concept_drift.error_rate"
-FLOOR, CRITICAL = "ml.drift.min_effect", "ml.drift.critical_value"
-GAUGES: Final = (
-    THRESHOLD,
-    REPEATED_LIMIT,
-    FLOOR,
-    CRITICAL,
-    _LEVEL,
-    _ERROR_RATE,
-    *(f"{EVALUATION}{name}" for name in _EVALUATED),
-)
+# The numeric fields of a drift statistic.
+_NUMERIC_FIELDS: Final = ("value", "n", "min_effect", "threshold")
+# Larger critical values are ignored; drift_statistics.sql has the same bound.
+_MAX_CRITICAL_VALUE: Final = 1e6
+# With fewer predictions, no drift state is computed.
+MIN_ROWS: Final = 200
+# State of a statistic whose rows are not independent.
+ROWS_REPEAT: Final = "rows repeat"
 
 
-def figures(window: Window, counts: list[Record], gauges: list[Record], compared: list[Record]) -> Record:
-    """Compute every metric of one model version. Attributes are texts, values finite numbers."""
-    named: dict[str, list[Record]] = defaultdict(list)
-    for one in counts:
-        named[one["name"]].append(one)
-    answered = sum(one["added"] for one in named[PREDICTIONS])
-    repeated = _repeated(named[REPEATED], gauges, answered)
-    repeat = repeated is not None and repeated["repeat"]
-    features = [_judged(one, repeat=repeat) for one in compared if one["feature"] is not None]
-    answers = next((_judged(one, repeat=repeat) for one in compared if one["feature"] is None), None)
+def version_metrics(window: Window, counts: list[Record], gauges: list[Record], drift_rows: list[Record]) -> Record:
+    """Compute all metrics of one model version.
+
+    Args:
+        window: the window.
+        counts: rows of sum_model_counters.sql; attributes are text.
+        gauges: rows of get_model_gauges.sql; values are finite.
+        drift_rows: rows of compute_drift.sql, one per feature and one for the output.
+    """
+    rows_by_name: dict[str, list[Record]] = defaultdict(list)
+    for row in counts:
+        rows_by_name[row["name"]].append(row)
+    predictions = sum(row["added"] for row in rows_by_name[names.PREDICTIONS])
+    repeated = _repeated_rows(rows_by_name[names.REPEATED], gauges, predictions)
+    rows_repeat = repeated is not None and repeated["exceeded"]
+    features = [_feature_drift(row, rows_repeat=rows_repeat) for row in drift_rows if row["feature"] is not None]
+    output = next((_feature_drift(row, rows_repeat=rows_repeat) for row in drift_rows if row["feature"] is None), None)
     return {
-        "predictions": _traffic(window, named[PREDICTIONS], answered),
-        "repeated": repeated,
-        "confidence": _confidence(named[CONFIDENCE], named[LOW], gauges, answered, repeat=repeat),
-        "violations": _violations(named[VIOLATIONS]),
-        "missing": _missing(features),
-        "features": sorted(features, key=_urgency),
-        "answers": answers if answers and any(one["share"] for one in answers["bins"]) else None,
-        "feedback": _feedback(named),
+        "predictions": _traffic(window, rows_by_name[names.PREDICTIONS], predictions),
+        "repeated_rows": repeated,
+        "confidence": _confidence(
+            rows_by_name[names.CONFIDENCE],
+            rows_by_name[names.LOW_CONFIDENCE_PREDICTIONS],
+            gauges,
+            predictions,
+            rows_repeat=rows_repeat,
+        ),
+        "violations": _violations(rows_by_name[names.VIOLATIONS]),
+        "missing_values": _missing_values(features),
+        "features": sorted(features, key=_drift_order),
+        "output": output if output and any(bin_["share"] for bin_ in output["bins"]) else None,
+        "feedback": _feedback(rows_by_name),
         "evaluation": _evaluation(gauges),
         "concept_drift": _concept_drift(gauges),
     }
 
 
-def _repeated(rows: Sequence[Record], gauges: Iterable[Record], answered: float) -> Record | None:
-    """How many rows equal one of those just before, and whether they are too many; None where nobody counts them.
+def _repeated_rows(rows: Sequence[Record], gauges: Iterable[Record], predictions: float) -> Record | None:
+    """Count the rows that equal a recent row; None if the service does not count them.
 
-    Thresholds of drift are those of independent rows.
+    Drift thresholds assume independent rows, so no drift state is valid if too many rows repeat.
     """
-    limit = next((one["value"] for one in gauges if one["name"] == REPEATED_LIMIT), None)
+    limit = next((gauge["value"] for gauge in gauges if gauge["name"] == names.REPEATED_LIMIT), None)
     if limit is None:
         return None
-    count = min(sum(one["added"] for one in rows), answered)
-    repeat = answered >= ENOUGH and count / answered > limit
-    return {"count": count, "distinct": answered - count, "limit": limit, "repeat": repeat}
+    count = min(sum(row["added"] for row in rows), predictions)
+    exceeded = predictions >= MIN_ROWS and count / predictions > limit
+    return {"count": count, "distinct": predictions - count, "limit": limit, "exceeded": exceeded}
 
 
-def _traffic(window: Window, rows: Sequence[Record], answered: float) -> Record:
-    labels: dict[str, float] = defaultdict(float)
+def _traffic(window: Window, rows: Sequence[Record], predictions: float) -> Record:
+    outputs: dict[str, float] = defaultdict(float)
     steps: dict[int, dict[str, float]] = defaultdict(dict)
-    for one in rows:
-        label = answer_of(one["attributes"])
-        labels[label] += one["added"]
-        step = steps[one["step"]]
-        step[label] = step.get(label, 0) + one["added"]
+    for row in rows:
+        output = output_of(row["attributes"])
+        outputs[output] += row["added"]
+        step = steps[row["step"]]
+        step[output] = step.get(output, 0) + row["added"]
     return {
-        "count": answered,
-        "binned": any("ml.prediction.bin" in one["attributes"] for one in rows),
-        "per_second": answered / window.seconds,
-        "labels": dict(sorted(labels.items())),
+        "count": predictions,
+        "binned": any("ml.prediction.bin" in row["attributes"] for row in rows),
+        "per_second": predictions / window.seconds,
+        "outputs": dict(sorted(outputs.items())),
         "steps": [
-            {"since_ns": since, "until_ns": until, "labels": steps.get(number, {})}
+            {"since_ns": since, "until_ns": until, "outputs": steps.get(number, {})}
             for number, (since, until) in enumerate(window.steps)
         ],
     }
 
 
-def answer_of(attributes: Mapping[str, str]) -> str:
-    """The label of a classifier or the bin of a regressor that a series counts; "" when it says neither."""
+def output_of(attributes: Mapping[str, str]) -> str:
+    """Return the label of a classifier or the bin of a regressor that a series counts; "" if it has neither."""
     return attributes.get("ml.prediction.label", attributes.get("ml.prediction.bin", ""))
 
 
 def _confidence(
-    rows: Sequence[Record], low: Sequence[Record], gauges: Sequence[Record], answered: float, *, repeat: bool
+    rows: Sequence[Record],
+    low_rows: Sequence[Record],
+    gauges: Sequence[Record],
+    predictions: float,
+    *,
+    rows_repeat: bool,
 ) -> Record | None:
-    """How sure the model was; None where it has no probabilities, or nothing was counted."""
-    bounds, counts = histogram(rows)
+    """Return the distribution of confidence; None without probabilities or predictions."""
+    bounds, counts = merge_histograms(rows)
     if not bounds:
         return None
-    threshold = next((one["value"] for one in gauges if one["name"] == THRESHOLD), None)
-    below = sum(one["added"] for one in low) if threshold is not None else None
-    share = below / answered if below is not None and answered else None
-    limit = low_confidence_limit(_said_of(gauges, FLOOR), _said_of(gauges, CRITICAL), answered)
+    threshold = next((gauge["value"] for gauge in gauges if gauge["name"] == names.CONFIDENCE_THRESHOLD), None)
+    low_count = sum(row["added"] for row in low_rows) if threshold is not None else None
+    share = low_count / predictions if low_count is not None and predictions else None
+    min_effect, critical_value = (
+        _low_confidence_gauge(gauges, name) for name in (names.MIN_EFFECT, names.CRITICAL_VALUE)
+    )
+    limit = low_confidence_limit(min_effect, critical_value, predictions)
     state = None
     if limit is not None and share is not None:
-        state = "not enough data" if answered < ENOUGH else "drift" if share > limit else "ok"
-        state = REPEAT if repeat else state
+        state = "not enough data" if predictions < MIN_ROWS else "drift" if share > limit else "ok"
+        state = ROWS_REPEAT if rows_repeat else state
     return {
         "count": sum(counts),
         "bounds": bounds,
         "counts": counts,
         "threshold": threshold,
-        "low": below,
+        "low_count": low_count,
         "low_share": share,
         "limit": limit,
         "state": state,
     }
 
 
-def low_confidence_limit(floor: float | None, critical: float | None, n: float) -> float | None:
-    """What the share of answers with low confidence must exceed of n: the floor, and what chance makes of that."""
-    if floor is None or critical is None or not n or not (0 <= floor <= 1 and 0 <= critical <= _MOST_CRITICAL):
+def low_confidence_limit(min_effect: float | None, critical_value: float | None, n: float) -> float | None:
+    """Return the share of low-confidence predictions above which n predictions count as drift.
+
+    The limit is the minimum effect plus what a sample of n predictions reaches by chance.
+    """
+    if min_effect is None or critical_value is None or not n:
         return None
-    return floor + critical**2 / (6 * n) + critical * math.sqrt(floor * (1 - floor) / n)
+    if not (0 <= min_effect <= 1 and 0 <= critical_value <= _MAX_CRITICAL_VALUE):
+        return None
+    return min_effect + critical_value**2 / (6 * n) + critical_value * math.sqrt(min_effect * (1 - min_effect) / n)
 
 
-def _said_of(gauges: Iterable[Record], name: str) -> float | None:
-    """What a gauge says of the share of answers with low confidence."""
-    for one in gauges:
-        said = one["attributes"]
-        if one["name"] == name and said.get("ml.drift.statistic") == LOW_CONFIDENCE and "ml.feature.name" not in said:
-            value: float = one["value"]
+def _low_confidence_gauge(gauges: Iterable[Record], name: str) -> float | None:
+    """Return the value of a drift gauge for the low-confidence statistic."""
+    for gauge in gauges:
+        attributes = gauge["attributes"]
+        is_model_wide = "ml.feature.name" not in attributes
+        if (
+            gauge["name"] == name
+            and attributes.get("ml.drift.statistic") == names.LOW_CONFIDENCE_STATISTIC
+            and is_model_wide
+        ):
+            value: float = gauge["value"]
             return value
     return None
 
 
-def histogram(rows: Sequence[Record]) -> tuple[list[float], list[float]]:
-    """Bounds and counts of a histogram, all series and steps together; those with other bounds are left out."""
-    bounds = next((one["bounds"] for one in rows if one["bounds"]), None)
+def merge_histograms(rows: Sequence[Record]) -> tuple[list[float], list[float]]:
+    """Return bounds and counts, summed over series and steps. Rows with other bounds than the first are left out."""
+    bounds = next((row["bounds"] for row in rows if row["bounds"]), None)
     if bounds is None:
         return [], []
     counts = [0.0] * (len(bounds) + 1)
-    for one in rows:
-        if one["bounds"] == bounds and one["place"] <= len(counts):
-            counts[one["place"] - 1] += one["added"]
+    for row in rows:
+        if row["bounds"] == bounds and row["bucket"] <= len(counts):
+            counts[row["bucket"] - 1] += row["added"]
     return bounds, counts
 
 
-def _half(bounds: Sequence[float], counts: Sequence[float]) -> float | None:
-    """The bound that half of what was counted does not exceed; None beyond the last."""
-    seen = 0.0
+def _median_bound(bounds: Sequence[float], counts: Sequence[float]) -> float | None:
+    """Return the upper bound of the bucket that contains the median; None for the last bucket, which has no bound."""
+    cumulative = 0.0
     for bound, count in zip(bounds, counts, strict=False):
-        seen += count
-        if 2 * seen >= sum(counts):
+        cumulative += count
+        if 2 * cumulative >= sum(counts):
             return bound
     return None
 
 
 def _violations(rows: Iterable[Record]) -> list[Record]:
-    """Values that broke the schema, by feature and reason, the most frequent first; some may have been let through."""
-    found: dict[tuple[str | None, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for one in rows:
-        said = one["attributes"]
-        actions = found[said.get("ml.feature.name"), said.get("ml.data.violation.reason", "")]
-        actions[said.get("ml.data.violation.action", "rejected")] += one["added"]
-    listed = [
-        {"feature": feature, "reason": reason, "count": sum(by.values()), "allowed": by.get("counted", 0.0)}
-        for (feature, reason), by in found.items()
+    """Count schema violations by feature and reason, the most frequent first; `allowed` counts accepted ones."""
+    by_action: dict[tuple[str | None, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for row in rows:
+        attributes = row["attributes"]
+        actions = by_action[attributes.get("ml.feature.name"), attributes.get("ml.data.violation.reason", "")]
+        actions[attributes.get("ml.data.violation.action", "rejected")] += row["added"]
+    violations = [
+        {"feature": feature, "reason": reason, "count": sum(counts.values()), "allowed": counts.get("counted", 0.0)}
+        for (feature, reason), counts in by_action.items()
     ]
-    return sorted(listed, key=lambda one: (-one["count"], one["feature"] or "", one["reason"]))
+    return sorted(violations, key=lambda item: (-item["count"], item["feature"] or "", item["reason"]))
 
 
-def _missing(features: Iterable[Record]) -> list[Record]:
-    """Where values are missing, now or in the training data, the largest rise first; refused rows count, too."""
-    found = []
-    for one in features:
-        was = next((part for part in one["bins"] if part["bin"] == "missing"), None)
-        judged = one["statistics"].get("missing", {})
-        rise = judged.get("value")
-        if was is None or not (rise or was["share"]):
+def _missing_values(features: Iterable[Record]) -> list[Record]:
+    """Return features with missing values in the window or in training, the largest increase first.
+
+    Rows that were rejected because of a missing value count, too.
+    """
+    result = []
+    for feature in features:
+        missing_bin = next((bin_ for bin_ in feature["bins"] if bin_["bin"] == "missing"), None)
+        statistic = feature["statistics"].get("missing", {})
+        increase = statistic.get("value")
+        if missing_bin is None or not (increase or missing_bin["share"]):
             continue
-        found.append(
+        result.append(
             {
-                "feature": one["feature"],
-                "share": was["share"] + rise if rise is not None else None,
-                "reference": was["share"],
-                "rise": rise,
-                "threshold": judged.get("threshold"),
-                "state": judged.get("state"),
+                "feature": feature["feature"],
+                "share": missing_bin["share"] + increase if increase is not None else None,
+                "reference": missing_bin["share"],
+                "increase": increase,
+                "threshold": statistic.get("threshold"),
+                "state": statistic.get("state"),
             }
         )
-    return sorted(found, key=lambda one: -(one["rise"] if one["rise"] is not None else -1))
+    return sorted(result, key=lambda item: -(item["increase"] if item["increase"] is not None else -1))
 
 
-def _judged(one: Record, *, repeat: bool) -> Record:
-    """A feature with one state for all its statistics; None where nobody said what would be drift.
+def _feature_drift(row: Record, *, rows_repeat: bool) -> Record:
+    """Return the drift of a feature with one state for all its statistics; None if the service sends no thresholds.
 
-    Where rows `repeat`, no statistic says anything.
+    If rows repeat, no statistic has a state of its own.
     """
     statistics = [
-        {**entry, **{name: finite(entry[name]) for name in _OF_STATISTIC}} for entry in one["statistics"] or []
+        {**statistic, **{name: finite_number(statistic[name]) for name in _NUMERIC_FIELDS}}
+        for statistic in row["statistics"] or []
     ]
-    for statistic in statistics if repeat else ():
+    for statistic in statistics if rows_repeat else ():
         if statistic["state"] in ("drift", "ok"):
-            statistic["state"] = REPEAT
+            statistic["state"] = ROWS_REPEAT
     states = {statistic["state"] for statistic in statistics}
-    state = next((state for state in ("drift", REPEAT, "not enough data", "ok") if state in states), None)
-    if one["n"] is None or one["n"] < ENOUGH:
+    state = next((state for state in ("drift", ROWS_REPEAT, "not enough data", "ok") if state in states), None)
+    if row["n"] is None or row["n"] < MIN_ROWS:
         state = "not enough data"
-    return {**one, "state": state, "statistics": {entry.pop("statistic"): entry for entry in statistics}}
+    return {**row, "state": state, "statistics": {statistic.pop("statistic"): statistic for statistic in statistics}}
 
 
-def _urgency(one: Record) -> tuple[object, ...]:
-    """Drifting features first, then those furthest from the training data."""
-    psi = one["statistics"].get("psi", {}).get("value")
-    return one["state"] != "drift", -(psi if psi is not None else -1), one["feature"]
+def _drift_order(feature: Record) -> tuple[object, ...]:
+    """Return a sort key: drifting features first, then by PSI."""
+    psi = feature["statistics"].get("psi", {}).get("value")
+    return feature["state"] != "drift", -(psi if psi is not None else -1), feature["feature"]
 
 
-def _feedback(named: Mapping[str, list[Record]]) -> Record:
-    """The labels that arrived in the window: right and wrong ones, by true and predicted label, by age."""
+def _feedback(rows_by_name: Mapping[str, list[Record]]) -> Record:
+    """Count the labels that arrived in the window, by true and predicted label and by age."""
     confusion: dict[tuple[str, str], float] = defaultdict(float)
     ages: dict[str, float] = defaultdict(float)
-    for one in named[FEEDBACK]:
-        said = one["attributes"]
-        if (truth := said.get("ml.feedback.label")) is not None:
-            confusion[truth, answer_of(said)] += one["added"]
-        ages[said.get("ml.feedback.age", "")] += one["added"]
+    for row in rows_by_name[names.FEEDBACK]:
+        attributes = row["attributes"]
+        if (true_label := attributes.get("ml.feedback.label")) is not None:
+            confusion[true_label, output_of(attributes)] += row["added"]
+        ages[attributes.get("ml.feedback.age", "")] += row["added"]
     labels = sum(confusion.values())
-    wrong = sum(count for (truth, predicted), count in confusion.items() if truth != predicted)
-    bounds, counts = histogram(named[ERRORS])
+    incorrect = sum(count for (true_label, predicted), count in confusion.items() if true_label != predicted)
+    bounds, counts = merge_histograms(rows_by_name[names.FEEDBACK_ERRORS])
     rejected: dict[str, float] = defaultdict(float)
-    for one in named[REJECTED]:
-        rejected[one["attributes"].get("error.type", "")] += one["added"]
+    for row in rows_by_name[names.REJECTED_FEEDBACK]:
+        rejected[row["attributes"].get("error.type", "")] += row["added"]
     return {
         "count": sum(ages.values()),
-        "wrong": wrong,
-        "accuracy": 1 - wrong / labels if labels else None,
+        "incorrect": incorrect,
+        "accuracy": 1 - incorrect / labels if labels else None,
         "confusion": [
-            {"truth": truth, "predicted": predicted, "count": count}
-            for (truth, predicted), count in sorted(confusion.items())
+            {"true_label": true_label, "predicted_label": predicted, "count": count}
+            for (true_label, predicted), count in sorted(confusion.items())
         ],
         "ages": dict(ages),
-        "errors": {"bounds": bounds, "counts": counts, "half": _half(bounds, counts)} if bounds else None,
+        "errors": {"bounds": bounds, "counts": counts, "median": _median_bound(bounds, counts)} if bounds else None,
         "rejected": dict(sorted(rejected.items())),
     }
 
 
 def _evaluation(gauges: Iterable[Record]) -> Record | None:
-    """What the service found by the time of the predictions; None as long as it has said nothing."""
-    found: Record = {"classes": {}, "time_ns": 0, "label_delay": {}}
-    for one in gauges:
-        if not one["name"].startswith(EVALUATION):
+    """Return the scores that the service computed by time of prediction; None if it has sent none."""
+    scores: Record = {"classes": {}, "time_ns": 0, "label_delay": {}}
+    for gauge in gauges:
+        if not gauge["name"].startswith(names.EVALUATION):
             continue
-        name, said = one["name"].removeprefix(EVALUATION), one["attributes"]
-        found["time_ns"] = max(found["time_ns"], one["time_ns"])
+        name, attributes = gauge["name"].removeprefix(names.EVALUATION), gauge["attributes"]
+        scores["time_ns"] = max(scores["time_ns"], gauge["time_ns"])
         if name == "label_delay":
-            found["label_delay"][said.get("quantile", "")] = one["value"]
-        elif (label := said.get("ml.evaluation.label")) is not None:
-            found["classes"].setdefault(label, {})[name] = one["value"]
+            scores["label_delay"][attributes.get("quantile", "")] = gauge["value"]
+        elif (label := attributes.get("ml.evaluation.label")) is not None:
+            scores["classes"].setdefault(label, {})[name] = gauge["value"]
         else:
-            found[name] = one["value"]
-    return found if found["time_ns"] else None
+            scores[name] = gauge["value"]
+    return scores if scores["time_ns"] else None
 
 
 def _concept_drift(gauges: Iterable[Record]) -> Record | None:
-    """Whether the error rate itself has changed; None when nobody said."""
-    found = {one["name"]: one for one in gauges}
-    level = found.get(_LEVEL)
+    """Return the concept drift level, which tests the error rate; None if the service has sent none."""
+    by_name = {gauge["name"]: gauge for gauge in gauges}
+    level = by_name.get(names.LEVEL)
     if level is None:
         return None
-    number = min(max(int(level["value"]), 0), len(CONCEPT_LEVELS) - 1)
-    rate = found.get(_ERROR_RATE)
-    return {"level": CONCEPT_LEVELS[number], "error_rate": rate and rate["value"], "time_ns": level["time_ns"]}
+    number = min(max(int(level["value"]), 0), len(names.CONCEPT_DRIFT_LEVELS) - 1)
+    rate = by_name.get(names.ERROR_RATE)
+    return {
+        "level": names.CONCEPT_DRIFT_LEVELS[number],
+        "error_rate": rate and rate["value"],
+        "time_ns": level["time_ns"],
+    }

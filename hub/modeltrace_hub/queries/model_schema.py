@@ -1,4 +1,4 @@
-"""What a model said of its features when it was loaded: where the bins of its training data begin and end."""
+"""Read the feature schema that a service logs when it loads a model: the bins of the training data, and privacy."""
 
 import math
 import re
@@ -9,21 +9,21 @@ from typing import Any, Final
 
 import orjson
 
-from modeltrace_hub.queries.queries import Reader
-from modeltrace_hub.queries.values import finite, text, text_of
+from modeltrace_hub.queries.reader import Reader
+from modeltrace_hub.queries.values import finite_number, text_attribute, to_text
 
 MISSING: Final = "missing"
 OTHER: Final = "other"
 
-# The name under which the answers stand among the features.
-ANSWERS: Final = ""
+# The key of the model's output among the features.
+OUTPUT: Final = ""
 
-# Bins of numbers are named by their place.
-_BIN: Final = re.compile(r"[0-9]{1,6}")
+# The bins of a numeric feature are named by their number.
+_BIN_NUMBER: Final = re.compile(r"[0-9]{1,6}")
 
-# Ways of treating a value that leave it as it was sent.
-PLAIN: Final = "plain"
-# And the one that tells the bin instead of the value.
+# Privacy rule of a feature: its values are sent unchanged.
+UNCHANGED: Final = "plain"
+# Privacy rule of a feature: the name of the bin is sent instead of the value.
 BUCKET: Final = "bucket"
 
 
@@ -31,8 +31,13 @@ BUCKET: Final = "bucket"
 class Feature:
     """One feature.
 
-    `edges` are the inner bounds of a number's bins, None for anything else; `low` and `high` what the training data ran
-    from and to, where that was said.
+    Attributes:
+        name: its name.
+        edges: inner bounds of the bins of a numeric feature; None for others.
+        bins: names of the bins.
+        low: smallest value of the training data, if the event says so.
+        high: largest value of the training data, if the event says so.
+        privacy: privacy rule of the values.
     """
 
     name: str
@@ -43,61 +48,64 @@ class Feature:
     privacy: str
 
     def interval(self, bin_: str) -> tuple[float, float] | None:
-        """A bin's bounds, the lower one outside; None where it has none."""
-        if self.edges is None or not _BIN.fullmatch(bin_) or int(bin_) > len(self.edges):
+        """Return the bounds of a numeric bin, the lower one exclusive; None for other bins."""
+        if self.edges is None or not _BIN_NUMBER.fullmatch(bin_) or int(bin_) > len(self.edges):
             return None
         bounds = (-math.inf, *self.edges, math.inf)
         return bounds[int(bin_)], bounds[int(bin_) + 1]
 
     def bin_of(self, value: object) -> str:
-        """The bin that a value belongs to."""
+        """Return the bin that contains a value."""
         if value is None:
             return MISSING
         if self.edges is not None:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 return f"{bisect_left(self.edges, value):02d}"
             return OTHER
-        name = text(value)
+        name = to_text(value)
         return name if name in self.bins else OTHER
 
 
 def read_schema(reader: Reader, model: str, version: str | None) -> dict[str, Feature]:
-    """The features of a model by name, and its answers; empty when its start was not heard of, or is not kept."""
-    found = {}
-    for record in reader.records("model_said", model=model, version=version):
-        for said in _features(record["body"]):
-            if (feature := _feature(said)) is not None:
-                found[feature.name] = feature
-    return found
+    """Return the features of a model by name, and its output as `OUTPUT`; empty if no `ml.model` event is stored."""
+    schema = {}
+    for record in reader.fetch_all("get_model_event", model=model, version=version):
+        for description in _parse_event(record["body"]):
+            if (feature := _parse_feature(description)) is not None:
+                schema[feature.name] = feature
+    return schema
 
 
-def _features(body: str | None) -> list[Mapping[str, Any]]:
-    """What one record says of features. Anybody may send one: what is not as ours says nothing."""
+def _parse_event(body: str | None) -> list[Mapping[str, Any]]:
+    """Return the feature descriptions of an `ml.model` event. Any sender may write one: ignore wrong types."""
     try:
-        said = orjson.loads(body or "")
+        event = orjson.loads(body or "")
     except orjson.JSONDecodeError:
         return []
-    if not isinstance(said, Mapping):
+    if not isinstance(event, Mapping):
         return []
-    features, answers = said.get("features"), said.get("output_reference")
-    found = [one for one in features if isinstance(one, Mapping)] if isinstance(features, list) else []
-    if isinstance(answers, Mapping):
-        shares = answers.get("shares")
-        found.append({**answers, "name": ANSWERS, "bins": [*shares] if isinstance(shares, Mapping) else []})
-    return found
+    features, output = event.get("features"), event.get("output_reference")
+    descriptions = [item for item in features if isinstance(item, Mapping)] if isinstance(features, list) else []
+    if isinstance(output, Mapping):
+        shares = output.get("shares")
+        descriptions.append({**output, "name": OUTPUT, "bins": [*shares] if isinstance(shares, Mapping) else []})
+    return descriptions
 
 
-def _feature(said: Mapping[str, Any]) -> Feature | None:
-    """A feature as the event describes it; None for what is none."""
-    name, edges, bins, span = (said.get(key) for key in ("name", "edges", "bins", "training_range"))
+def _parse_feature(description: Mapping[str, Any]) -> Feature | None:
+    """Return the described feature; None without a name."""
+    name, edges, bins, value_range = (description.get(key) for key in ("name", "edges", "bins", "training_range"))
     if not isinstance(name, str):
         return None
-    edges, span = _numbers(edges), _numbers(span)
-    low, high = span if span and len(span) == 2 else (None, None)
-    named = tuple(text(bin_) or "" for bin_ in bins) if isinstance(bins, list) else ()
-    return Feature(name, edges, named, low, high, text_of(said, "privacy") or PLAIN)
+    edges, value_range = _parse_numbers(edges), _parse_numbers(value_range)
+    low, high = value_range if value_range and len(value_range) == 2 else (None, None)
+    bin_names = tuple(to_text(bin_) or "" for bin_ in bins) if isinstance(bins, list) else ()
+    return Feature(name, edges, bin_names, low, high, text_attribute(description, "privacy") or UNCHANGED)
 
 
-def _numbers(said: Any) -> tuple[float, ...] | None:  # noqa: ANN401  any JSON
-    numbers = [number for one in said if (number := finite(one)) is not None] if isinstance(said, list) else None
-    return None if numbers is None or len(numbers) < len(said) else tuple(numbers)
+def _parse_numbers(values: Any) -> tuple[float, ...] | None:  # noqa: ANN401  any JSON
+    """Return a list of finite numbers; None for anything else."""
+    if not isinstance(values, list):
+        return None
+    numbers = tuple(number for value in values if (number := finite_number(value)) is not None)
+    return None if len(numbers) < len(values) else numbers

@@ -1,7 +1,6 @@
-"""The models that the hub has heard of, with every figure of a window, by model and version.
+"""Read the metrics of all models in a window, by model and version.
 
-Counts of any number of workers and replicas add up: the sums are made in SQL
-(hub/modeltrace_hub/sql/parts/increments.sql).
+Counters of workers and replicas are summed in SQL (hub/modeltrace_hub/sql/fragments/counter_increases.sql).
 """
 
 import re
@@ -9,97 +8,114 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
-from modeltrace_hub.queries.model_metrics import COMPARED, COUNTERS, ENOUGH, GAUGES, figures
-from modeltrace_hub.queries.queries import Reader, Record
-from modeltrace_hub.queries.values import texts
+from modeltrace_hub.queries.metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES
+from modeltrace_hub.queries.model_metrics import MIN_ROWS, version_metrics
+from modeltrace_hub.queries.reader import Reader, Record
+from modeltrace_hub.queries.values import text_attributes
 from modeltrace_hub.queries.windows import LOOKBACK_NS, Window
 
-MOST_MODELS: Final = 200
-# Each model that shares its version with others costs three questions, and all of them have ten seconds.
-MOST_TWINS: Final = 24
+MAX_MODELS: Final = 200
+# Each model that shares its version with another takes three queries; all queries of a request share 10 s.
+MAX_CONFLICTING_MODELS: Final = 24
 
 Key = tuple[str, str]
 
 
 def list_models(reader: Reader, window: Window, name: str | None = None) -> list[Record]:
-    """The models heard of in a window, each with its versions; only the one of a name, if one is given."""
-    found = reader.records(
-        "models",
-        names=[*COMPARED, *COUNTERS],
+    """Return the models with telemetry in a window and their versions, the highest version first.
+
+    Args:
+        reader: an open reader.
+        window: the window.
+        name: return this model only.
+    """
+    rows = reader.fetch_all(
+        "list_models",
+        names=[*DRIFT_COUNTERS, *COUNTERS],
         name=name,
         since_ns=window.since_ns,
         until_ns=window.until_ns,
-        limit=MOST_MODELS,
+        limit=MAX_MODELS,
     )
     models: dict[str, list[Record]] = defaultdict(list)
-    for one in found:
-        models[one.pop("name")].append({**one, "version": one["version"] or ""})
-    # Always in the same order, the highest version first: what is side by side stays where it is.
+    for row in rows:
+        models[row.pop("name")].append({**row, "version": row["version"] or ""})
+    # The order does not depend on traffic, so versions keep their place on the page.
     return [
-        {"name": name, "versions": sorted(versions, key=lambda one: _parts(one["version"]), reverse=True)}
+        {"name": name, "versions": sorted(versions, key=lambda row: _version_key(row["version"]), reverse=True)}
         for name, versions in models.items()
     ]
 
 
-def _parts(version: str) -> list[tuple[bool, int, str]]:
-    """A version by its numbers and words: 1.10 is more than 1.9, and than 1.10-rc."""
-    found = []
+def _version_key(version: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts versions by their numbers and words: 1.10 after 1.9 and after 1.10-rc."""
+    parts = []
     for digits, word in re.findall(r"0*([0-9]+)|([^0-9.+-]+)", version):
-        # Of two numbers the one with more digits is greater; they may have thousands, which `int` refuses.
-        found.append((bool(digits), len(digits), digits or word))
-    return [*found, (True, -1, "")]
+        # Compare numbers by length, then as text: `int` refuses numbers of thousands of digits.
+        parts.append((bool(digits), len(digits), digits or word))
+    return [*parts, (True, -1, "")]
 
 
 def read_models(reader: Reader, window: Window, name: str | None = None) -> list[Record]:
-    """The models with all their figures; only the one of a name, if one is given.
+    """Return the models with all their metrics.
 
-    Where several models were packed under one version, each has figures of its own, by `hash`; they are never added up.
-    Of more than `MOST_TWINS` those are left out that were loaded first; `left_out` counts those of the version.
+    If several models have the same name and version, each has its own metrics, by `hash`; they are never added up. At
+    most `MAX_CONFLICTING_MODELS` of them are returned, the last loaded ones; `omitted_models` counts the others of the
+    version.
+
+    Args:
+        reader: an open reader.
+        window: the window.
+        name: return this model only.
     """
     models = list_models(reader, window, name)
     if not models:
         return []
-    every = _Figures(reader, window)
-    twins: dict[Key, list[Record]] = defaultdict(list)
+    all_instances = _MetricsReader(reader, window)
+    conflicts: dict[Key, list[Record]] = defaultdict(list)
     names = {model["name"] for model in models}
-    for one in reader.records("model_twins", since_ns=window.since_ns, until_ns=window.until_ns):
-        if one["model"] in names:
-            twins[one["model"], one["version"]].append(one)
-    shown = _newest(twins)
+    for row in reader.fetch_all("find_version_conflicts", since_ns=window.since_ns, until_ns=window.until_ns):
+        if row["model"] in names:
+            conflicts[row["model"], row["version"]].append(row)
+    selected = _newest_conflicting(conflicts)
     for model in models:
         versions = model["versions"]
         model["versions"] = []
         for version in versions:
             key = model["name"], version["version"]
-            if key not in twins:
-                model["versions"].append({**version, "hash": None, "left_out": 0, **every.of(key)})
-            for twin in shown[key]:
-                processes = {"hash": twin["hash"], "instances": len(twin["instances"])}
-                own = _Figures(reader, window, twin["instances"])
-                left_out = len(twins[key]) - len(shown[key])
-                model["versions"].append({**version, **processes, "left_out": left_out, **own.of(key)})
+            if key not in conflicts:
+                metrics = all_instances.version(key)
+                model["versions"].append({**version, "hash": None, "omitted_models": 0, **metrics})
+            for conflict in selected[key]:
+                identity = {
+                    "hash": conflict["hash"],
+                    "instances": len(conflict["instances"]),
+                    "omitted_models": len(conflicts[key]) - len(selected[key]),
+                }
+                metrics = _MetricsReader(reader, window, conflict["instances"]).version(key)
+                model["versions"].append({**version, **identity, **metrics})
     return models
 
 
-def _newest(twins: dict[Key, list[Record]]) -> defaultdict[Key, list[Record]]:
-    """Those to be shown: the newest of each version, then the second newest, … as many as may be; ordered by hash."""
+def _newest_conflicting(conflicts: dict[Key, list[Record]]) -> defaultdict[Key, list[Record]]:
+    """Select the newest model of each version, then the second newest of each, … up to the maximum; order by hash."""
     ranked = sorted(
-        ((rank, key, twin) for key, several in twins.items() for rank, twin in enumerate(several)),
-        key=lambda one: (one[0], -one[2]["loaded_ns"]),
+        ((rank, key, model) for key, models in conflicts.items() for rank, model in enumerate(models)),
+        key=lambda item: (item[0], -item[2]["loaded_ns"]),
     )
-    shown: defaultdict[Key, list[Record]] = defaultdict(list)
-    for _, key, twin in ranked[:MOST_TWINS]:
-        shown[key].append(twin)
-    for several in shown.values():
-        several.sort(key=lambda twin: str(twin["hash"]))
-    return shown
+    selected: defaultdict[Key, list[Record]] = defaultdict(list)
+    for _, key, model in ranked[:MAX_CONFLICTING_MODELS]:
+        selected[key].append(model)
+    for models in selected.values():
+        models.sort(key=lambda model: str(model["hash"]))
+    return selected
 
 
-class _Figures:
-    """The figures of all versions, as far as all processes have counted, or those of some."""
+class _MetricsReader:
+    """Read the metrics of all versions, as counted by all service instances or by some of them."""
 
     def __init__(self, reader: Reader, window: Window, instances: list[str] | None = None) -> None:
-        asked: dict[str, Any] = {
+        values: dict[str, Any] = {
             "since_ns": window.since_ns,
             "until_ns": window.until_ns,
             "lookback_ns": LOOKBACK_NS,
@@ -107,23 +123,26 @@ class _Figures:
         }
         length = window.until_ns - window.since_ns
         self._window = window
-        self._counts = _by_version(
-            reader.records("model_counts", counters=[*COUNTERS], step_ns=window.step_ns, **asked)
+        self._counters = _group_by_version(
+            reader.fetch_all("sum_model_counters", counters=[*COUNTERS], step_ns=window.step_ns, **values)
         )
-        self._gauges = _by_version(reader.records("model_gauges", gauges=[*GAUGES], **asked))
-        self._compared: dict[Key, list[Record]] = defaultdict(list)
-        for one in reader.records("drift", counters=[*COMPARED], step_ns=length, enough=ENOUGH, **asked):
-            self._compared[one.pop("model"), one.pop("version")].append(one)
+        self._gauges = _group_by_version(reader.fetch_all("get_model_gauges", gauges=[*GAUGES], **values))
+        self._drift: dict[Key, list[Record]] = defaultdict(list)
+        drift_rows = reader.fetch_all(
+            "compute_drift", counters=[*DRIFT_COUNTERS], step_ns=length, min_rows=MIN_ROWS, **values
+        )
+        for row in drift_rows:
+            self._drift[row.pop("model"), row.pop("version")].append(row)
 
-    def of(self, key: Key) -> Record:
-        """Those of one version."""
-        return figures(self._window, self._counts[key], self._gauges[key], self._compared[key])
+    def version(self, key: Key) -> Record:
+        """Return the metrics of one version."""
+        return version_metrics(self._window, self._counters[key], self._gauges[key], self._drift[key])
 
 
-def _by_version(rows: Iterable[Record]) -> defaultdict[Key, list[Record]]:
-    """Rows by the model and version that they are of."""
-    found: defaultdict[Key, list[Record]] = defaultdict(list)
-    for one in rows:
-        one["attributes"] = texts(one["attributes"])
-        found[one.pop("model"), one.pop("version")].append(one)
-    return found
+def _group_by_version(rows: Iterable[Record]) -> defaultdict[Key, list[Record]]:
+    """Group rows by model and version, and convert their attributes to text."""
+    groups: defaultdict[Key, list[Record]] = defaultdict(list)
+    for row in rows:
+        row["attributes"] = text_attributes(row["attributes"])
+        groups[row.pop("model"), row.pop("version")].append(row)
+    return groups

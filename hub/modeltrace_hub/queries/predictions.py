@@ -1,76 +1,21 @@
-"""From a figure to the predictions behind it: audit records, labels, violations, each with its trace ID."""
+"""Find the predictions, labels and violations that a number on a page counts, each with its trace ID."""
 
 import math
 from typing import Any, Final
 
-from modeltrace_hub.queries.model_schema import ANSWERS, BUCKET, MISSING, OTHER, PLAIN, Feature, read_schema
-from modeltrace_hub.queries.queries import Reader, Record, pointer
-from modeltrace_hub.queries.windows import LOOKBACK_NS, MINUTE, PredictionFilter
+from modeltrace_hub.queries.model_schema import BUCKET, MISSING, OTHER, OUTPUT, UNCHANGED, Feature, read_schema
+from modeltrace_hub.queries.reader import Reader, Record, json_pointer
+from modeltrace_hub.queries.windows import LOOKBACK_NS, MINUTE_NS, PredictionFilter
 
-# The newest predictions are looked for in spans of time that grow until there are enough.
-SPANS_NS: Final = (MINUTE, 10 * MINUTE, 60 * MINUTE, 6 * 60 * MINUTE, 48 * 60 * MINUTE)
+# The newest items are searched in windows of these lengths, until there are enough.
+SEARCH_WINDOWS_NS: Final = (MINUTE_NS, 10 * MINUTE_NS, 60 * MINUTE_NS, 6 * 60 * MINUTE_NS, 48 * 60 * MINUTE_NS)
 
-_QUESTIONS: Final = {"predictions": "predictions", "labels": "prediction_labels", "violations": "prediction_violations"}
-_EVENTS: Final = {"predictions": "prediction", "labels": "feedback", "violations": "data.violation"}
-_TRUTH: Final = "coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value')"
+_QUERIES: Final = {"predictions": "list_predictions", "labels": "list_labels", "violations": "list_violations"}
+_EVENTS: Final = {"predictions": "ml.prediction", "labels": "ml.feedback", "violations": "ml.data.violation"}
+_TRUE_LABEL: Final = "coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value')"
 
-
-def read_predictions(reader: Reader, asked: PredictionFilter) -> Record:
-    """`kind` says what is listed in `found`; `whole` is false when `limit` cut it off.
-
-    `bin` is the bin asked for with its bounds. Where values cannot be compared, `exemplars` holds the few traces that
-    metric points name, and `found` is empty.
-    """
-    schema = read_schema(reader, asked.model, asked.version) if asked.model and (asked.feature or asked.bin) else {}
-    feature = schema.get(asked.feature or ANSWERS)
-    place = _bin(asked, feature)
-    answer: Record = {"kind": asked.kind, "found": [], "exemplars": [], "whole": True, "bin": place}
-    if place is not None and not place["comparable"]:
-        answer["exemplars"] = reader.records(
-            "bin_exemplars",
-            **asked.between,
-            lookback_ns=LOOKBACK_NS,
-            model=asked.model,
-            version=asked.version,
-            feature=asked.feature,
-            bin=asked.bin,
-            limit=asked.limit,
-        )
-        return answer
-    filters, values = _conditions(asked, feature)
-    found = _newest(reader, asked, filters, values)
-    # A sender that got no answer sends again, so the same record may be there twice.
-    once = {tuple(one.values()): one for one in found[: asked.limit]}
-    return {**answer, "found": [*once.values()], "whole": len(found) <= asked.limit}
-
-
-def _newest(reader: Reader, asked: PredictionFilter, filters: list[str], values: dict[str, Any]) -> list[Record]:
-    """The newest of them, and one more than asked for if there are more."""
-    between = asked.between
-    newest = reader.one("newest_event", **between, event=f"ml.{_EVENTS[asked.kind]}")["time_ns"]
-    if newest is None:
-        return []
-    if asked.kind == "predictions":
-        of_feature = f"{pointer('ml.prediction.inputs')}{pointer(asked.feature)}" if asked.feature else None
-        values["value_at"] = of_feature or pointer("ml.prediction.value")
-    found: list[Record] = []
-    for span in (*SPANS_NS, math.inf):
-        since = max(between["since_ns"], newest - span) if span != math.inf else between["since_ns"]
-        found = reader.records(
-            _QUESTIONS[asked.kind],
-            filters,
-            **values,
-            since_ns=int(since),
-            until_ns=between["until_ns"],
-            limit=asked.limit + 1,
-        )
-        if len(found) > asked.limit or since == between["since_ns"]:
-            break
-    return found
-
-
-# The conditions that a filter stands for, by what is listed. The values have the filter's name.
-_OF_ALL: Final = {
+# The SQL condition of each filter. A parameter has the name of its filter.
+_COMMON_CONDITIONS: Final = {
     "model": "attributes ->> '/ml.model.name' = $model",
     "version": "attributes ->> '/ml.model.version' = $version",
 }
@@ -82,7 +27,7 @@ _CONDITIONS: Final = {
     },
     "labels": {
         "label": "attributes ->> '/ml.prediction.label' = $label",
-        "truth": f"{_TRUTH} = $truth",
+        "true_label": f"{_TRUE_LABEL} = $true_label",
     },
     "violations": {
         "violation": "$violation IN ('any', attributes ->> '/ml.data.violation.reason')",
@@ -91,27 +36,85 @@ _CONDITIONS: Final = {
 }
 
 
-def _conditions(asked: PredictionFilter, feature: Feature | None) -> tuple[list[str], dict[str, Any]]:
-    """What is asked for, as fixed conditions and their values."""
-    known = _OF_ALL | _CONDITIONS[asked.kind]
-    values: dict[str, Any] = {name: value for name in known if (value := getattr(asked, name)) is not None}
-    filters = [known[name] for name in values]
-    if asked.kind == "labels" and asked.outcome in {"wrong", "right"}:
-        filters.append(f"({_TRUTH} = attributes ->> '/ml.prediction.label') = $right")
-        values["right"] = asked.outcome == "right"
-    if asked.kind == "predictions" and asked.bin is not None:
-        condition, of_bin = _in_bin(asked.bin, feature)
-        filters.append(condition)
-        values |= of_bin
-    return filters, values
+def read_predictions(reader: Reader, filters: PredictionFilter) -> Record:
+    """Return the newest predictions, labels or violations that match.
+
+    Returns:
+        `kind`: predictions, labels or violations; `items`: the matching ones, newest first; `complete`: false if
+        `limit` cut the list; `bin`: the requested bin with its bounds, or None; `exemplars`: if the values of
+        predictions cannot be compared with the bin, the traces that metric points of the bin name as exemplars, and
+        `items` is empty.
+    """
+    has_feature = filters.feature or filters.bin
+    schema = read_schema(reader, filters.model, filters.version) if filters.model and has_feature else {}
+    feature = schema.get(filters.feature or OUTPUT)
+    bin_ = _describe_bin(filters, feature)
+    result: Record = {"kind": filters.kind, "items": [], "exemplars": [], "complete": True, "bin": bin_}
+    if bin_ is not None and not bin_["comparable"]:
+        result["exemplars"] = reader.fetch_all(
+            "list_bin_exemplars",
+            **filters.time_range,
+            lookback_ns=LOOKBACK_NS,
+            model=filters.model,
+            version=filters.version,
+            feature=filters.feature,
+            bin=filters.bin,
+            limit=filters.limit,
+        )
+        return result
+    items = _find_newest(reader, filters, feature)
+    # A sender that gets no response sends the same record again.
+    unique = {tuple(item.values()): item for item in items[: filters.limit]}
+    return {**result, "items": [*unique.values()], "complete": len(items) <= filters.limit}
 
 
-def _in_bin(name: str, feature: Feature | None) -> tuple[str, dict[str, Any]]:
-    """The condition that a value falls into a bin, and its values."""
-    value = "attributes ->> $value_at"
+def _find_newest(reader: Reader, filters: PredictionFilter, feature: Feature | None) -> list[Record]:
+    """Return the newest matching items: up to `filters.limit`, and one more if there are more."""
+    conditions, values = _build_conditions(filters, feature)
+    time_range = filters.time_range
+    newest = reader.fetch_one("get_newest_event_time", **time_range, event=_EVENTS[filters.kind])["time_ns"]
+    if newest is None:
+        return []
+    if filters.kind == "predictions":
+        key = json_pointer("ml.prediction.inputs") + json_pointer(filters.feature) if filters.feature else None
+        values["value_pointer"] = key or json_pointer("ml.prediction.value")
+    items: list[Record] = []
+    for window in (*SEARCH_WINDOWS_NS, math.inf):
+        since = max(time_range["since_ns"], newest - window) if window != math.inf else time_range["since_ns"]
+        items = reader.fetch_all(
+            _QUERIES[filters.kind],
+            conditions,
+            **values,
+            since_ns=int(since),
+            until_ns=time_range["until_ns"],
+            limit=filters.limit + 1,
+        )
+        if len(items) > filters.limit or since == time_range["since_ns"]:
+            break
+    return items
+
+
+def _build_conditions(filters: PredictionFilter, feature: Feature | None) -> tuple[list[str], dict[str, Any]]:
+    """Return the SQL conditions of the filters and their parameters."""
+    by_filter = _COMMON_CONDITIONS | _CONDITIONS[filters.kind]
+    values: dict[str, Any] = {name: value for name in by_filter if (value := getattr(filters, name)) is not None}
+    conditions = [by_filter[name] for name in values]
+    if filters.kind == "labels" and filters.outcome in {"incorrect", "correct"}:
+        conditions.append(f"({_TRUE_LABEL} = attributes ->> '/ml.prediction.label') = $correct")
+        values["correct"] = filters.outcome == "correct"
+    if filters.kind == "predictions" and filters.bin is not None:
+        condition, bin_values = _bin_condition(filters.bin, feature)
+        conditions.append(condition)
+        values |= bin_values
+    return conditions, values
+
+
+def _bin_condition(name: str, feature: Feature | None) -> tuple[str, dict[str, Any]]:
+    """Return the condition that a value is in a bin, and its parameters."""
+    value = "attributes ->> $value_pointer"
     interval = feature.interval(name) if feature else None
     if name == MISSING:
-        # A category of that very name counts there, too.
+        # The service counts a category with the name "missing" in this bin, too.
         return (f"coalesce({value}, '{MISSING}') = '{MISSING}'", {})
     if feature is not None and feature.privacy == BUCKET:
         return f"{value} = $bin", {"bin": name}
@@ -119,24 +122,24 @@ def _in_bin(name: str, feature: Feature | None) -> tuple[str, dict[str, Any]]:
         number = f"TRY_CAST({value} AS DOUBLE)"
         return f"{number} > $low AND {number} <= $high", {"low": interval[0], "high": interval[1]}
     if name == OTHER and feature is not None:
-        known = [MISSING, *(one for one in feature.bins if one != OTHER)]
+        known = [MISSING, *(bin_ for bin_ in feature.bins if bin_ != OTHER)]
         return f"{value} IS NOT NULL AND NOT list_contains($known, {value})", {"known": known}
     return f"{value} = $bin", {"bin": name}
 
 
-def _bin(asked: PredictionFilter, feature: Feature | None) -> Record | None:
-    """The bin asked for: its bounds, and whether values of audit records can be compared with them."""
-    if asked.bin is None or asked.kind != "predictions":
+def _describe_bin(filters: PredictionFilter, feature: Feature | None) -> Record | None:
+    """Return the requested bin: its bounds, and whether stored values can be compared with them."""
+    if filters.bin is None or filters.kind != "predictions":
         return None
-    interval = feature.interval(asked.bin) if feature else None
+    interval = feature.interval(filters.bin) if feature else None
     low, high = interval or (None, None)
-    private = feature.privacy if feature and feature.privacy != PLAIN else None
-    known = feature is not None or asked.bin == MISSING or not asked.bin.isdecimal()
+    privacy = feature.privacy if feature and feature.privacy != UNCHANGED else None
+    has_bounds = feature is not None or filters.bin == MISSING or not filters.bin.isdecimal()
     return {
-        "feature": asked.feature,
-        "bin": asked.bin,
+        "feature": filters.feature,
+        "bin": filters.bin,
         "low": low if low is not None and math.isfinite(low) else None,
         "high": high if high is not None and math.isfinite(high) else None,
-        "privacy": private,
-        "comparable": known and private in {None, BUCKET} and (feature is not None or asked.bin != OTHER),
+        "privacy": privacy,
+        "comparable": has_bounds and privacy in {None, BUCKET} and (feature is not None or filters.bin != OTHER),
     }

@@ -1,18 +1,18 @@
-"""One trace: all that is kept under its ID, and in words why some of it is not there."""
+"""Read one trace: all records stored under its ID, and explanations for the parts that are empty."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from modeltrace_hub.queries.contributions import contributions
-from modeltrace_hub.queries.queries import Reader, Record
-from modeltrace_hub.retention import Kept
+from modeltrace_hub.queries.contributions import find_contributions
+from modeltrace_hub.queries.reader import Reader, Record
+from modeltrace_hub.retention import RetentionState
 
-SAMPLED: Final = 1
+SAMPLED_FLAG: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """How much there is of one trace."""
+class TraceCounts:
+    """The number of records of one trace."""
 
     span_count: int
     log_count: int
@@ -20,90 +20,96 @@ class Counted:
     exemplar_count: int
 
     @property
-    def nothing(self) -> bool:
-        """Whether nothing is kept under the ID."""
+    def is_empty(self) -> bool:
+        """Whether nothing is stored under the ID."""
         return not (self.span_count or self.log_count or self.exemplar_count)
 
 
-def count(reader: Reader, trace_id: str) -> Counted:
-    """Count what there is."""
-    return Counted(**reader.one("trace_counts", trace_id=trace_id))
+def count_trace(reader: Reader, trace_id: str) -> TraceCounts:
+    """Count the records of a trace."""
+    return TraceCounts(**reader.fetch_one("count_trace_records", trace_id=trace_id))
 
 
-def read_trace(reader: Reader, kept: Kept, trace_id: str, limit: int) -> Record | None:
-    """The trace as the API answers it, at most `limit` of each kind; None when nothing is kept under the ID."""
-    counted = count(reader, trace_id)
-    if counted.nothing:
+def read_trace(reader: Reader, retention: RetentionState, trace_id: str, limit: int) -> Record | None:
+    """Return a trace for the API, with at most `limit` records of each kind; None if nothing is stored under the ID."""
+    counts = count_trace(reader, trace_id)
+    if counts.is_empty:
         return None
-    spans = reader.records("trace_spans", trace_id=trace_id, limit=limit)
-    logs = reader.records("trace_logs", trace_id=trace_id, span_id=None, with_predictions=True, limit=limit)
-    exemplars = reader.records("trace_exemplars", trace_id=trace_id, limit=limit)
-    metrics = contributions(reader, trace_id, spans, exemplars)
+    spans = reader.fetch_all("list_trace_spans", trace_id=trace_id, limit=limit)
+    logs = reader.fetch_all("list_trace_logs", trace_id=trace_id, span_id=None, with_predictions=True, limit=limit)
+    exemplars = reader.fetch_all("list_trace_exemplars", trace_id=trace_id, limit=limit)
+    metrics = find_contributions(reader, trace_id, spans, exemplars)
     return {
         "trace_id": trace_id,
-        "span_count": counted.span_count,
-        "log_count": counted.log_count,
-        "exemplar_count": counted.exemplar_count,
-        "prediction_count": counted.prediction_count,
+        "span_count": counts.span_count,
+        "log_count": counts.log_count,
+        "exemplar_count": counts.exemplar_count,
+        "prediction_count": counts.prediction_count,
         "spans": spans,
         "logs": logs,
         "exemplars": exemplars,
-        "predictions": reader.records("trace_predictions", trace_id=trace_id, limit=limit, offset=0),
+        "predictions": reader.fetch_all("list_trace_predictions", trace_id=trace_id, limit=limit, offset=0),
         "metrics": metrics,
-        "status": status(reader, kept, counted, spans, logs, metrics),
+        "empty_reasons": empty_reasons(reader, retention, counts, spans, logs, metrics),
     }
 
 
-def status(
-    reader: Reader, kept: Kept, counted: Counted, spans: list[Record], logs: list[Record], metrics: list[Record]
+def empty_reasons(
+    reader: Reader,
+    retention: RetentionState,
+    counts: TraceCounts,
+    spans: list[Record],
+    logs: list[Record],
+    metrics: list[Record],
 ) -> dict[str, str | None]:
-    """Why a part is empty, for a person; None for what is there."""
+    """Explain why a part of a trace is empty. The value is None for a part that is not."""
     return {
-        "spans": None if counted.span_count else _no_spans(kept, logs),
-        "logs": None
-        if counted.log_count
-        else "No log records have arrived. Senders hand them over about once a second.",
+        "spans": None if counts.span_count else _no_spans_reason(retention, logs),
+        "logs": None if counts.log_count else "No log records have arrived. Senders export them about once a second.",
         "predictions": None
-        if counted.prediction_count
-        else "No prediction record has arrived: this was no prediction, it was refused, or its record is on its way.",
-        "metrics": None if metrics else _no_metrics(reader, spans),
+        if counts.prediction_count
+        else "No prediction log record has arrived: the request was not a prediction, it was rejected, or the record "
+        "has not been exported yet.",
+        "metrics": None if metrics else _no_metrics_reason(reader, spans),
         "exemplars": None
-        if counted.exemplar_count
-        else "No metric point names this trace as its exemplar. One is kept a bucket and export interval; the others "
-        "counted, but another request holds the place.",
+        if counts.exemplar_count
+        else "No metric point has this trace as its exemplar. A point has one exemplar per bucket and export interval, "
+        "so most requests have none.",
     }
 
 
-def _no_spans(kept: Kept, logs: list[Record]) -> str:
-    if logs and not any(log["flags"] & SAMPLED for log in logs):
-        return "The trace was not sampled: its log records say so, and no spans will come."
-    if kept.pruned_before_ns is not None and any(log["received_ns"] <= kept.pruned_before_ns for log in logs):
-        return "The spans were deleted with everything else over the limits of age and size."
-    return "No spans have arrived. Senders hand them over within about 5 s; a sampler may have left this trace out."
+def _no_spans_reason(retention: RetentionState, logs: list[Record]) -> str:
+    if logs and not any(log["flags"] & SAMPLED_FLAG for log in logs):
+        return "The trace was not sampled: its log records lack the sampled flag, so no spans will arrive."
+    deleted_before = retention.deleted_before_ns
+    if deleted_before is not None and any(log["received_ns"] <= deleted_before for log in logs):
+        return "The spans were deleted because they were over the age or size limit."
+    return "No spans have arrived. Senders export them within about 5 s; a sampler may have dropped this trace."
 
 
-def _no_metrics(reader: Reader, spans: list[Record]) -> str:
+def _no_metrics_reason(reader: Reader, spans: list[Record]) -> str:
     if not spans:
-        return "Metric points are found by what the spans say, and there are none."
-    newest = reader.one("newest_point", instances=sorted({span["service_instance_id"] for span in spans}))["time_ns"]
+        return "Metric points are matched by the attributes of spans, and this trace has no spans."
+    instances = sorted({span["service_instance_id"] for span in spans})
+    newest = reader.fetch_one("get_newest_point_time", instances=instances)["time_ns"]
     if newest is None:
         return "The services of this trace have sent no metrics."
     if newest < max(span["end_ns"] for span in spans):
-        return "The metrics of this moment have not been exported yet. Senders do so at intervals, of 60 s unless set."
+        return "The metrics of this time have not been exported yet. The default export interval is 60 s."
     return (
         "No histogram or counter exported after this trace has attributes that match one of its spans or log records."
     )
 
 
-def absence(reader: Reader, kept: Kept) -> str:
-    """Why there may be nothing at all under an ID."""
-    oldest = reader.one("kept")["oldest_ns"]
+def explain_missing_trace(reader: Reader, retention: RetentionState) -> str:
+    """Explain why nothing is stored under a trace ID."""
+    oldest = reader.fetch_one("count_rows")["oldest_ns"]
     if oldest is None:
-        return "Nothing at all has arrived here yet."
-    words = (
-        "Nothing is kept under this ID. If the request is only seconds old, it is on its way: senders hand spans over "
-        "within about 5 s. If not, a sampler left it out, or its sender sends elsewhere."
+        return "No telemetry has arrived yet."
+    text = (
+        "Nothing is stored under this ID. If the request is only seconds old, its spans have not been exported yet: "
+        "senders export within about 5 s. Otherwise a sampler dropped the trace, or its service sends elsewhere."
     )
-    if kept.pruned_before_ns is not None:
-        words += " Or it was deleted: older data has been, to stay within the limits of age and size."
-    return words
+    if retention.deleted_before_ns is not None:
+        text += " The trace may also have been deleted: older data was over the age or size limit."
+    return text

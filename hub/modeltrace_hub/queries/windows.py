@@ -1,33 +1,41 @@
-"""What the pages and calls about models take: a sliding window, and which predictions in it."""
+"""Query parameters of the pages and API calls about models: a sliding window, and filters for predictions."""
 
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from modeltrace_hub.queries.filters import MAX_NS, Text, Time, duration_ns
+from modeltrace_hub.durations import MAX_NS
+from modeltrace_hub.queries.filters import LimitedText, Parameters, Time, parse_required_duration
 
-MINUTE: Final = 60 * 10**9
-DAY: Final = 24 * 60 * MINUTE
-SHORTEST: Final = MINUTE
-LONGEST: Final = 31 * DAY
+MINUTE_NS: Final = 60 * 10**9
+DAY_NS: Final = 24 * 60 * MINUTE_NS
+MIN_WINDOW_NS: Final = MINUTE_NS
+MAX_WINDOW_NS: Final = 31 * DAY_NS
 
-# What the pages offer, as it stands in the address.
-CHOICES: Final = ("15m", "1h", "6h", "24h", "7d")
-DEFAULT: Final = "1h"
+# The windows that the pages offer, as the URL writes them.
+WINDOW_CHOICES: Final = ("15m", "1h", "6h", "24h", "7d")
+DEFAULT_WINDOW: Final = "1h"
 
-# A window is shown in at most this many steps, each of a length that can be named.
-MOST_STEPS: Final = 60
-_STEPS: Final = tuple(count * MINUTE for count in (1, 2, 5, 6, 10, 15, 30, 60, 120, 180, 360, 720, 1440))
+# A window has at most this many steps. Each step has one of the lengths below.
+MAX_STEPS: Final = 60
+_STEP_LENGTHS_NS: Final = tuple(count * MINUTE_NS for count in (1, 2, 5, 6, 10, 15, 30, 60, 120, 180, 360, 720, 1440))
 
-# A counter's total before the window is looked for this long before it.
-LOOKBACK_NS: Final = 60 * MINUTE
+# The last value of a counter before the window is searched this far back.
+LOOKBACK_NS: Final = 60 * MINUTE_NS
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `since_ns`, outside of it, to `until_ns`, inside; in steps of `step_ns`. `now_ns` is where it was asked."""
+    """A window of time in steps of `step_ns`.
+
+    Attributes:
+        since_ns: start, exclusive.
+        until_ns: end, inclusive.
+        step_ns: length of a step.
+        now_ns: the time of the request.
+    """
 
     since_ns: int
     until_ns: int
@@ -36,7 +44,7 @@ class Window:
 
     @property
     def seconds(self) -> float:
-        """How much of it has passed, in seconds; at least one."""
+        """The part of the window that has passed, in seconds; at least 1."""
         return max((min(self.now_ns, self.until_ns) - self.since_ns) / 1e9, 1.0)
 
     @property
@@ -46,77 +54,70 @@ class Window:
         return [(start, min(start + self.step_ns, self.until_ns)) for start in starts]
 
 
-def window_of(length_ns: int, now_ns: int) -> Window:
-    """The window of this length that ends with the step that now is in, so that its bars stay when time goes on."""
-    step = next((one for one in _STEPS if one * MOST_STEPS >= length_ns), DAY)
+def window_ending_at(length_ns: int, now_ns: int) -> Window:
+    """Return the window of a length that ends with the current step, so that bars of a chart do not move."""
+    step = next((length for length in _STEP_LENGTHS_NS if length * MAX_STEPS >= length_ns), DAY_NS)
     until = -(-now_ns // step) * step
     return Window(until - length_ns, until, step, now_ns)
 
 
-def _length(value: object) -> int:
-    length = duration_ns(str(value))
-    if not SHORTEST <= length <= LONGEST:
+def _parse_length(value: object) -> int:
+    length = parse_required_duration(value)
+    if not MIN_WINDOW_NS <= length <= MAX_WINDOW_NS:
         raise ValueError("a window is from 1m to 31d long")
     return length
 
 
-Length = Annotated[int, BeforeValidator(_length)]
+WindowLength = Annotated[int, BeforeValidator(_parse_length)]
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ModelFilter(Parameters):
+    """Select the window of the model metrics."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_empty(cls, values: object) -> object:
-        return {key: value for key, value in values.items() if value != ""} if isinstance(values, dict) else values
-
-
-class ModelFilter(_Asked):
-    """Over which window the models are looked at."""
-
-    window: Length = Field(
-        duration_ns(DEFAULT),
+    window: WindowLength = Field(
+        parse_required_duration(DEFAULT_WINDOW),
         description="Length of the window up to now, 1m to 31d.",
         json_schema_extra={"type": "string"},
     )
 
-    def now(self) -> Window:
-        """The window as of now."""
-        return window_of(self.window, time.time_ns())
+    def current_window(self) -> Window:
+        """Return the window that ends now."""
+        return window_ending_at(self.window, time.time_ns())
 
 
-class ModelView(ModelFilter):
-    """What of the models the page shows."""
+class ModelPageView(ModelFilter):
+    """The state of the models page: one model or all, and whether all features are shown."""
 
-    model: Text = None
+    model: LimitedText = None
     all: bool = False
 
 
-class PredictionFilter(_Asked):
-    """Which predictions. `violation` asks for the requests that broke the schema, answered or not."""
+class PredictionFilter(Parameters):
+    """Filter predictions, labels or schema violations."""
 
-    model: Text = Field(None, description="`ml.model.name`.")
-    version: Text = Field(None, description="`ml.model.version`.")
+    model: LimitedText = Field(None, description="`ml.model.name`.")
+    version: LimitedText = Field(None, description="`ml.model.version`.")
     since: Time = Field(None, description="Later than this time.", json_schema_extra={"type": "string"})
     until: Time = Field(None, description="Not after this time.", json_schema_extra={"type": "string"})
-    label: Text = Field(None, description="What the model answered.")
+    label: LimitedText = Field(None, description="The predicted label.")
     above: float | None = Field(None, description="Confidence above this.")
     below: float | None = Field(None, description="Confidence of at most this.")
-    feature: Text = Field(None, description="A feature; its value is shown.")
-    bin: Text = Field(
-        None, description="The bin of the training data that the feature's value is in; without a feature, the answer."
+    feature: LimitedText = Field(None, description="A feature; the items show its value.")
+    bin: LimitedText = Field(
+        None, description="A bin of the training data, of the feature's values; without a feature, of the predictions."
     )
-    violation: Text = Field(None, description="Requests that broke the schema for this reason (`any` for all).")
-    truth: Text = Field(None, description="The true label, of those whose label came in the window.")
-    outcome: Literal["wrong", "right", "labelled"] | None = Field(
-        None, description="Those whose label came in the window, and what it says."
+    violation: LimitedText = Field(
+        None, description="List schema violations with this reason (`any` for all), accepted or rejected."
     )
-    limit: int = Field(100, ge=1, le=1000, description="The most answered, the newest first.")
+    true_label: LimitedText = Field(None, description="List the labels of the window that have this value.")
+    outcome: Literal["incorrect", "correct", "labelled"] | None = Field(
+        None, description="List the labels of the window whose prediction was incorrect, was correct, or both."
+    )
+    limit: int = Field(100, ge=1, le=1000, description="The maximum number of items, the newest first.")
 
     @property
-    def between(self) -> dict[str, Any]:
-        """The bounds in time, the first outside."""
+    def time_range(self) -> dict[str, Any]:
+        """The SQL parameters of the time range; the start is exclusive."""
         return {"since_ns": self.since or 0, "until_ns": MAX_NS if self.until is None else self.until}
 
     @property
@@ -124,4 +125,4 @@ class PredictionFilter(_Asked):
         """What is listed."""
         if self.violation is not None:
             return "violations"
-        return "labels" if self.truth is not None or self.outcome is not None else "predictions"
+        return "labels" if self.true_label is not None or self.outcome is not None else "predictions"

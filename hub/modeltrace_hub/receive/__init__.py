@@ -1,1 +1,1 @@
-"""OTLP over gRPC and HTTP: limits, status codes, acknowledgement after commit."""
+"""Receive OTLP over gRPC and HTTP. A request is acknowledged after its rows are committed."""

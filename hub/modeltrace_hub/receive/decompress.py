@@ -1,35 +1,30 @@
-"""Content codings of requests, uncompressed within the hub's limit and with the hub's errors."""
+"""Decompress request bodies within the hub's size limit."""
 
 from modeltrace_http import content_coding
-from modeltrace_http.content_coding import (
-    SUPPORTED_ENCODINGS,
-    DecompressedTooLargeError,
-    DecompressionError,
-    decompress,
-)
-from modeltrace_hub.errors import MalformedError, TooLargeError, UnsupportedCodingError
+from modeltrace_http.content_coding import SUPPORTED_ENCODINGS, DecompressedTooLargeError, DecompressionError
+from modeltrace_hub.errors import MalformedError, TooLargeError, UnsupportedEncodingError
 
 
-def unpack(body: bytes, coding: str, limit: int) -> bytes:
-    """Uncompress a body.
+def decompress(body: bytes, content_encoding: str, limit: int) -> bytes:
+    """Decompress a body.
 
     Args:
-        body: the body as it was sent.
-        coding: the value of `Content-Encoding`.
-        limit: the bytes that it may expand to.
+        body: the compressed body.
+        content_encoding: value of the `Content-Encoding` header.
+        limit: maximum size of the result, in bytes.
 
     Raises:
-        UnsupportedCodingError: the hub does not read this coding.
-        TooLargeError: the body has more than `limit` bytes.
-        MalformedError: it is not what the coding says, is cut off, or has something else after its end.
+        UnsupportedEncodingError: the hub does not support this coding.
+        TooLargeError: the result has more than `limit` bytes.
+        MalformedError: the body is not in this coding, is truncated, or has trailing bytes.
     """
     try:
-        return decompress(body, coding, limit)
+        return content_coding.decompress(body, content_encoding, limit)
     except content_coding.UnsupportedEncodingError:
-        raise UnsupportedCodingError(
-            f"Content-Encoding is {coding[:64]!r}; send one of {SUPPORTED_ENCODINGS}."
+        raise UnsupportedEncodingError(
+            f"Content-Encoding is {content_encoding[:64]!r}; send one of {SUPPORTED_ENCODINGS}."
         ) from None
     except DecompressedTooLargeError:
-        raise TooLargeError(f"The body unpacks to more than {limit} bytes. Send smaller batches.") from None
+        raise TooLargeError(f"The decompressed body has more than {limit} bytes. Send smaller batches.") from None
     except DecompressionError as error:
-        raise MalformedError(f"The body is not {coding}, as Content-Encoding says: {error}") from None
+        raise MalformedError(f"The body is not valid {content_encoding} (Content-Encoding): {error}") from None

@@ -1,11 +1,11 @@
-"""OTLP over HTTP, as the OTLP specification 1.x has it ("OTLP/HTTP").
+"""Receive OTLP over HTTP (OTLP specification 1.x, "OTLP/HTTP").
 
-- `POST /v1/traces`, `/v1/metrics`, `/v1/logs`; protobuf or JSON by Content-Type; plain, gzip, deflate or zstd by
+- `POST /v1/traces`, `/v1/metrics`, `/v1/logs`: protobuf or JSON by Content-Type; plain, gzip, deflate or zstd by
   Content-Encoding.
-- "OTLP/HTTP Response": 200 once the data is committed, with a partial success when some of it was not kept; the
-  response has the request's encoding.
-- "Failures": a `google.rpc.Status` in the request's encoding. 400 for what cannot be read and 413 for what is too
-  large, which senders drop; 503 with Retry-After for what may be sent again.
+- "OTLP/HTTP Response": 200 after the data is committed, with a partial success if some records were rejected. The
+  response has the encoding of the request.
+- "Failures": a `google.rpc.Status` in the encoding of the request. Senders drop a request after 400 (it cannot be
+  decoded) and 413 (it is too large), and send it again after 503 with Retry-After.
 """
 
 import asyncio
@@ -25,68 +25,77 @@ from starlette.routing import Route
 
 from modeltrace_http.content_coding import SUPPORTED_ENCODINGS
 from modeltrace_http.responses import RelativeRedirectMiddleware
-from modeltrace_hub.auth import Guard
-from modeltrace_hub.errors import HubError, MalformedError, SlowRequestError, UnsupportedCodingError, UnsupportedError
-from modeltrace_hub.receive.ingest import Form, Intake, Reservation
+from modeltrace_hub.auth import AccessPolicy
+from modeltrace_hub.error_status import error_status
+from modeltrace_hub.errors import (
+    HubError,
+    MalformedError,
+    RequestTimeoutError,
+    UnsupportedEncodingError,
+    UnsupportedMediaTypeError,
+)
+from modeltrace_hub.receive.ingest import Encoding, Ingester, Reservation
+from modeltrace_hub.receive.rpc_status import RETRY_AFTER_SECONDS, rpc_status
 from modeltrace_hub.receive.signals import SIGNALS, Signal
-from modeltrace_hub.receive.status import RETRY_AFTER_SECONDS, codes, status
 
-_FORMS: Final[dict[str, Form]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
-_TYPES: Final[dict[Form, str]] = {form: type_ for type_, form in _FORMS.items()}
+_ENCODINGS: Final[dict[str, Encoding]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
+_CONTENT_TYPES: Final[dict[Encoding, str]] = {encoding: type_ for type_, encoding in _ENCODINGS.items()}
 
-# What an answer says besides.
+# Extra headers by status.
 _HEADERS: Final[dict[int, dict[str, str]]] = {
     401: {"WWW-Authenticate": "Bearer"},
     503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
 }
 
 
-def create_receiver(intake: Intake, guard: Guard, origins: Sequence[str] = (), *, body_timeout: float) -> Starlette:
+def create_http_receiver(
+    ingester: Ingester, policy: AccessPolicy, cors_origins: Sequence[str] = (), *, body_timeout: float
+) -> Starlette:
     """Return the application of the OTLP/HTTP port.
 
     Args:
-        intake: takes the requests.
-        guard: decides who may send.
-        origins: web pages of these origins may send, too.
-        body_timeout: seconds that the bytes of one request may take to arrive.
+        ingester: decodes and writes requests.
+        policy: decides who may send.
+        cors_origins: web pages of these origins may send, too.
+        body_timeout: seconds until the body of a request must be complete.
     """
-    # `navigator.sendBeacon`, which browser SDKs use, always asks with credentials; no cookie is looked at here.
+    # `navigator.sendBeacon`, which browser SDKs use, always sends credentials. This port reads no cookie.
     cors = Middleware(
         CORSMiddleware,
-        allow_origins=origins,
+        allow_origins=cors_origins,
         allow_methods=["POST"],
         allow_headers=["*"],
         allow_credentials=True,
         allow_private_network=True,
         expose_headers=["Retry-After"],
     )
-    allowed = frozenset(origins)
+    allowed = frozenset(cors_origins)
     return Starlette(
         routes=[
-            Route(signal.path, _endpoint(signal, intake, guard, allowed, body_timeout), methods=["POST"])
+            Route(signal.http_path, _export_endpoint(signal, ingester, policy, allowed, body_timeout), methods=["POST"])
             for signal in SIGNALS
         ],
-        exception_handlers={HTTPException: _no_such_call},
-        middleware=[*([cors] if origins else []), Middleware(RelativeRedirectMiddleware)],
+        exception_handlers={HTTPException: _unknown_path_response},
+        middleware=[*([cors] if cors_origins else []), Middleware(RelativeRedirectMiddleware)],
     )
 
 
-def _endpoint(
-    signal: Signal, intake: Intake, guard: Guard, allowed: frozenset[str], body_timeout: float
+def _export_endpoint(
+    signal: Signal, ingester: Ingester, policy: AccessPolicy, allowed: frozenset[str], body_timeout: float
 ) -> Callable[[Request], Awaitable[Response]]:
     async def export(request: Request) -> Response:
-        form = _FORMS.get(_media_type(request), "json")
+        encoding = _ENCODINGS.get(_media_type(request), "json")
         try:
-            with intake.request(signal) as reservation:
-                guard.check_origin(request.headers, allowed=allowed)
-                guard.check_bearer(request.headers.get("authorization", ""))
-                _check_type(request)
-                coding = request.headers.get("content-encoding", "").strip().lower()
-                body = await _read(request, reservation, body_timeout)
-                answer = await intake.take(signal, body, form, coding, reservation)
+            with ingester.track_request(signal) as reservation:
+                policy.check_origin(request.headers, allowed=allowed)
+                policy.check_authorization(request.headers.get("authorization", ""))
+                _check_content_type(request)
+                content_encoding = request.headers.get("content-encoding", "").strip().lower()
+                body = await _read_body(request, reservation, body_timeout)
+                message = await ingester.ingest(signal, body, encoding, content_encoding, reservation)
         except HubError as error:
-            return _failure(error, form)
-        return Response(_encode(answer, form), media_type=_TYPES[form])
+            return _error_response(error, encoding)
+        return Response(_encode_message(message, encoding), media_type=_CONTENT_TYPES[encoding])
 
     return export
 
@@ -95,24 +104,25 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _check_type(request: Request) -> None:
-    """Look at the Content-Type.
+def _check_content_type(request: Request) -> None:
+    """Check the Content-Type.
 
     Raises:
-        UnsupportedError: it is none that OTLP has.
+        UnsupportedMediaTypeError: OTLP does not have this content type.
     """
-    if (type_ := _media_type(request)) not in _FORMS:
-        raise UnsupportedError(f"Content-Type is {type_[:64]!r}; send application/x-protobuf or application/json.")
+    if (type_ := _media_type(request)) not in _ENCODINGS:
+        supported = "application/x-protobuf or application/json"
+        raise UnsupportedMediaTypeError(f"Content-Type is {type_[:64]!r}; send {supported}.")
 
 
-async def _read(request: Request, reservation: Reservation, seconds: float) -> bytes:
-    """The body, which is given up as soon as it is too long.
+async def _read_body(request: Request, reservation: Reservation, seconds: float) -> bytes:
+    """Read the body; stop as soon as it is too long.
 
     Raises:
-        TooLargeError: it is.
-        BusyError: all requests together are.
-        SlowRequestError: it did not arrive in time.
-        MalformedError: it was cut off.
+        TooLargeError: the body is too long.
+        BusyError: the bodies of all requests together are too long.
+        RequestTimeoutError: the body did not arrive in time.
+        MalformedError: the client disconnected.
     """
     body = bytearray()
     try:
@@ -121,33 +131,32 @@ async def _read(request: Request, reservation: Reservation, seconds: float) -> b
                 reservation.add(len(chunk))
                 body += chunk
     except TimeoutError:
-        raise SlowRequestError(f"The body did not arrive within {seconds:g} s. Send it again.") from None
+        raise RequestTimeoutError(f"The body did not arrive within {seconds:g} s. Send it again.") from None
     except ClientDisconnect:
-        raise MalformedError("The body was cut off.") from None
+        raise MalformedError("The client disconnected before the body was complete.") from None
     return bytes(body)
 
 
-def _failure(error: HubError, form: Form) -> Response:
-    """The answer that tells the sender what was wrong, and by its status whether to send it again."""
-    http, code = codes(error)
-    body = _encode(status(code, str(error)), form)
-    # RFC 7694: the header tells a coding that is not taken from a type that is not.
-    accepted = {"Accept-Encoding": SUPPORTED_ENCODINGS} if isinstance(error, UnsupportedCodingError) else {}
-    return Response(body, http, headers=_HEADERS.get(http, {}) | accepted, media_type=_TYPES[form])
+def _error_response(error: HubError, encoding: Encoding) -> Response:
+    """Return the response for an error. Its status tells the sender whether to send the request again."""
+    status = error_status(error)
+    body = _encode_message(rpc_status(status.grpc, str(error)), encoding)
+    # RFC 7694: the header tells an unsupported content coding from an unsupported content type.
+    accepted = {"Accept-Encoding": SUPPORTED_ENCODINGS} if isinstance(error, UnsupportedEncodingError) else {}
+    headers = _HEADERS.get(status.http, {}) | accepted
+    return Response(body, status.http, headers=headers, media_type=_CONTENT_TYPES[encoding])
 
 
-async def _no_such_call(request: Request, error: Exception) -> Response:
-    """404 and 405, as a Status too."""
+async def _unknown_path_response(request: Request, error: Exception) -> Response:
+    """Return 404 or 405 as a `google.rpc.Status`."""
     if not isinstance(error, HTTPException):
         raise error
-    form = _FORMS.get(_media_type(request), "json")
+    encoding = _ENCODINGS.get(_media_type(request), "json")
     message = f"{error.detail}: send POST to /v1/traces, /v1/metrics or /v1/logs."
     code = grpc.StatusCode.NOT_FOUND if error.status_code == 404 else grpc.StatusCode.UNIMPLEMENTED
-    return Response(
-        _encode(status(code, message), form), error.status_code, headers=error.headers, media_type=_TYPES[form]
-    )
+    body = _encode_message(rpc_status(code, message), encoding)
+    return Response(body, error.status_code, headers=error.headers, media_type=_CONTENT_TYPES[encoding])
 
 
-def _encode(message: Message, form: Form) -> bytes:
-    """A message in the form that the request has."""
-    return message.SerializeToString() if form == "protobuf" else MessageToJson(message, indent=None).encode()
+def _encode_message(message: Message, encoding: Encoding) -> bytes:
+    return message.SerializeToString() if encoding == "protobuf" else MessageToJson(message, indent=None).encode()

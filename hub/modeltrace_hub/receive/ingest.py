@@ -1,13 +1,13 @@
-"""From the bytes of a request to committed rows: what HTTP and gRPC have in common.
+"""Decode requests and commit their rows: the part that HTTP and gRPC share.
 
-Requests are decoded in two threads, one for small ones and one for large ones, so that a large one stalls neither the
-event loop nor the small ones, and two large ones are never decoded at the same time. Bytes that are read and not yet
-handed to the writer are bounded, as are those that wait there.
+Two threads decode requests, one small and one large ones. A large request therefore blocks neither the event loop nor
+small requests, and two large requests are never decoded at the same time. The bytes of requests that are received but
+not yet in the write queue are limited, as are those in the queue.
 """
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, Literal
@@ -17,145 +17,144 @@ from google.protobuf.message import DecodeError, Message
 from modeltrace_hub.decode import otlp_json, wire
 from modeltrace_hub.decode.batch import Batch, Problems
 from modeltrace_hub.decode.budget import Budget
+from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import (
     BusyError,
-    ForeignRequestError,
     HubError,
     MalformedError,
-    SlowRequestError,
+    QueueFullError,
+    ShuttingDownError,
     TooLargeError,
-    UnauthorizedError,
-    UnsupportedError,
+    UnstorableError,
+    WriteFailedError,
 )
-from modeltrace_hub.receive.decompress import unpack
+from modeltrace_hub.receive.decompress import decompress
 from modeltrace_hub.receive.signals import Signal
 from modeltrace_hub.writer import Writer
 
-Form = Literal["protobuf", "json"]
+Encoding = Literal["protobuf", "json"]
 
-# A request of up to this many bytes, uncompressed, is decoded by the thread for small ones.
-SMALL_BYTES: Final = 512 * 2**10
+# Requests up to this size, decompressed, are decoded by the thread for small ones.
+SMALL_REQUEST_BYTES: Final = 512 * 2**10
 
-# How a request that could not be read is counted.
-_REASONS: Final[Mapping[type[HubError], str]] = {
-    MalformedError: "malformed",
-    TooLargeError: "too_large",
-    UnsupportedError: "unsupported",
-    UnauthorizedError: "unauthorized",
-    ForeignRequestError: "foreign",
-    BusyError: "busy",
-    SlowRequestError: "slow",
-}
+# The writer counts the records of requests that fail with these errors.
+_WRITER_ERRORS: Final = (QueueFullError, ShuttingDownError, UnstorableError, WriteFailedError)
 
 
-class Intake:
-    """Decodes requests and hands them to the writer."""
+class Ingester:
+    """Decode requests and submit them to the writer."""
 
-    def __init__(self, writer: Writer, *, max_request_bytes: int, max_waiting_bytes: int) -> None:
+    def __init__(self, writer: Writer, *, max_request_bytes: int, max_in_flight_bytes: int) -> None:
         self.max_request_bytes = max_request_bytes
         self._writer = writer
-        self._room = max_waiting_bytes
-        self._small = ThreadPoolExecutor(1, thread_name_prefix="hub-decoder-small")
-        self._large = ThreadPoolExecutor(1, thread_name_prefix="hub-decoder-large")
+        self._available_bytes = max_in_flight_bytes
+        self._small_decoder = ThreadPoolExecutor(1, thread_name_prefix="hub-decoder-small")
+        self._large_decoder = ThreadPoolExecutor(1, thread_name_prefix="hub-decoder-large")
 
     @contextmanager
-    def request(self, signal: Signal) -> Iterator["Reservation"]:
-        """Account for one request, from its head to its answer: its bytes, and why it could not be read, if so."""
+    def track_request(self, signal: Signal) -> Iterator["Reservation"]:
+        """Reserve the bytes of a request until it is answered, and count it if it could not be decoded."""
         reservation = Reservation(self)
         try:
             yield reservation
         except HubError as error:
-            reason = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), None)
-            if reason is not None:
-                self._writer.counts.failed(signal.name, reason)
+            if not isinstance(error, _WRITER_ERRORS):
+                self._writer.stats.record_failed_request(signal.name, error_status(error).type)
             raise
         finally:
-            self._room += reservation.size
+            self._available_bytes += reservation.size
 
-    def take_room(self, size: int) -> None:
-        """Raise `BusyError` when there is no room for so many bytes more."""
-        if size > self._room:
-            raise BusyError("The hub reads as much at the moment as it may. Send it again in a moment.")
-        self._room -= size
-
-    async def take(self, signal: Signal, body: bytes, form: Form, coding: str, reservation: "Reservation") -> Message:
-        """Decode and write one request; return the answer once it is committed.
+    def reserve(self, size: int) -> None:
+        """Reserve bytes.
 
         Raises:
-            PermanentError: it cannot be read, or cannot be stored.
-            RetryableError: it is not stored now and may be sent again.
+            BusyError: not so many bytes are available.
+        """
+        if size > self._available_bytes:
+            raise BusyError("The hub is receiving too many bytes at the moment. Send the request again in a moment.")
+        self._available_bytes -= size
+
+    async def ingest(
+        self, signal: Signal, body: bytes, encoding: Encoding, content_encoding: str, reservation: "Reservation"
+    ) -> Message:
+        """Decode and write a request. Return the response after the commit.
+
+        Raises:
+            PermanentError: the request cannot be decoded or stored.
+            RetryableError: the request was not stored and may be sent again.
         """
         loop = asyncio.get_running_loop()
-        if coding not in {"", "identity"}:
-            body = await loop.run_in_executor(self._small, unpack, body, coding, self.max_request_bytes)
+        if content_encoding not in {"", "identity"}:
+            limit = self.max_request_bytes
+            body = await loop.run_in_executor(self._small_decoder, decompress, body, content_encoding, limit)
             reservation.resize(len(body))
-        decoder = self._small if len(body) <= SMALL_BYTES else self._large
-        batch = await loop.run_in_executor(decoder, self._decode, signal, body, form)
-        if batch.rows:
+        decoder = self._small_decoder if len(body) <= SMALL_REQUEST_BYTES else self._large_decoder
+        batch = await loop.run_in_executor(decoder, self._decode, signal, body, encoding)
+        if batch.row_count:
             await asyncio.wrap_future(self._writer.submit(batch))
         else:
-            self._writer.counts.received(batch)
-        return signal.answer(batch)
+            self._writer.stats.record_received(batch)
+        return signal.build_response(batch)
 
     def close(self) -> None:
-        """Wait for what is being decoded."""
-        self._small.shutdown()
-        self._large.shutdown()
+        """Wait until the requests in the decoders are decoded."""
+        self._small_decoder.shutdown()
+        self._large_decoder.shutdown()
 
-    def _decode(self, signal: Signal, body: bytes, form: Form) -> Batch:
+    def _decode(self, signal: Signal, body: bytes, encoding: Encoding) -> Batch:
         problems = Problems()
-        if form == "json":
-            request = otlp_json.parse(body, signal.request, signal.shape, self._budget(), problems)
+        if encoding == "json":
+            request = otlp_json.parse(body, signal.request_type, signal.shape, self._new_budget(), problems)
         else:
             request = self._parse_protobuf(signal, body, problems)
-        return signal.decode(request, time.time_ns(), len(body), self._budget(), problems)
+        return signal.decode(request, time.time_ns(), len(body), self._new_budget(), problems)
 
     def _parse_protobuf(self, signal: Signal, body: bytes, problems: Problems) -> Message:
-        if len(body) > SMALL_BYTES:
-            # The parser builds all messages before they can be counted.
-            wire.count_records(body, signal.shape, self._budget())
+        if len(body) > SMALL_REQUEST_BYTES:
+            # The parser creates all messages before they can be counted, so count records on the wire first.
+            wire.count_records(body, signal.shape, self._new_budget())
         try:
-            request = signal.request.FromString(body)
+            request = signal.request_type.FromString(body)
         except DecodeError:
-            repaired = wire.repair(body, signal.shape, self._budget(), problems)
+            repaired = wire.repair(body, signal.shape, self._new_budget(), problems)
             try:
-                request = signal.request.FromString(repaired)
+                request = signal.request_type.FromString(repaired)
             except DecodeError as error:
                 raise MalformedError(f"The body is not an OTLP request in protobuf: {error}") from None
         if body and not request.ListFields():
-            raise MalformedError("The body is protobuf, but nothing in it is of an OTLP request")
+            raise MalformedError("The body is protobuf, but it has no field of an OTLP request of this signal")
         return request
 
-    def _budget(self) -> Budget:
-        return Budget.of(self.max_request_bytes, self._writer.max_rows)
+    def _new_budget(self) -> Budget:
+        return Budget.from_limits(self.max_request_bytes, self._writer.max_rows)
 
 
 class Reservation:
-    """The bytes of one request that are accounted for."""
+    """The bytes that one request has reserved."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, ingester: Ingester) -> None:
+        self._ingester = ingester
         self.size = 0
 
     def add(self, size: int) -> None:
-        """Account for bytes that have arrived.
+        """Reserve bytes that have arrived.
 
         Raises:
-            TooLargeError: the request has more than one may have.
-            BusyError: all requests together have more than they may.
+            TooLargeError: the request is larger than allowed.
+            BusyError: all requests together are larger than allowed.
         """
-        if self.size + size > self._intake.max_request_bytes:
+        if self.size + size > self._ingester.max_request_bytes:
             raise TooLargeError(
-                f"The request has more than {self._intake.max_request_bytes} bytes. Send smaller batches."
+                f"The request has more than {self._ingester.max_request_bytes} bytes. Send smaller batches."
             )
-        self._intake.take_room(size)
+        self._ingester.reserve(size)
         self.size += size
 
     def resize(self, size: int) -> None:
-        """Account for the bytes of the request after it is uncompressed, instead of those that arrived.
+        """Replace the reservation by the size of the decompressed request.
 
         Raises:
-            BusyError: all requests together have more than they may.
+            BusyError: all requests together are larger than allowed.
         """
-        self._intake.take_room(size - self.size)
+        self._ingester.reserve(size - self.size)
         self.size = size

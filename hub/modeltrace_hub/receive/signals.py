@@ -1,4 +1,4 @@
-"""The three signals of OTLP: names, messages and decoders, one entry each."""
+"""The three OTLP signals: names, message types and decoders."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,67 +12,75 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from modeltrace_hub.decode import logs, metrics, traces
 from modeltrace_hub.decode.batch import Batch, Problems, SignalName
 from modeltrace_hub.decode.budget import Budget
-from modeltrace_hub.decode.message_shape import Shape, shape_of
+from modeltrace_hub.decode.message_shape import MessageShape, build_shape
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """How one signal travels. `rejected` is the count's name in the response's partial success.
+    """One signal.
 
-    The messages differ in type from signal to signal, hence `Any` in the functions that take them.
+    Attributes:
+        name: its name.
+        http_path: path of OTLP/HTTP.
+        grpc_service: service of OTLP/gRPC.
+        request_type: message class of the request.
+        response_type: message class of the response.
+        rejected_field: field of the partial success that counts rejected records.
+        decode: function that decodes a request into rows; its first argument is a `request_type`.
+        shape: description of the request message.
     """
 
     name: SignalName
-    path: str
-    service: str
-    request: type[Message]
-    response: type[Message]
-    rejected: str
+    http_path: str
+    grpc_service: str
+    request_type: type[Message]
+    response_type: type[Message]
+    rejected_field: str
     decode: Callable[[Any, int, int, Budget, Problems], Batch]
-    shape: Shape
+    shape: MessageShape
 
-    def answer(self, batch: Batch) -> Message:
-        """The response: empty when all was kept as it was, else a partial success.
+    def build_response(self, batch: Batch) -> Message:
+        """Return the response: empty if all records were stored unchanged, else a partial success.
 
-        OTLP specification 1.x, "Partial Success": rejected records are counted and are not to be sent again; a message
+        OTLP specification 1.x, "Partial Success": rejected records are counted and must not be sent again; a message
         with a count of zero is a warning.
         """
-        response: Any = self.response()
+        response: Any = self.response_type()
         if batch.message:
-            setattr(response.partial_success, self.rejected, batch.rejected.total())
+            setattr(response.partial_success, self.rejected_field, batch.rejected.total())
             response.partial_success.error_message = batch.message
-        answer: Message = response
-        return answer
+        message: Message = response
+        return message
 
 
 TRACES: Final = Signal(
     name="traces",
-    path="/v1/traces",
-    service="opentelemetry.proto.collector.trace.v1.TraceService",
-    request=trace_service_pb2.ExportTraceServiceRequest,
-    response=trace_service_pb2.ExportTraceServiceResponse,
-    rejected="rejected_spans",
+    http_path="/v1/traces",
+    grpc_service="opentelemetry.proto.collector.trace.v1.TraceService",
+    request_type=trace_service_pb2.ExportTraceServiceRequest,
+    response_type=trace_service_pb2.ExportTraceServiceResponse,
+    rejected_field="rejected_spans",
     decode=traces.decode,
-    shape=shape_of(trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR),
+    shape=build_shape(trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR),
 )
 METRICS: Final = Signal(
     name="metrics",
-    path="/v1/metrics",
-    service="opentelemetry.proto.collector.metrics.v1.MetricsService",
-    request=metrics_service_pb2.ExportMetricsServiceRequest,
-    response=metrics_service_pb2.ExportMetricsServiceResponse,
-    rejected="rejected_data_points",
+    http_path="/v1/metrics",
+    grpc_service="opentelemetry.proto.collector.metrics.v1.MetricsService",
+    request_type=metrics_service_pb2.ExportMetricsServiceRequest,
+    response_type=metrics_service_pb2.ExportMetricsServiceResponse,
+    rejected_field="rejected_data_points",
     decode=metrics.decode,
-    shape=shape_of(metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR),
+    shape=build_shape(metrics_service_pb2.ExportMetricsServiceRequest.DESCRIPTOR),
 )
 LOGS: Final = Signal(
     name="logs",
-    path="/v1/logs",
-    service="opentelemetry.proto.collector.logs.v1.LogsService",
-    request=logs_service_pb2.ExportLogsServiceRequest,
-    response=logs_service_pb2.ExportLogsServiceResponse,
-    rejected="rejected_log_records",
+    http_path="/v1/logs",
+    grpc_service="opentelemetry.proto.collector.logs.v1.LogsService",
+    request_type=logs_service_pb2.ExportLogsServiceRequest,
+    response_type=logs_service_pb2.ExportLogsServiceResponse,
+    rejected_field="rejected_log_records",
     decode=logs.decode,
-    shape=shape_of(logs_service_pb2.ExportLogsServiceRequest.DESCRIPTOR),
+    shape=build_shape(logs_service_pb2.ExportLogsServiceRequest.DESCRIPTOR),
 )
 SIGNALS: Final = (TRACES, METRICS, LOGS)

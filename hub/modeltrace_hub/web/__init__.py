@@ -1,1 +1,1 @@
-"""The pages: rendered here, whole without JavaScript; static/ makes them live."""
+"""Render the web pages. They work without JavaScript; the scripts in static/ update them live."""

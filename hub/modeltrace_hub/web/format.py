@@ -1,4 +1,4 @@
-"""How figures are written for people: always with their unit, never more digits than can be read."""
+"""Format numbers, durations and times for the pages: always with a unit, with three significant digits."""
 
 import math
 import re
@@ -10,16 +10,16 @@ from zlib import crc32
 import orjson
 from markupsafe import Markup
 
-# As many as hub/modeltrace_hub/web/static/style.css names; none is near red, which means an error.
-HUES: Final = 8
+# The number of `.hue-N` classes in hub/modeltrace_hub/web/static/style.css. None is close to red, the colour of errors.
+HUE_COUNT: Final = 8
 
 _DURATIONS: Final = ((60 * 10**9, "min"), (10**9, "s"), (10**6, "ms"), (10**3, "µs"), (1, "ns"))
 _AGES: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _BYTES: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _SECONDS: Final = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
 _DIGITS: Final = 3
-_MOST_WRITTEN_OUT: Final = 1e18
-_VIOLATED: Final = {
+_MAX_WRITTEN_OUT: Final = 1e18
+_VIOLATION_TEXTS: Final = {
     "type": "wrong type",
     "range": "out of range",
     "category": "unknown category",
@@ -29,7 +29,7 @@ _VIOLATED: Final = {
 
 
 def duration(ns: float | None) -> str:
-    """`1.23 ms`, `12.3 ms`, `2.05 s`; a dash where there is none."""
+    """Format nanoseconds: `1.23 ms`, `12.3 ms`, `2.05 s`; a dash for None."""
     if ns is None:
         return "\N{EN DASH}"
     if ns == 0:
@@ -40,8 +40,8 @@ def duration(ns: float | None) -> str:
     return f"{number(ns)}\u202fns"
 
 
-def lasted(span: Mapping[str, Any]) -> str:
-    """How long a span took, or why that is not known."""
+def span_duration(span: Mapping[str, Any]) -> str:
+    """Format the duration of a span, or the reason why it is unknown."""
     if span["duration_ns"] is not None:
         return duration(span["duration_ns"])
     if span["end_ns"] == 0:
@@ -49,21 +49,21 @@ def lasted(span: Mapping[str, Any]) -> str:
     return "no start time" if span["start_ns"] == 0 else "ends before it starts"
 
 
-def share(ns: float | None) -> float:
-    """A duration as percentage of a bar: logarithmic from 0.1 ms to 10 s, so that a bar stays when others arrive."""
+def bar_percent(ns: float | None) -> float:
+    """Return a duration as percentage of a bar, on a fixed logarithmic scale from 0.1 ms to 10 s."""
     if ns is None:
         return 0.0
     return round(100 * min(math.log10(max(ns, 1e5) / 1e5) / 5, 1.0), 1)
 
 
 def number(value: float) -> str:
-    """Three significant digits, all digits of a whole number, thousands separated.
+    """Format a number with three significant digits, or all digits of an integer, with thousands separators.
 
-    What is below one stays below it, with as many digits as that takes: a confidence of 0.9998 is no certainty.
+    A number below 1 gets as many digits as needed to stay below 1: a confidence of 0.9998 is not 1.00.
     """
     if not math.isfinite(value):
         return str(value)
-    if abs(value) >= _MOST_WRITTEN_OUT:
+    if abs(value) >= _MAX_WRITTEN_OUT:
         return f"{value:.{_DIGITS - 1}e}"
     if float(value).is_integer():
         return f"{int(value):,}"
@@ -77,14 +77,14 @@ def number(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
-def measure(value: float | None, unit: str) -> str:
-    """A metric's value in its unit (UCUM): times are written as durations, `{prediction}` as its word."""
+def metric_value(value: float | None, unit: str) -> str:
+    """Format a metric's value in its unit (UCUM): times as durations, `{prediction}` as "predictions"."""
     if value is None:
         return "n/a"
     if unit in _SECONDS:
         return duration(value * _SECONDS[unit])
     if unit == "By":
-        return size(value)
+        return byte_size(value)
     word = unit.strip("{}") if unit not in {"", "1"} else ""
     if word and unit.startswith("{") and value != 1:
         word += "s"
@@ -92,7 +92,7 @@ def measure(value: float | None, unit: str) -> str:
 
 
 def percent(part: float | None) -> str:
-    """A share: `12.3 %`, `0.4 %`, never 0 or 100 but where it is."""
+    """Format a share: `12.3 %`, `0.4 %`. Only exactly 0 and 1 give 0 and 100 %."""
     if part is None or not math.isfinite(part):
         return "\N{EN DASH}"
     hundreds = 100 * part
@@ -102,8 +102,8 @@ def percent(part: float | None) -> str:
     return f"{rounded.removesuffix('.0')}\u202f%"
 
 
-def size(count: float) -> str:
-    """Bytes."""
+def byte_size(count: float) -> str:
+    """Format a number of bytes."""
     for factor, unit in _BYTES:
         if abs(count) >= factor:
             return f"{number(count / factor)}\u202f{unit}"
@@ -111,70 +111,66 @@ def size(count: float) -> str:
 
 
 def age(ns: int, now_ns: int) -> str:
-    """How long ago that was."""
+    """Format the time since `ns`."""
     seconds = (now_ns - ns) / 1e9
     if seconds < 0:
-        return f"in {_span(-seconds)}"
-    return "now" if seconds < 1 else f"{_span(seconds)} ago"
+        return f"in {period(-seconds)}"
+    return "now" if seconds < 1 else f"{period(seconds)} ago"
 
 
-def span_of(seconds: float) -> str:
-    """A length of time in its largest unit: `7 d`."""
-    return _span(seconds)
-
-
-def _span(seconds: float) -> str:
+def period(seconds: float) -> str:
+    """Format seconds in the largest unit: `7 d`."""
     for factor, unit in _AGES:
         if seconds >= factor:
             return f"{int(seconds // factor)}\u202f{unit}"
     return "0\u202fs"
 
 
-def exact(ns: int) -> str:
-    """A time to the microsecond, in UTC."""
+def utc_time(ns: int) -> str:
+    """Format a time with microseconds, in UTC."""
     whole, rest = divmod(ns, 10**9)
     try:
-        moment = datetime.fromtimestamp(whole, UTC)
+        timestamp = datetime.fromtimestamp(whole, UTC)
     except (ValueError, OverflowError, OSError):
         return f"{ns} ns"
-    return f"{moment:%Y-%m-%d %H:%M:%S}.{rest // 1000:06d} UTC"
+    return f"{timestamp:%Y-%m-%d %H:%M:%S}.{rest // 1000:06d} UTC"
 
 
-def machine(ns: int) -> str:
-    """A time for `<time datetime>`."""
-    return exact(ns).replace(" UTC", "Z").replace(" ", "T", 1)
+def iso_time(ns: int) -> str:
+    """Format a time for `<time datetime>`."""
+    return utc_time(ns).replace(" UTC", "Z").replace(" ", "T", 1)
 
 
-def clock(ns: int) -> str:
-    """The time of day, to the millisecond, in UTC."""
-    return exact(ns)[11:23]
+def time_of_day(ns: int) -> str:
+    """Format the time of day with milliseconds, in UTC."""
+    return utc_time(ns)[11:23]
 
 
-def shown(item: Any) -> str:  # noqa: ANN401  attributes are any JSON
-    """An attribute's value: text as it is, everything else as JSON."""
+def attribute_text(item: Any) -> str:  # noqa: ANN401  attributes are any JSON
+    """Format an attribute: text unchanged, anything else as JSON."""
     return item if isinstance(item, str) else orjson.dumps(item).decode()
 
 
-def breakable(key: str) -> Markup:
-    """A name that may be broken behind its dots and underscores."""
+def line_breaks(key: str) -> Markup:
+    """Allow line breaks in a name after dots and underscores."""
     return Markup("<wbr>").join(re.split(r"(?<=[._])", key))
 
 
-def hues(services: Iterable[str]) -> dict[str, int]:
-    """A hue for each service: its own on every page, but where two of one page would be alike."""
-    given: dict[str, int] = {}
+def assign_hues(services: Iterable[str]) -> dict[str, int]:
+    """Assign a hue to each service: by its name, so it is the same on all pages, unless two on a page would collide."""
+    assigned: dict[str, int] = {}
     for service in sorted(set(services)):
-        own = crc32(service.encode()) % HUES
-        free = (hue % HUES for hue in range(own, own + HUES) if hue % HUES not in given.values())
-        given[service] = next(free, own)
-    return given
+        preferred = crc32(service.encode()) % HUE_COUNT
+        candidates = (hue % HUE_COUNT for hue in range(preferred, preferred + HUE_COUNT))
+        assigned[service] = next((hue for hue in candidates if hue not in assigned.values()), preferred)
+    return assigned
 
 
-def violated(reason: str | None) -> str:
-    """How a value broke the schema, in words; a reason that is not known here as it came."""
-    return _VIOLATED.get(reason, reason) if reason is not None else "\N{EN DASH}"
+def violation_text(reason: str | None) -> str:
+    """Describe the reason of a schema violation; return an unknown reason unchanged."""
+    return _VIOLATION_TEXTS.get(reason, reason) if reason is not None else "\N{EN DASH}"
 
 
 def plural(count: int, word: str) -> str:
-    """`1 span`, `2,000 spans`."""
+    """Format a count: `1 span`, `2,000 spans`."""
     return f"{count:,}\u202f{word}" if count == 1 else f"{count:,}\u202f{word}s"

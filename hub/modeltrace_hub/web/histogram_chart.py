@@ -1,34 +1,34 @@
-"""A histogram of one export interval as bars, the trace's own bucket marked."""
+"""Draw the histogram of one export interval as bars, with the bucket of the request marked."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from modeltrace_hub.queries.queries import Record
-from modeltrace_hub.web.format import measure
+from modeltrace_hub.queries.reader import Record
+from modeltrace_hub.web.format import metric_value
 
-STEP: Final = 12.0
-GAP: Final = 2.0
+BAR_STEP: Final = 12.0
+BAR_GAP: Final = 2.0
 HEIGHT: Final = 30.0
-LOWEST: Final = 1.5
-# A drawing of more buckets than these would be megabytes, and nobody could read it.
-MOST_BARS: Final = 200
+MIN_BAR_HEIGHT: Final = 1.5
+# A chart of more buckets would take megabytes and be unreadable.
+MAX_BARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bucket: its place in the drawing, what it says, and whether the trace fell into it, or holds its exemplar."""
+    """One bucket. `has_request`: it contains the value of the request. `has_exemplar`: it contains its exemplar."""
 
     x: float
     y: float
     height: float
     title: str
-    mine: bool
-    exemplar: bool
+    has_request: bool
+    has_exemplar: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The bars, the size of the drawing, and the bounds that it runs from and to."""
+    """The bars, the width, and the texts of the lowest and highest bound."""
 
     bars: list[Bar]
     width: float
@@ -36,39 +36,40 @@ class Chart:
     high: str
 
 
-def draw(point: Record) -> Chart | None:
-    """Draw what an interval added; None for what has no buckets, or too many. Empty ones at both ends are left out."""
+def draw_histogram(point: Record) -> Chart | None:
+    """Draw what an export interval added, without empty buckets at both ends; None if the chart is not possible."""
     counts, bounds = point["interval"]["bucket_counts"], point["explicit_bounds"]
     if not counts or not bounds or not any(counts):
         return None
     unit = point["unit"]
-    held = {_bucket(bounds, one["value"]) for one in point["exemplars"] if one["value"] is not None}
-    used = [index for index, count in enumerate(counts) if count] + [*held]
+    values = [exemplar["value"] for exemplar in point["exemplars"] if exemplar["value"] is not None]
+    exemplar_buckets = {_bucket_index(bounds, value) for value in values}
+    used = [index for index, count in enumerate(counts) if count] + [*exemplar_buckets]
     if point["bucket"] is not None:
         used.append(point["bucket"])
     first, last = max(min(used) - 1, 0), min(max(used) + 1, len(counts) - 1)
-    if last - first >= MOST_BARS:
+    if last - first >= MAX_BARS:
         return None
-    most = max(counts)
+    max_count = max(counts)
     bars = []
     for index in range(first, last + 1):
-        height = max(HEIGHT * counts[index] / most, LOWEST) if counts[index] > 0 else LOWEST / 2
-        above = f"> {measure(bounds[index - 1], unit)}" if index else ""
-        below = f"≤ {measure(bounds[index], unit)}" if index < len(bounds) else ""
+        height = max(HEIGHT * counts[index] / max_count, MIN_BAR_HEIGHT) if counts[index] > 0 else MIN_BAR_HEIGHT / 2
+        above = f"> {metric_value(bounds[index - 1], unit)}" if index else ""
+        below = f"≤ {metric_value(bounds[index], unit)}" if index < len(bounds) else ""
         bars.append(
             Bar(
-                x=(index - first) * STEP,
+                x=(index - first) * BAR_STEP,
                 y=round(HEIGHT - height, 2),
                 height=round(height, 2),
                 title=f"{' and '.join(part for part in (above, below) if part)}: {counts[index]:,}",
-                mine=index == point["bucket"],
-                exemplar=index in held,
+                has_request=index == point["bucket"],
+                has_exemplar=index in exemplar_buckets,
             )
         )
-    low = measure(bounds[first - 1], unit) if first else "0" if bounds[0] >= 0 else "-∞"
-    high = measure(bounds[last], unit) if last < len(bounds) else "∞"
-    return Chart(bars, len(bars) * STEP - GAP, low, high)
+    low = metric_value(bounds[first - 1], unit) if first else "0" if bounds[0] >= 0 else "-∞"
+    high = metric_value(bounds[last], unit) if last < len(bounds) else "∞"
+    return Chart(bars, len(bars) * BAR_STEP - BAR_GAP, low, high)
 
 
-def _bucket(bounds: list[float], value: float) -> int:
+def _bucket_index(bounds: list[float], value: float) -> int:
     return next((index for index, bound in enumerate(bounds) if value <= bound), len(bounds))

@@ -1,4 +1,4 @@
-"""The pages about models: what is known of each, and the predictions behind every figure."""
+"""Serve the pages about models: the metrics of each, and the predictions that a number counts."""
 
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -7,32 +7,31 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import ValidationError
 
-from modeltrace_hub.queries.filters import MOST_ROW
-from modeltrace_hub.queries.model_schema import ANSWERS, read_schema
+from modeltrace_hub.queries.filters import MAX_ROW_INDEX
+from modeltrace_hub.queries.model_schema import OUTPUT, read_schema
 from modeltrace_hub.queries.models import read_models
 from modeltrace_hub.queries.predictions import read_predictions
-from modeltrace_hub.queries.queries import Queries, Reader, Record
-from modeltrace_hub.queries.windows import CHOICES, DEFAULT, ModelView, PredictionFilter, Window
+from modeltrace_hub.queries.reader import Queries, Reader, Record
+from modeltrace_hub.queries.windows import DEFAULT_WINDOW, WINDOW_CHOICES, ModelPageView, PredictionFilter, Window
 from modeltrace_hub.web import format as fmt
-from modeltrace_hub.web.model_charts import draw_bins, draw_confidence, draw_traffic, name_bin
-from modeltrace_hub.web.rendering import Renderer, first_problem
+from modeltrace_hub.web.model_charts import Link, bin_label, draw_bins, draw_confidence, draw_traffic
+from modeltrace_hub.web.rendering import Renderer, validation_message
 
-# Features that are shown unless all are asked for: those that drift, and the next ones up to this many.
-MOST_FEATURES: Final = 12
-# Versions that are drawn side by side; the table compares all.
-MOST_VERSIONS: Final = 4
-MOST_VIOLATIONS: Final = 8
+# Unless all features are requested, the page shows the drifting ones, and others up to this number.
+MAX_FEATURES: Final = 12
+# The page shows this many versions side by side; the table compares all.
+MAX_VERSIONS: Final = 4
 
 
 class ModelPages:
-    """The routes of these pages."""
+    """The routes of the pages about models."""
 
     def __init__(self, renderer: Renderer, queries: Queries) -> None:
         self._renderer = renderer
         self._queries = queries
 
     def router(self) -> APIRouter:
-        """The routes; they run on worker threads, since the database makes them wait."""
+        """Return the routes. They run in worker threads, because queries block."""
         router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
         router.add_api_route("/models", self._models)
         router.add_api_route("/predictions", self._predictions)
@@ -40,16 +39,15 @@ class ModelPages:
 
     def _models(self, request: Request) -> Response:
         try:
-            view = ModelView.model_validate(dict(request.query_params))
+            view = ModelPageView.model_validate(dict(request.query_params))
         except ValidationError as error:
-            return self._renderer.error(request, 422, first_problem(error))
-        if (unchanged := self._renderer.unchanged(request)) is not None:
-            return unchanged
+            return self._renderer.error(request, 422, validation_message(error))
+        if (not_modified := self._renderer.not_modified(request)) is not None:
+            return not_modified
         etag = self._renderer.etag()
-        window = view.now()
-        with self._queries.ask() as reader:
-            models = [_shown(reader, model, view, window) for model in read_models(reader, window, view.model)]
-        asked = request.query_params.get("window") or DEFAULT
+        window = view.current_window()
+        with self._queries.open_reader() as reader:
+            models = [_model_context(reader, model, view, window) for model in read_models(reader, window, view.model)]
         return self._renderer.render(
             request,
             "models.html",
@@ -58,91 +56,97 @@ class ModelPages:
             etag,
             view=view,
             window=window,
-            asked=asked,
-            choices=CHOICES,
+            window_choice=request.query_params.get("window") or DEFAULT_WINDOW,
+            window_choices=WINDOW_CHOICES,
             models=models,
         )
 
     def _predictions(self, request: Request) -> Response:
-        given = {key: value for key, value in request.query_params.items() if value}
+        parameters = {key: value for key, value in request.query_params.items() if value}
         try:
-            asked = PredictionFilter.model_validate(given)
+            filters = PredictionFilter.model_validate(parameters)
         except ValidationError as error:
-            return self._renderer.error(request, 422, first_problem(error))
-        with self._queries.ask() as reader:
-            answer = read_predictions(reader, asked)
-            schema = read_schema(reader, asked.model, asked.version) if asked.model and asked.bin else {}
-        feature = schema.get(asked.feature or ANSWERS)
+            return self._renderer.error(request, 422, validation_message(error))
+        with self._queries.open_reader() as reader:
+            result = read_predictions(reader, filters)
+            schema = read_schema(reader, filters.model, filters.version) if filters.model and filters.bin else {}
+        feature = schema.get(filters.feature or OUTPUT)
         return self._renderer.render(
             request,
             "predictions.html",
             "/models",
-            asked=asked,
-            given=given,
-            without=lambda *keys: urlencode({key: value for key, value in given.items() if key not in keys}),
-            bin_name=name_bin(asked.bin, feature) if asked.bin else None,
-            most_row=MOST_ROW,
-            **answer,
+            filters=filters,
+            parameters=parameters,
+            query_without=lambda *keys: urlencode({key: value for key, value in parameters.items() if key not in keys}),
+            bin_label=bin_label(filters.bin, feature) if filters.bin else None,
+            max_row=MAX_ROW_INDEX,
+            **result,
         )
 
 
-def _shown(reader: Reader, model: Record, view: ModelView, window: Window) -> Record:
-    """A model with all that its template draws."""
+def _model_context(reader: Reader, model: Record, view: ModelPageView, window: Window) -> Record:
+    """Return a model with its charts."""
     versions = model["versions"]
-    labels = {label for version in versions for label in version["predictions"]["labels"]}
-    hues = fmt.hues(labels)
-    most = max(
-        (sum(step["labels"].values()) for version in versions for step in version["predictions"]["steps"]), default=0.0
+    outputs = {output for version in versions for output in version["predictions"]["outputs"]}
+    hues = fmt.assign_hues(outputs)
+    max_count = max(
+        (sum(step["outputs"].values()) for version in versions for step in version["predictions"]["steps"]), default=0.0
     )
-    for version in versions[:MOST_VERSIONS]:
-        link = _links(model["name"], version["version"], window)
+    for version in versions[:MAX_VERSIONS]:
+        link = _prediction_link(model["name"], version["version"], window)
         schema = read_schema(reader, model["name"], version["version"])
         version["link"] = link
-        version["names"] = {label: name_bin(label, schema.get(ANSWERS)) for label in version["predictions"]["labels"]}
-        version["traffic"] = draw_traffic(version["predictions"], hues, link, most=most or 1.0)
+        version["output_labels"] = {
+            output: bin_label(output, schema.get(OUTPUT)) for output in version["predictions"]["outputs"]
+        }
+        version["traffic"] = draw_traffic(version["predictions"], hues, link, max_count=max_count or 1.0)
         if (confidence := version["confidence"]) is not None and sum(confidence["counts"]):
             version["confidence_chart"] = draw_confidence(confidence, link)
         features = version["features"]
-        urgent = sum(one["state"] == "drift" for one in features)
-        shown = features if view.all else features[: max(urgent, MOST_FEATURES)]
-        version["shown"] = [
-            (one, draw_bins(one, schema.get(one["feature"]), _bins_link(link, one["feature"]))) for one in shown
+        drifting = sum(feature["state"] == "drift" for feature in features)
+        version["shown_features"] = [
+            (feature, draw_bins(feature, schema.get(feature["feature"]), _feature_link(link, feature["feature"])))
+            for feature in (features if view.all else features[: max(drifting, MAX_FEATURES)])
         ]
-        if version["answers"]:
-            version["answers_chart"] = draw_bins(version["answers"], schema.get(ANSWERS), _answers_link(version))
+        if version["output"]:
+            version["output_chart"] = draw_bins(version["output"], schema.get(OUTPUT), _output_link(version))
     return {
         **model,
-        "compared": versions,
-        "versions": versions[:MOST_VERSIONS],
-        "labels": sorted(labels),
+        "compared_versions": versions,
+        "versions": versions[:MAX_VERSIONS],
         "hues": hues,
-        "most": most,
+        "max_count": max_count,
     }
 
 
-def _links(model: str, version: str, window: Window) -> Any:  # noqa: ANN401  a function
-    """What makes the address of the predictions behind a figure of a version."""
+def _prediction_link(model: str, version: str, window: Window) -> Link:
+    """Return a function that builds the address of the predictions behind a number of a version."""
 
-    def link(**which: Any) -> str:  # noqa: ANN401  parameters of the page
-        since = which.pop("since_ns", window.since_ns)
-        until = which.pop("until_ns", window.until_ns)
-        wanted = {name: value for name, value in which.items() if value is not None}
-        named = {"model": model, **({"version": version} if version else {})}
-        return f"predictions?{urlencode({**named, **wanted, 'since': _seconds(since), 'until': _seconds(until)})}"
+    def link(**filters: Any) -> str:  # noqa: ANN401  parameters of the page
+        since = filters.pop("since_ns", window.since_ns)
+        until = filters.pop("until_ns", window.until_ns)
+        parameters = {
+            "model": model,
+            "version": version or None,
+            **filters,
+            "since": _unix_seconds(since),
+            "until": _unix_seconds(until),
+        }
+        return f"predictions?{urlencode({name: value for name, value in parameters.items() if value is not None})}"
 
     return link
 
 
-def _bins_link(link: Any, feature: str) -> Any:  # noqa: ANN401  functions
+def _feature_link(link: Link, feature: str) -> Link:
     return lambda bin: link(feature=feature, bin=bin)  # noqa: A006  the parameter's name in the address
 
 
-def _answers_link(version: Record) -> Any:  # noqa: ANN401  functions
+def _output_link(version: Record) -> Link:
     link, key = version["link"], "bin" if version["predictions"]["binned"] else "label"
     return lambda bin: link(**{key: bin})  # noqa: A006  as above
 
 
-def _seconds(ns: int) -> str:
-    """Unix seconds as an address has them."""
+def _unix_seconds(ns: int) -> str:
+    """Format a time as unix seconds, without loss of precision."""
     whole, rest = divmod(ns, 10**9)
     return f"{whole}.{rest:09d}" if rest else str(whole)

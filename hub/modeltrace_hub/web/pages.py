@@ -1,6 +1,7 @@
-"""The pages: rendered here, whole without JavaScript; static/main.js makes them live.
+"""Serve the pages of traces and the overview.
 
-A page refreshes by asking for itself again and changing what differs, so that each thing is drawn in one place only.
+A page updates itself by requesting its own address again and replacing what differs, so each part is rendered in one
+place only.
 """
 
 import re
@@ -14,92 +15,92 @@ from pydantic import ValidationError
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, PageView, TraceFilter
-from modeltrace_hub.queries.queries import Queries, Record
-from modeltrace_hub.queries.stats import Stats
-from modeltrace_hub.queries.trace import absence
+from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, TraceFilter, TracePageView
+from modeltrace_hub.queries.reader import Queries, Record
+from modeltrace_hub.queries.stats import HubStats
+from modeltrace_hub.queries.trace import explain_missing_trace
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.web import format as fmt
-from modeltrace_hub.web.rendering import Renderer, first_problem
-from modeltrace_hub.web.trace_page import read_page
+from modeltrace_hub.web.rendering import Renderer, validation_message
+from modeltrace_hub.web.trace_page import trace_page_context
 
-LATEST: Final = 8
+LATEST_TRACES: Final = 8
 
-POLICY: Final = (
+CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
 
 
 class Pages:
-    """The routes of the pages."""
+    """The routes of the overview and the pages of traces."""
 
-    def __init__(self, renderer: Renderer, queries: Queries, stats: Stats, retention: Retention) -> None:
+    def __init__(self, renderer: Renderer, queries: Queries, stats: HubStats, retention: Retention) -> None:
         self._renderer = renderer
         self._queries = queries
         self._stats = stats
         self._retention = retention
 
     def router(self) -> APIRouter:
-        """The pages' routes; they run on worker threads, since the database makes them wait."""
+        """Return the routes. They run in worker threads, because queries block."""
         router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
         router.add_api_route("/", self._overview)
         router.add_api_route("/traces", self._traces)
-        router.add_api_route("/t", self._open)
+        router.add_api_route("/t", self._go_to_trace)
         router.add_api_route("/t/{trace_id}", self._trace)
         return router
 
     def static(self) -> ASGIApp:
-        """Style, scripts and the icon."""
+        """Return the application that serves styles, scripts and the icon."""
         return StaticFiles(directory=str(resources.files("modeltrace_hub").joinpath("web/static")))
 
     def _overview(self, request: Request) -> Response:
-        snapshot = self._stats.read(request.url.hostname)
-        with self._queries.ask() as reader:
-            latest, _ = reader.traces(TraceFilter(limit=LATEST))
+        snapshot = self._stats.snapshot(request.url.hostname)
+        with self._queries.open_reader() as reader:
+            latest, _ = reader.search_traces(TraceFilter(limit=LATEST_TRACES))
         services = [record["service_name"] for record in snapshot.services]
         services += [name for trace in latest for name in trace["services"]]
         return self._renderer.render(
-            request, "overview.html", "/", snapshot=snapshot, latest=latest, hues=fmt.hues(services)
+            request, "overview.html", "/", snapshot=snapshot, latest=latest, hues=fmt.assign_hues(services)
         )
 
     def _traces(self, request: Request) -> Response:
-        given = [(key, value) for key, value in request.query_params.multi_items() if value]
+        parameters = [(key, value) for key, value in request.query_params.multi_items() if value]
         if "attr" in request.query_params:
-            return RedirectResponse(f"traces?{urlencode(_canonical(given))}", status_code=303)
-        if (unchanged := self._renderer.unchanged(request)) is not None:
-            return unchanged
+            return RedirectResponse(f"traces?{urlencode(_expand_attribute_field(parameters))}", status_code=303)
+        if (not_modified := self._renderer.not_modified(request)) is not None:
+            return not_modified
         etag = self._renderer.etag()
         problem: str | None = None
-        found: list[Record] = []
-        following: str | None = None
-        asked = TraceFilter()
+        traces: list[Record] = []
+        cursor: str | None = None
+        filters = TraceFilter()
         try:
-            asked = TraceFilter.model_validate(_grouped(given))
+            filters = TraceFilter.model_validate(_group_parameters(parameters))
         except ValidationError as error:
-            problem = first_problem(error)
-        with self._queries.ask() as reader:
+            problem = validation_message(error)
+        with self._queries.open_reader() as reader:
             if problem is None:
-                found, following = reader.traces(asked)
-            services = [record["service_name"] for record in reader.services()]
+                traces, cursor = reader.search_traces(filters)
+            services = [record["service_name"] for record in reader.list_services()]
+        without_cursor = [pair for pair in parameters if pair[0] != "cursor"]
         return self._renderer.render(
             request,
             "traces.html",
             "/traces",
             422 if problem else 200,
             etag,
-            asked=asked,
-            attributes=[(f"{ATTRIBUTE_PREFIX}{key}", key, value) for key, value in asked.attributes],
-            given=dict(given),
-            without=lambda *pair: urlencode([one for one in given if one != pair and one[0] != "cursor"]),
+            attributes=[(f"{ATTRIBUTE_PREFIX}{key}", key, value) for key, value in filters.attributes],
+            parameters=dict(parameters),
+            query_without=lambda *removed: urlencode([pair for pair in without_cursor if pair != removed]),
             problem=problem,
-            traces=found,
-            following=following and urlencode([*(one for one in given if one[0] != "cursor"), ("cursor", following)]),
+            traces=traces,
+            next_query=cursor and urlencode([*without_cursor, ("cursor", cursor)]),
             services=services,
-            hues=fmt.hues(name for trace in found for name in trace["services"]),
+            hues=fmt.assign_hues(name for trace in traces for name in trace["services"]),
         )
 
-    def _open(self, request: Request) -> Response:
+    def _go_to_trace(self, request: Request) -> Response:
         trace_id = request.query_params.get("id", "").strip().lower().replace("-", "")
         return RedirectResponse(f"t/{quote(trace_id[:64])}" if trace_id.isalnum() else "traces", status_code=303)
 
@@ -112,66 +113,69 @@ class Pages:
                 f"“{trace_id[:80]}” is not a trace ID. A trace ID is 32 hexadecimal digits, not all of them zero.",
             )
         try:
-            view = PageView.model_validate(dict(request.query_params))
+            view = TracePageView.model_validate(dict(request.query_params))
         except ValidationError as error:
-            return self._renderer.error(request, 422, first_problem(error))
-        if (unchanged := self._renderer.unchanged(request)) is not None:
-            return unchanged
+            return self._renderer.error(request, 422, validation_message(error))
+        if (not_modified := self._renderer.not_modified(request)) is not None:
+            return not_modified
         etag = self._renderer.etag()
-        with self._queries.ask() as reader:
-            context = read_page(reader, self._retention.kept, trace_id, view)
+        with self._queries.open_reader() as reader:
+            context = trace_page_context(reader, self._retention.state, trace_id, view)
             if context is None:
-                words = absence(reader, self._retention.kept)
-                return self._renderer.render(request, "absent.html", "/traces", 404, trace_id=trace_id, words=words)
-        hues = fmt.hues(context["services"])
+                explanation = explain_missing_trace(reader, self._retention.state)
+                return self._renderer.render(
+                    request, "trace_not_found.html", "/traces", 404, trace_id=trace_id, explanation=explanation
+                )
+        hues = fmt.assign_hues(context["services"])
         return self._renderer.render(
             request, "trace.html", "/traces", 200, etag, trace_id=trace_id, view=view, hues=hues, **context
         )
 
 
 class SecurityHeaders:
-    """What every answer says to browsers: run nothing but our own files, show us in no frame, tell nobody whence."""
+    """Add security headers to every response: run only the hub's own scripts, no framing, no referrer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add the headers."""
+        """Add the headers to the response."""
 
-        async def with_headers(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        await self._app(scope, receive, send_with_headers)
 
 
 _HEADERS: Final = (
-    (b"content-security-policy", POLICY.encode()),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 
 
-def _canonical(given: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The form's one field `KEY=VALUE` as the parameter `attr.KEY`."""
+def _expand_attribute_field(parameters: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Replace the form field `attr` with the value `KEY=VALUE` by the parameter `attr.KEY`."""
     pairs = []
-    for name, value in given:
-        key, equals, wanted = value.partition("=")
-        pairs.append(
-            (f"{ATTRIBUTE_PREFIX}{key.strip()}", wanted.strip()) if name == "attr" and equals else (name, value)
-        )
-    return [pair for pair in pairs if pair[0] != "attr"]
+    for name, value in parameters:
+        key, equals, attribute_value = value.partition("=")
+        if name != "attr":
+            pairs.append((name, value))
+        elif equals:
+            pairs.append((f"{ATTRIBUTE_PREFIX}{key.strip()}", attribute_value.strip()))
+    return pairs
 
 
-def _grouped(given: list[tuple[str, str]]) -> dict[str, str | list[str]]:
-    """Parameters by name; a repeated attribute as a list."""
+def _group_parameters(parameters: list[tuple[str, str]]) -> dict[str, str | list[str]]:
+    """Return parameters by name; a repeated attribute filter as a list."""
     grouped: dict[str, str | list[str]] = {}
-    for name, value in given:
-        before = grouped.get(name)
-        if before is None or not name.startswith(ATTRIBUTE_PREFIX):
+    for name, value in parameters:
+        previous = grouped.get(name)
+        if previous is None or not name.startswith(ATTRIBUTE_PREFIX):
             grouped[name] = value
         else:
-            grouped[name] = [*([before] if isinstance(before, str) else before), value]
+            grouped[name] = [*([previous] if isinstance(previous, str) else previous), value]
     return grouped

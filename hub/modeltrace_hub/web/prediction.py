@@ -1,19 +1,19 @@
-"""A prediction as its trace's page shows it, from the attributes of its log record."""
+"""Read a prediction from its prediction log record, for the page of its trace."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modeltrace_hub.queries.filters import MOST_ROW
-from modeltrace_hub.queries.queries import Record
-from modeltrace_hub.queries.values import number_of, object_of, text_of, whole_of
+from modeltrace_hub.queries.filters import MAX_ROW_INDEX
+from modeltrace_hub.queries.reader import Record
+from modeltrace_hub.queries.values import int_attribute, number_attribute, object_attribute, text_attribute
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One row that a model answered. What its record does not say, or not in a form that makes sense, is None or empty.
+    """One predicted row. A field is None or empty if its attribute is absent or has an unexpected type.
 
-    `answer` is the label of a classifier or the value of a regressor; `classified` tells the two apart.
+    `output` is the label of a classifier or the value of a regressor; `is_label` tells the two apart.
     """
 
     row: int | None
@@ -22,30 +22,30 @@ class Prediction:
     version: str
     hash: str
     role: str
-    answer: str | None
-    classified: bool
+    output: str | None
+    is_label: bool
     confidence: float | None
     inputs: Mapping[str, Any]
 
     @property
     def key(self) -> tuple[int, str]:
-        """What tells the rows of a batch apart: a row may have been answered by a challenger, too."""
+        """The identity within the request. A challenger predicts the same row with another version."""
         return self.row or 0, self.version
 
 
-def prediction_of(record: Record) -> Prediction:
-    """Read a log record."""
-    said = record["attributes"]
-    label, row = text_of(said, "ml.prediction.label"), whole_of(said, "ml.prediction.row")
+def read_prediction(record: Record) -> Prediction:
+    """Return the prediction of a log record."""
+    attributes = record["attributes"]
+    label, row = text_attribute(attributes, "ml.prediction.label"), int_attribute(attributes, "ml.prediction.row")
     return Prediction(
-        row=row if row is not None and 0 <= row <= MOST_ROW else None,
-        prediction_id=text_of(said, "ml.prediction.id") or "",
-        model=text_of(said, "ml.model.name") or "",
-        version=text_of(said, "ml.model.version") or "",
-        hash=text_of(said, "ml.model.hash") or "",
-        role=text_of(said, "ml.model.role") or "",
-        answer=label if label is not None else text_of(said, "ml.prediction.value"),
-        classified=label is not None,
-        confidence=number_of(said, "ml.prediction.confidence"),
-        inputs=object_of(said, "ml.prediction.inputs"),
+        row=row if row is not None and 0 <= row <= MAX_ROW_INDEX else None,
+        prediction_id=text_attribute(attributes, "ml.prediction.id") or "",
+        model=text_attribute(attributes, "ml.model.name") or "",
+        version=text_attribute(attributes, "ml.model.version") or "",
+        hash=text_attribute(attributes, "ml.model.hash") or "",
+        role=text_attribute(attributes, "ml.model.role") or "",
+        output=label if label is not None else text_attribute(attributes, "ml.prediction.value"),
+        is_label=label is not None,
+        confidence=number_attribute(attributes, "ml.prediction.confidence"),
+        inputs=object_attribute(attributes, "ml.prediction.inputs"),
     )

@@ -1,4 +1,4 @@
-"""How a page is made: its template, what every template can do, and the tag that says whether it has changed."""
+"""Render pages from templates, with an ETag that shows whether the stored data has changed."""
 
 import secrets
 import time
@@ -10,28 +10,34 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ValidationError
 
-from modeltrace_hub.queries.stats import Stats
+from modeltrace_hub.queries.stats import HubStats
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web import histogram_chart
 
-# What is in the navigation, in its order.
-PAGES: Final = (("/", "Overview"), ("/models", "Models"), ("/traces", "Traces"))
+# The entries of the navigation.
+NAVIGATION: Final = (("/", "Overview"), ("/models", "Models"), ("/traces", "Traces"))
+
+# Functions of modeltrace_hub.web.format that templates use as filters.
+_FILTERS: Final = (
+    *("age", "attribute_text", "bar_percent", "byte_size", "duration", "iso_time", "line_breaks", "metric_value"),
+    *("number", "percent", "period", "plural", "span_duration", "time_of_day", "utc_time", "violation_text"),
+)
 
 
 class Renderer:
-    """Renders pages, and answers browsers that have the newest one already."""
+    """Render pages, and answer browsers that already have the current one."""
 
-    def __init__(self, stats: Stats) -> None:
+    def __init__(self, stats: HubStats) -> None:
         self._stats = stats
-        self._run = secrets.token_hex(4)
-        self._templates = _environment()
+        self._run_id = secrets.token_hex(4)
+        self._templates = _create_environment()
 
     def etag(self) -> str:
-        """Stands for all that is stored; taken before the store is asked, so that it is never too new."""
-        return f'W/"{self._run}-{self._stats.generation}"'
+        """Return the ETag of the stored data. Call this before the queries, so that it is never newer than the data."""
+        return f'W/"{self._run_id}-{self._stats.generation}"'
 
-    def unchanged(self, request: Request) -> Response | None:
-        """The answer to a browser that has this already."""
+    def not_modified(self, request: Request) -> Response | None:
+        """Return 304 if the browser has the current page, else None."""
         if request.headers.get("if-none-match") == self.etag():
             return Response(status_code=304)
         return None
@@ -40,39 +46,43 @@ class Renderer:
         self,
         request: Request,
         template: str,
-        here: str,
+        current_page: str,
         status_code: int = 200,
         etag: str | None = None,
-        **context: Any,  # noqa: ANN401  what a template takes differs
+        **context: Any,  # noqa: ANN401  templates take different variables
     ) -> Response:
-        """The page; `here` is the place in the navigation."""
+        """Render a template. `current_page` is its path in the navigation."""
         html = self._templates.get_template(template).render(
-            root=_root(request), here=here, pages=PAGES, now_ns=time.time_ns(), **context
+            root=_root_path(request),
+            current_page=current_page,
+            navigation=NAVIGATION,
+            now_ns=time.time_ns(),
+            **context,
         )
         headers = {"Cache-Control": "no-cache"} | ({"ETag": etag} if etag else {})
         return HTMLResponse(html, status_code, headers)
 
     def error(self, request: Request, status_code: int, message: str) -> Response:
-        """A page that says what went wrong."""
+        """Render the error page."""
         return self.render(request, "error.html", "", status_code, message=message)
 
 
-def first_problem(error: ValidationError) -> str:
-    """What is wrong with parameters, for a person."""
+def validation_message(error: ValidationError) -> str:
+    """Return the message of the first invalid parameter."""
     first = error.errors(include_url=False, include_input=False)[0]
     name = f"{first['loc'][0]}: " if first["loc"] else ""
     return name + str(first["msg"]).removeprefix("Value error, ")
 
 
-def _root(request: Request) -> str:
-    """The relative way from a page to the hub's root: links made with it work below any path of a proxy."""
+def _root_path(request: Request) -> str:
+    """Return the relative path from a page to the hub's root, so that links work below any path of a proxy."""
     path = request.scope.get("raw_path") or request.scope["path"].encode()
-    below = path.count(b"/") - request.scope.get("root_path", "").rstrip("/").count("/") - 1
-    return "../" * below or "./"
+    depth = path.count(b"/") - request.scope.get("root_path", "").rstrip("/").count("/") - 1
+    return "../" * depth or "./"
 
 
-def _environment() -> Environment:
-    """Templates, everything in them escaped."""
+def _create_environment() -> Environment:
+    """Return the template environment, with autoescaping."""
     environment = Environment(
         loader=PackageLoader("modeltrace_hub", "web/templates"),
         autoescape=True,
@@ -80,37 +90,21 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
-        finalize=_shown_or_dash,
+        finalize=_none_to_dash,
     )
-    names = (
-        *(
-            "age",
-            "breakable",
-            "clock",
-            "duration",
-            "exact",
-            "lasted",
-            "machine",
-            "measure",
-            "number",
-            "percent",
-            "plural",
-        ),
-        *("share", "shown", "size", "span_of", "violated"),
-    )
-    environment.filters |= {name: getattr(fmt, name) for name in names}
-    environment.filters |= {"with": _with, "without": _without}
-    environment.globals["draw"] = histogram_chart.draw
+    environment.filters |= {name: getattr(fmt, name) for name in _FILTERS}
+    environment.filters |= {"query_with": _query_with, "without": _without}
+    environment.globals["draw_histogram"] = histogram_chart.draw_histogram
     return environment
 
 
-def _shown_or_dash(value: Any) -> Any:  # noqa: ANN401  whatever a template writes
-    """Write a dash for what a record does not say."""
+def _none_to_dash(value: Any) -> Any:  # noqa: ANN401  any value of a template
+    """Render None as a dash."""
     return "\N{EN DASH}" if value is None else value
 
 
-def _with(view: BaseModel, **changes: object) -> str:
-    """The query string of the page with something else open."""
+def _query_with(view: BaseModel, **changes: object) -> str:
+    """Return the query string of the page with some parameters changed."""
     return urlencode(view.model_copy(update=changes).model_dump(exclude_defaults=True))
 
 

@@ -1,16 +1,16 @@
--- One row a log record.
+-- One row per log record.
 CREATE TABLE logs (
     received_ns BIGINT NOT NULL,
-    time_ns BIGINT NOT NULL,                 -- when it happened; else when it was observed; else when it was received
+    time_ns BIGINT NOT NULL,                 -- time of the event, else observed time, else received time
     observed_time_ns BIGINT,
-    trace_id VARCHAR,                        -- NULL: not written inside a span
+    trace_id VARCHAR,                        -- NULL: written outside a span
     span_id VARCHAR,
     flags UINTEGER NOT NULL,                 -- W3C trace flags (bits 0-7)
     severity_number INTEGER NOT NULL,        -- 1-24, 0: unspecified; 9 INFO, 13 WARN, 17 ERROR
-    severity_text VARCHAR NOT NULL,          -- as the sender writes it
-    event_name VARCHAR NOT NULL,             -- '' when the record is no event
-    body VARCHAR,                            -- the text; a structured body is written as JSON
-    body_structured BOOLEAN NOT NULL,        -- whether `body` is JSON rather than text
+    severity_text VARCHAR NOT NULL,          -- as the sender wrote it
+    event_name VARCHAR NOT NULL,             -- '' if the record is not an event
+    body VARCHAR,                            -- text; a structured body as JSON
+    body_structured BOOLEAN NOT NULL,        -- whether `body` is JSON
     attributes JSON NOT NULL,
     dropped_attributes_count UINTEGER NOT NULL,
     service_name VARCHAR NOT NULL,

@@ -1,8 +1,8 @@
--- One row a data point, all five types in one table: a series is found by its ID without knowing its type, and the
--- columns that a type does not have are NULL, which costs almost nothing.
+-- One row per data point. All five types are in one table: a series is found by its ID without its type. The columns
+-- that a type does not have are NULL, which takes almost no space.
 CREATE TABLE metric_points (
     received_ns BIGINT NOT NULL,
-    series_id VARCHAR NOT NULL,              -- 64-bit hash in hex of all that tells one series from another (hub/modeltrace_hub/decode/metrics.py)
+    series_id VARCHAR NOT NULL,              -- 64-bit hash in hex of the identity of the series (hub/modeltrace_hub/decode/metrics.py)
     name VARCHAR NOT NULL,
     description VARCHAR NOT NULL,
     unit VARCHAR NOT NULL,
@@ -10,17 +10,17 @@ CREATE TABLE metric_points (
     type VARCHAR NOT NULL,                   -- gauge sum histogram exponential_histogram summary
     temporality VARCHAR,                     -- UNSPECIFIED DELTA CUMULATIVE; else its number; NULL for gauge and summary
     is_monotonic BOOLEAN,                    -- sum only
-    start_ns BIGINT,                         -- where the interval starts; CUMULATIVE: when the series began
-    time_ns BIGINT NOT NULL,                 -- where it ends
+    start_ns BIGINT,                         -- start of the interval; CUMULATIVE: start of the series
+    time_ns BIGINT NOT NULL,                 -- end of the interval
     flags UINTEGER NOT NULL,                 -- bit 0: no recorded value
     attributes JSON NOT NULL,                -- keys sorted, so that equal sets are equal text
-    value DOUBLE,                            -- gauge, sum: the value, whichever way it was sent
-    value_int BIGINT,                        -- gauge, sum: the exact value when it was sent as integer
+    value DOUBLE,                            -- gauge, sum: the value, sent as double or integer
+    value_int BIGINT,                        -- gauge, sum: the exact value if it was sent as an integer
     count UBIGINT,                           -- histogram, exponential_histogram, summary
     sum DOUBLE,
     min DOUBLE,
     max DOUBLE,
-    bucket_counts UBIGINT[],                 -- histogram: one more than bounds; lists are read without parsing
+    bucket_counts UBIGINT[],                 -- histogram: one more than bounds
     explicit_bounds DOUBLE[],                -- histogram: upper bounds, inclusive
     scale INTEGER,                           -- exponential_histogram: base = 2 ** (2 ** -scale)
     zero_count UBIGINT,

@@ -1,11 +1,11 @@
-// A click on anything with data-copy copies it, and says so.
-export function copyOnClick(said) {
+// Copy the text of an element with data-copy when it is clicked, and confirm it in a toast.
+export function copyOnClick(toast) {
   let timer;
-  const say = (words) => {
-    said.textContent = words;
-    said.classList.add("on");
+  const notify = (text) => {
+    toast.textContent = text;
+    toast.classList.add("visible");
     clearTimeout(timer);
-    timer = setTimeout(() => said.classList.remove("on"), 1500);
+    timer = setTimeout(() => toast.classList.remove("visible"), 1500);
   };
   document.addEventListener("click", async (event) => {
     const source = event.target.closest("[data-copy]");
@@ -13,10 +13,10 @@ export function copyOnClick(said) {
     event.preventDefault();
     try {
       await navigator.clipboard.writeText(source.dataset.copy);
-      say("Copied");
+      notify("Copied");
     } catch {
       getSelection().selectAllChildren(source);
-      say("Press Ctrl-C to copy");
+      notify("Press Ctrl-C to copy");
     }
   });
 }

@@ -1,98 +1,99 @@
-// Keeps a page up to date: asks for the page again and changes what differs. While somebody points at a list, reads
-// further down or has a control open, new rows wait behind a button, so that nothing moves under them.
+// Update a page: request it again and change what differs. While the reader hovers over a list, has scrolled down or
+// uses a control in it, new rows wait behind a button, so that the list does not move.
 import { morph } from "./morph.js";
-import { tick } from "./time.js";
+import { updateTimes } from "./time.js";
 
-const SLOWEST = 5000;
+const MAX_INTERVAL_MS = 5000;
 
-export function live(main, lost) {
+export function live(main, connectionLost) {
   let etag = null;
   let failures = 0;
-  let waiting = null;
+  let pendingPage = null;
   let controller = null;
 
-  const busy = () => {
+  const isInUse = () => {
     const rows = main.querySelector("[data-rows]");
     if (!rows) return false;
     return scrollY > rows.getBoundingClientRect().top + scrollY || rows.matches(":hover") || rows.matches(":focus-within");
   };
 
-  const show = (next) => {
-    waiting = null;
-    morph(main, next.querySelector("main"));
-    document.title = next.title;
-    tick(main);
-    offer(0);
+  const show = (page) => {
+    pendingPage = null;
+    morph(main, page.querySelector("main"));
+    document.title = page.title;
+    updateTimes(main);
+    showButton(0);
   };
 
-  const offer = (count, all = false) => {
-    const place = main.querySelector(".fresh");
-    if (!place) return;
-    if (!count) return place.replaceChildren();
-    const button = place.querySelector("button") ?? place.appendChild(document.createElement("button"));
+  const showButton = (count, all = false) => {
+    const container = main.querySelector(".new-rows");
+    if (!container) return;
+    if (!count) return container.replaceChildren();
+    const button = container.querySelector("button") ?? container.appendChild(document.createElement("button"));
     button.type = "button";
     button.textContent = `${count}${all ? "+" : ""} new`;
     button.onclick = () => {
       scrollTo({ top: 0 });
-      if (waiting) show(waiting);
+      if (pendingPage) show(pendingPage);
     };
   };
 
-  const news = (next) => {
+  const countNewRows = (page) => {
     const known = new Set([...main.querySelectorAll("[data-rows] > tr")].map((row) => row.dataset.key));
-    return [...next.querySelectorAll("[data-rows] > tr")].filter((row) => !known.has(row.dataset.key)).length;
+    return [...page.querySelectorAll("[data-rows] > tr")].filter((row) => !known.has(row.dataset.key)).length;
   };
 
-  async function look() {
+  async function refresh() {
     controller = new AbortController();
     const address = location.href;
-    const answer = await fetch(address, {
+    const response = await fetch(address, {
       cache: "no-store", signal: controller.signal, headers: etag ? { "If-None-Match": etag } : {},
     });
-    if (answer.status >= 500) throw new Error(answer.statusText);
+    if (response.status >= 500) throw new Error(response.statusText);
     failures = 0;
-    lost.hidden = true;
-    if (answer.status === 304) return;
-    if ("untilFound" in main.dataset && answer.ok) return location.reload();
-    const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (address !== location.href || !next.querySelector("main")) return;
-    etag = answer.headers.get("ETag");
-    const count = news(next);
-    if (count && busy()) {
-      waiting = next;
-      offer(count, count === next.querySelectorAll("[data-rows] > tr").length);
-    } else show(next);
+    connectionLost.hidden = true;
+    if (response.status === 304) return;
+    if ("waitForTrace" in main.dataset && response.ok) return location.reload();
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    if (address !== location.href || !page.querySelector("main")) return;
+    etag = response.headers.get("ETag");
+    const count = countNewRows(page);
+    if (count && isInUse()) {
+      pendingPage = page;
+      showButton(count, count === page.querySelectorAll("[data-rows] > tr").length);
+    } else show(page);
   }
 
-  async function keepLooking() {
-    let took = 0;
+  async function poll() {
+    let elapsed = 0;
     for (;;) {
-      const pause = Number(main.dataset.live) || 0;
-      // A hub that needs long to answer is asked less often.
-      await new Promise((resolve) => setTimeout(resolve, pause ? Math.min(pause * 2 ** failures + took, SLOWEST) : 1000));
-      if (!pause || document.hidden) continue;
-      const began = performance.now();
+      const interval = Number(main.dataset.live) || 0;
+      // A slow hub is polled less often.
+      const delay = interval ? Math.min(interval * 2 ** failures + elapsed, MAX_INTERVAL_MS) : 1000;
+      await new Promise((resolve) => setTimeout(resolve, delay));
+      if (!interval || document.hidden) continue;
+      const started = performance.now();
       try {
-        await look();
+        await refresh();
       } catch (error) {
         if (error.name === "AbortError") continue;
         failures = Math.min(failures + 1, 4);
-        lost.hidden = false;
+        connectionLost.hidden = false;
       }
-      took = performance.now() - began;
+      elapsed = performance.now() - started;
     }
   }
 
-  // Other scripts change the address, then ask for the page that belongs to it.
+  // Another script has changed the address: load the page of the new address.
   document.addEventListener("modeltrace:address", async () => {
     controller?.abort();
     etag = null;
     try {
-      await look();
+      await refresh();
     } catch (error) {
       if (error.name !== "AbortError") location.reload();
     }
   });
 
-  keepLooking();
+  poll();
 }

@@ -1,11 +1,11 @@
-// What every page gets. Without it each page is whole, but does not change by itself.
+// The scripts of every page. Without them a page is complete, but does not update itself.
 import { copyOnClick } from "./copy.js";
 import { live } from "./live.js";
-import { keepTime } from "./time.js";
+import { startClock } from "./time.js";
 import { waterfall } from "./waterfall.js";
 
 document.documentElement.classList.remove("no-js");
-copyOnClick(document.querySelector("#said"));
-keepTime();
+copyOnClick(document.querySelector("#toast"));
+startClock();
 waterfall();
-live(document.querySelector("main"), document.querySelector("#lost"));
+live(document.querySelector("main"), document.querySelector("#connection-lost"));

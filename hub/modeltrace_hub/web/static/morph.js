@@ -1,51 +1,51 @@
-// Makes one element like another by changing only what differs, so that focus, selection, open parts and the scroll
-// position stay. Children are told apart by data-key or id; those without one by their place.
+// Make an element equal to another one by changing only what differs, so that focus, selection, open details and the
+// scroll position stay. Children are identified by data-key or id, others by their position.
 
-// What only the page here decides.
-const OURS = new Set(["open", "hidden", "aria-expanded", "data-local"]);
+// Attributes that the page itself controls.
+const LOCAL_ATTRIBUTES = new Set(["open", "hidden", "aria-expanded", "data-local"]);
 
 const keyOf = (node) => node.nodeType === Node.ELEMENT_NODE ? node.dataset.key || node.id || null : null;
 
-export function morph(here, there) {
-  for (const { name } of [...here.attributes]) {
-    if (!there.hasAttribute(name) && !OURS.has(name) && name !== "class") here.removeAttribute(name);
+export function morph(target, source) {
+  for (const { name } of [...target.attributes]) {
+    if (!source.hasAttribute(name) && !LOCAL_ATTRIBUTES.has(name) && name !== "class") target.removeAttribute(name);
   }
-  for (const { name, value } of there.attributes) {
-    if (OURS.has(name) || here.getAttribute(name) === value) continue;
-    if (name === "title" && here.dataset.local) continue;
-    here.setAttribute(name, value);
+  for (const { name, value } of source.attributes) {
+    if (LOCAL_ATTRIBUTES.has(name) || target.getAttribute(name) === value) continue;
+    if (name === "title" && target.dataset.local) continue;
+    target.setAttribute(name, value);
   }
-  if (here.localName === "time") return;
-  if (here === document.activeElement && /^(input|select)$/.test(here.localName)) return;
-  if (!here.hasAttribute("data-keep")) children(here, there);
+  if (target.localName === "time") return;
+  if (target === document.activeElement && /^(input|select)$/.test(target.localName)) return;
+  if (!target.hasAttribute("data-keep")) morphChildren(target, source);
 }
 
-function children(here, there) {
+function morphChildren(target, source) {
   const keyed = new Map();
-  for (const child of here.childNodes) {
+  for (const child of target.childNodes) {
     const key = keyOf(child);
     if (key) keyed.set(key, child);
   }
-  let at = here.firstChild;
-  for (const wanted of [...there.childNodes]) {
-    const key = keyOf(wanted);
-    let match = key ? keyed.get(key) : at;
+  let current = target.firstChild;
+  for (const sourceChild of [...source.childNodes]) {
+    const key = keyOf(sourceChild);
+    let match = key ? keyed.get(key) : current;
     while (!key && match && keyOf(match)) match = match.nextSibling;
-    if (match && match.nodeName === wanted.nodeName) {
-      if (match !== at) here.insertBefore(match, at);
+    if (match && match.nodeName === sourceChild.nodeName) {
+      if (match !== current) target.insertBefore(match, current);
       if (match.nodeType === Node.TEXT_NODE) {
-        if (match.data !== wanted.data) match.data = wanted.data;
-      } else if (match.nodeType === Node.ELEMENT_NODE) morph(match, wanted);
-      at = match.nextSibling;
+        if (match.data !== sourceChild.data) match.data = sourceChild.data;
+      } else if (match.nodeType === Node.ELEMENT_NODE) morph(match, sourceChild);
+      current = match.nextSibling;
     } else {
-      const added = document.importNode(wanted, true);
-      if (added.localName === "tr" && keyed.size) added.classList.add("new");
-      here.insertBefore(added, at);
+      const added = document.importNode(sourceChild, true);
+      if (added.localName === "tr" && keyed.size) added.classList.add("just-added");
+      target.insertBefore(added, current);
     }
   }
-  while (at) {
-    const next = at.nextSibling;
-    at.remove();
-    at = next;
+  while (current) {
+    const next = current.nextSibling;
+    current.remove();
+    current = next;
   }
 }

@@ -1,4 +1,4 @@
-// Relative times go on counting; the exact time, on hover, also in the reader's time zone.
+// Update relative times every second. On hover, add the exact time in the reader's time zone.
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 function age(seconds) {
@@ -8,15 +8,15 @@ function age(seconds) {
   return `${Math.floor(seconds / size)}\u202f${unit} ago`;
 }
 
-export function tick(root = document) {
+export function updateTimes(root = document) {
   const now = Date.now() / 1000;
   for (const time of root.querySelectorAll("time[data-ns]")) {
-    const words = age(now - Number(time.dataset.ns) / 1e9);
-    if (words !== null && time.textContent !== words) time.textContent = words;
+    const text = age(now - Number(time.dataset.ns) / 1e9);
+    if (text !== null && time.textContent !== text) time.textContent = text;
   }
 }
 
-export function keepTime() {
+export function startClock() {
   document.addEventListener("pointerover", (event) => {
     const time = event.target.closest?.("time[data-ns]");
     if (!time || time.dataset.local) return;
@@ -24,6 +24,6 @@ export function keepTime() {
     time.title += `\n${local}`;
     time.dataset.local = "yes";
   });
-  tick();
-  setInterval(tick, 1000);
+  updateTimes();
+  setInterval(updateTimes, 1000);
 }

@@ -1,13 +1,13 @@
-// The waterfall by keyboard and mouse: select without leaving the page, fold, move with j, k and the arrows.
+// Control the waterfall with mouse and keyboard: select spans, fold them, and move with j, k and the arrow keys.
 
 const links = () => [...document.querySelectorAll(".waterfall li:not([hidden]) a.span")];
 
 let timer;
 
-// The address changes at once, so that two changes in a row add up; the page follows when the reader pauses.
-function open(what, which) {
+// Change the address at once, so that quick changes add up; load the page when the reader pauses.
+function setParameter(name, value) {
   const address = new URL(location.href);
-  address.searchParams.set(what, which);
+  address.searchParams.set(name, value);
   address.hash = "";
   history.replaceState(null, "", address);
   clearTimeout(timer);
@@ -18,7 +18,7 @@ function select(link) {
   for (const other of document.querySelectorAll('a.span[aria-current="true"]')) other.removeAttribute("aria-current");
   link.setAttribute("aria-current", "true");
   link.scrollIntoView({ block: "nearest" });
-  open("span", link.dataset.span);
+  setParameter("span", link.dataset.span);
 }
 
 function fold(row, closed) {
@@ -27,13 +27,13 @@ function fold(row, closed) {
   if ((button.getAttribute("aria-expanded") === "false") === closed) return false;
   button.setAttribute("aria-expanded", String(!closed));
   const depth = Number(row.dataset.depth);
-  let inner = Infinity;
+  let foldedDepth = Infinity;
   for (let next = row.nextElementSibling; next && Number(next.dataset.depth) > depth; next = next.nextElementSibling) {
-    const own = Number(next.dataset.depth);
-    if (own <= inner) inner = Infinity;
-    next.hidden = closed || own > inner;
+    const nextDepth = Number(next.dataset.depth);
+    if (nextDepth <= foldedDepth) foldedDepth = Infinity;
+    next.hidden = closed || nextDepth > foldedDepth;
     const nested = next.querySelector("[data-fold]");
-    if (!closed && inner === Infinity && nested?.getAttribute("aria-expanded") === "false") inner = own;
+    if (!closed && foldedDepth === Infinity && nested?.getAttribute("aria-expanded") === "false") foldedDepth = nextDepth;
   }
   return true;
 }
@@ -48,8 +48,8 @@ function parentOf(row) {
 
 function move(step) {
   const all = links();
-  const at = all.findIndex((link) => link.getAttribute("aria-current") === "true");
-  const next = all[Math.min(Math.max(at + step, 0), all.length - 1)];
+  const current = all.findIndex((link) => link.getAttribute("aria-current") === "true");
+  const next = all[Math.min(Math.max(current + step, 0), all.length - 1)];
   if (next) {
     select(next);
     if (document.activeElement?.closest(".waterfall")) next.focus({ preventScroll: true });
@@ -90,7 +90,7 @@ export function waterfall() {
     event.preventDefault();
     const row = link.dataset.span && document.querySelector(`.waterfall a.span[data-span="${CSS.escape(link.dataset.span)}"]`);
     if (row) select(row);
-    else if (link.dataset.span) open("span", link.dataset.span);
-    else open("logs", link.dataset.logs);
+    else if (link.dataset.span) setParameter("span", link.dataset.span);
+    else setParameter("logs", link.dataset.logs);
   });
 }

@@ -1,0 +1,36 @@
+"""The names of the metrics that model_metrics.py reads."""
+
+from typing import Final
+
+PREDICTIONS: Final = "ml.predictions"
+CONFIDENCE: Final = "ml.prediction.confidence"
+LOW_CONFIDENCE_PREDICTIONS: Final = "ml.predictions.low_confidence"
+REPEATED: Final = "ml.predictions.repeated"
+REPEATED_LIMIT: Final = "ml.predictions.repeated.limit"
+VIOLATIONS: Final = "ml.data.violations"
+FEEDBACK: Final = "ml.feedback"
+FEEDBACK_ERRORS: Final = "ml.feedback.error"
+REJECTED_FEEDBACK: Final = "ml.feedback.rejected"
+LOW_CONFIDENCE_STATISTIC: Final = "low_confidence"
+CONFIDENCE_THRESHOLD: Final = "ml.prediction.confidence.threshold"
+COUNTERS: Final = (
+    *(PREDICTIONS, REPEATED, CONFIDENCE, LOW_CONFIDENCE_PREDICTIONS, VIOLATIONS),
+    *(FEEDBACK, FEEDBACK_ERRORS, REJECTED_FEEDBACK),
+)
+DRIFT_COUNTERS: Final = (PREDICTIONS, VIOLATIONS, "ml.feature.observations", "ml.feature.sum")
+
+EVALUATION: Final = "ml.evaluation."
+SCORES: Final = (
+    *("accuracy", "precision", "recall", "f1", "calibration_error", "brier_score"),
+    *("mean_absolute_error", "root_mean_squared_error", "r2"),
+)
+_EVALUATION_GAUGES: Final = (*SCORES, "predictions", "labels", "label_coverage", "label_delay")
+CONCEPT_DRIFT_LEVELS: Final = ("stable", "warning", "drift")
+LEVEL: Final = "ml.concept_drift.level"
+ERROR_RATE: Final = "ml.concept_drift.error_rate"
+MIN_EFFECT: Final = "ml.drift.min_effect"
+CRITICAL_VALUE: Final = "ml.drift.critical_value"
+GAUGES: Final = (
+    *(CONFIDENCE_THRESHOLD, REPEATED_LIMIT, MIN_EFFECT, CRITICAL_VALUE, LEVEL, ERROR_RATE),
+    *(f"{EVALUATION}{name}" for name in _EVALUATION_GAUGES),
+)

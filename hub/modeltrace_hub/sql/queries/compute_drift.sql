@@ -1,0 +1,119 @@
+-- The drift of each model in a window: of its features from the training data, and of its output from its output on the
+-- training data. One row per feature, and one without a feature for the output. docs/monitoring.md defines the
+-- statistics.
+WITH {counter_increases},
+-- The newest value of each gauge that describes the training data or a threshold. Features without a name are the
+-- output.
+gauge AS (
+    SELECT
+        name,
+        attributes ->> '/ml.model.name' AS model,
+        coalesce(attributes ->> '/ml.model.version', '') AS version,
+        coalesce(attributes ->> '/ml.feature.name', '') AS feature,
+        coalesce(
+            attributes ->> '/ml.feature.bin', attributes ->> '/ml.prediction.bin', attributes ->> '/ml.prediction.label'
+        ) AS bin,
+        attributes ->> '/ml.drift.statistic' AS statistic,
+        json_exists(attributes, '/ml.prediction.bin') AS binned,
+        arg_max(value, time_ns) AS value
+    FROM (
+        SELECT name, attributes, arg_max(value, time_ns) AS value, max(time_ns) AS time_ns
+        FROM metric_points
+        WHERE
+            name IN (
+                'ml.feature.reference', 'ml.feature.reference.mean', 'ml.feature.reference.size',
+                'ml.feature.reference.deviation', 'ml.prediction.reference', 'ml.drift.min_effect', 'ml.drift.critical_value'
+            )
+            AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
+            AND received_ns >= $since_ns - $lookback_ns - {max_clock_skew_ns}
+            AND isfinite(value)
+            AND ($instances IS NULL OR list_contains($instances, service_instance_id))
+        GROUP BY name, attributes
+    )
+    GROUP BY ALL
+),
+-- The rows of the window by bin.
+observed AS (
+    SELECT
+        attributes ->> '/ml.model.name' AS model,
+        coalesce(attributes ->> '/ml.model.version', '') AS version,
+        coalesce(attributes ->> '/ml.feature.name', '') AS feature,
+        coalesce(
+            attributes ->> '/ml.feature.bin', attributes ->> '/ml.prediction.bin', attributes ->> '/ml.prediction.label'
+        ) AS bin,
+        sum(added) AS observed
+    FROM increase
+    WHERE name IN ('ml.feature.observations', 'ml.predictions')
+    GROUP BY ALL
+),
+-- The share of each bin in the training data.
+reference AS (
+    SELECT model, version, feature, bin, binned, value AS share
+    FROM gauge
+    WHERE name IN ('ml.feature.reference', 'ml.prediction.reference') AND bin IS NOT NULL AND value BETWEEN 0 AND 1
+),
+reference_mean AS (
+    SELECT
+        model, version, feature,
+        max(value) FILTER (name = 'ml.feature.reference.mean') AS reference_mean,
+        max(value) FILTER (name = 'ml.feature.reference.deviation') AS reference_deviation
+    FROM gauge
+    WHERE name IN ('ml.feature.reference.mean', 'ml.feature.reference.deviation')
+    GROUP BY ALL
+),
+-- The sum of each numeric feature, for its mean. Counters only increase, so negative values have a counter of their
+-- own.
+feature_sum AS (
+    SELECT
+        attributes ->> '/ml.model.name' AS model,
+        coalesce(attributes ->> '/ml.model.version', '') AS version,
+        attributes ->> '/ml.feature.name' AS feature,
+        sum(CASE WHEN attributes ->> '/ml.feature.sign' = 'negative' THEN -added ELSE added END) AS total
+    FROM increase
+    WHERE name = 'ml.feature.sum'
+    GROUP BY ALL
+),
+-- Rows that were rejected for a missing value are not among the observations; accepted ones are.
+rejected AS (
+    SELECT
+        attributes ->> '/ml.model.name' AS model,
+        coalesce(attributes ->> '/ml.model.version', '') AS version,
+        attributes ->> '/ml.feature.name' AS feature,
+        sum(added) AS rejected
+    FROM increase
+    WHERE
+        name = 'ml.data.violations'
+        AND attributes ->> '/ml.data.violation.reason' = 'missing'
+        AND coalesce(attributes ->> '/ml.data.violation.action', 'rejected') = 'rejected'
+    GROUP BY ALL
+),
+-- The number of training rows; for the output, of the rows that were predicted for the reference.
+training AS (
+    SELECT model, version, feature, value AS size FROM gauge
+    WHERE name = 'ml.feature.reference.size' AND value BETWEEN 1 AND 1e15
+),
+min_effect AS (
+    SELECT model, version, statistic, value FROM gauge
+    WHERE name = 'ml.drift.min_effect' AND feature = '' AND value BETWEEN 0 AND 1e6
+),
+critical AS (
+    SELECT model, version, feature, statistic, value FROM gauge
+    WHERE name = 'ml.drift.critical_value' AND value BETWEEN 0 AND 1e6
+),
+-- One row per bin of the training data. Values of other bins are not compared.
+compared AS (
+    SELECT
+        model, version, feature, bin, coalesce(observed, 0) AS observed, share, size,
+        bin NOT IN ('missing', 'other') AND (binned OR reference_mean.reference_mean IS NOT NULL) AS ordered,
+        CASE bin WHEN 'missing' THEN 1 WHEN 'other' THEN 2 ELSE 0 END AS position
+    FROM reference
+    LEFT JOIN observed USING (model, version, feature, bin)
+    LEFT JOIN reference_mean USING (model, version, feature)
+    LEFT JOIN training USING (model, version, feature)
+),
+{drift_statistics}
+SELECT
+    model, version, nullif(feature, '') AS feature, n, size, mean, reference_mean, reference_deviation,
+    statistics, bins
+FROM feature_statistics LEFT JOIN statistic_states USING (model, version, feature)
+ORDER BY model, version, feature NULLS FIRST

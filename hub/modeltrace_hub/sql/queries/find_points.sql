@@ -1,0 +1,32 @@
+-- For each series, the points whose export interval contains a time between `first_ns` and `last_ns`, each with the
+-- point before it: a cumulative point minus the one before is what its interval added.
+WITH wanted AS (
+    SELECT unnest($series_ids) AS series_id, unnest($firsts) AS first_ns, unnest($lasts) AS last_ns
+),
+-- A sender that gets no response sends again, so a point may be stored twice.
+near AS (
+    SELECT DISTINCT ON (series_id, time_ns) *
+    FROM metric_points
+    WHERE
+        series_id IN (SELECT series_id FROM wanted)
+        AND time_ns BETWEEN
+            (SELECT min(first_ns) FROM wanted) - $lookback_ns
+            AND (SELECT max(last_ns) FROM wanted) + $max_delay_ns
+),
+point AS (
+    SELECT
+        near.*,
+        wanted.first_ns,
+        wanted.last_ns,
+        lag({
+            'time_ns': time_ns, 'start_ns': start_ns, 'value': value, 'count': count, 'sum': sum,
+            'bucket_counts': bucket_counts
+        }) OVER (PARTITION BY series_id ORDER BY time_ns) AS previous
+    FROM near JOIN wanted USING (series_id)
+)
+SELECT * EXCLUDE (first_ns, last_ns)
+FROM point
+WHERE
+    time_ns >= first_ns AND time_ns <= last_ns + $max_delay_ns
+    AND (previous IS NULL OR previous.time_ns < greatest(first_ns, last_ns))
+ORDER BY name, series_id, time_ns

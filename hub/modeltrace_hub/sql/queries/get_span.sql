@@ -1,0 +1,7 @@
+-- The spans with one ID and all their columns. There is one, unless a sender uses an ID twice.
+SELECT * REPLACE ({span_duration} AS duration_ns)
+FROM spans
+WHERE trace_id = $trace_id AND span_id = $span_id
+QUALIFY row_number() OVER (PARTITION BY {span_identity} ORDER BY received_ns) = 1
+ORDER BY start_ns, name, kind
+LIMIT $limit

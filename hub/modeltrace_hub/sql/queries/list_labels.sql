@@ -1,0 +1,30 @@
+-- True labels by arrival, newest first, each with its prediction if that is still stored.
+WITH {logs_in_window},
+label AS (
+    SELECT
+        effective_ns AS labelled_ns, trace_id AS feedback_trace_id, service_name,
+        attributes ->> '/ml.prediction.id' AS prediction_id,
+        attributes ->> '/ml.prediction.trace_id' AS trace_id,
+        attributes ->> '/ml.model.name' AS model,
+        attributes ->> '/ml.model.version' AS version,
+        coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
+        coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value') AS true_label
+    FROM in_window
+    WHERE event_name = 'ml.feedback' AND effective_ns > $since_ns{conditions}
+    ORDER BY effective_ns DESC
+    LIMIT $limit
+),
+prediction AS (
+    SELECT
+        attributes ->> '/ml.prediction.id' AS prediction_id,
+        any_value(time_ns) AS time_ns,
+        any_value(span_id) AS span_id,
+        any_value(TRY_CAST(attributes ->> '/ml.prediction.row' AS BIGINT)) AS row_number,
+        any_value(TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE)) AS confidence
+    FROM logs
+    WHERE event_name = 'ml.prediction' AND trace_id IN (SELECT trace_id FROM label)
+    GROUP BY prediction_id
+)
+SELECT label.*, time_ns, span_id, row_number, confidence
+FROM label LEFT JOIN prediction USING (prediction_id)
+ORDER BY labelled_ns DESC

@@ -1,0 +1,30 @@
+-- Prediction log records, newest first, each with its true label if that has arrived.
+WITH {logs_in_window},
+prediction AS (
+    SELECT
+        effective_ns AS time_ns, trace_id, span_id, service_name,
+        attributes ->> '/ml.prediction.id' AS prediction_id,
+        TRY_CAST(attributes ->> '/ml.prediction.row' AS BIGINT) AS row_number,
+        attributes ->> '/ml.model.name' AS model,
+        attributes ->> '/ml.model.version' AS version,
+        coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
+        TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) AS confidence,
+        attributes ->> $value_pointer AS value
+    FROM in_window
+    WHERE event_name = 'ml.prediction' AND effective_ns > $since_ns{conditions}
+    ORDER BY effective_ns DESC, row_number
+    LIMIT $limit
+),
+label AS (
+    SELECT
+        attributes ->> '/ml.prediction.id' AS prediction_id,
+        arg_min(coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value'), time_ns) AS true_label,
+        arg_min(trace_id, time_ns) AS feedback_trace_id,
+        min(time_ns) AS labelled_ns
+    FROM logs
+    WHERE event_name = 'ml.feedback' AND time_ns > $since_ns AND received_ns >= $since_ns - {max_clock_skew_ns}
+    GROUP BY prediction_id
+)
+SELECT prediction.*, true_label, feedback_trace_id, labelled_ns
+FROM prediction LEFT JOIN label USING (prediction_id)
+ORDER BY time_ns DESC, row_number

@@ -1,0 +1,13 @@
+-- The true labels of the predictions of a trace, and the labels that the requests of this trace sent for other
+-- predictions.
+SELECT DISTINCT
+    time_ns, trace_id AS feedback_trace_id, span_id AS feedback_span_id,
+    attributes ->> '/ml.prediction.id' AS prediction_id,
+    attributes ->> '/ml.prediction.trace_id' AS trace_id,
+    coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value') AS true_label,
+    coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
+    json_exists(attributes, '/ml.feedback.label') AS is_label
+FROM logs
+WHERE event_name = 'ml.feedback' AND ($trace_id = trace_id OR $trace_id = attributes ->> '/ml.prediction.trace_id')
+ORDER BY time_ns
+LIMIT $limit

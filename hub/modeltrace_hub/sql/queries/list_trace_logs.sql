@@ -1,0 +1,9 @@
+-- The log records of a trace by time: all or those of one span, with or without the prediction log records.
+SELECT *
+FROM logs
+WHERE
+    trace_id = $trace_id
+    AND ($span_id IS NULL OR span_id = $span_id)
+    AND ($with_predictions OR event_name <> 'ml.prediction')
+ORDER BY time_ns, received_ns
+LIMIT $limit

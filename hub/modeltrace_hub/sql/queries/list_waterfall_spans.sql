@@ -1,0 +1,11 @@
+-- The columns of each span that the waterfall shows. Attributes are left out, because they are most of the bytes.
+SELECT
+    span_id, parent_span_id, name, kind, start_ns, end_ns, received_ns,
+    {span_duration} AS duration_ns, status_code, service_name,
+    json_extract_string(attributes, '/error.type') AS error_type,
+    json_array_length(events) AS event_count
+FROM spans
+WHERE trace_id = $trace_id
+QUALIFY row_number() OVER (PARTITION BY {span_identity} ORDER BY received_ns) = 1
+ORDER BY start_ns, (parent_span_id IS NOT NULL), end_ns DESC, span_id, name, kind
+LIMIT $limit

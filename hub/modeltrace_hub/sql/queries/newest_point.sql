@@ -1,2 +1,0 @@
--- When some service instances last exported metrics.
-SELECT max(time_ns) AS time_ns FROM metric_points WHERE service_instance_id IN (SELECT unnest($instances))
