@@ -26,8 +26,10 @@ def check_allowed_violations(allowed: AllowedViolations, training: pd.DataFrame)
     """
     for name in allowed:
         if name not in training.columns:
-            reasons = ", ".join(REASONS)
-            raise PackError(f"--allow-violations names {name}, which is no feature (and the reasons are {reasons})")
+            raise PackError(
+                f"--allow-violations {name}: the training data has no feature of that name. The reasons are "
+                f"{', '.join(REASONS)}"
+            )
 
 
 def allow_violations(feature: Feature, reasons: Collection[Reason]) -> Feature:
@@ -42,7 +44,7 @@ def allow_violations(feature: Feature, reasons: Collection[Reason]) -> Feature:
         else None,
         "type": None,
         "range": None if feature.valid_range else f"it has no valid range; --range {feature.name}=LOW:HIGH sets one",
-        "category": None if feature.enforce_categories else f"it is of type {feature.type}, which has no categories",
+        "category": None if feature.enforce_categories else f"it has the type {feature.type}, which has no categories",
     }
     for reason in reasons:
         if why := impossible[reason]:
@@ -117,6 +119,6 @@ def _error_message(names: Sequence[str], reason: str, why: str) -> str:
     }[reason]
     first_line = why.strip().splitlines()[0][:300]
     return (
-        f"--allow-violations {', '.join(names)}: the model does not accept {violation} there ({first_line}); "
-        f"leave out {reason}, so that such rows are rejected"
+        f"--allow-violations {', '.join(names)}: the model does not accept {violation} there ({first_line}). "
+        f"Leave out {reason}, so that such rows are rejected"
     )

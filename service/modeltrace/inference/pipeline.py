@@ -85,7 +85,7 @@ class Pipeline:
         trace.rows = len(rows)
         trace.validate_start = trace.now()
         try:
-            validated = [self._validate_or_error(row, trace) for row in rows]
+            validated = self._validator.validate_many(rows, trace.violations)
         except Exception as error:
             self._record_failure(trace, SPAN_VALIDATE, error)
             raise
@@ -181,12 +181,6 @@ class Pipeline:
 
     def _record_failure(self, trace: RequestTrace, stage: str, error: Exception) -> None:
         record_failure(trace, stage, redact_exception(error) if self._has_private_features else error)
-
-    def _validate_or_error(self, row: Row, trace: RequestTrace) -> Values | InvalidFeaturesError:
-        try:
-            return self._validator.validate(row, trace.violations)
-        except InvalidFeaturesError as error:
-            return error
 
 
 def model_info(model: Model, role: str = "") -> ModelInfo:

@@ -75,11 +75,7 @@ class PredictionIdSigner:
         payload, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
         # Several base64 texts decode to the same bytes; only the canonical one is an ID.
         canonical = urlsafe_b64encode(raw).rstrip(b"=").decode()
-        if (
-            canonical != text
-            or not hmac.compare_digest(mac, self._mac(payload))
-            or payload[:1] != bytes((FORMAT_VERSION,))
-        ):
+        if canonical != text or not hmac.compare_digest(mac, self._mac(payload)) or payload[0] != FORMAT_VERSION:
             raise UnknownPredictionError(_UNKNOWN)
         _, trace_id, span_id, row, milliseconds = _HEADER.unpack_from(payload)
         start = _HEADER.size + 1

@@ -44,20 +44,14 @@ class Redactor:
 
     def redact_inputs(self, values: tuple[Value, ...]) -> tuple[Value, ...]:
         """Redact the values of a validated row. The result is in the order of `Schema.recorded_names`."""
-        if not self._has_private_features:
-            return values
         return tuple(values[index] if redact is None else redact(values[index]) for index, redact in self._recorded)
 
     def redact_rows(self, rows: Sequence[PredictedRow]) -> Sequence[PredictedRow]:
         """Redact the inputs of predictions."""
-        if not self._has_private_features:
-            return rows
         return [row._replace(inputs=self.redact_inputs(row.inputs)) for row in rows]
 
     def redact_request(self, record: RequestRecord) -> RequestRecord:
         """Redact the inputs of a request's predictions."""
-        if not self._has_private_features:
-            return record
         return record._replace(predictions=tuple(self.redact_rows(record.predictions)))
 
     def redact_exception(self, error: Exception) -> Exception:

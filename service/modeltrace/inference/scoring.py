@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from modeltrace.errors import InvalidFeaturesError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model, ModelOutput
-from modeltrace.inference.validate import RowValidator, Values
+from modeltrace.inference.validate import RowValidator
 
 
 class Scorer:
@@ -24,14 +24,8 @@ class Scorer:
         Raises:
             InferenceError: the model failed; there is no output for any row.
         """
-        validated = [self._validate(row) for row in rows]
+        validated = self._validator.validate_many(rows)
         valid = [values for values in validated if not isinstance(values, InvalidFeaturesError)]
         matrix = to_matrix(valid, self._model.schema, as_frame=self._model.as_frame) if valid else None
         outputs = iter(() if matrix is None else self._model.predict(matrix))
         return [values if isinstance(values, InvalidFeaturesError) else next(outputs) for values in validated]
-
-    def _validate(self, row: object) -> Values | InvalidFeaturesError:
-        try:
-            return self._validator.validate(row)
-        except InvalidFeaturesError as error:
-            return error

@@ -64,6 +64,18 @@ class RowValidator:
         wrong_type = {violation.feature for violation in violations if violation.reason == "type"}
         return tuple(None if name in wrong_type else row.get(name) for name in self._schema.names)
 
+    def validate_many(
+        self, rows: Iterable[object], counts: ViolationCounts | None = None
+    ) -> list[Values | InvalidFeaturesError]:
+        """Return the values of each row, in order; for an invalid row, the error."""
+        return [self._validate_or_error(row, counts) for row in rows]
+
+    def _validate_or_error(self, row: object, counts: ViolationCounts | None) -> Values | InvalidFeaturesError:
+        try:
+            return self.validate(row, counts)
+        except InvalidFeaturesError as error:
+            return error
+
 
 def _count(violations: Iterable[Violation], counts: ViolationCounts | None) -> None:
     if counts is None:

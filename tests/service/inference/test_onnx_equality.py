@@ -1,4 +1,4 @@
-"""A model in ONNX Runtime answers as scikit-learn does: on the rows that proved it, on others, and at thresholds."""
+"""Outputs in ONNX Runtime equal those of scikit-learn, on reference rows, on other rows, and at thresholds."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.slow
 
 
 def people() -> pd.DataFrame:
-    """Rows of every type; a number may be missing."""
+    """Return rows with features of every type and missing numbers."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {
@@ -62,8 +62,8 @@ def people() -> pd.DataFrame:
     return table
 
 
-def of_people(estimator: Any) -> tuple[Any, pd.DataFrame]:
-    """An estimator behind a preparation of every column, fitted on frames with noisy labels."""
+def fit_people(estimator: Any) -> tuple[Any, pd.DataFrame]:
+    """Return a pipeline that preprocesses every column, fitted on frames with noisy labels, and its data."""
     data = people()
     prepared = make_column_transformer(
         (make_pipeline(SimpleImputer(), StandardScaler()), ["age", "income"]),
@@ -110,14 +110,14 @@ ESTIMATORS: dict[str, Make] = {
         LABELS,
         iris_frame(),
     ),
-    "every type of column": lambda: of_people(LogisticRegression()),
-    "every type of column, forest": lambda: of_people(RandomForestClassifier(20)),
-    "every type of column, histogram boosting": lambda: of_people(HistGradientBoostingClassifier(max_iter=10)),
+    "every type of column": lambda: fit_people(LogisticRegression()),
+    "every type of column, forest": lambda: fit_people(RandomForestClassifier(20)),
+    "every type of column, histogram boosting": lambda: fit_people(HistGradientBoostingClassifier(max_iter=10)),
 }
 
 
 class Pair(NamedTuple):
-    """One bundle behind both engines, and the data that it was packed with."""
+    """A bundle loaded by both engines, and its training data."""
 
     sklearn: Model
     onnx: Model
@@ -127,8 +127,8 @@ class Pair(NamedTuple):
 
 @cache
 def pair(name: str) -> Pair:
-    """Pack an estimator, once for all tests of it."""
-    # What estimators draw from: a forest whose trees are evenly divided over a row leaves its label to rounding.
+    """Pack an estimator, once for all tests."""
+    # Fixes the random state of estimators: in a forest with an equal number of votes, rounding decides the label.
     np.random.seed(0)
     estimator, data = ESTIMATORS[name]()
     training = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data).rename(columns=str)
@@ -137,13 +137,13 @@ def pair(name: str) -> Pair:
         return Pair(*(load_bundle(bundle, engine=e) for e in ("sklearn", "onnx")), read_manifest(bundle)[0], training)
 
 
-def ask(model: Model, rows: list[tuple[Any, ...]]) -> list[ModelOutput]:
-    """What a model answers to rows of plain values."""
+def predict(model: Model, rows: list[tuple[Any, ...]]) -> list[ModelOutput]:
+    """Return the outputs of rows of plain values."""
     return model.predict(to_matrix(rows, model.schema, as_frame=model.as_frame))
 
 
 def plain(table: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Rows as JSON has them."""
+    """Return the rows as JSON values."""
     return [
         tuple(None if pd.isna(value) else getattr(value, "item", lambda value=value: value)() for value in row)
         for row in table.itertuples(index=False, name=None)
@@ -151,43 +151,49 @@ def plain(table: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def assert_same(pair: Pair, rows: list[tuple[Any, ...]]) -> None:
-    """Both engines answer alike, to rows together and to the first one alone."""
-    own = [*ask(pair.sklearn, rows), *ask(pair.sklearn, rows[:1])]
-    other = [*ask(pair.onnx, rows), *ask(pair.onnx, rows[:1])]
-    assert [(one.label, type(one.label)) for one in other] == [(one.label, type(one.label)) for one in own]
-    assert [one.confidence for one in other] == pytest.approx([one.confidence for one in own], abs=TOLERANCE)
-    scale = max((abs(one.value) for one in own if one.value is not None), default=1.0)
-    assert [one.value for one in other] == pytest.approx([one.value for one in own], abs=TOLERANCE * scale)
+    """Assert equal outputs of both engines, for all rows in a batch and for the first row alone."""
+    expected = [*predict(pair.sklearn, rows), *predict(pair.sklearn, rows[:1])]
+    actual = [*predict(pair.onnx, rows), *predict(pair.onnx, rows[:1])]
+    assert [(output.label, type(output.label)) for output in actual] == [
+        (output.label, type(output.label)) for output in expected
+    ]
+    assert [output.confidence for output in actual] == pytest.approx(
+        [output.confidence for output in expected], abs=TOLERANCE
+    )
+    scale = max((abs(output.value) for output in expected if output.value is not None), default=1.0)
+    assert [output.value for output in actual] == pytest.approx(
+        [output.value for output in expected], abs=TOLERANCE * scale
+    )
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_rows_of_no_training_are_answered_alike(name: str) -> None:
-    """Columns shuffled each by itself, numbers moved a little: the same labels, confidences and values."""
-    found = pair(name)
+def test_other_rows_have_equal_outputs(name: str) -> None:
+    """With shuffled columns and shifted numbers, labels, confidences and values are the same."""
+    engines = pair(name)
     rng = np.random.default_rng(2)
-    rows = pd.DataFrame({column: rng.permutation(found.training[column]) for column in found.training})
+    rows = pd.DataFrame({column: rng.permutation(engines.training[column]) for column in engines.training})
     for column in rows.select_dtypes("float64"):
         rows[column] += rng.normal(0, 0.1, len(rows)) * rows[column].std()
 
-    assert_same(found, plain(rows))
+    assert_same(engines, plain(rows))
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_the_manifest_says_how_it_was_proven(name: str) -> None:
-    """Rows, precision, and a difference that is within what is let pass."""
-    proof = pair(name).manifest.onnx
+def test_the_manifest_contains_the_verification(name: str) -> None:
+    """It has the rows, the precision, and a difference within the tolerance."""
+    verification = pair(name).manifest.onnx
 
-    assert proof is not None
-    assert proof.verified_rows == len(pair(name).training)
-    assert proof.max_difference <= TOLERANCE
-    assert proof.precision == ("float32" if name in ("in single precision", "labels alone") else "float64")
-    assert proof.opset["ai.onnx"] <= 21
+    assert verification is not None
+    assert verification.verified_rows == len(pair(name).training)
+    assert verification.max_difference <= TOLERANCE
+    assert verification.precision == ("float32" if name in ("in single precision", "labels alone") else "float64")
+    assert verification.opset["ai.onnx"] <= 21
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(*[st.floats(-20, 20)] * 4), min_size=1, max_size=20))
-def test_any_numbers_are_answered_alike(rows: list[tuple[float, ...]]) -> None:
-    """In double precision nothing depends on where in the space a row lies."""
+def test_any_numbers_have_equal_outputs(rows: list[tuple[float, ...]]) -> None:
+    """In double precision, the outputs agree for every row."""
     for name in ("three classes", "boosting, three classes", "histogram boosting, three classes", "neural network"):
         assert_same(pair(name), rows)
 
@@ -207,36 +213,36 @@ GRID: NDArray[np.float64] = np.round(np.random.default_rng(3).uniform(0, 10, (40
     ],
     ids=str,
 )
-def test_a_value_on_a_threshold_goes_the_same_way(estimator: Any, digits: int, tmp_path: Path) -> None:
-    """On thresholds, and one step of either precision beside them, where rounding decides, every tree agrees."""
+def test_values_at_a_threshold_take_the_same_branch(estimator: Any, digits: int, tmp_path: Path) -> None:
+    """Trees agree on thresholds and one step of either precision next to them, where rounding decides."""
     data = GRID if digits == 1 else GRID + np.random.default_rng(4).uniform(0, 1e-6, GRID.shape)
     target = (np.sin(data).sum(axis=1) > 0).astype(int)
     bundle = pack(
         estimator.fit(data, target), pd.DataFrame(data, columns=["a", "b"]), name="t", out=tmp_path / "t", onnx=True
     )
-    found = Pair(*(load_bundle(bundle, engine=e) for e in ("sklearn", "onnx")), read_manifest(bundle)[0], data)
+    engines = Pair(*(load_bundle(bundle, engine=e) for e in ("sklearn", "onnx")), read_manifest(bundle)[0], data)
     known = np.unique(data)
     values = np.concatenate([known, (known[1:] + known[:-1]) / 2])
     single = values.astype(np.float32)
     near = [values, single, (values + single) / 2]
-    near += [np.nextafter(one, end, dtype=one.dtype) for one in (values, single) for end in (-100, 100)]  # type: ignore[call-overload]
-    steps = np.concatenate([one.astype(np.float64) for one in near])
+    near += [np.nextafter(array, end, dtype=array.dtype) for array in (values, single) for end in (-100, 100)]  # type: ignore[call-overload]
+    steps = np.concatenate([array.astype(np.float64) for array in near])
 
-    assert_same(found, [(a, b) for a in steps.tolist() for b in (2.5, 7.1)])
+    assert_same(engines, [(a, b) for a in steps.tolist() for b in (2.5, 7.1)])
 
 
 def test_threads_share_a_session() -> None:
-    """Requests on several threads get the answers that each would get alone."""
+    """Concurrent calls return the outputs that each would get alone."""
     model, rows = pair("boosting, three classes").onnx, [[tuple(row)] for row in X.tolist()] * 10
 
     with ThreadPoolExecutor(8) as threads:
-        together = list(threads.map(lambda row: ask(model, row), rows))
+        outputs = list(threads.map(lambda row: predict(model, row), rows))
 
-    assert together == [ask(model, row) for row in rows]
+    assert outputs == [predict(model, row) for row in rows]
 
 
-def test_of_many_rows_a_share_proves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many rows as are drawn, and one where each column is missing, if training has it."""
+def test_large_training_data_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample includes a row with a missing value of each column that has one."""
     monkeypatch.setattr("modeltrace.bundles.pack.MAX_ONNX_ROWS", 20)
     data = X.repeat(2, axis=0)
     data[1, 3] = np.nan
@@ -244,13 +250,13 @@ def test_of_many_rows_a_share_proves_it(tmp_path: Path, monkeypatch: pytest.Monk
 
     bundle = pack(estimator, pd.DataFrame(data).rename(columns=str), name="m", out=tmp_path / "m", onnx=True)
 
-    proof = read_manifest(bundle)[0].onnx
-    assert proof is not None
-    assert proof.verified_rows in (20, 21)
+    verification = read_manifest(bundle)[0].onnx
+    assert verification is not None
+    assert verification.verified_rows in (20, 21)
 
 
-def test_the_same_estimator_gives_the_same_file(tmp_path: Path) -> None:
-    """Nothing of a run is in it, so its hash can be compared."""
+def test_the_export_is_deterministic(tmp_path: Path) -> None:
+    """Equal estimators have equal files, so hashes can be compared."""
     packed = partial(pack, fit(LogisticRegression(), LABELS)[0], iris_frame(), name="m", onnx=True)
 
     first, second = (packed(out=tmp_path / name) / "model.onnx" for name in ("a", "b"))

@@ -1,4 +1,4 @@
-"""Prediction IDs say what they are about, and nobody else can write them."""
+"""Prediction IDs are self-describing and signed."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from modeltrace.errors import UnknownPredictionError
 from modeltrace.inference.prediction_ids import MAX_ID_LENGTH, PredictionIdSigner, PredictionRef
 
-IDS = PredictionIdSigner(b"a key that only this test has")
+SIGNER = PredictionIdSigner(b"a key that only this test has")
 texts = st.text(max_size=30).filter(lambda text: len(text.encode("utf-8", "replace")) <= 64)
 refs = st.builds(
     PredictionRef,
@@ -26,61 +26,61 @@ REF = PredictionRef(7, 9, 3, 1_700_000_000_000_000_000, "1.0.0", "benign")
 
 
 @given(refs)
-def test_what_was_signed_is_read(ref: PredictionRef) -> None:
-    """Reading an ID gives back what was signed."""
-    assert IDS.verify(IDS.sign(ref)) == ref
+def test_a_signed_id_is_verified(ref: PredictionRef) -> None:
+    """Verifying an ID returns what was signed."""
+    assert SIGNER.verify(SIGNER.sign(ref)) == ref
 
 
 @given(refs)
-def test_an_id_can_stand_in_a_url(ref: PredictionRef) -> None:
-    """An ID has only letters, digits, `-` and `_`, and is bounded in length."""
-    assert re.fullmatch(r"[A-Za-z0-9_-]+", IDS.sign(ref))
-    assert len(IDS.sign(ref)) <= MAX_ID_LENGTH
+def test_an_id_is_url_safe(ref: PredictionRef) -> None:
+    """An ID has only letters, digits, `-` and `_`, and its length is bounded."""
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", SIGNER.sign(ref))
+    assert len(SIGNER.sign(ref)) <= MAX_ID_LENGTH
 
 
 @given(refs, st.data())
-def test_a_changed_id_is_refused(ref: PredictionRef, data: st.DataObject) -> None:
-    """Any one character changed to any other, however little it means, makes it no ID."""
-    text = IDS.sign(ref)
-    place = data.draw(st.integers(0, len(text) - 1))
-    other = data.draw(st.sampled_from(sorted({*string.ascii_letters, *string.digits, *"-_+/= \n"} - {text[place]})))
+def test_a_changed_id_is_rejected(ref: PredictionRef, data: st.DataObject) -> None:
+    """Any single changed character makes the ID invalid."""
+    text = SIGNER.sign(ref)
+    index = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.sampled_from(sorted({*string.ascii_letters, *string.digits, *"-_+/= \n"} - {text[index]})))
 
     with pytest.raises(UnknownPredictionError):
-        IDS.verify(text[:place] + other + text[place + 1 :])
+        SIGNER.verify(text[:index] + other + text[index + 1 :])
 
 
 @given(st.text(max_size=600) | st.text(alphabet=string.ascii_letters + string.digits + "-_=", max_size=600))
-def test_any_text_is_refused_cleanly(text: str) -> None:
-    """What is not an ID is an UnknownPredictionError, never another."""
+def test_any_other_text_is_rejected(text: str) -> None:
+    """A text that is not an ID raises UnknownPredictionError and nothing else."""
     with pytest.raises(UnknownPredictionError):
-        IDS.verify(text)
+        SIGNER.verify(text)
 
 
 @given(refs)
-def test_a_cut_or_longer_id_is_refused(ref: PredictionRef) -> None:
-    """An ID is an ID only as a whole."""
-    for text in (IDS.sign(ref)[:-1], IDS.sign(ref) + "A", IDS.sign(ref) + "=", " " + IDS.sign(ref)):
+def test_a_shorter_or_longer_id_is_rejected(ref: PredictionRef) -> None:
+    """Only the complete ID is valid."""
+    for text in (SIGNER.sign(ref)[:-1], SIGNER.sign(ref) + "A", SIGNER.sign(ref) + "=", " " + SIGNER.sign(ref)):
         with pytest.raises(UnknownPredictionError):
-            IDS.verify(text)
+            SIGNER.verify(text)
 
 
-def test_another_key_is_refused() -> None:
-    """An ID of another service is not one of this service."""
+def test_another_key_is_rejected() -> None:
+    """An ID of another service is invalid."""
     with pytest.raises(UnknownPredictionError):
-        PredictionIdSigner(b"another key").verify(IDS.sign(REF))
+        PredictionIdSigner(b"another key").verify(SIGNER.sign(REF))
 
 
 def test_a_long_label_is_replaced_by_its_hash() -> None:
-    """The length stays bounded; the same label always has the same stand-in."""
-    read = [
-        IDS.verify(IDS.sign(PredictionRef(1, 2, 3, 0, "v" * 1000, label)))
+    """The length is bounded, and equal labels have equal hashes."""
+    refs = [
+        SIGNER.verify(SIGNER.sign(PredictionRef(1, 2, 3, 0, "v" * 1000, label)))
         for label in ("x" * 1000, "x" * 1000, "y" * 1000)
     ]
 
-    assert read[0] == read[1] != read[2]
-    assert len(read[0].model_version) == 64
+    assert refs[0] == refs[1] != refs[2]
+    assert len(refs[0].model_version) == 64
 
 
-def test_an_infinite_value_is_kept() -> None:
-    """A value is a double, whatever it is."""
-    assert IDS.verify(IDS.sign(PredictionRef(1, 2, 3, 0, "1", -math.inf))).output == -math.inf
+def test_an_infinite_value_is_preserved() -> None:
+    """Any double is a valid value."""
+    assert SIGNER.verify(SIGNER.sign(PredictionRef(1, 2, 3, 0, "1", -math.inf))).output == -math.inf

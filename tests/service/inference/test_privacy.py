@@ -1,4 +1,4 @@
-"""What is told of a value under each rule, and what a bundle says of private features."""
+"""Redaction of values by each privacy rule, and the description of private features in a bundle."""
 
 from pathlib import Path
 from typing import Any
@@ -38,60 +38,60 @@ TEXTS = st.none() | st.sampled_from(["Bonn", "other", "missing", "Atlantis"]) | 
 
 
 def concealed_schema(data: pd.DataFrame, **rules: Any) -> Schema:
-    """The schema of training data under rules."""
+    """Return the schema of training data with privacy rules."""
     return redact_schema(schema_of(data), data, rules)
 
 
-def told(schema: Schema, *row: Any, key: bytes = KEY) -> tuple[Any, ...]:
-    """What is told of a row."""
+def redact(schema: Schema, *row: Any, key: bytes = KEY) -> tuple[Any, ...]:
+    """Return the recorded inputs of a row."""
     return Redactor(schema, key).redact_inputs(row)
 
 
-def test_equal_values_are_told_alike_and_others_are_not() -> None:
-    """However a number was written; two features do not look alike, nor two services with keys of their own."""
+def test_equal_values_have_equal_hashes() -> None:
+    """Hashes do not depend on how a number is written, but on the feature and on the service's key."""
     schema = concealed_schema(customers_without_gaps(), age="hash", income="hash", city="hash", vip="hash")
 
-    first = told(schema, 1, 1, "1", "yes")
-    assert first == told(schema, 1.0, 1.0, "1", "yes")
+    first = redact(schema, 1, 1, "1", "yes")
+    assert first == redact(schema, 1.0, 1.0, "1", "yes")
     assert len(set(first)) == 4
-    assert all(len(one) == 16 and int(one, 16) >= 0 for one in first)
-    assert not set(first) & set(told(schema, 1, 1, "1", "yes", key=derive_privacy_key(b"another key than that")))
-    assert not set(first) & set(told(schema, 2, 2, "2", "no"))
-    assert told(schema, None, None, None, None) == (None, None, None, None)
+    assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in first)
+    assert not set(first) & set(redact(schema, 1, 1, "1", "yes", key=derive_privacy_key(b"another key than that")))
+    assert not set(first) & set(redact(schema, 2, 2, "2", "no"))
+    assert redact(schema, None, None, None, None) == (None, None, None, None)
 
 
 @given(NUMBERS, NUMBERS, TEXTS, st.none() | st.booleans())
-def test_a_bucket_is_the_bin_that_is_counted(age: Any, income: Any, city: Any, vip: Any) -> None:
-    """What is told of a value is where metrics count it; a missing one is told as missing."""
+def test_a_bucket_is_the_bin_of_the_metrics(age: Any, income: Any, city: Any, vip: Any) -> None:
+    """A value is recorded as the bin in which metrics count it; a missing value is recorded as missing."""
     bins, row = FeatureBins(BUCKETS), (age, income, city, vip)
 
-    counted = [bins.bin_names[place][1] for place in bins.digitize([row], bins.numeric_values([row]))[0]]
+    counted = [bins.bin_names[number][1] for number in bins.digitize([row], bins.numeric_values([row]))[0]]
 
-    assert list(told(BUCKETS, *row)) == [
-        None if value is None else one for value, one in zip(row, counted, strict=True)
+    assert list(redact(BUCKETS, *row)) == [
+        None if value is None else name for value, name in zip(row, counted, strict=True)
     ]
 
 
 @given(NUMBERS, NUMBERS, TEXTS, st.booleans())
-def test_what_is_dropped_is_not_mentioned(age: Any, income: Any, city: Any, vip: Any) -> None:
-    """Neither value nor name; what is plain is told as it is."""
+def test_dropped_features_are_left_out(age: Any, income: Any, city: Any, vip: Any) -> None:
+    """Neither name nor value is recorded; values of plain features are recorded as they are."""
     assert DROPS.recorded_names == ("income", "vip")
-    assert told(DROPS, age, income, city, vip) == (income, vip)
+    assert redact(DROPS, age, income, city, vip) == (income, vip)
 
 
 @given(st.dictionaries(st.sampled_from(["age", "income", "city", "vip"]), json_values | st.just("geheim 4711")))
-def test_a_refusal_never_has_a_value(row: dict[str, Any]) -> None:
-    """Whatever is wrong with whatever value, the words about it are the same for any other."""
-    said = [violation.message for violation in validate_row(row, PLAIN)]
+def test_a_violation_message_does_not_depend_on_the_value(row: dict[str, Any]) -> None:
+    """The messages are the same for any other value of the same type."""
+    messages = [violation.message for violation in validate_row(row, PLAIN)]
 
-    assert not [message for message in said if "geheim" in message or "4711" in message]
+    assert not [message for message in messages if "geheim" in message or "4711" in message]
     changed = {name: f"{value} 4711" if isinstance(value, str) else value for name, value in row.items()}
-    assert [violation.message for violation in validate_row(changed, PLAIN)] == said
+    assert [violation.message for violation in validate_row(changed, PLAIN)] == messages
 
 
 @pytest.mark.parametrize("rule", ["hash", "bucket", "drop"])
-def test_a_private_number_is_described_without_a_value(rule: Any) -> None:
-    """No extremes, no mean; bounds and example are rounded, and shares are those of the data between these bounds."""
+def test_a_private_number_is_described_without_its_values(rule: Any) -> None:
+    """There are no extremes and no mean; edges and example are rounded, and shares match these edges."""
     values = np.random.default_rng(1).normal(50_000, 12_345.678, 999)
     data = pd.DataFrame({"x": values})
 
@@ -108,7 +108,7 @@ def test_a_private_number_is_described_without_a_value(rule: Any) -> None:
 
 @given(st.lists(st.integers(-(2**62), 2**62), min_size=1) | st.lists(st.floats(-1e38, 1e38), min_size=1))
 def test_any_number_can_be_private(values: list[float]) -> None:
-    """Constant, tiny, huge: there is a description whose example is in order."""
+    """Constant, tiny and huge numbers have a description whose example is valid."""
     data = pd.DataFrame({"x": values})
     schema = concealed_schema(data, x="hash")
 
@@ -117,8 +117,8 @@ def test_any_number_can_be_private(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize("rule", ["hash", "drop"])
-def test_a_private_category_is_described_without_a_name(rule: Any) -> None:
-    """Its bins are what is missing and what is not; so are those of a boolean."""
+def test_a_private_category_is_described_without_its_names(rule: Any) -> None:
+    """The bins are missing and not missing, for a category and for a boolean."""
     data = customers_without_gaps().assign(city="Bonn")
     data.loc[:29, "city"] = None
     _, _, city, vip = concealed_schema(data, city=rule, vip=rule).features
@@ -129,13 +129,13 @@ def test_a_private_category_is_described_without_a_name(rule: Any) -> None:
     assert city.example not in set(data.city)
 
 
-def test_a_bucket_of_a_category_names_the_frequent_ones() -> None:
-    """A rare one may be that of one person."""
+def test_a_bucket_contains_frequent_categories_only() -> None:
+    """A rare category may belong to one person."""
     data = pd.DataFrame({"city": [f"city {n}" for n in range(20)] * 5 + ["a hamlet"]})
     (feature,) = concealed_schema(data, city="bucket").features
 
     assert "a hamlet" not in (feature.categories or ())
-    assert told(Schema(features=(feature,)), "a hamlet") == ("other",)
+    assert redact(Schema(features=(feature,)), "a hamlet") == ("other",)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_a_bucket_of_a_category_names_the_frequent_ones() -> None:
         {"privacy": "mask"},
     ],
 )
-def test_a_rule_that_the_rest_contradicts_is_refused(change: dict[str, Any]) -> None:
-    """A bundle that was changed by hand does not say in one place what it hides in another."""
+def test_a_schema_that_discloses_private_values_is_rejected(change: dict[str, Any]) -> None:
+    """A bundle that was edited by hand does not contain values that its rule forbids."""
     city = describe_column(pd.Series(["Bonn", "Trier"] * 3, name="city"))
 
     with pytest.raises(ValueError, match="privacy"):
@@ -158,14 +158,14 @@ def test_a_rule_that_the_rest_contradicts_is_refused(change: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"privacy": {"size": "hash"}}, "--privacy size: .*no feature of that name"),
+        ({"privacy": {"size": "hash"}}, "--privacy size: the model has no feature of that name"),
         ({"privacy": {"city": "hash"}, "strict_categories": True}, "--privacy city=hash: .* categories .* enforced"),
         ({"privacy": {"city": "drop"}, "allowed_violations": {"city": ("category",)}}, "city=bucket"),
         ({"privacy": {"age": "bucket"}, "traffic": customers_without_gaps()}, "--traffic stores rows unchanged"),
     ],
 )
-def test_packing_refuses_what_would_tell_values(more: dict[str, Any], message: str, tmp_path: Path) -> None:
-    """The message says what to leave out."""
+def test_packing_rejects_options_that_disclose_values(more: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """The message contains the option to leave out."""
     data = customers_without_gaps()
 
     with pytest.raises(PackError, match=message):
@@ -173,16 +173,16 @@ def test_packing_refuses_what_would_tell_values(more: dict[str, Any], message: s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_column_of_categories_cannot_go_without_their_names(tmp_path: Path) -> None:
-    """Such a model is given the names with every row."""
+def test_a_pandas_category_column_cannot_be_hashed(tmp_path: Path) -> None:
+    """The model needs the names of the categories with every row."""
     data = customers_without_gaps().astype({"city": "category"})
 
     with pytest.raises(PackError, match="its column has the dtype category"):
         pack(forest_pipeline().fit(data, data.vip), data, name="x", out=tmp_path / "x", privacy={"city": "hash"})
 
 
-def test_a_model_that_knows_its_texts_only_needs_an_example_of_them(tmp_path: Path) -> None:
-    """A running service would refuse its bundle: no text of training may stand in it, and no other is answered."""
+def test_an_encoder_of_known_texts_needs_an_example(tmp_path: Path) -> None:
+    """With `hash`, the schema has no text of the training data, and the encoder accepts no other text."""
     texts = DATA[["city"]]
     model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(texts, DATA["vip"])
     with pytest.raises(PackError, match=r"--privacy city=hash: .*handle_unknown='ignore'.*--privacy city=bucket"):
@@ -190,8 +190,8 @@ def test_a_model_that_knows_its_texts_only_needs_an_example_of_them(tmp_path: Pa
     pack(model, texts, name="x", out=tmp_path / "bucket", privacy={"city": "bucket"})
 
 
-def test_a_private_bundle_answers_as_a_plain_one(tmp_path: Path) -> None:
-    """Rules are for what is told: the model is given the same."""
+def test_privacy_rules_change_no_output(tmp_path: Path) -> None:
+    """Rules apply to records; the model gets the same values."""
     data = customers_without_gaps()
     estimator = forest_pipeline().fit(data, data.age > 50)
     rules: Any = {"age": "bucket", "income": "hash", "city": "drop", "vip": "hash"}
@@ -203,42 +203,42 @@ def test_a_private_bundle_answers_as_a_plain_one(tmp_path: Path) -> None:
     assert not plain.schema.has_private_features
     assert {f.name: f.privacy for f in private.schema.features} == rules
     row = {"age": 61, "income": 3.5, "city": "Bonn", "vip": True}
-    matrices = [RowValidator(model.schema).validate(row) for model in (plain, private)]
-    assert matrices[0] == matrices[1]
-    answers = [model.predict(to_matrix([matrices[0]], model.schema, as_frame=True)) for model in (plain, private)]
-    assert answers[0] == answers[1]
+    validated = [RowValidator(model.schema).validate(row) for model in (plain, private)]
+    assert validated[0] == validated[1]
+    outputs = [model.predict(to_matrix([validated[0]], model.schema, as_frame=True)) for model in (plain, private)]
+    assert outputs[0] == outputs[1]
 
 
 def raised(error: Exception, cause: BaseException | None = None) -> Exception:
-    """The exception, once it was raised."""
+    """Raise an exception and return it."""
     try:
         raise error from cause
-    except Exception as caught:  # noqa: BLE001  whatever it is
+    except Exception as caught:  # noqa: BLE001  any exception
         return caught
 
 
-def test_an_exception_keeps_its_name_and_its_stack() -> None:
-    """And so does what caused it; neither keeps a word."""
+def test_a_redacted_exception_keeps_its_type_name_and_stack() -> None:
+    """So does its cause; neither keeps its message."""
     try:
         OneHotEncoder().fit([["a"]]).transform([["geheim"]])
     except ValueError as error:
         cause = error
-    told = redact_exception(raised(KeyError("geheim"), cause))
+    redacted = redact_exception(raised(KeyError("geheim"), cause))
 
-    assert (type(told).__name__, type(told.__cause__).__name__) == ("KeyError", "ValueError")
-    assert "withheld" in str(told)
-    assert "geheim" not in f"{told!r} {told.__cause__!r} {told.__context__!r}"
-    assert told.__traceback__ is not None
-    assert redact_exception(told) is told
+    assert (type(redacted).__name__, type(redacted.__cause__).__name__) == ("KeyError", "ValueError")
+    assert "withheld" in str(redacted)
+    assert "geheim" not in f"{redacted!r} {redacted.__cause__!r} {redacted.__context__!r}"
+    assert redacted.__traceback__ is not None
+    assert redact_exception(redacted) is redacted
 
 
-def test_our_own_words_stay() -> None:
-    """They never have a value; the same kinds from an estimator's code are not ours."""
-    refusal = MalformedRequestError("the body is not JSON")
-    assert redact_exception(refusal) is refusal
+def test_messages_of_modeltrace_are_kept() -> None:
+    """They never contain values; the same types raised by an estimator are redacted."""
+    error = MalformedRequestError("the body is not JSON")
+    assert redact_exception(error) is error
     assert (
         str(redact_exception(InferenceError("the model failed with ValueError"))) == "the model failed with ValueError"
     )
-    theirs = redact_exception(raised(InferenceError("geheim")))
-    assert isinstance(theirs, InferenceError)
-    assert "geheim" not in str(theirs)
+    of_estimator = redact_exception(raised(InferenceError("geheim")))
+    assert isinstance(of_estimator, InferenceError)
+    assert "geheim" not in str(of_estimator)

@@ -1,4 +1,4 @@
-"""A text has a length that it may have: longer ones reach neither the model nor what is stored or told."""
+"""The maximum length of a text: longer texts reach neither the model nor any record."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from tests.helpers.tables import customers, schema_of
 
 
 def text_model(folder: Path, **options: Any) -> Model:
-    """A model with a category of short texts that takes any other as well."""
+    """Return a model with a category of short texts that accepts any other text as well."""
     data = customers()[["age", "city"]].fillna({"city": "Trier"})
     encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough")
     estimator = make_pipeline(encoder, LogisticRegression(max_iter=1000)).fit(data, data.age > 50)
@@ -42,7 +42,7 @@ def text_model(folder: Path, **options: Any) -> Model:
 )
 @pytest.mark.parametrize("dtype", ["str", "category"])
 def test_the_limit_follows_from_the_training_data(longest: int, limit: int, dtype: str) -> None:
-    """Four times the longest text, rounded up to a power of two, and 256 at least."""
+    """It is four times the longest text, rounded up to a power of two, and at least 256."""
     column = pd.Series(["a", "x" * longest, None], name="c", dtype=dtype)
 
     assert describe_column(column).max_length == limit
@@ -50,7 +50,7 @@ def test_the_limit_follows_from_the_training_data(longest: int, limit: int, dtyp
 
 
 def test_a_private_text_keeps_its_limit() -> None:
-    """A power of two says little of the texts."""
+    """A power of two discloses little about the texts."""
     data = pd.DataFrame({"c": ["a", "x" * 100]})
 
     (feature,) = redact_schema(schema_of(data), data, {"c": "hash"}).features
@@ -58,56 +58,56 @@ def test_a_private_text_keeps_its_limit() -> None:
     assert (feature.max_length, feature.categories) == (512, None)
 
 
-@pytest.mark.parametrize("treatment", ["reject", "count"])
-def test_a_longer_text_is_refused_whatever_is_let_through(treatment: Any) -> None:
-    """The message names feature and limit, and never repeats the text."""
-    treatments = dict.fromkeys(("type", "category", "missing"), treatment)
+@pytest.mark.parametrize("action", ["reject", "count"])
+def test_a_longer_text_is_rejected_whatever_is_allowed(action: Any) -> None:
+    """The message contains the feature and the limit, and never the text."""
+    actions = dict.fromkeys(("type", "category", "missing"), action)
     feature = Feature.model_validate(
         {"name": "c", "type": "category", "dtype": "object", "categories": ("a",), "enforce_categories": True}
-        | {"max_length": 300, "on_violation": treatments, "reference": REFERENCE}
+        | {"max_length": 300, "on_violation": actions, "reference": REFERENCE}
     )
-    reader = RowValidator(Schema(features=(feature,)))
+    validator = RowValidator(Schema(features=(feature,)))
     counts: dict[tuple[str, str, bool], int] = {}
 
     with pytest.raises(InvalidFeaturesError, match=r"^c: longer than 300 characters, the limit for this text$"):
-        reader.validate({"c": "é" * 301}, counts)
+        validator.validate({"c": "é" * 301}, counts)
 
     assert counts == {("c", "length", False): 1}
-    if treatment == "count":
-        assert reader.validate({"c": "é" * 300}) == ("é" * 300,)
+    if action == "count":
+        assert validator.validate({"c": "é" * 300}) == ("é" * 300,)
 
 
-def test_a_schema_without_a_limit_has_one() -> None:
-    """A bundle of before limits were kept takes no text of any length either."""
+def test_a_schema_without_a_limit_uses_the_default() -> None:
+    """Without `max_length`, the default limit applies."""
     feature = Feature(name="c", type="category", dtype="object", categories=("a",), reference=REFERENCE)
-    reader = RowValidator(Schema(features=(feature,)))
+    validator = RowValidator(Schema(features=(feature,)))
 
-    assert reader.validate({"c": "x" * DEFAULT_MAX_LENGTH})
+    assert validator.validate({"c": "x" * DEFAULT_MAX_LENGTH})
     with pytest.raises(InvalidFeaturesError, match="longer than 65,536 characters"):
-        reader.validate({"c": "x" * (DEFAULT_MAX_LENGTH + 1)})
+        validator.validate({"c": "x" * (DEFAULT_MAX_LENGTH + 1)})
 
 
-def test_a_longer_text_is_answered_422(tmp_path: Path) -> None:
-    """Neither the answer nor any record of the request repeats it."""
+def test_a_longer_text_is_answered_with_422(tmp_path: Path) -> None:
+    """Neither the response nor any record of the request contains the text."""
     with records_service(text_model(tmp_path)) as service:
-        answer = service.client.post("/predict", json={"features": {"age": 3, "city": "x" * 100_000}})
+        response = service.client.post("/predict", json={"features": {"age": 3, "city": "x" * 100_000}})
 
-        assert answer.status_code == 422
-        assert "city: longer than 256 characters" in answer.text
-        assert len(answer.text) < 1_000
+        assert response.status_code == 422
+        assert "city: longer than 256 characters" in response.text
+        assert len(response.text) < 1_000
         assert "xxx" not in repr(service.queue.requests)
 
 
-def test_the_limit_is_part_of_the_description_of_the_call(tmp_path: Path) -> None:
-    """OpenAPI says maxLength, and GET /model max_length."""
+def test_the_limit_is_part_of_the_api_description(tmp_path: Path) -> None:
+    """OpenAPI contains maxLength, and GET /model max_length."""
     model = text_model(tmp_path)
 
     assert "'maxLength': 256" in repr(predict_operation(model.schema))
     assert model.describe()["features"][1]["max_length"] == 256
 
 
-def test_what_an_estimator_says_of_a_text_is_cut() -> None:
-    """The message of an exception may repeat its input; what is left out is counted."""
+def test_the_message_of_an_estimator_is_truncated() -> None:
+    """The message may repeat its input; the number of removed characters is recorded."""
     trace = RequestTrace()
     try:
         raise ValueError("could not convert " + "x" * 50_000)
@@ -121,41 +121,41 @@ def test_what_an_estimator_says_of_a_text_is_cut() -> None:
     assert len(failure.stacktrace) < MAX_STACKTRACE_LENGTH + 40
 
 
-def test_names_of_unknown_features_are_cut_with_a_mark() -> None:
-    """They are the caller's to choose."""
+def test_names_of_unknown_features_are_truncated() -> None:
+    """The client chooses these names."""
     feature = Feature(name="a", type="number", reference=REFERENCE)
 
-    with pytest.raises(InvalidFeaturesError) as refused:
+    with pytest.raises(InvalidFeaturesError) as raised:
         RowValidator(Schema(features=(feature,))).validate({"a": 1.0, "n" * 1_000: 2})
 
-    assert [one.feature for one in refused.value.violations] == ["n" * 63 + "…"]
+    assert [violation.feature for violation in raised.value.violations] == ["n" * 63 + "…"]
 
 
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
         ({"city": 2}, "--max-length city=2: the column contains a text of 7 characters"),
-        ({"age": 20}, "--max-length: column age has the type integer, not text"),
-        ({"town": 20}, "--max-length town: .*no feature of that name"),
+        ({"age": 20}, "column age has the type integer, not text"),
+        ({"town": 20}, "--max-length town: the training data has no feature of that name"),
     ],
 )
-def test_limits_that_do_not_fit_are_refused(limits: dict[str, int], message: str, tmp_path: Path) -> None:
-    """What training had can be sent."""
+def test_invalid_limits_are_rejected(limits: dict[str, int], message: str, tmp_path: Path) -> None:
+    """Every text of the training data must be accepted."""
     with pytest.raises(PackError, match=message):
         text_model(tmp_path, max_lengths=limits)
 
 
 def test_the_command_sets_a_limit(tmp_path: Path) -> None:
-    """`--max-length FEATURE=CHARACTERS`; what is no such thing is refused before anything is read."""
+    """An invalid `--max-length FEATURE=CHARACTERS` is rejected before any file is read."""
     data = customers()[["age", "city"]].fillna({"city": "Trier"})
     text_model(tmp_path)
     data.to_csv(tmp_path / "d.csv", index=False)
     arguments = ["pack", str(tmp_path / "b" / "model.skops"), "--data", str(tmp_path / "d.csv")]
 
-    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "c"), "--max-length", "city=2000"])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "c"), "--max-length", "city=2000"])
+    assert result.exit_code == 0, result.output
     assert read_manifest(tmp_path / "c")[0].features[1].max_length == 2000
 
-    refused = CliRunner().invoke(app, [*arguments, "--max-length", "city=long"])
-    assert refused.exit_code == 2
-    assert "FEATURE=CHARACTERS" in refused.output
+    rejected = CliRunner().invoke(app, [*arguments, "--max-length", "city=long"])
+    assert rejected.exit_code == 2
+    assert "FEATURE=CHARACTERS" in rejected.output

@@ -1,4 +1,4 @@
-"""What a row must be to be put to the model."""
+"""Validation of rows against the feature schema, and their conversion to a matrix."""
 
 import math
 from typing import Any
@@ -17,20 +17,20 @@ from tests.helpers.strategies import json_values, valid_rows
 
 
 def reasons(**changes: Any) -> list[tuple[str, str]]:
-    """Which features are refused for what when a good row is changed; `...` takes a feature out."""
+    """Return the violations of a valid row with changes; `...` removes a feature."""
     row = {name: value for name, value in {**VALID_ROW, **changes}.items() if value is not ...}
     return [(violation.feature, violation.reason) for violation in validate_row(row, SCHEMA)]
 
 
 @given(valid_rows)
-def test_a_row_by_the_schema_is_accepted(row: dict[str, object]) -> None:
-    """Whatever has the types, the ranges and the categories has no violation."""
+def test_a_valid_row_has_no_violation(row: dict[str, object]) -> None:
+    """A row with valid types, ranges and categories has no violation."""
     assert validate_row(row, SCHEMA) == []
 
 
 @given(valid_rows)
-def test_what_is_accepted_becomes_a_matrix(row: dict[str, object]) -> None:
-    """An accepted row has one value a feature, in a frame and in an array."""
+def test_a_valid_row_becomes_a_matrix(row: dict[str, object]) -> None:
+    """A valid row has one value per feature, in a frame and in an array."""
     for as_frame in (True, False):
         assert to_matrix([RowValidator(SCHEMA).validate(row)], SCHEMA, as_frame=as_frame).shape == (
             1,
@@ -39,8 +39,8 @@ def test_what_is_accepted_becomes_a_matrix(row: dict[str, object]) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*SCHEMA.names, "surprise", ""]), json_values))
-def test_any_json_object_is_judged(row: dict[str, object]) -> None:
-    """Whatever arrives is accepted with a matrix to show for it, or refused for a fixed reason; nothing raises."""
+def test_any_json_object_is_validated(row: dict[str, object]) -> None:
+    """Any object is valid and becomes a matrix, or has violations of known reasons; nothing else is raised."""
     violations = validate_row(row, SCHEMA)
 
     assert {violation.reason for violation in violations} <= {"missing", "type", "range", "category", "unknown"}
@@ -53,14 +53,14 @@ numbers = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integer
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "surprise"]), numbers))
-def test_a_glance_judges_as_the_careful_look_does(row: dict[str, object]) -> None:
-    """The short way for rows of numbers accepts what has no violation, refuses all else, and keeps every value."""
+def test_the_fast_path_agrees_with_the_full_validation(row: dict[str, object]) -> None:
+    """The fast path for numbers accepts rows without a violation only, and keeps every value."""
     violations = validate_row(row, NUMBERS)
 
     if violations:
-        with pytest.raises(InvalidFeaturesError) as refused:
+        with pytest.raises(InvalidFeaturesError) as raised:
             RowValidator(NUMBERS).validate(row)
-        assert list(refused.value.violations) == violations
+        assert list(raised.value.violations) == violations
     else:
         assert [repr(value) for value in RowValidator(NUMBERS).validate(row)] == [repr(row["a"]), repr(row["b"])]
 
@@ -100,35 +100,35 @@ def test_a_glance_judges_as_the_careful_look_does(row: dict[str, object]) -> Non
         ({"size": "x", "garden": 0, "surprise": 1}, [("size", "type"), ("garden", "type"), ("surprise", "unknown")]),
     ],
 )
-def test_what_breaks_the_schema_is_named(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+def test_every_violation_is_found(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     """Every violation of a row is found, with the feature and a fixed reason."""
     assert reasons(**changes) == expected
 
 
-def test_a_message_never_repeats_the_value() -> None:
-    """A value may be private; the message says what was expected instead."""
+def test_a_message_does_not_contain_the_value() -> None:
+    """The message says what was expected, because the value may be private."""
     (violation,) = validate_row({**VALID_ROW, "size": "my secret"}, SCHEMA)
 
     assert "secret" not in violation.message
     assert "size: expected a number, got a string" in violation.message
 
 
-def test_a_long_unknown_name_is_cut() -> None:
-    """An unknown name of a megabyte does not come back as one."""
+def test_a_long_unknown_name_is_truncated() -> None:
+    """An unknown name of a megabyte is not returned in full."""
     (violation,) = validate_row({**VALID_ROW, "x" * 1_000_000: 1}, SCHEMA)
 
     assert len(violation.feature) + len(violation.message) < 300
 
 
-def test_a_thousand_unknown_names_are_reported_in_part() -> None:
-    """The number of violations is bounded by the schema, not by the caller."""
+def test_reported_unknown_names_are_limited() -> None:
+    """The client cannot cause an unlimited number of violations."""
     violations = validate_row({**VALID_ROW, **{f"x{index}": 1 for index in range(1000)}}, SCHEMA)
 
     assert 0 < len(violations) <= 20
 
 
 def test_missing_values_become_nan() -> None:
-    """In an array of numbers a missing value is NaN, a boolean 0 or 1."""
+    """In an array of numbers, a missing value is NaN and a boolean is 0 or 1."""
     numeric = Schema(features=(SCHEMA.features[1], SCHEMA.features[3]))
 
     matrix = to_matrix([(None, True), (2, False)], numeric, as_frame=False)
@@ -136,8 +136,8 @@ def test_missing_values_become_nan() -> None:
     np.testing.assert_array_equal(matrix, [[np.nan, 1.0], [2.0, 0.0]])
 
 
-def test_a_frame_has_the_dtypes_of_training() -> None:
-    """Columns are named and typed like the training data."""
+def test_a_frame_has_the_dtypes_of_the_training_data() -> None:
+    """Columns have the names and dtypes of the training data."""
     rows = [RowValidator(SCHEMA).validate(row) for row in (VALID_ROW, {**VALID_ROW, "weight": None, "heating": None})]
     matrix = to_matrix(rows, SCHEMA, as_frame=True)
 
@@ -145,14 +145,14 @@ def test_a_frame_has_the_dtypes_of_training() -> None:
     assert list(matrix.columns) == list(SCHEMA.names)
 
 
-def test_a_schema_with_a_name_twice_is_refused() -> None:
-    """Names are unique."""
+def test_duplicate_feature_names_are_rejected() -> None:
+    """Feature names are unique."""
     with pytest.raises(ValueError, match="same name"):
         Schema(features=(SCHEMA.features[0], SCHEMA.features[0]))
 
 
 @pytest.mark.parametrize("privacy", ["mask", "", None])
-def test_a_treatment_that_is_not_known_is_refused(privacy: Any) -> None:
-    """A feature that asks to be treated in a way that this version does not know is not served as if it had not."""
+def test_an_unknown_privacy_rule_is_rejected(privacy: Any) -> None:
+    """A feature with a rule that this version does not know is never served without a rule."""
     with pytest.raises(ValueError, match="privacy"):
         Feature(name="x", type="number", privacy=privacy, reference=REFERENCE)

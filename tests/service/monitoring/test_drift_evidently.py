@@ -1,4 +1,4 @@
-"""On identical bins our figures are those of Evidently itself."""
+"""On identical bins, drift statistics equal those of Evidently."""
 
 import numpy as np
 import pytest
@@ -13,39 +13,39 @@ pytestmark = [pytest.mark.slow, pytest.mark.extended]
 EXACT = 1e-9
 
 
-def doubled(counts: np.ndarray) -> list[str]:
-    """Values whose shares are the smoothed ones: (2 count + 1) of each bin stand for count + ½."""
-    return np.repeat([f"{place:02d}" for place in range(len(counts))], 2 * counts.astype(int) + 1).tolist()
+def smoothed_values(counts: np.ndarray) -> list[str]:
+    """Return values whose shares are the smoothed ones: 2 · count + 1 of each bin."""
+    return np.repeat([f"{index:02d}" for index in range(len(counts))], 2 * counts.astype(int) + 1).tolist()
 
 
-def test_on_identical_bins_they_are_evidentlys() -> None:
-    """PSI, Jensen-Shannon (its distance, in nats, is what Evidently has) and KS (its p-value), feature by feature."""
+def test_statistics_equal_those_of_evidently() -> None:
+    """PSI, Jensen-Shannon (Evidently has the distance in nats) and KS (Evidently has the p-value), for each feature."""
     rng = np.random.default_rng(1)
     cases = []
     for data in (load_breast_cancer().data, load_diabetes().data):
         halves = np.array_split(rng.permutation(data), 2)
         for column in range(data.shape[1]):
             reference = numeric_reference(halves[0][:, column], n=len(halves[0]))
-            moved = halves[1][:, column] + rng.choice([0, 0, 0.3]) * (reference.deviation or 0)
+            shifted = halves[1][:, column] + rng.choice([0, 0, 0.3]) * (reference.deviation or 0)
             counts = [
                 np.bincount(np.searchsorted(reference.edges or (), values), minlength=len(reference.shares))
-                for values in (halves[0][:, column], moved)
+                for values in (halves[0][:, column], shifted)
             ]
             cases.append(counts)
-    questions = []
+    queries = []
     for training, window in cases:
-        smooth = {"reference": doubled(training), "window": doubled(window)}
+        smooth = {"reference": smoothed_values(training), "window": smoothed_values(window)}
         numbers = {
             "reference": np.repeat(np.arange(len(training)), training).tolist(),
             "window": np.repeat(np.arange(len(window)), window).tolist(),
         }
-        questions += [{"method": "psi", **smooth}, {"method": "jensenshannon", **smooth}]
-        questions += [{"method": "ks", **numbers, "kind": "num"}]
+        queries += [{"method": "psi", **smooth}, {"method": "jensenshannon", **smooth}]
+        queries += [{"method": "ks", **numbers, "kind": "num"}]
     with start_evidently() as evidently:
-        said = iter(evidently.drift_many(questions))
+        results = iter(evidently.drift_many(queries))
     for training, window in cases:
-        assert drift.psi(window, training) == pytest.approx(next(said), abs=EXACT)
-        assert drift.jensen_shannon(window, training) == pytest.approx(next(said) ** 2 / np.log(2), abs=EXACT)
-        own = ks_2samp(*(np.repeat(np.arange(len(one)), one) for one in (training, window)))
-        assert drift.ks(window, training) == pytest.approx(own.statistic, abs=EXACT)
-        assert own.pvalue == pytest.approx(next(said), abs=EXACT)
+        assert drift.psi(window, training) == pytest.approx(next(results), abs=EXACT)
+        assert drift.jensen_shannon(window, training) == pytest.approx(next(results) ** 2 / np.log(2), abs=EXACT)
+        expected = ks_2samp(*(np.repeat(np.arange(len(counts)), counts) for counts in (training, window)))
+        assert drift.ks(window, training) == pytest.approx(expected.statistic, abs=EXACT)
+        assert expected.pvalue == pytest.approx(next(results), abs=EXACT)

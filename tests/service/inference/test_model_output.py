@@ -1,4 +1,4 @@
-"""How a model answers, and how it fails."""
+"""Outputs and errors of a loaded model."""
 
 from typing import Any
 
@@ -17,51 +17,51 @@ SCHEMA = Schema(features=(Feature(name="x", type="number", reference=Reference(n
 
 
 def model(estimator: Any, task: Any = "classifier") -> Model:
-    """A model around anything that can be asked."""
+    """Return a model around any estimator."""
     return Model("m", "1", "0" * 64, task, None, SCHEMA, False, "", make_predict_fn(estimator, task))  # noqa: FBT003  a field
 
 
-class Says:
-    """A regressor that says what it is told to."""
+class FixedRegressor:
+    """A regressor with a fixed result, or a fixed exception."""
 
-    def __init__(self, said: Any) -> None:
-        self.said = said
+    def __init__(self, result: Any) -> None:
+        self.result = result
 
     def predict(self, _: Any) -> Any:
-        """Say it, or raise it."""
-        if isinstance(self.said, Exception):
-            raise self.said
-        return self.said
+        """Return or raise the result."""
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
 
 def test_a_classifier_without_probabilities_has_no_confidence() -> None:
-    """Its label stands alone."""
+    """Its output is the label alone."""
     estimator, _ = fit(RidgeClassifier(), LABELS)
 
     assert model(estimator).predict(X[:1]) == [ModelOutput(label="setosa", confidence=None)]
 
 
-def test_the_confidence_is_that_of_the_label() -> None:
-    """Where a threshold decides against the more probable class, the confidence is that of the class it chose."""
+def test_the_confidence_is_the_probability_of_the_label() -> None:
+    """Where a threshold decides against the more probable class, the confidence is that of the chosen class."""
     estimator, _ = fit(FixedThresholdClassifier(LogisticRegression(), threshold=0.001, pos_label="setosa"), TWO_LABELS)
     flower = X[LABELS == "versicolor"][:1]
 
-    (answer,) = model(estimator).predict(flower)
+    (output,) = model(estimator).predict(flower)
 
-    assert answer.label == "setosa"
-    assert answer.confidence == pytest.approx(
+    assert output.label == "setosa"
+    assert output.confidence == pytest.approx(
         estimator.predict_proba(flower)[0, list(estimator.classes_).index("setosa")]
     )
-    assert answer.confidence < 0.5
+    assert output.confidence < 0.5
 
 
 def test_a_tie_is_decided_by_the_estimator() -> None:
-    """Two equally probable classes: the label is what predict() says."""
+    """For two equal probabilities, the label is what predict() returns."""
     estimator = KNeighborsClassifier(n_neighbors=2).fit([[0.0], [1.0]], ["b", "a"])
 
-    (answer,) = model(estimator).predict(np.array([[0.5]]))
+    (output,) = model(estimator).predict(np.array([[0.5]]))
 
-    assert answer == ModelOutput(label=estimator.predict([[0.5]])[0], confidence=0.5)
+    assert output == ModelOutput(label=estimator.predict([[0.5]])[0], confidence=0.5)
 
 
 def test_an_outlier_label_has_no_confidence() -> None:
@@ -69,28 +69,28 @@ def test_an_outlier_label_has_no_confidence() -> None:
     estimator = RadiusNeighborsClassifier(radius=0.1, outlier_label=-1).fit([[0.0], [1.0]], [0, 1])
 
     with pytest.warns(UserWarning, match="Outlier label"):
-        (answer,) = model(estimator).predict(np.array([[50.0]]))
+        (output,) = model(estimator).predict(np.array([[50.0]]))
 
-    assert answer == ModelOutput(label=-1, confidence=None)
+    assert output == ModelOutput(label=-1, confidence=None)
 
 
-def test_labels_are_plain_python() -> None:
-    """NumPy's types do not leave the model."""
+def test_labels_are_python_types() -> None:
+    """NumPy types are converted to Python types."""
     estimator, _ = fit(LogisticRegression(), (LABELS == "setosa").astype(np.int32))
 
     assert type(model(estimator).predict(X[:1])[0].label) is int
 
 
-def test_what_the_model_raises_is_kept_as_the_cause() -> None:
-    """The message names the type alone: its text may hold values."""
+def test_the_exception_of_a_model_is_the_cause() -> None:
+    """The message contains the type only, because the original message may contain values."""
     with pytest.raises(InferenceError, match=r"failed with ValueError$") as raised:
-        model(Says(ValueError("secret")), "regressor").predict(X[:1])
+        model(FixedRegressor(ValueError("secret")), "regressor").predict(X[:1])
 
     assert isinstance(raised.value.__cause__, ValueError)
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("result", "message"),
     [
         (np.array([1.0, 2.0]), "2 outputs for 1 rows"),
         (np.array([[1.0, 2.0]]), "not one value for each row"),
@@ -100,12 +100,12 @@ def test_what_the_model_raises_is_kept_as_the_cause() -> None:
         (["no number"], "failed with ValueError"),
     ],
 )
-def test_an_answer_that_is_none_is_an_error(said: Any, message: str) -> None:
-    """A wrong shape, a wrong number of answers or a number that JSON does not have is an InferenceError."""
+def test_an_invalid_output_is_an_error(result: Any, message: str) -> None:
+    """A wrong shape, a wrong number of outputs or a number that JSON does not have is an InferenceError."""
     with pytest.raises(InferenceError, match=message):
-        model(Says(said), "regressor").predict(X[:1])
+        model(FixedRegressor(result), "regressor").predict(X[:1])
 
 
-def test_a_column_of_values_is_as_good_as_a_row() -> None:
-    """A regressor fitted on a column of targets answers with one."""
-    assert model(Says(np.array([[1.5]])), "regressor").predict(X[:1]) == [ModelOutput(value=1.5)]
+def test_a_column_of_values_is_accepted() -> None:
+    """A regressor that was fitted on a column of targets returns a column."""
+    assert model(FixedRegressor(np.array([[1.5]])), "regressor").predict(X[:1]) == [ModelOutput(value=1.5)]

@@ -1,4 +1,4 @@
-"""A model with private features, as both set-ups tell its predictions."""
+"""A model with private features on the SDK path and on the sidecar path."""
 
 import json
 from collections.abc import Callable
@@ -36,14 +36,14 @@ ROWS = [
 CASES: dict[str, tuple[str, Any]] = {
     "one row": ("/predict", {"features": ROWS[0]}),
     "many rows": ("/predict/batch", {"rows": [*ROWS, {**ROWS[0], "income": "geheim 4711"}]}),
-    "refused": ("/predict", {"features": {**ROWS[0], "age": "geheim 4711", "geheim 4711": 1}}),
+    "rejected": ("/predict", {"features": {**ROWS[0], "age": "geheim 4711", "geheim 4711": 1}}),
     "a query": ("/predict?city=geheim+4711", {"features": ROWS[0]}),
 }
 
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A model with a feature of each rule."""
+    """Return a model with a feature of each privacy rule."""
     data = customers_without_gaps()
     folder = tmp_path_factory.mktemp("bundles") / "private"
     return load_bundle(
@@ -51,8 +51,8 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Model:
     )
 
 
-def everything(service: SdkService) -> str:
-    """All that the SDK was told, but not by the client, which is in this process, too."""
+def recorded_text(service: SdkService) -> str:
+    """Return everything that the SDK exported, except for records of the HTTP client in this process."""
     spans = service.span_exporter.get_finished_spans()
     logs = [r for r in service.log_exporter.get_finished_logs() if not r.instrumentation_scope.name.startswith("httpx")]
     records = [(r.log_record.body, r.log_record.attributes) for r in logs]
@@ -60,8 +60,8 @@ def everything(service: SdkService) -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], private: Model, case: str) -> None:
-    """Spans, metric points and audit records: bins of raw values, and inputs as the rules tell them."""
+def test_both_paths_record_the_same(record: Callable[..., SdkService], private: Model, case: str) -> None:
+    """Spans, metric points and prediction log records agree: bins of raw values, and redacted inputs."""
     path, body = CASES[case]
     service = record(private)
     rules = privacy_rules(read_settings(id_key=ID_KEY), private)
@@ -86,25 +86,25 @@ def test_both_set_ups_tell_the_same(record: Callable[..., SdkService], private: 
     audits = [dict(log.log_record.attributes or {}) for log in service.logs("modeltrace.prediction")]
     assert sent == [dict(one["ml.prediction.inputs"]) for one in audits]  # type: ignore[call-overload]  # a mapping
     assert all(inputs.keys() == {"age", "income", "city"} for inputs in sent)
-    assert "geheim" not in everything(service)
-    assert "8675309" not in everything(service)
+    assert "geheim" not in recorded_text(service)
+    assert "8675309" not in recorded_text(service)
 
 
-def test_sums_and_exemplars_of_private_features_are_not_told(private: Model) -> None:
-    """A sum would be the value of a prediction that came alone; an exemplar would say whose bin it is."""
+def test_private_features_have_no_sums_and_no_exemplars(private: Model) -> None:
+    """The sum of one prediction would be its value, and an exemplar would disclose the bin of a request."""
     with records_service(private) as ours:
         ours.client.post("/predict", json={"features": ROWS[0]})
         metrics = {metric.name: metric for metric in ours.metrics()}
 
     assert "ml.feature.sum" not in metrics
     observed = metrics["ml.feature.observations"]
-    leads = {p.attributes["ml.feature.name"] for p in observed.data.data_points if p.exemplars}  # type: ignore[index]
-    assert leads == {"age"}  # a bucket is told beside the trace anyway
+    with_exemplars = {p.attributes["ml.feature.name"] for p in observed.data.data_points if p.exemplars}  # type: ignore[index]
+    assert with_exemplars == {"age"}  # the record of the prediction contains the bucket anyway
     assert sum(p.value for p in observed.data.data_points) == len(ROWS[0])  # type: ignore[union-attr]  # sums
 
 
-def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., SdkService], private: Model) -> None:
-    """Its exception's type is; span, log record and answer have none of its words."""
+def test_neither_path_records_the_message_of_a_failing_model(record: Callable[..., SdkService], private: Model) -> None:
+    """The type of the exception is recorded; span, log record and response do not contain its message."""
 
     def fail(matrix: Any) -> list[ModelOutput]:
         raise ZeroDivisionError(f"cannot do {matrix}") from KeyError(str(matrix))
@@ -112,13 +112,13 @@ def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., SdkS
     failing = replace(private, predict_fn=fail)
     service = record(failing)
     with records_service(failing) as ours:
-        answers = [client.post("/predict", json={"features": ROWS[0]}) for client in (service.client, ours.client)]
+        responses = [client.post("/predict", json={"features": ROWS[0]}) for client in (service.client, ours.client)]
 
         assert comparable_spans(ours.spans()) == comparable_spans(sdk_spans(service))
         records = str(ours.queue.requests[0].failure)
-    assert [answer.status_code for answer in answers] == [500, 500]
-    for said in (everything(service), records, *(answer.text for answer in answers)):
-        assert "geheim" not in said
+    assert [response.status_code for response in responses] == [500, 500]
+    for text in (recorded_text(service), records, *(response.text for response in responses)):
+        assert "geheim" not in text
     assert "ZeroDivisionError: withheld" in records
     assert "KeyError: withheld" in records
     log, *_ = service.logs("modeltrace.api")
@@ -130,22 +130,22 @@ def test_what_a_failing_model_says_is_told_by_neither(record: Callable[..., SdkS
     st.integers(10**9, 10**12) | st.floats(1e9, 1e12),
     st.text("ghimnqz4711", min_size=8, max_size=12),
 )
-def test_no_record_has_a_private_value(rules: dict[str, Any], number: float, text: str) -> None:
-    """Whatever the rules: what crosses the pipe, and what is stored, has a value only if it is plain."""
+def test_no_record_contains_a_private_value(rules: dict[str, Any], number: float, text: str) -> None:
+    """With any rules, the record for the sidecar and the stored row contain values of plain features only."""
     schema = redact_schema(PLAIN, DATA, rules)
     _, request = request_record(4)
     raw = (number, 1 / number, text, True)
     answered = (request.predictions[0]._replace(inputs=raw),)
     request = request._replace(predictions=answered, model=ModelInfo("x", "1", "0", schema.recorded_names))
 
-    safe = Redactor(schema, b"key").redact_request(request)
+    redacted = Redactor(schema, b"key").redact_request(request)
 
-    (stored,) = RowBuilder("1").build(safe)
-    said = dict(zip(schema.recorded_names, safe.predictions[0].inputs, strict=True))
-    assert json.loads(str(stored.inputs)) == said
+    (stored,) = RowBuilder("1").build(redacted)
+    inputs = dict(zip(schema.recorded_names, redacted.predictions[0].inputs, strict=True))
+    assert json.loads(str(stored.inputs)) == inputs
     for name, value in zip(RULES, raw[:3], strict=False):
         if rules[name] == "plain":
-            assert said[name] == value
+            assert inputs[name] == value
         else:
-            assert str(value) not in f"{safe.predictions} {stored.inputs}"
-    assert safe._replace(predictions=()) == request._replace(predictions=())
+            assert str(value) not in f"{redacted.predictions} {stored.inputs}"
+    assert redacted._replace(predictions=()) == request._replace(predictions=())

@@ -1,4 +1,4 @@
-"""What is said of a bundle, so that whoever compares needs nothing else."""
+"""Reference metrics of a model, and the event that describes it."""
 
 import json
 import logging
@@ -24,20 +24,20 @@ CATEGORY = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.NEW_CAT
 
 @pytest.fixture(scope="module")
 def regressor(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A regressor of a feature of each kind, and one that never varied."""
+    """Return a regressor with a number, a boolean and a constant feature."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"age": rng.normal(40, 12, 500), "same": 1.0, "member": rng.random(500) < 0.5})
     estimator = RandomForestRegressor(5, random_state=0).fit(table, table.age * 2)
     return load_bundle(pack(estimator, table, name="prices", out=tmp_path_factory.mktemp("drift") / "b"))
 
 
-def test_each_kind_of_feature_has_its_statistics(regressor: Model) -> None:
-    """Numbers have an order and a mean, categories may be new, what never varied has no scale of change."""
-    watched: dict[str, set[str]] = {}
+def test_each_feature_type_has_its_statistics(regressor: Model) -> None:
+    """Numbers have KS and a mean, categories may be new, and a constant feature has no mean change."""
+    statistics: dict[str, set[str]] = {}
     for name, statistic in critical_values(regressor):
-        watched.setdefault(name, set()).add(statistic)
+        statistics.setdefault(name, set()).add(statistic)
 
-    assert watched == {
+    assert statistics == {
         "age": NUMBER,
         "same": NUMBER - {drift.MEAN_CHANGE},
         "member": CATEGORY,
@@ -45,8 +45,8 @@ def test_each_kind_of_feature_has_its_statistics(regressor: Model) -> None:
     }
 
 
-def test_the_more_is_watched_the_more_each_must_exceed(regressor: Model, model: Model) -> None:
-    """All statistics of all features share one chance of a false alarm."""
+def test_more_statistics_have_larger_critical_values(regressor: Model, model: Model) -> None:
+    """All statistics of all features share one false alarm rate."""
     few, many = critical_values(regressor), critical_values(model)
 
     assert len(many) > 5 * len(few)
@@ -54,35 +54,39 @@ def test_the_more_is_watched_the_more_each_must_exceed(regressor: Model, model: 
     assert many[OUTPUTS, drift.LOW_CONFIDENCE] > few["age", drift.MISSING_VALUES]
 
 
-def test_a_bundle_of_before_is_compared_as_far_as_it_says(model: Model) -> None:
-    """Without deviations and answers: bins and missing values are, means and answers are not."""
+def test_a_bundle_without_references_has_fewer_statistics(model: Model) -> None:
+    """Without deviations and output reference, bins and missing values are monitored; means and outputs are not."""
     features = tuple(
         feature.model_copy(update={"reference": feature.reference.model_copy(update={"deviation": None})})
         for feature in model.schema.features
     )
-    old = replace(model, schema=Schema(features=features), output_reference=None, confidence_threshold=None)
-    facts = {one.name: len(values) for one, values in reference_metrics(old).gauges.items()}
+    without_references = replace(
+        model, schema=Schema(features=features), output_reference=None, confidence_threshold=None
+    )
+    points = {gauge.name: len(values) for gauge, values in reference_metrics(without_references).gauges.items()}
 
-    assert {statistic for _, statistic in critical_values(old)} == NUMBER - {drift.MEAN_CHANGE}
-    assert facts["ml.feature.reference.deviation"] == facts["ml.prediction.reference"] == 0
-    assert facts["ml.feature.reference.size"] == 30
+    assert {statistic for _, statistic in critical_values(without_references)} == NUMBER - {drift.MEAN_CHANGE}
+    assert points["ml.feature.reference.deviation"] == points["ml.prediction.reference"] == 0
+    assert points["ml.feature.reference.size"] == 30
 
 
-def test_a_model_is_announced_with_its_edges(model: Model, caplog: pytest.LogCaptureFixture) -> None:
-    """One record: its attributes stay small, its body says all."""
+def test_the_model_event_contains_the_edges(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    """It is one record with few attributes and the rest in its body."""
     with caplog.at_level(logging.INFO, logger="modeltrace.model"):
         log_model_event(model)
 
     (record,) = caplog.records
-    said = json.loads(record.getMessage())
+    body = json.loads(record.getMessage())
     assert record.__dict__["otel.event.name"] == "ml.model"
-    assert record.__dict__["ml.model.version"] == said["version"] == model.version
-    assert [one["edges"] for one in said["features"]] == [list(f.reference.edges or ()) for f in model.schema.features]
-    assert said["output_reference"]["shares"] == (model.output_reference.shares if model.output_reference else None)
+    assert record.__dict__["ml.model.version"] == body["version"] == model.version
+    assert [feature["edges"] for feature in body["features"]] == [
+        list(f.reference.edges or ()) for f in model.schema.features
+    ]
+    assert body["output_reference"]["shares"] == (model.output_reference.shares if model.output_reference else None)
 
 
-def test_a_model_of_many_features_is_announced_in_parts(model: Model, caplog: pytest.LogCaptureFixture) -> None:
-    """No record exceeds what Loki takes, and none of the features is left out."""
+def test_the_event_of_many_features_is_split(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    """No record exceeds the limit of Loki, and no feature is missing."""
     column = pd.Series(np.random.default_rng(0).normal(size=500), name="x")
     features = tuple(describe_column(column.rename(f"f{index:04d}")) for index in range(1000))
     with caplog.at_level(logging.INFO, logger="modeltrace.model"):
@@ -91,5 +95,7 @@ def test_a_model_of_many_features_is_announced_in_parts(model: Model, caplog: py
     bodies = [record.getMessage() for record in caplog.records]
     assert len(bodies) > 1
     assert max(len(body.encode()) for body in bodies) < 256_000
-    assert [one["name"] for body in bodies for one in json.loads(body)["features"]] == [f.name for f in features]
+    assert [feature["name"] for body in bodies for feature in json.loads(body)["features"]] == [
+        f.name for f in features
+    ]
     assert {record.__dict__["ml.model.parts"] for record in caplog.records} == {len(bodies)}
