@@ -48,9 +48,9 @@ def packages(modules: AbstractSet[str]) -> AbstractSet[str]:
 def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path, tmp_path: Path) -> None:
     """A worker that serves a skops bundle with all telemetry needs no test helpers, SQL, HTTP client or gRPC."""
     program = (
-        "from modeltrace.imports import load\n"
+        "from modeltrace.imports import import_object\n"
         "import modeltrace.cli.serve\n"
-        "load('modeltrace.server:serve')\n"
+        "import_object('modeltrace.server:serve')\n"
         "from modeltrace.app import build_app\n"
         "from modeltrace.settings import read_settings\n"
         f"build_app(read_settings(bundle={str(example)!r}))\n"

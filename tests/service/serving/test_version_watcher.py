@@ -1,4 +1,4 @@
-"""A new version takes over while the old one answers; what is unfit is refused, and the old one goes on."""
+"""New model versions replace the current one while the service runs; invalid bundles are rejected."""
 
 import json
 import shutil
@@ -31,33 +31,33 @@ ROW = {"sepal_length": 5.0, "sepal_width": 3.4, "petal_length": 1.5, "petal_widt
 
 @dataclass
 class Watching:
-    """A folder of bundles, what is served of it, and what was said of changes."""
+    """A folder of bundles, the objects that serve them, and the events of the watcher."""
 
     folder: Path
-    serving: ModelRouter
-    watched: ModelCatalog
+    router: ModelRouter
+    catalog: ModelCatalog
     watcher: Watcher
-    heard: list[tuple[str, str]] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def version(self) -> str:
-        """The version that is served."""
-        return self.serving.primary.model.version
+        """Return the version that is served."""
+        return self.router.primary.model.version
 
-    def told_of(self) -> list[str]:
-        """The versions whose training data is told of."""
-        return [model.version for model, _ in self.watched.served_models()]
+    def observed_versions(self) -> list[str]:
+        """Return the versions whose reference metrics are exported."""
+        return [model.version for model, _ in self.catalog.served_models()]
 
 
-def versions_of(watched: ModelCatalog) -> VersionFactory:
-    """Versions whose model is asked where it is called."""
+def version_factory(catalog: ModelCatalog) -> VersionFactory:
+    """Return a factory whose versions run the model on the calling thread."""
 
     async def on_thread(call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
 
     return VersionFactory(
         PredictionIdSigner(ID_KEY.encode()),
-        watched,
+        catalog,
         inline_threshold=1,
         run_on_thread=on_thread,
         on_batch=lambda _: None,
@@ -68,41 +68,41 @@ def versions_of(watched: ModelCatalog) -> VersionFactory:
 
 
 def watch(folder: Path, *, source: str = "", **options: Any) -> Watching:
-    """Serve what a source means, and look at it when told to."""
-    watched, heard = ModelCatalog(), []
-    versions = versions_of(watched)
-    bundles = BundleLoader(read_settings(id_key=ID_KEY), source or str(folder), **options)
-    found = bundles.locate()
-    serving = ModelRouter(versions, versions.build(bundles.load(found)))
+    """Serve the bundle of a source; the watcher checks on request."""
+    catalog, events = ModelCatalog(), []
+    versions = version_factory(catalog)
+    loader = BundleLoader(read_settings(id_key=ID_KEY), source or str(folder), **options)
+    bundle = loader.locate()
+    router = ModelRouter(versions, versions.build(loader.load(bundle)))
     watcher = Watcher(
-        serving, versions, BundleWatch(bundles, found), interval=0, on_event=lambda *said: heard.append(said)
+        router, versions, BundleWatch(loader, bundle), interval=0, on_event=lambda *event: events.append(event)
     )
-    return Watching(folder, serving, watched, watcher, heard)
+    return Watching(folder, router, catalog, watcher, events)
 
 
 @pytest.fixture
 def watching(tmp_path: Path) -> Watching:
-    """Version 1 in a folder."""
+    """Serve version 1 of a folder."""
     pack_iris(tmp_path / "models" / "1", "1")
     return watch(tmp_path / "models")
 
 
-def test_a_higher_version_takes_over(watching: Watching) -> None:
-    """Once; what is told of the training data is the new version's, and the old version can still end its requests."""
-    before: Version = watching.serving.primary
+def test_a_higher_version_replaces_the_current_one(watching: Watching) -> None:
+    """It is reported once, its reference metrics are exported, and the old version can still finish its requests."""
+    before: Version = watching.router.primary
     watching.watcher.check()
-    assert watching.heard == []
+    assert watching.events == []
     pack_iris(watching.folder / "2", "2", strength=9.0)
     watching.watcher.check()
     watching.watcher.check()
 
-    assert (watching.version, watching.told_of(), watching.heard) == ("2", ["2"], [("served", "")])
-    assert watching.watched.bins(before.info) is not None
+    assert (watching.version, watching.observed_versions(), watching.events) == ("2", ["2"], [("served", "")])
+    assert watching.catalog.bins(before.info) is not None
     assert before.pipeline.time_example() > 0
 
 
-def test_a_bundle_that_is_replaced_in_its_place_takes_over(tmp_path: Path) -> None:
-    """The folder's name says nothing: what is in it does."""
+def test_a_bundle_that_is_replaced_in_place_is_served(tmp_path: Path) -> None:
+    """The content of the folder counts, not its name."""
     pack_iris(tmp_path / "one", "1")
     watching = watch(tmp_path / "one")
     pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
@@ -111,17 +111,17 @@ def test_a_bundle_that_is_replaced_in_its_place_takes_over(tmp_path: Path) -> No
     assert watching.version == "1.1"
 
 
-def test_another_model_of_the_same_version_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A retrained model needs a version of its own: figures by version would add both up. The old one goes on."""
+def test_another_model_of_the_same_version_is_rejected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A retrained model needs a new version, since metrics by version would add up both models."""
     pack_iris(tmp_path / "one", "1")
     watching = watch(tmp_path / "one")
-    served = watching.serving.primary.model.hash
+    served = watching.router.primary.model.hash
     pack_iris(tmp_path / "one", "1", strength=9.0, force=True)
     for _ in range(3):
         watching.watcher.check()
 
-    assert watching.serving.primary.model.hash == served
-    assert watching.heard == [("refused", "VersionConflictError")]
+    assert watching.router.primary.model.hash == served
+    assert watching.events == [("refused", "VersionConflictError")]
     assert "another model with the name and version iris 1" in caplog.text
     assert caplog.text.count("Pack it with another --version; still serving iris 1.") == 1
     pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
@@ -129,38 +129,38 @@ def test_another_model_of_the_same_version_is_refused(tmp_path: Path, caplog: py
     assert watching.version == "1.1"
 
 
-def test_another_model_of_a_version_that_was_served_is_refused(tmp_path: Path) -> None:
-    """Its figures are there, whichever version answers now; the very model that they are of may come back."""
+def test_another_model_of_a_previously_served_version_is_rejected(tmp_path: Path) -> None:
+    """Metrics of the previous version still exist; the same model may be served again."""
     pack_iris(tmp_path / "one", "1")
     watching = watch(tmp_path / "one")
-    first = watching.serving.primary.model.hash
-    shutil.copytree(tmp_path / "one", tmp_path / "kept")
+    first = watching.router.primary.model.hash
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
     pack_iris(tmp_path / "one", "1.1", strength=9.0, force=True)
     watching.watcher.check()
     pack_iris(tmp_path / "one", "1", strength=5.0, force=True)
     watching.watcher.check()
 
     assert watching.version == "1.1"
-    assert watching.heard == [("served", ""), ("refused", "VersionConflictError")]
+    assert watching.events == [("served", ""), ("refused", "VersionConflictError")]
     shutil.rmtree(tmp_path / "one")
-    shutil.copytree(tmp_path / "kept", tmp_path / "one")
+    shutil.copytree(tmp_path / "copy", tmp_path / "one")
     watching.watcher.check()
-    assert (watching.version, watching.serving.primary.model.hash) == ("1", first)
+    assert (watching.version, watching.router.primary.model.hash) == ("1", first)
 
 
-def test_the_same_model_described_anew_takes_over(tmp_path: Path) -> None:
-    """Its file is the same, so its answers are."""
+def test_the_same_model_with_another_manifest_is_served(tmp_path: Path) -> None:
+    """The artifact is the same, so its predictions are too, and there is no version conflict."""
     bundle = pack_iris(tmp_path / "one", "1")
     watching = watch(bundle)
     edit_manifest(bundle, confidence_threshold=0.25)
     watching.watcher.check()
 
-    assert watching.heard == [("served", "")]
-    assert watching.serving.primary.model.confidence_threshold == 0.25
+    assert watching.events == [("served", "")]
+    assert watching.router.primary.model.confidence_threshold == 0.25
 
 
-def test_a_challenger_is_no_other_model_of_the_same_version(tmp_path: Path) -> None:
-    """Neither at the start; the same bundle beside itself is no other model."""
+def test_a_challenger_of_the_same_version_must_be_the_same_model(tmp_path: Path) -> None:
+    """Another model with the same version is rejected at startup; the same bundle is accepted."""
     first, twin = pack_iris(tmp_path / "one", "1"), pack_iris(tmp_path / "two", "1", strength=9.0)
     settings = read_settings(id_key=ID_KEY, bundle=str(first), challenger=str(twin))
     model, _ = load_model(settings)
@@ -170,66 +170,66 @@ def test_a_challenger_is_no_other_model_of_the_same_version(tmp_path: Path) -> N
 
 
 def break_artifact(bundle: Path) -> None:
-    """A copy that was damaged on its way: the manifest describes another file."""
+    """Damage the artifact: the manifest describes another file."""
     flip_byte(bundle / "model.skops")
 
 
 def break_manifest(bundle: Path) -> None:
-    """A manifest that nobody can read."""
+    """Make the manifest unreadable."""
     (bundle / "model.json").write_text("{")
 
 
 def break_library(bundle: Path) -> None:
-    """Made by a scikit-learn that is not this one."""
+    """Declare another version of scikit-learn."""
     edit_manifest(bundle, libraries={"scikit-learn": "0.1.0"})
 
 
 def break_classes(bundle: Path) -> None:
-    """A manifest of another model."""
+    """Use the manifest of another model."""
     edit_manifest(bundle, classes=["a", "b"])
 
 
 @pytest.mark.parametrize("damage", [break_artifact, break_manifest, break_library, break_classes])
-def test_a_broken_bundle_is_refused(
+def test_a_broken_bundle_is_rejected(
     watching: Watching, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The old version goes on; it is said and counted once, however often it is looked at, and mended it is served."""
+    """The old version is still served. The error is logged and counted once, and the repaired bundle is served."""
     bundle = pack_iris(watching.folder.parent / "elsewhere", "1.5", strength=9.0)
     damage(bundle)
-    alone = watch(watching.folder / "1")
+    single = watch(watching.folder / "1")
     shutil.rmtree(watching.folder / "1")
     shutil.copytree(bundle, watching.folder / "1")
     for _ in range(3):
-        alone.watcher.check()
+        single.watcher.check()
 
-    assert alone.version == "1"
-    assert [outcome for outcome, _ in alone.heard] == ["refused"]
+    assert single.version == "1"
+    assert [outcome for outcome, _ in single.events] == ["refused"]
     assert caplog.text.count("still serving iris 1.") == 1
     shutil.rmtree(watching.folder / "1")
     pack_iris(watching.folder / "1", "1.5", strength=9.0)
-    alone.watcher.check()
-    assert alone.version == "1.5"
+    single.watcher.check()
+    assert single.version == "1.5"
 
 
-def test_a_damaged_copy_that_is_copied_anew_is_served(tmp_path: Path) -> None:
-    """Its `model.json` is the same as before; until a file of it is written anew, it is not tried again."""
+def test_a_damaged_copy_is_served_after_it_is_repaired(tmp_path: Path) -> None:
+    """Its `model.json` is unchanged; the bundle is tried again as soon as one of its files is rewritten."""
     pack_iris(tmp_path / "one", "1")
-    whole = pack_iris(tmp_path / "whole", "2", strength=9.0)
+    intact = pack_iris(tmp_path / "intact", "2", strength=9.0)
     watching = watch(tmp_path / "one")
     for _ in range(2):
-        shutil.copytree(whole, tmp_path / "one", dirs_exist_ok=True)
+        shutil.copytree(intact, tmp_path / "one", dirs_exist_ok=True)
         flip_byte(tmp_path / "one" / "model.skops")
         watching.watcher.check()
         watching.watcher.check()
-    assert (watching.version, [outcome for outcome, _ in watching.heard]) == ("1", ["refused"] * 2)
-    shutil.copy(whole / "model.skops", tmp_path / "one" / "model.skops")
+    assert (watching.version, [outcome for outcome, _ in watching.events]) == ("1", ["refused"] * 2)
+    shutil.copy(intact / "model.skops", tmp_path / "one" / "model.skops")
     watching.watcher.check()
 
     assert watching.version == "2"
 
 
-def test_a_model_that_fails_on_its_own_example_is_refused(watching: Watching) -> None:
-    """It loads, and would have failed for everybody."""
+def test_a_model_that_fails_on_its_example_is_rejected(watching: Watching) -> None:
+    """It can be loaded, but would fail for every client."""
     bundle = pack_iris(watching.folder / "2", "2", strength=9.0)
     features = json.loads((bundle / "model.json").read_text())["features"]
     features[0]["valid_range"] = [100.0, 200.0]
@@ -237,28 +237,28 @@ def test_a_model_that_fails_on_its_own_example_is_refused(watching: Watching) ->
     watching.watcher.check()
 
     assert watching.version == "1"
-    assert watching.heard == [("refused", "BundleError")]
+    assert watching.events == [("refused", "BundleError")]
 
 
-def test_a_source_that_is_gone_changes_nothing(watching: Watching) -> None:
-    """What is loaded is loaded."""
+def test_a_missing_source_changes_nothing(watching: Watching) -> None:
+    """The loaded version is still served."""
     shutil.rmtree(watching.folder)
     watching.watcher.check()
 
     assert watching.version == "1"
-    assert watching.heard == [("refused", "BundleNotFoundError")]
+    assert watching.events == [("refused", "BundleNotFoundError")]
 
 
-def test_a_pinned_bundle_is_pinned(tmp_path: Path) -> None:
-    """`expect_sha256` allows one bundle; the service does not even look for others."""
+def test_expect_sha256_pins_the_bundle(tmp_path: Path) -> None:
+    """The service does not watch a pinned bundle."""
     pack_iris(tmp_path / "1", "1")
     sha256 = BundleLoader(read_settings(), str(tmp_path)).locate().sha256
 
     assert watch(tmp_path, expect_sha256=sha256).watcher._loader.pinned
 
 
-def test_what_changed_before_the_watching_began_is_served(watching: Watching) -> None:
-    """A SIGHUP that comes while the first version is loaded is for this look."""
+def test_a_change_before_the_watcher_starts_is_served(watching: Watching) -> None:
+    """The first check covers a SIGHUP that arrives while the first version is loaded."""
     pack_iris(watching.folder / "2", "2")
 
     watching.watcher.start()
@@ -269,54 +269,54 @@ def test_what_changed_before_the_watching_began_is_served(watching: Watching) ->
 
 @contextmanager
 def served(source: Path, **env: str) -> Iterator[tuple[Process, str]]:
-    """A real service, and where it is."""
+    """Run a real service and yield its process and URL."""
     own = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_RELOAD_INTERVAL": "0.1", **env}
     with running_service(source, **own) as (process, url):
-        # One that loads later loads what there is then, and changes nothing.
+        # A worker that starts later would load the new version at once, without a change.
         process.wait_for_workers(int(own.get("MODELTRACE_WORKERS", "1")))
         yield process, url
 
 
 @dataclass
-class Asked:
-    """What clients were answered."""
+class ClientResults:
+    """Responses and failures of clients."""
 
     answers: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def asking(url: str) -> Iterator[Asked]:
-    """Three clients that ask while the block runs, on a connection of its own each time: every worker is asked."""
-    asked, ending = Asked(), threading.Event()
+def running_clients(url: str) -> Iterator[ClientResults]:
+    """Run three clients during the block. Each request has a new connection, so that all workers receive requests."""
+    results, stopping = ClientResults(), threading.Event()
 
-    def ask() -> None:
-        while not ending.is_set() and len(asked.failures) < 10:
+    def send_requests() -> None:
+        while not stopping.is_set() and len(results.failures) < 10:
             try:
                 answer = httpx.post(f"{url}/predict", json={"features": ROW}, timeout=10)
-                asked.answers.append(answer.json()) if answer.is_success else asked.failures.append(answer.text)
+                results.answers.append(answer.json()) if answer.is_success else results.failures.append(answer.text)
             except httpx.HTTPError as error:
-                asked.failures.append(repr(error))
+                results.failures.append(repr(error))
 
-    threads = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+    threads = [threading.Thread(target=send_requests, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
     try:
-        yield asked
+        yield results
     finally:
-        ending.set()
+        stopping.set()
         for thread in threads:
             thread.join()
 
 
-def taken_over(process: Process, version: str, workers: int) -> bool:
-    """Whether all workers serve that version."""
+def is_served(process: Process, version: str, workers: int) -> bool:
+    """Return whether all workers serve a version."""
     return process.log.count(f"now serving iris {version} ") == workers
 
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Versions 0 to 20, not served yet."""
+    """Pack versions 0 to 20 outside of the served folder."""
     folder = tmp_path_factory.mktemp("ready")
     for number in range(21):
         pack_iris(folder / str(number), str(number), strength=1.0 + number)
@@ -325,35 +325,35 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.extended)])
-def test_twenty_changes_under_load_drop_no_request(tmp_path: Path, ready: Path, workers: str) -> None:
-    """Every request is answered, by the version that it names, which has also signed its ID; all workers follow."""
+def test_no_request_fails_during_twenty_version_changes(tmp_path: Path, ready: Path, workers: str) -> None:
+    """Each response is from the version that it names, which also signed its ID; all workers change versions."""
     versions = [str(number) for number in range(1, 21)]
     shutil.copytree(ready / "0", tmp_path / "models" / "0")
     env = {"MODELTRACE_WORKERS": workers, "MODELTRACE_ID_KEY": ID_KEY}
-    with served(tmp_path / "models", **env) as (process, url), asking(url) as asked:
+    with served(tmp_path / "models", **env) as (process, url), running_clients(url) as results:
         for version in versions:
             shutil.copytree(ready / version, tmp_path / "models" / f".{version}")
             (tmp_path / "models" / f".{version}").rename(tmp_path / "models" / version)
-            wait_until(partial(taken_over, process, version, int(workers)), description=version)
-        start = len(asked.answers)
-        wait_until(lambda: len(asked.answers) > start + 20, description="answers of the last version")
+            wait_until(partial(is_served, process, version, int(workers)), description=version)
+        start = len(results.answers)
+        wait_until(lambda: len(results.answers) > start + 20, description="answers of the last version")
 
     ids = PredictionIdSigner(ID_KEY.encode())
-    assert asked.failures == []
-    assert {answer["model"]["version"] for answer in asked.answers[start + 5 :]} == {"20"}
-    assert len({answer["model"]["version"] for answer in asked.answers}) > 10
-    for answer in asked.answers:
+    assert results.failures == []
+    assert {answer["model"]["version"] for answer in results.answers[start + 5 :]} == {"20"}
+    assert len({answer["model"]["version"] for answer in results.answers}) > 10
+    for answer in results.answers:
         assert ids.verify(answer["prediction_id"]).model_version == answer["model"]["version"]
 
 
 @pytest.mark.slow
-def test_sighup_has_the_service_look_at_once(tmp_path: Path) -> None:
-    """With two workers none of them is restarted for it; `GET /model` and the documentation are of the new version."""
+def test_sighup_triggers_a_check(tmp_path: Path) -> None:
+    """Neither of two workers restarts; `GET /model` and the documentation are those of the new version."""
     pack_iris(tmp_path / "1", "1")
     with served(tmp_path, MODELTRACE_WORKERS="2", MODELTRACE_RELOAD_INTERVAL="0") as (process, url):
         pack_iris(tmp_path / "2", "2", strength=9.0)
         process.popen.send_signal(signal.SIGHUP)
-        wait_until(partial(taken_over, process, "2", 2), description="both workers")
+        wait_until(partial(is_served, process, "2", 2), description="both workers")
 
         assert httpx.get(f"{url}/model").json()["version"] == "2"
         assert httpx.get(f"{url}/openapi.json").json()["info"]["title"] == "iris 2"
