@@ -1,4 +1,4 @@
-"""A model, windows of traffic to it as counts, and both as the series that Prometheus would hold."""
+"""A model, counts of its traffic, and the series of both in Prometheus."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Labels = Mapping[str, str]
 
 
 def drift_model(*, regressor: bool = False) -> Model:
-    """Return a model with features of all kinds: complete or not, far from zero or near it, constant, text, boolean."""
+    """Return a model with numbers with and without missing values, a constant, a text and a boolean."""
     rng = np.random.default_rng(7)
     columns = {
         "age": rng.normal(40, 12, ROWS),
@@ -33,7 +33,7 @@ def drift_model(*, regressor: bool = False) -> Model:
         "member": rng.random(ROWS) < 0.3,
     }
     schema = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in columns.items()))
-    answers = [
+    outputs = [
         ModelOutput(value=float(n**2)) if regressor else ModelOutput("yes" if n % 3 else "no") for n in range(ROWS)
     ]
     classes = None if regressor else ("no", "yes", "maybe")
@@ -47,7 +47,7 @@ def drift_model(*, regressor: bool = False) -> Model:
         as_frame=False,
         created="",
         predict_fn=lambda _: [],
-        output_reference=build_output_reference(answers, [], classes),
+        output_reference=build_output_reference(outputs, [], classes),
         confidence_threshold=None if regressor else 0.5,
         duplicate_probability=1e-5,
     )
@@ -55,11 +55,11 @@ def drift_model(*, regressor: bool = False) -> Model:
 
 @dataclass(frozen=True)
 class TrafficCounts:
-    """Counts of traffic: by feature (`OUTPUTS`: the answers), and of answers with low confidence."""
+    """Counts of traffic, by feature (or `OUTPUTS`), and the number of predictions with low confidence."""
 
     windows: dict[str, WindowCounts]
     unsure: int
-    repeated: int = 0  # answers to rows that equal one of the last
+    repeated: int = 0  # predictions of rows that equal a recent one
 
     def __sub__(self, before: "TrafficCounts") -> "TrafficCounts":
         """Return the counts that were added since `before`."""
@@ -77,27 +77,25 @@ class TrafficCounts:
         )
 
     def findings(self, model: Model) -> dict[tuple[str, str], DriftResult]:
-        """Return the findings of `modeltrace.monitoring`, by feature and statistic."""
+        """Return the results of `modeltrace.monitoring`, by feature and statistic."""
         criticals: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(model).items():
             criticals.setdefault(name, {})[statistic] = value
-        answered = sum(self.windows[OUTPUTS].counts)
-        limit = (
-            None
-            if model.duplicate_probability is None
-            else drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED_ROWS)
-        )
-        repeat = limit is not None and answered > 0 and self.repeated / answered > limit
+        predictions = sum(self.windows[OUTPUTS].counts)
+        limit = 1.0
+        if model.duplicate_probability is not None:
+            limit = drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED_ROWS)
+        repeat = predictions > 0 and self.repeated / predictions > limit
         references = {feature.name: feature.reference for feature in model.schema.features}
-        found = [
-            (name, one)
+        results = [
+            (name, result)
             for name, window in self.windows.items()
             if (reference := references.get(name) or model.output_reference)
-            for one in check_drift(reference, window._replace(rows_repeat=repeat), criticals[name])
+            for result in check_drift(reference, window._replace(rows_repeat=repeat), criticals[name])
         ]
         if (critical := criticals[OUTPUTS].get(drift.LOW_CONFIDENCE)) is not None:
-            found.append((OUTPUTS, check_confidence(self.unsure, answered, critical, rows_repeat=repeat)))
-        return {(name, one.statistic): one for name, one in found}
+            results.append((OUTPUTS, check_confidence(self.unsure, predictions, critical, rows_repeat=repeat)))
+        return {(name, result.statistic): result for name, result in results}
 
 
 def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: float) -> TrafficCounts:
@@ -114,46 +112,46 @@ def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: fl
             total = float(counts[:-2].sum() * (mean + shift * deviation))
         windows[feature.name] = WindowCounts(tuple(counts.tolist()), round(total, 6), int(shift * rows / 20))
     assert model.output_reference
-    p = np.array(list(model.output_reference.shares.values())) * np.exp(
-        shift * rng.normal(size=len(model.output_reference.shares))
-    )
+    shares = np.array(list(model.output_reference.shares.values()))
+    p = shares * np.exp(shift * rng.normal(size=len(shares)))
     windows[OUTPUTS] = WindowCounts(tuple(rng.multinomial(rows, p / p.sum()).tolist()))
     return TrafficCounts(windows, int(rows * shift / 4) if model.confidence_threshold is not None else 0)
 
 
 def gauge_series(model: Model) -> Iterator[tuple[str, Labels, float]]:
     """Yield the gauges of a model as Prometheus has them: name, labels, value."""
-    training, about = reference_metrics(model), {"job": "modeltrace", **_model(model)}
-    for instrument, values in training.gauges.items():
+    common = {"job": "modeltrace", **_model(model)}
+    for instrument, points in reference_metrics(model).gauges.items():
         suffix = "_ratio" if instrument.unit == "1" else ""
-        for value, labels in values:
-            yield _name(instrument.name) + suffix, {**about, **{_name(k): v for k, v in labels.items()}}, value
+        for value, attributes in points:
+            labels = {_name(key): label for key, label in attributes.items()}
+            yield _name(instrument.name) + suffix, {**common, **labels}, value
 
 
 def counter_series(model: Model, what: TrafficCounts) -> Iterator[tuple[str, Labels, float]]:
     """Yield the counters of some traffic as Prometheus has them: name, labels, value."""
-    about = {"job": "modeltrace", "instance": "a", **_model(model)}
-    refused = {"ml_data_violation_reason": "missing", "ml_data_violation_action": "rejected"}
+    common = {"job": "modeltrace", "instance": "a", **_model(model)}
+    rejected = {"ml_data_violation_reason": "missing", "ml_data_violation_action": "rejected"}
     for feature in model.schema.features:
-        window, named = what.windows[feature.name], {**about, "ml_feature_name": feature.name}
-        for one, count in zip(feature.reference.shares, window.counts, strict=True):
-            yield "ml_feature_observations_total", {**named, "ml_feature_bin": one}, count
+        window, labels = what.windows[feature.name], {**common, "ml_feature_name": feature.name}
+        for bin_name, count in zip(feature.reference.shares, window.counts, strict=True):
+            yield "ml_feature_observations_total", {**labels, "ml_feature_bin": bin_name}, count
         if feature.reference.edges is not None:
             for sign, total in (("positive", max(window.total, 0.0)), ("negative", max(-window.total, 0.0))):
-                yield "ml_feature_sum_total", {**named, "ml_feature_sign": sign}, total
+                yield "ml_feature_sum_total", {**labels, "ml_feature_sign": sign}, total
         if window.rejected:
-            yield "ml_data_violations_total", {**named, **refused}, window.rejected
+            yield "ml_data_violations_total", {**labels, **rejected}, window.rejected
     assert model.output_reference
     label = "ml_prediction_label" if model.output_reference.edges is None else "ml_prediction_bin"
-    for one, count in zip(model.output_reference.shares, what.windows[OUTPUTS].counts, strict=True):
-        if count:  # the series of a label begins with its first answer
-            yield "ml_predictions_total", {**about, label: one}, count
-    yield "ml_predictions_repeated_total", about, what.repeated
+    for bin_name, count in zip(model.output_reference.shares, what.windows[OUTPUTS].counts, strict=True):
+        if count:  # the series of a label begins with its first prediction
+            yield "ml_predictions_total", {**common, label: bin_name}, count
+    yield "ml_predictions_repeated_total", common, what.repeated
     if model.confidence_threshold is not None:
-        answers = sum(what.windows[OUTPUTS].counts)
-        yield "ml_prediction_confidence_count", {**about, "ml_prediction_label": "no"}, answers
+        predictions = sum(what.windows[OUTPUTS].counts)
+        yield "ml_prediction_confidence_count", {**common, "ml_prediction_label": "no"}, predictions
         if what.unsure:
-            yield "ml_predictions_low_confidence_total", about, what.unsure
+            yield "ml_predictions_low_confidence_total", common, what.unsure
 
 
 def _model(model: Model) -> Labels:

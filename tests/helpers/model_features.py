@@ -1,4 +1,4 @@
-"""Features of a model whose telemetry is made: bins of the training data, and values of requests."""
+"""Features for synthetic telemetry of a model: bins of the training data, and values of requests."""
 
 import random
 from bisect import bisect_left
@@ -29,7 +29,7 @@ EDGES = (-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28)
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature: a number of a normal distribution, or a category; `shift` moves the values of requests."""
+    """A normally distributed number, or a category; `shift` moves the values of requests."""
 
     name: str
     categories: tuple[str, ...] = ()
@@ -44,13 +44,13 @@ class Feature:
             return {**{name: 1 / len(self.categories) for name in self.categories}, "missing": 0.0, "other": 0.0}
         return {**{f"{number:02d}": 0.1 for number in range(10)}, "missing": 0.0, "other": 0.0}
 
-    def draw(self, chance: random.Random) -> Any:
+    def draw(self, rng: random.Random) -> Any:
         """Draw the value of a request."""
-        if chance.random() < self.missing:
+        if rng.random() < self.missing:
             return None
         if self.categories:
-            return "never seen" if chance.random() < self.shift else chance.choice(self.categories)
-        return chance.gauss(self.shift, 1)
+            return "never seen" if rng.random() < self.shift else rng.choice(self.categories)
+        return rng.gauss(self.shift, 1)
 
     def bin_of(self, value: Any) -> str:
         """Return the bin in which a value is counted."""
@@ -62,9 +62,9 @@ class Feature:
 
     def described(self) -> dict[str, Any]:
         """Return the description of the feature in the event `ml.model`."""
-        about: dict[str, Any] = {"name": self.name, "type": "category" if self.categories else "number"}
+        common: dict[str, Any] = {"name": self.name, "type": "category" if self.categories else "number"}
         if self.privacy != "plain":
-            return {**about, "privacy": self.privacy}
+            return {**common, "privacy": self.privacy}
         if self.categories:
-            return {**about, "bins": list(self.bins)}
-        return {**about, "training_range": [-3.5, 3.5], "edges": EDGES, "mean": 0.0}
+            return {**common, "bins": list(self.bins)}
+        return {**common, "training_range": [-3.5, 3.5], "edges": EDGES, "mean": 0.0}

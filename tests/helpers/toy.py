@@ -1,4 +1,4 @@
-"""A classifier that does on request what a test wants to see: sure, unsure, slow or broken, by the value of `a`."""
+"""A classifier whose behaviour follows from the value of `a`: high or low confidence, slow, or failing."""
 
 import importlib
 import sys
@@ -33,7 +33,7 @@ def work(X):
 
 
 def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
-    """Pack the model; its bundle, and the environment in which it can be served."""
+    """Pack the model and return its bundle, and the environment variables to serve it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{MODULE}.py").write_text(SOURCE)
     training = pd.DataFrame({"a": [float(n) for n in range(101) if n not in (BROKEN, SLOW)]}).assign(
@@ -51,5 +51,5 @@ def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
 
 
 def row(a: float) -> dict[str, float]:
-    """A row that has the model do what `a` says."""
+    """Return a row with this value of `a`."""
     return {"a": a, "b": a / 7, "c": a % 2 == 0}
