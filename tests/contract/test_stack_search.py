@@ -16,7 +16,7 @@ from modeltrace.bundles.pack import pack
 from tests.helpers.backends import RealStack, wait_for_records
 from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
-from tests.helpers.toy import BROKEN, pack_toy, row
+from tests.helpers.toy import FAILING, pack_toy, row
 
 pytestmark = pytest.mark.stack
 Rows = list[dict[str, float]]
@@ -114,7 +114,7 @@ def test_jaeger_finds_a_failed_request_by_error(real_stack: RealStack, tmp_path:
     """`error=true` leads to the request in which the model failed, and the span says by what."""
     bundle, needs = pack_toy(tmp_path)
     with running_service(bundle, real_stack.otlp, **needs) as (_, url):
-        failed = httpx.post(f"{url}/predict", json={"features": row(BROKEN)})
+        failed = httpx.post(f"{url}/predict", json={"features": row(FAILING)})
         assert failed.status_code == 500
         trace_id = failed.json()["trace_id"]
 

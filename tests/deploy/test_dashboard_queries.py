@@ -24,7 +24,7 @@ from tests.helpers.log_stores import LokiLogs
 from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 from tests.helpers.stack import binary, has_loki
-from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
+from tests.helpers.toy import CONFIDENT, FAILING, LOW_CONFIDENCE, SLOW, pack_toy, row
 
 pytestmark = pytest.mark.stack
 
@@ -148,7 +148,7 @@ def labels(url: str) -> Iterator[None]:
     def label() -> None:
         with httpx.Client(base_url=url, timeout=60) as client:
             while not over.wait(1):
-                answered = client.post("/predict", json={"features": row(UNSURE)}).json()
+                answered = client.post("/predict", json={"features": row(LOW_CONFIDENCE)}).json()
                 client.post("/feedback", json={"prediction_id": answered["prediction_id"], "label": True})
 
     thread = Thread(target=label, daemon=True)
@@ -173,7 +173,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> I
     }
     # Two workers on a busy machine need more time.
     with running_service(bundle, None, "--workers", "2", seconds=240, **env) as (_, url):
-        for number in (*range(60), BROKEN, SLOW):
+        for number in (*range(60), FAILING, SLOW):
             answer = httpx.post(f"{url}/predict", json={"features": row(number)}, timeout=60)
             if answer.status_code == 200:
                 label = {"prediction_id": answer.json()["prediction_id"], "label": number % 9 > 4}
@@ -182,7 +182,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> I
             httpx.get(f"{url}/nowhere", timeout=60)
         # What was counted before the first scrape has no rate: something has to go on happening.
         with (
-            LoadClients(url, [row(SURE)], clients=1, pause=0.5),
+            LoadClients(url, [row(CONFIDENT)], clients=1, pause=0.5),
             labels(url),
         ):
             yield Stores(

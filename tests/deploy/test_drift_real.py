@@ -109,7 +109,7 @@ def test_prometheus_says_what_the_definitions_say(tmp_path: Path) -> None:
                 said = httpx.post(f"{url}/predict/batch", json={"rows": batch}, timeout=60)
                 answers += said.raise_for_status().json()["predictions"]
             httpx.post(f"{url}/predict/batch", json={"rows": bad}, timeout=60).raise_for_status()
-            wanted = expected(model, rows, answers).findings(model)
+            wanted = expected(model, rows, answers).drift_results(model)
             name = "job_model_feature:ml_drift"
 
             def agrees() -> bool:

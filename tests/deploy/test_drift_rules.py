@@ -71,7 +71,7 @@ def test_the_rules_compute_what_is_defined(
         {"series": series(name, labels), "values": f"{float(value)!r}x110"}
         for name, labels, value in gauge_series(model)
     ]
-    asked = expectations(later.findings(model), "1h") + expectations(both.findings(model), "24h")
+    asked = expectations(later.drift_results(model), "1h") + expectations(both.drift_results(model), "24h")
     content = {
         "rule_files": [str(PROMETHEUS / "rules" / "drift.yml")],
         "group_eval_order": list(GROUPS),

@@ -20,7 +20,7 @@ from tests.helpers.collector import BASE, OTEL, Collector, Sink, running_collect
 from tests.helpers.load import LoadClients
 from tests.helpers.processes import free_port, wait_until
 from tests.helpers.services import running_service
-from tests.helpers.toy import BROKEN, SURE, UNSURE, pack_toy, row
+from tests.helpers.toy import CONFIDENT, FAILING, LOW_CONFIDENCE, pack_toy, row
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -105,10 +105,10 @@ def both(toy: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFact
         reader = {"MODELTRACE_LOG_FILE": service["MODELTRACE_LOG_FILE"], **read.backends}
         stack.enter_context(running_collector(BASE, FILELOG, data=folder / "reader", **reader))
         with serving(bundle, service) as url:
-            for a in (SURE, UNSURE, 3.5):
+            for a in (CONFIDENT, LOW_CONFIDENCE, 3.5):
                 httpx.post(f"{url}/predict", json={"features": row(a)}).raise_for_status()
             httpx.post(f"{url}/predict/batch", json={"rows": [row(1), row(99), {"a": "wide"}]}).raise_for_status()
-            assert httpx.post(f"{url}/predict", json={"features": row(BROKEN)}).status_code == 500
+            assert httpx.post(f"{url}/predict", json={"features": row(FAILING)}).status_code == 500
             assert httpx.post(f"{url}/predict", json={"features": {"a": "wide"}}).status_code == 422
             assert httpx.post(f"{url}/predict", content=b"not json").status_code == 400
             assert httpx.get(f"{url}/nothing?key=1").status_code == 404
@@ -152,7 +152,7 @@ def test_the_audit_record_keeps_its_map_and_its_name(both: BothWays) -> None:
 
     assert len(audits) == 5
     inputs = [a["ml.prediction.inputs"] for a in audits]
-    assert {(of["a"], of["b"]) for of in inputs} >= {(50.5, UNSURE / 7), (99, 99 / 7)}
+    assert {(of["a"], of["b"]) for of in inputs} >= {(50.5, LOW_CONFIDENCE / 7), (99, 99 / 7)}
     assert {a["scope"] for a in audits} == {"modeltrace.prediction"}
 
 
@@ -210,7 +210,10 @@ def test_restarts_and_rotation_lose_nothing(
     }
     collector = collector_of(sink, file, tmp_path / "collector")
     collector.start()
-    with serving(bundle, environment) as url, LoadClients(url, [row(SURE), row(UNSURE)], clients=2, pause=0.01) as load:
+    with (
+        serving(bundle, environment) as url,
+        LoadClients(url, [row(CONFIDENT), row(LOW_CONFIDENCE)], clients=2, pause=0.01) as load,
+    ):
         for _ in range(3):
             load.wait_for_answers(100)
             collector.stop(signum=end)

@@ -23,7 +23,7 @@ from tests.helpers.collector import BASE, OTEL, Collector, running_collector, ru
 from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
 from tests.helpers.stack import running_stack
-from tests.helpers.toy import BROKEN, SLOW, SURE, UNSURE, pack_toy, row
+from tests.helpers.toy import CONFIDENT, FAILING, LOW_CONFIDENCE, SLOW, pack_toy, row
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -83,14 +83,14 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
 def send(url: str) -> dict[str, list[str]]:
     """Send all kinds of requests; the trace IDs, by kind."""
     bodies: dict[str, tuple[str, Any, int]] = {
-        "ordinary": ("predict", {"features": row(SURE)}, 200),
-        "unsure": ("predict", {"features": row(UNSURE)}, 200),
+        "ordinary": ("predict", {"features": row(CONFIDENT)}, 200),
+        "unsure": ("predict", {"features": row(LOW_CONFIDENCE)}, 200),
         "slow": ("predict", {"features": row(SLOW)}, 200),
-        "broken": ("predict", {"features": row(BROKEN)}, 500),
+        "broken": ("predict", {"features": row(FAILING)}, 500),
         "refused": ("predict", {"features": {"a": "wide"}}, 422),
-        "partly refused": ("predict/batch", {"rows": [row(SURE), {"a": "wide"}]}, 200),
-        "partly unsure": ("predict/batch", {"rows": [row(SURE), row(UNSURE)]}, 200),
-        "pinned": ("predict", {"features": row(SURE)}, 200),
+        "partly refused": ("predict/batch", {"rows": [row(CONFIDENT), {"a": "wide"}]}, 200),
+        "partly unsure": ("predict/batch", {"rows": [row(CONFIDENT), row(LOW_CONFIDENCE)]}, 200),
+        "pinned": ("predict", {"features": row(CONFIDENT)}, 200),
     }
     kinds = [*bodies] * OF_EACH_KIND + ["ordinary"] * (ORDINARY - OF_EACH_KIND)
     random.shuffle(kinds)

@@ -58,7 +58,7 @@ class TrafficCounts:
     """Counts of traffic, by feature (or `OUTPUTS`), and the number of predictions with low confidence."""
 
     windows: dict[str, WindowCounts]
-    unsure: int
+    low_confidence: int
     repeated: int = 0  # predictions of rows that equal a recent one
 
     def __sub__(self, before: "TrafficCounts") -> "TrafficCounts":
@@ -72,11 +72,11 @@ class TrafficCounts:
                 )
                 for (name, now), then in zip(self.windows.items(), before.windows.values(), strict=True)
             },
-            self.unsure - before.unsure,
+            self.low_confidence - before.low_confidence,
             self.repeated - before.repeated,
         )
 
-    def findings(self, model: Model) -> dict[tuple[str, str], DriftResult]:
+    def drift_results(self, model: Model) -> dict[tuple[str, str], DriftResult]:
         """Return the results of `modeltrace.monitoring`, by feature and statistic."""
         criticals: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(model).items():
@@ -94,7 +94,7 @@ class TrafficCounts:
             for result in check_drift(reference, window._replace(rows_repeat=repeat), criticals[name])
         ]
         if (critical := criticals[OUTPUTS].get(drift.LOW_CONFIDENCE)) is not None:
-            results.append((OUTPUTS, check_confidence(self.unsure, predictions, critical, rows_repeat=repeat)))
+            results.append((OUTPUTS, check_confidence(self.low_confidence, predictions, critical, rows_repeat=repeat)))
         return {(name, result.statistic): result for name, result in results}
 
 
@@ -128,12 +128,12 @@ def gauge_series(model: Model) -> Iterator[tuple[str, Labels, float]]:
             yield _name(instrument.name) + suffix, {**common, **labels}, value
 
 
-def counter_series(model: Model, what: TrafficCounts) -> Iterator[tuple[str, Labels, float]]:
+def counter_series(model: Model, traffic: TrafficCounts) -> Iterator[tuple[str, Labels, float]]:
     """Yield the counters of some traffic as Prometheus has them: name, labels, value."""
     common = {"job": "modeltrace", "instance": "a", **_model(model)}
     rejected = {"ml_data_violation_reason": "missing", "ml_data_violation_action": "rejected"}
     for feature in model.schema.features:
-        window, labels = what.windows[feature.name], {**common, "ml_feature_name": feature.name}
+        window, labels = traffic.windows[feature.name], {**common, "ml_feature_name": feature.name}
         for bin_name, count in zip(feature.reference.shares, window.counts, strict=True):
             yield "ml_feature_observations_total", {**labels, "ml_feature_bin": bin_name}, count
         if feature.reference.edges is not None:
@@ -143,15 +143,15 @@ def counter_series(model: Model, what: TrafficCounts) -> Iterator[tuple[str, Lab
             yield "ml_data_violations_total", {**labels, **rejected}, window.rejected
     assert model.output_reference
     label = "ml_prediction_label" if model.output_reference.edges is None else "ml_prediction_bin"
-    for bin_name, count in zip(model.output_reference.shares, what.windows[OUTPUTS].counts, strict=True):
+    for bin_name, count in zip(model.output_reference.shares, traffic.windows[OUTPUTS].counts, strict=True):
         if count:  # the series of a label begins with its first prediction
             yield "ml_predictions_total", {**common, label: bin_name}, count
-    yield "ml_predictions_repeated_total", common, what.repeated
+    yield "ml_predictions_repeated_total", common, traffic.repeated
     if model.confidence_threshold is not None:
-        predictions = sum(what.windows[OUTPUTS].counts)
+        predictions = sum(traffic.windows[OUTPUTS].counts)
         yield "ml_prediction_confidence_count", {**common, "ml_prediction_label": "no"}, predictions
-        if what.unsure:
-            yield "ml_predictions_low_confidence_total", common, what.unsure
+        if traffic.low_confidence:
+            yield "ml_predictions_low_confidence_total", common, traffic.low_confidence
 
 
 def _model(model: Model) -> Labels:

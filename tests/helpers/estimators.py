@@ -38,7 +38,7 @@ Fitted = tuple[Any, Any]  # an estimator, and the data that it was fitted on
 BINARY = ("FixedThresholdClassifier",)
 
 # What cannot be served or not be kept in skops, and why.
-OUT_OF_REACH = {
+UNSUPPORTED = {
     "Birch": "skops does not write it",
     "BisectingKMeans": "holds a compiled function that does not check its input, so it is not on the reviewed list",
     "ClassifierChain": "several outputs",
@@ -94,7 +94,7 @@ def every_predictor() -> dict[str, Callable[[], Fitted]]:
     made: dict[str, Callable[[], Fitted]] = {}
     for kind in ("transformer", "regressor", "classifier"):
         made |= {name: partial(fit_estimator, name, cls, kind) for name, cls in all_estimators(type_filter=kind)}
-    return {name: make for name, make in made.items() if name not in OUT_OF_REACH}
+    return {name: make for name, make in made.items() if name not in UNSUPPORTED}
 
 
 def fit_estimator(name: str, cls: type, kind: str) -> Fitted:

@@ -60,7 +60,7 @@ class Feature:
             return value if value in self.categories else "other"
         return f"{bisect_left(EDGES, value):02d}"
 
-    def described(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """Return the description of the feature in the event `ml.model`."""
         common: dict[str, Any] = {"name": self.name, "type": "category" if self.categories else "number"}
         if self.privacy != "plain":

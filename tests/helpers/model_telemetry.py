@@ -54,7 +54,7 @@ class ModelService:
     def begin(self, **thresholds: float) -> None:
         """Send the event `ml.model` and the references, as at the start."""
         for number, feature in enumerate(self.features, 1):
-            said = {"name": self.name, "features": [feature.described()], "output_reference": None}
+            said = {"name": self.name, "features": [feature.description()], "output_reference": None}
             parts: dict[str, Value] = {"ml.model.part": number, "ml.model.parts": len(self.features)}
             event = LogRecord(
                 time_unix_nano=self.start_ns,

@@ -11,10 +11,10 @@ from sklearn.preprocessing import FunctionTransformer
 
 from modeltrace.bundles.pack import pack
 
-SURE, UNSURE, SLOW, BROKEN = 2.0, 50.5, 14.0, 13.0
+CONFIDENT, LOW_CONFIDENCE, SLOW, FAILING = 2.0, 50.5, 14.0, 13.0
 SLOW_SECONDS = 0.4
-MODULE = "toy_model_of_the_tests"
-SOURCE = f"""
+MODULE_NAME = "toy_model_of_the_tests"
+MODULE_SOURCE = f"""
 import time
 
 import numpy as np
@@ -24,7 +24,7 @@ class BrokenError(Exception):
 
 def work(X):
     values = np.asarray(X, dtype=float)[:, 0]
-    if {BROKEN} in values:
+    if {FAILING} in values:
         raise BrokenError("thirteen: of all numbers\\nthis one")
     if {SLOW} in values:
         time.sleep({SLOW_SECONDS})
@@ -35,18 +35,18 @@ def work(X):
 def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
     """Pack the model and return its bundle, and the environment variables to serve it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{MODULE}.py").write_text(SOURCE)
-    training = pd.DataFrame({"a": [float(n) for n in range(101) if n not in (BROKEN, SLOW)]}).assign(
+    (folder / f"{MODULE_NAME}.py").write_text(MODULE_SOURCE)
+    training = pd.DataFrame({"a": [float(n) for n in range(101) if n not in (FAILING, SLOW)]}).assign(
         b=lambda t: t.a / 7, c=lambda t: t.a % 2 == 0
     )
     sys.path.insert(0, str(folder))
     try:
-        step = FunctionTransformer(importlib.import_module(MODULE).work)
+        step = FunctionTransformer(importlib.import_module(MODULE_NAME).work)
         estimator = make_pipeline(step, LogisticRegression()).fit(training.to_numpy(dtype=float), training.a > 50)
         bundle = pack(estimator, training, name="toy", out=folder / "bundle", artifact_format="joblib")
     finally:
         sys.path.remove(str(folder))
-        sys.modules.pop(MODULE, None)
+        sys.modules.pop(MODULE_NAME, None)
     return bundle, {"PYTHONPATH": str(folder), "MODELTRACE_TRUST_PICKLE": "true"}
 
 

@@ -14,7 +14,7 @@ from sklearn.utils import all_estimators
 from modeltrace.bundles.artifact import dump_artifact, load_artifact
 from modeltrace.bundles.trusted_types import REVIEWED_TYPES
 from modeltrace.inference.model import make_predict_fn, to_json_label
-from tests.helpers.estimators import OUT_OF_REACH, every_predictor, variants
+from tests.helpers.estimators import UNSUPPORTED, every_predictor, variants
 
 pytestmark = pytest.mark.slow
 
@@ -90,4 +90,4 @@ def test_what_is_out_of_reach_exists() -> None:
         name for kind in ("transformer", "regressor", "classifier") for name, _ in all_estimators(type_filter=kind)
     }
 
-    assert sorted(set(OUT_OF_REACH) - known) == []
+    assert sorted(set(UNSUPPORTED) - known) == []
