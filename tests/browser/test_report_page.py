@@ -32,7 +32,7 @@ def test_the_page_shows_the_report_without_a_network(browser: Browser, report: P
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(report.as_uri())
-    page.get_by_text("Answers against true labels").wait_for(timeout=30_000)
+    page.get_by_text("Predictions against true labels").wait_for(timeout=30_000)
     page.get_by_text("Drift is detected for").wait_for(timeout=30_000)
     page.locator("svg.main-svg").first.wait_for(timeout=30_000)
 

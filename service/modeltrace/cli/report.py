@@ -99,7 +99,7 @@ def evidently(
         move_to_output(page, out)
     if answer["empty"]:
         print_note("left out", f"{', '.join(answer['empty'])}: every value is missing on one side")
-    figures = {one["metric"].partition("(")[0]: one["value"] for one in reversed(answer["figures"])}
+    figures = {one["metric"].partition("(")[0]: one["value"] for one in reversed(answer["metrics"])}
     drifted, columns = figures["DriftedColumnsCount"]["count"], len(said.description["columns"]) - len(answer["empty"])
     found = [f"{drifted:.0f} of {columns} columns drifted"]
     found += [

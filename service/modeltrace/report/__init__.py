@@ -1,1 +1,1 @@
-"""Predictions of the store against a reference, by the field's own libraries, each in an environment of its own."""
+"""Reports of stored predictions against a reference, by third-party libraries, each in its own virtual environment."""

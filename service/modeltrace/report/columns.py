@@ -1,4 +1,4 @@
-"""Rows as columns that any library reads alike: numbers as floats, everything else as text; what is missing is null."""
+"""Convert rows to columns that every library reads the same way: floats and text, null for missing values."""
 
 import json
 import math
@@ -15,14 +15,14 @@ from modeltrace.inference.schema import Feature
 ColumnKind = Literal["number", "category"]
 
 NUMERIC: Final = ("number", "integer")
-# Categories that are kept apart; the rest counts together, as no test and no chart says anything of so many.
+# Rarer categories are merged into one, because tests and charts are meaningless for more categories.
 MAX_CATEGORIES: Final = 100
 OTHER_CATEGORIES: Final = "(all others)"
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """One row to compare: inputs, what the model answered, what was true."""
+    """A row of the comparison."""
 
     inputs: Mapping[str, object]
     prediction: object = None
@@ -32,11 +32,19 @@ class ComparedRow:
 
 @dataclass(frozen=True, slots=True)
 class ColumnLayout:
-    """Which columns a table has.
+    """The columns of a table. A column name that is also a feature name gets an underscore appended.
 
-    `features` and `answers` say what kind each is. Names of ours that a feature has already get an underscore.
-    `hashed` are features that privacy has stored as hashes. `positive` is the second of two classes, `score` the column
-    of its probability.
+    Args:
+        task: `classifier` or `regressor`.
+        features: the kind of each feature.
+        prediction: the column of predicted labels or values.
+        confidence: the column of confidences.
+        target: the column of true labels.
+        classes: the classes of a classifier.
+        score: the column of the probability of the second of two classes.
+        positive: the second of two classes.
+        excluded: features without a column, with the reason.
+        hashed: features whose values are stored as hashes.
     """
 
     task: str
@@ -52,23 +60,30 @@ class ColumnLayout:
 
     @property
     def outputs(self) -> dict[str, ColumnKind]:
-        """The columns of answers and true labels."""
+        """The columns of outputs and true labels."""
         if self.task == "regressor":
             return {self.prediction: "number", self.target: "number"}
-        kinds: dict[str, ColumnKind] = {self.prediction: "category", self.confidence: "number", self.target: "category"}
+        kinds: dict[str, ColumnKind] = {
+            self.prediction: "category",
+            self.confidence: "number",
+            self.target: "category",
+        }
         return kinds if self.score is None else {**kinds, self.score: "number"}
 
 
 def build_layout(manifest: Manifest, *, with_score: bool = True) -> ColumnLayout:
-    """The columns that a bundle's model gives a table; `scored`: one for the probability of the second class of two."""
-    left_out = {one.name: "its privacy is drop" for one in manifest.features if one.privacy == "drop"}
-    features = {one.name: column_kind(one) for one in manifest.features if one.name not in left_out}
-    taken = {one.name for one in manifest.features}
+    """Return the columns for a bundle's model.
+
+    `with_score` says whether a model with two classes gets a column for the probability of the second one.
+    """
+    excluded = {feature.name: "its privacy is drop" for feature in manifest.features if feature.privacy == "drop"}
+    features = {feature.name: column_kind(feature) for feature in manifest.features if feature.name not in excluded}
+    taken = {feature.name for feature in manifest.features}
     prediction, confidence, target = (unused_name(name, taken) for name in ("prediction", "confidence", "true label"))
     classes = tuple(manifest.classes or ())
-    hashed = tuple(one.name for one in manifest.features if one.privacy == "hash")
+    hashed = tuple(feature.name for feature in manifest.features if feature.privacy == "hash")
     layout = ColumnLayout(
-        manifest.task, features, prediction, confidence, target, classes, excluded=left_out, hashed=hashed
+        manifest.task, features, prediction, confidence, target, classes, excluded=excluded, hashed=hashed
     )
     if not with_score or len(classes) != 2:
         return layout
@@ -77,25 +92,25 @@ def build_layout(manifest: Manifest, *, with_score: bool = True) -> ColumnLayout
 
 
 def column_kind(feature: Feature) -> ColumnKind:
-    """How a feature is compared: what privacy has hashed or put into bins is a category."""
+    """Return the kind of a feature's column; hashed or bucketed values are categories."""
     return "number" if feature.type in NUMERIC and feature.privacy == "plain" else "category"
 
 
 def unused_name(name: str, taken: Iterable[str]) -> str:
-    """The name, with an underscore or more if it is taken."""
+    """Append underscores to a name until it is not taken."""
     while name in taken:
         name += "_"
     return name
 
 
 def to_text(value: object) -> str:
-    """A category or a label as text that every file takes."""
-    said = value if isinstance(value, str) else json.dumps(value)
-    return said.encode("utf-8", "replace").decode()
+    """Convert a category or label to valid UTF-8 text."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode("utf-8", "replace").decode()
 
 
 def to_number(value: object) -> float | None:
-    """A finite number as such, anything else as missing."""
+    """Convert a finite number to a float, and any other value to `None`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -106,28 +121,29 @@ def to_number(value: object) -> float | None:
 
 
 def to_category(value: object) -> str | None:
-    """A category as text, what is missing as such."""
+    """Convert a category to text, and a missing value to `None`."""
     return None if value is None or (isinstance(value, float) and math.isnan(value)) else to_text(value)
 
 
 def build_table(rows: Sequence[ComparedRow], layout: ColumnLayout, names: Iterable[str]) -> pa.Table:
-    """The rows with these columns of the layout; a number that is none is missing."""
-    classes = {one: one for one in layout.classes}  # a file may say 1.0 where the class is 1
-    values: dict[str, list[object]] = {name: [row.inputs.get(name) for row in rows] for name in layout.features}
-    values |= {
+    """Return a table with the named columns of the layout."""
+    classes = {label: label for label in layout.classes}  # a file may have 1.0 for the class 1
+    columns: dict[str, list[object]] = {name: [row.inputs.get(name) for row in rows] for name in layout.features}
+    columns |= {
         layout.prediction: [row.prediction for row in rows],
         layout.confidence: [row.confidence for row in rows],
         layout.target: [classes.get(row.true_label, row.true_label) for row in rows],
     }
     if layout.score is not None:
-        values[layout.score] = [positive_probability(row.prediction, row.confidence, layout.classes[1]) for row in rows]
+        columns[layout.score] = [
+            positive_probability(row.prediction, row.confidence, layout.classes[1]) for row in rows
+        ]
     kinds: dict[str, ColumnKind] = {**layout.features, **layout.outputs}
-    made = {name: _to_array(values[name], kinds[name]) for name in names}
-    return pa.table(list(made.values()), names=list(made))
+    return pa.table({name: _to_array(columns[name], kinds[name]) for name in names})
 
 
 def positive_probability(prediction: object, confidence: float | None, positive: object) -> float | None:
-    """The probability of one of two classes, from that of the answered one."""
+    """Return the probability of the positive one of two classes, from the confidence in the predicted one."""
     if confidence is None:
         return None
     return confidence if prediction == positive else 1 - confidence
@@ -140,17 +156,21 @@ def _to_array(values: Sequence[object], kind: ColumnKind) -> pa.Array:
 
 
 def merge_rare(tables: Sequence[pa.Table], names: Iterable[str]) -> tuple[list[pa.Table], dict[str, int]]:
-    """Count the rarest categories of columns together, the same ones in all tables; how many there were in each."""
+    """Merge the rarest categories of the named columns, the same ones in all tables.
+
+    Returns:
+        The tables, and the number of categories of each column with merged categories.
+    """
     merged: dict[str, int] = {}
-    made = list(tables)
+    results = list(tables)
     for name in names:
-        counts = Counter(value for one in made for value in one.column(name).to_pylist() if value is not None)
+        counts = Counter(value for table in results for value in table.column(name).to_pylist() if value is not None)
         if len(counts) <= MAX_CATEGORIES:
             continue
         merged[name] = len(counts)
-        kept = {value for value, _ in counts.most_common(MAX_CATEGORIES - 1)}
-        for place, one in enumerate(made):
-            values = [v if v is None or v in kept else OTHER_CATEGORIES for v in one.column(name).to_pylist()]
-            index = one.schema.get_field_index(name)
-            made[place] = one.set_column(index, name, pa.array(values, pa.string()))
-    return made, merged
+        frequent = {value for value, _ in counts.most_common(MAX_CATEGORIES - 1)}
+        for index, table in enumerate(results):
+            values = [v if v is None or v in frequent else OTHER_CATEGORIES for v in table.column(name).to_pylist()]
+            position = table.schema.get_field_index(name)
+            results[index] = table.set_column(position, name, pa.array(values, pa.string()))
+    return results, merged

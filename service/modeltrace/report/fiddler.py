@@ -1,12 +1,10 @@
-"""Predictions as events that Fiddler takes, and the model that it is told they come from.
+"""Convert predictions to events for Fiddler, and describe their model.
 
-An event is flat: a column for each input, output and target, one that tells it from others, and its time. The model is
-described as Fiddler's client describes one (`ModelSchema`, `ModelSpec`, `ModelTaskParams`); nothing of Fiddler's is
-needed to write either.
+An event has a column for each input, output and target, an ID and a time. The model is described as by Fiddler's client
+(`ModelSchema`, `ModelSpec`, `ModelTaskParams`); neither needs code of Fiddler.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,23 +28,25 @@ from modeltrace.report.columns import (
     to_text,
     unused_name,
 )
-from modeltrace.store.export import ExportError, ExportFormat
+from modeltrace.store.export import ExportFormat, replace_file
 from modeltrace.store.rows import StoredPrediction
 
 CHUNK_ROWS: Final = 1000
 
 FiddlerType = Literal["float", "int", "bool", "str", "category", "timestamp"]
 
-_ARROW: Final[dict[FiddlerType, pa.DataType]] = {
+_ARROW_TYPES: Final[dict[FiddlerType, pa.DataType]] = {
     "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "str": pa.string(), "category": pa.string(),
     "timestamp": pa.timestamp("us", "UTC"),
 }  # fmt: skip
-_PLAIN: Final[dict[str, FiddlerType]] = {"number": "float", "integer": "int", "boolean": "bool", "category": "category"}
+_FEATURE_TYPES: Final[dict[str, FiddlerType]] = {
+    "number": "float", "integer": "int", "boolean": "bool", "category": "category",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class EventSchema:
-    """How one model's predictions become events. Names of ours that a feature has already get an underscore."""
+    """The columns of events. A column name that is also a feature name gets an underscore appended."""
 
     manifest: Manifest
     layout: ColumnLayout
@@ -57,49 +57,51 @@ class EventSchema:
 
     @cached_property
     def columns(self) -> dict[str, FiddlerType]:
-        """Every column with its type in Fiddler's words."""
-        ours: dict[str, FiddlerType] = {
-            self.event_id: "str",
-            self.time: "timestamp",
-            self.trace: "str",
-            self.version: "str",
+        """All columns with their Fiddler types."""
+        metadata: dict[str, FiddlerType] = {
+            self.event_id: "str", self.time: "timestamp", self.trace: "str", self.version: "str",
+        }  # fmt: skip
+        inputs = {
+            feature.name: fiddler_type(feature)
+            for feature in self.manifest.features
+            if feature.name in self.layout.features
         }
-        inputs = {one.name: fiddler_type(one) for one in self.manifest.features if one.name in self.layout.features}
-        answers: dict[str, FiddlerType] = {
+        outputs: dict[str, FiddlerType] = {
             name: "float" if kind == "number" else "category" for name, kind in self.layout.outputs.items()
         }
-        return {**ours, **inputs, **answers}
+        return {**metadata, **inputs, **outputs}
 
-    def to_event(self, one: StoredPrediction) -> dict[str, Any]:
-        """One prediction as an event."""
-        inputs = one.inputs or {}
+    def to_event(self, prediction: StoredPrediction) -> dict[str, Any]:
+        """Convert a prediction to an event."""
+        inputs = prediction.inputs or {}
         layout, columns = self.layout, self.columns
+        seconds, nanoseconds = divmod(prediction.time, 10**9)
         values: dict[str, Any] = {
-            self.event_id: one.prediction_id,
-            self.time: datetime.fromtimestamp(one.time // 10**9, UTC).replace(microsecond=one.time % 10**9 // 1000),
-            self.trace: one.trace_id,
-            self.version: one.model_version,
+            self.event_id: prediction.prediction_id,
+            self.time: datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000),
+            self.trace: prediction.trace_id,
+            self.version: prediction.model_version,
             **{name: _to_value(inputs.get(name), columns[name]) for name in layout.features},
         }
         if layout.task == "regressor":
-            return {**values, layout.prediction: one.value, layout.target: to_number(one.true_label)}
+            return {**values, layout.prediction: prediction.value, layout.target: to_number(prediction.true_label)}
         values |= {
-            layout.prediction: to_category(one.label),
-            layout.confidence: one.confidence,
-            layout.target: to_category(one.true_label),
+            layout.prediction: to_category(prediction.label),
+            layout.confidence: prediction.confidence,
+            layout.target: to_category(prediction.true_label),
         }
         if layout.score is not None:
-            values[layout.score] = positive_probability(one.label, one.confidence, layout.classes[1])
+            values[layout.score] = positive_probability(prediction.label, prediction.confidence, layout.classes[1])
         return values
 
     def model_description(self) -> dict[str, Any]:
-        """The model, as the arguments of `fiddler.Model`.
+        """Return the model as arguments of `fiddler.Model`.
 
-        Fiddler's classification of several classes wants the probability of each, and a prediction has that of its own:
-        there, and where there are no probabilities at all, the task is not set.
+        The task is `not_set` for more than two classes, because Fiddler requires the probability of each class and the
+        store has that of the predicted class only; and for a model without probabilities.
         """
         layout = self.layout
-        known = {one.name: one for one in self.manifest.features}
+        features = {feature.name: feature for feature in self.manifest.features}
         outputs = [layout.prediction] if layout.task == "regressor" else [layout.prediction, layout.confidence]
         metadata = [self.event_id, self.time, self.trace, self.version]
         task, params = ("regression", {}) if layout.task == "regressor" else ("not_set", {})
@@ -111,7 +113,7 @@ class EventSchema:
             "version": self.manifest.version,
             "schema": {
                 "schema_version": 1,
-                "columns": [self._column(name, kind, known.get(name)) for name, kind in self.columns.items()],
+                "columns": [self._column(name, kind, features.get(name)) for name, kind in self.columns.items()],
             },
             "spec": {
                 "schema_version": 1,
@@ -127,29 +129,29 @@ class EventSchema:
         }
 
     def _column(self, name: str, kind: FiddlerType, feature: Feature | None) -> dict[str, Any]:
-        said: dict[str, Any] = {"name": name, "data_type": kind}
+        column: dict[str, Any] = {"name": name, "data_type": kind}
         if feature is not None:
             if kind in ("float", "int") and feature.training_range is not None:
                 low, high = feature.training_range
-                said |= {"min": int(low), "max": int(high)} if kind == "int" else {"min": low, "max": high}
+                column |= {"min": int(low), "max": int(high)} if kind == "int" else {"min": low, "max": high}
             if kind == "category" and feature.categories is not None:
-                said["categories"] = list(map(to_text, feature.categories))
+                column["categories"] = list(map(to_text, feature.categories))
         elif name in (self.layout.score, self.layout.confidence):
-            said |= {"min": 0.0, "max": 1.0}
+            column |= {"min": 0.0, "max": 1.0}
         elif kind == "category":
-            said["categories"] = list(map(to_text, self.layout.classes))
-        return said
+            column["categories"] = list(map(to_text, self.layout.classes))
+        return column
 
 
 def fiddler_type(feature: Feature) -> FiddlerType:
-    """A feature's type; what privacy has hashed or put into bins is text."""
-    return _PLAIN[feature.type] if feature.privacy == "plain" else "str"
+    """Return the type of a feature; hashed or bucketed values are text."""
+    return _FEATURE_TYPES[feature.type] if feature.privacy == "plain" else "str"
 
 
 def event_schema(manifest: Manifest, *, has_probabilities: bool) -> EventSchema:
-    """How a bundle's predictions become events; without probabilities there is no column for one."""
+    """Return the columns of events for a bundle's predictions."""
     layout = build_layout(manifest, with_score=has_probabilities)
-    taken = {*(one.name for one in manifest.features), *layout.outputs}
+    taken = {*(feature.name for feature in manifest.features), *layout.outputs}
     names = (unused_name(name, taken) for name in ("prediction_id", "timestamp", "trace_id", "model_version"))
     return EventSchema(manifest, layout, *names)
 
@@ -158,43 +160,34 @@ def _to_value(value: object, kind: FiddlerType) -> object:
     if kind == "float":
         return to_number(value)
     if kind == "int":
-        found = to_number(value)
-        return int(found) if found is not None and found.is_integer() and abs(found) < 2**63 else None
+        number = to_number(value)
+        return int(number) if number is not None and number.is_integer() and abs(number) < 2**63 else None
     if kind == "bool":
         return value if isinstance(value, bool) else None
     return to_category(value)
 
 
-def write_events(rows: Iterable[StoredPrediction], events: EventSchema, path: Path, kind: ExportFormat) -> None:
-    """Write all of them, some at a time. The file has its name once it is complete.
+def write_events(
+    predictions: Iterable[StoredPrediction], schema: EventSchema, path: Path, file_format: ExportFormat
+) -> None:
+    """Write all predictions as events, in chunks.
 
     Raises:
-        ExportError: the file cannot be written; what was written of it is removed.
+        ExportError: the file cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        try:
-            with (
-                os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
-                _open_writer(file, kind, events) as add,
-            ):
-                waiting = map(events.to_event, rows)
-                while chunk := list(islice(waiting, CHUNK_ROWS)):
-                    add(chunk)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
+    with replace_file(path) as file, _open_writer(file, file_format, schema) as write:
+        events = map(schema.to_event, predictions)
+        while chunk := list(islice(events, CHUNK_ROWS)):
+            write(chunk)
 
 
 @contextmanager
 def _open_writer(
-    file: IO[bytes], kind: ExportFormat, events: EventSchema
+    file: IO[bytes], file_format: ExportFormat, schema: EventSchema
 ) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    if kind == "jsonl":
-        yield lambda chunk: file.writelines(f"{json.dumps(one, default=str)}\n".encode() for one in chunk)
+    if file_format == "jsonl":
+        yield lambda chunk: file.writelines(f"{json.dumps(event, default=str)}\n".encode() for event in chunk)
         return
-    schema = pa.schema([(name, _ARROW[kind]) for name, kind in events.columns.items()])
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        yield lambda chunk: writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+    arrow_schema = pa.schema([(name, _ARROW_TYPES[kind]) for name, kind in schema.columns.items()])
+    with pq.ParquetWriter(file, arrow_schema, compression="zstd") as writer:
+        yield lambda chunk: writer.write_table(pa.Table.from_pylist(chunk, schema=arrow_schema))

@@ -1,4 +1,4 @@
-"""Alibi Detect's tests as a page of its own: a table, no script, nothing from elsewhere."""
+"""Render the results of Alibi Detect's tests as a self-contained HTML page without scripts."""
 
 from collections.abc import Iterable
 from html import escape
@@ -18,37 +18,38 @@ tr.drift td:first-child { font-weight: 600; }
 TITLES: Final = {"kolmogorov_smirnov": "Kolmogorov-Smirnov", "chi_square": "chi-square"}
 
 
-def render_tests(title: str, notes: Iterable[tuple[str, str]], answer: dict[str, Any]) -> str:
-    """The page of what `modeltrace.report.programs.alibi_tests` says."""
-    told = "".join(f'<tr><th>{escape(name)}</th><td class="text">{escape(words)}</td></tr>' for name, words in notes)
-    ordered = sorted(answer["tests"], key=lambda one: (one["p_value"] is None, one["p_value"]))
-    tests = "".join(_row(one["column"], TITLES[one["test"]], one) for one in ordered)
-    together = answer["mmd"]
-    if together is not None:
-        tests = _row(f"all {len(together['columns'])} numbers together", "MMD", together) + tests
+def render_tests(title: str, notes: Iterable[tuple[str, str]], results: dict[str, Any]) -> str:
+    """Return the page for the output of `modeltrace.report.programs.alibi_tests`."""
+    note_rows = "".join(f'<tr><th>{escape(term)}</th><td class="text">{escape(text)}</td></tr>' for term, text in notes)
+    tests = sorted(results["tests"], key=lambda test: (test["p_value"] is None, test["p_value"]))
+    test_rows = "".join(_row(test["column"], TITLES[test["test"]], test) for test in tests)
+    mmd = results["mmd"]
+    if mmd is not None:
+        test_rows = _row(f"all {len(mmd['columns'])} numbers together", "MMD", mmd) + test_rows
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><table>{told}</table>"
+        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><table>{note_rows}</table>"
         "<table><tr><th>column</th><th>test</th><th>reference</th><th>window</th><th>statistic</th><th>p</th>"
-        f"<th>drift below</th></tr>{tests}</table><p>{escape(answer['library'])}</p></body></html>\n"
+        f"<th>drift below</th></tr>{test_rows}</table><p>{escape(results['library'])}</p></body></html>\n"
     )
 
 
-def _row(column: str, test: str, one: dict[str, Any]) -> str:
-    figures = (format_number(one["statistic"]), format_p_value(one), format_number(one["threshold"]))
-    numbers = (f"{one['n_reference']:,}", f"{one['n_window']:,}", *figures)
-    cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
-    drift = (' class="drift"', ": drift") if one["drift"] else ("", "")
-    return f'<tr{drift[0]}><td class="text">{escape(column)}{drift[1]}</td><td>{test}</td>{cells}</tr>'
+def _row(column: str, title: str, test: dict[str, Any]) -> str:
+    numbers = (format_number(test["statistic"]), format_p_value(test), format_number(test["threshold"]))
+    cells = "".join(
+        f'<td class="number">{text}</td>' for text in (f"{test['n_reference']:,}", f"{test['n_window']:,}", *numbers)
+    )
+    style, suffix = (' class="drift"', ": drift") if test["drift"] else ("", "")
+    return f'<tr{style}><td class="text">{escape(column)}{suffix}</td><td>{title}</td>{cells}</tr>'
 
 
-def format_p_value(one: dict[str, Any]) -> str:
-    """The p-value of a test; one by permutations cannot tell apart what is below one in so many."""
-    if one["p_value"] == 0 and "permutations" in one:
-        return f"< {1 / one['permutations']:.3g}"
-    return format_number(one["p_value"])
+def format_p_value(test: dict[str, Any]) -> str:
+    """Format the p-value of a test; a permutation test cannot resolve p-values below 1 / permutations."""
+    if test["p_value"] == 0 and "permutations" in test:
+        return f"< {1 / test['permutations']:.3g}"
+    return format_number(test["p_value"])
 
 
 def format_number(value: float | None) -> str:
-    """A figure, to three digits."""
+    """Format a number with three significant digits."""
     return "none" if value is None else f"{value:.3g}"

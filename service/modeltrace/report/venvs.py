@@ -1,4 +1,4 @@
-"""An environment of its own for each library, below the user's cache folder: made once, by its lock, and kept."""
+"""Create a virtual environment for each library in the user's cache folder, from its lock file."""
 
 import hashlib
 import os
@@ -18,20 +18,24 @@ import platformdirs
 from modeltrace.errors import ModeltraceError
 
 REPOSITORY: Final = Path(__file__).parents[3]
-# The Python found is the one used, and the system's certificates are trusted, as pip does it.
-_UV: Final = {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "true"}
+# uv uses an installed Python, and trusts the system's certificates as pip does.
+_UV_ENV: Final = {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "true"}
 _MAX_MESSAGE: Final = 400
 
 
 class VenvError(ModeltraceError):
-    """The environment of a library is not there and cannot be made."""
+    """The virtual environment of a library cannot be created."""
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A library of the field, and what it takes to run it.
+    """A library that makes reports.
 
-    `latest` is the last minor version of Python 3 that has wheels of all that its lock names, `None` if any has.
+    Args:
+        name: the name of the lock file.
+        title: the name for people.
+        size: the size of the virtual environment.
+        max_python_minor: the last minor version of Python 3 with wheels of all locked packages; `None` for any.
     """
 
     name: str
@@ -46,42 +50,44 @@ WHYLOGS: Final = Library("whylogs", "whylogs", "300 MB", max_python_minor=12)
 
 
 def lock_file(library: Library) -> Path:
-    """The file with every requirement and its hash: beside this module once installed, in `locks` in a checkout."""
+    """Return the lock file of a library: next to this module if installed, in `locks` in a checkout."""
     installed = Path(str(files("modeltrace.report"))) / "locks" / f"{library.name}.lock"
     return installed if installed.exists() else REPOSITORY / "locks" / installed.name
 
 
 def ensure_venv(library: Library, on_message: Callable[[str], None]) -> Path:
-    """The Python of an environment with exactly what the library's lock names; it is made unless it is there.
+    """Return the Python of the library's virtual environment, which is created if necessary.
 
-    Several may make it at the same time: each makes one of its own, and the first to be done gives it its name.
+    Several processes may create it at the same time: each one creates its own folder, and the first one to finish
+    renames its folder.
 
     Raises:
-        EnvironmentMissingError: there is no fitting Python, or the installer failed.
+        VenvError: there is no suitable Python, or the installer failed.
     """
     lock = lock_file(library)
     python, version = _find_python(library)
-    wanted = b"\n".join([lock.read_bytes(), version.encode(), platform.machine().encode()])
-    folder = _cache_folder() / f"{library.name}-{hashlib.sha256(wanted).hexdigest()[:12]}"
+    key = b"\n".join([lock.read_bytes(), version.encode(), platform.machine().encode()])
+    cache = platformdirs.user_cache_path("modeltrace") / "reports"
+    folder = cache / f"{library.name}-{hashlib.sha256(key).hexdigest()[:12]}"
     if (folder / "bin" / "python").exists():
         return folder / "bin" / "python"
-    on_message(f"installing {library.title}, this once: about {library.size} in {folder}")
+    on_message(f"installing {library.title} once: about {library.size} in {folder}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(mkdtemp(prefix=f".{library.name}-", dir=folder.parent))
+        cache.mkdir(parents=True, exist_ok=True)
+        fresh = Path(mkdtemp(prefix=f".{library.name}-", dir=cache))
     except OSError as error:
-        raise VenvError(f"{folder} cannot be made: {error.strerror or error}") from None
+        raise VenvError(f"{folder} cannot be created: {error.strerror or error}") from None
     try:
         for command in _install_commands(fresh, python, lock):
-            done = subprocess.run(  # noqa: S603  an installer, on our own lock
-                command, env={**_UV, **os.environ}, capture_output=True, text=True, check=False
+            process = subprocess.run(  # noqa: S603  an installer with a lock file of this package
+                command, env={**_UV_ENV, **os.environ}, capture_output=True, text=True, check=False
             )
-            if done.returncode:
-                raise VenvError(_failure_message(library, done.stderr))
+            if process.returncode:
+                raise VenvError(_failure_message(library, process.stderr))
         try:
             fresh.rename(folder)
         except OSError:
-            if not folder.exists():  # another one was first otherwise
+            if not folder.exists():  # if it exists, another process was first
                 raise
     except OSError as error:
         raise VenvError(_failure_message(library, str(error))) from None
@@ -90,42 +96,38 @@ def ensure_venv(library: Library, on_message: Callable[[str], None]) -> Path:
     return folder / "bin" / "python"
 
 
-def _cache_folder() -> Path:
-    return platformdirs.user_cache_path("modeltrace") / "reports"
-
-
 def _find_python(library: Library) -> tuple[str, str]:
-    """A Python that the library has wheels for, this one if it can be, and its version."""
-    here = sys.version_info[:2]
-    if library.max_python_minor is None or here[1] <= library.max_python_minor:
-        return sys.executable, f"{here[0]}.{here[1]}"
-    versions = [f"3.{minor}" for minor in range(library.max_python_minor, 10, -1)]
+    """Return a Python that the library supports, preferably the running one, and its version."""
+    major, minor = sys.version_info[:2]
+    if library.max_python_minor is None or minor <= library.max_python_minor:
+        return sys.executable, f"{major}.{minor}"
+    versions = [f"3.{older}" for older in range(library.max_python_minor, 10, -1)]
     for version in versions:
-        if found := shutil.which(f"python{version}"):
-            return found, version
+        if path := shutil.which(f"python{version}"):
+            return path, version
     raise VenvError(
-        f"{library.title} has no release for Python {here[0]}.{here[1]}, and no {' or '.join(versions)} is on PATH. "
+        f"{library.title} has no release for Python {major}.{minor}, and no {' or '.join(versions)} is on PATH. "
         f"Install one, or name a Python that has {library.title} with --python"
     )
 
 
 def _install_commands(folder: Path, python: str, lock: Path) -> Sequence[Sequence[str]]:
-    """The commands that make an environment and fill it: uv's where there is one, else those that Python has."""
-    inside = str(folder / "bin" / "python")
-    beside = REPOSITORY / ".tools" / "uv" / "bin" / "uv"
-    uv = os.environ.get("UV") or shutil.which("uv") or (str(beside) if beside.exists() else None)
+    """Return the commands that create an environment: with uv if there is one, else with venv and pip."""
+    venv_python = str(folder / "bin" / "python")
+    bundled_uv = REPOSITORY / ".tools" / "uv" / "bin" / "uv"
+    uv = os.environ.get("UV") or shutil.which("uv") or (str(bundled_uv) if bundled_uv.exists() else None)
     if uv is None:
-        pip = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+        pip = [venv_python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
         return [[python, "-m", "venv", "--clear", str(folder)], [*pip, "--no-deps", "--requirement", str(lock)]]
     return [
         [uv, "venv", "--quiet", "--clear", "--no-project", "--python", python, str(folder)],
-        [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", inside, str(lock)],
+        [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", venv_python, str(lock)],
     ]
 
 
-def _failure_message(library: Library, said: str) -> str:
-    gist = " ".join(said.split())[:_MAX_MESSAGE] or "the installer says nothing"
+def _failure_message(library: Library, output: str) -> str:
+    reason = " ".join(output.split())[:_MAX_MESSAGE] or "the installer printed no message"
     return (
-        f"cannot install {library.title}: {gist}. It is installed once, from PyPI: try again with a network, or name a "
-        f"Python that has {library.title} with --python"
+        f"cannot install {library.title}: {reason}. It is installed once, from PyPI: try again with a network, or name "
+        f"a Python that has {library.title} with --python"
     )

@@ -49,11 +49,11 @@ def test_two_classes_against_the_held_out_rows(two: ReportCase, tmp_path: Path) 
     rows = labelled(two.store)
     true, predicted = [one.true_label for one in rows], [one.label for one in rows]
 
-    assert f"200 held-out rows of people 1.0.0 ({two.bundle}), answered by its model; 200 with a true label" in said
+    assert f"200 held-out rows of people 1.0.0 ({two.bundle}), predicted by its model; 200 with a true label" in said
     assert "429 predictions of people 1.0.0, 2.0.0" in said
     assert figure(said, "accuracy") == pytest.approx(accuracy_score(true, predicted), abs=1e-4)
     assert figure(said, "F1") == pytest.approx(f1_score(true, predicted, pos_label="yes"), abs=1e-4)
-    for words in ("held-out rows of people 1.0.0", "inputs were erased", "Answers against true labels"):
+    for words in ("held-out rows of people 1.0.0", "inputs were erased", "Predictions against true labels"):
         assert words in page
     assert HOSTILE_NAME not in page
     assert not re.search(r'(?:src|href)="(?:https?:)?//(?!plotly\.com/")', page)
@@ -91,7 +91,7 @@ def test_three_classes_against_the_training_data(
         "evidently", str(tmp_path / "o.html"), "--reference", str(csv), "--target", TARGET, "--rows", "120"
     )
 
-    assert f"600 rows of {csv}, answered by its model; 600 with a true label" in said
+    assert f"600 rows of {csv}, predicted by its model; 600 with a true label" in said
     assert "150 predictions of people 1.0.0, 120 of them drawn at random" in said
     assert 0 < figure(said, "accuracy") < 0.7
 

@@ -29,7 +29,7 @@ def test_every_prediction_is_an_event(two: ReportCase, tmp_path: Path) -> None:
     assert "429 predictions of people 1.0.0, 2.0.0" in said
     assert "299 with a true label" in said
     assert "1 prediction whose inputs were erased" in said
-    assert "20 answers of shadows" in said
+    assert "20 predictions of shadows" in said
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert len(events) == 429
     with open_store(two.store) as store:

@@ -53,7 +53,7 @@ def test_alibi_tests_each_column_and_all_together(two: ReportCase, tmp_path: Pat
     assert f"of {len(tests)} columns drifted" in said
     assert answer["notes"][3] == [
         "reference",
-        f"600 rows of {two.training_data}, answered by its model; 0 with a true label",
+        f"600 rows of {two.training_data}, predicted by its model; 0 with a true label",
     ]
 
     page = render_tests("title <b>", answer["notes"], answer)

@@ -1,1 +1,1 @@
-"""Programs for the environments of the libraries: each imports its library and pandas, nothing of Modeltrace."""
+"""Programs that run in the libraries' virtual environments: each imports its library and pandas, but not Modeltrace."""

@@ -1,7 +1,7 @@
-"""whylogs' profiles of a window and of a reference.
+"""Write whylogs profiles of a window and a reference.
 
-Runs in whylogs' environment. Its argument is a JSON file that says what the two Parquet files hold and where the
-profiles go (`modeltrace.report.description`); its last line of output is their summary, in JSON.
+Runs in whylogs' virtual environment. The argument is a JSON file with the description of two Parquet files
+(`modeltrace.report.comparison`) and the folder of the profiles; the last line of the output is a summary as JSON.
 """
 
 import json
@@ -14,7 +14,7 @@ import pandas as pd
 import whylogs
 from whylogs.core import DatasetProfile
 
-FIGURES = {
+SUMMARY_NAMES = {
     "counts/n": "n",
     "counts/null": "missing",
     "cardinality/est": "distinct",
@@ -28,35 +28,37 @@ FIGURES = {
 }
 
 
-def plain(value):
-    """A figure as JSON has it."""
+def to_json_number(value):
+    """Return a finite number as a Python number, and any other value as `None`."""
     value = value.item() if hasattr(value, "item") else value
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def profile(path, columns, at):
-    """The profile of a Parquet file's columns, with the time that it stands for."""
-    made = DatasetProfile(dataset_timestamp=datetime.fromtimestamp(at, UTC))
+def build_profile(path, columns, time):
+    """Return the profile of a Parquet file's columns with the given time, in seconds since the epoch."""
+    profile = DatasetProfile(dataset_timestamp=datetime.fromtimestamp(time, UTC))
     frame = pd.read_parquet(path, columns=list(columns))
     for name, kind in columns.items():
         frame[name] = frame[name].astype("float64") if kind == "number" else frame[name].astype(object)
-    made.track(frame)
-    return made
+    profile.track(frame)
+    return profile
 
 
 def main():
-    """Write the profiles; print their figures."""
-    said = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    out, sys.stdout = sys.stdout, sys.stderr  # what the library prints is no summary
+    """Write the profiles and print their summary."""
+    description = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    out, sys.stdout = sys.stdout, sys.stderr  # keep the library's output out of the summary
     summary = {"library": f"whylogs {whylogs.__version__}", "profiles": {}}
     for side in ("reference", "window"):
-        made = profile(said[side], said["columns"], said["times"][side])
-        view = made.view()
-        view.write(str(Path(said["output"]) / f"{side}.bin"))
-        known = view.to_pandas()
+        profile = build_profile(description[side], description["columns"], description["times"][side])
+        view = profile.view()
+        view.write(str(Path(description["output"]) / f"{side}.bin"))
+        statistics = view.to_pandas()
         summary["profiles"][side] = {
-            str(name): {new: plain(row[old]) for old, new in FIGURES.items() if old in known.columns}
-            for name, row in known.iterrows()
+            str(name): {
+                new: to_json_number(row[old]) for old, new in SUMMARY_NAMES.items() if old in statistics.columns
+            }
+            for name, row in statistics.iterrows()
         }
     print(json.dumps(summary), file=out)
 
