@@ -337,9 +337,9 @@ print(json.dumps({"library": "Mine 1", "empty": [], "metrics": metrics}))
     python.write_text(script)
     python.chmod(0o700)
     out = tmp_path / "deep" / "er" / "page.html"
-    said = two.run("evidently", str(out), "--python", str(python))
+    output = two.run("evidently", str(out), "--python", str(python))
 
-    assert "1 of 8 columns drifted" in said
+    assert "1 of 8 columns drifted" in output
     assert out.read_text() == "page"
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     with open_store(two.store) as store:
