@@ -1,1 +1,1 @@
-"""The embedded hub: OTLP in, DuckDB, a page. It knows the service only by its OTLP."""
+"""The embedded hub: an OTLP receiver with a DuckDB store and web pages. It imports nothing of the service."""

@@ -5,24 +5,7 @@ from typing import Final
 
 import grpc
 
-from modeltrace_hub.errors import (
-    BusyError,
-    ForbiddenOriginError,
-    MalformedError,
-    PermanentError,
-    QueryTimeoutError,
-    QueueFullError,
-    ReadersBusyError,
-    RequestTimeoutError,
-    RetryableError,
-    ShuttingDownError,
-    StoreError,
-    TooLargeError,
-    UnauthorizedError,
-    UnstorableError,
-    UnsupportedMediaTypeError,
-    WriteFailedError,
-)
+from modeltrace_hub import errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +18,22 @@ class ErrorStatus:
 
 
 _STATUSES: Final[dict[type[BaseException], ErrorStatus]] = {
-    PermanentError: ErrorStatus(400, grpc.StatusCode.INVALID_ARGUMENT, "invalid_request"),
-    MalformedError: ErrorStatus(400, grpc.StatusCode.INVALID_ARGUMENT, "malformed"),
-    UnstorableError: ErrorStatus(400, grpc.StatusCode.INVALID_ARGUMENT, "unstorable"),
-    UnauthorizedError: ErrorStatus(401, grpc.StatusCode.UNAUTHENTICATED, "unauthorized"),
-    ForbiddenOriginError: ErrorStatus(403, grpc.StatusCode.PERMISSION_DENIED, "forbidden"),
-    TooLargeError: ErrorStatus(413, grpc.StatusCode.RESOURCE_EXHAUSTED, "too_large"),
-    UnsupportedMediaTypeError: ErrorStatus(415, grpc.StatusCode.INVALID_ARGUMENT, "unsupported"),
-    RetryableError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "unavailable"),
-    BusyError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "busy"),
-    RequestTimeoutError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "request_timeout"),
-    QueueFullError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "queue_full"),
-    WriteFailedError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "write_failed"),
-    ShuttingDownError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "shutting_down"),
-    StoreError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "store_failed"),
-    QueryTimeoutError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "timeout"),
-    ReadersBusyError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "timeout"),
+    errors.PermanentError: ErrorStatus(400, grpc.StatusCode.INVALID_ARGUMENT, "invalid_request"),
+    errors.MalformedError: ErrorStatus(400, grpc.StatusCode.INVALID_ARGUMENT, "malformed"),
+    errors.UnstorableError: ErrorStatus(400, grpc.StatusCode.INVALID_ARGUMENT, "unstorable"),
+    errors.UnauthorizedError: ErrorStatus(401, grpc.StatusCode.UNAUTHENTICATED, "unauthorized"),
+    errors.ForbiddenOriginError: ErrorStatus(403, grpc.StatusCode.PERMISSION_DENIED, "forbidden"),
+    errors.TooLargeError: ErrorStatus(413, grpc.StatusCode.RESOURCE_EXHAUSTED, "too_large"),
+    errors.UnsupportedMediaTypeError: ErrorStatus(415, grpc.StatusCode.INVALID_ARGUMENT, "unsupported"),
+    errors.RetryableError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "unavailable"),
+    errors.BusyError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "busy"),
+    errors.RequestTimeoutError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "request_timeout"),
+    errors.QueueFullError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "queue_full"),
+    errors.WriteFailedError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "write_failed"),
+    errors.ShuttingDownError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "shutting_down"),
+    errors.StoreError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "store_failed"),
+    errors.QueryTimeoutError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "timeout"),
+    errors.ReadersBusyError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "timeout"),
 }
 _INTERNAL: Final = ErrorStatus(500, grpc.StatusCode.INTERNAL, "internal")
 

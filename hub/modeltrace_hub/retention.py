@@ -44,15 +44,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetentionState:
-    """What has been deleted.
+    """What has been deleted."""
 
-    Attributes:
-        deleted_before_ns: rows that arrived earlier are deleted; None if no row ever was.
-        deleted_rows: number of rows deleted since the start, by table.
-    """
-
-    deleted_before_ns: int | None = None
-    deleted_rows: Mapping[str, int] = field(default_factory=dict)
+    deleted_before_ns: int | None = None  # rows that arrived earlier are deleted; None if no row ever was
+    deleted_rows: Mapping[str, int] = field(default_factory=dict)  # number of rows deleted since the start, by table
 
 
 class Retention:

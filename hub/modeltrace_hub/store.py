@@ -41,13 +41,11 @@ _CONFIG: Final[Config] = {
 class StoreSize:
     """The size of the database in bytes.
 
-    Attributes:
-        live: blocks in use plus the write-ahead log. The size limit applies to it.
-        file: size on disk; 0 in memory. It does not shrink: the blocks of deleted rows are used again.
+    `file` is the size on disk. It does not shrink: the blocks of deleted rows are used again.
     """
 
-    live: int
-    file: int
+    live: int  # blocks in use plus the write-ahead log; the size limit applies to it
+    file: int  # 0 in memory
 
 
 class Store:

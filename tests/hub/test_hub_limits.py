@@ -64,7 +64,7 @@ def test_a_resource_that_expands_too_far_is_rejected(small_hub: InProcessHub) ->
     response = _post(small_hub, request.SerializeToString())
 
     assert response.status_code == 413
-    assert "resource and scope counted with every record" in Status.FromString(response.content).message
+    assert "resource and scope in each record" in Status.FromString(response.content).message
     assert not small_hub.rows("FROM spans WHERE resource_attributes LIKE '%rrrr%'")
 
 

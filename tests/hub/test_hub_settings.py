@@ -107,7 +107,7 @@ def test_origins_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_invalid_origin_is_rejected(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """An asterisk is rejected, because senders use credentials."""
     monkeypatch.setenv("MODELTRACE_HUB_CORS_ORIGINS", text)
-    with pytest.raises(SettingsError, match=r"MODELTRACE_HUB_CORS_ORIGINS: .*is no origin"):
+    with pytest.raises(SettingsError, match=r"MODELTRACE_HUB_CORS_ORIGINS: .*is not an origin"):
         read_settings()
 
 

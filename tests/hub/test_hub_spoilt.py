@@ -173,7 +173,7 @@ def _deep(depth: int) -> dict[str, object]:
     return value
 
 
-_LEFT_OUT = "values are left out: another type than the field has, out of its range, or nested too deeply"
+_LEFT_OUT = "values are omitted: wrong type, out of range, or nested too deeply"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ _LEFT_OUT = "values are left out: another type than the field has, out of its ra
         ({"parentSpanId": "N/A"}, 1, "1 rejected: parent_span_id is neither empty nor 8 bytes"),
         ({"traceId": TRACE[:16] + " " + TRACE[16:]}, 1, "1 rejected: trace_id is not 16 bytes"),
         ({"links": [{"traceId": TRACE, "spanId": "N/A"}]}, 0, "1 links stored without trace or span ID"),
-        ({"startTimeUnixNano": -1}, 1, "1 rejected: a value has another type than its field, or is out of its range"),
+        ({"startTimeUnixNano": -1}, 1, "1 rejected: a value has the wrong type, or is out of range"),
         ({"startTimeUnixNano": "soon"}, 1, "(Span.start_time_unix_nano)"),
         ({"startTimeUnixNano": str(2**63)}, 1, "1 rejected: a time is after the year 2262"),
         ({"flags": True}, 1, "(Span.flags)"),
@@ -346,7 +346,7 @@ def test_truncated_numbers_reject_only_their_data_point(type_number: int, number
 @pytest.mark.parametrize("document", [{"spans": []}, {"resource": {}}, {"\udc00": 1}, {"resourceLogs": []}], ids=ascii)
 def test_json_without_a_request_field_is_malformed(document: dict[str, object]) -> None:
     """A response of 200 would claim that it is stored."""
-    with pytest.raises(MalformedError, match="this address takes resourceSpans"):
+    with pytest.raises(MalformedError, match="this path accepts resourceSpans"):
         _read_json(TRACES, document)
 
 

@@ -90,23 +90,14 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of one request, in the column order of hub/modeltrace_hub/sql/schema.
+    """Rows of one request, in the column order of hub/modeltrace_hub/sql/schema."""
 
-    Attributes:
-        signal: the name of the signal.
-        tables: rows by table.
-        accepted: number of spans, data points or log records, without exemplars.
-        request_bytes: length of the decompressed request in bytes.
-        row_bytes: bytes of the rows before the database compresses them.
-        problems: rejected and changed records.
-    """
-
-    signal: SignalName
-    tables: Mapping[str, list[Row]]
-    accepted: int
-    request_bytes: int = 0
-    row_bytes: int = 0
-    problems: Problems = field(default_factory=Problems)
+    signal: SignalName  # the name of the signal
+    tables: Mapping[str, list[Row]]  # rows by table
+    accepted: int  # number of spans, data points or log records, without exemplars
+    request_bytes: int = 0  # length of the decompressed request in bytes
+    row_bytes: int = 0  # bytes of the rows before the database compresses them
+    problems: Problems = field(default_factory=Problems)  # rejected and changed records
 
     @property
     def row_count(self) -> int:

@@ -46,31 +46,19 @@ class Budget:
         return self._bytes
 
     def count_records(self, count: int) -> None:
-        """Count records.
-
-        Raises:
-            TooLargeError: the request has too many.
-        """
+        """Count records; raise `TooLargeError` if the request has too many."""
         self._records += count
         if self._records > self._max_records:
             raise _too_large("records", self._max_records)
 
     def count_messages(self, count: int) -> None:
-        """Count messages.
-
-        Raises:
-            TooLargeError: the request has too many.
-        """
+        """Count messages; raise `TooLargeError` if the request has too many."""
         self._messages += count
         if self._messages > self._max_messages:
             raise _too_large("messages (resources, scopes, records, attributes, events, …)", self._max_messages)
 
     def count_bytes(self, count: int) -> None:
-        """Count bytes of rows.
-
-        Raises:
-            TooLargeError: the request has too many.
-        """
+        """Count bytes of rows; raise `TooLargeError` if the request has too many."""
         self._bytes += count
         if self._bytes > self._max_bytes:
             raise _too_large("bytes, with resource and scope in each record", self._max_bytes)

@@ -23,18 +23,7 @@ def decode(
     budget: Budget | None = None,
     problems: Problems | None = None,
 ) -> Batch:
-    """Decode a request into rows.
-
-    Args:
-        request: the request.
-        received_ns: time of arrival, in unix nanoseconds.
-        size: length of the request in bytes.
-        budget: limits of the request; None for no limits.
-        problems: collects rejected and changed records.
-
-    Raises:
-        TooLargeError: the request exceeds its limits.
-    """
+    """Decode a request into rows; see `modeltrace_hub.decode.traces.decode`."""
     budget, problems = budget or Budget.unlimited(), problems or Problems()
     rows: list[Row] = []
     for scope in iter_scopes(request.resource_logs, "scope_logs", "log_records", budget):

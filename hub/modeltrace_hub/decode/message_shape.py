@@ -54,19 +54,12 @@ class Field:
 
 @dataclass(frozen=True)
 class MessageShape:
-    """One message type.
+    """One message type."""
 
-    Attributes:
-        descriptor: its descriptor.
-        is_record: whether it is a span, log record or data point.
-        is_any_value: whether it is an AnyValue.
-        cache: the shapes of all message types of the request.
-    """
-
-    descriptor: Descriptor
-    is_record: bool
-    is_any_value: bool
-    cache: dict[str, "MessageShape"] = field(repr=False, compare=False)
+    descriptor: Descriptor  # its descriptor
+    is_record: bool  # whether it is a span, log record or data point
+    is_any_value: bool  # whether it is an AnyValue
+    cache: dict[str, "MessageShape"] = field(repr=False, compare=False)  # all shapes of the request
 
     @cached_property
     def fields_by_name(self) -> dict[str, Field]:

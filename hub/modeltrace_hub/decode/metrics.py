@@ -42,18 +42,7 @@ def decode(
     budget: Budget | None = None,
     problems: Problems | None = None,
 ) -> Batch:
-    """Decode a request into rows.
-
-    Args:
-        request: the request.
-        received_ns: time of arrival, in unix nanoseconds.
-        size: length of the request in bytes.
-        budget: limits of the request; None for no limits.
-        problems: collects rejected and changed records.
-
-    Raises:
-        TooLargeError: the request exceeds its limits.
-    """
+    """Decode a request into rows; see `modeltrace_hub.decode.traces.decode`."""
     budget = budget or Budget.unlimited()
     decoder = _Decoder(received_ns, budget, problems or Problems())
     for scope in iter_scopes(request.resource_metrics, "scope_metrics", "metrics", budget):
@@ -226,38 +215,32 @@ def _value_columns(point: Point) -> _ValueColumns:
     Raises:
         RecordRejectedError: the buckets do not match their bounds.
     """
-    match point:
-        case NumberDataPoint():
-            return _ValueColumns(*_number_columns(point))
-        case HistogramDataPoint():
-            if point.bucket_counts and len(point.bucket_counts) != len(point.explicit_bounds) + 1:
-                raise RecordRejectedError("buckets")
-            return _ValueColumns(
-                total=point.count,
-                sum=point.sum if point.HasField("sum") else None,
-                min=point.min if point.HasField("min") else None,
-                max=point.max if point.HasField("max") else None,
-                bucket_counts=list(point.bucket_counts),
-                explicit_bounds=list(point.explicit_bounds),
-            )
-        case ExponentialHistogramDataPoint():
-            return _ValueColumns(
-                total=point.count,
-                sum=point.sum if point.HasField("sum") else None,
-                min=point.min if point.HasField("min") else None,
-                max=point.max if point.HasField("max") else None,
-                scale=point.scale,
-                zero_count=point.zero_count,
-                zero_threshold=point.zero_threshold,
-                positive_offset=point.positive.offset,
-                positive_counts=list(point.positive.bucket_counts),
-                negative_offset=point.negative.offset,
-                negative_counts=list(point.negative.bucket_counts),
-            )
-        case SummaryDataPoint():
-            return _ValueColumns(
-                total=point.count,
-                sum=point.sum,
-                quantiles=[item.quantile for item in point.quantile_values],
-                quantile_values=[item.value for item in point.quantile_values],
-            )
+    if isinstance(point, NumberDataPoint):
+        return _ValueColumns(*_number_columns(point))
+    if isinstance(point, SummaryDataPoint):
+        return _ValueColumns(
+            total=point.count,
+            sum=point.sum,
+            quantiles=[item.quantile for item in point.quantile_values],
+            quantile_values=[item.value for item in point.quantile_values],
+        )
+    columns = _ValueColumns(
+        total=point.count,
+        sum=point.sum if point.HasField("sum") else None,
+        min=point.min if point.HasField("min") else None,
+        max=point.max if point.HasField("max") else None,
+    )
+    if isinstance(point, HistogramDataPoint):
+        if point.bucket_counts and len(point.bucket_counts) != len(point.explicit_bounds) + 1:
+            raise RecordRejectedError("buckets")
+        bounds = list(point.explicit_bounds)
+        return columns._replace(bucket_counts=list(point.bucket_counts), explicit_bounds=bounds)
+    return columns._replace(
+        scale=point.scale,
+        zero_count=point.zero_count,
+        zero_threshold=point.zero_threshold,
+        positive_offset=point.positive.offset,
+        positive_counts=list(point.positive.bucket_counts),
+        negative_offset=point.negative.offset,
+        negative_counts=list(point.negative.bucket_counts),
+    )

@@ -12,17 +12,11 @@ from modeltrace_hub.decode.values import EMPTY_LIST, Json, attributes_text, attr
 
 
 class Scope(NamedTuple):
-    """One scope of a request.
+    """One scope of a request."""
 
-    Attributes:
-        records: its spans, metrics or log records.
-        columns: the columns `service_name` to `scope_schema_url`.
-        text_bytes: bytes of the texts in these columns.
-    """
-
-    records: Any
-    columns: Row
-    text_bytes: int
+    records: Any  # its spans, metrics or log records
+    columns: Row  # the columns `service_name` to `scope_schema_url`
+    text_bytes: int  # bytes of the texts in these columns
 
 
 def iter_scopes(resources: Any, scopes_field: str, records_field: str, budget: Budget) -> Iterator[Scope]:  # noqa: ANN401  the message class differs by signal

@@ -52,11 +52,11 @@ def decode(
 
 
 def _row(span: Span, received_ns: int, scope: Scope, budget: Budget, problems: Problems) -> Row:
-    """One row.
+    """Return the row of a span.
 
     Raises:
-        RejectedError: an ID or a time is not one.
-        TooLargeError: the request expands to more than it may.
+        RecordRejectedError: an ID or a time is invalid.
+        TooLargeError: the request exceeds its limits.
     """
     trace_id, span_id = ids.trace_id_hex(span.trace_id), ids.span_id_hex(span.span_id)
     if trace_id is None:

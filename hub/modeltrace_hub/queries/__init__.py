@@ -1,1 +1,1 @@
-"""What may be asked of the store, by pages and API alike. The SQL stands in hub/modeltrace_hub/sql/queries."""
+"""Query the store for the pages and the API. The SQL is in hub/modeltrace_hub/sql/queries."""

@@ -38,25 +38,15 @@ _UNIT_SECONDS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A span, or a group of log records with equal attributes, that a metric may have measured.
+    """A span, or a group of log records with equal attributes, that a metric may have measured."""
 
-    Attributes:
-        instance: name and instance ID of the service.
-        attributes: its own attributes and those of the spans above it and of the resource.
-        first_ns: when the span ended, or the first record of the group was written.
-        last_ns: when the span ended, or the last record of the group was written.
-        depth: 1 for an outermost span, one more for each span above it.
-        span: the span; None for log records.
-        is_feedback: whether it records a true label. The prediction itself was measured in an earlier trace.
-    """
-
-    instance: tuple[str, str]
-    attributes: Mapping[str, Any]
-    first_ns: int
-    last_ns: int
-    depth: int
-    span: Record | None
-    is_feedback: bool = False
+    instance: tuple[str, str]  # name and instance ID of the service
+    attributes: Mapping[str, Any]  # its own attributes and those of the spans above it and of the resource
+    first_ns: int  # when the span ended, or the first record of the group was written
+    last_ns: int  # when the span ended, or the last record of the group was written
+    depth: int  # 1 for an outermost span, one more for each span above it
+    span: Record | None  # the span; None for log records
+    is_feedback: bool = False  # whether it records a true label
 
 
 @dataclass(frozen=True, slots=True)

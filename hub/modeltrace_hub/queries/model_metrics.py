@@ -43,13 +43,7 @@ def version_metrics(window: Window, counts: list[Record], gauges: list[Record], 
     return {
         "predictions": _traffic(window, rows_by_name[names.PREDICTIONS], predictions),
         "repeated_rows": repeated,
-        "confidence": _confidence(
-            rows_by_name[names.CONFIDENCE],
-            rows_by_name[names.LOW_CONFIDENCE_PREDICTIONS],
-            gauges,
-            predictions,
-            rows_repeat=rows_repeat,
-        ),
+        "confidence": _confidence(rows_by_name, gauges, predictions, rows_repeat=rows_repeat),
         "violations": _violations(rows_by_name[names.VIOLATIONS]),
         "missing_values": _missing_values(features),
         "features": sorted(features, key=_drift_order),
@@ -99,18 +93,14 @@ def output_of(attributes: Mapping[str, str]) -> str:
 
 
 def _confidence(
-    rows: Sequence[Record],
-    low_rows: Sequence[Record],
-    gauges: Sequence[Record],
-    predictions: float,
-    *,
-    rows_repeat: bool,
+    rows_by_name: Mapping[str, list[Record]], gauges: Sequence[Record], predictions: float, *, rows_repeat: bool
 ) -> Record | None:
     """Return the distribution of confidence; None without probabilities or predictions."""
-    bounds, counts = merge_histograms(rows)
+    bounds, counts = merge_histograms(rows_by_name[names.CONFIDENCE])
     if not bounds:
         return None
     threshold = next((gauge["value"] for gauge in gauges if gauge["name"] == names.CONFIDENCE_THRESHOLD), None)
+    low_rows = rows_by_name[names.LOW_CONFIDENCE_PREDICTIONS]
     low_count = sum(row["added"] for row in low_rows) if threshold is not None else None
     share = low_count / predictions if low_count is not None and predictions else None
     min_effect, critical_value = (

@@ -29,23 +29,14 @@ BUCKET: Final = "bucket"
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One feature.
+    """One feature."""
 
-    Attributes:
-        name: its name.
-        edges: inner bounds of the bins of a numeric feature; None for others.
-        bins: names of the bins.
-        low: smallest value of the training data, if the event says so.
-        high: largest value of the training data, if the event says so.
-        privacy: privacy rule of the values.
-    """
-
-    name: str
-    edges: tuple[float, ...] | None
-    bins: tuple[str, ...]
-    low: float | None
-    high: float | None
-    privacy: str
+    name: str  # its name
+    edges: tuple[float, ...] | None  # inner bounds of the bins of a numeric feature; None for others
+    bins: tuple[str, ...]  # names of the bins
+    low: float | None  # smallest value of the training data, if the event says so
+    high: float | None  # largest value of the training data, if the event says so
+    privacy: str  # privacy rule of the values
 
     def interval(self, bin_: str) -> tuple[float, float] | None:
         """Return the bounds of a numeric bin, the lower one exclusive; None for other bins."""

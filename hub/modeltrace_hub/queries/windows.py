@@ -28,19 +28,12 @@ LOOKBACK_NS: Final = 60 * MINUTE_NS
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window of time in steps of `step_ns`.
+    """A window of time in steps of `step_ns`."""
 
-    Attributes:
-        since_ns: start, exclusive.
-        until_ns: end, inclusive.
-        step_ns: length of a step.
-        now_ns: the time of the request.
-    """
-
-    since_ns: int
-    until_ns: int
-    step_ns: int
-    now_ns: int
+    since_ns: int  # start, exclusive
+    until_ns: int  # end, inclusive
+    step_ns: int  # length of a step
+    now_ns: int  # the time of the request
 
     @property
     def seconds(self) -> float:

@@ -17,27 +17,16 @@ from modeltrace_hub.decode.message_shape import MessageShape, build_shape
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One signal.
+    """One signal."""
 
-    Attributes:
-        name: its name.
-        http_path: path of OTLP/HTTP.
-        grpc_service: service of OTLP/gRPC.
-        request_type: message class of the request.
-        response_type: message class of the response.
-        rejected_field: field of the partial success that counts rejected records.
-        decode: function that decodes a request into rows; its first argument is a `request_type`.
-        shape: description of the request message.
-    """
-
-    name: SignalName
-    http_path: str
-    grpc_service: str
-    request_type: type[Message]
-    response_type: type[Message]
-    rejected_field: str
-    decode: Callable[[Any, int, int, Budget, Problems], Batch]
-    shape: MessageShape
+    name: SignalName  # its name
+    http_path: str  # path of OTLP/HTTP
+    grpc_service: str  # service of OTLP/gRPC
+    request_type: type[Message]  # message class of the request
+    response_type: type[Message]  # message class of the response
+    rejected_field: str  # field of the partial success that counts rejected records
+    decode: Callable[[Any, int, int, Budget, Problems], Batch]  # decodes a request
+    shape: MessageShape  # description of the request message
 
     def build_response(self, batch: Batch) -> Message:
         """Return the response: empty if all records were stored unchanged, else a partial success.

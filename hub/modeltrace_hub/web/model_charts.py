@@ -151,17 +151,11 @@ def bin_label(name: str, feature: Feature | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The position of a value among the training data.
+    """The position of a value among the training data."""
 
-    Attributes:
-        bin_edges: ends of the bins, in percent of the strip.
-        position: position of the value, in percent of the strip.
-        label: text of its bin.
-    """
-
-    bin_edges: Sequence[float]
-    position: float | None
-    label: str
+    bin_edges: Sequence[float]  # ends of the bins, in percent of the strip
+    position: float | None  # position of the value, in percent of the strip
+    label: str  # text of its bin
 
 
 def draw_strip(value: Any, feature: Feature) -> Strip:  # noqa: ANN401  any JSON

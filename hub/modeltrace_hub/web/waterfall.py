@@ -13,29 +13,17 @@ MAX_LOG_MARKS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class WaterfallRow:
-    """One span.
+    """One span."""
 
-    Attributes:
-        span: the span.
-        depth: number of spans above it.
-        left: start of the bar, in percent of the axis.
-        width: length of the bar, in percent of the axis.
-        children: number of spans directly below it.
-        parent_missing: its parent is not stored, for example because the caller sends elsewhere.
-        enters_service: its parent is of another service, or not stored.
-        duplicate_index: number of spans before it with the same ID.
-        log_marks: positions of its log records, in percent of the axis.
-    """
-
-    span: Record
-    depth: int
-    left: float
-    width: float
-    children: int
-    parent_missing: bool
-    enters_service: bool
-    duplicate_index: int
-    log_marks: list[float] = field(default_factory=list)
+    span: Record  # the span
+    depth: int  # number of spans above it
+    left: float  # start of the bar, in percent of the axis
+    width: float  # length of the bar, in percent of the axis
+    children: int  # number of spans directly below it
+    parent_missing: bool  # its parent is not stored, for example because the caller sends elsewhere
+    enters_service: bool  # its parent is of another service, or not stored
+    duplicate_index: int  # number of spans before it with the same ID
+    log_marks: list[float] = field(default_factory=list)  # positions of its log records, in percent of the axis
 
 
 @dataclass(frozen=True, slots=True)
