@@ -171,7 +171,7 @@ def measure(case: Case, bundle: Path, challenger: Path, env: dict[str, str], *, 
         time.sleep(SETTLE)
         after = service.cpu()
     used = Cpu(after.service - before.service, after.exporter - before.exporter)
-    return Run(measured, case.rows, used, busy, rest(output).lost["audit records"])
+    return Run(measured, case.rows, used, busy, rest(output).lost["prediction log records"])
 
 
 def _beside(mode: str, bundle: Path) -> dict[str, str]:

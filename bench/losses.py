@@ -70,7 +70,7 @@ class Step:
     @property
     def missing_records(self) -> int:
         """Audit records that did not arrive."""
-        return self.rows - self.arrived["audit records"]
+        return self.rows - self.arrived["prediction log records"]
 
     @property
     def missing_spans(self) -> int | None:
@@ -89,7 +89,7 @@ class Step:
         Where deliveries lost something, audit records are counted as log records, together with access lines.
         """
         delivery = self.lost["log records"] + self.kept["log records"]
-        told = self.missing_records - self.lost["audit records"]
+        told = self.missing_records - self.lost["prediction log records"]
         records = told <= delivery if delivery else told == 0
         return records and self.missing_spans in (None, self.counted_spans)
 

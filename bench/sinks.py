@@ -52,7 +52,7 @@ def hub(folder: Path, core: int | None) -> Iterator[Sink]:
     with duckdb.connect(data / FILE_NAME, read_only=True) as store:
         for what, query in (
             ("spans", "SELECT count(*) FROM spans"),
-            ("audit records", f"SELECT count(*) FROM logs WHERE event_name = '{EVENT_PREDICTION}'"),  # noqa: S608  ours
+            ("prediction log records", f"SELECT count(*) FROM logs WHERE event_name = '{EVENT_PREDICTION}'"),  # noqa: S608  ours
         ):
             (number,) = store.execute(query).fetchone() or (0,)
             sink.arrived[what] = number
@@ -76,7 +76,7 @@ def collector(folder: Path, core: int | None) -> Iterator[Sink]:
 
 def read_counts(lines: Iterable[str]) -> Counter[str]:
     """Add up what the Collector's count connectors have written, a JSON document a line."""
-    names = {"modeltrace.spans": "spans", "modeltrace.audit_records": "audit records"}
+    names = {"modeltrace.spans": "spans", "modeltrace.audit_records": "prediction log records"}
     found: Counter[str] = Counter(dict.fromkeys(names.values(), 0))
     for line in lines:
         for resource in json.loads(line).get("resourceMetrics", []):  # nothing counted: an empty document
@@ -89,4 +89,4 @@ def read_counts(lines: Iterable[str]) -> Counter[str]:
 @contextmanager
 def nobody(_: Path, __: int | None) -> Iterator[Sink]:
     """An endpoint where nobody listens."""
-    yield Sink("nobody", NOWHERE, lambda: 0, Counter({"spans": 0, "audit records": 0}))
+    yield Sink("nobody", NOWHERE, lambda: 0, Counter({"spans": 0, "prediction log records": 0}))

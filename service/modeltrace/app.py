@@ -44,7 +44,6 @@ from modeltrace.store.label_writer import LabelWriter
 from modeltrace.telemetry.export.provider import build_sidecar_provider, requires_sdk
 from modeltrace.telemetry.logging import configure_logging, export_logs
 from modeltrace.telemetry.metrics.features import FeatureMetrics, observe_features, observe_reference
-from modeltrace.telemetry.metrics.instruments import build_instruments
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.outcomes import challenger_row_counter, model_change_counter
 from modeltrace.telemetry.provider import SCOPE_NAME, ShutdownReport, SidecarPipeline, Telemetry, log_shutdown_report
@@ -96,7 +95,7 @@ def create_app(
         raw_listeners.append(features.count)
     recorder = SDKRecorder(
         tracer,
-        build_instruments(meter),
+        meter,
         listeners,
         raw_listeners=raw_listeners,
         model_catalog=catalog,

@@ -21,7 +21,7 @@ def a_step(
     kept: dict[str, int] | None = None,
 ) -> Step:  # fmt: skip
     """A step of 100 requests in a second."""
-    arrived = Counter({"audit records": records, "spans": spans})
+    arrived = Counter({"prediction log records": records, "spans": spans})
     return Step("a step", sink, 1.0, 100, rows, 0, arrived, Counter(lost or {}), Counter(kept or {}), behind=0.0)
 
 
@@ -34,13 +34,13 @@ def test_what_the_service_says_at_its_stop_is_understood() -> None:
     logger.addHandler(handler)
     try:
         logger.warning("something else: 12 spans")
-        log_shutdown_report(ShutdownReport({"spans": 12, "audit records": 3}, {"log records": 7}))
+        log_shutdown_report(ShutdownReport({"spans": 12, "prediction log records": 3}, {"log records": 7}))
     finally:
         logger.removeHandler(handler)
 
     found = read_rest(text.getvalue().splitlines())
 
-    assert found.lost == {"spans": 12, "audit records": 3}
+    assert found.lost == {"spans": 12, "prediction log records": 3}
     assert found.kept == {"log records": 7}
 
 
@@ -54,18 +54,18 @@ def test_counts_of_the_collector_add_up() -> None:
 
     found = read_counts([line("spans", 4), "{}\n", line("spans", 8), line("audit_records", 3)])
 
-    assert found == {"spans": 12, "audit records": 3}
+    assert found == {"spans": 12, "prediction log records": 3}
 
 
 def test_a_loss_that_is_counted_adds_up_and_one_in_silence_does_not() -> None:
     """Missing is what the service says was dropped, or is on disk: no more, and no less."""
     assert a_step().accounted
-    assert a_step(records=90, spans=360, lost={"requests": 10, "audit records": 10}).accounted
+    assert a_step(records=90, spans=360, lost={"requests": 10, "prediction log records": 10}).accounted
     assert a_step(records=0, spans=0, lost={"spans": 300, "log records": 150}, kept={"spans": 100, "log records": 60}
                   ).accounted  # fmt: skip
     assert not a_step(records=90).accounted
     assert not a_step(spans=399).accounted
-    assert not a_step(lost={"audit records": 1}).accounted
+    assert not a_step(lost={"prediction log records": 1}).accounted
     assert not a_step(records=0, spans=0, lost={"spans": 400, "log records": 99}).accounted
 
 

@@ -220,7 +220,7 @@ def test_the_stock_way_loses_and_counts(stack: Stack, bundle: Path, rows: Rows, 
         lost = lost_by_the_service(outage)
         sent = len(load.answers)
         wait_until(
-            lambda: len(outage.audited()) >= sent - lost["audit records"],
+            lambda: len(outage.audited()) >= sent - lost["prediction log records"],
             seconds=CATCH_UP,
             description="what was not lost",
         )
@@ -237,7 +237,7 @@ def test_the_stock_way_loses_and_counts(stack: Stack, bundle: Path, rows: Rows, 
         )
     assert load.rejected_statuses == []
     assert 0 < SPANS_A_REQUEST * sent - spans <= lost["spans"]
-    assert sent - len(audited) <= lost["audit records"]
+    assert sent - len(audited) <= lost["prediction log records"]
 
 
 def test_a_full_queue_refuses_and_the_service_keeps(bundle: Path, rows: Rows, request: pytest.FixtureRequest) -> None:

@@ -71,7 +71,7 @@ def test_a_shutdown_does_not_wait_for_a_stopped_sidecar(
         process.stop(signal.SIGTERM)
         log = service.log
 
-    lost = counts_in_log(log, "not delivered").get("audit records", 0)
+    lost = counts_in_log(log, "not delivered").get("prediction log records", 0)
     records = hub.prediction_records()
     print(f"{len(load.prediction_ids)} answered, {lost} counted as lost")  # noqa: T201
     assert load.rejected_statuses == []

@@ -1,4 +1,4 @@
-"""What the service needs of OpenTelemetry, built once, and flushed under one deadline."""
+"""The telemetry of a process: its providers, and their shutdown under one deadline."""
 
 import logging
 import threading
@@ -37,7 +37,7 @@ PROCESS_METRICS = {
 
 
 class ShutdownReport(NamedTuple):
-    """What was not delivered since the start, by kind: gone for good, or kept on disk for the next start."""
+    """Items that were not delivered since the start, by kind: lost for good, or on disk for the next start."""
 
     lost: dict[str, int]
     spooled: dict[str, int]
@@ -45,7 +45,7 @@ class ShutdownReport(NamedTuple):
 
 @dataclass(frozen=True)
 class SidecarPipeline:
-    """The way out of predictions that are written down: see `modeltrace.telemetry.export.queue`."""
+    """Records requests and exports them through the sidecar: see `modeltrace.telemetry.export.queue`."""
 
     tracer: RequestTracer
     queue: ExportQueue
@@ -54,7 +54,7 @@ class SidecarPipeline:
 
     @contextmanager
     def record_shadow(self, parent: RequestTrace) -> Iterator[RequestTrace]:
-        """The trace of what a challenger makes of a request that is over; it goes out when the block ends."""
+        """Yield the trace of a challenger for a finished request. It is exported when the block ends."""
         request = self.tracer.start_shadow(parent)
         try:
             yield request
@@ -63,19 +63,23 @@ class SidecarPipeline:
             self.queue.enqueue(request)
 
     def close(self, deadline: float) -> ShutdownReport:
-        """Deliver what can be delivered by the monotonic `deadline`."""
+        """Deliver as much as possible by the monotonic `deadline`."""
         ended = self.queue.close(deadline)
         lost = self.health.lost_items(self.queue)
         if not ended:
-            logging.getLogger(SCOPE_NAME).warning("the sidecar goes on by itself with what it has not delivered yet")
+            logging.getLogger(SCOPE_NAME).warning("the sidecar to deliver what is left after the service has ended")
         return ShutdownReport(lost, self.health.spooled_items())
 
 
 @dataclass(frozen=True)
 class Telemetry:
-    """The providers of one process. With telemetry off they are the API's own no-ops: no code asks whether.
+    """The providers of one process. With telemetry off they are no-ops, so that no code needs to check.
 
-    `records` is there when predictions are told from records, not by the SDK.
+    Attributes:
+        prediction_logger_provider: of prediction log records, if the SDK exports them.
+        export_counters: count what the SDK's processors accept and deliver.
+        enabled: whether there is any telemetry.
+        pipeline: exports predictions through the sidecar; `None` if the SDK does.
     """
 
     tracer_provider: ApiTracerProvider = field(default_factory=NoOpTracerProvider)
@@ -87,13 +91,13 @@ class Telemetry:
     pipeline: SidecarPipeline | None = None
 
     def shutdown(self, seconds: float) -> ShutdownReport:
-        """Flush every signal at the same time and stop; return after `seconds` at the latest.
+        """Flush all signals and stop, within `seconds`.
 
-        One after the other, a silent endpoint would cost each signal's timeout. What the SDK still tries after the
-        deadline happens on daemon threads, which end with the process.
+        The providers stop at the same time: one after the other, an endpoint that does not answer would cost the
+        timeout of each signal. What the SDK still does after the deadline runs on daemon threads.
         """
         deadline = time.monotonic() + seconds
-        if self.pipeline:  # the last points are collected when the meter provider stops
+        if self.pipeline:  # the meter provider collects the last metrics when it stops
             self.pipeline.queue.drain(time.monotonic() + seconds / 4)
         stops: list[Callable[[], object]] = [
             provider.shutdown
@@ -110,21 +114,20 @@ class Telemetry:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        rest = self.pipeline.close(deadline) if self.pipeline else ShutdownReport({}, {})
-        lost = Counter(rest.lost)
-        for tally in self.export_counters:
-            lost[tally.item_name] += tally.lost()
-        lost = +lost  # without those that lost nothing
-        return ShutdownReport(dict(lost), rest.spooled)
+        report = self.pipeline.close(deadline) if self.pipeline else ShutdownReport({}, {})
+        lost = Counter(report.lost)
+        for counter in self.export_counters:
+            lost[counter.item_name] += counter.lost()
+        return ShutdownReport(dict(+lost), report.spooled)  # `+` removes zeros
 
 
 def instrument_process(meters: MeterProvider) -> None:
-    """Measure this process."""
+    """Measure CPU, memory, threads and open files of this process."""
     SystemMetricsInstrumentor(config=PROCESS_METRICS).instrument(meter_provider=meters)
 
 
 def log_shutdown_report(report: ShutdownReport) -> None:
-    """Say what was not delivered. A loss in silence is the one that is found too late."""
+    """Log what was not delivered."""
     logger = logging.getLogger(SCOPE_NAME)
     if report.lost:
         logger.error("telemetry not delivered since the start: %s", _format_counts(report.lost))
@@ -132,5 +135,5 @@ def log_shutdown_report(report: ShutdownReport) -> None:
         logger.warning("telemetry kept on disk for the next start: %s", _format_counts(report.spooled))
 
 
-def _format_counts(numbers: dict[str, int]) -> str:
-    return ", ".join(f"{number} {what}" for what, number in numbers.items())
+def _format_counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())

@@ -1,4 +1,4 @@
-"""What all telemetry of one process says about where it comes from."""
+"""Builds the OpenTelemetry resource of a process."""
 
 import os
 import platform
@@ -15,28 +15,28 @@ from opentelemetry.semconv._incubating.attributes.process_attributes import (
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION
 
 DEFAULT_SERVICE_NAME: Final = "modeltrace"
-# What the SDK calls a service that nobody has named.
+# Prefix of the name that the SDK gives to a service without one.
 UNKNOWN_SERVICE: Final = "unknown_service"
 
 
 def build_resource(
     service_name: str | None, version: str, *, workers: int, default_name: str = DEFAULT_SERVICE_NAME
 ) -> Resource:
-    """Describe this process; `OTEL_RESOURCE_ATTRIBUTES` wins over what is said here.
+    """Describe this process. `OTEL_RESOURCE_ATTRIBUTES` takes precedence.
 
-    Counts of two processes must never land in one series, and the SDK takes a `service.instance.id` from the
-    environment as it stands. With several workers each therefore adds its process ID to an ID that was set.
+    Two processes must never share a series, but the SDK uses a `service.instance.id` from the environment unchanged. So
+    each of several workers appends its process ID to it.
 
     Args:
-        service_name: `OTEL_SERVICE_NAME`; `None` where it is not set.
-        version: the service's version.
-        workers: how many processes serve.
-        default_name: the name where neither variable gives one.
+        service_name: `OTEL_SERVICE_NAME`; `None` if it is not set.
+        version: version of the service.
+        workers: number of processes that serve.
+        default_name: the name if no variable sets one.
     """
     detected = Resource.create()
     if not service_name:
-        said = str(detected.attributes[SERVICE_NAME])
-        service_name = default_name if said.startswith(UNKNOWN_SERVICE) else said
+        detected_name = str(detected.attributes[SERVICE_NAME])
+        service_name = default_name if detected_name.startswith(UNKNOWN_SERVICE) else detected_name
     resource = Resource(
         {
             SERVICE_VERSION: version,
@@ -46,8 +46,8 @@ def build_resource(
             PROCESS_RUNTIME_VERSION: platform.python_version(),
         }
     ).merge(detected)
-    own = ServiceInstanceIdResourceDetector().detect().attributes[SERVICE_INSTANCE_ID]  # one for each process
-    instance = resource.attributes.get(SERVICE_INSTANCE_ID) or own
-    if workers > 1 and instance != own:
+    random_id = ServiceInstanceIdResourceDetector().detect().attributes[SERVICE_INSTANCE_ID]  # one per process
+    instance = resource.attributes.get(SERVICE_INSTANCE_ID) or random_id
+    if workers > 1 and instance != random_id:
         instance = f"{instance}-{os.getpid()}"
     return resource.merge(Resource({SERVICE_NAME: service_name, SERVICE_INSTANCE_ID: instance}))

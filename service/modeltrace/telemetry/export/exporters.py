@@ -1,6 +1,6 @@
-"""The SDK's own exporters, handing over to the exporter process what is not a prediction: a few records a minute.
+"""Exporters of the OpenTelemetry SDK that hand encoded requests to the sidecar.
 
-They encode with the SDK's encoder, here, and leave the network, the waiting and the keeping to the process beside.
+They carry what is not a prediction: a few records a minute. Network, retries and spool are the sidecar's.
 """
 
 from collections.abc import Sequence
@@ -20,60 +20,60 @@ from modeltrace.telemetry.export.queue import ExportQueue
 
 
 class SidecarSpanExporter(SpanExporter):
-    """Hands over spans."""
+    """Hands spans to the sidecar."""
 
-    def __init__(self, outbox: ExportQueue) -> None:
-        self._outbox = outbox
+    def __init__(self, queue: ExportQueue) -> None:
+        self._queue = queue
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Encode and hand over."""
-        self._outbox.enqueue_encoded("traces", encode_spans(spans).SerializeToString(), len(spans))
+        """Encode and enqueue."""
+        self._queue.enqueue_encoded("traces", encode_spans(spans).SerializeToString(), len(spans))
         return SpanExportResult.SUCCESS
 
 
 class SidecarLogExporter(LogRecordExporter):
-    """Hands over log records."""
+    """Hands log records to the sidecar."""
 
-    def __init__(self, outbox: ExportQueue) -> None:
-        self._outbox = outbox
+    def __init__(self, queue: ExportQueue) -> None:
+        self._queue = queue
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Encode and hand over."""
-        self._outbox.enqueue_encoded("logs", encode_logs(batch).SerializeToString(), len(batch))
+        """Encode and enqueue."""
+        self._queue.enqueue_encoded("logs", encode_logs(batch).SerializeToString(), len(batch))
         return LogRecordExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        """Nothing waits here."""
+        """Do nothing: the queue is closed elsewhere."""
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002  the base's
-        """Nothing waits here."""
+        """Do nothing: the exporter stores nothing."""
         return True
 
 
 class SidecarMetricExporter(OTLPMetricExporterMixin, MetricExporter):
-    """Hands over metric points; temporality and aggregation are those that OpenTelemetry's variables ask for.
+    """Hands metrics to the sidecar, with the temporality and aggregation that OpenTelemetry's variables ask for.
 
-    It takes both from what the SDK's exporters for HTTP and gRPC share, without the client that either brings along.
+    The mixin is what the SDK's exporters for HTTP and gRPC share; it reads these variables, and has no client.
     """
 
-    def __init__(self, outbox: ExportQueue) -> None:
+    def __init__(self, queue: ExportQueue) -> None:
         self._common_configuration()
-        self._outbox = outbox
+        self._queue = queue
 
     def export(self, metrics_data: MetricsData, timeout_millis: float | None = None, **_: Any) -> MetricExportResult:  # noqa: ANN401, ARG002  the base's
-        """Encode and hand over."""
+        """Encode and enqueue."""
         points = sum(
             len(metric.data.data_points)
             for resource in metrics_data.resource_metrics
             for scope in resource.scope_metrics
             for metric in scope.metrics
         )
-        self._outbox.enqueue_encoded("metrics", encode_metrics(metrics_data).SerializeToString(), points)
+        self._queue.enqueue_encoded("metrics", encode_metrics(metrics_data).SerializeToString(), points)
         return MetricExportResult.SUCCESS
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:  # noqa: ANN401  the base's
-        """Nothing waits here."""
+        """Do nothing: the queue is closed elsewhere."""
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002  the base's
-        """Nothing waits here."""
+        """Do nothing: the exporter stores nothing."""
         return True

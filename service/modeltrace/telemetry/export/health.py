@@ -76,7 +76,7 @@ class ExportHealth:
         with self._lock:
             lost = {ITEM_NAMES[signal]: n for signal, n in (self._lost + Counter(queue.dropped_items)).items()}
         lost["requests"] = queue.dropped_requests
-        lost["audit records"] = queue.dropped_rows
+        lost["prediction log records"] = queue.dropped_rows
         lost["records of labels"] = queue.dropped_labels
         if self._store:
             lost |= self._store.lost_items()

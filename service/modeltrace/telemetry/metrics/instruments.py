@@ -1,9 +1,7 @@
 """Instruments for predictions, and the Views that set bounds, exemplars and cardinality limits."""
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from opentelemetry.metrics import Counter, Histogram, Meter
 from opentelemetry.sdk.metrics.view import DropAggregation, ExplicitBucketHistogramAggregation, View
 from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURATION
 
@@ -197,31 +195,6 @@ EVALUATION_GAUGES: Final = (
     ACCURACY, PRECISION, RECALL, F1, CALIBRATION_ERROR, BRIER_SCORE, MEAN_ABSOLUTE_ERROR, ROOT_MEAN_SQUARED_ERROR, R2,
     EVALUATED_PREDICTIONS, LABELS, LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE,
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Instruments:
-    """Instruments of the SDK that predictions are recorded with."""
-
-    inference_duration: Histogram
-    predictions: Counter
-    confidence: Histogram
-    low_confidence: Counter
-    violations: Counter
-    synthetic: Counter
-
-
-def build_instruments(meter: Meter) -> Instruments:
-    """Create all instruments."""
-    duration, confidence = (
-        meter.create_histogram(instrument.name, instrument.unit, instrument.description)
-        for instrument in (INFERENCE_DURATION, CONFIDENCE)
-    )
-    predictions, low_confidence, violations, synthetic = (
-        meter.create_counter(instrument.name, instrument.unit, instrument.description)
-        for instrument in (PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS, SYNTHETIC_PREDICTIONS)
-    )
-    return Instruments(duration, predictions, confidence, low_confidence, violations, synthetic)
 
 
 def build_views() -> list[View]:

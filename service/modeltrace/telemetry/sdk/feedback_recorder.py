@@ -1,6 +1,6 @@
-"""The stock way for true labels: told through the OpenTelemetry SDK while their request waits.
+"""Records true labels through the OpenTelemetry SDK while their request waits.
 
-An exemplar is recorded in the context of a measurement, so labels are measured in that of their predictions.
+An exemplar is taken from the context of a measurement, so a label is measured in the context of its prediction.
 """
 
 import logging
@@ -18,44 +18,46 @@ from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecor
 
 
 class SDKFeedbackRecorder:
-    """Tells labels, in the context of the request that brought them."""
+    """Records labels, in the context of their request."""
 
     def __init__(self, tracer: Tracer, meter: Meter) -> None:
         self._tracer = tracer
         self._log = logging.getLogger(FEEDBACK_LOGGER)
         self._labels, self._rejected = (
-            meter.create_counter(one.name, one.unit, one.description) for one in (FEEDBACK, FEEDBACK_REJECTED)
+            meter.create_counter(counter.name, counter.unit, counter.description)
+            for counter in (FEEDBACK, FEEDBACK_REJECTED)
         )
         self._delay, self._error = (
-            meter.create_histogram(one.name, one.unit, one.description) for one in (FEEDBACK_DELAY, FEEDBACK_ERROR)
+            meter.create_histogram(histogram.name, histogram.unit, histogram.description)
+            for histogram in (FEEDBACK_DELAY, FEEDBACK_ERROR)
         )
 
     def record(self, feedback: FeedbackRecord) -> None:
-        """Tell all of it."""
-        for one in feedback.labels:
-            predicted = _predicted(one)
-            links = [Link(predicted)] if predicted.is_valid else []
-            said = feedback.event_attributes(one)
-            span = self._tracer.start_span(SPAN_FEEDBACK, attributes=said, links=links, start_time=feedback.start)
+        """Record the span, the log record and the metrics of each label."""
+        for label in feedback.labels:
+            prediction = _prediction_span(label)
+            links = [Link(prediction)] if prediction.is_valid else []
+            attributes = feedback.event_attributes(label)
+            span = self._tracer.start_span(SPAN_FEEDBACK, attributes=attributes, links=links, start_time=feedback.start)
             span.end(feedback.end)
-            self._log.info("%s", one.message(), extra={OTEL_EVENT_NAME: EVENT_FEEDBACK, **said})
+            self._log.info("%s", label.message(), extra={OTEL_EVENT_NAME: EVENT_FEEDBACK, **attributes})
             if feedback.synthetic:
                 continue
-            context = _measured(one, predicted)
-            self._labels.add(1, {**feedback.metric_attributes(one)}, context)
-            self._delay.record(feedback.label_delay(one), {**feedback.model_attributes(one)}, context)
-            if one.absolute_error is not None:
-                self._error.record(one.absolute_error, {**feedback.model_attributes(one)}, context)
+            context = _measurement_context(label, prediction)
+            self._labels.add(1, {**feedback.metric_attributes(label)}, context)
+            self._delay.record(feedback.label_delay(label), {**feedback.model_attributes(label)}, context)
+            if label.absolute_error is not None:
+                self._error.record(label.absolute_error, {**feedback.model_attributes(label)}, context)
         for reason, number in () if feedback.synthetic else feedback.rejected:
             self._rejected.add(number, {**feedback.rejection_attributes(reason)})
 
 
-def _predicted(one: TrueLabel) -> SpanContext:
-    """The span of the prediction; whether it was sampled is not known, and taken for granted."""
-    flags = TraceFlags(TraceFlags.SAMPLED if one.has_trace else TraceFlags.DEFAULT)
-    return SpanContext(int.from_bytes(one.trace_id), int.from_bytes(one.span_id), is_remote=True, trace_flags=flags)
+def _prediction_span(label: TrueLabel) -> SpanContext:
+    """Return the context of the prediction's span. Whether it was sampled is not known; it is assumed."""
+    flags = TraceFlags(TraceFlags.SAMPLED if label.has_trace else TraceFlags.DEFAULT)
+    return SpanContext(int.from_bytes(label.trace_id), int.from_bytes(label.span_id), is_remote=True, trace_flags=flags)
 
 
-def _measured(one: TrueLabel, predicted: SpanContext) -> Context:
-    context = trace.set_span_in_context(NonRecordingSpan(predicted), get_current())
-    return set_value(WRONG_PREDICTION, one.is_wrong, context)
+def _measurement_context(label: TrueLabel, prediction: SpanContext) -> Context:
+    context = trace.set_span_in_context(NonRecordingSpan(prediction), get_current())
+    return set_value(WRONG_PREDICTION, label.is_wrong, context)

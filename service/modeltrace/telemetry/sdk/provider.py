@@ -1,4 +1,4 @@
-"""The stock set-up: OpenTelemetry's SDK, with its processors and exporters in this process."""
+"""Builds telemetry with the OpenTelemetry SDK alone: its processors and exporters run in this process."""
 
 import os
 
@@ -30,27 +30,31 @@ def build_sdk_provider(
     registry: CollectorRegistry | None = None,
     trust_context: bool = True,
 ) -> Telemetry:
-    """Build all providers for this process. Call it once, in the process that serves: nothing survives a fork.
+    """Build the providers. Call it once, in the process that serves: their threads do not survive a fork.
 
-    `registry` is what `/metrics` shows, if anything; without `trust_context`, callers do not decide on sampling.
+    Args:
+        settings: which exporters are built.
+        resource: describes this process.
+        registry: what `/metrics` shows; `None`: there is no such page.
+        trust_context: whether callers decide on sampling.
     """
     if settings.sdk_disabled:
         return Telemetry()
-    # Read by the SDK's and the instrumentation's constructors, which offer no parameter for them.
+    # The constructors of the SDK and the instrumentation read these; they have no parameters for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
-    exporters = ExporterBuilder(settings)
-    tallies: list[ExportCounter] = []
+    builder = ExporterBuilder(settings)
+    counters: list[ExportCounter] = []
 
-    def tally(what: str) -> ExportCounter:
-        tallies.append(ExportCounter(what))
-        return tallies[-1]
+    def new_counter(item_name: str) -> ExportCounter:
+        counters.append(ExportCounter(item_name))
+        return counters[-1]
 
-    # The meter provider comes first: the other providers' queues report to it.
+    # The meter provider is built first: the queues of the other providers report to it.
     meters = MeterProvider(
         metric_readers=[
-            *(PeriodicExportingMetricReader(exporter) for exporter in exporters.metrics()),
+            *(PeriodicExportingMetricReader(exporter) for exporter in builder.metrics()),
             *([PrometheusMetricReader(registry=registry)] if registry else []),
         ],
         resource=resource,
@@ -60,16 +64,17 @@ def build_sdk_provider(
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     if not trust_context:
         tracers.sampler = IgnoreRemoteParent(tracers.sampler)
-    for span_exporter in exporters.spans(meters):
-        tracers.add_span_processor(CountingSpanProcessor(span_exporter, tally("spans"), meters))
+    for span_exporter in builder.spans(meters):
+        tracers.add_span_processor(CountingSpanProcessor(span_exporter, new_counter("spans"), meters))
 
-    loggers, audit = (LoggerProvider(resource=resource, shutdown_on_exit=False) for _ in range(2))
-    for exporter in exporters.logs(meters):
-        loggers.add_log_record_processor(CountingLogProcessor(exporter, tally("log records"), meters))
-    for exporter in exporters.logs(meters):
-        audit.add_log_record_processor(
-            CountingLogProcessor(exporter, tally("audit records"), meters, queue=PREDICTION_QUEUE_SIZE)
-        )
+    # Prediction log records have a queue of their own, so that other log records cannot displace them.
+    loggers, prediction_loggers = (LoggerProvider(resource=resource, shutdown_on_exit=False) for _ in range(2))
+    queue_size = int(settings.variables.values.get("OTEL_BLRP_MAX_QUEUE_SIZE", PREDICTION_QUEUE_SIZE))
+    for exporter in builder.logs(meters):
+        loggers.add_log_record_processor(CountingLogProcessor(exporter, new_counter("log records"), meters))
+    for exporter in builder.logs(meters):
+        counter = new_counter("prediction log records")
+        prediction_loggers.add_log_record_processor(CountingLogProcessor(exporter, counter, meters, queue_size))
 
     instrument_process(meters)
-    return Telemetry(tracers, meters, loggers, audit, tuple(tallies), enabled=True)
+    return Telemetry(tracers, meters, loggers, prediction_loggers, tuple(counters), enabled=True)

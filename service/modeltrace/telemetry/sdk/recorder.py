@@ -1,7 +1,7 @@
-"""The stock way: a request's trace told through the OpenTelemetry SDK, while the request waits.
+"""Records requests through the OpenTelemetry SDK while they wait.
 
-The SERVER span is that of opentelemetry-instrumentation-fastapi. What the records say is made by the SDK's own spans,
-instruments and handlers, so it is what `modeltrace.sidecar` is compared with, and what a setting switches back to.
+The SERVER span is that of opentelemetry-instrumentation-fastapi. Everything else is made by the SDK's own spans,
+instruments and log handlers. A setting selects this path, and tests compare the sidecar's telemetry with it.
 """
 
 import logging
@@ -11,12 +11,20 @@ from contextlib import contextmanager
 
 from opentelemetry import trace
 from opentelemetry.baggage import get_baggage
+from opentelemetry.metrics import Meter
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from modeltrace.telemetry.metrics.instruments import Instruments
+from modeltrace.telemetry.metrics.instruments import (
+    CONFIDENCE,
+    INFERENCE_DURATION,
+    LOW_CONFIDENCE,
+    PREDICTIONS,
+    SYNTHETIC_PREDICTIONS,
+    VIOLATIONS,
+)
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.names import (
     BAGGAGE_PIN,
@@ -51,12 +59,12 @@ Attributes = dict[str, AttributeValue]
 
 
 class SDKRecorder:
-    """Tells what was written down of a request, in the context of that request."""
+    """Records requests, each in its own context."""
 
     def __init__(
         self,
         tracer: Tracer,
-        instruments: Instruments,
+        meter: Meter,
         listeners: Sequence[Callable[[RequestTrace], object]] = (),
         *,
         raw_listeners: Iterable[Callable[[RequestTrace], object]] = (),
@@ -64,21 +72,34 @@ class SDKRecorder:
         trust_context: bool = True,
         synthetic_token: str = "",
     ) -> None:
-        """`counts` take each request as it is; `also` once it is told, and as `watched` tells it.
+        """Create the instruments.
 
-        Who joins `also` later takes them, too. Without `trust_context`, callers do not pin traces. `synthetic_token` as
-        for `RequestTracer`.
+        Args:
+            tracer: starts the spans.
+            meter: creates the instruments.
+            listeners: receive each finished request after redaction. Further ones may be appended later.
+            raw_listeners: receive each finished request before redaction.
+            model_catalog: redacts requests by the privacy rules of their models.
+            trust_context: whether callers may pin traces.
+            synthetic_token: marks requests as synthetic; without one no mark counts.
         """
-        self._counts, self._also, self._watched = tuple(raw_listeners), listeners, model_catalog
+        self._raw_listeners, self._listeners, self._model_catalog = tuple(raw_listeners), listeners, model_catalog
         self._synthetic_token = synthetic_token
         self._tracer = tracer
         self._trust_context = trust_context
-        self._instruments = instruments
-        self._audit, self._data = logging.getLogger(PREDICTION_LOGGER), logging.getLogger(DATA_LOGGER)
+        self._duration, self._confidence = (
+            meter.create_histogram(histogram.name, histogram.unit, histogram.description)
+            for histogram in (INFERENCE_DURATION, CONFIDENCE)
+        )
+        self._predictions, self._low_confidence, self._violations, self._synthetic = (
+            meter.create_counter(counter.name, counter.unit, counter.description)
+            for counter in (PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS, SYNTHETIC_PREDICTIONS)
+        )
+        self._prediction_log, self._data_log = logging.getLogger(PREDICTION_LOGGER), logging.getLogger(DATA_LOGGER)
 
     @contextmanager
     def record_request(self, scope: Scope) -> Iterator[RequestTrace]:
-        """A trace to write to; it is told when the block ends, however it ends."""
+        """Yield the trace of the current request. It is recorded when the block ends or raises."""
         context = trace.get_current_span().get_span_context()
         request = RequestTrace(
             HTTPRequest.from_scope(scope),
@@ -91,11 +112,11 @@ class SDKRecorder:
         try:
             yield request
         finally:
-            self._over(request)
+            self._finish(request)
 
     @contextmanager
     def record_shadow(self, parent: RequestTrace, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[RequestTrace]:
-        """The same for what a challenger makes of a request that is over: a span below its SERVER span."""
+        """Yield the trace of a challenger for a finished request: a span below the SERVER span of that request."""
         flags = TraceFlags(parent.trace_flags)
         server_span = SpanContext(
             int.from_bytes(parent.trace_id), int.from_bytes(parent.span_id), is_remote=False, trace_flags=flags
@@ -110,16 +131,16 @@ class SDKRecorder:
                     span.set_attributes({**request.remote_call.span_attributes()})
                     if request.remote_call.error_type:
                         span.set_status(Status(StatusCode.ERROR))
-                self._over(request)
+                self._finish(request)
 
-    def _over(self, request: RequestTrace) -> None:
-        for count in self._counts:
-            count(request)
-        if self._watched and request.model and (rules := self._watched.privacy_rules(request.model)):
-            request.predictions = [*rules.redact_rows(request.predictions)]
-        self._tell(request)
-        for take in self._also:
-            take(request)
+    def _finish(self, request: RequestTrace) -> None:
+        for listener in self._raw_listeners:
+            listener(request)
+        if self._model_catalog and request.model:
+            request.predictions = [*self._model_catalog.redact_rows(request.model, request.predictions)]
+        self._record(request)
+        for listener in self._listeners:
+            listener(request)
 
     def record_batch(self, batch: BatchRecord) -> None:
         """Record the span of one call of the model for several requests.
@@ -134,7 +155,7 @@ class SDKRecorder:
             span.set_status(Status(StatusCode.ERROR))
         span.end(batch.end)
 
-    def _tell(self, request: RequestTrace) -> None:
+    def _record(self, request: RequestTrace) -> None:
         server_span = trace.get_current_span()
         server_span.set_attributes({**request_attributes(request)})
         model = request.model
@@ -147,12 +168,12 @@ class SDKRecorder:
             self._measure(request, violations, model)
         for violation in violations[:MAX_VIOLATION_EVENTS]:
             extra = {**model.log_attributes(), OTEL_EVENT_NAME: EVENT_VIOLATION, **violation.event_attributes()}
-            self._data.info("%s", violation.message(), extra=extra)
+            self._data_log.info("%s", violation.message(), extra=extra)
         for row in request.predictions:
             attributes = prediction_attributes(request, row)
             attributes[ML_PREDICTION_INPUTS] = dict(zip(model.features, row.inputs, strict=True))
             event = {OTEL_EVENT_NAME: EVENT_PREDICTION, **model.log_attributes()}
-            self._audit.info("%s", prediction_message(row), extra={**event, **attributes})
+            self._prediction_log.info("%s", prediction_message(row), extra={**event, **attributes})
 
     def _record_stages(self, request: RequestTrace, violations: Sequence[SchemaViolation]) -> None:
         for name, start, end, attributes, events, _, failure in stages(request, violations):
@@ -165,29 +186,28 @@ class SDKRecorder:
             span.end(end)
 
     def _measure(self, request: RequestTrace, violations: Sequence[SchemaViolation], model: ModelInfo) -> None:
-        series: Attributes = {**model.metric_attributes()}
+        attributes: Attributes = {**model.metric_attributes()}
         if request.inference_start:
             failure = request.failure
-            ended = request.inference_end or (failure.time if failure else request.inference_start)
-            attributes = {**series}
-            if failure and failure.stage == SPAN_INFERENCE:
-                attributes[ERROR_TYPE] = failure.error_type
-            self._instruments.inference_duration.record((ended - request.inference_start) / 1e9, attributes)
-        if request.synthetic_token:
+            end = request.inference_end or (failure.time if failure else request.inference_start)
+            error = {ERROR_TYPE: failure.error_type} if failure and failure.stage == SPAN_INFERENCE else {}
+            self._duration.record((end - request.inference_start) / 1e9, {**attributes, **error})
+        if request.synthetic:
             if request.predictions:
-                self._instruments.synthetic.add(len(request.predictions), series)
+                self._synthetic.add(len(request.predictions), attributes)
             return
-        for violated in violations:
-            self._instruments.violations.add(violated.rows, {**series, **violated.metric_attributes()})
-        for one in request.predictions:
-            if one.confidence is not None:
-                self._instruments.confidence.record(one.confidence, {**series, **model.outcome_attributes(one)})
-        for outcome, number in Counter(
-            tuple(model.outcome_attributes(one).items()) for one in request.predictions
-        ).items():
-            self._instruments.predictions.add(number, {**series, **dict(outcome)})
-        if unsure := sum(map(model.is_low_confidence, request.predictions)):
-            self._instruments.low_confidence.add(unsure, series)
+        for violation in violations:
+            self._violations.add(violation.rows, {**attributes, **violation.metric_attributes()})
+        outcomes: Counter[tuple[tuple[str, str], ...]] = Counter()
+        for row in request.predictions:
+            outcome = model.outcome_attributes(row)
+            outcomes[tuple(outcome.items())] += 1
+            if row.confidence is not None:
+                self._confidence.record(row.confidence, {**attributes, **outcome})
+        for items, number in outcomes.items():
+            self._predictions.add(number, {**attributes, **dict(items)})
+        if low := sum(map(model.is_low_confidence, request.predictions)):
+            self._low_confidence.add(low, attributes)
 
 
 def _link(trace_id: bytes, span_id: bytes) -> Link:
