@@ -1,1 +1,1 @@
-"""OpenTelemetry's environment variables: what they may hold, and what they mean here."""
+"""OpenTelemetry's environment variables: their values, defaults and meaning in this service."""

@@ -1,6 +1,6 @@
 """The table of OpenTelemetry's environment variables.
 
-docs/settings.md holds the same table, with examples that a test tries. Source of names and defaults: OpenTelemetry
+docs/settings.md has the same table, with examples that a test tries. Source of names and defaults: OpenTelemetry
 specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".
 """
 
@@ -33,15 +33,15 @@ SAMPLER_ARGUMENT: Final = "OTEL_TRACES_SAMPLER_ARG"
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable, or one for all signals with its variants for one signal.
+    """A variable, possibly with a variant for each signal.
 
     Attributes:
         name: the variable; the variants of `OTEL_EXPORTER_OTLP_TIMEOUT` are `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, ….
-        default: what holds where it is not set.
-        parse: reads a value.
-        meaning: what it does, for docs/settings.md.
-        bad: what happens to a value that `parse` does not accept.
-        per_signal: whether it has variants.
+        default: the value if it is not set.
+        parse: parses a value.
+        meaning: its effect, for docs/settings.md.
+        on_invalid: what happens to a value that `parse` does not accept.
+        per_signal: whether it has a variant for each signal.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Variable:
     per_signal: bool = False
 
     def names(self) -> Iterator[str]:
-        """The variable, then its variants."""
+        """Yield the name of the variable, then those of its variants."""
         yield self.name
         if self.per_signal:
             for signal in SIGNALS:
@@ -65,11 +65,16 @@ _NO_TIMEOUT: Final = unsupported("has no effect: OTEL_EXPORTER_OTLP_TIMEOUT limi
 _ZIPKIN: Final = unsupported("has no effect: there is no Zipkin exporter; send OTLP, which Zipkin's Collector takes")
 _PAGE: Final = unsupported("has no effect: /metrics is a page of the service (MODELTRACE_HOST, MODELTRACE_PORT)")
 _FILE: Final = unsupported("is not supported: set the variables of docs/settings.md instead of a configuration file")
-_STOCK: Final = "Switches to the SDK's own set-up."
+_SDK_ONLY: Final = "Selects `MODELTRACE_INSTRUMENTATION=sdk`."
 
 GENERAL: Final = (
-    Variable("OTEL_SDK_DISABLED", "false", boolean, "No telemetry at all; propagators stay."),
-    Variable("OTEL_SERVICE_NAME", "modeltrace", unicode_text, "`service.name`; wins over `OTEL_RESOURCE_ATTRIBUTES`."),
+    Variable("OTEL_SDK_DISABLED", "false", boolean, "Export no telemetry; propagators still work."),
+    Variable(
+        "OTEL_SERVICE_NAME",
+        "modeltrace",
+        unicode_text,
+        "`service.name`; takes precedence over `OTEL_RESOURCE_ATTRIBUTES`.",
+    ),
     Variable(
         "OTEL_RESOURCE_ATTRIBUTES",
         "unset",
@@ -85,7 +90,7 @@ GENERAL: Final = (
         "OTEL_LOG_LEVEL",
         "info",
         choice("trace", "debug", "info", "warn", "error", "fatal", "none"),
-        "The lowest level of what the SDK itself logs.",
+        "The lowest level of the SDK's own log records.",
     ),
     Variable(
         "OTEL_PROPAGATORS",
@@ -105,18 +110,25 @@ GENERAL: Final = (
             "parentbased_always_off",
             "parentbased_traceidratio",
         ),
-        "Which traces are kept.",
+        "The sampler of traces.",
     ),
-    Variable(SAMPLER_ARGUMENT, "1.0", ratio, "The share of traces, for the two ratio samplers."),
+    Variable(SAMPLER_ARGUMENT, "1.0", ratio, "The share of traces that the two ratio samplers keep."),
     Variable("OTEL_CONFIG_FILE", "unset", _FILE, "Declarative configuration is not supported.", "refused"),
     Variable("OTEL_EXPERIMENTAL_CONFIG_FILE", "unset", _FILE, "Its former name.", "refused"),
     Variable(
-        "OTEL_SEMCONV_STABILITY_OPT_IN", "http", text, "Which names HTTP metrics and spans have, of the SDK's own."
+        "OTEL_SEMCONV_STABILITY_OPT_IN",
+        "http",
+        text,
+        "The semantic conventions of the SDK's own HTTP metrics and spans.",
     ),
 )
 EXPORTERS: Final = (
     Variable(
-        "OTEL_TRACES_EXPORTER", "otlp", choices("otlp", "console"), "Where spans go; a list, or `none`.", "refused"
+        "OTEL_TRACES_EXPORTER",
+        "otlp",
+        choices("otlp", "console"),
+        "The exporters of spans; a list, or `none`.",
+        "refused",
     ),
     Variable(
         "OTEL_METRICS_EXPORTER",
@@ -129,7 +141,7 @@ EXPORTERS: Final = (
         "OTEL_LOGS_EXPORTER",
         "otlp",
         choices("otlp", "console"),
-        "Where log records go, beside stdout; a list, or `none`.",
+        "The exporters of log records, beside stdout; a list, or `none`.",
         "refused",
     ),
 )
@@ -138,11 +150,11 @@ OTLP_EXPORTER: Final = (
         OTLP_PREFIX + "PROTOCOL",
         "http/protobuf",
         choice("http/protobuf", "grpc"),
-        "How OTLP travels.",
+        "The protocol of OTLP.",
         "refused",
         per_signal=True,
     ),
-    # Parsed last, because what it may be depends on the protocol.
+    # Validated last, because the valid values depend on the protocol.
     Variable(
         OTLP_PREFIX + "ENDPOINT",
         "unset",
@@ -190,14 +202,12 @@ OTLP_EXPORTER: Final = (
         "log says what is wrong with it.",
         per_signal=True,
     ),
-    Variable(
-        OTLP_PREFIX + "CLIENT_CERTIFICATE", "unset", text, "A file with the certificate that we show.", per_signal=True
-    ),
+    Variable(OTLP_PREFIX + "CLIENT_CERTIFICATE", "unset", text, "A file with the client certificate.", per_signal=True),
     Variable(
         OTLP_PREFIX + "CLIENT_KEY",
         "unset",
         text,
-        "Its private key; unset: it is in the certificate's file.",
+        "A file with its private key; unset: the file of the certificate holds it.",
         per_signal=True,
     ),
     Variable(
@@ -210,7 +220,7 @@ OTLP_EXPORTER: Final = (
         OTLP_PREFIX + "METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
         "explicit_bucket_histogram",
         choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
-        "How histograms are kept whose bounds Modeltrace does not fix.",
+        "The aggregation of histograms without fixed bounds.",
     ),
     Variable(
         OTLP_PREFIX + "SPAN_INSECURE",
@@ -230,7 +240,7 @@ PROCESSORS: Final = (
         "OTEL_BSP_SCHEDULE_DELAY",
         "500",
         _MILLISECONDS,
-        "Milliseconds that predictions gather before they go out (the specification's default is 5000).",
+        "Milliseconds that predictions are batched (the specification's default is 5000).",
     ),
     Variable("OTEL_BSP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
     Variable(
@@ -241,9 +251,14 @@ PROCESSORS: Final = (
         "their own, of 2048 if this is unset.",
     ),
     Variable(
-        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of them in a request; the queue's size at most."
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "512",
+        integer(1),
+        "The most of the SDK's own in one export request; no more than the queue holds.",
     ),
-    Variable("OTEL_BLRP_SCHEDULE_DELAY", "1000", _MILLISECONDS, "Milliseconds that log records of the SDK gather."),
+    Variable(
+        "OTEL_BLRP_SCHEDULE_DELAY", "1000", _MILLISECONDS, "Milliseconds that log records of the SDK are batched."
+    ),
     Variable("OTEL_BLRP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
     Variable(
         "OTEL_BLRP_MAX_QUEUE_SIZE",
@@ -253,7 +268,10 @@ PROCESSORS: Final = (
         "queue of their own, of 2048 if this is unset.",
     ),
     Variable(
-        "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of them in a request; the queue's size at most."
+        "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
+        "512",
+        integer(1),
+        "The most of the SDK's own in one export request; no more than the queue holds.",
     ),
     Variable("OTEL_METRIC_EXPORT_INTERVAL", "60000", _MILLISECONDS, "Milliseconds between two exports of metrics."),
     Variable("OTEL_METRIC_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
@@ -265,16 +283,16 @@ PROCESSORS: Final = (
     ),
 )
 LIMITS: Final = (
-    Variable("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"Characters of an attribute's value. {_STOCK}"),
-    Variable("OTEL_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of a span, an event, … {_STOCK}"),
-    Variable("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"The same for spans alone. {_STOCK}"),
-    Variable("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"The same for spans alone. {_STOCK}"),
-    Variable("OTEL_SPAN_EVENT_COUNT_LIMIT", "unset", _LIMIT, f"Events of a span. {_STOCK}"),
-    Variable("OTEL_SPAN_LINK_COUNT_LIMIT", "unset", _LIMIT, f"Links of a span. {_STOCK}"),
-    Variable("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of an event. {_STOCK}"),
-    Variable("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of a link. {_STOCK}"),
-    Variable("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"The same for log records. {_STOCK}"),
-    Variable("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"The same for log records. {_STOCK}"),
+    Variable("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"Characters of an attribute's value. {_SDK_ONLY}"),
+    Variable("OTEL_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of a span, an event, … {_SDK_ONLY}"),
+    Variable("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"The same for spans alone. {_SDK_ONLY}"),
+    Variable("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"The same for spans alone. {_SDK_ONLY}"),
+    Variable("OTEL_SPAN_EVENT_COUNT_LIMIT", "unset", _LIMIT, f"Events of a span. {_SDK_ONLY}"),
+    Variable("OTEL_SPAN_LINK_COUNT_LIMIT", "unset", _LIMIT, f"Links of a span. {_SDK_ONLY}"),
+    Variable("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of an event. {_SDK_ONLY}"),
+    Variable("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of a link. {_SDK_ONLY}"),
+    Variable("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"The same for log records. {_SDK_ONLY}"),
+    Variable("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"The same for log records. {_SDK_ONLY}"),
 )
 OTHERS: Final = (
     Variable("OTEL_EXPORTER_PROMETHEUS_HOST", "unset", _PAGE, "Without effect: `/metrics` is a page of the service."),

@@ -1,6 +1,6 @@
 """Parsers for the values of OpenTelemetry's environment variables.
 
-Each parser takes the text of a variable, without white space around it, and returns it in the form that the SDK reads.
+A parser takes the text of a variable, without surrounding white space, and returns it in the form that the SDK reads.
 It raises `ValueError` with a reason that does not repeat a secret. Source: OpenTelemetry specification,
 "Configuration types" and "OTLP Exporter".
 """
@@ -16,18 +16,18 @@ Parse = Callable[[str], str]
 
 # The largest integer that the specification asks for.
 MAX_INTEGER: Final = 2**31 - 1
-# Milliseconds that stand for "no limit": a day.
+# Milliseconds that stand for "no limit": one day.
 NO_LIMIT_MS: Final = 86_400_000
 PROPAGATOR_GROUP: Final = "opentelemetry_propagator"
 RESOURCE_DETECTOR_GROUP: Final = "opentelemetry_resource_detector"
 
 
 class UnsupportedError(ValueError):
-    """The variable has no effect here, whatever its value."""
+    """The variable has no effect in this service, whatever its value."""
 
 
 class PartialValueError(ValueError):
-    """Part of a list cannot be read; `rest` is what can."""
+    """Part of a list is invalid; `rest` is the valid part."""
 
     def __init__(self, reason: str, rest: str) -> None:
         super().__init__(reason)
@@ -40,7 +40,7 @@ def text(value: str) -> str:
 
 
 def unicode_text(value: str) -> str:
-    """Accept any text. Bytes that are no UTF-8 become U+FFFD: OTLP cannot hold them, so the attribute would be lost."""
+    """Accept any text. Invalid UTF-8 becomes U+FFFD: OTLP cannot represent it, so the attribute would be lost."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -53,11 +53,11 @@ def boolean(value: str) -> str:
 
 def integer(minimum: int = 0, unit: str = "") -> Parse:
     """Return a parser of integers from `minimum` to 2^31 - 1."""
-    what = f"an integer{f' number of {unit}' if unit else ''}, {minimum} or more"
+    expected = f"an integer{f' number of {unit}' if unit else ''}, {minimum} or more"
 
     def parse(value: str) -> str:
         if not re.fullmatch(r"\+?[0-9]+", value, re.ASCII) or not minimum <= int(value[:20]) <= MAX_INTEGER:
-            raise ValueError(f"is {printable(value)}, not {what}")
+            raise ValueError(f"is {printable(value)}, not {expected}")
         return str(int(value))
 
     return parse
@@ -80,25 +80,25 @@ def ratio(value: str) -> str:
     return value
 
 
-def choice(*known: str) -> Parse:
-    """Return a parser of one word out of a set, in any case."""
+def choice(*allowed: str) -> Parse:
+    """Return a parser of one word of a set, in any case."""
 
     def parse(value: str) -> str:
-        if value.lower() not in known:
-            raise ValueError(f"is {printable(value)}, not one of {', '.join(known)}")
+        if value.lower() not in allowed:
+            raise ValueError(f"is {printable(value)}, not one of {', '.join(allowed)}")
         return value.lower()
 
     return parse
 
 
-def choices(*known: str) -> Parse:
-    """Return a parser of a comma-separated list of words out of a set, or `none` alone, in any case."""
+def choices(*allowed: str) -> Parse:
+    """Return a parser of a comma-separated list of words of a set, or `none` alone, in any case."""
 
     def parse(value: str) -> str:
         names = split(value.lower())
-        unknown = [name for name in names if name not in (*known, "none")]
+        unknown = [name for name in names if name not in (*allowed, "none")]
         if unknown:
-            raise ValueError(f"names {printable(', '.join(unknown))}; supported are {', '.join(known)}, and none")
+            raise ValueError(f"names {printable(', '.join(unknown))}; supported are {', '.join(allowed)}, and none")
         if "none" in names and len(names) > 1:
             raise ValueError("names none beside others; none stands alone")
         return ",".join(names)
@@ -126,7 +126,7 @@ def detectors(value: str) -> str:
 
 
 def attributes(value: str) -> str:
-    """Accept a comma-separated list of KEY=VALUE; the SDK skips what is not."""
+    """Accept a comma-separated list of KEY=VALUE. The SDK ignores other entries."""
     entries = [entry for entry in unicode_text(value).split(",") if entry.strip()]
     rest = ",".join(entry for entry in entries if "=" in entry)
     if any("=" not in entry for entry in entries):
@@ -135,8 +135,8 @@ def attributes(value: str) -> str:
 
 
 def headers(value: str) -> str:
-    """Accept a comma-separated list of NAME=VALUE, as the SDK reads it, whose values a header can hold."""
-    # The SDK logs an entry that it cannot read, value and all.
+    """Accept a comma-separated list of NAME=VALUE, as the SDK reads it, with values that are valid in a header."""
+    # The SDK logs an entry that it cannot read, with its secret value.
     log = logging.getLogger("opentelemetry.util.re")
     from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415  only where there are headers
 
@@ -152,17 +152,17 @@ def headers(value: str) -> str:
                 f"has an entry (number {number}) that is not NAME=VALUE with the value percent-encoded, e.g. "
                 "authorization=Bearer%20KEY"
             )
-        if any(not one.isprintable() or not one.isascii() for one in (*read, *read.values())):
+        if any(not part.isprintable() or not part.isascii() for part in (*read, *read.values())):
             raise ValueError(f"has an entry (number {number}) with a character that a header cannot hold")
     return ",".join(entries)
 
 
 def endpoint(*, grpc: bool, insecure_is_set: bool) -> Parse:
-    """Return a parser of where OTLP goes.
+    """Return a parser of OTLP endpoints.
 
     Args:
-        grpc: whether the protocol is gRPC, which also takes a target without `http://`.
-        insecure_is_set: whether `OTEL_EXPORTER_OTLP_INSECURE` says how to connect to such a target.
+        grpc: whether the protocol is gRPC, which also accepts a target without `http://`.
+        insecure_is_set: whether `OTEL_EXPORTER_OTLP_INSECURE` decides on TLS for such a target.
     """
 
     def parse(value: str) -> str:
@@ -205,15 +205,15 @@ def split(value: str) -> tuple[str, ...]:
 
 
 def mask(url: str) -> str:
-    """Return a URL as it may be shown: without user, password, query and characters that a terminal obeys."""
+    """Return a URL without user, password, query and control characters, for a log or a terminal."""
     shown = re.sub(r"(?i)^((?:[a-z][a-z0-9+.-]*:)?//)?[^?#]*@", r"\1***@", url)
     return printable(re.sub(r"[?#].*", "?***", shown, flags=re.DOTALL), 200)
 
 
 def printable(value: str, limit: int = 40) -> str:
-    """Return a value without characters that a terminal obeys, or that end a JSON string; cut to `limit`."""
+    """Return a value without control characters and quotes, truncated to `limit` characters."""
     safe = "".join(
-        one if one.isprintable() and one not in '"\\' else quote(one, errors="replace") for one in value[:limit]
+        char if char.isprintable() and char not in '"\\' else quote(char, errors="replace") for char in value[:limit]
     )
     return safe if len(value) <= limit else f"{safe}…"
 

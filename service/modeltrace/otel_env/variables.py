@@ -1,7 +1,7 @@
-"""Reads OpenTelemetry's environment variables once, and says what is wrong with them.
+"""Reads and validates OpenTelemetry's environment variables.
 
-A value that cannot be read is a warning, and counts as unset, as the specification demands. A value that decides where
-telemetry goes, or by which headers traces connect, is refused instead: telemetry would be lost in silence.
+An invalid value counts as unset and causes a warning, as the specification demands. Invalid values of the variables
+that decide where telemetry goes, or how traces are propagated, are refused: telemetry would be lost without notice.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -14,31 +14,31 @@ from modeltrace.otel_env.values import PartialValueError, UnsupportedError, endp
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """What was read: valid values by name, and a line for each value that was ignored."""
+    """Valid values by the name of their variable, and a warning for each ignored value."""
 
-    values: Mapping[str, str] = field(repr=False)  # headers are secret
+    values: Mapping[str, str] = field(repr=False)  # headers are secrets
     warnings: tuple[str, ...]
 
     def option(self, signal: Signal, option: str) -> str | None:
-        """An option of the OTLP exporter: the signal's own variable, or the one for all signals."""
+        """Return an option of the OTLP exporter: of the signal's own variable, or of the one for all signals."""
         return self.values.get(f"{OTLP_PREFIX}{signal.upper()}_{option}") or self.values.get(OTLP_PREFIX + option)
 
 
 def read_variables(environ: Mapping[str, str]) -> Variables:
-    """Read all of them.
+    """Read all variables of the table.
 
-    With `OTEL_SDK_DISABLED=true` nothing is sent, so only propagators can be refused.
+    With `OTEL_SDK_DISABLED=true` nothing is exported, so only propagators can be refused.
 
     Raises:
-        SettingsError: a value is refused; the message names the variable and the remedy.
+        SettingsError: a value is refused. The message names the variable and the remedy.
     """
     values, warnings, refused = dict[str, str](), list[str](), list[str]()
     for variable in VARIABLES:
         for name in variable.names():
-            if not (given := environ.get(name, "").strip()):
+            if not (value := environ.get(name, "").strip()):
                 continue
             try:
-                values[name] = variable.parse(given)
+                values[name] = variable.parse(value)
             except PartialValueError as error:
                 values[name] = error.rest
                 warnings.append(f"{name} {error}; the entry is ignored")
@@ -58,7 +58,7 @@ def read_variables(environ: Mapping[str, str]) -> Variables:
 
 
 def write_environment(variables: Variables, environ: MutableMapping[str, str]) -> None:
-    """Write the values back as they were read, and take out those that are empty or were ignored."""
+    """Write the values as they were read to the environment, and remove empty and ignored ones."""
     for name in [name for name, value in environ.items() if name.startswith("OTEL_") and not value.strip()]:
         del environ[name]
     for variable in VARIABLES:
@@ -70,27 +70,27 @@ def write_environment(variables: Variables, environ: MutableMapping[str, str]) -
 
 
 def _bad_endpoints(values: dict[str, str]) -> Iterator[str]:
-    read = Variables(values, ())
+    variables = Variables(values, ())
     for name in (OTLP_PREFIX + "ENDPOINT", *(f"{OTLP_PREFIX}{signal.upper()}_ENDPOINT" for signal in SIGNALS)):
         if name not in values:
             continue
-        used = [s for s in SIGNALS if name == f"{OTLP_PREFIX}{s.upper()}_ENDPOINT"] or SIGNALS
-        for signal in used:
-            grpc = (read.option(signal, "PROTOCOL") or "") == "grpc"
+        signals = [s for s in SIGNALS if name == f"{OTLP_PREFIX}{s.upper()}_ENDPOINT"] or SIGNALS
+        for signal in signals:
+            grpc = (variables.option(signal, "PROTOCOL") or "") == "grpc"
             try:
-                endpoint(grpc=grpc, insecure_is_set=read.option(signal, "INSECURE") is not None)(values[name])
+                endpoint(grpc=grpc, insecure_is_set=variables.option(signal, "INSECURE") is not None)(values[name])
             except ValueError as error:
                 yield f"{name} {error}"
                 break
 
 
 def _contradictions(values: dict[str, str]) -> Iterator[str]:
-    """Warn of values that do not go together, and leave out or adapt the lesser one."""
+    """Yield a warning for each pair of inconsistent values, and remove or adapt one of the two."""
     if SAMPLER_ARGUMENT in values and not values.get("OTEL_TRACES_SAMPLER", "").endswith("traceidratio"):
         del values[SAMPLER_ARGUMENT]
         yield f"{SAMPLER_ARGUMENT} is for the samplers traceidratio and parentbased_traceidratio; it is ignored"
     for processor in ("OTEL_BSP", "OTEL_BLRP"):
-        queue, batch = (values.get(f"{processor}_MAX_{what}_SIZE") for what in ("QUEUE", "EXPORT_BATCH"))
+        queue, batch = (values.get(f"{processor}_MAX_{name}_SIZE") for name in ("QUEUE", "EXPORT_BATCH"))
         if int(batch or 512) > int(queue or 2048):
             values[f"{processor}_MAX_EXPORT_BATCH_SIZE"] = queue or "2048"
             if batch:

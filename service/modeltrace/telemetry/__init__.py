@@ -1,1 +1,1 @@
-"""The only place that builds OpenTelemetry providers."""
+"""Telemetry of the service. No other package imports the OpenTelemetry SDK."""

@@ -1,11 +1,11 @@
-"""Everything through stdlib logging: JSON lines to stdout (and a file), the same records over OTLP.
+"""Configures stdlib logging: JSON lines to stdout (and a file), and the same log records over OTLP.
 
-    logger ─► root ─┬─ OTLP handler ─► batch processor          (all but the audit trail and OpenTelemetry's own)
+    logger ─► root ─┬─ OTLP handler ─► batch processor          (without predictions and OpenTelemetry's own records)
                     └─ line handler ─► queue ─► thread ─► stdout, file
     modeltrace.prediction ─ OTLP handler ─► batch processor of its own ─► (propagates to root's line handler)
 
-Lines are formatted and written on a thread of their own, so a slow reader of stdout never slows a request. The trace
-and span ID are taken where the record is made: on that thread there is no request any more.
+A separate thread formats and writes lines, so a slow reader of stdout does not delay requests. Trace and span ID are
+added before, on the thread of the request.
 """
 
 import logging
@@ -32,7 +32,7 @@ from modeltrace.telemetry.records.prediction import ACCESS_LOGGER, PREDICTION_LO
 
 MAX_QUEUED_LINES = 100_000
 CLOSE_TIMEOUT = 0.5  # seconds for the last lines
-# By the words of OTEL_LOG_LEVEL.
+# Values of OTEL_LOG_LEVEL.
 OTEL_LOG_LEVELS = {
     "trace": 1,
     "debug": logging.DEBUG,
@@ -45,10 +45,10 @@ OTEL_LOG_LEVELS = {
 
 
 class AccessLogAttributes(logging.Filter):
-    """Give uvicorn's access lines the attributes of the semantic conventions; drop its terminal colours."""
+    """Adds the attributes of the semantic conventions to uvicorn's access records, and removes terminal colours."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add to the record; never drops one."""
+        """Add attributes. Keep every record."""
         record.__dict__.pop("color_message", None)
         if record.name == ACCESS_LOGGER and isinstance(record.args, tuple) and len(record.args) == 5:
             client, method, path, _, status = record.args
@@ -60,38 +60,38 @@ class AccessLogAttributes(logging.Filter):
 
 
 def exclude_opentelemetry(record: logging.LogRecord) -> bool:
-    """OpenTelemetry's own complaints go to stdout only: sent over the path they complain about, they would feed it."""
+    """Keep records that are not OpenTelemetry's own. Exported, a failed export would cause further exports."""
     return not record.name.startswith("opentelemetry.")
 
 
 def exclude_predictions(record: logging.LogRecord) -> bool:
-    """The audit trail has an OTLP handler of its own."""
+    """Keep records that are not predictions. Those have an OTLP handler of their own."""
     return record.name != PREDICTION_LOGGER
 
 
 def redact_warnings() -> None:
-    """Of Python's warnings log where they come from and their kind, not their words: those of a model repeat values.
+    """Remove the messages of Python's warnings from the log: those of a model may repeat private values.
 
-    Asked again, it changes nothing.
+    Location and category stay. Further calls have no effect.
     """
     logging.getLogger("py.warnings").addFilter(_redact_warning)
 
 
 def _redact_warning(record: logging.LogRecord) -> bool:
-    where, kind, _ = (*record.getMessage().split(": ", 2), "", "")[:3]
-    record.msg, record.args = "%s: %s: withheld, for the bundle has private features", (where, kind)
+    location, category, _ = (*record.getMessage().split(": ", 2), "", "")[:3]
+    record.msg, record.args = "%s: %s: withheld because the bundle has private features", (location, category)
     return True
 
 
 class LineQueueHandler(logging.handlers.QueueHandler):
-    """Puts a record on the line thread's queue, with the IDs of the request it was made in."""
+    """Puts records on the queue of the line thread, with trace and span ID of the current request."""
 
     def __init__(self, lines: "Queue[logging.LogRecord]") -> None:
         super().__init__(lines)
         self.dropped = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Add the IDs. The stock method would also render the record, here, on the request's thread."""
+        """Add the IDs. The base method would also format the record on the request's thread."""
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
             record.trace_id = trace.format_trace_id(span.trace_id)
@@ -99,7 +99,7 @@ class LineQueueHandler(logging.handlers.QueueHandler):
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Never wait: nobody reads stdout faster because a request is kept waiting."""
+        """Drop and count the record if the queue is full, instead of delaying the request."""
         try:
             self.queue.put_nowait(record)
         except Full:
@@ -107,27 +107,27 @@ class LineQueueHandler(logging.handlers.QueueHandler):
 
 
 class TerminalHandler(logging.StreamHandler[TextIO]):
-    """Writes log lines to a terminal, escaped."""
+    """Writes log lines to a terminal, without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Format a record as a line."""
         return escape_control_characters(super().format(record))
 
 
 @dataclass(frozen=True)
 class LogWriter:
-    """The thread that writes lines, and what it writes to."""
+    """The thread that writes log lines, and the handler that feeds it."""
 
     handler: LineQueueHandler
     listener: logging.handlers.QueueListener
 
     def close(self) -> None:
-        """Write what waits; what is logged from here on is written at once, on the caller's thread.
+        """Write the queued lines. Later records are written at once, on the thread that logs them.
 
-        When nobody reads stdout, that thread waits for ever: what is left then is not written.
+        If nobody reads stdout, the remaining lines are not written.
         """
         root = logging.getLogger()
-        thread = self.listener._thread  # noqa: SLF001  `stop` would wait for ever
+        thread = self.listener._thread  # noqa: SLF001  `stop` has no timeout
         with suppress(Full):
             self.listener.enqueue_sentinel()
         if thread:
@@ -150,9 +150,14 @@ def configure_logging(
     max_backups: int = 0,
     sdk_level: str | None = None,
 ) -> LogWriter:
-    """Send all of stdlib logging to stdout, and to `file` when there is one, as JSON lines.
+    """Write all log records as JSON lines to stdout and to a file.
 
-    `sdk_level` is `OTEL_LOG_LEVEL`, the lowest level of what OpenTelemetry's SDK logs.
+    Args:
+        level: lowest level that is logged.
+        log_file: path of the file; `None`: only stdout.
+        max_file_bytes: size at which the file rotates.
+        max_backups: rotated files that are kept.
+        sdk_level: `OTEL_LOG_LEVEL`, the lowest level of the OpenTelemetry SDK's own records.
 
     Raises:
         OSError: the file cannot be opened.
@@ -162,11 +167,11 @@ def configure_logging(
         rename_fields={"levelname": "level", "name": "logger"},
         timestamp=True,
     )
-    kind = TerminalHandler if sys.stdout.isatty() else logging.StreamHandler
-    sinks: list[logging.Handler] = [kind(sys.stdout)]
+    stream_handler = TerminalHandler if sys.stdout.isatty() else logging.StreamHandler
+    sinks: list[logging.Handler] = [stream_handler(sys.stdout)]
     if log_file is not None:
-        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # inputs of predictions are in it
-        # Several workers write to the same file: the stock handler would have each rotate it under the others.
+        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds inputs of predictions
+        # Several workers write to the same file: with the standard handler, each would rotate it while others write.
         sinks.append(
             ConcurrentRotatingFileHandler(str(log_file), "a", max_file_bytes, max_backups, "utf-8", chmod=0o600)
         )
@@ -187,22 +192,22 @@ def configure_logging(
 
 
 def export_logs(provider: LoggerProvider, prediction_provider: LoggerProvider) -> Callable[[], None]:
-    """Send the same records over OTLP; the audit trail through a provider, and so a queue, of its own.
+    """Export log records over OTLP. Prediction log records have a provider, and so a queue, of their own.
 
     Returns:
-        What ends it: a provider that is shut down says so of every record that it still gets.
+        A function that stops the export. A provider warns about each record after its shutdown.
     """
-    everything = LoggingHandler(logger_provider=provider)
-    everything.addFilter(AccessLogAttributes())
-    everything.addFilter(exclude_opentelemetry)
-    everything.addFilter(exclude_predictions)
+    handler = LoggingHandler(logger_provider=provider)
+    handler.addFilter(AccessLogAttributes())
+    handler.addFilter(exclude_opentelemetry)
+    handler.addFilter(exclude_predictions)
     root = logging.getLogger()
-    root.handlers.insert(0, everything)  # before the line handler adds its own fields to the record
-    audit = logging.getLogger(PREDICTION_LOGGER)
-    audit.handlers[:] = [LoggingHandler(logger_provider=prediction_provider)]
+    root.handlers.insert(0, handler)  # before the line handler, which adds fields to the record
+    predictions = logging.getLogger(PREDICTION_LOGGER)
+    predictions.handlers[:] = [LoggingHandler(logger_provider=prediction_provider)]
 
-    def end() -> None:
-        root.removeHandler(everything)
-        audit.handlers.clear()
+    def stop() -> None:
+        root.removeHandler(handler)
+        predictions.handlers.clear()
 
-    return end
+    return stop
