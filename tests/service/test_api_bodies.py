@@ -1,4 +1,4 @@
-"""Bodies: codings, JSON's missing constants; HEAD where GET is."""
+"""Request bodies: content codings and invalid JSON constants. HEAD requests."""
 
 import asyncio
 import gzip
@@ -32,11 +32,11 @@ Rows = list[dict[str, float]]
 
 
 def _raw_deflate(body: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return packer.compress(body) + packer.flush()
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(body) + compressor.flush()
 
 
-PACKERS: dict[str, Callable[[bytes], bytes]] = {
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
     "GZIP": gzip.compress,
@@ -48,70 +48,72 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.fixture
-def ours(model: Model) -> Any:
-    """The service, with a limit of 64 KiB for bodies."""
-    with records_service(model, max_body_bytes=65_536) as found:
-        yield found
+def service(model: Model) -> Any:
+    """Run the service with a body limit of 64 KiB."""
+    with records_service(model, max_body_bytes=65_536) as running:
+        yield running
 
 
-def _post(ours: RecordsService, body: bytes, coding: str, path: str = "/predict") -> httpx.Response:
-    answer: httpx.Response = ours.client.post(path, content=body, headers={"Content-Encoding": coding})
-    return answer
+def _post(service: RecordsService, body: bytes, coding: str, path: str = "/predict") -> httpx.Response:
+    response: httpx.Response = service.client.post(path, content=body, headers={"Content-Encoding": coding})
+    return response
 
 
-@pytest.mark.parametrize("coding", PACKERS)
-def test_packed_bodies_are_answered(ours: RecordsService, rows: Rows, coding: str) -> None:
-    """gzip, deflate with and without zlib's header, and zstd, by each of the calls."""
-    packer = PACKERS[coding]
-    answer = _post(ours, packer(orjson.dumps({"features": rows[0]})), coding)
-    assert answer.status_code == 200
-    assert _post(ours, packer(orjson.dumps({"rows": rows[:2]})), coding, "/predict/batch").status_code == 200
-    label = {"prediction_id": answer.json()["prediction_id"], "label": "no class"}
-    assert _post(ours, packer(orjson.dumps(label)), coding, "/feedback").status_code == 422
+@pytest.mark.parametrize("coding", COMPRESSORS)
+def test_compressed_bodies_are_answered(service: RecordsService, rows: Rows, coding: str) -> None:
+    """All routes accept gzip, deflate with and without zlib header, and zstd."""
+    compress = COMPRESSORS[coding]
+    response = _post(service, compress(orjson.dumps({"features": rows[0]})), coding)
+    assert response.status_code == 200
+    assert _post(service, compress(orjson.dumps({"rows": rows[:2]})), coding, "/predict/batch").status_code == 200
+    label = {"prediction_id": response.json()["prediction_id"], "label": "no class"}
+    assert _post(service, compress(orjson.dumps(label)), coding, "/feedback").status_code == 422
 
 
 @pytest.mark.parametrize("coding", ["br", "compress", "gzip, gzip", "zstd, gzip", "unknown"])
-def test_other_codings_are_415(ours: RecordsService, coding: str) -> None:
-    """The answer says which ones are taken."""
-    answer = _post(ours, b"{}", coding)
+def test_other_codings_are_415(service: RecordsService, coding: str) -> None:
+    """The response lists the supported codings."""
+    response = _post(service, b"{}", coding)
 
-    assert (answer.status_code, answer.json()["error"]["type"]) == (415, "unsupported_encoding")
-    assert answer.headers["accept-encoding"] == "gzip, deflate, zstd, identity"
+    assert (response.status_code, response.json()["error"]["type"]) == (415, "unsupported_encoding")
+    assert response.headers["accept-encoding"] == "gzip, deflate, zstd, identity"
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
-def test_a_body_that_is_not_packed_as_it_says_is_400(ours: RecordsService, coding: str) -> None:
-    """So is one that is cut off, empty, or has something else behind its end."""
-    packed = PACKERS[coding](b'{"features": {}}')
+def test_an_invalid_compressed_body_is_400(service: RecordsService, coding: str) -> None:
+    """Also an incomplete or empty body, or one with other data after its end."""
+    packed = COMPRESSORS[coding](b'{"features": {}}')
     for body in (b'{"features": {}}', packed[:-3], packed + b"more", b""):
-        answer = _post(ours, body, coding)
-        assert answer.status_code == 400
-        assert "Content-Encoding" in answer.json()["error"]["message"]
+        response = _post(service, body, coding)
+        assert response.status_code == 400
+        assert "Content-Encoding" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
-def test_a_body_that_expands_beyond_the_limit_is_413(ours: RecordsService, coding: str) -> None:
-    """The limit holds for what a body becomes, too; exactly as much as it allows is taken."""
+def test_a_decompressed_body_beyond_the_limit_is_413(service: RecordsService, coding: str) -> None:
+    """The limit also applies to the decompressed body; a body of exactly this size is accepted."""
     padding = b" " * (65_536 - len(b'{"features": {}}'))
-    assert _post(ours, PACKERS[coding](b'{"features": {}}' + padding), coding).status_code == 422
-    answer = _post(ours, PACKERS[coding](b'{"features": {}}' + padding + b" "), coding)
-    assert answer.status_code == 413
-    assert "the decompressed body exceeds 65536 bytes (MODELTRACE_MAX_BODY_BYTES)" in answer.json()["error"]["message"]
+    assert _post(service, COMPRESSORS[coding](b'{"features": {}}' + padding), coding).status_code == 422
+    response = _post(service, COMPRESSORS[coding](b'{"features": {}}' + padding + b" "), coding)
+    assert response.status_code == 413
+    assert (
+        "the decompressed body exceeds 65536 bytes (MODELTRACE_MAX_BODY_BYTES)" in response.json()["error"]["message"]
+    )
 
 
-def test_bodies_that_are_being_received_are_limited_together() -> None:
-    """Clients that send large bodies slowly cannot fill the memory; what they held is free once they are gone."""
+def test_all_incomplete_bodies_have_a_common_limit() -> None:
+    """Clients that send large bodies slowly cannot exhaust the memory; completed bodies release their bytes."""
 
     async def check() -> None:
         reader, waiting = BodyReader(1000, 60), asyncio.Event()
         pieces: list[dict[str, Any]] = [{"type": "http.request", "body": bytes(900), "more_body": True}]
 
         def receiver() -> Callable[[], Any]:
-            left = [*pieces]
+            remaining = [*pieces]
 
             async def receive() -> dict[str, Any]:
-                if left:
-                    return left.pop()
+                if remaining:
+                    return remaining.pop()
                 await waiting.wait()
                 return {"type": "http.request", "body": bytes(100), "more_body": False}
 
@@ -128,8 +130,8 @@ def test_bodies_that_are_being_received_are_limited_together() -> None:
     asyncio.run(check())
 
 
-def test_a_bomb_is_expanded_to_its_limit_only() -> None:
-    """Of 1 GiB of zeros no more than the limit is ever held."""
+def test_a_decompression_bomb_stops_at_the_limit() -> None:
+    """1 GiB of zeros is not decompressed beyond the limit."""
     bomb = zstd.compress(bytes(2**20)) * 1024
     with pytest.raises(DecompressedTooLargeError):
         decompress(bomb, "zstd", 1000)
@@ -137,15 +139,15 @@ def test_a_bomb_is_expanded_to_its_limit_only() -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
 def test_members_are_limited(coding: str) -> None:
-    """Empty members, of which a small body holds hundreds of thousands, cost a decompressor each."""
-    member = PACKERS[coding](b"")
+    """Each empty member needs a decompressor, and a small body could contain hundreds of thousands."""
+    member = COMPRESSORS[coding](b"")
     assert decompress(member * MAX_MEMBERS, coding, 10) == b""
     with pytest.raises(DecompressionError, match="members"):
         decompress(member * (MAX_MEMBERS + 1), coding, 10)
 
 
-def test_a_zstd_window_beyond_8_mib_is_refused() -> None:
-    """Otherwise the sender would decide how much memory is set aside."""
+def test_a_zstd_window_beyond_8_mib_is_rejected() -> None:
+    """Otherwise the client would determine how much memory is allocated."""
     streamed = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
     body = streamed.compress(bytes(100), zstd.ZstdCompressor.FLUSH_BLOCK) + streamed.flush()
     with pytest.raises(DecompressionError):
@@ -153,23 +155,23 @@ def test_a_zstd_window_beyond_8_mib_is_refused() -> None:
 
 
 @given(body=st.binary(max_size=200), coding=st.sampled_from(["gzip", "deflate", "zstd", "br", ""]))
-def test_any_bytes_are_expanded_or_refused(body: bytes, coding: str) -> None:
-    """Nothing else is ever raised."""
+def test_any_bytes_are_decompressed_or_rejected(body: bytes, coding: str) -> None:
+    """No other exception is raised."""
     with suppress(UnsupportedEncodingError, DecompressionError, DecompressedTooLargeError):
         assert len(decompress(body, coding, 1000)) <= 1000
 
 
 @given(body=st.binary(max_size=2000), coding=st.sampled_from(["gzip", "deflate", "zstd"]), members=st.integers(1, 3))
-def test_what_is_packed_comes_out_again(body: bytes, coding: str, members: int) -> None:
-    """In one member or several."""
-    assert decompress(PACKERS[coding](body) * members, coding, 10_000) == body * members
+def test_compression_round_trip(body: bytes, coding: str, members: int) -> None:
+    """With one or several members."""
+    assert decompress(COMPRESSORS[coding](body) * members, coding, 10_000) == body * members
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
-def test_members_longer_than_a_slice_come_out_again(coding: str) -> None:
-    """A member may end anywhere in what is uncompressed at a time."""
+def test_round_trip_of_members_longer_than_a_chunk(coding: str) -> None:
+    """A member may end at any position in a chunk."""
     body = random.Random(5).randbytes(150_000)  # noqa: S311  the same bytes each time
-    packed = PACKERS[coding](body)
+    packed = COMPRESSORS[coding](body)
     assert decompress(packed + packed, coding, 300_000) == body + body
     with pytest.raises(DecompressedTooLargeError):
         decompress(packed + packed, coding, 299_999)
@@ -177,7 +179,7 @@ def test_members_longer_than_a_slice_come_out_again(coding: str) -> None:
         decompress(packed + packed[:-1], coding, 300_000)
 
 
-def _refusal(document: str) -> str:
+def _error_message(document: str) -> str:
     with pytest.raises(MalformedRequestError) as error:
         parse_object(document.encode())
     return str(error.value)
@@ -185,7 +187,7 @@ def _refusal(document: str) -> str:
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 @pytest.mark.parametrize(
-    ("document", "place"),
+    ("document", "position"),
     [
         ('{"features": {"a": 1, "b c": %s}}', "features.b c (line 1, column "),
         ('{"rows": [{"a": 1},\n {"a": [1, %s]}]}', "rows[1].a[1] (line 2, column "),
@@ -195,16 +197,16 @@ def _refusal(document: str) -> str:
         ('{"a": %s, broken', "line 1, column 7"),
     ],
 )
-def test_a_constant_that_json_does_not_have_is_named(document: str, place: str, constant: str) -> None:
-    """The message says which one, where, and what to send in its place."""
-    message = _refusal(document % constant)
+def test_an_invalid_json_constant_is_explained(document: str, position: str, constant: str) -> None:
+    """The message contains the constant, its position and its replacement."""
+    message = _error_message(document % constant)
 
-    assert f"the body is not JSON: {constant} at {place}" in message
+    assert f"the body is not JSON: {constant} at {position}" in message
     assert message.endswith(f"JSON has no {constant}: send a finite number, or null where the value is missing")
 
 
 @pytest.mark.parametrize(
-    ("constant", "instead"),
+    ("constant", "replacement"),
     [
         ("None", "null"),
         ("True", "true"),
@@ -213,47 +215,49 @@ def test_a_constant_that_json_does_not_have_is_named(document: str, place: str, 
         ("-1e999", "a finite"),
     ],
 )
-def test_other_constants_are_named_too(constant: str, instead: str) -> None:
-    """Those of Python, and numbers beyond what a float can be."""
-    assert f"{constant} at line 1, column 7; JSON has no {constant}: send {instead}" in _refusal(f'{{"a": {constant}}}')
+def test_other_constants_are_explained_too(constant: str, replacement: str) -> None:
+    """Constants of Python, and numbers that are too large for a float."""
+    assert f"{constant} at line 1, column 7; JSON has no {constant}: send {replacement}" in _error_message(
+        f'{{"a": {constant}}}'
+    )
 
 
-def test_what_pandas_makes_of_a_gap_is_explained(ours: RecordsService, rows: Rows) -> None:
-    """`json.dumps` writes NaN; the answer names row and feature."""
+def test_a_missing_value_of_pandas_is_explained(service: RecordsService, rows: Rows) -> None:
+    """`json.dumps` writes NaN; the response names row and feature."""
     feature = next(iter(rows[0]))
     body = json.dumps({"rows": [rows[0], {**rows[1], feature: float("nan")}]})
-    answer = ours.client.post("/predict/batch", content=body)
+    response = service.client.post("/predict/batch", content=body)
 
-    assert answer.status_code == 400
-    assert f"NaN at rows[1].{feature} (line 1, column " in answer.json()["error"]["message"]
+    assert response.status_code == 400
+    assert f"NaN at rows[1].{feature} (line 1, column " in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("document", ['{"a": 1,}', '{"a" 1}', '{"a": -}', '{"a": "NaN', "{" * 500, '{"a": Nano}'])
-def test_other_errors_keep_the_parsers_words(document: str) -> None:
-    """With line and column."""
-    assert " at line 1, column " in _refusal(document)
-    assert "JSON has no" not in _refusal(document)
+def test_other_errors_keep_the_message_of_the_parser(document: str) -> None:
+    """It contains line and column."""
+    assert " at line 1, column " in _error_message(document)
+    assert "JSON has no" not in _error_message(document)
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_parsed_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_rejected(text: str) -> None:
     """Explaining an error never fails."""
     with suppress(MalformedRequestError):
         parse_object(text.encode("utf-8", "surrogatepass"))
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/model", "/docs", "/openapi.json"])
-def test_head_is_answered_like_get(ours: RecordsService, path: str) -> None:
-    """Status and headers are those of GET."""
-    get, head = ours.client.get(path), ours.client.head(path)
+def test_head_is_answered_as_get(service: RecordsService, path: str) -> None:
+    """Status and headers equal those of GET."""
+    get, head = service.client.get(path), service.client.head(path)
 
     assert head.status_code == get.status_code
     assert head.headers.keys() == get.headers.keys()
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
-def test_head_of_what_is_posted_is_405(ours: RecordsService) -> None:
-    """It says which method is taken, and the documentation names no HEAD."""
-    assert ours.client.head("/predict").status_code == 405
-    documented = ours.client.get("/openapi.json").json()["paths"]
-    assert not [path for path, calls in documented.items() if "head" in calls]
+def test_head_of_a_post_route_is_405(service: RecordsService) -> None:
+    """HEAD routes do not appear in the OpenAPI document."""
+    assert service.client.head("/predict").status_code == 405
+    documented = service.client.get("/openapi.json").json()["paths"]
+    assert not [path for path, operations in documented.items() if "head" in operations]

@@ -1,4 +1,4 @@
-"""`POST /feedback`: what is answered, stored and counted."""
+"""`POST /feedback`: responses, stored labels and metrics."""
 
 import random
 from collections import Counter
@@ -20,57 +20,57 @@ from tests.helpers.services import ID_KEY
 
 IDS = PredictionIdSigner(ID_KEY.encode())
 CLASSES = ("benign", "malignant")
-Ask = Callable[..., tuple[int, Any]]
+Post = Callable[..., tuple[int, Any]]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    """Where the labels go."""
+    """Return the path of a prediction store."""
     return str(tmp_path / "store" / "s.db")
 
 
 @pytest.fixture
 def served(record: Callable[..., SdkService], model: Model, store: str) -> SdkService:
-    """The service with a store."""
+    """Run the service with a store."""
     return record(model, store=SecretStr(store), max_batch_rows=5000)
 
 
 @pytest.fixture
-def ask(served: SdkService) -> Ask:
-    """Posts to it; status and body."""
+def post(served: SdkService) -> Post:
+    """Return a function that posts a body and returns status and response body."""
 
-    def post(body: Any) -> tuple[int, Any]:
+    def send(body: Any) -> tuple[int, Any]:
         answer = served.client.post("/feedback", json=body)
         return answer.status_code, answer.json()
 
-    return post
+    return send
 
 
 def some_id(number: int, answer: str = "benign") -> str:
-    """The ID of a prediction that nobody has stored."""
+    """Return the ID of a prediction that is not stored."""
     return IDS.sign(PredictionRef(number + 1, number + 1, 0, 1_700_000_000_000_000_000, "1.0.0", answer))
 
 
 def label(number: int, true: str = "benign", predicted: str = "benign") -> dict[str, str]:
-    """A label of it."""
+    """Return a label of such a prediction."""
     return {"prediction_id": some_id(number, predicted), "label": true}
 
 
 def counted(service: SdkService, metric: str, *attributes: str) -> Counter[Any]:
-    """A counter's points by some of their attributes."""
+    """Return the points of a counter by some of their attributes."""
     points = service.points().get(metric, [])
-    return Counter({tuple(p.attributes.get(a) for a in attributes): p.value for p in points})
+    return Counter({tuple(map(point.attributes.get, attributes)): point.value for point in points})
 
 
-def test_a_label_is_taken_once(ask: Ask, served: SdkService, store: str, rows: list[dict[str, float]]) -> None:
-    """New, then the same, then a conflict that changes nothing; `trace_id` is the prediction's."""
+def test_a_label_is_stored_once(post: Post, served: SdkService, store: str, rows: list[dict[str, float]]) -> None:
+    """The first is new, the second the same, another label a conflict; `trace_id` is that of the prediction."""
     predicted = served.client.post("/predict", json={"features": rows[0]}).json()
-    said = {"prediction_id": predicted["prediction_id"], "label": "malignant"}
+    true_label = {"prediction_id": predicted["prediction_id"], "label": "malignant"}
 
-    answers = [ask(said), ask(said), ask({**said, "label": "benign"})]
+    answers = [post(true_label), post(true_label), post({**true_label, "label": "benign"})]
 
-    taken = {"prediction_id": predicted["prediction_id"], "trace_id": predicted["trace_id"]}
-    assert answers[:2] == [(200, {**taken, "status": "new"}), (200, {**taken, "status": "same"})]
+    result = {"prediction_id": predicted["prediction_id"], "trace_id": predicted["trace_id"]}
+    assert answers[:2] == [(200, {**result, "status": "new"}), (200, {**result, "status": "same"})]
     assert answers[2][0] == 409
     assert answers[2][1]["error"]["type"] == "label_conflict"
     with open_store(store) as opened:
@@ -79,20 +79,20 @@ def test_a_label_is_taken_once(ask: Ask, served: SdkService, store: str, rows: l
     assert counted(served, "ml.feedback.rejected", "error.type") == {("conflict",): 1}
 
 
-def test_each_refusal_has_its_status(ask: Ask, served: SdkService) -> None:
-    """400, 404, 413, 422: by itself the status, in a list the same error in its place; each is counted."""
+def test_each_invalid_label_has_its_status(post: Post, served: SdkService) -> None:
+    """A single label returns 400, 404 or 422; in a list the error is in the label's position. All are counted."""
     forged = {**label(1), "prediction_id": some_id(1)[:-1] + "A"}
     wrong = [({"label": "benign"}, 400), (forged, 404), (label(1, "purple"), 422)]
 
-    alone = [ask(one) for one, _ in wrong]
-    status, listed = ask({"items": [label(2), *(one for one, _ in wrong), label(3)]})
+    single = [post(item) for item, _ in wrong]
+    status, listed = post({"items": [label(2), *(item for item, _ in wrong), label(3)]})
 
-    assert [status for status, _ in alone] == [expected for _, expected in wrong]
+    assert [status for status, _ in single] == [expected for _, expected in wrong]
     assert status == 200
-    assert [one.get("status") for one in listed["results"]] == ["new", None, None, None, "new"]
-    assert [one["error"] for one in listed["results"][1:4]] == [body["error"] for _, body in alone]
-    assert ask({"items": [label(4)] * 5001})[0] == 413
-    assert ask({"items": {}})[0] == 400
+    assert [result.get("status") for result in listed["results"]] == ["new", None, None, None, "new"]
+    assert [result["error"] for result in listed["results"][1:4]] == [body["error"] for _, body in single]
+    assert post({"items": [label(4)] * 5001})[0] == 413
+    assert post({"items": {}})[0] == 400
     assert counted(served, "ml.feedback.rejected", "error.type") == {
         ("malformed",): 3, ("unknown_prediction",): 2, ("invalid_label",): 2,
     }  # fmt: skip
@@ -108,7 +108,7 @@ json = st.recursive(
 
 
 def test_any_body_is_answered(served: SdkService) -> None:
-    """Any JSON, and any bytes: never a failure of the service, and the trace ID in every answer."""
+    """Any JSON and any bytes: the service never fails, and each response contains the trace ID."""
 
     @hypothesis_settings(deadline=None, database=None)
     @given(body=json)
@@ -130,12 +130,12 @@ def test_any_body_is_answered(served: SdkService) -> None:
 def fresh(
     record: Callable[..., SdkService], model: Model, tmp_path: Path
 ) -> Iterator[Callable[[], tuple[SdkService, str]]]:
-    """Starts services, each with a store of its own."""
+    """Return a function that starts a service with a new store."""
     number = iter(range(10_000))
 
     def start() -> tuple[SdkService, str]:
-        place = str(tmp_path / f"{next(number)}.db")
-        return record(model, store=SecretStr(place)), place
+        path = str(tmp_path / f"{next(number)}.db")
+        return record(model, store=SecretStr(path)), path
 
     return start
 
@@ -149,8 +149,8 @@ def fresh(
 def test_any_order_and_repetition_counts_exactly(
     fresh: Callable[[], tuple[SdkService, str]], posts: list[list[tuple[int, str]]]
 ) -> None:
-    """The first label of each prediction counts, once; what repeats it is the same, what differs is a conflict."""
-    service, place = fresh()
+    """Only the first label of each prediction counts; an equal label is the same, another one a conflict."""
+    service, path = fresh()
     first: dict[int, str] = {}
     conflicts = 0
     for post in posts:
@@ -165,49 +165,51 @@ def test_any_order_and_repetition_counts_exactly(
 
     assert counted(service, "ml.feedback", "ml.feedback.label") == Counter((true,) for true in first.values())
     assert counted(service, "ml.feedback.rejected", "error.type") == ({("conflict",): conflicts} if conflicts else {})
-    with open_store(place) as store:
+    with open_store(path) as store:
         assert store.counts().labels == len(first)
 
 
-def test_a_long_list_is_taken_in_parts(ask: Ask, served: SdkService) -> None:
-    """Thousands in one request, in any order: one result each, in order."""
+def test_a_long_list_is_stored_in_chunks(post: Post, served: SdkService) -> None:
+    """Thousands of labels in one request have one result each, in the same order."""
     items = [label(number, CLASSES[number % 2]) for number in range(3000)]
-    random.Random(1).shuffle(items)  # noqa: S311  an order, no secret
+    random.Random(1).shuffle(items)  # noqa: S311  not a secret
 
-    _, answer = ask({"items": items})
+    _, answer = post({"items": items})
 
-    assert [one["prediction_id"] for one in answer["results"]] == [one["prediction_id"] for one in items]
-    assert {one["status"] for one in answer["results"]} == {"new"}
+    assert [result["prediction_id"] for result in answer["results"]] == [item["prediction_id"] for item in items]
+    assert {result["status"] for result in answer["results"]} == {"new"}
     assert counted(served, "ml.feedback", "ml.feedback.label") == {("benign",): 1500, ("malignant",): 1500}
 
 
-def test_a_store_that_is_away_loses_nothing(
+def test_an_unavailable_store_loses_no_labels(
     record: Callable[..., SdkService], model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """503 with Retry-After, for a list of any length; the same request is taken once the store is there."""
+    """The response is 503 with Retry-After, for any number of labels; the same request succeeds later."""
     folder = tmp_path / "folder"
-    folder.touch()  # no folder can be made in its place
+    folder.touch()  # a file at the path of the folder
     service = record(model, store=SecretStr(str(folder / "s.db")))
-    body = {"items": [label(number) for number in range(600)] + [{}]}
+    labels = {"items": [label(number) for number in range(600)] + [{}]}
 
-    refused = [service.client.post("/feedback", json=one) for one in (label(700), body)]
+    rejected = [service.client.post("/feedback", json=body) for body in (label(700), labels)]
     folder.unlink()
-    taken = service.client.post("/feedback", json=body)
+    accepted = service.client.post("/feedback", json=labels)
 
-    assert [answer.status_code for answer in refused] == [503, 503]
-    assert {answer.headers["retry-after"] for answer in refused} == {"5"}
-    assert {answer.json()["error"]["type"] for answer in refused} == {"store_unavailable"}
-    assert str(folder) not in refused[0].text
+    assert [answer.status_code for answer in rejected] == [503, 503]
+    assert {answer.headers["retry-after"] for answer in rejected} == {"5"}
+    assert {answer.json()["error"]["type"] for answer in rejected} == {"store_unavailable"}
+    assert str(folder) not in rejected[0].text
     assert caplog.text.count("no label is stored for now") == 1
     assert "labels are stored again" in caplog.text
-    assert {one.get("status") for one in taken.json()["results"]} == {"new", None}
-    rejected = counted(service, "ml.feedback.rejected", "error.type")
-    assert rejected == {("store_unavailable",): 1 + 600 + 1, ("malformed",): 1}
+    assert {result.get("status") for result in accepted.json()["results"]} == {"new", None}
+    assert counted(service, "ml.feedback.rejected", "error.type") == {
+        ("store_unavailable",): 1 + 600 + 1,
+        ("malformed",): 1,
+    }
     assert sum(counted(service, "ml.feedback", "ml.feedback.label").values()) == 600
 
 
 def test_without_a_store_labels_are_counted(service: SdkService) -> None:
-    """Each is new: nothing knows the one before."""
+    """Each label is new, since previous labels are not stored."""
     statuses = [service.client.post("/feedback", json=label(1, true)).json()["status"] for true in CLASSES]
 
     assert statuses == ["new", "new"]

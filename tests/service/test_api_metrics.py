@@ -1,4 +1,4 @@
-"""`/metrics`: Prometheus text of one process, or a clear refusal."""
+"""`/metrics`: Prometheus text of one process, or 501."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ from tests.helpers.in_process_services import SdkService
 
 
 def test_metrics_are_prometheus_text(settings: Settings, model: Model, rows: list[dict[str, float]]) -> None:
-    """The same instruments that go out over OTLP, in a form that Prometheus' own parser reads."""
+    """The instruments that are exported over OTLP, in a format that the Prometheus parser reads."""
     registry = CollectorRegistry()
     meters = MeterProvider([PrometheusMetricReader(registry=registry)], views=build_views(), shutdown_on_exit=False)
     app = create_app(settings, model, Telemetry(meter_provider=meters, enabled=True), registry=registry)
@@ -31,16 +31,16 @@ def test_metrics_are_prometheus_text(settings: Settings, model: Model, rows: lis
     assert {"http_server_request_duration_seconds", "ml_inference_duration_seconds"} <= set(families)
 
 
-def test_metrics_of_several_workers_are_refused(record: Callable[..., SdkService], model: Model) -> None:
-    """One worker's share would look like the whole: 501, and the way that adds up."""
+def test_metrics_of_several_workers_are_501(record: Callable[..., SdkService], model: Model) -> None:
+    """A scrape would return the metrics of one worker only; the message names the alternative."""
     answer = record(model, workers=2).client.get("/metrics")
 
     assert answer.status_code == 501
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in answer.json()["error"]["message"]
 
 
-def test_metrics_that_are_switched_off_are_refused(service: SdkService) -> None:
-    """Without the Prometheus exporter the page says how to switch it on."""
+def test_disabled_metrics_are_501(service: SdkService) -> None:
+    """Without the Prometheus exporter, the message says how to enable it."""
     answer = service.client.get("/metrics")
 
     assert answer.status_code == 501

@@ -1,4 +1,4 @@
-"""What the prediction calls answer."""
+"""Responses of the prediction routes."""
 
 import json
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from tests.helpers.services import ID_KEY
 Rows = list[dict[str, float]]
 
 
-def test_a_prediction_says_label_confidence_model_and_trace(service: SdkService, rows: Rows) -> None:
-    """The answer has everything that the API promises."""
+def test_a_prediction_has_label_confidence_model_and_trace(service: SdkService, rows: Rows) -> None:
+    """The response has all documented fields."""
     answer = service.client.post("/predict", json={"features": rows[0]})
 
     assert answer.status_code == 200
@@ -34,8 +34,8 @@ def test_a_prediction_says_label_confidence_model_and_trace(service: SdkService,
     assert answer.headers["X-Trace-Id"] == body["trace_id"]
 
 
-def test_a_prediction_id_says_what_it_is_about(service: SdkService, rows: Rows) -> None:
-    """Trace, span, row, version and answer can be read from the ID alone."""
+def test_a_prediction_id_describes_the_prediction(service: SdkService, rows: Rows) -> None:
+    """Trace, span, row, version and output can be read from the ID."""
     body = service.client.post("/predict/batch", json={"rows": rows[:2]}).json()
 
     ref = PredictionIdSigner(ID_KEY.encode()).verify(body["predictions"][1]["prediction_id"])
@@ -45,8 +45,8 @@ def test_a_prediction_id_says_what_it_is_about(service: SdkService, rows: Rows) 
     assert (ref.row, ref.model_version, ref.output) == (1, "1.0.0", body["predictions"][1]["label"])
 
 
-def test_a_batch_answers_row_by_row_in_order(service: SdkService, rows: Rows) -> None:
-    """A batch gives what single requests give, in the same order."""
+def test_a_batch_is_answered_in_order(service: SdkService, rows: Rows) -> None:
+    """A batch returns the predictions of single requests, in the same order."""
     single = [service.client.post("/predict", json={"features": row}).json()["label"] for row in rows[:20]]
 
     batch = service.client.post("/predict/batch", json={"rows": rows[:20]}).json()
@@ -55,10 +55,8 @@ def test_a_batch_answers_row_by_row_in_order(service: SdkService, rows: Rows) ->
 
 
 @pytest.mark.parametrize("bad", [{}, {"mean_radius": "wide"}, 5, None, [1]])
-def test_a_bad_row_has_its_error_in_its_place_and_the_others_stand(
-    service: SdkService, rows: Rows, bad: object
-) -> None:
-    """One bad row costs no other row its answer."""
+def test_an_invalid_row_does_not_affect_the_others(service: SdkService, rows: Rows, bad: object) -> None:
+    """Its error is in its position; the other rows are predicted."""
     answer = service.client.post("/predict/batch", json={"rows": [rows[0], bad, rows[1]]})
 
     assert answer.status_code == 200
@@ -69,17 +67,17 @@ def test_a_bad_row_has_its_error_in_its_place_and_the_others_stand(
 
 
 def test_an_empty_batch_is_answered_with_no_predictions(service: SdkService) -> None:
-    """Nothing asked, nothing answered, no error."""
+    """The response is 200 with an empty list."""
     assert service.client.post("/predict/batch", json={"rows": []}).json()["predictions"] == []
 
 
 def test_invalid_features_are_422_with_feature_and_reason(service: SdkService, rows: Rows) -> None:
-    """Each violation is named, and the value is not repeated."""
+    """Each violation is listed, without the value."""
     answer = service.client.post("/predict", json={"features": {**rows[0], "mean_radius": "secret", "extra": 1}})
 
     assert answer.status_code == 422
-    found = {(v["feature"], v["reason"]) for v in answer.json()["error"]["violations"]}
-    assert found == {("mean_radius", "type"), ("extra", "unknown")}
+    violations = {(each["feature"], each["reason"]) for each in answer.json()["error"]["violations"]}
+    assert violations == {("mean_radius", "type"), ("extra", "unknown")}
     assert "secret" not in answer.text
 
 
@@ -98,10 +96,22 @@ def test_invalid_features_are_422_with_feature_and_reason(service: SdkService, r
         b'{"rows": []}',
         b'{"features": {}, "more": 1}',
     ],
-    ids=["empty", "cut", "array", "null", "nan", "infinity", "not utf-8", "deep array", "deep object", "key", "more"],
+    ids=[
+        "empty",
+        "incomplete",
+        "array",
+        "null",
+        "nan",
+        "infinity",
+        "not utf-8",
+        "deep array",
+        "deep object",
+        "key",
+        "more",
+    ],
 )
 def test_a_malformed_body_is_400_and_the_service_goes_on(service: SdkService, rows: Rows, body: bytes) -> None:
-    """What is not JSON, or not the shape, gets a clear answer; the next request gets its prediction."""
+    """Invalid JSON and wrong shapes have an error response; the next request is predicted."""
     answer = service.client.post("/predict", content=body)
 
     assert answer.status_code == 400
@@ -110,7 +120,7 @@ def test_a_malformed_body_is_400_and_the_service_goes_on(service: SdkService, ro
 
 
 def test_a_body_over_the_limit_is_413(record: Callable[..., SdkService], model: Model) -> None:
-    """The announced length is enough to refuse."""
+    """The `Content-Length` is enough to reject it."""
     service = record(model, max_body_bytes=2_000)
 
     answer = service.client.post("/predict", content=b"x" * 2_001)
@@ -119,8 +129,8 @@ def test_a_body_over_the_limit_is_413(record: Callable[..., SdkService], model: 
     assert "MODELTRACE_MAX_BODY_BYTES" in answer.json()["error"]["message"]
 
 
-def test_a_body_over_the_limit_is_413_whatever_was_announced(record: Callable[..., SdkService], model: Model) -> None:
-    """A chunked body is counted as it comes."""
+def test_a_chunked_body_over_the_limit_is_413(record: Callable[..., SdkService], model: Model) -> None:
+    """A body without `Content-Length` is counted while it is received."""
     service = record(model, max_body_bytes=2_000)
 
     answer = service.client.post("/predict", content=iter([b"x" * 1_500, b"x" * 1_500]))
@@ -129,7 +139,7 @@ def test_a_body_over_the_limit_is_413_whatever_was_announced(record: Callable[..
 
 
 def test_a_batch_of_too_many_rows_is_413(record: Callable[..., SdkService], model: Model) -> None:
-    """Ten million rows are refused before one of them is looked at."""
+    """Ten million rows are rejected before any of them is validated."""
     service = record(model)
     body = b'{"rows":[' + b"1," * 9_999_999 + b"1]}"
 
@@ -140,7 +150,7 @@ def test_a_batch_of_too_many_rows_is_413(record: Callable[..., SdkService], mode
 
 
 def test_an_unknown_route_is_404_and_a_wrong_method_405(service: SdkService) -> None:
-    """Both say what is there instead, and have a trace ID."""
+    """Both responses say what exists, and have a trace ID."""
     missing, wrong = service.client.get("/nothing"), service.client.get("/predict")
 
     assert (missing.status_code, wrong.status_code) == (404, 405)
@@ -150,7 +160,7 @@ def test_an_unknown_route_is_404_and_a_wrong_method_405(service: SdkService) -> 
 
 
 def failing(model: Model, error: Exception) -> Model:
-    """A model that raises."""
+    """Return a model that raises an error."""
 
     def fail(_: object) -> list[ModelOutput]:
         raise error
@@ -158,8 +168,10 @@ def failing(model: Model, error: Exception) -> Model:
     return replace(model, predict_fn=fail)
 
 
-def test_a_failing_model_is_500_without_its_words(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
-    """What the model said may hold private values: it stays in the log."""
+def test_a_failing_model_is_500_without_its_message(
+    record: Callable[..., SdkService], model: Model, rows: Rows
+) -> None:
+    """The message of the model may contain private values; only the log has it."""
     service = record(failing(model, ValueError("secret 42")))
 
     answer = service.client.post("/predict", json={"features": rows[0]})
@@ -168,20 +180,20 @@ def test_a_failing_model_is_500_without_its_words(record: Callable[..., SdkServi
     assert answer.json()["error"] == {"type": "inference_failed", "message": "the model failed with ValueError"}
 
 
-def test_a_slow_model_does_not_stall_other_requests(
+def test_a_slow_model_does_not_block_other_requests(
     record: Callable[..., SdkService], model: Model, rows: Rows
 ) -> None:
-    """While the model works, health is still answered."""
-    asked, started, release = Event(), Event(), Event()
+    """Probes are answered while the model computes."""
+    enabled, started, release = Event(), Event(), Event()
 
     def slow(matrix: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> list[ModelOutput]:
-        if asked.is_set():  # not when the start measures how long an answer takes
+        if enabled.is_set():  # not while startup measures the latency
             started.set()
             assert release.wait(10)
         return [ModelOutput(label="benign", confidence=1.0)] * len(matrix)
 
     service = record(replace(model, predict_fn=slow), inline_threshold=0)
-    asked.set()
+    enabled.set()
     statuses: list[int] = []
 
     def predict() -> None:
@@ -197,8 +209,8 @@ def test_a_slow_model_does_not_stall_other_requests(
     assert (healthy, statuses) == (200, [200])
 
 
-def test_more_requests_than_may_wait_are_503(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
-    """A queue without end helps nobody: the caller is told when to come back."""
+def test_requests_beyond_the_queue_limit_are_503(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
+    """The response says when to retry."""
     started, release = Event(), Event()
 
     def slow(_: object) -> list[ModelOutput]:
@@ -206,8 +218,8 @@ def test_more_requests_than_may_wait_are_503(record: Callable[..., SdkService], 
         assert release.wait(10)
         return [ModelOutput(label="benign", confidence=1.0)]
 
-    waiting = replace(model, predict_fn=slow, cpu_bound=False)
-    service = record(waiting, inference_threads=1, max_queue_size=0)
+    blocking = replace(model, predict_fn=slow, cpu_bound=False)
+    service = record(blocking, inference_threads=1, max_queue_size=0)
     running = Thread(target=service.client.post, args=("/predict",), kwargs={"json": {"features": rows[0]}})
     running.start()
     assert started.wait(10)
@@ -219,8 +231,8 @@ def test_more_requests_than_may_wait_are_503(record: Callable[..., SdkService], 
     assert answer.headers["Retry-After"] == "1"
 
 
-def test_a_regressor_answers_value(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
-    """No label and no confidence where there are none."""
+def test_a_regressor_returns_a_value(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
+    """The response has neither label nor confidence."""
     service = record(replace(model, task="regressor", classes=None, predict_fn=lambda _: [ModelOutput(value=2.5)]))
 
     body = service.client.post("/predict", json={"features": rows[0]}).json()
@@ -233,22 +245,22 @@ def test_a_regressor_answers_value(record: Callable[..., SdkService], model: Mod
 def test_a_classifier_without_probabilities_has_no_confidence(
     record: Callable[..., SdkService], model: Model, rows: Rows
 ) -> None:
-    """`confidence` is null, not invented."""
+    """`confidence` is null."""
     service = record(replace(model, predict_fn=lambda _: [ModelOutput(label="benign")]))
 
     assert service.client.post("/predict", json={"features": rows[0]}).json()["confidence"] is None
 
 
-def test_get_model_says_what_is_served(service: SdkService, model: Model) -> None:
-    """Name, version, classes and every feature with its type."""
+def test_get_model_describes_the_model(service: SdkService, model: Model) -> None:
+    """It has name, version, hash and all features."""
     body = service.client.get("/model").json()
 
     assert (body["name"], body["version"], body["hash"]) == (model.name, model.version, model.hash)
     assert [feature["name"] for feature in body["features"]] == list(model.schema.names)
 
 
-def test_the_example_in_the_documentation_can_be_sent_as_it_is(service: SdkService) -> None:
-    """What /docs offers to try is answered with a prediction."""
+def test_the_documented_example_is_valid(service: SdkService) -> None:
+    """The example of /docs is answered with a prediction."""
     operation = service.client.get("/openapi.json").json()["paths"]["/predict"]["post"]
     example = operation["requestBody"]["content"]["application/json"]["schema"]["example"]
 
@@ -256,7 +268,7 @@ def test_the_example_in_the_documentation_can_be_sent_as_it_is(service: SdkServi
 
 
 def test_docs_need_no_other_host(service: SdkService) -> None:
-    """The page's scripts come from the service itself."""
+    """The page loads its scripts from the service."""
     page = service.client.get("/docs").text
 
     assert "https://" not in page
@@ -266,7 +278,7 @@ def test_docs_need_no_other_host(service: SdkService) -> None:
 def test_prediction_ids_differ_without_telemetry(
     settings: Settings, model: Model, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same answer many times within a millisecond, with no span to tell one from the other."""
+    """Equal predictions at the same time without a span have different IDs."""
     monkeypatch.setattr(trace, "time_ns", lambda: 1_795_000_000_000_000_000)
     monkeypatch.setattr(trace, "perf_counter_ns", lambda: 0)
     with TestClient(create_app(settings, model, Telemetry())) as client:

@@ -1,4 +1,4 @@
-"""The documented API is the API: every call, with generated data, against its OpenAPI description."""
+"""Every route is tested with generated data against its OpenAPI description."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.helpers.in_process_services import SdkService
 
 pytestmark = pytest.mark.slow
 
-CALLS = [
+ROUTES = [
     ("/predict", "POST"),
     ("/predict/batch", "POST"),
     ("/feedback", "POST"),
@@ -20,8 +20,8 @@ CALLS = [
 
 
 def fuzz(service: SdkService, path: str, method: str, *, valid: bool) -> None:
-    """Send generated requests and check each answer against the description."""
-    # Every worker process collects this module, and one of them runs it: the import takes more than a second.
+    """Send generated requests and validate each response against the description."""
+    # Imported here, since every test process collects this module and the import takes more than a second.
     import schemathesis  # noqa: PLC0415  see above
 
     mode = schemathesis.GenerationMode.POSITIVE if valid else schemathesis.GenerationMode.NEGATIVE
@@ -35,13 +35,13 @@ def fuzz(service: SdkService, path: str, method: str, *, valid: bool) -> None:
     check()
 
 
-@pytest.mark.parametrize(("path", "method"), CALLS)
+@pytest.mark.parametrize(("path", "method"), ROUTES)
 def test_valid_requests_are_answered_as_described(service: SdkService, path: str, method: str) -> None:
-    """Whatever fits the description is accepted, and the answer fits it too."""
+    """Valid requests are accepted, and the responses are valid too."""
     fuzz(service, path, method, valid=True)
 
 
-@pytest.mark.parametrize(("path", "method"), CALLS[:3])
-def test_invalid_requests_are_refused_as_described(service: SdkService, path: str, method: str) -> None:
-    """Whatever does not fit gets a documented refusal, never a failure of the service."""
+@pytest.mark.parametrize(("path", "method"), ROUTES[:3])
+def test_invalid_requests_are_rejected_as_described(service: SdkService, path: str, method: str) -> None:
+    """Invalid requests have a documented error response; the service never fails."""
     fuzz(service, path, method, valid=False)

@@ -1,4 +1,4 @@
-"""What a process does not import, it does not wait for at its start."""
+"""Each process imports only what it needs, since imports delay its start."""
 
 import json
 import os
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 LIST = "\nimport json, os, sys\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr, flush=True)\nos._exit(0)"
 # Packages that only tests, other commands, other processes or other settings need.
-ELSEWHERE = {
+NOT_NEEDED = {
     "_pytest",
     "duckdb",
     "modeltrace_hub",
@@ -31,21 +31,21 @@ SERVER = {"fastapi", "starlette", "uvicorn"}
 
 
 def imported(program: str, folder: Path) -> AbstractSet[str]:
-    """The modules that a new process has when it has run a program."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
+    """Return the modules that a new process has imported after a program."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "MODELTRACE_"))}
     env = {**clean, "XDG_DATA_HOME": str(folder), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program + LIST], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True
     )
-    return set(json.loads(ended.stderr.splitlines()[-1]))
+    return set(json.loads(completed.stderr.splitlines()[-1]))
 
 
 def packages(modules: AbstractSet[str]) -> AbstractSet[str]:
-    """Their packages at the top."""
+    """Return the top-level packages of modules."""
     return {name.partition(".")[0] for name in modules}
 
 
-def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path, tmp_path: Path) -> None:
+def test_a_ready_service_has_imported_only_what_it_serves_with(example: Path, tmp_path: Path) -> None:
     """A worker that serves a skops bundle with all telemetry needs no test helpers, SQL, HTTP client or gRPC."""
     program = (
         "from modeltrace.imports import import_object\n"
@@ -59,7 +59,7 @@ def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path,
     modules = imported(program, tmp_path)
 
     assert {"sklearn.linear_model", "skops.io", "fastapi", "opentelemetry.sdk.trace"} <= modules
-    assert packages(modules) & (ELSEWHERE | STORE | {"grpc", "httpx", "requests", "yaml"}) == set()
+    assert packages(modules) & (NOT_NEEDED | STORE | {"grpc", "httpx", "requests", "yaml"}) == set()
     assert modules & {"sklearn.utils._testing", "sklearn.utils.estimator_checks", "pydantic.v1"} == set()
 
 
@@ -76,7 +76,7 @@ def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path,
         pytest.param(
             "import modeltrace.sidecar.run",
             MODEL | SERVER | {"numpy", "pyarrow", "rich", "typer"},
-            id="exporter process",
+            id="sidecar",
         ),
         pytest.param(
             "import modeltrace_hub.__main__, modeltrace_hub.app",
@@ -88,9 +88,9 @@ def test_a_service_that_is_ready_has_imported_what_it_serves_with(example: Path,
 def test_a_process_imports_nothing_that_only_others_need(
     program: str, unneeded: AbstractSet[str], tmp_path: Path
 ) -> None:
-    """Each of them is ready without the libraries of the others."""
-    elsewhere = ELSEWHERE - (
+    """Each process starts without the libraries of the others."""
+    not_needed = NOT_NEEDED - (
         {"duckdb", "modeltrace_hub", "jinja2"} if program.startswith("import modeltrace_hub") else set()
     )
 
-    assert packages(imported(program, tmp_path)) & (elsewhere | unneeded) == set()
+    assert packages(imported(program, tmp_path)) & (not_needed | unneeded) == set()
