@@ -1,8 +1,4 @@
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
 """Responses and telemetry of rows with allowed violations, on the SDK path and on the sidecar path."""
-========
-"""Responses and telemetry of allowed violations, with sidecar and SDK."""
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
 
 from collections import Counter
 from collections.abc import Callable
@@ -30,11 +26,7 @@ GOOD: dict[str, Any] = {"age": 30, "income": 5.5, "city": "Bonn", "vip": True}
 
 @pytest.fixture(scope="module")
 def tolerant(tmp_path_factory: pytest.TempPathFactory) -> Model:
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
     """Return a model that rejects only an income of a wrong type, and numbers that are too large."""
-========
-    """Return a model that only rejects a non-numeric income and numbers that are too large."""
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
     data = customers()
     encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough")
     estimator = make_pipeline(encoder, HistGradientBoostingClassifier(max_iter=3)).fit(data, data.age > 50)
@@ -62,58 +54,30 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", ROWS)
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
 def test_both_paths_record_the_same(record: Callable[..., SdkService], tolerant: Model, case: str) -> None:
     """Spans, their events and metric points agree; an allowed violation does not make a span an error."""
-========
-def test_sidecar_and_sdk_record_the_same(record: Callable[..., SdkService], tolerant: Model, case: str) -> None:
-    """Spans with their events and metric points are equal; an allowed violation sets no error status."""
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
     url = "/predict/batch" if "rows" in ROWS[case] else "/predict"
     service = record(tolerant)
-    with records_service(tolerant) as sidecar_service:
-        statuses = [
-            client.post(url, json=ROWS[case]).status_code for client in (service.client, sidecar_service.client)
-        ]
+    with records_service(tolerant) as ours:
+        statuses = [client.post(url, json=ROWS[case]).status_code for client in (service.client, ours.client)]
 
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
         expected = sdk_spans(service)
         assert comparable_spans(ours.spans()) == comparable_spans(expected)
-========
-        spans = sdk_spans(service)
-        assert comparable_spans(sidecar_service.spans()) == comparable_spans(spans)
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
         data = service.metric_reader.get_metrics_data()
         assert data is not None
-        assert comparable_metrics(sidecar_service.metrics()) == comparable_metrics(
-            [
-                metric
-                for resource in data.resource_metrics
-                for scope in resource.scope_metrics
-                for metric in scope.metrics
-            ]
+        assert comparable_metrics(ours.metrics()) == comparable_metrics(
+            [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
         )
     assert statuses == ([422, 422] if "rejected" in case else [200, 200])
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
     validate = next(span for span in expected if span.name == "validate")
-========
-    validate = next(span for span in spans if span.name == "validate")
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
     assert len(validate.events) > 0
     assert ("error.type" in {attribute.key for attribute in validate.attributes}) == (
         "rejected" in case or "rows" in ROWS[case]
     )
 
 
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
 def test_an_allowed_violation_is_counted_and_logged(record: Callable[..., SdkService], tolerant: Model) -> None:
     """The span, the metric and the log record have the feature, the reason and the action."""
-========
-def test_an_allowed_violation_is_predicted_counted_and_logged(
-    record: Callable[..., SdkService], tolerant: Model
-) -> None:
-    """Span event, metric and log record have feature, reason and the action `counted`."""
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
     service = record(tolerant)
 
     assert service.client.post("/predict", json={"features": {**GOOD, "age": 300}}).status_code == 200
@@ -129,7 +93,6 @@ def test_an_allowed_violation_is_predicted_counted_and_logged(
     assert log.log_record.body == "age: range, counted, rows: 1"
 
 
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
 def test_the_actions_are_documented(record: Callable[..., SdkService], tolerant: Model) -> None:
     """`GET /model` contains the action of each violation, and OpenAPI accepts the allowed values."""
     client = record(tolerant).client
@@ -137,15 +100,6 @@ def test_the_actions_are_documented(record: Callable[..., SdkService], tolerant:
     model = client.get("/model").json()
     assert model["on_unknown"] == "count"
     assert model["features"][0]["on_violation"] == dict.fromkeys(("missing", "type", "range"), "count") | {
-========
-def test_the_policy_is_documented(record: Callable[..., SdkService], tolerant: Model) -> None:
-    """`GET /model` returns the action of each violation, and the OpenAPI document the accepted values."""
-    client = record(tolerant).client
-
-    metadata = client.get("/model").json()
-    assert metadata["on_unknown"] == "count"
-    assert metadata["features"][0]["on_violation"] == dict.fromkeys(("missing", "type", "range"), "count") | {
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
         "category": "reject"
     }
     row = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"][
@@ -160,11 +114,7 @@ def test_the_policy_is_documented(record: Callable[..., SdkService], tolerant: M
 def counted(
     record: Callable[..., SdkService], tolerant: Model
 ) -> "Callable[[dict[str, Any]], tuple[int, Counter[str]]]":
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
     """Return a function that sends a row and returns the status and its counts by feature, reason and action."""
-========
-    """Return a function that sends a row and returns the status and the new counts by violation."""
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
     service = record(tolerant)
     before: Counter[str] = Counter()
 
@@ -173,9 +123,7 @@ def counted(
         status: int = service.client.post("/predict", json={"features": row}).status_code
         now = Counter(
             {
-                str(
-                    sorted((key, value) for key, value in point.attributes.items() if not key.startswith("ml.model"))
-                ): point.value
+                str(sorted((k, v) for k, v in point.attributes.items() if not k.startswith("ml.model"))): point.value
                 for point in service.points().get("ml.data.violations", [])
             }
         )
@@ -196,19 +144,11 @@ def test_any_row_is_predicted_or_rejected_and_counted_once(
     changes: dict[str, Any],
     removed: set[str],
 ) -> None:
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
     """The service never fails, and each violation of a row adds one."""
     row = {name: value for name, value in {**GOOD, **changes}.items() if name not in removed}
     try:
         status, new = counted(row)
     except (ValueError, OverflowError, UnicodeEncodeError):  # not JSON
-========
-    """The service never fails, and each violation is counted once."""
-    row = {name: value for name, value in {**GOOD, **changes}.items() if name not in removed}
-    try:
-        status, new = counted(row)
-    except (ValueError, OverflowError, UnicodeEncodeError):  # cannot be encoded as JSON
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
         return
 
     violations = validate_row(row, tolerant.schema)
@@ -218,10 +158,4 @@ def test_any_row_is_predicted_or_rejected_and_counted_once(
     )  # integers beyond the limits of the parser
     if status != 400:
         assert set(new.values()) <= {1}
-<<<<<<<< HEAD:tests/service/test_violation_telemetry.py
         assert sum(new.values()) == len({("" if v.reason == "unknown" else v.feature, v.reason) for v in violations})
-========
-        assert sum(new.values()) == len(
-            {("" if each.reason == "unknown" else each.feature, each.reason) for each in violations}
-        )
->>>>>>>> d5a9d98 (Tests of the API state their facts in plain words, and files are named after modules):tests/service/test_api_allowed_violations.py
