@@ -1,4 +1,4 @@
-"""The HTTP server of service and hub: upgrade offers, limits for heads and times, connections."""
+"""The HTTP server of service and hub: `Upgrade` headers, limits of headers, times and connections."""
 
 import asyncio
 import errno
@@ -22,9 +22,9 @@ from tests.helpers.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
-# Long enough to be irrelevant unless a test is about it.
+# Timeouts that have no effect unless a test changes them.
 LIMITS = HttpLimits(header_bytes=4096, header_timeout=60, body_timeout=60, keep_alive_timeout=60, max_connections=1000)
-OFFER = (
+UPGRADE = (
     b"Connection: Upgrade, HTTP2-Settings",
     b"Upgrade: h2c",
     b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAU",
@@ -33,7 +33,7 @@ OFFER = (
 
 @dataclass
 class RunningServer:
-    """A server in a thread, and the requests that its application has read."""
+    """A server in a thread, and the complete requests that its application received."""
 
     port: int
     requests: list[tuple[dict[str, Any], bytes]]
@@ -43,34 +43,34 @@ class RunningServer:
         """Open a connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
-    def exchange(self, *pieces: bytes) -> bytes:
-        """Send pieces, each in a packet of its own, and return all that is answered until the server closes."""
+    def exchange(self, *packets: bytes) -> bytes:
+        """Send packets and return all received data until the server closes the connection."""
         with self.connect() as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for piece in pieces:
-                connection.sendall(piece)
+            for packet in packets:
+                connection.sendall(packet)
             return read_all(connection)
 
 
 class StartedServer(LimitedServer):
-    """A server that says when it listens."""
+    """A server that sets an event when it listens."""
 
     def __init__(self, config: LimitedConfig) -> None:
         super().__init__(config)
-        self.is_up = threading.Event()
+        self.listening = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start the server and set the event."""
         await super().startup(sockets)
-        self.is_up.set()
+        self.listening.set()
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Everything until the other side closes."""
+    """Return all data until the other side closes the connection."""
     received = b""
     with suppress(ConnectionResetError):
-        while piece := connection.recv(65536):
-            received += piece
+        while data := connection.recv(65536):
+            received += data
     return received
 
 
@@ -78,7 +78,7 @@ def read_all(connection: socket.socket) -> bytes:
 def running_server(
     limits: HttpLimits = LIMITS, loop: Callable[[], Any] = asyncio.new_event_loop
 ) -> Iterator[RunningServer]:
-    """Run a server whose application reads each request and answers its size; `/early` answers without reading."""
+    """Run a server whose application returns the size of each body; `/early` does not read the body."""
     requests: list[tuple[dict[str, Any], bytes]] = []
 
     async def app(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
@@ -90,10 +90,10 @@ def running_server(
                 return
             body, more = body + message.get("body", b""), message.get("more_body", False)
         requests.append((scope, body))
-        answer = bytes(2**24) if scope["path"] == "/large" else b"%d" % len(body)
-        headers = [(b"content-length", b"%d" % len(answer))]
+        content = bytes(2**24) if scope["path"] == "/large" else b"%d" % len(body)
+        headers = [(b"content-length", b"%d" % len(content))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        await send({"type": "http.response.body", "body": content})
 
     listener = socket.create_server(("127.0.0.1", 0))
     config = LimitedConfig(app, limits, lifespan="off", access_log=False, timeout_graceful_shutdown=1)
@@ -105,7 +105,7 @@ def running_server(
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert server.is_up.wait(20)
+    assert server.listening.wait(20)
     try:
         yield RunningServer(listener.getsockname()[1], requests, server)
     finally:
@@ -115,68 +115,68 @@ def running_server(
 
 @pytest.fixture(scope="module", params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def shared(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
-    """A server with small limits for heads, and long times, on either event loop."""
+    """Run a server with a small header limit and long timeouts, with each event loop."""
     with running_server(loop=request.param) as server:
         yield server
 
 
 @pytest.fixture
 def server(shared: RunningServer) -> RunningServer:
-    """The same, without the requests of other tests."""
+    """Return the shared server without the requests of other tests."""
     shared.requests.clear()
     return shared
 
 
 def request(path: str = "/", *headers: bytes, body: bytes = b"", method: str = "POST") -> bytes:
-    """A request that ends its connection."""
+    """Return a request with `Connection: close`."""
     lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: localhost", *headers, b"Content-Length: %d" % len(body)]
     return b"\r\n".join([*lines, b"Connection: close", b"", body])
 
 
 def head(*lines: bytes) -> bytes:
-    """A head of a POST with these lines."""
+    """Return the head of a POST request with these header lines."""
     return b"\r\n".join([b"POST / HTTP/1.1", b"Host: localhost", *lines, b"", b""])
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"TLS/1.0, HTTP/1.1", b"unknown"])
 @pytest.mark.parametrize("size", [0, 5, 200_000])
-def test_an_offered_upgrade_is_ignored(server: RunningServer, upgrade: bytes, size: int) -> None:
-    """The request is processed as HTTP/1.1, with its whole body, and without the headers of the offer."""
-    offer = (b"Connection: close, Upgrade, HTTP2-Settings", b"Upgrade: " + upgrade, b"HTTP2-Settings: AAEA")
-    answer = server.exchange(head(*offer, b"Content-Length: %d" % size) + bytes(size))
+def test_an_upgrade_is_ignored(server: RunningServer, upgrade: bytes, size: int) -> None:
+    """The request is processed as HTTP/1.1 with its body and without `Upgrade` headers."""
+    upgrade_headers = (b"Connection: close, Upgrade, HTTP2-Settings", b"Upgrade: " + upgrade, b"HTTP2-Settings: AAEA")
+    received = server.exchange(head(*upgrade_headers, b"Content-Length: %d" % size) + bytes(size))
 
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert answer.endswith(b"\r\n\r\n%d" % size)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.endswith(b"\r\n\r\n%d" % size)
     ((scope, body),) = server.requests
     assert body == bytes(size)
     assert dict(scope["headers"]).keys() == {b"host", b"connection", b"content-length"}
 
 
 def test_an_upgrade_with_a_chunked_body_in_packets(server: RunningServer) -> None:
-    """Wherever packets end, the body is complete."""
-    sent = head(*OFFER, b"Transfer-Encoding: chunked") + b"5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n"
+    """The body is complete if each byte is a packet."""
+    sent = head(*UPGRADE, b"Transfer-Encoding: chunked") + b"5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n"
     with server.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for place in range(len(sent)):
-            connection.sendall(sent[place : place + 1])
+        for index in range(len(sent)):
+            connection.sendall(sent[index : index + 1])
         wait_until(lambda: len(server.requests) == 1, description="the request")
 
     assert server.requests[0][1] == b"hello, world"
 
 
 def test_an_upgrade_among_pipelined_requests(server: RunningServer) -> None:
-    """Requests before and after it, in one packet, are answered in order."""
-    offers = head(*OFFER, b"Content-Length: 3") + b"two"
-    answer = server.exchange(head(b"Content-Length: 1") + b"1" + offers + request(body=b"three"))
+    """Requests before and after it in the same packet are answered in order."""
+    upgrade = head(*UPGRADE, b"Content-Length: 3") + b"two"
+    received = server.exchange(head(b"Content-Length: 1") + b"1" + upgrade + request(body=b"three"))
 
     assert [body for _, body in server.requests] == [b"1", b"two", b"three"]
-    assert answer.count(b"HTTP/1.1 200 OK") == 3
+    assert received.count(b"HTTP/1.1 200 OK") == 3
 
 
-def test_a_body_that_is_cut_off_is_no_empty_body(server: RunningServer) -> None:
-    """Where the announced body does not arrive, the application reads no complete request."""
+def test_an_incomplete_body_is_not_an_empty_body(server: RunningServer) -> None:
+    """If a part of the body is missing, the application does not receive a complete request."""
     with server.connect() as connection:
-        connection.sendall(head(*OFFER, b"Content-Length: 10") + b"half")
+        connection.sendall(head(*UPGRADE, b"Content-Length: 10") + b"half")
         connection.shutdown(socket.SHUT_WR)
         assert read_all(connection) == b""
 
@@ -184,37 +184,37 @@ def test_a_body_that_is_cut_off_is_no_empty_body(server: RunningServer) -> None:
 
 
 def test_expect_continue(server: RunningServer) -> None:
-    """The client is told to go on once the body is read, with an offer to upgrade as well."""
-    for offer in ((), OFFER):
+    """The server sends `100 Continue` when the application reads the body, also with `Upgrade` headers."""
+    for headers in ((), UPGRADE):
         with server.connect() as connection:
-            connection.sendall(head(*offer, b"Content-Length: 2", b"Expect: 100-continue"))
+            connection.sendall(head(*headers, b"Content-Length: 2", b"Expect: 100-continue"))
             assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
             connection.sendall(b"ok")
             assert connection.recv(1000).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_expect_continue_that_is_answered_early_ends_the_connection(server: RunningServer) -> None:
-    """Whether the body still follows is not known, so no further request is read."""
+def test_an_early_response_to_expect_continue_closes_the_connection(server: RunningServer) -> None:
+    """The client may still send the body or not, so no further request is read."""
     sent = head(b"Content-Length: 2", b"Expect: 100-continue").replace(b"POST /", b"POST /early", 1)
 
     assert server.exchange(sent).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_a_broken_body_gets_no_second_answer(server: RunningServer) -> None:
-    """A request that was answered before its body came is not refused on top; the connection is closed."""
+def test_a_broken_body_has_no_second_response(server: RunningServer) -> None:
+    """A request that was answered before its body arrived has no error response; the connection is closed."""
     with server.connect() as connection:
         connection.sendall(head(b"Transfer-Encoding: chunked").replace(b"POST /", b"POST /early", 1))
-        wait_until(lambda: server.requests, description="the answer")
+        wait_until(lambda: server.requests, description="the response")
         connection.sendall(b"no chunk\r\n")
         assert read_all(connection).count(b"HTTP/1.1 ") == 1
 
 
-def test_a_request_in_progress_is_answered_before_a_broken_one_behind_it() -> None:
-    """What follows it is not answered, and the connection ends."""
+def test_a_request_is_answered_before_a_broken_pipelined_one() -> None:
+    """The broken request has no response, and the connection is closed."""
     with running_server() as server:
-        answer = server.exchange(head(b"Content-Length: 2") + b"okno HTTP\r\n\r\n")
+        received = server.exchange(head(b"Content-Length: 2") + b"okno HTTP\r\n\r\n")
 
-    assert answer.count(b"HTTP/1.1 ") == answer.count(b"HTTP/1.1 200 OK") == 1
+    assert received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 200 OK") == 1
 
 
 @pytest.mark.parametrize(
@@ -252,34 +252,34 @@ def test_a_request_in_progress_is_answered_before_a_broken_one_behind_it() -> No
         "tls",
     ],
 )
-def test_heads_are_limited(server: RunningServer, sent: bytes, status: int) -> None:
-    """A head that is too long, or none, is refused with a reason; the application sees nothing of it."""
+def test_invalid_and_long_heads_are_rejected(server: RunningServer, sent: bytes, status: int) -> None:
+    """The response says why, and the application does not receive the request."""
     with server.connect() as connection:
-        for place in range(0, len(sent), 2000):
+        for start in range(0, len(sent), 2000):
             with suppress(ConnectionError):
-                connection.sendall(sent[place : place + 2000])
-        answer = read_all(connection)
+                connection.sendall(sent[start : start + 2000])
+        received = read_all(connection)
 
-    assert answer.startswith(b"HTTP/1.1 %d " % status)
-    assert b"connection: close" in answer
+    assert received.startswith(b"HTTP/1.1 %d " % status)
+    assert b"connection: close" in received
     assert server.requests == []
 
 
 @pytest.mark.parametrize("endless", [b"0\r\n" + b"t" * 50_000, b"1;" + b"e" * 50_000], ids=["trailers", "extensions"])
-def test_what_is_no_body_is_limited_after_the_head(server: RunningServer, endless: bytes) -> None:
-    """Trailers and chunk extensions are bounded like heads."""
+def test_trailers_and_chunk_extensions_are_limited(server: RunningServer, endless: bytes) -> None:
+    """They have the limit of heads."""
     with server.connect() as connection:
         connection.sendall(head(b"Transfer-Encoding: chunked") + b"2\r\nok\r\n")
-        for place in range(0, len(endless), 2000):
+        for start in range(0, len(endless), 2000):
             with suppress(ConnectionError):
-                connection.sendall(endless[place : place + 2000])
+                connection.sendall(endless[start : start + 2000])
         assert read_all(connection).startswith((b"HTTP/1.1 431 ", b""))
 
     assert server.requests == []
 
 
-def test_trailers_are_no_headers(server: RunningServer) -> None:
-    """What follows the body cannot pass for what stands before it."""
+def test_trailers_are_not_headers(server: RunningServer) -> None:
+    """A client cannot add headers after the body."""
     server.exchange(
         head(b"Transfer-Encoding: chunked", b"Connection: close") + b"2\r\nok\r\n0\r\nHost: other\r\nX-Key: y\r\n\r\n"
     )
@@ -290,14 +290,14 @@ def test_trailers_are_no_headers(server: RunningServer) -> None:
 
 
 def test_a_long_body_in_one_packet_with_the_next_head(server: RunningServer) -> None:
-    """Only heads count: bodies beyond the limit for heads are taken, pipelined or not."""
+    """The header limit does not apply to bodies, pipelined or not."""
     server.exchange(head(b"Content-Length: 100000") + bytes(100_000) + request(body=bytes(50_000)))
 
     assert [len(body) for _, body in server.requests] == [100_000, 50_000]
 
 
 @pytest.mark.parametrize(
-    ("sent", "answered"),
+    ("sent", "response"),
     [
         (b"", b""),
         (b"\r\n", b""),
@@ -310,22 +310,22 @@ def test_a_long_body_in_one_packet_with_the_next_head(server: RunningServer) -> 
     ],
     ids=["nothing", "blank-line", "half-line", "half-head", "half-second", "idle", "idle-blank-line", "half-body"],
 )
-def test_idle_and_half_sent_connections_are_closed(sent: bytes, answered: bytes) -> None:
-    """Whatever a client has sent, a connection on which no request is processed ends by itself."""
+def test_connections_without_a_complete_request_are_closed(sent: bytes, response: bytes) -> None:
+    """A connection on which no request is processed is closed after a timeout."""
     limits = replace(LIMITS, header_timeout=0.2, body_timeout=0.2, keep_alive_timeout=0.2)
     with running_server(limits) as server:
-        answer = server.exchange(*filter(None, [sent]))
+        received = server.exchange(*filter(None, [sent]))
 
-    assert answer.startswith(answered)
-    assert bool(answer) == bool(answered)
+    assert received.startswith(response)
+    assert bool(received) == bool(response)
 
 
-def test_a_trickled_head_does_not_prolong_its_time() -> None:
-    """A byte now and then keeps no connection open."""
+def test_a_slowly_sent_head_does_not_extend_its_timeout() -> None:
+    """A connection cannot be kept open with single bytes."""
     with running_server(replace(LIMITS, header_timeout=0.3)) as server, server.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-        def ended() -> bool:
+        def is_rejected() -> bool:
             try:
                 connection.sendall(b"X")
                 connection.settimeout(0.02)
@@ -334,11 +334,11 @@ def test_a_trickled_head_does_not_prolong_its_time() -> None:
                 return False
 
         connection.sendall(b"GET / HTTP/1.1\r\n")
-        wait_until(ended, description="408")
+        wait_until(is_rejected, description="408")
 
 
-def test_a_request_in_progress_is_not_timed_out() -> None:
-    """Times are limited for what a client sends and reads, not for how long its request is processed."""
+def test_a_request_in_progress_does_not_time_out() -> None:
+    """Timeouts apply to sending and reading by the client, not to the processing of the request."""
     with (
         running_server(replace(LIMITS, header_timeout=0.2, keep_alive_timeout=0.2)) as server,
         server.connect() as connection,
@@ -349,16 +349,16 @@ def test_a_request_in_progress_is_not_timed_out() -> None:
         assert read_all(connection).endswith(b"\r\n\r\n4")
 
 
-def test_a_client_that_does_not_read_is_given_up() -> None:
-    """An answer that nobody reads is not kept for ever."""
+def test_a_client_that_does_not_read_is_disconnected() -> None:
+    """A response that the client does not read is discarded after a timeout."""
     with running_server(replace(LIMITS, body_timeout=0.2)) as server, server.connect() as connection:
         connection.sendall(request("/large", method="GET"))
         wait_until(lambda: server.requests, description="the request")
-        wait_until(lambda: not server.server.server_state.connections, description="the connection to be given up")
+        wait_until(lambda: not server.server.server_state.connections, description="the connection to be closed")
 
 
 def test_connections_above_the_limit_wait() -> None:
-    """They are accepted, and answered, once others have ended."""
+    """They are accepted and answered when others close."""
     with running_server(replace(LIMITS, max_connections=3)) as server:
         idle = [server.connect() for _ in range(3)]
         wait_until(lambda: len(server.server.server_state.connections) == 3, description="three connections")
@@ -375,7 +375,7 @@ def test_connections_above_the_limit_wait() -> None:
 
 
 class ExhaustedSocket:
-    """A listening socket that the kernel gives no connection."""
+    """A listening socket whose `accept` fails."""
 
     def __init__(self, sock: socket.socket, code: int) -> None:
         self._sock = sock
@@ -387,7 +387,7 @@ class ExhaustedSocket:
         return getattr(self._sock, name)
 
     def accept(self) -> Any:
-        """Fail, until it is no longer exhausted."""
+        """Raise an error while the socket is exhausted."""
         self.attempts += 1
         if self.exhausted:
             raise OSError(self.code, os.strerror(self.code))
@@ -395,7 +395,7 @@ class ExhaustedSocket:
 
 
 class RecordedLoop:
-    """An event loop that only writes down what it is asked for."""
+    """An event loop that only records its calls."""
 
     def __init__(self) -> None:
         self.readers: list[object] = []
@@ -403,19 +403,19 @@ class RecordedLoop:
         self.tasks = 0
 
     def add_reader(self, sock: object, _: object) -> None:
-        """Watch a socket."""
+        """Record the reader of a socket."""
         self.readers.append(sock)
 
     def remove_reader(self, sock: object) -> None:
-        """Watch it no more."""
+        """Remove the reader of a socket."""
         self.readers.remove(sock)
 
     def call_later(self, _: float, callback: Callable[[], object]) -> None:
-        """Start a timer."""
+        """Record a timer."""
         self.timers.append(callback)
 
     def create_task(self, coroutine: Any) -> Any:
-        """Count a connection that was accepted."""
+        """Count an accepted connection."""
         coroutine.cr_frame.f_locals["connection"].close()
         coroutine.close()
         self.tasks += 1
@@ -423,14 +423,14 @@ class RecordedLoop:
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.EPERM], ids=errno.errorcode.get)
-def test_where_nothing_can_be_accepted_accepting_pauses(caplog: pytest.LogCaptureFixture, code: int) -> None:
-    """It is tried once per pause and logged once per interval; connections that wait are accepted afterwards."""
+def test_the_listener_pauses_when_accept_fails(caplog: pytest.LogCaptureFixture, code: int) -> None:
+    """It retries once per delay and logs once per interval; waiting connections are accepted afterwards."""
 
     async def check() -> None:
         with socket.create_server(("127.0.0.1", 0)) as real, socket.create_connection(real.getsockname()):
             sock, loop = ExhaustedSocket(real, code), RecordedLoop()
-            listener = Listener(lambda: None, sock, max_connections=10)  # type: ignore[arg-type]  # none is attached
-            listener._loop = loop  # type: ignore[assignment]  # of which it uses these methods
+            listener = Listener(lambda: None, sock, max_connections=10)  # type: ignore[arg-type]  # not called
+            listener._loop = loop  # type: ignore[assignment]  # it has the methods that are used
             listener.start()
             for attempts in (1, 2):
                 assert loop.readers == [sock]
@@ -451,7 +451,7 @@ def test_where_nothing_can_be_accepted_accepting_pauses(caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_accepted_sockets_have_nodelay(loop: Callable[[], Any]) -> None:
-    """Otherwise the end of an answer waits for the client's delayed acknowledgement."""
+    """Otherwise the end of a response waits for the client's delayed acknowledgement."""
     with running_server(loop=loop) as server, httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
         client.post("/")
         (connection,) = server.server.server_state.connections
@@ -459,13 +459,13 @@ def test_accepted_sockets_have_nodelay(loop: Callable[[], Any]) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_connections_leave_file_descriptors_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit of connections is reduced to what the process may open, but not to nothing."""
+def test_the_connection_limit_follows_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves file descriptors for other purposes, but allows a minimum of connections."""
 
-    def limited(files: int) -> int:
+    def limit_for(files: int) -> int:
         monkeypatch.setattr("modeltrace_http.limits.resource.getrlimit", lambda _: (files, files))
         return connection_limit(4096, servers=2)
 
-    assert limited(2 * 4096 + RESERVED_FILES) == 4096
-    assert limited(1024) == (1024 - RESERVED_FILES) // 2
-    assert limited(64) == MIN_CONNECTIONS
+    assert limit_for(2 * 4096 + RESERVED_FILES) == 4096
+    assert limit_for(1024) == (1024 - RESERVED_FILES) // 2
+    assert limit_for(64) == MIN_CONNECTIONS
