@@ -1,4 +1,4 @@
-"""Log lines from records are, byte for byte, those of the line handler and its formatter."""
+"""Log lines encoded from records equal, byte for byte, those of the service's log formatter."""
 
 import json
 import logging
@@ -16,12 +16,12 @@ from tests.helpers.factories import lookalike_requests, request_record
 from tests.helpers.log_records import access_record, audit_records, data_records, server_span
 from tests.helpers.strategies import replace_surrogates, traffic
 
-JSON_INTEGERS = range(-(1 << 63), 1 << 64)  # that the formatter can write
+JSON_INTEGERS = range(-(1 << 63), 1 << 64)  # supported by the formatter
 
 
 @pytest.fixture(scope="module")
 def lines() -> Iterator[LogWriter]:
-    """The real line handler and formatter; stdlib logging is left as it was."""
+    """Configure the real log handler and formatter; restore stdlib logging afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     lines = configure_logging(level="INFO")
@@ -32,11 +32,11 @@ def lines() -> Iterator[LogWriter]:
     root.setLevel(level)
 
 
-def stock(lines: LogWriter, asked: list[RequestRecord]) -> bytes:
-    """What the line thread writes of the same requests."""
+def formatted_lines(lines: LogWriter, requests: list[RequestRecord]) -> bytes:
+    """Return the lines that the log writer writes for requests."""
     (sink,) = lines.listener.handlers
     written = []
-    for request in asked:
+    for request in requests:
         records = [*data_records(request), *audit_records(request)]
         if request.status:
             records.append(access_record(request))
@@ -48,28 +48,28 @@ def stock(lines: LogWriter, asked: list[RequestRecord]) -> bytes:
 
 
 def writable(value: Value) -> Value:
-    """The same, unless it is an integer that the formatter refuses."""
+    """Replace an integer that the formatter does not support."""
     return value if not isinstance(value, int) or value in JSON_INTEGERS else 0
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(known=traffic())
-@example(known=lookalike_requests())
-def test_lines_are_those_of_the_formatter(lines: LogWriter, known: tuple[Origin, list[RequestRecord]]) -> None:
-    """Keys, their order, values and times: whoever reads the lines sees no difference."""
-    _, asked = known
-    asked = [
+@given(recorded=traffic())
+@example(recorded=lookalike_requests())
+def test_lines_are_those_of_the_formatter(lines: LogWriter, recorded: tuple[Origin, list[RequestRecord]]) -> None:
+    """Keys, their order, values and times are equal."""
+    _, requests = recorded
+    records = [
         request._replace(
             predictions=tuple(row._replace(inputs=tuple(map(writable, row.inputs))) for row in request.predictions)
         )
-        for request in asked
+        for request in requests
     ]
 
-    assert LineEncoder().encode(asked) == stock(lines, list(map(replace_surrogates, asked)))
+    assert LineEncoder().encode(records) == formatted_lines(lines, list(map(replace_surrogates, records)))
 
 
-def test_a_request_is_its_predictions_and_then_its_access_line() -> None:
-    """One line an answered row, one for the request, each ending in a newline."""
+def test_predictions_precede_the_access_line() -> None:
+    """Each predicted row has a line, then the request; each line ends with a newline."""
     _, request = request_record()
     (row,) = request.predictions
     written = LineEncoder().encode([request._replace(predictions=(row, row)), request._replace(status=0)])
@@ -84,26 +84,26 @@ def test_a_request_is_its_predictions_and_then_its_access_line() -> None:
 
 
 def test_without_a_trace_a_line_has_no_ids() -> None:
-    """No trace is said by leaving it out, never by zeros."""
+    """Without a trace the fields of the IDs are omitted."""
     _, request = request_record()
-    outside = request._replace(trace_id=bytes(16))
+    untraced = request._replace(trace_id=bytes(16))
 
-    for line in LineEncoder().encode([outside]).splitlines():
+    for line in LineEncoder().encode([untraced]).splitlines():
         assert {"trace_id", "span_id"}.isdisjoint(json.loads(line))
 
 
 def test_an_integer_of_any_size_is_written_in_full() -> None:
-    """The formatter would refuse it, and the line would be lost."""
+    """The formatter would reject such an integer and lose the line."""
     _, request = request_record(3)
     inputs = (1 << 64, -(1 << 70), True)
-    asked = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
+    record = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
 
-    audit, _ = LineEncoder().encode([asked]).splitlines()
-    assert tuple(json.loads(audit)["ml.prediction.inputs"].values()) == inputs
+    prediction_line, _ = LineEncoder().encode([record]).splitlines()
+    assert tuple(json.loads(prediction_line)["ml.prediction.inputs"].values()) == inputs
 
 
 def test_the_encoders_load_nothing_heavy() -> None:
-    """The helper process starts without the model's libraries, the web framework and the SDK."""
+    """The encoders import neither libraries of models, nor the web framework, nor the SDK."""
     modules = "modeltrace.sidecar.encode.json_lines, modeltrace.sidecar.encode.logs, modeltrace.sidecar.encode.spans"
     program = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

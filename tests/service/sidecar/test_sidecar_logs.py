@@ -1,4 +1,4 @@
-"""Log records from records are what the stock logging handler sends of the same audit, data and access lines."""
+"""Log records encoded from records equal those of the SDK's logging handler."""
 
 import logging
 import tracemalloc
@@ -32,29 +32,29 @@ INT64 = range(-(1 << 63), 1 << 63)
 GRPC_LIMIT = 4 * 1024 * 1024
 
 
-def stock(asked: list[RequestRecord], logger: str) -> ExportLogsServiceRequest:
-    """What the stock handler and exporter send of the records of one logger."""
+def sdk_logs(records: list[RequestRecord], logger: str) -> ExportLogsServiceRequest:
+    """Return the export request of the SDK for the records of one logger."""
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(RESOURCE, shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     handler = LoggingHandler(logger_provider=provider)
     handler.addFilter(AccessLogAttributes())
     times = []
-    for request in asked:
+    for request in records:
         with server_span(request):
             for time, record in log_records(request, logger):
                 handler.handle(record)
                 times.append(time)
-    sent = exporter.get_finished_logs()
-    for time, entry in zip(times, sent, strict=True):
-        # It reads the time from a float, which ends before the nanoseconds do.
+    finished = exporter.get_finished_logs()
+    for time, entry in zip(times, finished, strict=True):
+        # The handler reads the time from a float, which does not have the precision of nanoseconds.
         assert abs((entry.log_record.timestamp or 0) - time) < 1000
         entry.log_record.timestamp = entry.log_record.observed_timestamp = time
-    return encode_logs(sent)
+    return encode_logs(finished)
 
 
 def log_records(request: RequestRecord, logger: str) -> Iterator[tuple[int, logging.LogRecord]]:
-    """What one request logged through one logger, and when."""
+    """Yield the records that a request writes to one logger, with their times."""
     if logger == PREDICTION_LOGGER:
         times = [row.time for row in request.predictions]
         yield from zip(times, audit_records(request), strict=True)
@@ -65,7 +65,7 @@ def log_records(request: RequestRecord, logger: str) -> Iterator[tuple[int, logg
 
 
 def with_decimals(request: RequestRecord) -> RequestRecord:
-    """The same request, with text in the place of integers for which the stock encoder would drop all inputs."""
+    """Replace integers beyond 64 bits by text: the SDK's encoder would drop all inputs."""
     answered = (
         row._replace(inputs=tuple(str(v) if isinstance(v, int) and v not in INT64 else v for v in row.inputs))
         for row in request.predictions
@@ -73,17 +73,17 @@ def with_decimals(request: RequestRecord) -> RequestRecord:
     return request._replace(predictions=tuple(answered))
 
 
-def parsed(pieces: list[tuple[bytes, int]]) -> ExportLogsServiceRequest:
-    """One export request of at most one piece."""
-    assert len(pieces) <= 1
-    return ExportLogsServiceRequest.FromString(b"".join(body for body, _ in pieces))
+def parsed(parts: list[tuple[bytes, int]]) -> ExportLogsServiceRequest:
+    """Parse at most one export request."""
+    assert len(parts) <= 1
+    return ExportLogsServiceRequest.FromString(b"".join(body for body, _ in parts))
 
 
-def records_of(pieces: list[tuple[bytes, int]]) -> list[LogRecord]:
-    """The log records of all pieces."""
+def records_of(parts: list[tuple[bytes, int]]) -> list[LogRecord]:
+    """Return the log records of all export requests."""
     return [
         record
-        for body, _ in pieces
+        for body, _ in parts
         for resource in ExportLogsServiceRequest.FromString(body).resource_logs
         for scope in resource.scope_logs
         for record in scope.log_records
@@ -91,7 +91,7 @@ def records_of(pieces: list[tuple[bytes, int]]) -> list[LogRecord]:
 
 
 def inputs_of(record: LogRecord) -> dict[str, object]:
-    """The inputs of an audit record; None for one without a value."""
+    """Return the inputs of a prediction log record; None for a missing value."""
     (inputs,) = (a.value.kvlist_value.values for a in record.attributes if a.key == "ml.prediction.inputs")
     return {i.key: getattr(i.value, i.value.WhichOneof("value") or "", None) for i in inputs}
 
@@ -105,103 +105,103 @@ def test_scopes_are_the_loggers() -> None:
 @settings(deadline=None)
 @given(traffic())
 @example(lookalike_requests())
-def test_audit_records_are_those_of_the_stock_handler(known: tuple[Origin, list[RequestRecord]]) -> None:
-    """Every field, every attribute in its order; of all requests, sampled or not."""
-    origin, asked = known
-    pieces = LogEncoder(origin).predictions(asked)
+def test_prediction_log_records_are_those_of_the_sdk(recorded: tuple[Origin, list[RequestRecord]]) -> None:
+    """All fields and the order of attributes are equal, for sampled and unsampled requests."""
+    origin, records = recorded
+    parts = LogEncoder(origin).predictions(records)
 
-    expected = stock([with_decimals(replace_surrogates(request)) for request in asked], PREDICTION_LOGGER)
-    assert sum(number for _, number in pieces) == sum(len(request.predictions) for request in asked)
-    assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
+    expected = sdk_logs([with_decimals(replace_surrogates(request)) for request in records], PREDICTION_LOGGER)
+    assert sum(number for _, number in parts) == sum(len(request.predictions) for request in records)
+    assert parsed(parts).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
 @settings(deadline=None)
 @given(traffic())
-def test_records_of_violations_are_those_of_the_stock_handler(known: tuple[Origin, list[RequestRecord]]) -> None:
-    """Feature, reason and number of rows, as attributes and in words; of the first 32 kinds of a request."""
-    origin, asked = known
-    pieces = LogEncoder(origin).violations(asked)
+def test_violation_log_records_are_those_of_the_sdk(recorded: tuple[Origin, list[RequestRecord]]) -> None:
+    """Feature, reason and number of rows are attributes and text; 32 violations per request are logged."""
+    origin, records = recorded
+    parts = LogEncoder(origin).violations(records)
 
-    expected = stock(list(map(replace_surrogates, asked)), DATA_LOGGER)
-    assert sum(number for _, number in pieces) == sum(min(len(request.violations), 32) for request in asked)
-    assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
+    expected = sdk_logs(list(map(replace_surrogates, records)), DATA_LOGGER)
+    assert sum(number for _, number in parts) == sum(min(len(request.violations), 32) for request in records)
+    assert parsed(parts).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
 @settings(deadline=None)
 @given(traffic())
 @example(lookalike_requests())
-def test_access_records_are_those_of_the_stock_handler(known: tuple[Origin, list[RequestRecord]]) -> None:
-    """uvicorn's line as the body, its arguments as attributes; none of a request that was never answered."""
-    origin, asked = known
-    pieces = LogEncoder(origin).access(asked)
+def test_access_log_records_are_those_of_the_sdk(recorded: tuple[Origin, list[RequestRecord]]) -> None:
+    """The body is uvicorn's message, its arguments are attributes; a request without a response has no record."""
+    origin, records = recorded
+    parts = LogEncoder(origin).access(records)
 
-    expected = stock(list(map(replace_surrogates, asked)), ACCESS_LOGGER)
-    assert sum(number for _, number in pieces) == sum(request.status != 0 for request in asked)
-    assert parsed(pieces).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
+    expected = sdk_logs(list(map(replace_surrogates, records)), ACCESS_LOGGER)
+    assert sum(number for _, number in parts) == sum(request.status != 0 for request in records)
+    assert parsed(parts).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
 @settings(deadline=None, max_examples=30)
 @given(traffic())
 @example(lookalike_requests())
-def test_what_is_kept_from_earlier_records_changes_nothing(known: tuple[Origin, list[RequestRecord]]) -> None:
-    """A record is encoded alike by an encoder that has seen it before and by one that has not."""
-    origin, asked = known
+def test_caches_do_not_change_the_encoding(recorded: tuple[Origin, list[RequestRecord]]) -> None:
+    """An encoder that has encoded a record before returns the same bytes as a new one."""
+    origin, records = recorded
     used = LogEncoder(origin)
-    used.predictions(asked)
-    used.access(asked)
-    for request in asked:
+    used.predictions(records)
+    used.access(records)
+    for request in records:
         assert used.predictions([request]) == LogEncoder(origin).predictions([request])
         assert used.access([request]) == LogEncoder(origin).access([request])
 
 
 @settings(deadline=None)
 @given(st.integers(1, 300), st.data())
-def test_inputs_of_floats_come_back_whatever_their_number(features: int, data: st.DataObject) -> None:
-    """What is between the numbers stays what it is when names make lengths of one, two or three bytes."""
+def test_float_inputs_are_encoded_for_any_number_of_features(features: int, data: st.DataObject) -> None:
+    """The template is correct for lengths that need one, two or three bytes."""
     origin, request = request_record(features)
     inputs = tuple(data.draw(st.lists(st.floats(allow_nan=False), min_size=features, max_size=features)))
-    asked = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
+    record_with_inputs = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
 
-    (record,) = records_of(LogEncoder(origin).predictions([asked]))
+    (record,) = records_of(LogEncoder(origin).predictions([record_with_inputs]))
     assert inputs_of(record) == dict(zip(request.model.features, inputs, strict=True))
 
 
-def test_an_integer_beyond_64_bits_is_written_in_decimals() -> None:
-    """The stock encoder would drop all inputs for it."""
+def test_an_integer_beyond_64_bits_is_written_as_decimal_text() -> None:
+    """The SDK's encoder would drop all inputs."""
     origin, request = request_record(5)
     inputs: tuple[Value, ...] = (1 << 63, (1 << 63) - 1, -(1 << 63), -(1 << 63) - 1, None)
-    asked = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
+    record_with_inputs = request._replace(predictions=(request.predictions[0]._replace(inputs=inputs),))
 
-    (record,) = records_of(LogEncoder(origin).predictions([asked]))
+    (record,) = records_of(LogEncoder(origin).predictions([record_with_inputs]))
     assert list(inputs_of(record).values()) == [str(1 << 63), (1 << 63) - 1, -(1 << 63), str(-(1 << 63) - 1), None]
 
 
-def test_without_a_trace_there_are_no_ids() -> None:
-    """Zeros are no ID, and a span ID without a trace leads nowhere."""
+def test_without_a_trace_a_log_record_has_no_ids() -> None:
+    """Neither zeros nor a span ID without a trace ID are written."""
     origin, request = request_record()
-    outside = request._replace(trace_id=bytes(16), trace_flags=0)
+    untraced = request._replace(trace_id=bytes(16), trace_flags=0)
 
-    for pieces in (LogEncoder(origin).predictions([outside]), LogEncoder(origin).access([outside])):
-        (record,) = records_of(pieces)
+    for parts in (LogEncoder(origin).predictions([untraced]), LogEncoder(origin).access([untraced])):
+        (record,) = records_of(parts)
         assert (record.trace_id, record.span_id, record.flags) == (b"", b"", 0)
 
 
-def test_a_huge_request_is_cut_into_pieces_that_a_receiver_takes() -> None:
-    """10,000 rows of 30 features are several export requests, each whole, and no row is lost or out of order."""
+def test_a_large_request_is_split_within_the_limit_of_receivers() -> None:
+    """10,000 rows of 30 features make several complete export requests with all rows in order."""
     origin, request = request_record()
     (row,) = request.predictions
     rows = tuple(row._replace(row_index=number) for number in range(10_000))
-    pieces = LogEncoder(origin).predictions([request._replace(is_batch=True, rows=10_000, predictions=rows)])
+    parts = LogEncoder(origin).predictions([request._replace(is_batch=True, rows=10_000, predictions=rows)])
 
-    assert len(pieces) > 1
-    assert all(len(body) <= MAX_REQUEST_BYTES < GRPC_LIMIT for body, _ in pieces)
-    assert [number for _, number in pieces] == [len(records_of([piece])) for piece in pieces]
-    written = [a.value.int_value for r in records_of(pieces) for a in r.attributes if a.key == "ml.prediction.row"]
-    assert written == list(range(10_000))
+    assert len(parts) > 1
+    assert all(len(body) <= MAX_REQUEST_BYTES < GRPC_LIMIT for body, _ in parts)
+    assert [number for _, number in parts] == [len(records_of([part])) for part in parts]
+    row_numbers = [a.value.int_value for r in records_of(parts) for a in r.attributes if a.key == "ml.prediction.row"]
+    assert row_numbers == list(range(10_000))
 
 
-def test_a_piece_never_exceeds_the_limit() -> None:
-    """What is around the records counts, too."""
+def test_a_request_never_exceeds_the_limit() -> None:
+    """The limit includes the fields around the log records."""
     origin, request = request_record()
     encoder = LogEncoder(origin)
 
@@ -209,27 +209,27 @@ def test_a_piece_never_exceeds_the_limit() -> None:
         assert all(len(body) <= limit for body, _ in encoder.predictions([request] * 5, limit))
 
 
-def test_a_record_beyond_the_limit_is_sent_alone() -> None:
-    """It is for the receiver to refuse it; what is beside it gets through."""
+def test_a_record_beyond_the_limit_has_a_request_of_its_own() -> None:
+    """A receiver may reject the large record without the others."""
     origin, request = request_record()
     (row,) = request.predictions
     large = row._replace(inputs=("x" * 2000, *row.inputs[1:]))
-    pieces = LogEncoder(origin).predictions([request._replace(predictions=(large, row, large, row))], max_bytes=2000)
+    parts = LogEncoder(origin).predictions([request._replace(predictions=(large, row, large, row))], max_bytes=2000)
 
-    assert [number for _, number in pieces] == [1, 1, 1, 1]
-    assert [len(body) > 2000 for body, _ in pieces] == [True, False, True, False]
+    assert [number for _, number in parts] == [1, 1, 1, 1]
+    assert [len(body) > 2000 for body, _ in parts] == [True, False, True, False]
 
 
-def test_no_records_are_no_request() -> None:
-    """There is nothing to send, not even an envelope."""
+def test_without_log_records_there_is_no_export_request() -> None:
+    """A request without predictions and response makes no export request."""
     origin, request = request_record()
-    unanswered = request._replace(status=0, predictions=())
+    empty = request._replace(status=0, predictions=())
 
-    assert LogEncoder(origin).predictions([unanswered]) == LogEncoder(origin).access([unanswered]) == []
+    assert LogEncoder(origin).predictions([empty]) == LogEncoder(origin).access([empty]) == []
 
 
-def test_long_texts_of_clients_are_not_kept() -> None:
-    """Memory stays flat whatever clients send: what the encoders remember of requests is short."""
+def test_long_texts_of_clients_are_not_cached() -> None:
+    """Memory stays bounded whatever clients send: the encoders cache short texts only."""
     origin, request = request_record()
     logs, spans = LogEncoder(origin), SpanEncoder(origin)
     tracemalloc.start()
@@ -237,15 +237,15 @@ def test_long_texts_of_clients_are_not_kept() -> None:
         for number in range(50):
             long = f"{number}" + "x" * 100_000
             (row,) = request.predictions
-            asked = request._replace(
+            record = request._replace(
                 user_agent=long, trace_state=long, predictions=(row._replace(inputs=(long, *row.inputs[1:])),)
             )
-            for one in (asked, request._replace(query=long), request._replace(path=long)):
-                logs.predictions([one])
-                logs.access([one])
-                spans.encode([one])
-        held, _ = tracemalloc.get_traced_memory()
+            for each in (record, request._replace(query=long), request._replace(path=long)):
+                logs.predictions([each])
+                logs.access([each])
+                spans.encode([each])
+        used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert held < 1_000_000
+    assert used < 1_000_000

@@ -1,4 +1,4 @@
-"""Spans from records are the spans that the SDK and the stock instrumentation make of the same request."""
+"""Spans encoded from records equal those of the SDK and its instrumentation for the same request."""
 
 from collections.abc import Sequence
 
@@ -26,27 +26,27 @@ from tests.helpers.factories import RESOURCE, lookalike_requests, request_record
 from tests.helpers.strategies import batches, replace_surrogates, requests, traffic
 
 
-class Ids(IdGenerator):
-    """Gives a span the ID that it is to have."""
+class FixedIdGenerator(IdGenerator):
+    """Returns the IDs of a record."""
 
     def __init__(self) -> None:
         self.trace_id = 0
         self.span_ids: list[int] = []
 
     def generate_trace_id(self) -> int:
-        """The trace ID of the record."""
+        """Return the trace ID of the record."""
         return self.trace_id
 
     def generate_span_id(self) -> int:
-        """The span ID of the record, or of its stage."""
+        """Return the span ID of the record or of its stage."""
         return self.span_ids.pop()
 
 
-class Stock:
-    """Makes spans as the service did before it wrote records: with the SDK and what the instrumentation calls."""
+class SdkSpans:
+    """Creates the spans of records with the SDK and the functions of its instrumentation."""
 
     def __init__(self) -> None:
-        self.ids = Ids()
+        self.ids = FixedIdGenerator()
         self.exporter = InMemorySpanExporter()
         self.providers = {}
         for sampled in (False, True):
@@ -63,15 +63,15 @@ class Stock:
     def encode(
         self, origin: Origin, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord]
     ) -> ExportTraceServiceRequest:
-        """What the stock exporter would send."""
+        """Return the export request of the SDK's exporter."""
         for request in requests:
-            self.request(origin, request)
+            self.record_request(origin, request)
         for batch in batches:
-            self.batch(origin, batch)
+            self.record_batch(origin, batch)
         return encode_spans(self.exporter.get_finished_spans())
 
-    def request(self, origin: Origin, request: RequestRecord) -> None:
-        """The spans of one request."""
+    def record_request(self, origin: Origin, request: RequestRecord) -> None:
+        """Create the spans of one request."""
         self.ids.trace_id, self.ids.span_ids = int.from_bytes(request.trace_id), [int.from_bytes(request.span_id)]
         sampled = bool(request.trace_flags & 1)
         tracer = self.providers[sampled].get_tracer(origin.scope)
@@ -95,32 +95,32 @@ class Stock:
         server.set_attribute("http.route", request.route)
         if request.model:
             server.set_attributes(request.model.span_attributes())
-        marks = {"modeltrace.pin": request.pinned, "modeltrace.synthetic": request.synthetic}
-        server.set_attributes({name: marked for name, marked in marks.items() if marked})
+        flags = {"modeltrace.pin": request.pinned, "modeltrace.synthetic": request.synthetic}
+        server.set_attributes({name: value for name, value in flags.items() if value})
 
         failure = request.failure
         for stage, start, end, attributes, links in stages_of(request):
             fails = failure is not None and failure.stage == stage
             if start and (end or fails):
-                around = trace.set_span_in_context(server)
+                context_of_server = trace.set_span_in_context(server)
                 self.ids.span_ids = [int.from_bytes(request.span_id) ^ stage_bits(stage)]
-                span = tracer.start_span(stage, around, attributes=attributes, links=links, start_time=start)
+                span = tracer.start_span(stage, context_of_server, attributes=attributes, links=links, start_time=start)
                 assert isinstance(span, SdkSpan)
-                tell_violations(span, request, stage)
+                add_violations(span, request, stage)
                 if failure and fails:
                     fail(span, failure)
                     end, failure = end or failure.time, None  # noqa: PLW2901
                 span.end(end)
 
-        answer(server, request)
+        set_outputs(server, request)
         if failure:
             fail(server, failure)
         if request.status:
             set_status_code(server, request.status, {}, _StabilityMode.HTTP)
         server.end(request.end)
 
-    def batch(self, origin: Origin, batch: BatchRecord) -> None:
-        """The span of one call of the model for several requests."""
+    def record_batch(self, origin: Origin, batch: BatchRecord) -> None:
+        """Create the span of one call of the model for several requests."""
         if not batch.request_spans:
             return
         self.ids.trace_id, self.ids.span_ids = int.from_bytes(batch.trace_id), [int.from_bytes(batch.span_id)]
@@ -138,7 +138,7 @@ class Stock:
 
 
 def scope_of(request: RequestRecord) -> dict[str, object]:
-    """The ASGI scope that a server would have made of the request."""
+    """Return the ASGI scope of the request."""
     suffix = "" if request.server_port == 80 else f":{request.server_port}"
     return {
         "scheme": request.scheme,
@@ -153,42 +153,42 @@ def scope_of(request: RequestRecord) -> dict[str, object]:
 
 
 def context_of(trace_id: bytes, span_id: bytes) -> SpanContext:
-    """The context of a span of this process."""
+    """Return the context of a local span."""
     return SpanContext(int.from_bytes(trace_id), int.from_bytes(span_id), is_remote=False)
 
 
 def stages_of(request: RequestRecord) -> list[tuple[str, int, int, dict[str, str | int], list[trace.Link]]]:
-    """Name, start, end, attributes and links of every stage that a request can have."""
-    refused: dict[str, str | int] = {}
+    """Return name, start, end, attributes and links of all stages that a request can have."""
+    rejected: dict[str, str | int] = {}
     if request.rejected_rows:
-        refused = {"error.type": "invalid_features", "ml.inference.batch.rejected": request.rejected_rows}
+        rejected = {"error.type": "invalid_features", "ml.inference.batch.rejected": request.rejected_rows}
     size: dict[str, str | int] = {"ml.inference.batch.size": request.rows - request.rejected_rows}
     links = [trace.Link(context_of(*request.batch_span))] if request.batch_span else []
     queue: list[tuple[str, int, int, dict[str, str | int], list[trace.Link]]] = []
     if request.batch_span:
         queue = [("queue", request.validate_end, request.features_start, {}, [])]
     return [
-        ("validate", request.validate_start, request.validate_end, refused, []),
+        ("validate", request.validate_start, request.validate_end, rejected, []),
         *queue,
         ("features", request.features_start, request.inference_start, {}, []),
         ("inference", request.inference_start, request.inference_end, size, links),
     ]
 
 
-def tell_violations(span: SdkSpan, request: RequestRecord, stage: str) -> None:
-    """On `validate` an event for each of the first ways in which rows broke the schema."""
-    for violated in request.violations[:32] if stage == "validate" else ():
-        name = {"ml.feature.name": violated.feature} if violated.feature else {}
-        said = {
-            "ml.data.violation.reason": violated.reason,
-            "ml.data.violation.action": "counted" if violated.allowed else "rejected",
-            "ml.data.violation.rows": violated.rows,
+def add_violations(span: SdkSpan, request: RequestRecord, stage: str) -> None:
+    """Add an event to the span `validate` for each of the first schema violations."""
+    for violation in request.violations[:32] if stage == "validate" else ():
+        name = {"ml.feature.name": violation.feature} if violation.feature else {}
+        attributes = {
+            "ml.data.violation.reason": violation.reason,
+            "ml.data.violation.action": "counted" if violation.allowed else "rejected",
+            "ml.data.violation.rows": violation.rows,
         }
-        span.add_event("ml.data.violation", {**name, **said}, request.validate_end)
+        span.add_event("ml.data.violation", {**name, **attributes}, request.validate_end)
 
 
 def fail(span: SdkSpan, failure: Failure) -> None:
-    """End a span by an exception, as `start_as_current_span` does."""
+    """Record an exception on a span like `start_as_current_span`."""
     kind = type(failure.exception_type.rpartition(".")[2], (Exception,), {"__module__": "builtins"})
     kind.__qualname__ = failure.exception_type
     error = kind(failure.message)
@@ -198,8 +198,8 @@ def fail(span: SdkSpan, failure: Failure) -> None:
         span.set_attribute("error.type", failure.error_type)
 
 
-def answer(server: SdkSpan, request: RequestRecord) -> None:
-    """Say on the SERVER span what the request was answered with."""
+def set_outputs(server: SdkSpan, request: RequestRecord) -> None:
+    """Set the attributes of the SERVER span about the predictions."""
     if request.is_batch:
         if request.model and request.failure is None:
             rows = {"ml.inference.batch.size": request.rows, "ml.inference.batch.rejected": request.rejected_rows}
@@ -217,8 +217,8 @@ def answer(server: SdkSpan, request: RequestRecord) -> None:
             server.set_attribute("ml.prediction.confidence", row.confidence)
 
 
-def in_order(message: ExportTraceServiceRequest) -> bytes:
-    """A message as bytes, attributes by name: their order says nothing, and a duplicate stays a difference."""
+def serialize_sorted(message: ExportTraceServiceRequest) -> bytes:
+    """Serialize a message with sorted attributes: their order is irrelevant, but duplicates remain visible."""
     for resource in message.resource_spans:
         for scope in resource.scope_spans:
             for span in scope.spans:
@@ -226,40 +226,40 @@ def in_order(message: ExportTraceServiceRequest) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def spans_of(encoder: SpanEncoder, *asked: RequestRecord, batches: Sequence[BatchRecord] = ()) -> dict[str, Span]:
-    """The spans of some requests, by name."""
-    message = ExportTraceServiceRequest.FromString(encoder.encode(asked, batches)[0])
+def spans_of(encoder: SpanEncoder, *records: RequestRecord, batches: Sequence[BatchRecord] = ()) -> dict[str, Span]:
+    """Return the spans of requests by name."""
+    message = ExportTraceServiceRequest.FromString(encoder.encode(records, batches)[0])
     return {span.name: span for span in message.resource_spans[0].scope_spans[0].spans}
 
 
 def attributes_of(span: Span) -> dict[str, object]:
-    """The attributes of a span, by name."""
+    """Return the attributes of a span by name."""
     return {a.key: getattr(a.value, str(a.value.WhichOneof("value"))) for a in span.attributes}
 
 
 @settings(deadline=None)
 @given(traffic(), st.lists(batches(), max_size=2))
 @example(lookalike_requests(), [])
-def test_spans_are_those_of_the_sdk(known: tuple[Origin, list[RequestRecord]], called: list[BatchRecord]) -> None:
-    """Every field of every span is what the SDK's encoder sends for the same facts."""
-    origin, asked = known
-    body, number = SpanEncoder(origin).encode(asked, called)
+def test_spans_are_those_of_the_sdk(recorded: tuple[Origin, list[RequestRecord]], called: list[BatchRecord]) -> None:
+    """Every field of every span equals the output of the SDK's encoder."""
+    origin, records = recorded
+    body, number = SpanEncoder(origin).encode(records, called)
 
-    stock = Stock().encode(
-        replace_surrogates(origin), list(map(replace_surrogates, asked)), list(map(replace_surrogates, called))
+    expected = SdkSpans().encode(
+        replace_surrogates(origin), list(map(replace_surrogates, records)), list(map(replace_surrogates, called))
     )
-    assert number == sum(len(scope.spans) for r in stock.resource_spans for scope in r.scope_spans)
-    assert in_order(ExportTraceServiceRequest.FromString(body)) == in_order(stock)
+    assert number == sum(len(scope.spans) for r in expected.resource_spans for scope in r.scope_spans)
+    assert serialize_sorted(ExportTraceServiceRequest.FromString(body)) == serialize_sorted(expected)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(requests(), min_size=1, max_size=3))
-def test_what_is_kept_from_earlier_requests_changes_nothing(asked: list[RequestRecord]) -> None:
-    """A request is encoded alike by an encoder that has seen it before and by one that has not."""
+def test_caches_do_not_change_the_encoding(records: list[RequestRecord]) -> None:
+    """An encoder that has encoded a request before returns the same bytes as a new one."""
     origin, _ = request_record(3)
     used = SpanEncoder(origin)
-    used.encode(asked)
-    for request in asked:
+    used.encode(records)
+    for request in records:
         assert used.encode([request]) == SpanEncoder(origin).encode([request])
 
 
@@ -279,37 +279,37 @@ def test_what_is_kept_from_earlier_requests_changes_nothing(asked: list[RequestR
         "",
     ],
 )
-def test_a_tracestate_is_taken_as_the_api_takes_it(header: str) -> None:
-    """Up to 32 members, in their order; of a malformed header nothing."""
+def test_tracestate_is_parsed_like_by_the_api(header: str) -> None:
+    """Up to 32 members are kept in order; a malformed header is ignored completely."""
     origin, request = request_record()
-    asked = request._replace(parent_span_id=b"p" * 8, parent_remote=True, trace_state=header)
+    record = request._replace(parent_span_id=b"p" * 8, parent_remote=True, trace_state=header)
 
-    states = {span.trace_state for span in spans_of(SpanEncoder(origin), asked).values()}
+    states = {span.trace_state for span in spans_of(SpanEncoder(origin), record).values()}
     assert states == {TraceState.from_header([header]).to_header()}
 
 
 def test_equal_labels_of_different_types_keep_their_text() -> None:
-    """1, 1.0 and True are equal to Python, and three labels to whoever reads the span."""
+    """1, 1.0 and True are equal in Python but are three different labels."""
     origin, request = request_record()
     encoder = SpanEncoder(origin)
 
-    said = []
+    labels = []
     for label in (1, 1.0, True):
-        asked = request._replace(predictions=(request.predictions[0]._replace(label=label),))
-        said.append(attributes_of(spans_of(encoder, asked)["POST /predict"])["ml.prediction.label"])
-    assert said == ["1", "1.0", "True"]
+        record = request._replace(predictions=(request.predictions[0]._replace(label=label),))
+        labels.append(attributes_of(spans_of(encoder, record)["POST /predict"])["ml.prediction.label"])
+    assert labels == ["1", "1.0", "True"]
 
 
-def test_nothing_sampled_is_no_request() -> None:
-    """There is nothing to send, not even an envelope."""
+def test_unsampled_requests_make_no_export_request() -> None:
+    """Without sampled spans there is no export request."""
     origin, request = request_record()
 
     assert SpanEncoder(origin).encode([request._replace(trace_flags=0)]) == (b"", 0)
     assert SpanEncoder(origin).split([request._replace(trace_flags=0)], max_bytes=1000) == []
 
 
-def test_a_request_that_is_told_again_makes_the_same_spans() -> None:
-    """Another process gives its stages the same span IDs; those of another request, and of each stage, are others."""
+def test_a_request_that_is_encoded_again_has_the_same_span_ids() -> None:
+    """Another process derives the same span IDs; those of other requests and stages differ."""
     origin, request = request_record()
     other = request._replace(span_id=bytes(reversed(request.span_id)))
 
@@ -319,11 +319,11 @@ def test_a_request_that_is_told_again_makes_the_same_spans() -> None:
 
 
 def test_a_request_that_waited_for_a_batch_has_a_queue_and_a_link() -> None:
-    """`queue` fills the time until the batch began, `inference` links to the batch, the batch to the request."""
+    """`queue` lasts until the batch starts; `inference` links to the batch, and the batch to the request."""
     origin, request = request_record()
     assert request.model is not None
-    members = ((request.trace_id, request.span_id),)
-    batch = BatchRecord(b"b" * 16, b"b" * 8, request.features_start, request.end, 9, "", members, request.model)
+    request_spans = ((request.trace_id, request.span_id),)
+    batch = BatchRecord(b"b" * 16, b"b" * 8, request.features_start, request.end, 9, "", request_spans, request.model)
     waited = request._replace(batch_span=(batch.trace_id, batch.span_id), features_start=request.features_start + 5)
 
     spans = spans_of(SpanEncoder(origin), waited, batches=[batch])
@@ -336,18 +336,18 @@ def test_a_request_that_waited_for_a_batch_has_a_queue_and_a_link() -> None:
     assert not spans["batch"].parent_span_id
 
 
-def test_a_batch_is_linked_to_all_of_its_members() -> None:
-    """However many there are; the SDK would keep the last 128."""
+def test_a_batch_links_to_all_its_requests() -> None:
+    """The number of links is not limited; the SDK would keep the last 128."""
     origin, request = request_record()
     assert request.model is not None
-    members = tuple((bytes(16), number.to_bytes(8)) for number in range(1, 1000))
-    batch = BatchRecord(b"b" * 16, b"b" * 8, 1, 2, 999, "", members, request.model)
+    request_spans = tuple((bytes(16), number.to_bytes(8)) for number in range(1, 1000))
+    batch = BatchRecord(b"b" * 16, b"b" * 8, 1, 2, 999, "", request_spans, request.model)
 
     assert len(spans_of(SpanEncoder(origin), batches=[batch])["batch"].links) == 999
 
 
 def test_an_exception_without_a_stage_of_its_own_is_on_the_server_span() -> None:
-    """What failed before or between the stages is lost nowhere."""
+    """An exception before or between the stages is reported by the SERVER span."""
     origin, request = request_record()
     failure = Failure("features", "KeyError", "KeyError", "'x'", "Traceback", request.end)
     failed = request._replace(features_start=0, inference_start=0, inference_end=0, predictions=(), failure=failure)
@@ -359,15 +359,15 @@ def test_an_exception_without_a_stage_of_its_own_is_on_the_server_span() -> None
     assert spans["POST /predict"].status.code == Status.STATUS_CODE_ERROR
 
 
-def test_spans_are_cut_into_requests_that_a_receiver_takes() -> None:
-    """Each piece is a whole export request within the limit, and none of the spans is lost."""
+def test_spans_are_split_into_requests_within_the_limit() -> None:
+    """Each part is a complete export request within the limit, and no span is lost."""
     origin, request = request_record()
-    pieces = SpanEncoder(origin).split([request] * 100, max_bytes=10_000)
+    parts = SpanEncoder(origin).split([request] * 100, max_bytes=10_000)
 
-    assert len(pieces) > 5
-    assert all(len(body) <= 10_000 for body, _ in pieces)
+    assert len(parts) > 5
+    assert all(len(body) <= 10_000 for body, _ in parts)
     spans: list[Span] = []
-    for body, number in pieces:
+    for body, number in parts:
         scope = ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0]
         assert len(scope.spans) == number
         spans.extend(scope.spans)
