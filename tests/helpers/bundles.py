@@ -1,4 +1,4 @@
-"""Bundles: small ones of one model in several versions, changes to their files, and rows for them."""
+"""Small bundles of one model in several versions, changes to their files, and rows for them."""
 
 import json
 from pathlib import Path
@@ -12,13 +12,13 @@ from tests.helpers.estimators import LABELS, X, iris_frame
 
 
 def pack_iris(out: Path, version: str, *, name: str = "iris", strength: float = 1.0, **options: Any) -> Path:
-    """Pack a bundle of a version; `strength` makes another model of it."""
+    """Pack a bundle of a version; another `strength` (the parameter C) gives another model."""
     estimator = LogisticRegression(C=strength, max_iter=1000).fit(X, LABELS)
     return pack(estimator, iris_frame(), name=name, version=version, out=out, **options)
 
 
 def flip_byte(path: Path) -> None:
-    """Change one byte of a file, but not its length."""
+    """Change one byte of a file, without changing its length."""
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)

@@ -1,4 +1,4 @@
-"""What skops trusts by itself, and the module that lists it: `./dev run python -m tests.helpers.estimator_names`."""
+"""Write `modeltrace.bundles.estimator_names`: `./dev run python -m tests.helpers.estimator_names`."""
 
 import json
 import subprocess
@@ -19,16 +19,16 @@ print(json.dumps(names))
 
 
 def trusted_names(first: str = "") -> Mapping[str, Sequence[str]]:
-    """Every list of trusted names in skops, as a new process has it that has run `first` before it imports skops."""
-    ended = subprocess.run(
+    """Return every list of trusted names in skops, from a new process that runs `first` before it imports skops."""
+    process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", first + _PRINT], capture_output=True, text=True, check=True
     )
-    lists: Mapping[str, Sequence[str]] = json.loads(ended.stdout)
+    lists: Mapping[str, Sequence[str]] = json.loads(process.stdout)
     return lists
 
 
 def main() -> None:
-    """Write the module anew."""
+    """Write the module for the installed versions."""
     versions = "".join(f'    "{library}": "{version(library)}",\n' for library in LIBRARIES)
     names = "".join(f'    "{name}",\n' for name in sorted(trusted_names()["SKLEARN_ESTIMATOR_TYPE_NAMES"]))
     MODULE.write_text(

@@ -1,4 +1,4 @@
-"""What only MLflow can do, in a process of its own: `log PREFIX` registers plain models, `load URI` asks one."""
+"""Program that calls MLflow in another process: `log PREFIX` registers plain models, `load URI` predicts with one."""
 
 import json
 import os
@@ -16,27 +16,27 @@ from tests.helpers.estimators import LABELS, X
 
 
 def log(prefix: str) -> None:
-    """Register models as MLflow's users do, one in each format."""
+    """Register one model per serialization format, as MLflow's users do."""
     estimator = LogisticRegression(max_iter=1000).fit(X, LABELS)
-    for kind in ("skops", "cloudpickle"):
-        name = f"{prefix}-{kind}"
-        made = mlflow.sklearn.log_model(
+    for serialization_format in ("skops", "cloudpickle"):
+        name = f"{prefix}-{serialization_format}"
+        model = mlflow.sklearn.log_model(
             estimator,
             name="model",
             registered_model_name=name,
-            serialization_format=kind,
-            pip_requirements=[],  # finding them out starts another process
+            serialization_format=serialization_format,
+            pip_requirements=[],  # inferring them would start another process
         )
-        MlflowClient().set_registered_model_alias(name, "champion", str(made.registered_model_version))
+        MlflowClient().set_registered_model_alias(name, "champion", str(model.registered_model_version))
 
 
 def load(uri: str) -> None:
-    """Load a model in both ways and print what it answers."""
-    answers = {
+    """Load a model in both ways and print its predictions."""
+    predictions = {
         "sklearn": mlflow.sklearn.load_model(uri).predict(X).tolist(),
         "pyfunc": mlflow.pyfunc.load_model(uri).predict(X).tolist(),
     }
-    print(json.dumps(answers))  # noqa: T201  that is how it answers
+    print(json.dumps(predictions))  # noqa: T201  the test reads stdout
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Bundles: the format on disk, packing an estimator, and the checks before one is loaded."""
+"""Bundles: their format on disk, how an estimator is packed, and the checks before a bundle is loaded."""

@@ -1,4 +1,4 @@
-"""Every estimator of scikit-learn goes through an artifact and comes out the same."""
+"""Every estimator of scikit-learn predicts the same after it was saved and loaded."""
 
 import importlib
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Prepared = Callable[[str], tuple[Any, Any, bytes]]
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    """A fitted estimator, its data and its artifact by name, each made once."""
+    """Return a fitted estimator, its data and its artifact by name; each is created once."""
 
     @cache
     def prepare(name: str) -> tuple[Any, Any, bytes]:
@@ -37,46 +37,46 @@ def prepared() -> Prepared:
 @pytest.mark.parametrize("name", sorted(PREDICTORS))
 @pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
 def test_an_estimator_predicts_the_same_after_loading(name: str, prepared: Prepared) -> None:
-    """What comes out of the artifact predicts what went in did."""
+    """The loaded estimator predicts the same as the original one."""
     estimator, data, raw = prepared(name)
 
     loaded = load_artifact(raw, "skops", source=name)
 
-    if "Dummy" not in name:  # one strategy of it is chance
+    if "Dummy" not in name:  # one of its strategies is random
         before, after = estimator.predict(data), loaded.predict(data)
-        # Where arrays lie in memory decides the order in which they are added up: the last bits may differ.
+        # The memory alignment of arrays determines the order of summation, so the last bits may differ.
         same = np.allclose(after, before, rtol=1e-9) if before.dtype.kind == "f" else np.array_equal(after, before)
         assert same
 
 
 @pytest.mark.parametrize("name", sorted(PREDICTORS))
 @pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
-def test_the_answer_is_what_the_estimator_predicts(name: str, prepared: Prepared) -> None:
-    """A label is the one that predict() says, with its own probability; a value is the predicted one."""
+def test_the_output_is_what_the_estimator_predicts(name: str, prepared: Prepared) -> None:
+    """The label is the result of predict(), with its own probability; the value is the predicted one."""
     estimator, data, _ = prepared(name)
-    answers = make_predict_fn(estimator, "classifier" if is_classifier(estimator) else "regressor")(data)
+    outputs = make_predict_fn(estimator, "classifier" if is_classifier(estimator) else "regressor")(data)
 
-    said = estimator.predict(data)
+    predicted = estimator.predict(data)
     if not is_classifier(estimator):
-        np.testing.assert_allclose([answer.value for answer in answers], np.ravel(said))
+        np.testing.assert_allclose([output.value for output in outputs], np.ravel(predicted))
         return
-    assert [answer.label for answer in answers] == [to_json_label(label) for label in said]
+    assert [output.label for output in outputs] == [to_json_label(label) for label in predicted]
     if hasattr(estimator, "predict_proba"):
-        places = [list(estimator.classes_).index(label) for label in said]
-        own = estimator.predict_proba(data)[np.arange(len(said)), places]
-        np.testing.assert_allclose([answer.confidence for answer in answers], own)
+        columns = [list(estimator.classes_).index(label) for label in predicted]
+        expected = estimator.predict_proba(data)[np.arange(len(predicted)), columns]
+        np.testing.assert_allclose([output.confidence for output in outputs], expected)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
 def test_no_reviewed_name_is_stale(prepared: Prepared) -> None:
-    """Each name on the list that the installed libraries have is needed by an estimator of scikit-learn."""
-    needed = {name for one in PREDICTORS for name in skops.io.get_untrusted_types(data=prepared(one)[2])}
+    """Each reviewed name that the installed libraries have is needed by an estimator of scikit-learn."""
+    needed = {name for predictor in PREDICTORS for name in skops.io.get_untrusted_types(data=prepared(predictor)[2])}
 
     assert [name for name in sorted(REVIEWED_TYPES - needed) if exists(name)] == []
 
 
 def exists(name: str) -> bool:
-    """Whether the installed libraries have something of that dotted name."""
+    """Return whether the installed libraries have an object with this dotted name."""
     module, _, attribute = name.rpartition(".")
     try:
         return hasattr(importlib.import_module(module), attribute)
@@ -84,8 +84,8 @@ def exists(name: str) -> bool:
         return False
 
 
-def test_what_is_out_of_reach_exists() -> None:
-    """The list of exceptions names estimators that there are."""
+def test_the_excluded_estimators_exist() -> None:
+    """The list of exceptions contains only estimators that exist."""
     known = {
         name for kind in ("transformer", "regressor", "classifier") for name, _ in all_estimators(type_filter=kind)
     }

@@ -1,4 +1,4 @@
-"""Which names skops trusts does not depend on where it gets the estimators' names from."""
+"""skops trusts the same names, whether it finds the estimators itself or gets them from the list."""
 
 import io
 import json
@@ -47,7 +47,7 @@ HOSTILE = (
 
 
 def artifact(*names: str, loader: str = "ObjectNode") -> bytes:
-    """A skops file: a list with an object of each name."""
+    """Return a skops file: a list with an object of each name."""
     inner = None if loader == "ObjectNode" else []
     content = []
     for name in names:
@@ -61,18 +61,18 @@ def artifact(*names: str, loader: str = "ObjectNode") -> bytes:
 
 
 def as_sets(names: Mapping[str, Sequence[str]]) -> Mapping[str, set[str]]:
-    """The lists without their order."""
+    """Return the lists as sets."""
     return {kind: set(value) for kind, value in names.items()}
 
 
 @pytest.fixture(scope="module")
 def oracle() -> Mapping[str, Sequence[str]]:
-    """What skops trusts when it is imported as it is, in a process of its own."""
+    """Return the names that skops trusts if it is imported without this project, in another process."""
     return trusted_names()
 
 
-def test_skops_trusts_exactly_what_it_trusts_by_itself(oracle: Mapping[str, Sequence[str]]) -> None:
-    """Every list of trusted names in skops is the same, whoever told it the estimators."""
+def test_skops_trusts_exactly_the_same_names(oracle: Mapping[str, Sequence[str]]) -> None:
+    """Every list of trusted names in skops is the same, wherever the estimators come from."""
     message = "the libraries have changed: ./dev run python -m tests.helpers.estimator_names, and read the difference"
 
     assert set(NAMES) == set(oracle["SKLEARN_ESTIMATOR_TYPE_NAMES"]), message
@@ -80,10 +80,8 @@ def test_skops_trusts_exactly_what_it_trusts_by_itself(oracle: Mapping[str, Sequ
 
 
 @pytest.mark.parametrize("library", ["scikit-learn", "skops"])
-def test_with_another_version_skops_finds_the_names_by_itself(
-    library: str, oracle: Mapping[str, Sequence[str]]
-) -> None:
-    """A list that was made for other libraries is not used."""
+def test_with_another_version_skops_finds_the_names_itself(library: str, oracle: Mapping[str, Sequence[str]]) -> None:
+    """The list is not used with other versions than it was made for."""
     other = (
         "from modeltrace.bundles import estimator_names\n"
         f"estimator_names.VERSIONS[{library!r}] = '0.1'\n"
@@ -95,7 +93,7 @@ def test_with_another_version_skops_finds_the_names_by_itself(
 
 
 def test_scikit_learn_keeps_its_own_function() -> None:
-    """What stands in for `all_estimators` is gone as soon as skops is imported."""
+    """`all_estimators` is restored as soon as skops is imported."""
     program = (
         "import sklearn.utils\n"
         "before = sklearn.utils.all_estimators\n"
@@ -108,7 +106,7 @@ def test_scikit_learn_keeps_its_own_function() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_outside_the_list_is_refused(name: str) -> None:
-    """A name that looks like an estimator's and is none is not trusted, whatever it is made of."""
+    """A name that only looks like an estimator's is not trusted, whatever type of node it has."""
     load_artifact(artifact(ESTIMATOR), "skops", source="honest")
 
     with pytest.raises(UntrustedModelError, match=re.escape(f"not trusted: {name}. If you trust them")):
@@ -117,7 +115,7 @@ def test_a_name_outside_the_list_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("loader", ["TypeNode", "FunctionNode", "ListNode", "SetNode", "TupleNode"])
 def test_an_estimator_is_trusted_as_an_object_only(loader: str) -> None:
-    """An estimator's name where a type, a function or a container stands is refused, as skops refuses it by itself."""
+    """An estimator's name as a type, function or container is refused, as skops itself refuses it."""
     raw = artifact(ESTIMATOR, loader=loader)
 
     with pytest.raises(UntrustedModelError, match="LogisticRegression"):
@@ -125,7 +123,7 @@ def test_an_estimator_is_trusted_as_an_object_only(loader: str) -> None:
 
 
 def test_refusing_a_name_imports_nothing(tmp_path: Path) -> None:
-    """An artifact is refused by its names alone: no module that it names is imported, of scikit-learn neither."""
+    """An artifact is refused by its names: no module that it names is imported, not even of scikit-learn."""
     file = tmp_path / "forged.skops"
     file.write_bytes(artifact("sklearn.cross_decomposition._pls.PLSRegression", *HOSTILE))
     program = (
@@ -142,7 +140,7 @@ def test_refusing_a_name_imports_nothing(tmp_path: Path) -> None:
         "    raise AssertionError\n"
         "print(*sorted(set(sys.modules) - before))\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    # zipfile decodes the names in an archive by that.
-    assert set(ended.stdout.split()) <= {"encodings.cp437"}
+    # zipfile decodes file names with this module.
+    assert set(process.stdout.split()) <= {"encodings.cp437"}

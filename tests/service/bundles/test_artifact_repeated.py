@@ -1,4 +1,4 @@
-"""A model that is written again becomes the same file, by which it is known."""
+"""A model that is packed again gives the same file, and so the same hash."""
 
 import io
 from pathlib import Path
@@ -22,8 +22,8 @@ from tests.helpers.tables import customers_without_gaps
 DATA = customers_without_gaps()
 
 
-def loaded_again(estimator: BaseEstimator) -> Any:
-    """The same model, elsewhere in memory, as another run of `modeltrace pack` reads it."""
+def load_again(estimator: BaseEstimator) -> Any:
+    """Return the same model at other memory addresses, as in another run of `modeltrace pack`."""
     sink = io.BytesIO()
     joblib.dump(estimator, sink)
     return joblib.load(io.BytesIO(sink.getvalue()))
@@ -40,19 +40,19 @@ def loaded_again(estimator: BaseEstimator) -> Any:
     ids=lambda estimator: type(estimator).__name__,
 )
 def test_the_same_model_is_the_same_file(last: BaseEstimator) -> None:
-    """Whatever its objects' addresses, the time, and the bytes between the fields of a tree's nodes."""
+    """Memory addresses, the time and the padding bytes of tree nodes do not change the file."""
     encoder = make_column_transformer((OneHotEncoder(), ["city"]), (StandardScaler(), ["age", "income"]))
     model = make_pipeline(encoder, last).fit(DATA, DATA["vip"])
-    first, second = loaded_again(model), loaded_again(model)
+    first, second = load_again(model), load_again(model)
 
     assert dump_artifact(first, "skops") == dump_artifact(second, "skops")
 
 
-def test_a_model_that_is_packed_again_has_its_hash(tmp_path: Path) -> None:
-    """A running service takes it over with another description under the same version."""
+def test_a_model_that_is_packed_again_has_the_same_hash(tmp_path: Path) -> None:
+    """A running service accepts it with another description under the same version."""
     numbers = DATA[["age", "income"]]
     model = LogisticRegression().fit(numbers, DATA["vip"])
     plain = pack(model, numbers, name="x", out=tmp_path / "plain")
-    ranged = pack(loaded_again(model), numbers, name="x", out=tmp_path / "ranged", valid_ranges={"age": (0, 200)})
+    ranged = pack(load_again(model), numbers, name="x", out=tmp_path / "ranged", valid_ranges={"age": (0, 200)})
 
     assert read_manifest(plain)[0].artifact == read_manifest(ranged)[0].artifact

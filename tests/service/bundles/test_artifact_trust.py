@@ -1,4 +1,4 @@
-"""What an artifact may hold, and what happens to one that holds more."""
+"""What an artifact may contain, and what happens to an artifact that contains more."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from tests.helpers.estimators import LABELS, X, fit
 
 
 class RunsOnUnpickling:
-    """Leaves a file behind when it is unpickled."""
+    """Create a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,21 +34,21 @@ class RunsOnUnpickling:
         return (os.mkdir, (str(self.path),))
 
 
-def edited(raw: bytes, edit: Any) -> bytes:
-    """A skops file whose schema was changed by hand."""
+def edit(raw: bytes, change: Any) -> bytes:
+    """Return a skops file with an edited schema."""
     sink = io.BytesIO()
     with ZipFile(io.BytesIO(raw)) as source, ZipFile(sink, "w") as target:
         for name in source.namelist():
             content = source.read(name)
             if name == "schema.json":
                 schema = json.loads(content)
-                content = json.dumps(edit(schema) or schema).encode()
+                content = json.dumps(change(schema) or schema).encode()
             target.writestr(name, content)
     return sink.getvalue()
 
 
-def calling(module: str, name: str, arguments: Any) -> Any:
-    """An edit that puts a call into a skops file, as one would forge it."""
+def call_to(module: str, name: str, arguments: Any) -> Any:
+    """Return an edit that inserts a forged call into a skops file."""
 
     def edit(schema: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -64,7 +64,7 @@ def calling(module: str, name: str, arguments: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def plain() -> bytes:
-    """The artifact of a small model."""
+    """Return the artifact of a small model."""
     return dump_artifact(fit(LogisticRegression(), LABELS)[0], "skops")
 
 
@@ -86,7 +86,7 @@ def plain() -> bytes:
     ],
 )
 def test_a_forged_call_is_refused(module: str, name: str, plain: bytes) -> None:
-    """A name outside the list is refused, and the message says which."""
+    """A name outside the list is refused, and the message contains it."""
     arguments = {
         "__class__": "tuple",
         "__module__": "builtins",
@@ -95,11 +95,11 @@ def test_a_forged_call_is_refused(module: str, name: str, plain: bytes) -> None:
     }
 
     with pytest.raises(UntrustedModelError, match=name):
-        load_artifact(edited(plain, calling(module, name, arguments)), "skops", source="forged")
+        load_artifact(edit(plain, call_to(module, name, arguments)), "skops", source="forged")
 
 
 def test_forged_code_does_not_run(tmp_path: Path, plain: bytes) -> None:
-    """The call that a refused artifact holds has not happened."""
+    """The call in a refused artifact is not executed."""
     proof = tmp_path / "proof"
     content = {
         "__class__": "str",
@@ -108,19 +108,19 @@ def test_forged_code_does_not_run(tmp_path: Path, plain: bytes) -> None:
         "content": json.dumps(str(proof)),
     }
     arguments = {"__class__": "tuple", "__module__": "builtins", "__loader__": "TupleNode", "content": [content]}
-    forged = edited(plain, calling("os", "mkdir", arguments))
+    forged = edit(plain, call_to("os", "mkdir", arguments))
     with pytest.raises(UntrustedModelError):
         load_artifact(forged, "skops", source="forged")
     assert not proof.exists()
 
-    # The file would have done it: to a loader that trusts the name it does.
+    # A loader that trusts the name does execute the call.
     skops.io.loads(forged, trusted=["os.mkdir"])
     assert proof.exists()
 
 
 @pytest.mark.parametrize("function", [os.system, eval, subprocess.run])
 def test_a_transformer_with_a_dangerous_function_is_refused(function: Any) -> None:
-    """A function that a FunctionTransformer would call is looked at like any other name."""
+    """The function of a FunctionTransformer is checked like any other name."""
     steps = make_pipeline(FunctionTransformer(), LogisticRegression()).fit(X, LABELS)
     steps[0].func = function
 
@@ -129,7 +129,7 @@ def test_a_transformer_with_a_dangerous_function_is_refused(function: Any) -> No
 
 
 def test_a_numpy_function_in_a_transformer_is_allowed() -> None:
-    """`FunctionTransformer(numpy.log1p)`, the usual use, loads."""
+    """`FunctionTransformer(numpy.log1p)`, the usual case, loads."""
     estimator, _ = fit(make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), LABELS)
 
     loaded = load_artifact(dump_artifact(estimator, "skops"), "skops", source="log")
@@ -138,18 +138,18 @@ def test_a_numpy_function_in_a_transformer_is_allowed() -> None:
 
 
 class Clip(StandardScaler):
-    """A step of somebody's own."""
+    """A user-defined step."""
 
 
-def test_a_type_of_ones_own_cannot_be_packed_without_saying_so() -> None:
-    """The error names the type and both ways out."""
+def test_a_user_defined_type_is_packed_only_if_trusted() -> None:
+    """The message names the type and both remedies."""
     estimator, _ = fit(make_pipeline(Clip(), LogisticRegression()), LABELS)
 
     with pytest.raises(PackError, match=r"Clip.*MODELTRACE_TRUSTED_TYPES=.*--format joblib"):
         dump_artifact(estimator, "skops")
 
 
-def test_a_type_of_ones_own_loads_when_the_operator_trusts_it() -> None:
+def test_a_user_defined_type_loads_if_the_operator_trusts_it() -> None:
     """The operator's list is added to the reviewed one."""
     estimator, _ = fit(make_pipeline(Clip(), LogisticRegression()), LABELS)
     trusted = [f"{Clip.__module__}.Clip"]
@@ -161,7 +161,7 @@ def test_a_type_of_ones_own_loads_when_the_operator_trusts_it() -> None:
 
 
 def test_a_pickle_is_not_read_unless_trusted(tmp_path: Path) -> None:
-    """Without the operator's word not a byte of a pickle is interpreted."""
+    """Without the operator's permission no byte of a pickle is interpreted."""
     proof = tmp_path / "proof"
     raw = pickle.dumps(RunsOnUnpickling(proof))
 
@@ -170,7 +170,7 @@ def test_a_pickle_is_not_read_unless_trusted(tmp_path: Path) -> None:
     assert not proof.exists()
 
 
-def test_a_plain_pickle_loads_when_trusted() -> None:
+def test_a_plain_pickle_loads_if_trusted() -> None:
     """joblib reads what pickle wrote."""
     raw = pickle.dumps(fit(LogisticRegression(), LABELS)[0])
 
@@ -179,24 +179,24 @@ def test_a_plain_pickle_loads_when_trusted() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"PK\x03\x04", b"no zip at all", b"\x80\x05."])
 @pytest.mark.parametrize("kind", ["skops", "joblib"])
-def test_garbage_is_refused_clearly(raw: bytes, kind: Any) -> None:
-    """Bytes of another kind are a BundleError that names the file."""
+def test_garbage_is_a_bundle_error(raw: bytes, kind: Any) -> None:
+    """Other bytes raise a BundleError that names the file."""
     with pytest.raises(BundleError, match=r"model\.bin cannot be loaded"):
         load_artifact(raw, kind, source="model.bin", trust_pickle=True)
 
 
 def test_another_minor_version_is_refused(plain: bytes) -> None:
-    """A model that another minor version of scikit-learn wrote is refused with both versions."""
-    raw = edited(plain, lambda schema: json.loads(json.dumps(schema).replace(_version(), "0.99.0")))
+    """A model from another minor version of scikit-learn is refused; the message names both versions."""
+    raw = edit(plain, lambda schema: json.loads(json.dumps(schema).replace(_version(), "0.99.0")))
 
     with pytest.raises(IncompatibleBundleError, match=r"0\.99\.0"):
         load_artifact(raw, "skops", source="old")
 
 
-def test_another_patch_version_loads_in_silence(plain: bytes) -> None:
-    """Within a minor version there is neither error nor warning."""
+def test_another_patch_version_loads_without_a_warning(plain: bytes) -> None:
+    """Within a minor version there is neither an error nor a warning."""
     patch = ".".join([*_version().split(".")[:2], "99"])
-    raw = edited(plain, lambda schema: json.loads(json.dumps(schema).replace(_version(), patch)))
+    raw = edit(plain, lambda schema: json.loads(json.dumps(schema).replace(_version(), patch)))
 
     assert isinstance(load_artifact(raw, "skops", source="patched"), LogisticRegression)
 
@@ -206,12 +206,12 @@ def _version() -> str:
 
 
 def forest() -> Any:
-    """A small forest."""
+    """Return a small forest."""
     return fit(RandomForestClassifier(3, random_state=0), LABELS)[0]
 
 
 def tamper(estimator: Any, field: str, value: int) -> bytes:
-    """Write a forest whose first tree has one field of its first node forged."""
+    """Return the artifact of a forest in which one field of the first node of the first tree is forged."""
     tree = estimator.estimators_[0].tree_
     state = tree.__getstate__()
     nodes = state["nodes"].copy()
@@ -233,14 +233,14 @@ def tamper(estimator: Any, field: str, value: int) -> bytes:
     ],
 )
 def test_a_forged_tree_is_refused(field: str, value: int) -> None:
-    """A node that points outside its tree, back, or at no feature would be followed blindly: refused."""
+    """A node that refers outside its tree, to an earlier node or to no feature is refused."""
     with pytest.raises(BundleError, match="invalid decision tree"):
         load_artifact(tamper(forest(), field, value), "skops", source="forged")
 
 
 @pytest.mark.parametrize(("field", "value"), [("left", 10**6), ("right", 10**6), ("feature_idx", 99), ("left", 0)])
 def test_a_forged_boosting_tree_is_refused(field: str, value: int) -> None:
-    """Histogram boosting keeps its trees in arrays of its own; they are checked, too."""
+    """Histogram boosting has another tree structure, which is validated too."""
     estimator, _ = fit(HistGradientBoostingClassifier(max_iter=2, min_samples_leaf=3), LABELS)
     estimator._predictors[0][0].nodes[field][0] = value
 
@@ -249,7 +249,7 @@ def test_a_forged_boosting_tree_is_refused(field: str, value: int) -> None:
 
 
 def test_a_forged_category_set_is_refused() -> None:
-    """A categorical node whose set of categories does not exist is refused."""
+    """A categorical node that refers to a missing set of categories is refused."""
     estimator, _ = fit(
         HistGradientBoostingClassifier(max_iter=2, min_samples_leaf=3, categorical_features=[2]), LABELS, np.round(X)
     )
@@ -261,7 +261,7 @@ def test_a_forged_category_set_is_refused() -> None:
 
 
 def test_an_unfitted_forest_is_written_and_read() -> None:
-    """The check of trees does not need any."""
+    """The validation of trees accepts estimators without trees."""
     loaded = load_artifact(dump_artifact(RandomForestClassifier(), "skops"), "skops", source="unfitted")
 
     with pytest.raises(NotFittedError):

@@ -1,4 +1,4 @@
-"""A bundle is checked before it is loaded, and written completely or not at all."""
+"""A bundle is verified before it is loaded, and written completely or not at all."""
 
 import hashlib
 import json
@@ -32,20 +32,20 @@ Edit = Callable[[Callable[[dict[str, Any]], None]], Path]
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small bundle."""
+    """Return a small bundle."""
     out = tmp_path_factory.mktemp("packed") / "iris"
     return pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=out)
 
 
 @pytest.fixture
 def bundle(packed: Path, tmp_path: Path) -> Path:
-    """A copy of it for this test alone."""
+    """Return a copy of it for one test."""
     return Path(shutil.copytree(packed, tmp_path / "iris"))
 
 
 @pytest.fixture
 def edit(bundle: Path) -> Edit:
-    """Change the bundle's model.json."""
+    """Return a function that changes the bundle's model.json."""
 
     def change(how: Callable[[dict[str, Any]], None]) -> Path:
         manifest = json.loads((bundle / "model.json").read_text())
@@ -57,7 +57,7 @@ def edit(bundle: Path) -> Edit:
 
 
 def test_a_bundle_loads(bundle: Path) -> None:
-    """What was packed is what is served."""
+    """The loaded model is the one that was packed."""
     model = load_bundle(bundle)
 
     assert (model.name, model.version, model.task) == ("iris", "1.0.0", "classifier")
@@ -66,14 +66,14 @@ def test_a_bundle_loads(bundle: Path) -> None:
 
 
 def test_the_pinned_bundle_loads(bundle: Path) -> None:
-    """The SHA-256 that --expect-sha256 wants is that of model.json."""
+    """--expect-sha256 takes the SHA-256 of model.json."""
     digest = hashlib.sha256((bundle / "model.json").read_bytes()).hexdigest()
 
     assert load_bundle(bundle, expect_sha256=digest).name == "iris"
 
 
 def test_another_bundle_than_the_pinned_one_is_refused(bundle: Path) -> None:
-    """One changed byte of model.json is another bundle."""
+    """One changed byte of model.json makes it another bundle."""
     digest = hashlib.sha256((bundle / "model.json").read_bytes()).hexdigest()
     (bundle / "model.json").write_bytes((bundle / "model.json").read_bytes() + b"\n")
 
@@ -83,7 +83,7 @@ def test_another_bundle_than_the_pinned_one_is_refused(bundle: Path) -> None:
 
 @pytest.mark.parametrize("change", [lambda raw: raw[:-1], lambda raw: raw + b"\0", lambda raw: raw[:-1] + b"\xff"])
 def test_an_altered_artifact_is_refused(bundle: Path, change: Callable[[bytes], bytes]) -> None:
-    """An artifact that was cut, lengthened or changed is not read as a model."""
+    """An artifact that was truncated, extended or changed is not loaded."""
     path = bundle / "model.skops"
     path.write_bytes(change(path.read_bytes()))
 
@@ -91,8 +91,8 @@ def test_an_altered_artifact_is_refused(bundle: Path, change: Callable[[bytes], 
         load_bundle(bundle)
 
 
-def test_a_missing_bundle_says_how_to_make_one(tmp_path: Path) -> None:
-    """Where there is no bundle, the message names the folder and `modeltrace pack`."""
+def test_the_message_for_a_missing_bundle_names_the_command(tmp_path: Path) -> None:
+    """The message names the folder and `modeltrace pack`."""
     with pytest.raises(BundleNotFoundError, match=r"nowhere.*modeltrace pack"):
         load_bundle(tmp_path / "nowhere")
 
@@ -107,7 +107,7 @@ def test_a_missing_artifact_is_an_incomplete_bundle(bundle: Path) -> None:
 
 @pytest.mark.parametrize("file", ["../model.skops", "/etc/passwd", "..", "", "sub/model.skops", "..\\model.skops"])
 def test_an_artifact_outside_the_folder_is_refused(edit: Edit, file: str) -> None:
-    """The artifact's name cannot lead out of the bundle."""
+    """The artifact's name cannot refer to a file outside the bundle."""
     with pytest.raises(BundleError, match=r"artifact\.file: must be a file name"):
         load_bundle(edit(lambda manifest: manifest["artifact"].update(file=file)))
 
@@ -129,22 +129,22 @@ def test_an_artifact_outside_the_folder_is_refused(edit: Edit, file: str) -> Non
         (lambda m: m.update(task="cluster"), "task"),
     ],
 )
-def test_a_key_that_is_not_understood_is_named(edit: Edit, change: Callable[[Any], None], key: str) -> None:
-    """A model.json that says something else is refused, never half read; the message names the key."""
+def test_an_invalid_key_is_named(edit: Edit, change: Callable[[Any], None], key: str) -> None:
+    """A model.json that is not valid is refused; the message names the key."""
     with pytest.raises(BundleError, match=rf"model\.json: {key}"):
         load_bundle(edit(change))
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_another_format_is_refused(edit: Edit, number: int) -> None:
-    """Only the current format is read; the message names both numbers and says what to do."""
+    """Only the current format is read; the message names both numbers and the remedy."""
     with pytest.raises(BundleError, match=rf"format is {number}, this version reads 3: pack the model again"):
         read_manifest(edit(lambda manifest: manifest.update(format=number)))
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"\xff\xfe", b"[" * 100_000])
-def test_a_manifest_that_is_no_object_is_refused(bundle: Path, text: bytes) -> None:
-    """Anything but a JSON object is a BundleError."""
+def test_a_manifest_that_is_not_an_object_is_refused(bundle: Path, text: bytes) -> None:
+    """Anything but a JSON object raises a BundleError."""
     (bundle / "model.json").write_bytes(text)
 
     with pytest.raises(BundleError, match=r"model\.json"):
@@ -152,7 +152,7 @@ def test_a_manifest_that_is_no_object_is_refused(bundle: Path, text: bytes) -> N
 
 
 def test_another_minor_version_of_scikit_learn_is_refused(edit: Edit) -> None:
-    """The message names both versions and what to do."""
+    """The message names both versions and the remedy."""
     bundle = edit(lambda manifest: manifest["libraries"].update({"scikit-learn": "0.24.2"}))
 
     with pytest.raises(IncompatibleBundleError, match=r"0\.24\.2.*Pack the model again"):
@@ -168,14 +168,14 @@ def test_another_minor_version_of_scikit_learn_is_refused(edit: Edit) -> None:
     ],
 )
 def test_a_manifest_for_another_model_is_refused(edit: Edit, change: Callable[[Any], None]) -> None:
-    """Classes and features are those of the estimator beside it."""
+    """Classes and features must be those of the estimator."""
     with pytest.raises(BundleError, match="does not describe"):
         load_bundle(edit(change))
 
 
 @pytest.mark.parametrize("steps", [[], [("a", "b", "c")], "steps", None])
 def test_a_damaged_estimator_is_refused(bundle: Path, edit: Edit, steps: object) -> None:
-    """An estimator that cannot even be asked what it is does not get as far as a request."""
+    """An estimator that cannot be inspected is refused when it is loaded, not at the first request."""
     raw = skops.io.dumps(Pipeline(steps))
     (bundle / "model.skops").write_bytes(raw)
     edit(lambda manifest: manifest["artifact"].update(sha256=hashlib.sha256(raw).hexdigest(), size=len(raw)))
@@ -184,8 +184,8 @@ def test_a_damaged_estimator_is_refused(bundle: Path, edit: Edit, steps: object)
         load_bundle(bundle)
 
 
-def test_a_joblib_bundle_needs_the_operators_word(tmp_path: Path) -> None:
-    """That a bundle is pickled is not the bundle's to allow."""
+def test_a_joblib_bundle_needs_the_operators_permission(tmp_path: Path) -> None:
+    """A bundle cannot allow its own pickle."""
     bundle = pack(
         fit(LogisticRegression(), LABELS)[0], iris_frame(), name="iris", out=tmp_path / "iris", artifact_format="joblib"
     )
@@ -205,7 +205,7 @@ def test_an_existing_bundle_is_kept(bundle: Path) -> None:
 
 
 def test_a_bundle_is_replaced_by_force(bundle: Path) -> None:
-    """Force leaves the new bundle, and nothing of the old one or of the work."""
+    """With force only the new bundle remains, without temporary files."""
     manifest, _ = read_manifest(bundle)
 
     write_bundle(bundle, manifest, {"other": b"x"}, force=True)
@@ -214,8 +214,8 @@ def test_a_bundle_is_replaced_by_force(bundle: Path) -> None:
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 
 
-def test_a_folder_that_is_no_bundle_is_never_replaced(bundle: Path, tmp_path: Path) -> None:
-    """Force does not delete what Modeltrace has not made."""
+def test_a_folder_that_is_not_a_bundle_is_never_replaced(bundle: Path, tmp_path: Path) -> None:
+    """Force does not delete other folders."""
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.tex").write_text("years of work")
@@ -226,7 +226,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(bundle: Path, tmp_path: Pa
 
 
 def test_a_failed_write_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
-    """A bundle that could not be written completely is not there at all."""
+    """A bundle that cannot be written completely leaves no files."""
     manifest, _ = read_manifest(bundle)
     with pytest.raises(PackError, match="cannot be written"):
         write_bundle(tmp_path / "fresh", manifest, {"no/such/folder": b""})
@@ -234,8 +234,8 @@ def test_a_failed_write_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [bundle.name]
 
 
-def test_the_example_is_the_same_each_time(tmp_path: Path) -> None:
-    """Building it twice gives the same features, the same model and the same held-out rows."""
+def test_the_example_is_reproducible(tmp_path: Path) -> None:
+    """Building it twice gives the same features and the same held-out rows."""
     first, second = (build_example(tmp_path / name) for name in ("first", "second"))
     manifests = [read_manifest(bundle)[0] for bundle in (first, second)]
 
@@ -244,7 +244,7 @@ def test_the_example_is_the_same_each_time(tmp_path: Path) -> None:
 
 
 def test_the_example_is_fitted_without_names(tmp_path: Path) -> None:
-    """The example takes arrays, has text labels, and keeps a held-out part with them."""
+    """The example accepts arrays, has text labels, and contains labelled held-out rows."""
     manifest, _ = read_manifest(build_example(tmp_path / "example"))
 
     assert (manifest.name, manifest.version, manifest.fitted_with) == ("breast-cancer", "1.0.0", "array")
@@ -255,8 +255,8 @@ def test_the_example_is_fitted_without_names(tmp_path: Path) -> None:
     assert manifest.traffic.rows == HELD_OUT_ROWS
 
 
-def test_loading_warns_of_nothing(bundle: Path) -> None:
-    """A bundle that fits its libraries loads in silence."""
+def test_loading_gives_no_warning(bundle: Path) -> None:
+    """A bundle made with the installed libraries loads without warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_bundle(bundle)

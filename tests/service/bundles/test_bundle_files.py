@@ -1,4 +1,4 @@
-"""Of a bundle's folder regular files below it are read, and nothing that has no end or is elsewhere."""
+"""Only regular files in a bundle's folder are read, never devices, pipes or files elsewhere."""
 
 import os
 import socket
@@ -28,33 +28,33 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A bundle with held-out rows, in a folder of bundles."""
+    """Return a bundle with held-out rows, in a folder of bundles."""
     return pack_iris(tmp_path / "models" / "iris", "1.0.0", traffic=iris_frame())
 
 
-def pipe(path: Path) -> None:
-    """A named pipe that nobody writes to: to open it waits for ever."""
+def make_pipe(path: Path) -> None:
+    """Create a named pipe without a writer: opening it blocks forever."""
     os.mkfifo(path)
 
 
-def device(path: Path) -> None:
-    """A link to a device that can be read without end."""
+def make_device(path: Path) -> None:
+    """Create a link to a device that can be read without end."""
     path.symlink_to("/dev/zero")
 
 
-def link_to_pipe(path: Path) -> None:
-    """A link to a named pipe beside it."""
+def make_link_to_pipe(path: Path) -> None:
+    """Create a link to a named pipe in the same folder."""
     os.mkfifo(path.with_name("pipe"))
     path.symlink_to("pipe")
 
 
-def folder(path: Path) -> None:
-    """A folder."""
+def make_folder(path: Path) -> None:
+    """Create a folder."""
     path.mkdir()
 
 
-def unix_socket(path: Path) -> None:
-    """A socket."""
+def make_socket(path: Path) -> None:
+    """Create a socket."""
     here = Path.cwd()
     os.chdir(path.parent)  # the name of a socket may have a hundred characters
     try:
@@ -64,47 +64,55 @@ def unix_socket(path: Path) -> None:
         os.chdir(here)
 
 
-def outside(path: Path) -> None:
-    """A link to a file outside of the bundle, with the very content that was there."""
-    kept = path.parent.parent.parent / f"kept-{path.name}"
-    path.rename(kept)
-    path.symlink_to(kept)
+def make_outside_link(path: Path) -> None:
+    """Create a link to a file outside the bundle that has the original content."""
+    target = path.parent.parent.parent / f"moved-{path.name}"
+    path.rename(target)
+    path.symlink_to(target)
 
 
-def circle(path: Path) -> None:
-    """A link to itself."""
+def make_circle(path: Path) -> None:
+    """Create a link to itself."""
     path.symlink_to(path.name)
 
 
-ODD: list[Callable[[Path], None]] = [pipe, device, link_to_pipe, folder, unix_socket, outside, circle]
+SPECIAL_FILES: list[Callable[[Path], None]] = [
+    make_pipe,
+    make_device,
+    make_link_to_pipe,
+    make_folder,
+    make_socket,
+    make_outside_link,
+    make_circle,
+]
 
 
 def replace(path: Path, make: Callable[[Path], None]) -> None:
-    """Put something else in the place of a file."""
-    if make is not outside:
+    """Replace a file with something else."""
+    if make is not make_outside_link:
         path.unlink()
     make(path)
 
 
-@pytest.mark.parametrize("make", ODD)
+@pytest.mark.parametrize("make", SPECIAL_FILES)
 @pytest.mark.parametrize("file", ["model.json", "model.skops"])
-def test_what_is_no_regular_file_is_not_read(file: str, make: Callable[[Path], None], bundle: Path) -> None:
-    """Loading ends at once with a message that names the file, for a bundle and for a folder of them."""
+def test_only_regular_files_are_read(file: str, make: Callable[[Path], None], bundle: Path) -> None:
+    """Loading fails at once with a message that names the file, for a bundle and for a folder of bundles."""
     digest = read_manifest(bundle)[1]
     replace(bundle / file, make)
 
     with pytest.raises(BundleError, match=file):
         load_bundle(bundle, expect_sha256=digest)
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.raises(BundleError):
-        FolderCatalog(told.append).resolve(FolderSource(bundle.parent))
+        FolderCatalog(reported.append).resolve(FolderSource(bundle.parent))
     with pytest.raises((BundleError, OSError)):
         _mlflow_flavors(bundle, read_manifest(bundle)[0])
 
 
-@pytest.mark.parametrize("make", ODD)
+@pytest.mark.parametrize("make", SPECIAL_FILES)
 def test_held_out_rows_are_a_regular_file(make: Callable[[Path], None], bundle: Path) -> None:
-    """`traffic` and `report` read them."""
+    """`traffic` and `report` read only a regular file."""
     features = read_manifest(bundle)[0].features
     assert len(load_held_out_samples(bundle, features)) > 1
     replace(bundle / "traffic.parquet", make)
@@ -113,9 +121,9 @@ def test_held_out_rows_are_a_regular_file(make: Callable[[Path], None], bundle: 
         load_held_out_samples(bundle, features)
 
 
-@pytest.mark.parametrize("make", ODD)
-def test_up_reads_regular_files(make: Callable[[Path], None], bundle: Path) -> None:
-    """Of any bundle the manifest, and the rows that a generator is fitted on."""
+@pytest.mark.parametrize("make", SPECIAL_FILES)
+def test_up_reads_only_regular_files(make: Callable[[Path], None], bundle: Path) -> None:
+    """This applies to the manifest of any bundle, and to the rows that a generator is fitted on."""
     features = read_manifest(bundle)[0].features
     (bundle / GENERATOR_FILE).touch()
     replace(bundle / GENERATOR_FILE, make)
@@ -128,7 +136,7 @@ def test_up_reads_regular_files(make: Callable[[Path], None], bundle: Path) -> N
 
 
 def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:
-    """The size is looked at before anything is read."""
+    """The size is compared before the file is read."""
     manifest, _ = read_manifest(bundle)
     for file in ("model.skops", "traffic.parquet"):
         with (bundle / file).open("ab") as grown:
@@ -140,8 +148,8 @@ def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:
         load_held_out_samples(bundle, manifest.features)
 
 
-def test_a_manifest_without_end_is_not_read(bundle: Path) -> None:
-    """It may have 64 MiB."""
+def test_a_huge_manifest_is_not_read(bundle: Path) -> None:
+    """The limit is 64 MiB."""
     with (bundle / "model.json").open("ab") as grown:
         grown.truncate(2**40)
 
@@ -150,7 +158,7 @@ def test_a_manifest_without_end_is_not_read(bundle: Path) -> None:
 
 
 def test_links_below_the_folder_are_followed(bundle: Path) -> None:
-    """A volume of Kubernetes has its files behind links of its own; the folder itself may be one."""
+    """Kubernetes volumes contain links to their files; the folder itself may be a link too."""
     (bundle / "..data").mkdir()
     for file in ("model.json", "model.skops"):
         (bundle / file).rename(bundle / "..data" / file)
@@ -163,7 +171,7 @@ def test_links_below_the_folder_are_followed(bundle: Path) -> None:
 
 
 def test_a_regular_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
-    """What is larger is refused, not cut."""
+    """A larger file is refused, not truncated."""
     path = tmp_path / "file"
     path.write_bytes(b"12345")
 

@@ -1,4 +1,4 @@
-"""Columns of the dtype `category`: the levels are those of the estimator, in its order and of their own type."""
+"""Columns of dtype `category`: the levels have the order and the types of the estimator."""
 
 import json
 from collections.abc import Callable
@@ -44,7 +44,7 @@ LEVELS: dict[str, list[Any]] = {
 
 
 def boosting() -> Any:
-    """An estimator that reads the levels from the dtype."""
+    """Return an estimator that reads the levels from the dtype."""
     return HistGradientBoostingClassifier(max_iter=10, min_samples_leaf=2, categorical_features="from_dtype")
 
 
@@ -54,23 +54,25 @@ def codes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_of(levels: list[Any], *, ordered: bool = False, rows: int = 120) -> pd.DataFrame:
-    """A column `c` of these levels in this order, and a number."""
-    place = np.arange(rows) % len(levels)
-    return pd.DataFrame({"c": pd.Categorical.from_codes(place, levels, ordered=ordered), "z": np.arange(rows) * 0.5})
+    """Return a table with a column `c` of these levels in this order, and a number."""
+    level_codes = np.arange(rows) % len(levels)
+    return pd.DataFrame(
+        {"c": pd.Categorical.from_codes(level_codes, levels, ordered=ordered), "z": np.arange(rows) * 0.5}
+    )
 
 
 def packed(table: pd.DataFrame, folder: Path, estimator: Any = None, **options: Any) -> Model:
-    """A model that tells the first level from the others."""
+    """Pack and load a model that distinguishes the first level from the others."""
     label = np.where(table["c"].cat.codes == 0, "yes", "no")
     fitted = (estimator or boosting()).fit(table, label)
     model = load_bundle(pack(fitted, table, name="x", out=folder / "b", **options), trust_pickle=True)
-    answers = [answer.label for answer in model.predict(to_matrix(to_rows(table), model.schema, as_frame=True))]
-    assert answers == fitted.predict(table).tolist()
+    outputs = [output.label for output in model.predict(to_matrix(to_rows(table), model.schema, as_frame=True))]
+    assert outputs == fitted.predict(table).tolist()
     return model
 
 
 def test_more_than_a_thousand_levels_are_kept(tmp_path: Path) -> None:
-    """Rows with one of the rarer levels are answered as the estimator answers them."""
+    """Rows with rare levels are predicted as by the estimator."""
     level = np.array([f"p{i:04d}" for i in range(1000)] * 2 + [f"p{i:04d}" for i in range(1000, 1200)])
     label = np.where(pd.Series(level).str[-1].astype(int) > 4, "yes", "no")
     table = pd.DataFrame({"product": pd.Categorical(level)})
@@ -78,8 +80,8 @@ def test_more_than_a_thousand_levels_are_kept(tmp_path: Path) -> None:
 
     model = load_bundle(pack(estimator, table, name="x", out=tmp_path / "b"))
 
-    answers = model.predict(to_matrix([(text,) for text in level], model.schema, as_frame=True))
-    assert [answer.label for answer in answers] == estimator.predict(table).tolist() == label.tolist()
+    outputs = model.predict(to_matrix([(text,) for text in level], model.schema, as_frame=True))
+    assert [output.label for output in outputs] == estimator.predict(table).tolist() == label.tolist()
     assert model.features[0].categories == tuple(table["product"].cat.categories)
     assert len(model.features[0].reference.shares) == 22  # the frequent ones, missing and other
 
@@ -87,7 +89,7 @@ def test_more_than_a_thousand_levels_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("kind", LEVELS)
 def test_levels_keep_type_and_order(kind: str, ordered: bool, tmp_path: Path) -> None:
-    """A level that no row has is kept as well, since it has a code."""
+    """A level without rows is kept as well, since it has a code."""
     levels = LEVELS[kind]
     table = table_of(levels, ordered=ordered)
     more = {"integers": [5], "numbers": [9.5], "texts": ["none"], "booleans": []}[kind]
@@ -102,7 +104,7 @@ def test_levels_keep_type_and_order(kind: str, ordered: bool, tmp_path: Path) ->
 
 @pytest.mark.parametrize("kind", LEVELS)
 def test_codes_follow_the_order_of_the_levels(kind: str, tmp_path: Path) -> None:
-    """An estimator that uses the codes is given the codes of training."""
+    """An estimator that uses the codes receives those of training."""
     estimator = make_pipeline(FunctionTransformer(codes), HistGradientBoostingClassifier(max_iter=10))
 
     model = packed(table_of(LEVELS[kind], ordered=True), tmp_path, estimator, artifact_format="joblib")
@@ -120,10 +122,8 @@ def test_codes_follow_the_order_of_the_levels(kind: str, tmp_path: Path) -> None
         ("texts", ["low", "unseen"], [1, True, {"low": 1}]),
     ],
 )
-def test_a_level_is_sent_as_the_json_type_that_it_has(
-    kind: str, accepted: list[Any], refused: list[Any], tmp_path: Path
-) -> None:
-    """3 and 3.0 are one level; a text is no number, and a number no boolean."""
+def test_a_level_is_sent_as_its_json_type(kind: str, accepted: list[Any], refused: list[Any], tmp_path: Path) -> None:
+    """3 and 3.0 are one level; a text is not a number, and a number is not a boolean."""
     schema = packed(table_of(LEVELS[kind]), tmp_path).schema
     reader = RowValidator(schema)
 
@@ -136,7 +136,7 @@ def test_a_level_is_sent_as_the_json_type_that_it_has(
 
 @pytest.mark.parametrize("kind", LEVELS)
 def test_strict_categories_refuse_other_levels(kind: str) -> None:
-    """What is not among the levels is a violation of the reason `category`."""
+    """Other values are violations with the reason `category`."""
     column = pd.Series(pd.Categorical(LEVELS[kind][:1] * 3), name="c")
     schema = Schema(features=(describe_column(column, strict_categories=True),))
     reader = RowValidator(schema)
@@ -148,7 +148,7 @@ def test_strict_categories_refuse_other_levels(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LEVELS)
 def test_a_level_has_one_name_everywhere(kind: str) -> None:
-    """Bins, `bucket` and the rows that are drawn agree on what a level is called."""
+    """Bins, `bucket` and sampled rows use the same name for a level."""
     levels = LEVELS[kind]
     feature = describe_column(pd.Series(pd.Categorical(levels * 3, levels), name="c"))
     schema = Schema(features=(feature,))
@@ -156,17 +156,17 @@ def test_a_level_has_one_name_everywhere(kind: str) -> None:
     rows = [(level,) for level in levels]
     places = bins.digitize(rows, bins.numeric_values(rows))[:, 0]
     bucket = feature.model_copy(update={"privacy": "bucket"})
-    told = [Redactor(Schema(features=(bucket,)), b"key").redact_inputs(row)[0] for row in rows]
+    redacted = [Redactor(Schema(features=(bucket,)), b"key").redact_inputs(row)[0] for row in rows]
 
-    assert [bins.bin_names[place][1] for place in places] == told
-    assert set(told) <= set(feature.reference.shares) - {"missing", "other"}
+    assert [bins.bin_names[index][1] for index in places] == redacted
+    assert set(redacted) <= set(feature.reference.shares) - {"missing", "other"}
     drawn = [sample.row["c"] for sample in islice(iter(ReferenceSampler(schema.features, make_rng(0))), 50)]
     assert {(type(value), value) for value in drawn} == {(type(level), level) for level in levels}
 
 
 @pytest.mark.parametrize(("kind", "json_type"), [("integers", "integer"), ("booleans", "boolean"), ("texts", "string")])
 def test_openapi_names_the_type_of_the_levels(kind: str, json_type: str) -> None:
-    """A generated client sends what the service takes."""
+    """A generated client sends values that the service accepts."""
     feature = describe_column(pd.Series(pd.Categorical(LEVELS[kind] * 3), name="c"), strict_categories=True)
 
     described = json.dumps(predict_operation(Schema(features=(feature,))))
@@ -189,7 +189,7 @@ def _find(tree: Any, name: str) -> list[Any]:
 @pytest.mark.parametrize("kind", LEVELS)
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_rows_of_files_have_the_type_of_the_levels(kind: str, suffix: str, tmp_path: Path) -> None:
-    """A file of rows to send gives what the schema takes."""
+    """Rows from a file have values that the schema accepts."""
     table = table_of(LEVELS[kind], rows=12)
     schema = Schema(features=tuple(describe_column(table[name]) for name in table))
     path = tmp_path / f"rows.{suffix}"
@@ -202,7 +202,7 @@ def test_rows_of_files_have_the_type_of_the_levels(kind: str, suffix: str, tmp_p
 
 @given(st.lists(st.integers(-(2**40), 2**40) | st.floats(-1e9, 1e9) | st.booleans() | st.text(max_size=2), min_size=1))
 def test_levels_of_several_types_are_refused_and_of_one_are_kept(values: list[Any]) -> None:
-    """A category has one JSON type; what JSON says of the schema comes back as it was."""
+    """A category has one JSON type, and survives a round trip through JSON."""
     column = pd.Series(pd.Categorical(values), name="c")
     levels = [level.item() if isinstance(level, np.generic) else level for level in column.cat.categories]
     if len({type(level) for level in levels}) > 1:
@@ -221,7 +221,7 @@ def test_levels_of_several_types_are_refused_and_of_one_are_kept(values: list[An
 
 
 def test_data_that_has_lost_the_dtype_is_refused(tmp_path: Path) -> None:
-    """A CSV file has texts where the estimator was given categories; the message says what keeps them."""
+    """A CSV file contains text where the estimator was fitted on categories; the message recommends Parquet."""
     table = table_of(LEVELS["texts"])
     estimator = make_pipeline(FunctionTransformer(codes), LogisticRegression()).fit(table, table["c"] == "low")
 
@@ -244,10 +244,10 @@ def _number(frame: pd.DataFrame) -> pd.DataFrame:
         ("n", _number, r"row 0 of the training data, column n: .*\(1,199 of 1,200 rows differ\)"),
     ],
 )
-def test_row_and_column_that_are_answered_otherwise_are_named(
+def test_differing_row_and_column_are_named(
     column: str, change: Callable[[pd.DataFrame], pd.DataFrame], message: str, tmp_path: Path
 ) -> None:
-    """All rows are compared, and a column that a request cannot bring as it was is found out."""
+    """All rows are compared, and the column that a request cannot send as in training is found."""
     rows = 1200
     columns: dict[str, Any] = {
         "x": pd.Series([np.nan if row == 1090 else None if row % 2 else "a" for row in range(rows)], dtype=object),
@@ -261,8 +261,8 @@ def test_row_and_column_that_are_answered_otherwise_are_named(
         pack(estimator.fit(table, label), table, name="x", out=tmp_path / "b", artifact_format="joblib")
 
 
-def test_a_confidence_that_differs_is_found(tmp_path: Path) -> None:
-    """An answer is label and confidence."""
+def test_a_different_confidence_is_an_error(tmp_path: Path) -> None:
+    """An output consists of label and confidence."""
     table = pd.DataFrame({"x": pd.Series([None, np.nan, "a", "b"] * 20, dtype=object), "z": np.arange(80.0)})
     estimator = make_pipeline(FunctionTransformer(_is_none), LogisticRegression()).fit(table, table.z > 100 - table.z)
 
@@ -271,15 +271,15 @@ def test_a_confidence_that_differs_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["integers", "booleans", "texts"])
-def test_onnx_answers_levels_of_every_type_alike(kind: str, tmp_path: Path) -> None:
-    """Levels that are no texts are numbers to ONNX; floats have no encoder there."""
+def test_onnx_predicts_the_same_for_levels_of_every_type(kind: str, tmp_path: Path) -> None:
+    """Levels that are not text are numbers in ONNX; there is no encoder for floats."""
     pytest.importorskip("skl2onnx")
     table = table_of(LEVELS[kind])
     encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["c"]), remainder="passthrough")
     packed(table, tmp_path, make_pipeline(encoder, LogisticRegression()), onnx=True)
 
-    one, two = (load_bundle(tmp_path / "b", engine=engine) for engine in ("sklearn", "onnx"))
+    sklearn_model, onnx_model = (load_bundle(tmp_path / "b", engine=engine) for engine in ("sklearn", "onnx"))
 
     for row in to_rows(table)[:10]:
-        sent = dict(zip(one.schema.names, row, strict=True))
-        assert predict_row(two, **sent).label == predict_row(one, **sent).label
+        sent = dict(zip(sklearn_model.schema.names, row, strict=True))
+        assert predict_row(onnx_model, **sent).label == predict_row(sklearn_model, **sent).label

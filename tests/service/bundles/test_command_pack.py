@@ -1,4 +1,4 @@
-"""`modeltrace pack`, as it is typed."""
+"""The command `modeltrace pack`."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.helpers.estimators import LABELS, iris_frame
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a model in two formats and its data in two."""
+    """Return a folder with a model in two formats and its data in two formats."""
     data = iris_frame()
     estimator = LogisticRegression(max_iter=1000).fit(data, LABELS)
     skops.io.dump(estimator, tmp_path / "iris.skops")
@@ -29,84 +29,84 @@ def folder(tmp_path: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a run of the command has left."""
+class CompletedRun:
+    """The result of a run of the command."""
 
     returncode: object
     stdout: str
     stderr: str
 
 
-Run = Callable[..., Done]
+Run = Callable[..., CompletedRun]
 
 
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `modeltrace pack` in the folder, through the entry point that a shell would call."""
+    """Return a function that runs `modeltrace pack` in the folder, through its console entry point."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def call(*arguments: str) -> Done:
+    def call(*arguments: str) -> CompletedRun:
         monkeypatch.setattr(sys, "argv", ["modeltrace", "pack", *arguments])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             sys.exit(main())
-        return Done(ended.value.code or 0, *capsys.readouterr())
+        return CompletedRun(exit_info.value.code or 0, *capsys.readouterr())
 
     return call
 
 
 def test_a_skops_file_is_packed(run: Run, folder: Path) -> None:
-    """It prints what was packed, the SHA-256 to pin, and what to type next."""
-    done = run("iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "train.parquet")
+    """The output describes the bundle, its SHA-256 to pin, and the next command."""
+    result = run("iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "train.parquet")
 
     manifest, digest = read_manifest(folder / "iris")
-    assert done.returncode == 0, done.stderr
-    assert digest in done.stdout
-    assert "modeltrace up iris" in done.stdout
-    assert all(feature.name in done.stdout for feature in manifest.features)
-    assert "Held-out rows: 50, with labels" in done.stdout
+    assert result.returncode == 0, result.stderr
+    assert digest in result.stdout
+    assert "modeltrace up iris" in result.stdout
+    assert all(feature.name in result.stdout for feature in manifest.features)
+    assert "Held-out rows: 50, with labels" in result.stdout
 
 
-def test_brackets_are_printed_as_they_are(run: Run, folder: Path) -> None:
+def test_brackets_are_printed_unchanged(run: Run, folder: Path) -> None:
     """A name with a unit in brackets is shown in full."""
     data = iris_frame().add_suffix(" [cm]")
     skops.io.dump(LogisticRegression(max_iter=1000).fit(data, LABELS), folder / "units.skops")
     data.to_csv(folder / "units.csv", index=False)
 
-    done = run("units.skops", "--data", "units.csv", "--name", "iris [/lab]")
+    result = run("units.skops", "--data", "units.csv", "--name", "iris [/lab]")
 
-    assert "petal_width [cm]" in done.stdout
-    assert "Packed iris [/lab] 1.0.0" in done.stdout
+    assert "petal_width [cm]" in result.stdout
+    assert "Packed iris [/lab] 1.0.0" in result.stdout
 
 
 def test_options_reach_the_bundle(run: Run, folder: Path) -> None:
-    """Name, version, folder, range and format are what was asked for."""
-    done = run(
+    """Name, version, folder, range and format are those of the options."""
+    result = run(
         *("iris.joblib", "--trust-pickle", "--data", "train.parquet", "--target", "species", "--out", "made/here"),
         *("--name", "flowers", "--version", "2.1", "--format", "joblib", "--range", "petal_width=0:5"),
     )
 
     manifest, _ = read_manifest(folder / "made" / "here")
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert (manifest.name, manifest.version, manifest.artifact.format) == ("flowers", "2.1", "joblib")
     assert manifest.features[-1].valid_range == (0, 5)
-    assert "MODELTRACE_TRUST_PICKLE=true modeltrace up" in done.stdout
+    assert "MODELTRACE_TRUST_PICKLE=true modeltrace up" in result.stdout
 
 
-def test_what_is_let_through_and_what_is_told_is_shown(run: Run, folder: Path) -> None:
-    """Both are written down per feature, and printed."""
-    done = run(
+def test_allowed_violations_and_privacy_are_shown(run: Run, folder: Path) -> None:
+    """Both are stored and printed per feature."""
+    result = run(
         *("iris.skops", "--data", "train.csv", "--target", "species", "--range", "petal_width=0:5"),
         *("--allow-violations", "petal_width=range", "--ignore-unknown"),
         *("--privacy", "petal_width=bucket", "--privacy", "sepal_width=drop"),
     )
 
     manifest, _ = read_manifest(folder / "iris")
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert manifest.on_unknown == "count"
     assert manifest.features[-1].on_violation.range == "count"
     assert [feature.privacy for feature in manifest.features] == ["plain", "drop", "plain", "bucket"]
-    assert "valid 0 to 5; allowed violations: range; privacy: bucket" in done.stdout
+    assert "valid 0 to 5; allowed violations: range; privacy: bucket" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -134,19 +134,19 @@ def test_what_is_let_through_and_what_is_told_is_shown(run: Run, folder: Path) -
 def test_an_error_is_one_message_and_an_exit_code(
     run: Run, folder: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    """What is wrong goes to stderr without a traceback, and nothing is written."""
+    """The message goes to stderr without a traceback, and nothing is written."""
     before = sorted(folder.iterdir())
 
-    done = run(*arguments)
+    result = run(*arguments)
 
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
     assert sorted(folder.iterdir()) == before
 
 
-def test_packing_twice_asks_for_force(run: Run, folder: Path) -> None:
-    """A bundle that is there is replaced only by force."""
+def test_packing_twice_needs_force(run: Run, folder: Path) -> None:
+    """An existing bundle is replaced only with --force."""
     again = ("iris.skops", "--data", "train.csv", "--target", "species")
     assert run(*again).returncode == 0
 
@@ -155,11 +155,11 @@ def test_packing_twice_asks_for_force(run: Run, folder: Path) -> None:
     assert read_manifest(folder / "iris")[0].version == "2"
 
 
-def test_held_out_rows_without_labels_are_taken(run: Run, folder: Path) -> None:
-    """Traffic can be replayed without knowing the truth."""
+def test_held_out_rows_without_labels_are_accepted(run: Run, folder: Path) -> None:
+    """Traffic can be replayed without true labels."""
     iris_frame().to_csv(folder / "rows.csv", index=False)
 
-    done = run("iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "rows.csv")
+    result = run("iris.skops", "--data", "train.csv", "--target", "species", "--traffic", "rows.csv")
 
-    assert "without labels" in done.stdout
+    assert "without labels" in result.stdout
     assert len(pd.read_parquet(folder / "iris" / "traffic.parquet").columns) == 4

@@ -1,4 +1,4 @@
-"""`modeltrace pack` as a process of its own: what a shell sees."""
+"""`modeltrace pack` as a process, as a shell sees it."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from tests.helpers.processes import run
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [(None, "No such file"), (b"no model at all", "cannot be loaded as skops")],
     ids=["no file", "no model"],
 )
-def test_a_failure_is_one_line_and_an_exit_code(tmp_path: Path, content: bytes | None, said: str) -> None:
-    """Nothing goes to stdout, one line to stderr, and the shell knows that it failed."""
+def test_a_failure_is_one_line_and_an_exit_code(tmp_path: Path, content: bytes | None, expected: str) -> None:
+    """stdout is empty, stderr has one line, and the exit code is 1."""
     if content is not None:
         (tmp_path / "model.skops").write_bytes(content)
 
-    done = run(["modeltrace", "pack", "model.skops", "--data", "train.csv"], cwd=tmp_path)
+    result = run(["modeltrace", "pack", "model.skops", "--data", "train.csv"], cwd=tmp_path)
 
-    assert done.returncode == 1
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
     assert line.startswith("modeltrace: model.skops")
-    assert said in line
+    assert expected in line

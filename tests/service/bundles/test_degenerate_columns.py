@@ -1,4 +1,4 @@
-"""Columns that hardly vary, or vary without end: whatever can be packed can be started, counted and judged."""
+"""Columns with hardly any or with extreme variation: each column that can be packed gives finite metrics."""
 
 import math
 from pathlib import Path
@@ -36,8 +36,8 @@ whole = st.integers(-(2**63), 2**64 - 1) | st.integers(-3, 3)
 texts = st.text(max_size=3) | st.sampled_from(("a", "missing", "other", "x" * 300))
 
 
-def constant(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
-    """Draw one value many times, perhaps with another one."""
+def constant_values(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """Draw one value many times, possibly with one other value."""
     return st.builds(
         lambda value, n, more: [value] * n + more, values, st.integers(1, 60), st.lists(values, max_size=2)
     )
@@ -45,7 +45,7 @@ def constant(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
 
 def columns(values: st.SearchStrategy[Any], *dtypes: Any) -> st.SearchStrategy["pd.Series"]:
     """Draw a column of these values, with or without gaps, in one of these dtypes."""
-    lists = constant(values) | st.lists(values, min_size=1, max_size=40)
+    lists = constant_values(values) | st.lists(values, min_size=1, max_size=40)
     return st.builds(
         lambda drawn, gap, dtype: _series([*drawn, None] if gap else drawn, dtype),
         lists,
@@ -76,10 +76,10 @@ any_column = (
 @example(column=pd.Series([1.0, math.nextafter(1.0, 2.0)] * 50), regressor=True)
 @example(column=pd.Series([-MAX_FLOAT, MAX_FLOAT] * 50), regressor=False)
 @example(column=pd.Series([5e-324, 0.0] * 50), regressor=True)
-def test_what_can_be_packed_can_be_judged(column: "pd.Series", regressor: bool) -> None:
-    """Every figure of the bundle, of the start and of a window is finite; otherwise the column is refused by name."""
+def test_every_packed_column_gives_finite_metrics(column: "pd.Series", regressor: bool) -> None:
+    """Bundle, start and drift window give finite numbers, or the column is refused by name."""
     table = pd.DataFrame({"x": column.to_numpy() if column.dtype == "float64" else column.array})
-    target = [float(place % 2) for place in range(len(table))]
+    target = [float(index % 2) for index in range(len(table))]
     estimator: Any = DummyRegressor() if regressor else DummyClassifier()
     with TemporaryDirectory() as folder:
         try:
@@ -89,21 +89,21 @@ def test_what_can_be_packed_can_be_judged(column: "pd.Series", regressor: bool) 
                 raise
             return
         model = load_bundle(bundle)
-    judge(model, to_rows(table))
+    check_metrics(model, to_rows(table))
 
 
-def judge(model: Model, rows: list[tuple[object, ...]]) -> None:
-    """Do what a start, a window of 400 rows and `evidence` do; everything must be finite."""
+def check_metrics(model: Model, rows: list[tuple[object, ...]]) -> None:
+    """Compute what a start, a window of 400 rows and `evidence` compute, and check that everything is finite."""
     (feature,) = model.schema.features
     log_model_event(model)
     figures = [point for points in reference_metrics(model).gauges.values() for point, _ in points]
     assert all(map(math.isfinite, [*figures, *critical_values(model).values()]))
 
-    kept = stored_predictions(model, [{"x": value} for (value,) in (rows * 400)[:400]])
+    predictions = stored_predictions(model, [{"x": value} for (value,) in (rows * 400)[:400]])
     for name in (feature.name, PREDICTION):
-        found = drill_down(model, model_info(model), name, kept, max_traces=3)
-        assert found.rows == 400
-        for finding in found.results:
+        report = drill_down(model, model_info(model), name, predictions, max_traces=3)
+        assert report.rows == 400
+        for finding in report.results:
             assert math.isfinite(finding.value), finding
             assert math.isfinite(finding.threshold), finding
             assert finding.state in ("ok", "drift", "rows repeat")
@@ -111,8 +111,8 @@ def judge(model: Model, rows: list[tuple[object, ...]]) -> None:
 
 @pytest.mark.parametrize("value", [3.0, 0.5, 0.1, 0.07, 19.99, 1 / 3, -0.3, 1e-9, 1e-300, 1e37])
 @pytest.mark.parametrize("n", [1, 50, 398, 5000])
-def test_what_never_varied_has_the_deviation_0(value: float, n: int) -> None:
-    """The mean of equal numbers is that number, however often it is added up."""
+def test_a_constant_has_the_deviation_0(value: float, n: int) -> None:
+    """The mean of equal numbers is that number, for any number of rows."""
     reference = numeric_reference(np.full(n, value), n=n)
 
     assert (reference.mean, reference.deviation) == (value, 0.0)
@@ -120,7 +120,7 @@ def test_what_never_varied_has_the_deviation_0(value: float, n: int) -> None:
 
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
 def test_moments_neither_overflow_nor_vanish(scale: float) -> None:
-    """Mean and deviation are those of the numbers of ordinary size, times the scale."""
+    """Mean and deviation scale with the numbers."""
     values = np.array([1.0, 2.0, 4.0, 9.0])
     reference = numeric_reference(values * scale, n=4)
 
@@ -129,8 +129,8 @@ def test_moments_neither_overflow_nor_vanish(scale: float) -> None:
     assert reference.edges == pytest.approx(np.unique(np.quantile(values, np.linspace(0.1, 0.9, 9)) * scale))
 
 
-def test_the_largest_numbers_of_both_signs_have_finite_figures() -> None:
-    """The difference of two doubles may be infinite, and what is made of it is not."""
+def test_the_largest_numbers_of_both_signs_give_finite_metrics() -> None:
+    """The difference of two such doubles is infinite, but the metrics are not."""
     largest = float(np.finfo(np.float64).max)
     reference = numeric_reference(np.array([-largest, largest]), n=2)
 
@@ -140,15 +140,15 @@ def test_the_largest_numbers_of_both_signs_have_finite_figures() -> None:
     assert numeric_reference(np.array([-largest]), n=1).edges == (-largest,)
 
 
-def test_a_change_of_mean_is_watched_of_what_varied_alone() -> None:
-    """A deviation that is a rounding error, as earlier bundles have it, is none."""
+def test_a_change_of_mean_needs_a_deviation() -> None:
+    """A deviation within rounding error counts as 0."""
     assert drift.has_reliable_deviation(0.5, 0.1, 0.0, 1.0, 1000) is True
     assert drift.has_reliable_deviation(0.0, 1e200, -1e300, 1e300, 1000) is False
     assert math.isfinite(drift.critical_mean_change(1.0, 1e-16, 1.0, math.nextafter(1.0, 2.0), 100, 1e-4))
 
 
 def test_a_single_class_cannot_drift() -> None:
-    """A single bin has no degree of freedom; its critical value is 0, and so is what is measured."""
+    """A single bin has no degree of freedom: critical value and statistic are 0."""
     assert drift.critical_psi(1, 10, 1e-4) == drift.critical_jensen_shannon(1, 1e-4) == 0.0
     assert drift.psi([400], [10]) == 0.0
 
@@ -163,14 +163,14 @@ def test_a_single_class_cannot_drift() -> None:
         (pd.Series([None, None], dtype=object), "every value is missing"),
     ],
 )
-def test_values_that_no_request_can_send_are_refused(column: "pd.Series", message: str) -> None:
+def test_values_that_a_request_cannot_send_are_refused(column: "pd.Series", message: str) -> None:
     """The message names column, row and remedy."""
     with pytest.raises(PackError, match=message) as refused:
         describe_column(column.rename("x"))
     assert "fit again" in str(refused.value)
 
 
-def test_the_largest_numbers_that_a_request_can_send_are_described() -> None:
-    """The limits of the service are those of the training data."""
+def test_the_largest_numbers_that_a_request_can_send_are_accepted() -> None:
+    """Training data and requests have the same limits."""
     assert describe_column(pd.Series([-MAX_FLOAT, MAX_FLOAT], name="x")).training_range == (-MAX_FLOAT, MAX_FLOAT)
     assert describe_column(pd.Series([int(MAX_INTEGER)], name="x")).example == int(MAX_INTEGER)

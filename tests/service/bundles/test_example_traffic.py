@@ -1,4 +1,4 @@
-"""The example's traffic: independent rows of the population that its model is fitted on."""
+"""The example's traffic: independent rows from the distribution that its model is fitted on."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -31,8 +31,8 @@ RUNS = 50
 SIZES = (200, 1000, 10_000)
 
 
-class Counted(NamedTuple):
-    """Rows with their bins, shape (rows, features), and what the model says of them."""
+class CountedRows(NamedTuple):
+    """Rows as bin indices, shape (rows, features), with the model's outputs."""
 
     values: NDArray[np.float64]
     places: NDArray[np.intp]
@@ -40,32 +40,32 @@ class Counted(NamedTuple):
     unsure: NDArray[np.bool_]
 
 
-class Watch:
-    """What is watched of the example, from the counts of a window."""
+class DriftWatch:
+    """The drift statistics of the example for the counts of a window."""
 
     def __init__(self, bundle: Path) -> None:
-        """Read the bundle, and what is critical for it."""
+        """Read the manifest, and compute the critical values."""
         self.model: Model = load_bundle(bundle)
         self.bins = FeatureBins(self.model.schema)
         self.criticals = critical_values(self.model)
 
-    def count(self, values: NDArray[np.float64]) -> "Counted":
-        """Place rows in the bins of features and answers, as the service does."""
-        answers = self.model.predict(values)
+    def count(self, values: NDArray[np.float64]) -> "CountedRows":
+        """Count rows in the bins of features and outputs, as the service does."""
+        outputs = self.model.predict(values)
         threshold = self.model.confidence_threshold
         assert threshold is not None
-        return Counted(
+        return CountedRows(
             values,
             self.bins.digitize(values, values),  # type: ignore[arg-type]  # every feature is a number
-            np.array([str(answer.label) for answer in answers]),
-            np.array([(answer.confidence or 0.0) < threshold for answer in answers]),
+            np.array([str(output.label) for output in outputs]),
+            np.array([(output.confidence or 0.0) < threshold for output in outputs]),
         )
 
-    def alarms(self, counted: "Counted", size: int | None = None) -> set[tuple[str, str]]:
-        """Which statistics of which features are drift, in a window of the first rows."""
-        return {(name, one.statistic) for name, one in self._findings(counted, size) if one.state == "drift"}
+    def alarms(self, counted: "CountedRows", size: int | None = None) -> set[tuple[str, str]]:
+        """Return the statistics and features that drift in a window of the first rows."""
+        return {(name, result.statistic) for name, result in self._findings(counted, size) if result.state == "drift"}
 
-    def _findings(self, counted: "Counted", size: int | None) -> Iterator[tuple[str, DriftResult]]:
+    def _findings(self, counted: "CountedRows", size: int | None) -> Iterator[tuple[str, DriftResult]]:
         values, places, labels, unsure = (part[:size] for part in counted)
         counts = np.bincount(places.ravel(), minlength=len(self.bins.bin_names))
         start = 0
@@ -77,7 +77,7 @@ class Watch:
                 yield feature.name, finding
         reference = self.model.output_reference
         assert reference is not None
-        window = WindowCounts([int((labels == one).sum()) for one in reference.shares])
+        window = WindowCounts([int((labels == label).sum()) for label in reference.shares])
         for finding in check_drift(reference, window, self._of(OUTPUTS)):
             yield OUTPUTS, finding
         yield OUTPUTS, check_confidence(int(unsure.sum()), len(unsure), self._of(OUTPUTS)[drift.LOW_CONFIDENCE])
@@ -87,64 +87,65 @@ class Watch:
 
 
 @pytest.fixture(scope="module")
-def watch(example: Path) -> Watch:
-    """The example, watched."""
-    return Watch(example)
+def watch(example: Path) -> DriftWatch:
+    """Return the drift statistics of the example."""
+    return DriftWatch(example)
 
 
 @pytest.fixture(scope="module")
 def generator(example: Path) -> GaussianCopula:
-    """What the example's traffic is drawn from."""
+    """Return the generator of the example's traffic."""
     rows = pd.read_parquet(example / GENERATOR_FILE)
     return GaussianCopula.fit(rows.drop(columns=TARGET).to_numpy(), rows[TARGET].tolist())
 
 
 @pytest.fixture(scope="module")
 def manifest(example: Path) -> Manifest:
-    """What the example's bundle says."""
+    """Return the manifest of the example."""
     return read_manifest(example)[0]
 
 
-def test_traffic_without_a_shift_raises_no_alarm(watch: Watch, generator: GaussianCopula) -> None:
-    """Of 50 runs of 10,000 predictions, no more raise an alarm than are allowed to, however long they have run."""
+def test_traffic_without_a_shift_raises_no_alarm(watch: DriftWatch, generator: GaussianCopula) -> None:
+    """Of 50 runs of 10,000 predictions, at most the allowed number raises an alarm, at any length."""
     alarmed = dict.fromkeys(SIZES, 0)
     for seed in range(RUNS):
         values, _ = generator.sample(SIZES[-1], np.random.default_rng([seed, 1]))
         counted = watch.count(values)
         for size in SIZES:
             alarmed[size] += bool(watch.alarms(counted, size))
-    # At the stated rate three or more of 50 runs are one case in 70; seeds are fixed, so this never changes by itself.
+    # At the stated rate, 3 or more of 50 runs have a probability of 1/70. The seeds are fixed, so the test is stable.
     assert max(alarmed.values()) <= 2, alarmed
 
 
 @pytest.mark.parametrize("feature", ["mean_radius", "worst_texture", "symmetry_error"])
-def test_a_shift_is_found_where_it_is(
-    watch: Watch, generator: GaussianCopula, manifest: Manifest, feature: str
+def test_a_shift_is_detected_in_its_feature(
+    watch: DriftWatch, generator: GaussianCopula, manifest: Manifest, feature: str
 ) -> None:
-    """A feature that moves by one standard deviation raises alarms after 1,000 rows, and no other feature does."""
+    """A shift by one standard deviation raises alarms after 1,000 rows, only for that feature."""
     shift = parse_shift(f"{feature}+=1sd").resolve(manifest.features)
     values, _ = generator.sample(1000, np.random.default_rng(7))
-    column = manifest.features.index(next(one for one in manifest.features if one.name == feature))
+    column = manifest.features.index(next(item for item in manifest.features if item.name == feature))
     values[:, column] += shift.offset
-    found = {name for name, _ in watch.alarms(watch.count(values)) if name != OUTPUTS}
-    assert found == {feature}
+    drifted = {name for name, _ in watch.alarms(watch.count(values)) if name != OUTPUTS}
+    assert drifted == {feature}
 
 
-def test_rows_are_fresh_in_every_run(example: Path, manifest: Manifest) -> None:
-    """No row comes twice, in a run or in two of them; only a seed brings the same ones again."""
+def test_rows_differ_in_every_run(example: Path, manifest: Manifest) -> None:
+    """No row repeats within a run or between runs; only the same seed gives the same rows."""
+    features = manifest.features
     runs = [
-        [tuple(one.row.values()) for one in islice(generate_samples(example, manifest.features, make_rng(seed)), 500)]
+        [tuple(sample.row.values()) for sample in islice(generate_samples(example, features, make_rng(seed)), 500)]
         for seed in (1, 2, 1)
     ]
     assert len({*runs[0], *runs[1]}) == 1000
     assert runs[2] == runs[0]
 
 
-def test_labels_fit_their_rows(watch: Watch, example: Path, manifest: Manifest) -> None:
-    """The model is right about as often as on the real rows that neither it nor the generator has seen."""
+def test_labels_fit_their_rows(watch: DriftWatch, example: Path, manifest: Manifest) -> None:
+    """The model is as accurate as on real rows that neither it nor the generator was fitted on."""
     samples = list(islice(generate_samples(example, manifest.features, make_rng(3)), 2000))
-    answers = watch.model.answer(np.array([list(one.row.values()) for one in samples]))
-    drawn = np.mean([answer.label == one.label for answer, one in zip(answers, samples, strict=True)])
+    outputs = watch.model.predict(np.array([list(sample.row.values()) for sample in samples]))
+    drawn = np.mean([output.label == sample.label for output, sample in zip(outputs, samples, strict=True)])
     artifact = example / manifest.artifact.file
     estimator = load_artifact(artifact.read_bytes(), manifest.artifact.format, source=artifact)
     _, unseen = load_real_rows()
@@ -154,7 +155,7 @@ def test_labels_fit_their_rows(watch: Watch, example: Path, manifest: Manifest) 
 
 
 def test_rows_stay_within_the_range_of_the_real_ones(generator: GaussianCopula, example: Path) -> None:
-    """Values lie between those that the generator is fitted on, and are as strongly related."""
+    """Values are in the range of the fitted rows, and have the same correlations."""
     real = pd.read_parquet(example / GENERATOR_FILE).drop(columns=TARGET)
     values, _ = generator.sample(5000, np.random.default_rng(4))
     low, high = real.min().to_numpy(), real.max().to_numpy()
@@ -162,15 +163,15 @@ def test_rows_stay_within_the_range_of_the_real_ones(generator: GaussianCopula, 
     assert np.corrcoef(values[:, 0], values[:, 2])[0, 1] > 0.98  # radius and perimeter
 
 
-def test_held_out_rows_are_of_the_same_population(watch: Watch, example: Path) -> None:
-    """So reports, which compare traffic with them, see no drift either."""
+def test_held_out_rows_have_the_same_distribution(watch: DriftWatch, example: Path) -> None:
+    """So reports, which compare traffic with them, find no drift either."""
     held_out = pd.read_parquet(example / "traffic.parquet").drop(columns=TARGET)
     assert len(held_out) == HELD_OUT_ROWS
     assert not watch.alarms(watch.count(held_out.to_numpy()))
 
 
-def test_a_class_of_one_row_is_drawn() -> None:
-    """Its values are the only ones that are known of it; a constant column stays constant."""
+def test_a_class_of_one_row_is_sampled() -> None:
+    """It always has the same values; a constant column stays constant."""
     generator = GaussianCopula.fit(np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]), ["a", "a", "b"])
     values, labels = generator.sample(200, np.random.default_rng(0))
     assert set(values[:, 1]) == {5.0}
@@ -178,13 +179,13 @@ def test_a_class_of_one_row_is_drawn() -> None:
 
 
 def test_a_generator_of_another_model_is_refused(example: Path, manifest: Manifest) -> None:
-    """The message names the feature that it lacks."""
+    """The message names the missing feature."""
     renamed = [manifest.features[0].model_copy(update={"name": "age"}), *manifest.features[1:]]
     with pytest.raises(RowSourceError, match="lacks the feature age"):
         generate_samples(example, renamed, make_rng(0))
 
 
-def test_a_shift_in_deviations_is_one_of_the_training_data(manifest: Manifest) -> None:
+def test_a_shift_in_deviations_uses_the_training_data(manifest: Manifest) -> None:
     """`+=0.5sd` adds half a standard deviation of the training data."""
     feature = manifest.features[0]
     assert feature.reference.deviation is not None

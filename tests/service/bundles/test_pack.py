@@ -1,4 +1,4 @@
-"""What packing makes of an estimator and its data, and what it refuses."""
+"""What `pack` derives from an estimator and its data, and what it refuses."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ from tests.helpers.tables import customers, predict_row
 
 
 def encoder() -> Any:
-    """Prepares `people` for any estimator; a missing city is a category of its own."""
+    """Return an encoder of `people` for any estimator; a missing city is a category."""
     return make_column_transformer(
         (SimpleImputer(), ["age", "income"]),
         (OneHotEncoder(handle_unknown="ignore"), ["city"]),
@@ -39,15 +39,15 @@ def encoder() -> Any:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with features of every type."""
+    """Return a bundle with features of every type."""
     data = customers()
     estimator = make_pipeline(encoder(), RandomForestClassifier(5, random_state=0))
     estimator.fit(data, data.age > 50)
     return pack(estimator, data, name="people", out=tmp_path_factory.mktemp("bundles") / "people")
 
 
-def test_the_schema_is_that_of_the_training_data(mixed: Path) -> None:
-    """Types, missing values, ranges and categories are found in the data."""
+def test_the_schema_is_derived_from_the_training_data(mixed: Path) -> None:
+    """This applies to types, missing values, ranges and categories."""
     age, income, city, vip = read_manifest(mixed)[0].features
 
     assert [feature.type for feature in (age, income, city, vip)] == ["integer", "number", "category", "boolean"]
@@ -57,20 +57,20 @@ def test_the_schema_is_that_of_the_training_data(mixed: Path) -> None:
     assert age.valid_range is None
 
 
-def test_a_boolean_label_stays_one(mixed: Path) -> None:
-    """A class has the JSON type that it has in Python."""
-    answer = predict_row(load_bundle(mixed), age=80, income=None, city=None, vip=True)
+def test_a_boolean_label_stays_boolean(mixed: Path) -> None:
+    """A class has the JSON type that corresponds to its Python type."""
+    output = predict_row(load_bundle(mixed), age=80, income=None, city=None, vip=True)
 
-    assert answer.label is True
+    assert output.label is True
 
 
-def test_a_category_that_training_never_had_is_answered(mixed: Path) -> None:
-    """Categories are open unless the bundle says otherwise."""
+def test_an_unseen_category_is_predicted(mixed: Path) -> None:
+    """Categories are not enforced by default."""
     assert predict_row(load_bundle(mixed), age=20, income=1.0, city="Atlantis", vip=False).label is False
 
 
 def test_columns_are_put_in_the_order_of_the_estimator(tmp_path: Path) -> None:
-    """An estimator fitted with names gets its own order, and columns it does not know are left out."""
+    """An estimator that was fitted with names gets its own order; other columns are dropped."""
     data = iris_frame()
     estimator = LogisticRegression(max_iter=1000).fit(data, LABELS)
     shuffled = data[data.columns[::-1]].assign(row_id=range(len(data)))
@@ -80,8 +80,8 @@ def test_columns_are_put_in_the_order_of_the_estimator(tmp_path: Path) -> None:
     assert [feature.name for feature in read_manifest(bundle)[0].features] == list(data.columns)
 
 
-def test_a_regressor_answers_values(tmp_path: Path) -> None:
-    """Its bundle has no classes, its answers neither label nor confidence."""
+def test_a_regressor_predicts_values(tmp_path: Path) -> None:
+    """Its bundle has no classes, its outputs have neither label nor confidence."""
     model = load_bundle(pack(LinearRegression().fit(X, VALUES), iris_frame(), name="sepals", out=tmp_path / "sepals"))
 
     assert model.classes is None
@@ -90,39 +90,39 @@ def test_a_regressor_answers_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("search", [GridSearchCV, RandomizedSearchCV])
-def test_of_a_search_the_best_is_packed(search: Any, tmp_path: Path) -> None:
-    """What the search needed to search (scorers, distributions) does not reach the bundle."""
+def test_the_best_estimator_of_a_search_is_packed(search: Any, tmp_path: Path) -> None:
+    """The scorers and distributions of the search are not in the bundle."""
     parameters = {"max_depth": [1, 2]}
     extra = {"n_iter": 1} if search is RandomizedSearchCV else {}
-    found = search(RandomForestClassifier(3, random_state=0), parameters, cv=2, scoring="f1_macro", **extra)
-    found.fit(X, LABELS)
+    fitted = search(RandomForestClassifier(3, random_state=0), parameters, cv=2, scoring="f1_macro", **extra)
+    fitted.fit(X, LABELS)
 
-    model = load_bundle(pack(found, iris_frame(), name="best", out=tmp_path / "best"))
+    model = load_bundle(pack(fitted, iris_frame(), name="best", out=tmp_path / "best"))
 
     row = dict(zip(model.schema.names, X[0].tolist(), strict=True))
-    assert predict_row(model, **row).label == found.predict(X[:1])[0]
+    assert predict_row(model, **row).label == fitted.predict(X[:1])[0]
 
 
 @pytest.mark.parametrize("method", ["auto", "predict_proba", "decision_function"])
-def test_of_a_tuned_threshold_the_threshold_is_packed(method: str, tmp_path: Path) -> None:
-    """How it was found does not reach the bundle, which decides as the tuned one does."""
+def test_a_tuned_threshold_is_packed_as_a_fixed_one(method: str, tmp_path: Path) -> None:
+    """The bundle decides in the same way, without the search for the threshold."""
     tuned = TunedThresholdClassifierCV(LogisticRegression(), scoring="recall", response_method=method, cv=2)
     tuned.fit(X, LABELS == "virginica")
 
     model = load_bundle(pack(tuned, iris_frame(), name="tuned", out=tmp_path / "tuned"))
 
-    assert [answer.label for answer in model.predict(X)] == tuned.predict(X).tolist()
+    assert [output.label for output in model.predict(X)] == tuned.predict(X).tolist()
     assert tuned.predict(X).tolist() != tuned.estimator_.predict(X).tolist()
 
 
 def test_an_unfitted_tuned_threshold_is_refused(tmp_path: Path) -> None:
-    """There is no threshold yet to be packed."""
+    """It has no threshold yet."""
     with pytest.raises(PackError, match="TunedThresholdClassifierCV is not fitted"):
         pack(TunedThresholdClassifierCV(LogisticRegression()), iris_frame(), name="x", out=tmp_path / "x")
 
 
 def test_a_search_without_refit_is_refused(tmp_path: Path) -> None:
-    """It knows which was best and has not kept it."""
+    """It has no best estimator."""
     search = GridSearchCV(RandomForestClassifier(2), {"max_depth": [1]}, cv=2, refit=False).fit(X, LABELS)
 
     with pytest.raises(PackError, match="refit=True"):
@@ -131,8 +131,8 @@ def test_a_search_without_refit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["str", "object", "category"])
 @pytest.mark.parametrize("missing", [None, np.nan])
-def test_text_columns_of_every_dtype_answer_as_before(dtype: str, missing: Any, tmp_path: Path) -> None:
-    """Whatever stood for a missing value in training stands for it in a request: packing proves it."""
+def test_text_columns_of_every_dtype_predict_as_before(dtype: str, missing: Any, tmp_path: Path) -> None:
+    """A missing value in a request becomes the same object as in training."""
     data = customers().drop(columns="income")
     data["city"] = pd.Series([missing if pd.isna(city) else city for city in data.city], dtype=object)
     data["city"] = data.city.astype(dtype)
@@ -146,8 +146,8 @@ def test_text_columns_of_every_dtype_answer_as_before(dtype: str, missing: Any, 
     assert predict_row(model, age=1, city="Bonn", vip=True).label == "known"
 
 
-def test_the_string_dtype_comes_back(tmp_path: Path) -> None:
-    """The nullable string dtype, which scikit-learn takes where nothing is missing, is given again."""
+def test_the_string_dtype_is_restored(tmp_path: Path) -> None:
+    """The nullable string dtype, which scikit-learn accepts without missing values, is passed to the model again."""
     data = customers()[["city"]].dropna().astype("string")
     estimator = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(data, data.city.to_numpy(dtype=object))
 
@@ -158,7 +158,7 @@ def test_the_string_dtype_comes_back(tmp_path: Path) -> None:
 
 
 def test_categories_of_histogram_boosting_are_kept(tmp_path: Path) -> None:
-    """An estimator that reads the dtype `category` is given it again; an unknown category counts as missing."""
+    """An estimator that reads the dtype `category` receives it again; an unknown category counts as missing."""
     data = customers().astype({"city": "category"})
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(data, data.age > 50)
 
@@ -169,7 +169,7 @@ def test_categories_of_histogram_boosting_are_kept(tmp_path: Path) -> None:
 
 
 def test_missing_booleans_are_allowed_where_training_had_them(tmp_path: Path) -> None:
-    """The nullable boolean dtype comes back."""
+    """The nullable boolean dtype is restored."""
     data = customers()[["age", "vip"]].astype({"vip": "boolean"})
     data.loc[::5, "vip"] = pd.NA
     estimator = HistGradientBoostingClassifier(max_iter=2).fit(data, data.age > 50)
@@ -179,7 +179,7 @@ def test_missing_booleans_are_allowed_where_training_had_them(tmp_path: Path) ->
     assert predict_row(model, age=80, vip=None).label is True
 
 
-def test_an_estimator_fitted_on_an_array_of_objects_is_asked_with_one(tmp_path: Path) -> None:
+def test_an_estimator_fitted_on_an_object_array_receives_one(tmp_path: Path) -> None:
     """Without names and with text, rows become an array of objects."""
     data = customers()[["age", "city"]].dropna()
     estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
@@ -192,7 +192,7 @@ def test_an_estimator_fitted_on_an_array_of_objects_is_asked_with_one(tmp_path: 
 
 
 def test_a_step_that_takes_columns_by_name_gets_a_frame(tmp_path: Path) -> None:
-    """Where the first step keeps no names, an array that it refuses tells that it wants a frame."""
+    """If the first step stores no names but rejects arrays, it gets a DataFrame."""
     steps = make_pipeline(FunctionTransformer(pd.DataFrame.abs), LogisticRegression(max_iter=1000))
     steps.fit(iris_frame(), LABELS)
     del steps[0].feature_names_in_
@@ -204,8 +204,8 @@ def test_a_step_that_takes_columns_by_name_gets_a_frame(tmp_path: Path) -> None:
     assert model.as_frame is True
 
 
-def test_valid_ranges_and_strict_categories_are_written(tmp_path: Path) -> None:
-    """They are what validation enforces."""
+def test_valid_ranges_and_strict_categories_are_stored(tmp_path: Path) -> None:
+    """Validation enforces them."""
     data = customers()
     estimator = make_pipeline(encoder(), LogisticRegression(max_iter=1000)).fit(data, data.vip)
 
@@ -216,8 +216,8 @@ def test_valid_ranges_and_strict_categories_are_written(tmp_path: Path) -> None:
     assert city.enforce_categories is True
 
 
-def test_traffic_keeps_features_and_target_alone(tmp_path: Path) -> None:
-    """A column that is neither does not leave the house with the bundle."""
+def test_traffic_contains_only_features_and_target(tmp_path: Path) -> None:
+    """Other columns are not stored in the bundle."""
     data = iris_frame()
     held_out = data.assign(species=LABELS, customer="secret")
 
@@ -236,38 +236,38 @@ def test_traffic_keeps_features_and_target_alone(tmp_path: Path) -> None:
     assert (traffic.rows, traffic.target) == (len(data), "species")
 
 
-class Contrary(ClassifierMixin, BaseEstimator):
-    """Says the least probable class: its own decision, unlike what its probabilities suggest."""
+class LeastProbable(ClassifierMixin, BaseEstimator):
+    """Predicts the least probable class, contrary to its probabilities."""
 
-    def fit(self, data: Any, target: Any) -> "Contrary":
-        """Learn."""
+    def fit(self, data: Any, target: Any) -> "LeastProbable":
+        """Fit a logistic regression."""
         self.inner_ = LogisticRegression(max_iter=1000).fit(data, target)
         self.classes_ = self.inner_.classes_
         return self
 
     def predict_proba(self, data: Any) -> Any:
-        """What a logistic regression would say."""
+        """Return the probabilities of the logistic regression."""
         return self.inner_.predict_proba(data)
 
     def predict(self, data: Any) -> Any:
-        """The contrary."""
+        """Return the least probable class."""
         return self.classes_[self.predict_proba(data).argmin(axis=1)]
 
 
-def test_an_estimator_of_ones_own_decides_for_itself(tmp_path: Path) -> None:
-    """The label is what predict() says, the confidence the probability of that label."""
-    estimator = Contrary().fit(X, LABELS)
+def test_a_user_defined_estimator_decides_itself(tmp_path: Path) -> None:
+    """The label is the result of predict(), the confidence is the probability of that label."""
+    estimator = LeastProbable().fit(X, LABELS)
     bundle = pack(estimator, iris_frame(), name="contrary", out=tmp_path / "contrary", artifact_format="joblib")
     model = load_bundle(bundle, trust_pickle=True)
 
-    answer = predict_row(model, **dict(zip(model.schema.names, X[0].tolist(), strict=True)))
+    output = predict_row(model, **dict(zip(model.schema.names, X[0].tolist(), strict=True)))
 
-    assert answer.label == estimator.predict(X[:1])[0] != "setosa"
-    assert answer.confidence == pytest.approx(estimator.predict_proba(X[:1]).min())
+    assert output.label == estimator.predict(X[:1])[0] != "setosa"
+    assert output.confidence == pytest.approx(estimator.predict_proba(X[:1]).min())
 
 
-def unfit(what: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
-    """Estimators and data that do not make a bundle."""
+def unpackable(case: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
+    """Return estimators and data that cannot be packed."""
     good, data = fit(LogisticRegression(), LABELS)[0], iris_frame()
     made: dict[str, Callable[[], tuple[Any, pd.DataFrame, pd.Series | None]]] = {
         "not fitted": lambda: (LogisticRegression(), data, None),
@@ -296,11 +296,11 @@ def unfit(what: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
         "mixed categories": lambda: (good, data.assign(petal_width=pd.Categorical([1, "a"] * (len(data) // 2))), None),
         "texts": lambda: (good, data.assign(petal_width="wide"), None),
     }
-    return made[what]()
+    return made[case]()
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("case", "message"),
     [
         ("not fitted", "LogisticRegression is not fitted"),
         ("no estimator", "not a scikit-learn estimator"),
@@ -321,9 +321,9 @@ def unfit(what: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
         ("texts", "the packed model fails on the training data"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(what: str, message: str, tmp_path: Path) -> None:
-    """The message says what does not fit, and nothing is written."""
-    estimator, data, target = unfit(what)
+def test_unpackable_models_and_data_are_refused(case: str, message: str, tmp_path: Path) -> None:
+    """The message says why, and nothing is written."""
+    estimator, data, target = unpackable(case)
 
     with pytest.raises(PackError, match=message):
         pack(estimator, data, target, name="x", out=tmp_path / "x")
@@ -341,8 +341,8 @@ def test_what_does_not_fit_together_is_refused(what: str, message: str, tmp_path
         ({"version": "v" * 65}, "version"),
     ],
 )
-def test_unfit_options_are_refused(more: dict[str, Any], message: str, tmp_path: Path) -> None:
-    """What the bundle could not keep is refused before anything is written."""
+def test_invalid_options_are_refused(more: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """They are refused before anything is written."""
     with pytest.raises(PackError, match=message):
         pack(fit(LogisticRegression(), LABELS)[0], iris_frame(), **{"name": "x", "out": tmp_path / "x", **more})
     assert list(tmp_path.iterdir()) == []

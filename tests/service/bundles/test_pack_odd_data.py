@@ -1,4 +1,4 @@
-"""Data and models that cannot be packed as they are: one line says which column or part, and what to do."""
+"""Data and models that cannot be packed: the message is one line that names the column or part and the remedy."""
 
 import builtins
 import pickle
@@ -39,7 +39,7 @@ HALF = ROWS // 2
 
 
 def packed(column: Any, folder: Path, labels: Any = LABELS, classes: Any = LABELS, **options: Any) -> Path:
-    """Pack a model that looks at nothing, with this column beside a number."""
+    """Pack a model that ignores its input, with this column and a number."""
     frame = column if isinstance(column, pd.DataFrame) else pd.DataFrame({"z": np.arange(ROWS) * 1.0, "c": column})
     estimator = DummyClassifier().fit(np.zeros((len(classes), 1)), classes)
     estimator.n_features_in_ = frame.shape[1]
@@ -47,7 +47,7 @@ def packed(column: Any, folder: Path, labels: Any = LABELS, classes: Any = LABEL
 
 
 def frame(*names: Any) -> pd.DataFrame:
-    """A table of numbers whose columns have these names."""
+    """Return a table of numbers with these column names."""
     return pd.DataFrame(np.zeros((ROWS, len(names))), columns=pd.Index(names, dtype=object, tupleize_cols=False))
 
 
@@ -92,10 +92,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_is_no_feature_is_refused_in_one_line(what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", REFUSED)
+def test_unsupported_columns_are_refused_in_one_line(case: str, tmp_path: Path) -> None:
     """The message names the column and the remedy, and nothing is written."""
-    make, message = REFUSED[what]
+    make, message = REFUSED[case]
 
     with pytest.raises(PackError, match=message) as refused:
         packed(make(), tmp_path)
@@ -117,10 +117,10 @@ ACCEPTED: dict[str, tuple[Callable[[], Any], tuple[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("what", ACCEPTED)
-def test_what_can_be_sent_as_a_number_or_text_is_packed(what: str, tmp_path: Path) -> None:
-    """An object, sparse or Arrow column becomes the plain one that scikit-learn makes of it."""
-    make, (kind, dtype) = ACCEPTED[what]
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_convertible_columns_are_packed(case: str, tmp_path: Path) -> None:
+    """An object, sparse or Arrow column becomes the plain column that scikit-learn makes of it."""
+    make, (kind, dtype) = ACCEPTED[case]
 
     feature = read_manifest(packed(make(), tmp_path))[0].features[1]
 
@@ -138,7 +138,7 @@ def test_what_can_be_sent_as_a_number_or_text_is_packed(what: str, tmp_path: Pat
     ],
 )
 def test_labels_that_are_equal_are_one_class(classes: Any, labels: Any, tmp_path: Path) -> None:
-    """1 and 1.0 are one class, in training, in a file with a gap, and for /feedback."""
+    """1 and 1.0 are one class: in training, in a file with a gap, and in /feedback."""
     assert packed(np.arange(ROWS) * 1.0, tmp_path, labels, classes).is_dir()
 
 
@@ -151,7 +151,7 @@ def test_labels_that_are_equal_are_one_class(classes: Any, labels: Any, tmp_path
     ],
 )
 def test_other_labels_are_refused(labels: Any, message: str, tmp_path: Path) -> None:
-    """1 and true are not one class."""
+    """1 and true are different classes."""
     with pytest.raises(PackError, match=message):
         packed(np.arange(ROWS) * 1.0, tmp_path, labels, [0, 1] * HALF)
 
@@ -163,16 +163,16 @@ def test_other_labels_are_refused(labels: Any, message: str, tmp_path: Path) -> 
         ([1, "a"] * HALF, "--traffic: the rows cannot be written as Parquet"),
     ],
 )
-def test_held_out_rows_that_no_file_takes_are_refused(column: Any, message: str, tmp_path: Path) -> None:
-    """What is kept is a Parquet file."""
+def test_held_out_rows_that_parquet_cannot_store_are_refused(column: Any, message: str, tmp_path: Path) -> None:
+    """They are stored as a Parquet file."""
     traffic = pd.DataFrame({"z": np.zeros(ROWS), "c": column})
 
     with pytest.raises(PackError, match=message):
         packed(np.arange(ROWS) * 1.0, tmp_path, traffic=traffic)
 
 
-def test_answers_beyond_what_a_label_may_be_are_refused(tmp_path: Path) -> None:
-    """The figures of such a regressor would overflow; the message names the first row."""
+def test_outputs_beyond_the_range_of_labels_are_refused(tmp_path: Path) -> None:
+    """Metrics of such a regressor would overflow; the message names the first row."""
     data = pd.DataFrame({"a": np.arange(50.0)})
 
     with pytest.raises(PackError, match=r"row 0 of .*predicts .*, beyond .*Scale the target"):
@@ -189,8 +189,8 @@ def test_answers_beyond_what_a_label_may_be_are_refused(tmp_path: Path) -> None:
         (DictVectorizer(), "first step is DictVectorizer, which accepts dicts"),
     ],
 )
-def test_a_first_step_that_takes_no_table_is_named(first: Any, message: str, tmp_path: Path) -> None:
-    """A text vectorizer takes one column; what to do is said."""
+def test_a_first_step_that_accepts_no_table_is_named(first: Any, message: str, tmp_path: Path) -> None:
+    """A text vectorizer accepts one column; the message contains the remedy."""
     texts = pd.DataFrame({"review": ["good one", "bad one"] * HALF})
     rows = [{"a": 1.0}] * ROWS if isinstance(first, DictVectorizer) else texts["review"]
     estimator = make_pipeline(make_pipeline(first), LogisticRegression()).fit(rows, LABELS)
@@ -199,8 +199,8 @@ def test_a_first_step_that_takes_no_table_is_named(first: Any, message: str, tmp
         pack(estimator, texts, name="x", out=tmp_path / "b")
 
 
-def test_a_text_vectorizer_of_a_named_column_is_packed(tmp_path: Path) -> None:
-    """It is what the message recommends."""
+def test_a_text_vectorizer_for_a_named_column_is_packed(tmp_path: Path) -> None:
+    """This is the remedy that the message recommends."""
     texts = pd.DataFrame({"review": ["good one", "bad one"] * HALF})
     vectorizer = ColumnTransformer([("text", TfidfVectorizer(), "review")])
     estimator = make_pipeline(vectorizer, LogisticRegression()).fit(texts, LABELS)
@@ -208,26 +208,26 @@ def test_a_text_vectorizer_of_a_named_column_is_packed(tmp_path: Path) -> None:
     assert load_bundle(pack(estimator, texts, name="x", out=tmp_path / "b")).features[0].type == "category"
 
 
-class Nameless(ClassifierMixin, BaseEstimator):
-    """Says 0 where others say how many columns they were fitted on, as CatBoost does of a model that was loaded."""
+class WithoutWidth(ClassifierMixin, BaseEstimator):
+    """Has 0 as its number of features, like a CatBoost model that was loaded from a file."""
 
     n_features_in_ = 0
     feature_names_in_: Any = ()
 
-    def fit(self, data: Any, labels: Any) -> "Nameless":
-        """Keep the classes and names."""
+    def fit(self, data: Any, labels: Any) -> "WithoutWidth":
+        """Store the classes and feature names."""
         self.classes_, self.feature_names_ = np.unique(labels), [str(name) for name in data]
         return self
 
     def predict(self, data: Any) -> Any:
-        """The first class."""
+        """Return the first class for each row."""
         return self.classes_[np.zeros(len(data), dtype=int)]
 
 
 def test_a_model_that_does_not_know_its_width_is_packed(tmp_path: Path) -> None:
-    """0 is no number of columns; the names that it keeps say which are its own, and their order."""
+    """0 is not a number of columns; its feature names tell its columns and their order."""
     data = pd.DataFrame({"a": np.zeros(ROWS), "b": np.ones(ROWS)})
-    estimator = Nameless().fit(data, LABELS)
+    estimator = WithoutWidth().fit(data, LABELS)
 
     bundle = pack(estimator, data[["b", "a"]].assign(extra=1.0), name="x", out=tmp_path / "b", artifact_format="joblib")
 
@@ -235,7 +235,7 @@ def test_a_model_that_does_not_know_its_width_is_packed(tmp_path: Path) -> None:
 
 
 def pickled(module: str, name: str) -> bytes:
-    """A pickle that names a function of a module."""
+    """Return a pickle that refers to a function of a module."""
     return b"\x80\x04c" + f"{module}\n{name}\n".encode() + b"."
 
 
@@ -247,14 +247,14 @@ def pickled(module: str, name: str) -> bytes:
         (pickled("json", "no_such_function"), "installed module does not have.*PYTHONPATH"),
     ],
 )
-def test_code_that_is_not_here_is_named(raw: bytes, message: str) -> None:
-    """A pickle holds no code, so its own has to be found where it is loaded."""
+def test_missing_code_is_named(raw: bytes, message: str) -> None:
+    """A pickle contains no code, so its code has to be importable when it is loaded."""
     with pytest.raises(BundleError, match=message):
         load_artifact(raw, "joblib", source="m.joblib", trust_pickle=True)
 
 
 def test_a_model_that_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
-    """A lambda has no name to be found by."""
+    """A lambda has no importable name."""
     estimator = make_pipeline(FunctionTransformer(lambda data: data), LogisticRegression())
     data = pd.DataFrame({"a": np.arange(ROWS) * 1.0})
 
@@ -263,7 +263,7 @@ def test_a_model_that_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
 
 
 def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
-    """Arguments of `pack_files` for a model and its data in files."""
+    """Return arguments of `pack_files` for a model and its data in files."""
     folder.mkdir(exist_ok=True)
     joblib.dump(estimator, folder / "m.joblib")
     data.to_csv(folder / "d.csv", index=False)
@@ -287,8 +287,8 @@ def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
     }
 
 
-def test_dates_of_a_file_do_not_become_categories_unnoticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model that takes them as text is packed with a note; one that does not, refused with what to do."""
+def test_dates_in_a_file_become_categories_only_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that accepts them as text is packed with a note; another one is refused with the remedy."""
     days = [f"2024-{1 + row % 12:02d}-{1 + row % 28:02d}" for row in range(ROWS)]
     data = pd.DataFrame({"when": days, "z": np.arange(ROWS) * 1.0, "t": LABELS})
     taken = DummyClassifier().fit(np.zeros((ROWS, 2)), LABELS)
@@ -314,26 +314,26 @@ def test_dates_of_a_file_do_not_become_categories_unnoticed(tmp_path: Path, caps
         (["Bonn", "2024-01-31"], False),
     ],
 )
-def test_texts_that_are_dates_are_known(texts: list[str | None], dates: bool) -> None:
-    """All of a column's texts are, and versions or years are not."""
+def test_columns_of_dates_are_detected(texts: list[str | None], dates: bool) -> None:
+    """All texts of the column must be dates; versions and years are not."""
     assert date_columns(pd.DataFrame({"c": texts})) == (["c"] if dates else [])
 
 
-def test_what_an_estimator_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that nobody thought of is no traceback either."""
+def test_an_exception_of_the_estimator_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unexpected exceptions give no traceback either."""
     data = pd.DataFrame({"z": np.arange(ROWS) * 1.0, "t": LABELS})
     arguments = files(tmp_path / "x", data, DummyClassifier().fit(np.zeros((ROWS, 1)), LABELS))
 
     def broken(*_: Any, **__: Any) -> Any:
-        raise ZeroDivisionError("of all things\nthis one")
+        raise ZeroDivisionError("first line\nsecond line")
 
     monkeypatch.setattr("modeltrace.bundles.pack_files.pack", broken)
-    with pytest.raises(PackError, match=r"cannot pack .*: ZeroDivisionError: of all things$"):
+    with pytest.raises(PackError, match=r"cannot pack .*: ZeroDivisionError: first line$"):
         pack_files(**arguments)
 
 
 def test_libraries_of_the_estimator_are_recorded(tmp_path: Path) -> None:
-    """Whatever package a part of the model comes from is in model.json, with its version."""
+    """model.json contains the version of each library that a part of the model comes from."""
     manifest = read_manifest(packed(np.arange(ROWS) * 1.0, tmp_path))[0]
 
     assert "scikit-learn" in manifest.estimator_libraries
@@ -341,10 +341,10 @@ def test_libraries_of_the_estimator_are_recorded(tmp_path: Path) -> None:
 
 
 def test_libraries_are_found_by_types_bases_and_functions() -> None:
-    """A class of one's own is made of what it derives from; code of no package has no version."""
-    found = find_libraries(make_pipeline(FunctionTransformer(zscore), Nameless()))
+    """A user-defined class depends on the libraries of its base classes; code outside libraries has no version."""
+    libraries = find_libraries(make_pipeline(FunctionTransformer(zscore), WithoutWidth()))
 
-    assert {"scikit-learn", "scipy"} <= set(found)
+    assert {"scikit-learn", "scipy"} <= set(libraries)
     assert find_libraries(pickle.dumps) == ()
     assert find_libraries(builtins.print) == ()
 
@@ -363,15 +363,15 @@ def test_libraries_are_found_by_types_bases_and_functions() -> None:
     ],
 )
 def test_a_bundle_of_other_libraries_is_refused(recorded: dict[str, str], used: tuple[str, ...], message: str) -> None:
-    """Another minor version, another major one of NumPy and pandas, or none at all."""
+    """This applies to another minor version, another major version of NumPy or pandas, and a missing library."""
     here = {"scikit-learn": version("scikit-learn")}
 
     with pytest.raises(IncompatibleBundleError, match=message):
         check_libraries("the bundle", {**here, **recorded}, used)
 
 
-def test_a_minor_version_of_numpy_is_taken() -> None:
-    """It holds numbers; so does what is recorded and not used by the model."""
+def test_another_minor_version_of_numpy_is_accepted() -> None:
+    """So is any version of a library that the model does not contain."""
     major = version("numpy").split(".")[0]
     recorded = {"scikit-learn": version("scikit-learn"), "numpy": f"{major}.999.0", "pandas": "0.1", "skl2onnx": "0.1"}
 

@@ -1,4 +1,4 @@
-"""Bundles in an MLflow registry: a real one, in the SQLite database that MLflow itself makes."""
+"""Bundles in a real MLflow registry, in the SQLite database that MLflow creates."""
 
 import json
 import os
@@ -44,22 +44,22 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Registry:
-    """A registry, a catalog that asks it, and bundles to register."""
+    """A registry, a catalog of it, and bundles to register."""
 
     folder: Path
     catalog: Catalog
     client: MlflowClient
     bundles: dict[str, Path]
 
-    def kept(self, file: str) -> list[Path]:
-        """Where MLflow keeps a file of the versions, the latest last."""
+    def stored_files(self, file: str) -> list[Path]:
+        """Return the paths of a file in MLflow's artifact store, one per version, the latest last."""
         return sorted(self.folder.glob(f"mlruns/**/bundle/{file}"), key=lambda path: path.stat().st_ctime_ns)
 
-    def mlflow(self, *arguments: str) -> str:
-        """Have MLflow do something in a process of its own."""
+    def run_mlflow(self, *arguments: str) -> str:
+        """Run the MLflow helper program in another process."""
         command = [sys.executable, "-W", "ignore", "-m", "tests.helpers.mlflow_program", *arguments]
         root = str(Path(__file__).parents[3])
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             capture_output=True,
             text=True,
@@ -67,13 +67,13 @@ class Registry:
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": root},
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """One for the whole file: each test has models of its own in it."""
+    """Return one registry for the whole module; each test uses its own models."""
     folder = tmp_path_factory.mktemp("mlflow")
     bundles = {v: pack_iris(folder / v, v, strength=n + 1) for n, v in enumerate(["1.0.0", "1.1.0", "2.0.0"])}
     with pytest.MonkeyPatch.context() as patch:
@@ -83,21 +83,21 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
             yield Registry(folder, catalog, catalog._mlflow, bundles)
 
 
-def test_what_was_registered_is_found_by_alias_and_by_number(registry: Registry) -> None:
-    """The copy is the bundle, file by file, in a folder named by its hash."""
+def test_a_registered_bundle_is_found_by_alias_and_number(registry: Registry) -> None:
+    """The copy has the same files as the bundle, in a folder named by its hash."""
     number = register(registry.client, registry.bundles["1.0.0"], "found", "champion")
-    found = registry.catalog.resolve("models:/found@champion")
+    bundle = registry.catalog.resolve("models:/found@champion")
 
-    assert (number, found.name, found.version, found.location) == ("1", "iris", "1.0.0", "models:/found/1")
-    assert registry.catalog.resolve("models:/found/1") == found
-    assert found.path == registry.folder / "cache" / found.sha256
+    assert (number, bundle.name, bundle.version, bundle.location) == ("1", "iris", "1.0.0", "models:/found/1")
+    assert registry.catalog.resolve("models:/found/1") == bundle
+    assert bundle.path == registry.folder / "cache" / bundle.sha256
     for file in registry.bundles["1.0.0"].iterdir():
-        assert (found.path / file.name).read_bytes() == file.read_bytes()
-    assert load_bundle(found.path).hash == found.hash
+        assert (bundle.path / file.name).read_bytes() == file.read_bytes()
+    assert load_bundle(bundle.path).hash == bundle.hash
 
 
-def test_an_alias_that_moves_means_another_bundle(registry: Registry) -> None:
-    """Until then, each answer is equal to the last one; earlier versions are still found by hash and version."""
+def test_a_moved_alias_refers_to_another_bundle(registry: Registry) -> None:
+    """Before, each result is equal to the last; earlier versions are still found by hash and version."""
     first = register(registry.client, registry.bundles["1.0.0"], "moves", "champion")
     before = registry.catalog.resolve("models:/moves@champion")
     assert registry.catalog.resolve("models:/moves@champion") == before
@@ -108,64 +108,64 @@ def test_an_alias_that_moves_means_another_bundle(registry: Registry) -> None:
     sources = ["models:/moves@champion"]
     assert registry.catalog.find_by_hash(before.hash, sources).path == before.path
     assert registry.catalog.find_version("iris", "1.0.0", sources) == before
-    assert [one.version for one in registry.catalog.list_bundles("models:/moves@champion")] == ["2.0.0", "1.0.0"]
+    assert [bundle.version for bundle in registry.catalog.list_bundles("models:/moves@champion")] == ["2.0.0", "1.0.0"]
     with pytest.raises(BundleNotFoundError, match=r"SHA-256 0+ in models:/moves@champion"):
         registry.catalog.find_by_hash("0" * 64, sources)
 
 
-@pytest.mark.parametrize("what", ["models:/missing@best", "models:/missing/7", "models:/nowhere@champion"])
-def test_what_the_registry_does_not_have_is_said(registry: Registry, what: str) -> None:
-    """With the registry that was asked, and the variables that name it."""
-    if what.startswith("models:/missing@"):
+@pytest.mark.parametrize("source", ["models:/missing@best", "models:/missing/7", "models:/nowhere@champion"])
+def test_an_unknown_model_or_version_is_an_error(registry: Registry, source: str) -> None:
+    """The message names the registry and the variables that configure it."""
+    if source.startswith("models:/missing@"):
         register(registry.client, registry.bundles["1.0.0"], "missing", None)
-    with pytest.raises(BundleNotFoundError, match=rf"{what} is not in the registry sqlite:.*MLFLOW_TRACKING_URI"):
-        registry.catalog.resolve(what)
+    with pytest.raises(BundleNotFoundError, match=rf"{source} is not in the registry sqlite:.*MLFLOW_TRACKING_URI"):
+        registry.catalog.resolve(source)
 
 
 def test_an_altered_file_is_refused(registry: Registry, tmp_path: Path) -> None:
-    """A byte that changed where MLflow keeps the file; nothing of it stays in the cache."""
+    """A byte has changed in MLflow's artifact store; nothing stays in the cache."""
     register(registry.client, registry.bundles["1.1.0"], "altered", "champion")
-    flip_byte(registry.kept("model.skops")[-1])
+    flip_byte(registry.stored_files("model.skops")[-1])
     with pytest.raises(BundleIntegrityError, match=r"models:/altered/1: the files at .* are not the bundle"):
         MlflowCatalog(registry.client, tmp_path / "cache").resolve(MlflowSource("altered", alias="champion"))
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_bundle_that_was_exchanged_is_refused(registry: Registry, tmp_path: Path) -> None:
-    """An intact bundle in the place of the one that was registered: its hash stands in the registry, too."""
+def test_a_replaced_bundle_is_refused(registry: Registry, tmp_path: Path) -> None:
+    """An intact bundle replaces the registered one, but the registry contains the hash of the latter."""
     register(registry.client, registry.bundles["1.1.0"], "exchanged", "champion")
-    place = registry.kept("model.json")[-1].parent
-    shutil.copytree(registry.bundles["2.0.0"], place, dirs_exist_ok=True)
+    folder = registry.stored_files("model.json")[-1].parent
+    shutil.copytree(registry.bundles["2.0.0"], folder, dirs_exist_ok=True)
     with pytest.raises(BundleIntegrityError, match="models:/exchanged/1"):
         MlflowCatalog(registry.client, tmp_path / "cache").resolve(MlflowSource("exchanged", alias="champion"))
 
 
-def test_a_copy_that_is_damaged_or_deleted_is_made_anew(registry: Registry) -> None:
-    """The cache is no place of trust."""
+def test_a_damaged_or_deleted_copy_is_downloaded_again(registry: Registry) -> None:
+    """The cache is not trusted."""
     register(registry.client, registry.bundles["1.0.0"], "copied", "champion")
-    found = registry.catalog.resolve("models:/copied@champion")
+    bundle = registry.catalog.resolve("models:/copied@champion")
 
-    flip_byte(found.path / "model.skops")
-    assert registry.catalog.resolve("models:/copied@champion") == found
-    assert load_bundle(found.path).version == "1.0.0"
-    shutil.rmtree(found.path)
-    assert registry.catalog.resolve("models:/copied@champion") == found
-    assert load_bundle(found.path).version == "1.0.0"
+    flip_byte(bundle.path / "model.skops")
+    assert registry.catalog.resolve("models:/copied@champion") == bundle
+    assert load_bundle(bundle.path).version == "1.0.0"
+    shutil.rmtree(bundle.path)
+    assert registry.catalog.resolve("models:/copied@champion") == bundle
+    assert load_bundle(bundle.path).version == "1.0.0"
 
 
-def test_several_may_make_a_copy_at_once(registry: Registry, tmp_path: Path) -> None:
-    """Workers ask at the same time; each has the whole of it, and nothing else stays there."""
+def test_concurrent_downloads_give_one_copy(registry: Registry, tmp_path: Path) -> None:
+    """Each worker gets a complete copy, and no other files remain."""
     register(registry.client, registry.bundles["1.0.0"], "shared", "champion")
     source = MlflowSource("shared", alias="champion")
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(lambda _: MlflowCatalog(registry.client, tmp_path / "cache").resolve(source), range(8)))
+        bundles = set(pool.map(lambda _: MlflowCatalog(registry.client, tmp_path / "cache").resolve(source), range(8)))
 
-    assert len(found) == 1
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.pop().sha256]
+    assert len(bundles) == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [bundles.pop().sha256]
 
 
-def test_a_cache_that_cannot_be_written_is_said(registry: Registry, tmp_path: Path) -> None:
-    """With the folder and the reason."""
+def test_an_unwritable_cache_is_an_error(registry: Registry, tmp_path: Path) -> None:
+    """The message contains the folder and the reason."""
     register(registry.client, registry.bundles["1.0.0"], "uncached", "champion")
     (tmp_path / "cache").write_text("a file")
 
@@ -175,28 +175,28 @@ def test_a_cache_that_cannot_be_written_is_said(registry: Registry, tmp_path: Pa
 
 @pytest.mark.extended
 def test_mlflow_loads_a_registered_bundle_itself(registry: Registry) -> None:
-    """As a scikit-learn model and as a function: the answers are the bundle's."""
+    """As a scikit-learn model and as a function: the predictions are the bundle's."""
     register(registry.client, registry.bundles["1.0.0"], "loaded", "champion")
-    answers = json.loads(registry.mlflow("load", "models:/loaded@champion").splitlines()[-1])
+    answers = json.loads(registry.run_mlflow("load", "models:/loaded@champion").splitlines()[-1])
     model = load_bundle(registry.bundles["1.0.0"])
 
-    assert answers["sklearn"] == answers["pyfunc"] == [one.label for one in model.predict(X)]
+    assert answers["sklearn"] == answers["pyfunc"] == [output.label for output in model.predict(X)]
 
 
 @pytest.fixture(scope="module")
-def plain(registry: Registry) -> str:
-    """The names of models without bundles begin with it."""
-    registry.mlflow("log", "plain")
+def plain_models(registry: Registry) -> str:
+    """Register models without bundles, and return the prefix of their names."""
+    registry.run_mlflow("log", "plain")
     return "plain"
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("kind", ["skops", "cloudpickle"])
 def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
-    registry: Registry, plain: str, tmp_path: Path, kind: str
+    registry: Registry, plain_models: str, tmp_path: Path, kind: str
 ) -> None:
-    """The message is a command, which makes a bundle of it and registers that; a pickle is loaded only when told."""
-    name = f"{plain}-{kind}"
+    """The message contains the command that packs and registers it; a pickle is loaded only if allowed."""
+    name = f"{plain_models}-{kind}"
     source = f"models:/{name}@champion"
     with pytest.raises(BundleNotFoundError, match=f"modeltrace pack models:/{name}/1 --data train.csv --trust-pickle"):
         registry.catalog.resolve(source)
@@ -209,19 +209,19 @@ def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
         assert "MODELTRACE_TRUST_PICKLE" in str(refused.exception)
         assert not (tmp_path / "out").exists()
         arguments += ["--trust-pickle"]
-    done = CliRunner().invoke(app, [*arguments, "--register", name, "--alias", "champion"])
+    result = CliRunner().invoke(app, [*arguments, "--register", name, "--alias", "champion"])
 
-    assert done.exit_code == 0, done.exception
-    assert f"Registered as models:/{name}/2. To serve it from there: modeltrace serve {source}" in done.output
-    found = registry.catalog.resolve(source)
-    assert (found.name, found.sha256) == (name, read_manifest(tmp_path / "out")[1])
-    assert len(load_bundle(found.path).predict(X)) == len(X)
+    assert result.exit_code == 0, result.exception
+    assert f"Registered as models:/{name}/2. To serve it from there: modeltrace serve {source}" in result.output
+    bundle = registry.catalog.resolve(source)
+    assert (bundle.name, bundle.sha256) == (name, read_manifest(tmp_path / "out")[1])
+    assert len(load_bundle(bundle.path).predict(X)) == len(X)
 
 
-def test_what_is_no_scikit_learn_model_is_not_packed(registry: Registry, tmp_path: Path) -> None:
-    """Neither a folder, nor a version whose description names none."""
+def test_only_scikit_learn_models_are_packed(registry: Registry, tmp_path: Path) -> None:
+    """A folder is refused, and so is a version without a description of a scikit-learn model."""
     register(registry.client, registry.bundles["1.0.0"], "odd", "champion")
-    description = registry.kept("MLmodel")[-1]
+    description = registry.stored_files("MLmodel")[-1]
     for text in (
         "flavors: {onnx: {}}",
         "[",
@@ -232,8 +232,8 @@ def test_what_is_no_scikit_learn_model_is_not_packed(registry: Registry, tmp_pat
             download_estimator(registry.client, "models:/odd@champion", tmp_path)
 
 
-def test_a_process_that_dies_is_replaced(registry: Registry) -> None:
-    """Whoever waits for an answer hears of it, and the next question is answered."""
+def test_a_process_that_has_died_is_replaced(registry: Registry) -> None:
+    """The waiting call fails, and the next call succeeds."""
     register(registry.client, registry.bundles["1.0.0"], "killed", "champion")
     process = registry.client._process
     assert process is not None
@@ -245,8 +245,8 @@ def test_a_process_that_dies_is_replaced(registry: Registry) -> None:
     assert registry.client.call("registry_uri").startswith("sqlite:///")
 
 
-def test_a_registry_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Soon, with its address and without the password in it."""
+def test_an_unreachable_registry_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes soon, with the address but without the password."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:geheim@127.0.0.1:{free_port()}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with Catalog(pytest.fail, tmp_path) as catalog:
@@ -256,7 +256,7 @@ def test_a_registry_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Only whoever names a registry needs it."""
+    """Only sources in a registry need MLflow."""
     monkeypatch.setattr(mlflow_client, "find_spec", lambda _: None)
     with (
         Catalog(pytest.fail, tmp_path) as catalog,
@@ -266,8 +266,8 @@ def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @contextmanager
-def served(registry: Registry, name: str, seconds: str) -> Iterator[tuple[Process, str]]:
-    """A service of a registered model that looks every so many seconds, and where it is."""
+def running_service(registry: Registry, name: str, seconds: str) -> Iterator[tuple[Process, str]]:
+    """Run a service of a registered model with this reload interval, and yield its process and URL."""
     url = f"http://127.0.0.1:{free_port()}"
     env = {
         "MODELTRACE_BUNDLE": f"models:/{name}@champion",
@@ -281,37 +281,37 @@ def served(registry: Registry, name: str, seconds: str) -> Iterator[tuple[Proces
         yield process, url
 
 
-def beside(process: Process) -> list[psutil.Process]:
-    """What speaks with MLflow for a service."""
-    found = []
-    for one in psutil.Process(process.popen.pid).children():
+def mlflow_processes(process: Process) -> list[psutil.Process]:
+    """Return the MLflow processes of a service."""
+    processes = []
+    for child in psutil.Process(process.popen.pid).children():
         with suppress(psutil.Error):  # it has just ended
-            if "mlflow_process" in " ".join(one.cmdline()):
-                found.append(one)
-    return found
+            if "mlflow_process" in " ".join(child.cmdline()):
+                processes.append(child)
+    return processes
 
 
 @pytest.mark.extended
-def test_a_service_that_looks_at_sighup_alone_has_no_process_between_two_looks(registry: Registry) -> None:
-    """Nor before the first one: what is served is there, and its 240 MB are not."""
+def test_a_service_that_reloads_only_at_sighup_keeps_no_mlflow_process(registry: Registry) -> None:
+    """The process and its 240 MB of memory end when the bundle is loaded."""
     register(registry.client, registry.bundles["1.1.0"], "asked-for", "champion")
-    with served(registry, "asked-for", seconds="0") as (process, url):
-        wait_until(lambda: not beside(process), description="its end")
+    with running_service(registry, "asked-for", seconds="0") as (process, url):
+        wait_until(lambda: not mlflow_processes(process), description="its end")
         register(registry.client, registry.bundles["2.0.0"], "asked-for", "champion")
         process.popen.send_signal(signal.SIGHUP)
         wait_until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", description="the new version")
-        wait_until(lambda: not beside(process), description="its end again")
+        wait_until(lambda: not mlflow_processes(process), description="its end again")
 
 
 @pytest.mark.extended
 def test_a_service_serves_from_the_registry_and_follows_its_alias(registry: Registry) -> None:
-    """MLflow is not in the process that answers, and gone with it; nor is it in this one: no import, no provider."""
+    """MLflow runs in its own process, which ends with the service; neither the service nor this test imports it."""
     register(registry.client, registry.bundles["1.1.0"], "served", "champion")
-    with served(registry, "served", seconds="0.5") as (process, url):
+    with running_service(registry, "served", seconds="0.5") as (process, url):
         assert httpx.get(f"{url}/model").json()["version"] == "1.1.0"
         register(registry.client, registry.bundles["2.0.0"], "served", "champion")
         wait_until(lambda: httpx.get(f"{url}/model").json()["version"] == "2.0.0", description="the new version")
-        (mlflow,) = beside(process)
+        (mlflow,) = mlflow_processes(process)
         assert process.stop() in (0, -15)
         wait_until(lambda: not mlflow.is_running() or mlflow.status() == psutil.STATUS_ZOMBIE, description="its end")
     assert not [name for name in sys.modules if name.partition(".")[0] in ("mlflow", "alembic")]

@@ -1,4 +1,4 @@
-"""The version of a model that is packed without one."""
+"""The version of a model that is packed without --version."""
 
 import json
 from pathlib import Path
@@ -30,14 +30,14 @@ from tests.helpers.estimators import LABELS, X, iris_frame
         (["1.0.1", "1.0.1.dev3"], "1.0.2"),
     ],
 )
-def test_the_last_number_of_the_highest_version_is_raised(known: list[str], expected: str) -> None:
-    """It is none of those that are known."""
+def test_the_last_number_of_the_highest_version_is_incremented(known: list[str], expected: str) -> None:
+    """The result is a new version."""
     assert next_version(known) == expected
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fitted model and its data, in a working folder with a data folder of its own."""
+    """Return a working folder with a fitted model, its data, and an empty data folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     skops.io.dump(LogisticRegression(max_iter=1000).fit(X, LABELS), "iris.skops")
@@ -46,32 +46,32 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pack(*arguments: str, **env: str) -> str:
-    """Run the command; what it prints."""
+    """Run the command and return its output."""
     call = ["pack", "iris.skops", "--data", "iris.csv", "--target", "species", *arguments]
-    done = CliRunner().invoke(app, call, env=env)
-    assert done.exit_code == 0, (done.output, done.exception)
-    return done.output
+    result = CliRunner().invoke(app, call, env=env)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
 
 
 def version_of(bundle: Path) -> str:
-    """The version of a bundle."""
-    found: str = json.loads((bundle / "model.json").read_text())["version"]
-    return found
+    """Return the version of a bundle."""
+    version: str = json.loads((bundle / "model.json").read_text())["version"]
+    return version
 
 
-def test_a_model_that_is_packed_again_takes_the_next_version(files: Path) -> None:
-    """Bundles of its name beside it decide, and the one that it replaces; it is said which version it is."""
+def test_a_model_that_is_packed_again_gets_the_next_version(files: Path) -> None:
+    """Bundles of its name in the same folder count, also the replaced one; the output names the version."""
     assert "packed already" not in pack("--out", "models/a")
     pack_iris(files / "models" / "other", "9.0.0", name="another")
-    said = pack("--out", "models/b")
-    assert "iris is packed already, as 1.0.0: this one is 1.0.1" in said
-    assert "Packed iris 1.0.1 into models/b" in said
+    output = pack("--out", "models/b")
+    assert "iris is packed already, as 1.0.0: this one is 1.0.1" in output
+    assert "Packed iris 1.0.1 into models/b" in output
     pack("--out", "models/b", "--force")
-    assert [version_of(files / "models" / one) for one in "ab"] == ["1.0.0", "1.0.2"]
+    assert [version_of(files / "models" / folder) for folder in "ab"] == ["1.0.0", "1.0.2"]
 
 
 def test_the_folder_that_is_served_counts_too(files: Path) -> None:
-    """Wherever the new bundle is written; a version that is named stands."""
+    """This applies wherever the new bundle is written; --version takes precedence."""
     pack_iris(files / "served" / "1", "3.1.4")
     assert "this one is 3.1.5" in pack("--out", "elsewhere/iris", MODELTRACE_BUNDLE=str(files / "served"))
     assert "Packed iris 3.1.4 into" in pack("--out", "elsewhere/two", "--version", "3.1.4")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three versions, the highest of which is altered."""
+    """Return a folder of three versions, of which the highest is altered."""
     folder = tmp_path_factory.mktemp("models")
     for version in ("0.9.0", "0.10.0", "0.11.0"):
         pack_iris(folder / version, version)
@@ -22,8 +22,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_highest_version_that_is_intact_is_served(models: Path) -> None:
-    """The log says which one is not, and why; asked for by name, another one is served."""
+def test_the_highest_intact_version_is_served(models: Path) -> None:
+    """The log says which bundle is not intact, and why; a named version is served instead of the highest."""
     with running_service(models, OTEL_SDK_DISABLED="true") as (process, url):
         assert httpx.get(f"{url}/model").json()["version"] == "0.10.0"
         assert process.log.count("skipped: ") == 1
@@ -36,7 +36,7 @@ def test_the_highest_version_that_is_intact_is_served(models: Path) -> None:
 
 
 def test_up_serves_a_folder_of_bundles(models: Path, tmp_path: Path) -> None:
-    """As serve does."""
+    """`up` chooses the same version as `serve`."""
     ports = [
         text for name in ("port", "hub-port", "grpc-port", "http-port") for text in (f"--{name}", str(free_port()))
     ]
@@ -51,8 +51,8 @@ def test_up_serves_a_folder_of_bundles(models: Path, tmp_path: Path) -> None:
         assert process.stop() == 0
 
 
-def test_a_source_that_means_nothing_ends_the_start(models: Path) -> None:
-    """With one line, before anything is served."""
+def test_a_source_without_a_bundle_ends_the_start(models: Path) -> None:
+    """The message is one line, and nothing is served."""
     with running(["modeltrace", "serve", f"{models}@7"]) as process:
         assert process.popen.wait(60) == 1
         assert "has no version 7; it has 0.11.0, 0.10.0, 0.9.0" in process.log

@@ -1,4 +1,4 @@
-"""Versions have one order, in which the highest is the one to serve."""
+"""Versions have a total order, which determines the version to serve."""
 
 import pytest
 from hypothesis import given
@@ -19,11 +19,11 @@ TEXT = st.text(min_size=1, max_size=8) | st.from_regex(
     ],
 )  # fmt: skip
 def test_a_later_version_is_higher(lower: str, higher: str) -> None:
-    """PEP 440 and semantic versions; what is neither by its numbers, below all that are."""
+    """PEP 440 and semantic versions; other texts are lower, and ordered by their numbers."""
     assert sort_key(lower) < sort_key(higher)
 
 
-def test_a_release_is_served_before_any_pre_release() -> None:
+def test_a_release_precedes_any_pre_release() -> None:
     """A pre-release comes last, however high, as with pip."""
     assert sort_best_first(["2.0.0rc1", "1.9.0", "1.10.0", "2.0.0-alpha.1", "1.9.0"]) == [
         "1.10.0",
@@ -35,7 +35,7 @@ def test_a_release_is_served_before_any_pre_release() -> None:
 
 @given(st.lists(TEXT, min_size=1, max_size=6))
 def test_every_set_of_versions_has_one_order(versions: list[str]) -> None:
-    """Whatever they are called and however they are given; none gets lost."""
+    """The order does not depend on the order of the input, and no version is lost."""
     ordered = sort_best_first(versions)
 
     assert ordered == sort_best_first(reversed(versions))
@@ -45,6 +45,6 @@ def test_every_set_of_versions_has_one_order(versions: list[str]) -> None:
 
 
 @given(TEXT, TEXT)
-def test_two_versions_are_equal_only_when_they_are_one(one: str, other: str) -> None:
-    """`1.0` and `1.0.0` are equal to PEP 440, and have an order all the same."""
+def test_only_identical_versions_are_equal(one: str, other: str) -> None:
+    """`1.0` and `1.0.0` are equal in PEP 440, but have an order here."""
     assert (sort_key(one) == sort_key(other)) == (one == other)

@@ -1,1 +1,1 @@
-"""Where bundles come from: a folder, a folder of them, an MLflow registry. Knows no HTTP routes."""
+"""Find bundles: in a folder, in a folder of bundles, in an MLflow registry."""
