@@ -9,7 +9,7 @@ import pytest
 
 from modeltrace_hub.store import FILE_NAME
 from tests.helpers.hub_pages import HubPages, hub_pages
-from tests.helpers.odd_telemetry import MODEL, ordinary, trace_ids
+from tests.helpers.unusual_telemetry import MODEL, ordinary, trace_ids
 
 pytestmark = pytest.mark.slow
 

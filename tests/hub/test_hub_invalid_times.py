@@ -10,7 +10,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 
 from tests.helpers.hub_pages import HubPages, hub_pages
-from tests.helpers.odd_telemetry import MODEL, ordinary
+from tests.helpers.unusual_telemetry import MODEL, ordinary
 from tests.helpers.otlp_messages import log_request, metric_request, span, trace_request
 
 S = 10**9

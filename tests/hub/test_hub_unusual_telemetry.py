@@ -13,7 +13,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from tests.helpers.hub_pages import HubPages, hub_pages
-from tests.helpers.odd_telemetry import MODEL, odd, ordinary, trace_ids
+from tests.helpers.unusual_telemetry import MODEL, odd, ordinary, trace_ids
 from tests.helpers.otlp_messages import log_request
 
 pytestmark = pytest.mark.slow

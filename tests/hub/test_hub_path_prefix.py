@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.helpers.hub_pages import BASE, HubPages, hub_pages
 from tests.helpers.in_process_hubs import in_process_hub
-from tests.helpers.odd_telemetry import MODEL, ordinary, trace_ids
+from tests.helpers.unusual_telemetry import MODEL, ordinary, trace_ids
 
 pytestmark = pytest.mark.slow
 
