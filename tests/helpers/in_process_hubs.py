@@ -29,12 +29,12 @@ class InProcessHub:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.http_port}", timeout=20)
 
     @property
-    def page(self) -> str:
+    def page_url(self) -> str:
         """The URL of the pages."""
         return f"http://127.0.0.1:{self.settings.port}"
 
     @property
-    def target(self) -> str:
+    def grpc_target(self) -> str:
         """The address of OTLP over gRPC."""
         return f"127.0.0.1:{self.settings.grpc_port}"
 
@@ -47,7 +47,7 @@ class InProcessHub:
 @contextmanager
 def in_process_hub(**settings: object) -> Iterator[InProcessHub]:
     """Run a hub, in memory unless the settings say otherwise."""
-    chosen = HubSettings(
+    hub_settings = HubSettings(
         **{"memory": True, "port": free_port(), "grpc_port": free_port(), "http_port": free_port(), **settings}
     )
     hubs: list[InProcessHub] = []
@@ -56,13 +56,13 @@ def in_process_hub(**settings: object) -> Iterator[InProcessHub]:
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
-    def ready(store: Store, writer: Writer) -> None:
-        hubs.append(InProcessHub(chosen, store, writer))
+    def on_ready(store: Store, writer: Writer) -> None:
+        hubs.append(InProcessHub(hub_settings, store, writer))
         started.set()
 
     def run() -> None:
         try:
-            loop.run_until_complete(run_hub(chosen, stop=stop, on_ready=ready))
+            loop.run_until_complete(run_hub(hub_settings, stop=stop, on_ready=on_ready))
         except BaseException as error:  # noqa: BLE001  shown by the test that waits
             failure.append(error)
         finally:

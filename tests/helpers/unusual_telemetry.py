@@ -49,14 +49,14 @@ _EVENT_BODIES: tuple[Any, ...] = (
 
 
 @dataclass(frozen=True)
-class Collected(Sender):
+class CollectingSender(Sender):
     """A sender that collects its requests."""
 
-    sent: list[Message] = field(default_factory=list)
+    requests: list[Message] = field(default_factory=list)
 
     def send(self, request: Message, signal: str) -> None:  # noqa: ARG002  the message tells the signal, too
         """Collect a request."""
-        self.sent.append(request)
+        self.requests.append(request)
 
 
 @cache
@@ -66,9 +66,9 @@ def known_names() -> Sequence[str]:
     return sorted({name for path in files for name in _NAME.findall(path.read_text(encoding="utf-8"))})
 
 
-def ordinary() -> list[Message]:
+def model_requests() -> list[Message]:
     """Return the requests of a model service: model event, predictions, violations, labels and an evaluation."""
-    sender = Collected("")
+    sender = CollectingSender("")
     features = (Feature("age", shift=0.5, missing=0.1), Feature("plan", categories=("a", "b")))
     model = ModelService(sender, name=MODEL, features=features, start_ns=time.time_ns() - 600 * SECOND)
     model.begin()
@@ -78,20 +78,20 @@ def ordinary() -> list[Message]:
     model.evaluate(accuracy=0.9, f1__yes=0.8, label_coverage=0.5, concept_drift_level=1.0, concept_drift_error_rate=0.1)
     model.export()
     sender.prediction()
-    return sender.sent
+    return sender.requests
 
 
-def odd(requests: Sequence[Message], chance: random.Random, changes: int) -> list[Message]:
+def replace_fields(requests: Sequence[Message], rng: random.Random, changes: int) -> list[Message]:
     """Return copies of requests with some fields replaced."""
     copies = []
     for request in requests:
         copy = type(request)()
         copy.CopyFrom(request)
         copies.append(copy)
-    places = [message for request in copies for message in _messages(request)]
-    spans = [message for message in places if isinstance(message, Span)]
+    messages = [message for request in copies for message in _messages(request)]
+    spans = [message for message in messages if isinstance(message, Span)]
     for _ in range(changes):
-        _change(chance.choice(places), chance, spans)
+        _replace_field(rng.choice(messages), rng, spans)
     return copies
 
 
@@ -101,28 +101,28 @@ def trace_ids(requests: Sequence[Message]) -> list[str]:
     return sorted({span.trace_id.hex() for span in spans if len(span.trace_id) == 16 and any(span.trace_id)})
 
 
-def odd_value(chance: random.Random, depth: int = 0) -> AnyValue:
+def random_value(rng: random.Random, depth: int = 0) -> AnyValue:
     """Return a value of any OTLP type."""
     value = AnyValue()
-    match chance.randrange(8 if depth < 2 else 6):
+    match rng.randrange(8 if depth < 2 else 6):
         case 0:
-            value.string_value = chance.choice(_STRINGS)
+            value.string_value = rng.choice(_STRINGS)
         case 1:
-            value.int_value = chance.choice(_INTEGERS)
+            value.int_value = rng.choice(_INTEGERS)
         case 2:
-            value.double_value = chance.choice(_DOUBLES)
+            value.double_value = rng.choice(_DOUBLES)
         case 3:
-            value.bool_value = chance.random() < 0.5
+            value.bool_value = rng.random() < 0.5
         case 4:
-            value.bytes_value = chance.randbytes(chance.randrange(4))
+            value.bytes_value = rng.randbytes(rng.randrange(4))
         case 5:
             pass
         case 6:
             value.array_value.SetInParent()
-            value.array_value.values.extend(odd_value(chance, depth + 1) for _ in range(chance.randrange(3)))
+            value.array_value.values.extend(random_value(rng, depth + 1) for _ in range(rng.randrange(3)))
         case _:
             value.kvlist_value.SetInParent()
-            pairs = (KeyValue(key=chance.choice(_STRINGS), value=odd_value(chance, depth + 1)) for _ in range(2))
+            pairs = (KeyValue(key=rng.choice(_STRINGS), value=random_value(rng, depth + 1)) for _ in range(2))
             value.kvlist_value.values.extend(pairs)
     return value
 
@@ -138,76 +138,76 @@ def _messages(message: Message) -> Iterator[Message]:
                 yield from _messages(inner)
 
 
-def _change(message: Message, chance: random.Random, spans: Sequence[Span]) -> None:
+def _replace_field(message: Message, rng: random.Random, spans: Sequence[Span]) -> None:
     """Replace one field of a message."""
     if isinstance(message, KeyValue):
-        message.value.CopyFrom(odd_value(chance))
-        if chance.random() < 0.2:
-            message.key = chance.choice(known_names())
+        message.value.CopyFrom(random_value(rng))
+        if rng.random() < 0.2:
+            message.key = rng.choice(known_names())
         return
-    if isinstance(message, Metric) and chance.random() < 0.5:
-        _change_type(message, chance)
+    if isinstance(message, Metric) and rng.random() < 0.5:
+        _change_type(message, rng)
         return
-    descriptor = chance.choice(message.DESCRIPTOR.fields)
-    if descriptor.name == "attributes" and chance.random() < 0.8:
-        message.attributes.add(key=chance.choice(known_names()), value=odd_value(chance))  # type: ignore[attr-defined]  it is named so
+    descriptor = rng.choice(message.DESCRIPTOR.fields)
+    if descriptor.name == "attributes" and rng.random() < 0.8:
+        message.attributes.add(key=rng.choice(known_names()), value=random_value(rng))  # type: ignore[attr-defined]  it is named so
     elif descriptor.name == "exemplars":
-        _add_exemplar(message, chance, spans)
+        _add_exemplar(message, rng, spans)
     elif descriptor.message_type is AnyValue.DESCRIPTOR and not descriptor.is_repeated:
-        body = AnyValue(string_value=json.dumps(chance.choice(_EVENT_BODIES)))
-        getattr(message, descriptor.name).CopyFrom(body if chance.random() < 0.6 else odd_value(chance))
-    elif descriptor.message_type is not None or chance.random() < 0.2:
+        body = AnyValue(string_value=json.dumps(rng.choice(_EVENT_BODIES)))
+        getattr(message, descriptor.name).CopyFrom(body if rng.random() < 0.6 else random_value(rng))
+    elif descriptor.message_type is not None or rng.random() < 0.2:
         message.ClearField(descriptor.name)  # type: ignore[arg-type]  a field of it
     elif descriptor.is_repeated:
         values = getattr(message, descriptor.name)
         del values[:]
-        values.extend(_scalar(descriptor, chance, spans) for _ in range(chance.randrange(4)))
+        values.extend(_scalar(descriptor, rng, spans) for _ in range(rng.randrange(4)))
     else:
-        setattr(message, descriptor.name, _scalar(descriptor, chance, spans))
+        setattr(message, descriptor.name, _scalar(descriptor, rng, spans))
 
 
-def _scalar(descriptor: FieldDescriptor, chance: random.Random, spans: Sequence[Span]) -> Any:
+def _scalar(descriptor: FieldDescriptor, rng: random.Random, spans: Sequence[Span]) -> Any:
     """Return a value of a field's type, mostly one that the hub knows."""
     kind = FieldDescriptor
     if descriptor.name.endswith("unix_nano"):
         now = time.time_ns()
         times = (0, 1, 1000 * SECOND, now - 30 * SECOND, now, now + 400 * 86400 * SECOND, MAX_NS, MAX_NS + 1, 2**64 - 1)
-        return chance.choice(times)
+        return rng.choice(times)
     match descriptor.cpp_type:
         case kind.CPPTYPE_STRING if descriptor.type == kind.TYPE_BYTES:
             size = 16 if "trace" in descriptor.name else 8
             known = [getattr(span, descriptor.name, span.span_id) for span in spans]
-            return chance.choice([b"", bytes(size), chance.randbytes(size), chance.randbytes(3), *known])
+            return rng.choice([b"", bytes(size), rng.randbytes(size), rng.randbytes(3), *known])
         case kind.CPPTYPE_STRING:
-            return chance.choice([*_STRINGS, *known_names()])
+            return rng.choice([*_STRINGS, *known_names()])
         case kind.CPPTYPE_DOUBLE:
-            return chance.choice(_DOUBLES)
+            return rng.choice(_DOUBLES)
         case kind.CPPTYPE_BOOL:
-            return chance.random() < 0.5
+            return rng.random() < 0.5
         case kind.CPPTYPE_INT64:
-            return chance.choice(_INTEGERS)
+            return rng.choice(_INTEGERS)
         case kind.CPPTYPE_UINT64:
-            return chance.choice((0, 1, 5, 2**53, MAX_NS, 2**64 - 1))
+            return rng.choice((0, 1, 5, 2**53, MAX_NS, 2**64 - 1))
         case kind.CPPTYPE_UINT32:
-            return chance.choice((0, 1, 2**32 - 1))
+            return rng.choice((0, 1, 2**32 - 1))
         case kind.CPPTYPE_ENUM:
-            return chance.choice((0, 1, 2, 3, 9, 17, 2**31 - 1, -1))
+            return rng.choice((0, 1, 2, 3, 9, 17, 2**31 - 1, -1))
         case _:
-            return chance.choice((0, 1, -1, 20, 2**31 - 1, -(2**31)))
+            return rng.choice((0, 1, -1, 20, 2**31 - 1, -(2**31)))
 
 
-def _change_type(metric: Metric, chance: random.Random) -> None:
+def _change_type(metric: Metric, rng: random.Random) -> None:
     """Change the type of a metric; its points keep the fields that both types have."""
     old = metric.WhichOneof("data")
     points = [*getattr(metric, old).data_points] if old else []
-    new = chance.choice(("gauge", "sum", "histogram", "exponential_histogram", "summary"))
+    new = rng.choice(("gauge", "sum", "histogram", "exponential_histogram", "summary"))
     metric.ClearField(old) if old else None
     data = getattr(metric, new)
     data.SetInParent()
     if new in {"sum", "histogram", "exponential_histogram"}:
-        data.aggregation_temporality = chance.randrange(4)
+        data.aggregation_temporality = rng.randrange(4)
     if new == "sum":
-        data.is_monotonic = chance.random() < 0.8
+        data.is_monotonic = rng.random() < 0.8
     for point in points:
         other = data.data_points.add(
             attributes=point.attributes,
@@ -216,18 +216,18 @@ def _change_type(metric: Metric, chance: random.Random) -> None:
         )
         if new != "summary" and hasattr(point, "exemplars"):
             other.exemplars.extend(point.exemplars)
-        if new in {"gauge", "sum"} and chance.random() < 0.7:
-            other.as_double = chance.choice(_DOUBLES)
-        if new == "histogram" and chance.random() < 0.7:
-            bounds = [chance.choice(_DOUBLES) for _ in range(chance.randrange(4))]
+        if new in {"gauge", "sum"} and rng.random() < 0.7:
+            other.as_double = rng.choice(_DOUBLES)
+        if new == "histogram" and rng.random() < 0.7:
+            bounds = [rng.choice(_DOUBLES) for _ in range(rng.randrange(4))]
             other.explicit_bounds.extend(bounds)
-            other.bucket_counts.extend(chance.choice((0, 1, 2**64 - 1)) for _ in range(len(bounds) + 1))
+            other.bucket_counts.extend(rng.choice((0, 1, 2**64 - 1)) for _ in range(len(bounds) + 1))
 
 
-def _add_exemplar(point: Message, chance: random.Random, spans: Sequence[Span]) -> None:
+def _add_exemplar(point: Message, rng: random.Random, spans: Sequence[Span]) -> None:
     """Add an exemplar of one of the traces to a point."""
-    span = chance.choice(spans)
+    span = rng.choice(spans)
     exemplar = Exemplar(trace_id=span.trace_id, span_id=span.span_id, time_unix_nano=span.end_time_unix_nano)
-    if chance.random() < 0.7:
-        exemplar.as_double = chance.choice(_DOUBLES)
+    if rng.random() < 0.7:
+        exemplar.as_double = rng.choice(_DOUBLES)
     point.exemplars.append(exemplar)  # type: ignore[attr-defined]  points have them

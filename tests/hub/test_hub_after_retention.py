@@ -9,7 +9,7 @@ import pytest
 
 from modeltrace_hub.store import FILE_NAME
 from tests.helpers.hub_pages import HubPages, hub_pages
-from tests.helpers.unusual_telemetry import MODEL, ordinary, trace_ids
+from tests.helpers.unusual_telemetry import MODEL, model_requests, trace_ids
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def pruned(tmp_path: Path) -> Iterator[tuple[Path, HubPages, list[str]]]:
     path = tmp_path / FILE_NAME
     now = time.time_ns()
     with hub_pages(path) as pages:
-        old, new = ordinary(), ordinary()
+        old, new = model_requests(), model_requests()
         pages.add(*old, received_ns=now - 9 * DAY_NS)
         for _ in range(12):
             pages.add(*new, received_ns=now)
@@ -63,9 +63,9 @@ def test_every_route_works_after_a_restart(tmp_path: Path) -> None:
     """A hub works with a file from which rows were deleted before the restart."""
     path = tmp_path / FILE_NAME
     now = time.time_ns()
-    requests = ordinary()
+    requests = model_requests()
     with hub_pages(path) as pages:
-        pages.add(*ordinary(), received_ns=now - 9 * DAY_NS)
+        pages.add(*model_requests(), received_ns=now - 9 * DAY_NS)
         for _ in range(12):
             pages.add(*requests, received_ns=now)
         assert pages.retention.enforce(now) > 0
@@ -77,7 +77,7 @@ def test_every_route_works_after_a_restart(tmp_path: Path) -> None:
 def test_every_route_works_when_all_rows_were_deleted(tmp_path: Path) -> None:
     """With a size limit below any data, the pages show empty states."""
     with hub_pages(tmp_path / FILE_NAME, max_size=1) as pages:
-        requests = ordinary()
+        requests = model_requests()
         pages.add(*requests)
         assert pages.retention.enforce(time.time_ns()) > 0
         result = statuses(pages, trace_ids(requests)[:1])

@@ -73,7 +73,7 @@ def record(body: str, **fields: Any) -> LogRecord:
 
 def get(hub: InProcessHub, path: str, **parameters: str) -> Any:
     """Return the JSON of an API call."""
-    response = httpx.get(f"{hub.page}/api/{path}", params=parameters, timeout=20)
+    response = httpx.get(f"{hub.page_url}/api/{path}", params=parameters, timeout=20)
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -139,7 +139,7 @@ def test_log_records_are_bounded(hub: InProcessHub) -> None:
 )
 def test_an_invalid_parameter_of_logs_is_422(hub: InProcessHub, name: str, value: str) -> None:
     """The error names the parameter."""
-    response = httpx.get(f"{hub.page}/api/logs", params={name: value})
+    response = httpx.get(f"{hub.page_url}/api/logs", params={name: value})
 
     assert response.status_code == 422
     assert name in response.json()["error"]["message"]
@@ -297,7 +297,7 @@ def test_an_empty_hub_returns_empty_lists() -> None:
 def test_an_unknown_trace_of_an_empty_hub_explains_that_no_telemetry_arrived() -> None:
     """The error explains that the hub has no telemetry at all."""
     with in_process_hub() as hub:
-        response = httpx.get(f"{hub.page}/api/traces/{secrets.token_hex(16)}")
+        response = httpx.get(f"{hub.page_url}/api/traces/{secrets.token_hex(16)}")
 
     assert response.status_code == 404
     assert "No telemetry has arrived" in response.json()["error"]["message"]
@@ -309,7 +309,7 @@ def test_too_many_concurrent_queries_are_503(monkeypatch: pytest.MonkeyPatch) ->
         for _ in range(MAX_READERS):
             busy.enter_context(hub.store.read())
         monkeypatch.setattr(hub.store, "read", functools.partial(hub.store.read, 0.05))
-        response = httpx.get(f"{hub.page}/api/traces", timeout=20)
+        response = httpx.get(f"{hub.page_url}/api/traces", timeout=20)
 
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
@@ -318,7 +318,7 @@ def test_too_many_concurrent_queries_are_503(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("path", ["/api/nothing", "/api/traces/x/y"])
 def test_an_unknown_call_is_404_in_json(hub: InProcessHub, path: str) -> None:
     """Unknown addresses below `/api` give JSON."""
-    response = httpx.get(hub.page + path)
+    response = httpx.get(hub.page_url + path)
 
     assert response.status_code == 404
     assert response.json()["error"]["type"] == "not_found"
@@ -326,14 +326,14 @@ def test_an_unknown_call_is_404_in_json(hub: InProcessHub, path: str) -> None:
 
 def test_api_calls_accept_get_only(hub: InProcessHub) -> None:
     """The API is read-only."""
-    assert httpx.delete(f"{hub.page}/api/traces").status_code == 405
+    assert httpx.delete(f"{hub.page_url}/api/traces").status_code == 405
 
 
 def test_responses_are_not_cached(hub: InProcessHub) -> None:
     """API responses must not be cached."""
-    assert httpx.get(f"{hub.page}/api/traces").headers["cache-control"] == "no-store"
+    assert httpx.get(f"{hub.page_url}/api/traces").headers["cache-control"] == "no-store"
 
 
 def test_it_is_healthy(hub: InProcessHub) -> None:
     """`/healthz` returns 200 while the hub runs."""
-    assert httpx.get(f"{hub.page}/healthz").status_code == 200
+    assert httpx.get(f"{hub.page_url}/healthz").status_code == 200

@@ -25,7 +25,7 @@ def service(hub: InProcessHub, name: str, instance: str = "1", **fields: Any) ->
 
 def get(hub: InProcessHub, path: str, **parameters: str) -> Any:
     """Return the JSON of an API call."""
-    response = httpx.get(f"{hub.page}/api/{path}", params=parameters, timeout=30)
+    response = httpx.get(f"{hub.page_url}/api/{path}", params=parameters, timeout=30)
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -39,7 +39,7 @@ def version(hub: InProcessHub, name: str, **parameters: str) -> Any:
 def test_an_empty_hub_has_no_models(hub: InProcessHub) -> None:
     """A hub without telemetry lists no models, and an unknown name is 404."""
     assert get(hub, "models", window="15m")["models"] == []
-    response = httpx.get(f"{hub.page}/api/models/none")
+    response = httpx.get(f"{hub.page_url}/api/models/none")
     assert (response.status_code, response.json()["error"]["type"]) == (404, "not_found")
 
 
@@ -153,7 +153,7 @@ def test_rows_that_repeat_are_no_drift(hub: InProcessHub, repeated: int, expecte
     assert states == {"age": expected or "drift", "salary": expected or "ok", "city": expected or "ok"}
     assert result["output"]["state"] == (expected or "ok")
     assert result["confidence"]["state"] == (expected or "drift")
-    page = httpx.get(f"{hub.page}/models", params={"model": name}).text
+    page = httpx.get(f"{hub.page_url}/models", params={"model": name}).text
     assert ("of 1,000 rows are distinct" in page) == (expected is not None)
 
 
@@ -174,7 +174,7 @@ def test_two_models_of_one_version_are_not_added_up(hub: InProcessHub) -> None:
         "cd" * 32: "drift",
     }
     assert {sender["features"][0]["n"] for sender in result.values()} == {330, 500}
-    page = httpx.get(f"{hub.page}/models", params={"model": "twins"}).text
+    page = httpx.get(f"{hub.page_url}/models", params={"model": "twins"}).text
     assert "Several models have the name and version twins 1.0.0" in page
     assert page.count("cd" * 6) >= 1
 
@@ -227,14 +227,14 @@ def test_predictions_are_newest_first_and_limited(hub: InProcessHub) -> None:
     assert [entry["trace_id"] for entry in result["items"]] == traces[:-3:-1]
     assert not result["complete"]
     assert get(hub, "predictions", model="limited", limit="5")["complete"]
-    refused = httpx.get(f"{hub.page}/api/predictions", params={"outcome": "perhaps"})
+    refused = httpx.get(f"{hub.page_url}/api/predictions", params={"outcome": "perhaps"})
     assert (refused.status_code, refused.json()["error"]["parameter"]) == (422, "outcome")
 
 
 @pytest.mark.parametrize("window", ["1s", "400d", "soon"])
 def test_a_window_has_bounds(hub: InProcessHub, window: str) -> None:
     """A window is from a minute to 31 days long."""
-    response = httpx.get(f"{hub.page}/api/models", params={"window": window})
+    response = httpx.get(f"{hub.page_url}/api/models", params={"window": window})
 
     assert (response.status_code, response.json()["error"]["parameter"]) == (422, "window")
 

@@ -53,7 +53,7 @@ def send(hub: InProcessHub, signal: str, request: Message) -> None:
 
 def get(hub: InProcessHub, trace_id: bytes, **parameters: str) -> dict[str, Any]:
     """Return the JSON of a trace."""
-    response = httpx.get(f"{hub.page}/api/traces/{trace_id.hex()}", params=parameters, timeout=20)
+    response = httpx.get(f"{hub.page_url}/api/traces/{trace_id.hex()}", params=parameters, timeout=20)
     assert response.status_code == 200, response.text
     result: dict[str, Any] = orjson.loads(response.content)
     return result
@@ -165,7 +165,7 @@ def test_a_span_sent_twice_is_shown_once(hub: InProcessHub) -> None:
 
     result = get(hub, sent.trace_id)
     assert (len(result["spans"]), result["span_count"]) == (1, 1)
-    assert re.search(r"\b1\Wspan<", httpx.get(f"{hub.page}/t/{sent.trace_id.hex()}").text)
+    assert re.search(r"\b1\Wspan<", httpx.get(f"{hub.page_url}/t/{sent.trace_id.hex()}").text)
 
 
 def test_two_spans_with_one_id_are_both_shown(hub: InProcessHub) -> None:
@@ -180,9 +180,11 @@ def test_two_spans_with_one_id_are_both_shown(hub: InProcessHub) -> None:
     result = get(hub, first.trace_id)
     assert {item["name"] for item in result["spans"]} == {"queue process", "invoke function"}
     assert (len(result["spans"]), result["span_count"]) == (2, 2)
-    listed = httpx.get(f"{hub.page}/api/traces", params={"limit": "100", "attr.which": "first one"}).json()["traces"]
+    listed = httpx.get(f"{hub.page_url}/api/traces", params={"limit": "100", "attr.which": "first one"}).json()[
+        "traces"
+    ]
     assert [item["span_count"] for item in listed if item["trace_id"] == first.trace_id.hex()] == [2]
-    page = httpx.get(f"{hub.page}/t/{first.trace_id.hex()}").text
+    page = httpx.get(f"{hub.page_url}/t/{first.trace_id.hex()}").text
     assert re.search(r"\b2\Wspans<", page)
     assert page.count(f'data-span="{first.span_id.hex()}"') == 2
     assert "first one" in page
@@ -194,7 +196,7 @@ def test_an_id_may_be_in_upper_case(hub: InProcessHub) -> None:
     sent = request_span(trace_id=b"\xab" * 16)
     send(hub, "traces", trace_request(sent))
 
-    assert httpx.get(f"{hub.page}/api/traces/{sent.trace_id.hex().upper()}").status_code == 200
+    assert httpx.get(f"{hub.page_url}/api/traces/{sent.trace_id.hex().upper()}").status_code == 200
 
 
 def test_log_records_are_ordered_by_time(hub: InProcessHub) -> None:
@@ -487,7 +489,7 @@ def test_an_unknown_trace_is_404_with_reasons(hub: InProcessHub) -> None:
     """The error names the possible reasons: not arrived, or dropped by a sampler."""
     send(hub, "traces", trace_request())
 
-    response = httpx.get(f"{hub.page}/api/traces/{secrets.token_hex(16)}")
+    response = httpx.get(f"{hub.page_url}/api/traces/{secrets.token_hex(16)}")
 
     assert response.status_code == 404
     assert response.json()["error"]["type"] == "not_found"
@@ -508,7 +510,7 @@ def test_an_unknown_trace_may_have_been_deleted(start_hub: StartHub, tmp_path: P
 
     with start_hub(memory=False, data=tmp_path) as hub:
         send(hub, "traces", trace_request())
-        response = httpx.get(f"{hub.page}/api/traces/{secrets.token_hex(16)}")
+        response = httpx.get(f"{hub.page_url}/api/traces/{secrets.token_hex(16)}")
 
     assert "deleted" in response.json()["error"]["message"]
 
@@ -516,7 +518,7 @@ def test_an_unknown_trace_may_have_been_deleted(start_hub: StartHub, tmp_path: P
 @pytest.mark.parametrize("trace_id", ["zz", "0" * 31, "0" * 33, "g" * 32])
 def test_an_invalid_trace_id_is_422(hub: InProcessHub, trace_id: str) -> None:
     """The error names the parameter."""
-    response = httpx.get(f"{hub.page}/api/traces/{trace_id}")
+    response = httpx.get(f"{hub.page_url}/api/traces/{trace_id}")
 
     assert response.status_code == 422
     assert "trace_id" in response.json()["error"]["message"]

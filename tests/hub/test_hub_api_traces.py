@@ -44,7 +44,7 @@ def unique_service() -> str:
 
 def get(hub: InProcessHub, **parameters: str) -> dict[str, Any]:
     """Return the JSON of the list."""
-    response = httpx.get(f"{hub.page}/api/traces", params=parameters, timeout=20)
+    response = httpx.get(f"{hub.page_url}/api/traces", params=parameters, timeout=20)
     assert response.status_code == 200, response.text
     result: dict[str, Any] = response.json()
     return result
@@ -288,7 +288,7 @@ def test_an_empty_parameter_is_ignored(hub: InProcessHub) -> None:
 )
 def test_an_invalid_parameter_is_422(hub: InProcessHub, name: str, value: str) -> None:
     """The error names the parameter."""
-    response = httpx.get(f"{hub.page}/api/traces", params={name: value})
+    response = httpx.get(f"{hub.page_url}/api/traces", params={name: value})
 
     assert response.status_code == 422
     assert response.json()["error"]["type"] == "invalid_parameter"
@@ -304,4 +304,4 @@ def test_an_invalid_parameter_is_422(hub: InProcessHub, name: str, value: str) -
 )
 def test_any_parameter_is_handled(hub: InProcessHub, name: str, value: str) -> None:
     """Any query gives a list or an error message."""
-    assert httpx.get(f"{hub.page}/api/traces", params={name: value}).status_code in {200, 422}
+    assert httpx.get(f"{hub.page_url}/api/traces", params={name: value}).status_code in {200, 422}

@@ -32,7 +32,7 @@ def _send(hub: InProcessHub, **headers: str) -> httpx.Response:
 def test_an_unknown_host_is_rejected(hub: InProcessHub, host: str) -> None:
     """A Host that is not a name of this machine (DNS rebinding) gets 403 on both ports."""
     assert _send(hub, Host=host).status_code == 403
-    assert httpx.get(f"{hub.page}/", headers={"Host": host}).status_code == 403
+    assert httpx.get(f"{hub.page_url}/", headers={"Host": host}).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1", "[::1]:9", "LOCALHOST"])
@@ -44,14 +44,14 @@ def test_loopback_names_are_accepted(hub: InProcessHub, host: str) -> None:
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[", "http://[x]"])
 def test_another_origin_is_rejected(hub: InProcessHub, origin: str) -> None:
     """A page of another site or port gets 403 on both ports, and no CORS header."""
-    for response in (_send(hub, Origin=origin), httpx.get(f"{hub.page}/healthz", headers={"Origin": origin})):
+    for response in (_send(hub, Origin=origin), httpx.get(f"{hub.page_url}/healthz", headers={"Origin": origin})):
         assert response.status_code == 403
         assert "access-control-allow-origin" not in response.headers
 
 
 def test_its_own_origin_is_accepted(hub: InProcessHub) -> None:
     """The hub's own pages may call the hub."""
-    assert httpx.get(f"{hub.page}/healthz", headers={"Origin": hub.page}).status_code == 200
+    assert httpx.get(f"{hub.page_url}/healthz", headers={"Origin": hub.page_url}).status_code == 200
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}])
@@ -68,13 +68,13 @@ def test_senders_with_the_key_are_accepted(hub_with_key: InProcessHub) -> None:
 
 def test_pages_need_the_key(hub_with_key: InProcessHub) -> None:
     """A page without the key is 401; the health check needs no key."""
-    assert httpx.get(f"{hub_with_key.page}/api/traces").status_code == 401
-    assert httpx.get(f"{hub_with_key.page}/healthz").status_code == 200
+    assert httpx.get(f"{hub_with_key.page_url}/api/traces").status_code == 401
+    assert httpx.get(f"{hub_with_key.page_url}/healthz").status_code == 200
 
 
 def test_a_browser_gets_a_cookie_for_the_key(hub_with_key: InProcessHub) -> None:
     """The key in the address is replaced by a cookie that scripts cannot read."""
-    with httpx.Client(base_url=hub_with_key.page) as browser:
+    with httpx.Client(base_url=hub_with_key.page_url) as browser:
         response = browser.get("/healthz/x", params={"key": KEY, "limit": "5"})
         assert (response.status_code, response.headers["location"]) == (303, "./x?limit=5")
         cookie = response.headers["set-cookie"].lower()
@@ -88,7 +88,7 @@ def test_a_browser_gets_a_cookie_for_the_key(hub_with_key: InProcessHub) -> None
 
 def test_a_wrong_key_in_the_address_is_rejected(hub_with_key: InProcessHub) -> None:
     """A wrong key in the address sets no cookie."""
-    response = httpx.get(f"{hub_with_key.page}/", params={"key": "wrong"})
+    response = httpx.get(f"{hub_with_key.page_url}/", params={"key": "wrong"})
     assert response.status_code == 401
     assert "set-cookie" not in response.headers
 
@@ -119,7 +119,7 @@ def test_allowed_origins_may_send(start_hub: StartHub) -> None:
         response = _send(hub, **other)
         assert response.status_code == 403
         assert "access-control-allow-origin" not in response.headers
-        assert httpx.get(f"{hub.page}/api/traces", headers=named).status_code == 403
+        assert httpx.get(f"{hub.page_url}/api/traces", headers=named).status_code == 403
 
 
 def test_allowed_origins_need_the_key(start_hub: StartHub) -> None:

@@ -60,10 +60,10 @@ def test_an_unlisted_error_is_answered(hub: InProcessHub, monkeypatch: pytest.Mo
         "a new error",
     )
 
-    with grpc.insecure_channel(hub.target) as channel, pytest.raises(grpc.RpcError) as raised:
+    with grpc.insecure_channel(hub.grpc_target) as channel, pytest.raises(grpc.RpcError) as raised:
         channel.unary_unary(f"/{TRACES.grpc_service}/Export")(BODY, timeout=20)
     assert raised.value.code() == grpc.StatusCode.INTERNAL  # type: ignore[attr-defined]  the error is a call, too
 
     monkeypatch.setattr(hub.store, "read", _raise)
-    response = httpx.get(f"{hub.page}/api/traces")
+    response = httpx.get(f"{hub.page_url}/api/traces")
     assert (response.status_code, response.json()["error"]["type"]) == (500, "internal")

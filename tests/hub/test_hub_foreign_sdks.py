@@ -65,7 +65,7 @@ class Delivery:
 
     def get(self, path: str, **parameters: str | int) -> httpx.Response:
         """Return the JSON of an API call; an error fails the test."""
-        return httpx.get(f"{self.hub.page}{path}", params=parameters, timeout=30).raise_for_status()
+        return httpx.get(f"{self.hub.page_url}{path}", params=parameters, timeout=30).raise_for_status()
 
     def trace(self) -> Any:
         """Return the stored trace."""

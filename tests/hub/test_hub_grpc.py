@@ -25,7 +25,7 @@ StartHub = Callable[..., AbstractContextManager[InProcessHub]]
 @pytest.fixture
 def channel(hub: InProcessHub) -> Iterator[grpc.Channel]:
     """Yield a channel to the hub of the module."""
-    with grpc.insecure_channel(hub.target) as channel:
+    with grpc.insecure_channel(hub.grpc_target) as channel:
         yield channel
 
 
@@ -56,7 +56,7 @@ def test_every_signal_is_stored(hub: InProcessHub, channel: grpc.Channel, signal
 @pytest.mark.parametrize("service", ["", *(signal.grpc_service for signal in SIGNALS)])
 def test_the_health_service_says_serving(start_hub: StartHub, service: str) -> None:
     """Probes check the server or a service, and need no key."""
-    with start_hub(key="0123456789abcdef") as hub, grpc.insecure_channel(hub.target) as channel:
+    with start_hub(key="0123456789abcdef") as hub, grpc.insecure_channel(hub.grpc_target) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         response = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
         assert response.status == health_pb2.HealthCheckResponse.SERVING
@@ -104,7 +104,7 @@ def test_an_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
 
 def test_a_call_over_the_limit_is_resource_exhausted(start_hub: StartHub) -> None:
     """A message over the limit gets RESOURCE_EXHAUSTED without RetryInfo, which is permanent."""
-    with start_hub(max_request_bytes=2000) as hub, grpc.insecure_channel(hub.target) as channel:
+    with start_hub(max_request_bytes=2000) as hub, grpc.insecure_channel(hub.grpc_target) as channel:
         error = _refused(channel, b"x" * 2001)
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert not _details(error).details
@@ -112,7 +112,7 @@ def test_a_call_over_the_limit_is_resource_exhausted(start_hub: StartHub) -> Non
 
 def test_a_compressed_call_over_the_limit_is_rejected(start_hub: StartHub) -> None:
     """A small call that decompresses to more than the limit is rejected; the next call succeeds."""
-    with start_hub(max_request_bytes=2**20) as hub, grpc.insecure_channel(hub.target) as channel:
+    with start_hub(max_request_bytes=2**20) as hub, grpc.insecure_channel(hub.grpc_target) as channel:
         bomb = bytes(100 * 2**20)
         assert len(zlib.compress(bomb)) < 2**20
         error = _refused(channel, bomb, compression=grpc.Compression.Gzip)
@@ -123,7 +123,7 @@ def test_a_compressed_call_over_the_limit_is_rejected(start_hub: StartHub) -> No
 def test_a_full_queue_is_unavailable_and_a_retry_succeeds(start_hub: StartHub) -> None:
     """While the queue is full, a call is UNAVAILABLE with RetryInfo; the same call succeeds afterwards."""
     body = trace_request(span(name="later")).SerializeToString()
-    with start_hub() as hub, grpc.insecure_channel(hub.target) as channel:
+    with start_hub() as hub, grpc.insecure_channel(hub.grpc_target) as channel:
         hub.writer._queued_rows += hub.writer.max_rows
         error = _refused(channel, body)
         assert error.code() is grpc.StatusCode.UNAVAILABLE
@@ -138,7 +138,7 @@ def test_a_full_queue_is_unavailable_and_a_retry_succeeds(start_hub: StartHub) -
 def test_calls_need_the_key(start_hub: StartHub) -> None:
     """A call with a missing or wrong key is UNAUTHENTICATED; with the key it succeeds."""
     body = trace_request().SerializeToString()
-    with start_hub(key="0123456789abcdef") as hub, grpc.insecure_channel(hub.target) as channel:
+    with start_hub(key="0123456789abcdef") as hub, grpc.insecure_channel(hub.grpc_target) as channel:
         assert _refused(channel, body).code() is grpc.StatusCode.UNAUTHENTICATED
         wrong = (("authorization", "Bearer fedcba9876543210"),)
         assert _refused(channel, body, metadata=wrong).code() is grpc.StatusCode.UNAUTHENTICATED
@@ -149,7 +149,10 @@ def test_calls_need_the_key(start_hub: StartHub) -> None:
 def test_idle_connections_are_closed(start_hub: StartHub) -> None:
     """Connections without HTTP/2 or without calls are closed; a sender reconnects automatically."""
     body = trace_request().SerializeToString()
-    with start_hub(header_timeout=0.2, keep_alive_timeout=0.2) as hub, grpc.insecure_channel(hub.target) as channel:
+    with (
+        start_hub(header_timeout=0.2, keep_alive_timeout=0.2) as hub,
+        grpc.insecure_channel(hub.grpc_target) as channel,
+    ):
         with socket.create_connection(("127.0.0.1", hub.settings.grpc_port), timeout=20) as silent:
             while silent.recv(1000):  # the server's own settings
                 pass

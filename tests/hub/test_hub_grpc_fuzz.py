@@ -35,7 +35,7 @@ def damaged_requests(draw: st.DrawFn, signal: Signal) -> bytes:
 @pytest.fixture(scope="module")
 def channel(hub: InProcessHub) -> Iterator[grpc.Channel]:
     """A channel to the module's hub."""
-    with grpc.insecure_channel(hub.target) as channel:
+    with grpc.insecure_channel(hub.grpc_target) as channel:
         yield channel
 
 
@@ -107,7 +107,7 @@ def ends(connection: socket.socket) -> bool:
 def is_served(hub: InProcessHub) -> None:
     """Check that another sender is answered, and its span stored."""
     stored = hub.writer.counts.snapshot()["traces"].stored
-    with grpc.insecure_channel(hub.target) as channel:
+    with grpc.insecure_channel(hub.grpc_target) as channel:
         channel.unary_unary(f"/{TRACES.service}/Export")(trace_request(span()).SerializeToString(), timeout=60)
     assert hub.writer.counts.snapshot()["traces"].stored == stored + 1
 
@@ -128,7 +128,7 @@ def test_a_message_that_is_not_what_its_prefix_says_harms_no_other_sender(
 ) -> None:
     """Whatever compression and length the five bytes before a message name: gRPC ends the call with its connection."""
     message = struct.pack(">BI", compressed, declared) + body
-    host, port = hub.target.rsplit(":", 1)
+    host, port = hub.grpc_target.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0) + call(signal, encoding))
         connection.sendall(frame(DATA, END_STREAM, 1, message))
@@ -140,7 +140,7 @@ def test_a_message_that_is_not_what_its_prefix_says_harms_no_other_sender(
 @given(content=st.binary(max_size=200), preface=st.booleans())
 def test_bytes_that_are_no_http_2_end_their_connection_alone(hub: InProcessHub, content: bytes, preface: bool) -> None:
     """They are dropped with their connection; other senders are served."""
-    host, port = hub.target.rsplit(":", 1)
+    host, port = hub.grpc_target.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall((PREFACE if preface else b"") + content)
         connection.shutdown(socket.SHUT_WR)

@@ -10,8 +10,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 
 from tests.helpers.hub_pages import HubPages, hub_pages
-from tests.helpers.unusual_telemetry import MODEL, ordinary
 from tests.helpers.otlp_messages import log_request, metric_request, span, trace_request
+from tests.helpers.unusual_telemetry import MODEL, model_requests
 
 S = 10**9
 DAY = 86400 * S
@@ -117,7 +117,7 @@ def test_records_from_the_future_are_listed_by_arrival(pages: HubPages) -> None:
 
 def test_predictions_from_the_future_are_listed_by_arrival(pages: HubPages) -> None:
     """A prediction from a sender with a clock ahead is listed among those that arrived with it."""
-    requests = ordinary()
+    requests = model_requests()
     pages.add(*requests)
     before = pages.client.get(f"/api/predictions?model={MODEL}").json()["found"]
     ahead = LogRecord(time_unix_nano=AHEAD, event_name="ml.prediction")

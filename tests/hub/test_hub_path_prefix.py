@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.helpers.hub_pages import BASE, HubPages, hub_pages
 from tests.helpers.in_process_hubs import in_process_hub
-from tests.helpers.unusual_telemetry import MODEL, ordinary, trace_ids
+from tests.helpers.unusual_telemetry import MODEL, model_requests, trace_ids
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ class StrippingProxy:
 def pages() -> Iterator[tuple[HubPages, list[str]]]:
     """Yield the pages of a hub with a model's telemetry, and the trace IDs."""
     with hub_pages() as pages:
-        requests = ordinary()
+        requests = model_requests()
         pages.add(*requests)
         yield pages, trace_ids(requests)
 
@@ -105,7 +105,7 @@ def test_the_server_in_openapi_is_relative(pages: tuple[HubPages, list[str]]) ->
 def test_only_a_trusted_proxy_sets_the_scheme(trusted: str | None, secure: bool) -> None:
     """The cookie with the key is secure only if a trusted proxy reports HTTPS."""
     with in_process_hub(key=KEY, trusted_proxies=trusted) as hub:
-        response = httpx.get(f"{hub.page}/", params={"key": KEY}, headers={"X-Forwarded-Proto": "https"})
+        response = httpx.get(f"{hub.page_url}/", params={"key": KEY}, headers={"X-Forwarded-Proto": "https"})
         assert response.status_code == 303
         assert ("Secure" in response.headers["set-cookie"]) is secure
         assert response.headers["location"] == "./."

@@ -37,7 +37,7 @@ def test_with_an_offered_upgrade_spans_are_stored(hub: InProcessHub, upgrade: st
 )
 def test_head_is_answered_like_get(hub: InProcessHub, path: str) -> None:
     """Every page and API call with GET has HEAD, without a body."""
-    with httpx.Client(base_url=hub.page) as client:
+    with httpx.Client(base_url=hub.page_url) as client:
         get, head = client.get(path), client.head(path)
 
     assert (head.status_code, head.headers["content-type"]) == (200, get.headers["content-type"])
@@ -46,14 +46,14 @@ def test_head_is_answered_like_get(hub: InProcessHub, path: str) -> None:
 
 def test_head_is_not_documented(hub: InProcessHub) -> None:
     """The OpenAPI document lists GET only."""
-    paths = httpx.get(f"{hub.page}/api/openapi.json").json()["paths"]
+    paths = httpx.get(f"{hub.page_url}/api/openapi.json").json()["paths"]
 
     assert not [path for path, calls in paths.items() if "head" in calls]
 
 
 def test_redirects_name_no_host(hub: InProcessHub) -> None:
     """A trailing slash is redirected, at any public address of the hub."""
-    assert httpx.get(f"{hub.page}/traces/?limit=5").headers["location"] == "../traces?limit=5"
+    assert httpx.get(f"{hub.page_url}/traces/?limit=5").headers["location"] == "../traces?limit=5"
     assert hub.client.post("/v1/traces/").headers["location"] == "../traces"
 
 
