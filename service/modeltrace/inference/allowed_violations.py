@@ -39,9 +39,7 @@ def allow_violations(feature: Feature, reasons: Collection[Reason]) -> Feature:
         PackError: a reason cannot occur: the feature has no range or no categories, or it is nullable anyway.
     """
     impossible: dict[Reason, str | None] = {
-        "missing": "the training data has missing values, so they do not violate the schema"
-        if feature.nullable
-        else None,
+        "missing": "the training data has missing values, so they are valid" if feature.nullable else None,
         "type": None,
         "range": None if feature.valid_range else f"it has no valid range; --range {feature.name}=LOW:HIGH sets one",
         "category": None if feature.enforce_categories else f"it has the type {feature.type}, which has no categories",

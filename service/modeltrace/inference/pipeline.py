@@ -185,17 +185,9 @@ class Pipeline:
 
 def model_info(model: Model, role: str = "") -> ModelInfo:
     """Return the description of a model that telemetry records carry."""
-    edges = model.output_reference.edges if model.output_reference else None
-    return ModelInfo(
-        model.name,
-        model.version,
-        model.hash,
-        model.schema.recorded_names,
-        model.schema.hash,
-        role,
-        edges or (),
-        model.confidence_threshold,
-    )
+    names, schema_hash = model.schema.recorded_names, model.schema.hash
+    edges = (model.output_reference.edges if model.output_reference else None) or ()
+    return ModelInfo(model.name, model.version, model.hash, names, schema_hash, role, edges, model.confidence_threshold)
 
 
 def record_failure(trace: RequestTrace, stage: str, error: BaseException) -> None:

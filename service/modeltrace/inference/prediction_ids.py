@@ -22,7 +22,7 @@ MAX_TEXT_BYTES = 64
 MAX_ID_LENGTH = 400
 _HEADER = struct.Struct(">B16s8sIQ")
 _VALUE = struct.Struct(">d")
-_UNKNOWN = "no prediction ID of this service: send `prediction_id` as POST /predict answered it"
+_UNKNOWN = "not a prediction ID of this service: send the `prediction_id` that POST /predict returned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,8 @@ class PredictionIdSigner:
         version = hash_if_long(ref.model_version).encode()
         output = ref.output
         encoded = b"l" + hash_if_long(output).encode() if isinstance(output, str) else b"v" + _VALUE.pack(output)
-        header = _HEADER.pack(
-            FORMAT_VERSION,
-            ref.trace_id.to_bytes(16),
-            ref.span_id.to_bytes(8),
-            ref.row,
-            ref.time_unix_ns // 1_000_000,
-        )
+        trace_id, span_id = ref.trace_id.to_bytes(16), ref.span_id.to_bytes(8)
+        header = _HEADER.pack(FORMAT_VERSION, trace_id, span_id, ref.row, ref.time_unix_ns // 1_000_000)
         payload = b"".join((header, bytes((len(version),)), version, encoded))
         return urlsafe_b64encode(payload + self._mac(payload)).rstrip(b"=").decode()
 

@@ -169,9 +169,8 @@ def critical_increase(level: float) -> float:
 def threshold(statistic: str, critical: float, n: Any, training: Any) -> Any:  # noqa: ANN401  numbers or arrays
     """Return the threshold of psi, jensen_shannon, ks or mean_change for `n` rows against `training` rows."""
     variance = 1 / n + 1 / training
-    return np.maximum(
-        MIN_EFFECT[statistic], critical * (variance if statistic in (PSI, JENSEN_SHANNON) else variance**0.5)
-    )
+    scale = variance if statistic in (PSI, JENSEN_SHANNON) else variance**0.5
+    return np.maximum(MIN_EFFECT[statistic], critical * scale)
 
 
 def increase_threshold(statistic: str, critical: float, n: Any, training: Any, share: Any) -> Any:  # noqa: ANN401  as above

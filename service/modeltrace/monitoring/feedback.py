@@ -44,7 +44,9 @@ class LabelParser:
             InvalidLabelError: the model cannot predict this label.
         """
         if not isinstance(item, dict) or item.keys() != KEYS or not isinstance(item["prediction_id"], str):
-            raise MalformedRequestError('a label is {"prediction_id": text, "label": the true answer}, and no more')
+            raise MalformedRequestError(
+                'a label must be {"prediction_id": string, "label": true label}, without other keys'
+            )
         ref = self._ids.verify(item["prediction_id"])
         version = self._version if ref.model_version == self._version_in_ids else ref.model_version
         label, recorded, predicted = self._match(ref, item["label"])
@@ -75,5 +77,5 @@ def _parse_value(label: object) -> float:
     if isinstance(label, bool) or not isinstance(label, int | float):
         raise InvalidLabelError("the label of a regressor's prediction is a number")
     if not -MAX_FLOAT <= label <= MAX_FLOAT:
-        raise InvalidLabelError("the label of a regressor's prediction is a finite number that a model can answer")
+        raise InvalidLabelError("the label of a regressor's prediction is a finite number in the range of a float32")
     return float(label)

@@ -40,13 +40,12 @@ def float64_converters() -> dict[type, Converter]:
     """Return the converters for skl2onnx's parameter `custom_conversion_functions`."""
     trees = (DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor)
     forests = (ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor)
+    histograms = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
     return {
         **dict.fromkeys(trees, _converter(lambda tree: _Ensemble([_cart(tree.tree_, 0)], tree.tree_.value.shape[2]))),
         **dict.fromkeys(forests, _converter(_forest)),
         **dict.fromkeys((GradientBoostingClassifier, GradientBoostingRegressor), _converter(_boosting)),
-        **dict.fromkeys(
-            (HistGradientBoostingClassifier, HistGradientBoostingRegressor), _converter(_histogram_boosting)
-        ),
+        **dict.fromkeys(histograms, _converter(_histogram_boosting)),
         SimpleImputer: _convert_imputer,
         VotingClassifier: _convert_voting,
     }
@@ -84,17 +83,8 @@ class _Ensemble:
 def _cart(tree: Any, target: int, weight: float = 1.0) -> _Tree:  # noqa: ANN401  sklearn.tree._tree.Tree
     weights = weight * tree.value[:, 0, :]
     leaf = tree.children_left == -1
-    targets = range(target, target + weights.shape[1])
-    return _Tree(
-        tree.children_left,
-        tree.children_right,
-        tree.feature,
-        tree.threshold,
-        tree.missing_go_to_left,
-        leaf,
-        weights,
-        targets,
-    )
+    targets, children = range(target, target + weights.shape[1]), (tree.children_left, tree.children_right)
+    return _Tree(*children, tree.feature, tree.threshold, tree.missing_go_to_left, leaf, weights, targets)
 
 
 def _forest(forest: Any) -> _Ensemble:  # noqa: ANN401  an estimator
