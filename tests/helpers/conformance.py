@@ -1,4 +1,4 @@
-"""What the spans and metrics of both instrumentations have in common."""
+"""What must be equal in the spans and metrics of the sidecar path and the SDK path."""
 
 from typing import Any
 
@@ -67,14 +67,14 @@ def comparable_metrics(metrics: list[Metric]) -> dict[str, Any]:
                     getattr(point, "explicit_bounds", None),
                     getattr(point, "count", None) or point.value,
                     None if metric.name.endswith(("duration", "delay")) else getattr(point, "sum", None),
-                    # Instruments that are asked for what was counted have none.
+                    # Observable instruments have no exemplars.
                     len(point.exemplars) > 0 and not metric.name.startswith("ml.feature."),
                 )
                 for point in metric.data.data_points
             ),
         )
         for metric in metrics
-        # Counted ahead of the instrumentation; described by the bundle, whatever is requested.
+        # Counted before the instrumentation; or reference data, which does not depend on requests.
         if metric.name != "http.server.active_requests" and metric.name not in BUNDLE_METRICS
     }
 
@@ -103,5 +103,5 @@ def comparable_spans_of_both(spans: list[Any]) -> list[dict[str, dict[str, Any]]
     assert shadow.parent_span_id == server.span_id
     below = [span for span in spans if shadow.span_id in (span.span_id, span.parent_span_id)]
     theirs = comparable_spans(below)
-    del theirs["shadow"]["parent"]  # its name is among the others
+    del theirs["shadow"]["parent"]  # its name is among the names of the other spans
     return [comparable_spans([span for span in spans if span not in below]), theirs]

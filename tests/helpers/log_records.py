@@ -1,4 +1,4 @@
-"""What stdlib logging is given for a request record: audit records, data violations and the access line."""
+"""Log records of stdlib logging for a request record: predictions, schema violations and the access line."""
 
 import logging
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord
 
 @contextmanager
 def server_span(request: RequestRecord) -> Iterator[None]:
-    """Enter the SERVER span of a request, in which its log records were written."""
+    """Enter the SERVER span of a request, in which its log records are written."""
     ids = int.from_bytes(request.trace_id), int.from_bytes(request.span_id)
     context = trace.SpanContext(*ids, is_remote=False, trace_flags=trace.TraceFlags(request.trace_flags))
     with trace.use_span(trace.NonRecordingSpan(context)):
@@ -28,7 +28,7 @@ def model_attributes(model: ModelInfo | None) -> dict[str, object]:
 
 
 def audit_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
-    """Yield the audit records of a request, one for each answered row."""
+    """Yield the prediction log records of a request, one for each predicted row."""
     for row in request.predictions:
         extra: dict[str, object] = {
             "otel.event.name": "ml.prediction",
@@ -50,7 +50,7 @@ def audit_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
 
 
 def data_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
-    """Yield the records of schema violations: one for each of the first 32."""
+    """Yield the log records of schema violations: one for each of the first 32."""
     for one in request.violations[:32]:
         extra: dict[str, object] = {
             "otel.event.name": "ml.data.violation",
@@ -82,12 +82,12 @@ def access_record(request: RequestRecord) -> logging.LogRecord:
 
 
 class _QueryString(str):
-    """A query that uvicorn decodes as bytes, but with any text in it."""
+    """A query string with any text, which uvicorn decodes as if it were bytes."""
 
     __slots__ = ()
 
     def decode(self, _: str) -> str:
-        """The text."""
+        """Return the text."""
         return str(self)
 
 

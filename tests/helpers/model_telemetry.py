@@ -1,4 +1,4 @@
-"""Telemetry of a model, as its service exports it: traffic, references, labels, metrics of an evaluation."""
+"""Telemetry of a model as its service exports it: predictions, reference data, labels, metrics of an evaluation."""
 
 import json
 import random
@@ -32,7 +32,7 @@ CONFIDENCE_BOUNDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 @dataclass
 class ModelService:
-    """A process that serves one version of a model, and counts as the service does."""
+    """A process that serves one version of a model, with the counters of the service."""
 
     sender: Sender
     name: str = "churn"
@@ -48,11 +48,11 @@ class ModelService:
     latest: dict[tuple[str, Attributes], tuple[bytes, bytes, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.chance = random.Random(self.seed)  # noqa: S311  the same figures every time
+        self.chance = random.Random(self.seed)  # noqa: S311  the same values every time
         self.said: Attributes = (("ml.model.name", self.name), ("ml.model.version", self.version))
 
     def begin(self, **thresholds: float) -> None:
-        """Send the event `ml.model` and the references, as at the start."""
+        """Send the event `ml.model` and the reference data, as the service does at start."""
         for number, feature in enumerate(self.features, 1):
             said = {"name": self.name, "features": [feature.description()], "output_reference": None}
             parts: dict[str, Value] = {"ml.model.part": number, "ml.model.parts": len(self.features)}
@@ -66,7 +66,7 @@ class ModelService:
         self.references(time.time_ns() - 60 * SECOND, **thresholds)
 
     def references(self, time_ns: int, threshold: float = 0.6) -> None:
-        """Send the references that traffic is compared with."""
+        """Send the reference data that predictions are compared with."""
         shares, means, critical = {}, {}, {}
         sizes = {self.said: 10_000.0}
         for feature in self.features:
@@ -103,7 +103,7 @@ class ModelService:
         )
 
     def predict(self, count: int, time_ns: int | None = None, *, recorded: int = 0, lowest: float = 0.5) -> list[str]:
-        """Count predictions; send trace and log record of the last `recorded`. Their trace IDs."""
+        """Count predictions, send trace and log record of the last `recorded`, and return their trace IDs."""
         now = time_ns or time.time_ns()
         found = []
         for number in range(count):
@@ -156,12 +156,12 @@ class ModelService:
         return trace_id.hex()
 
     def repeat(self, count: int, limit: float) -> None:
-        """Count predictions whose rows equal one of the last; send the share of these above which rows repeat."""
+        """Count predictions for repeated rows, and send the limit of their share."""
         self.counts["ml.predictions.repeated", self.said] += count
         self.gauges({("ml.predictions.repeated.limit", "1"): {self.said: limit}}, time.time_ns())
 
     def violate(self, feature: str, reason: str, count: int = 1) -> str:
-        """Send a request that violates the schema. Its trace ID."""
+        """Send a request that violates the schema, and return its trace ID."""
         said: dict[str, Value] = {"ml.feature.name": feature, "ml.data.violation.reason": reason}
         self.counts["ml.data.violations", (*self.said, *said.items())] += count
         trace_id = token_bytes(16)
@@ -174,7 +174,7 @@ class ModelService:
         return trace_id.hex()
 
     def label(self, trace_id: str, predicted: str, truth: str) -> str:
-        """Send a true label of a prediction. The trace ID of the request with the label."""
+        """Send a true label of a prediction, and return the trace ID of the request with the label."""
         series = (
             *self.said,
             ("ml.feedback.label", truth),
@@ -196,7 +196,7 @@ class ModelService:
         return own.hex()
 
     def evaluate(self, **figures: float) -> None:
-        """Send metrics of an evaluation by time of prediction; `f1__yes` is that of one class."""
+        """Send metrics of an evaluation; `f1__yes` is the F1 score of the class `yes`."""
         found: dict[tuple[str, str], dict[Attributes, float]] = {}
         for name, value in figures.items():
             metric, _, label = name.partition("__")
@@ -210,7 +210,7 @@ class ModelService:
         self.gauges(found, time.time_ns())
 
     def export(self, time_ns: int | None = None) -> None:
-        """Send the totals."""
+        """Send the cumulative counts."""
         now = time_ns or time.time_ns()
         sums: dict[str, list[NumberDataPoint]] = {}
         for (name, attributes), value in self.counts.items():

@@ -1,4 +1,4 @@
-"""OpenTelemetry's variables, each with good, odd and bad values, as docs/settings.md says."""
+"""OpenTelemetry's variables, each with the good, odd and bad values of docs/settings.md."""
 
 import os
 import re
@@ -81,12 +81,12 @@ SPECIFIED_BY_SIGNAL = [
     "TIMEOUT",
     "PROTOCOL",
 ]
-# What an example needs beside it.
+# Other variables that an example needs.
 BESIDE = {"OTEL_TRACES_SAMPLER_ARG": {"OTEL_TRACES_SAMPLER": "traceidratio"}}
 
 
 class Row(NamedTuple):
-    """A row of the page."""
+    """A row of the page: one variable."""
 
     name: str
     per_signal: bool
@@ -98,7 +98,7 @@ class Row(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """The rows of the page's tables of OpenTelemetry's variables."""
+    """Return the rows of the page's tables of OpenTelemetry's variables."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| `OTEL_")]
     cells = [[cell[1:-1] for cell in line[1:-1].split("|")] for line in lines]
     return [Row(re.findall("`(.+)`", name)[0], name.endswith("¹"), *rest) for name, *rest in cells]
@@ -108,7 +108,7 @@ ROWS = rows()
 
 
 class Example(NamedTuple):
-    """A value of a variable, and what the page says of it."""
+    """A value of a variable, and its effect according to the page."""
 
     name: str
     kind: str
@@ -117,7 +117,7 @@ class Example(NamedTuple):
 
 
 def examples() -> list[Example]:
-    """Every example of the page, for every variant of its variable."""
+    """Return every example of the page, for every variant of its variable."""
     found = []
     names = {variable.name: tuple(variable.names()) for variable in VARIABLES}
     for row in ROWS:
@@ -136,14 +136,14 @@ LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "none")
 
 
 def test_the_page_has_every_variable_of_the_table() -> None:
-    """Names, defaults and meanings are those of the code, in its order."""
+    """Names, defaults and meanings equal those of the code, in the same order."""
     expected = [(v.name, v.per_signal, v.default, v.meaning) for v in VARIABLES]
 
     assert [row[:4] for row in ROWS] == expected
 
 
 def test_the_table_has_every_variable_of_the_specification() -> None:
-    """And of each signal's variants."""
+    """It also has the variants for each signal."""
     by_signal = {
         f"OTEL_EXPORTER_OTLP_{infix}{option}"
         for infix in ("", "TRACES_", "METRICS_", "LOGS_")
@@ -155,7 +155,7 @@ def test_the_table_has_every_variable_of_the_specification() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one.name}={one.value}")
 def test_every_example_of_the_page(example: Example) -> None:
-    """A good or odd value is read without a word; a bad one is ignored or refused in one line that names it."""
+    """Good and odd values are read without a message. A bad one is ignored or refused, with one line that names it."""
     environ = {**BESIDE.get(example.name, {}), example.name: example.value}
     if example.outcome == "refused":
         with pytest.raises(SettingsError, match=rf"^{example.name} ") as refused:
@@ -174,8 +174,8 @@ def test_every_example_of_the_page(example: Example) -> None:
 
 @pytest.mark.parametrize("name", [name for variable in VARIABLES for name in variable.names()])
 @pytest.mark.parametrize("empty", ["", "  "])
-def test_an_empty_value_is_none(name: str, empty: str) -> None:
-    """It is as if the variable were not there, and the SDK does not see it either."""
+def test_an_empty_value_counts_as_unset(name: str, empty: str) -> None:
+    """The SDK does not see the variable either."""
     environ = {name: empty}
     read = read_variables(environ)
     write_environment(read, environ)
@@ -185,7 +185,7 @@ def test_an_empty_value_is_none(name: str, empty: str) -> None:
 
 
 def test_the_sdk_sees_what_was_read() -> None:
-    """One spelling for all; what is ignored is gone, and what is not OpenTelemetry's stays."""
+    """Values are normalized, ignored ones are removed, and other variables stay."""
     environ = {
         "OTEL_TRACES_EXPORTER": " OTLP ",
         "OTEL_BSP_SCHEDULE_DELAY": "5s",
@@ -197,16 +197,16 @@ def test_the_sdk_sees_what_was_read() -> None:
     assert environ == {"OTEL_TRACES_EXPORTER": "otlp", "PATH": ""}
 
 
-def test_every_refusal_is_named_at_once() -> None:
-    """Nobody has to start twice to hear of the second one."""
+def test_all_refused_values_are_named_at_once() -> None:
+    """One start reports every refused value."""
     with pytest.raises(SettingsError) as refused:
         read_variables({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318", "OTEL_LOGS_EXPORTER": "syslog"})
 
     assert all(name in str(refused.value) for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_LOGS_EXPORTER"))
 
 
-def test_what_is_switched_off_refuses_nothing_but_propagators() -> None:
-    """Switching telemetry off is the way out of settings that are broken."""
+def test_with_telemetry_disabled_only_propagators_are_refused() -> None:
+    """A user can disable telemetry to start in spite of invalid settings."""
     off = {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"}
 
     assert read_variables(off).values["OTEL_SDK_DISABLED"] == "true"
@@ -232,8 +232,8 @@ def test_what_is_switched_off_refuses_nothing_but_propagators() -> None:
     ],
 )
 @pytest.mark.parametrize("signal", ["", "LOGS_"])
-def test_an_endpoint_that_is_none(endpoint: str, words: str, signal: str) -> None:
-    """It is refused by the variable's name, and shown without a password."""
+def test_an_invalid_endpoint(endpoint: str, words: str, signal: str) -> None:
+    """It is refused with the name of the variable, and shown without its password."""
     with pytest.raises(SettingsError) as refused:
         read_variables({f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT": endpoint})
 
@@ -246,8 +246,8 @@ GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
 
 
 @pytest.mark.parametrize("target", ["collector:4317", "unix:///run/otlp", "dns:///collector:4317"])
-def test_a_target_of_grpc_needs_to_know_about_tls(target: str) -> None:
-    """What gRPC takes is taken, once a variable says whether TLS is spoken."""
+def test_a_grpc_target_needs_a_decision_on_tls(target: str) -> None:
+    """Targets of gRPC are valid if a variable decides on TLS."""
     given = {**GRPC, "OTEL_EXPORTER_OTLP_ENDPOINT": target}
 
     with pytest.raises(SettingsError, match="or set OTEL_EXPORTER_OTLP_INSECURE"):
@@ -258,8 +258,8 @@ def test_a_target_of_grpc_needs_to_know_about_tls(target: str) -> None:
     }
 
 
-def test_a_user_in_the_url_is_for_http() -> None:
-    """HTTP sends it as a header, gRPC does not."""
+def test_a_user_name_in_the_url_is_valid_for_http_only() -> None:
+    """HTTP sends it as a header, gRPC cannot."""
     given = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:password@collector:4318"}
 
     assert read_variables(given).values == given
@@ -270,16 +270,16 @@ def test_a_user_in_the_url_is_for_http() -> None:
 @pytest.mark.parametrize(
     "value", ["secret", "authorization", "a=b,authorization:secret", "x=secret%0Ab", "x=secret%E2"]
 )
-def test_headers_that_cannot_be_sent(value: str, caplog: pytest.LogCaptureFixture) -> None:
-    """They are refused, and neither the message nor the log repeats a value."""
+def test_invalid_headers(value: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They are refused, and neither the message nor the log contains a value."""
     with pytest.raises(SettingsError, match=r"^OTEL_EXPORTER_OTLP_HEADERS has an entry \(number [12]\)") as refused:
         read_variables({"OTEL_EXPORTER_OTLP_HEADERS": value})
 
     assert "secret" not in f"{refused.value}{caplog.text}"
 
 
-def test_headers_are_no_part_of_what_is_printed() -> None:
-    """Whoever prints the settings prints no secret."""
+def test_headers_are_not_printed() -> None:
+    """Printed settings contain no secret."""
     assert "secret" not in repr(read_otel_settings({"OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret"}))
 
 
@@ -293,13 +293,13 @@ def test_headers_are_no_part_of_what_is_printed() -> None:
         ("http://collector/\x1b[31m\x9b", "http://collector/%1B[31m%C2%9B"),
     ],
 )
-def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
-    """No user, no password, no query, nothing that a terminal obeys."""
+def test_a_url_is_shown_without_secrets(url: str, shown: str) -> None:
+    """It has no user, no password, no query and no control characters."""
     assert mask(url) == shown
 
 
-def test_a_batch_is_not_more_than_the_queue_holds() -> None:
-    """The SDK refuses to start otherwise: a queue that is small by itself makes the batch as small."""
+def test_a_batch_is_no_larger_than_the_queue() -> None:
+    """Otherwise the SDK does not start: the batch size is reduced to the size of a small queue."""
     small = read_variables({"OTEL_BSP_MAX_QUEUE_SIZE": "100"})
     both = read_variables({"OTEL_BLRP_MAX_QUEUE_SIZE": "100", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "200"})
 
@@ -308,16 +308,16 @@ def test_a_batch_is_not_more_than_the_queue_holds() -> None:
     assert len(both.warnings) == 1
 
 
-def test_an_argument_without_its_sampler() -> None:
-    """It is named and ignored."""
+def test_a_sampler_argument_without_its_sampler() -> None:
+    """It is ignored with a warning."""
     read = read_variables({"OTEL_TRACES_SAMPLER_ARG": "0.5", "OTEL_TRACES_SAMPLER": "always_on"})
 
     assert "OTEL_TRACES_SAMPLER_ARG" not in read.values
     assert "traceidratio" in read.warnings[0]
 
 
-def test_an_attribute_that_cannot_be_read_costs_no_other() -> None:
-    """The SDK skips it, too; here it is named."""
+def test_an_invalid_attribute_does_not_affect_others() -> None:
+    """The SDK ignores it, too; here there is a warning."""
     read = read_variables({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a,team, b=%2C"})
 
     assert read.values == {"OTEL_RESOURCE_ATTRIBUTES": "service.name=a, b=%2C"}
@@ -325,15 +325,15 @@ def test_an_attribute_that_cannot_be_read_costs_no_other() -> None:
 
 
 @pytest.mark.parametrize("variable", ["OTEL_SERVICE_NAME=caf\udce9", "OTEL_RESOURCE_ATTRIBUTES=service.name=caf\udce9"])
-def test_bytes_that_are_no_utf8_are_repaired(variable: str) -> None:
-    """OTLP has no other texts: the service would be without a name."""
+def test_invalid_utf8_is_replaced(variable: str) -> None:
+    """OTLP cannot represent it: the service would have no name."""
     name, _, value = variable.partition("=")
 
     assert read_variables({name: value}).values[name].endswith("caf\ufffd")
 
 
-def test_a_warning_of_bytes_that_are_no_utf8_says_what_is_wrong() -> None:
-    """Not that they cannot be shown."""
+def test_a_warning_about_invalid_utf8_names_the_reason() -> None:
+    """The message can be printed, and names the reason of the warning."""
     variables = read_variables({"OTEL_BSP_SCHEDULE_DELAY": "\udce9"})
     assert variables.warnings == (
         "OTEL_BSP_SCHEDULE_DELAY is %3F, not an integer number of milliseconds, 1 or more; it is ignored",
@@ -343,14 +343,14 @@ def test_a_warning_of_bytes_that_are_no_utf8_says_what_is_wrong() -> None:
 
 
 def test_a_propagator_whose_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name is one of those that the SDK finds."""
+    """Its name is valid if the SDK finds the entry point."""
     monkeypatch.setattr(values, "entry_points", lambda *, group: [EntryPoint("b3", "package:B3", group)])
 
     assert read_variables({"OTEL_PROPAGATORS": "B3, tracecontext"}).values == {"OTEL_PROPAGATORS": "b3,tracecontext"}
 
 
 def test_signals_have_their_own_protocol_and_timeout() -> None:
-    """A signal's variable wins over the one for all."""
+    """The variable of a signal takes precedence over the one for all signals."""
     otel = read_otel_settings(
         {
             "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
@@ -365,15 +365,15 @@ def test_signals_have_their_own_protocol_and_timeout() -> None:
 
 
 def test_lists_of_exporters() -> None:
-    """Several, in any spelling, or none."""
+    """A list may have several exporters, in any spelling, or `none`."""
     otel = read_otel_settings({"OTEL_TRACES_EXPORTER": "console, OTLP", "OTEL_LOGS_EXPORTER": "None"})
 
     assert otel.exporters_for("traces") == ("console", "otlp")
     assert otel.otlp_signals() == ("traces", "metrics")
 
 
-def test_commands_say_what_they_ignore(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line on stderr for each value, before anything of OpenTelemetry's is imported."""
+def test_commands_report_ignored_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ignored value causes one line on stderr, before OpenTelemetry is imported."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "5s")
     result = CliRunner().invoke(main.app, ["doctor", "--against", "nothing"])
 
@@ -383,8 +383,8 @@ def test_commands_say_what_they_ignore(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "OTEL_BSP_SCHEDULE_DELAY" not in os.environ
 
 
-def test_commands_refuse_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is refused is an error of ours, which becomes one line; help is there all the same."""
+def test_commands_report_refused_values_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused value causes one line; `--help` works in spite of it."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
     assert isinstance(CliRunner().invoke(main.app, ["doctor"]).exception, SettingsError)
 
@@ -397,8 +397,8 @@ def test_commands_refuse_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     value=st.text(max_size=40) | st.from_regex(r"[a-z]{0,5}(://)?[a-z@:\[\]0-9/?#%=, ]{0,20}", fullmatch=True),
     grpc=st.booleans(),
 )
-def test_no_value_makes_a_traceback(name: str, value: str, grpc: bool) -> None:
-    """Whatever a variable holds, it is read, ignored or refused, in one line that a terminal can show."""
+def test_no_value_causes_a_traceback(name: str, value: str, grpc: bool) -> None:
+    """Any value is read, ignored or refused, with one printable line."""
     try:
         lines = read_variables({**(GRPC if grpc else {}), name: value}).warnings
     except SettingsError as error:
@@ -408,8 +408,8 @@ def test_no_value_makes_a_traceback(name: str, value: str, grpc: bool) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_level_of_the_sdk(level: str) -> None:
-    """Every word of the variable is a level of logging, in their order."""
+def test_every_log_level_of_the_sdk(level: str) -> None:
+    """Every value of the variable is a level of logging, in their order."""
     assert read_variables({"OTEL_LOG_LEVEL": level}).values == {"OTEL_LOG_LEVEL": level}
     assert sorted(OTEL_LOG_LEVELS, key=OTEL_LOG_LEVELS.__getitem__) == list(LEVELS)
 
@@ -431,7 +431,7 @@ build_sdk_provider(otel, build_resource(otel.service_name, "1", workers=2))
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["good", "odd", "bad"])
 def test_the_sdk_is_built_with_all_examples_at_once(kind: str) -> None:
-    """Nothing that the SDK reads by itself, when it is imported or built, makes it fail or complain."""
+    """The SDK reads variables when it is imported and built. No example makes it fail or warn."""
     left_out = {"OTEL_SDK_DISABLED", *(name for name in os.environ if name.startswith("OTEL_"))}
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     chosen = [one for one in EXAMPLES if one.kind == kind and one.outcome != "refused" and one.name not in left_out]

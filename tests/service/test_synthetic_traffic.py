@@ -1,4 +1,4 @@
-"""Generated traffic is marked: it is answered, traced and stored as any other, and in no figure."""
+"""Synthetic traffic is answered, traced and stored as any other, but not counted in metrics of predictions."""
 
 import pytest
 from opentelemetry.context import Context
@@ -20,14 +20,14 @@ MARK = {"baggage": f"other=1,{SYNTHETIC}={SYNTHETIC_TOKEN}"}
 
 
 def counted(metrics: list[object], name: str) -> float:
-    """The sum of a counter over its points."""
+    """Return the sum of a counter over its points."""
     return sum(
         point.value for metric in metrics if metric.name == name for point in metric.data.data_points  # type: ignore[attr-defined]  # the SDK's
     )  # fmt: skip
 
 
-def test_marked_predictions_are_counted_apart(model: Model, rows: Rows) -> None:
-    """Drift is computed from counts of features and answers, and these have none of them."""
+def test_synthetic_predictions_are_counted_separately(model: Model, rows: Rows) -> None:
+    """Drift is computed from counts of features and predictions, which do not include them."""
     with records_service(model) as service:
         marked = service.client.post("/predict/batch", json={"rows": [rows[0], rows[1], {}]}, headers=MARK)
         assert [("error" in one) for one in marked.json()["predictions"]] == [False, False, True]
@@ -43,8 +43,8 @@ def test_marked_predictions_are_counted_apart(model: Model, rows: Rows) -> None:
 @pytest.mark.parametrize(
     "baggage", [f"{SYNTHETIC}=1", f"{SYNTHETIC}=true", f"{SYNTHETIC}=", f"{SYNTHETIC}=%C3%A9", f"x={SYNTHETIC_TOKEN}"]
 )
-def test_a_stranger_cannot_hide_a_request(model: Model, rows: Rows, baggage: str) -> None:
-    """Without the key nobody knows the token: the request counts."""
+def test_a_wrong_token_marks_nothing(model: Model, rows: Rows, baggage: str) -> None:
+    """Only clients with the service's key know the token. Other requests are counted."""
     with records_service(model) as service:
         service.client.post("/predict", json={"features": rows[0]}, headers={"baggage": baggage})
     assert [request.synthetic for request in service.queue.requests] == [False]
@@ -52,25 +52,25 @@ def test_a_stranger_cannot_hide_a_request(model: Model, rows: Rows, baggage: str
 
 
 def test_another_key_gives_another_token() -> None:
-    """And it is not the one that values of private features are hashed with."""
+    """The token is not the key that values of private features are hashed with."""
     assert derive_synthetic_token(ID_KEY.encode()) != derive_synthetic_token(b"another key of sixteen")
     assert len(SYNTHETIC_TOKEN) == 32
 
 
 @pytest.mark.parametrize("token", [SYNTHETIC_TOKEN, ""])
-def test_without_telemetry_the_mark_is_read_all_the_same(token: str) -> None:
-    """The prediction store has a row for the request; a service without a token believes none."""
+def test_the_mark_is_read_without_telemetry_too(token: str) -> None:
+    """The prediction store needs it. A service without a token ignores all marks."""
     headers = [(b"baggage", MARK["baggage"].encode())]
     scope = {"method": "POST", "path": "/predict", "http_version": "1.1", "headers": headers}
     trace, context = RequestTracer(None, synthetic_token=token).start(scope)
     assert trace.synthetic_token == token
     assert context == Context()
-    # A challenger that is another service hears of it, too.
+    # The call of a challenger that is another service is marked, too.
     assert propagation_headers(trace) == ({"baggage": f"{SYNTHETIC}={token}"} if token else {})
 
 
-def test_figures_leave_marked_rows_out_unless_asked_for(store_url: str) -> None:
-    """The store has them with their mark; a row from before there were marks counts."""
+def test_evaluation_excludes_synthetic_rows_by_default(store_url: str) -> None:
+    """The store has them with their mark. Rows of versions without this column are not synthetic."""
     with open_store(store_url) as store:
         for number, synthetic in enumerate([True, True, False]):
             one = answered_row(f"p{number}", time=TIME + number)

@@ -1,4 +1,4 @@
-"""What is told from records is what the stock instrumentation and the SDK tell of the same requests."""
+"""The sidecar path exports the same telemetry as the SDK and its instrumentations do for the same requests."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +17,12 @@ Rows = list[dict[str, float]]
 
 
 def one(rows: Rows, **more: Any) -> dict[str, Any]:
-    """A request for one row."""
+    """Return a request for one row."""
     return {"url": "/predict", "json": {"features": rows[0]}, **more}
 
 
 def many(rows: Rows, *batch: Any) -> dict[str, Any]:
-    """A request for several rows: the first ones, then those given."""
+    """Return a request for several rows: `rows`, then those of `batch`."""
     return {"url": "/predict/batch", "json": {"rows": [*rows, *batch]}}
 
 
@@ -56,65 +56,61 @@ CASES: dict[str, Callable[[Rows], dict[str, Any]]] = {
 }
 
 
-def ask(client: TestClient, rows: Rows, case: str) -> int:
-    """Send one of the requests that a client may send."""
+def send(client: TestClient, rows: Rows, case: str) -> int:
+    """Send the request of a case, and return the status of the response."""
     status: int = client.post(**CASES[case](rows)).status_code
     return status
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_spans_are_those_of_the_stock_instrumentation(
-    record: Callable[..., SdkService], model: Model, rows: Rows, case: str
-) -> None:
-    """Name, kind, parent, flags, state, attributes, events, status and links of every span are the same."""
+def test_spans_equal_those_of_the_sdk(record: Callable[..., SdkService], model: Model, rows: Rows, case: str) -> None:
+    """Name, kind, parent, flags, state, attributes, events, status and links of every span are equal."""
     service = record(model, max_body_bytes=4096)
-    with records_service(model, max_body_bytes=4096) as ours:
-        statuses = ask(service.client, rows, case), ask(ours.client, rows, case)
+    with records_service(model, max_body_bytes=4096) as sidecar:
+        statuses = send(service.client, rows, case), send(sidecar.client, rows, case)
 
         assert statuses[0] == statuses[1]
-        stock = sdk_spans(service)
-        assert comparable_spans(ours.spans()) == comparable_spans(stock)
+        expected_telemetry = sdk_spans(service)
+        assert comparable_spans(sidecar.spans()) == comparable_spans(expected_telemetry)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_metrics_are_those_of_the_stock_instrumentation(
-    record: Callable[..., SdkService], model: Model, rows: Rows, case: str
-) -> None:
-    """Name, unit, description, attributes, bounds, counts and sums are the same, and so is who has an exemplar."""
+def test_metrics_equal_those_of_the_sdk(record: Callable[..., SdkService], model: Model, rows: Rows, case: str) -> None:
+    """Name, unit, description, attributes, bounds, counts, sums and presence of exemplars are equal."""
     service = record(model, max_body_bytes=4096)
-    with records_service(model, max_body_bytes=4096) as ours:
-        ask(service.client, rows, case)
-        ask(ours.client, rows, case)
+    with records_service(model, max_body_bytes=4096) as sidecar:
+        send(service.client, rows, case)
+        send(sidecar.client, rows, case)
 
         data = service.metric_reader.get_metrics_data()
         assert data is not None
-        stock = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
-        assert comparable_metrics(ours.metrics()) == comparable_metrics(stock)
+        expected_telemetry = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
+        assert comparable_metrics(sidecar.metrics()) == comparable_metrics(expected_telemetry)
 
 
-def test_answers_are_counted_by_label_bin_and_confidence_either_way(
+def test_both_paths_count_predictions_by_label_bin_and_confidence(
     record: Callable[..., SdkService], model: Model, rows: Rows
 ) -> None:
-    """Low confidence is counted below the bundle's threshold; a regressor's values by the bin they lie in."""
-    unsure = replace(model, confidence_threshold=1.0)
+    """Low confidence is counted below the bundle's threshold, values of a regressor by their bin."""
+    uncertain = replace(model, confidence_threshold=1.0)
     edges = OutputReference(n=3, shares={"00": 0.5, "01": 0.5}, edges=(1.0,))
     values = replace(model, task="regressor", classes=None, output_reference=edges, predict_fn=_values)
-    for one_of, name, expected in (
-        (unsure, "ml.predictions.low_confidence", {(): 3}),
+    for served, name, expected in (
+        (uncertain, "ml.predictions.low_confidence", {(): 3}),
         (values, "ml.predictions", {(("ml.prediction.bin", "00"),): 2, (("ml.prediction.bin", "01"),): 1}),
     ):
-        service = record(one_of)
-        with records_service(one_of) as ours:
-            for client in (service.client, ours.client):
+        service = record(served)
+        with records_service(served) as sidecar:
+            for client in (service.client, sidecar.client):
                 assert client.post(**many(rows[:3])).status_code == 200
             data = service.metric_reader.get_metrics_data()
             assert data is not None
-            stock = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
-            for metrics in (stock, ours.metrics()):
-                (found,) = (metric for metric in metrics if metric.name == name)
+            expected_telemetry = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
+            for metrics in (expected_telemetry, sidecar.metrics()):
+                (counter,) = (metric for metric in metrics if metric.name == name)
                 assert {
                     tuple(item for item in p.attributes.items() if not item[0].startswith("ml.model")): p.value
-                    for p in found.data.data_points
+                    for p in counter.data.data_points
                 } == expected
 
 
@@ -131,34 +127,36 @@ def _breaking(error: Exception) -> Callable[[object], list[ModelOutput]]:
 
 @pytest.mark.parametrize("case", ["one row", "many rows, one refused"])
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret 42"), ModeltraceError("on purpose")])
-def test_failures_are_told_as_the_stock_instrumentation_tells_them(
+def test_failures_are_recorded_as_the_sdk_records_them(
     record: Callable[..., SdkService], model: Model, rows: Rows, case: str, error: Exception
 ) -> None:
-    """The exception stands on `inference` with its type; the SERVER span is an error with the status as its type."""
+    """`inference` has the exception and its type. The SERVER span is an error with the status as its type."""
     failing = replace(model, predict_fn=_breaking(error))
     service = record(failing)
-    with records_service(failing) as ours:
-        assert (ask(service.client, rows, case), ask(ours.client, rows, case)) == (500, 500)
+    with records_service(failing) as sidecar:
+        assert (send(service.client, rows, case), send(sidecar.client, rows, case)) == (500, 500)
 
-        stock = sdk_spans(service)
-        assert comparable_spans(ours.spans()) == comparable_spans(stock)
+        expected_telemetry = sdk_spans(service)
+        assert comparable_spans(sidecar.spans()) == comparable_spans(expected_telemetry)
 
 
-def test_answers_are_the_same_either_way(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
-    """Status, headers and body of the front are those of the routes, but for IDs."""
+def test_both_paths_send_the_same_responses(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
+    """Status, headers and body are equal, except for IDs."""
     service = record(model)
-    with records_service(model) as ours:
+    with records_service(model) as sidecar:
         for path, body in (
             ("/predict", {"features": rows[0]}),
             ("/predict/batch", {"rows": [rows[0], {}]}),
             ("/predict", {"features": {}}),
             ("/predict", []),
         ):
-            theirs, own = (client.post(path, json=body) for client in (service.client, ours.client))
-            assert own.status_code == theirs.status_code
-            assert set(own.headers) == set(theirs.headers)
-            assert own.headers["content-type"] == theirs.headers["content-type"]
-            assert _without_ids(own.json()) == _without_ids(theirs.json())
+            sdk_response, sidecar_response = (
+                client.post(path, json=body) for client in (service.client, sidecar.client)
+            )
+            assert sidecar_response.status_code == sdk_response.status_code
+            assert set(sidecar_response.headers) == set(sdk_response.headers)
+            assert sidecar_response.headers["content-type"] == sdk_response.headers["content-type"]
+            assert _without_ids(sidecar_response.json()) == _without_ids(sdk_response.json())
 
 
 def _without_ids(body: Any) -> Any:
@@ -167,12 +165,12 @@ def _without_ids(body: Any) -> Any:
     return [_without_ids(item) for item in body] if isinstance(body, list) else body
 
 
-def test_a_shared_call_leaves_each_request_its_own_spans(model: Model, rows: Rows) -> None:
-    """A request that shared a call has `queue` and `inference` of its own, linked to the span of the call."""
-    with records_service(model, batching=True) as ours:
-        assert ask(ours.client, rows, "one row") == 200
+def test_requests_that_share_a_model_call_have_their_own_spans(model: Model, rows: Rows) -> None:
+    """Each request has its own `queue` and `inference`, which is linked to the span of the shared call."""
+    with records_service(model, batching=True) as sidecar:
+        assert send(sidecar.client, rows, "one row") == 200
 
-        spans = {span.name: span for span in ours.spans()}
+        spans = {span.name: span for span in sidecar.spans()}
     assert set(spans) == {"POST /predict", "validate", "queue", "features", "inference", "batch"}
     assert [link.span_id for link in spans["inference"].links] == [spans["batch"].span_id]
     assert [link.span_id for link in spans["batch"].links] == [spans["POST /predict"].span_id]

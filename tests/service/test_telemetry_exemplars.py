@@ -1,4 +1,4 @@
-"""Which requests become exemplars."""
+"""The choice of exemplars."""
 
 from bisect import bisect_left
 
@@ -15,7 +15,7 @@ BOUNDS = (0.1, 0.5, 1.0)
 
 
 def context_of(trace_id: int, *, pinned: bool = False) -> Context:
-    """The context of a request with that trace ID."""
+    """Return the context of a request with that trace ID."""
     span = NonRecordingSpan(SpanContext(trace_id, trace_id, is_remote=False, trace_flags=TraceFlags(1)))
     context = set_span_in_context(span, Context())
     return set_baggage(BAGGAGE_PIN, "1", context) if pinned else context
@@ -26,7 +26,7 @@ offers = st.lists(st.tuples(st.floats(0, 2), st.sampled_from(["latest", "failed"
 
 @given(offers)
 def test_each_bucket_keeps_the_latest_of_the_highest_rank(sequence: list[tuple[float, str]]) -> None:
-    """A pinned request stays before one that failed, that before the latest, in every bucket."""
+    """In every bucket a pinned request is preferred to a failed one, and that to the latest."""
     reservoir = PriorityReservoir(boundaries=BOUNDS)
     best: dict[int, tuple[int, int]] = {}
     for number, (value, kind) in enumerate(sequence, start=1):
@@ -39,8 +39,8 @@ def test_each_bucket_keeps_the_latest_of_the_highest_rank(sequence: list[tuple[f
     assert [e.trace_id for e in reservoir.collect({})] == [number for _, (_, number) in sorted(best.items())]
 
 
-def test_a_collection_starts_the_reservoir_afresh() -> None:
-    """What was collected is not collected again."""
+def test_a_collection_empties_the_reservoir() -> None:
+    """An exemplar is returned once."""
     reservoir = PriorityReservoir()
     reservoir.offer(1, 1, {}, context_of(7))
 
@@ -49,7 +49,7 @@ def test_a_collection_starts_the_reservoir_afresh() -> None:
 
 
 def test_an_exemplar_repeats_no_attribute_of_its_point() -> None:
-    """Only attributes that the point lacks stay on the exemplar, as the specification asks."""
+    """The exemplar keeps only attributes that the point does not have, as the specification demands."""
     reservoir = PriorityReservoir()
     reservoir.offer(1, 1, {"route": "/predict", "user": "x"}, context_of(7))
 

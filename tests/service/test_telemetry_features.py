@@ -1,4 +1,4 @@
-"""Metric points of features: exact counts and sums, and exemplars worth following."""
+"""Metrics of features: exact counts, sums and exemplars."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ ROWS = st.tuples(
 def request_of(
     *rows: tuple[Any, ...], number: int = 1, pinned: bool = False, sampled: bool = True, model: ModelInfo | None = None
 ) -> RequestRecord:
-    """A request that answered rows; its number is its span ID."""
+    """Return a request with predicted rows; its number is its span ID."""
     _, request = request_record()
     model = model or TOY
     answered = tuple(
@@ -45,128 +45,128 @@ def request_of(
 
 
 def points_of(*, exemplar_filter: str = "trace_based", delta: bool = False) -> FeatureMetrics:
-    """Points of the toy schema."""
-    watched = ModelCatalog()
-    watched.add(TOY, ReferenceData(FeatureBins(SCHEMA), {}))
-    return FeatureMetrics(watched, exemplar_filter=exemplar_filter, delta=delta)
+    """Return metrics of the toy schema."""
+    catalog = ModelCatalog()
+    catalog.add(TOY, ReferenceData(FeatureBins(SCHEMA), {}))
+    return FeatureMetrics(catalog, exemplar_filter=exemplar_filter, delta=delta)
 
 
-def counts(points: FeatureMetrics) -> dict[tuple[str, str], int]:
-    """What was met, by feature and bin; without zeros."""
-    data = points.collect()[0].data.data_points
-    found = {(p.attributes["ml.feature.name"], p.attributes["ml.feature.bin"]): p.value for p in data}  # type: ignore[index, union-attr]
-    return {key: int(value) for key, value in found.items() if value}
+def counts(metrics: FeatureMetrics) -> dict[tuple[str, str], int]:
+    """Return the counts by feature and bin, without zeros."""
+    data = metrics.collect()[0].data.data_points
+    by_bin = {(p.attributes["ml.feature.name"], p.attributes["ml.feature.bin"]): p.value for p in data}  # type: ignore[index, union-attr]
+    return {key: int(value) for key, value in by_bin.items() if value}
 
 
-def sums(points: FeatureMetrics) -> dict[str, float]:
-    """The sum of each feature."""
+def sums(metrics: FeatureMetrics) -> dict[str, float]:
+    """Return the sum of each feature."""
     total: dict[str, float] = {}
-    for point in points.collect()[1].data.data_points:
-        said: Any = point.attributes
-        sign = 1 if said["ml.feature.sign"] == "positive" else -1
-        total[said["ml.feature.name"]] = total.get(said["ml.feature.name"], 0.0) + sign * point.value  # type: ignore[union-attr]
+    for point in metrics.collect()[1].data.data_points:
+        attributes: Any = point.attributes
+        sign = 1 if attributes["ml.feature.sign"] == "positive" else -1
+        total[attributes["ml.feature.name"]] = total.get(attributes["ml.feature.name"], 0.0) + sign * point.value  # type: ignore[union-attr]
     return total
 
 
-def exemplars(points: FeatureMetrics) -> dict[tuple[str, str], int]:
-    """The request that each bin leads to."""
+def exemplars(metrics: FeatureMetrics) -> dict[tuple[str, str], int]:
+    """Return the request of the exemplar of each bin."""
     return {
         (p.attributes["ml.feature.name"], p.attributes["ml.feature.bin"]): p.exemplars[0].span_id  # type: ignore[index, misc]
-        for p in points.collect()[0].data.data_points
+        for p in metrics.collect()[0].data.data_points
         if p.exemplars
     }
 
 
 @given(st.lists(st.lists(ROWS, max_size=4), max_size=6))
-def test_however_rows_come_together_they_are_counted_once(requests: list[Sequence[tuple[Any, ...]]]) -> None:
-    """One request a row, or all in one: the same counts, and sums that are those of the values."""
-    apart, together = points_of(), points_of()
-    apart.add([request_of(*rows) for rows in requests])
+def test_counts_do_not_depend_on_how_rows_are_grouped(requests: list[Sequence[tuple[Any, ...]]]) -> None:
+    """Requests of one row and requests of several rows give the same counts and sums."""
+    grouped, single = points_of(), points_of()
+    grouped.add([request_of(*rows) for rows in requests])
     every = [row for rows in requests for row in rows]
     for row in every:
-        together.add([request_of(row)])
+        single.add([request_of(row)])
 
-    assert counts(apart) == counts(together)
-    assert sum(counts(apart).values()) == 3 * len(every)
-    for place, name in enumerate(("age", "balance")):
-        expected = np.sum([row[place] for row in every if row[place] is not None])
-        assert sums(apart)[name] == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_batch_larger_than_a_piece_is_counted_whole() -> None:
-    """Rows are placed a piece at a time, and none is lost between two."""
-    points = points_of()
-    points.add([request_of(*[(30, 1.0, "pro")] * (2 * CHUNK_ROWS + 1))])
-
-    assert set(counts(points).values()) == {2 * CHUNK_ROWS + 1}
+    assert counts(grouped) == counts(single)
+    assert sum(counts(grouped).values()) == 3 * len(every)
+    for index, name in enumerate(("age", "balance")):
+        expected = np.sum([row[index] for row in every if row[index] is not None])
+        assert sums(grouped)[name] == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_bin_leads_to_the_request_that_was_in_it_last() -> None:
-    """A pinned one stays before all others; each is handed over once."""
-    points = points_of()
-    points.add([request_of((25, 0.0, "pro"), number=1), request_of((25, 0.0, "basic"), number=2)])
-    points.add([request_of((25, 0.0, "x"), number=3, pinned=True), request_of((25, 19.0, "x"), number=4)])
+def test_a_batch_larger_than_a_chunk_is_counted_completely() -> None:
+    """Rows are binned chunk by chunk, and no row is lost in between."""
+    metrics = points_of()
+    metrics.add([request_of(*[(30, 1.0, "pro")] * (2 * CHUNK_ROWS + 1))])
 
-    found = exemplars(points)
-    assert found["plan", "pro"] == 1
-    assert found["plan", "basic"] == 2
-    assert found["plan", "other"] == 3
-    assert found["age", "01"] == 3
-    assert found["balance", "09"] == 4
-    assert exemplars(points) == {}
+    assert set(counts(metrics).values()) == {2 * CHUNK_ROWS + 1}
+
+
+def test_the_exemplar_of_a_bin_is_its_latest_request() -> None:
+    """A pinned request is preferred. Each exemplar is returned once."""
+    metrics = points_of()
+    metrics.add([request_of((25, 0.0, "pro"), number=1), request_of((25, 0.0, "basic"), number=2)])
+    metrics.add([request_of((25, 0.0, "x"), number=3, pinned=True), request_of((25, 19.0, "x"), number=4)])
+
+    by_bin = exemplars(metrics)
+    assert by_bin["plan", "pro"] == 1
+    assert by_bin["plan", "basic"] == 2
+    assert by_bin["plan", "other"] == 3
+    assert by_bin["age", "01"] == 3
+    assert by_bin["balance", "09"] == 4
+    assert exemplars(metrics) == {}
 
 
 @pytest.mark.parametrize(
     ("exemplar_filter", "expected"), [("trace_based", {1}), ("always_on", {2}), ("always_off", set())]
 )
-def test_a_trace_that_was_not_sampled_is_no_exemplar(exemplar_filter: str, expected: set[int]) -> None:
-    """A link would lead nowhere, unless the filter asks for it."""
-    points = points_of(exemplar_filter=exemplar_filter)
-    points.add([request_of((25, 0.0, "pro"), number=1), request_of((25, 0.0, "pro"), number=2, sampled=False)])
+def test_a_trace_that_is_not_sampled_is_no_exemplar(exemplar_filter: str, expected: set[int]) -> None:
+    """Its trace ID would be unknown to the backend. `OTEL_METRICS_EXEMPLAR_FILTER` decides."""
+    metrics = points_of(exemplar_filter=exemplar_filter)
+    metrics.add([request_of((25, 0.0, "pro"), number=1), request_of((25, 0.0, "pro"), number=2, sampled=False)])
 
-    assert set(exemplars(points).values()) == expected
-
-
-def test_what_is_new_is_told_once_to_who_asks_for_that() -> None:
-    """With `delta` a collection takes what it tells; every bin is told, empty ones too, so that no rate starts late."""
-    points = points_of(delta=True)
-    points.add([request_of((25, -1.5, "pro"))])
-
-    assert sums(points) == {"age": 25.0, "balance": -1.5}
-    assert counts(points) == {}
-    assert len(points.collect()[0].data.data_points) == len(FeatureBins(SCHEMA).bin_names)
+    assert set(exemplars(metrics).values()) == expected
 
 
-def repeated(points: FeatureMetrics) -> int:
-    """How many rows equalled one of the last."""
-    (point,) = next(one for one in points.collect() if one.name == "ml.predictions.repeated").data.data_points
+def test_with_delta_temporality_counts_are_returned_once() -> None:
+    """Each collection starts counting anew. It has a point for every bin, so that no rate starts late."""
+    metrics = points_of(delta=True)
+    metrics.add([request_of((25, -1.5, "pro"))])
+
+    assert sums(metrics) == {"age": 25.0, "balance": -1.5}
+    assert counts(metrics) == {}
+    assert len(metrics.collect()[0].data.data_points) == len(FeatureBins(SCHEMA).bin_names)
+
+
+def repeated(metrics: FeatureMetrics) -> int:
+    """Return the number of repeated rows."""
+    (point,) = next(metric for metric in metrics.collect() if metric.name == "ml.predictions.repeated").data.data_points
     assert point.attributes == {"ml.model.name": "toy", "ml.model.version": "1"}
     return int(point.value)  # type: ignore[union-attr]  # a sum
 
 
 @pytest.mark.parametrize("delta", [False, True])
-def test_rows_that_come_again_are_counted(delta: bool) -> None:
-    """Of a cycle of few rows all but the first round; equal values of other features are other rows."""
-    points = points_of(delta=delta)
-    points.add([request_of((25, 0.0, "pro"), (25, 0.0, "basic"), (25, None, "pro")), request_of((26, 0.0, "pro"))])
-    assert repeated(points) == 0
+def test_repeated_rows_are_counted(delta: bool) -> None:
+    """Rows count from their second occurrence on. A row is repeated only if all of its values are equal."""
+    metrics = points_of(delta=delta)
+    metrics.add([request_of((25, 0.0, "pro"), (25, 0.0, "basic"), (25, None, "pro")), request_of((26, 0.0, "pro"))])
+    assert repeated(metrics) == 0
     for number in range(5):
-        points.add([request_of((25 + number % 2, 0.0, "pro"))])
-    assert repeated(points) == 5
-    assert repeated(points) == (0 if delta else 5)
+        metrics.add([request_of((25 + number % 2, 0.0, "pro"))])
+    assert repeated(metrics) == 5
+    assert repeated(metrics) == (0 if delta else 5)
 
 
 def test_synthetic_rows_are_not_counted() -> None:
-    """Neither into bins nor as repeated ones."""
-    points = points_of()
-    points.add([request_of((25, 0.0, "pro"))._replace(synthetic=True)] * 3)
-    assert counts(points) == {}
-    assert repeated(points) == 0
+    """They count neither in bins nor as repeated rows."""
+    metrics = points_of()
+    metrics.add([request_of((25, 0.0, "pro"))._replace(synthetic=True)] * 3)
+    assert counts(metrics) == {}
+    assert repeated(metrics) == 0
 
 
 @given(st.integers(1, 20), st.integers(1, 60))
-def test_as_many_rows_are_remembered_as_promised(remembered: int, cycle: int) -> None:
-    """A cycle up to that is seen whole from the second round on; one of more than twice as many never is."""
+def test_the_number_of_remembered_rows_is_bounded_from_both_sides(remembered: int, cycle: int) -> None:
+    """All rows of a cycle up to the number are repeated; none of a cycle of more than twice the number."""
     repeats = RepeatedRowCounter(remembered)
     rounds = 4
     for _ in range(rounds):
@@ -178,38 +178,38 @@ def test_as_many_rows_are_remembered_as_promised(remembered: int, cycle: int) ->
 
 
 def test_each_model_has_its_own_bins() -> None:
-    """Rows of two versions are counted apart, each by its own edges; a version that nobody watches is not counted."""
+    """Two versions are counted separately, each by its own edges. A version outside the catalog is not counted."""
     later = TOY._replace(version="2", hash="b" * 64)
     columns = {**COLUMNS, "age": np.arange(0.0, 400.0, 10.0)}
     schema = Schema(features=tuple(describe_column(pd.Series(values, name=name)) for name, values in columns.items()))
-    watched = ModelCatalog()
-    watched.add(TOY, ReferenceData(FeatureBins(SCHEMA), {}))
-    watched.add(later, ReferenceData(FeatureBins(schema), {}))
-    points = FeatureMetrics(watched, exemplar_filter="trace_based")
+    catalog = ModelCatalog()
+    catalog.add(TOY, ReferenceData(FeatureBins(SCHEMA), {}))
+    catalog.add(later, ReferenceData(FeatureBins(schema), {}))
+    metrics = FeatureMetrics(catalog, exemplar_filter="trace_based")
     row = (59, 0.0, "pro")
-    points.add([request_of(row), request_of(row, model=later), request_of(row, row)])
-    points.add([request_of(row, model=TOY._replace(version="3"))])
+    metrics.add([request_of(row), request_of(row, model=later), request_of(row, row)])
+    metrics.add([request_of(row, model=TOY._replace(version="3"))])
 
-    found = {
+    by_bin = {
         (p.attributes["ml.model.version"], p.attributes["ml.feature.bin"]): p.value  # type: ignore[index, union-attr]
-        for p in points.collect()[0].data.data_points
+        for p in metrics.collect()[0].data.data_points
         if p.attributes["ml.feature.name"] == "age" and p.value  # type: ignore[index, union-attr]
     }
-    assert found == {("1", "09"): 3, ("2", "01"): 1}
+    assert by_bin == {("1", "09"): 3, ("2", "01"): 1}
 
 
-def test_versions_of_the_past_are_told_for_a_while() -> None:
-    """The last of them: a service that changes its version every day does not export all it ever had."""
-    watched = ModelCatalog()
-    points = FeatureMetrics(watched, exemplar_filter="trace_based")
-    told: list[set[str]] = []
+def test_a_limited_number_of_retired_versions_is_reported() -> None:
+    """The latest ones are reported, so that a service does not export every version that it has ever served."""
+    catalog = ModelCatalog()
+    metrics = FeatureMetrics(catalog, exemplar_filter="trace_based")
+    reported: list[set[str]] = []
     for number in range(MAX_RETIRED_MODELS + 4):
         model = TOY._replace(version=str(number))
-        watched.add(model, ReferenceData(FeatureBins(SCHEMA), {}))
-        points.add([request_of((25, 0.0, "pro"), model=model)])
-        told.append({p.attributes["ml.model.version"] for p in points.collect()[0].data.data_points})  # type: ignore[index, misc, union-attr]
-        watched.retire(model)
+        catalog.add(model, ReferenceData(FeatureBins(SCHEMA), {}))
+        metrics.add([request_of((25, 0.0, "pro"), model=model)])
+        reported.append({p.attributes["ml.model.version"] for p in metrics.collect()[0].data.data_points})  # type: ignore[index, misc, union-attr]
+        catalog.retire(model)
 
-    assert set.union(*told) == {str(number) for number in range(MAX_RETIRED_MODELS + 4)}
-    assert all(len(versions) <= MAX_RETIRED_MODELS + 2 for versions in told)
-    assert "0" not in told[-1]
+    assert set.union(*reported) == {str(number) for number in range(MAX_RETIRED_MODELS + 4)}
+    assert all(len(versions) <= MAX_RETIRED_MODELS + 2 for versions in reported)
+    assert "0" not in reported[-1]

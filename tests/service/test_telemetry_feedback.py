@@ -1,4 +1,4 @@
-"""What is told of a true label: the same from records and by the SDK."""
+"""Telemetry of true labels: the sidecar path and the SDK path export the same."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -35,12 +35,12 @@ ORIGIN = Origin(b"", "modeltrace")
 
 
 def prediction(number: int, answer: str | float = "benign", *, version: str = "1.0.0", traced: bool = True) -> str:
-    """The ID of one that was made long ago."""
+    """Return the ID of a prediction."""
     return IDS.sign(PredictionRef(number * traced, number, 0, 1_700_000_000_000_000_000, version, answer))
 
 
 def label(number: int, true: object = "benign", **more: Any) -> dict[str, object]:
-    """A label of it."""
+    """Return the body of a request with its label."""
     return {"prediction_id": prediction(number, **more), "label": true}
 
 
@@ -75,16 +75,16 @@ MEASURED = {"json": {"items": [label(n, true, answer=2.5) for n, true in enumera
 def answered(
     record: Callable[..., SdkService], model: Model, folder: Path, request: dict[str, Any]
 ) -> tuple[SdkService, RecordsService]:
-    """The same request, put to both."""
+    """Send the same request to a service of either path."""
     service = record(model, store=SecretStr(str(folder / "stock.db")), max_batch_rows=10)
-    with records_service(model, store=str(folder / "records.db"), max_batch_rows=10) as ours:
-        statuses = [client.post("/feedback", **request).status_code for client in (service.client, ours.client)]
+    with records_service(model, store=str(folder / "records.db"), max_batch_rows=10) as sidecar:
+        statuses = [client.post("/feedback", **request).status_code for client in (service.client, sidecar.client)]
     assert len(set(statuses)) == 1
-    return service, ours
+    return service, sidecar
 
 
 def each(spans: Iterable[Span]) -> list[Any]:
-    """All that is comparable of each span, in one order."""
+    """Return what must be equal of each span, sorted."""
     kept = [
         (comparable_spans([span])[span.name], [(one.trace_id, one.span_id, one.flags) for one in span.links])
         for span in spans
@@ -92,8 +92,8 @@ def each(spans: Iterable[Span]) -> list[Any]:
     return sorted(kept, key=str)
 
 
-def led_to(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[tuple[int, int]]]:
-    """The predictions that the points of labels lead to."""
+def exemplars_of(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """Return the predictions of the exemplars of labels."""
     return {
         (metric.name, str(sorted(point.attributes.items()))): [(e.trace_id, e.span_id) for e in point.exemplars]
         for metric in metrics
@@ -102,41 +102,41 @@ def led_to(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[tuple[int, i
     }
 
 
-def stock_metrics(service: SdkService) -> list[Metric]:
-    """The points that the stock exporter would send."""
+def sdk_metrics(service: SdkService) -> list[Metric]:
+    """Return the metrics that the SDK would export."""
     data = service.metric_reader.get_metrics_data()
     assert data is not None
     return [metric for r in data.resource_metrics for s in r.scope_metrics for metric in s.metrics]
 
 
 @pytest.mark.parametrize("case", [*CLASSIFIED, "values"])
-def test_labels_are_told_as_the_sdk_tells_them(
+def test_labels_are_exported_as_the_sdk_exports_them(
     record: Callable[..., SdkService], model: Model, tmp_path: Path, case: str
 ) -> None:
-    """Spans with their links, points with the predictions that they lead to, and log records are the same."""
+    """Spans with links, metric points with exemplars, and log records are equal."""
     if case == "values":
         model = replace(model, task="regressor", classes=None)
-    service, ours = answered(record, model, tmp_path, CLASSIFIED.get(case, MEASURED))
+    service, sidecar = answered(record, model, tmp_path, CLASSIFIED.get(case, MEASURED))
 
-    parents = {span.span_id for span in ours.spans() if span.name == "POST /feedback"}
-    assert {span.parent_span_id for span in ours.spans() if span.name == "feedback"} <= parents
-    theirs, own = sdk_spans(service), ours.spans()
+    parents = {span.span_id for span in sidecar.spans() if span.name == "POST /feedback"}
+    assert {span.parent_span_id for span in sidecar.spans() if span.name == "feedback"} <= parents
+    theirs, own = sdk_spans(service), sidecar.spans()
     for spans in (theirs, own):
         for span in spans:
             if span.name == "feedback":
                 span.parent_span_id = b""
     assert each(own) == each(theirs)
-    stock = stock_metrics(service)
-    mine = ours.metrics()
+    stock = sdk_metrics(service)
+    mine = sidecar.metrics()
     assert comparable_metrics(mine) == comparable_metrics(stock)
-    assert led_to(mine) == led_to(stock)
-    sent = FeedbackEncoder(ORIGIN).logs(ours.queue.feedback, 2**20)
+    assert exemplars_of(mine) == exemplars_of(stock)
+    sent = FeedbackEncoder(ORIGIN).logs(sidecar.queue.feedback, 2**20)
     told_by_sdk = encode_logs(service.logs(FEEDBACK_LOGGER)).SerializeToString()
     assert [one for request, _ in sent for one in said(request)] == said(told_by_sdk)
 
 
 def said(request: bytes) -> list[Any]:
-    """All that is comparable of each log record."""
+    """Return what must be equal of each log record."""
 
     def comparable(record: LogRecord) -> Any:
         attributes = {a.key: json_of(a.value) for a in record.attributes}
@@ -147,8 +147,8 @@ def said(request: bytes) -> list[Any]:
     return [comparable(one) for r in parsed.resource_logs for s in r.scope_logs for one in s.log_records]
 
 
-def test_a_wrong_cell_leads_to_wrong_predictions(service: SdkService) -> None:
-    """The exemplar of each pair of classes is the last prediction of that pair; the delay's a wrong one."""
+def test_exemplars_of_wrong_classes_are_wrong_predictions(service: SdkService) -> None:
+    """The exemplar of each pair of classes is the last prediction of that pair, that of the delay a wrong one."""
     for number, true, predicted in ((1, "benign", "benign"), (2, "malignant", "benign"), (3, "malignant", "malignant")):
         answer = service.client.post("/feedback", json=label(number, true, answer=predicted))
         assert answer.status_code == 200
@@ -165,7 +165,7 @@ def test_a_wrong_cell_leads_to_wrong_predictions(service: SdkService) -> None:
 
 
 def some_feedback(*labels: TrueLabel, end: int = 0, **more: Any) -> FeedbackRecord:
-    """Labels that were stored together."""
+    """Return labels that were stored together."""
     record = FeedbackRecord(
         b"t" * 16,
         b"s" * 8,
@@ -183,7 +183,7 @@ def some_feedback(*labels: TrueLabel, end: int = 0, **more: Any) -> FeedbackReco
 
 
 def some_label(time: int, true: str = "a", predicted: str = "a") -> TrueLabel:
-    """A label of a prediction of that time."""
+    """Return a label of a prediction of that time."""
     return TrueLabel("id", b"p" * 16, b"q" * 8, time, "1", true, predicted)
 
 
@@ -192,14 +192,14 @@ def some_label(time: int, true: str = "a", predicted: str = "a") -> TrueLabel:
     [(-5 * DAY, "1h"), (0, "1h"), (DAY // 24, "1h"), (DAY // 24 + 1000, "1d"), (DAY, "1d"), (7 * DAY, "7d"),
      (30 * DAY, "30d"), (31 * DAY, "older")],
 )  # fmt: skip
-def test_an_age_is_rounded_up_to_a_bucket(age: int, name: str) -> None:
-    """A prediction that seems to be of the future, by another replica's clock, is new."""
+def test_an_age_belongs_to_the_next_larger_bucket(age: int, name: str) -> None:
+    """A prediction with a time in the future, by the clock of another replica, is new."""
     assert some_feedback(end=100 * DAY).age_bucket(some_label(100 * DAY - age)) == name
 
 
 @pytest.mark.parametrize("delta", [True, False])
-def test_points_are_totals_or_what_is_new(delta: bool) -> None:
-    """Cumulative points grow; with delta temporality each collection starts afresh, and none is empty."""
+def test_points_are_cumulative_or_deltas(delta: bool) -> None:
+    """Cumulative points grow. With delta temporality each collection starts anew, and has no empty points."""
     points = FeedbackMetrics(exemplar_filter="trace_based", delta=delta)
     counts = []
     for _ in range(2):
@@ -215,8 +215,8 @@ def test_points_are_totals_or_what_is_new(delta: bool) -> None:
     ("how", "flags", "labels", "rejected"),
     [("always_off", 1, 0, 0), ("trace_based", 1, 1, 1), ("trace_based", 0, 1, 0), ("always_on", 0, 1, 1)],
 )
-def test_the_exemplar_filter_is_kept(how: str, flags: int, labels: int, rejected: int) -> None:
-    """Whether a prediction was sampled is not known from its ID; of the request with a refused label it is."""
+def test_the_exemplar_filter_is_respected(how: str, flags: int, labels: int, rejected: int) -> None:
+    """For a prediction it is not known whether its trace was sampled; for the request with a rejected label it is."""
     points = FeedbackMetrics(exemplar_filter=how)
     points.add([some_feedback(some_label(0), trace_flags=flags, rejected=(("conflict", 1),))])
 
@@ -226,7 +226,7 @@ def test_the_exemplar_filter_is_kept(how: str, flags: int, labels: int, rejected
 
 
 def test_the_number_of_series_is_limited() -> None:
-    """What exceeds the limit lands in one point that says so."""
+    """Further attribute sets share one point with `otel.metric.overflow`."""
     points = FeedbackMetrics(exemplar_filter="trace_based")
     points.add([some_feedback(rejected=tuple((str(n), 1) for n in range(150)))])
 
@@ -264,8 +264,8 @@ feedback = st.builds(
 
 
 @given(st.lists(feedback, max_size=4))
-def test_whatever_is_recorded_can_be_told(some: list[FeedbackRecord]) -> None:
-    """Any text, any number: it crosses the pipe as it is, and each label becomes a span, a log record and a line."""
+def test_any_record_can_be_exported(some: list[FeedbackRecord]) -> None:
+    """Any text and number crosses the pipe unchanged, and each label becomes a span, a log record and a log line."""
     encoder = FeedbackEncoder(ORIGIN)
     number = sum(len(one.labels) for one in some)
 
@@ -275,8 +275,8 @@ def test_whatever_is_recorded_can_be_told(some: list[FeedbackRecord]) -> None:
     assert sum(n for _, n in encoder.spans(some, 2000)) == sum(len(one.labels) for one in some if one.trace_flags & 1)
 
 
-def test_a_label_is_told_below_info_only_if_asked(service: SdkService) -> None:
-    """With a log level above INFO no record is made; it is counted all the same."""
+def test_with_a_higher_log_level_a_label_makes_no_log_record(service: SdkService) -> None:
+    """With a log level above INFO, a label is only counted."""
     logging.getLogger().setLevel("WARNING")
     assert service.client.post("/feedback", json=label(1)).status_code == 200
 

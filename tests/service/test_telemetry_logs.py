@@ -1,4 +1,4 @@
-"""Log lines: JSON, with the IDs of the request, never waited for."""
+"""Log lines are JSON with the IDs of the request, and never delay it."""
 
 import json
 import logging
@@ -14,9 +14,9 @@ from modeltrace.telemetry.logging import LineQueueHandler, LogWriter, configure_
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test leaves stdlib logging as it found it, and finds it as a new process has it."""
+    """Restore stdlib logging after each test, and start with its state in a new process."""
     root = logging.getLogger()
-    # uvicorn cuts its access logger off in a process that has run a server without access lines.
+    # uvicorn disables its access logger in a process that has run a server without access lines.
     monkeypatch.setattr(logging.getLogger("uvicorn.access"), "propagate", True)
     handlers, level = root.handlers[:], root.level
     yield
@@ -27,7 +27,7 @@ def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[tuple[LogWriter, Path]]:
-    """Lines going to a file."""
+    """Write log lines to a file."""
     file = tmp_path / "logs" / "service.jsonl"
     lines = configure_logging(level="INFO", log_file=file, max_file_bytes=100_000, max_backups=1)
     yield lines, file
@@ -36,12 +36,12 @@ def log(tmp_path: Path) -> Iterator[tuple[LogWriter, Path]]:
 
 
 def read(file: Path) -> list[dict[str, object]]:
-    """The lines of a log file."""
+    """Return the lines of a log file."""
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_a_line_made_within_a_span_carries_its_ids(log: tuple[LogWriter, Path]) -> None:
-    """The IDs are taken where the record is made, not where it is written."""
+def test_a_line_within_a_span_has_its_ids(log: tuple[LogWriter, Path]) -> None:
+    """The IDs are those at the time of the log call, not of writing."""
     lines, file = log
     with TracerProvider(shutdown_on_exit=False).get_tracer("t").start_as_current_span("s") as span:
         logging.getLogger("x").info("hello %s", "you", extra={"a.b": 1})
@@ -56,8 +56,8 @@ def test_a_line_made_within_a_span_carries_its_ids(log: tuple[LogWriter, Path]) 
     assert record["logger"] == "x"
 
 
-def test_a_line_outside_a_span_carries_no_ids(log: tuple[LogWriter, Path]) -> None:
-    """No trace is said by leaving it out, never by zeros."""
+def test_a_line_outside_a_span_has_no_ids(log: tuple[LogWriter, Path]) -> None:
+    """The fields are absent, not zeros."""
     lines, file = log
     logging.getLogger("x").warning("alone")
     lines.close()
@@ -66,7 +66,7 @@ def test_a_line_outside_a_span_carries_no_ids(log: tuple[LogWriter, Path]) -> No
 
 
 def test_an_exception_is_one_line_with_its_stack(log: tuple[LogWriter, Path]) -> None:
-    """A stack trace does not break the line format."""
+    """A stack trace does not break the format of one line per record."""
     lines, file = log
     try:
         raise ValueError("no")
@@ -78,8 +78,8 @@ def test_an_exception_is_one_line_with_its_stack(log: tuple[LogWriter, Path]) ->
     assert "ValueError: no" in str(record["exc_info"])
 
 
-def test_what_is_logged_after_the_close_is_written_too(log: tuple[LogWriter, Path]) -> None:
-    """The last words of a stop are not lost with the thread that wrote the others."""
+def test_records_after_the_close_are_written(log: tuple[LogWriter, Path]) -> None:
+    """The last messages of a shutdown are written although the thread has ended."""
     lines, file = log
     lines.close()
     logging.getLogger("x").info("last words")
@@ -87,8 +87,8 @@ def test_what_is_logged_after_the_close_is_written_too(log: tuple[LogWriter, Pat
     assert read(file)[-1]["message"] == "last words"
 
 
-def test_an_access_line_has_the_attributes_of_the_conventions(log: tuple[LogWriter, Path]) -> None:
-    """uvicorn's five arguments become semantic conventions, without the query, which may be private."""
+def test_an_access_line_has_attributes_of_the_semantic_conventions(log: tuple[LogWriter, Path]) -> None:
+    """uvicorn's five arguments become attributes, without the query, which may be private."""
     lines, file = log
     arguments = ("127.0.0.1:5000", "GET", "/model?secret=1", "1.1", 200)
     logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *arguments)
@@ -101,8 +101,8 @@ def test_an_access_line_has_the_attributes_of_the_conventions(log: tuple[LogWrit
     assert record["http.response.status_code"] == 200
 
 
-def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:
-    """A full queue never makes a request wait."""
+def test_lines_beyond_the_queue_limit_are_dropped_and_counted() -> None:
+    """A full queue does not delay a request."""
     handler = LineQueueHandler(Queue(maxsize=2))
     for _ in range(5):
         handler.handle(logging.makeLogRecord({"msg": "m"}))

@@ -1,4 +1,4 @@
-"""What one request leaves behind: spans, metric points, log records."""
+"""Telemetry of one request on the SDK path: spans, metric points, log records."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ PINNED = {"baggage": "modeltrace.pin=1"}
 
 
 def failing(model: Model) -> Model:
-    """A model that raises."""
+    """Return a model that raises."""
 
     def fail(_: object) -> list[ModelOutput]:
         raise ZeroDivisionError("secret 42")
@@ -24,7 +24,7 @@ def failing(model: Model) -> Model:
 
 
 def exceptions(spans: dict[str, ReadableSpan]) -> list[tuple[str, str]]:
-    """Every recorded exception: the span that has it, and its type."""
+    """Return every recorded exception: the name of its span, and its type."""
     return [
         (span.name, str((event.attributes or {})["exception.type"]))
         for span in spans.values()
@@ -34,7 +34,7 @@ def exceptions(spans: dict[str, ReadableSpan]) -> list[tuple[str, str]]:
 
 
 def test_a_prediction_is_one_server_span_with_three_stages(service: SdkService, rows: Rows) -> None:
-    """No send or receive spans, no second SERVER span from FastAPI's own telemetry."""
+    """There are no `send` or `receive` spans, and no second SERVER span."""
     service.client.post("/predict", json={"features": rows[0]})
 
     spans = service.span_exporter.get_finished_spans()
@@ -44,8 +44,8 @@ def test_a_prediction_is_one_server_span_with_three_stages(service: SdkService, 
     assert {span.parent.span_id for span in spans[:3] if span.parent} == {server.context.span_id}
 
 
-def test_the_server_span_has_the_stable_conventions_and_the_answer(service: SdkService, rows: Rows) -> None:
-    """HTTP attributes by the stable conventions; model, label and confidence beside them."""
+def test_the_server_span_has_http_attributes_and_the_prediction(service: SdkService, rows: Rows) -> None:
+    """It has HTTP attributes by the stable conventions, and model, label and confidence."""
     body = service.client.post("/predict", json={"features": rows[0]}).json()
 
     attributes = dict(service.spans()["POST /predict"].attributes or {})
@@ -59,8 +59,8 @@ def test_the_server_span_has_the_stable_conventions_and_the_answer(service: SdkS
     assert attributes["ml.prediction.confidence"] == body["confidence"]
 
 
-def test_a_batch_says_its_rows(service: SdkService, rows: Rows) -> None:
-    """Rows and refused rows are on the SERVER span, accepted rows on `inference`."""
+def test_a_batch_has_its_numbers_of_rows(service: SdkService, rows: Rows) -> None:
+    """The SERVER span has the numbers of rows and of rejected rows, `inference` that of accepted rows."""
     answer = service.client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]}).json()
 
     spans = service.spans()
@@ -72,22 +72,22 @@ def test_a_batch_says_its_rows(service: SdkService, rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
-def test_health_calls_make_no_spans(service: SdkService, path: str) -> None:
-    """What machines ask every few seconds is no trace."""
+def test_health_checks_make_no_spans(service: SdkService, path: str) -> None:
+    """Frequent requests of machines are not traced."""
     service.client.get(path)
 
     assert service.span_exporter.get_finished_spans() == ()
 
 
-def test_a_query_that_names_a_health_call_is_traced(service: SdkService) -> None:
-    """Only the path decides what is left out."""
+def test_a_query_that_names_a_health_check_is_traced(service: SdkService) -> None:
+    """Only the path excludes a request from tracing."""
     service.client.get("/model?next=/healthz")
 
     assert set(service.spans()) == {"GET /model"}
 
 
 def test_a_failure_is_recorded_once_with_its_type(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
-    """The exception stands on `inference` alone; the SERVER span is an error with the status as its type."""
+    """Only `inference` has the exception. The SERVER span is an error with the status as its type."""
     service = record(failing(model))
     service.client.post("/predict", json={"features": rows[0]})
 
@@ -101,7 +101,7 @@ def test_a_failure_is_recorded_once_with_its_type(record: Callable[..., SdkServi
 def test_a_failure_is_logged_once_with_its_stack_and_trace(
     record: Callable[..., SdkService], model: Model, rows: Rows
 ) -> None:
-    """The one ERROR record leads from the trace ID to the line that failed."""
+    """There is one ERROR record, with the trace ID and the stack."""
     service = record(failing(model))
     body = service.client.post("/predict", json={"features": rows[0]}).json()
 
@@ -115,8 +115,8 @@ def test_a_failure_is_logged_once_with_its_stack_and_trace(
     assert "ZeroDivisionError" in str((error.attributes or {})["exception.stacktrace"])
 
 
-def test_a_refused_request_is_no_error_of_the_service(service: SdkService) -> None:
-    """A 422 leaves the SERVER span unset, as the conventions ask; `validate` says what it was."""
+def test_a_rejected_request_is_no_error_of_the_service(service: SdkService) -> None:
+    """With status 422 the SERVER span is unset, as the conventions demand. `validate` has the error."""
     service.client.post("/predict", json={"features": {}})
 
     spans = service.spans()
@@ -125,8 +125,8 @@ def test_a_refused_request_is_no_error_of_the_service(service: SdkService) -> No
     assert exceptions(spans) == []
 
 
-def test_trace_context_comes_in(service: SdkService, rows: Rows) -> None:
-    """The SERVER span continues the caller's trace, with its tracestate."""
+def test_the_trace_of_the_caller_is_continued(service: SdkService, rows: Rows) -> None:
+    """The SERVER span is a child of the caller's span, and has its tracestate."""
     trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     headers = {"traceparent": f"00-{trace_id}-{span_id}-01", "tracestate": "vendor=1"}
 
@@ -139,8 +139,8 @@ def test_trace_context_comes_in(service: SdkService, rows: Rows) -> None:
     assert server.context.trace_state.get("vendor") == "1"
 
 
-def test_the_audit_record_is_the_whole_prediction(service: SdkService, model: Model, rows: Rows) -> None:
-    """Inputs, answer, confidence, model with hash and prediction ID, on the SERVER span of the request."""
+def test_the_log_record_holds_the_complete_prediction(service: SdkService, model: Model, rows: Rows) -> None:
+    """It has inputs, label, confidence, model with hash and prediction ID, and belongs to the SERVER span."""
     body = service.client.post("/predict", json={"features": rows[0]}).json()
 
     (record,) = service.logs("modeltrace.prediction")
@@ -159,8 +159,8 @@ def test_the_audit_record_is_the_whole_prediction(service: SdkService, model: Mo
     }
 
 
-def test_a_batch_writes_one_audit_record_a_row(service: SdkService, rows: Rows) -> None:
-    """Each row's inputs are beside its own answer; a refused row has none."""
+def test_a_batch_makes_one_log_record_per_row(service: SdkService, rows: Rows) -> None:
+    """Each record has the inputs and the prediction of one row. A rejected row has no record."""
     service.client.post("/predict/batch", json={"rows": [rows[0], {}, rows[1]]})
 
     written = [dict(record.log_record.attributes or {}) for record in service.logs("modeltrace.prediction")]
@@ -169,7 +169,7 @@ def test_a_batch_writes_one_audit_record_a_row(service: SdkService, rows: Rows) 
 
 
 def test_predictions_are_counted_by_label_and_version(service: SdkService, rows: Rows) -> None:
-    """The counter adds up to the answers."""
+    """The counters add up to the number of predictions."""
     answers = service.client.post("/predict/batch", json={"rows": rows[:50]}).json()["predictions"]
 
     counted = {p.attributes["ml.prediction.label"]: p.value for p in service.points()["ml.predictions"]}
@@ -178,7 +178,7 @@ def test_predictions_are_counted_by_label_and_version(service: SdkService, rows:
 
 
 def test_confidence_and_durations_are_recorded(service: SdkService, rows: Rows) -> None:
-    """One confidence a row, one inference a request, one request duration, all in their units."""
+    """There is one confidence per row, one inference and one duration per request, in their units."""
     service.client.post("/predict/batch", json={"rows": rows[:7]})
 
     points = service.points()
@@ -189,7 +189,7 @@ def test_confidence_and_durations_are_recorded(service: SdkService, rows: Rows) 
 
 
 def test_a_failed_inference_is_counted_as_one(record: Callable[..., SdkService], model: Model, rows: Rows) -> None:
-    """Its duration carries error.type, and no prediction is counted."""
+    """Its duration has `error.type`, and no prediction is counted."""
     service = record(failing(model))
     service.client.post("/predict", json={"features": rows[0]})
 
@@ -198,8 +198,8 @@ def test_a_failed_inference_is_counted_as_one(record: Callable[..., SdkService],
     assert "ml.predictions" not in points
 
 
-def test_a_pinned_request_is_the_exemplar_among_many(service: SdkService, rows: Rows) -> None:
-    """Neither those before nor those after it push it out, on any of the four metrics."""
+def test_a_pinned_request_is_preferred_as_exemplar(service: SdkService, rows: Rows) -> None:
+    """Neither earlier nor later requests replace it, on any of the four metrics."""
     for row in rows[:20]:
         service.client.post("/predict", json={"features": row})
     pinned = service.client.post("/predict", json={"features": rows[0]}, headers=PINNED).json()
@@ -213,17 +213,17 @@ def test_a_pinned_request_is_the_exemplar_among_many(service: SdkService, rows: 
 
 
 @pytest.mark.parametrize(("headers", "said"), [(PINNED, True), ({}, None)])
-def test_a_pinned_request_says_so_on_its_span(
+def test_the_span_of_a_pinned_request_is_marked(
     service: SdkService, rows: Rows, headers: dict[str, str], said: bool | None
 ) -> None:
-    """Whoever samples after the fact sees which requests somebody waits for."""
+    """A tail sampler can keep pinned requests."""
     service.client.post("/predict", json={"features": rows[0]}, headers=headers)
 
     assert dict(service.spans()["POST /predict"].attributes or {}).get("modeltrace.pin") is said
 
 
 def test_no_metric_has_an_identifier_or_a_feature_value(service: SdkService, model: Model, rows: Rows) -> None:
-    """Attributes of metrics are few and bounded, whatever clients send: features and bins are named by the bundle."""
+    """Clients cannot add attribute values to metrics: the bundle defines features and bins."""
     service.client.post("/predict", json={"features": rows[0]})
     service.client.get("/some/path/that/nobody/serves")
 
@@ -243,14 +243,14 @@ def test_no_metric_has_an_identifier_or_a_feature_value(service: SdkService, mod
 
 
 def test_body_sizes_are_not_reported(service: SdkService, rows: Rows) -> None:
-    """The instrumentation's sizes are wrong under concurrency, so there are none."""
+    """The instrumentation's sizes are wrong with concurrent requests, so they are dropped."""
     service.client.post("/predict", json={"features": rows[0]})
 
     assert not [name for name in service.points() if name.endswith("body.size")]
 
 
-def test_a_value_never_becomes_part_of_a_refusal(service: SdkService, rows: Rows) -> None:
-    """A secret in a refused feature is in no span and no log record."""
+def test_a_rejection_never_contains_a_value(service: SdkService, rows: Rows) -> None:
+    """A secret in a rejected feature is in no span and no log record."""
     service.client.post("/predict", json={"features": {**rows[0], "mean_radius": "secret-42"}})
 
     spans = service.span_exporter.get_finished_spans()

@@ -1,4 +1,4 @@
-"""What telemetry says about where it comes from."""
+"""The resource of a process."""
 
 import os
 
@@ -10,14 +10,14 @@ from modeltrace.telemetry.resource import build_resource
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The environment, without any of OpenTelemetry's variables."""
+    """Remove OpenTelemetry's variables from the environment."""
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(name)
     return monkeypatch
 
 
 def built(*, workers: int = 1) -> dict[str, object]:
-    """The attributes of this process's resource."""
+    """Return the attributes of this process's resource."""
     return dict(build_resource(read_settings().otel.service_name, "1", workers=workers).attributes)
 
 
@@ -32,7 +32,7 @@ def built(*, workers: int = 1) -> dict[str, object]:
     ],
 )
 def test_the_name_of_the_service(variables: pytest.MonkeyPatch, attributes: str, name: str, expected: str) -> None:
-    """`OTEL_SERVICE_NAME` wins over `OTEL_RESOURCE_ATTRIBUTES`, and either over our own."""
+    """`OTEL_SERVICE_NAME` takes precedence over `OTEL_RESOURCE_ATTRIBUTES`, and either over the default."""
     variables.setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
     variables.setenv("OTEL_SERVICE_NAME", name)
 
@@ -48,8 +48,8 @@ def test_the_name_of_the_service(variables: pytest.MonkeyPatch, attributes: str,
         ("team=a,service.instance.id=a=b", "a=b"),
     ],
 )
-def test_workers_never_share_an_instance(variables: pytest.MonkeyPatch, attributes: str, instance: str) -> None:
-    """Whichever way an ID is written, each of several workers adds its process ID to it, and a single one does not."""
+def test_workers_never_share_an_instance_id(variables: pytest.MonkeyPatch, attributes: str, instance: str) -> None:
+    """However an ID is set, each of several workers appends its process ID, and a single worker does not."""
     variables.setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
 
     assert built(workers=1)["service.instance.id"] == instance
@@ -57,8 +57,8 @@ def test_workers_never_share_an_instance(variables: pytest.MonkeyPatch, attribut
 
 
 @pytest.mark.parametrize("attributes", ["", "service.instance.id=", "team=a"])
-def test_an_instance_without_a_name(variables: pytest.MonkeyPatch, attributes: str) -> None:
-    """Each process has an ID of its own, which it keeps."""
+def test_an_instance_id_is_generated(variables: pytest.MonkeyPatch, attributes: str) -> None:
+    """Each process has an ID of its own, which does not change."""
     variables.setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
     first = built(workers=2)["service.instance.id"]
 
@@ -66,8 +66,8 @@ def test_an_instance_without_a_name(variables: pytest.MonkeyPatch, attributes: s
     assert built(workers=2)["service.instance.id"] == first
 
 
-def test_a_detector_may_give_the_name(variables: pytest.MonkeyPatch) -> None:
-    """Further detectors of the SDK are asked, too."""
+def test_a_resource_detector_may_set_the_name(variables: pytest.MonkeyPatch) -> None:
+    """Further resource detectors of the SDK are used, too."""
     variables.setenv("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "os")
 
     assert "os.type" in built()

@@ -1,4 +1,4 @@
-"""When the stock set-up tells predictions instead of records."""
+"""When the SDK records predictions instead of the sidecar path."""
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -11,34 +11,34 @@ from tests.helpers.processes import free_port
 from tests.helpers.receivers import otlp_http
 
 
-def test_records_are_the_default() -> None:
-    """Nothing but a wish for more leads away from them."""
+def test_the_sidecar_is_the_default() -> None:
+    """Without a setting, the SDK is not required."""
     assert requires_sdk(read_settings()) is None
 
 
-def test_a_setting_switches_back() -> None:
-    """`MODELTRACE_INSTRUMENTATION=sdk` is all it takes."""
+def test_a_setting_selects_the_sdk() -> None:
+    """`MODELTRACE_INSTRUMENTATION=sdk` selects the SDK."""
     assert requires_sdk(read_settings(instrumentation="sdk")) == "MODELTRACE_INSTRUMENTATION"
 
 
 @pytest.mark.parametrize("name", SDK_ONLY_VARIABLES)
-def test_what_only_the_stock_set_up_can_do_switches_to_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A variable of OpenTelemetry's keeps its meaning."""
+def test_variables_that_only_the_sdk_implements_select_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """So each variable of OpenTelemetry has its effect."""
     monkeypatch.setenv(name, "1")
 
     assert requires_sdk(read_settings()) == name
 
 
 @pytest.mark.parametrize("signal", ["TRACES", "METRICS", "LOGS"])
-def test_the_console_is_the_sdks(monkeypatch: pytest.MonkeyPatch, signal: str) -> None:
-    """What goes to the console is made of the SDK's objects."""
+def test_console_exporters_select_the_sdk(monkeypatch: pytest.MonkeyPatch, signal: str) -> None:
+    """They print objects of the SDK."""
     monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "console")
 
     assert requires_sdk(read_settings()) is not None
 
 
-def test_signals_go_their_own_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each by its protocol, and to the console, too, where a list says so."""
+def test_each_signal_has_its_own_exporters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each signal has the protocol of its own variable, and all exporters of its list."""
     otel = read_otel_settings(
         {
             "OTEL_TRACES_EXPORTER": "otlp,console",
@@ -57,10 +57,10 @@ def test_signals_go_their_own_ways(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_a_failure_of_the_sdk_is_explained_once(
+def test_a_failed_export_of_the_sdk_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, protocol: str
 ) -> None:
-    """One line says where, why and what to do; another one that it is over."""
+    """One line has address, reason and remedy; another one reports that exports succeed again."""
     port = free_port()
     environ = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
@@ -78,7 +78,7 @@ def test_a_failure_of_the_sdk_is_explained_once(
     assert lines[0].startswith(first)
     assert lines[0].endswith("Start the OTLP receiver there, or correct OTEL_EXPORTER_OTLP_ENDPOINT")
 
-    if protocol == "http/protobuf":  # the SDK's channel of gRPC waits by a schedule of its own
+    if protocol == "http/protobuf":  # the gRPC channel of the SDK has its own schedule of retries
         with otlp_http(port):
             exporter.export(MetricsData([]))
         assert caplog.records[-1].getMessage() == "OTLP metrics delivered again"

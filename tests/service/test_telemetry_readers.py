@@ -1,4 +1,4 @@
-"""What `/metrics` shows of metrics that come from two sides."""
+"""`/metrics` shows metrics of the SDK and metrics of records."""
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
@@ -13,8 +13,8 @@ from tests.helpers.factories import request_record
 DURATION = "http.server.request.duration"
 
 
-def test_every_value_stands_under_its_own_label() -> None:
-    """A call that has no route, measured by the SDK, and a prediction, counted from its record, are each told right."""
+def test_every_value_has_its_own_label() -> None:
+    """A request without a route, measured by the SDK, and one counted from its record, are shown correctly."""
     registry, resource = CollectorRegistry(), Resource({})
     points = PredictionMetrics(exemplar_filter="trace_based")
     reader = PrometheusReader(registry=registry).with_sources([points], resource, InstrumentationScope("modeltrace"))
