@@ -1,4 +1,4 @@
-"""The age limit of the prediction store, and clocks that are set forward."""
+"""The age limit deletes expired predictions, and protects the store from a clock that is set forward."""
 
 from pathlib import Path
 
@@ -14,24 +14,24 @@ AHEAD = NOW + 40 * DAY
 
 
 class Clock:
-    """A monotonic clock that stands still until a test sets it forward."""
+    """A monotonic clock that the test sets."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def __call__(self) -> float:
-        """The time."""
+        """Return the time in seconds."""
         return self.seconds
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock."""
+    """A clock at 0."""
     return Clock()
 
 
-def test_what_is_too_old_goes(store_url: str, clock: Clock) -> None:
-    """Predictions over the limit are deleted, younger ones stay."""
+def test_expired_predictions_are_deleted(store_url: str, clock: Clock) -> None:
+    """Predictions over the age limit are deleted; younger ones stay."""
     with open_store(store_url) as store:
         store.add_predictions([stored_row(f"p{day:02}", time=NOW - day * DAY) for day in range(33)])
         assert store.delete_expired(AgeLimit(30 * DAY, clock), NOW) == (2, False)
@@ -39,7 +39,7 @@ def test_what_is_too_old_goes(store_url: str, clock: Clock) -> None:
 
 
 def test_a_clock_set_forward_deletes_nothing_by_itself(store_url: str, clock: Clock) -> None:
-    """With a clock 40 days ahead nothing is deleted as long as no prediction is made by it."""
+    """With a clock 40 days ahead nothing is deleted until a prediction has that time."""
     limit = AgeLimit(30 * DAY, clock)
     with open_store(store_url) as store:
         store.add_predictions([stored_row(f"p{day}", time=NOW - day * DAY) for day in range(20)])
@@ -48,10 +48,10 @@ def test_a_clock_set_forward_deletes_nothing_by_itself(store_url: str, clock: Cl
         assert store.delete_expired(limit, AHEAD) == (0, False)
 
 
-def test_predictions_by_a_clock_set_forward_cost_a_share_of_the_others(
+def test_a_prediction_from_the_future_deletes_the_others_slowly(
     store_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A tenth goes at once and the rest within a tenth of the limit, which the log says once."""
+    """A tenth is deleted at once and the rest within a tenth of the age limit; one warning is logged."""
     limit = AgeLimit(30 * DAY, clock)
     with open_store(store_url) as store:
         store.add_predictions([stored_row(f"p{number:04}", time=NOW - number) for number in range(999)])
@@ -66,8 +66,8 @@ def test_predictions_by_a_clock_set_forward_cost_a_share_of_the_others(
     assert record.message.startswith("more predictions expired at once than may be deleted: the clock was set")
 
 
-def test_one_writer_of_several_deletes(tmp_path: Path, clock: Clock) -> None:
-    """Each of several workers' writers has a limit of its own, but only one of them deletes at a time."""
+def test_one_of_several_writers_deletes(tmp_path: Path, clock: Clock) -> None:
+    """Each worker's writer has its own limit, but only the leader deletes."""
     file = str(tmp_path / "s.db")
     with open_store(file) as first, open_store(file) as second:
         first.add_predictions([stored_row(f"p{number:03}", time=NOW - 40 * DAY) for number in range(5)])
