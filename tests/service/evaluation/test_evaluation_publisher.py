@@ -1,4 +1,4 @@
-"""The figures are gauges of exactly one process, and of the next one when that is gone."""
+"""One of several processes exports the metrics of a model; another one takes over when it ends."""
 
 import logging
 import time
@@ -31,17 +31,16 @@ NAME = "churn"
 
 
 class Replica:
-    """A publisher, and what is read of its gauges."""
+    """A publisher with an in-memory metric reader."""
 
     def __init__(self, url: str, *, names: tuple[str, ...] = (NAME,), tolerance: float | None = None) -> None:
-        """It computes every 20 ms."""
         self._reader = InMemoryMetricReader()
         meter = MeterProvider([self._reader], views=build_views(), shutdown_on_exit=False).get_meter("test")
         self.models = dict.fromkeys(names, ("a", "b"))
         self.publisher = Publisher(PublisherConfig(url, lambda: self.models, 0.02, HOUR, tolerance), meter)
 
     def points(self) -> dict[tuple[str, ...], float]:
-        """All gauges, by name and the attributes that are not the model's."""
+        """Return all points, by metric name and attributes except the model's name."""
         data = self._reader.get_metrics_data()
         return {
             (metric.name.removeprefix("ml."), *(str(v) for k, v in point.attributes.items() if k != "ml.model.name")): (
@@ -55,23 +54,25 @@ class Replica:
         }
 
     def publishes(self) -> bool:
-        """Whether there are any figures."""
+        """Return whether there are points of metrics."""
         return any(name.startswith(("evaluation.", "concept_drift.")) for name, *_ in self.points())
 
 
 @pytest.fixture
 def replicas(store_url: str) -> Iterator[list[Replica]]:
-    """Two, on one store."""
+    """Two replicas with the same store."""
     open_store(store_url).close()
     both = [Replica(store_url), Replica(store_url)]
     yield both
-    for one in both:
-        one.publisher.stop()
-        one.publisher.close(time.monotonic() + 5)
+    for replica in both:
+        replica.publisher.stop()
+        replica.publisher.close(time.monotonic() + 5)
 
 
-def put(url: str, answers: Sequence[tuple[Any, Any, float | None]], *, version: str = "1", name: str = NAME) -> None:
-    """Predictions of this hour with their labels, and a confidence."""
+def store_predictions(
+    url: str, predictions: Sequence[tuple[Any, Any, float | None]], *, version: str = "1", name: str = NAME
+) -> None:
+    """Store predictions of this hour with labels and confidences."""
     now = time.time_ns() - HOUR // 2
     model = ModelInfo(name, version, "f" * 64, ())
     rows = [
@@ -80,44 +81,46 @@ def put(url: str, answers: Sequence[tuple[Any, Any, float | None]], *, version: 
             time=now + n,
             model=model,
             inputs=None,
-            label=None if isinstance(said, float) else to_json(said),
-            value=said if isinstance(said, float) else None,
+            label=None if isinstance(predicted, float) else to_json(predicted),
+            value=predicted if isinstance(predicted, float) else None,
             confidence=confidence,
         )
-        for n, (said, _, confidence) in enumerate(answers)
+        for n, (predicted, _, confidence) in enumerate(predictions)
     ]
     with open_store(url) as store:
         store.add_predictions(rows)
         store.add_labels(
             [
                 StoredLabel(row.prediction_id, true, row.time + 2 * 10**9, row.time)
-                for row, (_, true, _) in zip(rows, answers, strict=True)
+                for row, (_, true, _) in zip(rows, predictions, strict=True)
                 if true is not ...
             ]
         )
 
 
-def test_exactly_one_replica_publishes_and_the_other_takes_over(store_url: str, replicas: list[Replica]) -> None:
-    """The other one has no series at all, and after the first has ended the same figures."""
-    put(store_url, [("a", "a", 0.9)] * 3 + [("a", "b", 0.6)])
-    first = wait_until(lambda: next((one for one in replicas if one.publishes()), None), description="figures")
-    (second,) = (one for one in replicas if one is not first)
+def test_one_replica_publishes_and_the_other_takes_over(store_url: str, replicas: list[Replica]) -> None:
+    """The second replica has no series until the first one has ended, and then the same points."""
+    store_predictions(store_url, [("a", "a", 0.9)] * 3 + [("a", "b", 0.6)])
+    first = wait_until(
+        lambda: next((replica for replica in replicas if replica.publishes()), None), description="metrics"
+    )
+    (second,) = (replica for replica in replicas if replica is not first)
     wait_until(lambda: first.points().get((RUNS_METRIC, "done"), 0) > 5, description="several runs")
     before = {name: value for name, value in first.points().items() if name[0] != RUNS_METRIC}
 
     assert second.points() == {}
 
     first.publisher.stop()
-    wait_until(second.publishes, description="figures of the other one")
+    wait_until(second.publishes, description="metrics of the other one")
     assert {name: value for name, value in second.points().items() if name[0] != RUNS_METRIC} == before
 
 
 def test_a_model_that_is_served_later_is_published_too(store_url: str) -> None:
-    """By its own name, with its own classes; what an earlier one answered still gets labels, and goes on."""
-    put(store_url, [("a", "a", 0.9)])
-    put(store_url, [("c", "c", 0.9)], name="another")
+    """It has its own name and classes; metrics of the earlier model continue, because labels may still arrive."""
+    store_predictions(store_url, [("a", "a", 0.9)])
+    store_predictions(store_url, [("c", "c", 0.9)], name="another")
     replica = Replica(store_url)
-    wait_until(replica.publishes, description="figures")
+    wait_until(replica.publishes, description="metrics")
     assert ("evaluation.f1", "1", "c") not in replica.points()
 
     replica.models = {**replica.models, "another": ("c",)}
@@ -126,18 +129,18 @@ def test_a_model_that_is_served_later_is_published_too(store_url: str) -> None:
     replica.publisher.stop()
 
 
-def test_the_gauges_are_the_figures(store_url: str) -> None:
-    """Of each version of this model, and of no other; of no class that the bundle does not name."""
-    put(store_url, [("a", "a", 0.75)] * 3 + [("b", "a", 0.75), ("b", "b", 0.25), ("c", ..., 0.5)])
-    put(store_url, [("a", "c", None)], version="2")
-    put(store_url, [("a", "a", None)], name="another")
+def test_gauges_of_a_classifier(store_url: str) -> None:
+    """There are points of each version of the model, of no other model, and only of the bundle's classes."""
+    store_predictions(store_url, [("a", "a", 0.75)] * 3 + [("b", "a", 0.75), ("b", "b", 0.25), ("c", ..., 0.5)])
+    store_predictions(store_url, [("a", "c", None)], version="2")
+    store_predictions(store_url, [("a", "a", None)], name="another")
 
     replica = Replica(store_url)
-    wait_until(replica.publishes, description="figures")
+    wait_until(replica.publishes, description="metrics")
     replica.publisher.stop()
 
-    found = {name: value for name, value in replica.points().items() if name[0] != RUNS_METRIC}
-    assert {name: value for name, value in found.items() if name[1] == "1"} == pytest.approx(
+    points = {name: value for name, value in replica.points().items() if name[0] != RUNS_METRIC}
+    assert {name: value for name, value in points.items() if name[1] == "1"} == pytest.approx(
         {
             ("evaluation.accuracy", "1"): 0.8,
             ("evaluation.precision", "1"): 0.75,
@@ -160,71 +163,71 @@ def test_the_gauges_are_the_figures(store_url: str) -> None:
             ("concept_drift.error_rate", "1"): 0.2,
         }
     )
-    assert {name for name in found if name[1] == "2" and len(name) > 2} == {
+    assert {name for name in points if name[1] == "2" and len(name) > 2} == {
         ("evaluation.precision", "2", "a"), ("evaluation.recall", "2", "a"), ("evaluation.f1", "2", "a"),
         ("evaluation.label_delay", "2", "0.5"), ("evaluation.label_delay", "2", "0.95"),
     }  # fmt: skip
-    assert {name[1] for name in found} == {"1", "2"}
+    assert {name[1] for name in points} == {"1", "2"}
 
 
-def test_a_regressors_gauges_are_its_figures(store_url: str) -> None:
-    """Drift is searched for where a tolerance says what an error is."""
-    put(store_url, [(1.0, 2.0, None), (2.0, 2.0, None), (3.0, 5.0, None)])
+def test_gauges_of_a_regressor(store_url: str) -> None:
+    """Drift is detected only with a tolerance."""
+    store_predictions(store_url, [(1.0, 2.0, None), (2.0, 2.0, None), (3.0, 5.0, None)])
     plain = Replica(store_url)
-    wait_until(plain.publishes, description="figures")
+    wait_until(plain.publishes, description="metrics")
     plain.publisher.stop()
     plain.publisher.close(time.monotonic() + 5)
     with_tolerance = Replica(store_url, tolerance=1.0)
-    wait_until(with_tolerance.publishes, description="figures")
+    wait_until(with_tolerance.publishes, description="metrics")
     with_tolerance.publisher.stop()
 
-    found = plain.points()
-    assert found["evaluation.mean_absolute_error", "1"] == pytest.approx(1.0)
-    assert found["evaluation.root_mean_squared_error", "1"] == pytest.approx((5 / 3) ** 0.5)
-    assert found["evaluation.r2", "1"] == pytest.approx(1 - 5 / 6)
-    assert ("concept_drift.level", "1") not in found
+    points = plain.points()
+    assert points["evaluation.mean_absolute_error", "1"] == pytest.approx(1.0)
+    assert points["evaluation.root_mean_squared_error", "1"] == pytest.approx((5 / 3) ** 0.5)
+    assert points["evaluation.r2", "1"] == pytest.approx(1 - 5 / 6)
+    assert ("concept_drift.level", "1") not in points
     assert with_tolerance.points()["concept_drift.error_rate", "1"] == pytest.approx(1 / 3)
 
 
-def test_a_challenger_of_another_name_is_published_beside_its_primary(store_url: str) -> None:
-    """The turn of each is its own: a service that has only the one leaves the other to somebody else."""
-    put(store_url, [("a", "a", None)], version="1")
-    put(store_url, [("a", "b", None)], version="2", name="another")
+def test_a_challenger_of_another_name_is_published_too(store_url: str) -> None:
+    """Each model name has its own leader lock."""
+    store_predictions(store_url, [("a", "a", None)], version="1")
+    store_predictions(store_url, [("a", "b", None)], version="2", name="another")
 
     both = Replica(store_url, names=(NAME, "another"))
-    wait_until(both.publishes, description="figures")
+    wait_until(both.publishes, description="metrics")
     both.publisher.stop()
 
-    found = both.points()
-    assert (found["evaluation.accuracy", "1"], found["evaluation.accuracy", "2"]) == (1.0, 0.0)
+    points = both.points()
+    assert (points["evaluation.accuracy", "1"], points["evaluation.accuracy", "2"]) == (1.0, 0.0)
 
 
-def test_a_store_that_is_away_is_said_once_and_counted(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
-    """What was published before is published no more, until the store is there again."""
+def test_an_unavailable_store_is_logged_once_and_counted(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+    """Metrics are not exported until the store is available again."""
     url = postgres.url(postgres.create_database())
-    put(url, [("a", "a", 0.9)])
+    store_predictions(url, [("a", "a", 0.9)])
     replica = Replica(url)
-    wait_until(replica.publishes, description="figures")
+    wait_until(replica.publishes, description="metrics")
     with caplog.at_level(logging.WARNING, "modeltrace.evaluation"):
         postgres.stop()
         try:
             wait_until(
                 lambda: any(name[:2] == (RUNS_METRIC, "failed") for name in replica.points()), description="a failure"
             )
-            wait_until(lambda: not replica.publishes(), description="silence")
+            wait_until(lambda: not replica.publishes(), description="no metrics")
         finally:
             postgres.start()
-        wait_until(replica.publishes, description="figures again")
+        wait_until(replica.publishes, description="metrics again")
     replica.publisher.stop()
 
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2
-    assert said[0].startswith("no metrics of models for now: the prediction store the PostgreSQL database")
-    assert said[1] == "metrics of models are computed again"
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert messages[0].startswith("no metrics of models for now: the prediction store the PostgreSQL database")
+    assert messages[1] == "metrics of models are computed again"
 
 
-def test_nothing_runs_without_a_store_or_an_interval() -> None:
-    """No thread, no gauges."""
+def test_no_publisher_starts_without_a_store_or_an_interval() -> None:
+    """There is no thread and there are no gauges."""
     meter = MeterProvider(shutdown_on_exit=False).get_meter("test")
 
     assert start_publisher(read_settings(store="none"), dict, meter) is None
@@ -234,10 +237,10 @@ def test_nothing_runs_without_a_store_or_an_interval() -> None:
 @pytest.mark.parametrize(
     ("instrumentation", "store_url"), [("sidecar", "sqlite"), ("sdk", "postgresql")], indirect=["store_url"]
 )
-def test_of_two_services_one_publishes_and_its_death_hands_over(
+def test_a_second_service_takes_over_from_a_killed_one(
     instrumentation: str, store_url: str, example: Path, rows: list[dict[str, float]]
 ) -> None:
-    """Real processes, one killed: the other one publishes the same accuracy, and stops in time."""
+    """It exports the same accuracy, and stops in time."""
     env = {
         "MODELTRACE_STORE": store_url, "MODELTRACE_EVALUATION_INTERVAL": "0.2",
         "MODELTRACE_INSTRUMENTATION": instrumentation, "MODELTRACE_ID_KEY": ID_KEY,
@@ -260,22 +263,22 @@ def test_of_two_services_one_publishes_and_its_death_hands_over(
 
 
 def label_everything(url: str, store_url: str, rows: list[dict[str, float]]) -> None:
-    """Predictions, and labels of which every fourth is another one."""
-    answered = httpx.post(f"{url}/predict/batch", json={"rows": rows}).json()["predictions"]
+    """Predict rows and store labels; every fourth label differs from the prediction."""
+    predictions = httpx.post(f"{url}/predict/batch", json={"rows": rows}).json()["predictions"]
     other = {"benign": "malignant", "malignant": "benign"}
     now = time.time_ns()
     with open_store(store_url) as store:
         store.add_labels(
             [
-                StoredLabel(one["prediction_id"], one["label"] if n % 4 else other[one["label"]], now, now)
-                for n, one in enumerate(answered)
+                StoredLabel(row["prediction_id"], row["label"] if n % 4 else other[row["label"]], now, now)
+                for n, row in enumerate(predictions)
             ]
         )
         wait_until(lambda: store.counts().predictions == len(rows), description="the rows")
 
 
 def accuracy(url: str) -> float | None:
-    """The gauge, as `/metrics` has it; `None` where it is not."""
+    """Return the gauge from `/metrics`, or `None` if there is none."""
     for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
         if family.name == "ml_evaluation_accuracy":
             (sample,) = family.samples

@@ -1,0 +1,334 @@
+"""Metrics equal those of scikit-learn on the same data, in SQLite and PostgreSQL."""
+
+import math
+import secrets
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+from sklearn.calibration import calibration_curve
+
+from modeltrace.evaluation.concept_drift import DEFAULT_LIMITS, detect_drift
+from modeltrace.evaluation.evaluate import evaluate
+from modeltrace.evaluation.metrics import BIN_EDGES, ModelMetrics
+from modeltrace.store.rows import Row, StoredLabel, to_json
+from modeltrace.store.selection import Selection
+from modeltrace.store.store import Store, open_store
+from tests.helpers.factories import MODEL, TIME, stored_row
+
+SECOND = 10**9
+# Labels, and a function that changes their JSON but not their value.
+KINDS = {
+    "text": (["benign", "malignant", "ünsure\u0000", ""], str),
+    "whole": ([0, 1, 2, -3], float),
+    "parts": ([0.0, 1.0, 0.1 + 0.2, 1e20], lambda label: int(label) if label.is_integer() else label),
+    "truth": ([True, False], bool),
+}
+CONFIDENCES = st.none() | st.floats(0, 1) | st.sampled_from([0.0, 1.0, *BIN_EDGES])
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """A new store."""
+    with open_store(store_url) as opened:
+        yield opened
+
+
+def prediction_row(
+    number: int, *, version: str, label: Any = None, value: float | None = None, confidence: Any = None
+) -> Row:
+    """Return the prediction of that number; each is a second after the previous one."""
+    predicted = to_json(label) if value is None else None
+    return stored_row(
+        f"{version}-{number:06}",
+        time=TIME + number * SECOND,
+        model=MODEL._replace(version=version),
+        inputs=None,
+        label=predicted,
+        value=value,
+        confidence=confidence,
+    )
+
+
+def evaluate_rows(
+    store: Store, rows: Sequence[Row], labels: Sequence[Any], *, delay: Sequence[int] | None = None
+) -> ModelMetrics:
+    """Store predictions with their labels (`...` for none), and return the metrics of these predictions."""
+    store.add_predictions(rows)
+    delays = delay or [number * SECOND for number in range(len(rows))]
+    store.add_labels(
+        [
+            StoredLabel(row.prediction_id, label, row.time + after, row.time)
+            for row, label, after in zip(rows, labels, delays, strict=True)
+            if label is not ...
+        ]
+    )
+    (result,) = evaluate(store, Selection(model_version=rows[0].model_version), tolerance=1.0)
+    return result
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(data=st.data(), kind=st.sampled_from(sorted(KINDS)), otherwise=st.booleans())
+def test_classification_metrics_equal_scikit_learn(
+    store: Store, data: st.DataObject, kind: str, otherwise: bool
+) -> None:
+    """Compares accuracy, precision, recall, F1, confusion and Brier score for text, numbers and booleans."""
+    classes, other = KINDS[kind]
+    drawn = data.draw(
+        st.lists(st.tuples(st.sampled_from(classes), st.sampled_from(classes), CONFIDENCES), min_size=1, max_size=60)
+    )
+    predicted, true, confidences = (list(column) for column in zip(*drawn, strict=True))
+    version = secrets.token_hex(4)
+    rows = [prediction_row(n, version=version, label=label, confidence=c) for n, (label, _, c) in enumerate(drawn)]
+
+    result = evaluate_rows(store, rows, [other(label) for label in true] if otherwise else true).classification
+
+    assert result is not None
+    # scikit-learn gets the index of each class as text, so that 1 and 1.0 are equal.
+    y_pred, y_true = [str(classes.index(label)) for label in predicted], [str(classes.index(label)) for label in true]
+    names = [str(classes.index(entry.label)) for entry in result.classes]  # in the order of the metrics
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about classes without predictions, which this test covers
+        expected = metrics.precision_recall_fscore_support(y_true, y_pred, labels=names)
+        matrix = metrics.confusion_matrix(y_true, y_pred, labels=names)
+        macro = metrics.precision_recall_fscore_support(y_true, y_pred, average="macro")[:3]
+    assert sorted(names) == sorted({*y_true, *y_pred})
+    assert_close(result.accuracy, metrics.accuracy_score(y_true, y_pred))
+    for index, entry in enumerate(result.classes):
+        assert_close((entry.precision, entry.recall, entry.f1, entry.support), [column[index] for column in expected])
+    assert_close((result.precision, result.recall, result.f1), macro)
+    cells = {
+        (str(classes.index(entry.label)), str(classes.index(entry.true_label))): entry.rows
+        for entry in result.confusion
+    }
+    assert cells == {
+        (names[column], names[line]): matrix[line, column]
+        for line in range(len(names)) for column in range(len(names)) if matrix[line, column]
+    }  # fmt: skip
+    assert_calibrated(result.calibration, y_true, y_pred, confidences)
+
+
+def assert_calibrated(result: Any, y_true: list[str], y_pred: list[str], confidences: list[float | None]) -> None:
+    """Check calibration against scikit-learn, over predictions with a confidence."""
+    known = [(a == b, c) for a, b, c in zip(y_true, y_pred, confidences, strict=True) if c is not None]
+    if not known:
+        assert result is None
+        return
+    correct, confidence = np.array([equal for equal, _ in known]), np.array([c for _, c in known])
+    assert_close(result.brier_score, metrics.brier_score_loss(correct, confidence, pos_label=True))
+    accuracies, means = calibration_curve(correct, confidence, n_bins=10, strategy="uniform")
+    assert_close([entry.accuracy for entry in result.bins], accuracies)
+    assert_close([entry.confidence for entry in result.bins], means)
+    weights = np.array([entry.rows for entry in result.bins]) / len(known)
+    assert weights.sum() == pytest.approx(1)
+    assert_close(result.expected_calibration_error, (weights * abs(accuracies - means)).sum())
+
+
+def assert_close(result: Any, expected: Any) -> None:
+    """Check equality within 1e-9."""
+    np.testing.assert_allclose(np.asarray(result, dtype=float), np.asarray(expected, dtype=float), rtol=1e-9, atol=1e-9)
+
+
+VALUES = st.floats(-1e6, 1e6) | st.integers(-(10**6), 10**6).map(float) | st.just(1e15)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(pairs=st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=60))
+def test_regression_metrics_equal_scikit_learn(store: Store, pairs: list[tuple[float, float]]) -> None:
+    """Compares mean absolute error, root mean squared error, R² and the sequence of errors beyond a tolerance."""
+    version = secrets.token_hex(4)
+    predicted, true = np.array(pairs).T
+    rows = [prediction_row(n, version=version, value=value) for n, (value, _) in enumerate(pairs)]
+
+    model_metrics = evaluate_rows(store, rows, true.tolist())
+
+    assert model_metrics.regression is not None
+    assert model_metrics.classification is None
+    assert model_metrics.regression.rows == len(pairs)
+    assert_close(model_metrics.regression.mean_absolute_error, metrics.mean_absolute_error(true, predicted))
+    assert_close(model_metrics.regression.root_mean_squared_error, metrics.root_mean_squared_error(true, predicted))
+    if len(pairs) == 1:
+        assert model_metrics.regression.r2 is None
+    else:
+        assert_close(model_metrics.regression.r2, metrics.r2_score(true, predicted))
+    assert model_metrics.drift is not None
+    beyond = (np.abs(predicted - true) > 1.0).astype(int)
+    assert model_metrics.drift.error_rates.tolist() == detect_drift(beyond, DEFAULT_LIMITS).error_rates.tolist()
+
+
+def test_r2_is_exact_far_from_zero(store: Store) -> None:
+    """A mean much larger than the standard deviation costs no precision."""
+    rng = np.random.default_rng(1)
+    true = 1e9 + rng.normal(size=2000)
+    predicted = true + rng.normal(scale=0.3, size=2000)
+    rows = [prediction_row(n, version="far", value=value) for n, value in enumerate(predicted.tolist())]
+
+    result = evaluate_rows(store, rows, true.tolist()).regression
+
+    assert result is not None
+    assert_close(result.r2, metrics.r2_score(true, predicted))
+
+
+@pytest.mark.parametrize(("true", "predicted"), [([2.0, 2.0], [2.0, 2.0]), ([2.0, 2.0], [2.0, 3.0])])
+def test_r2_of_constant_labels(store: Store, true: list[float], predicted: list[float]) -> None:
+    """R² is 1 for a perfect model and 0 for any other model."""
+    result = evaluate_rows(
+        store, [prediction_row(n, version="v", value=value) for n, value in enumerate(predicted)], true
+    ).regression
+
+    assert result is not None
+    assert result.r2 == metrics.r2_score(true, predicted)
+
+
+def test_a_label_that_is_not_a_number_is_in_no_regression_metric(store: Store) -> None:
+    """The same holds for a number that cannot be squared; both count as labels."""
+    odd = [1.0, True, "7", None, 10**400, 1e300, ...]
+    rows = [prediction_row(n, version="v", value=3.0) for n in range(len(odd))]
+
+    model_metrics = evaluate_rows(store, rows, odd)
+
+    assert (model_metrics.predictions, model_metrics.labels) == (7, 6)
+    assert model_metrics.regression is not None
+    assert (model_metrics.regression.rows, model_metrics.regression.mean_absolute_error) == (1, 2.0)
+    assert model_metrics.drift is not None
+    assert len(model_metrics.drift.levels) == 1
+
+
+def test_1_and_true_are_different_labels(store: Store) -> None:
+    """For a model with the classes 0 and 1 the label 1.0 equals 1, and the label true does not."""
+    rows = [prediction_row(n, version="v", label=1) for n in range(3)]
+
+    result = evaluate_rows(store, rows, [1.0, 1, True]).classification
+
+    assert result is not None
+    assert result.accuracy == pytest.approx(2 / 3)
+    assert [(entry.label, entry.true_label, entry.rows) for entry in result.confusion] == [(1, 1, 2), (1, True, 1)]
+
+
+def test_errors_are_in_the_order_of_predictions(store: Store) -> None:
+    """The order and time of the labels do not matter, nor does the JSON of a label."""
+    rng = np.random.default_rng(5)
+    wrong = (np.concatenate([rng.random(1500) < 0.1, rng.random(700) < 0.6])).astype(int)
+    rows = [prediction_row(n, version="v", label=1) for n in range(len(wrong))]
+    shuffled = rng.permutation(len(rows))
+    store.add_predictions([rows[index] for index in shuffled])
+
+    model_metrics = evaluate_rows(
+        store, rows, [[1.0, 0][error] for error in wrong.tolist()], delay=rng.permutation(10**6)[: len(rows)].tolist()
+    )
+
+    assert model_metrics.drift is not None
+    assert model_metrics.drift.levels.tolist() == detect_drift(wrong).levels.tolist()
+    assert model_metrics.drift.drift_indices
+
+
+def test_late_labels_count_at_the_time_of_the_prediction(store: Store) -> None:
+    """Labels that arrive later do not lower the accuracy of an earlier window."""
+    rows = [prediction_row(n, version="v", label="a") for n in range(200)]
+    evaluate_rows(store, rows, ["a"] * 100 + ["b"] * 100, delay=[10**6 * SECOND] * 200)
+
+    ((before,), (after,)) = (
+        evaluate(store, Selection(since=TIME + start * SECOND, until=TIME + (start + 100) * SECOND))
+        for start in (0, 100)
+    )
+
+    assert before.classification is not None
+    assert after.classification is not None
+    assert (before.classification.accuracy, after.classification.accuracy) == (1.0, 0.0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(delays=st.lists(st.integers(-(10**9), 10**15), min_size=1, max_size=70), unlabelled=st.integers(0, 5))
+def test_label_coverage_and_delays_equal_numpy(store: Store, delays: list[int], unlabelled: int) -> None:
+    """Compares the share of predictions with a label, and the 50 % and 95 % quantiles of the delay."""
+    version = secrets.token_hex(4)
+    rows = [prediction_row(n, version=version, label="a") for n in range(len(delays) + unlabelled)]
+
+    model_metrics = evaluate_rows(
+        store, rows, ["a"] * len(delays) + [...] * unlabelled, delay=[*delays, *[0] * unlabelled]
+    )
+
+    assert model_metrics.label_coverage == len(delays) / len(rows)
+    expected = np.quantile(np.maximum(delays, 0), [0.5, 0.95], method="inverted_cdf") / SECOND
+    assert_close([model_metrics.label_delays[0.5], model_metrics.label_delays[0.95]], expected)
+
+
+def test_there_are_no_metrics_without_labels(store: Store) -> None:
+    """Without predictions the result is empty; without labels it has counts only."""
+    assert evaluate(store, Selection()) == []
+    model_metrics = evaluate_rows(store, [prediction_row(0, version="v", label="a", confidence=0.5)], [...])
+
+    assert (
+        model_metrics.predictions,
+        model_metrics.labels,
+        model_metrics.label_coverage,
+        model_metrics.label_delays,
+    ) == (1, 0, 0.0, {})
+    assert (model_metrics.classification, model_metrics.regression, model_metrics.drift) == (None, None, None)
+
+
+def test_a_label_counts_for_the_shadows_of_its_prediction(store: Store) -> None:
+    """A challenger's predictions have the labels and delays of the primary model's predictions."""
+    primary_rows = [prediction_row(n, version="1", label="a") for n in range(3)]
+    shadows = [
+        prediction_row(n, version="2", label=label)._replace(shadow_of=primary_rows[n].prediction_id)
+        for n, label in enumerate(["a", "b", "b"])
+    ]
+    store.add_predictions(shadows)
+    evaluate_rows(store, primary_rows, ["a", "b", ...])
+
+    primary, challenger = evaluate(store, Selection())
+
+    assert primary.classification is not None
+    assert challenger.classification is not None
+    assert (primary.labels, primary.classification.accuracy) == (2, 0.5)
+    assert (challenger.labels, challenger.classification.accuracy) == (2, 1.0)
+    assert challenger.label_delays == primary.label_delays
+    assert challenger.drift is not None
+    assert challenger.drift.error_rates.tolist() == [0.0, 0.0]
+
+
+def test_each_version_has_its_own_metrics(store: Store) -> None:
+    """A label without a prediction, and predictions of another model, have no effect."""
+    store.add_labels([StoredLabel("nobody's", "a", TIME, TIME)])
+    evaluate_rows(store, [prediction_row(n, version="1", label="a") for n in range(4)], ["a", "a", "a", "b"])
+    evaluate_rows(store, [prediction_row(n, version="2", value=1.0) for n in range(3)], [2.0, 2.0, 2.0])
+
+    result = evaluate(store, Selection(model_name=MODEL.name))
+
+    assert [(entry.model_version, entry.predictions, entry.labels) for entry in result] == [("1", 4, 4), ("2", 3, 3)]
+    assert result[0].classification is not None
+    assert result[0].classification.accuracy == 0.75
+    assert result[1].regression is not None
+    assert math.isclose(result[1].regression.mean_absolute_error, 1.0)
+    assert evaluate(store, Selection(model_name="another")) == []
+
+
+def test_two_models_of_one_version_have_separate_metrics(store: Store) -> None:
+    """A retrained model that was packed under the old version has metrics of its own, by its hash."""
+    rows = [prediction_row(number, version="1", label="a", confidence=0.9) for number in range(60)]
+    retrained = [entry._replace(model_hash="b" * 64) for entry in rows[::3]]
+    store.add_predictions([*(entry for number, entry in enumerate(rows) if number % 3), *retrained])
+    ids = {entry.prediction_id for entry in retrained}
+    store.add_labels(
+        [
+            StoredLabel(entry.prediction_id, "b" if entry.prediction_id in ids else "a", entry.time, entry.time)
+            for entry in rows
+        ]
+    )
+    store.add_predictions([prediction_row(1, version="2", label="a")])
+
+    result = {(entry.model_version, entry.model_hash): entry for entry in evaluate(store, Selection())}
+    assert set(result) == {("1", MODEL.hash), ("1", "b" * 64), ("2", None)}
+    correct, wrong = result["1", MODEL.hash], result["1", "b" * 64]
+    assert (correct.predictions, correct.labels, wrong.predictions) == (40, 40, 20)
+    assert correct.classification is not None
+    assert wrong.classification is not None
+    assert (correct.classification.accuracy, wrong.classification.accuracy) == (1.0, 0.0)
+    assert correct.drift is not None
+    assert len(correct.drift.levels) == 40
