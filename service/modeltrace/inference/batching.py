@@ -31,14 +31,10 @@ class _PendingRequest(NamedTuple):
 
 
 class Batcher:
-    """Collects requests into batches. It is used from one event loop.
+    """Collects the requests of one event loop into batches.
 
-    Args:
-        pipeline: predicts the batches.
-        max_batch_size: rows of one call of the model.
-        max_queue_size: requests that may wait; further ones are rejected.
-        run_in_thread: runs a call outside of the event loop; `None` for a model fast enough to run on it.
-        on_batch: called with the record of each call that served a sampled request.
+    `run_in_thread` runs a call of the model outside of the event loop; it is `None` for a model fast enough to run on
+    it. `on_batch` gets the record of each call that served a sampled request.
     """
 
     def __init__(
@@ -119,16 +115,8 @@ def infer_batch(
 ) -> list[Outcome]:
     """Call the model once for the validated rows of several requests, one row per request.
 
-    When the call fails, each row is predicted alone, so that only the rows at fault fail.
-
-    Args:
-        pipeline: predicts the rows.
-        rows: the validated rows.
-        traces: the trace of each row's request.
-        on_batch: called with the record of the call if one of the requests is sampled.
-
-    Returns:
-        The output or the exception of each row, in order.
+    Return the output or the exception of each row, in order. When the call fails, each row is predicted alone, so that
+    only the rows at fault fail. `on_batch` gets the record of the call if one of the requests is sampled.
     """
     if not rows:
         return []

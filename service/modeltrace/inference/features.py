@@ -16,15 +16,9 @@ Matrix: TypeAlias = "NDArray[np.float64] | NDArray[np.object_] | pd.DataFrame"
 def to_matrix(rows: Sequence[Values], schema: Schema, *, as_frame: bool) -> Matrix:
     """Build the input of an estimator, with the dtypes of the training data.
 
-    A missing value becomes NaN; in a column of the dtype `object` it becomes `None` if the training data had that.
-
-    Args:
-        rows: rows from `RowValidator`.
-        schema: the schema that they were validated against.
-        as_frame: build a frame, for an estimator that was fitted with column names; otherwise an array.
-
-    Returns:
-        An array or frame of shape (n_rows, n_features).
+    The result has the shape (n_rows, n_features). It is a frame for an estimator that was fitted with column names, and
+    otherwise an array. A missing value becomes NaN, or `None` if the training data has that in a column of objects. The
+    rows must come from `RowValidator`.
     """
     if not as_frame:
         if schema.is_numeric:

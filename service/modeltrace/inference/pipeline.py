@@ -40,10 +40,7 @@ class Prediction:
 class Pipeline:
     """Predicts rows with one model and records the stages and predictions in the request's trace.
 
-    Args:
-        model: the model.
-        ids: signs the prediction IDs.
-        role: the model's role next to another version, `primary` or `challenger`; empty without one.
+    `role` is the model's role next to another version, `primary` or `challenger`; it is empty without one.
     """
 
     def __init__(self, model: Model, ids: PredictionIdSigner, role: str = "") -> None:
@@ -69,10 +66,7 @@ class Pipeline:
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict the rows of one request with one call of the model.
 
-        Args:
-            rows: the rows.
-            trace: the trace of the request.
-            row_indices: the positions of the rows in the request, if they are not all of its rows.
+        `row_indices` are the positions of the rows in the request, if they are not all of its rows.
 
         Returns:
             The prediction of each row, in order; for an invalid row, the error.

@@ -19,11 +19,7 @@ def numeric_reference(values: NDArray[np.float64], *, n: int) -> Reference:
     """Build bins at the deciles of the training values.
 
     An edge that equals another edge or the maximum would leave an empty bin, so such edges are merged. A constant
-    feature has one bin for its value, one below and one above.
-
-    Args:
-        values: the values of the training data, without missing ones.
-        n: the number of rows, including those with a missing value.
+    feature has one bin for its value, one below and one above. `n` includes rows with a missing value, unlike `values`.
     """
     lowest, highest = values.min(), values.max()
     if lowest == highest:
@@ -67,11 +63,8 @@ def _moments(values: NDArray[np.float64]) -> dict[str, float]:
 def categorical_reference(texts: "pd.Series", *, n: int) -> Reference:
     """Build one bin for each of the most frequent values; the rest counts as `other`.
 
-    A category that is itself called `missing` or `other` counts in the bin of that name.
-
-    Args:
-        texts: the values of the training data as text, without missing ones.
-        n: the number of rows, including those with a missing value.
+    A category that is itself called `missing` or `other` counts in the bin of that name. `n` includes rows with a
+    missing value, `texts` does not.
     """
     counts = {str(name): int(count) for name, count in texts.value_counts().items()}
     missing = n - len(texts) + counts.pop(MISSING, 0)

@@ -37,9 +37,7 @@ class RowValidator:
     def validate(self, row: object, counts: ViolationCounts | None = None) -> Values:
         """Return the values of a row; a value of a wrong type that the schema allows becomes a missing value.
 
-        Args:
-            row: a mapping of feature names to values.
-            counts: to which each distinct violation of the row is added once, allowed or not.
+        Each distinct violation of the row, allowed or not, is added to `counts` once.
 
         Raises:
             InvalidFeaturesError: the row is not a mapping, or has a violation that the schema does not allow.

@@ -68,11 +68,8 @@ class FeatureBins:
     def digitize(self, rows: Sequence[Row], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the bin number of each value, an index of `bin_names`; shape (n_rows, n_features).
 
-        A number belongs to the first bin whose upper edge it does not exceed.
-
-        Args:
-            rows: the rows.
-            numbers: `numeric_values` of the same rows.
+        `numbers` are the `numeric_values` of the rows. A number belongs to the first bin whose upper edge it does not
+        exceed.
         """
         bins = np.empty((len(rows), len(self.names)), dtype=np.intp)
         if len(self._numeric):
