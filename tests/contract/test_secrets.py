@@ -141,7 +141,7 @@ def test_no_output_contains_a_secret(
         for name in ("one row, failing", "several rows, failing")
     ]
     assert error_types == ["inference_failed"] * 2
-    assert b"TellTaleError" in outputs["OTLP"]
+    assert b"LeakingError" in outputs["OTLP"]
     assert b"KeyError" in outputs["stdout"]
     assert b"withheld" in outputs["stdout"]
 

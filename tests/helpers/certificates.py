@@ -1,4 +1,4 @@
-"""Certificates that sign themselves, for endpoints on loopback."""
+"""Self-signed certificates for endpoints on loopback."""
 
 import shutil
 import subprocess
@@ -8,12 +8,12 @@ import pytest
 
 
 def self_signed(folder: Path, host: str = "IP:127.0.0.1") -> tuple[Path, Path]:
-    """Make a certificate for an address or, as `DNS:name`, for a name, and its key; skip without openssl."""
+    """Create a certificate for `IP:address` or `DNS:name` and its key; skip without openssl."""
     if not shutil.which("openssl"):
         pytest.skip("needs openssl")
     files = folder / "certificate.pem", folder / "key.pem"
-    made_for = ["-subj", "/CN=modeltrace test", "-addext", f"subjectAltName={host}", "-days", "2"]
+    subject = ["-subj", "/CN=modeltrace test", "-addext", f"subjectAltName={host}", "-days", "2"]
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    written = ["-out", str(files[0]), "-keyout", str(files[1])]
-    subprocess.run(["openssl", "req", "-x509", *curve, "-nodes", *made_for, *written], check=True, capture_output=True)
+    output = ["-out", str(files[0]), "-keyout", str(files[1])]
+    subprocess.run(["openssl", "req", "-x509", *curve, "-nodes", *subject, *output], check=True, capture_output=True)
     return files

@@ -63,6 +63,3 @@ def metric_request(*items: Metric) -> ExportMetricsServiceRequest:
     return ExportMetricsServiceRequest(
         resource_metrics=[ResourceMetrics(resource=resource(), scope_metrics=[ScopeMetrics(metrics=items)])]
     )
-
-
-# Everything below builds valid requests of every shape.

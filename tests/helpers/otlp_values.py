@@ -1,4 +1,4 @@
-"""Attribute values of OTLP."""
+"""Convert Python values to attributes of OTLP."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ Value = str | bool | int | float | None | Mapping[str, Any]
 
 
 def key_values(values: Mapping[str, Value]) -> list[KeyValue]:
-    """Return attributes as OTLP has them."""
+    """Return attributes as `KeyValue` messages."""
     return [KeyValue(key=key, value=any_value(value)) for key, value in values.items()]
 
 
 def any_value(value: Value) -> AnyValue:
-    """Return a value as OTLP has it."""
+    """Return a value as an `AnyValue` message."""
     match value:
         case bool():
             return AnyValue(bool_value=value)

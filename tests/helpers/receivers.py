@@ -1,4 +1,4 @@
-"""What is sent to: an HTTP and an SMTP receiver of notifications, and OTLP endpoints, which keep what they get."""
+"""Receivers that record what they receive: notifications over HTTP and SMTP, and OTLP endpoints."""
 
 import json
 import ssl
@@ -25,7 +25,7 @@ PASSWORD = "what only the mail server and a file know"  # noqa: S105  made up
 
 @dataclass(frozen=True)
 class Post:
-    """One request that the HTTP receiver got."""
+    """One request to the HTTP receiver."""
 
     path: str
     authorization: str
@@ -34,7 +34,7 @@ class Post:
 
 @dataclass
 class NotificationReceivers:
-    """What came in over HTTP and over SMTP, in order."""
+    """The requests and e-mails received, in order."""
 
     http: str
     smtp: str
@@ -42,9 +42,9 @@ class NotificationReceivers:
     emails: list[EmailMessage] = field(default_factory=list)
 
     def connect(self, folder: Path) -> None:
-        """Make a copy of deploy/alertmanager send here, and soon: its secrets, its addresses, its waiting.
+        """Configure a copy of deploy/alertmanager to send to these receivers without delay.
 
-        Routes, receivers and templates stay as they are.
+        Changes secrets, addresses and intervals; routes, receivers and templates stay unchanged.
         """
         secrets = {
             **{f"{channel}_{team}_url": f"{self.http}/{channel}/{team}" for channel in CHAT_CHANNELS for team in TEAMS},
@@ -72,24 +72,24 @@ TEAMS = ("sre", "ml")
 
 @contextmanager
 def notification_receivers() -> Iterator[NotificationReceivers]:
-    """Listen until the end of the context."""
+    """Run both receivers."""
     smtp_port = free_port()
     handler = type("Handler", (_Handler,), {"posts": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    found = NotificationReceivers(f"http://127.0.0.1:{server.server_port}", f"127.0.0.1:{smtp_port}", handler.posts)
+    receivers = NotificationReceivers(f"http://127.0.0.1:{server.server_port}", f"127.0.0.1:{smtp_port}", handler.posts)
     mailbox = Controller(
-        _Mailbox(found.emails),
+        _Mailbox(receivers.emails),
         hostname="127.0.0.1",
         port=smtp_port,
         authenticator=_authenticate,
         auth_require_tls=False,
-        auth_exclude_mechanism=["LOGIN"],  # asks in words that Alertmanager does not know
+        auth_exclude_mechanism=["LOGIN"],  # its prompts are unknown to Alertmanager
     )
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     mailbox.start()
     try:
-        yield found
+        yield receivers
     finally:
         mailbox.stop()
         server.shutdown()
@@ -98,12 +98,12 @@ def notification_receivers() -> Iterator[NotificationReceivers]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Takes JSON and answers as each of the channels would."""
+    """Accepts JSON and responds like each of the channels."""
 
     posts: list[Post]
 
     def do_POST(self) -> None:
-        """Keep the request."""
+        """Record the request."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.posts.append(Post(self.path, self.headers.get("Authorization", ""), body))
         self.send_response(202 if self.path.startswith(("/pagerduty", "/opsgenie")) else 200)
@@ -112,17 +112,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"ok")
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Mailbox:
-    """Keeps mails of senders that gave the password."""
+    """Records e-mails of authenticated senders."""
 
     def __init__(self, mails: list[EmailMessage]) -> None:
         self._mails = mails
 
-    async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  its name there
-        """Take a mail."""
+    async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  the name in aiosmtpd
+        """Record an e-mail."""
         if not session.authenticated:
             return "530 authentication required"
         assert isinstance(envelope.content, bytes)
@@ -131,12 +131,12 @@ class _Mailbox:
 
 
 def _authenticate(_server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: object) -> AuthResult:
-    right = isinstance(data, LoginPassword) and data.password == PASSWORD.encode()
-    return AuthResult(success=right)
+    valid = isinstance(data, LoginPassword) and data.password == PASSWORD.encode()
+    return AuthResult(success=valid)
 
 
 class ReceivedRequest(NamedTuple):
-    """One OTLP request: the path of the URL or of the gRPC method, headers in small letters, and the bytes."""
+    """One OTLP request: the path of the URL or of the gRPC method, headers in lower case, and the body."""
 
     path: str
     headers: Mapping[str, str]
@@ -144,7 +144,7 @@ class ReceivedRequest(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What an OTLP endpoint says: headers, or trailing metadata. A gRPC status other than OK ends the call."""
+    """The response of an OTLP endpoint: status, headers or trailing metadata, and body."""
 
     status: int | grpc.StatusCode = 200
     headers: Mapping[str, str | bytes] = {}
@@ -153,25 +153,25 @@ class Response(NamedTuple):
 
 @dataclass
 class OtlpEndpoint:
-    """An OTLP endpoint that answers as told, from one request to the next."""
+    """An OTLP endpoint whose response to each request is set by `respond`."""
 
     url: str
     respond: Callable[[ReceivedRequest], Response] = lambda _: Response()
     requests: list[ReceivedRequest] = field(default_factory=list)
     accepted: list[bytes] = field(default_factory=list)
 
-    def handle(self, sent: ReceivedRequest) -> Response:
-        """Keep a request, and answer it."""
-        self.requests.append(sent)
-        answer = self.respond(sent)
-        if answer.status in (200, grpc.StatusCode.OK):
-            self.accepted.append(sent.body)
-        return answer
+    def handle(self, request: ReceivedRequest) -> Response:
+        """Record a request and return its response."""
+        self.requests.append(request)
+        response = self.respond(request)
+        if response.status in (200, grpc.StatusCode.OK):
+            self.accepted.append(request.body)
+        return response
 
 
 @contextmanager
 def otlp_http(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[OtlpEndpoint]:
-    """An OTLP/HTTP endpoint; each request has a connection of its own, so none outlives the endpoint."""
+    """Run an OTLP/HTTP endpoint; each request has its own connection, so that none outlives the endpoint."""
     endpoint = OtlpEndpoint("")
     server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_OtlpHandler,), {"endpoint": endpoint}))
     endpoint.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
@@ -189,13 +189,13 @@ def otlp_http(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Otlp
 
 @contextmanager
 def otlp_grpc(port: int = 0, credentials: grpc.ServerCredentials | None = None) -> Iterator[OtlpEndpoint]:
-    """An OTLP/gRPC endpoint that takes any method."""
+    """Run an OTLP/gRPC endpoint that accepts any method."""
     endpoint = OtlpEndpoint("")
     with ThreadPoolExecutor(4) as pool:
         server = grpc.server(pool, handlers=[_OtlpMethods(endpoint)], options=[("grpc.so_reuseport", 0)])
         address = f"127.0.0.1:{port}"
-        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-        endpoint.url = f"{'https' if credentials else 'http'}://127.0.0.1:{bound}"
+        bound_port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        endpoint.url = f"{'https' if credentials else 'http'}://127.0.0.1:{bound_port}"
         server.start()
         try:
             yield endpoint
@@ -207,20 +207,20 @@ class _OtlpHandler(BaseHTTPRequestHandler):
     endpoint: OtlpEndpoint
 
     def do_POST(self) -> None:
-        """Answer as the endpoint does."""
+        """Send the response of the endpoint."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.endpoint.handle(ReceivedRequest(self.path, headers, body))
-        assert isinstance(answer.status, int)
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
+        response = self.endpoint.handle(ReceivedRequest(self.path, headers, body))
+        assert isinstance(response.status, int)
+        self.send_response(response.status)
+        for name, value in response.headers.items():
             self.send_header(name, str(value))
-        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(answer.body)
+        self.wfile.write(response.body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _OtlpMethods(grpc.GenericRpcHandler):
@@ -228,14 +228,14 @@ class _OtlpMethods(grpc.GenericRpcHandler):
         self._endpoint = endpoint
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        """Take the bytes as they are, whatever the method."""
+        """Pass the encoded request to the endpoint, whatever the method."""
 
         def export(body: bytes, context: grpc.ServicerContext) -> bytes:
             headers = {key: str(value) for key, value in context.invocation_metadata()}
-            answer = self._endpoint.handle(ReceivedRequest(handler_call_details.method, headers, body))
-            context.set_trailing_metadata(tuple(answer.headers.items()))
-            if isinstance(answer.status, grpc.StatusCode) and answer.status is not grpc.StatusCode.OK:
-                context.abort(answer.status, "as told")
-            return answer.body
+            response = self._endpoint.handle(ReceivedRequest(handler_call_details.method, headers, body))
+            context.set_trailing_metadata(tuple(response.headers.items()))
+            if isinstance(response.status, grpc.StatusCode) and response.status is not grpc.StatusCode.OK:
+                context.abort(response.status, "configured")
+            return response.body
 
         return grpc.unary_unary_rpc_method_handler(export)

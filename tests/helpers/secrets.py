@@ -1,4 +1,4 @@
-"""A model with features of every rule, what is planted in them, and where it is looked for."""
+"""A model with features of every privacy rule, rows with secret values, and the search for these values."""
 
 import importlib
 import struct
@@ -18,39 +18,39 @@ from modeltrace.bundles.pack import pack
 from modeltrace.inference.schema import PRIVACY_RULES
 
 MODULE_NAME = "model_with_secrets_of_the_tests"
-# Takes texts and numbers; raises when `fail` is 1, warns always: both with all that it was given.
+# Accepts texts and numbers, always warns, and raises an exception when `fail` is 1; both messages contain all inputs.
 MODULE_SOURCE = """
 import warnings
 
 import numpy as np
 
-class TellTaleError(Exception):
+class LeakingError(Exception):
     pass
 
 def work(X):
-    said = X.to_dict(orient="records")
-    warnings.warn(f"I was asked for {said}")
+    inputs = X.to_dict(orient="records")
+    warnings.warn(f"inputs: {inputs}")
     if (X["fail"].to_numpy() == 1).any():
         try:
-            {}[str(said)]
+            {}[str(inputs)]
         except KeyError as error:
-            raise TellTaleError(f"cannot do {said}") from error
+            raise LeakingError(f"cannot process {inputs}") from error
     return np.column_stack([X[name].fillna(0) for name in X.columns if name.endswith("number")])
 """
 TEXTS = {rule: f"geheim-{rule}-4711" for rule in PRIVACY_RULES}
-NUMBERS = {rule: 8675309.0625 + 1000.5 * place for place, rule in enumerate(PRIVACY_RULES)}
+NUMBERS = {rule: 8675309.0625 + 1000.5 * index for index, rule in enumerate(PRIVACY_RULES)}
 PRIVATE_RULES = tuple(rule for rule in PRIVACY_RULES if rule != "plain")
 
 
 def row_with_secrets(**more: Any) -> dict[str, Any]:
-    """A row with a secret in each feature."""
+    """Return a row with a secret value in each feature."""
     texts = {f"{rule} text": TEXTS[rule] for rule in PRIVACY_RULES}
     numbers = {f"{rule} number": NUMBERS[rule] for rule in PRIVACY_RULES}
     return {**texts, **numbers, "fail": 0, **more}
 
 
 def training_data() -> pd.DataFrame:
-    """Rows in which every secret occurs: a text as half of all, but once for `bucket`; a number as the largest."""
+    """Return training rows with every secret: half of the texts, but once for `bucket`; the largest number."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"fail": [0] * 200})
     for rule in PRIVACY_RULES:
@@ -61,7 +61,7 @@ def training_data() -> pd.DataFrame:
 
 
 def pack_secrets(folder: Path) -> tuple[Path, dict[str, str]]:
-    """Pack the model; its bundle, and the environment in which it can be served."""
+    """Pack the model; return its bundle and the environment variables to serve it."""
     (folder / f"{MODULE_NAME}.py").write_text(MODULE_SOURCE)
     data = training_data()
     sys.path.insert(0, str(folder))
@@ -87,21 +87,21 @@ def pack_secrets(folder: Path) -> tuple[Path, dict[str, str]]:
 
 
 def encodings(value: str | float) -> list[bytes]:
-    """How a value may stand in a file: as text, in digits, as a double of either byte order."""
+    """Return the encodings of a value: text, digits, and a double in both byte orders."""
     if isinstance(value, str):
         return [value.encode(), value.encode("utf-16-le")]
     digits = {repr(value), str(int(value)), f"{value:g}", f"{value:,}"}
-    return [*(one.encode() for one in digits), struct.pack("<d", value), struct.pack(">d", value)]
+    return [*(text.encode() for text in digits), struct.pack("<d", value), struct.pack(">d", value)]
 
 
 def leaked_secrets(content: bytes, rules: tuple[str, ...] = PRIVATE_RULES) -> list[str]:
-    """The rules whose secrets stand in it all the same."""
+    """Return the secrets that occur in a content, each with its rule."""
     values: Mapping[str, list[str | float]] = {rule: [TEXTS[rule], NUMBERS[rule]] for rule in rules}
     return [
         f"{rule}: {value}" for rule in rules for value in values[rule] if any(f in content for f in encodings(value))
     ]
 
 
-def read_files(place: Path) -> bytes:
-    """All that stands in a file, or in those of a folder."""
-    return b"\0".join(path.read_bytes() for path in (place, *sorted(place.rglob("*"))) if path.is_file())
+def read_files(path: Path) -> bytes:
+    """Return the content of a file, or of all files of a folder."""
+    return b"\0".join(file.read_bytes() for file in (path, *sorted(path.rglob("*"))) if file.is_file())

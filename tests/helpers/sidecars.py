@@ -1,4 +1,4 @@
-"""The sidecars of a service: found by their processes, and what the log says of what they lost."""
+"""Find the sidecars of a service, and parse the counts of lost or spooled telemetry in its log."""
 
 import os
 import re
@@ -11,19 +11,19 @@ from tests.helpers.processes import Process
 
 def sidecars(service: Process) -> list[int]:
     """List the process IDs of the sidecars of a service, or of its workers, that have not ended."""
-    found, below = [], [service.popen.pid]
-    while below:
+    pids, parents = [], [service.popen.pid]
+    while parents:
         with suppress(OSError):
-            pid = below.pop()
+            pid = parents.pop()
             children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-            below += children
-            found += [child for child in children if is_sidecar(child)]
+            parents += children
+            pids += [child for child in children if is_sidecar(child)]
             for thread in Path(f"/proc/{pid}/task").iterdir():  # a child belongs to the thread that started it
                 if int(thread.name) != pid:
                     of_thread = [int(child) for child in (thread / "children").read_text().split()]
-                    below += of_thread
-                    found += [child for child in of_thread if is_sidecar(child)]
-    return found
+                    parents += of_thread
+                    pids += [child for child in of_thread if is_sidecar(child)]
+    return pids
 
 
 def is_sidecar(pid: int) -> bool:
@@ -45,7 +45,7 @@ def kill_leftover(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def counts_in_log(log: str, words: str) -> dict[str, int]:
-    """Return the counts in the log line with these words, by kind."""
-    found = re.search(rf"{words}[^:\"]*: ([^\"]+)", log)
-    return {kind: int(n) for n, kind in re.findall(r"(\d+) ([a-z ]+)", found[1])} if found else {}
+def counts_in_log(log: str, message: str) -> dict[str, int]:
+    """Return the counts in the log line with a message, by kind."""
+    match = re.search(rf"{message}[^:\"]*: ([^\"]+)", log)
+    return {kind: int(n) for n, kind in re.findall(r"(\d+) ([a-z ]+)", match[1])} if match else {}

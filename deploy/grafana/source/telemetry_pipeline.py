@@ -265,7 +265,7 @@ def _services() -> Panels:
         ),
         lines(
             8,
-            "Exporter processes replaced in 5 minutes",
+            "Sidecars replaced in 5 minutes",
             "The process beside a worker that encodes and delivers died; another one has taken over what it had.",
             "short",
             series(by_process(count("modeltrace_sidecar_restarts_total", WORKER)), "{{host_name}} · {{process_pid}}"),

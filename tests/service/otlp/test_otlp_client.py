@@ -278,7 +278,7 @@ RETRYABLE_CODES = {
 def test_grpc_codes(over_grpc: OtlpEndpoint, build: Build, code: grpc.StatusCode) -> None:
     """The codes of the specification are retryable, all others are permanent; the client makes one attempt."""
     over_grpc.respond = lambda _: Response(code)
-    expected: Outcome = Retryable(None, code.name) if code in RETRYABLE_CODES else Permanent(code.name, "as told")
+    expected: Outcome = Retryable(None, code.name) if code in RETRYABLE_CODES else Permanent(code.name, "configured")
 
     assert build("traces", "grpc").send(REQUEST) == expected
     assert len(over_grpc.requests) == 1

@@ -309,7 +309,7 @@ def test_other_codes_of_grpc_are_named(send: Send) -> None:
         endpoint.respond = lambda _: Response(grpc.StatusCode.RESOURCE_EXHAUSTED)
         failure = send(GRPC, endpoint.url)
 
-    assert str(failure).startswith("it answers RESOURCE_EXHAUSTED (as told). ")
+    assert str(failure).startswith("it answers RESOURCE_EXHAUSTED (configured). ")
 
 
 def test_secrets_stay_secret(send: Send, caplog: pytest.LogCaptureFixture) -> None:
