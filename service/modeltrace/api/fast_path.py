@@ -20,7 +20,7 @@ from modeltrace.api.health import UNTRACED_PATHS
 from modeltrace.api.predict import Handler
 from modeltrace.api.responses import JSON_CONTENT_TYPE, TRACE_HEADER, encode_body
 from modeltrace.api.route import route_path
-from modeltrace.errors import ClientDisconnectedError, ModeltraceError
+from modeltrace.errors import ClientDisconnectedError
 from modeltrace.inference.pipeline import record_failure
 from modeltrace.telemetry.export.queue import ExportQueue
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER
@@ -40,8 +40,8 @@ class PredictionASGIApp:
         self,
         app: ASGIApp,
         handlers: Mapping[str, Handler],
-        tracing: RequestTracer,
-        outbox: ExportQueue,
+        tracer: RequestTracer,
+        export_queue: ExportQueue,
         *,
         body_reader: BodyReader,
         active_requests: Counter[tuple[str, str]],
@@ -52,16 +52,16 @@ class PredictionASGIApp:
         Args:
             app: the application that answers all other requests.
             handlers: handlers of POST requests by path.
-            tracing: starts the trace of a request.
-            outbox: takes the record of each finished request.
+            tracer: starts the trace of a request.
+            export_queue: receives the record of each finished request.
             body_reader: reads request bodies.
             active_requests: number of requests in progress by method and scheme; updated here.
             on_response_sent: called with each request after its response is sent.
         """
         self._app = app
         self._handlers = handlers
-        self._tracing = tracing
-        self._outbox = outbox
+        self._tracer = tracer
+        self._export_queue = export_queue
         self._body_reader = body_reader
         self._active_requests = active_requests
         self._on_response_sent = on_response_sent
@@ -85,7 +85,7 @@ class PredictionASGIApp:
             self._active_requests[key] -= counted
 
     async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
-        trace, context = self._tracing.start(scope)
+        trace, context = self._tracer.start(scope)
         attach(context)  # never detached: the server runs each request in its own context
         trace_id = trace.trace_id_hex
         try:
@@ -96,9 +96,9 @@ class PredictionASGIApp:
                 logger.info("%s", error)
                 return
             except Exception as error:  # noqa: BLE001  the client gets a response, the log the stack trace
-                if trace.failure is None and not isinstance(error, ModeltraceError):
-                    record_failure(trace, "", error)
                 status, payload, headers = error_response(error)
+                if status == 500 and trace.failure is None:
+                    record_failure(trace, "", error)
                 content = encode_body(payload, trace_id)
             fields = [JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(content))]
             if trace_id is not None:
@@ -110,7 +110,7 @@ class PredictionASGIApp:
             await send({"type": "http.response.body", "body": content})
         finally:
             trace.end = trace.now()
-            self._outbox.enqueue(trace)
+            self._export_queue.enqueue(trace)
             self._on_response_sent(trace)
 
 

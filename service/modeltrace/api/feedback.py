@@ -47,7 +47,7 @@ Result = dict[str, Any]
 
 
 class FeedbackHandler:
-    """Handler of the route. The version that is served now decides which labels are valid."""
+    """Handles feedback requests. The version that is served now decides which labels are valid."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class FeedbackHandler:
         self._max_items = max_items
 
     async def handle(self, body: bytes, trace: RequestTrace) -> bytes:
-        """Store one label or many."""
+        """Store the labels of a request body and return the response body."""
         return await self._threads.run(self._handle, body, trace)
 
     def _handle(self, body: bytes, trace: RequestTrace) -> bytes:
@@ -132,7 +132,7 @@ class FeedbackHandler:
                 continue
             if (outcome := next(outcomes)) == "conflict":
                 rejected["conflict"] += 1
-                results.append(LabelConflictError("the prediction has another label already, and the first one stays"))
+                results.append(LabelConflictError("the prediction already has another label, which is kept"))
                 continue
             if outcome == "new":
                 new.append(label.record)

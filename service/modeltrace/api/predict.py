@@ -31,7 +31,7 @@ Handler = Callable[[bytes, RequestTrace], Awaitable[bytes]]
 
 
 class PredictionHandlers:
-    """Handlers of both routes. One model version handles each request completely, even if it is replaced meanwhile."""
+    """Handles prediction requests. A request uses one model version, even if it is replaced meanwhile."""
 
     def __init__(self, model_router: ModelRouter, threads: BoundedThreadPool, *, max_rows: int) -> None:
         self.model_router = model_router
@@ -39,13 +39,13 @@ class PredictionHandlers:
         self._max_rows = max_rows
 
     async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
-        """Predict one row."""
+        """Predict the row of a request body and return the response body."""
         version = self.model_router.select(trace)
         try:
             if version.batcher is not None:
                 values = version.pipeline.validate(self._parse_row(body, trace), trace)
-                answer = await version.batcher.submit(values, trace)
-                return _encode_one(version, version.pipeline.record_prediction(0, values, answer, trace), trace)
+                output = await version.batcher.submit(values, trace)
+                return _encode_one(version, version.pipeline.record_prediction(0, values, output, trace), trace)
             if version.runs_inline and len(body) <= MAX_INLINE_BODY_BYTES:
                 return self._predict_one(version, body, trace)
             return await self._threads.run(self._predict_one, version, body, trace)
@@ -56,7 +56,7 @@ class PredictionHandlers:
         raise redacted  # outside of the except block, so that it does not have the original error as its context
 
     async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
-        """Predict many rows."""
+        """Predict the rows of a request body and return the response body."""
         version = self.model_router.select(trace)
         try:
             return await self._threads.run(self._predict_many, version, body, trace)
