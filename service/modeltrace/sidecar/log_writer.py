@@ -10,10 +10,9 @@ from contextlib import suppress
 from queue import Full, Queue
 from typing import Final
 
-from concurrent_log_handler import ConcurrentRotatingFileHandler
-
 from modeltrace.printable import escape_control_characters
 from modeltrace.telemetry.export.protocol import SidecarConfig
+from modeltrace.telemetry.log_lines import open_log_file
 
 # At 64 requests a chunk, as many lines as the queue of the service's own log records holds.
 MAX_QUEUED_CHUNKS: Final = 2048
@@ -26,12 +25,9 @@ class LineWriter:
 
     def __init__(self, config: SidecarConfig) -> None:
         self.dropped_lines = 0
-        self._file: ConcurrentRotatingFileHandler | None = None
+        self._file = None
         if config.log_file:
-            # The service writes to the same file: the handler's lock prevents concurrent rotation.
-            self._file = ConcurrentRotatingFileHandler(
-                config.log_file, "a", config.log_file_max_bytes, config.log_file_backup_count, "utf-8", chmod=0o600
-            )
+            self._file = open_log_file(config.log_file, config.log_file_max_bytes, config.log_file_backup_count)
         self._chunks: Queue[tuple[bytes, Callable[[], None]] | None] = Queue(MAX_QUEUED_CHUNKS)
         self._thread = threading.Thread(target=self._run, daemon=True, name="lines")
         self._thread.start()

@@ -20,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeVar, cast
 
-from pythonjsonlogger.orjson import OrjsonFormatter
-
 from modeltrace.otlp.client import Signal, otlp_client
 from modeltrace.sidecar.acks import AckTracker
 from modeltrace.sidecar.delivery import Delivery
@@ -50,6 +48,7 @@ from modeltrace.telemetry.export.protocol import (
     read_hello,
     write_frame,
 )
+from modeltrace.telemetry.log_lines import json_formatter
 from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
 from modeltrace.telemetry.records.wire import RecordDecoder
@@ -220,11 +219,7 @@ def _encode_each(
 def _configure_logging(line_writer: LineWriter) -> None:
     """Write the sidecar's own log messages as JSON lines like the service's, without those of the OpenTelemetry SDK."""
     handler = logging.StreamHandler(line_writer)
-    handler.setFormatter(
-        OrjsonFormatter(
-            ["levelname", "name", "message"], rename_fields={"levelname": "level", "name": "logger"}, timestamp=True
-        )
-    )
+    handler.setFormatter(json_formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 

@@ -18,16 +18,15 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import TextIO
 
-from concurrent_log_handler import ConcurrentRotatingFileHandler
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.semconv.attributes.client_attributes import CLIENT_ADDRESS
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE
 from opentelemetry.semconv.attributes.url_attributes import URL_PATH
-from pythonjsonlogger.orjson import OrjsonFormatter
 
 from modeltrace.printable import escape_control_characters
+from modeltrace.telemetry.log_lines import json_formatter, open_log_file
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER, PREDICTION_LOGGER
 
 MAX_QUEUED_LINES = 100_000
@@ -162,21 +161,13 @@ def configure_logging(
     Raises:
         OSError: the file cannot be opened.
     """
-    formatter = OrjsonFormatter(
-        ["levelname", "name", "message"],
-        rename_fields={"levelname": "level", "name": "logger"},
-        timestamp=True,
-    )
     stream_handler = TerminalHandler if sys.stdout.isatty() else logging.StreamHandler
     sinks: list[logging.Handler] = [stream_handler(sys.stdout)]
     if log_file is not None:
         log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds inputs of predictions
-        # Several workers write to the same file: with the standard handler, each would rotate it while others write.
-        sinks.append(
-            ConcurrentRotatingFileHandler(str(log_file), "a", max_file_bytes, max_backups, "utf-8", chmod=0o600)
-        )
+        sinks.append(open_log_file(str(log_file), max_file_bytes, max_backups))
     for sink in sinks:
-        sink.setFormatter(formatter)
+        sink.setFormatter(json_formatter())
     lines: Queue[logging.LogRecord] = Queue(MAX_QUEUED_LINES)
     handler = LineQueueHandler(lines)
     handler.addFilter(AccessLogAttributes())
