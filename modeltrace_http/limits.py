@@ -14,15 +14,7 @@ MIN_CONNECTIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """The limits of connections.
-
-    Attributes:
-        header_bytes: size of the request line and the headers; a larger one is answered with 414 or 431.
-        header_timeout: seconds until the headers of a request are complete; then the response is 408.
-        body_timeout: seconds until the body of a request is complete, and until a client reads what was written.
-        keep_alive_timeout: seconds that a connection stays open without a request.
-        max_connections: open connections; others wait in the kernel's queue.
-    """
+    """The limits of connections, in bytes and seconds; `HttpLimitSettings` describes them."""
 
     header_bytes: int = 65_536
     header_timeout: float = 15.0

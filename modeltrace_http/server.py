@@ -19,14 +19,7 @@ class LimitedConfig(uvicorn.Config):
     """uvicorn's configuration with limits. It can be pickled for worker processes."""
 
     def __init__(self, app: Callable[..., Any], limits: HttpLimits, *, servers: int = 1, **options: Any) -> None:  # noqa: ANN401  uvicorn's
-        """Create a configuration.
-
-        Args:
-            app: creates the application, or is the application; see uvicorn.
-            limits: the limits of connections.
-            servers: number of servers in this process, which share its file descriptors.
-            **options: further options of uvicorn.
-        """
+        """`servers` of this process share its file descriptors; `options` are those of uvicorn."""
         super().__init__(
             app,
             http=partial(LimitedHttpProtocol, limits=limits),  # type: ignore[arg-type]  # called as a class

@@ -1,4 +1,4 @@
-"""Every error that Modeltrace raises on purpose.
+"""The errors that Modeltrace raises on purpose.
 
 ModeltraceError
 ├── SettingsError            a setting has an invalid value
@@ -24,24 +24,11 @@ ModeltraceError
 ├── BusyError                the queue of requests for the model, or with labels, is full
 ├── LabelStoreUnavailableError  labels cannot be stored now; the client sends them again (temporary)
 ├── InferenceError           the model failed on valid input
-├── StoreError               the prediction store cannot be used, or rejects an operation
-│   └── StoreUnavailableError    the store is locked, full or unreachable (temporary)
-├── ExportError              predictions cannot be written to a file            (modeltrace.store.export)
-├── NotFoundError            the prediction store has no such prediction        (modeltrace.store.lookup)
-├── UnreachableError         no service answers at an address                   (modeltrace.client.service)
-├── SubmissionRejectedError  a service rejects rows or labels                   (modeltrace.client.scoring_client)
-├── PredictionRejectedError  a service rejects the prediction of the doctor     (modeltrace.doctor.trace_check)
-├── RowSourceError           there are no rows to send                          (modeltrace.traffic.rows)
-├── LabelError               a file contains a label that the model cannot predict (modeltrace.evaluation.scored_rows)
-├── NoDataError              there is no data to evaluate                       (modeltrace.cli.evaluate)
-├── DrilldownError           there is no evidence to show                       (modeltrace.monitoring.drilldown)
-├── UpError                  a component of `up` cannot start, or has ended     (modeltrace.local.plan)
-├── ReportError              there is no data for a report, or no reference     (modeltrace.report.sources)
-├── VenvError                the environment of a library cannot be created     (modeltrace.report.venvs)
-├── ProgramError             a library failed on the data                       (modeltrace.report.run)
-└── ReplayError              stored predictions cannot be replayed              (modeltrace.cli.replay)
+└── StoreError               the prediction store cannot be used, or rejects an operation
+    └── StoreUnavailableError    the store is locked, full or unreachable (temporary)
 
-Each message says what is wrong, where, and what to do. `modeltrace.api.errors` maps these errors to HTTP status codes.
+Errors that only one module raises are defined there. Each message says what is wrong, where, and what to do.
+`modeltrace.api.errors` maps errors to HTTP status codes.
 """
 
 from collections.abc import Sequence

@@ -34,16 +34,17 @@ def _check_prefix(path: str) -> str:
 
 
 def _check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
-    if any(not _HOST.fullmatch(name) and not _is_ipv6(name) for name in names):
+    if any(not _HOST.fullmatch(name) and not isinstance(parse_address(name), ipaddress.IPv6Address) for name in names):
         raise ValueError("must be names or addresses such as ml.example.com, without scheme, port or wildcard")
     return names
 
 
-def _is_ipv6(name: str) -> bool:
+def parse_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that a text represents; `None` if it is a name."""
     try:
-        return ipaddress.ip_address(name).version == 6
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
+        return None
 
 
 def _check_networks(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,14 +1,13 @@
 """The secret key that signs prediction IDs, keys derived from it, and the API key."""
 
 import hmac
-import ipaddress
 import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from modeltrace.errors import SettingsError
-from modeltrace.http_settings import MIN_KEY_LENGTH, HttpSettings
+from modeltrace.http_settings import MIN_KEY_LENGTH, HttpSettings, parse_address
 from modeltrace.settings import Settings, data_dir
 
 
@@ -102,12 +101,8 @@ def authorization_header(settings: HttpSettings) -> dict[str, str]:
 
 def is_loopback(host: str) -> bool:
     """Return whether an address is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = parse_address(host)
+    return host == "localhost" if address is None else address.is_loopback
 
 
 def check_exposure(settings: HttpSettings) -> None:

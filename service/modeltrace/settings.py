@@ -30,16 +30,8 @@ def data_dir() -> Path:
 class OtelSettings(BaseModel):
     """OpenTelemetry's variables that select the exporters.
 
-    Attributes:
-        variables: all variables as they were read.
-        sdk_disabled: whether telemetry is disabled.
-        service_name: the resource attribute `service.name`.
-        traces_exporter: names of the span exporters.
-        metrics_exporter: names of the metric exporters.
-        logs_exporter: names of the log exporters.
-        protocol: OTLP protocol of signals without their own setting.
-        endpoint: OTLP endpoint of signals without their own setting.
-        timeout: milliseconds per export attempt of signals without their own setting.
+    `variables` has all of them as they were read. `protocol`, `endpoint` and `timeout` (milliseconds) apply to signals
+    without their own setting.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -270,10 +262,7 @@ class Settings(HttpSettings):
 
 
 def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values are validated by the model
-    """Read the settings from the environment.
-
-    Args:
-        **overrides: values of the command line, which take precedence; `None` is ignored.
+    """Read the settings from the environment; `overrides` that are not `None` take precedence.
 
     Raises:
         SettingsError: a value is invalid; the message names the variable.

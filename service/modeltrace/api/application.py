@@ -36,18 +36,7 @@ def build_fastapi(
     workers: int,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
 ) -> FastAPI:
-    """Return the application with all routes, instrumented if telemetry is enabled.
-
-    Args:
-        predictions: handlers of the prediction routes.
-        feedback: handler of the feedback route.
-        body_reader: reads request bodies.
-        recorder: records requests that FastAPI answers.
-        telemetry: the providers for FastAPI's instrumentation.
-        registry: the metrics of `/metrics`; `None` if the Prometheus exporter is disabled.
-        workers: number of worker processes.
-        lifespan: starts and stops what runs beside the requests.
-    """
+    """Return the application with all routes; `recorder` and `telemetry` record the requests that it answers."""
     model_router = predictions.model_router
     app = FastAPIOffline(
         version=version("modeltrace"),

@@ -8,7 +8,6 @@ it. `/healthz` and `/readyz` are public, since probes call them by address and w
 import base64
 import binascii
 import hmac
-import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ from modeltrace.api.errors import error_response
 from modeltrace.api.responses import JSON_CONTENT_TYPE, encode_body
 from modeltrace.api.route import route_path
 from modeltrace.errors import ForbiddenError, ModeltraceError, UnauthorizedError
-from modeltrace.http_settings import HttpSettings, is_path_prefix
+from modeltrace.http_settings import HttpSettings, is_path_prefix, parse_address
 from modeltrace.keys import is_loopback, load_api_key
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
@@ -101,7 +100,7 @@ class AuthMiddleware:
         for host in hosts:
             name = _host_name(host)
             # DNS rebinding needs a name, so addresses are allowed.
-            if name not in self._hosts and (self._loopback or not _is_address(name)):
+            if name not in self._hosts and (self._loopback or parse_address(name) is None):
                 raise ForbiddenError(
                     f"this service does not accept the host {name[:100]!r}; list the names that clients may use in "
                     "MODELTRACE_ALLOWED_HOSTS"
@@ -176,11 +175,3 @@ def _host_name(host: bytes) -> str:
 
 def _is_public(scope: Scope) -> bool:
     return route_path(scope) in PUBLIC_PATHS
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -53,10 +53,10 @@ class PredictionASGIApp:
             app: the application that answers all other requests.
             handlers: handlers of POST requests by path.
             tracer: starts the trace of a request.
-            export_queue: receives the record of each finished request.
+            export_queue: receives each finished request.
             body_reader: reads request bodies.
-            active_requests: number of requests in progress by method and scheme; updated here.
-            on_response_sent: called with each request after its response is sent.
+            active_requests: requests in progress by method and scheme; updated here.
+            on_response_sent: called with each finished request after its response.
         """
         self._app = app
         self._handlers = handlers

@@ -58,15 +58,7 @@ class FeedbackHandler:
         *,
         max_items: int,
     ) -> None:
-        """Create the handler.
-
-        Args:
-            model_router: the versions that are served.
-            label_writer: stores the labels.
-            threads: the threads that store labels.
-            on_feedback: called with the stored and rejected labels of each chunk, on the thread that stored them.
-            max_items: the most labels of a request.
-        """
+        """`on_feedback` is called with the result of each chunk, on the thread that stored it."""
         self.model_router = model_router
         self._label_writer = label_writer
         self._threads = threads

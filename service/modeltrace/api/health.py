@@ -11,13 +11,7 @@ UNTRACED_PATHS = ("healthz", "readyz", "metrics")
 
 
 def health_routes(model_router: ModelRouter, registry: CollectorRegistry | None, *, workers: int) -> APIRouter:
-    """Return the routes for model metadata, probes and metrics.
-
-    Args:
-        model_router: the model versions that are served.
-        registry: the metrics of `/metrics`; `None` if the Prometheus exporter is disabled.
-        workers: number of worker processes. With several, `/metrics` is not available.
-    """
+    """Return the routes; `registry` has the metrics of `/metrics`, `None` if the Prometheus exporter is disabled."""
     router = APIRouter(tags=["service"])
 
     @router.get("/model", summary="Name, version and feature schema of the model")

@@ -15,7 +15,7 @@ class BundleLoader:
     """Locates and loads the bundle of one source. Only `close` may be called from other threads."""
 
     def __init__(self, settings: Settings, source: str, *, expect_sha256: str | None = None) -> None:
-        """Create the loader of a source; `expect_sha256` pins the bundle, so that any other is rejected."""
+        """`expect_sha256` pins the bundle, so that any other is rejected."""
         self._settings = settings
         self._expect_sha256 = expect_sha256
         self._catalog = Catalog(logging.getLogger("modeltrace.registry").warning)

@@ -43,14 +43,7 @@ class RemoteChallenger:
         timeout: float = TIMEOUT,
         api_key: str | None = None,
     ) -> None:
-        """Create the HTTP client.
-
-        Args:
-            url: address of the service, without a path.
-            start_shadow: opens the trace of a shadow request.
-            redact: applies privacy rules to the rows that are recorded here.
-            timeout: seconds until a request times out.
-            api_key: API key of the service; `None` if it needs none.
+        """Create the HTTP client of the service at `url`; `redact` applies privacy rules to rows recorded here.
 
         Raises:
             SettingsError: the URL is invalid.

@@ -26,16 +26,9 @@ class ModelRouter:
         key: str | None = None,
         remote: str | None = None,
     ) -> None:
-        """Create a router.
+        """`share` (0 to 1) of the requests is for the challenger, or for the service at the address `remote`.
 
-        Args:
-            versions: retires versions that are replaced.
-            primary: the version that answers.
-            challenger: a second version in this process.
-            mode: whether the challenger receives shadow requests, or answers a share of the requests.
-            share: the share of requests for the challenger, 0 to 1.
-            key: the header whose value selects these requests; `None` for the trace ID.
-            remote: the address of a challenger that is another service.
+        The header `key` selects these requests; without it, the trace ID does.
         """
         self._versions = versions
         self._primary = primary

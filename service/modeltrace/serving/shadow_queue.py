@@ -57,7 +57,7 @@ class LocalChallenger:
     interval = 0.025
 
     def __init__(self, router: ModelRouter, start_shadow: StartShadow, on_batch: Callable[[BatchRecord], None]) -> None:
-        """Create the challenger; `on_batch` records a model call that several requests share."""
+        """`on_batch` records a model call that several requests share."""
         self._router = router
         self._start_shadow = start_shadow
         self._on_batch = on_batch
@@ -130,14 +130,7 @@ class ShadowQueue:
     def __init__(
         self, router: ModelRouter, challenger: Challenger, on_outcome: OnOutcome, *, max_rows: int = MAX_ROWS
     ) -> None:
-        """Create the queue.
-
-        Args:
-            router: tells whether a model has private features.
-            challenger: predicts the rows.
-            on_outcome: called on the thread of the queue, and by `enqueue`; it must neither block nor raise.
-            max_rows: rows that may wait.
-        """
+        """`on_outcome` is called on the thread of the queue, and by `enqueue`; it must neither block nor raise."""
         self._router = router
         self._challenger = challenger
         self._on_outcome = on_outcome

@@ -26,11 +26,9 @@ class Version:
     """One version of a model, ready to predict.
 
     Attributes:
-        pipeline: validates rows, calls the model and records predictions.
         runs_inline: whether a single row is predicted on the event loop, since a thread would take longer to wake.
         batcher: combines concurrent requests into one model call; `None` if batching is disabled.
         identity: name and version, as responses contain them.
-        label_parser: parses true labels of predictions.
     """
 
     pipeline: Pipeline
@@ -65,17 +63,10 @@ class VersionFactory:
         max_queue_size: int,
         privacy_rules: Callable[[Model], PrivacyRules | None],
     ) -> None:
-        """Create a factory.
+        """See `Settings` for the limits. `max_batch_requests=None` disables batching.
 
-        Args:
-            ids: signs prediction IDs.
-            catalog: the models whose features are counted.
-            inline_threshold: seconds; a model that predicts one row faster runs on the event loop.
-            run_on_thread: runs a call on a thread.
-            on_batch: records a model call that several requests share.
-            max_batch_requests: the most requests that share a model call; `None` disables batching.
-            max_queue_size: requests that may wait for a batch.
-            privacy_rules: returns the rules that redact a model's inputs.
+        `on_batch` records a model call that several requests share; `privacy_rules` returns what redacts a model's
+        inputs.
         """
         self._ids = ids
         self._catalog = catalog

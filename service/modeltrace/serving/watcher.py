@@ -46,15 +46,7 @@ class Watcher:
         interval: float,
         on_event: OnEvent,
     ) -> None:
-        """Create a watcher.
-
-        Args:
-            router: serves the new versions.
-            versions: builds them.
-            bundle_watch: the source, and the bundle that is served now.
-            interval: seconds between two checks; 0 checks on request only.
-            on_event: called after each change, on the thread of the watcher.
-        """
+        """`interval` is the time between two checks in seconds; with 0, the watcher checks on request only."""
         self._router = router
         self._versions = versions
         self._loader = bundle_watch.loader
