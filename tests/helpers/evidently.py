@@ -1,6 +1,6 @@
-"""What Evidently itself says of two samples: an oracle for our own figures.
+"""Compute drift and quality metrics of two samples with Evidently, as a reference for Modeltrace's metrics.
 
-It runs in Evidently's own environment (`modeltrace.report.venvs`), which is installed the first time it is asked.
+Evidently runs in its virtual environment (`modeltrace.report.venvs`), which is installed at its first use.
 """
 
 import json
@@ -20,7 +20,7 @@ Value = float | str | None
 
 @dataclass(frozen=True)
 class EvidentlyOracle:
-    """Evidently, asked in a process of its own, which is started once: its imports take seconds."""
+    """A process with Evidently, which is started only once because the imports take seconds."""
 
     process: subprocess.Popen[str]
 
@@ -32,35 +32,35 @@ class EvidentlyOracle:
         *,
         kind: Literal["num", "cat"] = "cat",
     ) -> float:
-        """What a drift method says.
+        """Return the result of a drift method.
 
-        `psi` has natural logarithms, `jensenshannon` is the *distance* with them, `ks` the p-value.
+        `psi` uses natural logarithms, `jensenshannon` is the *distance* in nats, and `ks` the p-value.
 
-        With `kind="cat"` the values are the bins, and no bins of Evidently's own come between. A share of 0 becomes
-        0.0001 in `psi` (`filled`); in `jensenshannon` it stays.
+        With `kind="cat"` the values are the bins, so Evidently computes no bins. `psi` replaces a share of 0
+        (`replace_zero_shares`); `jensenshannon` does not.
         """
         return float(self._request("drift", method=method, reference=list(reference), window=list(window), kind=kind))
 
     def drift_many(self, questions: Sequence[dict[str, Any]]) -> list[float]:
-        """The answers to many questions (the arguments of `drift`) with one start of Evidently."""
-        return [float(one) for one in self._request("many", questions=list(questions))]
+        """Return the results for a list of arguments of `drift`."""
+        return [float(score) for score in self._request("many", questions=list(questions))]
 
     def bin_shares(self, reference: Sequence[float], window: Sequence[float]) -> tuple[list[float], list[float]]:
-        """The shares of numbers in the bins that Evidently makes of them for `psi`, its zeros filled."""
-        one, other = self._request("shares", reference=list(reference), window=list(window))
-        return one, other
+        """Return the shares of numbers in the bins that Evidently uses for `psi`, with zeros replaced."""
+        reference_shares, window_shares = self._request("shares", reference=list(reference), window=list(window))
+        return reference_shares, window_shares
 
     def classification(
         self, true: Sequence[str], predicted: Sequence[str], *, positive: str | None = None
     ) -> dict[str, Any]:
-        """`accuracy`, `precision`, `recall`, `f1` of `positive`, or the mean over classes; and `by_label`."""
+        """Return `accuracy`, and `precision`, `recall` and `f1` of `positive` or as a mean, and `by_label`."""
         answer: dict[str, Any] = self._request(
             "classification", true=list(true), predicted=list(predicted), positive=positive
         )
         return answer
 
     def regression(self, true: Sequence[float], predicted: Sequence[float]) -> dict[str, float]:
-        """`mae`, `rmse`, `r2`."""
+        """Return `mae`, `rmse` and `r2`."""
         answer: dict[str, float] = self._request("regression", true=list(true), predicted=list(predicted))
         return answer
 
@@ -70,20 +70,20 @@ class EvidentlyOracle:
         self.process.stdin.write(json.dumps({"question": question, **arguments}) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
-        assert line, "Evidently's program has ended; see what it wrote to stderr"
+        assert line, "the program with Evidently has ended; see its stderr"
         return json.loads(line)
 
 
 def replace_zero_shares(shares: Sequence[float]) -> list[float]:
-    """Shares as Evidently's PSI takes them: 0 becomes 0.0001, or a millionth of the least where that is not more."""
-    least = min(share for share in shares if share > 0)
-    floor = least / 10**6 if least <= 0.0001 else 0.0001
+    """Replace shares of 0 like Evidently's PSI: by 0.0001, or by a millionth of the smallest share if that is less."""
+    smallest = min(share for share in shares if share > 0)
+    floor = smallest / 10**6 if smallest <= 0.0001 else 0.0001
     return [share or floor for share in shares]
 
 
 @contextmanager
 def start_evidently() -> Iterator[EvidentlyOracle]:
-    """Evidently in its environment; the first call on a machine installs it."""
+    """Start Evidently in its virtual environment, which the first call on a machine installs."""
     python = ensure_venv(EVIDENTLY, lambda _: None)
     command = [str(python), "-I", str(PROGRAM)]
     with (

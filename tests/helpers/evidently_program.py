@@ -1,4 +1,4 @@
-"""Answers questions about two samples with Evidently, in its environment: a line of JSON each, in and out."""
+"""Compute metrics with Evidently in its virtual environment; each request and each response is a line of JSON."""
 
 import json
 import sys
@@ -39,8 +39,8 @@ def many(questions: list) -> list:
 
 def shares(reference: list, window: list) -> list:
     return [
-        np.asarray(one).tolist()
-        for one in get_binned_data(pd.Series(reference), pd.Series(window), ColumnType.Numerical, 30)
+        np.asarray(side).tolist()
+        for side in get_binned_data(pd.Series(reference), pd.Series(window), ColumnType.Numerical, 30)
     ]
 
 
@@ -51,10 +51,12 @@ def classification(true: list, predicted: list, positive: str | None) -> dict:
     )
     definition = DataDefinition(categorical_columns=["true", "predicted"], classification=[kind])
     data = Dataset.from_pandas(pd.DataFrame({"true": true, "predicted": predicted}), data_definition=definition)
-    said = values(Report([*(one() for one in MEANS.values()), *(one() for one in BY_LABEL.values())]), data)
+    results = values(
+        Report([*(metric() for metric in MEANS.values()), *(metric() for metric in BY_LABEL.values())]), data
+    )
     return {
-        **dict(zip(MEANS, said[: len(MEANS)], strict=True)),
-        "by_label": dict(zip(BY_LABEL, said[len(MEANS) :], strict=True)),
+        **dict(zip(MEANS, results[: len(MEANS)], strict=True)),
+        "by_label": dict(zip(BY_LABEL, results[len(MEANS) :], strict=True)),
     }
 
 
@@ -68,12 +70,12 @@ def regression(true: list, predicted: list) -> dict:
 
 
 def values(report: Report, data: Dataset) -> list:
-    return [one["value"] for one in json.loads(report.run(data, None).json())["metrics"]]
+    return [metric["value"] for metric in json.loads(report.run(data, None).json())["metrics"]]
 
 
 if __name__ == "__main__":
-    answers = {one.__name__: one for one in (drift, many, shares, classification, regression)}
-    out, sys.stdout = sys.stdout, sys.stderr  # what the library prints is no answer
+    functions = {function.__name__: function for function in (drift, many, shares, classification, regression)}
+    out, sys.stdout = sys.stdout, sys.stderr  # keep the library's output out of the responses
     for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(answers[asked.pop("question")](**asked)), file=out, flush=True)
+        request = json.loads(line)
+        print(json.dumps(functions[request.pop("question")](**request)), file=out, flush=True)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: the distribution's binaries, a cluster in a temporary folder, a free port."""
+"""Run a PostgreSQL cluster in a temporary folder on a free port, with the installed binaries."""
 
 import os
 import secrets
@@ -18,12 +18,12 @@ USER = "modeltrace"
 
 
 class NoPostgresError(Exception):
-    """PostgreSQL is not installed; the message says how it would be."""
+    """PostgreSQL is not installed; the message says how to install it."""
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running cluster, which asks for a password."""
+    """A running cluster with password authentication."""
 
     port: int
     password: str
@@ -31,28 +31,28 @@ class Postgres:
     binaries: Path
 
     def url(self, database: str, password: str | None = None) -> str:
-        """How a database of it is reached."""
+        """Return the URL of a database."""
         return f"postgresql+psycopg://{USER}:{password or self.password}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self) -> str:
-        """A database that nobody else uses."""
+        """Create an empty database, and return its name."""
         name = f"test_{secrets.token_hex(4)}"
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return name
 
     def query(self, database: str, sql: str) -> list[tuple[object, ...]]:
-        """Ask one of its databases, past all of our own code."""
+        """Run a query with psycopg, without code of Modeltrace."""
         with psycopg.connect(self.dsn(database)) as connection:
             return connection.execute(sql.encode()).fetchall()
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start the cluster, and wait until it accepts connections."""
         options = f"-p {self.port} -h 127.0.0.1 -k {self.folder}"
         self.pg_ctl("start", "-w", "-l", str(self.folder / "log"), "-o", options)
 
     def stop(self) -> None:
-        """End it at once, as a crash would."""
+        """Stop the cluster immediately, like a crash."""
         self.pg_ctl("stop", "-m", "immediate")
 
     def pg_ctl(self, *arguments: str) -> None:
@@ -66,27 +66,27 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """A cluster until the end of the block.
+    """Run a cluster until the end of the block.
 
     Raises:
-        NoPostgresError: there are no binaries to run it with.
+        NoPostgresError: PostgreSQL is not installed.
     """
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]))
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("pg_ctl")
-    if not found and on_path is None:
+    if not installed and on_path is None:
         raise NoPostgresError("PostgreSQL is not installed (Debian: apt install postgresql)")
-    binaries = found[-1].parent if found else Path(on_path or "").parent
+    binaries = installed[-1].parent if installed else Path(on_path or "").parent
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")  # it refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")  # PostgreSQL does not run as root
     cluster = Postgres(free_port(), secrets.token_hex(16), folder, binaries)
     try:
-        secret = folder / "password"
-        secret.touch(mode=0o644)
-        secret.write_text(cluster.password)
+        password_file = folder / "password"
+        password_file.touch(mode=0o644)
+        password_file.write_text(cluster.password)
         _run(
-            binaries / "initdb", "-D", str(folder / "data"), "-U", USER, f"--pwfile={secret}", "--auth=scram-sha-256",
-            "--encoding=UTF8", "--locale=C.UTF-8",
+            binaries / "initdb", "-D", str(folder / "data"), "-U", USER, f"--pwfile={password_file}",
+            "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8",
         )  # fmt: skip
         cluster.start()
         try:
@@ -99,13 +99,13 @@ def running_postgres() -> Iterator[Postgres]:
 
 def _run(program: Path, *arguments: str) -> None:
     user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run(
+    process = subprocess.run(
         [*user, str(program), *arguments],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,  # not a pipe: the server that stays behind would hold it
+        stdout=subprocess.DEVNULL,  # not a pipe, which the running server would keep open
         stderr=subprocess.DEVNULL,
         cwd="/",
         check=False,
         timeout=120,
     )
-    assert done.returncode == 0, f"{program.name} {' '.join(arguments)}: exit code {done.returncode}"
+    assert process.returncode == 0, f"{program.name} {' '.join(arguments)}: exit code {process.returncode}"

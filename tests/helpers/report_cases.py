@@ -1,4 +1,4 @@
-"""Reports: models with hostile feature names, stores filled with their answers, and the command that reports."""
+"""Cases for reports: models with hostile feature names, stores with their predictions, and the command."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,10 +50,10 @@ class ReportCase:
     monkeypatch: pytest.MonkeyPatch
 
     def run(self, *arguments: str) -> str:
-        """Run `modeltrace report`; what it prints on both outputs.
+        """Run `modeltrace report`, and return its output.
 
         Raises:
-            ModeltraceError: it ended with that; the command line makes one line of it.
+            ModeltraceError: the command failed.
         """
         self.monkeypatch.setenv("MODELTRACE_STORE", self.store)
         self.monkeypatch.setenv("MODELTRACE_BUNDLE", str(self.bundle))
@@ -65,7 +65,7 @@ class ReportCase:
 
 
 def person_table(number: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
-    """Return rows with numbers, categories and booleans, some missing; `shift` moves the first feature."""
+    """Return rows with numbers, categories and booleans, some missing; `shift` is added to the first feature."""
     rng = np.random.default_rng(seed)
     prediction, city, hostile, paid, truth = FEATURE_NAMES
     frame = pd.DataFrame({
@@ -81,11 +81,11 @@ def person_table(number: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
 
 
 def labels_for(frame: pd.DataFrame, labels: Sequence[Any], seed: int) -> "pd.Series":
-    """Return labels that depend on the first feature, with noise."""
+    """Return labels that depend on the first feature and noise."""
     noise = np.random.default_rng(seed).normal(0, 6, len(frame))
     score = frame[FEATURE_NAMES[0]].fillna(40) + noise
-    place = np.searchsorted([40.0] if len(labels) == 2 else [35.0, 45.0], score)
-    return pd.Series([labels[one] for one in place], name=TARGET)
+    indices = np.searchsorted([40.0] if len(labels) == 2 else [35.0, 45.0], score)
+    return pd.Series([labels[index] for index in indices], name=TARGET)
 
 
 def store_answers(
@@ -98,54 +98,54 @@ def store_answers(
     version: str | None = None,
     shadow_of: int | None = None,
 ) -> None:
-    """Store the answers of a bundle's model to these rows, a second apart, and their true labels.
+    """Store predictions of a bundle's model for rows, a second apart, and their true labels.
 
     Args:
         store: URL of the store.
         bundle: the bundle of the model.
         frame: the rows.
-        truth: a label for each row, `None` where there is none.
+        truth: a label for each row, or `None`.
         time: the time of the first row, in nanoseconds; it is part of the prediction IDs.
         version: the version of the model, if not that of its bundle.
-        shadow_of: the rows are shadows of those that were stored with this time.
+        shadow_of: the time of the stored rows whose shadows these rows are.
     """
     model = load_bundle(bundle)
     rows = [tuple(map(json_value, row)) for row in frame.itertuples(index=False, name=None)]
-    answers = model.predict(to_matrix(rows, model.schema, as_frame=model.as_frame))
-    answered = [
+    outputs = model.predict(to_matrix(rows, model.schema, as_frame=model.as_frame))
+    predicted = [
         answered_row(
             f"{time}-{index}",
             row=index,
-            label=answer.label,
-            value=answer.value,
-            confidence=answer.confidence,
+            label=output.label,
+            value=output.value,
+            confidence=output.confidence,
             inputs=row,
             time=time + index * SECOND,
         )
-        for index, (row, answer) in enumerate(zip(rows, answers, strict=True))
+        for index, (row, output) in enumerate(zip(rows, outputs, strict=True))
     ]
-    answered = [*Redactor(model.schema, b"a key").redact_rows(answered)]
+    predicted = [*Redactor(model.schema, b"a key").redact_rows(predicted)]
     info = ModelInfo(model.name, version or model.version, model.hash, model.schema.recorded_names)
-    of = None if shadow_of is None else [f"{shadow_of}-{index}" for index in range(len(answered))]
+    shadow_ids = None if shadow_of is None else [f"{shadow_of}-{index}" for index in range(len(predicted))]
     with open_store(store) as opened:
-        opened.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(answered, model=info, shadow_of=of)))
+        opened.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(predicted, model=info, shadow_of=shadow_ids)))
         if truth is not None:
-            pairs = [(one, label) for one, label in zip(answered, truth, strict=True) if label is not None]
+            pairs = [(row, label) for row, label in zip(predicted, truth, strict=True) if label is not None]
             opened.add_labels(
                 [StoredLabel(one.prediction_id, label, one.time + SECOND, one.time) for one, label in pairs]
             )
 
 
 def json_value(value: Any) -> Any:
-    """Return a cell as JSON has it."""
+    """Return the value of a cell as a JSON value."""
     return None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
 
 
 def pack_people(folder: Path, kind: str) -> tuple[Path, Path]:
-    """Pack a model, and write its training data to a file; both paths.
+    """Pack a model, write its training data to a file, and return both paths.
 
-    It has `two` classes, is `cautious` (answers the second of two from a probability of 0.2 on), has `three`,
-    is a `regressor`, or has `private` features of each kind.
+    The model has `two` classes, is `cautious` (two classes and a threshold of 0.2), has `three` classes, is a
+    `regressor`, or has features with each `private` rule.
     """
     bundle, training = folder / kind, folder / f"{kind}.parquet"
     labels: dict[str, list[Any]] = {
@@ -158,7 +158,7 @@ def pack_people(folder: Path, kind: str) -> tuple[Path, Path]:
     if kind == "regressor":
         frame, held_out = frame[[FEATURE_NAMES[2], FEATURE_NAMES[4]]], held_out[[FEATURE_NAMES[2], FEATURE_NAMES[4]]]
         target, truth = (
-            (3 * one[FEATURE_NAMES[2]] + one[FEATURE_NAMES[4]]).rename(TARGET) for one in (frame, held_out)
+            (3 * table[FEATURE_NAMES[2]] + table[FEATURE_NAMES[4]]).rename(TARGET) for table in (frame, held_out)
         )
         estimator: Any = LinearRegression().fit(frame, target)
     else:
@@ -184,7 +184,7 @@ def pack_people(folder: Path, kind: str) -> tuple[Path, Path]:
 
 
 def store_two_classes(store: str, bundle: Path) -> None:
-    """400 shifted predictions, 300 with a true label, one of these erased; 30 of another version; 20 of a shadow."""
+    """Store 400 predictions (300 with a label, one of these erased), 30 of another version and 20 of a shadow."""
     frame = person_table(400, 5, shift=10)
     truth = [label if index % 4 else None for index, label in enumerate(labels_for(frame, ["no", "yes"], 6))]
     store_answers(store, bundle, frame, truth)

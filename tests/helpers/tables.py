@@ -1,4 +1,4 @@
-"""A table with a column of every type, its schema, and an estimator for it."""
+"""A table with a column of each type, its schema, and an estimator for it."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def predict_row(model: Model, **row: Any) -> ModelOutput:
 
 
 def customers(n: int = 120) -> pd.DataFrame:
-    """Return a table with a column of every type and missing values, as a CSV file would give it."""
+    """Return a table with a column of each type and missing values, like one read from a CSV file."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {
@@ -47,7 +47,7 @@ def customers_without_gaps(n: int = 120) -> pd.DataFrame:
 
 
 def forest_pipeline() -> Any:
-    """Return an estimator that takes any value of the columns of `customers`."""
+    """Return an estimator that accepts any value of the columns of `customers`."""
     return make_pipeline(
         make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough"),
         RandomForestClassifier(5, random_state=0),

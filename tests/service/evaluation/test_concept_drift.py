@@ -44,7 +44,7 @@ RATES = st.sampled_from([0.0, 1.0]) | st.floats(0, 1)
 
 @settings(deadline=None, max_examples=300)
 @given(
-    pieces=st.lists(st.tuples(st.integers(0, 700), RATES), min_size=1, max_size=5),
+    segments=st.lists(st.tuples(st.integers(0, 700), RATES), min_size=1, max_size=5),
     seed=st.integers(0, 2**32 - 1),
     limits=st.builds(DriftLimits, st.integers(1, 400), WARNINGS, st.floats(3, 5), st.integers(0, 60)),
 )

@@ -1,4 +1,4 @@
-"""Bundles, and a store that is filled with what one of them answers."""
+"""Bundles, and a store with predictions of one of them."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ from tests.helpers.report_cases import PackPeople, ReportCase, pack_people, stor
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> PackPeople:
-    """Bundles of each kind with their training data; each is made once."""
+    """Return a function that packs a bundle of a kind, once, and returns its paths."""
     folder = tmp_path_factory.mktemp("bundles")
-    made: dict[str, tuple[Path, Path]] = {}
+    bundles: dict[str, tuple[Path, Path]] = {}
 
     def make(kind: str) -> tuple[Path, Path]:
-        if kind not in made:
-            made[kind] = pack_people(folder, kind)
-        return made[kind]
+        if kind not in bundles:
+            bundles[kind] = pack_people(folder, kind)
+        return bundles[kind]
 
     return make
 
 
 @pytest.fixture
 def two(packed: PackPeople, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReportCase:
-    """Predictions of two classes."""
-    bundle, training = packed("two")
+    """A store with predictions of two classes."""
+    bundle, training_data = packed("two")
     store = str(tmp_path / "predictions.db")
     store_two_classes(store, bundle)
-    return ReportCase(bundle, training, store, monkeypatch)
+    return ReportCase(bundle, training_data, store, monkeypatch)

@@ -1,4 +1,4 @@
-"""`modeltrace report fiddler`: events and the model that they come from, as Fiddler's own client reads them."""
+"""`modeltrace report fiddler` writes events and a model description that Fiddler's client accepts."""
 
 import json
 import stat
@@ -20,28 +20,28 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_prediction_is_an_event(two: ReportCase, tmp_path: Path) -> None:
-    """Inputs, the probability of the second class, the true label once it is there; its ID and time."""
+    """An event has inputs, the probability of the second class, the true label if there is one, an ID and a time."""
     out = tmp_path / "week.parquet"
-    said = two.run("fiddler", str(out))
+    output = two.run("fiddler", str(out))
     events = pq.read_table(out).to_pylist()
     model = json.loads((tmp_path / "week.model.json").read_text())
 
-    assert "429 predictions of people 1.0.0, 2.0.0" in said
-    assert "299 with a true label" in said
-    assert "1 prediction whose inputs were erased" in said
-    assert "20 predictions of shadows" in said
+    assert "429 predictions of people 1.0.0, 2.0.0" in output
+    assert "299 with a true label" in output
+    assert "1 prediction whose inputs were erased" in output
+    assert "20 predictions of shadows" in output
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert len(events) == 429
     with open_store(two.store) as store:
-        kept = {one.prediction_id: one for chunk in store.read() for one in chunk}
+        stored = {row.prediction_id: row for page in store.read() for row in page}
     for event in events:
-        one = kept[event["prediction_id"]]
-        assert one.inputs is not None
-        assert one.confidence is not None
-        assert {name: event[name] for name in FEATURE_NAMES} == one.inputs
-        assert event["timestamp"].timestamp() == pytest.approx(one.time / 10**9)
-        assert (event["prediction_"], event["true label_"]) == (one.label, one.true_label)
-        assert event["probability of yes"] == (one.confidence if one.label == "yes" else 1 - one.confidence)
+        row = stored[event["prediction_id"]]
+        assert row.inputs is not None
+        assert row.confidence is not None
+        assert {name: event[name] for name in FEATURE_NAMES} == row.inputs
+        assert event["timestamp"].timestamp() == pytest.approx(row.time / 10**9)
+        assert (event["prediction_"], event["true label_"]) == (row.label, row.true_label)
+        assert event["probability of yes"] == (row.confidence if row.label == "yes" else 1 - row.confidence)
     assert model["spec"]["inputs"] == list(FEATURE_NAMES)
     assert model["spec"]["outputs"] == ["probability of yes"]
     assert model["spec"]["targets"] == ["true label_"]
@@ -49,19 +49,19 @@ def test_every_prediction_is_an_event(two: ReportCase, tmp_path: Path) -> None:
 
 
 def test_json_lines_hold_the_same_events(two: ReportCase, tmp_path: Path) -> None:
-    """With times in ISO 8601; `--version` and `--until` choose."""
-    chosen = ("--version", "1.0.0", "--until", datetime.fromtimestamp(TIME // 10**9 + 100).astimezone().isoformat())
-    two.run("fiddler", str(tmp_path / "a.jsonl"), *chosen)
-    two.run("fiddler", str(tmp_path / "a.parquet"), *chosen, "--force")
+    """Times are in ISO 8601; `--version` and `--until` select predictions."""
+    options = ("--version", "1.0.0", "--until", datetime.fromtimestamp(TIME // 10**9 + 100).astimezone().isoformat())
+    two.run("fiddler", str(tmp_path / "a.jsonl"), *options)
+    two.run("fiddler", str(tmp_path / "a.parquet"), *options, "--force")
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     events = pq.read_table(tmp_path / "a.parquet").to_pylist()
 
     assert len(lines) == 99
-    assert [{**one, "timestamp": datetime.fromisoformat(one["timestamp"])} for one in lines] == events
+    assert [{**row, "timestamp": datetime.fromisoformat(row["timestamp"])} for row in lines] == events
 
 
-def test_several_classes_and_numbers(packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several classes Fiddler would want the probability of each, so the task is left open; a regressor has none."""
+def test_more_than_two_classes_and_a_regressor(packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task is not set for three classes, because Fiddler requires the probability of each class."""
     for kind, task, outputs in (
         ("three", "not_set", ["prediction_", "confidence"]),
         ("regressor", "regression", ["prediction"]),
@@ -72,29 +72,33 @@ def test_several_classes_and_numbers(packed: Any, tmp_path: Path, monkeypatch: p
         store_answers(
             store, bundle, frame if kind == "three" else frame[[FEATURE_NAMES[2], FEATURE_NAMES[4]]], [1] * 20
         )
-        reporting = ReportCase(bundle, training, store, monkeypatch)
-        reporting.run("fiddler", str(tmp_path / f"{kind}.parquet"))
+        report = ReportCase(bundle, training, store, monkeypatch)
+        report.run("fiddler", str(tmp_path / f"{kind}.parquet"))
         model = json.loads((tmp_path / f"{kind}.model.json").read_text())
         events = pq.read_table(tmp_path / f"{kind}.parquet").to_pylist()
         assert (model["task"], model["spec"]["outputs"]) == (task, outputs)
         assert {event["true label_"] for event in events} == ({"1"} if kind == "three" else {1.0})
 
 
-def test_nothing_is_replaced_and_nothing_is_made_of_nothing(two: ReportCase, tmp_path: Path) -> None:
-    """A file that is there, another suffix, no prediction in the time: each is an error that says what to do."""
-    there = tmp_path / "there.model.json"
-    there.write_text("mine")
-    for name, options, words in (
-        ("there.parquet", (), "there.model.json is there already; --force"),
+def test_an_existing_file_or_an_empty_window_is_an_error(two: ReportCase, tmp_path: Path) -> None:
+    """An existing file, a wrong suffix and an empty window are errors with a solution; no file is written."""
+    existing = tmp_path / "existing.model.json"
+    existing.write_text("mine")
+    for name, options, message in (
+        ("existing.parquet", (), "existing.model.json is existing already; --force"),
         ("a.parquet", ("--since", "1h"), "no prediction of people since .* --since"),
-        ("a.parquet", ("--version", "9"), r"no prediction of people 9 .*there are some of people 1.0.0, people 2.0.0"),
+        (
+            "a.parquet",
+            ("--version", "9"),
+            r"no prediction of people 9 .*existing are some of people 1.0.0, people 2.0.0",
+        ),
         ("a.parquet", ("--bundle", str(tmp_path)), "bundle"),
     ):
-        with pytest.raises(ModeltraceError, match=words):
+        with pytest.raises(ModeltraceError, match=message):
             two.run("fiddler", str(tmp_path / name), *options)
     with pytest.raises(AssertionError, match=r"must end in \.parquet or \.jsonl"):  # a usage error
         two.run("fiddler", str(tmp_path / "a.csv"))
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".db" and path.is_file()] == [there.name]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".db" and path.is_file()] == [existing.name]
 
 
 PROGRAM = f"""
@@ -103,12 +107,12 @@ import pandas as pd
 from fiddler import Model, ModelSchema, ModelSpec, ModelTask, ModelTaskParams
 
 for path in sys.argv[1:]:
-    said = json.load(open(path.replace(".parquet", ".model.json")))
-    schema, spec = ModelSchema(**said["schema"]), ModelSpec(**said["spec"])
-    params = ModelTaskParams(**said["task_params"])
+    output = json.load(open(path.replace(".parquet", ".model.json")))
+    schema, spec = ModelSchema(**output["schema"]), ModelSpec(**output["spec"])
+    params = ModelTaskParams(**output["task_params"])
     model = Model(
-        project_id="00000000-0000-0000-0000-000000000000", schema=schema, spec=spec, task=ModelTask(said["task"]),
-        task_params=params, **{{k: said[k] for k in ("name", "version", "event_id_col", "event_ts_col")}},
+        project_id="00000000-0000-0000-0000-000000000000", schema=schema, spec=spec, task=ModelTask(output["task"]),
+        task_params=params, **{{k: output[k] for k in ("name", "version", "event_id_col", "event_ts_col")}},
     )
     frame = pd.read_parquet(path)
     kinds = {{column.name: column.data_type.value for column in model.schema.columns}}
@@ -122,8 +126,8 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.extended
-def test_their_own_client_takes_it(two: ReportCase, packed: Any, tmp_path: Path) -> None:
-    """Fiddler's `Model` is built of the description; each column of the file has the type that it says."""
+def test_the_fiddler_client_accepts_the_files(two: ReportCase, packed: Any, tmp_path: Path) -> None:
+    """`fiddler.Model` is built from the description, and each column of the file has the described type."""
     python = ensure_venv(Library("fiddler", "Fiddler's client", "200 MB"), lambda _: None)
     bundle, training = packed("regressor")
     store_answers(str(tmp_path / "r.db"), bundle, person_table(20, 9)[[FEATURE_NAMES[2], FEATURE_NAMES[4]]])

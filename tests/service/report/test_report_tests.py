@@ -1,4 +1,4 @@
-"""`modeltrace report alibi` and `whylogs`: what they say is what scipy and pandas say of the rows in the store."""
+"""`modeltrace report alibi` and `whylogs` report what scipy and pandas compute from the stored predictions."""
 
 import json
 import subprocess
@@ -18,48 +18,51 @@ FLOAT32 = 1e-6
 
 
 def inputs(two: ReportCase) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the training data and of the window."""
+    """Return the inputs of the training data and of the window."""
     with open_store(two.store) as store:
-        rows = [one.inputs for chunk in store.read() for one in chunk if one.inputs and not one.shadow_of]
+        rows = [row.inputs for page in store.read() for row in page if row.inputs and not row.shadow_of]
     return pd.read_parquet(two.training_data).drop(columns=TARGET), pd.DataFrame(rows)
 
 
 def test_alibi_tests_each_column_and_all_together(two: ReportCase, tmp_path: Path) -> None:
-    """Kolmogorov-Smirnov over the numbers that are there; chi-square over categories, `missing` among them; MMD."""
+    """Kolmogorov-Smirnov ignores missing numbers, chi-square has a category `missing`, and MMD tests all numbers."""
     out = tmp_path / "tests.json"
-    said = two.run("alibi", str(out), "--reference", str(two.training_data))
-    answer = json.loads(out.read_text())
-    tests = {one["column"]: one for one in answer["tests"]}
+    output = two.run("alibi", str(out), "--reference", str(two.training_data))
+    results = json.loads(out.read_text())
+    tests = {test["column"]: test for test in results["tests"]}
     training, window = inputs(two)
 
     for name in FEATURE_NAMES:
-        one, other = training[name], window[name]
+        reference_values, window_values = training[name], window[name]
         if name in (FEATURE_NAMES[1], FEATURE_NAMES[3]):
-            counts = [side.map(str).where(side.notna(), "missing").value_counts() for side in (one, other)]
+            counts = [
+                side.map(str).where(side.notna(), "missing").value_counts()
+                for side in (reference_values, window_values)
+            ]
             expected = chi2_contingency(pd.concat(counts, axis=1).fillna(0).T.to_numpy())
             assert tests[name]["test"] == "chi_square"
             sizes = (600, 429)
         else:
-            expected = ks_2samp(one.dropna(), other.dropna(), method="asymp")
-            sizes = (int(one.notna().sum()), int(other.notna().sum()))
+            expected = ks_2samp(reference_values.dropna(), window_values.dropna(), method="asymp")
+            sizes = (int(reference_values.notna().sum()), int(window_values.notna().sum()))
         assert tests[name]["statistic"] == pytest.approx(expected.statistic, rel=FLOAT32)
         assert tests[name]["p_value"] == pytest.approx(expected.pvalue, rel=1e-3, abs=FLOAT32)
         assert (tests[name]["n_reference"], tests[name]["n_window"]) == sizes
         assert tests[name]["threshold"] == pytest.approx(0.05 / len(tests))
     assert tests[FEATURE_NAMES[0]]["drift"]
     assert not tests[FEATURE_NAMES[3]]["drift"]
-    assert answer["mmd"]["columns"] == [FEATURE_NAMES[0], FEATURE_NAMES[2], FEATURE_NAMES[4]]
-    assert answer["mmd"]["drift"]
-    assert f"of {len(tests)} columns drifted" in said
-    assert answer["notes"][3] == [
+    assert results["mmd"]["columns"] == [FEATURE_NAMES[0], FEATURE_NAMES[2], FEATURE_NAMES[4]]
+    assert results["mmd"]["drift"]
+    assert f"of {len(tests)} columns drifted" in output
+    assert results["notes"][3] == [
         "reference",
         f"600 rows of {two.training_data}, predicted by its model; 0 with a true label",
     ]
 
-    page = render_tests("title <b>", answer["notes"], answer)
+    page = render_tests("title <b>", results["notes"], results)
     assert HOSTILE_NAME not in page
     assert "<b>" not in page
-    assert page.count("<tr") == 1 + len(answer["notes"]) + len(tests) + 1
+    assert page.count("<tr") == 1 + len(results["notes"]) + len(tests) + 1
 
 
 PROGRAM = """
@@ -77,7 +80,7 @@ print(json.dumps({
 
 
 def test_whylogs_profiles_can_be_read_and_merged(two: ReportCase, tmp_path: Path) -> None:
-    """Counts, gaps, means and extremes are those of the rows; whylogs reads both files, and merges them."""
+    """Counts, missing values, means and maxima are those of the rows; whylogs reads and merges both files."""
     out = tmp_path / "new" / "profiles"
     two.run("whylogs", str(out))
     _, window = inputs(two)
