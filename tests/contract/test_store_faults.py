@@ -1,4 +1,4 @@
-"""The prediction store under faults, with real processes: what was answered is there, once, or is told to be lost."""
+"""The prediction store under faults, with real processes: each prediction is stored once, or counted as lost."""
 
 import os
 import re
@@ -23,45 +23,45 @@ from tests.helpers.sidecars import counts_in_log, has_ended, kill_leftover, side
 pytestmark = pytest.mark.slow
 Rows = list[dict[str, float]]
 
-# What the store promises: so long after its answer a prediction is committed. Seconds.
+# Seconds within which a prediction is committed after its response.
 COMMITTED = 0.2
 STORE_LOST = "predictions for the store"
-# A file that may grow no further, for the exporter process: smaller than the store's log by then, and larger than what
-# it prints, which goes to a file as well.
-FULL = 65_536
+# The maximum file size for the sidecar on a "full disk": smaller than the store's write-ahead log by then, and larger
+# than the sidecar's output, which is also written to a file.
+FULL_DISK_BYTES = 65_536
 QUIET = {"MODELTRACE_SPOOL_MAX_BYTES": "0", "MODELTRACE_LOG_LEVEL": "WARNING"}
 
 
 @pytest.fixture
 def nowhere() -> str:
-    """An endpoint that nobody listens on: telemetry waits, and nothing of it helps the store."""
+    """An endpoint without a listener, so that the export of telemetry does not influence the store."""
     return f"http://127.0.0.1:{free_port()}"
 
 
-def everything(url: str) -> list[StoredPrediction]:
-    """All that a store has."""
+def read_all(url: str) -> list[StoredPrediction]:
+    """Return all predictions of a store."""
     with open_store(url, create=False) as store:
-        return [one for chunk in store.read() for one in chunk]
+        return [row for page in store.read() for row in page]
 
 
-def stored(url: str) -> Counter[str]:
-    """How often a store has each prediction."""
-    return Counter(one.prediction_id for one in everything(url))
+def row_counts(url: str) -> Counter[str]:
+    """Return how often a store has each prediction."""
+    return Counter(row.prediction_id for row in read_all(url))
 
 
 def wait_for_rows(url: str, number: int) -> None:
-    """Return when a store has that many predictions: a stop that is not the matter must not cut them short."""
+    """Wait until a store has that many predictions, so that a shutdown cannot lose them."""
     with open_store(url, create=False) as store:
         wait_until(lambda: store.counts().predictions >= number, description=f"{number} rows")
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("instrumentation", ["sidecar", "sdk"])
-def test_a_stop_leaves_every_prediction_in_the_store(
+def test_a_shutdown_stores_every_prediction(
     bundle: Path, rows: Rows, nowhere: str, store_url: str, instrumentation: str
 ) -> None:
-    """SIGTERM under load: each answered prediction is there once, with its inputs, its answer and its trace."""
-    # The 2 s of the default are too few where other processes have the processors.
+    """After SIGTERM under load each prediction is stored once, with its inputs, label and trace."""
+    # The default of 2 s is too short on a busy machine.
     env = {
         "MODELTRACE_FLUSH_TIMEOUT": "8",
         "MODELTRACE_INSTRUMENTATION": instrumentation,
@@ -73,21 +73,21 @@ def test_a_stop_leaves_every_prediction_in_the_store(
             service.stop(signal.SIGTERM)
         log = service.log
 
-    found = {one.prediction_id: one for one in everything(store_url)}
-    trace_ids = {answer.prediction_id: answer.trace_id for answer in load.answers}
-    assert set(load.prediction_ids) <= set(found)
-    assert {one: found[one].trace_id for one in trace_ids} == trace_ids
-    assert all(one.inputs in rows and one.sampled and one.code_version for one in found.values())
-    assert {one.label for one in found.values()} == {"benign", "malignant"}
+    by_id = {row.prediction_id: row for row in read_all(store_url)}
+    trace_ids = {response.prediction_id: response.trace_id for response in load.answers}
+    assert set(load.prediction_ids) <= set(by_id)
+    assert {prediction_id: by_id[prediction_id].trace_id for prediction_id in trace_ids} == trace_ids
+    assert all(row.inputs in rows and row.sampled and row.code_version for row in by_id.values())
+    assert {row.label for row in by_id.values()} == {"benign", "malignant"}
     assert STORE_LOST not in log
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("env", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_SAMPLER": "always_off"}], ids=str)
-def test_the_store_is_complete_whatever_is_sampled(
+def test_the_store_is_complete_without_sampled_traces(
     bundle: Path, rows: Rows, nowhere: str, tmp_path: Path, env: dict[str, str]
 ) -> None:
-    """Without traces and without telemetry at all; the row says that there is no trace to look for."""
+    """This holds without sampled traces and without telemetry; a row says that its trace was not sampled."""
     file = str(tmp_path / "s.db")
     with running_service(bundle, nowhere, MODELTRACE_STORE=file, **env) as (service, url):
         with LoadClients(url, rows) as load:
@@ -95,71 +95,70 @@ def test_the_store_is_complete_whatever_is_sampled(
         wait_for_rows(file, len(load.prediction_ids))
         service.stop(signal.SIGTERM)
 
-    found = everything(file)
-    assert {one.prediction_id for one in found} == set(load.prediction_ids)
-    assert not any(one.sampled for one in found)
-    assert {one.trace_id is None for one in found} == {"OTEL_SDK_DISABLED" in env}
+    predictions = read_all(file)
+    assert {row.prediction_id for row in predictions} == set(load.prediction_ids)
+    assert not any(row.sampled for row in predictions)
+    assert {row.trace_id is None for row in predictions} == {"OTEL_SDK_DISABLED" in env}
 
 
 @pytest.mark.parametrize(
-    "both",
+    "kill_both",
     [
         pytest.param(False, id="the service", marks=pytest.mark.extended),
-        pytest.param(True, id="the service and its exporter process"),
+        pytest.param(True, id="the service and its sidecar"),
     ],
 )
-def test_what_was_answered_a_moment_before_a_kill_is_stored(
-    bundle: Path, rows: Rows, nowhere: str, store_url: str, both: bool
+def test_predictions_shortly_before_a_kill_are_stored(
+    bundle: Path, rows: Rows, nowhere: str, store_url: str, kill_both: bool
 ) -> None:
-    """SIGKILL under load: every prediction answered more than 200 ms before it is there, exactly once."""
+    """After SIGKILL under load each prediction older than 200 ms is stored exactly once."""
     with ExitStack() as stack:
         service, url = stack.enter_context(running_service(bundle, nowhere, MODELTRACE_STORE=store_url))
         with LoadClients(url, rows, pause=0.01) as load:
             load.wait_for_answers(200)
             time.sleep(1)
-            (exporter,) = sidecars(service)
-            stack.callback(kill_leftover, exporter)
+            (sidecar,) = sidecars(service)
+            stack.callback(kill_leftover, sidecar)
             safe = list(load.prediction_ids)
             time.sleep(COMMITTED)
-            for pid in (*([exporter] if both else []), service.popen.pid):
+            for pid in (*([sidecar] if kill_both else []), service.popen.pid):
                 os.kill(pid, signal.SIGKILL)
             service.popen.wait()
-        wait_until(lambda: has_ended(exporter), description="the exporter process to end")
+        wait_until(lambda: has_ended(sidecar), description="the sidecar to end")
 
-    found = stored(store_url)
-    print(f"{len(load.prediction_ids)} answered, {len(set(load.prediction_ids) - set(found))} of the last not stored")  # noqa: T201
-    assert set(safe) <= set(found)
-    assert set(found.values()) == {1}
+    counts = row_counts(store_url)
+    lost = set(load.prediction_ids) - set(counts)
+    print(f"{len(load.prediction_ids)} predictions, {len(lost)} of the last not stored")  # noqa: T201  for the reader
+    assert set(safe) <= set(counts)
+    assert set(counts.values()) == {1}
 
 
 @pytest.mark.extended
-def test_an_exporter_process_that_is_killed_costs_no_row(
-    bundle: Path, rows: Rows, nowhere: str, store_url: str
-) -> None:
-    """SIGKILL again and again under load: what it had not committed is told to the next one; all is there, once."""
+def test_a_killed_sidecar_loses_no_row(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
+    """After repeated SIGKILL under load the next sidecar gets the uncommitted rows, and each row is stored once."""
     kills = 3
     with running_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
         with LoadClients(url, rows, pause=0.01) as load:
             for _ in range(kills):
                 load.wait_for_answers(150)
                 time.sleep(1.5)
-                (exporter,) = sidecars(service)
-                os.kill(exporter, signal.SIGKILL)
-                wait_until(lambda old=exporter: sidecars(service) not in ([], [old]), description="another one")  # type: ignore[misc]
+                (sidecar,) = sidecars(service)
+                os.kill(sidecar, signal.SIGKILL)
+                wait_until(lambda old=sidecar: sidecars(service) not in ([], [old]), description="another sidecar")  # type: ignore[misc]
             load.wait_for_answers(150)
         wait_for_rows(store_url, len(load.prediction_ids))
         service.stop(signal.SIGTERM)
         log = service.log
 
     assert load.rejected_statuses == []
-    assert stored(store_url) == dict.fromkeys(load.prediction_ids, 1)
+    assert row_counts(store_url) == dict.fromkeys(load.prediction_ids, 1)
     assert log.count("the sidecar died") == kills
     assert STORE_LOST not in log
 
 
 @pytest.mark.extended
 def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
-    """Two workers: as many rows as answers."""
+    """Two workers store as many rows as there are predictions."""
     with running_service(bundle, nowhere, "--workers", "2", MODELTRACE_STORE=store_url) as (service, url):
         service.wait_for_workers(2)
         with LoadClients(url, rows, clients=8, reconnect=True) as load:
@@ -169,55 +168,55 @@ def test_workers_share_a_store(bundle: Path, rows: Rows, nowhere: str, store_url
 
     with open_store(store_url, create=False) as store:
         assert store.counts().predictions == len(load.prediction_ids)
-    assert stored(store_url) == dict.fromkeys(load.prediction_ids, 1)
+    assert row_counts(store_url) == dict.fromkeys(load.prediction_ids, 1)
 
 
 @pytest.mark.extended
-def test_a_full_disk_loses_rows_and_no_answers(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
-    """The exporter process cannot write any more: predictions go on, and the stop says how many are not stored."""
+def test_a_full_disk_loses_rows_but_no_responses(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
+    """Predictions continue when the sidecar cannot write; the shutdown logs the number of lost rows."""
     file = str(tmp_path / "s.db")
     with running_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
-        (exporter,) = wait_until(lambda: sidecars(service), description="the exporter process")
+        (sidecar,) = wait_until(lambda: sidecars(service), description="the sidecar")
         with LoadClients(url, rows, pause=0.01) as load:
             load.wait_for_answers(50)
-            resource.prlimit(exporter, resource.RLIMIT_FSIZE, (FULL, FULL))
+            resource.prlimit(sidecar, resource.RLIMIT_FSIZE, (FULL_DISK_BYTES, FULL_DISK_BYTES))
             load.wait_for_answers(150)
         service.stop(signal.SIGTERM)
         log = service.log
 
-    found = stored(file)
+    counts = row_counts(file)
     assert load.rejected_statuses == []
     assert "no prediction is stored for now" in log
-    assert counts_in_log(log, "not delivered")[STORE_LOST] == len(load.prediction_ids) - len(found) > 0
-    assert set(found) < set(load.prediction_ids)
+    assert counts_in_log(log, "not delivered")[STORE_LOST] == len(load.prediction_ids) - len(counts) > 0
+    assert set(counts) < set(load.prediction_ids)
 
 
 @pytest.mark.extended
-def test_a_disk_that_has_room_again_takes_what_waited(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
-    """Full for a while: nothing is lost."""
+def test_queued_rows_are_stored_once_the_disk_has_space(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
+    """A temporarily full disk loses no row."""
     file = str(tmp_path / "s.db")
     with running_service(bundle, nowhere, MODELTRACE_STORE=file, **QUIET) as (service, url):
-        (exporter,) = wait_until(lambda: sidecars(service), description="the exporter process")
+        (sidecar,) = wait_until(lambda: sidecars(service), description="the sidecar")
         with LoadClients(url, rows, pause=0.01) as load:
             load.wait_for_answers(50)
-            _, hard = resource.prlimit(exporter, resource.RLIMIT_FSIZE)
-            resource.prlimit(exporter, resource.RLIMIT_FSIZE, (FULL, hard))
+            _, hard = resource.prlimit(sidecar, resource.RLIMIT_FSIZE)
+            resource.prlimit(sidecar, resource.RLIMIT_FSIZE, (FULL_DISK_BYTES, hard))
             wait_until(lambda: "no prediction is stored for now" in service.log, description="the disk to be full")
-            resource.prlimit(exporter, resource.RLIMIT_FSIZE, (hard, hard))
-            wait_until(lambda: "predictions are stored again" in service.log, description="room")
+            resource.prlimit(sidecar, resource.RLIMIT_FSIZE, (hard, hard))
+            wait_until(lambda: "predictions are stored again" in service.log, description="free space")
         wait_for_rows(file, len(load.prediction_ids))
         service.stop(signal.SIGTERM)
         log = service.log
 
-    assert stored(file) == dict.fromkeys(load.prediction_ids, 1)
+    assert row_counts(file) == dict.fromkeys(load.prediction_ids, 1)
     assert STORE_LOST not in log
 
 
 @pytest.mark.extended
-def test_a_database_that_is_away_for_a_while_costs_no_row(
+def test_a_temporarily_unavailable_database_loses_no_row(
     bundle: Path, rows: Rows, nowhere: str, postgres: Postgres
 ) -> None:
-    """PostgreSQL crashes and comes back: predictions go on, and all of them are there, once."""
+    """PostgreSQL crashes and restarts: predictions continue, and each one is stored once."""
     location = postgres.url(postgres.create_database())
     with running_service(bundle, nowhere, MODELTRACE_STORE=location) as (service, url):
         with LoadClients(url, rows, pause=0.01) as load:
@@ -232,31 +231,31 @@ def test_a_database_that_is_away_for_a_while_costs_no_row(
         log = service.log
 
     assert load.rejected_statuses == []
-    assert stored(location) == dict.fromkeys(load.prediction_ids, 1)
+    assert row_counts(location) == dict.fromkeys(load.prediction_ids, 1)
     assert STORE_LOST not in log
     assert postgres.password not in log
 
 
 @pytest.mark.extended
 def test_a_batch_of_10_000_rows_is_stored(bundle: Path, rows: Rows, nowhere: str, store_url: str) -> None:
-    """Each row of it, in its place, under one trace."""
+    """Each row is stored with its index and the same trace ID."""
     body = {"rows": [rows[number % len(rows)] for number in range(10_000)]}
     with running_service(bundle, nowhere, MODELTRACE_STORE=store_url) as (service, url):
-        answer = httpx.post(f"{url}/predict/batch", json=body, timeout=60).raise_for_status().json()
-        wait_until(lambda: len(everything(store_url)) == 10_000, description="every row")
+        response = httpx.post(f"{url}/predict/batch", json=body, timeout=60).raise_for_status().json()
+        wait_until(lambda: len(read_all(store_url)) == 10_000, description="every row")
         service.stop(signal.SIGTERM)
 
-    found = {one.prediction_id: one for one in everything(store_url)}
-    assert [found[one["prediction_id"]].row for one in answer["predictions"]] == list(range(10_000))
-    assert {one.trace_id for one in found.values()} == {answer["trace_id"]}
+    by_id = {row.prediction_id: row for row in read_all(store_url)}
+    assert [by_id[row["prediction_id"]].row for row in response["predictions"]] == list(range(10_000))
+    assert {row.trace_id for row in by_id.values()} == {response["trace_id"]}
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_store_that_cannot_be_opened_ends_the_start(
+def test_a_store_that_cannot_be_opened_prevents_startup(
     bundle: Path, postgres: Postgres, tmp_path: Path, workers: int
 ) -> None:
-    """The log says why and names the setting, and repeats no password."""
+    """The log has the reason and the setting, and no password."""
     (tmp_path / "file").touch()
     for location in (str(tmp_path / "file" / "s.db"), postgres.url("postgres", "hunter2"), "mysql://u:hunter2@h/d"):
         arguments = ["modeltrace", "serve", str(bundle), "--port", str(free_port()), "--workers", str(workers)]
@@ -271,21 +270,21 @@ def test_a_store_that_cannot_be_opened_ends_the_start(
 
 
 @pytest.mark.extended
-def test_what_is_stored_and_lost_is_a_metric(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
-    """`modeltrace.store.rows`, by outcome, on /metrics too."""
+def test_stored_rows_are_counted_by_a_metric(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
+    """`modeltrace.store.rows` by outcome is on /metrics."""
     with running_service(bundle, nowhere, MODELTRACE_STORE=str(tmp_path / "s.db")) as (service, url):
         with LoadClients(url, rows) as load:
             load.wait_for_answers(20)
-        wanted = (
+        pattern = (
             rf'modeltrace_store_rows_total{{[^}}]*modeltrace_outcome="stored"[^}}]*}} {len(load.prediction_ids)}.0\n'
         )
-        wait_until(lambda: re.search(wanted, httpx.get(f"{url}/metrics").text), description=wanted)
+        wait_until(lambda: re.search(pattern, httpx.get(f"{url}/metrics").text), description=pattern)
         service.stop(signal.SIGTERM)
 
 
 @pytest.mark.extended
-def test_without_a_store_nothing_is_kept(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
-    """`none`: no file, no metric, and no loss."""
+def test_without_a_store_no_prediction_is_stored(bundle: Path, rows: Rows, nowhere: str, tmp_path: Path) -> None:
+    """With `none` there is no file, no metric and no loss."""
     with running_service(bundle, nowhere, MODELTRACE_STORE="none", XDG_DATA_HOME=str(tmp_path)) as (service, url):
         with LoadClients(url, rows) as load:
             load.wait_for_answers(20)

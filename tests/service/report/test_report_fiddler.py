@@ -85,12 +85,12 @@ def test_an_existing_file_or_an_empty_window_is_an_error(two: ReportCase, tmp_pa
     existing = tmp_path / "existing.model.json"
     existing.write_text("mine")
     for name, options, message in (
-        ("existing.parquet", (), "existing.model.json is existing already; --force"),
+        ("existing.parquet", (), "existing.model.json is there already; --force"),
         ("a.parquet", ("--since", "1h"), "no prediction of people since .* --since"),
         (
             "a.parquet",
             ("--version", "9"),
-            r"no prediction of people 9 .*existing are some of people 1.0.0, people 2.0.0",
+            r"no prediction of people 9 .*there are some of people 1.0.0, people 2.0.0",
         ),
         ("a.parquet", ("--bundle", str(tmp_path)), "bundle"),
     ):
