@@ -29,19 +29,12 @@ FIRST_BLOCK: Final = 1024
 
 
 class DriftLimits(NamedTuple):
-    """The limits of the detector, with river's names and defaults; `min_errors` is an addition.
+    """The limits of the detector, with river's names and defaults; `min_errors` is an addition."""
 
-    Args:
-        warm_start: predictions after a reset before anything is reported.
-        warning_threshold: standard deviations for a warning.
-        drift_threshold: standard deviations for a drift.
-        min_errors: errors after a reset before anything is reported.
-    """
-
-    warm_start: int = 30
-    warning_threshold: float = 2.0
-    drift_threshold: float = 3.0
-    min_errors: int = 0
+    warm_start: int = 30  # predictions after a reset before anything is reported
+    warning_threshold: float = 2.0  # standard deviations for a warning
+    drift_threshold: float = 3.0  # standard deviations for a drift
+    min_errors: int = 0  # errors after a reset before anything is reported
 
 
 DEFAULT_LIMITS: Final = DriftLimits(warning_threshold=3.0, drift_threshold=4.0, min_errors=30)
@@ -49,15 +42,10 @@ DEFAULT_LIMITS: Final = DriftLimits(warning_threshold=3.0, drift_threshold=4.0, 
 
 @dataclass(frozen=True)
 class DriftResult:
-    """The state of the detector after each prediction.
+    """The state of the detector after each prediction."""
 
-    Args:
-        levels: STABLE, WARNING or DRIFT; shape (n,).
-        error_rates: the error rate since the last reset; shape (n,).
-    """
-
-    levels: NDArray[np.int8]
-    error_rates: NDArray[np.float64]
+    levels: NDArray[np.int8]  # STABLE, WARNING or DRIFT; shape (n,)
+    error_rates: NDArray[np.float64]  # the error rate since the last reset; shape (n,)
 
     @property
     def drift_indices(self) -> list[int]:

@@ -36,21 +36,13 @@ _HOUR_NS: Final = 3600 * 10**9
 
 
 class PublisherConfig(NamedTuple):
-    """What is published, and how often.
+    """What is published, and how often."""
 
-    Args:
-        store_url: the value of MODELTRACE_STORE; it may contain a password.
-        models: returns the classes of each served model, by its name.
-        interval: seconds between two runs.
-        window_ns: the duration of the evaluated window before now, in nanoseconds.
-        tolerance: as in `modeltrace.evaluation.evaluate.evaluate`.
-    """
-
-    store_url: str
-    models: Callable[[], Mapping[str, tuple[object, ...]]]
-    interval: float
-    window_ns: int
-    tolerance: float | None
+    store_url: str  # the value of MODELTRACE_STORE; it may contain a password
+    models: Callable[[], Mapping[str, tuple[object, ...]]]  # returns the classes of each served model, by its name
+    interval: float  # seconds between two runs
+    window_ns: int  # the duration of the evaluated window before now, in nanoseconds
+    tolerance: float | None  # as in `modeltrace.evaluation.evaluate.evaluate`
 
 
 class Publisher:

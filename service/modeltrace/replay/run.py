@@ -22,29 +22,17 @@ Verdict = Literal["equal", "different", "incomplete"]
 
 @dataclass(frozen=True, slots=True)
 class ModelReplay:
-    """The replayed predictions of one model.
+    """The replayed predictions of one model."""
 
-    Args:
-        name: the name of the recorded model.
-        version: the version of the recorded model.
-        hash: the hash of the recorded model's file.
-        time: the time of the first prediction, in nanoseconds since the epoch.
-        recorded_bundle: the bundle of the recorded model; `None` if it was not found.
-        privacy_rules_known: whether the feature schema of the recorded predictions is known.
-        bundle: the bundle that the predictions were replayed with.
-        engine: the engine that the predictions were replayed with.
-        libraries: for each library its version in the recorded bundle (else in `bundle`), and the installed version.
-        rows: the results.
-    """
-
-    name: str
+    name: str  # name, version and hash are those of the recorded model
     version: str
     hash: str
-    time: int
-    recorded_bundle: LocalBundle | None
-    privacy_rules_known: bool
-    bundle: LocalBundle
-    engine: Engine
+    time: int  # the time of the first prediction, in nanoseconds since the epoch
+    recorded_bundle: LocalBundle | None  # the bundle of the recorded model; `None` if it was not found
+    privacy_rules_known: bool  # whether the feature schema of the recorded predictions is known
+    bundle: LocalBundle  # the bundle that the predictions were replayed with
+    engine: Engine  # the engine that the predictions were replayed with
+    # for each library its version in the recorded bundle (else in `bundle`), and the installed version
     libraries: Mapping[str, tuple[str | None, str | None]]
     rows: Sequence[ReplayedRow]
 

@@ -32,31 +32,18 @@ class ComparedRow:
 
 @dataclass(frozen=True, slots=True)
 class ColumnLayout:
-    """The columns of a table. A column name that is also a feature name gets an underscore appended.
+    """The columns of a table. A column name that is also a feature name gets an underscore appended."""
 
-    Args:
-        task: `classifier` or `regressor`.
-        features: the kind of each feature.
-        prediction: the column of predicted labels or values.
-        confidence: the column of confidences.
-        target: the column of true labels.
-        classes: the classes of a classifier.
-        score: the column of the probability of the second of two classes.
-        positive: the second of two classes.
-        excluded: features without a column, with the reason.
-        hashed: features whose values are stored as hashes.
-    """
-
-    task: str
-    features: Mapping[str, ColumnKind]
-    prediction: str
-    confidence: str
-    target: str
+    task: str  # `classifier` or `regressor`
+    features: Mapping[str, ColumnKind]  # the kind of each feature
+    prediction: str  # the column of predicted labels or values
+    confidence: str  # the column of confidences
+    target: str  # the column of true labels
     classes: tuple[object, ...] = ()
-    score: str | None = None
-    positive: str | None = None
-    excluded: Mapping[str, str] = field(default_factory=dict)
-    hashed: tuple[str, ...] = ()
+    score: str | None = None  # the column of the probability of the second of two classes
+    positive: str | None = None  # the second of two classes
+    excluded: Mapping[str, str] = field(default_factory=dict)  # features without a column, with the reason
+    hashed: tuple[str, ...] = ()  # features whose values are stored as hashes
 
     @property
     def outputs(self) -> dict[str, ColumnKind]:

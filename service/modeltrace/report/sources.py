@@ -30,19 +30,12 @@ class ReportError(ModeltraceError):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The rows that a window is compared with.
-
-    Args:
-        rows: the rows.
-        description: the source of the rows, for people.
-        time: the time of the rows, in nanoseconds since the epoch.
-        stored: whether the rows are from the store, so that privacy rules were applied to their inputs.
-    """
+    """The rows that a window is compared with."""
 
     rows: list[ComparedRow]
-    description: str
-    time: int
-    stored: bool = False
+    description: str  # the source of the rows, for people
+    time: int  # the time of the rows, in nanoseconds since the epoch
+    stored: bool = False  # whether the rows are from the store, so that privacy rules were applied to their inputs
 
     @property
     def has_predictions(self) -> bool:

@@ -29,18 +29,12 @@ class VenvError(ModeltraceError):
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A library that makes reports.
+    """A library that makes reports."""
 
-    Args:
-        name: the name of the lock file.
-        title: the name for people.
-        size: the size of the virtual environment.
-        max_python_minor: the last minor version of Python 3 with wheels of all locked packages; `None` for any.
-    """
-
-    name: str
-    title: str
-    size: str
+    name: str  # the name of the lock file
+    title: str  # the name for people
+    size: str  # the size of the virtual environment
+    # the last minor version of Python 3 with wheels of all locked packages; `None` for any
     max_python_minor: int | None = None
 
 

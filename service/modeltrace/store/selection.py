@@ -8,24 +8,15 @@ from modeltrace.store.schema import labels, predictions
 
 
 class Selection(NamedTuple):
-    """A filter of predictions; without arguments it selects all.
+    """A filter of predictions; without arguments it selects all."""
 
-    Args:
-        since: the earliest time, in nanoseconds since the epoch.
-        until: the first time after the selection, in nanoseconds since the epoch.
-        trace_id: the trace ID in lower-case hexadecimal.
-        model_name: the model's name.
-        model_version: the model's version.
-        model_hash: the SHA-256 of the model's file.
-        include_synthetic: whether to include predictions for the traffic generator. Metrics exclude them by default.
-    """
-
-    since: int | None = None
-    until: int | None = None
-    trace_id: str | None = None
+    since: int | None = None  # the earliest time, in nanoseconds since the epoch
+    until: int | None = None  # the first time after the selection, in nanoseconds since the epoch
+    trace_id: str | None = None  # the trace ID in lower-case hexadecimal
     model_name: str | None = None
     model_version: str | None = None
-    model_hash: str | None = None
+    model_hash: str | None = None  # the SHA-256 of the model's file
+    # metrics exclude predictions for the traffic generator by default
     include_synthetic: bool = True
 
     def conditions(self) -> list[ColumnElement[bool]]:
