@@ -71,8 +71,7 @@ def render(console: Console, replays: Sequence[ModelReplay]) -> None:
             console.print("  the bundle of the recorded model was not found", style="yellow")
         if not replay.privacy_rules_known:
             console.print(
-                "  the recorded feature schema was not found: privacy rules may have changed the inputs",
-                style="yellow",
+                "  the recorded feature schema was not found: privacy rules may have changed the inputs", style="yellow"
             )
         console.print(_rows(replay.rows))
         if (more := len(replay.rows) - MAX_ROWS_SHOWN) > 0:

@@ -50,11 +50,7 @@ class ColumnLayout:
         """The columns of outputs and true labels."""
         if self.task == "regressor":
             return {self.prediction: "number", self.target: "number"}
-        kinds: dict[str, ColumnKind] = {
-            self.prediction: "category",
-            self.confidence: "number",
-            self.target: "category",
-        }
+        kinds: dict[str, ColumnKind] = {self.prediction: "category", self.confidence: "number", self.target: "category"}
         return kinds if self.score is None else {**kinds, self.score: "number"}
 
 

@@ -265,8 +265,7 @@ def apply_privacy(rows: list[ComparedRow], schema: Schema) -> list[ComparedRow]:
     redactor = Redactor(schema, b"")
     return [
         replace(
-            row,
-            inputs=dict(zip(schema.recorded_names, redactor.redact_inputs(row_values(row, schema)), strict=True)),
+            row, inputs=dict(zip(schema.recorded_names, redactor.redact_inputs(row_values(row, schema)), strict=True))
         )
         for row in rows
     ]
