@@ -17,7 +17,7 @@ from modeltrace.errors import SettingsError
 from modeltrace.settings import read_settings
 from modeltrace.store.export import ExportError, format_from_suffix
 from modeltrace.store.export import export_predictions as write
-from modeltrace.store.lookup import NotFoundError, find_predictions
+from modeltrace.store.lookup import TRACE_ID, NotFoundError, find_predictions
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.selection import Selection, models
 from modeltrace.store.store import Store, open_store
@@ -29,7 +29,6 @@ _AGO = re.compile(r"([0-9]+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Nanoseconds that a store can hold: up to the year 2262.
 _MAX_TIME = 2**63 - 1
-_TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
 _TIME_FORMATS = "2026-11-01, 2026-11-01T12:00:00+01:00 (UTC without an offset), or 7d, 12h, 30m ago"
 
 
@@ -176,7 +175,7 @@ def _select_model(store: Store, selection: Selection, text: str) -> Selection:
 
 
 def _parse_trace_id(text: str) -> str:
-    if not _TRACE_ID.fullmatch(text):
+    if not TRACE_ID.fullmatch(text):
         raise typer.BadParameter("a trace ID has 32 hexadecimal digits", param_hint="--trace")
     return text.lower()
 
