@@ -30,6 +30,6 @@ def find_predictions(store: Store, identifier: str) -> list[StoredPrediction]:
     if not predictions:
         raise NotFoundError(
             f"no prediction or trace {identifier} in {store.location.description}. It may be older than "
-            "MODELTRACE_STORE_DAYS, or in another store: MODELTRACE_STORE"
+            "MODELTRACE_STORE_RETENTION_DAYS, or in another store: MODELTRACE_STORE"
         )
     return predictions
