@@ -37,32 +37,32 @@ Fitted = tuple[Any, Any]  # an estimator, and the data that it was fitted on
 
 BINARY = ("FixedThresholdClassifier",)
 
-# What cannot be served or not be kept in skops, and why.
+# Estimators that cannot be served or saved with skops, and the reason.
 UNSUPPORTED = {
-    "Birch": "skops does not write it",
+    "Birch": "skops does not support it",
     "BisectingKMeans": "holds a compiled function that does not check its input, so it is not on the reviewed list",
     "ClassifierChain": "several outputs",
-    "DictVectorizer": "takes dicts, not rows",
-    "FeatureHasher": "takes dicts, not rows",
-    "HashingVectorizer": "takes texts, not rows",
-    "IsotonicRegression": "takes one column, not rows",
-    "KernelCenterer": "takes a kernel matrix, not rows",
-    "LabelBinarizer": "takes labels, not rows",
-    "LabelEncoder": "takes labels, not rows",
-    "MultiLabelBinarizer": "takes labels, not rows",
+    "DictVectorizer": "accepts dicts, not rows",
+    "FeatureHasher": "accepts dicts, not rows",
+    "HashingVectorizer": "accepts texts, not rows",
+    "IsotonicRegression": "accepts one column, not rows",
+    "KernelCenterer": "accepts a kernel matrix, not rows",
+    "LabelBinarizer": "accepts labels, not rows",
+    "LabelEncoder": "accepts labels, not rows",
+    "MultiLabelBinarizer": "accepts labels, not rows",
     "MultiOutputClassifier": "several outputs",
     "MultiOutputRegressor": "several outputs",
     "MultiTaskElasticNet": "several outputs",
     "MultiTaskElasticNetCV": "several outputs",
     "MultiTaskLasso": "several outputs",
     "MultiTaskLassoCV": "several outputs",
-    "MissingIndicator": "without missing values it gives no columns to learn from; see the variant",
+    "MissingIndicator": "without missing values it returns no columns to fit on; see the variant",
     "PLSSVD": "several outputs",
-    "PatchExtractor": "takes images, not rows",
+    "PatchExtractor": "accepts images, not rows",
     "RegressorChain": "several outputs",
-    "SparseCoder": "takes signals that fit its dictionary, not rows",
+    "SparseCoder": "accepts signals that fit its dictionary, not rows",
     "TunedThresholdClassifierCV": "holds its scorer, which calls a method by a name from the file; see test_pack",
-    "TSNE": "keeps nothing to transform new rows with",
+    "TSNE": "cannot transform new rows",
 }
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -91,10 +91,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def every_predictor() -> dict[str, Callable[[], Fitted]]:
     """Return a factory of each classifier, regressor and transformer, by name."""
-    made: dict[str, Callable[[], Fitted]] = {}
+    factories: dict[str, Callable[[], Fitted]] = {}
     for kind in ("transformer", "regressor", "classifier"):
-        made |= {name: partial(fit_estimator, name, cls, kind) for name, cls in all_estimators(type_filter=kind)}
-    return {name: make for name, make in made.items() if name not in UNSUPPORTED}
+        factories |= {name: partial(fit_estimator, name, cls, kind) for name, cls in all_estimators(type_filter=kind)}
+    return {name: make for name, make in factories.items() if name not in UNSUPPORTED}
 
 
 def fit_estimator(name: str, cls: type, kind: str) -> Fitted:
@@ -128,7 +128,7 @@ def fit(estimator: Any, target: Any, data: Any = X) -> Fitted:
 
 def variants() -> dict[str, Callable[[], Fitted]]:
     """Return factories of estimators whose settings give them other contents than the defaults do."""
-    made: dict[str, Callable[[], Fitted]] = {
+    factories: dict[str, Callable[[], Fitted]] = {
         "Tweedie, log": lambda: fit(TweedieRegressor(power=1.5, link="log"), VALUES),
         "Tweedie, identity": lambda: fit(TweedieRegressor(power=0, link="identity"), VALUES),
         "MLP, SGD": lambda: fit(MLPClassifier(solver="sgd", max_iter=5), LABELS),
@@ -151,28 +151,30 @@ def variants() -> dict[str, Callable[[], Fitted]]:
         kernels.DotProduct() ** 2,
         kernels.PairwiseKernel(),
     ):
-        made[f"kernel {kernel}"] = partial(fit, GaussianProcessRegressor(kernel, alpha=0.5), VALUES)
+        factories[f"kernel {kernel}"] = partial(fit, GaussianProcessRegressor(kernel, alpha=0.5), VALUES)
     periodic = GaussianProcessRegressor(kernels.ExpSineSquared(), alpha=0.5)
-    made["kernel for one column"] = partial(fit, periodic, VALUES, X[:, :1])
+    factories["kernel for one column"] = partial(fit, periodic, VALUES, X[:, :1])
     for metric in ("manhattan", "chebyshev", "hamming", "canberra", "braycurtis", "minkowski"):
         neighbours = KNeighborsClassifier(metric=metric, algorithm="ball_tree", p=3)
-        made[f"metric {metric}"] = partial(fit, neighbours, LABELS)
+        factories[f"metric {metric}"] = partial(fit, neighbours, LABELS)
     for metric, more in (("seuclidean", {"V": X.var(0)}), ("mahalanobis", {"VI": np.linalg.inv(np.cov(X.T))})):
         neighbours = KNeighborsClassifier(metric=metric, algorithm="ball_tree", metric_params=more)
-        made[f"metric {metric}"] = partial(fit, neighbours, LABELS)
+        factories[f"metric {metric}"] = partial(fit, neighbours, LABELS)
     haversine = KNeighborsClassifier(metric="haversine", algorithm="ball_tree")
-    made["metric haversine"] = partial(fit, haversine, LABELS, X[:, :2])
+    factories["metric haversine"] = partial(fit, haversine, LABELS, X[:, :2])
     for method in ("sigmoid", "temperature", "isotonic"):
-        made[f"calibration {method}"] = partial(fit, CalibratedClassifierCV(LinearSVC(), method=method, cv=2), LABELS)
+        factories[f"calibration {method}"] = partial(
+            fit, CalibratedClassifierCV(LinearSVC(), method=method, cv=2), LABELS
+        )
     for score in ("f_classif", "f_regression", "r_regression", "chi2", "mutual_info_classif", "mutual_info_regression"):
         selection = feature_selection.SelectKBest(getattr(feature_selection, score), k=2)
-        made[f"selection by {score}"] = partial(
+        factories[f"selection by {score}"] = partial(
             fit, make_pipeline(selection, LogisticRegression()), VALUES.mean() < VALUES
         )
     for pool in (np.max, np.min, np.median, np.mean):
         agglomeration = make_pipeline(FeatureAgglomeration(2, pooling_func=pool), LogisticRegression())
-        made[f"pooling by {pool.__name__}"] = partial(fit, agglomeration, LABELS)
-    return made
+        factories[f"pooling by {pool.__name__}"] = partial(fit, agglomeration, LABELS)
+    return factories
 
 
 def with_gaps() -> NDArray[np.float64]:

@@ -119,27 +119,29 @@ class Feature(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.valid_range and self.valid_range[0] > self.valid_range[1]:
-            raise ValueError(f"feature {self.name}: valid_range ends before it begins")
+            raise ValueError(f"feature {self.name}: valid_range has a lower bound above its upper bound")
         if "count" in (self.on_violation.missing, self.on_violation.type) and self.dtype in ("int64", "bool"):
             raise ValueError(f"feature {self.name}: a column of {self.dtype} cannot have a missing value")
         if self.privacy != "plain":
             self._check_privacy()
         unnamed = self.categories is None and self.privacy in ("hash", "drop")
         if (self.type == "category") != (self.categories is not None) and not unnamed:
-            raise ValueError(f"feature {self.name}: categories belong to the type category, and only to it")
+            raise ValueError(f"feature {self.name}: a feature has categories if and only if it has the type category")
         levels = self.categories or ()
         kind = infer_level_kind(levels)
         if kind is None or (kind != "text" and self.dtype != "category") or len(self.level_codes) != len(levels):
-            raise ValueError(f"feature {self.name}: categories are different texts; of the dtype category, of one type")
+            raise ValueError(
+                f"feature {self.name}: categories are distinct texts, or values of one type (dtype category)"
+            )
         return self
 
     def _check_privacy(self) -> None:
         """Reject a hand-written schema that contains values which its privacy rule forbids to disclose."""
         unnamed = self.privacy in ("hash", "drop") and self.reference.edges is None
         if self.training_range is not None or self.reference.mean is not None:
-            raise ValueError(f"feature {self.name}: with privacy {self.privacy} it has neither training_range nor mean")
+            raise ValueError(f"feature {self.name}: privacy {self.privacy} forbids training_range and mean")
         if unnamed and (self.categories or not self.reference.shares.keys() <= {MISSING, OTHER}):
-            raise ValueError(f"feature {self.name}: with privacy {self.privacy} no category and no bin is named")
+            raise ValueError(f"feature {self.name}: privacy {self.privacy} forbids names of categories and bins")
 
     def has_valid_reference(self) -> bool:
         """Return whether the reference distribution fits the type, so that values can be counted into it."""
@@ -196,7 +198,7 @@ class Schema(BaseModel):
     @model_validator(mode="after")
     def _unique(self) -> Self:
         if len(set(self.names)) != len(self.features):
-            raise ValueError("two features have the same name")
+            raise ValueError("feature names must be unique")
         return self
 
     @cached_property
@@ -216,7 +218,7 @@ class Schema(BaseModel):
 
     @cached_property
     def name_set(self) -> frozenset[str]:
-        """Feature names, for look-ups."""
+        """Feature names as a set."""
         return frozenset(self.names)
 
     @cached_property

@@ -98,15 +98,15 @@ def drill_down(
     counter = _BinCounter(model, max_traces, model_hashes)
     if feature == PREDICTION and PREDICTION not in info.features:
         return _drill_down_outputs(model, info, predictions, counter)
-    found = next((candidate for candidate in model.features if candidate.name == feature), None)
-    if found is None:
+    features = {candidate.name: candidate for candidate in model.features}
+    if feature not in features:
         raise DrilldownError(f"{info.name} {info.version} has no feature {feature}; it has {', '.join(info.features)}")
-    if str(found.privacy) != "plain":
+    if (rule := str(features[feature].privacy)) != "plain":
         raise DrilldownError(
-            f"{feature} is `{found.privacy}` in the schema of {info.name} {info.version}: the prediction store does "
+            f"{feature} is `{rule}` in the schema of {info.name} {info.version}: the prediction store does "
             "not have its original values, so the predictions of a bin are not known"
         )
-    return _drill_down_feature(model, found, predictions, counter)
+    return _drill_down_feature(model, features[feature], predictions, counter)
 
 
 def _drill_down_feature(

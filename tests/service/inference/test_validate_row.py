@@ -147,7 +147,7 @@ def test_a_frame_has_the_dtypes_of_the_training_data() -> None:
 
 def test_duplicate_feature_names_are_rejected() -> None:
     """Feature names are unique."""
-    with pytest.raises(ValueError, match="same name"):
+    with pytest.raises(ValueError, match="must be unique"):
         Schema(features=(SCHEMA.features[0], SCHEMA.features[0]))
 
 
