@@ -45,17 +45,17 @@ def test_success_means_that_every_record_is_stored_or_counted_as_rejected(
 ) -> None:
     """What is received is stored or rejected when the answer is OK; any other answer is a permanent refusal."""
     body = data.draw(damaged_requests(signal))
-    before = hub.writer.counts.snapshot()[signal.name]
+    before = hub.writer.stats.snapshot()[signal.name]
     try:
-        answer = channel.unary_unary(f"/{signal.service}/Export")(body, timeout=60, compression=compression)
+        answer = channel.unary_unary(f"/{signal.grpc_service}/Export")(body, timeout=60, compression=compression)
     except grpc.RpcError as error:
         assert error.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}  # noqa: PT017  both outcomes are right
-        assert hub.writer.counts.snapshot()[signal.name].stored == before.stored
+        assert hub.writer.stats.snapshot()[signal.name].stored == before.stored
         return
 
-    after = hub.writer.counts.snapshot()[signal.name]
-    partial = signal.response.FromString(answer).partial_success
-    rejected = getattr(partial, signal.rejected)
+    after = hub.writer.stats.snapshot()[signal.name]
+    partial = signal.response_type.FromString(answer).partial_success
+    rejected = getattr(partial, signal.rejected_field)
     assert after.stored - before.stored + rejected == after.received - before.received
     assert bool(partial.error_message) >= bool(rejected)
 
@@ -75,7 +75,7 @@ def call(signal: Signal, encoding: str) -> bytes:
     headers = {
         ":method": "POST",
         ":scheme": "http",
-        ":path": f"/{signal.service}/Export",
+        ":path": f"/{signal.grpc_service}/Export",
         ":authority": "hub",
         "content-type": "application/grpc",
         "te": "trailers",
@@ -106,10 +106,10 @@ def ends(connection: socket.socket) -> bool:
 
 def is_served(hub: InProcessHub) -> None:
     """Check that another sender is answered, and its span stored."""
-    stored = hub.writer.counts.snapshot()["traces"].stored
+    stored = hub.writer.stats.snapshot()["traces"].stored
     with grpc.insecure_channel(hub.grpc_target) as channel:
-        channel.unary_unary(f"/{TRACES.service}/Export")(trace_request(span()).SerializeToString(), timeout=60)
-    assert hub.writer.counts.snapshot()["traces"].stored == stored + 1
+        channel.unary_unary(f"/{TRACES.grpc_service}/Export")(trace_request(span()).SerializeToString(), timeout=60)
+    assert hub.writer.stats.snapshot()["traces"].stored == stored + 1
 
 
 @example(signal=TRACES, encoding="gzip", compressed=1, declared=5, body=b"\x1f\x8b\x08\x00\x00")

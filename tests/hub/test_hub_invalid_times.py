@@ -119,9 +119,9 @@ def test_predictions_from_the_future_are_listed_by_arrival(pages: HubPages) -> N
     """A prediction from a sender with a clock ahead is listed among those that arrived with it."""
     requests = model_requests()
     pages.add(*requests)
-    before = pages.client.get(f"/api/predictions?model={MODEL}").json()["found"]
+    before = pages.client.get(f"/api/predictions?model={MODEL}").json()["items"]
     ahead = LogRecord(time_unix_nano=AHEAD, event_name="ml.prediction")
     ahead.attributes.add(key="ml.model.name").value.string_value = MODEL
     pages.add(log_request(ahead), received_ns=NOW - DAY)
-    after = pages.client.get(f"/api/predictions?model={MODEL}").json()["found"]
+    after = pages.client.get(f"/api/predictions?model={MODEL}").json()["items"]
     assert [item["prediction_id"] for item in after] == [*(item["prediction_id"] for item in before), None]

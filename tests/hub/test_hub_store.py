@@ -193,16 +193,16 @@ def test_a_failed_reopen_fails_reads(tmp_path: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("kept", ["file", "memory"])
-def test_the_size_grows_with_the_data(tmp_path: Path, remaining: str) -> None:
+@pytest.mark.parametrize("storage", ["file", "memory"])
+def test_the_size_grows_with_the_data(tmp_path: Path, storage: str) -> None:
     """The live size of a store includes new data."""
-    store = Store(tmp_path / FILE_NAME if remaining == "file" else None)
+    store = Store(tmp_path / FILE_NAME if storage == "file" else None)
     empty = store.size()
     with store.write() as connection:
         connection.execute("INSERT INTO meta SELECT range::VARCHAR, md5(range::VARCHAR) FROM range(100000)")
     full = store.size()
     assert full.live > empty.live + 1_000_000
-    assert (full.file > 0) == (remaining == "file")
+    assert (full.file > 0) == (storage == "file")
     store.close()
 
 

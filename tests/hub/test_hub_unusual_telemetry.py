@@ -92,10 +92,10 @@ def test_a_prediction_sent_twice_counts_once(pages: HubPages) -> None:
     trace = pages.client.get(f"/api/traces/{TRACE.hex()}").json()
     assert (trace["prediction_count"], len(trace["predictions"])) == (1, 1)
     for query in ("", "outcome=labelled", "violation=any"):
-        assert len(pages.client.get(f"/api/predictions?{query}").json()["found"]) == 1, query
+        assert len(pages.client.get(f"/api/predictions?{query}").json()["items"]) == 1, query
     html = check(pages, f"/t/{TRACE.hex()}")
     assert ">Prediction<" in html
-    assert "1\u202flabel brought" in html
+    assert "1\u202ftrue label sent by this request" in html
 
 
 def check(pages: HubPages, path: str) -> str:
