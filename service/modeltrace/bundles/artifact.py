@@ -5,7 +5,7 @@ skops checks the types in a file before it builds anything. joblib can run any c
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Literal
 from zipfile import ZipFile
@@ -26,12 +26,7 @@ ArtifactFormat = Literal["skops", "joblib"]
 MAX_EXPANSION_RATIO = 50
 
 
-def dump_artifact(
-    estimator: Any,  # noqa: ANN401  any estimator
-    artifact_format: ArtifactFormat,
-    *,
-    trusted_types: Sequence[str] = (),
-) -> bytes:
+def dump_artifact(estimator: Any, artifact_format: ArtifactFormat, *, trusted_types: Sequence[str] = ()) -> bytes:  # noqa: ANN401  any estimator
     """Serialize an estimator.
 
     Raises:
@@ -92,10 +87,10 @@ def load_artifact(
         )
     try:
         if artifact_format == "joblib":
-            return _deserialize(raw, artifact_format, source, ())
+            return _build(lambda: joblib.load(io.BytesIO(raw)), source)
         _check_expansion(raw, source)
         _check_types(raw, source, trusted_types)
-        estimator = _deserialize(raw, artifact_format, source, trusted_types)
+        estimator = _build(lambda: skops_io.loads(raw, trusted=[*REVIEWED_TYPES, *trusted_types]), source)
         validate_trees(estimator)
         _clear_memory(estimator)
     except BundleError:
@@ -157,13 +152,11 @@ def _clear_memory(estimator: Any) -> None:  # noqa: ANN401  any estimator
             part.memory = None
 
 
-def _deserialize(raw: bytes, artifact_format: ArtifactFormat, source: object, trusted_types: Sequence[str]) -> Any:  # noqa: ANN401  any estimator
+def _build(load: Callable[[], Any], source: object) -> Any:  # noqa: ANN401  any estimator
+    """Load an estimator, and refuse one from another minor version of scikit-learn."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InconsistentVersionWarning)
-        if artifact_format == "joblib":
-            estimator = joblib.load(io.BytesIO(raw))
-        else:
-            estimator = skops_io.loads(raw, trusted=[*REVIEWED_TYPES, *trusted_types])
+        estimator = load()
     for warning in caught:
         if not isinstance(warning.message, InconsistentVersionWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -98,21 +98,17 @@ def _check_numbers(
     beyond = np.flatnonzero(~(np.abs(values) <= largest))
     if not len(beyond):
         return
-    table = "categories" if by_level else "training data"
-    where = f"column {present.name}, row {present.index[beyond[0]]} of the {table}"
-    if not np.isfinite(values[beyond]).all():
+    infinite = beyond[~np.isfinite(values[beyond])]
+    index = int((infinite if len(infinite) else beyond)[0])
+    where = f"column {present.name}, row {present.index[index]} of the {'categories' if by_level else 'training data'}"
+    if len(infinite):
         raise PackError(f"{where}: the value is infinite. Remove infinite values and fit again")
-    remedy = (
-        "if these are identifiers, remove the column; otherwise convert it to floats"
-        if kind == "integer"
-        else "scale or clip the column"
-    )
-    value = (
-        f"{present.iloc[beyond[0]]}, beyond ±2^63"
-        if kind == "integer"
-        else f"{values[beyond[0]]:g}, beyond ±{largest:.2g}"
-    )
-    raise PackError(f"{where}: the value is {value}, which a request cannot send; {remedy} and fit again")
+    if kind == "integer":
+        value = f"{present.iloc[index]}, beyond ±2^63"
+        remedy = "If these are identifiers, remove the column; otherwise convert it to floats"
+    else:
+        value, remedy = f"{values[index]:g}, beyond ±{largest:.2g}", "Scale or clip the column"
+    raise PackError(f"{where}: the value is {value}, which a request cannot send. {remedy} and fit again")
 
 
 def _column_levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -> tuple[Level, ...]:
@@ -142,12 +138,8 @@ def _column_levels(column: "pd.Series", present: "pd.Series", *, strict: bool) -
 
 
 def _dtype_levels(dtype: pd.CategoricalDtype) -> list[Any]:
-    """Return the levels as JSON values. Intervals, the result of `pd.cut`, become text."""
-    return [str(level) if isinstance(level, pd.Interval) else _to_python(level) for level in dtype.categories]
-
-
-def _to_python(level: Any) -> Any:  # noqa: ANN401  whatever a column holds
-    return level.item() if isinstance(level, np.generic) else level
+    """Return the levels as Python values. Intervals, the result of `pd.cut`, become text."""
+    return [str(level) if isinstance(level, pd.Interval) else level for level in dtype.categories.tolist()]
 
 
 def _text_limit(levels: Sequence[Level], texts: "pd.Series", wanted: int | None) -> int:

@@ -3,9 +3,9 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from modeltrace.bundles.artifact import ArtifactFormat
 from modeltrace.bundles.onnx.model import Precision
@@ -26,16 +26,24 @@ def _check_file_name(file: str) -> str:
     return file
 
 
+def _check_printable(text: str) -> str:
+    if has_control_characters(text):
+        raise ValueError("contains a control character")
+    return text
+
+
+FileName = Annotated[str, AfterValidator(_check_file_name)]
+Printable = Annotated[str, AfterValidator(_check_printable)]
+
+
 class ModelFile(BaseModel):
     """A file that contains the model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: str
+    file: FileName
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size: int = Field(ge=1)
-
-    _is_file_name = field_validator("file")(_check_file_name)
 
 
 class Artifact(ModelFile):
@@ -59,12 +67,10 @@ class TrafficFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: str
+    file: FileName
     rows: int = Field(ge=1)
     target: str | None
-    size: int | None = Field(default=None, ge=1)
-
-    _is_file_name = field_validator("file")(_check_file_name)
+    size: int = Field(ge=1)
 
 
 class Manifest(BaseModel):
@@ -73,8 +79,8 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = Field(default=FORMAT_VERSION, strict=True)
-    name: str = Field(min_length=1, max_length=128)
-    version: str = Field(min_length=1, max_length=64)
+    name: Printable = Field(min_length=1, max_length=128)
+    version: Printable = Field(min_length=1, max_length=64)
     task: Task
     created: str
     artifact: Artifact
@@ -103,13 +109,6 @@ class Manifest(BaseModel):
             raise ValueError(f"the format is {number}, this version reads {FORMAT_VERSION}: pack the model again")
         return number
 
-    @field_validator("name", "version")
-    @classmethod
-    def _has_no_control_characters(cls, text: str) -> str:
-        if has_control_characters(text):
-            raise ValueError("contains a control character")
-        return text
-
     @field_validator("features")
     @classmethod
     def _is_schema_with_reference(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
@@ -120,10 +119,10 @@ class Manifest(BaseModel):
 
     @field_validator("output_reference")
     @classmethod
-    def _has_bins(cls, answers: OutputReference | None) -> OutputReference | None:
-        if answers is not None and not answers.has_valid_bins(()):
+    def _has_bins(cls, reference: OutputReference | None) -> OutputReference | None:
+        if reference is not None and not reference.has_valid_bins(()):
             raise ValueError("is not a distribution")
-        return answers
+        return reference
 
     def feature_schema(self) -> Schema:
         """Return the feature schema."""

@@ -29,10 +29,7 @@ def build_output_reference(
 ) -> OutputReference:
     """Return the distribution of outputs for held-out rows, or for training rows if there are too few of those.
 
-    Args:
-        training_outputs: the outputs for training rows.
-        held_out_outputs: the outputs for held-out rows; may be empty.
-        classes: the classes of a classifier, in its order; a class that is never predicted has the share 0.
+    `classes` are those of a classifier, in its order. A class that is never predicted has the share 0.
     """
     held_out = len(held_out_outputs) >= MIN_HELD_OUT_ROWS
     outputs, source = (held_out_outputs, "held_out") if held_out else (training_outputs, "training")

@@ -21,12 +21,7 @@ from modeltrace.inference.schema import Feature, PrivacyRule
 MAX_SHOWN_CLASSES = 8
 # Columns that an error message lists.
 MAX_NAMED_COLUMNS = 50
-FORMAT_BY_SUFFIX: dict[str, ArtifactFormat] = {
-    ".skops": "skops",
-    ".joblib": "joblib",
-    ".pkl": "joblib",
-    ".pickle": "joblib",
-}
+FORMATS: dict[str, ArtifactFormat] = {".skops": "skops", ".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib"}
 
 
 class PackOptions(TypedDict):
@@ -59,7 +54,7 @@ def pack_files(
     """Read a model and its training data, pack them and print a summary of the bundle.
 
     Args:
-        model_file: a fitted estimator, by a suffix in `FORMAT_BY_SUFFIX`.
+        model_file: a fitted estimator, by a suffix in `FORMATS`.
         data: the training data, a CSV or Parquet file.
         target: the column with the labels.
         traffic: held-out rows to replay, a CSV or Parquet file.
@@ -88,13 +83,13 @@ def pack_files(
 
 
 def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> object:
-    if path.suffix not in FORMAT_BY_SUFFIX:
-        raise PackError(f"{path}: the file name of a model must end in {', '.join(FORMAT_BY_SUFFIX)}")
+    if path.suffix not in FORMATS:
+        raise PackError(f"{path}: the file name of a model must end in {', '.join(FORMATS)}")
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise PackError(f"{path}: {error.strerror}") from None
-    artifact_format = FORMAT_BY_SUFFIX[path.suffix]
+    artifact_format = FORMATS[path.suffix]
     return load_artifact(raw, artifact_format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types)
 
 

@@ -41,14 +41,7 @@ def verify_outputs(
     model: Model,
     packed: Sequence[ModelOutput],
 ) -> None:
-    """Compare the packed model's outputs with the estimator's own: label and confidence, or value.
-
-    Args:
-        estimator: the original estimator.
-        task: whether it is a classifier or a regressor.
-        table: the rows to predict.
-        model: the packed model.
-        packed: the outputs of the packed model for these rows.
+    """Compare the outputs `packed` of the packed model for a table with the estimator's own outputs.
 
     Raises:
         PackError: the outputs differ; the message names the first such row, and the column that causes the difference.

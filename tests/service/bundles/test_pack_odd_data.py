@@ -294,7 +294,7 @@ def test_dates_in_a_file_become_categories_only_with_a_note(tmp_path: Path, caps
     taken = DummyClassifier().fit(np.zeros((ROWS, 2)), LABELS)
 
     pack_files(**files(tmp_path / "taken", data, taken))
-    assert "Note: when holds dates as text" in capsys.readouterr().out
+    assert "Note: column when contains dates as text" in capsys.readouterr().out
 
     refused = LogisticRegression().fit(data[["z"]].assign(when=1.0)[["when", "z"]], LABELS)
     with pytest.raises(

@@ -20,12 +20,7 @@ class Catalog:
     """
 
     def __init__(self, on_broken_bundle: Callable[[str], None], cache_dir: Path | None = None) -> None:
-        """Create the catalog.
-
-        Args:
-            on_broken_bundle: receives a message, once, for each broken bundle that is skipped.
-            cache_dir: the folder for copies of registered bundles.
-        """
+        """`on_broken_bundle` receives a message for each skipped bundle, `cache_dir` is for copies from registries."""
         self._folders = FolderCatalog(on_broken_bundle)
         self._mlflow = MlflowClient()
         self._registry = MlflowCatalog(self._mlflow, cache_dir or data_dir() / "registry")

@@ -2,12 +2,16 @@
 
 import hashlib
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, ManifestFile, integrity_error, read_manifest
 from modeltrace.errors import BundleError, BundleNotFoundError
 from modeltrace.regular_files import NotRegularError, open_regular, stat_regular
+
+T = TypeVar("T")
 
 
 class FileStat(NamedTuple):
@@ -32,15 +36,7 @@ class ManifestCache:
             BundleNotFoundError: there is none.
             BundleError: it is not a valid manifest.
         """
-        path = folder / MANIFEST_FILE
-        stat = _file_stat(path)
-        cached = self._manifests.get(path)
-        if cached is not None and cached[0] == stat:
-            return cached[1]
-        manifest = read_manifest(folder)
-        if stat is not None:  # otherwise the file was created after the stat
-            self._manifests[path] = stat, manifest
-        return manifest
+        return _cached(self._manifests, folder / MANIFEST_FILE, lambda: read_manifest(folder))
 
     def check_sizes(self, folder: Path, manifest: Manifest) -> None:
         """Check that the model's files exist and have the sizes in the manifest, without reading them.
@@ -66,14 +62,7 @@ class ManifestCache:
             stat = _file_stat(path)
             if stat is not None and stat.size != file.size:
                 raise integrity_error(path)
-            cached = self._digests.get(path)
-            if cached is not None and cached[0] == stat:
-                digest = cached[1]
-            else:
-                digest = _hash_file(path)
-                if stat is not None:
-                    self._digests[path] = stat, digest
-            if digest != file.sha256:
+            if _cached(self._digests, path, partial(_hash_file, path)) != file.sha256:
                 raise integrity_error(path)
 
 
@@ -83,6 +72,18 @@ def file_stats(folder: Path) -> dict[str, FileStat]:
         return {path.name: _to_file_stat(path.lstat()) for path in folder.iterdir()}
     except OSError:
         return {}
+
+
+def _cached(cache: dict[Path, tuple[FileStat, T]], path: Path, load: Callable[[], T]) -> T:
+    """Return the cached value for a file, or load it if the file has changed."""
+    stat = _file_stat(path)
+    cached = cache.get(path)
+    if cached is not None and cached[0] == stat:
+        return cached[1]
+    value = load()
+    if stat is not None:  # otherwise the file was created after the stat
+        cache[path] = stat, value
+    return value
 
 
 def _file_stat(path: Path) -> FileStat | None:

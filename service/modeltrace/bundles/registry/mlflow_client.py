@@ -14,11 +14,7 @@ from modeltrace.errors import BundleNotFoundError, RegistryUnavailableError, Set
 
 # By default MLflow retries for four minutes, with a timeout of two minutes per request.
 RETRY_LIMITS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-QUIET_SETTINGS: Final = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
+QUIET: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR", "GIT_PYTHON_REFRESH": "quiet"}
 SETTING_NAMES: Final = "MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI"
 # Seconds to wait for the process after SIGTERM.
 SHUTDOWN_TIMEOUT: Final = 2.0
@@ -91,7 +87,7 @@ class MlflowClient:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env={**RETRY_LIMITS, **environment, **QUIET_SETTINGS},
+                env={**RETRY_LIMITS, **environment, **QUIET},
                 text=True,
                 start_new_session=True,  # Ctrl-C must reach only the service, which stops the process
             )
