@@ -128,7 +128,7 @@ def up(
         f"Alerts      http://{address('alertmanager', 'http')}\n"
         "Built from source, Jaeger and Prometheus have no web pages; their APIs are complete.\n"
         "Next:       ./dev up --stack  ·  ./dev stack status | logs | down\n"
-        f"Check:      ./dev run modeltrace doctor --against stack{log_file}"
+        f"Check:      ./dev run modeltrace doctor --backend stack{log_file}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line against the real stack: `up --stack` sends there, the doctor finds everything there."""
+"""The command line with a real stack: `up --stack` sends telemetry to it, and the doctor finds it there."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 
 def addresses(stack: RealStack) -> dict[str, str]:
-    """What tells the command line where this stack is."""
+    """Return the variables with the addresses of this stack."""
     logs = stack.log_store
     return {
         "MODELTRACE_JAEGER_URL": stack.jaeger,
@@ -40,14 +40,14 @@ def addresses(stack: RealStack) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
-    """A service that sends to the stack."""
+    """The URL of a service that sends telemetry to the stack."""
     with running_service(bundle, real_stack.otlp) as (_, url):
         yield url
 
 
-def test_everything_arrives_and_every_link_leads_to_it(url: str, real_stack: RealStack) -> None:
-    """Spans in Jaeger, two log records, an exemplar in Prometheus; behind each link stands the trace ID."""
-    done = run_modeltrace("doctor", url, "--against", "stack", "--json", **addresses(real_stack))
+def test_everything_arrives_and_the_links_work(url: str, real_stack: RealStack) -> None:
+    """All items arrive, and the content of each link contains the trace ID."""
+    done = run_modeltrace("doctor", url, "--backend", "stack", "--json", **addresses(real_stack))
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["ok"]
@@ -55,30 +55,30 @@ def test_everything_arrives_and_every_link_leads_to_it(url: str, real_stack: Rea
     assert all(item["arrived_ms"] > 0 for item in result["items"])
     assert [link["name"] for link in result["links"]] == ["trace", "logs", "exemplars"]
     for link in result["links"]:
-        # These builds of Jaeger and Prometheus have no pages, so the links lead to their answers.
+        # These builds of Jaeger and Prometheus have no web pages, so the links lead to JSON.
         assert result["trace_id"] in content(link["url"])
     (query,) = (link["query"] for link in result["links"] if link["query"])
-    assert found_by(query, real_stack) == 2
+    assert count_records(query, real_stack) == 2
 
 
 def content(url: str) -> str:
-    """What is behind a link: a file's or a server's."""
-    address = urlsplit(url)
-    if address.scheme == "file":
-        return Path(address.path).read_text()
+    """Return the content of a link to a file or a server."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return Path(parts.path).read_text()
     return httpx.get(url, timeout=10).raise_for_status().text
 
 
-def found_by(query: str, stack: RealStack) -> int:
-    """How many records the query that comes along finds: LogQL, or a command for the file."""
+def count_records(query: str, stack: RealStack) -> int:
+    """Count the records that a query finds: LogQL, or a command for the file."""
     if isinstance(stack.log_store, FileLogs):
         return len(subprocess.check_output(["sh", "-c", query], text=True).splitlines())
     return len(stack.loki.query(query))
 
 
-def test_the_table_says_where_to_look(url: str, real_stack: RealStack) -> None:
-    """A line for each of the three, and the query to paste into Grafana."""
-    done = run_modeltrace("doctor", url, "--against", "stack", **addresses(real_stack))
+def test_table_lists_items_and_links(url: str, real_stack: RealStack) -> None:
+    """Each of the three components has a link, and Loki or the file has a query."""
+    done = run_modeltrace("doctor", url, "--backend", "stack", **addresses(real_stack))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[-1] for line in lines[2:9]] == ["ms"] * 7
@@ -94,20 +94,20 @@ def test_the_table_says_where_to_look(url: str, real_stack: RealStack) -> None:
     assert lines[12].startswith(f"exemplars  {real_stack.prometheus}/api/v1/query_exemplars?query=")
 
 
-def test_spans_that_are_not_sent_are_missed(bundle: Path, real_stack: RealStack) -> None:
-    """What did arrive is shown; the rest is explained by the service's settings and by what the Collector has."""
+def test_missing_spans_are_explained(bundle: Path, real_stack: RealStack) -> None:
+    """The advice names the service's setting and the Collector's queue."""
     with running_service(bundle, real_stack.otlp, OTEL_TRACES_EXPORTER="none") as (_, url):
-        done = run_modeltrace("doctor", url, "--against", "stack", "--timeout", "8", **addresses(real_stack))
+        done = run_modeltrace("doctor", url, "--backend", "stack", "--timeout", "8", **addresses(real_stack))
     assert done.returncode == 1
     assert done.stdout.count("missing") == 4
     first, second = done.stderr.splitlines()
     assert "Is OTEL_TRACES_EXPORTER none?" in first
-    assert "in the Collector for Jaeger" in second
+    assert "the Collector has an empty queue for Jaeger" in second or "in the Collector for Jaeger" in second
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_up_sends_to_the_stack(bundle: Path, real_stack: RealStack, tmp_path: Path, protocol: str) -> None:
-    """Service and traffic, no hub: the trace of a request leads from one to the other in Jaeger."""
+    """Service and traffic are started without a hub, and share traces in Jaeger."""
     port = free_port()
     env = {
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
@@ -118,80 +118,78 @@ def test_up_sends_to_the_stack(bundle: Path, real_stack: RealStack, tmp_path: Pa
     }
     with running(["modeltrace", "up", str(bundle), "--stack", "--traffic", "--port", str(port)], env=env) as process:
         wait_until(lambda: " · last trace " in process.log or process.popen.poll() is not None, description="traffic")
-        assert f"  look      {real_stack.jaeger}/api/traces?service=modeltrace" in process.log
+        assert f"  telemetry  {real_stack.jaeger}/api/traces?service=modeltrace" in process.log
         trace_id = process.log.rpartition(" · last trace ")[2][:32]
 
-        def whole() -> bool:
+        def has_both_spans() -> bool:
             return {"CLIENT", "SERVER"} <= {span["kind"] for span in real_stack.spans(trace_id)}
 
-        wait_until(whole, description="both sides of a request of the traffic in Jaeger")
+        wait_until(has_both_spans, description="both sides of a request of the traffic in Jaeger")
         assert not (tmp_path / "state" / "modeltrace" / "log" / "hub.log").exists()
         assert process.stop() == 0
 
 
 @pytest.fixture(scope="module")
 def sampling() -> Iterator[Stack]:
-    """A stack that keeps no ordinary trace."""
+    """A stack that samples no ordinary traces."""
     environment = {"OTELCOL_SAMPLING_PERCENTAGE": "0", "OTELCOL_SAMPLING_WAIT": "1s"}
     with running_stack(collector_configs=[ROOT / "otel" / "sampling.yaml"], environment=environment) as stack:
         yield stack
 
 
-def test_exemplars_whose_trace_was_sampled_away_are_counted(
-    bundle: Path, sampling: Stack, rows: list[dict[str, float]]
-) -> None:
-    """Exemplars stay where traces go, and each of them is told."""
-    at = sampling.layout.address
-    where = StackAddresses(
-        jaeger=f"http://{at('jaeger', 'query')}",
-        prometheus=f"http://{at('prometheus', 'http')}",
+def test_exemplars_of_unsampled_traces_are_counted(bundle: Path, sampling: Stack, rows: list[dict[str, float]]) -> None:
+    """Exemplars are stored although their traces are not sampled, and the doctor counts them."""
+    address = sampling.layout.address
+    addresses = StackAddresses(
+        jaeger=f"http://{address('jaeger', 'query')}",
+        prometheus=f"http://{address('prometheus', 'http')}",
         log_file=sampling.layout.log_record_file,
     )
 
-    async def named() -> set[str]:
+    async def exemplar_trace_ids() -> set[str]:
         async with httpx.AsyncClient() as client:
             return {
                 exemplar.trace_id
-                for exemplar in await Prometheus(where.prometheus, client).exemplars(PREDICTION_METRICS)
+                for exemplar in await Prometheus(addresses.prometheus, client).exemplars(PREDICTION_METRICS)
             }
 
-    async def dangling() -> UnresolvedExemplars | None:
+    async def unresolved_exemplars() -> UnresolvedExemplars | None:
         async with httpx.AsyncClient() as client:
-            return await StackBackend(client, where, settle_seconds=0).unresolved_exemplars()
+            return await StackBackend(client, addresses, settle_seconds=0).unresolved_exemplars()
 
-    with running_service(bundle, f"http://{at('otelcol', 'http')}") as (_, url):
+    with running_service(bundle, f"http://{address('otelcol', 'http')}") as (_, url):
         confident = next(
-            answer
+            prediction
             for row in rows
-            if (answer := httpx.post(f"{url}/predict", json={"features": row}).json())["confidence"] > 0.9
+            if (prediction := httpx.post(f"{url}/predict", json={"features": row}).json())["confidence"] > 0.9
         )
-        wait_until(lambda: confident["trace_id"] in asyncio.run(named()), description="the exemplar")
-    counted = asyncio.run(dangling())
-    assert counted is not None
-    assert 1 <= counted.traces_missing <= counted.traces_checked
+        wait_until(lambda: confident["trace_id"] in asyncio.run(exemplar_trace_ids()), description="the exemplar")
+    unresolved = asyncio.run(unresolved_exemplars())
+    assert unresolved is not None
+    assert 1 <= unresolved.traces_missing <= unresolved.traces_checked
 
 
-def test_the_part_that_does_not_answer_is_named(sampling: Stack) -> None:
-    """And only that one, before a prediction is asked for."""
-    at, file = sampling.layout.address, sampling.layout.log_record_file
+def test_component_that_does_not_answer_is_named(sampling: Stack) -> None:
+    """Only that component is named, and no prediction is sent."""
+    address, file = sampling.layout.address, sampling.layout.log_record_file
     sampling.stop("jaeger")
-    logs = ("--log-file", str(file)) if file else ("--loki", at("loki", "http"))
-    parts = ("--jaeger", at("jaeger", "query"), "--prometheus", at("prometheus", "http"))
-    done = run_modeltrace("doctor", "http://127.0.0.1:1", "--against", "stack", *parts, *logs)
+    logs = ("--log-file", str(file)) if file else ("--loki", address("loki", "http"))
+    parts = ("--jaeger", address("jaeger", "query"), "--prometheus", address("prometheus", "http"))
+    done = run_modeltrace("doctor", "http://127.0.0.1:1", "--backend", "stack", *parts, *logs)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"modeltrace: no Jaeger answers at http://{at('jaeger', 'query')}: ")
+    assert line.startswith(f"modeltrace: no Jaeger answers at http://{address('jaeger', 'query')}: ")
     assert line.endswith("(--jaeger). Start what is missing: ./dev stack up")
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_file_that_no_collector_writes_is_named(real_stack: RealStack, tmp_path: Path, *, named: bool) -> None:
-    """With its path and option, or, where none is named and no Loki answers, Loki's address."""
+def test_file_without_a_collector_is_an_error(real_stack: RealStack, tmp_path: Path, *, named: bool) -> None:
+    """The error names the file and its option; without a file and without Loki, Loki's address."""
     file = tmp_path / "nowhere" / "records.jsonl"
     parts = ("--jaeger", real_stack.jaeger, "--prometheus", real_stack.prometheus)
     loki = f"http://127.0.0.1:{free_port()}"
     options = ("--log-file", str(file)) if named else ("--loki", loki)
-    done = run_modeltrace("doctor", "http://127.0.0.1:1", "--against", "stack", *parts, *options)
+    done = run_modeltrace("doctor", "http://127.0.0.1:1", "--backend", "stack", *parts, *options)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     expected = f"no Collector writes log records to {file} (--log-file)" if named else f"no Loki answers at {loki}: "

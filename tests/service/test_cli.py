@@ -1,7 +1,8 @@
-"""The command line finds its commands, and lists them without importing them."""
+"""The command line lists its commands without importing them, and imports them to run them."""
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from modeltrace.cli.main import AUDIT_COMMANDS, COMMANDS, REPORT_COMMANDS, app
+from tests.helpers.hubs import HubPorts
+from tests.helpers.processes import run, running
 
 TABLES = {"": COMMANDS, "audit": AUDIT_COMMANDS, "report": REPORT_COMMANDS}
 HEAVY = {
@@ -32,7 +35,7 @@ HEAVY = {
 
 @pytest.mark.parametrize("group", TABLES)
 def test_help_lists_each_command_with_the_first_line_of_its_docstring(group: str) -> None:
-    """The table of a group says of each command what the command says of itself."""
+    """The summary of each command is the first line of its docstring."""
     table: Mapping[str, tuple[str, str]] = TABLES[group]
     documented = {
         name: (inspect.getdoc(resolve_name(target)) or "").partition("\n")[0] for name, (target, _) in table.items()
@@ -44,14 +47,14 @@ def test_help_lists_each_command_with_the_first_line_of_its_docstring(group: str
 @pytest.mark.parametrize(
     "command", [[*filter(None, [group]), name] for group, table in TABLES.items() for name in table]
 )
-def test_the_help_of_a_command_is_its_own(command: list[str]) -> None:
+def test_help_of_a_command(command: list[str]) -> None:
     """`modeltrace COMMAND --help` prints the usage, the docstring and the options of the command that is imported."""
     table = TABLES[command[0] if len(command) > 1 else ""]
-    alone = typer.Typer(add_completion=False)
-    alone.command()(resolve_name(table[command[-1]][0]))
+    standalone = typer.Typer(add_completion=False)
+    standalone.command()(resolve_name(table[command[-1]][0]))
 
     printed = CliRunner().invoke(app, [*command, "--help"])
-    expected = CliRunner().invoke(alone, ["--help"])
+    expected = CliRunner().invoke(standalone, ["--help"])
 
     assert printed.exit_code == expected.exit_code == 0
     usage, rest = printed.output.lstrip().split("\n", 1)
@@ -59,8 +62,8 @@ def test_the_help_of_a_command_is_its_own(command: list[str]) -> None:
     assert rest == expected.output.lstrip().split("\n", 1)[1]
 
 
-def test_a_wrong_option_is_refused_by_the_command() -> None:
-    """An error names the whole command, as that of a command that was there from the start."""
+def test_unknown_option_is_an_error() -> None:
+    """The error names the whole command, as without lazy imports."""
     result = CliRunner().invoke(app, ["audit", "prune", "--nonsense"])
 
     assert result.exit_code == 2
@@ -68,8 +71,8 @@ def test_a_wrong_option_is_refused_by_the_command() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["audit", "--help"], ["report", "--help"]])
-def test_help_imports_no_command(arguments: list[str]) -> None:
-    """Help of a group needs neither a module of a command nor any package that only commands need."""
+def test_help_of_a_group_imports_no_command(arguments: list[str]) -> None:
+    """Help of a group imports neither modules of commands nor packages that only commands need."""
     program = (
         "import json, sys\n"
         "from modeltrace.cli.main import main\n"
@@ -77,8 +80,8 @@ def test_help_imports_no_command(arguments: list[str]) -> None:
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    modules: list[str] = json.loads(ended.stderr)
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules: list[str] = json.loads(process.stderr)
 
     assert {name.partition(".")[0] for name in modules} & HEAVY == set()
     assert [name for name in modules if name.startswith("modeltrace.")] == [
@@ -87,3 +90,27 @@ def test_help_imports_no_command(arguments: list[str]) -> None:
         "modeltrace.errors",
         "modeltrace.imports",
     ]
+
+
+def test_hub_is_listed() -> None:
+    """`modeltrace --help` lists the command `hub`."""
+    assert re.search(r"\bhub\b .*modeltrace-hub", CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output)
+
+
+@pytest.mark.slow
+def test_hub_has_the_options_of_modeltrace_hub() -> None:
+    """`modeltrace hub --help` is the help of `modeltrace-hub`, and exit codes are passed on."""
+    by_service, by_hub = run(["modeltrace", "hub", "--help"]), run(["modeltrace_hub", "--help"])
+
+    assert (by_service.returncode, by_service.stderr) == (0, "")
+    assert by_service.stdout == by_hub.stdout
+    assert run(["modeltrace", "hub", "--nonsense"]).returncode == 2
+
+
+@pytest.mark.slow
+def test_hub_is_started() -> None:
+    """`modeltrace hub` starts the hub with its options, and SIGTERM stops it."""
+    ports = HubPorts.reserve()
+    with running(["modeltrace", "hub", "--memory", *ports.options]) as process:
+        process.wait_for(f"{ports.page_url}/healthz")
+        assert process.stop() == 0

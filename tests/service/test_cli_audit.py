@@ -1,4 +1,4 @@
-"""`modeltrace audit` against stores of each kind."""
+"""`modeltrace audit` exports, shows, erases and prunes predictions in each kind of store."""
 
 import json
 import stat
@@ -14,8 +14,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from modeltrace.cli.audit import parse_time
 from modeltrace.cli.main import app
+from modeltrace.cli.times import parse_time
 from modeltrace.errors import ModeltraceError
 from modeltrace.store.rows import RowBuilder, StoredLabel, StoredPrediction, from_json
 from modeltrace.store.store import open_store
@@ -27,16 +27,16 @@ HOUR = 3600 * 10**9
 
 @dataclass(frozen=True)
 class Audit:
-    """A store with something in it, and the command that reads it."""
+    """A store with predictions, and the command."""
 
     url: str
     monkeypatch: pytest.MonkeyPatch
 
     def run(self, *arguments: str) -> str:
-        """Run it; what it prints on both outputs.
+        """Run the command and return its output on both streams.
 
         Raises:
-            ModeltraceError: it ended with that; the command line makes one line of it.
+            ModeltraceError: the error of the command, which the command line prints as one line.
         """
         self.monkeypatch.setenv("MODELTRACE_STORE", self.url)
         result = CliRunner().invoke(app, ["audit", *arguments], env={"COLUMNS": "200"})
@@ -45,23 +45,25 @@ class Audit:
         assert result.exit_code == 0, result.output
         return result.output
 
-    def kept(self) -> list[StoredPrediction]:
-        """All that is kept."""
+    def predictions(self) -> list[StoredPrediction]:
+        """Return all predictions in the store."""
         with open_store(self.url) as store:
-            return [one for chunk in store.read() for one in chunk]
+            return [prediction for chunk in store.read() for prediction in chunk]
 
 
 @pytest.fixture
 def audit(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Audit:
-    """Predictions of a classifier and of a regressor, an erased one, true labels, more than a chunk of it."""
+    """A store with more than a chunk of predictions of two models, an erased one, and true labels."""
     regressor = ModelInfo("prices", "2", "b" * 64, ("rooms", "city"), "c" * 64)
     odd = [answered_row("odd", inputs=(-0.0, 2**70, "é\0\n"), time=TIME + HOUR, label=True, confidence=None)]
     with open_store(store_url) as store:
         store.add_predictions(stored_rows(1500))
         store.add_predictions([stored_row("erased", time=TIME + 2 * HOUR)])
         store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(odd)))
-        some = [answered_row("price", value=1e22, label=None, inputs=(3, None), time=TIME + 3 * HOUR)]
-        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(some, b"\xab" * 16, b"\xcd" * 8, 0, regressor)))
+        price = [answered_row("price", value=1e22, label=None, inputs=(3, None), time=TIME + 3 * HOUR)]
+        store.add_predictions(
+            RowBuilder("0.1.0").build(AnsweredRequest(price, b"\xab" * 16, b"\xcd" * 8, 0, regressor))
+        )
         store.erase(["erased"], TIME + 4 * HOUR)
         store.add_labels(
             [
@@ -72,18 +74,18 @@ def audit(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Audit:
     return Audit(store_url, monkeypatch)
 
 
-def of_parquet(path: Path) -> list[dict[str, Any]]:
-    """What a Parquet file has, as the store gave it."""
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a Parquet file as the store has them."""
     table = pq.read_table(path)
     for name in ("time", "erased", "received"):
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, name, table.column(name).cast("int64"))
-    found: list[dict[str, Any]] = table.to_pylist()
-    return [{**one, **{name: from_json(one[name]) for name in ("inputs", "label", "true_label")}} for one in found]
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, name, table.column(name).cast("int64"))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return [{**row, **{name: from_json(row[name]) for name in ("inputs", "label", "true_label")}} for row in rows]
 
 
-def of_csv(path: Path) -> list[dict[str, Any]]:
-    """What a CSV file has: an empty field is no value, a time is read to the nanosecond."""
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a CSV file. An empty field is a missing value; times have nanoseconds."""
     times = dict.fromkeys(("time", "erased", "received"), pa.timestamp("ns", "UTC"))
     texts = dict.fromkeys(("trace_id", "span_id", "inputs", "label", "shadow_of", "true_label"), pa.string())
     options = pyarrow.csv.ConvertOptions(
@@ -95,97 +97,97 @@ def of_csv(path: Path) -> list[dict[str, Any]]:
         path, convert_options=options, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)
     )
     for name in times:
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, name, table.column(name).cast("int64"))
-    found: list[dict[str, Any]] = table.to_pylist()
-    return [{**one, **{name: from_json(one[name]) for name in ("inputs", "label", "true_label")}} for one in found]
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, name, table.column(name).cast("int64"))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return [{**row, **{name: from_json(row[name]) for name in ("inputs", "label", "true_label")}} for row in rows]
 
 
-def of_json_lines(path: Path) -> list[dict[str, Any]]:
-    """What a file of JSON Lines has."""
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON Lines file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "reading"),
+    ("name", "options", "read_rows"),
     [
-        ("all.parquet", (), of_parquet), ("all.jsonl", (), of_json_lines),
-        ("all.csv", (), of_csv), ("all.table", ("--format", "csv"), of_csv),
-        ("all.data", ("--format", "parquet"), of_parquet),
+        ("all.parquet", (), read_parquet), ("all.jsonl", (), read_json_lines),
+        ("all.csv", (), read_csv), ("all.table", ("--format", "csv"), read_csv),
+        ("all.data", ("--format", "parquet"), read_parquet),
     ],
 )  # fmt: skip
-def test_an_export_reads_back_equal(audit: Audit, tmp_path: Path, name: str, options: Any, reading: Any) -> None:
-    """Every column of every row, in order; the file is the user's alone."""
+def test_export_is_complete(audit: Audit, tmp_path: Path, name: str, options: Any, read_rows: Any) -> None:
+    """The file has every column of every row in order, and is readable only by the user."""
     out = tmp_path / name
-    said = audit.run("export", str(out), *options)
+    output = audit.run("export", str(out), *options)
 
-    assert f"1,503 predictions written to {out}" in said
-    assert repr(reading(out)) == repr([one._asdict() for one in audit.kept()])
+    assert f"1,503 predictions written to {out}" in output
+    assert repr(read_rows(out)) == repr([prediction._asdict() for prediction in audit.predictions()])
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
 
 
-def test_an_export_is_of_a_time_or_of_a_trace(audit: Audit, tmp_path: Path) -> None:
-    """`--since` is included, `--until` is not; an empty one is a file, too."""
+def test_export_of_a_period_or_a_trace(audit: Audit, tmp_path: Path) -> None:
+    """`--since` is inclusive, `--until` exclusive; a file without rows is written, too."""
     at = datetime.fromtimestamp(TIME // 10**9, UTC)
     lines = str(tmp_path / "a.jsonl")
     hours = [at.replace(hour=at.hour - 20 if at.hour > 20 else at.hour).isoformat()]
     audit.run("export", lines, "--since", hours[0], "--until", "2023-11-14T23:13:20+00:00")
-    assert len(of_json_lines(Path(lines))) == 1500
+    assert len(read_json_lines(Path(lines))) == 1500
     audit.run("export", lines, "--trace", "AB" * 16, "--force")
-    assert [one["prediction_id"] for one in of_json_lines(Path(lines))] == ["price"]
+    assert [row["prediction_id"] for row in read_json_lines(Path(lines))] == ["price"]
     for name in ("none.jsonl", "none.parquet"):
         assert "0 predictions written" in audit.run("export", str(tmp_path / name), "--since", "1h")
-    assert of_parquet(tmp_path / "none.parquet") == []
+    assert read_parquet(tmp_path / "none.parquet") == []
 
 
 @pytest.mark.parametrize(
     ("model", "number"), [("prices", 1), ("prices:2", 1), (MODEL.name, 1502), (f"{MODEL.name}:{MODEL.version}", 1502)]
 )
-def test_an_export_may_be_of_one_model(audit: Audit, tmp_path: Path, model: str, number: int) -> None:
-    """By its name, or by name and version."""
+def test_export_of_a_model(audit: Audit, tmp_path: Path, model: str, number: int) -> None:
+    """A model is selected by its name, or by name and version."""
     out = tmp_path / "some.jsonl"
     assert f"{number:,} predictions written" in audit.run("export", str(out), "--model", model)
-    assert {one["model_name"] for one in of_json_lines(out)} == {model.partition(":")[0]}
+    assert {row["model_name"] for row in read_json_lines(out)} == {model.partition(":")[0]}
 
 
-def test_an_export_says_where_two_models_have_one_version(audit: Audit, tmp_path: Path) -> None:
-    """Their predictions are told apart by the hash, which is a column."""
+def test_export_reports_two_models_with_the_same_version(audit: Audit, tmp_path: Path) -> None:
+    """The column model_hash distinguishes their predictions."""
     out = tmp_path / "two.jsonl"
-    assert "call themselves" not in audit.run("export", str(out), "--model", "prices")
+    assert "have the name" not in audit.run("export", str(out), "--model", "prices")
     retrained = ModelInfo("prices", "2", "d" * 64, ("rooms", "city"), "c" * 64)
-    one = [answered_row("new", value=1.0, label=None, inputs=(3, None), time=TIME)]
+    rows = [answered_row("new", value=1.0, label=None, inputs=(3, None), time=TIME)]
     with open_store(audit.url) as store:
-        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(one, model=retrained)))
-    said = audit.run("export", str(out), "--model", "prices:2", "--force")
-    assert "2 models call themselves prices 2: see model_hash (bbbbbbbbbbbb…, dddddddddddd…)" in said
-    assert {row["model_hash"] for row in of_json_lines(out)} == {"b" * 64, "d" * 64}
+        store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(rows, model=retrained)))
+    output = audit.run("export", str(out), "--model", "prices:2", "--force")
+    assert "2 models have the name prices 2: see model_hash (bbbbbbbbbbbb…, dddddddddddd…)" in output
+    assert {row["model_hash"] for row in read_json_lines(out)} == {"b" * 64, "d" * 64}
 
 
 @pytest.mark.parametrize("model", ["price", "prices:3", ":2", "prices:"])
-def test_a_model_that_the_store_does_not_have_is_named(audit: Audit, tmp_path: Path, model: str) -> None:
-    """With those that it has; no file is written."""
-    with pytest.raises(ModeltraceError, match=f"no predictions of {model} in .*; it has those of: .*prices:2"):
+def test_unknown_model_is_an_error(audit: Audit, tmp_path: Path, model: str) -> None:
+    """The message lists the models in the store; no file is written."""
+    with pytest.raises(ModeltraceError, match=f"no predictions of {model} in .*; it has these models: .*prices:2"):
         audit.run("export", str(tmp_path / "some.jsonl"), "--model", model)
     assert not list(tmp_path.glob("some*"))
 
 
-def test_an_export_replaces_nothing_unless_told(audit: Audit, tmp_path: Path) -> None:
-    """A file that is there, a suffix that says nothing, a folder that is none: each is an error."""
-    there = tmp_path / "there.jsonl"
-    there.write_text("mine")
+def test_export_rejects_an_unusable_file(audit: Audit, tmp_path: Path) -> None:
+    """An existing file, an unknown suffix and a missing folder are errors."""
+    existing = tmp_path / "existing.jsonl"
+    existing.write_text("mine")
 
     with pytest.raises(ModeltraceError, match="--force replaces it"):
-        audit.run("export", str(there))
+        audit.run("export", str(existing))
     with pytest.raises(ModeltraceError, match="--format parquet, jsonl or csv"):
         audit.run("export", str(tmp_path / "a.txt"))
     with pytest.raises(ModeltraceError, match="cannot write"):
         audit.run("export", str(tmp_path / "nowhere" / "a.jsonl"))
-    assert there.read_text() == "mine"
+    assert existing.read_text() == "mine"
 
 
-def test_a_prediction_is_shown_by_its_id_or_its_trace(audit: Audit) -> None:
-    """As JSON, with times that can be read."""
+def test_prediction_is_shown_by_its_id_or_its_trace(audit: Audit) -> None:
+    """The prediction is printed as JSON with readable times."""
     shown = json.loads(audit.run("show", "odd"))
     assert shown["time"] == "2023-11-14T23:13:20.000000000Z"
     assert shown["inputs"] == {"radius": -0.0, "texture": 2**70, "name": "é\0\n"}
@@ -197,26 +199,26 @@ def test_a_prediction_is_shown_by_its_id_or_its_trace(audit: Audit) -> None:
 
 
 def test_inputs_are_erased_and_the_rest_stays(audit: Audit) -> None:
-    """It says what it does not reach; what is not there is an error, once the others are erased."""
-    said = audit.run("erase", "p00000", "p00001")
-    assert "the inputs of 2 predictions are removed" in said
-    assert "Loki" in said
+    """The output mentions other copies; an unknown prediction is an error after the others are erased."""
+    output = audit.run("erase", "p00000", "p00001")
+    assert "the inputs of 2 predictions are erased" in output
+    assert "Loki" in output
 
     with pytest.raises(ModeltraceError, match=r"not in .*: unknown"):
         audit.run("erase", "unknown", "p00002")
-    kept = audit.kept()
-    assert [one.inputs for one in kept[:4]] == [None, None, None, {"radius": 1.5}]
-    assert len(kept) == 1503
+    predictions = audit.predictions()
+    assert [prediction.inputs for prediction in predictions[:4]] == [None, None, None, {"radius": 1.5}]
+    assert len(predictions) == 1503
 
 
 def test_old_predictions_are_pruned(audit: Audit) -> None:
-    """Those before a time, with their labels."""
+    """Predictions before a time are deleted with their labels."""
     assert "1,501 predictions deleted" in audit.run("prune", "--before", "2023-11-14T23:14:00")
-    assert [one.prediction_id for one in audit.kept()] == ["erased", "price"]
+    assert [prediction.prediction_id for prediction in audit.predictions()] == ["erased", "price"]
 
 
-def test_there_must_be_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None by the settings, or none there: neither makes one."""
+def test_missing_store_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is turned off or does not exist is an error and is not created."""
     with pytest.raises(ModeltraceError, match="MODELTRACE_STORE is none"):
         Audit("none", monkeypatch).run("show", "p")
     with pytest.raises(ModeltraceError, match="there is no prediction store at"):
@@ -225,7 +227,7 @@ def test_there_must_be_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("text", "at"),
+    ("text", "nanoseconds"),
     [
         ("1970-01-02", 86_400 * 10**9),
         ("1970-01-01T01:00:00+01:00", 0),
@@ -233,24 +235,27 @@ def test_there_must_be_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("2023-11-14T22:13:20Z", TIME),
     ],
 )
-def test_a_moment_is_exact(text: str, at: int) -> None:
-    """UTC where there is no offset."""
-    assert parse_time(text) == at
+def test_time_is_exact(text: str, nanoseconds: int) -> None:
+    """A time without an offset is in UTC."""
+    assert parse_time(text) == nanoseconds
 
 
 @pytest.mark.parametrize(
-    ("text", "at"),
+    ("text", "nanoseconds"),
     [("0001-01-01T00:00:00+14:00", 0), ("99999999999d", 0), ("9999-12-31", 2**63 - 1), ("2300-01-01", 2**63 - 1)],
 )
-def test_a_moment_that_no_store_can_hold_is_the_limit(text: str, at: int) -> None:
-    """Whoever asks for all there is may write any early or late date."""
-    assert parse_time(text) == at
+def test_time_outside_the_limits_is_replaced_by_the_limit(text: str, nanoseconds: int) -> None:
+    """Any early or late date may be used to select all predictions."""
+    assert parse_time(text) == nanoseconds
 
 
-def test_a_moment_may_be_some_time_ago() -> None:
-    """`7d`, `12h`, `30m`, `10s`; anything else is an error."""
+def test_time_may_be_relative() -> None:
+    """`7d`, `12h` and `30m` mean how long ago; any other text is an error."""
     now = datetime.now(UTC).timestamp() * 1e9
     assert abs(now - parse_time("7d") - 7 * 24 * HOUR) < HOUR
     assert parse_time("30m") > parse_time("12h") > parse_time("2d")
     with pytest.raises(typer.BadParameter, match="7d, 12h"):
         parse_time("yesterday")
+    for text in ("7", "1w", "d", "-7d"):
+        with pytest.raises(typer.BadParameter, match="7d, 12h"):
+            parse_time(text)

@@ -1,4 +1,4 @@
-"""`modeltrace evaluate`: a labelled file scored here or by a service, and the store, give the same figures."""
+"""`modeltrace evaluate`: a file scored here or by a service, and the prediction store, give equal metrics."""
 
 import json
 from pathlib import Path
@@ -25,10 +25,10 @@ from tests.helpers.services import ID_KEY, running_service
 
 
 def run(*arguments: str) -> str:
-    """Run it; what it prints on both outputs.
+    """Run the command and return its output on both streams.
 
     Raises:
-        ModeltraceError: it ended with that; the command line makes one line of it.
+        ModeltraceError: the error of the command, which the command line prints as one line.
     """
     result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)], env={"COLUMNS": "200"})
     if isinstance(result.exception, ModeltraceError):
@@ -37,18 +37,18 @@ def run(*arguments: str) -> str:
     return result.output
 
 
-def figures(*arguments: str) -> dict[str, Any]:
-    """What it says of the one model, for machines; without what depends on how it was asked."""
-    (found,) = json.loads(run(*arguments, "--json"))
-    found.pop("label_delays")
-    if found["concept_drift"]:
-        found["concept_drift"].pop("drift_predictions")
-    return found
+def evaluate_as_json(*arguments: str) -> dict[str, Any]:
+    """Return the metrics of the only model, without those that depend on the source of the predictions."""
+    (metrics_of_model,) = json.loads(run(*arguments, "--json"))
+    metrics_of_model.pop("label_delays")
+    if metrics_of_model["concept_drift"]:
+        metrics_of_model["concept_drift"].pop("drift_predictions")
+    return metrics_of_model
 
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, example: Path) -> dict[str, Path]:
-    """The example's held-out rows with wrong labels here and there, in every format that is read."""
+    """The held-out rows of the example with some wrong and missing labels, in each file format."""
     table = pd.read_parquet(example / "traffic.parquet")
     table.loc[table.index[::9], "target"] = "benign"
     table.loc[table.index[3:5], "target"] = None
@@ -61,33 +61,37 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, example: Path) -> dict[st
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where there is no store."""
+def missing_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of a store that does not exist, set in the environment."""
     monkeypatch.setenv("MODELTRACE_STORE", str(tmp_path / "s.db"))
     return tmp_path / "s.db"
 
 
-def test_a_file_scored_here_has_scikit_learns_figures(labelled: dict[str, Path], example: Path, nowhere: Path) -> None:
-    """From each format the same; rows without a label are predictions, and in no other figure. Nothing is stored."""
+def test_file_scored_here_has_the_metrics_of_scikit_learn(
+    labelled: dict[str, Path], example: Path, missing_store: Path
+) -> None:
+    """Each format gives equal metrics; rows without a label count only as predictions; nothing is stored."""
     table = pd.read_parquet(labelled["parquet"])
     answers = Scorer(load_bundle(example)).predict(table.drop(columns="target").to_dict(orient="records"))
     known = table.target.notna().to_numpy()
-    y_pred = [one.label for one, there in zip(answers, known, strict=True) if there]  # type: ignore[union-attr]  # all fit
+    y_pred = [answer.label for answer, has_label in zip(answers, known, strict=True) if has_label]  # type: ignore[union-attr]  # all fit
 
-    found = {kind: figures(file, "--target", "target", "--bundle", example) for kind, file in labelled.items()}
+    by_format = {
+        kind: evaluate_as_json(file, "--target", "target", "--bundle", example) for kind, file in labelled.items()
+    }
 
-    assert found["csv"] == found["parquet"] == found["jsonl"]
-    one = found["parquet"]
-    assert (one["predictions"], one["labels"]) == (len(table), len(table) - 2)
-    assert one["classification"]["accuracy"] == metrics.accuracy_score(table.target[known], y_pred)
-    assert not nowhere.exists()
+    assert by_format["csv"] == by_format["parquet"] == by_format["jsonl"]
+    result = by_format["parquet"]
+    assert (result["predictions"], result["labels"]) == (len(table), len(table) - 2)
+    assert result["classification"]["accuracy"] == metrics.accuracy_score(table.target[known], y_pred)
+    assert not missing_store.exists()
 
 
 @pytest.mark.slow
-def test_all_three_ways_give_the_same_figures(
+def test_all_three_sources_give_equal_metrics(
     labelled: dict[str, Path], example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scored beside the service, sent through it with the labels after, and read from the store that it wrote."""
+    """The sources are a file scored here, a file scored by a service with labels sent, and the service's store."""
     store = tmp_path / "s.db"
     env = {
         "MODELTRACE_STORE": str(store), "MODELTRACE_ID_KEY": ID_KEY,
@@ -95,29 +99,31 @@ def test_all_three_ways_give_the_same_figures(
     }  # fmt: skip
     monkeypatch.setenv("MODELTRACE_STORE", str(store))
     file = labelled["parquet"]
-    beside = figures(file, "--target", "target", "--bundle", example)
+    scored_here = evaluate_as_json(file, "--target", "target", "--bundle", example)
     with running_service(example, seconds=240, **env) as (_, url):
-        through = figures(file, "--target", "target", "--url", url.removeprefix("http://"), "--feedback")
+        scored_by_service = evaluate_as_json(
+            file, "--target", "target", "--url", url.removeprefix("http://"), "--feedback"
+        )
         with open_store(str(store), create=False) as opened:
-            wait_until(lambda: opened.counts().predictions == beside["predictions"], description="the rows")
-    stored = figures("--since", "1h")
+            wait_until(lambda: opened.counts().predictions == scored_here["predictions"], description="the rows")
+    stored = evaluate_as_json("--since", "1h")
 
-    assert through == beside
-    assert stored == beside
+    assert scored_by_service == scored_here
+    assert stored == scored_here
 
 
-def test_a_terminal_shows_a_few_calm_lines(labelled: dict[str, Path], example: Path) -> None:
-    """Classes, confusion, calibration and drift, each by its name."""
-    said = run(labelled["csv"], "--target", "target", "--bundle", example)
+def test_text_output(labelled: dict[str, Path], example: Path) -> None:
+    """The text names the metrics of classes, confusion, calibration and drift."""
+    output = run(labelled["csv"], "--target", "target", "--bundle", example)
 
-    assert "1,000 predictions, 998 with a label (99.8%)" in said
-    for word in ("accuracy 0.", "precision", "malignant", "calibration error", "concept drift: stable"):
-        assert word in said
+    assert "1,000 predictions, 998 with a label (99.8%)" in output
+    for text in ("accuracy 0.", "precision", "malignant", "calibration error", "concept drift: stable"):
+        assert text in output
 
 
 @pytest.fixture
 def numbers(tmp_path: Path) -> tuple[Path, Path]:
-    """A regressor's bundle, and labelled rows."""
+    """The bundle of a regressor, and labelled rows."""
     table = pd.DataFrame({"a": [float(n) for n in range(60)]}).assign(b=lambda t: t.a % 7)
     estimator = LinearRegression().fit(table, 3 * table.a + table.b)
     file = tmp_path / "rows.csv"
@@ -125,32 +131,32 @@ def numbers(tmp_path: Path) -> tuple[Path, Path]:
     return pack(estimator, table, name="price", out=tmp_path / "price"), file
 
 
-def test_a_regressor_has_distances_and_drift_by_a_tolerance(numbers: tuple[Path, Path]) -> None:
-    """Without one nothing is searched for drift."""
+def test_regressor_has_error_metrics_and_drift_with_a_tolerance(numbers: tuple[Path, Path]) -> None:
+    """Without a tolerance there is no concept drift test."""
     bundle, file = numbers
     arguments = (str(file), "--target", "price", "--bundle", str(bundle))
 
-    found, strict = figures(*arguments), figures(*arguments, "--tolerance", "0.1")
+    result, with_tolerance = evaluate_as_json(*arguments), evaluate_as_json(*arguments, "--tolerance", "0.1")
 
-    assert found["regression"]["mean_absolute_error"] == pytest.approx(0.5)
-    assert found["concept_drift"] is None
-    assert strict["concept_drift"]["error_rate"] == 1.0
+    assert result["regression"]["mean_absolute_error"] == pytest.approx(0.5)
+    assert result["concept_drift"] is None
+    assert with_tolerance["concept_drift"]["error_rate"] == 1.0
     assert "mean absolute error 0.5" in run(*arguments)
 
 
-def test_rows_that_break_the_schema_are_counted_and_left_out(tmp_path: Path) -> None:
-    """The others are scored all the same; without any there is nothing to say."""
+def test_rows_that_violate_the_schema_are_excluded_and_counted(tmp_path: Path) -> None:
+    """The other rows are evaluated; without valid rows there is an error."""
     table = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]})
     bundle = pack(LogisticRegression().fit(table, [0, 0, 1, 1]), table, name="m", out=tmp_path / "m")
     file = tmp_path / "rows.jsonl"
     file.write_text('{"a": 0.0, "y": 0}\n{"a": "?", "y": 0}\n{"a": 3.0, "y": "1"}\n')
 
-    said = run(file, "--target", "y", "--bundle", bundle)
+    output = run(file, "--target", "y", "--bundle", bundle)
 
-    assert "1 of 3 rows break the feature schema" in said
-    assert "2 predictions, 2 with a label" in said
+    assert "1 of 3 rows violate the feature schema" in output
+    assert "2 predictions, 2 with a label" in output
     file.write_text('{"a": "?", "y": 0}\n')
-    with pytest.raises(NoDataError, match="no rows that the model answers"):
+    with pytest.raises(NoDataError, match="no rows that the model accepts"):
         run(file, "--target", "y", "--bundle", bundle)
 
 
@@ -161,24 +167,22 @@ def test_rows_that_break_the_schema_are_counted_and_left_out(tmp_path: Path) -> 
         (0, [False, True], False), (True, ["false", "True"], "True"), (None, ["a"], None), (7, None, 7),
     ],
 )  # fmt: skip
-def test_a_files_label_is_the_class_that_it_means(
+def test_label_of_a_file_is_converted_to_its_class(
     label: object, classes: list[object] | None, expected: object
 ) -> None:
-    """Files do not tell 1 from "1" and true; the bundle's classes do."""
+    """Files do not distinguish 1, "1" and true; the classes of the bundle do."""
     assert repr(to_model_label(label, classes)) == repr(expected)
 
 
 @pytest.mark.parametrize(("label", "classes"), [("c", ["a", "b"]), (2, [0, 1]), ("7", None), (True, None)])
-def test_a_label_that_the_model_never_answers_is_an_error(label: object, classes: list[object] | None) -> None:
-    """The message says which, and what there is."""
+def test_label_that_is_not_a_class_is_an_error(label: object, classes: list[object] | None) -> None:
+    """The message names the label."""
     with pytest.raises(LabelError, match=r"the label .* (not one of the model's classes|is not a number)"):
         to_model_label(label, classes)
 
 
-def test_what_does_not_work_is_said_in_one_line(
-    labelled: dict[str, Path], example: Path, tmp_path: Path, nowhere: Path
-) -> None:
-    """No column, no service, no JSON, no predictions of that model: what, where, what to do."""
+def test_error_messages(labelled: dict[str, Path], example: Path, tmp_path: Path, missing_store: Path) -> None:
+    """A missing column, service or store, invalid JSON, and a model without predictions are errors."""
     with pytest.raises(RowSourceError, match="lacks the column truth"):
         run(labelled["csv"], "--target", "truth", "--bundle", example)
     with pytest.raises(UnreachableError, match="modeltrace serve"):
@@ -188,8 +192,8 @@ def test_what_does_not_work_is_said_in_one_line(
         run(tmp_path / "rows.jsonl", "--target", "target", "--bundle", example)
     with pytest.raises(ModeltraceError, match="there is no prediction store"):
         run("--since", "7d")
-    open_store(str(nowhere)).close()
-    with pytest.raises(NoDataError, match="no such predictions"):
+    open_store(str(missing_store)).close()
+    with pytest.raises(NoDataError, match="no predictions in"):
         run("--model", "another")
 
 
@@ -201,6 +205,6 @@ def test_what_does_not_work_is_said_in_one_line(
         ("rows.csv", "--target", "y", "--bundle", "b", "--since", "7d"),
     ],
 )  # fmt: skip
-def test_options_that_do_not_go_together_are_a_usage_error(arguments: tuple[str, ...]) -> None:
-    """Exit code 2."""
+def test_incompatible_options_are_a_usage_error(arguments: tuple[str, ...]) -> None:
+    """The exit code is 2."""
     assert CliRunner().invoke(app, ["evaluate", *arguments]).exit_code == 2

@@ -1,4 +1,4 @@
-"""`modeltrace replay` of what a real service has answered, from stores of each kind."""
+"""`modeltrace replay` repeats the predictions of a real service, from each kind of store."""
 
 import json
 import shutil
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What a service has answered from the lower of two versions, and where it is kept."""
+class Recorded:
+    """Predictions of a service with the lower one of two versions, and their store."""
 
     store: str
     models: Path
@@ -35,12 +35,12 @@ class Answered:
     other: dict[str, Any]
 
     def environment(self) -> dict[str, str]:
-        """The settings that replay reads; nothing of the user's own."""
+        """Return the settings of replay, independent of the user's data folder."""
         data = str(self.models.parent / "data")
         return {"MODELTRACE_STORE": self.store, "XDG_DATA_HOME": data, "COLUMNS": "160"}
 
     def replay(self, *arguments: str, bundles: str | None = None) -> Result:
-        """Run the command in this process; its errors are raised."""
+        """Run the command in this process and raise its error."""
         env = {**self.environment(), "MODELTRACE_BUNDLE": bundles if bundles is not None else str(self.models)}
         result: Result = CliRunner().invoke(app, ["replay", *arguments], env=env)
         if isinstance(result.exception, ModeltraceError):
@@ -49,8 +49,8 @@ class Answered:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Answered:
-    """A service answers a row, a batch and another row, and ends."""
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Predictions of a row, a batch and another row, by a service that has ended."""
     folder = tmp_path_factory.mktemp("replay")
     store = str(folder / "predictions.db")
     if request.param == "postgresql":
@@ -63,7 +63,7 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         "MODELTRACE_STORE": store,
         "MODELTRACE_BUNDLE": f"{folder / 'models'}@1.0.0",
         "MODELTRACE_ID_KEY": ID_KEY,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",  # nobody: the store alone is asked
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",  # nothing listens: only the store is used
     }
     with running(["modeltrace", "serve", "--port", str(port)], env=env) as process:
         url = f"http://127.0.0.1:{port}"
@@ -72,98 +72,98 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         batch = httpx.post(f"{url}/predict/batch", json={"rows": iris_rows(30)}).json()
         with open_store(store, create=False) as opened:
             wait_until(lambda: opened.counts().predictions == 32, description="the rows")
-    return Answered(store, folder / "models", one, batch, other)
+    return Recorded(store, folder / "models", one, batch, other)
 
 
-def test_what_was_answered_is_answered_again(answered: Answered) -> None:
-    """By trace and by prediction ID, one row and a batch, although another version is the highest now."""
-    for what in (answered.one["trace_id"], answered.one["trace_id"].upper(), answered.one["prediction_id"]):
-        result = answered.replay(what)
+def test_replayed_predictions_are_equal(recorded: Recorded) -> None:
+    """A row and a batch are replayed by trace ID or prediction ID, with the version that made them."""
+    for identifier in (recorded.one["trace_id"], recorded.one["trace_id"].upper(), recorded.one["prediction_id"]):
+        result = recorded.replay(identifier)
         assert result.exit_code == 0
         assert "1 prediction of iris 1.0.0" in result.output
         assert "the same model, by its SHA-256" in result.output
         assert "the installed versions are those of the bundle" in result.output
         assert "privacy rules" not in result.output
-    result = answered.replay(answered.batch["trace_id"])
+    result = recorded.replay(recorded.batch["trace_id"])
     assert result.exit_code == 0
     assert "and 10 more" in result.output
     assert "30 equal" in result.output
 
 
-def test_as_json_every_row_is_told(answered: Answered) -> None:
-    """With the answers as they were given to the client."""
-    said = json.loads(answered.replay(answered.batch["trace_id"], "--json").output)
-    (model,) = said["models"]
+def test_json_output_contains_every_row(recorded: Recorded) -> None:
+    """The recorded predictions are those that the client received."""
+    output = json.loads(recorded.replay(recorded.batch["trace_id"], "--json").output)
+    (model,) = output["models"]
 
-    assert (said["verdict"], said["errors"], model["counts"]) == ("equal", [], {"equal": 30})
-    given = [{"label": one["label"], "confidence": one["confidence"]} for one in answered.batch["predictions"]]
-    assert [row["recorded"] for row in model["rows"]] == given
+    assert (output["verdict"], output["errors"], model["counts"]) == ("equal", [], {"equal": 30})
+    received = [{"label": entry["label"], "confidence": entry["confidence"]} for entry in recorded.batch["predictions"]]
+    assert [row["recorded"] for row in model["rows"]] == received
     assert [row["prediction_id"] for row in model["rows"]] == [
-        one["prediction_id"] for one in answered.batch["predictions"]
+        entry["prediction_id"] for entry in recorded.batch["predictions"]
     ]
     assert model["libraries"]["scikit-learn"]["bundle"] == model["libraries"]["scikit-learn"]["installed"]
 
 
-def test_against_another_version_it_differs(answered: Answered) -> None:
-    """The rows that do come first, and the exit code says so."""
-    result = answered.replay(answered.batch["trace_id"], "--against", "2.0.0")
+def test_predictions_of_another_version_differ(recorded: Recorded) -> None:
+    """The exit code is 2 if predictions differ."""
+    result = recorded.replay(recorded.batch["trace_id"], "--against", "2.0.0")
 
     assert result.exit_code == EXIT_CODE_DIFFERENT
     assert "iris 2.0.0" in result.output
     assert "different" in result.output
-    assert answered.replay(answered.batch["trace_id"], "--against", f"{answered.models}@1.0.0").exit_code == 0
+    assert recorded.replay(recorded.batch["trace_id"], "--against", f"{recorded.models}@1.0.0").exit_code == 0
 
 
-def test_a_model_that_is_not_to_be_found_is_an_error(answered: Answered) -> None:
-    """The message says where it was looked for; with nowhere to look, what to set."""
+def test_model_that_is_not_found_is_an_error(recorded: Recorded) -> None:
+    """The message names the searched folders; without folders, the option."""
     with pytest.raises(ReplayError, match=r"1 of iris 1\.0\.0: no bundle whose model has the SHA-256 .* in .*two"):
-        answered.replay(answered.one["trace_id"], bundles=str(answered.models / "two"))
-    found = answered.replay(
-        answered.one["trace_id"], "--bundles", str(answered.models / "one"), bundles=str(answered.models / "two")
+        recorded.replay(recorded.one["trace_id"], bundles=str(recorded.models / "two"))
+    result = recorded.replay(
+        recorded.one["trace_id"], "--bundles", str(recorded.models / "one"), bundles=str(recorded.models / "two")
     )
-    assert found.exit_code == 0
+    assert result.exit_code == 0
     with pytest.raises(SettingsError, match="--bundles"):
-        answered.replay(answered.one["trace_id"], bundles="")
+        recorded.replay(recorded.one["trace_id"], bundles="")
     with pytest.raises(ReplayError, match=r"no bundle of iris 7 in"):
-        answered.replay(answered.one["trace_id"], "--against", "7")
+        recorded.replay(recorded.one["trace_id"], "--against", "7")
 
 
-def test_what_is_not_recorded_is_an_error(answered: Answered) -> None:
-    """The store and its setting are named."""
-    for what in ("0" * 32, "nothing"):
+def test_unknown_identifier_is_an_error(recorded: Recorded) -> None:
+    """The message names the setting of the store."""
+    for identifier in ("0" * 32, "nothing"):
         with pytest.raises(NotFoundError, match="MODELTRACE_STORE"):
-            answered.replay(what)
+            recorded.replay(identifier)
 
 
-def test_a_model_that_was_packed_anew_is_another_one(answered: Answered, tmp_path: Path) -> None:
-    """Its hash is not the recorded one, though it is called the same; put against it, the answers differ."""
-    copy = Path(shutil.copytree(answered.models, tmp_path / "models"))
+def test_model_that_was_packed_again_is_another_model(recorded: Recorded, tmp_path: Path) -> None:
+    """It has the same name and version but another hash; with --against, its predictions differ."""
+    copy = Path(shutil.copytree(recorded.models, tmp_path / "models"))
     pack_iris(copy / "one", "1.0.0", strength=0.5, force=True)
 
     with pytest.raises(ReplayError, match="SHA-256"):
-        answered.replay(answered.one["trace_id"], bundles=str(copy))
-    result = answered.replay(answered.one["trace_id"], "--against", str(copy / "one"), bundles=str(copy))
+        recorded.replay(recorded.one["trace_id"], bundles=str(copy))
+    result = recorded.replay(recorded.one["trace_id"], "--against", str(copy / "one"), bundles=str(copy))
     assert result.exit_code == EXIT_CODE_DIFFERENT
     assert "the bundle of the recorded model was not found" in result.output
     assert "privacy rules may have changed the inputs" in result.output
 
 
-def test_erased_inputs_are_said(answered: Answered) -> None:
-    """It cannot be told whether the answer would be the same."""
-    erased = CliRunner().invoke(app, ["audit", "erase", answered.other["prediction_id"]], env=answered.environment())
+def test_erased_inputs_cannot_be_replayed(recorded: Recorded) -> None:
+    """The message names the reason."""
+    erased = CliRunner().invoke(app, ["audit", "erase", recorded.other["prediction_id"]], env=recorded.environment())
     assert erased.exit_code == 0
 
     with pytest.raises(ReplayError, match=r"1 of iris 1\.0\.0 cannot be replayed: its inputs were erased"):
-        answered.replay(answered.other["trace_id"])
+        recorded.replay(recorded.other["trace_id"])
 
 
-def test_exit_codes_are_those_of_the_page(answered: Answered) -> None:
-    """Of a real process: 2 where it differs, 1 and one line where there is an error."""
-    replay = ["modeltrace", "replay", answered.one["trace_id"]]
+def test_exit_codes(recorded: Recorded) -> None:
+    """A real process exits with 2 if predictions differ, and with 1 and one line on stderr after an error."""
+    replay = ["modeltrace", "replay", recorded.one["trace_id"]]
 
-    differs = run([*replay, "--against", "2.0.0", "--bundles", str(answered.models)], env=answered.environment())
+    differs = run([*replay, "--against", "2.0.0", "--bundles", str(recorded.models)], env=recorded.environment())
     assert (differs.returncode, differs.stderr) == (2, "")
-    error = run([*replay, "--bundles", str(answered.models / "two")], env=answered.environment())
+    error = run([*replay, "--bundles", str(recorded.models / "two")], env=recorded.environment())
     assert error.returncode == 1
     assert error.stderr.startswith("modeltrace: 1 of iris 1.0.0: no bundle")
     assert error.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`modeltrace up`: service, hub and traffic as one, all of them real processes."""
+"""`modeltrace up` starts and stops service, hub and traffic, all of them real processes."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 class Up:
-    """Starts `up` on free ports, with all of its files below one folder."""
+    """`up` on free ports, with all of its files in one folder."""
 
     def __init__(self, folder: Path, bundle: Path) -> None:
         self.service, self.hub, self.grpc, self.http = (free_port() for _ in range(4))
@@ -26,7 +26,7 @@ class Up:
         self._bundle = bundle
 
     def run(self, *arguments: str, bundle: Path | None = None, **env: str) -> AbstractContextManager[Process]:
-        """Run it."""
+        """Run `up`."""
         ports = {"--port": self.service, "--hub-port": self.hub, "--grpc-port": self.grpc, "--http-port": self.http}
         options = [text for option, port in ports.items() for text in (option, str(port))]
         return running(
@@ -36,26 +36,26 @@ class Up:
 
 @pytest.fixture
 def up(tmp_path: Path, example: Path) -> Up:
-    """`up`, not started yet."""
+    """`up`, not started."""
     return Up(tmp_path, example)
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one has started and not yet collected."""
+    """Return the child processes of a process, including zombies."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def gone(pid: int) -> bool:
-    """Whether there is no such process, or only what its parent has not yet collected."""
+def has_ended(pid: int) -> bool:
+    """Return whether a process does not exist or is a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().split(")")[-1].split()[0] == "Z"
     except FileNotFoundError:
         return True
 
 
-def started(process: Process) -> str:
-    """Wait until `up` has said what it says, and return it."""
-    wait_until(lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None, description="up")
+def wait_until_started(process: Process) -> str:
+    """Wait until `up` has printed its lines, and return its output."""
+    wait_until(lambda: "Ctrl-C stops everything" in process.log or process.popen.poll() is not None, description="up")
     return process.log
 
 
@@ -63,13 +63,13 @@ needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="looks proces
 
 
 @needs_proc
-def test_it_starts_everything_and_stops_everything(up: Up) -> None:
-    """The lines say where to look; traffic's traces arrive in the hub; after SIGTERM nothing is left."""
+def test_everything_is_started_and_stopped(up: Up) -> None:
+    """The URLs are printed, traces of traffic arrive in the hub, and SIGTERM stops all processes."""
     with up.run("--traffic", "--rate", "10") as process:
-        log = started(process)
+        log = wait_until_started(process)
         assert "Modeltrace · breast-cancer 1.0.0 · 30 features\n" in log
-        assert f"  predict   http://127.0.0.1:{up.service}/docs\n" in log
-        assert f"  look      http://127.0.0.1:{up.hub}\n" in log
+        assert f"  predict    http://127.0.0.1:{up.service}/docs\n" in log
+        assert f"  telemetry  http://127.0.0.1:{up.hub}\n" in log
         wait_until(lambda: " · last trace /t/" in process.log, description="traffic")
         trace_id = process.log.rpartition("/t/")[2][:32]
         url = f"http://127.0.0.1:{up.hub}/api/traces/{trace_id}"
@@ -77,60 +77,60 @@ def test_it_starts_everything_and_stops_everything(up: Up) -> None:
         pids = children(process.popen.pid)
         assert len(pids) == 3
         assert process.stop(signal.SIGTERM) == 0
-        assert all(gone(pid) for pid in pids)
+        assert all(has_ended(pid) for pid in pids)
 
 
 @pytest.mark.extended
 @needs_proc
-def test_no_child_outlives_it(up: Up) -> None:
-    """Even after SIGKILL, which leaves it no time to stop them."""
+def test_children_end_with_up(up: Up) -> None:
+    """The children end even if `up` gets SIGKILL and cannot stop them."""
     with up.run("--no-traffic") as process:
-        started(process)
+        wait_until_started(process)
         pids = children(process.popen.pid)
         assert len(pids) == 2
         process.stop(signal.SIGKILL)
-        wait_until(lambda: all(gone(pid) for pid in pids), description="the children to end")
+        wait_until(lambda: all(has_ended(pid) for pid in pids), description="the children to end")
 
 
 @needs_proc
-def test_a_child_that_dies_ends_it(up: Up) -> None:
-    """It says which one and where its log is, stops the others, and exits with 1. Nobody asked for traffic."""
+def test_up_ends_if_a_child_ends(up: Up) -> None:
+    """`up` names the child and its log file, stops the other children, and exits with 1."""
     with up.run() as process:
-        assert "  traffic   none; start some" in started(process)
+        assert "  traffic    none; start it with: modeltrace traffic" in wait_until_started(process)
         hub, service = children(process.popen.pid)
         os.kill(service, signal.SIGKILL)
         assert process.popen.wait(15) == 1
-        assert f"the service has ended (killed by signal 9). Its log: {up.logs / 'service.log'}" in process.log
-        assert gone(hub)
+        assert f"the service ended unexpectedly (killed by signal 9). Its log: {up.logs / 'service.log'}" in process.log
+        assert has_ended(hub)
 
 
 @pytest.mark.extended
 @needs_proc
-def test_a_second_interrupt_kills(up: Up) -> None:
-    """A child that does not stop does not hold it up for longer than one's patience."""
+def test_second_interrupt_kills_the_children(up: Up) -> None:
+    """A child that does not stop is killed at the second SIGINT."""
     with up.run("--no-traffic") as process:
-        started(process)
+        wait_until_started(process)
         hub, service = children(process.popen.pid)
         os.kill(hub, signal.SIGSTOP)
         process.popen.send_signal(signal.SIGINT)
-        wait_until(lambda: gone(service), description="the service to stop")
+        wait_until(lambda: has_ended(service), description="the service to stop")
         assert process.stop(signal.SIGINT, seconds=3) == 0
-        assert gone(hub)
+        assert has_ended(hub)
 
 
 @pytest.mark.extended
-def test_with_an_endpoint_of_ones_own_there_is_no_hub(up: Up) -> None:
-    """The line says where telemetry goes instead."""
+def test_no_hub_with_an_endpoint_of_the_user(up: Up) -> None:
+    """The line about telemetry names the endpoint."""
     endpoint = f"http://127.0.0.1:{free_port()}"
     with up.run("--no-traffic", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as process:
-        assert f"  look      telemetry goes to {endpoint} (OTEL_EXPORTER_OTLP_ENDPOINT)\n" in started(process)
+        assert f"  telemetry  sent to {endpoint} (OTEL_EXPORTER_OTLP_ENDPOINT)\n" in wait_until_started(process)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{up.hub}/healthz")
 
 
 @pytest.mark.extended
-def test_without_a_collector_there_is_no_service_either(up: Up) -> None:
-    """One clear line that says what to start, before anything is started."""
+def test_missing_collector_is_reported_in_one_line(up: Up) -> None:
+    """The line says how to start the stack, and no process is started."""
     endpoint = f"http://127.0.0.1:{free_port()}"
     with up.run("--stack", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as process:
         assert process.popen.wait(30) == 1
@@ -139,35 +139,35 @@ def test_without_a_collector_there_is_no_service_either(up: Up) -> None:
 
 
 @pytest.mark.extended
-def test_without_telemetry_no_collector_is_needed(up: Up) -> None:
-    """The line says that telemetry is off."""
+def test_no_collector_is_required_without_telemetry(up: Up) -> None:
+    """The line about telemetry says that it is off."""
     with up.run("--stack", "--no-traffic", OTEL_SDK_DISABLED="true") as process:
-        assert "  look      telemetry is off (OTEL_SDK_DISABLED)\n" in started(process)
+        assert "  telemetry  off (OTEL_SDK_DISABLED)\n" in wait_until_started(process)
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """A port that something else listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        yield other.getsockname()[1]
+def used_port() -> Iterator[int]:
+    """A port that is in use."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
 
 
-def test_a_port_in_use_is_one_clear_line(up: Up, taken: int) -> None:
-    """Before anything is started."""
-    up.grpc = taken
+def test_port_in_use_is_reported_in_one_line(up: Up, used_port: int) -> None:
+    """The line names the port and its option, and no process is started."""
+    up.grpc = used_port
     with up.run() as process:
         assert process.popen.wait(30) == 1
-        assert f"port {taken} for the hub's OTLP over gRPC: Address already in use" in process.log
+        assert f"port {used_port} for the hub's OTLP over gRPC: Address already in use" in process.log
         assert "--grpc-port" in process.log
         assert not up.logs.exists()
 
 
-def test_a_bundle_that_cannot_be_served_is_said_clearly(up: Up, example: Path, tmp_path: Path) -> None:
-    """In the words of the service, which is the one that finds out."""
+def test_invalid_bundle_is_reported(up: Up, example: Path, tmp_path: Path) -> None:
+    """The output contains the error of the service."""
     bundle = shutil.copytree(example, tmp_path / "bundle")
     (bundle / "model.skops").write_bytes(b"altered")
     with up.run(bundle=bundle) as process:
         assert process.popen.wait(60) == 1
-        assert "the service has ended (exit code 1). Its last words:" in process.log
+        assert "the service ended unexpectedly (exit code 1). The last lines of its output:" in process.log
         assert "is not the file that model.json describes" in process.log
         assert "Traceback" not in process.log

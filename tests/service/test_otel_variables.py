@@ -375,7 +375,7 @@ def test_lists_of_exporters() -> None:
 def test_commands_report_ignored_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each ignored value causes one line on stderr, before OpenTelemetry is imported."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "5s")
-    result = CliRunner().invoke(main.app, ["doctor", "--against", "nothing"])
+    result = CliRunner().invoke(main.app, ["doctor", "--backend", "nothing"])
 
     assert result.stderr.startswith(
         "modeltrace: OTEL_BSP_SCHEDULE_DELAY is 5s, not an integer number of milliseconds, 1 or more; it is ignored\n"

@@ -1,4 +1,4 @@
-"""Nothing that others have named reaches the terminal as a control sequence."""
+"""Names, labels and messages never reach the terminal as control sequences."""
 
 import io
 import json
@@ -31,28 +31,28 @@ any_text = st.text(st.characters(), max_size=30) | st.text(st.characters(max_cod
 
 
 @given(any_text)
-def test_what_is_escaped_is_safe_and_says_the_same(text: str) -> None:
-    """The escape is JSON's: a JSON text that is escaped is equal, and nothing else changes."""
+def test_escaped_text_is_safe_and_equivalent(text: str) -> None:
+    """The escapes are those of JSON: escaped JSON has the same value, and other characters do not change."""
     escaped = escape_control_characters(text)
 
     assert not UNSAFE.search(escaped)
     assert "\n" not in escape_control_characters(text, keep_newlines=False)
     assert escape_control_characters(escaped) == escaped
-    said = json.dumps([text], ensure_ascii=False)
-    assert json.loads(escape_control_characters(said)) == [text]
+    encoded = json.dumps([text], ensure_ascii=False)
+    assert json.loads(escape_control_characters(encoded)) == [text]
     if not UNSAFE.search(text):
         assert escaped == text
 
 
 @given(any_text)
-def test_a_name_with_controls_is_known(text: str) -> None:
-    """What a name may not hold is escaped in output as well; marks of direction are escaped alone."""
+def test_control_characters_are_detected(text: str) -> None:
+    """Characters that names may not contain are escaped in output; directional marks are only escaped."""
     if has_control_characters(text):
         assert escape_control_characters(text, keep_newlines=False) != text
 
 
-def test_a_console_escapes_whatever_it_is_given() -> None:
-    """Text, markup, tables and styles: only rich's own sequences are left."""
+def test_console_escapes_all_text() -> None:
+    """In text and tables with styles, only the control sequences of rich remain."""
     for terminal in (False, True):
         file = io.StringIO()
         console = SafeConsole(
@@ -70,8 +70,8 @@ def test_a_console_escapes_whatever_it_is_given() -> None:
         assert ("\x1b[31m" in file.getvalue()) == terminal
 
 
-def test_markup_and_emoji_codes_of_others_are_printed_as_they_stand() -> None:
-    """A class may be called `[/]`, which is no markup that rich takes, and a feature `a:key:b`."""
+def test_markup_and_emoji_codes_are_printed_literally() -> None:
+    """A class may have the name `[/]`, and a feature the name `a:key:b`."""
     file = io.StringIO()
     console = SafeConsole(file=file, width=80)
     table = Table("[bold]column")
@@ -83,17 +83,17 @@ def test_markup_and_emoji_codes_of_others_are_printed_as_they_stand() -> None:
         assert text in file.getvalue()
 
 
-def test_what_is_waited_for_may_hold_brackets() -> None:
-    """A folder may be called `[/]`; a spinner reads markup in whatever is no `Text`."""
+def test_text_of_a_spinner_is_printed_literally() -> None:
+    """A folder may have the name `[/]`, which rich would interpret as markup in the text of a spinner."""
     file = io.StringIO()
     with TerminalScreen(SafeConsole(file=file, force_terminal=True, width=80)) as screen:
-        screen.show_waiting("the bundle that [/] means")
+        screen.show_waiting("the bundle [/]")
 
-    assert "the bundle that [/] means" in file.getvalue()
+    assert "the bundle [/]" in file.getvalue()
 
 
-def test_a_line_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    """On both streams."""
+def test_echo_escapes_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """Text is escaped on stdout and stderr."""
     echo(HOSTILE)
     echo(HOSTILE, err=True)
 
@@ -103,7 +103,7 @@ def test_a_line_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_log_lines_on_a_terminal_are_escaped() -> None:
-    """JSON lines keep C1 and marks of direction as they are, which a terminal obeys."""
+    """JSON alone does not escape C1 controls and directional marks, which a terminal interprets."""
     file = io.StringIO()
     handler = TerminalHandler(file)
     handler.emit(logging.LogRecord("x", logging.INFO, "", 0, HOSTILE, None, None))
@@ -112,36 +112,36 @@ def test_log_lines_on_a_terminal_are_escaped() -> None:
 
 
 @pytest.mark.parametrize("key", ["name", "version"])
-def test_a_bundle_with_such_a_name_is_refused(key: str, tmp_path: Path) -> None:
-    """The message is one safe line."""
+def test_bundle_with_control_characters_in_its_name_is_rejected(key: str, tmp_path: Path) -> None:
+    """The message is escaped."""
     bundle = pack_iris(tmp_path / "b", "1.0.0")
     edit_manifest(bundle, **{key: HOSTILE})
 
-    with pytest.raises(BundleError, match=f"{key}: .*control character") as refused:
+    with pytest.raises(BundleError, match=f"{key}: .*control character") as error:
         read_manifest(bundle)
-    assert not UNSAFE.search(str(refused.value))
+    assert not UNSAFE.search(str(error.value))
 
 
 def test_keys_of_a_manifest_are_escaped(tmp_path: Path) -> None:
-    """A key that is not known is named in the message."""
+    """The message names the unknown key in escaped form."""
     bundle = pack_iris(tmp_path / "b", "1.0.0")
     edit_manifest(bundle, **{HOSTILE + "\n": 1})
 
-    with pytest.raises(BundleError, match="pwned") as refused:
+    with pytest.raises(BundleError, match="pwned") as error:
         read_manifest(bundle)
-    assert not UNSAFE.search(str(refused.value))
-    assert "\n" not in str(refused.value)
+    assert not UNSAFE.search(str(error.value))
+    assert "\n" not in str(error.value)
 
 
-def test_an_error_of_the_command_line_is_escaped(
+def test_error_of_the_command_line_is_escaped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever a message repeats."""
+    """The message of an error may contain any text."""
 
-    def fails() -> None:
+    def fail() -> None:
         raise BundleError(f"no bundle {HOSTILE} [bold]")
 
-    monkeypatch.setattr(main, "app", fails)
+    monkeypatch.setattr(main, "app", fail)
     with pytest.raises(SystemExit):
         main.main()
 
@@ -151,28 +151,28 @@ def test_an_error_of_the_command_line_is_escaped(
     assert "[bold]" in written
 
 
-def test_what_a_server_calls_its_model_is_escaped() -> None:
-    """A name of a server is one line."""
-    said: dict[str, Any] = {"name": HOSTILE + "\n", "version": "1\x9b", "features": [], "classes": None}
-    model = parse_model(httpx.Response(200, json=said), "http://127.0.0.1:1")
+def test_model_name_of_a_server_is_escaped() -> None:
+    """The name is one line."""
+    body: dict[str, Any] = {"name": HOSTILE + "\n", "version": "1\x9b", "features": [], "classes": None}
+    model = parse_model(httpx.Response(200, json=body), "http://127.0.0.1:1")
 
     assert not UNSAFE.search(model.name + model.version)
     assert "\n" not in model.name
 
 
-def test_a_text_is_cut_with_a_mark() -> None:
-    """The mark says how much is left out."""
+def test_truncated_text_has_a_mark() -> None:
+    """The mark contains the number of omitted characters."""
     assert truncate("abc", 3) == "abc"
     assert truncate("abcdef", 3) == "abc… (3 more characters)"
 
 
-def test_commands_print_in_one_way() -> None:
-    """Whatever a command prints goes through `modeltrace.cli.terminal`."""
+def test_all_output_is_escaped() -> None:
+    """All code of the service prints through `modeltrace.cli.terminal`."""
     root = Path(modeltrace.__file__).parent
-    elsewhere = {"terminal.py", "programs", "mlflow_client.py", "mlflow_process.py"}  # pipes to a process of its own
-    files = [path for path in root.rglob("*.py") if not elsewhere & set(path.relative_to(root).parts)]
+    excluded = {"terminal.py", "programs", "mlflow_client.py", "mlflow_process.py"}  # pipes to a child process
+    files = [path for path in root.rglob("*.py") if not excluded & set(path.relative_to(root).parts)]
     unsafe = re.compile(r"typer\.echo|click\.echo|(?<!\.)\bprint\(|(?<!Safe)Console\(")
 
-    found = [str(path.relative_to(root)) for path in files if unsafe.search(path.read_text())]
+    offenders = [str(path.relative_to(root)) for path in files if unsafe.search(path.read_text())]
 
-    assert found == []
+    assert offenders == []

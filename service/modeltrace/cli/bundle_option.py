@@ -1,4 +1,4 @@
-"""Which bundle a question about predictions means."""
+"""The bundle of the model whose predictions a command analyses."""
 
 from pathlib import Path
 from typing import Final
@@ -11,37 +11,41 @@ from modeltrace.settings import Settings
 from modeltrace.store.selection import latest_model
 from modeltrace.store.store import Store
 
-# What to do where no bundle is named.
 BUNDLE_HINT: Final = (
     "Name the model's bundle with --bundle SOURCE: the folder that `modeltrace pack` wrote, a folder of bundles, or "
-    "models:/NAME@ALIAS. Or set MODELTRACE_BUNDLE, as the service has it"
+    "models:/NAME@ALIAS. Or set MODELTRACE_BUNDLE to the value that the service has"
 )
 
 
 def resolve_bundle(settings: Settings, store: Store, version: str | None = None) -> Path:
-    """The one that the settings name, or of a folder that version; where none is named, that of the newest prediction.
+    """Return the folder of the configured bundle; without one, of the model of the newest prediction.
+
+    Args:
+        settings: the settings, which may name a bundle.
+        store: the store whose newest prediction determines the model otherwise.
+        version: the version of the model; by default, that of the bundle or of the newest prediction.
 
     Raises:
-        SettingsError: none is named, and none can be told from the store.
+        SettingsError: no bundle is configured, and the store does not lead to one.
         BundleError: there is no such bundle, or it cannot be used.
     """
-    with Catalog(lambda text: echo(text, err=True)) as catalog:
+    with Catalog(lambda warning: echo(warning, err=True)) as catalog:
         if settings.bundle is not None:
-            found = catalog.resolve(settings.bundle)
-            if version not in (None, found.version):
-                found = catalog.find_version(found.name, version, [settings.bundle])
-            return found.path
-        answered_by = store.fetch_all(latest_model(version))
-        sources = search_paths([settings.challenger])
-        if not answered_by:
+            bundle = catalog.resolve(settings.bundle)
+            if version not in (None, bundle.version):
+                bundle = catalog.find_version(bundle.name, version, [settings.bundle])
+            return bundle.path
+        rows = store.fetch_all(latest_model(version))
+        if not rows:
             raise SettingsError(
-                f"which model is meant? {store.location.description} has no predictions to tell by. {BUNDLE_HINT}"
+                f"no bundle is named, and {store.location.description} has no predictions that determine the model. "
+                f"{BUNDLE_HINT}"
             )
-        ((name, digest, said),) = answered_by
+        ((name, model_hash, model_version),) = rows
         try:
-            return catalog.find_by_hash(digest, sources, version=said).path
+            return catalog.find_by_hash(model_hash, search_paths([settings.challenger]), version=model_version).path
         except BundleNotFoundError:
             raise SettingsError(
-                f"the newest prediction is of {name} {said} (SHA-256 {digest[:12]}…), whose bundle is not among those "
-                f"known here. {BUNDLE_HINT}"
+                f"the newest prediction is of {name} {model_version} (SHA-256 {model_hash[:12]}…), whose bundle is not "
+                f"found. {BUNDLE_HINT}"
             ) from None

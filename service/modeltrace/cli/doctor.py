@@ -37,17 +37,17 @@ from modeltrace.errors import ModeltraceError
 from modeltrace.keys import authorization_header
 from modeltrace.settings import read_settings
 
-# Seconds that one question to the service or the backend may take.
+# Seconds for one request to the service or the backend.
 REQUEST_TIMEOUT = 10.0
-# Seconds to wait for everything: where traces are sampled in the Collector, it decides about 15 s after the first span.
+# Seconds to wait for all items. A Collector that samples traces decides about 15 s after the first span.
 DEFAULT_TIMEOUTS = {"hub": 15.0, "stack": 30.0}
 
-_STACK_PANEL = "With --against stack"
+_STACK_PANEL = "With --backend stack"
 
 
 @dataclass(frozen=True, slots=True)
 class BackendConfig:
-    """Which backend is asked, and where it is."""
+    """The kind of the backend, and its addresses."""
 
     kind: Literal["hub", "stack"]
     hub_url: str
@@ -57,7 +57,7 @@ class BackendConfig:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check-up found; `advice` is empty when everything arrived."""
+    """Result of a check. `advice` is empty if all items arrived."""
 
     prediction: SentPrediction
     items: list[ExpectedItem]
@@ -66,51 +66,49 @@ class CheckResult:
     unresolved_exemplars: UnresolvedExemplars | None
 
 
+def _stack_url(variable: str, help_text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        envvar=variable, metavar="URL", help=help_text, rich_help_panel=_STACK_PANEL
+    )
+    return option
+
+
 def doctor(
-    url: Annotated[str, typer.Argument(help="The service.")] = "http://127.0.0.1:8000",
-    against: Annotated[Literal["hub", "stack"], typer.Option(help="Where the telemetry should arrive.")] = "hub",
-    hub: Annotated[str, typer.Option(help="The hub's page.")] = "http://127.0.0.1:4319",
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="The service.")] = "http://127.0.0.1:8000",
+    backend: Annotated[Literal["hub", "stack"], typer.Option(help="The backend of the telemetry.")] = "hub",
+    hub: Annotated[str, typer.Option(metavar="URL", help="The hub's pages.")] = "http://127.0.0.1:4319",
+    hub_key: Annotated[
+        str | None, typer.Option(envvar="MODELTRACE_HUB_KEY", help="The hub's key, if it has one.")
+    ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.1, max=3600, show_default="15; the stack: 30", help="Seconds to wait for everything."),
+        typer.Option(
+            min=0.1, max=3600, metavar="SECONDS", show_default="hub: 15, stack: 30", help="How long to wait at most."
+        ),
     ] = None,
-    key: Annotated[
-        str | None, typer.Option(envvar="MODELTRACE_HUB_KEY", help="The hub's key, when it has one.")
-    ] = None,
-    jaeger: Annotated[
-        str, typer.Option(envvar="MODELTRACE_JAEGER_URL", help="Jaeger.", rich_help_panel=_STACK_PANEL)
-    ] = JAEGER_URL,
-    loki: Annotated[
-        str, typer.Option(envvar="MODELTRACE_LOKI_URL", help="Loki.", rich_help_panel=_STACK_PANEL)
-    ] = LOKI_URL,
-    prometheus: Annotated[
-        str, typer.Option(envvar="MODELTRACE_PROMETHEUS_URL", help="Prometheus.", rich_help_panel=_STACK_PANEL)
-    ] = PROMETHEUS_URL,
+    jaeger: Annotated[str, _stack_url("MODELTRACE_JAEGER_URL", "Jaeger.")] = JAEGER_URL,
+    loki: Annotated[str, _stack_url("MODELTRACE_LOKI_URL", "Loki.")] = LOKI_URL,
+    prometheus: Annotated[str, _stack_url("MODELTRACE_PROMETHEUS_URL", "Prometheus.")] = PROMETHEUS_URL,
     log_file: Annotated[
         Path | None,
         typer.Option(
             envvar="MODELTRACE_STACK_LOG_FILE",
             metavar="FILE",
-            help="The file with log records of a stack without Loki, as ./dev stack up prints it.",
-            show_default="that of ./dev stack up, if no Loki answers",
+            help="The file with the log records of a stack without Loki, which ./dev stack up prints.",
+            show_default="the file of ./dev stack up if no Loki answers",
             rich_help_panel=_STACK_PANEL,
         ),
     ] = None,
     grafana: Annotated[
-        str | None,
-        typer.Option(
-            envvar="MODELTRACE_GRAFANA_URL",
-            help="Grafana, for links to what has no page.",
-            rich_help_panel=_STACK_PANEL,
-        ),
+        str | None, _stack_url("MODELTRACE_GRAFANA_URL", "Grafana, for links if a component has no web pages.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Send one prediction and see whether all of its telemetry arrives: spans, log records, a metric exemplar.
+    """Send one prediction and check that its telemetry arrives: spans, log records, a metric exemplar.
 
-    Exit code 0 only if all of it did; otherwise the last lines say what to look at first.
+    The exit code is 0 only if everything arrives. Otherwise the last lines suggest what to check first.
 
-    Example: modeltrace doctor http://127.0.0.1:8000 --against stack
+    Example: modeltrace doctor http://127.0.0.1:8000 --backend stack
     """
     try:
         stack = StackAddresses(
@@ -120,78 +118,76 @@ def doctor(
             grafana=normalize_url(grafana) if grafana else None,
             log_file=log_file.absolute() if log_file else None,
         )
-        where = BackendConfig(against, normalize_url(hub), key, stack)
-        with nullcontext() if json else SafeConsole(stderr=True).status("looking for all that one prediction leaves"):
+        config = BackendConfig(backend, normalize_url(hub), hub_key, stack)
+        with nullcontext() if json else SafeConsole(stderr=True).status("waiting for the telemetry of one prediction"):
             headers = authorization_header(read_settings())
-            finding = asyncio.run(
-                _run_check(normalize_url(url), headers, where, timeout=timeout or DEFAULT_TIMEOUTS[against])
-            )
+            seconds = timeout or DEFAULT_TIMEOUTS[backend]
+            result = asyncio.run(_run_check(normalize_url(url), headers, config, seconds=seconds))
     except ModeltraceError as error:
         if not json:
             raise
         echo(orjson.dumps({"ok": False, "error": str(error)}).decode())
         raise typer.Exit(1) from None
     if json:
-        echo(orjson.dumps(_to_json(finding)).decode())
+        echo(orjson.dumps(_to_json(result)).decode())
     else:
-        _print_result(finding)
-    if finding.advice:
+        _print_result(result)
+    if result.advice:
         raise typer.Exit(1)
 
 
-async def _run_check(url: str, headers: Mapping[str, str], where: BackendConfig, *, timeout: float) -> CheckResult:  # noqa: ASYNC109  a budget, not one call's limit
+async def _run_check(url: str, headers: Mapping[str, str], config: BackendConfig, *, seconds: float) -> CheckResult:
     async with (
         httpx.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT, headers=headers) as service,
-        _open_backend(where) as backend,
+        _open_backend(config) as backend,
     ):
         await backend.check()
-        asked = await send_prediction(service)
-        items = await wait_for_telemetry(backend, asked, seconds=timeout)
-        advice = diagnose(items, asked, timeout=timeout, receiver=backend.receiver)
+        prediction = await send_prediction(service)
+        items = await wait_for_telemetry(backend, prediction, seconds=seconds)
+        advice = diagnose(items, prediction, timeout=seconds, receiver=backend.receiver)
         if all(item.arrived_ms is None for item in items):
             advice += await asyncio.to_thread(_check_delivery)
         if missing := partly_missing_signals(items):
             advice += await backend.explain_missing(missing)
-        return CheckResult(
-            asked, items, advice, await backend.links(asked.trace_id), await backend.unresolved_exemplars()
-        )
+        links = await backend.links(prediction.trace_id)
+        return CheckResult(prediction, items, advice, links, await backend.unresolved_exemplars())
 
 
 def _check_delivery() -> list[str]:
-    from modeltrace.doctor.delivery_check import check_otlp_delivery  # noqa: PLC0415  only where nothing arrives
+    from modeltrace.doctor.delivery_check import check_otlp_delivery  # noqa: PLC0415  needed only if nothing arrives
 
     return check_otlp_delivery(read_settings().otel)
 
 
 @asynccontextmanager
-async def _open_backend(where: BackendConfig) -> AsyncIterator[Backend]:
-    if where.kind == "stack":
+async def _open_backend(config: BackendConfig) -> AsyncIterator[Backend]:
+    if config.kind == "stack":
         async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT) as client:
-            yield StackBackend(client, await find_log_store(client, where.stack))
+            yield StackBackend(client, await find_log_store(client, config.stack))
         return
-    headers = {"authorization": f"Bearer {where.hub_key}"} if where.hub_key else {}
-    async with httpx.AsyncClient(base_url=where.hub_url, timeout=REQUEST_TIMEOUT, headers=headers) as page:
-        yield HubBackend(page)
+    headers = {"authorization": f"Bearer {config.hub_key}"} if config.hub_key else {}
+    async with httpx.AsyncClient(base_url=config.hub_url, timeout=REQUEST_TIMEOUT, headers=headers) as client:
+        yield HubBackend(client)
 
 
-def _print_result(finding: CheckResult) -> None:
-    model = finding.prediction.model
+def _print_result(result: CheckResult) -> None:
+    model = result.prediction.model
     console = SafeConsole()
-    console.print(f"{model.name} {model.version} · one prediction, trace {finding.prediction.trace_id}")
+    console.print(f"{model.name} {model.version} · one prediction, trace {result.prediction.trace_id}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("signal")
-    table.add_column("what")
+    table.add_column("name")
     table.add_column("arrived", justify="right")
-    for item in finding.items:
+    for item in result.items:
         arrived = Text("missing", style="red") if item.arrived_ms is None else f"{item.arrived_ms:,.0f} ms"
         table.add_row(item.signal, item.name, arrived)
     console.print(table)
-    for line in _link_lines(finding.links):
+    for line in _link_lines(result.links):
         console.print(line, soft_wrap=True)
-    if finding.unresolved_exemplars and finding.unresolved_exemplars.traces_checked:
-        console.print(_exemplar_line(finding.unresolved_exemplars), soft_wrap=True)
+    if result.unresolved_exemplars and result.unresolved_exemplars.traces_checked:
+        console.print(_exemplar_line(result.unresolved_exemplars), soft_wrap=True)
     problems = SafeConsole(stderr=True)
-    for advice in finding.advice:
+    for advice in result.advice:
         problems.print(f"- {advice}", soft_wrap=True)
 
 
@@ -205,23 +201,24 @@ def _link_lines(links: list[Link]) -> list[Text]:
     return lines
 
 
-def _exemplar_line(dangling: UnresolvedExemplars) -> str:
-    if not dangling.traces_missing:
-        return f"of the latest exemplars {dangling.traces_checked} looked at, each leads to its trace"
+def _exemplar_line(exemplars: UnresolvedExemplars) -> str:
+    if not exemplars.traces_missing:
+        return f"the traces of the latest {exemplars.traces_checked} exemplars exist"
     return (
-        f"of the latest exemplars {dangling.traces_checked} looked at, {dangling.traces_missing} lead to traces that "
-        "were sampled away or lost"
+        f"of the traces of the latest {exemplars.traces_checked} exemplars, {exemplars.traces_missing} do not exist: "
+        "they were not sampled, or lost"
     )
 
 
-def _to_json(finding: CheckResult) -> dict[str, object]:
+def _to_json(result: CheckResult) -> dict[str, object]:
+    model = result.prediction.model
     return {
-        "ok": not finding.advice,
-        "trace_id": finding.prediction.trace_id,
-        "model": {"name": finding.prediction.model.name, "version": finding.prediction.model.version},
-        "items": [asdict(item) for item in finding.items],
-        "advice": finding.advice,
-        "link": finding.links[0].url,
-        "links": [asdict(link) for link in finding.links],
-        "exemplars": asdict(finding.unresolved_exemplars) if finding.unresolved_exemplars else None,
+        "ok": not result.advice,
+        "trace_id": result.prediction.trace_id,
+        "model": {"name": model.name, "version": model.version},
+        "items": [asdict(item) for item in result.items],
+        "advice": result.advice,
+        "link": result.links[0].url,
+        "links": [asdict(link) for link in result.links],
+        "exemplars": asdict(result.unresolved_exemplars) if result.unresolved_exemplars else None,
     }

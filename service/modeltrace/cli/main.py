@@ -1,4 +1,4 @@
-"""The command line: the only code that reads argv or exits."""
+"""The command line: the only module that reads argv or exits."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from typer.main import get_command
 from modeltrace.errors import ModeltraceError
 from modeltrace.imports import import_object
 
-# Import path and first docstring line of each command, so that help needs no imports.
+# Import path and first line of the docstring of each command. Help of a group imports no command.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("modeltrace.cli.up:up", "Start service, hub and traffic on this machine, and stop them together."),
     "serve": ("modeltrace.cli.serve:serve", "Serve a bundle over HTTP and send its telemetry over OTLP."),
@@ -22,21 +22,21 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "traffic": (
         "modeltrace.cli.traffic:traffic",
-        "Send predictions to a service at a steady rate, with spans of their own.",
+        "Send prediction requests to a service at a steady rate, each with a span of its own.",
     ),
     "doctor": (
         "modeltrace.cli.doctor:doctor",
-        "Send one prediction and see whether all of its telemetry arrives: spans, log records, a metric exemplar.",
+        "Send one prediction and check that its telemetry arrives: spans, log records, a metric exemplar.",
     ),
     "evaluate": (
         "modeltrace.cli.evaluate:evaluate",
-        "Say how right a model is: accuracy, precision, recall, F1, calibration, concept drift; or how far off.",
+        "Evaluate a model: accuracy, precision, recall, F1, calibration, concept drift; for a regressor, its errors.",
     ),
     "evidence": (
         "modeltrace.cli.evidence:evidence",
-        "List the traces of predictions that fell into the bins that grew against the training data.",
+        "List the traces of predictions in the bins whose share increased compared with the training data.",
     ),
-    "replay": ("modeltrace.cli.replay:replay", "Answer recorded predictions again, and show what differs."),
+    "replay": ("modeltrace.cli.replay:replay", "Repeat stored predictions with a model, and show the differences."),
 }
 AUDIT_COMMANDS: Mapping[str, tuple[str, str]] = {
     "export": (
@@ -45,40 +45,40 @@ AUDIT_COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "show": (
         "modeltrace.cli.audit:show",
-        "Print what is kept of a prediction, or of all predictions of a trace, as JSON.",
+        "Print a stored prediction, or all stored predictions of a trace, as JSON.",
     ),
     "erase": (
         "modeltrace.cli.audit:erase",
-        "Remove the inputs of predictions; their rows stay, with the time of the removal.",
+        "Erase the inputs of predictions; the rest of their rows stays, with the time of the erasure.",
     ),
     "prune": ("modeltrace.cli.audit:prune", "Delete predictions, and their labels, that are older than a time."),
 }
 REPORT_COMMANDS: Mapping[str, tuple[str, str]] = {
     "evidently": (
         "modeltrace.cli.report:evidently",
-        "Evidently's report: drift, data quality, and how right the answers are, as one HTML file.",
+        "Write Evidently's report: drift, data quality and model quality, as one HTML file.",
     ),
     "alibi": (
         "modeltrace.cli.report:alibi",
-        "Alibi Detect's drift tests: Kolmogorov-Smirnov and chi-square for each column, MMD for all numbers together.",
+        "Run Alibi Detect's drift tests: Kolmogorov-Smirnov or chi-square per column, MMD for all numeric columns.",
     ),
     "whylogs": (
         "modeltrace.cli.report:whylogs",
-        "Profiles by whylogs of the window and of the reference, which merge with others of its kind.",
+        "Write whylogs profiles of the predictions and of the reference, which can be merged with other profiles.",
     ),
     "fiddler": (
         "modeltrace.cli.report:fiddler",
-        "Predictions as events that Fiddler takes, and OUT.model.json: schema and specification of their model.",
+        "Write predictions as events for Fiddler, and the schema and specification of their model.",
     ),
 }
 
 
 class LazyCommand(TyperCommand):
-    """A command that is imported when it is invoked or its help is printed. Its callback returns the function."""
+    """A command that is imported when it runs or its help is printed. Its callback returns the command's function."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401  the types are private to typer
-        """Import the command and parse the arguments with it. The context's command is the imported one."""
-        assert self.callback is not None  # noqa: S101  `_group` gives each one
+        """Import the command and let it parse the arguments. The context belongs to the imported command."""
+        assert self.callback is not None  # noqa: S101  `_group` sets it
         app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
         app.command(self.name)(self.callback(for_help="--help" in args))
         return get_command(app).make_context(info_name, args, parent, **extra)
@@ -94,10 +94,10 @@ def _group(name: str, help_text: str, commands: Mapping[str, tuple[str, str]]) -
 
 
 def _loader(target: str) -> Callable[..., Any]:
-    def import_command(*, for_help: bool) -> Any:  # noqa: ANN401  whatever the target is
+    def import_command(*, for_help: bool) -> Any:  # noqa: ANN401  any function
         from modeltrace.otel_env.variables import read_variables, write_environment  # noqa: PLC0415  help needs no imports
 
-        # First: OpenTelemetry's packages read variables when they are imported, and fail on unknown values.
+        # Before the import: OpenTelemetry's packages read variables during it, and fail on unknown values.
         environ = {name: value for name, value in os.environ.items() if not (for_help and name.startswith("OTEL_"))}
         variables = read_variables(environ)
         write_environment(variables, os.environ)
@@ -111,19 +111,28 @@ def _loader(target: str) -> Callable[..., Any]:
     return import_command
 
 
-app = _group("modeltrace", "Serve a scikit-learn model and follow every prediction by one trace ID.", COMMANDS)
+app = _group("modeltrace", "Serve scikit-learn models and trace every prediction with OpenTelemetry.", COMMANDS)
 app.add_typer(_group("audit", "Export, show, erase and prune predictions in the prediction store.", AUDIT_COMMANDS))
 app.add_typer(
     _group(
         "report",
-        "Report on predictions, by the field's own libraries: Evidently, Alibi Detect, whylogs; events for Fiddler.",
+        "Compare predictions with a reference by Evidently, Alibi Detect or whylogs; export events for Fiddler.",
         REPORT_COMMANDS,
     )
 )
 
 
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    help="Start the hub, which receives, stores and shows telemetry (modeltrace-hub).",
+)
+def hub(context: typer.Context) -> None:
+    """Replace this process with the hub, which parses the arguments. The service never imports the hub."""
+    os.execv(sys.executable, [sys.executable, "-m", "modeltrace_hub", *context.args])  # noqa: S606  no shell is needed
+
+
 def main() -> None:
-    """Run a command. What Modeltrace raises on purpose becomes one line and exit code 1."""
+    """Run a command. A `ModeltraceError` becomes one line on stderr and exit code 1."""
     try:
         app()
     except ModeltraceError as error:

@@ -20,11 +20,11 @@ from modeltrace.cli.terminal import echo
 from modeltrace.inference.schema import PRIVACY_RULES, REASONS, PrivacyRule, Reason
 from modeltrace.settings import read_settings
 
-_MLFLOW_PANEL = "An MLflow registry"
+_MLFLOW_PANEL = "MLflow registry"
 
 
 def parse_valid_range(text: str) -> tuple[str, float, float]:
-    """Read `FEATURE=LOW:HIGH`."""
+    """Parse `FEATURE=LOW:HIGH`."""
     name, _, bounds = text.rpartition("=")
     try:
         low, high = (float(bound) for bound in bounds.split(":"))
@@ -36,35 +36,34 @@ def parse_valid_range(text: str) -> tuple[str, float, float]:
 
 
 def parse_max_length(text: str) -> tuple[str, int]:
-    """Read `FEATURE=CHARACTERS`."""
-    name, _, said = text.rpartition("=")
-    if not name or not re.fullmatch("[0-9]{1,9}", said) or int(said) < 1:
+    """Parse `FEATURE=CHARACTERS`."""
+    name, _, length = text.rpartition("=")
+    if not name or not re.fullmatch("[0-9]{1,9}", length) or int(length) < 1:
         raise typer.BadParameter("write FEATURE=CHARACTERS, e.g. comment=2000", param_hint="--max-length")
-    return name, int(said)
+    return name, int(length)
 
 
 def parse_allowed_violations(text: str) -> tuple[str, tuple[Reason, ...]]:
-    """Read `FEATURE` or `FEATURE=REASON,…`; without a reason, all of them."""
+    """Parse `FEATURE` or `FEATURE=REASON,…`. No reasons mean all reasons."""
     name, _, tail = text.rpartition("=")
     reasons = tuple(reason for reason in REASONS if reason in tail.split(","))
-    # A name may hold an equals sign, too.
+    # A feature name may contain an equals sign.
     return (name, reasons) if name and set(tail.split(",")) <= set(REASONS) else (text, ())
 
 
-def merge_allowed_violations(asked: list[str]) -> dict[str, tuple[Reason, ...]]:
-    """All of them, by feature."""
-    found: dict[str, tuple[Reason, ...]] = {}
-    for name, reasons in map(parse_allowed_violations, asked):
-        # Without a reason means all of them, whatever else is said of the feature.
-        all_of_them = not reasons or found.get(name) == ()
-        found[name] = () if all_of_them else tuple(dict.fromkeys((*found.get(name, ()), *reasons)))
-    return found
+def merge_allowed_violations(texts: list[str]) -> dict[str, tuple[Reason, ...]]:
+    """Parse and merge the options by feature. An empty tuple means all reasons."""
+    merged: dict[str, tuple[Reason, ...]] = {}
+    for name, reasons in map(parse_allowed_violations, texts):
+        allows_all = not reasons or merged.get(name) == ()
+        merged[name] = () if allows_all else tuple(dict.fromkeys((*merged.get(name, ()), *reasons)))
+    return merged
 
 
 def parse_privacy_rule(text: str) -> tuple[str, PrivacyRule]:
-    """Read `FEATURE=RULE`."""
-    name, _, said = text.rpartition("=")
-    rule = next((rule for rule in PRIVACY_RULES if rule == said), None)
+    """Parse `FEATURE=RULE`."""
+    name, _, rule_name = text.rpartition("=")
+    rule = next((rule for rule in PRIVACY_RULES if rule == rule_name), None)
     if not name or rule is None:
         raise typer.BadParameter("write FEATURE=hash, =bucket, =drop or =plain", param_hint="--privacy")
     return name, rule
@@ -72,33 +71,40 @@ def parse_privacy_rule(text: str) -> tuple[str, PrivacyRule]:
 
 def pack(
     model_file: Annotated[
-        str, typer.Argument(help="A fitted estimator: .skops, .joblib, .pkl, or a registered one: models:/NAME@ALIAS.")
+        str,
+        typer.Argument(help="A fitted estimator: .skops, .joblib, .pkl, or in an MLflow registry: models:/NAME@ALIAS."),
     ],
     data: Annotated[Path, typer.Option(metavar="FILE", help="The training data: .csv or .parquet.")],
-    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The label's column in the data.")] = None,
-    name: Annotated[str | None, typer.Option(show_default="the file's", help="The model's name.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the data with the true labels.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(show_default="the name of the file", help="The name of the model.")
+    ] = None,
     version: Annotated[
         str | None,
-        typer.Option(show_default="1.0.0, or the next one of a model that is packed already", help="The version."),
+        typer.Option(show_default="1.0.0, or the next version of the model", help="The version of the model."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", show_default="NAME", help="The bundle's folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", show_default="NAME", help="The folder of the bundle.")
+    ] = None,
     traffic: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Held-out rows to replay: .csv or .parquet.")
+        Path | None, typer.Option(metavar="FILE", help="Held-out rows for generated traffic: .csv or .parquet.")
     ] = None,
     ranges: Annotated[
         list[str] | None,
-        typer.Option("--range", metavar="RANGE", help="FEATURE=LOW:HIGH: refuse what lies outside. Repeatable."),
+        typer.Option("--range", metavar="FEATURE=LOW:HIGH", help="Reject values outside this range. Repeatable."),
     ] = None,
     strict_categories: Annotated[  # noqa: FBT002  a flag
-        bool, typer.Option("--strict-categories", help="Refuse categories that the data does not have.")
+        bool, typer.Option("--strict-categories", help="Reject categories that are not in the data.")
     ] = False,
     max_lengths: Annotated[
         list[str] | None,
         typer.Option(
             "--max-length",
             metavar="FEATURE=CHARACTERS",
-            show_default="4 times the longest text of the data, 256 or more",
-            help="Refuse longer texts. Repeatable.",
+            show_default="4 times the longest text in the data, at least 256",
+            help="Reject longer texts. Repeatable.",
         ),
     ] = None,
     allow_violations: Annotated[
@@ -106,74 +112,75 @@ def pack(
         typer.Option(
             "--allow-violations",
             metavar="FEATURE[=REASON,…]",
-            help="Answer rows that break the schema there, and count them. Reasons: missing, type (given to the model "
-            "as missing), range, category; all of them if none is named. Refused unless the model takes such rows. "
-            "Repeatable.",
+            help="Accept and count rows whose value of the feature violates the schema. Reasons: missing, type (passed "
+            "to the model as missing), range, category; by default all. The model must accept such rows. Repeatable.",
         ),
     ] = None,
     ignore_unknown: Annotated[  # noqa: FBT002  a flag
-        bool, typer.Option("--ignore-unknown", help="Answer rows with features that the model does not have, counted.")
+        bool, typer.Option("--ignore-unknown", help="Accept and count rows with unknown features.")
     ] = False,
     privacy: Annotated[
         list[str] | None,
         typer.Option(
             "--privacy",
             metavar="FEATURE=RULE",
-            help="What telemetry, audit records and the prediction store are told of its values: hash (equal ones stay "
-            "equal), bucket (the bin of the training data), drop (nothing). Repeatable.",
+            help="How values of the feature appear in telemetry, prediction log records and the prediction store: hash "
+            "(equal values stay equal), bucket (the bin of the training data), drop (not at all), plain. Repeatable.",
         ),
     ] = None,
     format_: Annotated[
-        Literal["skops", "joblib"], typer.Option("--format", help="How the estimator is kept.")
+        Literal["skops", "joblib"], typer.Option("--format", help="The file format of the estimator.")
     ] = "skops",
     trust_pickle: Annotated[
-        bool | None, typer.Option("--trust-pickle", help="Load a joblib or pickle file, which can run any code.")
+        bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
     ] = None,
     onnx: Annotated[  # noqa: FBT002  a flag
-        bool, typer.Option("--onnx", help="Keep it for ONNX Runtime, too, if it is proven to answer the same there.")
+        bool, typer.Option("--onnx", help="Add an ONNX model if its predictions are verified to be equal.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,  # noqa: FBT002  a flag
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,  # noqa: FBT002  a flag
     register: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Make it a new version of that model.", rich_help_panel=_MLFLOW_PANEL),
+        typer.Option(
+            metavar="NAME", help="Register the bundle as a new version of this model.", rich_help_panel=_MLFLOW_PANEL
+        ),
     ] = None,
     alias: Annotated[
-        str | None, typer.Option(help="Have this alias mean that version.", rich_help_panel=_MLFLOW_PANEL)
+        str | None, typer.Option(help="Set this alias to the new version.", rich_help_panel=_MLFLOW_PANEL)
     ] = None,
 ) -> None:
     """Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.
 
-    The data gives each feature its type, its range and its distribution, which later traffic is compared with. The
-    bundle is loaded and asked for proof before it is written.
+    The data determines type, range and distribution of each feature; requests are later compared with them. Before the
+    bundle is written, it is loaded and tested.
 
-    Without --version, bundles of the same name beside DIR, in MODELTRACE_BUNDLE and in the registry decide: the highest
-    version, its last number raised by one.
+    Without --version, the version is the highest one of this model next to DIR, in MODELTRACE_BUNDLE and in the
+    registry, with its last number incremented.
 
-    With --register it goes to the MLflow registry that MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI names, too.
+    With --register, the bundle is also stored in the MLflow registry of MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI.
 
     Example: modeltrace pack churn.joblib --trust-pickle --data train.parquet --target churned
     """
     if alias is not None and register is None:
-        raise typer.BadParameter("an alias is of a registered model: name that with --register", param_hint="--alias")
+        raise typer.BadParameter("an alias requires --register NAME", param_hint="--alias")
 
     settings = read_settings(trust_pickle=trust_pickle)
     with TemporaryDirectory() as folder, MlflowClient() as mlflow:
         registered = model_file.startswith(MLFLOW_PREFIX)
         file = download_estimator(mlflow, model_file, Path(folder)) if registered else Path(model_file)
-        called = name or file.stem
-        bundle = out or Path(called)
+        model_name = name or file.stem
+        bundle = out or Path(model_name)
         if version is None:
-            named = search_paths([settings.bundle, settings.challenger])
-            with Catalog(lambda _: None) as catalog:  # what is broken there has no version
-                known = known_versions(called, version_sources(bundle, named, register), catalog)
+            configured = search_paths([settings.bundle, settings.challenger])
+            with Catalog(lambda _: None) as catalog:  # broken bundles have no version
+                known = known_versions(model_name, version_sources(bundle, configured, register), catalog)
             version = next_version(known)
             if known:
-                echo(f"{called} is packed already, as {', '.join(sort_best_first(known))}: this one is {version}")
+                echo(f"{model_name} exists with version {', '.join(sort_best_first(known))}: packing {version}")
         pack_files(
             file,
             data,
             target=target,
-            name=called,
+            name=model_name,
             version=version,
             out=bundle,
             traffic=traffic,
@@ -192,4 +199,4 @@ def pack(
         if register is not None:
             number = publish(mlflow, bundle, register, alias)
             source = f"{MLFLOW_PREFIX}{register}@{alias}" if alias else f"{MLFLOW_PREFIX}{register}/{number}"
-            echo(f"Registered as {MLFLOW_PREFIX}{register}/{number}. To serve it from there: modeltrace serve {source}")
+            echo(f"Registered as {MLFLOW_PREFIX}{register}/{number}. To serve it: modeltrace serve {source}")

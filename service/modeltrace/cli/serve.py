@@ -13,35 +13,36 @@ def serve(
     bundle: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SOURCE]", help="A bundle's folder, a folder of bundles, FOLDER@VERSION, or models:/NAME@ALIAS."
+            metavar="[SOURCE]",
+            show_default="MODELTRACE_BUNDLE",
+            help="A bundle's folder, a folder of bundles, FOLDER@VERSION, or models:/NAME@ALIAS.",
         ),
     ] = None,
     host: Annotated[
         str | None,
         typer.Option(
-            show_default="127.0.0.1", help="The address to listen on; any but loopback needs MODELTRACE_API_KEY."
+            show_default="127.0.0.1", help="The address to listen on. Other than loopback requires MODELTRACE_API_KEY."
         ),
     ] = None,
     port: Annotated[int | None, typer.Option(show_default="8000", help="The port to listen on.")] = None,
-    workers: Annotated[int | None, typer.Option(show_default="1", help="Worker processes.")] = None,
+    workers: Annotated[int | None, typer.Option(show_default="1", help="The number of worker processes.")] = None,
     expect_sha256: Annotated[
-        str | None, typer.Option(help="Refuse any bundle whose model.json has another SHA-256.")
+        str | None, typer.Option(metavar="HASH", help="Reject bundles whose model.json has another SHA-256.")
     ] = None,
     insecure: Annotated[
-        bool | None, typer.Option("--insecure", help="Listen beyond this machine without an API key.")
+        bool | None, typer.Option("--insecure", help="Listen beyond loopback without an API key.")
     ] = None,
     trust_pickle: Annotated[
-        bool | None, typer.Option("--trust-pickle", help="Load joblib or pickle, which can run any code.")
+        bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
     ] = None,
 ) -> None:
     """Serve a bundle over HTTP and send its telemetry over OTLP.
 
-    Of a folder of bundles the highest version is served, a pre-release only when it is named: FOLDER@VERSION.
-    models:/NAME@ALIAS and models:/NAME/NUMBER are in the MLflow registry that MLFLOW_TRACKING_URI or
-    MLFLOW_REGISTRY_URI names.
+    For a folder of bundles, the highest version is served. A pre-release is served only if named: FOLDER@VERSION.
+    models:/NAME@ALIAS and models:/NAME/NUMBER are in the MLflow registry of MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI.
 
-    Every option is a setting, too (MODELTRACE_PORT, …); docs/settings.md lists all of them, and OpenTelemetry's own
-    variables, which decide where telemetry goes.
+    Each option is also a setting (MODELTRACE_PORT, …). docs/settings.md lists all settings, and the variables of
+    OpenTelemetry, which determine where telemetry goes.
 
     Example: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 modeltrace serve my-bundle
     """
@@ -54,6 +55,6 @@ def serve(
         trust_pickle=trust_pickle,
         insecure=insecure,
     )
-    # Imported when the settings are right: it takes a second, and help does without it.
+    # Imported after the settings are valid, because the import takes a second.
     run: Callable[[Settings], None] = import_object("modeltrace.server:serve")
     run(settings)

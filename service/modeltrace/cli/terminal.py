@@ -1,4 +1,4 @@
-"""What the command line prints: names, labels and messages of others cannot speak to the terminal."""
+"""Output to the terminal that escapes control characters in names, labels and messages."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +11,11 @@ from modeltrace.printable import escape_control_characters
 
 
 class SafeConsole(Console):
-    """Prints control and bidirectional characters of a text escaped; styles and cursor movement are rich's own.
+    """A rich console that escapes control and bidirectional characters in text.
 
-    Markup (`[red]`) and emoji codes (`:key:`) are printed as they stand, for names and labels of others may hold them.
-    Only a text that is given to a spinner is read as markup by rich all the same: give it a `Text`.
+    Styles and cursor movements of rich itself are not escaped. Markup (`[red]`) and emoji codes (`:key:`) are printed
+    literally, because names and labels may contain them. Exception: rich interprets markup in the text of a spinner;
+    pass a `Text` there.
     """
 
     def __init__(
@@ -23,16 +24,16 @@ class SafeConsole(Console):
         markup: bool = False,
         emoji: bool = False,
         highlight: bool = False,
-        **options: Any,  # noqa: ANN401  rich's
+        **options: Any,  # noqa: ANN401  options of rich
     ) -> None:
         super().__init__(markup=markup, emoji=emoji, highlight=highlight, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Render, with every text escaped."""
+        """Render with escaped text."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else escape_control_characters(text), style, control)
 
 
 def echo(text: object, *, err: bool = False) -> None:
-    """Print a line, escaped; JSON that is escaped says the same."""
+    """Print a line with escaped text. Escaped JSON has the same value."""
     typer.echo(escape_control_characters(str(text)), err=err)

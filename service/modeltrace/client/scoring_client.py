@@ -1,4 +1,4 @@
-"""Rows sent to a service in batches for their answers, and, if asked, their true labels after them."""
+"""Send rows to a service in batches, and true labels for its predictions."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -6,19 +6,19 @@ from typing import Any, Final, Self
 
 import httpx
 
-from modeltrace.client.service import ServedModel, UnreachableError, describe_error, parse_model
+from modeltrace.client.service import ServedModel, UnreachableError, describe_error, parse_model, unreachable_error
 from modeltrace.errors import ModeltraceError
 
-# Seconds that one batch may take.
+# Seconds.
 BATCH_TIMEOUT: Final = 60.0
 
 
 class SubmissionRejectedError(ModeltraceError):
-    """A service does not take rows or labels."""
+    """A service rejected rows or labels."""
 
 
 class ScoringClient:
-    """A running service that is asked, row by row."""
+    """Synchronous client of a service."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self._url = url
@@ -31,7 +31,7 @@ class ScoringClient:
         self._client.close()
 
     def fetch_model(self) -> ServedModel:
-        """What is served there.
+        """Return the model that the service serves.
 
         Raises:
             UnreachableError: no service answers.
@@ -39,41 +39,40 @@ class ScoringClient:
         try:
             response = self._client.get("/model")
         except httpx.HTTPError as error:
-            said = f"no service answers at {self._url} ({describe_error(error)}); start one: modeltrace serve BUNDLE"
-            raise UnreachableError(said) from None
+            raise unreachable_error(self._url, error) from None
         return parse_model(response, self._url)
 
     def predict(self, rows: Sequence[object]) -> list[dict[str, Any]]:
-        """What it says of each row: with `prediction_id`, or `error` in its place.
+        """Return one entry per row: a prediction with `prediction_id`, or `error`.
 
         Raises:
-            UnreachableError: it is gone.
-            NotTakenError: it refuses the batch.
+            UnreachableError: the service does not answer.
+            SubmissionRejectedError: the service rejects the batch.
         """
-        answered: list[dict[str, Any]] = self._post("/predict/batch", {"rows": list(rows)})["predictions"]
-        return answered
+        predictions: list[dict[str, Any]] = self._post("/predict/batch", {"rows": list(rows)})["predictions"]
+        return predictions
 
-    def send_labels(self, items: Sequence[tuple[str, object]]) -> None:
-        """Send true labels by prediction ID.
+    def send_labels(self, labels: Sequence[tuple[str, object]]) -> None:
+        """Send true labels as pairs of prediction ID and label.
 
         Raises:
-            UnreachableError: it is gone.
-            NotTakenError: it refuses one of them.
+            UnreachableError: the service does not answer.
+            SubmissionRejectedError: the service rejects a label.
         """
-        body = {"items": [{"prediction_id": one, "label": label} for one, label in items]}
-        for one in self._post("/feedback", body)["results"]:
-            if "error" in one:
-                raise SubmissionRejectedError(f"{self._url}/feedback refuses a label: {one['error'].get('message')}")
+        body = {"items": [{"prediction_id": prediction_id, "label": label} for prediction_id, label in labels]}
+        for result in self._post("/feedback", body)["results"]:
+            if "error" in result:
+                raise SubmissionRejectedError(f"{self._url}/feedback rejects a label: {result['error'].get('message')}")
 
     def _post(self, path: str, body: object) -> dict[str, Any]:
         try:
             response = self._client.post(path, json=body)
-            said: dict[str, Any] = response.json()
+            content: dict[str, Any] = response.json()
         except httpx.HTTPError as error:
             raise UnreachableError(f"{self._url}{path} does not answer: {describe_error(error)}") from None
         except ValueError:
-            said = {}
+            content = {}
         if response.status_code != HTTPStatus.OK:
-            why = said.get("error", {}).get("message", "nothing more is said")
-            raise SubmissionRejectedError(f"{self._url}{path} answers {response.status_code}: {why}")
-        return said
+            message = content.get("error", {}).get("message", "no error message")
+            raise SubmissionRejectedError(f"{self._url}{path} answers {response.status_code}: {message}")
+        return content

@@ -1,4 +1,4 @@
-"""The service as its clients see it: a URL, and what `GET /model` says is served there."""
+"""Address, readiness and model of a service, as its clients see them."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,24 +16,24 @@ FEATURES_ADAPTER = TypeAdapter(tuple[Feature, ...])
 
 
 class UnreachableError(ModeltraceError):
-    """Nothing that can be used answers at an address."""
+    """No usable server answers at an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What a service says of its model."""
+    """Model of a service, from `GET /model`. `classes` is `None` for a regressor."""
 
     name: str
     version: str
     features: tuple[Feature, ...]
-    classes: tuple[str | int | float | bool, ...] | None = None  # of a classifier
+    classes: tuple[str | int | float | bool, ...] | None = None
 
 
 def normalize_url(text: str) -> str:
-    """Complete an address to a URL without a slash at its end: `host:8000` becomes `http://host:8000`.
+    """Return a URL without a trailing slash: `host:8000` becomes `http://host:8000`.
 
     Raises:
-        UnreachableError: it cannot be one.
+        UnreachableError: the text is not an HTTP address.
     """
     complete = text if "://" in text else f"http://{text}"
     try:
@@ -45,68 +45,74 @@ def normalize_url(text: str) -> str:
     return complete.rstrip("/")
 
 
-async def is_ready(client: httpx.AsyncClient) -> bool:
-    """Whether the service at the client's base URL takes predictions."""
+async def is_ready(client: httpx.AsyncClient, path: str = "/readyz") -> bool:
+    """Return whether the server at the client's base URL answers 200 at `path`."""
     try:
-        return (await client.get("/readyz")).status_code == HTTPStatus.OK
+        return (await client.get(path)).status_code == HTTPStatus.OK
     except httpx.HTTPError:
         return False
 
 
 async def fetch_model(client: httpx.AsyncClient) -> ServedModel:
-    """Ask which model is served at the client's base URL.
+    """Return the model that is served at the client's base URL.
 
     Raises:
-        UnreachableError: no service answers there; the message says what does.
+        UnreachableError: no Modeltrace service answers there.
     """
-    where = str(client.base_url).rstrip("/")
+    url = str(client.base_url).rstrip("/")
     try:
         response = await client.get("/model")
     except httpx.HTTPError as error:
-        raise UnreachableError(
-            f"no service answers at {where} ({describe_error(error)}); start one: modeltrace serve BUNDLE"
-        ) from None
-    return parse_model(response, where)
+        raise unreachable_error(url, error) from None
+    return parse_model(response, url)
 
 
-def parse_model(response: httpx.Response, where: str) -> ServedModel:
-    """What the answer to `GET /model` says.
+def unreachable_error(url: str, error: httpx.HTTPError) -> UnreachableError:
+    """Return the error for a service that does not answer."""
+    return UnreachableError(
+        f"no service answers at {url} ({describe_error(error)}); start one: modeltrace serve BUNDLE"
+    )
+
+
+def parse_model(response: httpx.Response, url: str) -> ServedModel:
+    """Parse the response to `GET /model`.
 
     Raises:
-        UnreachableError: it is none of a Modeltrace service.
+        UnreachableError: the service denies access, or the response is not from a Modeltrace service.
     """
     if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise UnreachableError(f"{where} refuses this request: {_refusal(response)}")
+        raise UnreachableError(f"{url} denies access: {error_message(response)}")
     if response.status_code != HTTPStatus.OK:
-        raise UnreachableError(f"{where}/model answers {response.status_code}: that is no Modeltrace service")
+        raise UnreachableError(f"{url}/model answers {response.status_code}: this is not a Modeltrace service")
     try:
-        said: dict[str, Any] = response.json()
-        features, classes = FEATURES_ADAPTER.validate_python(said["features"]), said["classes"]
-        name, version = (escape_control_characters(str(said[key]), keep_newlines=False) for key in ("name", "version"))
+        body: dict[str, Any] = response.json()
+        features, classes = FEATURES_ADAPTER.validate_python(body["features"]), body["classes"]
+        name, version = (escape_control_characters(str(body[key]), keep_newlines=False) for key in ("name", "version"))
         return ServedModel(name, version, features, None if classes is None else tuple(classes))
     except (ValueError, KeyError, TypeError) as error:
-        why = f"{error.error_count()} errors in it" if isinstance(error, ValidationError) else repr(error)
+        reason = f"{error.error_count()} errors" if isinstance(error, ValidationError) else repr(error)
         raise UnreachableError(
-            f"{where}/model is not understood ({why}): that is another version, or no Modeltrace"
+            f"{url}/model has an unexpected structure ({reason}): another version of Modeltrace, or another program"
         ) from None
 
 
-def _refusal(response: httpx.Response) -> str:
-    """What a service says of a request that it refuses."""
+def error_message(response: httpx.Response) -> str:
+    """Return the error message in a response, or the beginning of its text, or its status."""
     try:
         return str(response.json()["error"]["message"])[:400]
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code}"
+        return response.text[:200] or f"HTTP {response.status_code}"
 
 
 def describe_error(error: httpx.HTTPError) -> str:
-    """Why a request failed: in words, or the kind of the error with its text if it has one."""
+    """Return why a request failed, in words; for an unknown error, its class and message."""
     try:
-        asked = error.request.url
-        url = f"{asked.scheme}://{asked.netloc.decode()}"
-    except RuntimeError:  # none is known
+        requested = error.request.url
+        url = f"{requested.scheme}://{requested.netloc.decode()}"
+    except RuntimeError:  # the error has no request
         url = ""
-    why = classify(error, Target(url), probe=lambda _: None).reason  # to ask once more would hold up others
-    if not why.startswith(UNKNOWN_PREFIX):
-        return why
+    # Without the probe, which would delay the caller by another request.
+    reason = classify(error, Target(url), probe=lambda _: None).reason
+    if not reason.startswith(UNKNOWN_PREFIX):
+        return reason
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,18 +1,19 @@
-"""Whether OTLP can be delivered from here, by this environment's variables."""
+"""Check that OTLP can be delivered from this process."""
 
 from modeltrace.otlp.check import check_delivery
 from modeltrace.settings import OtelSettings
 
 
 def check_otlp_delivery(otel: OtelSettings) -> list[str]:
-    """Send an empty request of each signal; a line for each reason why they are not taken."""
+    """Send an empty request per signal. Return one line per reason why requests are not accepted."""
     failures: dict[str, list[str]] = {}
     for signal in otel.otlp_signals():
         failure = check_delivery(signal, protocol=otel.protocol_for(signal), timeout_seconds=otel.timeout_for(signal))
         if failure:
-            why = f"{failure.address}: {failure}".replace(f"/v1/{signal}", "")  # the same for all signals
-            failures.setdefault(why, []).append(signal)
+            # Without the path of the signal, to group signals with the same reason.
+            reason = f"{failure.address}: {failure}".replace(f"/v1/{signal}", "")
+            failures.setdefault(reason, []).append(signal)
     return [
-        f"with this terminal's variables, OTLP {', '.join(signals)} cannot be delivered to {why}"
-        for why, signals in failures.items()
+        f"with the variables of this terminal, OTLP {', '.join(signals)} cannot be delivered to {reason}"
+        for reason, signals in failures.items()
     ]

@@ -1,4 +1,4 @@
-"""One prediction followed from the answer to the backend: what arrived, when, and what to look at if it did not."""
+"""Send one prediction, wait for its telemetry in the backend, and suggest what to check for missing signals."""
 
 import asyncio
 import time
@@ -10,24 +10,25 @@ from http import HTTPStatus
 
 import httpx
 
-from modeltrace.client.service import ServedModel, UnreachableError, describe_error, fetch_model
+from modeltrace.client.service import ServedModel, UnreachableError, describe_error, error_message, fetch_model
 from modeltrace.doctor.backends.backend import Backend, LogRecordRef, Signal
 from modeltrace.errors import ModeltraceError
 from modeltrace.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION, SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER
 
 SERVER_SPAN = "POST /predict"
-ACCESS_RECORD = "access line"
-PREDICTION_RECORD = f"{EVENT_PREDICTION} (audit)"
+ACCESS_RECORD = "access log"
 ANY_METRIC = "any metric"
+_SIGNALS: tuple[Signal, ...] = ("span", "log record", "exemplar")
 
-# Seconds between two looks, and the difference between two clocks that is worth a word.
+# Seconds between two polls of the backend.
 POLL_INTERVAL = 0.1
+# Difference in seconds between the clocks of service and client that is reported.
 MAX_CLOCK_OFFSET = 30.0
 
 
 class PredictionRejectedError(ModeltraceError):
-    """The service does not answer the prediction that it was asked for."""
+    """The service does not answer a request with a prediction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class SentPrediction:
 
 @dataclass(slots=True)
 class ExpectedItem:
-    """One thing that must arrive, and after how many milliseconds it was seen (`None`: not yet)."""
+    """A telemetry item that must arrive, and after how many milliseconds it was found (`None`: not yet)."""
 
     signal: Signal
     name: str
@@ -50,70 +51,69 @@ class ExpectedItem:
 
 
 async def send_prediction(client: httpx.AsyncClient) -> SentPrediction:
-    """Send one prediction, marked so that its exemplars are kept.
+    """Send one prediction request made of the examples in the model's schema.
 
-    The row is made of the examples that the model's schema gives.
+    The request is pinned: its exemplars are kept in preference to others.
 
     Raises:
         UnreachableError: no service answers.
-        RefusedError: it does not answer with a prediction, or without a trace ID.
+        PredictionRejectedError: the service answers without a prediction or without a trace ID.
     """
     model = await fetch_model(client)
     row = {feature.name: feature.example for feature in model.features}
     try:
         response = await client.post("/predict", json={"features": row}, headers={"baggage": f"{BAGGAGE_PIN}=1"})
     except httpx.HTTPError as error:
-        raise UnreachableError(f"the service took the prediction and did not answer: {describe_error(error)}") from None
-    at = time.monotonic()
+        raise UnreachableError(f"the service does not answer a prediction: {describe_error(error)}") from None
+    answered_at = time.monotonic()
     if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
         raise PredictionRejectedError(
-            f"the model refuses the example row of its own schema: {_message(response)}. Pack it again with data that "
-            "it accepts, or with wider --range limits"
+            f"the model rejects the example row of its own schema: {error_message(response)}. Pack it again with data "
+            "that it accepts, or with wider --range limits"
         )
     if response.status_code != HTTPStatus.OK:
         raise PredictionRejectedError(
-            f"the service answers {response.status_code} to a prediction: {_message(response)}. Its log says why"
+            f"the service answers {response.status_code} to a prediction: {error_message(response)}. See its log"
         )
     if not (trace_id := response.json().get("trace_id")):
         raise PredictionRejectedError(
             "the service answers without a trace ID: its telemetry is off. Start it without OTEL_SDK_DISABLED"
         )
-    return SentPrediction(model, trace_id, at, _clock_offset(response))
+    return SentPrediction(model, trace_id, answered_at, _clock_offset(response))
 
 
 async def wait_for_telemetry(backend: Backend, prediction: SentPrediction, *, seconds: float) -> list[ExpectedItem]:
-    """Look for everything that belongs to the prediction until all of it was seen or the time is over.
+    """Poll the backend until all items of the prediction have arrived, or for `seconds` after its answer.
 
     Raises:
-        UnreachableError: the backend cannot be asked.
+        UnreachableError: the backend cannot be queried.
     """
     items = expected_items()
-    finders: dict[Signal, Callable[[], Awaitable[set[str]]]] = {
-        "span": lambda: _span_names(backend, prediction.trace_id),
-        "log record": lambda: _log_names(backend, prediction.trace_id),
-        "exemplar": lambda: _exemplar_names(backend, prediction.trace_id),
+    finders: dict[Signal, Callable[[str], Awaitable[set[str]]]] = {
+        "span": lambda trace_id: _find_spans(backend, trace_id),
+        "log record": lambda trace_id: _find_log_records(backend, trace_id),
+        "exemplar": lambda trace_id: _find_exemplars(backend, trace_id),
     }
     deadline = prediction.answered_at + seconds
     while True:
         for signal, find in finders.items():
-            waiting = [item for item in items if item.signal == signal and item.arrived_ms is None]
-            if waiting:
-                seen = await find()
-                elapsed = (time.monotonic() - prediction.answered_at) * 1000
-                for item in waiting:
-                    if item.name in seen:
-                        item.arrived_ms = round(elapsed, 1)
+            missing = [item for item in items if item.signal == signal and item.arrived_ms is None]
+            if missing:
+                names = await find(prediction.trace_id)
+                elapsed_ms = round((time.monotonic() - prediction.answered_at) * 1000, 1)
+                for item in missing:
+                    if item.name in names:
+                        item.arrived_ms = elapsed_ms
         if all(item.arrived_ms is not None for item in items) or time.monotonic() > deadline:
             return items
         await asyncio.sleep(POLL_INTERVAL)
 
 
 def expected_items() -> list[ExpectedItem]:
-    """What one prediction leaves behind, in the order in which it is made."""
-    spans = (SERVER_SPAN, SPAN_VALIDATE, SPAN_FEATURES, SPAN_INFERENCE)
+    """Return the items that one prediction emits, in the order in which they are made."""
     return [
-        *(ExpectedItem("span", name) for name in spans),
-        ExpectedItem("log record", PREDICTION_RECORD),
+        *(ExpectedItem("span", name) for name in (SERVER_SPAN, SPAN_VALIDATE, SPAN_FEATURES, SPAN_INFERENCE)),
+        ExpectedItem("log record", EVENT_PREDICTION),
         ExpectedItem("log record", ACCESS_RECORD),
         ExpectedItem("exemplar", ANY_METRIC),
     ]
@@ -122,87 +122,88 @@ def expected_items() -> list[ExpectedItem]:
 def diagnose(
     items: Sequence[ExpectedItem], prediction: SentPrediction, *, timeout: float, receiver: str = "this backend"
 ) -> list[str]:
-    """What to look at first, a line for each thing that is missing; nothing when nothing is.
+    """Return what to check first, one line per problem; an empty list if all items arrived.
 
-    `entry` is what ought to take the service's OTLP.
+    Args:
+        items: the items of the prediction.
+        prediction: the prediction.
+        timeout: seconds that were waited.
+        receiver: what should receive OTLP from the service.
     """
-    absent = {signal: [i.name for i in items if i.signal == signal and i.arrived_ms is None] for signal in _SIGNALS}
-    if not any(absent.values()):
+    missing = {
+        signal: [item.name for item in items if item.signal == signal and item.arrived_ms is None]
+        for signal in _SIGNALS
+    }
+    if not any(missing.values()):
         return []
     lines = []
     if all(item.arrived_ms is None for item in items):
         lines.append(
-            f"nothing arrived: does the service's OTEL_EXPORTER_OTLP_ENDPOINT lead to {receiver}? It is read when "
-            "the service starts; its log says what could not be delivered"
+            f"nothing arrived: does OTEL_EXPORTER_OTLP_ENDPOINT of the service name {receiver}? The variable is read "
+            "when the service starts. The log of the service says what was not delivered"
         )
-    elif len(absent["span"]) == len([item for item in items if item.signal == "span"]):
+    elif len(missing["span"]) == len([item for item in items if item.signal == "span"]):
         lines.append(
             "no spans, but other signals: is the trace sampled (OTEL_TRACES_SAMPLER)? Is OTEL_TRACES_EXPORTER none?"
         )
-    elif absent["span"]:
-        lines.append(f"spans missing ({', '.join(absent['span'])}): the service's log says whether its queue was full")
-    lines += _diagnose_logs(items, absent["log record"])
-    if absent["exemplar"]:
+    elif missing["span"]:
         lines.append(
-            f"no exemplar after {timeout:g} s: metrics go out every 60 s by default. Wait longer (--timeout 70) or "
-            "start the service with OTEL_METRIC_EXPORT_INTERVAL=5000. Are OTEL_METRICS_EXPORTER (otlp) and "
-            "OTEL_METRICS_EXEMPLAR_FILTER (trace_based) as they are by default? A trace that is not sampled has none"
+            f"missing spans ({', '.join(missing['span'])}): the log of the service says whether its export queue was "
+            "full"
+        )
+    lines += _diagnose_logs(items, missing["log record"])
+    if missing["exemplar"]:
+        lines.append(
+            f"no exemplar after {timeout:g} s: metrics are exported every 60 s by default. Wait longer (--timeout 70) "
+            "or start the service with OTEL_METRIC_EXPORT_INTERVAL=5000. Do OTEL_METRICS_EXPORTER (otlp) and "
+            "OTEL_METRICS_EXEMPLAR_FILTER (trace_based) have their defaults? Traces that are not sampled have no "
+            "exemplars"
         )
     if abs(prediction.clock_offset) > MAX_CLOCK_OFFSET:
         lines.append(
-            f"the service's clock is {prediction.clock_offset:+.0f} s off this machine's: what it sends may count as "
-            "too old or as not yet happened"
+            f"the clock of the service differs from the clock here by {prediction.clock_offset:+.0f} s: backends may "
+            "discard its telemetry as too old or in the future"
         )
     return lines
 
 
 def partly_missing_signals(items: Sequence[ExpectedItem]) -> list[Signal]:
-    """The signals of which something is missing; none when all of it arrived, or nothing at all."""
+    """Return the signals with missing items; an empty list if all items arrived, or none."""
     missing = [item for item in items if item.arrived_ms is None]
     return [] if len(missing) == len(items) else [s for s in _SIGNALS if s in {item.signal for item in missing}]
 
 
-_SIGNALS: tuple[Signal, ...] = ("span", "log record", "exemplar")
-
-
-def _diagnose_logs(items: Sequence[ExpectedItem], absent: Sequence[str]) -> list[str]:
-    if len(absent) == len([item for item in items if item.signal == "log record"]):
-        return ["no log records: is the service's OTEL_LOGS_EXPORTER none?"]
-    if ACCESS_RECORD in absent:
-        return ["no access line: is the service's MODELTRACE_LOG_LEVEL above INFO?"]
-    if PREDICTION_RECORD in absent:
-        return ["no audit record: the service's log says whether its queue was full"]
+def _diagnose_logs(items: Sequence[ExpectedItem], missing: Sequence[str]) -> list[str]:
+    if len(missing) == len([item for item in items if item.signal == "log record"]):
+        return ["no log records: is OTEL_LOGS_EXPORTER of the service none?"]
+    if ACCESS_RECORD in missing:
+        return ["no access log record: is MODELTRACE_LOG_LEVEL of the service above INFO?"]
+    if EVENT_PREDICTION in missing:
+        return ["no prediction log record: the log of the service says whether its export queue was full"]
     return []
 
 
-async def _span_names(backend: Backend, trace_id: str) -> set[str]:
+async def _find_spans(backend: Backend, trace_id: str) -> set[str]:
     return set(await backend.span_names(trace_id))
 
 
-async def _log_names(backend: Backend, trace_id: str) -> set[str]:
-    return {name for record in await backend.log_records(trace_id) if (name := _log_name(record))}
+async def _find_log_records(backend: Backend, trace_id: str) -> set[str]:
+    return {name for record in await backend.log_records(trace_id) if (name := _item_name(record))}
 
 
-def _log_name(record: LogRecordRef) -> str | None:
+def _item_name(record: LogRecordRef) -> str | None:
     if record.event_name == EVENT_PREDICTION:
-        return PREDICTION_RECORD
+        return EVENT_PREDICTION
     return ACCESS_RECORD if record.logger == ACCESS_LOGGER else None
 
 
-async def _exemplar_names(backend: Backend, trace_id: str) -> set[str]:
+async def _find_exemplars(backend: Backend, trace_id: str) -> set[str]:
     return {ANY_METRIC} if await backend.exemplar_metrics(trace_id) else set()
-
-
-def _message(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return response.text[:200]
 
 
 def _clock_offset(response: httpx.Response) -> float:
     try:
-        there = parsedate_to_datetime(response.headers["date"])
-        return (there - datetime.now(UTC)).total_seconds()
+        service_time = parsedate_to_datetime(response.headers["date"])
+        return (service_time - datetime.now(UTC)).total_seconds()
     except (KeyError, ValueError, TypeError):
         return 0.0

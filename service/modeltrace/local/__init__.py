@@ -1,1 +1,1 @@
-"""What `modeltrace up` runs on one machine: hub, service and traffic as child processes, started and ended together."""
+"""`modeltrace up`: hub, service and traffic as child processes on one machine."""

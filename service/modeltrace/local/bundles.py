@@ -1,4 +1,4 @@
-"""What `up` has to know of a bundle without loading it."""
+"""Read the manifest of a bundle without loading its model."""
 
 import json
 import os
@@ -17,36 +17,36 @@ from modeltrace.regular_files import MAX_MANIFEST_BYTES, read_regular
 
 
 def read_raw_manifest(path: Path) -> Mapping[str, Any]:
-    """Read a bundle's `model.json`; whether it can be served is for the service to find out.
+    """Read a bundle's `model.json` without validating it; the service does that.
 
     Raises:
-        UpError: there is none.
+        UpError: there is no such file, or it is not a JSON object.
     """
     try:
         manifest = json.loads(read_regular(path / "model.json", max_bytes=MAX_MANIFEST_BYTES))
     except OSError as error:
-        raise _no_bundle(path, os.strerror(error.errno) if error.errno else str(error)) from None
+        raise _no_bundle_error(path, os.strerror(error.errno) if error.errno else str(error)) from None
     except (ValueError, RecursionError) as error:
-        raise _no_bundle(path, f"no JSON: {error}") from None
+        raise _no_bundle_error(path, f"not JSON: {error}") from None
     if not isinstance(manifest, dict):
-        raise _no_bundle(path, "not an object")
+        raise _no_bundle_error(path, "not an object")
     return manifest
 
 
-def _no_bundle(path: Path, reason: str) -> UpError:
+def _no_bundle_error(path: Path, reason: str) -> UpError:
     return UpError(f"no bundle at {path}: model.json: {reason} (`modeltrace pack` makes one)")
 
 
 def build_example(path: Path) -> None:
-    """Build the example's bundle, in place of one that may be there."""
-    # Imported when it is needed: scikit-learn takes seconds.
+    """Build the bundle of the example, replacing an existing one."""
+    # Imported here: importing scikit-learn takes seconds.
     from modeltrace.bundles import example  # noqa: PLC0415  see above
 
     example.build_example(path, force=True)
 
 
 def example_is_current(path: Path) -> bool:
-    """Whether the example is there, made with exactly the libraries installed here, described as this version does."""
+    """Return whether the example exists and was built by this version with the installed libraries."""
     try:
         manifest = read_raw_manifest(path)
         FEATURES_ADAPTER.validate_python(manifest["features"])

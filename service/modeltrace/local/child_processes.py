@@ -1,4 +1,4 @@
-"""Child processes of `up`: started apart from the terminal, stopped one by one, never left behind."""
+"""Child processes of `up`, which end with their parent."""
 
 import asyncio
 import os
@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+# Maximum size of `stderr_tail`.
 TAIL_LINES = 8
 TAIL_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class ChildProcess:
-    """A running child: its name for a person, and the file that takes what it says on stderr."""
+    """A child process. `log_file` receives its stderr."""
 
     name: str
     process: Process
@@ -24,11 +25,11 @@ class ChildProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the process has not ended."""
         return self.process.returncode is None
 
     async def stop(self, seconds: float) -> None:
-        """Ask it to end (SIGTERM); make it end (SIGKILL) after `seconds`."""
+        """Send SIGTERM, and SIGKILL if the process has not ended after `seconds`."""
         if self.running:
             with suppress(ProcessLookupError):
                 self.process.terminate()
@@ -39,13 +40,13 @@ class ChildProcess:
         await self.process.wait()
 
     def kill(self) -> None:
-        """Make it end at once."""
+        """Send SIGKILL."""
         if self.running:
             with suppress(ProcessLookupError):
                 self.process.kill()
 
     def stderr_tail(self) -> str:
-        """The end of what it said on stderr."""
+        """Return the last lines of its stderr."""
         with self.log_file.open("rb") as file:
             file.seek(max(0, self.log_file.stat().st_size - TAIL_BYTES))
             text = file.read().decode(errors="replace")
@@ -55,21 +56,20 @@ class ChildProcess:
 async def start_child(
     name: str, arguments: Sequence[str], *, env: Mapping[str, str], log_file: Path, pipe_stdout: bool = False
 ) -> ChildProcess:
-    """Start `python -m ARGUMENTS` on a leash.
+    """Start `python -m ARGUMENTS` so that it ends with this process (`parent_watch`).
 
-    It gets a process group of its own, so that Ctrl-C in the terminal reaches `up` alone, which stops its children in
-    order. Its stderr goes to `log`, which is begun anew.
+    The child runs in its own session: Ctrl-C in the terminal reaches only `up`, which stops its children in order.
 
     Args:
-        name: what a person calls it.
+        name: the name of the process in messages.
         arguments: a module and its arguments.
-        env: its environment.
-        log_file: the file for its stderr.
-        pipe_stdout: whether its stdout is read by the caller (`child.process.stdout`); otherwise it is dropped.
+        env: the environment.
+        log_file: the file for stderr. An existing file is overwritten.
+        pipe_stdout: whether the caller reads stdout (`child.process.stdout`); otherwise it is discarded.
     """
     log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
-        os.fchmod(sink.fileno(), 0o600)  # where it was there already
+        os.fchmod(sink.fileno(), 0o600)  # an existing file keeps its mode otherwise
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -1,4 +1,4 @@
-"""What `up` starts on one machine: which programs, on which ports, with which environment."""
+"""Arguments and environments of the processes that `up` starts."""
 
 import os
 import socket
@@ -18,24 +18,27 @@ SERVICE_NAME = "OTEL_SERVICE_NAME"
 LOG_FILE = "MODELTRACE_LOG_FILE"
 HUB_KEY = "MODELTRACE_HUB_KEY"
 HUB_HOST = "127.0.0.1"
-# Where the Collector of the real stack takes OTLP, by protocol.
+# Default endpoints of the stack's Collector, by protocol.
 COLLECTOR_ENDPOINTS = {"http/protobuf": "http://127.0.0.1:4318", "grpc": "http://127.0.0.1:4317"}
-# Seconds that a connection to it may take.
+# Seconds that a connection to the Collector may take.
 CONNECT_TIMEOUT = 2.0
-# Of answers whose truth becomes known: not of all of them, as in life.
+# Share of predictions for which a true label is sent. Not all of them, as in practice.
 FEEDBACK_SHARE = "0.8"
 
 
 class UpError(ModeltraceError):
-    """What `up` starts cannot be started, or has ended by itself."""
+    """A process cannot be started, or ended unexpectedly."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackTarget:
-    """The real stack, which is started by itself.
+    """A stack of a Collector and its backends, which is started separately.
 
-    `endpoint` is where its Collector takes OTLP, `look` where people look, `trace` the same for a trace, whose ID is
-    put behind it. `note` says what they should know first.
+    Attributes:
+        endpoint: OTLP endpoint of the Collector.
+        page_urls: pages of the backends.
+        trace_url_prefix: URL to which a trace ID is appended.
+        note: a remark about the pages; may be empty.
     """
 
     endpoint: str
@@ -46,13 +49,25 @@ class StackTarget:
 
 @dataclass(frozen=True, slots=True)
 class UpConfig:
-    """One service on this machine, with or without a hub and traffic.
+    """Configuration of `modeltrace up`: a service, with or without a hub and traffic.
 
-    `rate` is that of traffic; without one there is none. It counts like real requests where `example` is served, whose
-    traffic is all that there is, and is marked as synthetic for any other bundle. `shifts` move its features, as for
-    `modeltrace traffic`, after `shift_after` seconds. `elsewhere` says where telemetry goes when that is not a hub
-    started here; then there is none. `stack`: where it goes is a real stack. `keyed`: whether the hub asks for a key.
-    `source`: what is served; `bundle`: the folder that it meant when it was asked.
+    Attributes:
+        source: the source of the bundle, as given to the service.
+        bundle: the folder to which `source` was resolved.
+        host: the host of the service.
+        port: the port of the service.
+        hub_port: the port of the hub's pages.
+        grpc_port: the hub's port for OTLP over gRPC.
+        http_port: the hub's port for OTLP over HTTP.
+        rate: requests per second of traffic; `None`: no traffic.
+        external_telemetry: describes where telemetry goes if not to a hub or a stack; then no hub is started.
+        hub_has_key: whether the hub requires a key.
+        log_dir: the folder for log files.
+        stack: the stack to which telemetry goes; then no hub is started.
+        is_example: whether the built-in example is served. Its traffic counts like real requests; traffic for any
+            other bundle is marked as synthetic.
+        shifts: the `--shift` options of traffic.
+        shift_after: seconds after which shifts start.
     """
 
     source: str
@@ -73,64 +88,64 @@ class UpConfig:
 
     @property
     def starts_hub(self) -> bool:
-        """Whether a hub is started here."""
+        """Whether a hub is started."""
         return self.external_telemetry is None and self.stack is None
 
     @property
     def service_url(self) -> str:
-        """Where the service is reached from this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104  read, not listened on
+        """URL of the service for clients on this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104  compared, not bound
         return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
 
     @property
     def hub_url(self) -> str:
-        """The hub's page."""
+        """URL of the hub's pages."""
         return f"http://{HUB_HOST}:{self.hub_port}"
 
 
 def describe_external_telemetry(otel: OtelSettings) -> str | None:
-    """Where telemetry goes by the user's own settings; `None` when they leave it to us."""
+    """Describe where telemetry goes if the user's settings determine it; otherwise return `None`."""
     if otel.sdk_disabled:
-        return "telemetry is off (OTEL_SDK_DISABLED)"
+        return "off (OTEL_SDK_DISABLED)"
     if otel.endpoint is not None:
-        return f"telemetry goes to {mask(otel.endpoint)} ({ENDPOINT})"
+        return f"sent to {mask(otel.endpoint)} ({ENDPOINT})"
     return None
 
 
 def check_ports_free(config: UpConfig) -> None:
-    """See that every port is free before anything starts.
+    """Check that all ports are free.
 
     Raises:
-        UpError: one is not; the message names its option.
+        UpError: a port is in use; the message names its option.
     """
-    wanted = [("the service", config.host, config.port, "--port")]
+    ports = [("the service", config.host, config.port, "--port")]
     if config.starts_hub:
-        wanted += [
-            ("the hub's page", HUB_HOST, config.hub_port, "--hub-port"),
+        ports += [
+            ("the hub's pages", HUB_HOST, config.hub_port, "--hub-port"),
             ("the hub's OTLP over gRPC", HUB_HOST, config.grpc_port, "--grpc-port"),
             ("the hub's OTLP over HTTP", HUB_HOST, config.http_port, "--http-port"),
         ]
-    for what, host, port, option in wanted:
+    for user, host, port, option in ports:
         try:
             socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise UpError(
-                f"cannot listen on {host} port {port} for {what}: {reason}. Stop what listens there, or choose "
-                f"another port with {option}"
+                f"cannot listen on {host} port {port} for {user}: {reason}. Stop the process that uses "
+                f"the port, or choose another one with {option}"
             ) from None
 
 
 def collector_endpoint(otel: OtelSettings) -> str:
-    """Where the stack's Collector takes OTLP: what the user says, or its usual port for the protocol."""
+    """Return the OTLP endpoint of the stack's Collector: the user's setting, or the default for the protocol."""
     return otel.endpoint or COLLECTOR_ENDPOINTS[otel.protocol]
 
 
 def check_collector_reachable(stack: StackTarget) -> None:
-    """See that something takes connections where OTLP is to go.
+    """Check that the Collector accepts connections.
 
     Raises:
-        UpError: nothing does; the message says what to start.
+        UpError: it does not; the message says how to start it.
     """
     url = urlsplit(stack.endpoint if "//" in stack.endpoint else f"//{stack.endpoint}")
     port = url.port or (443 if url.scheme == "https" else 80)
@@ -144,33 +159,36 @@ def check_collector_reachable(stack: StackTarget) -> None:
 
 
 def service_environment(environ: Mapping[str, str], config: UpConfig, otel: OtelSettings) -> dict[str, str]:
-    """The service's environment: the user's, and our defaults where it says nothing.
+    """Return the environment of the service: the user's environment, completed by defaults.
 
-    Telemetry goes out soon after it arises, for somebody watches. The JSON lines go to a rotating file.
+    By default, telemetry is exported with little delay for interactive use, and log lines go to a rotating file.
     """
-    ours = {
+    defaults = {
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_BLRP_SCHEDULE_DELAY": "200",
         LOG_FILE: str(config.log_dir / "service.jsonl"),
     }
     if config.stack is not None:
-        ours |= {**({} if otel.endpoint else _endpoints(otel, COLLECTOR_ENDPOINTS)), ENDPOINT: config.stack.endpoint}
+        defaults |= {
+            **({} if otel.endpoint else _endpoints(otel, COLLECTOR_ENDPOINTS)),
+            ENDPOINT: config.stack.endpoint,
+        }
     elif config.starts_hub:
         ports = {"grpc": config.grpc_port, "http/protobuf": config.http_port}
-        ours |= _endpoints(otel, {protocol: f"http://{HUB_HOST}:{port}" for protocol, port in ports.items()})
+        defaults |= _endpoints(otel, {protocol: f"http://{HUB_HOST}:{port}" for protocol, port in ports.items()})
         if key := environ.get(HUB_KEY):
-            ours[HEADERS] = f"authorization={quote(f'Bearer {key}')}"
-    return {**ours, **{name: value for name, value in environ.items() if value or name not in ours}}
+            defaults[HEADERS] = f"authorization={quote(f'Bearer {key}')}"
+    return {**defaults, **{name: value for name, value in environ.items() if value or name not in defaults}}
 
 
-def _endpoints(otel: OtelSettings, places: Mapping[str, str]) -> dict[str, str]:
-    """The endpoint of all signals by their protocol, and that of each signal which has another protocol."""
+def _endpoints(otel: OtelSettings, endpoints: Mapping[str, str]) -> dict[str, str]:
+    """Return the endpoint variable for all signals, and one for each signal with its own protocol."""
     own = {signal: otel.protocol_for(signal) for signal in SIGNALS if otel.protocol_for(signal) != otel.protocol}
     return {
-        ENDPOINT: places[otel.protocol],
+        ENDPOINT: endpoints[otel.protocol],
         **{
-            f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT": places[protocol]
+            f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT": endpoints[protocol]
             + ("" if protocol == "grpc" else f"/v1/{signal}")
             for signal, protocol in own.items()
         },
@@ -178,13 +196,13 @@ def _endpoints(otel: OtelSettings, places: Mapping[str, str]) -> dict[str, str]:
 
 
 def traffic_environment(service: Mapping[str, str]) -> dict[str, str]:
-    """The traffic's environment: the service's, but for what tells the two apart."""
-    apart = (SERVICE_NAME, LOG_FILE, "OTEL_RESOURCE_ATTRIBUTES")
-    return {name: value for name, value in service.items() if name not in apart}
+    """Return the environment of traffic: the service's, without its identity and its log file."""
+    excluded = (SERVICE_NAME, LOG_FILE, "OTEL_RESOURCE_ATTRIBUTES")
+    return {name: value for name, value in service.items() if name not in excluded}
 
 
 def hub_arguments(config: UpConfig) -> Sequence[str]:
-    """How the hub is started."""
+    """Return the module and the arguments of the hub."""
     return (
         "modeltrace_hub",
         *("--host", HUB_HOST),
@@ -195,18 +213,18 @@ def hub_arguments(config: UpConfig) -> Sequence[str]:
 
 
 def service_arguments(config: UpConfig) -> Sequence[str]:
-    """How the service is started."""
+    """Return the module and the arguments of the service."""
     return ("modeltrace", "serve", config.source, "--host", config.host, "--port", str(config.port))
 
 
 def traffic_arguments(config: UpConfig, *, has_rows: bool, has_labels: bool, ready_timeout: float) -> Sequence[str]:
-    """How traffic is started.
+    """Return the module and the arguments of traffic.
 
     Args:
-        config: where the service is, and what it serves.
-        has_rows: whether the bundle has rows for it.
-        has_labels: whether they have true labels.
-        ready_timeout: seconds that the service may take to be ready.
+        config: the configuration of `up`.
+        has_rows: whether the bundle has held-out rows.
+        has_labels: whether these rows have true labels.
+        ready_timeout: seconds to wait until the service is ready.
     """
     rows = (
         *(("--bundle", str(config.bundle)) if has_rows else ()),
@@ -216,16 +234,6 @@ def traffic_arguments(config: UpConfig, *, has_rows: bool, has_labels: bool, rea
     if config.shift_after:
         shifts += ["--shift-after", f"{config.shift_after:g}s"]
     mark = ("--unmarked",) if config.is_example else ()
-    options = (
-        "--rate",
-        f"{config.rate:g}",
-        "--wait",
-        f"{ready_timeout:g}s",
-        "--json",
-        "--every",
-        "1s",
-        *rows,
-        *shifts,
-        *mark,
-    )
+    output = ("--json", "--interval", "1s")
+    options = ("--rate", f"{config.rate:g}", "--wait", f"{ready_timeout:g}s", *output, *rows, *shifts, *mark)
     return ("modeltrace", "traffic", config.service_url, *options)

@@ -1,7 +1,7 @@
-"""Misbehaviour on request: which rows and requests are spoilt, and how.
+"""Inject faults into generated rows and requests.
 
-Every share is exact: after any number of turns, the number spoilt differs from its share by less than one. A run with
-the same seed spoils the same ones.
+Each share is exact: after any number of calls, the number of selected calls differs from its expected value by less
+than one. Runs with the same seed inject the same faults.
 """
 
 import math
@@ -16,7 +16,7 @@ from modeltrace.inference.schema import Feature
 
 Row = dict[str, object]
 
-# A slow client sends its body in this many pieces, over this many seconds.
+# A slow request sends its body in this many chunks over this many seconds.
 SLOW_BODY_CHUNKS = 20
 SLOW_BODY_SECONDS = 2.0
 
@@ -27,12 +27,12 @@ _SHIFT = re.compile(r"(?P<feature>.+?)(?P<sign>\+=|=)(?P<number>[^=]+?)(?P<unit>
 
 
 def make_rng(seed: int | None) -> random.Random:
-    """The one source of chance in a run; without a seed it is another one every time."""
+    """Return the random number generator of a run; without a seed, each run differs."""
     return random.Random(seed)  # noqa: S311  repeatable, not secret
 
 
 class EvenSelector:
-    """Says yes in a given share of its turns, evenly spread (Bresenham's line), starting at `phase`."""
+    """Select a given share of calls, evenly spread (Bresenham's line), starting at `phase` in 0..1."""
 
     def __init__(self, share: float, phase: float) -> None:
         self._share = share
@@ -40,7 +40,7 @@ class EvenSelector:
         self._calls = 0
 
     def select(self) -> bool:
-        """Take one turn."""
+        """Return whether this call is selected."""
         before = math.floor(self._calls * self._share + self._phase)
         self._calls += 1
         return math.floor(self._calls * self._share + self._phase) > before
@@ -48,9 +48,9 @@ class EvenSelector:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Moves one numeric feature of every row: drift, as the service sees it.
+    """Drift of one numeric feature: the value is multiplied by `factor`, then `offset` is added.
 
-    `deviations` are standard deviations of the training data, which `resolved` makes an offset of.
+    `std_devs` is an offset in standard deviations of the training data; `resolve` converts it to `offset`.
     """
 
     feature: str
@@ -59,10 +59,10 @@ class Shift:
     std_devs: float = 0.0
 
     def resolve(self, features: Sequence[Feature]) -> "Shift":
-        """Return the shift in the feature's own unit.
+        """Return the shift with its offset in the unit of the feature.
 
         Raises:
-            SettingsError: the model has no numeric feature of that name, or does not tell its deviation.
+            SettingsError: the model has no numeric feature of that name, or its standard deviation is unknown.
         """
         numeric = {feature.name: feature for feature in features if feature.type in NUMERIC_TYPES}
         if self.feature not in numeric:
@@ -74,24 +74,24 @@ class Shift:
         deviation = numeric[self.feature].reference.deviation
         if not deviation:
             raise SettingsError(
-                f"--shift {self.feature}: the model does not tell the feature's standard deviation, or it is 0; write "
-                "FEATURE+=X with a number in its own unit"
+                f"--shift {self.feature}: the feature's standard deviation is 0 or not published by the model; write "
+                "FEATURE+=X with a number in the unit of the feature"
             )
         return replace(self, offset=self.offset + self.std_devs * deviation, std_devs=0.0)
 
     def apply(self, row: Row) -> None:
-        """Move the value in place; a missing one stays missing, an integer stays one."""
+        """Shift the value in place. A missing value stays missing; an integer stays an integer."""
         value = row.get(self.feature)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            moved = value * self.factor + self.offset
-            row[self.feature] = round(moved) if isinstance(value, int) else moved
+            shifted = value * self.factor + self.offset
+            row[self.feature] = round(shifted) if isinstance(value, int) else shifted
 
 
 def parse_shift(text: str) -> Shift:
-    """Read `FEATURE=FACTOR`, `FEATURE+=X` or `FEATURE+=Xsd`, which is in standard deviations of the training data.
+    """Parse `FEATURE=FACTOR`, `FEATURE+=X` or `FEATURE+=Xsd` (standard deviations of the training data).
 
     Raises:
-        SettingsError: it is none of them.
+        SettingsError: the text has none of these forms.
     """
     match = _SHIFT.fullmatch(text)
     try:
@@ -112,7 +112,7 @@ def parse_shift(text: str) -> Shift:
 
 @dataclass(frozen=True, slots=True)
 class FaultConfig:
-    """How much of each kind is asked for; all shares lie in 0..1. Shifts begin after `shift_after` seconds."""
+    """Shares (0..1) of rows and requests with each fault. Shifts start after `shift_after` seconds."""
 
     missing: float = 0.0
     wrong_type: float = 0.0
@@ -124,7 +124,7 @@ class FaultConfig:
 
 @dataclass(frozen=True, slots=True)
 class RequestFault:
-    """How one request is spoilt: an error, whether that is a body that is not JSON, and whether it is sent slowly."""
+    """Faults of one request: it is invalid (`error`), its body is not JSON (`malformed`), it is sent slowly."""
 
     error: bool
     malformed: bool
@@ -132,7 +132,7 @@ class RequestFault:
 
 
 class FaultInjector:
-    """Spoils rows and requests as asked."""
+    """Inject faults into rows and requests."""
 
     def __init__(
         self,
@@ -141,10 +141,10 @@ class FaultInjector:
         rng: random.Random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin to count the time until shifts.
+        """Start the clock for `shift_after`.
 
         Raises:
-            SettingsError: the model does not have a feature that is to be shifted.
+            SettingsError: a shift cannot be resolved for these features.
         """
         self._features = features
         self._shifts = tuple(shift.resolve(features) for shift in config.shifts)
@@ -157,23 +157,23 @@ class FaultInjector:
         self._slow = EvenSelector(config.slow, rng.random())
 
     def inject_into_row(self, row: Row) -> bool:
-        """Change the row in place; whether the service may refuse it for that."""
+        """Change the row in place. Return whether the service may reject the row because of the changes."""
         shifts = self._shifts if self._shifts and self._clock() >= self._shift_at else ()
         for shift in shifts:
             shift.apply(row)
         missing, wrong_type = self._missing.select(), self._wrong_type.select()
         if not missing and not wrong_type:
             return bool(shifts)
-        # Two places where there are two, so that one fault does not hide the other.
-        places = self._rng.sample(self._features, k=min(2, len(self._features)))
+        # Two different features if there are two, so that one fault does not replace the other.
+        targets = self._rng.sample(self._features, k=min(2, len(self._features)))
         if missing:
-            row[places[0].name] = None
+            row[targets[0].name] = None
         if wrong_type:
-            row[places[-1].name] = value_of_wrong_type(places[-1])
+            row[targets[-1].name] = value_of_wrong_type(targets[-1])
         return True
 
     def inject_into_request(self, rows: Sequence[Row]) -> RequestFault:
-        """Decide how the request with these rows is spoilt; an unknown feature goes into the first row."""
+        """Choose the faults of a request. An unknown feature is added to its first row in place."""
         error, slow = self._errors.select(), self._slow.select()
         malformed = error and self._rng.random() < 0.5
         if error and not malformed:
@@ -182,5 +182,5 @@ class FaultInjector:
 
 
 def value_of_wrong_type(feature: Feature) -> object:
-    """A value whose type the feature cannot have."""
+    """Return a value of a type that the feature does not accept."""
     return "not a number" if feature.type in NUMERIC_TYPES else 0.5

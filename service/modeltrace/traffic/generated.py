@@ -1,4 +1,4 @@
-"""Fresh independent rows for a bundle that says what they are drawn from: the built-in example."""
+"""Generate fresh, independent rows from the generator in a bundle. Only the built-in example has one."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -15,15 +15,15 @@ from modeltrace.inference.schema import Feature
 from modeltrace.regular_files import stat_regular
 from modeltrace.traffic.rows import RowSourceError, Sample
 
-# Rows that are drawn at a time: the first is there soon, and a row costs little.
+# Rows generated at a time. A small chunk makes the first row available soon.
 CHUNK_ROWS: Final = 256
 
 
 def generate_samples(bundle: Path, features: Sequence[Feature], rng: random.Random) -> Iterator[Sample]:
-    """Draw labelled rows without end; no two runs draw the same ones unless they share a seed.
+    """Yield labelled rows without end. Runs with different seeds yield different rows.
 
     Raises:
-        RowsError: the bundle's generator cannot be read, or lacks a feature.
+        RowSourceError: the bundle's generator cannot be read, or lacks a feature.
     """
     path = bundle / GENERATOR_FILE
     try:

@@ -1,4 +1,4 @@
-"""True labels, sent some time after their predictions, as they come in life: late, together, not for each."""
+"""Send true labels some time after their predictions, in batches, and only for a share of them."""
 
 import asyncio
 import random
@@ -13,22 +13,21 @@ import httpx
 
 from modeltrace.client.service import describe_error
 
-# Seconds between two requests with what is due.
+# Seconds between two requests.
 SEND_INTERVAL: Final = 1.0
-# Labels of a request.
 MAX_LABELS_PER_REQUEST: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackConfig:
-    """For which share of answers a label is sent, and how many seconds after."""
+    """Share of predictions whose true label is sent, and the delay in seconds."""
 
     share: float
     delay: float
 
 
 class LabelSender:
-    """Waits with labels until they are due, and sends them."""
+    """Queue true labels until they are due, then send them."""
 
     def __init__(
         self,
@@ -39,7 +38,15 @@ class LabelSender:
         on_sent: Callable[[int], object],
         on_failed: Callable[[str], object],
     ) -> None:
-        """`sent` hears how many labels were taken; `failed` of each request or label that was not, and why."""
+        """Create a sender with an empty queue.
+
+        Args:
+            client: the client of the service.
+            feedback: which labels are sent, and when.
+            rng: selects the predictions whose label is sent.
+            on_sent: called with the number of labels that the service accepted.
+            on_failed: called with the reason why a request or some of its labels were not accepted.
+        """
         self._client = client
         self._feedback = feedback
         self._rng = rng
@@ -48,12 +55,12 @@ class LabelSender:
         self._pending: deque[tuple[float, dict[str, object]]] = deque()
 
     def schedule(self, prediction_id: object, label: object) -> None:
-        """Know what was right; whether it is told is left to chance."""
+        """Queue the true label of a prediction, if there is one and it is selected."""
         if label is not None and self._rng.random() < self._feedback.share:
             self._pending.append((monotonic() + self._feedback.delay, {"prediction_id": prediction_id, "label": label}))
 
     async def run(self, no_more_labels: asyncio.Event) -> None:
-        """Send what is due until the end; what is left then is sent without waiting any longer."""
+        """Send labels when they are due. When the event is set, send the rest at once and return."""
         while not no_more_labels.is_set():
             try:
                 async with asyncio.timeout(SEND_INTERVAL):
@@ -65,21 +72,23 @@ class LabelSender:
     async def _send(self, now: float) -> None:
         while items := list(self._pop_due(now)):
             try:
-                answer = await self._client.post("/feedback", json={"items": items})
-                results: list[dict[str, Any]] = answer.json()["results"] if answer.status_code == HTTPStatus.OK else []
-            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                self._on_failed(
-                    f"labels: {describe_error(error) if isinstance(error, httpx.HTTPError) else repr(error)}"
-                )
+                response = await self._client.post("/feedback", json={"items": items})
+                ok = response.status_code == HTTPStatus.OK
+                results: list[dict[str, Any]] = response.json()["results"] if ok else []
+            except httpx.HTTPError as error:
+                self._on_failed(f"labels: {describe_error(error)}")
                 return
-            if answer.status_code != HTTPStatus.OK:
-                self._on_failed(f"labels: HTTP {answer.status_code}: {answer.text[:200]}")
+            except (ValueError, KeyError, TypeError) as error:
+                self._on_failed(f"labels: {error!r}")
                 return
-            taken = sum("status" in one for one in results)
-            self._on_sent(taken)
-            if taken < len(items):
-                refused = next((one["error"] for one in results if "error" in one), "another number of results")
-                self._on_failed(f"labels: {len(items) - taken} refused: {str(refused)[:200]}")
+            if not ok:
+                self._on_failed(f"labels: HTTP {response.status_code}: {response.text[:200]}")
+                return
+            accepted = sum("status" in result for result in results)
+            self._on_sent(accepted)
+            if accepted < len(items):
+                reason = next((result["error"] for result in results if "error" in result), "wrong number of results")
+                self._on_failed(f"labels: {len(items) - accepted} rejected: {str(reason)[:200]}")
 
     def _pop_due(self, now: float) -> Iterator[dict[str, object]]:
         for _ in range(MAX_LABELS_PER_REQUEST):

@@ -1,8 +1,8 @@
-"""Sends requests at a fixed rate, whatever the service does, and counts what came back.
+"""Send requests at a fixed rate and count the responses.
 
-The load is open: request *n* is due at *n* / rate after the start, and a slow service does not postpone it. Requests in
-flight are bounded; a request that is due while the bound is reached is not sent but counted as behind, so that the
-figures never hide it. Latency counts from when a request was due.
+The load is open: request *n* is due *n* / rate seconds after the start, and a slow service does not postpone it. The
+number of requests in flight is bounded. A request that is due while this bound is reached is not sent; it is counted as
+dropped. Latency is measured from the time when a request was due.
 """
 
 import asyncio
@@ -16,16 +16,24 @@ import httpx
 import orjson
 
 from modeltrace.client.service import describe_error
+from modeltrace.traffic.counts import TrafficCounts
 from modeltrace.traffic.fault_injection import SLOW_BODY_CHUNKS, SLOW_BODY_SECONDS, FaultInjector
 from modeltrace.traffic.rows import Sample
-from modeltrace.traffic.tally import TrafficCounts
 
 REJECTION_STATUSES = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """How much to send: requests a second, rows in each, when to stop, and how many may be in flight."""
+    """How much to send.
+
+    Attributes:
+        rate: requests per second.
+        batch: rows per batch request; `None` sends single rows.
+        count: number of requests after which the run ends.
+        duration: seconds after which the run ends.
+        concurrency: maximum number of requests in flight.
+    """
 
     rate: float
     batch: int | None = None
@@ -36,7 +44,7 @@ class LoadPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRequest:
-    """One request, ready to send."""
+    """A request that is ready to be sent, with its true labels and its injected faults."""
 
     path: str
     body: bytes
@@ -47,9 +55,9 @@ class PlannedRequest:
 
 
 def build_request(samples: Sequence[Sample], faults: FaultInjector, *, batch: bool) -> PlannedRequest:
-    """Build one request from copies of the rows, spoilt as asked."""
+    """Build a request from copies of the rows and inject faults."""
     rows = [dict(sample.row) for sample in samples]
-    spoilt = tuple(faults.inject_into_row(row) for row in rows)
+    faulty_rows = tuple(faults.inject_into_row(row) for row in rows)
     fault = faults.inject_into_request(rows)
     body = orjson.dumps({"rows": rows} if batch else {"features": rows[0]})
     return PlannedRequest(
@@ -57,13 +65,13 @@ def build_request(samples: Sequence[Sample], faults: FaultInjector, *, batch: bo
         body=body[:-1] if fault.malformed else body,
         slow=fault.slow,
         labels=tuple(sample.label for sample in samples),
-        faulty_rows=spoilt,
+        faulty_rows=faulty_rows,
         error=fault.error,
     )
 
 
 class LoadGenerator:
-    """Drives one client at one service."""
+    """Send requests to one service."""
 
     def __init__(
         self,
@@ -74,7 +82,7 @@ class LoadGenerator:
         counts: TrafficCounts,
         on_prediction: Callable[[object, object], object] = lambda *_: None,
     ) -> None:
-        """`learn` is told of each answered prediction its ID and its true label."""
+        """Create a generator. `on_prediction` is called with the ID and the true label of each prediction."""
         self._client = client
         self._samples = samples
         self._faults = faults
@@ -84,15 +92,15 @@ class LoadGenerator:
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event, *, drain_timeout: float) -> None:
-        """Send until the plan is done or `stop` is set, then give requests in flight `drain` seconds to end.
+        """Send requests until the plan is done or `stop` is set.
 
-        Those that do not have failed.
+        Then wait up to `drain_timeout` seconds for requests in flight. A request that is not answered by then failed.
         """
         start = time.perf_counter()
-        turn = 0
+        number = 0
         while not stop.is_set() and (self._plan.count is None or self._counts.sent < self._plan.count):
-            elapsed = turn / self._plan.rate
-            turn += 1
+            elapsed = number / self._plan.rate
+            number += 1
             if self._plan.duration is not None and elapsed >= self._plan.duration:
                 break
             await _sleep_until(start + elapsed, stop)
@@ -111,72 +119,73 @@ class LoadGenerator:
             self._counts.dropped += 1
             return
         samples = [next(self._samples) for _ in range(self._plan.batch or 1)]
-        call = build_request(samples, self._faults, batch=self._plan.batch is not None)
+        request = build_request(samples, self._faults, batch=self._plan.batch is not None)
         self._counts.sent += 1
-        task = asyncio.create_task(self._perform(call, due))
+        task = asyncio.create_task(self._perform(request, due))
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
 
-    async def _perform(self, call: PlannedRequest, due: float) -> None:
+    async def _perform(self, request: PlannedRequest, due: float) -> None:
         try:
             response = await self._client.post(
-                call.path,
-                content=_slow_body(call.body) if call.slow else call.body,
+                request.path,
+                content=_slow_body(request.body) if request.slow else request.body,
                 headers={"content-type": "application/json"},
             )
         except httpx.HTTPError as error:
             self._counts.record_failure(describe_error(error))
             return
         except asyncio.CancelledError:
-            self._counts.record_failure("no answer when the time to wait for the last ones was over")
+            self._counts.record_failure("no response before the end of the run")
             raise
-        if not call.slow:
+        if not request.slow:
             self._counts.latencies.append(time.perf_counter() - due)
         self._counts.last_trace_id = response.headers.get("x-trace-id", self._counts.last_trace_id)
-        self._count_response(call, response)
+        self._count_response(request, response)
 
-    def _count_response(self, call: PlannedRequest, response: httpx.Response) -> None:
-        """Tell answers, refusals of what was spoilt on purpose, and failures apart."""
-        spoilt = call.error or any(call.faulty_rows)
-        if response.status_code in REJECTION_STATUSES and spoilt:
+    def _count_response(self, request: PlannedRequest, response: httpx.Response) -> None:
+        """Count the response as answered, rejected because of an injected fault, or failed."""
+        has_fault = request.error or any(request.faulty_rows)
+        if response.status_code in REJECTION_STATUSES and has_fault:
             self._counts.rejected += 1
         elif response.status_code != HTTPStatus.OK:
             self._counts.record_failure(f"HTTP {response.status_code}: {response.text[:200]}")
         else:
-            self._count_rows(call, response)
+            self._count_rows(request, response)
 
-    def _count_rows(self, call: PlannedRequest, response: httpx.Response) -> None:
+    def _count_rows(self, request: PlannedRequest, response: httpx.Response) -> None:
         try:
-            entries = _parse_predictions(response, len(call.labels))
+            entries = _parse_predictions(response, len(request.labels))
         except ValueError as error:
-            self._counts.record_failure(f"the answer is not understood: {error}")
+            self._counts.record_failure(f"invalid response: {error}")
             return
-        excused = [spoilt or (call.error and index == 0) for index, spoilt in enumerate(call.faulty_rows)]
-        unexpected = [e["error"] for e, spoilt in zip(entries, excused, strict=True) if "error" in e and not spoilt]
+        # An unknown feature is in the first row.
+        may_fail = (request.faulty_rows[0] or request.error, *request.faulty_rows[1:])
+        unexpected = [e["error"] for e, allowed in zip(entries, may_fail, strict=True) if "error" in e and not allowed]
         if unexpected:
-            self._counts.record_failure(f"row refused: {str(unexpected[0])[:200]}")
+            self._counts.record_failure(f"row rejected: {str(unexpected[0])[:200]}")
             return
         self._counts.answered += 1
-        for entry, truth in zip(entries, call.labels, strict=True):
+        for entry, true_label in zip(entries, request.labels, strict=True):
             if "error" in entry:
                 continue
             self._counts.rows += 1
-            self._on_prediction(entry.get("prediction_id"), truth)
-            if truth is not None and entry.get("label") is not None:
+            self._on_prediction(entry.get("prediction_id"), true_label)
+            if true_label is not None and entry.get("label") is not None:
                 self._counts.labelled += 1
-                self._counts.correct += entry["label"] == truth
+                self._counts.correct += entry["label"] == true_label
 
 
 def _parse_predictions(response: httpx.Response, rows: int) -> list[dict[str, Any]]:
-    """One entry a row, of an answer to one row or to a batch.
+    """Return one entry per row from a response to a single row or to a batch.
 
     Raises:
-        ValueError: the answer is something else.
+        ValueError: the body has another structure.
     """
-    answer = response.json()
-    entries = answer.get("predictions", [answer]) if isinstance(answer, dict) else None
+    body = response.json()
+    entries = body.get("predictions", [body]) if isinstance(body, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError("it holds no predictions")
+        raise ValueError("it has no predictions")
     if len(entries) != rows:
         raise ValueError(f"{len(entries)} predictions for {rows} rows")
     return entries
@@ -185,7 +194,7 @@ def _parse_predictions(response: httpx.Response, rows: int) -> list[dict[str, An
 async def _sleep_until(due: float, stop: asyncio.Event) -> None:
     delay = due - time.perf_counter()
     if delay <= 0:
-        await asyncio.sleep(0)  # late: let answers be read before the next request goes out
+        await asyncio.sleep(0)  # late: let responses be read before the next request is sent
         return
     try:
         async with asyncio.timeout(delay):

@@ -1,28 +1,27 @@
-"""How a run of traffic looks while it goes on: one live line, plain lines, or JSON."""
+"""Show the progress of a traffic run: one live line in a terminal, or a line of text or JSON at intervals."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-import orjson
 from rich.console import Console
 from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
-from modeltrace.traffic.tally import TrafficCounts
+from modeltrace.traffic.counts import TrafficCounts
 
-# Seconds over which the shown rate is taken.
+# Seconds over which the displayed rate is measured.
 RATE_WINDOW = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run at one moment. Rate in requests/s over the last seconds, latencies in milliseconds."""
+    """Counts of a run at one time. `rate` is in requests/s over the last seconds, latencies are in milliseconds."""
 
     rate: float
     sent: int
@@ -40,21 +39,21 @@ class Snapshot:
     last_failure: str | None
 
     def to_text(self, *, latency: bool = True, full_trace_id: bool = False, hub_url: str | None = None) -> Text:
-        """The run in one line; a count that ought to be zero and is, is left out (but for failures).
+        """Return the counts in one line. Counts of 0 are omitted, except for failures.
 
         Args:
-            latency: whether to show percentiles.
-            full_trace_id: whether the trace ID is shown in full, to be copied, rather than its start.
-            hub_url: the hub's address, when the trace ID is to be a link.
+            latency: whether to include percentiles.
+            full_trace_id: whether to include the whole trace ID, for copying, instead of its first digits.
+            hub_url: the hub that the trace ID links to.
         """
         parts = [Text(f"{self.rate:.0f}/s"), Text(f"{self.sent:,} sent")]
         if self.rejected:
-            parts.append(Text(f"{self.rejected:,} refused as asked"))
+            parts.append(Text(f"{self.rejected:,} rejected as expected"))
         if self.labels:
             parts.append(Text(f"{self.labels:,} labels"))
         parts.append(Text(f"{self.failed:,} failed", style="red" if self.failed else ""))
         if self.dropped:
-            parts.append(Text(f"{self.dropped:,} behind", style="yellow"))
+            parts.append(Text(f"{self.dropped:,} dropped", style="yellow"))
         if latency and self.p50_ms is not None and self.p99_ms is not None:
             parts += [Text(f"p50 {self.p50_ms:.0f} ms"), Text(f"p99 {self.p99_ms:.0f} ms")]
         if self.last_trace_id:
@@ -65,55 +64,55 @@ class Snapshot:
 
 
 class RateMeter:
-    """Requests a second over the last `RATE_WINDOW`."""
+    """Requests per second over the last `RATE_WINDOW` seconds."""
 
     def __init__(self, now: float) -> None:
         self._readings = deque([(now, 0)])
 
     def measure(self, now: float, sent: int) -> float:
-        """Note how many were sent until now."""
+        """Add a reading of the number of requests sent so far. Return the rate."""
         self._readings.append((now, sent))
         while len(self._readings) > 2 and self._readings[1][0] <= now - RATE_WINDOW:
             self._readings.popleft()
-        then, before = self._readings[0]
-        return (sent - before) / (now - then) if now > then else 0.0
+        start, sent_before = self._readings[0]
+        return (sent - sent_before) / (now - start) if now > start else 0.0
 
 
-def take_snapshot(tally: TrafficCounts, rate: float) -> Snapshot:
-    """Read the tally."""
-    p50, p99 = tally.percentile(0.5), tally.percentile(0.99)
+def take_snapshot(counts: TrafficCounts, rate: float) -> Snapshot:
+    """Return a snapshot of the counts."""
+    p50, p99 = counts.percentile(0.5), counts.percentile(0.99)
     return Snapshot(
         rate=round(rate, 1),
-        sent=tally.sent,
-        answered=tally.answered,
-        rejected=tally.rejected,
-        failed=tally.failed,
-        dropped=tally.dropped,
-        rows=tally.rows,
-        labelled=tally.labelled,
-        correct=tally.correct,
-        labels=tally.labels,
+        sent=counts.sent,
+        answered=counts.answered,
+        rejected=counts.rejected,
+        failed=counts.failed,
+        dropped=counts.dropped,
+        rows=counts.rows,
+        labelled=counts.labelled,
+        correct=counts.correct,
+        labels=counts.labels,
         p50_ms=None if p50 is None else round(p50 * 1000, 1),
         p99_ms=None if p99 is None else round(p99 * 1000, 1),
-        last_trace_id=tally.last_trace_id,
-        last_failure=tally.last_failure,
+        last_trace_id=counts.last_trace_id,
+        last_failure=counts.last_failure,
     )
 
 
 class ProgressDisplay(Protocol):
-    """Shows a run. `interval` is the time between two looks, in seconds; `None`: only the end is shown."""
+    """Display of a run. `interval` is the number of seconds between updates; `None` shows only the end."""
 
     interval: float | None
 
-    def update(self, now: Snapshot) -> None:
-        """Show how the run stands."""
+    def update(self, snapshot: Snapshot) -> None:
+        """Show an intermediate state."""
 
-    def finish(self, end: Snapshot) -> None:
-        """Show how it ended."""
+    def finish(self, snapshot: Snapshot) -> None:
+        """Show the final state."""
 
 
 class LiveDisplay:
-    """One line that is rewritten in place: for a terminal."""
+    """One line that is rewritten in place, for a terminal."""
 
     interval: float | None = 0.25
 
@@ -125,43 +124,24 @@ class LiveDisplay:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._live.__exit__(kind, error, where)
+        self._live.__exit__(kind, error, traceback)
 
-    def update(self, now: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Rewrite the line."""
-        self._live.update(now.to_text(), refresh=True)
+        self._live.update(snapshot.to_text(), refresh=True)
 
-    def finish(self, end: Snapshot) -> None:
-        """Leave the last line standing."""
-        self._live.console.print(end.to_text(full_trace_id=True))
-
-
-class PlainDisplay:
-    """A line now and then: for a file or a pipe."""
-
-    def __init__(self, console: Console, interval: float | None) -> None:
-        self.interval = interval
-        self._console = console
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    def update(self, now: Snapshot) -> None:
-        """Print a line."""
-        self._console.print(now.to_text(full_trace_id=True), soft_wrap=True)
-
-    finish = update
+    def finish(self, snapshot: Snapshot) -> None:
+        """Print the final line, which stays."""
+        self._live.console.print(snapshot.to_text(full_trace_id=True))
 
 
-class JsonDisplay:
-    """A JSON object a line: for programs. The last one is the end."""
+class LineDisplay:
+    """One line per snapshot, for a file, a pipe or a program."""
 
-    def __init__(self, write: Callable[[str], None], interval: float | None) -> None:
+    def __init__(self, write: Callable[[Snapshot], object], interval: float | None) -> None:
+        """Create a display. `write` prints one snapshot."""
         self.interval = interval
         self._write = write
 
@@ -171,15 +151,15 @@ class JsonDisplay:
     def __exit__(self, *_: object) -> None:
         return
 
-    def update(self, now: Snapshot) -> None:
-        """Write one object."""
-        self._write(orjson.dumps(asdict(now)).decode())
+    def update(self, snapshot: Snapshot) -> None:
+        """Print a line."""
+        self._write(snapshot)
 
     finish = update
 
 
 async def show_progress(counts: TrafficCounts, display: ProgressDisplay, ended: asyncio.Event) -> None:
-    """Show the tally at every interval, and once more at the end, when `ended` is set."""
+    """Update the display at its interval until `ended` is set, then show the final counts."""
     meter = RateMeter(time.monotonic())
     while not ended.is_set():
         try:

@@ -1,4 +1,4 @@
-"""Where rows come from: a file, a bundle's held-out part, or the model's own description of its training data."""
+"""Sources of rows: a file, the held-out rows of a bundle, or the reference bins of the model's training data."""
 
 import itertools
 import json
@@ -21,27 +21,27 @@ from modeltrace.inference.schema import MISSING, OTHER, Feature
 from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular, stat_regular
 from modeltrace.traffic.fault_injection import NUMERIC_TYPES, Row
 
-# Rows kept in memory; a larger file is read so far.
+# Rows kept in memory. Of a larger file, the first rows are used.
 MAX_ROWS = 100_000
 
 
 class RowSourceError(ModeltraceError):
-    """Rows cannot be had from where they were asked for."""
+    """Rows cannot be read from the given source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row to send, and its true label where the data has one."""
+    """A row to send, and its true label if known."""
 
     row: Row
     label: object = None
 
 
 def load_samples(path: Path, features: Sequence[Feature], target: str | None = None) -> list[Sample]:
-    """Read up to `MAX_ROWS` rows from a file, as `read_samples` does.
+    """Load up to `MAX_ROWS` rows from a file. See `read_samples`.
 
     Raises:
-        RowsError: the file cannot be read, has no rows, or lacks a feature.
+        RowSourceError: the file cannot be read, has no rows, or lacks a feature.
     """
     samples = list(itertools.islice(read_samples(path, features, target), MAX_ROWS))
     if not samples:
@@ -50,26 +50,26 @@ def load_samples(path: Path, features: Sequence[Feature], target: str | None = N
 
 
 def read_samples(path: Path, features: Sequence[Feature], target: str | None = None) -> Iterator[Sample]:
-    """Read rows, however many; columns that are no feature are left out.
+    """Iterate over all rows of a file. Columns that are not features are ignored.
 
     Args:
         path: the file; its name ends in `.csv`, `.parquet` or `.jsonl`.
-        features: what the model takes. A category is read as text even where it looks like a number.
-        target: the column of true labels.
+        features: the features of the model. A category is read as text even if it looks like a number.
+        target: the column with the true labels.
 
     Raises:
-        RowsError: the file cannot be read, or lacks a feature or the column of labels.
+        RowSourceError: the file cannot be read, or lacks a feature or the target column.
     """
     readers = {".csv": _csv_batches, ".parquet": _parquet_batches, ".jsonl": _json_batches}
     if path.suffix not in readers:
-        raise RowSourceError(f"{path}: the name must end in .csv or .parquet, or .jsonl")
+        raise RowSourceError(f"{path}: the name must end in .csv, .parquet or .jsonl")
     try:
         for names, rows in readers[path.suffix](path, features):
             absent = [feature.name for feature in features if feature.name not in names]
             if absent:
                 raise RowSourceError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
             if target and target not in names:
-                raise RowSourceError(f"{path} lacks the column {target}, which is to have the labels")
+                raise RowSourceError(f"{path} lacks the column {target} with the true labels")
             for values in rows:
                 yield _sample(values, features, target)
     except (OSError, ArrowInvalid, ValueError) as error:
@@ -77,10 +77,10 @@ def read_samples(path: Path, features: Sequence[Feature], target: str | None = N
 
 
 def load_held_out_samples(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
-    """Read the held-out rows that a bundle carries, with their true labels.
+    """Load the held-out rows of a bundle, with their true labels.
 
     Raises:
-        RowsError: there is no such bundle, or it carries none.
+        RowSourceError: there is no such bundle, or it has no held-out rows.
     """
     try:
         traffic = json.loads(read_regular(bundle / "model.json", max_bytes=MAX_MANIFEST_BYTES))["traffic"]
@@ -89,34 +89,34 @@ def load_held_out_samples(bundle: Path, features: Sequence[Feature]) -> list[Sam
             size = stat_regular(path).st_size
             if traffic.get("size", size) not in (None, size):
                 raise RowSourceError(
-                    f"{path} has not the size that the bundle's model.json says: altered, or copied in part"
+                    f"{path} does not have the size that model.json states: it was changed, or copied incompletely"
                 )
             return load_samples(path, features, traffic["target"])
     except NotRegularError as error:
         raise RowSourceError(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RowSourceError(f"{bundle} is not a bundle that can be read: {error!r}") from None
-    raise RowSourceError(f"{bundle} carries no held-out rows; name a file with --data")
+        raise RowSourceError(f"{bundle} is not a readable bundle: {error!r}") from None
+    raise RowSourceError(f"{bundle} has no held-out rows; name a file with --data")
 
 
 class ReferenceSampler:
-    """Draws rows from the reference bins, one feature at a time.
+    """Sample rows from the reference bins of each feature.
 
-    Each feature is distributed as in the training data; that features depend on each other is lost, so the answers
-    are of little use, while the inputs do not look like drift.
+    Each feature has the distribution of the training data, so the inputs show no drift. Dependence between features is
+    lost, so the predictions are not realistic.
     """
 
     def __init__(self, features: Sequence[Feature], rng: random.Random) -> None:
-        self._drawers = {feature.name: value_sampler(feature, rng) for feature in features}
+        self._samplers = {feature.name: value_sampler(feature, rng) for feature in features}
 
     def __iter__(self) -> Iterator[Sample]:
-        """Rows without end."""
+        """Yield rows without end."""
         while True:
-            yield Sample({name: draw() for name, draw in self._drawers.items()})
+            yield Sample({name: sample() for name, sample in self._samplers.items()})
 
 
 def value_sampler(feature: Feature, rng: random.Random) -> Callable[[], object]:
-    """What draws one value that the schema allows: from the bins, or the example where there are none to draw from."""
+    """Return a function that samples a valid value from the reference bins, or returns the example without bins."""
     bins = _numeric_samplers(feature, rng) if feature.type in NUMERIC_TYPES else _category_samplers(feature, rng)
     if feature.nullable:
         bins[MISSING] = lambda: None
@@ -134,63 +134,59 @@ def value_sampler(feature: Feature, rng: random.Random) -> Callable[[], object]:
 
 
 def _numeric_samplers(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
-    """A bin's values lie evenly between its edges, the outer ones at the ends of the training range."""
+    """Sample uniformly between the edges of a bin. The outer bins end at the limits of the training range."""
     edges = feature.reference.edges
     if feature.training_range is None and not edges:
         return {}
-    ends = feature.training_range
-    if ends is None:  # it is private: the outer bins are as wide as the others, more or less
+    limits = feature.training_range
+    if limits is None:  # the feature is private: make the outer bins about as wide as the others
         assert edges  # noqa: S101  by the lines above
-        reach = max((edges[-1] - edges[0]) / 8, 1.0)
-        ends = (edges[0] - reach, edges[-1] + reach)
-    low, high = feature.valid_range or ends
-    bounds = (ends[0], *(edges or ()), ends[1])
+        width = max((edges[-1] - edges[0]) / 8, 1.0)
+        limits = (edges[0] - width, edges[-1] + width)
+    low, high = feature.valid_range or limits
+    bounds = (limits[0], *(edges or ()), limits[1])
 
     def between(start: float, end: float) -> Callable[[], object]:
         def draw() -> object:
-            drawn = min(max(rng.uniform(start, end), start), end)
-            value = min(max(drawn, low), high)
+            value = min(max(rng.uniform(start, end), start), end)
+            value = min(max(value, low), high)
             if feature.type == "integer":
                 return min(max(round(value), math.ceil(low)), math.floor(high))
             return value
 
         return draw
 
-    return {f"{index:02d}": between(*ends) for index, ends in enumerate(itertools.pairwise(bounds))}
+    return {f"{index:02d}": between(*edge_pair) for index, edge_pair in enumerate(itertools.pairwise(bounds))}
 
 
 def _category_samplers(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
-    """A bin is one value; `other` is any category that has none."""
+    """Return a sampler per bin: a bin is one value, and `other` is any category without a bin."""
     if feature.type == "boolean":
         return {"true": lambda: True, "false": lambda: False}
     kind = feature.level_kind or "text"
-    known = {level_name(level, kind): level for level in feature.categories or ()}
-    rest = [level for name, level in known.items() if name not in feature.reference.shares]
-    if not known:  # private
+    levels = {level_name(level, kind): level for level in feature.categories or ()}
+    if not levels:  # the feature is private
         return {OTHER: lambda: feature.example}
-    bins: dict[str, Callable[[], object]] = {name: partial(_itself, level) for name, level in known.items()}
-    return bins | ({OTHER: partial(rng.choice, rest)} if rest else {})
-
-
-def _itself(level: object) -> object:
-    return level
+    without_bin = [level for name, level in levels.items() if name not in feature.reference.shares]
+    bins: dict[str, Callable[[], object]] = {name: itertools.repeat(level).__next__ for name, level in levels.items()}
+    return bins | ({OTHER: partial(rng.choice, without_bin)} if without_bin else {})
 
 
 def cycle_shuffled(samples: Sequence[Sample], rng: random.Random) -> Iterator[Sample]:
-    """Every sample once in a random order, then again in another, without end."""
+    """Yield all samples in random order, again and again, each time in another order."""
     order = list(samples)
     while True:
         rng.shuffle(order)
         yield from order
 
 
-# Columns, and rows that have them.
+# Names of columns, and rows with these columns.
 _Batch = tuple[Collection[str], Sequence[Mapping[str, object]]]
 
 
 def _csv_batches(path: Path, features: Sequence[Feature]) -> Iterator[_Batch]:
     texts = {feature.name: pa.string() for feature in features if feature.is_text}
-    # An empty field is a missing value, in text columns too.
+    # An empty field is a missing value, also in text columns.
     options = pyarrow.csv.ConvertOptions(column_types=texts, strings_can_be_null=True)
     with pyarrow.csv.open_csv(path, convert_options=options) as reader:
         for batch in reader:
@@ -209,7 +205,7 @@ def _json_batches(path: Path, _: Sequence[Feature]) -> Iterator[_Batch]:
             if line.strip():
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is no JSON object")
+                    raise ValueError(f"line {number} is not a JSON object")
                 yield row.keys(), [row]
 
 
@@ -219,7 +215,7 @@ def _sample(values: Mapping[str, object], features: Sequence[Feature], target: s
 
 
 def _convert_value(value: object, feature: Feature) -> object:
-    """The value as JSON has it: a gap becomes null, 0 and 1 booleans where the feature is one, a category text."""
+    """Convert a value to JSON: missing to null, 0 and 1 of a boolean feature to booleans, a category to its level."""
     plain = _to_json_value(value)
     if plain is None:
         return None
@@ -231,6 +227,6 @@ def _convert_value(value: object, feature: Feature) -> object:
 def _to_json_value(value: object) -> object:
     if isinstance(value, float) and math.isnan(value):
         return None
-    if isinstance(value, Decimal):  # of Parquet; CSV has floats
+    if isinstance(value, Decimal):  # from Parquet
         return None if value.is_nan() else float(value)
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -1,10 +1,10 @@
-"""One run of traffic: a traced client, rows, faults and a load, from start to the last flush."""
+"""Run generated traffic against a service, from the first request to the last response."""
 
 import asyncio
 import random
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,12 @@ import httpx
 
 from modeltrace.bundles.file_names import GENERATOR_FILE
 from modeltrace.client.service import ServedModel, fetch_model, is_ready
+from modeltrace.errors import UnknownPredictionError
+from modeltrace.inference.prediction_ids import PredictionIdSigner
+from modeltrace.keys import derive_synthetic_token
 from modeltrace.telemetry.provider import Telemetry
 from modeltrace.telemetry.records.trace import synthetic_baggage
+from modeltrace.traffic.counts import TrafficCounts
 from modeltrace.traffic.fault_injection import SLOW_BODY_SECONDS, FaultConfig, FaultInjector, make_rng
 from modeltrace.traffic.labels import FeedbackConfig, LabelSender
 from modeltrace.traffic.load import LoadGenerator, LoadPlan
@@ -27,18 +31,34 @@ from modeltrace.traffic.rows import (
     load_held_out_samples,
     load_samples,
 )
-from modeltrace.traffic.tally import TrafficCounts
 from modeltrace.traffic.telemetry import build_traced_client
 
-# Seconds that requests in flight may take to end when the run does: those that are sent slowly, too.
+# Seconds that requests in flight may take after the end of the run. Long enough for slow requests.
 DRAIN_TIMEOUT = SLOW_BODY_SECONDS + 1.0
-# Seconds between two looks at whether the service is ready.
 READY_POLL_INTERVAL = 0.05
+
+OTHER_KEY_WARNING = (
+    "the service does not have the key MODELTRACE_ID_KEY that is used here, so it does not recognize this traffic as "
+    "synthetic: the predictions count like those of real requests. Set the same key for both, or stop the traffic"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficConfig:
-    """What a run of traffic is asked to do."""
+    """Configuration of a run.
+
+    Attributes:
+        url: the service.
+        plan: how much to send.
+        faults: faults to inject.
+        data: a file with rows; see `select_row_source`.
+        bundle: a bundle with rows; see `select_row_source`.
+        seed: seed of the random numbers.
+        feedback: which true labels to send; `None` sends none.
+        ready_timeout: seconds to wait until the service is ready.
+        headers: headers of every request.
+        synthetic_key: the service's key, which marks every request as synthetic; `None` marks none.
+    """
 
     url: str
     plan: LoadPlan
@@ -47,55 +67,89 @@ class TrafficConfig:
     bundle: Path | None = None
     seed: int | None = None
     feedback: FeedbackConfig | None = None
-    ready_timeout: float = 0.0  # seconds that the service may take to be ready
-    headers: Mapping[str, str] = field(default_factory=dict)  # of every request
-    synthetic_token: str = ""  # marks every request; "" marks none
+    ready_timeout: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    synthetic_key: bytes | None = None
 
 
-async def run_traffic(run: TrafficConfig, telemetry: Telemetry, progress: ProgressDisplay) -> TrafficCounts:
-    """Send what the run asks for, until it is done or a signal stops it.
+async def run_traffic(
+    config: TrafficConfig, telemetry: Telemetry, display: ProgressDisplay, on_warning: Callable[[str], object]
+) -> TrafficCounts:
+    """Send requests until the plan is done, or SIGINT or SIGTERM arrives.
+
+    Args:
+        config: what to send.
+        telemetry: receives the client's spans.
+        display: shows the progress.
+        on_warning: called once if the service does not recognize the mark of synthetic requests.
 
     Raises:
-        ModeltraceError: the service cannot be reached, or there are no rows to send it.
+        ModeltraceError: the service cannot be reached, or there are no rows to send.
     """
-    tally, stop, ended = TrafficCounts(), asyncio.Event(), asyncio.Event()
-    rng = make_rng(run.seed)
+    counts, stop, ended = TrafficCounts(), asyncio.Event(), asyncio.Event()
+    rng = make_rng(config.seed)
     with _stop_on_signals(stop):
-        await _wait_until_ready(run.url, run.ready_timeout, stop)
-        async with build_traced_client(run.url, telemetry, run.plan.concurrency, run.headers) as client:
+        await _wait_until_ready(config.url, config.ready_timeout, stop)
+        async with build_traced_client(config.url, telemetry, config.plan.concurrency, config.headers) as client:
             model = await fetch_model(client)
-            if marks := synthetic_baggage(run.synthetic_token):
-                client.headers["baggage"] = ",".join(marks)
-            spoiler = FaultInjector(run.faults, model.features, rng)
-            rows = select_row_source(run, model, rng)
-            known = asyncio.Event()  # the last answer: no more labels follow
+            check_key = None
+            if config.synthetic_key is not None:
+                client.headers["baggage"] = ",".join(synthetic_baggage(derive_synthetic_token(config.synthetic_key)))
+                check_key = _KeyCheck(config.synthetic_key, on_warning)
+            faults = FaultInjector(config.faults, model.features, rng)
+            samples = select_row_source(config, model, rng)
+            no_more_labels = asyncio.Event()
             labels = None
-            if run.feedback:
-                # By chance of their own: which rows and faults follow from a seed does not hang on when answers come.
+            if config.feedback:
+                # A separate generator: rows and faults of a seed must not depend on when responses arrive.
                 labels = LabelSender(
                     client,
-                    run.feedback,
-                    make_rng(run.seed),
-                    on_sent=tally.record_labels,
-                    on_failed=tally.record_failure,
+                    config.feedback,
+                    make_rng(config.seed),
+                    on_sent=counts.record_labels,
+                    on_failed=counts.record_failure,
                 )
-            learn = labels.schedule if labels else lambda *_: None
-            load = LoadGenerator(client, rows, spoiler, run.plan, tally, learn)
-            watcher = asyncio.create_task(show_progress(tally, progress, ended))
-            teller = asyncio.create_task(labels.run(known)) if labels else None
+
+            def on_prediction(prediction_id: object, true_label: object) -> None:
+                if check_key:
+                    check_key(prediction_id)
+                if labels:
+                    labels.schedule(prediction_id, true_label)
+
+            load = LoadGenerator(client, samples, faults, config.plan, counts, on_prediction)
+            progress_task = asyncio.create_task(show_progress(counts, display, ended))
+            label_task = asyncio.create_task(labels.run(no_more_labels)) if labels else None
             try:
                 await load.run(stop, drain_timeout=DRAIN_TIMEOUT)
-                known.set()
-                if teller:
-                    await teller
+                no_more_labels.set()
+                if label_task:
+                    await label_task
             finally:
                 ended.set()
-                await watcher
-    return tally
+                await progress_task
+    return counts
+
+
+class _KeyCheck:
+    """Warn once if the first prediction ID is signed with another key than ours."""
+
+    def __init__(self, key: bytes, on_warning: Callable[[str], object]) -> None:
+        self._signer = PredictionIdSigner(key)
+        self._on_warning = on_warning
+        self._done = False
+
+    def __call__(self, prediction_id: object) -> None:
+        if self._done or not isinstance(prediction_id, str):
+            return
+        self._done = True
+        try:
+            self._signer.verify(prediction_id)
+        except UnknownPredictionError:
+            self._on_warning(OTHER_KEY_WARNING)
 
 
 async def _wait_until_ready(url: str, seconds: float, stop: asyncio.Event) -> None:
-    """Wait until the service is ready, for so many seconds at most, or until `stop`; without a trace of its own."""
+    """Wait until the service is ready, `seconds` have passed or `stop` is set. The polls are not traced."""
     deadline = time.monotonic() + seconds
     async with httpx.AsyncClient(base_url=url, timeout=1.0) as client:
         while time.monotonic() < deadline and not stop.is_set() and not await is_ready(client):
@@ -103,44 +157,43 @@ async def _wait_until_ready(url: str, seconds: float, stop: asyncio.Event) -> No
                 await asyncio.wait_for(stop.wait(), READY_POLL_INTERVAL)
 
 
-def select_row_source(run: TrafficConfig, model: ServedModel, rng: random.Random) -> Iterator[Sample]:
-    """Rows from the file or the bundle that was named, else drawn from the model's own reference bins.
+def select_row_source(config: TrafficConfig, model: ServedModel, rng: random.Random) -> Iterator[Sample]:
+    """Return an endless iterator over rows.
 
-    Of a bundle these are its held-out rows, again and again, or where it has a generator fresh rows without end.
+    The rows come from the file `data`, or from `bundle`: fresh rows if the bundle has a generator, otherwise its
+    held-out rows, again and again. Without both, rows are sampled from the reference bins of the model.
 
     Raises:
-        RowsError: there are none, or none with the labels that are to be sent.
+        RowSourceError: there are no rows, or `feedback` is set and they have no true labels.
     """
-    if run.feedback and run.bundle is None:
+    if config.feedback and config.bundle is None:
         raise RowSourceError("--feedback sends the true labels of a bundle's held-out rows: name one with --bundle")
-    if run.data is not None:
-        return cycle_shuffled(load_samples(run.data, model.features), rng)
-    if run.bundle is not None:
-        held_out = load_held_out_samples(run.bundle, model.features)
-        if run.feedback and all(sample.label is None for sample in held_out):
-            raise RowSourceError(
-                f"{run.bundle} has no true labels of its held-out rows: --feedback has nothing to send"
-            )
-        if (run.bundle / GENERATOR_FILE).is_file():
-            # Imported when it is needed: only the example has a generator, and scipy takes a tenth of a second.
+    if config.data is not None:
+        return cycle_shuffled(load_samples(config.data, model.features), rng)
+    if config.bundle is not None:
+        held_out = load_held_out_samples(config.bundle, model.features)
+        if config.feedback and all(sample.label is None for sample in held_out):
+            raise RowSourceError(f"--feedback: the held-out rows of {config.bundle} have no true labels")
+        if (config.bundle / GENERATOR_FILE).is_file():
+            # Imported here: only the example has a generator, and importing scipy takes 0.1 s.
             from modeltrace.traffic.generated import generate_samples  # noqa: PLC0415  see above
 
-            return generate_samples(run.bundle, model.features, rng)
+            return generate_samples(config.bundle, model.features, rng)
         return cycle_shuffled(held_out, rng)
     return iter(ReferenceSampler(model.features, rng))
 
 
 @contextmanager
 def _stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` at SIGINT or SIGTERM, for as long as the context lasts."""
+    """Set `stop` when SIGINT or SIGTERM arrives within the context."""
     loop = asyncio.get_running_loop()
 
     def handle(*_: object) -> None:
         loop.call_soon_threadsafe(stop.set)
 
-    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    previous = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for signum, handler in before.items():
+        for signum, handler in previous.items():
             signal.signal(signum, handler)

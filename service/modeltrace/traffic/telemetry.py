@@ -1,4 +1,4 @@
-"""Telemetry of the client: spans of its own, in the same traces as the service's."""
+"""OpenTelemetry for the traffic client: its CLIENT spans are the parents of the service's SERVER spans."""
 
 import logging
 from collections.abc import Mapping
@@ -16,23 +16,23 @@ from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.sdk.provider import build_sdk_provider
 
 SERVICE_NAME = "modeltrace-traffic"
-# Seconds: for one answer, and for the last flush of telemetry.
+# Seconds.
 REQUEST_TIMEOUT = 30.0
 FLUSH_TIMEOUT = 2.0
-# Seconds that a connection may be idle: less than servers allow, or a request meets one just closed.
+# Seconds that a connection may be idle. Less than servers allow, so that no request uses a connection being closed.
 KEEP_ALIVE_SECONDS = 2.0
 
 
 def build_traffic_telemetry(settings: OtelSettings) -> Telemetry:
-    """Telemetry of the client, apart from the service's: its own name unless the environment gives one.
+    """Build the providers of the client. Its service name is `SERVICE_NAME` unless the environment sets one.
 
-    That nobody listens is said once on stderr, and not by the SDK, which says it at every export; how much was lost in
-    all is known at the end.
+    A failed export is logged to stderr once. The SDK's own messages are turned off because it logs every failed export;
+    the total loss is reported at the end of the run.
     """
-    said = count()
+    logged = count()
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("telemetry is not delivered, traffic goes on: %(message)s"))
-    handler.addFilter(lambda _: next(said) == 0)
+    handler.setFormatter(logging.Formatter("telemetry is not delivered, traffic continues: %(message)s"))
+    handler.addFilter(lambda _: next(logged) == 0)
     logging.getLogger("modeltrace.exporter").addHandler(handler)
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     resource = build_resource(settings.service_name, version("modeltrace"), workers=1, default_name=SERVICE_NAME)
@@ -42,7 +42,7 @@ def build_traffic_telemetry(settings: OtelSettings) -> Telemetry:
 def build_traced_client(
     url: str, telemetry: Telemetry, connections: int, headers: Mapping[str, str]
 ) -> httpx.AsyncClient:
-    """A client that makes a CLIENT span a request and passes its context on (W3C)."""
+    """Return a client that records a CLIENT span per request and propagates its context (W3C Trace Context)."""
     transport = AsyncOpenTelemetryTransport(
         httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE_SECONDS)),
         tracer_provider=telemetry.tracer_provider,
@@ -53,7 +53,7 @@ def build_traced_client(
 
 
 async def _name_span(span: Span, request: RequestInfo) -> None:
-    """Name the span by method and path: our paths are few, which the instrumentation cannot know."""
+    """Name the span by method and path. The few paths of the service keep the number of names small."""
     path = httpx.URL(str(request.url)).path
     span.update_name(f"{request.method.decode()} {path}")
     span.set_attribute(URL_TEMPLATE, path)

@@ -212,7 +212,7 @@ def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
     result = CliRunner().invoke(app, [*arguments, "--register", name, "--alias", "champion"])
 
     assert result.exit_code == 0, result.exception
-    assert f"Registered as models:/{name}/2. To serve it from there: modeltrace serve {source}" in result.output
+    assert f"Registered as models:/{name}/2. To serve it: modeltrace serve {source}" in result.output
     bundle = registry.catalog.resolve(source)
     assert (bundle.name, bundle.sha256) == (name, read_manifest(tmp_path / "out")[1])
     assert len(load_bundle(bundle.path).predict(X)) == len(X)

@@ -64,7 +64,7 @@ def test_a_model_that_is_packed_again_gets_the_next_version(files: Path) -> None
     assert "packed already" not in pack("--out", "models/a")
     pack_iris(files / "models" / "other", "9.0.0", name="another")
     output = pack("--out", "models/b")
-    assert "iris is packed already, as 1.0.0: this one is 1.0.1" in output
+    assert "iris exists with version 1.0.0: packing 1.0.1" in output
     assert "Packed iris 1.0.1 into models/b" in output
     pack("--out", "models/b", "--force")
     assert [version_of(files / "models" / folder) for folder in "ab"] == ["1.0.0", "1.0.2"]

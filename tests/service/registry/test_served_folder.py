@@ -43,7 +43,7 @@ def test_up_serves_a_folder_of_bundles(models: Path, tmp_path: Path) -> None:
     env = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_STATE_HOME": str(tmp_path / "state")}
     with running(["modeltrace", "up", str(models), *ports], env=env) as process:
         wait_until(
-            lambda: "Ctrl-C stops all of it" in process.log or process.popen.poll() is not None,
+            lambda: "Ctrl-C stops everything" in process.log or process.popen.poll() is not None,
             seconds=240,
             description="up",
         )

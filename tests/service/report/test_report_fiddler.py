@@ -85,7 +85,7 @@ def test_an_existing_file_or_an_empty_window_is_an_error(two: ReportCase, tmp_pa
     existing = tmp_path / "existing.model.json"
     existing.write_text("mine")
     for name, options, message in (
-        ("existing.parquet", (), "existing.model.json is there already; --force"),
+        ("existing.parquet", (), "existing.model.json exists already; --force"),
         ("a.parquet", ("--since", "1h"), "no prediction of people since .* --since"),
         (
             "a.parquet",

@@ -171,7 +171,7 @@ def test_the_sample_is_uniform() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("evidently", "there.html"), "there.html is there already; --force replaces it"),
+        (("evidently", "there.html"), "there.html exists already; --force replaces it"),
         (("evidently", "a.html", "--since", "1h"), "no prediction of people since"),
         (("alibi", "a.json", "--version", "9"), "no prediction of people 9 at any time"),
         (("alibi", "a.json", "--version", "1.0.0", "--reference-until", "2020-01-01"), "until 2020-01-01 00:00 UTC"),

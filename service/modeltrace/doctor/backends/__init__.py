@@ -1,1 +1,1 @@
-"""Where telemetry ends up, asked about one trace: the hub, or Jaeger, Prometheus and Loki or a log file."""
+"""Telemetry backends, queried for one trace: the hub, or Jaeger, Prometheus and Loki (or a log file)."""

@@ -1,4 +1,4 @@
-"""One HTTP API that is asked for JSON, and what is said of it when it does not answer."""
+"""Client of a JSON API, with error messages that name the server and the option for its address."""
 
 from http import HTTPStatus
 from typing import Any
@@ -9,7 +9,7 @@ from modeltrace.client.service import UnreachableError, describe_error
 
 
 class JsonApi:
-    """An API by name and address. `option` is what changes the address, and is named when nobody answers there."""
+    """A JSON API. `option` is the command line option for its address; error messages name it."""
 
     def __init__(self, name: str, url: str, option: str, client: httpx.AsyncClient) -> None:
         self.name = name
@@ -17,36 +17,35 @@ class JsonApi:
         self._option = option
         self._client = client
 
-    async def get_json(self, path: str, **parameters: str | float) -> Any:  # noqa: ANN401  what the API says
-        """The JSON at a path; `None` when there is nothing.
+    async def get_json(self, path: str, **parameters: str | float) -> Any:  # noqa: ANN401  any JSON
+        """Return the JSON at a path, or `None` for 404.
 
         Raises:
-            UnreachableError: nobody answers, or not with what was asked for.
+            UnreachableError: there is no answer, or it is an error or not JSON.
         """
-        answer = await self._get(path, parameters)
-        if answer.status_code == HTTPStatus.NOT_FOUND:
+        response = await self._get(path, parameters)
+        if response.status_code == HTTPStatus.NOT_FOUND:
             return None
-        if answer.status_code != HTTPStatus.OK:
-            said = " ".join(answer.text.split())[:200]
-            raise UnreachableError(f"{self.name} at {self.url} answers {answer.status_code}: {said} ({self._option})")
+        if response.status_code != HTTPStatus.OK:
+            text = " ".join(response.text.split())[:200]
+            raise UnreachableError(f"{self.name} at {self.url} answers {response.status_code}: {text} ({self._option})")
         try:
-            return answer.json()
+            return response.json()
         except ValueError:
             raise self.wrong_server_error() from None
 
     async def has_page(self, path: str, *, placeholder: str) -> bool:
-        """Whether a person finds a page there: a build without one answers with an error or a placeholder."""
-        answer = await self._get(path, {})
-        return answer.status_code == HTTPStatus.OK and placeholder not in answer.text
+        """Return whether there is a web page. A build without pages answers with an error or a placeholder."""
+        response = await self._get(path, {})
+        return response.status_code == HTTPStatus.OK and placeholder not in response.text
 
     def wrong_server_error(self) -> UnreachableError:
-        """What is said when something else answers there."""
-        return UnreachableError(f"what answers at {self.url} is no {self.name} ({self._option})")
+        """Return the error for another server at this address."""
+        return UnreachableError(f"the server at {self.url} is not {self.name} ({self._option})")
 
     async def _get(self, path: str, parameters: dict[str, str | float]) -> httpx.Response:
         try:
             return await self._client.get(f"{self.url}{path}", params=parameters)
         except httpx.HTTPError as error:
-            raise UnreachableError(
-                f"no {self.name} answers at {self.url}: {describe_error(error)} ({self._option})"
-            ) from None
+            reason = describe_error(error)
+            raise UnreachableError(f"no {self.name} answers at {self.url}: {reason} ({self._option})") from None

@@ -1,4 +1,4 @@
-"""What a store of telemetry can be asked about one trace, whichever store it is."""
+"""Interface of a telemetry backend."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Signal = Literal["span", "log record", "exemplar"]
 
 @dataclass(frozen=True, slots=True)
 class LogRecordRef:
-    """A log record that was found: who wrote it, and the event that it is (`""`: none)."""
+    """A stored log record: the logger that wrote it, and the name of its event (`""`: not an event)."""
 
     logger: str
     event_name: str
@@ -17,7 +17,7 @@ class LogRecordRef:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where a person looks at a trace; `query` is what to paste where the address alone shows no page."""
+    """A page that shows a trace. `query` is what to paste there if the URL alone does not show the trace."""
 
     name: str
     url: str
@@ -26,37 +26,38 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class UnresolvedExemplars:
-    """How many traces the latest exemplars name, and how many of those traces are not there."""
+    """How many traces of the latest exemplars were looked up, and how many of them do not exist."""
 
     traces_checked: int
     traces_missing: int
 
 
 class Backend(Protocol):
-    """Where telemetry ends up. Each question is about one trace ID (32 hex digits); nothing found is an empty list.
+    """A store of traces, log records and metrics.
 
-    All of them raise `UnreachableError` when the backend cannot be asked. `entry` names what takes OTLP for it.
+    Trace IDs have 32 hexadecimal digits. The methods return an empty list for an unknown trace, and raise
+    `UnreachableError` if the backend cannot be queried. `receiver` names what receives OTLP for the backend.
     """
 
     receiver: str
 
     async def check(self) -> None:
-        """See that it can be asked."""
+        """Check that the backend can be queried."""
 
     async def span_names(self, trace_id: str) -> list[str]:
-        """The names of its spans."""
+        """Return the names of the spans of a trace."""
 
     async def log_records(self, trace_id: str) -> list[LogRecordRef]:
-        """Its log records."""
+        """Return the log records of a trace."""
 
     async def exemplar_metrics(self, trace_id: str) -> list[str]:
-        """The names of the metrics with an exemplar of it."""
+        """Return the names of the metrics that have an exemplar of a trace."""
 
     async def links(self, trace_id: str) -> list[Link]:
-        """Where a person looks at it, the most telling place first."""
+        """Return the pages that show a trace, the most useful one first."""
 
     async def explain_missing(self, missing: Collection[Signal]) -> list[str]:
-        """What it knows of why these did not arrive while others did, each with what to do."""
+        """Return known reasons why these signals are missing while others arrived, each with what to do."""
 
     async def unresolved_exemplars(self) -> UnresolvedExemplars | None:
-        """Which of the latest exemplars lead to a trace; `None`: it does not keep count."""
+        """Count the latest exemplars whose trace does not exist; `None` if the backend does not support this."""

@@ -11,7 +11,7 @@ from modeltrace.doctor.backends.backend import Link, LogRecordRef, Signal, Unres
 
 
 class HubBackend:
-    """Asks a hub. The client's base URL is the hub's page; its headers carry the key where one is needed."""
+    """A hub. The client has the URL of the hub's pages as its base URL, and the hub's key in its headers."""
 
     receiver = "this backend"
 
@@ -20,55 +20,56 @@ class HubBackend:
         self._url = str(client.base_url).rstrip("/")
 
     async def check(self) -> None:
-        """See that a hub answers, and takes the key."""
-        answer = await self._get("/api/stats")
-        if answer.status_code != HTTPStatus.OK:
-            raise self._unexpected_answer_error(answer)
+        """Check that a hub answers and accepts the key."""
+        response = await self._get("/api/stats")
+        if response.status_code != HTTPStatus.OK:
+            raise self._unexpected_answer_error(response)
 
     async def span_names(self, trace_id: str) -> list[str]:
-        """The names of its spans."""
+        """Return the names of the spans of a trace."""
         return [span["name"] for span in (await self._trace(trace_id)).get("spans", [])]
 
     async def log_records(self, trace_id: str) -> list[LogRecordRef]:
-        """Its log records."""
-        return [
-            LogRecordRef(log["scope_name"], log["event_name"]) for log in (await self._trace(trace_id)).get("logs", [])
-        ]
+        """Return the log records of a trace."""
+        logs = (await self._trace(trace_id)).get("logs", [])
+        return [LogRecordRef(log["scope_name"], log["event_name"]) for log in logs]
 
     async def exemplar_metrics(self, trace_id: str) -> list[str]:
-        """The names of the metrics with an exemplar of it."""
+        """Return the names of the metrics that have an exemplar of a trace."""
         return [exemplar["metric_name"] for exemplar in (await self._trace(trace_id)).get("exemplars", [])]
 
     async def links(self, trace_id: str) -> list[Link]:
-        """Its page, which has everything."""
-        return [Link("look", f"{self._url}/t/{trace_id}")]
+        """Return the page of a trace, which shows all signals."""
+        return [Link("trace", f"{self._url}/t/{trace_id}")]
 
-    async def explain_missing(self, missing: Collection[Signal]) -> list[str]:  # noqa: ARG002  what other backends need
-        """Nothing: what the hub has taken is there to be asked for."""
+    async def explain_missing(self, missing: Collection[Signal]) -> list[str]:  # noqa: ARG002  the stack uses it
+        """Return nothing: telemetry that the hub has received can be queried."""
         return []
 
     async def unresolved_exemplars(self) -> UnresolvedExemplars | None:
-        """It does not keep count: its pages say it of each trace."""
+        """Return `None`: the hub's pages show for each exemplar whether its trace exists."""
         return None
 
     async def _trace(self, trace_id: str) -> dict[str, Any]:
-        answer = await self._get(f"/api/traces/{trace_id}")
-        if answer.status_code == HTTPStatus.NOT_FOUND:
+        response = await self._get(f"/api/traces/{trace_id}")
+        if response.status_code == HTTPStatus.NOT_FOUND:
             return {}
-        if answer.status_code != HTTPStatus.OK:
-            raise self._unexpected_answer_error(answer)
-        found: dict[str, Any] = answer.json()
-        return found
+        if response.status_code != HTTPStatus.OK:
+            raise self._unexpected_answer_error(response)
+        trace: dict[str, Any] = response.json()
+        return trace
 
     async def _get(self, path: str) -> httpx.Response:
         try:
-            answer = await self._client.get(path)
+            response = await self._client.get(path)
         except httpx.HTTPError as error:
-            raise UnreachableError(f"no hub answers at {self._url} ({describe_error(error)}); start one: hub") from None
-        if answer.status_code == HTTPStatus.UNAUTHORIZED:
-            raise UnreachableError(f"the hub at {self._url} wants its key: set MODELTRACE_HUB_KEY to the one it has")
-        return answer
+            raise UnreachableError(
+                f"no hub answers at {self._url} ({describe_error(error)}); start one: modeltrace-hub"
+            ) from None
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise UnreachableError(f"the hub at {self._url} requires its key: set MODELTRACE_HUB_KEY")
+        return response
 
-    def _unexpected_answer_error(self, answer: httpx.Response) -> UnreachableError:
-        said = f"{answer.status_code} {answer.text[:200]}"
-        return UnreachableError(f"what answers at {self._url} is no hub that can be asked; it says: {said}")
+    def _unexpected_answer_error(self, response: httpx.Response) -> UnreachableError:
+        answer = f"{response.status_code} {response.text[:200]}"
+        return UnreachableError(f"the server at {self._url} is not a hub that can be queried; it answers {answer}")

@@ -1,4 +1,4 @@
-"""The file that the Collector of a stack without Loki writes log records to (otel/log-file.yaml)."""
+"""Read log records from the file that the Collector of a stack without Loki writes (otel/log-file.yaml)."""
 
 import asyncio
 import shlex
@@ -13,45 +13,45 @@ import platformdirs
 from modeltrace.client.service import UnreachableError
 from modeltrace.doctor.backends.backend import Link, LogRecordRef
 
-# Seconds looked back: a prediction that is followed is not older, and rotated files need not all be read.
+# Older rotated files are not read: the prediction was sent within this time.
 LOOK_BACK_SECONDS = 900
-# How each OTLP request begins. In a string its quotes would be escaped, so it stands nowhere else.
+# The beginning of each OTLP request. Quotes are escaped inside strings, so it occurs nowhere else.
 REQUEST_PREFIX = b'{"resourceLogs"'
 
 
 def default_log_file() -> Path:
-    """Where the Collector of `./dev stack up` writes."""
+    """Return the file that the Collector of `./dev stack up` writes."""
     return platformdirs.user_state_path("modeltrace") / "stack" / "data" / "otelcol" / "logs" / "records.jsonl"
 
 
 class LogFile:
-    """Reads log records from the file and from those that it was rotated to."""
+    """Log records in the file and its rotated predecessors."""
 
-    title = "the Collector's log file"
-    exporter_name = ""  # the exporter writes before it answers
+    title = "the log file"
+    exporter_name = ""  # the exporter has no queue: it writes before it answers
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def check(self) -> None:
-        """See that a Collector writes there: the folder exists from its start on, the file from the first record on."""
+        """Check that the folder exists. The Collector creates it at its start, the file with the first record."""
         if not self._path.parent.is_dir():
             raise UnreachableError(f"no Collector writes log records to {self._path} (--log-file)")
 
     async def log_records(self, trace_id: str) -> list[LogRecordRef]:
-        """The log records of a trace."""
-        return await asyncio.to_thread(self._logs, trace_id)
+        """Return the log records of a trace."""
+        return await asyncio.to_thread(self._read_records, trace_id)
 
-    def link(self, trace_id: str, at: float, grafana: str | None) -> Link:  # noqa: ARG002  Loki needs them
-        """The file, and the command that finds the records in it."""
-        wanted = f'.resourceLogs[].scopeLogs[].logRecords[] | select(.traceId == "{trace_id}")'
-        return Link("logs", self._path.as_uri(), f"jq -c {shlex.quote(wanted)} {shlex.quote(str(self._path))}")
+    def link(self, trace_id: str, timestamp: float, grafana: str | None) -> Link:  # noqa: ARG002  Loki needs them
+        """Return the file, and a command that prints the records of a trace."""
+        jq_filter = f'.resourceLogs[].scopeLogs[].logRecords[] | select(.traceId == "{trace_id}")'
+        return Link("logs", self._path.as_uri(), f"jq -c {shlex.quote(jq_filter)} {shlex.quote(str(self._path))}")
 
-    def _logs(self, trace_id: str) -> list[LogRecordRef]:
+    def _read_records(self, trace_id: str) -> list[LogRecordRef]:
         return [
-            LogRecordRef(scope.get("scope", {}).get("name", ""), _event_name(record))
+            LogRecordRef(scope.get("scope", {}).get("name", ""), str(record.get("eventName", "")))
             for path in self._recent_files()
-            for request in _requests(path, trace_id.encode())
+            for request in _read_requests(path, trace_id.encode())
             for resource in request["resourceLogs"]
             for scope in resource["scopeLogs"]
             for record in scope["logRecords"]
@@ -64,17 +64,13 @@ class LogFile:
         return sorted(file for file in files if file.stat().st_mtime >= since)
 
 
-def _requests(path: Path, needle: bytes) -> Iterator[dict[str, Any]]:
-    """The OTLP requests in whose line the needle stands.
+def _read_requests(path: Path, needle: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the OTLP requests whose line contains `needle`.
 
-    A Collector that was killed may leave the beginning of a line, to which the next request is appended; the sender
-    repeats what was cut off. The last line may not be complete yet.
+    A Collector that was killed may leave an incomplete line, to which the next request is appended. The sender repeats
+    the incomplete request, so it is skipped. The last line may be incomplete, too.
     """
     with path.open("rb") as file:
         for line in file:
             if needle in line and line.endswith(b"\n"):
                 yield orjson.loads(line[max(0, line.rfind(REQUEST_PREFIX)) :])
-
-
-def _event_name(record: dict[str, Any]) -> str:
-    return str(record.get("eventName", ""))

@@ -1,4 +1,4 @@
-"""Prometheus: exemplars, and what it has scraped of the Collector."""
+"""Client of Prometheus: exemplars, and the Collector's own metrics."""
 
 import time
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ import httpx
 from modeltrace.doctor.backends.api import JsonApi
 
 EXEMPLARS_PATH = "/api/v1/query_exemplars"
-# The metrics of a prediction, and those made of predictions and their spans alone: the parts of the stack have
-# http_server_* with exemplars of their own, too.
+# Metrics that have an exemplar of a prediction request.
 REQUEST_METRICS = '{__name__=~"http_server_.+|ml_.+"}'
+# Metrics whose exemplars all belong to predictions. The components of the stack emit http_server_* metrics, too.
 PREDICTION_METRICS = '{__name__=~"ml_.+|traces_span_metrics_.+"}'
 LINKED_METRIC = "http_server_request_duration_seconds_bucket"
-# Seconds looked back, and ahead, for clocks differ.
+# Seconds before now, and after now because clocks differ.
 LOOK_BACK_SECONDS = 900
 LOOK_AHEAD_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """The trace that a point of a metric names; `at` is when, in seconds since 1970."""
+    """An exemplar: metric, trace ID and time in seconds since the epoch."""
 
     metric: str
     trace_id: str
@@ -29,53 +29,57 @@ class Exemplar:
 
 
 class Prometheus:
-    """Asks for exemplars and metrics."""
+    """A Prometheus server."""
 
     def __init__(self, url: str, client: httpx.AsyncClient) -> None:
         self.api = JsonApi("Prometheus", url, "--prometheus", client)
 
     async def check(self) -> None:
-        """See that it is Prometheus that answers."""
-        said = await self.api.get_json(EXEMPLARS_PATH, **_range("up", time.time()))
-        if not isinstance(said, dict) or said.get("status") != "success":
+        """Check that Prometheus answers."""
+        answer = await self.api.get_json(EXEMPLARS_PATH, **_query_parameters("up", time.time()))
+        if not isinstance(answer, dict) or answer.get("status") != "success":
             raise self.api.wrong_server_error()
 
     async def exemplars(self, query: str) -> list[Exemplar]:
-        """The exemplars of a query over the last minutes."""
-        said = await self.api.get_json(EXEMPLARS_PATH, **_range(query, time.time()))
-        if said is None:
+        """Return the recent exemplars of a query."""
+        answer = await self.api.get_json(EXEMPLARS_PATH, **_query_parameters(query, time.time()))
+        if answer is None:
             raise self.api.wrong_server_error()
         return [
-            Exemplar(series["seriesLabels"]["__name__"], found["labels"]["trace_id"], float(found["timestamp"]))
-            for series in said["data"]
-            for found in series["exemplars"]
-            if "trace_id" in found["labels"]
+            Exemplar(series["seriesLabels"]["__name__"], exemplar["labels"]["trace_id"], float(exemplar["timestamp"]))
+            for series in answer["data"]
+            for exemplar in series["exemplars"]
+            if "trace_id" in exemplar["labels"]
         ]
 
     async def stores_exemplars(self) -> bool:
-        """Whether its storage for exemplars is on; one that does not show its flags has the benefit of the doubt."""
-        said = await self.api.get_json("/api/v1/status/flags")
-        return said is None or "exemplar-storage" in said["data"].get("enable-feature", "exemplar-storage")
+        """Return whether exemplar storage is on; true if the server does not publish its flags."""
+        answer = await self.api.get_json("/api/v1/status/flags")
+        return answer is None or "exemplar-storage" in answer["data"].get("enable-feature", "exemplar-storage")
 
     async def collector_queue_size(self, exporter_name: str) -> int:
-        """What waits in the Collector's queue for a backend: spans, records or points."""
+        """Return the number of spans, records or points in the queue of a Collector exporter."""
         query = f'sum(otelcol_exporter_queue_size{{exporter=~".*{exporter_name}.*"}})'
-        said = await self.api.get_json("/api/v1/query", query=query)
-        return int(float(said["data"]["result"][0]["value"][1])) if said and said["data"]["result"] else 0
+        answer = await self.api.get_json("/api/v1/query", query=query)
+        return int(float(answer["data"]["result"][0]["value"][1])) if answer and answer["data"]["result"] else 0
 
     async def has_web_ui(self) -> bool:
-        """Whether this build has the web pages."""
+        """Return whether this build has web pages."""
         return await self.api.has_page("/query", placeholder="Error opening React index.html")
 
     def graph_page_url(self) -> str:
-        """The page that draws the latency with its exemplars on top."""
-        shown = {"g0.expr": LINKED_METRIC, "g0.tab": "graph", "g0.range_input": "15m", "g0.show_exemplars": "1"}
-        return f"{self.api.url}/query?{urlencode(shown)}"
+        """Return the URL of the latency graph with exemplars."""
+        parameters = {"g0.expr": LINKED_METRIC, "g0.tab": "graph", "g0.range_input": "15m", "g0.show_exemplars": "1"}
+        return f"{self.api.url}/query?{urlencode(parameters)}"
 
-    def exemplars_json_url(self, at: float) -> str:
-        """The exemplars as JSON."""
-        return f"{self.api.url}{EXEMPLARS_PATH}?{urlencode(_range(REQUEST_METRICS, at))}"
+    def exemplars_json_url(self, timestamp: float) -> str:
+        """Return the URL of the exemplars as JSON."""
+        return f"{self.api.url}{EXEMPLARS_PATH}?{urlencode(_query_parameters(REQUEST_METRICS, timestamp))}"
 
 
-def _range(query: str, at: float) -> dict[str, str | float]:
-    return {"query": query, "start": int(at) - LOOK_BACK_SECONDS, "end": int(at) + LOOK_AHEAD_SECONDS}
+def _query_parameters(query: str, timestamp: float) -> dict[str, str | float]:
+    return {
+        "query": query,
+        "start": int(timestamp) - LOOK_BACK_SECONDS,
+        "end": int(timestamp) + LOOK_AHEAD_SECONDS,
+    }

@@ -1,4 +1,4 @@
-"""The real stack as a backend: Jaeger, Prometheus and Loki, or a log file in its place, behind one Collector."""
+"""The stack as a backend: Jaeger, Prometheus and Loki (or a log file) behind one Collector."""
 
 import asyncio
 import time
@@ -22,16 +22,16 @@ LOKI_URL = "http://127.0.0.1:3100"
 PROMETHEUS_URL = "http://127.0.0.1:9090"
 
 START_COMMAND = "./dev stack up"
-# How many traces are looked for behind exemplars, and how many of them at a time.
+# Traces of exemplars that are looked up, and how many of them at the same time.
 MAX_TRACES_CHECKED = 50
 MAX_CONCURRENT_CHECKS = 8
-# Seconds that a trace may take to be decided about and stored; a younger exemplar says nothing yet.
+# Seconds until a trace is sampled and stored. Younger exemplars are not checked.
 SETTLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class StackAddresses:
-    """Where the parts answer, without a slash at the end. Grafana is optional; a log file takes Loki's place."""
+    """URLs of the components, without a trailing slash. Grafana is optional; `log_file` replaces Loki."""
 
     jaeger: str = JAEGER_URL
     loki: str = LOKI_URL
@@ -41,23 +41,23 @@ class StackAddresses:
 
 
 class LogStore(Protocol):
-    """Where the Collector puts log records. `queue` is in the name of its exporter; `""`: it has no queue."""
+    """Destination of log records. `exporter_name` is part of the name of its Collector exporter; `""`: no queue."""
 
     title: str
     exporter_name: str
 
     async def check(self) -> None:
-        """See that it can be asked."""
+        """Check that it can be queried."""
 
     async def log_records(self, trace_id: str) -> list[LogRecordRef]:
-        """The log records of a trace."""
+        """Return the log records of a trace."""
 
-    def link(self, trace_id: str, at: float, grafana: str | None) -> Link:
-        """Where a person looks at them."""
+    def link(self, trace_id: str, timestamp: float, grafana: str | None) -> Link:
+        """Return where a person finds these records."""
 
 
 async def find_log_store(client: httpx.AsyncClient, addresses: StackAddresses) -> StackAddresses:
-    """Take the log file of `./dev stack up` if it exists, none is named, and no Loki answers at its usual port."""
+    """Use the log file of `./dev stack up` if it exists, none is set, and no Loki answers at its default port."""
     file = default_log_file()
     if addresses.log_file or addresses.loki != LOKI_URL or not file.parent.is_dir():
         return addresses
@@ -69,9 +69,9 @@ async def find_log_store(client: httpx.AsyncClient, addresses: StackAddresses) -
 
 
 class StackBackend:
-    """Asks the three stores. `settled`: see `SETTLE_SECONDS`."""
+    """The components of the stack. `settle_seconds` is described at `SETTLE_SECONDS`."""
 
-    receiver = "the Collector in front of them (port 4318, or 4317 for gRPC; ./dev stack logs otelcol)"
+    receiver = "the Collector (port 4318, or 4317 for gRPC; ./dev stack logs otelcol)"
 
     def __init__(
         self, client: httpx.AsyncClient, addresses: StackAddresses, *, settle_seconds: float = SETTLE_SECONDS
@@ -83,72 +83,75 @@ class StackBackend:
         self._settle_seconds = settle_seconds
 
     async def check(self) -> None:
-        """See that each of them answers; the message names those that do not."""
-        parts = (self._jaeger, self._log_store, self._prometheus)
-        errors = [e for e in await asyncio.gather(*(p.check() for p in parts), return_exceptions=True) if e is not None]
-        absent = [str(error) for error in errors if isinstance(error, UnreachableError)]
-        if len(absent) < len(errors):
-            raise next(error for error in errors if not isinstance(error, UnreachableError))
-        if absent:
-            raise UnreachableError(f"{'; '.join(absent)}. Start what is missing: {START_COMMAND}")
+        """Check that all components answer; the message names those that do not."""
+        components = (self._jaeger, self._log_store, self._prometheus)
+        results = await asyncio.gather(*(part.check() for part in components), return_exceptions=True)
+        errors = [error for error in results if error is not None]
+        for error in errors:
+            if not isinstance(error, UnreachableError):
+                raise error
+        if errors:
+            raise UnreachableError(f"{'; '.join(map(str, errors))}. Start what is missing: {START_COMMAND}")
 
     async def span_names(self, trace_id: str) -> list[str]:
-        """The names of its spans, from Jaeger."""
+        """Return the names of the spans of a trace, from Jaeger."""
         return await self._jaeger.span_names(trace_id)
 
     async def log_records(self, trace_id: str) -> list[LogRecordRef]:
-        """Its log records, from Loki or the log file."""
+        """Return the log records of a trace, from Loki or the log file."""
         return await self._log_store.log_records(trace_id)
 
     async def exemplar_metrics(self, trace_id: str) -> list[str]:
-        """The names, as Prometheus has them, of the metrics with an exemplar of it."""
-        found = await self._prometheus.exemplars(REQUEST_METRICS)
-        return sorted({exemplar.metric for exemplar in found if exemplar.trace_id == trace_id})
+        """Return the Prometheus names of the metrics that have an exemplar of a trace."""
+        exemplars = await self._prometheus.exemplars(REQUEST_METRICS)
+        return sorted({exemplar.metric for exemplar in exemplars if exemplar.trace_id == trace_id})
 
     async def links(self, trace_id: str) -> list[Link]:
-        """A part's own page where it has one; otherwise Grafana's, or else, without a Grafana, its answer as JSON."""
-        at = time.time()
+        """Return the page of each component; if it has none, Grafana's page, or without Grafana the JSON."""
+        now = time.time()
         grafana = self._grafana
         if await self._jaeger.has_web_ui():
             trace = self._jaeger.trace_page_url(trace_id)
         else:
-            trace = explore_trace(grafana, trace_id, at) if grafana else self._jaeger.trace_json_url(trace_id)
+            trace = explore_trace(grafana, trace_id, now) if grafana else self._jaeger.trace_json_url(trace_id)
         if await self._prometheus.has_web_ui():
             metric = self._prometheus.graph_page_url()
         else:
-            metric = explore_metric(grafana, LINKED_METRIC, at) if grafana else self._prometheus.exemplars_json_url(at)
-        return [Link("trace", trace), self._log_store.link(trace_id, at, grafana), Link("exemplars", metric)]
+            metric = (
+                explore_metric(grafana, LINKED_METRIC, now) if grafana else self._prometheus.exemplars_json_url(now)
+            )
+        return [Link("trace", trace), self._log_store.link(trace_id, now, grafana), Link("exemplars", metric)]
 
     async def explain_missing(self, missing: Collection[Signal]) -> list[str]:
-        """What waits in the Collector, and what a part is set not to keep."""
+        """Return the size of the Collector's queues, and whether Prometheus stores exemplars."""
         lines = []
-        for signal, part, queue, otherwise in (
-            ("span", "Jaeger", "jaeger", "was the trace sampled away (otel/sampling.yaml)?"),
-            ("log record", self._log_store.title, self._log_store.exporter_name, "was it refused?"),
+        for signal, component, exporter_name, other_reason in (
+            ("span", "Jaeger", "jaeger", "was the trace not sampled (otel/sampling.yaml)?"),
+            ("log record", self._log_store.title, self._log_store.exporter_name, "were the records rejected?"),
             ("exemplar", "Prometheus", "prometheus", ""),
         ):
             if signal not in missing:
                 continue
-            if queue and (waiting := await self._prometheus.collector_queue_size(queue)):
-                lines.append(f"{waiting:,} wait in the Collector for {part}: is it healthy? ./dev stack status")
-            elif otherwise:
-                state = f"nothing waits in the Collector for {part}" if queue else f"{part} has no queue before it"
-                lines.append(f"{state}: {otherwise} ./dev stack logs otelcol")
+            if exporter_name and (queued := await self._prometheus.collector_queue_size(exporter_name)):
+                lines.append(f"{queued:,} queued in the Collector for {component}: is it healthy? ./dev stack status")
+            elif other_reason:
+                state = "an empty queue" if exporter_name else "no queue"
+                lines.append(f"the Collector has {state} for {component}: {other_reason} ./dev stack logs otelcol")
         if "exemplar" in missing and not await self._prometheus.stores_exemplars():
-            lines.append("Prometheus keeps no exemplars: start it with --enable-feature=exemplar-storage")
+            lines.append("Prometheus stores no exemplars: start it with --enable-feature=exemplar-storage")
         return lines
 
     async def unresolved_exemplars(self) -> UnresolvedExemplars | None:
-        """Look for the traces of the latest exemplars: sampling in the Collector drops traces, exemplars stay."""
+        """Look up the traces of the latest exemplars. Sampling in the Collector drops traces but not exemplars."""
         before = time.time() - self._settle_seconds
-        found = await self._prometheus.exemplars(PREDICTION_METRICS)
-        latest = sorted((e for e in found if e.timestamp <= before), key=lambda e: e.timestamp, reverse=True)
-        named = list(dict.fromkeys(exemplar.trace_id for exemplar in latest))[:MAX_TRACES_CHECKED]
-        turn = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
+        exemplars = await self._prometheus.exemplars(PREDICTION_METRICS)
+        latest = sorted((e for e in exemplars if e.timestamp <= before), key=lambda e: e.timestamp, reverse=True)
+        trace_ids = list(dict.fromkeys(exemplar.trace_id for exemplar in latest))[:MAX_TRACES_CHECKED]
+        semaphore = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
 
-        async def is_there(trace_id: str) -> bool:
-            async with turn:
-                return await self._jaeger.has_trace(trace_id)
+        async def exists(trace_id: str) -> bool:
+            async with semaphore:
+                return bool(await self._jaeger.span_names(trace_id))
 
-        there = await asyncio.gather(*(is_there(trace_id) for trace_id in named))
-        return UnresolvedExemplars(len(named), there.count(False))
+        found = await asyncio.gather(*(exists(trace_id) for trace_id in trace_ids))
+        return UnresolvedExemplars(len(trace_ids), found.count(False))

@@ -1,8 +1,7 @@
 """Run a module and stop it when the parent process ends: `python -m modeltrace.local.parent_watch MODULE …`.
 
-The parent holds the other end of standard input and never writes to it. When it ends, in whatever way, standard input
-ends, and the module gets the SIGTERM that the parent can no longer send. That works wherever there are pipes; nothing
-has to be asked of the kernel, and nothing of the module.
+The parent holds the other end of standard input and never writes to it. When the parent ends in any way, standard input
+ends, and the module gets SIGTERM. This needs only pipes, neither the kernel's nor the module's cooperation.
 """
 
 import os
@@ -10,18 +9,18 @@ import signal
 import threading
 import time
 
-# Seconds from SIGTERM to the end, come what may.
+# Seconds between SIGTERM and the end of the process.
 STOP_TIMEOUT = 8.0
 STDIN = 0
 
 
 def stop_with_parent() -> None:
-    """Have this process end when standard input does."""
-    threading.Thread(target=_wait_and_stop, daemon=True, name="leash").start()
+    """Stop this process when standard input ends."""
+    threading.Thread(target=_wait_and_stop, daemon=True, name="parent watch").start()
 
 
 def _wait_and_stop() -> None:
-    # os.read, not sys.stdin: a thread that waits inside a buffered reader would block the interpreter's own end.
+    # os.read instead of sys.stdin: a thread waiting inside a buffered reader would block the interpreter's shutdown.
     while os.read(STDIN, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`python -m modeltrace.local.parent_watch MODULE …`: the package's docstring says what it is for."""
+"""`python -m modeltrace.local.parent_watch MODULE …`: see the docstring of the package."""
 
 import runpy
 import sys

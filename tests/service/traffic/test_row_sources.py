@@ -1,4 +1,4 @@
-"""Rows to send: drawn from a model's description, or read from files."""
+"""Rows are sampled from the model's reference bins or read from files."""
 
 from decimal import Decimal
 from itertools import islice
@@ -33,13 +33,13 @@ names = st.text(min_size=1, max_size=8)
 
 
 def shares_over(labels: list[str]) -> st.SearchStrategy[dict[str, float]]:
-    """Any shares of these bins."""
+    """Generate shares of these bins."""
     return st.fixed_dictionaries({label: st.just(0.0) | st.floats(0.001, 1) for label in labels})
 
 
 @st.composite
 def numbers(draw: st.DrawFn) -> Feature:
-    """A number or an integer with up to nine edges, perhaps with a valid range narrower than the training's."""
+    """Generate a number or an integer with up to nine edges and an optional valid range."""
     kind = draw(st.sampled_from(("number", "integer")))
     points = sorted(draw(st.sets(st.integers(-1000, 1000) if kind == "integer" else finite, min_size=2, max_size=11)))
     valid = sorted(draw(st.lists(st.integers(-2000, 2000), min_size=2, max_size=2)))
@@ -57,7 +57,7 @@ def numbers(draw: st.DrawFn) -> Feature:
 
 @st.composite
 def labelled(draw: st.DrawFn) -> Feature:
-    """A boolean, or a category that may have more values than bins and may be enforced."""
+    """Generate a boolean, or a category that may have more values than bins and may be enforced."""
     known = tuple(sorted(draw(st.sets(names, min_size=1, max_size=6))))
     if draw(st.booleans()):
         kind, categories, bins, example = "boolean", None, ["true", "false"], True
@@ -75,15 +75,15 @@ def labelled(draw: st.DrawFn) -> Feature:
 
 
 @given(st.lists(numbers() | labelled(), min_size=1, max_size=6, unique_by=lambda f: f.name), st.integers())
-def test_drawn_rows_obey_the_schema(features: list[Feature], seed: int) -> None:
-    """Whatever the features are, the service has nothing to object to in a row drawn from them."""
+def test_sampled_rows_are_valid(features: list[Feature], seed: int) -> None:
+    """Sampled rows have no violations of the schema, for any features."""
     schema = Schema(features=tuple(features))
     for sample in islice(iter(ReferenceSampler(features, make_rng(seed))), 20):
         assert validate_row(sample.row, schema) == []
 
 
-def test_drawn_values_are_distributed_as_in_training() -> None:
-    """Each bin is hit in its share."""
+def test_sampled_values_have_the_training_distribution() -> None:
+    """Each bin has its share of the sampled values."""
     feature = Feature(
         name="age",
         type="number",
@@ -91,16 +91,16 @@ def test_drawn_values_are_distributed_as_in_training() -> None:
         training_range=(0, 100),
         reference=Reference(n=10, edges=(10.0,), shares={"00": 0.7, "01": 0.2, MISSING: 0.1}),
     )
-    draw = value_sampler(feature, make_rng(1))
-    values = [draw() for _ in range(10_000)]
+    sample = value_sampler(feature, make_rng(1))
+    values = [sample() for _ in range(10_000)]
     low = sum(1 for value in values if value is not None and value <= 10)
     assert low / 10_000 == pytest.approx(0.7, abs=0.02)
     assert values.count(None) / 10_000 == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.parametrize("rule", ["hash", "bucket", "drop"])
-def test_rows_of_private_features_are_drawn_from_what_is_told(rule: Any) -> None:
-    """They obey the schema, and numbers fall into every bin in its share, though its ends are not known."""
+def test_rows_of_private_features_are_valid(rule: Any) -> None:
+    """Sampled rows are valid, and each bin has its share although the limits of the training range are unknown."""
     data = customers_without_gaps()
     data.loc[:11, ["city", "income"]] = None
     described = Schema(features=tuple(describe_column(data[name]) for name in data.columns))
@@ -119,7 +119,7 @@ def test_rows_of_private_features_are_drawn_from_what_is_told(rule: Any) -> None
 
 
 def feature(name: str, kind: str, **more: object) -> Feature:
-    """A feature whose distribution does not matter."""
+    """Return a feature without reference shares."""
     categories = ("a",) if kind == "category" else None
     return Feature(name=name, type=kind, categories=categories, reference=Reference(n=1, shares={}), **more)
 
@@ -129,7 +129,7 @@ FEATURES = (feature("size", "number", nullable=True), feature("code", "category"
 
 @pytest.fixture(params=[".csv", ".parquet"])
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The same two rows in each format, with a target and a column that is no feature."""
+    """Two rows in each format, with a target and a column that is not a feature."""
     path = tmp_path / f"rows{request.param}"
     frame = pd.DataFrame(
         {"size": [1.5, None], "code": ["01", "b"], "member": [True, False], "y": ["yes", "no"], "note": ["n", "n"]}
@@ -138,23 +138,23 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def test_files_give_rows_as_the_service_takes_them(file: Path) -> None:
-    """A gap is null, a category stays text even where it looks like a number, and only features are sent."""
+def test_rows_of_files_are_converted_to_json_values(file: Path) -> None:
+    """A missing value becomes null, a category stays text even if it looks like a number, and only features remain."""
     assert load_samples(file, FEATURES, "y") == [
         Sample({"size": 1.5, "code": "01", "member": True}, "yes"),
         Sample({"size": None, "code": "b", "member": False}, "no"),
     ]
 
 
-def test_decimals_of_a_file_are_numbers(tmp_path: Path) -> None:
-    """A column that `pack` takes for floats is sent as floats."""
+def test_decimals_of_a_file_are_floats(tmp_path: Path) -> None:
+    """A decimal column, which `pack` treats as floats, is sent as floats."""
     path = tmp_path / "rows.parquet"
     pd.DataFrame({"size": [Decimal("1.50"), None]}).to_parquet(path)
 
-    assert [one.row for one in load_samples(path, FEATURES[:1])] == [{"size": 1.5}, {"size": None}]
+    assert [sample.row for sample in load_samples(path, FEATURES[:1])] == [{"size": 1.5}, {"size": None}]
 
 
-def test_a_file_without_a_feature_is_refused(file: Path) -> None:
+def test_file_without_a_feature_is_an_error(file: Path) -> None:
     """The message names the file and the feature."""
     with pytest.raises(RowSourceError, match=r"rows\.\w+ lacks the feature weight"):
         load_samples(file, (*FEATURES, feature("weight", "number")))
@@ -166,27 +166,27 @@ def test_a_file_without_a_feature_is_refused(file: Path) -> None:
         ("rows.csv", b"size,code,member\n", "has no rows"),
         ("rows.csv", b"", "cannot be read"),
         ("rows.parquet", b"not parquet", "cannot be read"),
-        ("rows.xlsx", b"", r"must end in \.csv or \.parquet"),
+        ("rows.xlsx", b"", r"must end in \.csv, \.parquet or \.jsonl"),
     ],
 )
-def test_a_file_of_no_use_is_refused(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
-    """The message says why."""
+def test_unusable_file_is_an_error(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
+    """The message contains the reason."""
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(RowSourceError, match=complaint):
         load_samples(path, FEATURES)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """The message names it."""
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
+    """The message names the file."""
     with pytest.raises(RowSourceError, match=r"none\.csv cannot be read"):
         load_samples(tmp_path / "none.csv", FEATURES)
 
 
 @given(st.lists(st.integers(), min_size=1, max_size=20), st.integers())
-def test_every_row_comes_before_any_comes_again(values: list[int], seed: int) -> None:
-    """Rows are repeated in rounds, each in an order of its own."""
+def test_all_rows_are_used_before_any_is_repeated(values: list[int], seed: int) -> None:
+    """Rows are repeated in rounds, each in another order."""
     samples = [Sample({"x": value}) for value in values]
-    two = list(islice(cycle_shuffled(samples, make_rng(seed)), 2 * len(samples)))
-    for part in (two[: len(values)], two[len(values) :]):
+    two_rounds = list(islice(cycle_shuffled(samples, make_rng(seed)), 2 * len(samples)))
+    for part in (two_rounds[: len(values)], two_rounds[len(values) :]):
         assert sorted(part, key=lambda s: s.row["x"]) == sorted(samples, key=lambda s: s.row["x"])

@@ -1,4 +1,4 @@
-"""Misbehaviour comes in the shares that were asked for."""
+"""Faults are injected in the configured shares."""
 
 import orjson
 import pytest
@@ -24,63 +24,63 @@ ROW = {"age": 40, "size": 1.5, "city": "a", "member": True}
 
 
 @given(st.floats(0, 1), st.floats(0, 1, exclude_max=True), st.integers(1, 500))
-def test_a_share_is_exact_at_every_moment(share: float, phase: float, turns: int) -> None:
-    """After any number of turns the count is off by less than one."""
-    dealer = EvenSelector(share, phase)
-    dealt = 0
-    for turn in range(1, turns + 1):
-        dealt += dealer.select()
-        assert abs(dealt - turn * share) <= 1 + 1e-9
+def test_share_is_exact_after_any_number_of_calls(share: float, phase: float, calls: int) -> None:
+    """The number of selected calls differs from its expected value by at most one."""
+    selector = EvenSelector(share, phase)
+    selected = 0
+    for call in range(1, calls + 1):
+        selected += selector.select()
+        assert abs(selected - call * share) <= 1 + 1e-9
 
 
 @given(st.integers(), st.floats(0, 0.3), st.floats(0, 0.3))
-def test_spoilt_rows_are_refused_and_no_others(seed: int, missing: float, wrong_type: float) -> None:
-    """A row that was spoilt breaks the schema, one that was not does not, and each kind has its share."""
-    spoiler = FaultInjector(FaultConfig(missing=missing, wrong_type=wrong_type), FEATURES, make_rng(seed))
+def test_exactly_the_faulty_rows_violate_the_schema(seed: int, missing: float, wrong_type: float) -> None:
+    """A row with an injected fault violates the schema, any other does not, and each fault has its share."""
+    faults = FaultInjector(FaultConfig(missing=missing, wrong_type=wrong_type), FEATURES, make_rng(seed))
     reasons = []
     for _ in range(100):
         row = dict(ROW)
-        spoilt = spoiler.inject_into_row(row)
-        found = [violation.reason for violation in validate_row(row, SCHEMA)]
-        assert bool(found) == spoilt
-        reasons += found
+        is_faulty = faults.inject_into_row(row)
+        violations = [violation.reason for violation in validate_row(row, SCHEMA)]
+        assert bool(violations) == is_faulty
+        reasons += violations
     assert abs(reasons.count("missing") - 100 * missing) <= 1
     assert abs(reasons.count("type") - 100 * wrong_type) <= 1
 
 
 @given(st.integers())
-def test_the_same_seed_spoils_the_same(seed: int) -> None:
-    """A run can be repeated."""
+def test_same_seed_injects_the_same_faults(seed: int) -> None:
+    """A run with a seed can be repeated."""
 
     def run() -> list[bytes]:
-        spoiler = FaultInjector(FaultConfig(missing=0.3, errors=0.3, slow=0.3), FEATURES, make_rng(seed))
-        return [build_request([Sample(ROW)], spoiler, batch=False).body for _ in range(50)]
+        faults = FaultInjector(FaultConfig(missing=0.3, errors=0.3, slow=0.3), FEATURES, make_rng(seed))
+        return [build_request([Sample(ROW)], faults, batch=False).body for _ in range(50)]
 
     assert run() == run()
 
 
 @given(st.integers())
-def test_an_error_is_no_json_or_names_an_unknown_feature(seed: int) -> None:
-    """Every request is one of the two when all are to be errors, and both occur."""
-    spoiler = FaultInjector(FaultConfig(errors=1), FEATURES, make_rng(seed))
-    broken = 0
+def test_invalid_request_is_not_json_or_has_an_unknown_feature(seed: int) -> None:
+    """With a share of 1 every request has one of the two faults, and both occur."""
+    faults = FaultInjector(FaultConfig(errors=1), FEATURES, make_rng(seed))
+    malformed = 0
     for _ in range(50):
-        body = build_request([Sample(ROW), Sample(ROW)], spoiler, batch=True).body
+        body = build_request([Sample(ROW), Sample(ROW)], faults, batch=True).body
         try:
             first, second = orjson.loads(body)["rows"]
         except orjson.JSONDecodeError:
-            broken += 1
+            malformed += 1
         else:
             assert [violation.reason for violation in validate_row(first, SCHEMA)] == ["unknown"]
             assert second == ROW
-    assert 0 < broken < 50
+    assert 0 < malformed < 50
 
 
-def test_the_rows_themselves_stay_as_they_are() -> None:
-    """What is spoilt is a copy: the next round has the original."""
-    spoiler = FaultInjector(FaultConfig(missing=1, errors=1, shifts=(Shift("size", factor=2),)), FEATURES, make_rng(1))
+def test_original_row_is_not_changed() -> None:
+    """Faults are injected into a copy of the row."""
+    faults = FaultInjector(FaultConfig(missing=1, errors=1, shifts=(Shift("size", factor=2),)), FEATURES, make_rng(1))
     sample = Sample(dict(ROW))
-    build_request([sample], spoiler, batch=False)
+    build_request([sample], faults, batch=False)
     assert sample.row == ROW
 
 
@@ -95,8 +95,8 @@ def test_the_rows_themselves_stay_as_they_are() -> None:
         ("a=b=2", 1.0, 2.0),
     ],
 )
-def test_a_shift_moves_a_number(text: str, before: float | None, after: float | None) -> None:
-    """It multiplies or adds; an integer stays one, a missing value missing."""
+def test_shift_changes_a_number(text: str, before: float | None, after: float | None) -> None:
+    """A shift multiplies or adds. An integer stays an integer, a missing value stays missing."""
     shift = parse_shift(text)
     row: dict[str, object] = {shift.feature: before}
     shift.apply(row)
@@ -105,34 +105,34 @@ def test_a_shift_moves_a_number(text: str, before: float | None, after: float | 
 
 
 @pytest.mark.parametrize("text", ["", "size", "size=", "=2", "size=x", "size=nan", "size+=inf", "size=2sd", "size+=sd"])
-def test_a_shift_that_cannot_be_read_is_refused(text: str) -> None:
-    """The message shows how to write one."""
+def test_invalid_shift_is_an_error(text: str) -> None:
+    """The message shows the valid forms."""
     with pytest.raises(SettingsError, match="FEATURE=FACTOR"):
         parse_shift(text)
 
 
 @pytest.mark.parametrize("name", ["height", "city", "member"])
 def test_only_numeric_features_can_be_shifted(name: str) -> None:
-    """The message lists those that can."""
+    """The message lists the numeric features."""
     with pytest.raises(SettingsError, match="it has age, size"):
         Shift(name, factor=2).resolve(FEATURES)
 
 
-def test_a_shift_begins_when_it_is_time() -> None:
-    """Rows before are as they came."""
+def test_shift_starts_after_its_delay() -> None:
+    """Earlier rows are not changed."""
     now = 100.0
-    spoiler = FaultInjector(
+    faults = FaultInjector(
         FaultConfig(shifts=(Shift("size", factor=2),), shift_after=60), FEATURES, make_rng(0), lambda: now
     )
     row = dict(ROW)
-    assert not spoiler.inject_into_row(row)
+    assert not faults.inject_into_row(row)
     assert row == ROW
     now = 160.0
-    assert spoiler.inject_into_row(row)
+    assert faults.inject_into_row(row)
     assert row["size"] == 3.0
 
 
-def test_a_shift_in_deviations_needs_to_know_them() -> None:
-    """A model that does not tell them says so, and how to write it then."""
-    with pytest.raises(SettingsError, match=r"standard deviation.*number in its own unit"):
+def test_shift_in_standard_deviations_requires_a_known_one() -> None:
+    """If the model does not publish the standard deviation, the message shows the alternative."""
+    with pytest.raises(SettingsError, match=r"standard deviation.*number in the unit of the feature"):
         parse_shift("size+=1sd").resolve(FEATURES)

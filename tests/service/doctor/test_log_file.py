@@ -1,4 +1,4 @@
-"""Log records in the Collector's file are found by trace ID, as the real Collector writes it."""
+"""Log records are found by trace ID in the file that the Collector writes."""
 
 import asyncio
 import json
@@ -22,11 +22,11 @@ from stack.components import Ports, read_components
 from stack.layout import Layout
 
 TRACE, OTHER = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"
-AUDIT, ACCESS = LogRecordRef("modeltrace.prediction", "ml.prediction"), LogRecordRef("uvicorn.access", "")
+PREDICTION, ACCESS = LogRecordRef("modeltrace.prediction", "ml.prediction"), LogRecordRef("uvicorn.access", "")
 
 
-def request(trace_id: str, *seen: LogRecordRef, body: str = "said") -> str:
-    """One line of the file: a request with a scope a record."""
+def request(trace_id: str, *records: LogRecordRef, body: str = "text") -> str:
+    """Return a line of the file: an OTLP request with one scope per record."""
     scopes = [
         {
             "scope": {"name": log.logger},
@@ -39,93 +39,95 @@ def request(trace_id: str, *seen: LogRecordRef, body: str = "said") -> str:
                 }
             ],
         }
-        for log in seen
+        for log in records
     ]
     return json.dumps({"resourceLogs": [{"resource": {}, "scopeLogs": scopes}]}, separators=(",", ":"))
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where a Collector writes that has just started."""
+    """The file of a Collector that has just started: its folder exists, the file does not."""
     path = tmp_path / "a folder" / "records.jsonl"
     path.parent.mkdir()
     return path
 
 
-def found(file: Path, trace_id: str = TRACE) -> Sequence[LogRecordRef]:
-    """What the file holds of a trace."""
+def read(file: Path, trace_id: str = TRACE) -> Sequence[LogRecordRef]:
+    """Return the records of a trace in the file."""
     return asyncio.run(LogFile(file).log_records(trace_id))
 
 
-def test_the_default_is_where_the_stack_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without an option, the file is that of `./dev stack up`."""
+def test_default_is_the_file_of_the_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The default file is the one that the Collector of `./dev stack up` writes."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    parts = read_components()
-    layout = Layout(parts.without(["loki"]), Ports.default(parts), Cache(tmp_path), tmp_path / "modeltrace" / "stack")
+    components = read_components()
+    layout = Layout(
+        components.without(["loki"]), Ports.default(components), Cache(tmp_path), tmp_path / "modeltrace" / "stack"
+    )
 
     assert default_log_file() == layout.log_record_file
 
 
-def test_a_traces_records_are_found_and_no_others(file: Path) -> None:
-    """Each with its logger and event, however they are spread over requests."""
+def test_only_the_records_of_the_trace_are_returned(file: Path) -> None:
+    """Records of several requests are returned with logger and event; a trace ID in a body does not match."""
     lines = [
-        request(TRACE, AUDIT),
-        request(OTHER, AUDIT, ACCESS),
+        request(TRACE, PREDICTION),
+        request(OTHER, PREDICTION, ACCESS),
         request(TRACE, ACCESS),
-        request(OTHER, AUDIT, body=TRACE),
+        request(OTHER, PREDICTION, body=TRACE),
     ]
     file.write_text("".join(line + "\n" for line in lines))
 
-    assert found(file) == [AUDIT, ACCESS]
-    assert found(file, "f" * 32) == []
+    assert read(file) == [PREDICTION, ACCESS]
+    assert read(file, "f" * 32) == []
 
 
-def test_before_the_first_record_there_is_nothing(file: Path) -> None:
-    """The folder exists from the Collector's start on: no file is no error."""
+def test_missing_file_has_no_records(file: Path) -> None:
+    """A missing file in an existing folder is not an error: the Collector creates it with the first record."""
     asyncio.run(LogFile(file).check())
 
-    assert found(file) == []
+    assert read(file) == []
 
 
-def test_rotated_files_are_read_while_they_may_hold_it(file: Path) -> None:
-    """One that was rotated in the meantime is; one from long ago is not."""
+def test_recent_rotated_files_are_read(file: Path) -> None:
+    """A file that was rotated recently is read; an old one is not."""
     for name, age in (("records-2026-11-29T10-00-00.000-size.jsonl", 0), ("records-old.jsonl", 2 * LOOK_BACK_SECONDS)):
         rotated = file.with_name(name)
-        rotated.write_text(request(TRACE, AUDIT) + "\n")
+        rotated.write_text(request(TRACE, PREDICTION) + "\n")
         os.utime(rotated, (rotated.stat().st_mtime - age,) * 2)
     file.write_text("\n" + request(TRACE, ACCESS) + "\n")
 
-    assert sorted(found(file), key=str) == [AUDIT, ACCESS]
+    assert sorted(read(file), key=str) == [PREDICTION, ACCESS]
 
 
-def test_a_line_that_is_still_being_written_waits(file: Path) -> None:
-    """It is read once it has its end."""
-    line = request(TRACE, AUDIT)
+def test_incomplete_last_line_is_skipped(file: Path) -> None:
+    """The line is read once its newline is written."""
+    line = request(TRACE, PREDICTION)
     file.write_text(line[:-20])
-    assert found(file) == []
+    assert read(file) == []
     with file.open("a") as more:
         more.write(line[-20:] + "\n")
 
-    assert found(file) == [AUDIT]
+    assert read(file) == [PREDICTION]
 
 
 @pytest.mark.parametrize("rest", [request(TRACE, ACCESS)[:90], request(TRACE, ACCESS)], ids=["part", "all but its end"])
-def test_what_a_killed_collector_left_is_skipped(file: Path, rest: str) -> None:
-    """The next request stands behind it on the same line; what was cut off had no answer and is sent again."""
-    file.write_text(rest + request(TRACE, AUDIT, body='a body with {"resourceLogs" in it') + "\n")
+def test_incomplete_request_of_a_killed_collector_is_skipped(file: Path, rest: str) -> None:
+    """The next request on the same line is read. The incomplete one was not acknowledged and is sent again."""
+    file.write_text(rest + request(TRACE, PREDICTION, body='a body with {"resourceLogs" in it') + "\n")
 
-    assert found(file) == [AUDIT]
+    assert read(file) == [PREDICTION]
 
 
-def test_a_missing_folder_names_file_and_option(tmp_path: Path) -> None:
-    """No Collector has started there."""
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
+    """The error names the file and the option."""
     with pytest.raises(UnreachableError, match=r"no Collector writes log records to .*records\.jsonl \(--log-file\)"):
         asyncio.run(LogFile(tmp_path / "nowhere" / "records.jsonl").check())
 
 
-def test_the_link_leads_to_the_file_and_brings_the_command(file: Path) -> None:
-    """The command finds the records of the trace."""
-    file.write_text(request(TRACE, AUDIT, ACCESS) + "\n" + request(OTHER, AUDIT) + "\n")
+def test_link_names_the_file_and_a_command(file: Path) -> None:
+    """The command prints the records of the trace."""
+    file.write_text(request(TRACE, PREDICTION, ACCESS) + "\n" + request(OTHER, PREDICTION) + "\n")
     link = LogFile(file).link(TRACE, 0.0, "http://grafana")
 
     assert link.url == f"file://{str(file).replace(' ', '%20')}"
@@ -135,8 +137,8 @@ def test_the_link_leads_to_the_file_and_brings_the_command(file: Path) -> None:
     assert [json.loads(record)["traceId"] for record in records] == [TRACE, TRACE]
 
 
-def answering(status: int) -> httpx.AsyncClient:
-    """A client of a Loki that answers so, or of nobody."""
+def client_of_loki(status: int) -> httpx.AsyncClient:
+    """Return a client of a Loki that answers with this status; 0: nothing listens."""
 
     def loki(_: httpx.Request) -> httpx.Response:
         if status == 0:
@@ -147,28 +149,28 @@ def answering(status: int) -> httpx.AsyncClient:
 
 
 @pytest.mark.parametrize(
-    ("status", "given", "taken"),
+    ("status", "given", "used"),
     [(0, {}, True), (200, {}, False), (0, {"loki": "http://loki"}, False), (200, {"log_file": Path("named")}, False)],
     ids=["no Loki", "Loki", "another Loki was named", "another file was named"],
 )
-def test_the_stacks_own_file_takes_the_place_of_an_absent_loki(
-    file: Path, monkeypatch: pytest.MonkeyPatch, status: int, given: dict[str, Any], *, taken: bool
+def test_default_file_is_used_if_no_loki_answers(
+    file: Path, monkeypatch: pytest.MonkeyPatch, status: int, given: dict[str, Any], *, used: bool
 ) -> None:
-    """Only where nobody said where to look."""
+    """The default file is used only if neither Loki's address nor a file is given."""
     monkeypatch.setattr(stack, "default_log_file", lambda: file)
 
-    async def choose() -> StackAddresses:
-        async with answering(status) as client:
+    async def find() -> StackAddresses:
+        async with client_of_loki(status) as client:
             return await find_log_store(client, StackAddresses(**given))
 
-    chosen = asyncio.run(choose())
+    addresses = asyncio.run(find())
 
-    assert (chosen.log_file == file) is taken
-    assert taken or chosen == StackAddresses(**given)
+    assert (addresses.log_file == file) is used
+    assert used or addresses == StackAddresses(**given)
 
 
-def test_no_queue_is_asked_about(file: Path) -> None:
-    """The exporter to the file writes before it answers: nothing can wait for it."""
+def test_queue_of_the_file_exporter_is_not_queried(file: Path) -> None:
+    """The exporter to the file has no queue: it writes before it answers."""
 
     async def explain() -> list[str]:
         async with httpx.AsyncClient() as client:
@@ -176,4 +178,4 @@ def test_no_queue_is_asked_about(file: Path) -> None:
 
     (line,) = asyncio.run(explain())
 
-    assert line == "the Collector's log file has no queue before it: was it refused? ./dev stack logs otelcol"
+    assert line == "the Collector has no queue for the log file: were the records rejected? ./dev stack logs otelcol"

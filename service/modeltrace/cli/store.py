@@ -1,0 +1,51 @@
+"""Access to the configured prediction store, and progress of long work on it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import Progress
+
+from modeltrace.cli.terminal import SafeConsole
+from modeltrace.errors import SettingsError
+from modeltrace.settings import read_settings
+from modeltrace.store.store import Store, open_store
+
+# Seconds between two lines of progress if stderr is not a terminal.
+PROGRESS_INTERVAL = 10.0
+
+
+def open_configured_store() -> Store:
+    """Open the prediction store of the settings.
+
+    Raises:
+        SettingsError: MODELTRACE_STORE is none.
+        StoreError: the store cannot be opened.
+    """
+    url = read_settings().store_url()
+    if url is None:
+        raise SettingsError("there is no prediction store: MODELTRACE_STORE is none")
+    return open_store(url, create=False)
+
+
+@contextmanager
+def progress_display(total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show on stderr how many predictions are done: a progress bar in a terminal, otherwise a line at intervals.
+
+    Yields a function that takes the number of predictions done so far.
+    """
+    console = SafeConsole(stderr=True)
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("predictions", total=total)
+            yield lambda done: bar.update(task, completed=done)
+        return
+    last = time.monotonic()
+
+    def print_progress(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_INTERVAL:
+            last = time.monotonic()
+            console.print(f"{done:,} predictions" if total is None else f"{done:,} of {total:,} predictions")
+
+    yield print_progress
