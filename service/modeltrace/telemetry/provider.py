@@ -67,7 +67,7 @@ class SidecarPipeline:
         ended = self.queue.close(deadline)
         lost = self.health.lost_items(self.queue)
         if not ended:
-            logging.getLogger(SCOPE_NAME).warning("the sidecar to deliver what is left after the service has ended")
+            logging.getLogger(SCOPE_NAME).warning("the sidecar continues to deliver telemetry by itself")
         return ShutdownReport(lost, self.health.spooled_items())
 
 
