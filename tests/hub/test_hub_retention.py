@@ -114,7 +114,9 @@ def test_rows_after_a_clock_change_delete_a_share(store: Store, caplog: pytest.L
     assert 0.08 * 24 * 3600 < clock.seconds < 0.12 * 24 * 3600
     assert _times(store) == [ahead]
     (record,) = caplog.records
-    assert record.message.startswith("1,000 of 1,002 rows are over the age limit at once: the clock was set forward")
+    assert record.message.startswith(
+        "1,000 of 1,002 rows exceeded the age limit at the same time: the clock was set forward"
+    )
 
 
 def test_rows_age_while_nothing_arrives(store: Store) -> None:
