@@ -1,8 +1,8 @@
-"""Programs of the project in processes of their own, without the seconds that importing their packages takes.
+"""Start programs of the project in separate processes without importing their packages each time.
 
-A fork server, Python's own (`multiprocessing`), imports the packages once. Each program is then a fork of it:
-a real process with its own memory, environment, signals and exit code. Behaviour of a new interpreter is tested with
-`running(…, fresh=True)` (tests/contract/conftest.py) or with subprocess.
+The fork server of `multiprocessing` imports the packages once. Each program is a fork of it: a real process with its
+own memory, environment, signals and exit code. Tests that need a new interpreter use `running(…, fresh=True)` or
+subprocess.
 """
 
 import atexit
@@ -19,7 +19,7 @@ PRELOADED = "tests.helpers.preload"
 
 
 def fork_server() -> ForkServerContext:
-    """The context whose processes are forked from the preloaded one."""
+    """Return the context whose processes are forks of the preloaded process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
     return context
@@ -33,24 +33,24 @@ class ForkedProcess:
 
     @property
     def pid(self) -> int:
-        """Its process ID."""
+        """The process ID."""
         assert self._process.pid is not None
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs."""
+        """The exit code, negative for a signal; `None` while the process runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
-        """Its exit code, or None while it runs."""
+        """Return the exit code, or `None` while the process runs."""
         return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, once it has ended.
+        """Wait until the process has ended and return its exit code.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs after `timeout` seconds.
+            subprocess.TimeoutExpired: the process still runs after `timeout` seconds.
         """
         self._process.join(timeout)
         if self._process.exitcode is None:
@@ -58,16 +58,16 @@ class ForkedProcess:
         return self._process.exitcode
 
     def send_signal(self, signum: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal if the process runs."""
         if self.poll() is None:
             os.kill(self.pid, signum)
 
     def terminate(self) -> None:
-        """Send SIGTERM, unless it has ended."""
+        """Send SIGTERM if the process runs."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL, unless it has ended."""
+        """Send SIGKILL if the process runs."""
         self._process.kill()
 
 
@@ -82,10 +82,10 @@ def start(
 
     Args:
         arguments: the module's name and its arguments.
-        env: the whole environment.
-        stdout: the file that its output goes to.
-        stderr: another file for standard error; by default it goes to `stdout`, too.
-        cwd: its working folder; this process's by default.
+        env: the complete environment.
+        stdout: the file for standard output.
+        stderr: the file for standard error; by default `stdout`.
+        cwd: the working folder; by default that of this process.
     """
     process = fork_server().Process(
         target=_run_module,
@@ -104,10 +104,10 @@ def _run_module(arguments: Sequence[str], env: dict[str, str], stdout: str, stde
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
     os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if stderr else 1, 2)
-    # Line by line, as with PYTHONUNBUFFERED: a test reads the output while the program runs.
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115  the process's own, to its end
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  the same
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115  the same
+    # Line-buffered, because tests read the output while the program runs.
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  open until the process ends
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  see above
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115  see above
     sys.path[:0] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = list(arguments)
     try:

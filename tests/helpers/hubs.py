@@ -1,4 +1,4 @@
-"""The hub as a real process on free ports, in memory or with a file, and what its API answers."""
+"""Run the hub as a real process on free ports, in memory or with a file, and query its API."""
 
 import gzip
 from collections.abc import Iterator, Mapping
@@ -46,13 +46,13 @@ class HubPorts:
 
     @property
     def options(self) -> list[str]:
-        """The options of `hub` that name these ports."""
+        """The command line options of the hub for these ports."""
         return ["--port", str(self.page), "--http-port", str(self.http), "--grpc-port", str(self.grpc)]
 
 
 @dataclass(frozen=True)
 class HubProcess:
-    """A hub that is running, or has been: its process and its ports."""
+    """The process and the ports of a hub."""
 
     process: Process
     ports: HubPorts
@@ -73,7 +73,7 @@ class HubProcess:
         return self.ports.grpc_url
 
     def send(self, *spans: Span, **headers: str) -> httpx.Response:
-        """Send spans; gzipped if the headers say so.
+        """Send spans, compressed if the headers contain `Content-Encoding: gzip`.
 
         Raises:
             httpx.HTTPError: the hub does not answer.
@@ -85,10 +85,10 @@ class HubProcess:
 
     def trace(self, trace_id: str) -> dict[str, Any]:
         """Return everything that is stored under a trace ID: spans, logs, exemplars, predictions."""
-        answer = httpx.get(f"{self.page_url}/api/traces/{trace_id}", timeout=10)
-        if answer.status_code == 404:
+        response = httpx.get(f"{self.page_url}/api/traces/{trace_id}", timeout=10)
+        if response.status_code == 404:
             return {"spans": [], "logs": [], "exemplars": [], "predictions": [], "prediction_count": 0}
-        trace: dict[str, Any] = answer.raise_for_status().json()
+        trace: dict[str, Any] = response.raise_for_status().json()
         return trace
 
     def prediction_count(self, trace_id: str) -> int:
@@ -98,7 +98,7 @@ class HubProcess:
     def has_metric(self, metric: str) -> bool:
         """Return whether there are points of a metric, by its OpenTelemetry name."""
         metrics = httpx.get(f"{self.page_url}/api/metrics").raise_for_status().json()["metrics"]
-        return metric in {found["name"] for found in metrics}
+        return metric in {item["name"] for item in metrics}
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def running_hub(
 
 def latest_values(hub: HubProcess, metric: str, service: str) -> dict[tuple[Any, ...], float]:
     """Return the latest value of every series of a metric, by instance and attributes."""
-    asked: dict[str, str | int] = {"name": metric, "service": service, "limit": 10_000}
-    points = httpx.get(f"{hub.page_url}/api/metrics", params=asked, timeout=30).raise_for_status().json()["points"]
-    said = sorted(points, key=lambda point: point["time_ns"])
-    return {(one["service_instance_id"], *sorted(one["attributes"].items())): one["value"] for one in said}
+    parameters: dict[str, str | int] = {"name": metric, "service": service, "limit": 10_000}
+    points = httpx.get(f"{hub.page_url}/api/metrics", params=parameters, timeout=30).raise_for_status().json()["points"]
+    points.sort(key=lambda point: point["time_ns"])
+    return {(point["service_instance_id"], *sorted(point["attributes"].items())): point["value"] for point in points}

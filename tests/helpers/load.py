@@ -1,4 +1,4 @@
-"""Clients that ask for predictions and remember every answer."""
+"""Clients that send prediction requests and record every response."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ Rows = list[dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class AnsweredPrediction:
-    """One answered prediction: its ID and trace, and how long it took in seconds."""
+    """An answered prediction: its ID, its trace ID, and its duration in seconds."""
 
     prediction_id: str
     trace_id: str
@@ -22,7 +22,7 @@ class AnsweredPrediction:
 
 
 class LoadClients:
-    """Clients that ask for predictions, each as soon as it has its answer or after a `pause` in seconds."""
+    """Clients that send the next request when they have a response, or after a `pause` in seconds."""
 
     def __init__(self, url: str, rows: Rows, clients: int = 4, *, reconnect: bool = False, pause: float = 0.0) -> None:
         self.answers: list[AnsweredPrediction] = []
@@ -34,7 +34,7 @@ class LoadClients:
 
     @property
     def prediction_ids(self) -> list[str]:
-        """The IDs of the predictions that were answered."""
+        """The IDs of the answered predictions."""
         return [answer.prediction_id for answer in self.answers]
 
     def __enter__(self) -> Self:
@@ -55,19 +55,19 @@ class LoadClients:
                     return
                 start = time.perf_counter()
                 try:
-                    answer = client.post("/predict", json={"features": rows[number % len(rows)]})
+                    response = client.post("/predict", json={"features": rows[number % len(rows)]})
                 except httpx.HTTPError:
-                    return  # the service has gone: what was not answered was not promised
-                self._record_answer(answer, time.perf_counter() - start)
+                    return  # the service has ended: unanswered requests do not count
+                self._record_answer(response, time.perf_counter() - start)
 
-    def _record_answer(self, answer: httpx.Response, seconds: float) -> None:
-        if answer.status_code == 200:
-            said: dict[str, Any] = answer.json()
-            self.answers.append(AnsweredPrediction(said["prediction_id"], said["trace_id"], seconds))
+    def _record_answer(self, response: httpx.Response, seconds: float) -> None:
+        if response.status_code == 200:
+            body: dict[str, Any] = response.json()
+            self.answers.append(AnsweredPrediction(body["prediction_id"], body["trace_id"], seconds))
         else:
-            self.rejected_statuses.append(answer.status_code)
+            self.rejected_statuses.append(response.status_code)
 
     def wait_for_answers(self, number: int) -> None:
-        """Wait until that many more were answered."""
+        """Wait until this number of further predictions has been answered."""
         goal = len(self.answers) + number
         wait_until(lambda: len(self.answers) >= goal, description=f"{number} more predictions")

@@ -1,4 +1,4 @@
-"""Imported by the fork server before it forks: all modules of service and hub, and no tests."""
+"""Import all modules of service and hub in the fork server, before it forks."""
 
 import atexit
 import gc
@@ -7,20 +7,20 @@ import os
 import pkgutil
 
 for variable in [name for name in os.environ if name.startswith(("OTEL_", "MODELTRACE_"))]:
-    del os.environ[variable]  # no setting of the developer's decides what is imported
+    del os.environ[variable]  # settings of the developer must not affect the imports
 
-import modeltrace  # noqa: E402  the same
-import modeltrace_hub  # noqa: E402  after the environment is clean
+import modeltrace  # noqa: E402  after the environment is cleared
+import modeltrace_hub  # noqa: E402  see above
 
-# Modules that run a program when they are imported, or need libraries that are not installed here.
+# Modules that run a program when they are imported, or need libraries that are not installed.
 PROGRAMS = {"__main__", "programs"}
 FORK_SERVER_PID = os.getpid()
 
 
 def silence_stderr_at_exit() -> None:
-    """Discard stderr at the fork server's exit, where DuckDB's binding reports live objects as leaks.
+    """Discard stderr when the fork server exits, because DuckDB's binding reports live objects as leaks then.
 
-    Forks inherit this handler; there it does nothing.
+    Forks inherit this handler, in which it does nothing.
     """
     if os.getpid() == FORK_SERVER_PID:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -1,4 +1,4 @@
-"""Real processes for the tests: started on free ports, waited for, their log shown on failure, TERM then KILL."""
+"""Start real processes on free ports, wait for them, show their log on failure, and stop them."""
 
 import os
 import signal
@@ -21,21 +21,21 @@ T = TypeVar("T")
 
 
 def free_port() -> int:
-    """A loopback port that the system gives to nobody else for a minute: a server that names it may still bind it."""
+    """Return a loopback port that the system assigns to no other socket for a minute, but that a server can bind."""
     port: int = reserve()
     return port
 
 
 def wait_until(condition: Callable[[], T | None], *, seconds: float = 240.0, description: str) -> T:
-    """Ask until the answer is truthy.
+    """Call `condition` until its result is true, and return the result.
 
     Raises:
-        AssertionError: it did not become so in time; the message says what was waited for.
+        AssertionError: it was not true in time; the message contains the description.
     """
     deadline = time.monotonic() + seconds
     while True:
-        if answer := condition():
-            return answer
+        if result := condition():
+            return result
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds} s for {description}")
         time.sleep(0.02)
@@ -43,18 +43,18 @@ def wait_until(condition: Callable[[], T | None], *, seconds: float = 240.0, des
 
 @dataclass
 class Process:
-    """A running command and the file that its output goes to."""
+    """A running command and the file with its output."""
 
     popen: "ForkedProcess | subprocess.Popen[bytes]"
     output: Path
 
     @property
     def log(self) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         return self.output.read_text(errors="replace")
 
     def wait_for(self, url: str, seconds: float = 120.0) -> None:
-        """Return when `url` answers 200; show the log if it does not."""
+        """Wait until `url` answers 200. The error contains the log."""
 
         def answers() -> bool:
             if self.popen.poll() is not None:
@@ -70,7 +70,7 @@ class Process:
             raise AssertionError(f"{error}\n{self.log}") from None
 
     def wait_for_workers(self, number: int) -> None:
-        """Return when that many workers of a service have started; it is ready with the first of them."""
+        """Wait until this number of workers of a service has started. The service is ready with the first of them."""
         wait_until(lambda: self.log.count("startup complete") == number, description="every worker")
 
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 90.0) -> int:
@@ -86,7 +86,7 @@ class Process:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
-            raise AssertionError(f"still there {seconds} s after signal {signum}:\n{self.log}") from None
+            raise AssertionError(f"still running {seconds} s after signal {signum}:\n{self.log}") from None
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
@@ -113,7 +113,7 @@ def running(
         env: variables added to `clean_environment`.
         fresh: start a new interpreter instead of a fork of the one that has imported everything.
     """
-    # An exporter process may outlive its service by a moment, and still write there.
+    # A sidecar may end after its service, and still write to the folder.
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
         output.touch()

@@ -1,4 +1,4 @@
-"""The service as a real process on a free port, alone or with a hub, and its command line."""
+"""Run the service as a real process on a free port, alone or with a hub, and run its command line."""
 
 import signal
 import subprocess
@@ -14,13 +14,12 @@ from tests.helpers.processes import Process, free_port, run, running
 
 ID_KEY: Final = "a key that only the tests use"
 
-
 # Flush timeout in seconds for tests of complete delivery. The default of 2 s is too short on a busy machine.
 LONG_FLUSH: Final = {"MODELTRACE_FLUSH_TIMEOUT": "60"}
 
 
 class Service(NamedTuple):
-    """A service that is ready."""
+    """The process and the URL of a service that is ready."""
 
     process: Process
     url: str
@@ -62,7 +61,7 @@ def running_service(
 
 @dataclass(frozen=True)
 class ServiceAndHub:
-    """A service and the hub that it exports to."""
+    """A service and the hub to which it exports."""
 
     service: Service
     hub: HubProcess

@@ -73,5 +73,5 @@ def test_a_model_that_is_packed_again_gets_the_next_version(files: Path) -> None
 def test_the_folder_that_is_served_counts_too(files: Path) -> None:
     """This applies wherever the new bundle is written; --version takes precedence."""
     pack_iris(files / "served" / "1", "3.1.4")
-    assert "this one is 3.1.5" in pack("--out", "elsewhere/iris", MODELTRACE_BUNDLE=str(files / "served"))
+    assert "packing 3.1.5" in pack("--out", "elsewhere/iris", MODELTRACE_BUNDLE=str(files / "served"))
     assert "Packed iris 3.1.4 into" in pack("--out", "elsewhere/two", "--version", "3.1.4")
