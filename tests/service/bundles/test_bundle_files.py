@@ -144,7 +144,7 @@ def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:
 
     with pytest.raises(BundleIntegrityError, match=r"model\.skops is not the file .* altered"):
         load_bundle(bundle)
-    with pytest.raises(RowSourceError, match=r"traffic\.parquet has not the size"):
+    with pytest.raises(RowSourceError, match=r"traffic\.parquet does not have the size"):
         load_held_out_samples(bundle, manifest.features)
 
 
