@@ -7,6 +7,7 @@ from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURAT
 
 from modeltrace.telemetry import names
 from modeltrace.telemetry.metrics.exemplars import reservoir_factory
+from modeltrace.telemetry.names import CONFIDENCE_BOUNDS, DELAY_BOUNDS, DURATION_BOUNDS, ERROR_BOUNDS
 
 # Series that one bundle may need: 300 features in 12 bins are 3,600.
 MAX_BUNDLE_SERIES: Final = 50_000
@@ -23,47 +24,31 @@ class Instrument(NamedTuple):
 
 
 REQUEST_DURATION: Final = Instrument(
-    HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests.", 500, names.DURATION_BOUNDS
+    HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests.", 500, DURATION_BOUNDS
 )
 INFERENCE_DURATION: Final = Instrument(
-    names.METRIC_INFERENCE_DURATION,
-    "s",
-    "Duration of one call of the model, for all its rows.",
-    100,
-    names.DURATION_BOUNDS,
+    names.METRIC_INFERENCE_DURATION, "s", "Duration of one call of the model.", 100, DURATION_BOUNDS
 )
 CONFIDENCE: Final = Instrument(
-    names.METRIC_CONFIDENCE, "1", "Probability of the predicted label.", 1000, names.CONFIDENCE_BOUNDS
+    names.METRIC_CONFIDENCE, "1", "Probability of the predicted label.", 1000, CONFIDENCE_BOUNDS
 )
 PREDICTIONS: Final = Instrument(names.METRIC_PREDICTIONS, "{prediction}", "Number of predictions.", 1000)
 SYNTHETIC_PREDICTIONS: Final = Instrument(
-    names.METRIC_SYNTHETIC_PREDICTIONS,
-    "{prediction}",
-    "Number of predictions for synthetic requests, which no other metric counts.",
-    100,
+    names.METRIC_SYNTHETIC_PREDICTIONS, "{prediction}", "Number of predictions for synthetic requests.", 100
 )
 LOW_CONFIDENCE: Final = Instrument(
-    names.METRIC_LOW_CONFIDENCE,
-    "{prediction}",
-    "Number of predictions with less confidence than the bundle expects.",
-    100,
+    names.METRIC_LOW_CONFIDENCE, "{prediction}", "Number of predictions with low confidence.", 100
 )
 VIOLATIONS: Final = Instrument(
     names.METRIC_VIOLATIONS, "{violation}", "Number of values that violate the feature schema.", 2000
 )
 # Pairs of classes, five ages, versions: a hundred classes reach the limit. The bundle defines them, not a client.
-FEEDBACK: Final = Instrument(
-    names.METRIC_FEEDBACK, "{label}", "Number of true labels that arrived, by the predicted class.", MAX_BUNDLE_SERIES
-)
+FEEDBACK: Final = Instrument(names.METRIC_FEEDBACK, "{label}", "Number of true labels that arrived.", MAX_BUNDLE_SERIES)
 FEEDBACK_DELAY: Final = Instrument(
-    names.METRIC_FEEDBACK_DELAY, "s", "Time from a prediction to the arrival of its label.", 100, names.DELAY_BOUNDS
+    names.METRIC_FEEDBACK_DELAY, "s", "Time from a prediction to the arrival of its label.", 100, DELAY_BOUNDS
 )
 FEEDBACK_ERROR: Final = Instrument(
-    names.METRIC_FEEDBACK_ERROR,
-    "1",
-    "Absolute difference between a predicted value and the true one.",
-    100,
-    names.ERROR_BOUNDS,
+    names.METRIC_FEEDBACK_ERROR, "1", "Absolute error of a predicted value.", 100, ERROR_BOUNDS
 )
 FEEDBACK_REJECTED: Final = Instrument(names.METRIC_FEEDBACK_REJECTED, "{label}", "Number of rejected labels.", 100)
 # The bundle defines the number of features and bins, not a client.
@@ -86,53 +71,31 @@ FEATURE_REFERENCE_DEVIATION: Final = Instrument(
     MAX_BUNDLE_SERIES,
 )
 REFERENCE_SIZE: Final = Instrument(
-    names.METRIC_FEATURE_REFERENCE_SIZE,
-    "{row}",
-    "Number of rows that a reference distribution is made of: of a feature, or of predictions.",
-    MAX_BUNDLE_SERIES,
+    names.METRIC_FEATURE_REFERENCE_SIZE, "{row}", "Number of rows of a reference distribution.", MAX_BUNDLE_SERIES
 )
 PREDICTION_REFERENCE: Final = Instrument(
     names.METRIC_PREDICTION_REFERENCE, "1", "Share of the model's predictions before it was served.", 1000
 )
 CONFIDENCE_THRESHOLD: Final = Instrument(
-    names.METRIC_CONFIDENCE_THRESHOLD,
-    "1",
-    "Confidence below which a prediction counts as one with low confidence.",
-    100,
+    names.METRIC_CONFIDENCE_THRESHOLD, "1", "Confidence below which it counts as low.", 100
 )
 REPEATED_PREDICTIONS: Final = Instrument(
-    names.METRIC_REPEATED_PREDICTIONS,
-    "{prediction}",
-    "Number of predictions for a row that equals one of the last ones.",
-    100,
+    names.METRIC_REPEATED_PREDICTIONS, "{prediction}", "Number of predictions for repeated rows.", 100
 )
 REPEATED_LIMIT: Final = Instrument(
-    names.METRIC_REPEATED_LIMIT,
-    "1",
-    "Share of repeated rows above which rows are not independent, so that drift is uncertain.",
-    100,
+    names.METRIC_REPEATED_LIMIT, "1", "Share of repeated rows above which drift is uncertain.", 100
 )
 DRIFT_MIN_EFFECT: Final = Instrument(
-    names.METRIC_DRIFT_MIN_EFFECT, "1", "Effect that a drift statistic must exceed to be relevant.", 100
+    names.METRIC_DRIFT_MIN_EFFECT, "1", "Value above which a drift statistic is relevant.", 100
 )
 DRIFT_CRITICAL_VALUE: Final = Instrument(
-    names.METRIC_DRIFT_CRITICAL_VALUE,
-    "1",
-    "Value that a drift statistic, scaled by sample sizes, must exceed to be significant.",
-    MAX_BUNDLE_SERIES,
+    names.METRIC_DRIFT_CRITICAL_VALUE, "1", "Value above which a drift statistic is significant.", MAX_BUNDLE_SERIES
 )
 # Reference data of a bundle.
 REFERENCE_GAUGES: Final = (
-    FEATURE_REFERENCE,
-    FEATURE_REFERENCE_MEAN,
-    FEATURE_REFERENCE_DEVIATION,
-    REFERENCE_SIZE,
-    PREDICTION_REFERENCE,
-    CONFIDENCE_THRESHOLD,
-    REPEATED_LIMIT,
-    DRIFT_MIN_EFFECT,
-    DRIFT_CRITICAL_VALUE,
-)
+    FEATURE_REFERENCE, FEATURE_REFERENCE_MEAN, FEATURE_REFERENCE_DEVIATION, REFERENCE_SIZE, PREDICTION_REFERENCE,
+    CONFIDENCE_THRESHOLD, REPEATED_LIMIT, DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE,
+)  # fmt: skip
 
 # Of labelled predictions, by version; precision, recall and F1 also by class.
 ACCURACY: Final = Instrument(
@@ -151,37 +114,21 @@ F1: Final = Instrument(names.METRIC_EVALUATION_F1, "1", "Harmonic mean of precis
 CALIBRATION_ERROR: Final = Instrument(
     names.METRIC_EVALUATION_CALIBRATION_ERROR, "1", "Expected calibration error, over ten bins of the confidence.", 1000
 )
-BRIER_SCORE: Final = Instrument(
-    names.METRIC_EVALUATION_BRIER_SCORE,
-    "1",
-    "Mean squared difference between the confidence and 1 for a correct label, else 0.",
-    1000,
-)
+BRIER_SCORE: Final = Instrument(names.METRIC_EVALUATION_BRIER_SCORE, "1", "Mean squared error of the confidence.", 1000)
 MEAN_ABSOLUTE_ERROR: Final = Instrument(
-    names.METRIC_EVALUATION_MEAN_ABSOLUTE_ERROR,
-    "1",
-    "Mean absolute difference between predicted value and label.",
-    1000,
+    names.METRIC_EVALUATION_MEAN_ABSOLUTE_ERROR, "1", "Mean absolute error of the predicted values.", 1000
 )
 ROOT_MEAN_SQUARED_ERROR: Final = Instrument(
-    names.METRIC_EVALUATION_ROOT_MEAN_SQUARED_ERROR,
-    "1",
-    "Root of the mean squared difference between predicted value and label.",
-    1000,
+    names.METRIC_EVALUATION_ROOT_MEAN_SQUARED_ERROR, "1", "Root mean squared error of the predicted values.", 1000
 )
 R2: Final = Instrument(names.METRIC_EVALUATION_R2, "1", "Share of the labels' variance that the model explains.", 1000)
 EVALUATED_PREDICTIONS: Final = Instrument(
     names.METRIC_EVALUATION_PREDICTIONS, "{prediction}", "Number of predictions in the evaluation window.", 1000
 )
 LABELS: Final = Instrument(
-    names.METRIC_EVALUATION_LABELS, "{label}", "Number of predictions in the evaluation window that have a label.", 1000
+    names.METRIC_EVALUATION_LABELS, "{label}", "Number of labelled predictions in the evaluation window.", 1000
 )
-LABEL_COVERAGE: Final = Instrument(
-    names.METRIC_EVALUATION_LABEL_COVERAGE,
-    "1",
-    "Share of predictions in the evaluation window that have a label.",
-    1000,
-)
+LABEL_COVERAGE: Final = Instrument(names.METRIC_EVALUATION_LABEL_COVERAGE, "1", "Share of labelled predictions.", 1000)
 LABEL_DELAY: Final = Instrument(
     names.METRIC_EVALUATION_LABEL_DELAY, "s", "Quantile of the time from a prediction to its label.", 1000
 )
@@ -197,39 +144,37 @@ EVALUATION_GAUGES: Final = (
 )  # fmt: skip
 
 
+# Instruments whose exemplars are chosen by `PriorityReservoir`.
+WITH_EXEMPLARS: Final = (
+    REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS, SYNTHETIC_PREDICTIONS,
+    FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED,
+)  # fmt: skip
+
+
 def build_views() -> list[View]:
     """Return the Views with the bounds that alerts need, the choice of exemplars, and cardinality limits."""
-    return [
-        *(
-            View(
-                instrument_name=instrument.name,
-                aggregation=ExplicitBucketHistogramAggregation(boundaries=instrument.bounds)
-                if instrument.bounds
-                else None,
-                exemplar_reservoir_factory=reservoir_factory,
-                aggregation_cardinality_limit=instrument.cardinality_limit,
-            )
-            for instrument in (
-                *(REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS),
-                SYNTHETIC_PREDICTIONS,
-                *(FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED),
-            )
-        ),
-        *(
-            View(instrument_name=instrument.name, aggregation_cardinality_limit=instrument.cardinality_limit)
-            for instrument in (
-                FEATURE_OBSERVATIONS,
-                FEATURE_SUM,
-                REPEATED_PREDICTIONS,
-                *REFERENCE_GAUGES,
-                *EVALUATION_GAUGES,
-            )
-        ),
-        # The default bounds are for milliseconds.
+    views = [
         View(
-            instrument_name="otel.sdk.*.duration",
-            aggregation=ExplicitBucketHistogramAggregation(boundaries=names.DURATION_BOUNDS),
-        ),
-        # The instrumentation stores the size of the response in a shared object: it is wrong with concurrent requests.
-        View(instrument_name="http.server.*.body.size", aggregation=DropAggregation()),
+            instrument_name=instrument.name,
+            aggregation=ExplicitBucketHistogramAggregation(boundaries=instrument.bounds) if instrument.bounds else None,
+            exemplar_reservoir_factory=reservoir_factory,
+            aggregation_cardinality_limit=instrument.cardinality_limit,
+        )
+        for instrument in WITH_EXEMPLARS
     ]
+    views += [
+        View(instrument_name=instrument.name, aggregation_cardinality_limit=instrument.cardinality_limit)
+        for instrument in (
+            FEATURE_OBSERVATIONS,
+            FEATURE_SUM,
+            REPEATED_PREDICTIONS,
+            *REFERENCE_GAUGES,
+            *EVALUATION_GAUGES,
+        )
+    ]
+    # The default bounds are for milliseconds.
+    durations = ExplicitBucketHistogramAggregation(boundaries=DURATION_BOUNDS)
+    views.append(View(instrument_name="otel.sdk.*.duration", aggregation=durations))
+    # The instrumentation stores the size of the response in a shared object: it is wrong with concurrent requests.
+    views.append(View(instrument_name="http.server.*.body.size", aggregation=DropAggregation()))
+    return views
