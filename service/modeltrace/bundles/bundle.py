@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from modeltrace.bundles.artifact import load_artifact
@@ -148,20 +147,15 @@ def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes], *
         raise PackError(f"{MANIFEST_FILE} cannot be written: {error}") from None
     try:
         bundle.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(mkdtemp(prefix=f".{bundle.name}-", dir=bundle.parent))
+        with TemporaryDirectory(prefix=f".{bundle.name}-", dir=bundle.parent, ignore_cleanup_errors=True) as temporary:
+            new, old = Path(temporary, "new"), Path(temporary, "old")
+            new.mkdir()
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+            (new / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+            if bundle.exists():
+                bundle.replace(old)
+            new.replace(bundle)
     except OSError as error:
         raise PackError(f"{bundle} cannot be written: {os_reason(error)}") from None
-    try:
-        fresh, old = temporary / "fresh", temporary / "old"
-        fresh.mkdir()
-        for name, content in files.items():
-            (fresh / name).write_bytes(content)
-        (fresh / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
-        if bundle.exists():
-            bundle.replace(old)
-        fresh.replace(bundle)
-    except OSError as error:
-        raise PackError(f"{bundle} cannot be written: {os_reason(error)}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return bundle

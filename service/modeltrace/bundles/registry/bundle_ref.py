@@ -58,15 +58,9 @@ class LocalBundle(BundleInfo):
 
 def bundle_info(file: ManifestFile, location: str) -> BundleInfo:
     """Return what a manifest says about its bundle."""
-    onnx = file.manifest.onnx
-    return BundleInfo(
-        name=file.manifest.name,
-        version=file.manifest.version,
-        hash=file.manifest.artifact.sha256,
-        onnx_hash=None if onnx is None else onnx.sha256,
-        sha256=file.sha256,
-        location=location,
-    )
+    manifest = file.manifest
+    onnx_hash = None if manifest.onnx is None else manifest.onnx.sha256
+    return BundleInfo(manifest.name, manifest.version, manifest.artifact.sha256, onnx_hash, file.sha256, location)
 
 
 def check_version_conflict(bundle: BundleInfo, models: Iterable[ModelIdentity]) -> None:

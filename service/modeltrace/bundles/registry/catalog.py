@@ -67,12 +67,8 @@ class Catalog:
             SettingsError: a source is malformed, or MLflow is not installed.
             BundleNotFoundError: there is none; the message lists the sources.
         """
-        return self._find(
-            lambda bundle: bundle.has_model_hash(digest),
-            f"whose model has the SHA-256 {digest}",
-            sources,
-            is_preferred=lambda bundle: version in (None, bundle.version),
-        )
+        description = f"whose model has the SHA-256 {digest}"
+        return self._find(lambda bundle: bundle.has_model_hash(digest), description, sources, version)
 
     def find_version(self, name: str, version: str, sources: Sequence[str]) -> LocalBundle:
         """Return the bundle of a model with this version (the bundle's own, not the registry's number).
@@ -81,26 +77,22 @@ class Catalog:
             SettingsError: a source is malformed, or MLflow is not installed.
             BundleNotFoundError: there is none; the message lists the sources.
         """
+        description = f"of {name} {version}"
         return self._find(
-            lambda bundle: (bundle.name, bundle.version) == (name, version), f"of {name} {version}", sources
+            lambda bundle: (bundle.name, bundle.version) == (name, version), description, sources, version
         )
 
     def _find(
-        self,
-        matches: Callable[[BundleInfo], bool],
-        description: str,
-        sources: Sequence[str],
-        *,
-        is_preferred: Callable[[BundleInfo], bool] = lambda _: True,
+        self, matches: Callable[[BundleInfo], bool], description: str, sources: Sequence[str], version: str | None
     ) -> LocalBundle:
-        """Return the first preferred match, otherwise the first match."""
+        """Return the first match with this version, if it is given, otherwise the first match."""
         searched: list[str] = []
         fallback: tuple[BundleInfo, RegisteredVersion | None] | None = None
         for source in sources:
             try:
                 for bundle, registered in self._iter_bundles(source):
                     if matches(bundle):
-                        if is_preferred(bundle):
+                        if version in (None, bundle.version):
                             return self._fetch(bundle, registered)
                         fallback = fallback or (bundle, registered)
                 searched.append(source)

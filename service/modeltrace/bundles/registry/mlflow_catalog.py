@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 from modeltrace.bundles.manifest import MANIFEST_FILE, ManifestFile, read_manifest
 from modeltrace.bundles.registry.bundle_ref import BundleInfo, LocalBundle, bundle_info
@@ -59,12 +59,8 @@ class MlflowCatalog:
             BundleNotFoundError: the registry has no such version.
             RegistryUnavailableError: the registry cannot be reached.
         """
-        try:
-            registered: RegisteredVersion = self._client.call(
-                "get_version", name=source.name, alias=source.alias, number=source.number
-            )
-        except BundleNotFoundError as error:
-            raise self._not_found_error(str(source), error) from None
+        arguments = {"name": source.name, "alias": source.alias, "number": source.number}
+        registered: RegisteredVersion = self._lookup(str(source), "get_version", **arguments)
         return registered
 
     def list_bundles(self, name: str) -> Iterator[tuple[BundleInfo, RegisteredVersion]]:
@@ -74,11 +70,7 @@ class MlflowCatalog:
             BundleNotFoundError: the registry has no such model.
             RegistryUnavailableError: the registry cannot be reached.
         """
-        try:
-            versions = self._client.call("list_versions", name=name)
-        except BundleNotFoundError as error:
-            raise self._not_found_error(f"{MLFLOW_PREFIX}{name}", error) from None
-        for registered in versions:
+        for registered in self._lookup(f"{MLFLOW_PREFIX}{name}", "list_versions", name=name):
             try:
                 yield self._describe(registered), registered
             except RegistryUnavailableError:
@@ -97,9 +89,14 @@ class MlflowCatalog:
             raise BundleIntegrityError(f"{bundle.location} has changed since it was listed. Try again")
         return copy
 
-    def _not_found_error(self, source: str, error: BundleNotFoundError) -> BundleNotFoundError:
-        registry = self._client.call("registry_uri")
-        return BundleNotFoundError(f"{source} is not in the registry {registry}: {error} ({SETTING_NAMES})")
+    def _lookup(self, source: str, method: str, **arguments: str | None) -> Any:  # noqa: ANN401  what JSON can carry
+        try:
+            return self._client.call(method, **arguments)
+        except BundleNotFoundError as error:
+            registry = self._client.call("registry_uri")
+            raise BundleNotFoundError(
+                f"{source} is not in the registry {registry}: {error} ({SETTING_NAMES})"
+            ) from None
 
     def _cached_copy(self, registered: RegisteredVersion) -> LocalBundle:
         key = registered["name"], registered["number"], registered["created"], registered["uri"]
