@@ -33,7 +33,7 @@ def site() -> Iterator[Site]:
         for version, shift in (("1.0.0", 1.0), ("1.1.0", 0.0)):
             features = (Feature("age", shift=shift), *FEATURES[1:])
             sender = ModelService(Sender(site.sender.endpoint, instance=version), "churn", version, features)
-            sender.begin()
+            sender.start()
             for minutes in (20, 10, 0):
                 traces = sender.predict(150, time.time_ns() - minutes * 60 * SECOND, recorded=5)
                 sender.export(time.time_ns() - minutes * 60 * SECOND)
@@ -49,7 +49,7 @@ def site() -> Iterator[Site]:
         many.predict(300)
         many.export()
         single = ModelService(Sender(site.sender.endpoint, instance="single"), "single")
-        single.begin()
+        single.start()
         single.predict(1, recorded=1)
         single.export()
         yield site
@@ -205,7 +205,7 @@ def test_markup_is_escaped(page: Page, site: Site) -> None:
     sender = ModelService(
         Sender(site.sender.endpoint, instance="markup"), markup, markup, (Feature(markup),), (markup,)
     )
-    sender.begin()
+    sender.start()
     sender.predict(3, recorded=1)
     sender.violate(markup, markup)
     sender.export()

@@ -16,7 +16,7 @@ from modeltrace_hub.decode.values import Json, to_json
 from tests.helpers.in_process_services import SdkService, spans_of
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
-BUNDLE_METRICS = {one.name for one in REFERENCE_GAUGES}
+BUNDLE_METRICS = {gauge.name for gauge in REFERENCE_GAUGES}
 VARYING_ATTRIBUTES = {"ml.prediction.id", "client.port"}
 
 

@@ -27,7 +27,7 @@ def model_attributes(model: ModelInfo | None) -> dict[str, object]:
     return {**names, **({"ml.model.role": model.role} if model.role else {}), "ml.model.hash": model.hash}
 
 
-def audit_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
+def prediction_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
     """Yield the prediction log records of a request, one for each predicted row."""
     for row in request.predictions:
         extra: dict[str, object] = {
@@ -51,17 +51,18 @@ def audit_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
 
 def data_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
     """Yield the log records of schema violations: one for each of the first 32."""
-    for one in request.violations[:32]:
+    for violation in request.violations[:32]:
         extra: dict[str, object] = {
             "otel.event.name": "ml.data.violation",
             **model_attributes(request.model),
-            **({"ml.feature.name": one.feature} if one.feature else {}),
-            "ml.data.violation.reason": one.reason,
-            "ml.data.violation.action": one.action,
-            "ml.data.violation.rows": one.rows,
+            **({"ml.feature.name": violation.feature} if violation.feature else {}),
+            "ml.data.violation.reason": violation.reason,
+            "ml.data.violation.action": violation.action,
+            "ml.data.violation.rows": violation.rows,
         }
-        words = f"{one.feature or 'none of the features'}: {one.reason}, {one.action}, rows: {one.rows}"
-        yield _log_record("modeltrace.data", request.validate_end, "%s", (words,), extra)
+        name = violation.feature or "none of the features"
+        message = f"{name}: {violation.reason}, {violation.action}, rows: {violation.rows}"
+        yield _log_record("modeltrace.data", request.validate_end, "%s", (message,), extra)
 
 
 def access_record(request: RequestRecord) -> logging.LogRecord:

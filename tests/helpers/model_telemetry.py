@@ -48,19 +48,19 @@ class ModelService:
     latest: dict[tuple[str, Attributes], tuple[bytes, bytes, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.chance = random.Random(self.seed)  # noqa: S311  the same values every time
-        self.said: Attributes = (("ml.model.name", self.name), ("ml.model.version", self.version))
+        self.random = random.Random(self.seed)  # noqa: S311  the same values every time
+        self.model: Attributes = (("ml.model.name", self.name), ("ml.model.version", self.version))
 
-    def begin(self, **thresholds: float) -> None:
+    def start(self, **thresholds: float) -> None:
         """Send the event `ml.model` and the reference data, as the service does at start."""
         for number, feature in enumerate(self.features, 1):
-            said = {"name": self.name, "features": [feature.description()], "output_reference": None}
+            attributes = {"name": self.name, "features": [feature.description()], "output_reference": None}
             parts: dict[str, Value] = {"ml.model.part": number, "ml.model.parts": len(self.features)}
             event = LogRecord(
                 time_unix_nano=self.start_ns,
                 event_name="ml.model",
-                body=AnyValue(string_value=json.dumps(said)),
-                attributes=key_values({**dict(self.said), "ml.model.hash": self.hash, **parts}),
+                body=AnyValue(string_value=json.dumps(attributes)),
+                attributes=key_values({**dict(self.model), "ml.model.hash": self.hash, **parts}),
             )
             self.sender.logs(event, scope="modeltrace.model")
         self.references(time.time_ns() - 60 * SECOND, **thresholds)
@@ -68,9 +68,9 @@ class ModelService:
     def references(self, time_ns: int, threshold: float = 0.6) -> None:
         """Send the reference data that predictions are compared with."""
         shares, means, critical = {}, {}, {}
-        sizes = {self.said: 10_000.0}
+        sizes = {self.model: 10_000.0}
         for feature in self.features:
-            of = (*self.said, ("ml.feature.name", feature.name))
+            of = (*self.model, ("ml.feature.name", feature.name))
             shares |= {(*of, ("ml.feature.bin", name)): share for name, share in feature.bins.items()}
             sizes[of] = 10_000
             other = {"ks", "mean_change"} if feature.categories else {"new_categories"}
@@ -81,9 +81,9 @@ class ModelService:
             }
             if not feature.categories:
                 means[of] = 0.0
-        answers = {(*self.said, ("ml.prediction.label", label)): 1 / len(self.labels) for label in self.labels}
+        answers = {(*self.model, ("ml.prediction.label", label)): 1 / len(self.labels) for label in self.labels}
         critical |= {
-            (*self.said, ("ml.drift.statistic", name)): CRITICAL_VALUES[name]
+            (*self.model, ("ml.drift.statistic", name)): CRITICAL_VALUES[name]
             for name in ("psi", "jensen_shannon", "low_confidence")
         }
         self.gauges(
@@ -93,9 +93,9 @@ class ModelService:
                 ("ml.feature.reference.deviation", "1"): dict.fromkeys(means, 1.0),
                 ("ml.feature.reference.size", "{row}"): sizes,
                 ("ml.prediction.reference", "1"): answers,
-                ("ml.prediction.confidence.threshold", "1"): {self.said: threshold},
+                ("ml.prediction.confidence.threshold", "1"): {self.model: threshold},
                 ("ml.drift.min_effect", "1"): {
-                    (*self.said, ("ml.drift.statistic", name)): value for name, value in MIN_EFFECT.items()
+                    (*self.model, ("ml.drift.statistic", name)): value for name, value in MIN_EFFECT.items()
                 },
                 ("ml.drift.critical_value", "1"): critical,
             },
@@ -105,69 +105,74 @@ class ModelService:
     def predict(self, count: int, time_ns: int | None = None, *, recorded: int = 0, lowest: float = 0.5) -> list[str]:
         """Count predictions, send trace and log record of the last `recorded`, and return their trace IDs."""
         now = time_ns or time.time_ns()
-        found = []
+        trace_ids = []
         for number in range(count):
-            inputs = {feature.name: feature.draw(self.chance) for feature in self.features}
-            label = self.chance.choice(self.labels)
-            confidence = lowest + (1 - lowest) * self.chance.random() ** 0.3
-            told = token_bytes(16) if number >= count - recorded else None
+            inputs = {feature.name: feature.draw(self.random) for feature in self.features}
+            label = self.random.choice(self.labels)
+            confidence = lowest + (1 - lowest) * self.random.random() ** 0.3
+            trace_id = token_bytes(16) if number >= count - recorded else None
             self._count(inputs, label, confidence)
-            if told is not None:
-                found.append(self._tell(told, now - (count - number) * MS, inputs, label, confidence))
-        return found
+            if trace_id is not None:
+                trace_ids.append(self._record(trace_id, now - (count - number) * MS, inputs, label, confidence))
+        return trace_ids
 
     def _count(self, inputs: Mapping[str, Any], label: str, confidence: float) -> None:
-        answer = (*self.said, ("ml.prediction.label", label))
+        answer = (*self.model, ("ml.prediction.label", label))
         self.counts["ml.predictions", answer] += 1
         buckets = self.confidences.setdefault(label, [0] * (len(CONFIDENCE_BOUNDS) + 1))
         buckets[bisect_left(CONFIDENCE_BOUNDS, confidence)] += 1
         if confidence < 0.6:
-            self.counts["ml.predictions.low_confidence", self.said] += 1
+            self.counts["ml.predictions.low_confidence", self.model] += 1
         for feature in self.features:
             value = inputs[feature.name]
-            of = (*self.said, ("ml.feature.name", feature.name))
+            of = (*self.model, ("ml.feature.name", feature.name))
             self.counts["ml.feature.observations", (*of, ("ml.feature.bin", feature.bin_of(value)))] += 1
             if isinstance(value, float):
                 sign = "positive" if value > 0 else "negative"
                 self.counts["ml.feature.sum", (*of, ("ml.feature.sign", sign))] += abs(value)
 
-    def _tell(self, trace_id: bytes, now: int, inputs: Mapping[str, Any], label: str, confidence: float) -> str:
-        said: dict[str, Value] = {
-            **dict(self.said),
+    def _record(self, trace_id: bytes, now: int, inputs: Mapping[str, Any], label: str, confidence: float) -> str:
+        attributes: dict[str, Value] = {
+            **dict(self.model),
             "ml.prediction.id": f"p2.{trace_id.hex()}",
             "ml.prediction.label": label,
             "ml.prediction.confidence": confidence,
         }
         server = {"http.request.method": "POST", "http.route": "/predict", "http.response.status_code": 200}
-        root = span(trace_id, "POST /predict", now, 4, kind=Span.SPAN_KIND_SERVER, attributes={**server, **said})
+        root = span(trace_id, "POST /predict", now, 4, kind=Span.SPAN_KIND_SERVER, attributes={**server, **attributes})
         self.sender.spans(root)
-        told = {
+        recorded_inputs = {
             feature.name: feature.bin_of(inputs[feature.name]) if feature.privacy == "bucket" else inputs[feature.name]
             for feature in self.features
         }
-        row = {**said, "ml.prediction.row": 0, "ml.model.hash": self.hash, "ml.prediction.inputs": told}
+        row = {
+            **attributes,
+            "ml.prediction.row": 0,
+            "ml.model.hash": self.hash,
+            "ml.prediction.inputs": recorded_inputs,
+        }
         audited = log_record(trace_id, root, f"predicted {label}", attributes=row)
         audited.event_name = "ml.prediction"
         self.sender.logs(audited)
         for feature in self.features:
             name = feature.bin_of(inputs[feature.name])
-            where = (*self.said, ("ml.feature.name", feature.name), ("ml.feature.bin", name))
+            where = (*self.model, ("ml.feature.name", feature.name), ("ml.feature.bin", name))
             self.latest["ml.feature.observations", where] = trace_id, root.span_id, now
         return trace_id.hex()
 
     def repeat(self, count: int, limit: float) -> None:
         """Count predictions for repeated rows, and send the limit of their share."""
-        self.counts["ml.predictions.repeated", self.said] += count
-        self.gauges({("ml.predictions.repeated.limit", "1"): {self.said: limit}}, time.time_ns())
+        self.counts["ml.predictions.repeated", self.model] += count
+        self.gauges({("ml.predictions.repeated.limit", "1"): {self.model: limit}}, time.time_ns())
 
     def violate(self, feature: str, reason: str, count: int = 1) -> str:
         """Send a request that violates the schema, and return its trace ID."""
-        said: dict[str, Value] = {"ml.feature.name": feature, "ml.data.violation.reason": reason}
-        self.counts["ml.data.violations", (*self.said, *said.items())] += count
+        attributes: dict[str, Value] = {"ml.feature.name": feature, "ml.data.violation.reason": reason}
+        self.counts["ml.data.violations", (*self.model, *attributes.items())] += count
         trace_id = token_bytes(16)
         root = span(trace_id, "POST /predict", time.time_ns(), 1, kind=Span.SPAN_KIND_SERVER)
         self.sender.spans(root)
-        rows: dict[str, Value] = {**dict(self.said), **said, "ml.data.violation.rows": count}
+        rows: dict[str, Value] = {**dict(self.model), **attributes, "ml.data.violation.rows": count}
         event = log_record(trace_id, root, f"{feature}: {reason}", attributes=rows)
         event.event_name = "ml.data.violation"
         self.sender.logs(event, scope="modeltrace.data")
@@ -176,7 +181,7 @@ class ModelService:
     def label(self, trace_id: str, predicted: str, truth: str) -> str:
         """Send a true label of a prediction, and return the trace ID of the request with the label."""
         series = (
-            *self.said,
+            *self.model,
             ("ml.feedback.label", truth),
             ("ml.prediction.label", predicted),
             ("ml.feedback.age", "1h"),
@@ -185,19 +190,19 @@ class ModelService:
         own = token_bytes(16)
         root = span(own, "POST /feedback", time.time_ns(), 2, kind=Span.SPAN_KIND_SERVER)
         self.sender.spans(root, span(own, "feedback", time.time_ns(), 1, parent=root))
-        said: dict[str, Value] = {
+        attributes: dict[str, Value] = {
             **dict(series),
             "ml.prediction.id": f"p2.{trace_id}",
             "ml.prediction.trace_id": trace_id,
         }
-        event = log_record(own, root, f"labelled {truth}, predicted {predicted}", attributes=said)
+        event = log_record(own, root, f"labelled {truth}, predicted {predicted}", attributes=attributes)
         event.event_name = "ml.feedback"
         self.sender.logs(event, scope="modeltrace.feedback")
         return own.hex()
 
     def evaluate(self, **figures: float) -> None:
         """Send metrics of an evaluation; `f1__yes` is the F1 score of the class `yes`."""
-        found: dict[tuple[str, str], dict[Attributes, float]] = {}
+        values_by_metric: dict[tuple[str, str], dict[Attributes, float]] = {}
         for name, value in figures.items():
             metric, _, label = name.partition("__")
             full = (
@@ -205,9 +210,9 @@ class ModelService:
                 if "concept" in metric
                 else f"ml.evaluation.{metric}"
             )
-            attributes = (*self.said, ("ml.evaluation.label", label)) if label else self.said
-            found.setdefault((full, "1"), {})[attributes] = value
-        self.gauges(found, time.time_ns())
+            attributes = (*self.model, ("ml.evaluation.label", label)) if label else self.model
+            values_by_metric.setdefault((full, "1"), {})[attributes] = value
+        self.gauges(values_by_metric, time.time_ns())
 
     def export(self, time_ns: int | None = None) -> None:
         """Send the cumulative counts."""
@@ -236,7 +241,7 @@ class ModelService:
                 count=sum(buckets),
                 bucket_counts=buckets,
                 explicit_bounds=CONFIDENCE_BOUNDS,
-                attributes=key_values({**dict(self.said), "ml.prediction.label": label}),
+                attributes=key_values({**dict(self.model), "ml.prediction.label": label}),
             )
             for label, buckets in self.confidences.items()
         ]
@@ -247,4 +252,4 @@ class ModelService:
 
     def gauges(self, values: Mapping[tuple[str, str], Mapping[Attributes, float]], time_ns: int) -> None:
         """Send gauges, by name and unit."""
-        self.sender.metrics(*(gauge(name, unit, found.items(), time_ns) for (name, unit), found in values.items()))
+        self.sender.metrics(*(gauge(name, unit, points.items(), time_ns) for (name, unit), points in values.items()))

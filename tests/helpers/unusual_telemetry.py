@@ -71,7 +71,7 @@ def model_requests() -> list[Message]:
     sender = CollectingSender("")
     features = (Feature("age", shift=0.5, missing=0.1), Feature("plan", categories=("a", "b")))
     model = ModelService(sender, name=MODEL, features=features, start_ns=time.time_ns() - 600 * SECOND)
-    model.begin()
+    model.start()
     traces = model.predict(300, recorded=2)
     model.violate("age", "range", 3)
     model.label(traces[0], "yes", "no")

@@ -72,7 +72,7 @@ def test_counts_of_instances_add_up(hub: InProcessHub) -> None:
 def test_a_shifted_feature_drifts(hub: InProcessHub) -> None:
     """A feature shifted by one standard deviation is in drift and listed first; the others are not in drift."""
     sender = service(hub, "moved")
-    sender.begin()
+    sender.start()
     sender.predict(1000)
     sender.export()
 
@@ -128,7 +128,7 @@ def test_low_confidence_has_a_limit(hub: InProcessHub) -> None:
     states = {}
     for name, count, lowest in (("sure", 1000, 0.7), ("unsure", 1000, 0.0), ("hardly", 50, 0.0)):
         sender = service(hub, name)
-        sender.begin()
+        sender.start()
         sender.predict(count, lowest=lowest)
         sender.export()
         states[name] = version(hub, name)["confidence"]["state"]
@@ -141,7 +141,7 @@ def test_rows_that_repeat_are_no_drift(hub: InProcessHub, repeated: int, expecte
     """Above the limit, features, output and confidence have the state "rows repeat"; below it nothing changes."""
     name = f"again{repeated}"
     sender = service(hub, name)
-    sender.begin()
+    sender.start()
     sender.predict(1000, lowest=0.0)
     sender.repeat(repeated, limit=0.7)
     sender.export()
@@ -161,7 +161,7 @@ def test_two_models_of_one_version_are_not_added_up(hub: InProcessHub) -> None:
     """Models with the same version have separate metrics by hash, over all their processes; the page shows both."""
     for instance, model_hash, count in (("1", "ab" * 32, 300), ("2", "ab" * 32, 30), ("3", "cd" * 32, 500)):
         sender = service(hub, "twins", instance, hash=model_hash)
-        sender.begin()
+        sender.start()
         sender.predict(count, lowest=0.0 if instance == "3" else 0.7)
         sender.export()
     (model,) = [get(hub, "models/twins")]
@@ -195,7 +195,7 @@ def test_versions_are_in_order(hub: InProcessHub) -> None:
 def test_predictions_are_filtered(hub: InProcessHub) -> None:
     """Label, confidence and the bin of a value select exactly the matching predictions."""
     sender = service(hub, "found")
-    sender.begin()
+    sender.start()
     sender.predict(40, recorded=40)
     parameters = {"model": "found", "version": "1.0.0"}
 
@@ -258,10 +258,10 @@ def test_an_allowed_missing_value_counts_once(hub: InProcessHub) -> None:
     shares = {}
     for name, action in (("refusing", "rejected"), ("letting", "counted")):
         sender = service(hub, name)
-        sender.begin()
+        sender.start()
         sender.predict(300)
         output = (("ml.feature.name", "age"), ("ml.data.violation.reason", "missing"))
-        sender.counts["ml.data.violations", (*sender.said, *output, ("ml.data.violation.action", action))] += 100
+        sender.counts["ml.data.violations", (*sender.model, *output, ("ml.data.violation.action", action))] += 100
         sender.export()
         result = version(hub, name)
         shares[name] = [missing["share"] for missing in result["missing_values"]], result["violations"][0]["allowed"]
@@ -273,7 +273,7 @@ def test_an_allowed_missing_value_counts_once(hub: InProcessHub) -> None:
 def test_a_feature_recorded_by_bin_is_found_by_bin(hub: InProcessHub) -> None:
     """The prediction log record has the name of the bin instead of the value."""
     sender = service(hub, "bucket", features=[Feature("income", privacy="bucket")])
-    sender.begin()
+    sender.start()
     sender.predict(40, recorded=40)
 
     result = get(hub, "predictions", model="bucket", version="1.0.0", feature="income", bin="04")["items"]
@@ -316,7 +316,7 @@ def test_a_model_is_found_by_name_beyond_the_list_limit(hub: InProcessHub, monke
     monkeypatch.setattr("modeltrace_hub.queries.models.MAX_MODELS", 1)
     for name in ("many-a", "many-b"):
         model = service(hub, name)
-        model.begin()
+        model.start()
         model.predict(1)
         model.export()
 

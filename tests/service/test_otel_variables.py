@@ -118,7 +118,7 @@ class Example(NamedTuple):
 
 def examples() -> list[Example]:
     """Return every example of the page, for every variant of its variable."""
-    found = []
+    examples = []
     names = {variable.name: tuple(variable.names()) for variable in VARIABLES}
     for row in ROWS:
         for name in names.get(row.name, ()):
@@ -127,8 +127,8 @@ def examples() -> list[Example]:
                     continue
                 value, *read = re.findall("`(.+?)`", cell)
                 outcome = cell.rpartition(" ")[2] if kind == "bad" else (read or [value])[0]
-                found.append(Example(name, kind, value, outcome))
-    return found
+                examples.append(Example(name, kind, value, outcome))
+    return examples
 
 
 EXAMPLES = examples()
@@ -153,7 +153,7 @@ def test_the_table_has_every_variable_of_the_specification() -> None:
     assert {*SPECIFIED, *by_signal} <= {name for variable in VARIABLES for name in variable.names()}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one.name}={one.value}")
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.name}={example.value}")
 def test_every_example_of_the_page(example: Example) -> None:
     """Good and odd values are read without a message. A bad one is ignored or refused, with one line that names it."""
     environ = {**BESIDE.get(example.name, {}), example.name: example.value}
@@ -434,8 +434,12 @@ def test_the_sdk_is_built_with_all_examples_at_once(kind: str) -> None:
     """The SDK reads variables when it is imported and built. No example makes it fail or warn."""
     left_out = {"OTEL_SDK_DISABLED", *(name for name in os.environ if name.startswith("OTEL_"))}
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    chosen = [one for one in EXAMPLES if one.kind == kind and one.outcome != "refused" and one.name not in left_out]
-    environ |= {one.name: one.value for one in chosen} | {f"{OTLP_PREFIX}TRACES_PROTOCOL": "grpc"}
+    chosen = [
+        example
+        for example in EXAMPLES
+        if example.kind == kind and example.outcome != "refused" and example.name not in left_out
+    ]
+    environ |= {example.name: example.value for example in chosen} | {f"{OTLP_PREFIX}TRACES_PROTOCOL": "grpc"}
     built = subprocess.run(
         [sys.executable, "-c", BUILD], env=environ, capture_output=True, text=True, check=False, cwd=PAGE.parents[1]
     )

@@ -30,7 +30,7 @@ def test_synthetic_predictions_are_counted_separately(model: Model, rows: Rows) 
     """Drift is computed from counts of features and predictions, which do not include them."""
     with records_service(model) as service:
         marked = service.client.post("/predict/batch", json={"rows": [rows[0], rows[1], {}]}, headers=MARK)
-        assert [("error" in one) for one in marked.json()["predictions"]] == [False, False, True]
+        assert [("error" in prediction) for prediction in marked.json()["predictions"]] == [False, False, True]
         service.client.post("/predict", json={"features": rows[2]})
     metrics: list[object] = [*service.metrics()]
     assert counted(metrics, "ml.predictions.synthetic") == 2
@@ -73,14 +73,14 @@ def test_evaluation_excludes_synthetic_rows_by_default(store_url: str) -> None:
     """The store has them with their mark. Rows of versions without this column are not synthetic."""
     with open_store(store_url) as store:
         for number, synthetic in enumerate([True, True, False]):
-            one = answered_row(f"p{number}", time=TIME + number)
-            store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([one], synthetic=synthetic)))
-        (row,) = RowBuilder("0.1.0").build(AnsweredRequest([answered_row("old", time=TIME)]))
-        store.add_predictions([row._replace(synthetic=None)])
+            row = answered_row(f"p{number}", time=TIME + number)
+            store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([row], synthetic=synthetic)))
+        (old,) = RowBuilder("0.1.0").build(AnsweredRequest([answered_row("old", time=TIME)]))
+        store.add_predictions([old._replace(synthetic=None)])
         store.add_labels([StoredLabel(f"p{number}", "benign", TIME + 9, TIME) for number in range(3)])
         (real,) = evaluate(store, Selection(include_synthetic=False))
         (everything,) = evaluate(store, Selection())
-        kept = {one.prediction_id: one.synthetic for chunk in store.read() for one in chunk}
+        marks = {prediction.prediction_id: prediction.synthetic for chunk in store.read() for prediction in chunk}
     assert (real.predictions, real.labels) == (2, 1)
     assert (everything.predictions, everything.labels) == (4, 3)
-    assert kept == {"p0": True, "p1": True, "p2": False, "old": False}
+    assert marks == {"p0": True, "p1": True, "p2": False, "old": False}

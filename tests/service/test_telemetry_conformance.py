@@ -16,43 +16,43 @@ from tests.helpers.in_process_services import SYNTHETIC_TOKEN, SdkService, recor
 Rows = list[dict[str, float]]
 
 
-def one(rows: Rows, **more: Any) -> dict[str, Any]:
+def single_request(rows: Rows, **more: Any) -> dict[str, Any]:
     """Return a request for one row."""
     return {"url": "/predict", "json": {"features": rows[0]}, **more}
 
 
-def many(rows: Rows, *batch: Any) -> dict[str, Any]:
+def batch_request(rows: Rows, *batch: Any) -> dict[str, Any]:
     """Return a request for several rows: `rows`, then those of `batch`."""
     return {"url": "/predict/batch", "json": {"rows": [*rows, *batch]}}
 
 
 CASES: dict[str, Callable[[Rows], dict[str, Any]]] = {
-    "one row": one,
-    "many rows, one refused": lambda rows: many(rows[:2], {}),
-    "many rows, all refused": lambda _: many([], {}, []),
-    "no rows": lambda _: many([]),
+    "one row": single_request,
+    "many rows, one refused": lambda rows: batch_request(rows[:2], {}),
+    "many rows, all refused": lambda _: batch_request([], {}, []),
+    "no rows": lambda _: batch_request([]),
     "not JSON": lambda _: {"url": "/predict", "content": b"{"},
     "not the shape": lambda _: {"url": "/predict", "json": {"rows": []}},
-    "refused": lambda rows: one([{**rows[0], "mean_radius": "wide"}]),  # type: ignore[dict-item]  # on purpose
-    "many rows, refused for several reasons": lambda rows: many(
+    "refused": lambda rows: single_request([{**rows[0], "mean_radius": "wide"}]),  # type: ignore[dict-item]  # on purpose
+    "many rows, refused for several reasons": lambda rows: batch_request(
         rows[:1], {**rows[0], "mean_radius": None}, {**rows[0], "mean_radius": None, "mean_area": "wide"}, {"x": 1}, 7
     ),
     "too large": lambda _: {"url": "/predict", "content": b" " * 5000},
-    "a parent": lambda rows: one(rows, **traceparent_headers("01", tracestate="vendor=1,other=2")),
-    "a parent with a random ID": lambda rows: one(rows, **traceparent_headers("03")),
-    "a parent that is not sampled": lambda rows: one(rows, **traceparent_headers("00")),
-    "a broken parent": lambda rows: one(rows, headers={"traceparent": "00-0-0-01"}),
-    "pinned": lambda rows: one(rows, headers={"baggage": "modeltrace.pin=1"}),
-    "synthetic": lambda rows: one(rows, headers={"baggage": f"modeltrace.synthetic={SYNTHETIC_TOKEN}"}),
+    "a parent": lambda rows: single_request(rows, **traceparent_headers("01", tracestate="vendor=1,other=2")),
+    "a parent with a random ID": lambda rows: single_request(rows, **traceparent_headers("03")),
+    "a parent that is not sampled": lambda rows: single_request(rows, **traceparent_headers("00")),
+    "a broken parent": lambda rows: single_request(rows, headers={"traceparent": "00-0-0-01"}),
+    "pinned": lambda rows: single_request(rows, headers={"baggage": "modeltrace.pin=1"}),
+    "synthetic": lambda rows: single_request(rows, headers={"baggage": f"modeltrace.synthetic={SYNTHETIC_TOKEN}"}),
     "synthetic, many rows": lambda rows: {
-        **many(rows[:2], {}),
+        **batch_request(rows[:2], {}),
         "headers": {"baggage": f"modeltrace.synthetic={SYNTHETIC_TOKEN}"},
     },
-    "marked by a stranger": lambda rows: one(rows, headers={"baggage": "modeltrace.synthetic=1"}),
-    "a query": lambda rows: {**one(rows), "url": "/predict?next=/healthz&x=%20"},
-    "a bot": lambda rows: one(rows, headers={"user-agent": "Googlebot/2.1"}),
-    "an empty user agent": lambda rows: one(rows, headers={"user-agent": ""}),
-    "no host": lambda rows: one(rows, headers={"host": ""}),
+    "marked by a stranger": lambda rows: single_request(rows, headers={"baggage": "modeltrace.synthetic=1"}),
+    "a query": lambda rows: {**single_request(rows), "url": "/predict?next=/healthz&x=%20"},
+    "a bot": lambda rows: single_request(rows, headers={"user-agent": "Googlebot/2.1"}),
+    "an empty user agent": lambda rows: single_request(rows, headers={"user-agent": ""}),
+    "no host": lambda rows: single_request(rows, headers={"host": ""}),
 }
 
 
@@ -102,7 +102,7 @@ def test_both_paths_count_predictions_by_label_bin_and_confidence(
         service = record(served)
         with records_service(served) as sidecar:
             for client in (service.client, sidecar.client):
-                assert client.post(**many(rows[:3])).status_code == 200
+                assert client.post(**batch_request(rows[:3])).status_code == 200
             data = service.metric_reader.get_metrics_data()
             assert data is not None
             expected_telemetry = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]

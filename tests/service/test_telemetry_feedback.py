@@ -76,20 +76,20 @@ def answered(
     record: Callable[..., SdkService], model: Model, folder: Path, request: dict[str, Any]
 ) -> tuple[SdkService, RecordsService]:
     """Send the same request to a service of either path."""
-    service = record(model, store=SecretStr(str(folder / "stock.db")), max_batch_rows=10)
+    service = record(model, store=SecretStr(str(folder / "expected.db")), max_batch_rows=10)
     with records_service(model, store=str(folder / "records.db"), max_batch_rows=10) as sidecar:
         statuses = [client.post("/feedback", **request).status_code for client in (service.client, sidecar.client)]
     assert len(set(statuses)) == 1
     return service, sidecar
 
 
-def each(spans: Iterable[Span]) -> list[Any]:
+def comparable_links(spans: Iterable[Span]) -> list[Any]:
     """Return what must be equal of each span, sorted."""
-    kept = [
-        (comparable_spans([span])[span.name], [(one.trace_id, one.span_id, one.flags) for one in span.links])
+    comparable = [
+        (comparable_spans([span])[span.name], [(link.trace_id, link.span_id, link.flags) for link in span.links])
         for span in spans
     ]
-    return sorted(kept, key=str)
+    return sorted(comparable, key=str)
 
 
 def exemplars_of(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[tuple[int, int]]]:
@@ -120,22 +120,22 @@ def test_labels_are_exported_as_the_sdk_exports_them(
 
     parents = {span.span_id for span in sidecar.spans() if span.name == "POST /feedback"}
     assert {span.parent_span_id for span in sidecar.spans() if span.name == "feedback"} <= parents
-    theirs, own = sdk_spans(service), sidecar.spans()
-    for spans in (theirs, own):
+    sdk, ours = sdk_spans(service), sidecar.spans()
+    for spans in (sdk, ours):
         for span in spans:
             if span.name == "feedback":
                 span.parent_span_id = b""
-    assert each(own) == each(theirs)
-    stock = sdk_metrics(service)
-    mine = sidecar.metrics()
-    assert comparable_metrics(mine) == comparable_metrics(stock)
-    assert exemplars_of(mine) == exemplars_of(stock)
+    assert comparable_links(ours) == comparable_links(sdk)
+    expected = sdk_metrics(service)
+    metrics = sidecar.metrics()
+    assert comparable_metrics(metrics) == comparable_metrics(expected)
+    assert exemplars_of(metrics) == exemplars_of(expected)
     sent = FeedbackEncoder(ORIGIN).logs(sidecar.queue.feedback, 2**20)
-    told_by_sdk = encode_logs(service.logs(FEEDBACK_LOGGER)).SerializeToString()
-    assert [one for request, _ in sent for one in said(request)] == said(told_by_sdk)
+    sdk_logs = encode_logs(service.logs(FEEDBACK_LOGGER)).SerializeToString()
+    assert [record for request, _ in sent for record in comparable_logs(request)] == comparable_logs(sdk_logs)
 
 
-def said(request: bytes) -> list[Any]:
+def comparable_logs(request: bytes) -> list[Any]:
     """Return what must be equal of each log record."""
 
     def comparable(record: LogRecord) -> Any:
@@ -144,7 +144,7 @@ def said(request: bytes) -> list[Any]:
         return (*head, record.body.string_value, attributes)
 
     parsed = ExportLogsServiceRequest.FromString(request)
-    return [comparable(one) for r in parsed.resource_logs for s in r.scope_logs for one in s.log_records]
+    return [comparable(record) for r in parsed.resource_logs for s in r.scope_logs for record in s.log_records]
 
 
 def test_exemplars_of_wrong_classes_are_wrong_predictions(service: SdkService) -> None:
@@ -161,10 +161,10 @@ def test_exemplars_of_wrong_classes_are_wrong_predictions(service: SdkService) -
     }
     assert cells == {("benign", "benign"): 1, ("malignant", "benign"): 2, ("malignant", "malignant"): 3}
     (delay,) = points["ml.feedback.delay"]
-    assert [one.trace_id for one in delay.exemplars] == [2]
+    assert [exemplar.trace_id for exemplar in delay.exemplars] == [2]
 
 
-def some_feedback(*labels: TrueLabel, end: int = 0, **more: Any) -> FeedbackRecord:
+def feedback_record(*labels: TrueLabel, end: int = 0, **more: Any) -> FeedbackRecord:
     """Return labels that were stored together."""
     record = FeedbackRecord(
         b"t" * 16,
@@ -182,7 +182,7 @@ def some_feedback(*labels: TrueLabel, end: int = 0, **more: Any) -> FeedbackReco
     return record._replace(**more)
 
 
-def some_label(time: int, true: str = "a", predicted: str = "a") -> TrueLabel:
+def true_label(time: int, true: str = "a", predicted: str = "a") -> TrueLabel:
     """Return a label of a prediction of that time."""
     return TrueLabel("id", b"p" * 16, b"q" * 8, time, "1", true, predicted)
 
@@ -194,7 +194,7 @@ def some_label(time: int, true: str = "a", predicted: str = "a") -> TrueLabel:
 )  # fmt: skip
 def test_an_age_belongs_to_the_next_larger_bucket(age: int, name: str) -> None:
     """A prediction with a time in the future, by the clock of another replica, is new."""
-    assert some_feedback(end=100 * DAY).age_bucket(some_label(100 * DAY - age)) == name
+    assert feedback_record(end=100 * DAY).age_bucket(true_label(100 * DAY - age)) == name
 
 
 @pytest.mark.parametrize("delta", [True, False])
@@ -203,7 +203,7 @@ def test_points_are_cumulative_or_deltas(delta: bool) -> None:
     points = FeedbackMetrics(exemplar_filter="trace_based", delta=delta)
     counts = []
     for _ in range(2):
-        points.add([some_feedback(some_label(0), rejected=(("conflict", 3),))])
+        points.add([feedback_record(true_label(0), rejected=(("conflict", 3),))])
         metrics = {metric.name: metric.data.data_points for metric in points.collect()}
         counts.append([metrics[name][0].value for name in ("ml.feedback", "ml.feedback.rejected")])
 
@@ -212,23 +212,23 @@ def test_points_are_cumulative_or_deltas(delta: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "flags", "labels", "rejected"),
+    ("exemplar_filter", "flags", "labels", "rejected"),
     [("always_off", 1, 0, 0), ("trace_based", 1, 1, 1), ("trace_based", 0, 1, 0), ("always_on", 0, 1, 1)],
 )
-def test_the_exemplar_filter_is_respected(how: str, flags: int, labels: int, rejected: int) -> None:
+def test_the_exemplar_filter_is_respected(exemplar_filter: str, flags: int, labels: int, rejected: int) -> None:
     """For a prediction it is not known whether its trace was sampled; for the request with a rejected label it is."""
-    points = FeedbackMetrics(exemplar_filter=how)
-    points.add([some_feedback(some_label(0), trace_flags=flags, rejected=(("conflict", 1),))])
+    points = FeedbackMetrics(exemplar_filter=exemplar_filter)
+    points.add([feedback_record(true_label(0), trace_flags=flags, rejected=(("conflict", 1),))])
 
-    found = {metric.name: len(metric.data.data_points[0].exemplars) for metric in points.collect()}
+    exemplars = {metric.name: len(metric.data.data_points[0].exemplars) for metric in points.collect()}
 
-    assert found == {"ml.feedback": labels, "ml.feedback.delay": labels, "ml.feedback.rejected": rejected}
+    assert exemplars == {"ml.feedback": labels, "ml.feedback.delay": labels, "ml.feedback.rejected": rejected}
 
 
 def test_the_number_of_series_is_limited() -> None:
     """Further attribute sets share one point with `otel.metric.overflow`."""
     points = FeedbackMetrics(exemplar_filter="trace_based")
-    points.add([some_feedback(rejected=tuple((str(n), 1) for n in range(150)))])
+    points.add([feedback_record(rejected=tuple((str(n), 1) for n in range(150)))])
 
     (metric,) = points.collect()
 
@@ -264,15 +264,17 @@ feedback = st.builds(
 
 
 @given(st.lists(feedback, max_size=4))
-def test_any_record_can_be_exported(some: list[FeedbackRecord]) -> None:
+def test_any_record_can_be_exported(records: list[FeedbackRecord]) -> None:
     """Any text and number crosses the pipe unchanged, and each label becomes a span, a log record and a log line."""
     encoder = FeedbackEncoder(ORIGIN)
-    number = sum(len(one.labels) for one in some)
+    number = sum(len(record.labels) for record in records)
 
-    assert RecordDecoder().decode(encode(RecordChunk(feedback=some))).feedback == some or "nan" in str(some)
-    assert sum(n for _, n in encoder.logs(some, 2000)) == number
-    assert len(encoder.lines(some).splitlines()) == number
-    assert sum(n for _, n in encoder.spans(some, 2000)) == sum(len(one.labels) for one in some if one.trace_flags & 1)
+    assert RecordDecoder().decode(encode(RecordChunk(feedback=records))).feedback == records or "nan" in str(records)
+    assert sum(n for _, n in encoder.logs(records, 2000)) == number
+    assert len(encoder.lines(records).splitlines()) == number
+    assert sum(n for _, n in encoder.spans(records, 2000)) == sum(
+        len(record.labels) for record in records if record.trace_flags & 1
+    )
 
 
 def test_with_a_higher_log_level_a_label_makes_no_log_record(service: SdkService) -> None:

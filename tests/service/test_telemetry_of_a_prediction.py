@@ -212,14 +212,14 @@ def test_a_pinned_request_is_preferred_as_exemplar(service: SdkService, rows: Ro
         assert pinned["trace_id"] in traces, name
 
 
-@pytest.mark.parametrize(("headers", "said"), [(PINNED, True), ({}, None)])
+@pytest.mark.parametrize(("headers", "attribute"), [(PINNED, True), ({}, None)])
 def test_the_span_of_a_pinned_request_is_marked(
-    service: SdkService, rows: Rows, headers: dict[str, str], said: bool | None
+    service: SdkService, rows: Rows, headers: dict[str, str], attribute: bool | None
 ) -> None:
     """A tail sampler can keep pinned requests."""
     service.client.post("/predict", json={"features": rows[0]}, headers=headers)
 
-    assert dict(service.spans()["POST /predict"].attributes or {}).get("modeltrace.pin") is said
+    assert dict(service.spans()["POST /predict"].attributes or {}).get("modeltrace.pin") is attribute
 
 
 def test_no_metric_has_an_identifier_or_a_feature_value(service: SdkService, model: Model, rows: Rows) -> None:
@@ -232,7 +232,7 @@ def test_no_metric_has_an_identifier_or_a_feature_value(service: SdkService, mod
         "error.type", "ml.model.name", "ml.model.version", "ml.prediction.label",
         "ml.feature.name", "ml.feature.bin", "ml.feature.sign", "ml.drift.statistic",
     }  # fmt: skip
-    bins = {(one.name, name) for one in model.schema.features for name in one.reference.shares}
+    bins = {(feature.name, name) for feature in model.schema.features for name in feature.reference.shares}
     for name, points in service.points().items():
         for point in points:
             assert set(point.attributes) <= allowed, name
@@ -254,8 +254,8 @@ def test_a_rejection_never_contains_a_value(service: SdkService, rows: Rows) -> 
     service.client.post("/predict", json={"features": {**rows[0], "mean_radius": "secret-42"}})
 
     spans = service.span_exporter.get_finished_spans()
-    told = str([dict(span.attributes or {}) for span in spans])
-    told += str([dict(event.attributes or {}) for span in spans for event in span.events])
-    told += str([record.log_record.body for record in service.log_exporter.get_finished_logs()])
-    told += str([dict(record.log_record.attributes or {}) for record in service.log_exporter.get_finished_logs()])
-    assert "secret-42" not in told
+    recorded = str([dict(span.attributes or {}) for span in spans])
+    recorded += str([dict(event.attributes or {}) for span in spans for event in span.events])
+    recorded += str([record.log_record.body for record in service.log_exporter.get_finished_logs()])
+    recorded += str([dict(record.log_record.attributes or {}) for record in service.log_exporter.get_finished_logs()])
+    assert "secret-42" not in recorded

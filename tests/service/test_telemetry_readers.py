@@ -16,19 +16,21 @@ DURATION = "http.server.request.duration"
 def test_every_value_has_its_own_label() -> None:
     """A request without a route, measured by the SDK, and one counted from its record, are shown correctly."""
     registry, resource = CollectorRegistry(), Resource({})
-    points = PredictionMetrics(exemplar_filter="trace_based")
-    reader = PrometheusReader(registry=registry).with_sources([points], resource, InstrumentationScope("modeltrace"))
+    metrics = PredictionMetrics(exemplar_filter="trace_based")
+    reader = PrometheusReader(registry=registry).with_sources([metrics], resource, InstrumentationScope("modeltrace"))
     meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
     other = {"http.request.method": "GET", "http.response.status_code": 404, "url.scheme": "http"}
     meters.get_meter("another scope").create_histogram(DURATION, "s", "Duration of HTTP server requests.").record(
         0.1, other
     )
     _, request = request_record()
-    points.add([request])
+    metrics.add([request])
 
     families = text_string_to_metric_families(generate_latest(registry).decode())
-    (family,) = [one for one in families if one.name == "http_server_request_duration_seconds"]
+    (family,) = [family for family in families if family.name == "http_server_request_duration_seconds"]
     counts = [sample.labels for sample in family.samples if sample.name.endswith("_count")]
 
-    told = {(labels["otel_scope_name"], labels["http_route"], labels["http_response_status_code"]) for labels in counts}
-    assert told == {("another scope", "", "404"), ("modeltrace", request.route, str(request.status))}
+    shown = {
+        (labels["otel_scope_name"], labels["http_route"], labels["http_response_status_code"]) for labels in counts
+    }
+    assert shown == {("another scope", "", "404"), ("modeltrace", request.route, str(request.status))}

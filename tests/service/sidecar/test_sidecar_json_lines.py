@@ -13,7 +13,7 @@ from modeltrace.sidecar.encode.json_lines import LineEncoder
 from modeltrace.telemetry.logging import LogWriter, configure_logging
 from modeltrace.telemetry.records.prediction import Origin, RequestRecord, Value
 from tests.helpers.factories import lookalike_requests, request_record
-from tests.helpers.log_records import access_record, audit_records, data_records, server_span
+from tests.helpers.log_records import access_record, data_records, prediction_records, server_span
 from tests.helpers.strategies import replace_surrogates, traffic
 
 JSON_INTEGERS = range(-(1 << 63), 1 << 64)  # supported by the formatter
@@ -37,7 +37,7 @@ def formatted_lines(lines: LogWriter, requests: list[RequestRecord]) -> bytes:
     (sink,) = lines.listener.handlers
     written = []
     for request in requests:
-        records = [*data_records(request), *audit_records(request)]
+        records = [*data_records(request), *prediction_records(request)]
         if request.status:
             records.append(access_record(request))
         with server_span(request):

@@ -25,7 +25,7 @@ from modeltrace.telemetry.records.prediction import (
     Value,
 )
 from tests.helpers.factories import RESOURCE, lookalike_requests, request_record
-from tests.helpers.log_records import access_record, audit_records, data_records, server_span
+from tests.helpers.log_records import access_record, data_records, prediction_records, server_span
 from tests.helpers.strategies import replace_surrogates, traffic
 
 INT64 = range(-(1 << 63), 1 << 63)
@@ -57,7 +57,7 @@ def log_records(request: RequestRecord, logger: str) -> Iterator[tuple[int, logg
     """Yield the records that a request writes to one logger, with their times."""
     if logger == PREDICTION_LOGGER:
         times = [row.time for row in request.predictions]
-        yield from zip(times, audit_records(request), strict=True)
+        yield from zip(times, prediction_records(request), strict=True)
     elif logger == DATA_LOGGER:
         yield from ((request.validate_end, record) for record in data_records(request))
     elif request.status:

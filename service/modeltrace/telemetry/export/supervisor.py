@@ -32,14 +32,14 @@ class Sidecar(Protocol):
         """
 
     def stop(self, deadline: float) -> bool:
-        """Close the pipe, and wait for the end of the process until the deadline; whether it ended."""
+        """Close the pipe, wait for the end of the process until the deadline, and return whether it ended."""
 
 
 StartSidecar = Callable[[Callable[[SidecarEvent], None]], Sidecar]
 
 
 class SidecarSupervisor:
-    """Starts sidecars one after the other. One thread calls it, except for `acknowledged` events and `stopping`."""
+    """Starts sidecars, one after the other. One thread calls its methods; events arrive on another."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class SidecarSupervisor:
             self._replace()
 
     def stop(self) -> bool:
-        """Let the sidecar deliver what it has; whether it ended by the deadline of `begin_stop`."""
+        """Let the sidecar deliver what it has. Return whether it ended by the deadline of `begin_stop`."""
         ended = self._stop_sidecar()
         if ended and self._unacknowledged.has_undelivered() and self._replace():  # it died meanwhile
             ended = self._stop_sidecar()
