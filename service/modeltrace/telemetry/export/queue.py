@@ -242,12 +242,13 @@ class ExportQueue:
 
     def _drop(self, items: FrameItems) -> None:
         """Count items that are lost for good."""
-        if items.items:
-            self.dropped_items[items.signal] += items.items
-        if items.requests or items.labels:
+        with self._lock:
+            if items.items:
+                self.dropped_items[items.signal] += items.items
             self.dropped_requests += items.requests
             self.dropped_rows += items.rows
             self.dropped_labels += items.labels
+        if items.requests or items.labels:
             self._on_event(SidecarEvent(DROPPED, (items.requests, items.rows, items.labels)))
 
 
