@@ -100,7 +100,7 @@ def choices(*allowed: str) -> Parse:
         if unknown:
             raise ValueError(f"names {printable(', '.join(unknown))}; supported are {', '.join(allowed)}, and none")
         if "none" in names and len(names) > 1:
-            raise ValueError("names none beside others; none stands alone")
+            raise ValueError("names none together with others")
         return ",".join(names)
 
     return parse

@@ -38,7 +38,7 @@ class ExportHealth:
     """Adds up the events of the sidecar, and reports them as metrics."""
 
     def __init__(self, store: StoreHealth | None = None) -> None:
-        """`store` receives the events of the prediction store, if there is one."""
+        """Pass the events of the prediction store to `store`, if there is one."""
         self._store = store
         self._lock = Lock()
         self._lost: Counter[str] = Counter()

@@ -33,7 +33,7 @@ SPANS_PER_REQUEST: Final = 4
 
 
 class QueueLimits(NamedTuple):
-    """What may wait in the export queue. By default a batch of the largest size fits in beside other requests."""
+    """Limits of the export queue. By default, a batch of the largest size and other requests fit in."""
 
     spans: int = 131_072  # OTEL_BSP_MAX_QUEUE_SIZE; four of each request; labels, a span each, have as many again
     log_records: int = 32_768  # OTEL_BLRP_MAX_QUEUE_SIZE; one of each predicted row

@@ -101,7 +101,7 @@ class SidecarSupervisor:
         if ended and self._unacknowledged.has_undelivered() and self._replace():  # it died meanwhile
             ended = self._stop_sidecar()
         if ended:
-            self._report_lost(self._unacknowledged.take_undelivered())
+            self._report_lost(self._unacknowledged.pop_undelivered())
         return ended
 
     def _stop_sidecar(self) -> bool:
@@ -123,7 +123,7 @@ class SidecarSupervisor:
         """Start sidecars until one accepts all unacknowledged frames; during a shutdown, until the deadline."""
         while True:
             self.restarts += 1
-            self._report_lost(self._unacknowledged.take_evicted())
+            self._report_lost(self._unacknowledged.pop_evicted())
             logger.warning("the sidecar died; starting another one (%d so far)", self.restarts)
             died_early = time.monotonic() - self._started_at < MIN_SIDECAR_LIFETIME
             if died_early and self.stopping.wait(MIN_SIDECAR_LIFETIME):

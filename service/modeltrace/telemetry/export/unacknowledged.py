@@ -86,20 +86,20 @@ class UnacknowledgedFrames:
         with self._lock:
             return any(pending.number > self._done for pending in self._pending)
 
-    def take_evicted(self) -> list[FrameItems]:
+    def pop_evicted(self) -> list[FrameItems]:
         """Return, once, the items that died with the sidecar because they exceeded the limit here."""
         with self._lock:
             lost = [items for number, items in self._evicted if number > self._done]
             self._evicted.clear()
         return lost
 
-    def take_undelivered(self) -> list[FrameItems]:
+    def pop_undelivered(self) -> list[FrameItems]:
         """Return, once, the items that nobody has after the last sidecar has ended."""
         with self._lock:
             lost = [pending.items for pending in self._pending if pending.number > self._done]
             self._pending.clear()
             self._bytes = 0
-        return [*self.take_evicted(), *lost]
+        return [*self.pop_evicted(), *lost]
 
     def _pop_oldest(self) -> _Pending:
         oldest = self._pending.popleft()

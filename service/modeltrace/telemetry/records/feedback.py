@@ -1,4 +1,4 @@
-"""Records of true labels, beside the record of the request that brought them.
+"""Records of true labels, in addition to the record of the request that brought them.
 
 Plain values that cross a pipe, as in `modeltrace.telemetry.records.prediction`. A large request makes several records,
 one for each part that is stored in one transaction.
