@@ -178,7 +178,7 @@ def test_what_cannot_be_written_is_refused(sink: Sink, tmp_path: Path) -> None:
         assert failed == 1
         assert send(collector, 1) == 200
         assert numbers_in(file) == {0: 1, 1: 1}
-        assert len(LogFile(file.path)._logs(TRACE)) == 2  # half a line stands before the second record
+        assert len(LogFile(file.path)._read_records(TRACE)) == 2  # half a line stands before the second record
 
 
 def test_a_file_that_was_rotated_is_still_searched(sink: Sink, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_file_that_was_rotated_is_still_searched(sink: Sink, tmp_path: Path) -
 
         assert len(list(file.path.parent.iterdir())) == 4
         assert numbers_in(file) == Counter(range(35))
-        seen = LogFile(file.path)._logs(TRACE)
+        seen = LogFile(file.path)._read_records(TRACE)
         assert seen == [LogRecordRef("a.logger", "a.number")] * 35
 
 
