@@ -41,5 +41,5 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture(scope="session")
 def service(bundle: Path, backend: Backend) -> Iterator[Service]:
     """The service with the example, sending to the backend."""
-    with running_service(bundle, backend.otlp, fresh=True) as service:
+    with running_service(bundle, backend.otlp_url, fresh=True) as service:
         yield service

@@ -41,7 +41,7 @@ def addresses(stack: RealStack) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
     """The URL of a service that sends telemetry to the stack."""
-    with running_service(bundle, real_stack.otlp) as (_, url):
+    with running_service(bundle, real_stack.otlp_url) as (_, url):
         yield url
 
 
@@ -96,7 +96,7 @@ def test_table_lists_items_and_links(url: str, real_stack: RealStack) -> None:
 
 def test_missing_spans_are_explained(bundle: Path, real_stack: RealStack) -> None:
     """The advice names the service's setting and the Collector's queue."""
-    with running_service(bundle, real_stack.otlp, OTEL_TRACES_EXPORTER="none") as (_, url):
+    with running_service(bundle, real_stack.otlp_url, OTEL_TRACES_EXPORTER="none") as (_, url):
         done = run_modeltrace("doctor", url, "--backend", "stack", "--timeout", "8", **addresses(real_stack))
     assert done.returncode == 1
     assert done.stdout.count("missing") == 4
@@ -111,7 +111,7 @@ def test_up_sends_to_the_stack(bundle: Path, real_stack: RealStack, tmp_path: Pa
     port = free_port()
     env = {
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": real_stack.grpc if protocol == "grpc" else real_stack.otlp,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": real_stack.grpc_url if protocol == "grpc" else real_stack.otlp_url,
         "XDG_DATA_HOME": str(tmp_path / "data"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
         **addresses(real_stack),

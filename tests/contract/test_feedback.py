@@ -38,7 +38,7 @@ def test_a_label_is_found_by_the_trace_of_its_prediction(
     """A linked span, a metric point whose exemplar is the prediction, a log record, and a row in the store."""
     store = str(tmp_path / "s.db")
     env = {"MODELTRACE_STORE": store, "MODELTRACE_INSTRUMENTATION": instrumentation}
-    with running_service(bundle, backend.otlp, **env) as (_, url):
+    with running_service(bundle, backend.otlp_url, **env) as (_, url):
         predicted = httpx.post(f"{url}/predict", json={"features": rows[0]}).json()
         wrong = next(one for one in CLASSES if one != predicted["label"])
         said = {"prediction_id": predicted["prediction_id"], "label": wrong}

@@ -76,7 +76,7 @@ def service_of(stack: Stack, bundle: Path, name: str, seconds: float, **env: str
     """A service of that name, sending to the stack."""
     with httpx.Client(timeout=30) as client:
         ask = real_stack_of(stack, client)
-        with running_service(bundle, ask.otlp, OTEL_SERVICE_NAME=name, **env) as (process, url):
+        with running_service(bundle, ask.otlp_url, OTEL_SERVICE_NAME=name, **env) as (process, url):
             yield Outage(stack, ask, name, process, url, seconds)
 
 

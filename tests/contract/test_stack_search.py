@@ -28,7 +28,7 @@ REQUEST_BUCKETS = "http_server_request_duration_seconds_bucket"
 @pytest.fixture(scope="module")
 def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
     """A service that sends to the stack."""
-    with running_service(bundle, real_stack.otlp) as (_, url):
+    with running_service(bundle, real_stack.otlp_url) as (_, url):
         yield url
 
 
@@ -113,7 +113,7 @@ def test_jaeger_finds_a_refused_request(url: str, real_stack: RealStack, tags: d
 def test_jaeger_finds_a_failed_request_by_error(real_stack: RealStack, tmp_path: Path) -> None:
     """`error=true` leads to the request in which the model failed, and the span says by what."""
     bundle, needs = pack_toy(tmp_path)
-    with running_service(bundle, real_stack.otlp, **needs) as (_, url):
+    with running_service(bundle, real_stack.otlp_url, **needs) as (_, url):
         failed = httpx.post(f"{url}/predict", json={"features": row(FAILING)})
         assert failed.status_code == 500
         trace_id = failed.json()["trace_id"]
@@ -202,7 +202,7 @@ def test_a_wide_audit_record_is_kept_whole(real_stack: RealStack, tmp_path: Path
     bundle = pack(
         LogisticRegression().fit(training, rng.integers(0, 2, 80)), training, name="wide", out=tmp_path / "wide"
     )
-    with running_service(bundle, real_stack.otlp) as (_, url):
+    with running_service(bundle, real_stack.otlp_url) as (_, url):
         inputs = training.iloc[0].to_dict()
         answer = httpx.post(f"{url}/predict", json={"features": inputs}).raise_for_status().json()
         (record,) = wait_for_records(real_stack, answer["trace_id"], "predictions")

@@ -40,7 +40,7 @@ def start(bundle: Path) -> Iterator[Start]:
 
 def test_all_signals_travel_over_grpc(start: Start, backend: Backend, rows: Rows) -> None:
     """The other protocol, one setting away."""
-    url = start(**{**otlp_environment(backend.grpc), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    url = start(**{**otlp_environment(backend.grpc_url), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
 
     trace_id = predict(url, rows[0])["trace_id"]
 
@@ -89,7 +89,7 @@ def test_workers_share_a_log_file_and_rotate_it(start: Start, rows: Rows, tmp_pa
 
 def test_an_unsampled_trace_is_complete_but_for_its_spans(start: Start, backend: Backend, rows: Rows) -> None:
     """Its log records and audit record arrive, and no span does."""
-    url = start(**{**otlp_environment(backend.otlp), "OTEL_TRACES_SAMPLER": "always_off"})
+    url = start(**{**otlp_environment(backend.otlp_url), "OTEL_TRACES_SAMPLER": "always_off"})
 
     trace_id = predict(url, rows[0])["trace_id"]
 

@@ -166,8 +166,8 @@ def backend(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with httpx.Client(timeout=30) as client:
         loki = LokiLogs(compose.url("LOKI_PORT"), client)
         yield RealStack(
-            otlp=compose.url("OTLP_HTTP_PORT"),
-            grpc=compose.url("OTLP_GRPC_PORT"),
+            otlp_url=compose.url("OTLP_HTTP_PORT"),
+            grpc_url=compose.url("OTLP_GRPC_PORT"),
             jaeger=compose.url("JAEGER_PORT"),
             log_store=FileLogs(copied / "records.jsonl", fetch) if "loki" in compose.absent else loki,
             prometheus=compose.url("PROMETHEUS_PORT"),

@@ -166,7 +166,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> I
     bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
     env = {
         **needs,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": real_stack.otlp,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": real_stack.otlp_url,
         "OTEL_SERVICE_NAME": SERVICE,
         "OTEL_METRIC_EXPORT_INTERVAL": "2000",
         "MODELTRACE_EVALUATION_INTERVAL": "2",

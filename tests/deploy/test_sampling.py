@@ -73,7 +73,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
         real = stack.enter_context(running_stack(collector_configs=[SAMPLING], environment=environment))
         ask = real_stack_of(real, stack.enter_context(httpx.Client(timeout=30)))
         bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
-        sent = send(stack.enter_context(running_service(bundle, ask.otlp, **needs)).url)
+        sent = send(stack.enter_context(running_service(bundle, ask.otlp_url, **needs)).url)
         metrics = f"http://{real.layout.address('otelcol', 'metrics')}/metrics"
         number = sum(len(ids) for ids in sent.values())
         wait_until(lambda: _decided(metrics, "true") + _decided(metrics, "false") >= number, description="decisions")

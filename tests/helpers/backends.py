@@ -24,11 +24,11 @@ class Backend(Protocol):
     """Where telemetry ends up: how it is reached, and what can be asked of it."""
 
     @property
-    def otlp(self) -> str:
+    def otlp_url(self) -> str:
         """The URL of OTLP over HTTP."""
 
     @property
-    def grpc(self) -> str:
+    def grpc_url(self) -> str:
         """The URL of OTLP over gRPC."""
 
     def trace(self, trace_id: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Backend(Protocol):
     def prediction_count(self, trace_id: str) -> int:
         """How many audit records are kept under it."""
 
-    def reports(self, metric: str) -> bool:
+    def has_metric(self, metric: str) -> bool:
         """Whether there are points of a metric, by its OpenTelemetry name."""
 
 
@@ -45,8 +45,8 @@ class Backend(Protocol):
 class RealStack:
     """Collector, Jaeger, Prometheus, and Loki or the Collector's file."""
 
-    otlp: str
-    grpc: str
+    otlp_url: str
+    grpc_url: str
     jaeger: str
     log_store: LogStore
     prometheus: str
@@ -115,7 +115,7 @@ class RealStack:
         """How many audit records are kept under it."""
         return self.log_store.prediction_count(trace_id)
 
-    def reports(self, metric: str) -> bool:
+    def has_metric(self, metric: str) -> bool:
         """Whether there are series of a metric."""
         listed = self.client.get(f"{self.prometheus}/api/v1/label/__name__/values").raise_for_status().json()["data"]
         return any(name.startswith(metric.replace(".", "_")) for name in listed)
@@ -148,8 +148,8 @@ def real_stack_of(stack: Stack, client: httpx.Client) -> RealStack:
     """Return the backend of a stack that is running."""
     address = stack.layout.address
     return RealStack(
-        otlp=f"http://{address('otelcol', 'http')}",
-        grpc=f"http://{address('otelcol', 'grpc')}",
+        otlp_url=f"http://{address('otelcol', 'http')}",
+        grpc_url=f"http://{address('otelcol', 'grpc')}",
         jaeger=f"http://{address('jaeger', 'query')}",
         log_store=log_store_of(stack, client),
         prometheus=f"http://{address('prometheus', 'http')}",
